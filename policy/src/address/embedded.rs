@@ -1,0 +1,127 @@
+//! The IPv4 addresses an IPv6 address stands for.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// An operator's NAT64 prefix (RFC 6052 §2.2: /32 /40 /48 /56 /64 /96).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Nat64Prefix {
+    prefix: Ipv6Addr,
+    length: u8,
+}
+
+impl Nat64Prefix {
+    /// `None` where the length is not one of RFC 6052's, or bits are set beyond it.
+    #[must_use]
+    pub fn new(prefix: Ipv6Addr, length: u8) -> Option<Self> {
+        let whole = u128::from(prefix)
+            .checked_shl(length.into())
+            .unwrap_or_default()
+            == 0;
+        (offsets(length).is_some() && whole).then_some(Self { prefix, length })
+    }
+
+    /// The prefix itself.
+    #[must_use]
+    pub fn prefix(&self) -> Ipv6Addr {
+        self.prefix
+    }
+
+    /// Its length in bits.
+    #[must_use]
+    pub fn length(&self) -> u8 {
+        self.length
+    }
+
+    /// The IPv4 address within `address`, if it lies under this prefix.
+    #[must_use]
+    pub fn extract(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
+        let differs = u128::from(self.prefix) ^ u128::from(address);
+        let shift = 128_u32.saturating_sub(self.length.into());
+        (differs >> shift == 0)
+            .then(|| at(address, self.length))
+            .flatten()
+    }
+}
+
+/// RFC 6052 §2.2, figure 1: where the four octets stand. Octet 8 is the reserved "u" octet and is skipped.
+const fn offsets(length: u8) -> Option<[usize; 4]> {
+    match length {
+        32 => Some([4, 5, 6, 7]),
+        40 => Some([5, 6, 7, 9]),
+        48 => Some([6, 7, 9, 10]),
+        56 => Some([7, 9, 10, 11]),
+        64 => Some([9, 10, 11, 12]),
+        96 => Some([12, 13, 14, 15]),
+        _ => None,
+    }
+}
+
+fn at(address: Ipv6Addr, length: u8) -> Option<Ipv4Addr> {
+    let octets = address.octets();
+    let mut out = [0; 4];
+    for (slot, offset) in out.iter_mut().zip(offsets(length)?) {
+        *slot = *octets.get(offset)?;
+    }
+    Some(out.into())
+}
+
+/// The IPv4 address of an IPv4-mapped one (RFC 4291 §2.5.5.2): dialling either reaches the same socket.
+pub(crate) fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// NAT64's well-known prefix (RFC 6052 §2.1).
+pub(crate) const WELL_KNOWN: Nat64Prefix = Nat64Prefix {
+    prefix: Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0),
+    length: 96,
+};
+
+/// Every IPv4 address that translation or tunnelling could reach through `address`, in no order that matters.
+///
+/// Local-use translation (RFC 8215) does not say its length, so each that fits its /48 is tried.
+pub(crate) fn embedded(
+    address: Ipv6Addr,
+    nat64: &[Nat64Prefix],
+) -> impl Iterator<Item = Ipv4Addr> + Clone {
+    let s = address.segments();
+    let [.., s6, s7] = s;
+    let low = || join(s6, s7);
+    let fixed = [
+        // Mapped, compatible (RFC 4291 §2.5.5), translated (RFC 2765 §2.1): ::ffff:a.b.c.d, ::a.b.c.d, ::ffff:0:a.b.c.d.
+        matches!(
+            s,
+            [0, 0, 0, 0, 0, 0 | 0xffff, _, _] | [0, 0, 0, 0, 0xffff, 0, _, _]
+        )
+        .then(low),
+        // 6to4 (RFC 3056 §2).
+        match s {
+            [0x2002, a, b, ..] => Some(join(a, b)),
+            _ => None,
+        },
+        // Teredo (RFC 4380 §4): the server, and the client's address with all bits inverted.
+        match s {
+            [0x2001, 0, a, b, ..] => Some(join(a, b)),
+            _ => None,
+        },
+        match s {
+            [0x2001, 0, .., a, b] => Some(join(!a, !b)),
+            _ => None,
+        },
+        // ISATAP (RFC 5214 §6.1): interface identifier 0:5efe or 200:5efe under any prefix.
+        matches!(s, [_, _, _, _, 0 | 0x200, 0x5efe, _, _]).then(low),
+        WELL_KNOWN.extract(address),
+    ];
+    let local = matches!(s, [0x64, 0xff9b, 1, ..]);
+    let lengths: &[u8] = if local { &[48, 56, 64, 96] } else { &[] };
+    let local = lengths
+        .iter()
+        .filter_map(move |length| at(address, *length));
+    let operator = nat64
+        .iter()
+        .filter_map(move |prefix| prefix.extract(address));
+    fixed.into_iter().flatten().chain(local).chain(operator)
+}
+
+fn join(high: u16, low: u16) -> Ipv4Addr {
+    Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low))
+}

@@ -1,0 +1,214 @@
+//! The judgement of addresses: every answer, and only these are dialled.
+
+use super::{
+    judge::denied,
+    permit::{AddressPermit, Basis, TargetPermit},
+};
+use crate::{
+    AddressClass, Denial, Grant, Host, HostName, Nat64Prefix, Refusal,
+    address::{canonical, embedded},
+    classify,
+    grant::is_named,
+};
+use ipnet::IpNet;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+/// What to do with a set of answers of which some are refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum MixedAnswers {
+    /// Refuse the set.
+    #[default]
+    Refuse,
+    /// Dial the others.
+    Filter,
+}
+
+/// The gateway's own addresses: listeners are never a target; interface addresses need an exception.
+#[derive(Clone, Debug, Default)]
+pub struct OwnAddresses {
+    /// Addresses listened on (an unspecified IP stands for every local one).
+    pub listeners: Vec<SocketAddr>,
+    /// Addresses of this host's interfaces.
+    pub interfaces: Vec<IpAddr>,
+}
+
+impl OwnAddresses {
+    /// Would a connection to `address` reach one of our listeners?
+    fn listens_on(&self, address: IpAddr, port: u16) -> bool {
+        self.listeners.iter().any(|listener| {
+            let bound = canonical(listener.ip());
+            let reached = if bound.is_unspecified() {
+                self.is_local(address)
+            } else {
+                bound == address
+            };
+            // Linux takes the unspecified address as a destination for loopback.
+            let loopback =
+                address.is_unspecified() && (bound.is_loopback() || bound.is_unspecified());
+            listener.port() == port && (reached || loopback)
+        })
+    }
+
+    fn is_local(&self, address: IpAddr) -> bool {
+        address.is_loopback() || address.is_unspecified() || self.is_interface(address)
+    }
+
+    fn is_interface(&self, address: IpAddr) -> bool {
+        self.interfaces.iter().any(|own| canonical(*own) == address)
+    }
+}
+
+/// Settings of address admission that are the gateway's, not the session's.
+#[derive(Clone, Debug, Default)]
+pub struct Admission {
+    /// Own addresses.
+    pub own: Arc<OwnAddresses>,
+    /// NAT64 prefixes of this network.
+    pub nat64: Arc<[Nat64Prefix]>,
+    /// Mixed answers.
+    pub mixed: MixedAnswers,
+    /// The operator's static answers (`dns.hosts`), each an exception for its name.
+    pub hosts: Arc<BTreeMap<HostName, Vec<IpAddr>>>,
+}
+
+impl Admission {
+    /// Did the operator give this answer for this name?
+    fn is_static(&self, host: &Host, address: IpAddr) -> bool {
+        match host {
+            Host::Name(name) => self
+                .hosts
+                .get(name)
+                .is_some_and(|fixed| fixed.iter().any(|one| canonical(*one) == address)),
+            Host::Ip(_) => false,
+        }
+    }
+}
+
+/// Judge every answer; the result keeps the order given. Empty input is `DnsFailed`.
+///
+/// Report mode changes nothing here: what a name resolves to is not the author's to wave through.
+pub fn admit(
+    grant: &Grant,
+    permit: &TargetPermit,
+    answers: &[IpAddr],
+    admission: &Admission,
+) -> Result<Vec<AddressPermit>, Refusal> {
+    let port = permit.target.port();
+    let mut admitted = Vec::with_capacity(answers.len());
+    let mut first_refusal = None;
+    for answer in answers {
+        match judge_address(grant, permit, *answer, admission) {
+            Ok(()) => admitted.push(AddressPermit {
+                address: SocketAddr::new(*answer, port),
+            }),
+            Err(refusal) if admission.mixed == MixedAnswers::Refuse => return Err(refusal),
+            Err(refusal) => first_refusal = first_refusal.or(Some(refusal)),
+        }
+    }
+    match first_refusal {
+        _ if !admitted.is_empty() => Ok(admitted),
+        Some(refusal) => Err(refusal),
+        None => Err(Denial::DnsFailed.into()),
+    }
+}
+
+fn judge_address(
+    grant: &Grant,
+    permit: &TargetPermit,
+    answer: IpAddr,
+    admission: &Admission,
+) -> Result<(), Refusal> {
+    let (egress, port) = (&grant.egress, permit.target.port());
+    let address = canonical(answer);
+    // Whatever IPv4 socket the address could lead to is judged along with it.
+    let inner = match address {
+        IpAddr::V6(v6) => Some(embedded(v6, &admission.nat64).map(IpAddr::V4)),
+        IpAddr::V4(_) => None,
+    };
+    let reached = || std::iter::once(address).chain(inner.clone().into_iter().flatten());
+    if reached().any(|one| admission.own.listens_on(one, port)) {
+        return Err(Denial::OwnListener.into());
+    }
+    for one in reached() {
+        let host = Host::Ip(one);
+        if let Some(rule) =
+            denied(&egress.bound.deny, &host, port).or_else(|| denied(&egress.deny, &host, port))
+        {
+            return Err(Refusal {
+                denial: Denial::HostDenied,
+                rule: Some(rule),
+                hint: None,
+            });
+        }
+    }
+    if admission.is_static(permit.target.host(), address) {
+        return Ok(());
+    }
+    match classify(address, &admission.nat64) {
+        AddressClass::Metadata
+            if !(egress.bound.names(address) && is_exception(grant, permit, address, true)) =>
+        {
+            Err(Denial::MetadataAddress.into())
+        }
+        AddressClass::Special { name, source } if !is_exception(grant, permit, address, false) => {
+            Err(special(permit, address, name, source))
+        }
+        AddressClass::Global
+            if reached().any(|one| admission.own.is_interface(one))
+                && !is_exception(grant, permit, address, false) =>
+        {
+            Err(Denial::AddressNotAllowed.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn special(permit: &TargetPermit, address: IpAddr, name: &str, source: &str) -> Refusal {
+    let what = format!("{address} is {name} ({source})");
+    let hint = match permit.target.host() {
+        Host::Name(_) => format!(
+            "{what}: add \"{address}\" to egress.allowedAddresses, within the operator's ceiling"
+        ),
+        Host::Ip(_) => what,
+    };
+    Refusal {
+        denial: Denial::SpecialAddress,
+        rule: None,
+        hint: Some(hint),
+    }
+}
+
+/// Is the address excepted for this target: by its own literal or range, by its static answer, by `allowedAddresses`?
+/// With `named`, ranges do not count.
+fn is_exception(grant: &Grant, permit: &TargetPermit, address: IpAddr, named: bool) -> bool {
+    let egress = &grant.egress;
+    match permit.target.host() {
+        Host::Ip(_) => {
+            let Basis::Entry(_) = permit.basis else {
+                return false;
+            };
+            let mut excepted = false;
+            if let Some(allow) = &egress.allow {
+                allow.visit(permit.target.host(), |_, compiled| {
+                    let single =
+                        compiled.entry.pattern == crate::entry::Pattern::Net(IpNet::from(address));
+                    let covers = compiled.entry.ports.covers(permit.target.port());
+                    excepted |= compiled.exception && covers && (single || !named);
+                });
+            }
+            excepted
+        }
+        Host::Name(name) => {
+            let fixed = egress
+                .answers
+                .get(name)
+                .is_some_and(|own| own.contains(&address));
+            let ranged = egress.exceptions.iter().any(|net| net.contains(&address));
+            fixed || (ranged && (!named || is_named(&egress.exceptions, address)))
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The decision, told.
+
+use super::{
+    decide,
+    judge::{Stage, Verdict, judge},
+};
+use crate::{Action, Grant, Mode, Target, TlsRule};
+use std::sync::Arc;
+
+/// Everything `decide` looked at, for people.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// `host:port`
+    pub target: String,
+    /// `allow` or `deny`
+    pub outcome: &'static str,
+    /// The reason token of a refusal (in report mode: of what would be refused).
+    pub reason: Option<&'static str>,
+    /// The entry that decided.
+    pub rule: Option<String>,
+    /// What would change it.
+    pub hint: Option<String>,
+    /// Steps, in order, each a sentence.
+    pub steps: Vec<String>,
+}
+
+/// `decide`, told. Never differs from it.
+#[must_use]
+pub fn explain(grant: &Arc<Grant>, target: &Target) -> Explanation {
+    let mut steps = steps(grant, target);
+    match decide(grant, target) {
+        Ok(permit) => {
+            let reported = permit.reported();
+            if reported.is_some() {
+                steps.push("mode is report: it passes and is recorded.".to_owned());
+            }
+            let tls = match permit.tls() {
+                TlsRule::Require => "must be TLS naming the target",
+                TlsRule::Auto => "must name the target if they are TLS or HTTP",
+                TlsRule::Opaque => "may be anything",
+            };
+            steps.push(format!("The first bytes {tls}."));
+            if let Some(http) = permit.http() {
+                let any = |list: &[String]| {
+                    if list.is_empty() {
+                        "any".to_owned()
+                    } else {
+                        list.join(", ")
+                    }
+                };
+                let (methods, paths) = (any(&http.methods), any(&http.path_prefixes));
+                steps.push(format!("HTTP methods: {methods}; path prefixes: {paths}."));
+            }
+            Explanation {
+                target: target.to_string(),
+                outcome: "allow",
+                reason: reported.map(|refusal| refusal.denial.reason()),
+                rule: Some(permit.rule().to_string()),
+                hint: reported.and_then(|refusal| refusal.hint.clone()),
+                steps,
+            }
+        }
+        Err(refusal) => Explanation {
+            target: target.to_string(),
+            outcome: "deny",
+            reason: Some(refusal.denial.reason()),
+            rule: refusal.rule.map(|rule| rule.to_string()),
+            hint: refusal.hint,
+            steps,
+        },
+    }
+}
+
+/// One sentence per step that was taken, up to the one that decided.
+fn steps(grant: &Grant, target: &Target) -> Vec<String> {
+    let egress = &grant.egress;
+    let (stage, rule) = match judge(grant, target) {
+        Verdict::Allowed(_) if egress.allow.is_some() => (None, None),
+        Verdict::Allowed(_) => (Some(Stage::Default), None),
+        Verdict::Refused { stage, refusal } => (Some(stage), refusal.rule),
+    };
+    let rule = rule.map(|rule| rule.to_string()).unwrap_or_default();
+    let host = target.host();
+    let mut steps = Vec::new();
+    if stage == Some(Stage::Metadata) {
+        steps.push(format!(
+            "{host} is a metadata service, and the operator's ceiling does not name it."
+        ));
+        return steps;
+    }
+    if stage == Some(Stage::BoundDeny) {
+        steps.push(format!("The operator's ceiling denies it: {rule}."));
+        return steps;
+    }
+    if stage == Some(Stage::BoundAllow) {
+        steps.push("The operator's ceiling does not hold it.".to_owned());
+        return steps;
+    }
+    steps.push("The operator's ceiling holds it.".to_owned());
+    if stage == Some(Stage::Deny) {
+        steps.push(format!("Denied by {rule}; denies always win."));
+        return steps;
+    }
+    steps.push("No entry of deniedHosts covers it.".to_owned());
+    steps.push(match (&egress.allow, stage) {
+        (Some(_), None) => "An entry of allowedHosts covers host and port.".to_owned(),
+        (Some(_), _) if rule.is_empty() => "No entry of allowedHosts covers the host.".to_owned(),
+        (Some(_), _) => format!("{rule} covers the host, on other ports."),
+        (None, _) => match egress.default {
+            Action::Allow => "allowedHosts is absent and the default is allow.".to_owned(),
+            Action::Deny => "allowedHosts is absent and the default is deny.".to_owned(),
+        },
+    });
+    if grant.mode == Mode::Enforce && stage.is_some() && egress.allow.is_some() {
+        steps.push("Nothing else can allow it.".to_owned());
+    }
+    steps
+}

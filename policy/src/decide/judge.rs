@@ -1,0 +1,188 @@
+//! The order of precedence, once: the operator's bound, denied, allowed, default.
+
+use super::permit::{Basis, TargetPermit};
+use crate::{
+    Action, Denial, Grant, Host, HostPattern, Mode, Refusal, RuleId, Target, TlsRule,
+    address::{METADATA_NAMES, canonical, embedded},
+    entry::{Entry, Pattern},
+    matcher::{Found, Matcher},
+};
+use std::{net::IpAddr, sync::Arc};
+
+/// May the session reach `target`? Order: denied, allowed, default. Never allocates on the allow path beyond `Arc` clones.
+pub fn decide(grant: &Arc<Grant>, target: &Target) -> Result<TargetPermit, Refusal> {
+    let (basis, reported) = match judge(grant, target) {
+        Verdict::Allowed(basis) => (basis, None),
+        Verdict::Refused { stage, refusal } if grant.mode == Mode::Report && !stage.is_bound() => {
+            (Basis::Default, Some(Box::new(refusal)))
+        }
+        Verdict::Refused { refusal, .. } => return Err(refusal),
+    };
+    Ok(permit(grant, target, basis, reported))
+}
+
+/// Which step refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stage {
+    Metadata,
+    BoundDeny,
+    BoundAllow,
+    Deny,
+    Allow,
+    Default,
+}
+
+impl Stage {
+    /// Is it the operator's, which report mode does not lift?
+    pub(super) fn is_bound(self) -> bool {
+        matches!(self, Self::Metadata | Self::BoundDeny | Self::BoundAllow)
+    }
+}
+
+/// What the steps came to.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Allowed(Basis),
+    Refused { stage: Stage, refusal: Refusal },
+}
+
+/// The decision itself.
+pub(super) fn judge(grant: &Grant, target: &Target) -> Verdict {
+    let egress = &grant.egress;
+    let (host, port) = (target.host(), target.port());
+    if !may_name_metadata(grant, host) {
+        return refused(Stage::Metadata, Denial::MetadataAddress, None, None);
+    }
+    if let Some(rule) = denied(&egress.bound.deny, host, port) {
+        return refused(Stage::BoundDeny, Denial::HostDenied, Some(rule), None);
+    }
+    if !within_bound(grant, host, port) {
+        return refused(Stage::BoundAllow, not_allowed(host), None, None);
+    }
+    if let Some(rule) = denied(&egress.deny, host, port) {
+        let hint = format!("egress.{rule} always wins; remove it to allow {target}");
+        return refused(Stage::Deny, Denial::HostDenied, Some(rule), Some(hint));
+    }
+    let hint = || {
+        Some(format!(
+            "add \"{}\" to egress.allowedHosts",
+            Entry::for_target(host, port)
+        ))
+    };
+    let Some(allow) = &egress.allow else {
+        return match egress.default {
+            Action::Allow => Verdict::Allowed(Basis::Default),
+            Action::Deny => refused(
+                Stage::Default,
+                not_allowed(host),
+                Some(egress.default_rule.clone()),
+                hint(),
+            ),
+        };
+    };
+    match allow.find(host, port) {
+        Found::Entry(index) => Verdict::Allowed(Basis::Entry(index)),
+        Found::OtherPort(index) => {
+            let rule = allow.entry(index).map(|entry| entry.rule.clone());
+            refused(Stage::Allow, Denial::PortNotAllowed, rule, hint())
+        }
+        Found::Nothing => refused(Stage::Allow, not_allowed(host), None, hint()),
+    }
+}
+
+fn refused(stage: Stage, denial: Denial, rule: Option<RuleId>, hint: Option<String>) -> Verdict {
+    let refusal = Refusal { denial, rule, hint };
+    Verdict::Refused { stage, refusal }
+}
+
+fn not_allowed(host: &Host) -> Denial {
+    match host {
+        Host::Name(_) => Denial::HostNotAllowed,
+        Host::Ip(_) => Denial::AddressNotAllowed,
+    }
+}
+
+/// The entry of a deny list that covers this host and port. An IPv6 literal is also denied for the IPv4 it stands for.
+pub(super) fn denied(list: &Matcher, host: &Host, port: u16) -> Option<RuleId> {
+    let rule = |host: &Host| match list.find(host, port) {
+        Found::Entry(index) => list.entry(index).map(|entry| entry.rule.clone()),
+        Found::OtherPort(_) | Found::Nothing => None,
+    };
+    rule(host).or_else(|| match host {
+        Host::Ip(IpAddr::V6(address)) => {
+            embedded(*address, &[]).find_map(|inner| rule(&Host::Ip(inner.into())))
+        }
+        _ => None,
+    })
+}
+
+/// A name of a metadata service is refused unless the operator's own list names it, whole.
+fn may_name_metadata(grant: &Grant, host: &Host) -> bool {
+    let Host::Name(name) = host else {
+        return true;
+    };
+    if !METADATA_NAMES.contains(&name.as_str()) {
+        return true;
+    }
+    let exact = HostPattern::Exact(name.clone());
+    let entries = grant
+        .egress
+        .bound
+        .allow
+        .as_ref()
+        .map(Matcher::entries)
+        .unwrap_or_default();
+    entries.iter().any(
+        |compiled| matches!(&compiled.entry.pattern, Pattern::Host(pattern) if *pattern == exact),
+    )
+}
+
+fn within_bound(grant: &Grant, host: &Host, port: u16) -> bool {
+    let bound = &grant.egress.bound;
+    let Some(allow) = &bound.allow else {
+        return true;
+    };
+    let addressed = match host {
+        Host::Ip(address) => bound
+            .addresses
+            .iter()
+            .any(|net| net.contains(&canonical(*address))),
+        Host::Name(_) => false,
+    };
+    addressed || matches!(allow.find(host, port), Found::Entry(_))
+}
+
+/// Each attribute comes from the most specific rule that has it.
+fn permit(
+    grant: &Arc<Grant>,
+    target: &Target,
+    basis: Basis,
+    reported: Option<Box<Refusal>>,
+) -> TargetPermit {
+    let (mut tls, mut ech, mut http) = (TlsRule::default_for(target.port()), None, None);
+    let egress = &grant.egress;
+    egress.rules.visit(target.host(), |index, compiled| {
+        let Some(attributes) = egress.attributes.get(index as usize) else {
+            return;
+        };
+        if !compiled.entry.ports.covers(target.port()) {
+            return;
+        }
+        tls = attributes.tls.unwrap_or(tls);
+        ech = attributes.ech.as_ref().map(|_| index).or(ech);
+        http = attributes.http.as_ref().map(|_| index).or(http);
+    });
+    TargetPermit {
+        grant: Arc::clone(grant),
+        target: target.clone(),
+        basis,
+        tls,
+        ech,
+        http,
+        literal: match target.host() {
+            Host::Ip(address) => Some(*address),
+            Host::Name(_) => None,
+        },
+        reported,
+    }
+}

@@ -1,0 +1,20 @@
+//! The one decision, and the permits only it can make.
+//!
+//! `judge.rs` holds the order of precedence; [`decide`] and [`explain`] both tell what it found. `admit.rs` judges
+//! addresses, `service.rs` host services, `permit.rs` holds the keys to what lies behind.
+
+mod admit;
+mod explain;
+mod judge;
+mod permit;
+#[cfg(test)]
+mod properties;
+mod service;
+#[cfg(test)]
+mod tests;
+
+pub use admit::{Admission, MixedAnswers, OwnAddresses, admit};
+pub use explain::{Explanation, explain};
+pub use judge::decide;
+pub use permit::{AddressPermit, ServicePermit, TargetPermit};
+pub use service::decide_service;

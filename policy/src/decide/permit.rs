@@ -1,0 +1,163 @@
+//! The keys to resolving, dialling and opening. Fields are private to this folder: nothing else makes one.
+
+use crate::{
+    EchRule, Grant, Host, HttpRule, Refusal, RuleId, Service, ServiceName, ServiceUrl, Target,
+    TlsRule,
+};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+/// What let a target through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Basis {
+    /// This entry of `allowedHosts`.
+    Entry(u32),
+    /// The default, or report mode.
+    Default,
+}
+
+/// A target the grant allows. Needed to resolve its name.
+#[derive(Clone, Debug)]
+pub struct TargetPermit {
+    pub(super) grant: Arc<Grant>,
+    pub(super) target: Target,
+    pub(super) basis: Basis,
+    pub(super) tls: TlsRule,
+    /// The entry of `rules` each attribute comes from.
+    pub(super) ech: Option<u32>,
+    pub(super) http: Option<u32>,
+    pub(super) literal: Option<IpAddr>,
+    pub(super) reported: Option<Box<Refusal>>,
+}
+
+impl TargetPermit {
+    /// The target permitted.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The rule that allowed it; in report mode the one that would have refused it, where there is one.
+    #[must_use]
+    pub fn rule(&self) -> &RuleId {
+        let egress = &self.grant.egress;
+        let reported = self
+            .reported
+            .as_ref()
+            .and_then(|refusal| refusal.rule.as_ref());
+        let entry = match self.basis {
+            Basis::Entry(index) => egress.allow.as_ref().and_then(|allow| allow.entry(index)),
+            Basis::Default => None,
+        };
+        entry
+            .map(|entry| &entry.rule)
+            .or(reported)
+            .unwrap_or(&egress.default_rule)
+    }
+
+    /// First-bytes rule in force on this target's port.
+    #[must_use]
+    pub fn tls(&self) -> TlsRule {
+        self.tls
+    }
+
+    /// ECH rule.
+    #[must_use]
+    pub fn ech(&self) -> &EchRule {
+        let attributes = self
+            .ech
+            .and_then(|index| self.grant.egress.attributes.get(index as usize));
+        attributes
+            .and_then(|found| found.ech.as_ref())
+            .unwrap_or(&EchRule::Outer)
+    }
+
+    /// Methods and paths, where the rule has any. A tunnel then must not carry TLS: nothing inside could be judged.
+    #[must_use]
+    pub fn http(&self) -> Option<&HttpRule> {
+        let attributes = self
+            .http
+            .and_then(|index| self.grant.egress.attributes.get(index as usize));
+        attributes.and_then(|found| found.http.as_ref())
+    }
+
+    /// Static answers (or the literal itself): no resolution is to be made.
+    #[must_use]
+    pub fn answers(&self) -> Option<&[IpAddr]> {
+        match self.target.host() {
+            Host::Ip(_) => Some(self.literal.as_slice()),
+            Host::Name(name) => self
+                .grant
+                .egress
+                .answers
+                .get(name)
+                .map(|answers| &**answers),
+        }
+    }
+
+    /// In report mode: what would have been refused.
+    #[must_use]
+    pub fn reported(&self) -> Option<&Refusal> {
+        self.reported.as_deref()
+    }
+
+    /// Judge one plain HTTP request by the rule's methods and path prefixes (path as sent, with query).
+    pub fn judge_http(&self, method: &str, path: &str) -> Result<(), Refusal> {
+        let Some(rule) = self.http() else {
+            return Ok(());
+        };
+        rule.judge(method, path).map_err(|denial| {
+            let entry = self
+                .http
+                .and_then(|index| self.grant.egress.rules.entry(index));
+            Refusal {
+                denial,
+                rule: entry.map(|entry| entry.rule.clone()),
+                hint: None,
+            }
+        })
+    }
+}
+
+/// One judged address. The only key to a dial.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AddressPermit {
+    pub(super) address: SocketAddr,
+}
+
+impl AddressPermit {
+    /// The address to dial.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// One host service this stream may reach. The only key to opening it.
+#[derive(Clone, Debug)]
+pub struct ServicePermit {
+    pub(super) name: ServiceName,
+    pub(super) service: Service,
+}
+
+impl ServicePermit {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &ServiceName {
+        &self.name
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn url(&self) -> &ServiceUrl {
+        &self.service.url
+    }
+
+    /// Everything known of it: timers, peer uid, PROXY header, HTTP and gRPC bounds.
+    #[must_use]
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+}

@@ -1,0 +1,121 @@
+//! Properties of the decision, on generated lists and targets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use super::*;
+use crate::{
+    Grant, Target,
+    testing::{grant, target},
+};
+use proptest::prelude::*;
+use std::{net::IpAddr, sync::Arc};
+
+/// Names that often meet: few labels, few letters.
+fn name() -> impl Strategy<Value = String> {
+    proptest::collection::vec("[a-c]", 1..4).prop_map(|labels| format!("{}.test", labels.join(".")))
+}
+
+fn entry() -> impl Strategy<Value = String> {
+    let host = prop_oneof![
+        name(),
+        name().prop_map(|name| format!("*.{name}")),
+        Just("10.0.0.0/8".to_owned()),
+        Just("1.2.3.4".to_owned())
+    ];
+    (
+        host,
+        prop_oneof![Just(""), Just(":*"), Just(":22"), Just(":443")],
+    )
+        .prop_map(|(host, port)| format!("'{host}{port}'"))
+}
+
+fn asked() -> impl Strategy<Value = Target> {
+    let host =
+        prop_oneof![4 => name(), 1 => Just("1.2.3.4".to_owned()), 1 => Just("10.1.1.1".to_owned())];
+    (host, prop_oneof![Just(22), Just(80), Just(443), Just(9)])
+        .prop_map(|(host, port)| target(&format!("{host}:{port}")))
+}
+
+fn list() -> impl Strategy<Value = Vec<String>> {
+    proptest::collection::vec(entry(), 0..6)
+}
+
+fn egress(allow: &[String], deny: &[String], mode: &str) -> Arc<Grant> {
+    grant(&format!(
+        "allowedHosts: [{}], deniedHosts: [{}], mode: {mode}",
+        allow.join(", "),
+        deny.join(", ")
+    ))
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_allowed_that_no_entry_covers(allow in list(), asked in asked()) {
+        let grant = egress(&allow, &[], "enforce");
+        // The same question, asked of each entry alone.
+        let alone = allow.iter().any(|entry| decide(&egress(std::slice::from_ref(entry), &[], "enforce"), &asked).is_ok());
+        prop_assert_eq!(decide(&grant, &asked).is_ok(), alone);
+    }
+
+    #[test]
+    fn a_pattern_covers_what_its_definition_says(pattern in name(), asked in name()) {
+        let grant = egress(&[format!("'*.{pattern}:*'")], &[], "enforce");
+        let below = asked.ends_with(&format!(".{pattern}"));
+        prop_assert_eq!(decide(&grant, &target(&format!("{asked}:1"))).is_ok(), below);
+    }
+
+    #[test]
+    fn adding_a_deny_never_permits_more(allow in list(), deny in list(), more in entry(), asked in asked()) {
+        let before = decide(&egress(&allow, &deny, "enforce"), &asked).is_ok();
+        let mut wider = deny;
+        wider.push(more);
+        let after = decide(&egress(&allow, &wider, "enforce"), &asked).is_ok();
+        prop_assert!(before || !after);
+    }
+
+    #[test]
+    fn explain_and_decide_never_differ(allow in list(), deny in list(), report: bool, asked in asked()) {
+        let grant = egress(&allow, &deny, if report { "report" } else { "enforce" });
+        let told = explain(&grant, &asked);
+        match decide(&grant, &asked) {
+            Ok(permit) => {
+                prop_assert_eq!(told.outcome, "allow");
+                prop_assert_eq!(told.rule.as_deref(), Some(permit.rule().as_str()));
+                prop_assert_eq!(told.reason, permit.reported().map(|refusal| refusal.denial.reason()));
+            }
+            Err(refusal) => {
+                prop_assert_eq!(told.outcome, "deny");
+                prop_assert_eq!(told.reason, Some(refusal.denial.reason()));
+                prop_assert_eq!(told.rule, refusal.rule.map(|rule| rule.to_string()));
+                prop_assert_eq!(told.hint, refusal.hint);
+            }
+        }
+    }
+
+    #[test]
+    fn a_hint_works(allow in list(), asked in asked()) {
+        let refused = decide(&egress(&allow, &[], "enforce"), &asked).err();
+        if let Some(hint) = refused.and_then(|refusal| refusal.hint) {
+            let entry = hint.split('"').nth(1).unwrap().to_owned();
+            let mut wider = allow;
+            wider.push(format!("'{entry}'"));
+            prop_assert!(decide(&egress(&wider, &[], "enforce"), &asked).is_ok(), "{}", hint);
+        }
+    }
+
+    #[test]
+    fn nothing_special_is_dialled_without_an_exception(bits: u32, v6: u128, filter: bool) {
+        let grant = grant("allowedHosts: [a.test]");
+        let mixed = if filter { MixedAnswers::Filter } else { MixedAnswers::Refuse };
+        let admission = Admission { mixed, ..Admission::default() };
+        let permit = decide(&grant, &target("a.test:443")).unwrap();
+        let answers = [IpAddr::from(std::net::Ipv4Addr::from_bits(bits)), IpAddr::from(std::net::Ipv6Addr::from_bits(v6))];
+        for permit in admit(&grant, &permit, &answers, &admission).into_iter().flatten() {
+            prop_assert_eq!(crate::classify(permit.address().ip(), &[]), crate::AddressClass::Global);
+        }
+    }
+}

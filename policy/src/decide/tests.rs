@@ -1,0 +1,565 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use super::*;
+use crate::{
+    Denial, Direction, Grant, MethodPrefix, Refusal, ServiceBound, ServiceName, TlsRule,
+    testing::{compile, grant, target},
+};
+use std::{net::IpAddr, sync::Arc};
+
+/// The setting of the vectors.
+const SETTING: &str =
+    "allowedHosts: ['api.allowed.test:443', '*.wild.test:443', 'plain.allowed.test:80']";
+
+fn outcome(grant: &Arc<Grant>, authority: &str) -> Result<String, Denial> {
+    decide(grant, &target(authority))
+        .map(|permit| permit.rule().to_string())
+        .map_err(|refusal| refusal.denial)
+}
+
+fn admitted(grant: &Arc<Grant>, authority: &str, answers: &[&str]) -> Result<Vec<String>, Denial> {
+    admitted_with(grant, authority, answers, &Admission::default())
+        .map_err(|refusal| refusal.denial)
+}
+
+fn admitted_with(
+    grant: &Arc<Grant>,
+    authority: &str,
+    answers: &[&str],
+    admission: &Admission,
+) -> Result<Vec<String>, Refusal> {
+    let permit = decide(grant, &target(authority))?;
+    let answers: Vec<IpAddr> = match permit.answers() {
+        Some(fixed) => fixed.to_vec(),
+        None => answers
+            .iter()
+            .map(|answer| answer.parse().unwrap())
+            .collect(),
+    };
+    let permits = admit(grant, &permit, &answers, admission)?;
+    Ok(permits
+        .iter()
+        .map(|permit| permit.address().to_string())
+        .collect())
+}
+
+#[test]
+fn the_setting_of_the_vectors() {
+    let grant = grant(SETTING);
+    for (authority, expected) in [
+        (
+            "api.allowed.test:443",
+            Ok("allowedHosts[0] \"api.allowed.test:443\""),
+        ),
+        (
+            "API.Allowed.TEST.:443",
+            Ok("allowedHosts[0] \"api.allowed.test:443\""),
+        ),
+        (
+            "_srv.wild.test:443",
+            Ok("allowedHosts[1] \"*.wild.test:443\""),
+        ),
+        (
+            "a.b.wild.test:443",
+            Ok("allowedHosts[1] \"*.wild.test:443\""),
+        ),
+        (
+            "plain.allowed.test:80",
+            Ok("allowedHosts[2] \"plain.allowed.test:80\""),
+        ),
+        // v016, v017
+        (
+            "api.allowed.test.evil.test:443",
+            Err(Denial::HostNotAllowed),
+        ),
+        ("notapi.allowed.test:443", Err(Denial::HostNotAllowed)),
+        ("evilwild.test:443", Err(Denial::HostNotAllowed)),
+        ("wild.test:443", Err(Denial::HostNotAllowed)),
+        ("allowed.test:443", Err(Denial::HostNotAllowed)),
+        // v021
+        ("api.allowed.test:80", Err(Denial::PortNotAllowed)),
+        ("api.allowed.test:22", Err(Denial::PortNotAllowed)),
+        ("x.wild.test:8443", Err(Denial::PortNotAllowed)),
+        // v030
+        ("1.1.1.1:443", Err(Denial::AddressNotAllowed)),
+        ("[2606:4700::1111]:443", Err(Denial::AddressNotAllowed)),
+        ("127.0.0.1:443", Err(Denial::AddressNotAllowed)),
+    ] {
+        assert_eq!(
+            outcome(&grant, authority),
+            expected.map(str::to_owned),
+            "{authority}"
+        );
+    }
+}
+
+#[test]
+fn ports_as_written() {
+    let grant = grant(
+        "allowedHosts: [a.test, 'b.test:5432', 'c.test:*', '10.20.0.0/16:5432', '[2001:db8::/32]:443', 10.9.9.9]",
+    );
+    for (authority, allowed) in [
+        ("a.test:80", true),
+        ("a.test:443", true),
+        ("a.test:8080", false),
+        ("b.test:5432", true),
+        ("b.test:443", false),
+        ("c.test:1", true),
+        ("c.test:65535", true),
+        ("10.20.255.1:5432", true),
+        ("10.20.255.1:443", false),
+        ("10.21.0.1:5432", false),
+        ("[2001:db8:ffff::1]:443", true),
+        ("[2001:db9::1]:443", false),
+        ("10.9.9.9:443", true),
+        ("[::ffff:10.9.9.9]:443", true), // the same socket
+        ("10.9.9.8:443", false),
+    ] {
+        assert_eq!(outcome(&grant, authority).is_ok(), allowed, "{authority}");
+    }
+}
+
+#[test]
+fn denied_wins_over_every_allow() {
+    let grant = grant(
+        "allowedHosts: ['*.a.test:*', x.b.test, '10.0.0.0/8'], deniedHosts: ['*.int.a.test', 'y.a.test:22', x.b.test, 10.6.6.6]",
+    );
+    for (authority, expected) in [
+        ("z.a.test:22", None),
+        ("y.a.test:443", None),
+        ("y.a.test:22", Some(Denial::HostDenied)),
+        ("db.int.a.test:9", Some(Denial::HostDenied)),
+        ("int.a.test:9", None),
+        ("x.b.test:443", Some(Denial::HostDenied)),
+        ("X.B.test.:443", Some(Denial::HostDenied)), // v002
+        ("10.6.6.6:443", Some(Denial::HostDenied)),
+        ("[::ffff:10.6.6.6]:443", Some(Denial::HostDenied)),
+        ("[64:ff9b::a06:606]:443", Some(Denial::HostDenied)),
+        ("10.6.6.7:443", None),
+    ] {
+        assert_eq!(outcome(&grant, authority).err(), expected, "{authority}");
+    }
+    assert_eq!(
+        admitted(&grant, "q.a.test:1", &["10.6.6.6"]),
+        Err(Denial::HostDenied)
+    );
+    assert_eq!(
+        admitted(&grant, "q.a.test:1", &["64:ff9b::a06:606"]),
+        Err(Denial::HostDenied)
+    );
+}
+
+#[test]
+fn v109_absent_and_empty_differ() {
+    for (egress, allowed) in [
+        ("", false),
+        ("defaultAction: deny", false),
+        ("defaultAction: allow", true),
+        ("allowedHosts: []", false),
+        ("defaultAction: allow, allowedHosts: []", false),
+        ("defaultAction: allow, allowedHosts: [b.test]", false),
+        ("defaultAction: allow, deniedHosts: [a.test]", false),
+    ] {
+        assert_eq!(
+            outcome(&grant(egress), "a.test:9999").is_ok(),
+            allowed,
+            "{egress}"
+        );
+    }
+    // The default speaks of names; addresses are judged all the same.
+    let open = grant("defaultAction: allow");
+    assert_eq!(
+        admitted(&open, "a.test:1", &["127.0.0.1"]),
+        Err(Denial::SpecialAddress)
+    );
+    assert_eq!(
+        admitted(&open, "127.0.0.1:1", &[]),
+        Err(Denial::SpecialAddress)
+    );
+    assert_eq!(
+        admitted(&open, "1.1.1.1:1", &[]),
+        Ok(vec!["1.1.1.1:1".to_owned()])
+    );
+}
+
+#[test]
+fn v024_to_v028_answers_of_an_allowed_name() {
+    let grant = grant(SETTING);
+    let name = "api.allowed.test:443";
+    for answer in [
+        "127.0.0.1",
+        "10.0.0.1",
+        "100.64.0.1",
+        "169.254.1.1",
+        "0.0.0.0",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "fe80::1",
+        "fd00::1",
+        "::ffff:127.0.0.1",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::",
+        "2600::5efe:a00:1",
+    ] {
+        assert_eq!(
+            admitted(&grant, name, &[answer]),
+            Err(Denial::SpecialAddress),
+            "{answer}"
+        );
+    }
+    for answer in [
+        "169.254.169.254",
+        "fd00:ec2::254",
+        "64:ff9b::a9fe:a9fe",
+        "168.63.129.16",
+    ] {
+        assert_eq!(
+            admitted(&grant, name, &[answer]),
+            Err(Denial::MetadataAddress),
+            "{answer}"
+        );
+    }
+    assert_eq!(
+        admitted(&grant, name, &["64:ff9b::808:808"]),
+        Ok(vec!["[64:ff9b::808:808]:443".to_owned()])
+    );
+    assert_eq!(admitted(&grant, name, &[]), Err(Denial::DnsFailed));
+    assert_eq!(
+        admitted(&grant, name, &["9.9.9.9", "2620:fe::fe", "1.1.1.1"]),
+        Ok(vec![
+            "9.9.9.9:443".to_owned(),
+            "[2620:fe::fe]:443".to_owned(),
+            "1.1.1.1:443".to_owned()
+        ])
+    );
+}
+
+#[test]
+fn v025_metadata_is_named_one_by_one_by_the_operator() {
+    let session = "egress: {allowedHosts: [a.test, metadata.google.internal], allowedAddresses: [169.254.169.254, 169.254.0.0/16]}";
+    let by_range =
+        "{addresses: [169.254.0.0/16], allowedHosts: [a.test, metadata.google.internal]}";
+    let by_name = "{addresses: [169.254.0.0/16, 169.254.169.254], allowedHosts: [a.test, metadata.google.internal]}";
+    assert!(
+        compile(session, by_range)
+            .unwrap_err()
+            .contains("169.254.169.254 is a metadata address")
+    );
+    let grant = compile(session, by_name).unwrap();
+    assert!(admitted(&grant, "a.test:80", &["169.254.169.254"]).is_ok());
+    assert!(admitted(&grant, "metadata.google.internal:80", &["169.254.169.254"]).is_ok());
+    assert_eq!(
+        admitted(&grant, "a.test:80", &["169.254.170.2"]),
+        Err(Denial::MetadataAddress)
+    );
+    assert!(admitted(&grant, "a.test:80", &["169.254.1.1"]).is_ok());
+
+    let ranged =
+        "egress: {allowedHosts: [a.test, '169.254.0.0/16'], allowedAddresses: [169.254.0.0/16]}";
+    let grant = compile(ranged, "{addresses: [169.254.0.0/16, 169.254.169.254]}").unwrap();
+    assert_eq!(
+        admitted(&grant, "a.test:80", &["169.254.169.254"]),
+        Err(Denial::MetadataAddress)
+    );
+    assert_eq!(
+        admitted(&grant, "169.254.169.254:80", &[]),
+        Err(Denial::MetadataAddress)
+    );
+    assert!(admitted(&grant, "169.254.1.1:80", &[]).is_ok());
+
+    let open = compile("egress: {defaultAction: allow}", "{}").unwrap();
+    assert_eq!(
+        outcome(&open, "metadata.google.internal:80"),
+        Err(Denial::MetadataAddress)
+    );
+    let named = compile("egress: {allowedHosts: [metadata.google.internal]}", "{}").unwrap_err();
+    assert!(named.contains("metadata service"), "{named}");
+}
+
+#[test]
+fn exceptions_are_for_whom_they_name() {
+    let grant = grant(
+        "allowedHosts: [a.test, fixed.test, '192.168.1.0/24', 8.8.8.8], allowedAddresses: ['10.20.0.0/16', 'fd00:1::/32'], hosts: {fixed.test: [127.0.0.1, '::1']}",
+    );
+    for (authority, answers, expected) in [
+        ("a.test:443", &["10.20.1.1"][..], Ok(vec!["10.20.1.1:443"])),
+        ("a.test:443", &["fd00:1::9"], Ok(vec!["[fd00:1::9]:443"])),
+        ("a.test:443", &["10.21.1.1"], Err(Denial::SpecialAddress)),
+        // A literal's exception is for the literal, a static answer's for its name.
+        ("a.test:443", &["192.168.1.1"], Err(Denial::SpecialAddress)),
+        ("a.test:443", &["127.0.0.1"], Err(Denial::SpecialAddress)),
+        ("192.168.1.1:443", &[], Ok(vec!["192.168.1.1:443"])),
+        ("8.8.8.8:443", &[], Ok(vec!["8.8.8.8:443"])),
+        (
+            "fixed.test:443",
+            &[],
+            Ok(vec!["127.0.0.1:443", "[::1]:443"]),
+        ),
+        // And allowedAddresses is for names.
+        ("10.20.1.1:443", &[], Err(Denial::AddressNotAllowed)),
+    ] {
+        let expected = expected.map(|list| list.into_iter().map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(
+            admitted(&grant, authority, answers),
+            expected,
+            "{authority} {answers:?}"
+        );
+    }
+}
+
+#[test]
+fn v033_mixed_answers() {
+    let grant = grant(SETTING);
+    let name = "api.allowed.test:443";
+    let answers = ["1.1.1.1", "10.0.0.1", "9.9.9.9"];
+    assert_eq!(
+        admitted(&grant, name, &answers),
+        Err(Denial::SpecialAddress)
+    );
+    let filter = Admission {
+        mixed: MixedAnswers::Filter,
+        ..Admission::default()
+    };
+    assert_eq!(
+        admitted_with(&grant, name, &answers, &filter).unwrap(),
+        ["1.1.1.1:443", "9.9.9.9:443"]
+    );
+    let none = admitted_with(&grant, name, &["10.0.0.1", "169.254.169.254"], &filter);
+    assert_eq!(none.unwrap_err().denial, Denial::SpecialAddress);
+}
+
+#[test]
+fn v022_v031_own_addresses() {
+    let own = OwnAddresses {
+        listeners: ["127.0.0.1:9443", "0.0.0.0:8443", "[::]:3128"]
+            .map(|text| text.parse().unwrap())
+            .to_vec(),
+        interfaces: ["9.9.9.9", "10.1.1.1"]
+            .map(|text| text.parse().unwrap())
+            .to_vec(),
+    };
+    let admission = Admission {
+        own: Arc::new(own),
+        ..Admission::default()
+    };
+    let grant = grant(
+        "allowedHosts: ['a.test:*', '127.0.0.0/8:*', '10.0.0.0/8:*', '0.0.0.0:*', '[::ffff:0:0/96]:*'], allowedAddresses: [127.0.0.0/8, 0.0.0.0, '::1']",
+    );
+    let check = |authority, answers: &[&str]| {
+        admitted_with(&grant, authority, answers, &admission).map_err(|r| r.denial)
+    };
+    for (authority, answers, expected) in [
+        ("127.0.0.1:9443", &[][..], Some(Denial::OwnListener)),
+        ("a.test:9443", &["127.0.0.1"], Some(Denial::OwnListener)),
+        (
+            "a.test:9443",
+            &["::ffff:127.0.0.1"],
+            Some(Denial::OwnListener),
+        ),
+        ("a.test:9443", &["0.0.0.0"], Some(Denial::OwnListener)),
+        ("a.test:8443", &["9.9.9.9"], Some(Denial::OwnListener)),
+        ("10.1.1.1:8443", &[], Some(Denial::OwnListener)),
+        ("a.test:8443", &["127.3.3.3"], Some(Denial::OwnListener)),
+        ("a.test:3128", &["::1"], Some(Denial::OwnListener)),
+        ("a.test:9444", &["127.0.0.1"], None),
+        ("127.0.0.2:9443", &[], None),
+        ("10.1.1.1:80", &[], None), // its own exception
+        ("a.test:80", &["9.9.9.9"], Some(Denial::AddressNotAllowed)),
+        (
+            "a.test:80",
+            &["64:ff9b::909:909"],
+            Some(Denial::AddressNotAllowed),
+        ),
+        ("a.test:80", &["9.9.9.8"], None),
+    ] {
+        assert_eq!(
+            check(authority, answers).err(),
+            expected,
+            "{authority} {answers:?}"
+        );
+    }
+}
+
+#[test]
+fn refusals_say_what_would_change_them() {
+    let grant = grant("allowedHosts: [a.test, 'b.test:8443'], deniedHosts: [c.test]");
+    for (authority, hint) in [
+        ("x.test:443", "add \"x.test\" to egress.allowedHosts"),
+        ("x.test:8443", "add \"x.test:8443\" to egress.allowedHosts"),
+        ("a.test:22", "add \"a.test:22\" to egress.allowedHosts"),
+        ("b.test:443", "add \"b.test\" to egress.allowedHosts"),
+        ("[2606::1]:5", "add \"[2606::1]:5\" to egress.allowedHosts"),
+        ("9.9.9.9:80", "add \"9.9.9.9\" to egress.allowedHosts"),
+        (
+            "c.test:443",
+            "egress.deniedHosts[0] \"c.test\" always wins; remove it to allow c.test:443",
+        ),
+    ] {
+        assert_eq!(
+            decide(&grant, &target(authority))
+                .unwrap_err()
+                .hint
+                .as_deref(),
+            Some(hint)
+        );
+    }
+    let hint = admitted_with(&grant, "a.test:443", &["10.0.0.5"], &Admission::default())
+        .unwrap_err()
+        .hint;
+    assert!(
+        hint.unwrap()
+            .contains("add \"10.0.0.5\" to egress.allowedAddresses")
+    );
+}
+
+#[test]
+fn report_mode_lets_names_pass_and_says_so() {
+    let source = "egress: {mode: report, allowedHosts: [a.test], deniedHosts: [b.test]}";
+    let grant = compile(
+        source,
+        "{allowedHosts: [a.test, b.test, c.test], deniedHosts: [x.c.test]}",
+    )
+    .unwrap();
+    let reported = |authority| {
+        let permit = decide(&grant, &target(authority)).map_err(|refusal| refusal.denial)?;
+        Ok(permit.reported().map(|refusal| refusal.denial))
+    };
+    assert_eq!(reported("a.test:443"), Ok(None));
+    assert_eq!(reported("b.test:443"), Ok(Some(Denial::HostDenied)));
+    assert_eq!(reported("c.test:443"), Ok(Some(Denial::HostNotAllowed)));
+    assert_eq!(
+        reported("a.test:22"),
+        Err(Denial::HostNotAllowed),
+        "the operator's bound holds"
+    );
+    assert_eq!(reported("d.test:443"), Err(Denial::HostNotAllowed));
+    assert_eq!(
+        admitted(&grant, "c.test:443", &["10.0.0.1"]),
+        Err(Denial::SpecialAddress),
+        "addresses are judged"
+    );
+    let told = explain(&grant, &target("b.test:443"));
+    assert_eq!((told.outcome, told.reason), ("allow", Some("host_denied")));
+}
+
+#[test]
+fn attributes_come_from_the_most_specific_rule_that_has_them() {
+    let grant = grant(
+        "allowedHosts: ['*.a.test:*', 'db.a.test:5432'], rules: [{host: '*.a.test', ech: deny}, {host: db.a.test, tls: opaque}, {host: 'web.a.test:8080', http: {methods: [GET], pathPrefixes: [/v1/]}}, {host: 'db.a.test:443', tls: auto}]",
+    );
+    let permit = |authority| decide(&grant, &target(authority)).unwrap();
+    for (authority, tls) in [
+        ("x.a.test:443", TlsRule::Require),
+        ("x.a.test:80", TlsRule::Auto),
+        ("db.a.test:5432", TlsRule::Opaque),
+        ("db.a.test:443", TlsRule::Auto),
+    ] {
+        assert_eq!(permit(authority).tls(), tls, "{authority}");
+        assert_eq!(
+            *permit(authority).ech(),
+            crate::EchRule::Deny,
+            "{authority}"
+        );
+    }
+    let web = permit("web.a.test:8080");
+    assert!(web.judge_http("GET", "/v1/x?y").is_ok());
+    let refusal = web.judge_http("POST", "/v1/x").unwrap_err();
+    assert_eq!(refusal.denial, Denial::MethodNotAllowed);
+    assert_eq!(
+        refusal.rule.unwrap().as_str(),
+        "rules[2] \"web.a.test:8080\""
+    );
+    assert_eq!(
+        web.judge_http("GET", "/v2").unwrap_err().denial,
+        Denial::PathNotAllowed
+    );
+    assert!(permit("x.a.test:8080").judge_http("POST", "/").is_ok());
+}
+
+#[test]
+fn services() {
+    let grant = compile(
+        "services: {cache: 'unix:///run/c.sock', 'cache:main': 'tcp://127.0.0.1:1', s3: {url: 'tcp://127.0.0.1:2', grpc: {methodPrefix: /pkg.S3}}}",
+        "{}",
+    )
+    .unwrap();
+    let name = |text| ServiceName::parse(text).unwrap();
+    let bound = |text, prefix: Option<&str>| ServiceBound {
+        name: name(text),
+        method_prefix: prefix.map(|prefix| MethodPrefix::parse(prefix).unwrap()),
+        direction: Direction::In,
+    };
+    let bounds = [
+        bound("cache", Some("/pkg.Cache")),
+        bound("s3", None),
+        bound("gone", None),
+    ];
+    for (service, bounded, method, expected) in [
+        ("cache", false, None, None),
+        ("cache:main", false, None, None),
+        ("cache:other", false, None, Some(Denial::ServiceNotAllowed)),
+        ("gone", false, None, Some(Denial::ServiceNotAllowed)),
+        ("gone", true, None, Some(Denial::ServiceNotAllowed)),
+        ("cache:main", true, None, Some(Denial::ServiceNotAllowed)),
+        ("cache", true, Some("/pkg.Cache/Get"), None),
+        (
+            "cache",
+            true,
+            Some("/pkg.CacheX/Get"),
+            Some(Denial::ServiceMethodNotAllowed),
+        ),
+        ("cache", true, None, Some(Denial::ServiceMethodNotAllowed)),
+        ("s3", true, Some("/pkg.S3/Put"), None),
+        (
+            "s3",
+            true,
+            Some("/pkg.Other/Put"),
+            Some(Denial::ServiceMethodNotAllowed),
+        ),
+        ("s3", false, None, Some(Denial::ServiceMethodNotAllowed)),
+    ] {
+        let bound = bounded.then_some(&bounds[..]);
+        let found = decide_service(&grant, bound, &name(service), Direction::In, method);
+        assert_eq!(
+            found.err().map(|refusal| refusal.denial),
+            expected,
+            "{service} {bounded} {method:?}"
+        );
+    }
+    let out = decide_service(&grant, None, &name("cache"), Direction::Out, None);
+    assert_eq!(out.unwrap_err().denial, Denial::ServiceNotAllowed);
+    let none = decide_service(&grant, Some(&[]), &name("cache"), Direction::In, None);
+    assert_eq!(
+        none.unwrap_err().denial,
+        Denial::ServiceNotAllowed,
+        "an empty bound is a bound"
+    );
+}
+
+#[test]
+fn explanations_tell_the_steps() {
+    let grant = grant("allowedHosts: [a.test], deniedHosts: [b.test]");
+    let told = explain(&grant, &target("c.test:22"));
+    assert_eq!(told.outcome, "deny");
+    assert_eq!(
+        told.hint.as_deref(),
+        Some("add \"c.test:22\" to egress.allowedHosts")
+    );
+    assert!(
+        told.steps
+            .contains(&"No entry of allowedHosts covers the host.".to_owned()),
+        "{told:?}"
+    );
+    let told = explain(&grant, &target("b.test:22"));
+    assert_eq!(told.rule.as_deref(), Some("deniedHosts[0] \"b.test\""));
+    assert_eq!(
+        serde_json::to_value(&told).unwrap()["reason"],
+        "host_denied"
+    );
+}

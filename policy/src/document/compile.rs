@@ -1,0 +1,204 @@
+//! From a document to a grant, within the ceiling.
+
+use super::{
+    Ceiling, EgressDocument, GrantDocument, ServiceDocument, ceiling::matcher,
+    compile_rules::compile_rules, model::Written,
+};
+use crate::{
+    Action, Grant, RuleId, Service, ServiceName,
+    address::{METADATA, METADATA_NAMES, is_special_range},
+    entry::{Entry, Pattern, Ports},
+    grant::Egress,
+    host::HostPattern,
+    matcher::{Compiled, Matcher},
+    text::{Faults, Place},
+};
+use ipnet::IpNet;
+
+impl GrantDocument {
+    /// Compile within the operator's ceiling; faults name each entry outside it. `None` exactly where this adds errors.
+    pub fn compile(&self, ceiling: &Ceiling, faults: &mut Faults) -> Option<Grant> {
+        let mut own = Faults::default();
+        let egress = self.egress.compile(ceiling, &mut own);
+        let mut services = std::collections::BTreeMap::new();
+        for (name, service) in &self.services {
+            if let Some(service) = service.compile(name, &mut own) {
+                services.insert(name.clone(), service);
+            }
+        }
+        let clean = own.is_clean();
+        faults.append(own);
+        clean.then(|| Grant {
+            egress,
+            services,
+            limits: self.limits.limits,
+            mode: self.egress.mode.unwrap_or_default(),
+        })
+    }
+}
+
+impl EgressDocument {
+    fn compile(&self, ceiling: &Ceiling, faults: &mut Faults) -> Egress {
+        let default = self.default_action.unwrap_or_default();
+        if default == Action::Allow && self.allowed_hosts.is_none() && ceiling.bounds_names() {
+            faults.error_hint(
+                &Place::default(),
+                "egress.defaultAction: allow asks for more than the operator's ceiling.allowedHosts",
+                "write allowedHosts",
+            );
+        }
+        for written in &self.allowed_addresses {
+            hold_net(
+                &written.value,
+                "egress.allowedAddresses",
+                written,
+                ceiling,
+                faults,
+            );
+        }
+        for (name, written) in &self.hosts {
+            for address in &written.value {
+                hold_net(
+                    &IpNet::from(*address),
+                    &format!("egress.hosts.{name}"),
+                    written,
+                    ceiling,
+                    faults,
+                );
+            }
+        }
+        let allow = self
+            .allowed_hosts
+            .as_ref()
+            .map(|list| compile_allowed(list, ceiling, faults));
+        let (rules, attributes) =
+            compile_rules(&self.rules, self.allowed_hosts.as_deref(), default, faults);
+        let answers = self.hosts.iter();
+        Egress {
+            default,
+            default_rule: RuleId::new(match default {
+                Action::Allow => "defaultAction \"allow\"",
+                Action::Deny => "defaultAction \"deny\"",
+            }),
+            allow,
+            deny: matcher("deniedHosts", &self.denied_hosts, Ports::or_any),
+            rules,
+            attributes,
+            exceptions: self
+                .allowed_addresses
+                .iter()
+                .map(|written| written.value)
+                .collect(),
+            answers: answers
+                .map(|(name, list)| (name.clone(), list.value.as_slice().into()))
+                .collect(),
+            bound: ceiling.compile(),
+        }
+    }
+}
+
+fn compile_allowed(list: &[Written<Entry>], ceiling: &Ceiling, faults: &mut Faults) -> Matcher {
+    let compiled = list.iter().enumerate().map(|(index, written)| {
+        let entry = &written.value;
+        let special = hold_entry(written, ceiling, faults);
+        Compiled {
+            rule: RuleId::new(&format!("allowedHosts[{index}] \"{entry}\"")),
+            entry: entry.clone(),
+            exception: special,
+        }
+    });
+    Matcher::new(compiled.collect())
+}
+
+/// Report an entry outside the ceiling; is it its own exception to the address ban?
+fn hold_entry(written: &Written<Entry>, ceiling: &Ceiling, faults: &mut Faults) -> bool {
+    let entry = &written.value;
+    match &entry.pattern {
+        Pattern::Net(net) if is_special_range(*net) => {
+            hold_net(
+                net,
+                &format!("egress.allowedHosts entry \"{entry}\""),
+                written,
+                ceiling,
+                faults,
+            );
+            return true;
+        }
+        Pattern::Host(HostPattern::Exact(name))
+            if METADATA_NAMES.contains(&name.as_str()) && !ceiling.bounds_names() =>
+        {
+            faults.error_hint(
+                &written.place,
+                format!(
+                    "\"{entry}\" is a metadata service, which the operator's ceiling does not name"
+                ),
+                "only the provider's ceiling.allowedHosts can name it",
+            );
+        }
+        _ if ceiling.holds_entry(entry) => {}
+        _ => faults.error_hint(
+            &written.place,
+            format!("\"{entry}\" is outside the operator's ceiling"),
+            format!(
+                "the operator would have to add \"{entry}\" to the provider's ceiling.allowedHosts"
+            ),
+        ),
+    }
+    false
+}
+
+/// Report a range (or address) outside the ceiling, and a metadata address named alone here but not there.
+fn hold_net<T>(
+    net: &IpNet,
+    what: &str,
+    written: &Written<T>,
+    ceiling: &Ceiling,
+    faults: &mut Faults,
+) {
+    let single = net.prefix_len() == net.max_prefix_len();
+    let shown = if single {
+        net.addr().to_string()
+    } else {
+        net.to_string()
+    };
+    let hint =
+        format!("the operator would have to add \"{shown}\" to the provider's ceiling.addresses");
+    if !ceiling.holds_net(net) {
+        let message = format!("{what}: {shown} is outside the operator's ceiling");
+        faults.error_hint(&written.place, message, hint);
+    } else if single && METADATA.contains(&net.addr()) && !ceiling.names_address(net) {
+        let message = format!(
+            "{what}: {shown} is a metadata address, which the operator's ceiling does not name alone"
+        );
+        faults.error_hint(&written.place, message, hint);
+    }
+}
+
+impl ServiceDocument {
+    fn compile(&self, name: &ServiceName, faults: &mut Faults) -> Option<Service> {
+        let Some(url) = &self.url else {
+            let message = format!("service \"{name}\" has no url, and none is known by that name");
+            faults.error_hint(&self.place.0, message, "write its url");
+            return None;
+        };
+        // What would protect something must not look as if it did.
+        let unbuilt = [
+            ("http", self.http.is_some()),
+            ("proxyProtocol", self.proxy_protocol.is_some()),
+        ];
+        for (key, _) in unbuilt.iter().filter(|(_, written)| *written) {
+            let message = format!("service \"{name}\": {key} is not built yet");
+            faults.error_hint(&self.place.0, message, "leave it out");
+        }
+        Some(Service {
+            url: url.clone(),
+            health: self.health.clone(),
+            half_close_timeout: self.half_close_timeout,
+            idle_timeout: self.idle_timeout,
+            peer_uid: self.peer_uid,
+            proxy_protocol: self.proxy_protocol,
+            http: self.http.clone(),
+            grpc_method_prefix: self.grpc_method_prefix.clone(),
+        })
+    }
+}

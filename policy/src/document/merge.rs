@@ -1,0 +1,92 @@
+//! Documents laid over each other: provider defaults, then capabilities, then the session's own.
+
+use super::{EgressDocument, GrantDocument, LimitsDocument, ServiceDocument};
+use crate::Limits;
+
+impl GrantDocument {
+    /// Lay `over` on top of `self` (provider defaults, then capabilities, then the session's own): lists are joined,
+    /// denies always win, absent stays absent, services by name (later wins), the smaller limit holds.
+    #[must_use]
+    pub fn merge(mut self, over: &Self) -> Self {
+        for (name, service) in &over.services {
+            let merged = match self.services.remove(name) {
+                Some(below) => below.merge(service),
+                None => service.clone(),
+            };
+            self.services.insert(name.clone(), merged);
+        }
+        Self {
+            egress: self.egress.merge(&over.egress),
+            services: self.services,
+            limits: self.limits.merge(over.limits),
+        }
+    }
+}
+
+impl EgressDocument {
+    /// Lay `over` on top of `self`; `defaultAction`, `mode` and the static answers of a name are the later one's.
+    #[must_use]
+    pub fn merge(mut self, over: &Self) -> Self {
+        if let Some(list) = &over.allowed_hosts {
+            join(self.allowed_hosts.get_or_insert_default(), list);
+        }
+        join(&mut self.denied_hosts, &over.denied_hosts);
+        join(&mut self.allowed_addresses, &over.allowed_addresses);
+        join(&mut self.rules, &over.rules);
+        self.hosts.extend(over.hosts.clone());
+        self.default_action = over.default_action.or(self.default_action);
+        self.mode = over.mode.or(self.mode);
+        self
+    }
+}
+
+impl ServiceDocument {
+    /// One that has a URL replaces the one below; one that has none adds to it.
+    fn merge(self, over: &Self) -> Self {
+        let over = over.clone();
+        if over.url.is_some() {
+            return over;
+        }
+        Self {
+            url: self.url,
+            health: over.health.or(self.health),
+            half_close_timeout: over.half_close_timeout.or(self.half_close_timeout),
+            idle_timeout: over.idle_timeout.or(self.idle_timeout),
+            peer_uid: over.peer_uid.or(self.peer_uid),
+            proxy_protocol: over.proxy_protocol.or(self.proxy_protocol),
+            http: over.http.or(self.http),
+            grpc_method_prefix: over.grpc_method_prefix.or(self.grpc_method_prefix),
+            place: over.place,
+        }
+    }
+}
+
+impl LimitsDocument {
+    fn merge(self, over: Self) -> Self {
+        fn smaller<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+            match (a, b) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            }
+        }
+        let (a, b) = (self.limits, over.limits);
+        Self {
+            limits: Limits {
+                tunnels: smaller(a.tunnels, b.tunnels),
+                opens_per_second: smaller(a.opens_per_second, b.opens_per_second),
+                bytes: smaller(a.bytes, b.bytes),
+                bandwidth: smaller(a.bandwidth, b.bandwidth),
+            },
+        }
+    }
+}
+
+/// Append what is not there yet. Large lists are not searched: an entry twice does no harm.
+fn join<T: Clone + PartialEq>(list: &mut Vec<T>, more: &[T]) {
+    const SEARCHED: usize = 1000;
+    for item in more {
+        if list.len() > SEARCHED || !list.contains(item) {
+            list.push(item.clone());
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Policy documents: text to types, all faults at once, and within the operator's ceiling.
+//!
+//! `model.rs` is what a document says; `read_*.rs` turns text into it, `write.rs` back; `merge.rs` lays documents over
+//! each other; `compile.rs` makes the [`Grant`](crate::Grant), `ceiling.rs` holds the operator's bound on it.
+
+#[cfg(test)]
+mod bounds_tests;
+mod ceiling;
+mod compile;
+mod compile_rules;
+mod merge;
+mod model;
+mod read_egress;
+mod read_service;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use ceiling::Ceiling;
+pub use model::{EgressDocument, GrantDocument, LimitsDocument, ServiceDocument};
+
+use read_egress::{entries, strings};
+use read_service::read_http_rule;

@@ -1,0 +1,210 @@
+//! Services, limits and HTTP bounds, read.
+
+use super::{LimitsDocument, ServiceDocument, model::Ignored, read_egress::name, strings};
+use crate::{
+    HttpRule, Limits, MethodPrefix, ProxyProtocol, ServiceHttp, ServiceName, ServiceUrl, path,
+    text::{Faults, Fields, Node},
+};
+use std::collections::BTreeMap;
+
+/// `{NAME: URL | {url, …}}`, or a list of names whose URLs a document below knows.
+pub(super) fn read_services(
+    node: &Node,
+    faults: &mut Faults,
+) -> BTreeMap<ServiceName, ServiceDocument> {
+    let mut services = BTreeMap::new();
+    let mut add =
+        |text: &str, key: crate::text::Place, service: ServiceDocument, faults: &mut Faults| {
+            match ServiceName::parse(text) {
+                Ok(name) => {
+                    if services.insert(name, service).is_some() {
+                        faults.error(&key, format!("{text:?} is written twice"));
+                    }
+                }
+                Err(_) => faults.error_hint(
+                    &key,
+                    format!("{text:?} is not a service name"),
+                    "lower-case letters, digits, . _ -; one :binding at most",
+                ),
+            }
+        };
+    if node.is_list() {
+        for item in node.list(faults) {
+            if let Some(text) = item.string(faults) {
+                let place = Ignored(item.place().clone());
+                let service = ServiceDocument {
+                    place,
+                    ..ServiceDocument::default()
+                };
+                add(text, item.place().clone(), service, faults);
+            }
+        }
+        return services;
+    }
+    for (key, value) in node.entries(faults) {
+        let service = ServiceDocument::read(value, faults);
+        add(key, value.key_place(), service, faults);
+    }
+    services
+}
+
+impl ServiceDocument {
+    /// Read one service: its URL, or a mapping.
+    pub fn read(node: &Node, faults: &mut Faults) -> Self {
+        let place = Ignored(node.place().clone());
+        if !node.is_map() {
+            let url = url(node, faults);
+            return Self {
+                url,
+                place,
+                ..Self::default()
+            };
+        }
+        let mut fields = node.fields(faults);
+        let service = Self {
+            url: fields.take("url").and_then(|node| url(node, faults)),
+            health: fields
+                .take("health")
+                .and_then(|node| node.string(faults))
+                .map(str::to_owned),
+            half_close_timeout: fields
+                .take("halfCloseTimeout")
+                .and_then(|node| node.duration(faults)),
+            idle_timeout: fields
+                .take("idleTimeout")
+                .and_then(|node| node.duration(faults)),
+            peer_uid: fields.take("peerUid").and_then(|node| {
+                let uid = node.integer(0..=u64::from(u32::MAX), faults)?;
+                u32::try_from(uid).ok()
+            }),
+            proxy_protocol: fields
+                .take("proxyProtocol")
+                .and_then(|node| node.choice(&[("v2", ProxyProtocol::V2)], faults)),
+            http: fields.take("http").map(|node| read_http(node, faults)),
+            grpc_method_prefix: fields.take("grpc").and_then(|node| read_grpc(node, faults)),
+            place,
+        };
+        fields.finish(faults);
+        let unix = matches!(service.url, Some(ServiceUrl::Unix(_)) | None);
+        if service.peer_uid.is_some() && !unix {
+            faults.error(node.place(), "peerUid is known of unix sockets only");
+        }
+        service
+    }
+}
+
+fn url(node: &Node, faults: &mut Faults) -> Option<ServiceUrl> {
+    let text = node.string(faults)?;
+    ServiceUrl::parse(text)
+        .map_err(|error| {
+            faults.error_hint(
+                node.place(),
+                error,
+                "unix:///path, tcp://127.0.0.1:port or tls://host:port",
+            )
+        })
+        .ok()
+}
+
+fn read_http(node: &Node, faults: &mut Faults) -> ServiceHttp {
+    let mut fields = node.fields(faults);
+    let hosts = fields.take("hosts").map(|node| {
+        let items = node.list(faults).iter();
+        items.filter_map(|item| name(item, faults)).collect()
+    });
+    let origins = fields.take("origins").map(|node| {
+        strings(
+            node,
+            "an origin such as https://app.example.com",
+            is_origin,
+            faults,
+        )
+    });
+    let rule = read_http_rule(&mut fields, faults);
+    fields.finish(faults);
+    ServiceHttp {
+        hosts: hosts.unwrap_or_default(),
+        origins: origins.unwrap_or_default(),
+        rule,
+    }
+}
+
+/// `methods` and `pathPrefixes`, out of a larger mapping.
+pub(super) fn read_http_rule(fields: &mut Fields<'_>, faults: &mut Faults) -> HttpRule {
+    let mut list = |key, what: &str, accept: fn(&str) -> bool, faults: &mut Faults| {
+        let node: Option<&Node> = fields.take(key);
+        let read = node.map(|node| {
+            let list = strings(node, what, accept, faults);
+            // An empty list would read as "nothing" to a person and as "anything" to the type.
+            if node.is_list() && node.list(faults).is_empty() {
+                faults.error_hint(node.place(), "an empty list", "leave the key out for any");
+            }
+            list
+        });
+        read.unwrap_or_default()
+    };
+    HttpRule {
+        methods: list("methods", "a method in capitals", is_method, faults),
+        path_prefixes: list(
+            "pathPrefixes",
+            "a path prefix such as /v1/",
+            is_path_prefix,
+            faults,
+        ),
+    }
+}
+
+fn read_grpc(node: &Node, faults: &mut Faults) -> Option<MethodPrefix> {
+    let mut fields = node.fields(faults);
+    let prefix = fields.take("methodPrefix").and_then(|node| {
+        let text = node.string(faults)?;
+        MethodPrefix::parse(text)
+            .or_else(|| node.expected("a method prefix such as /package.Service", faults))
+    });
+    fields.finish(faults);
+    prefix
+}
+
+/// A token (RFC 9110 §5.6.2) without lower-case letters: methods are case-sensitive, and `get` would match nothing.
+fn is_method(text: &str) -> bool {
+    let token =
+        |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !text.is_empty() && text.bytes().all(token)
+}
+
+fn is_path_prefix(text: &str) -> bool {
+    text == "/" || path::is_prefix(text)
+}
+
+/// Scheme, host and port, as a browser writes it (RFC 6454 §6.2).
+fn is_origin(text: &str) -> bool {
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|authority| {
+        crate::Target::from_uri_authority(authority, 80)
+            .is_ok_and(|t| !authority.ends_with('.') && t.port() > 0)
+    })
+}
+
+pub(super) fn read_limits(node: &Node, faults: &mut Faults) -> LimitsDocument {
+    let mut fields = node.fields(faults);
+    let mut count = |key, faults: &mut Faults| {
+        let node: Option<&Node> = fields.take(key);
+        let value = node.and_then(|node| node.integer(0..=u64::from(u32::MAX), faults))?;
+        u32::try_from(value).ok()
+    };
+    let tunnels = count("tunnels", faults);
+    let opens_per_second = count("opensPerSecond", faults);
+    let bytes = fields.take("bytes").and_then(|node| node.bytes(faults));
+    let bandwidth = fields.take("bandwidth").and_then(|node| node.bytes(faults));
+    fields.finish(faults);
+    LimitsDocument {
+        limits: Limits {
+            tunnels,
+            opens_per_second,
+            bytes,
+            bandwidth,
+        },
+    }
+}

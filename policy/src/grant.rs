@@ -1,0 +1,152 @@
+//! The compiled grant of one session: rules, services, limits.
+
+use crate::{
+    Action, EchRule, HostName, HttpRule, MethodPrefix, Mode, RuleId, ServiceName, ServiceUrl,
+    TlsRule, matcher::Matcher,
+};
+use ipnet::IpNet;
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    time::Duration,
+};
+
+/// Limits of one session; absent = the gateway's own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Limits {
+    /// Tunnels and streams open at once.
+    pub tunnels: Option<u32>,
+    /// Opens per second.
+    pub opens_per_second: Option<u32>,
+    /// Bytes, both ways together, over the generation's life.
+    pub bytes: Option<u64>,
+    /// Bytes per second, each way.
+    pub bandwidth: Option<u64>,
+}
+
+/// How a host service is told who speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProxyProtocol {
+    /// The binary header of the PROXY protocol, version 2.
+    V2,
+}
+
+/// What an HTTP-aware host service accepts. Empty lists = anything.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ServiceHttp {
+    /// Names accepted in the Host field.
+    pub hosts: Vec<HostName>,
+    /// Origins accepted in the Origin field, e.g. `https://app.example.com`.
+    pub origins: Vec<String>,
+    /// Methods and path prefixes.
+    pub rule: HttpRule,
+}
+
+/// One host service, compiled.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Service {
+    /// Where it listens.
+    pub url: ServiceUrl,
+    /// How its health is asked for, as written (e.g. `tcp`, `grpc`, `/healthz`); absent = by connecting.
+    pub health: Option<String>,
+    /// How long the other half may stay open once one is closed; absent = no bound.
+    pub half_close_timeout: Option<Duration>,
+    /// How long a stream may be silent; absent = the gateway's own.
+    pub idle_timeout: Option<Duration>,
+    /// The uid that must own the other end of a unix socket.
+    pub peer_uid: Option<u32>,
+    /// Whether a PROXY header is sent first.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// What it accepts over HTTP, where it speaks that.
+    pub http: Option<ServiceHttp>,
+    /// The gRPC methods it may be asked for.
+    pub grpc_method_prefix: Option<MethodPrefix>,
+}
+
+/// Everything one session may reach, compiled. Immutable; share it in an `Arc`.
+#[derive(Debug)]
+pub struct Grant {
+    pub(crate) egress: Egress,
+    pub(crate) services: BTreeMap<ServiceName, Service>,
+    pub(crate) limits: Limits,
+    pub(crate) mode: Mode,
+}
+
+impl Grant {
+    /// Names and addresses of the services, in order of name. Used for the env bundle (names) only.
+    pub fn services(&self) -> impl Iterator<Item = (&ServiceName, &ServiceUrl)> {
+        self.services
+            .iter()
+            .map(|(name, service)| (name, &service.url))
+    }
+
+    /// The limits.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Enforce or report.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Does the session need a proxy that judges names? True where `allowedHosts` names anything or the default is deny.
+    #[must_use]
+    pub fn needs_hostname_egress(&self) -> bool {
+        let named = self
+            .egress
+            .allow
+            .as_ref()
+            .is_some_and(|allow| !allow.entries().is_empty());
+        named || self.egress.default == Action::Deny
+    }
+}
+
+/// Attributes of one `rules[]` entry.
+#[derive(Debug, Default)]
+pub(crate) struct Attributes {
+    pub(crate) tls: Option<TlsRule>,
+    pub(crate) ech: Option<EchRule>,
+    pub(crate) http: Option<HttpRule>,
+}
+
+/// The names, ranges and exceptions of one session.
+#[derive(Debug)]
+pub(crate) struct Egress {
+    pub(crate) default: Action,
+    /// The rule named where the default decided.
+    pub(crate) default_rule: RuleId,
+    /// `None` where `allowedHosts` is absent; an empty one denies everything.
+    pub(crate) allow: Option<Matcher>,
+    pub(crate) deny: Matcher,
+    /// Attributes by host; entry `i` belongs to `attributes[i]`.
+    pub(crate) rules: Matcher,
+    pub(crate) attributes: Vec<Attributes>,
+    /// `allowedAddresses`: for names that resolve there.
+    pub(crate) exceptions: Vec<IpNet>,
+    /// Static answers, each its own exception.
+    pub(crate) answers: HashMap<HostName, Box<[IpAddr]>>,
+    pub(crate) bound: Bound,
+}
+
+/// The operator's bound, which neither a default of allow nor report mode lifts.
+#[derive(Debug, Default)]
+pub(crate) struct Bound {
+    pub(crate) allow: Option<Matcher>,
+    pub(crate) deny: Matcher,
+    pub(crate) addresses: Vec<IpNet>,
+}
+
+impl Bound {
+    /// Is this very address named, not only a range around it?
+    pub(crate) fn names(&self, address: IpAddr) -> bool {
+        is_named(&self.addresses, address)
+    }
+}
+
+/// Is this very address in the list, not only a range around it?
+pub(crate) fn is_named(nets: &[IpNet], address: IpAddr) -> bool {
+    nets.contains(&IpNet::from(address))
+}

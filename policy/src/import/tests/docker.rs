@@ -1,0 +1,95 @@
+//! Docker, E2B, Modal.
+
+use super::*;
+
+#[test]
+fn v150_lists() {
+    let docker = |source| kept(System::Docker, source);
+    assert_eq!(
+        docker(
+            "[example.com, '*.example.org', 'db.example.com:5432', 198.51.100.0/24, '2001:4860::/32', '[2001:4860::1]:443']"
+        ),
+        json!({"allowedHosts": [
+            "example.com:*", "*.example.org:*", "db.example.com:5432", "198.51.100.0/24:*", "[2001:4860::/32]:*",
+            "[2001:4860::1]:443"
+        ]})
+    );
+    // Docker: a default, and lists beside it.
+    assert_eq!(
+        docker("policy: deny\nallow-host: ['**.example.com']\nblock-host: [example.net]\n"),
+        json!({"allowedHosts": ["*.example.com:*"], "deniedHosts": ["example.net:*"]})
+    );
+    assert_eq!(
+        docker("policy: allow\nblock-cidr: [10.0.0.0/8]\nblock-host: evil.example.com\n"),
+        json!({"defaultAction": "allow", "deniedHosts": ["evil.example.com:*", "10.0.0.0/8:*"]})
+    );
+    // E2B: only a deny of everything makes the allow list a bound.
+    assert_eq!(
+        docker("network: {allowOut: [api.example.com, 198.51.100.7], denyOut: [0.0.0.0/0]}"),
+        json!({"allowedHosts": ["api.example.com", "198.51.100.7:*"]})
+    );
+    assert_eq!(
+        docker("{allowOut: [10.1.2.3], denyOut: [0.0.0.0/0, 10.0.0.0/8]}"),
+        json!({"allowedHosts": ["10.1.2.3:*"]})
+    );
+    assert_eq!(
+        docker("allowOut: [api.example.com]"),
+        json!({"defaultAction": "allow"})
+    );
+    assert_eq!(
+        docker("{allowInternetAccess: false}"),
+        json!({"allowedHosts": []})
+    );
+    // Modal: a list's presence denies the rest.
+    assert_eq!(
+        docker("cidr_allowlist: [198.51.100.0/24]"),
+        json!({"allowedHosts": ["198.51.100.0/24:*"]})
+    );
+    assert_eq!(docker("block_network: true"), json!({"allowedHosts": []}));
+    assert_eq!(docker("allow: []"), json!({"allowedHosts": []}));
+}
+
+#[test]
+fn v150_lists_in_which_allow_would_beat_deny_are_refused() {
+    for source in [
+        "policy: deny\nallow:\n  - api.example.com\ndeny: ['*.example.com']\n",
+        "policy: deny\nallow:\n  - '*.example.com'\ndeny: [api.example.com]\n",
+        "policy: allow\nallow:\n  - 10.1.2.3\ndeny: [10.0.0.0/8]\n",
+        "policy: deny\nallow:\n  - 'a.example.com:443'\ndeny: [a.example.com]\n",
+    ] {
+        let found = refused(System::Docker, source);
+        assert_eq!(found.len(), 1, "{source}: {found:?}");
+        assert!(
+            found[0].starts_with("3:5: allow[0]: ") && found[0].contains("line 4"),
+            "{found:?}"
+        );
+    }
+    // They do not meet: it does not matter.
+    let apart =
+        "policy: deny\nallow: ['a.example.com:443']\ndeny: ['a.example.com:22', b.example.com]\n";
+    assert_eq!(
+        kept(System::Docker, apart),
+        json!({"allowedHosts": ["a.example.com:443"], "deniedHosts": ["a.example.com:22", "b.example.com:*"]})
+    );
+}
+
+#[test]
+fn v150_lists_that_do_not_say_enough_are_refused() {
+    for source in [
+        "block-host: [a.test]",
+        "allow-host: [a.test]",
+        "{}",
+        "allow: ['https://a.test']",
+        "allow: ['*foo.test']",
+        "allow: [10.0.0.1/8]",
+        "allow: ['a.test:0']",
+        "policy: maybe",
+        "allow: ['*']\ndeny: [a.test]\npolicy: deny",
+        "policy: allow\ndefault: deny\nallow: [a.test]",
+        "allow: [a.test]\nunheard: 1",
+        "allow: ['*.com']",
+        "allow: [a.test.]",
+    ] {
+        assert!(!refused(System::Docker, source).is_empty(), "{source}");
+    }
+}

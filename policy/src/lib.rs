@@ -1,0 +1,45 @@
+//! What may this session reach? Names, addresses, rules, grants and the one function that decides.
+//!
+//! Pure: no IO, no clock, no randomness, no async. The time is a parameter wherever it matters.
+
+mod address;
+mod decide;
+mod denial;
+mod document;
+mod entry;
+mod grant;
+mod host;
+mod import;
+mod lint;
+mod matcher;
+mod path;
+mod profile;
+mod rule;
+mod service;
+mod suggest;
+mod target;
+#[cfg(test)]
+mod testing;
+pub mod text;
+
+pub use address::{AddressClass, Nat64Prefix, classify};
+pub use decide::{
+    AddressPermit, Admission, Explanation, MixedAnswers, OwnAddresses, ServicePermit, TargetPermit,
+    admit, decide, decide_service, explain,
+};
+pub use denial::{Blame, Denial, Refusal};
+pub use document::{Ceiling, EgressDocument, GrantDocument, LimitsDocument, ServiceDocument};
+pub use grant::{Grant, Limits, ProxyProtocol, Service, ServiceHttp};
+pub use host::{HostError, HostName, HostPattern};
+pub use import::{Choices, Imported, System, import};
+pub use lint::{SourceLint, lint, lint_source};
+pub use profile::{
+    Circumstances, Confinement, EgressMode, HostServiceAccess, HostnameEgress, Misplacement,
+    Profile, Proof, Shortfall, Workload, effective, placement,
+};
+pub use rule::{Action, EchRule, HttpRule, Mode, RuleId, TlsRule};
+pub use service::{
+    Direction, MethodPrefix, ServiceBound, ServiceName, ServiceNameError, ServiceUrl,
+};
+pub use suggest::suggest;
+pub use target::{Host, Target, TargetError};

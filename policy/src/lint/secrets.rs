@@ -1,0 +1,272 @@
+//! Secrets in the plain: tokens known by how they begin, private keys, passwords by their key, and long random texts.
+
+use crate::text::{Faults, Place, Position};
+
+/// How well-known tokens begin, and how many characters follow at least.
+const PREFIXES: &[(&str, usize, &str)] = &[
+    ("ghp_", 20, "a GitHub token"),
+    ("gho_", 20, "a GitHub token"),
+    ("ghu_", 20, "a GitHub token"),
+    ("ghs_", 20, "a GitHub token"),
+    ("ghr_", 20, "a GitHub token"),
+    ("github_pat_", 20, "a GitHub token"),
+    ("glpat-", 16, "a GitLab token"),
+    ("npm_", 24, "an npm token"),
+    ("xoxb-", 16, "a Slack token"),
+    ("xoxp-", 16, "a Slack token"),
+    ("xoxa-", 16, "a Slack token"),
+    ("sk_live_", 12, "an API key"),
+    ("rk_live_", 12, "an API key"),
+    ("sk-", 16, "an API key"),
+    ("AKIA", 16, "an AWS access key"),
+    ("ASIA", 16, "an AWS access key"),
+    ("AIza", 30, "a Google API key"),
+    ("hf_", 24, "a Hugging Face token"),
+    ("eyJ", 30, "a signed token"),
+];
+
+/// Keys whose values are secrets; compared without case, `_` and `-`, as the end of the key.
+const KEYS: &[&str] = &[
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "apikey",
+    "privatekey",
+    "accesskey",
+    "authtoken",
+    "bearertoken",
+];
+
+/// Characters shorter than this are not judged by how random they look.
+const SHORTEST_RANDOM: usize = 24;
+
+/// Part of one line, in characters from 0.
+struct Span {
+    start: usize,
+    end: usize,
+    what: &'static str,
+}
+
+/// Warn of each secret, never showing it; the result is the source with all of them blotted out.
+pub(super) fn find(source: &str, faults: &mut Faults) -> String {
+    let mut masked = String::with_capacity(source.len());
+    let mut in_key = false;
+    for (number, line) in (1_u32..).zip(source.split_inclusive('\n')) {
+        let text = line.trim_end_matches(['\n', '\r']);
+        let spans = if is_pem_border(text, "BEGIN") {
+            in_key = true;
+            let start = text.find("-----").unwrap_or_default();
+            vec![Span {
+                start: text.get(..start).unwrap_or_default().chars().count(),
+                end: text.chars().count(),
+                what: "a private key",
+            }]
+        } else if in_key {
+            Vec::new()
+        } else {
+            spans(text)
+        };
+        for span in &spans {
+            let column = u32::try_from(span.start + 1).unwrap_or(u32::MAX);
+            let place = Place {
+                position: Position {
+                    line: number,
+                    column,
+                },
+                ..Place::default()
+            };
+            let message = format!("what looks like {} stands here in the plain", span.what);
+            let hint = "keep it in a file of its own that this one names, and replace it: it has been seen";
+            faults.warn(&place, message, Some(hint.to_owned()));
+        }
+        for (at, c) in text.chars().enumerate() {
+            let hidden = (in_key && !c.is_whitespace())
+                || spans
+                    .iter()
+                    .any(|span| (span.start..span.end).contains(&at));
+            masked.push(if hidden { '*' } else { c });
+        }
+        masked.push_str(line.get(text.len()..).unwrap_or_default());
+        in_key = in_key && !is_pem_border(text, "END") && !text.contains("\\n-----END");
+    }
+    masked
+}
+
+fn is_pem_border(line: &str, word: &str) -> bool {
+    line.split_once(&format!("-----{word} "))
+        .is_some_and(|(_, rest)| rest.contains("PRIVATE KEY-----"))
+}
+
+/// What looks like a secret in one line; the parts do not overlap.
+fn spans(line: &str) -> Vec<Span> {
+    let chars: Vec<char> = line.chars().collect();
+    let mut spans: Vec<Span> = Vec::new();
+    keyed(&chars, &mut spans);
+    userinfo(&chars, &mut spans);
+    let mut at = 0;
+    while at < chars.len() {
+        let rest = chars.get(at..).unwrap_or_default();
+        let length = rest.iter().take_while(|c| is_token(**c)).count();
+        let token: String = rest.iter().take(length).collect();
+        let taken = spans
+            .iter()
+            .any(|span| at < span.end && span.start < at + length);
+        if !taken && let Some(what) = judge(&token, chars.get(..at).unwrap_or_default()) {
+            spans.push(Span {
+                start: at,
+                end: at + length,
+                what,
+            });
+        }
+        at += length.max(1);
+    }
+    spans.sort_by_key(|span| span.start);
+    spans
+}
+
+/// `password: VALUE`, in a mapping of either style, quoted or not.
+fn keyed(chars: &[char], spans: &mut Vec<Span>) {
+    for (at, c) in chars.iter().enumerate() {
+        let quoted = at > 0 && matches!(chars.get(at - 1), Some('"' | '\''));
+        let next = chars.get(at + 1).copied();
+        if *c != ':' || !(quoted || next.is_some_and(char::is_whitespace)) {
+            continue;
+        }
+        let before = chars.get(..at).unwrap_or_default().iter().rev();
+        let key: String = before
+            .skip_while(|c| matches!(c, '"' | '\''))
+            .take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+            .filter(|c| !matches!(c, '_' | '-'))
+            .map(char::to_ascii_lowercase)
+            .collect();
+        let key: String = key.chars().rev().collect();
+        if !KEYS.iter().any(|secret| key.ends_with(secret)) {
+            continue;
+        }
+        let rest = chars.get(at + 1..).unwrap_or_default();
+        let start = at
+            + 1
+            + rest
+                .iter()
+                .take_while(|c| c.is_whitespace() || matches!(c, '"' | '\''))
+                .count();
+        let value = chars.get(start..).unwrap_or_default();
+        let length = value
+            .iter()
+            .take_while(|c| !c.is_whitespace() && !matches!(c, '"' | '\'' | ',' | '}' | ']'))
+            .count();
+        // A reference, a collection, a comment or nothing is no password.
+        if length > 0
+            && !matches!(
+                value.first(),
+                Some('$' | '{' | '[' | '|' | '>' | '#' | '~' | '/')
+            )
+        {
+            spans.push(Span {
+                start,
+                end: start + length,
+                what: "a password",
+            });
+        }
+    }
+}
+
+/// `scheme://user:PASSWORD@host`.
+fn userinfo(chars: &[char], spans: &mut Vec<Span>) {
+    let starts = chars
+        .windows(3)
+        .enumerate()
+        .filter(|(_, w)| *w == [':', '/', '/']);
+    for (at, _) in starts {
+        let start = at + 3;
+        let authority: Vec<char> = chars
+            .get(start..)
+            .unwrap_or_default()
+            .iter()
+            .take_while(|c| !c.is_whitespace() && !matches!(c, '/' | '"' | '\''))
+            .copied()
+            .collect();
+        let Some(end) = authority.iter().rposition(|c| *c == '@') else {
+            continue;
+        };
+        let colon = authority.iter().position(|c| *c == ':');
+        if let Some(colon) = colon.filter(|colon| *colon + 1 < end) {
+            spans.push(Span {
+                start: start + colon + 1,
+                end: start + end,
+                what: "a password",
+            });
+        }
+    }
+}
+
+fn is_token(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '_' | '-')
+}
+
+fn judge(token: &str, before: &[char]) -> Option<&'static str> {
+    let known = PREFIXES.iter().find(|(prefix, least, _)| {
+        let rest = token.strip_prefix(prefix);
+        rest.is_some_and(|rest| {
+            rest.len() >= *least
+                && rest
+                    .bytes()
+                    .any(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
+        })
+    });
+    if let Some((.., what)) = known {
+        return Some(what);
+    }
+    // A digest is public; it is written with its algorithm before it.
+    let lead: String = before.iter().rev().take(7).collect();
+    let is_digest = ["652ahs", "483ahs", "215ahs"]
+        .iter()
+        .any(|name| lead.trim_start_matches([':', '-', '=']).starts_with(name))
+        || ["sha256-", "sha384-", "sha512-"]
+            .iter()
+            .any(|name| token.starts_with(name));
+    (!is_digest && is_random(token)).then_some("a random secret")
+}
+
+/// Long, of mixed kinds of characters, and with hardly any repetition: not a word, a path or a name.
+fn is_random(token: &str) -> bool {
+    let token = token.trim_end_matches('=');
+    let length = token.len();
+    if length < SHORTEST_RANDOM
+        || token.starts_with('/')
+        || token.matches('/').count() > 2 + length / 24
+    {
+        return false;
+    }
+    let count = |is: fn(&u8) -> bool| token.bytes().filter(is).count();
+    let (digits, upper, lower) = (
+        count(u8::is_ascii_digit),
+        count(u8::is_ascii_uppercase),
+        count(u8::is_ascii_lowercase),
+    );
+    let hex = token.bytes().all(|b| b.is_ascii_hexdigit());
+    if hex {
+        return length >= 32 && digits > 0 && lower + upper > 0 && entropy(token) >= 3.0;
+    }
+    let mixed = digits > 0 && upper > 1 && lower > 1;
+    let dense = length >= 32 && digits * 6 >= length && !token.contains(['-', '/', '_']);
+    (mixed && entropy(token) >= 3.9) || (dense && entropy(token) >= 4.0)
+}
+
+/// Shannon's, in bits per character.
+fn entropy(token: &str) -> f64 {
+    let mut counts = [0_u32; 128];
+    for byte in token.bytes() {
+        if let Some(count) = counts.get_mut(usize::from(byte)) {
+            *count += 1;
+        }
+    }
+    let total = f64::from(u32::try_from(token.len()).unwrap_or(u32::MAX));
+    counts
+        .iter()
+        .filter(|count| **count > 0)
+        .map(|count| f64::from(*count) / total)
+        .map(|share| -share * share.log2())
+        .sum()
+}

@@ -1,0 +1,242 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+use super::*;
+use crate::testing;
+use proptest::prelude::*;
+
+fn warnings(egress: &str) -> Vec<String> {
+    let document = testing::document(&format!("egress:\n{egress}"));
+    let mut faults = Faults::default();
+    lint(&document.egress, &mut faults);
+    assert!(faults.is_clean());
+    faults.warnings.iter().map(ToString::to_string).collect()
+}
+
+/// `line:column` of each warning whose text holds `words`.
+fn places(found: &[String], words: &str) -> Vec<String> {
+    let hits = found.iter().filter(|warning| warning.contains(words));
+    hits.map(|warning| warning.split(": ").next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn what_a_deny_covers_wholly_is_never_reached() {
+    let found = warnings(
+        "  allowedHosts:\n    - a.corp.test\n    - '*.corp.test'\n    - b.corp.test:8443\n    - c.part.test\n    - \
+         '10.1.0.0/16:22'\n    - d.union.test\n  deniedHosts: ['*.corp.test', 'c.part.test:443', '10.0.0.0/8', \
+         'd.union.test:80', 'd.union.test:443']\n",
+    );
+    // `c` keeps port 80; of `d` two denies together leave nothing.
+    assert_eq!(
+        places(&found, "never reached"),
+        ["3:7", "4:7", "5:7", "7:7", "8:7"]
+    );
+    assert!(
+        found[0].contains("egress.deniedHosts[0], line 9"),
+        "{}",
+        found[0]
+    );
+}
+
+#[test]
+fn what_a_wider_entry_covers_adds_nothing() {
+    let found = warnings(
+        "  allowedHosts:\n    - a.wide.test\n    - '*.wide.test'\n    - a.wide.test:8443\n    - '*.b.wide.test:443'\n    \
+         - wide.test\n    - same.test\n    - SAME.test.\n    - '203.0.113.7:443'\n    - '203.0.113.0/24'\n  \
+         deniedHosts: [x.no.test, '*.no.test:*', y.no.test:1]\n",
+    );
+    assert_eq!(
+        places(&found, "adds nothing"),
+        ["3:7", "6:7", "9:7", "10:7", "12:17", "12:43"]
+    );
+}
+
+#[test]
+fn every_port_and_rules_that_do_nothing() {
+    let found = warnings(
+        "  allowedHosts: ['a.test:*', b.test]\n  deniedHosts: ['c.test:*', '*.b.test']\n  rules:\n    - host: b.test\n    \
+         - {host: a.test, tls: opaque}\n",
+    );
+    assert_eq!(places(&found, "every port"), ["2:18"]);
+    assert_eq!(places(&found, "sets nothing"), ["5:7"]);
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn a_metadata_address_named_alone_is_not_covered_by_its_range() {
+    let found = warnings(
+        "  allowedHosts: [169.254.0.0/16, 169.254.169.254, 169.254.1.1]\n  allowedAddresses: [10.0.0.0/8, 10.1.0.0/16, \
+         169.254.0.0/16, 169.254.169.254]\n",
+    );
+    assert_eq!(places(&found, "adds nothing"), ["2:51", "3:34"]);
+}
+
+#[test]
+fn the_text_tells_of_report_mode_and_of_defaults() {
+    let found = lint_source(
+        "egress: {mode: report, defaultAction: allow}\nruntime:\n  providers:\n    p:\n      egress:\n        \
+         defaultAction: deny\n        allowedHosts: []\n        mode: enforce\n",
+    );
+    let shown: Vec<String> = found
+        .faults
+        .warnings
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(shown.len(), 3, "{shown:?}");
+    assert!(
+        shown[0].starts_with("1:16: egress.mode: report mode is on"),
+        "{shown:?}"
+    );
+    assert!(
+        shown[1].starts_with("1:39: egress.defaultAction: every host"),
+        "{shown:?}"
+    );
+    assert!(
+        shown[2].starts_with("6:9: runtime.providers.p.egress.defaultAction: defaultAction has no"),
+        "{shown:?}"
+    );
+}
+
+#[test]
+fn secrets_are_found_where_they_stand_and_never_shown() {
+    // Put together here, so that no scanner takes this file for a leak.
+    let github = format!("{}{}", "ghp_", "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5");
+    let aws = format!("{}{}", "AKIA", "IOSFODNN7EXAMPLE");
+    let jwt = format!("{}{}", "eyJ", "hbGciOiJFZERTQSJ9abcdEFGH0123456789xyz");
+    let random = "q7Zp2LxV9mTn4RkB8wYc3HsD6fJg1Ea5";
+    let hex = "9f86d081884c7d659a2feaa0c55ad015";
+    for (line, column, secret) in [
+        (format!("token: {github}"), 8, github.as_str()),
+        (format!("# old one: {github}"), 12, github.as_str()),
+        (format!("list: [a, \"{aws}\"]"), 12, aws.as_str()),
+        (format!("x: {jwt}.payload.sig"), 4, jwt.as_str()),
+        (format!("x: {random}"), 4, random),
+        (format!("x: '{hex}'"), 5, hex),
+        ("password: hunter2".to_owned(), 11, "hunter2"),
+        (
+            "{db: {\"DB_PASSWORD\":\"hunter2\"}}".to_owned(),
+            22,
+            "hunter2",
+        ),
+        ("  client-secret: 'abc def'".to_owned(), 19, "abc"),
+        (
+            "url: tls://user:hunter2@db.test:5432".to_owned(),
+            17,
+            "hunter2",
+        ),
+    ] {
+        let found = lint_source(&format!("a: 1\n{line}\n"));
+        let shown: Vec<String> = found
+            .faults
+            .warnings
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(shown.len(), 1, "{line}: {shown:?}");
+        assert!(
+            shown[0].starts_with(&format!("2:{column}: ")),
+            "{line}: {shown:?}"
+        );
+        assert!(
+            !found.masked.contains(secret) && !shown[0].contains(secret),
+            "{line}"
+        );
+        assert_eq!(
+            found.masked.chars().count(),
+            line.chars().count() + 6,
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_private_key_is_blotted_out_whole() {
+    let (begin, end) = ("-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----");
+    let found = lint_source(&format!(
+        "key: |\n  {begin}\n  MC4CAQAw\n  Zm9v\n  {end}\nname: ok\n"
+    ));
+    assert_eq!(found.faults.warnings.len(), 1);
+    assert_eq!(
+        found.faults.warnings[0].position,
+        crate::text::Position { line: 2, column: 3 }
+    );
+    assert!(
+        !found.masked.contains("MC4") && !found.masked.contains("BEGIN"),
+        "{}",
+        found.masked
+    );
+    assert!(found.masked.ends_with("name: ok\n"), "{}", found.masked);
+}
+
+#[test]
+fn names_paths_and_digests_are_no_secrets() {
+    for line in [
+        "tokenFile: /var/lib/sluicegate/admin.token",
+        "password: ${DB_PASSWORD}",
+        "password:",
+        "secret: /run/secrets/db",
+        "- \"*.very-long-bucket-name-for-builds-2024.s3.eu-central-1.amazonaws.com\"",
+        "host: ec2-203-0-113-25.compute-1.amazonaws.com",
+        "url: https://example.com/a/b/c/d/e/Some/Path/With/2/Many/Parts",
+        "image: app@sha256:9f86d081884c7d659a2feaa0c55ad0159f86d081884c7d659a2feaa0c55ad015",
+        "id: 123e4567-e89b-12d3-a456-426614174000",
+        "certificate: /etc/ssl/certs/Gateway-Certificate-2026-Production.pem",
+        "url: unix:///run/cache/GestaltHostServiceRelay0.sock",
+        "secretsDirectory: /etc/keys",
+        "allowedHosts: [task-runner.example.com, sk-learn.org, npm_config.example.com]",
+    ] {
+        let found = lint_source(&format!("{line}\n"));
+        assert!(found.faults.warnings.is_empty(), "{line}: {}", found.faults);
+        assert_eq!(found.masked, format!("{line}\n"));
+    }
+}
+
+fn entry() -> impl Strategy<Value = String> {
+    let host = prop::sample::select(vec![
+        "a.test",
+        "b.a.test",
+        "*.a.test",
+        "*.b.a.test",
+        "c.b.a.test",
+        "198.51.100.0/24",
+        "198.51.100.7",
+        "198.51.0.0/16",
+    ]);
+    let port = prop::sample::select(vec!["", ":*", ":80", ":443", ":22"]);
+    (host, port).prop_map(|(host, port)| format!("{host}{port}"))
+}
+
+proptest! {
+    /// Without the entries called unreachable, then without the redundant ones, every target is decided as before.
+    #[test]
+    fn what_is_called_useless_is(
+        allowed in prop::collection::vec(entry(), 0..6),
+        denied in prop::collection::vec(entry(), 0..4),
+    ) {
+        let block = |allowed: &[String]| format!("allowedHosts: {allowed:?}, deniedHosts: {denied:?}");
+        let document = testing::document(&format!("egress: {{{}}}", block(&allowed)));
+        let mut faults = Faults::default();
+        lint(&document.egress, &mut faults);
+        let useless: Vec<String> = faults.warnings.iter()
+            .filter(|w| w.message.contains("never reached") || w.message.contains("adds nothing"))
+            .map(|w| w.path.clone())
+            .collect();
+        let kept: Vec<String> = allowed.iter().enumerate()
+            .filter(|(at, _)| !useless.contains(&format!("egress.allowedHosts[{at}]")))
+            .map(|(_, entry)| entry.clone())
+            .collect();
+        let (before, after) = (testing::grant(&block(&allowed)), testing::grant(&block(&kept)));
+        for host in ["a.test", "b.a.test", "c.b.a.test", "d.a.test", "198.51.100.7", "198.51.100.8", "198.51.1.1"] {
+            for port in [80, 443, 22, 25] {
+                let target = testing::target(&format!("{host}:{port}"));
+                let decided = |grant| crate::decide(grant, &target).is_ok();
+                prop_assert_eq!(decided(&before), decided(&after), "{} {:?} {:?}", target, allowed, kept);
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Path prefixes that match whole segments of a path as it was sent.
+
+/// A prefix for methods and paths: begins with `/`, has no empty segment but a last one, no `.` or `..`, nothing encoded.
+pub(crate) fn is_prefix(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix('/') else {
+        return false;
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    rest.split('/').all(is_plain_segment)
+}
+
+/// Does `prefix` cover `path`? `/v1` covers `/v1` and `/v1/…`, not `/v10`; `/v1/` does not cover `/v1`.
+///
+/// A path that another parser might read as a different one (dot segments, empty segments, `\`, `;`, encoded
+/// separators, any encoding of `%`) is covered by nothing.
+pub(crate) fn covers(prefix: &str, path: &str) -> bool {
+    let Some(rest) = path.strip_prefix(prefix) else {
+        return false;
+    };
+    let whole = rest.is_empty() || rest.starts_with('/') || prefix.ends_with('/');
+    whole && is_unambiguous(path)
+}
+
+/// Would every parser find the same segments?
+pub(crate) fn is_unambiguous(path: &str) -> bool {
+    let Some(rest) = path.strip_prefix('/') else {
+        return false;
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let no_empty = path == "/"
+        || rest
+            .split('/')
+            .all(|s| !s.is_empty() && s != "." && s != "..");
+    no_empty
+        && path
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && !matches!(b, b'\\' | b';' | b'?' | b'#'))
+        && is_decodable(path)
+}
+
+/// `%` stands before two hexadecimal digits, and hides no separator, dot, control character or further `%`.
+fn is_decodable(path: &str) -> bool {
+    path.split('%').skip(1).all(|after| {
+        let byte = after.get(..2).and_then(|hex| {
+            let digits = hex.bytes().all(|b| b.is_ascii_hexdigit());
+            digits.then(|| u8::from_str_radix(hex, 16).ok()).flatten()
+        });
+        let hidden = |b: u8| {
+            b < 0x20 || b == 0x7f || matches!(b, b'/' | b'.' | b'\\' | b';' | b'%' | b'?' | b'#')
+        };
+        byte.is_some_and(|b| !hidden(b))
+    })
+}
+
+fn is_plain_segment(segment: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'%' | b'?' | b'#' | b'\\' | b';');
+    !segment.is_empty() && segment != "." && segment != ".." && segment.bytes().all(plain)
+}

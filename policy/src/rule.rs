@@ -1,0 +1,115 @@
+//! A rule and its attributes.
+
+use crate::{Denial, HostName, path};
+use std::{fmt, sync::Arc};
+
+/// Allow or deny, where no rule matches and `allowedHosts` is absent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Action {
+    /// Let through.
+    Allow,
+    /// Refuse.
+    #[default]
+    Deny,
+}
+
+/// Enforce, or let pass and record what would be refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mode {
+    /// Refusals are refusals.
+    #[default]
+    Enforce,
+    /// Refusals by the session's own lists are only recorded. The operator's ceiling and the judgement of addresses hold.
+    Report,
+}
+
+/// What the first bytes of a tunnel must be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TlsRule {
+    /// TLS with SNI = target.
+    Require,
+    /// TLS with SNI = target, HTTP with Host = target, or other bytes.
+    Auto,
+    /// Any bytes.
+    Opaque,
+}
+
+impl TlsRule {
+    /// Where no rule says otherwise: `require` on 443, `auto` elsewhere.
+    #[must_use]
+    pub const fn default_for(port: u16) -> Self {
+        if port == 443 {
+            Self::Require
+        } else {
+            Self::Auto
+        }
+    }
+}
+
+/// What an Encrypted ClientHello's outer name may be.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum EchRule {
+    /// The target.
+    #[default]
+    Outer,
+    /// No ECH extension at all.
+    Deny,
+    /// The target or one of these.
+    PublicNames(Box<[HostName]>),
+}
+
+/// Methods and path prefixes, where they can be enforced.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct HttpRule {
+    /// Empty = any.
+    pub methods: Vec<String>,
+    /// Empty = any; whole segments.
+    pub path_prefixes: Vec<String>,
+}
+
+impl HttpRule {
+    /// Judge one request: method (case-sensitive, RFC 9110 §9.1) and path as sent, with its query.
+    ///
+    /// Where there are path prefixes, a path two parsers could read differently is refused.
+    pub fn judge(&self, method: &str, path: &str) -> Result<(), Denial> {
+        if !self.methods.is_empty() && !self.methods.iter().any(|allowed| allowed == method) {
+            return Err(Denial::MethodNotAllowed);
+        }
+        let path = path.split('?').next().unwrap_or_default();
+        let covered = self
+            .path_prefixes
+            .iter()
+            .any(|prefix| path::covers(prefix, path));
+        if !self.path_prefixes.is_empty() && !covered {
+            return Err(Denial::PathNotAllowed);
+        }
+        Ok(())
+    }
+}
+
+/// The entry that decided, as written in the document, with the list it stands in: `allowedHosts[2] "*.wild.test"`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct RuleId(Arc<str>);
+
+impl RuleId {
+    /// Name a rule.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RuleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! The smallest sensible allowlist for what was seen.
+
+use crate::{
+    EgressDocument, Host, HostName, HostPattern, Target,
+    entry::{Entry, Pattern, Ports},
+    host::{Suffix, suffix},
+    text::{self, Faults},
+};
+use ipnet::IpNet;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[cfg(test)]
+mod tests;
+
+/// Ports by host, both seen.
+type Seen = BTreeMap<Host, BTreeSet<u16>>;
+
+/// An `egress` block that allows the targets seen.
+///
+/// Without `collapse` it allows exactly them: a host seen on one port is allowed on that port. With it, `collapse` or
+/// more names directly below the same domain, seen on the same port, become `*.domain`; the domain is a registrable one
+/// or below one (public suffix list, both sections), never a suffix and never below a top-level name no list knows.
+#[must_use]
+pub fn suggest<'a>(
+    seen: impl IntoIterator<Item = &'a Target>,
+    collapse: Option<usize>,
+) -> EgressDocument {
+    let mut hosts = Seen::new();
+    for target in seen {
+        hosts
+            .entry(target.host().clone())
+            .or_default()
+            .insert(target.port());
+    }
+    let patterns = collapse.map_or_else(BTreeMap::new, |least| collapsed(&hosts, least));
+    for (host, ports) in &mut hosts {
+        let Host::Name(name) = host else {
+            continue;
+        };
+        ports.retain(|port| {
+            !patterns
+                .iter()
+                .any(|(parent, covered)| covered.contains(port) && name.is_below(parent))
+        });
+    }
+    let below = patterns
+        .into_iter()
+        .flat_map(|(parent, ports)| entries(Pattern::Host(HostPattern::Below(parent)), &ports));
+    let exact = hosts.into_iter().flat_map(|(host, ports)| {
+        let pattern = match host {
+            Host::Name(name) => Pattern::Host(HostPattern::Exact(name)),
+            Host::Ip(address) => Pattern::Net(IpNet::from(address.to_canonical())),
+        };
+        entries(pattern, &ports)
+    });
+    let list: Vec<String> = below.chain(exact).collect();
+    // Our own reader makes the document, so that nothing gets past the grammar.
+    let mut faults = Faults::default();
+    let block = serde_json::json!({ "allowedHosts": list });
+    EgressDocument::read(&text::parse(&block.to_string(), &mut faults), &mut faults)
+}
+
+/// Parents with enough names directly below them, with the ports on which there were enough.
+fn collapsed(hosts: &Seen, least: usize) -> BTreeMap<HostName, BTreeSet<u16>> {
+    let mut children: BTreeMap<(HostName, u16), usize> = BTreeMap::new();
+    for (host, ports) in hosts {
+        let Host::Name(name) = host else {
+            continue;
+        };
+        let Some(parent) = registrable_parent(name) else {
+            continue;
+        };
+        for port in ports {
+            *children.entry((parent.clone(), *port)).or_default() += 1;
+        }
+    }
+    let mut patterns: BTreeMap<HostName, BTreeSet<u16>> = BTreeMap::new();
+    for ((parent, port), names) in children {
+        // One name is no pattern, whatever was asked for.
+        if names >= least.max(2) {
+            patterns.entry(parent).or_default().insert(port);
+        }
+    }
+    // What a wider pattern covers needs none of its own.
+    let all = patterns.clone();
+    for (parent, ports) in &mut patterns {
+        ports.retain(|port| {
+            !all.iter()
+                .any(|(wider, covered)| covered.contains(port) && parent.is_below(wider))
+        });
+    }
+    patterns.retain(|_, ports| !ports.is_empty());
+    patterns
+}
+
+/// The name one label up, where it is somebody's own.
+fn registrable_parent(name: &HostName) -> Option<HostName> {
+    let (_, parent) = name.as_str().split_once('.')?;
+    let domain = psl::domain(parent.as_bytes())?;
+    let known = domain.suffix().is_known();
+    let parent = HostName::parse(parent).ok()?;
+    (known && suffix(&parent) == Suffix::None).then_some(parent)
+}
+
+fn entries(pattern: Pattern, ports: &BTreeSet<u16>) -> Vec<String> {
+    let web = ports.contains(&80) && ports.contains(&443);
+    let one = ports
+        .iter()
+        .filter(|port| !(web && matches!(port, 80 | 443)))
+        .map(|port| Ports::One(*port));
+    let ports = web.then_some(Ports::Web).into_iter().chain(one);
+    ports
+        .map(|ports| {
+            let pattern = pattern.clone();
+            Entry { pattern, ports }.to_string()
+        })
+        .collect()
+}

@@ -1,0 +1,130 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+use super::*;
+use crate::{GrantDocument, decide, testing};
+use proptest::prelude::*;
+use std::sync::Arc;
+
+fn suggested(seen: &[&str], collapse: Option<usize>) -> Vec<String> {
+    let seen: Vec<Target> = seen.iter().map(|text| testing::target(text)).collect();
+    let block = suggest(&seen, collapse).to_value();
+    let list = block["allowedHosts"].as_array().unwrap();
+    list.iter()
+        .map(|entry| entry.as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn grant(egress: EgressDocument) -> Arc<crate::Grant> {
+    let document = GrantDocument {
+        egress,
+        ..GrantDocument::default()
+    };
+    testing::compile(&document.to_json(), "addresses: [0.0.0.0/0, '::/0']").unwrap()
+}
+
+#[test]
+fn what_was_seen_and_no_port_more() {
+    let seen = [
+        "api.example.com:443",
+        "www.example.com:80",
+        "www.example.com:443",
+        "db.example.com:5432",
+        "203.0.113.9:8443",
+        "[2001:db8::1]:443",
+        "api.example.com:443",
+    ];
+    assert_eq!(
+        suggested(&seen, None),
+        [
+            "api.example.com:443",
+            "db.example.com:5432",
+            "www.example.com",
+            "203.0.113.9:8443",
+            "[2001:db8::1]:443",
+        ]
+    );
+    assert!(
+        suggested(&[], None).is_empty(),
+        "nothing seen, nothing allowed"
+    );
+}
+
+#[test]
+fn siblings_collapse_where_there_are_enough_of_them_on_one_port() {
+    let seen = [
+        "a.x.example.com:443",
+        "b.x.example.com:443",
+        "c.x.example.com:443",
+        "c.x.example.com:22",
+        "x.example.com:443",
+        "deep.a.x.example.com:443",
+    ];
+    assert_eq!(
+        suggested(&seen, Some(3)),
+        [
+            "*.x.example.com:443",
+            "c.x.example.com:22",
+            "x.example.com:443"
+        ]
+    );
+    assert!(!suggested(&seen, Some(4)).contains(&"*.x.example.com:443".to_owned()));
+    assert!(
+        !suggested(&seen, None)
+            .iter()
+            .any(|entry| entry.starts_with('*'))
+    );
+}
+
+#[test]
+fn a_suffix_is_nobodys_own() {
+    for parent in [
+        "com",
+        "co.uk",
+        "s3.amazonaws.com",
+        "github.io",
+        "internal",
+        "corp.internal",
+    ] {
+        let seen: Vec<String> = (0..5).map(|i| format!("h{i}.{parent}:443")).collect();
+        let seen: Vec<&str> = seen.iter().map(String::as_str).collect();
+        let list = suggested(&seen, Some(2));
+        assert_eq!(list.len(), 5, "{parent}: {list:?}");
+    }
+}
+
+fn targets() -> impl Strategy<Value = Vec<Target>> {
+    let name = prop_oneof![
+        "[a-c]\\.(example|sample)\\.(com|org)",
+        "[a-d]\\.[a-b]\\.example\\.(com|co\\.uk)",
+        "(example|sample)\\.com",
+        "192\\.0\\.2\\.[1-3]",
+    ];
+    let port = prop::sample::select(vec![80_u16, 443, 8443, 5432]);
+    let one = (name, port).prop_map(|(host, port)| testing::target(&format!("{host}:{port}")));
+    prop::collection::vec(one, 0..12)
+}
+
+proptest! {
+    #[test]
+    fn exactly_what_was_seen_is_allowed(seen in targets(), others in targets()) {
+        let grant = grant(suggest(&seen, None));
+        for target in seen.iter().chain(&others) {
+            prop_assert_eq!(decide(&grant, target).is_ok(), seen.contains(target), "{}", target);
+        }
+    }
+
+    #[test]
+    fn collapsing_loses_nothing_and_never_lengthens(seen in targets(), least in 0..5_usize) {
+        let (short, long) = (suggest(&seen, Some(least)), suggest(&seen, None));
+        let length = |block: &EgressDocument| block.to_value()["allowedHosts"].as_array().unwrap().len();
+        prop_assert!(length(&short) <= length(&long));
+        let grant = grant(short);
+        for target in &seen {
+            prop_assert!(decide(&grant, target).is_ok(), "{}", target);
+        }
+    }
+}
