@@ -1,0 +1,24 @@
+//! Keys, certificates and trust.
+//!
+//! What lives here: the private authority and what it issues, identities read from files, trust bundles, and `tls`,
+//! the only place that builds rustls configurations. What does not: sockets, handshakes in progress, policy.
+//! The cryptography is aws-lc-rs, passed explicitly everywhere: where two providers end up in one binary, rustls'
+//! implicit default panics.
+
+mod authority;
+mod error;
+mod files;
+mod identity;
+mod leaf;
+mod leaf_cache;
+pub mod tls;
+mod trust;
+
+pub use authority::Authority;
+pub use error::CertError;
+pub use identity::{Identity, ServerIdentity};
+pub use leaf_cache::LeafCache;
+pub use trust::TrustBundle;
+
+#[cfg(test)]
+mod handshake;
