@@ -1,0 +1,13 @@
+//! Names both ends agree on before a byte flows.
+
+/// The `:protocol` of an extended CONNECT and the `Upgrade` token (draft-ietf-httpbis-connect-tcp, "Protocol tokens").
+pub const CONNECT_TCP: &str = "connect-tcp";
+
+/// The ALPN name of HTTP/2 over TLS (RFC 9113 §3.2).
+pub const ALPN_H2: &[u8] = b"h2";
+
+/// The field that says the stream carries capsules (RFC 9297 §3.4).
+pub const CAPSULE_PROTOCOL: &str = "capsule-protocol";
+
+/// Its only useful value: a structured-field boolean (RFC 8941 §3.3.6).
+pub const CAPSULE_PROTOCOL_TRUE: &str = "?1";

@@ -1,0 +1,234 @@
+//! What the client is to do: from flags, then a JSON file, then the session's env bundle. Pure but for reading files.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use crate::{
+    listen::{Address, AddressError, Listen},
+    transport::{Endpoint, EndpointError},
+};
+
+/// Settings as they are given in one place. Later places fill what earlier ones leave open.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Settings {
+    /// The gateway's public URL.
+    pub url: Option<String>,
+    /// The credential. In the environment or a file only: arguments are public.
+    #[serde(skip)]
+    pub token: Option<String>,
+    /// A file that holds the credential.
+    pub token_file: Option<PathBuf>,
+    /// Roots to trust beside the system's, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// `NAME=unix:///path` or `NAME=tcp://127.0.0.1:PORT`.
+    #[serde(default)]
+    pub listen: Vec<String>,
+    /// Names of services that get a unix socket each where `listen` is empty.
+    #[serde(default)]
+    pub services: Vec<String>,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings")
+            .field("url", &self.url)
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Everything settled.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The gateway.
+    pub endpoint: Endpoint,
+    /// The credential.
+    pub token: String,
+    /// Roots to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// What to listen on.
+    pub listen: Vec<Listen>,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config")
+            .field("endpoint", &self.endpoint)
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is missing or wrong, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No URL.
+    #[error(
+        "no gateway URL: set SLUICEGATE_RELAY_URL (`sluicegate session create` prints it) or pass --url"
+    )]
+    NoUrl,
+    /// No credential.
+    #[error(
+        "no token: set SLUICEGATE_RELAY_TOKEN (`sluicegate session create` prints it) or pass --token-file"
+    )]
+    NoToken,
+    /// Nothing to do.
+    #[error("no services: set SLUICEGATE_SERVICES or pass --listen NAME=unix:///path")]
+    NoServices,
+    /// The URL.
+    #[error("gateway URL: {0}")]
+    Url(#[from] EndpointError),
+    /// A listener.
+    #[error("listener: {0}")]
+    Listen(#[from] AddressError),
+    /// One address twice.
+    #[error("{0} is given twice")]
+    Twice(Address),
+    /// A file that cannot be read.
+    #[error("cannot read {0}: {1}")]
+    File(PathBuf, #[source] io::Error),
+    /// A config file that is not one.
+    #[error("{0}: {1}")]
+    Json(PathBuf, #[source] serde_json::Error),
+}
+
+impl Settings {
+    /// Read a JSON file.
+    ///
+    /// # Errors
+    /// [`ConfigError::File`], [`ConfigError::Json`] with line and column.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read(path).map_err(|error| ConfigError::File(path.into(), error))?;
+        serde_json::from_slice(&text).map_err(|error| ConfigError::Json(path.into(), error))
+    }
+
+    /// The session's env bundle. Empty values are absent ones.
+    pub fn from_env(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let variable = |name| variable(name).filter(|value| !value.is_empty());
+        let services = variable("SLUICEGATE_SERVICES").unwrap_or_default();
+        Self {
+            url: variable("SLUICEGATE_RELAY_URL"),
+            token: variable("SLUICEGATE_RELAY_TOKEN"),
+            token_file: None,
+            ca_file: variable("SLUICEGATE_CA_FILE").map(PathBuf::from),
+            listen: Vec::new(),
+            services: services
+                .split(',')
+                .map(str::trim)
+                .filter(|s| !s.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        }
+    }
+
+    /// `self`, and from `under` what it leaves open.
+    #[must_use]
+    pub fn over(self, under: Self) -> Self {
+        let own_token = self.token.is_some() || self.token_file.is_some();
+        Self {
+            url: self.url.or(under.url),
+            token: if own_token { self.token } else { under.token },
+            token_file: if own_token {
+                self.token_file
+            } else {
+                under.token_file
+            },
+            ca_file: self.ca_file.or(under.ca_file),
+            listen: if self.listen.is_empty() {
+                under.listen
+            } else {
+                self.listen
+            },
+            services: if self.services.is_empty() {
+                under.services
+            } else {
+                self.services
+            },
+        }
+    }
+
+    /// Settle. Sockets without a place of their own go to `directory`.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn settle(self, directory: &Path) -> Result<Config, ConfigError> {
+        let endpoint = Endpoint::parse(&self.url.ok_or(ConfigError::NoUrl)?)?;
+        let token = match (self.token, self.token_file) {
+            (Some(token), _) => token,
+            (None, Some(path)) => {
+                fs::read_to_string(&path).map_err(|error| ConfigError::File(path, error))?
+            }
+            (None, None) => return Err(ConfigError::NoToken),
+        };
+        let token = token.trim().to_owned();
+        if token.is_empty() {
+            return Err(ConfigError::NoToken);
+        }
+        let listen = if self.listen.is_empty() {
+            let place = |service: String| Listen {
+                address: socket_in(directory, &service),
+                service,
+            };
+            self.services.into_iter().map(place).collect()
+        } else {
+            self.listen
+                .iter()
+                .map(|text| Listen::parse(text))
+                .collect::<Result<Vec<_>, _>>()?
+        };
+        if listen.is_empty() {
+            return Err(ConfigError::NoServices);
+        }
+        let chosen = |address: &Address| !matches!(address, Address::Tcp(tcp) if tcp.port() == 0);
+        for (place, one) in listen.iter().enumerate() {
+            if chosen(&one.address)
+                && listen
+                    .iter()
+                    .skip(place + 1)
+                    .any(|other| other.address == one.address)
+            {
+                return Err(ConfigError::Twice(one.address.clone()));
+            }
+        }
+        Ok(Config {
+            endpoint,
+            token,
+            ca_file: self.ca_file,
+            listen,
+        })
+    }
+}
+
+/// A service's name has no separator but `:`, `.`, `_` and `-`; what else came in the environment is made harmless.
+fn socket_in(directory: &Path, service: &str) -> Address {
+    let safe: String = service
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "._-:".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    Address::Unix(directory.join(format!("{}.sock", safe.trim_start_matches('.'))))
+}
+
+/// `$XDG_RUNTIME_DIR/sluicegate`, else `/tmp/sluicegate-<uid>`.
+pub fn default_directory(variable: impl Fn(&str) -> Option<String>) -> PathBuf {
+    match variable("XDG_RUNTIME_DIR").filter(|d| Path::new(d).is_absolute()) {
+        Some(directory) => Path::new(&directory).join("sluicegate"),
+        None => PathBuf::from(format!(
+            "/tmp/sluicegate-{}",
+            rustix::process::geteuid().as_raw()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+#![allow(clippy::unwrap_used)]
+use super::{ConfigError, Settings, default_directory};
+use std::{io::Write, path::Path};
+
+fn bundle(name: &str) -> Option<String> {
+    let value = match name {
+        "SLUICEGATE_RELAY_URL" => "https://gateway.test:8443",
+        "SLUICEGATE_RELAY_TOKEN" => "secret-token",
+        "SLUICEGATE_SERVICES" => "redis, cache:main",
+        "SLUICEGATE_CA_FILE" => "",
+        _ => return None,
+    };
+    Some(value.into())
+}
+
+#[test]
+fn the_env_bundle_is_enough() {
+    let config = Settings::from_env(bundle)
+        .settle(Path::new("/run/s"))
+        .unwrap();
+    assert_eq!(
+        (config.endpoint.to_string().as_str(), config.token.as_str()),
+        ("https://gateway.test:8443", "secret-token")
+    );
+    assert_eq!(config.ca_file, None, "an empty variable is an absent one");
+    let places: Vec<_> = config
+        .listen
+        .iter()
+        .map(|l| format!("{} {}", l.service, l.address))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            "redis unix:///run/s/redis.sock",
+            "cache:main unix:///run/s/cache:main.sock"
+        ]
+    );
+}
+
+#[test]
+fn flags_win_over_the_file_over_the_environment() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write!(
+        file,
+        r#"{{"url": "https://file.test", "listen": ["redis=tcp://127.0.0.1:0"]}}"#
+    )
+    .unwrap();
+    let flags = Settings {
+        url: Some("https://flag.test".into()),
+        ..Settings::default()
+    };
+    let settings = flags
+        .over(Settings::read(file.path()).unwrap())
+        .over(Settings::from_env(bundle));
+    let config = settings.settle(Path::new("/")).unwrap();
+    assert_eq!(config.endpoint.to_string(), "https://flag.test:443");
+    assert_eq!(config.listen.len(), 1);
+    assert_eq!(config.token, "secret-token");
+}
+
+#[test]
+fn a_token_file_given_by_flag_wins_over_the_environments_token() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "from-file").unwrap();
+    let flags = Settings {
+        token_file: Some(file.path().into()),
+        ..Settings::default()
+    };
+    assert_eq!(
+        flags
+            .over(Settings::from_env(bundle))
+            .settle(Path::new("/"))
+            .unwrap()
+            .token,
+        "from-file"
+    );
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let settle = |change: fn(&mut Settings)| {
+        let mut settings = Settings::from_env(bundle);
+        change(&mut settings);
+        settings
+            .settle(Path::new("/run/s"))
+            .map(|_| ())
+            .unwrap_err()
+    };
+    assert!(matches!(settle(|s| s.url = None), ConfigError::NoUrl));
+    assert!(matches!(settle(|s| s.token = None), ConfigError::NoToken));
+    assert!(matches!(
+        settle(|s| s.services.clear()),
+        ConfigError::NoServices
+    ));
+    assert!(matches!(
+        settle(|s| s.listen = vec!["redis".into()]),
+        ConfigError::Listen(_)
+    ));
+    assert!(matches!(
+        settle(|s| s.listen = vec!["r=tcp://0.0.0.0:1".into()]),
+        ConfigError::Listen(_)
+    ));
+    assert!(matches!(
+        settle(|s| s.listen = vec!["r=unix:///a".into(), "q=unix:///a".into()]),
+        ConfigError::Twice(_)
+    ));
+}
+
+#[test]
+fn a_bad_file_says_where() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write!(file, "{{\n \"token\": \"x\"}}").unwrap();
+    let error = Settings::read(file.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("unknown field `token`") && error.contains("line 2"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_name_cannot_leave_the_directory() {
+    let mut settings = Settings::from_env(bundle);
+    settings.services = vec!["../../etc/passwd".into(), "..".into()];
+    for listen in settings.settle(Path::new("/run/s")).unwrap().listen {
+        let text = listen.address.to_string();
+        assert!(
+            text.starts_with("unix:///run/s/") && !text.contains("/.."),
+            "{text}"
+        );
+    }
+    assert_eq!(
+        default_directory(|_| Some("/run/user/1".into())),
+        Path::new("/run/user/1/sluicegate")
+    );
+}
+
+#[test]
+fn nothing_prints_the_token() {
+    let settings = Settings::from_env(bundle);
+    let shown = format!(
+        "{settings:?} {:?}",
+        settings.clone().settle(Path::new("/")).unwrap()
+    );
+    assert!(!shown.contains("secret-token"), "{shown}");
+}

@@ -1,0 +1,320 @@
+//! Joins two flows: both directions at once, each end carried as what it is.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use super::{Broken, Flow};
+
+/// Chunks moved in one direction before other tasks get their turn.
+const FAIR: usize = 32;
+/// Without a timer: far enough that nobody sees it.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Which of the two flows.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Side {
+    /// The first argument of [`pump`].
+    A,
+    /// The second.
+    B,
+}
+
+/// Why the pump stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum How {
+    /// FIN both ways.
+    Completed,
+    /// One side broke; the other was reset.
+    Reset(Broken),
+    /// Nothing moved for the time allowed; both were reset.
+    Idle,
+    /// The meter said no; both were reset.
+    Stopped,
+}
+
+/// How it ended, and whose doing it was: the side that broke, or that sent the first FIN.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ending {
+    /// Why.
+    pub how: How,
+    /// Who; `None` where it was neither.
+    pub by: Option<Side>,
+}
+
+/// How long nothing may move. Absent: for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Timers {
+    /// With both directions open.
+    pub idle: Option<Duration>,
+    /// Once one direction has ended.
+    pub half_close: Option<Duration>,
+}
+
+/// Counts what passes, and may stop it.
+pub trait Meter {
+    /// `bytes` came from this side. `false` stops the pump.
+    fn moved(&self, from: Side, bytes: usize) -> bool;
+
+    /// How long that side is not read now, to keep within a bandwidth.
+    fn rest(&self, _from: Side, _bytes: usize) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// Counts nothing.
+impl Meter for () {
+    fn moved(&self, _from: Side, _bytes: usize) -> bool {
+        true
+    }
+}
+
+/// Pump until both directions have ended or one side broke. At most one chunk per direction is held here: what is not
+/// taken on one side is not read on the other. Dropping the future and then the flows resets both.
+pub async fn pump<A, B>(a: &mut A, b: &mut B, timers: Timers, meter: &(impl Meter + Sync)) -> Ending
+where
+    A: Flow + ?Sized,
+    B: Flow + ?Sized,
+{
+    let mut work = Work {
+        up: Way::default(),
+        down: Way::default(),
+        first_fin: None,
+        moved: false,
+    };
+    let mut timer = pin!(sleep_until(Instant::now() + NEVER));
+    let mut armed = None;
+    poll_fn(|cx| {
+        let polled = work.poll(cx, a, b, meter);
+        let ending = match polled {
+            Poll::Ready(ending) => ending,
+            Poll::Pending => {
+                let limit = if work.first_fin.is_some() {
+                    timers.half_close.or(timers.idle)
+                } else {
+                    timers.idle
+                };
+                if std::mem::take(&mut work.moved) || armed != Some(limit) {
+                    armed = Some(limit);
+                    timer
+                        .as_mut()
+                        .reset(Instant::now() + limit.unwrap_or(NEVER));
+                }
+                if limit.is_none() || timer.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                Ending {
+                    how: How::Idle,
+                    by: None,
+                }
+            }
+        };
+        if ending.how != How::Completed {
+            a.reset();
+            b.reset();
+        }
+        Poll::Ready(ending)
+    })
+    .await
+}
+
+/// One direction.
+#[derive(Default)]
+struct Way {
+    held: Bytes,
+    state: State,
+    /// Nothing is read meanwhile. Only where there is a bandwidth, and it is met.
+    rest: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Default, PartialEq, Eq, Clone, Copy)]
+enum State {
+    #[default]
+    Open,
+    Finishing,
+    Done,
+}
+
+/// What stops a direction for good.
+enum Stop {
+    From(Broken),
+    To(Broken),
+    Meter,
+}
+
+struct Work {
+    up: Way,
+    down: Way,
+    first_fin: Option<Side>,
+    moved: bool,
+}
+
+impl Work {
+    fn poll<A, B>(
+        &mut self,
+        cx: &mut Context<'_>,
+        a: &mut A,
+        b: &mut B,
+        meter: &impl Meter,
+    ) -> Poll<Ending>
+    where
+        A: Flow + ?Sized,
+        B: Flow + ?Sized,
+    {
+        let up = self.up.poll(
+            cx,
+            a,
+            b,
+            |bytes| {
+                meter
+                    .moved(Side::A, bytes)
+                    .then(|| meter.rest(Side::A, bytes))
+            },
+            &mut self.moved,
+        );
+        if self.up.state != State::Open {
+            self.first_fin.get_or_insert(Side::A);
+        }
+        if let Poll::Ready(Err(stop)) = up {
+            return Poll::Ready(stop.ending(Side::A, Side::B));
+        }
+        let down = self.down.poll(
+            cx,
+            b,
+            a,
+            |bytes| {
+                meter
+                    .moved(Side::B, bytes)
+                    .then(|| meter.rest(Side::B, bytes))
+            },
+            &mut self.moved,
+        );
+        if self.down.state != State::Open {
+            self.first_fin.get_or_insert(Side::B);
+        }
+        if let Poll::Ready(Err(stop)) = down {
+            return Poll::Ready(stop.ending(Side::B, Side::A));
+        }
+        if up.is_ready() && down.is_ready() {
+            return Poll::Ready(Ending {
+                how: How::Completed,
+                by: self.first_fin,
+            });
+        }
+        // A side that is not being read must still be heard when it breaks.
+        if self.up.deaf()
+            && let Poll::Ready(broken) = a.poll_broken(cx)
+        {
+            return Poll::Ready(Ending {
+                how: How::Reset(broken),
+                by: Some(Side::A),
+            });
+        }
+        if self.down.deaf()
+            && let Poll::Ready(broken) = b.poll_broken(cx)
+        {
+            return Poll::Ready(Ending {
+                how: How::Reset(broken),
+                by: Some(Side::B),
+            });
+        }
+        Poll::Pending
+    }
+}
+
+impl Way {
+    /// Nothing is being read from this direction's source.
+    fn deaf(&self) -> bool {
+        self.state != State::Open || !self.held.is_empty() || self.rest.is_some()
+    }
+
+    fn poll<F, T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut F,
+        to: &mut T,
+        allowed: impl Fn(usize) -> Option<Duration>,
+        moved: &mut bool,
+    ) -> Poll<Result<(), Stop>>
+    where
+        F: Flow + ?Sized,
+        T: Flow + ?Sized,
+    {
+        for _ in 0..FAIR {
+            match self.state {
+                State::Done => return Poll::Ready(Ok(())),
+                State::Finishing => {
+                    std::task::ready!(to.poll_finish(cx)).map_err(Stop::To)?;
+                    self.state = State::Done;
+                    *moved = true;
+                }
+                State::Open if !self.held.is_empty() => {
+                    std::task::ready!(to.poll_write(cx, &mut self.held)).map_err(Stop::To)?;
+                    *moved = true;
+                }
+                State::Open if self.rest.is_some() => {
+                    if let Some(rest) = &mut self.rest {
+                        std::task::ready!(rest.as_mut().poll(cx));
+                    }
+                    self.rest = None;
+                }
+                State::Open => match from.poll_read(cx) {
+                    Poll::Ready(Ok(Some(chunk))) => {
+                        let Some(rest) = allowed(chunk.len()) else {
+                            return Poll::Ready(Err(Stop::Meter));
+                        };
+                        if !rest.is_zero() {
+                            self.rest = Some(Box::pin(sleep(rest)));
+                        }
+                        self.held = chunk;
+                        *moved = true;
+                    }
+                    Poll::Ready(Ok(None)) => {
+                        self.held = Bytes::new();
+                        self.state = State::Finishing;
+                        *moved = true;
+                    }
+                    Poll::Ready(Err(broken)) => return Poll::Ready(Err(Stop::From(broken))),
+                    Poll::Pending => {
+                        // Idle: hold no buffer, and let nothing written wait for company.
+                        self.held = Bytes::new();
+                        if let Poll::Ready(Err(broken)) = to.poll_flush(cx) {
+                            return Poll::Ready(Err(Stop::To(broken)));
+                        }
+                        return Poll::Pending;
+                    }
+                },
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Stop {
+    fn ending(self, from: Side, to: Side) -> Ending {
+        match self {
+            Self::From(broken) => Ending {
+                how: How::Reset(broken),
+                by: Some(from),
+            },
+            Self::To(broken) => Ending {
+                how: How::Reset(broken),
+                by: Some(to),
+            },
+            Self::Meter => Ending {
+                how: How::Stopped,
+                by: None,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+#![allow(clippy::unwrap_used)]
+
+use std::future::poll_fn;
+
+use super::{
+    super::testing::{assert_reset, pair, read_all, write},
+    Flow, SocketFlow,
+};
+
+async fn read(flow: &mut SocketFlow) -> Option<bytes::Bytes> {
+    poll_fn(|cx| flow.poll_read(cx)).await.unwrap()
+}
+
+/// The byte that is kept in a unix queue is passed on exactly once, whatever the sizes.
+#[tokio::test]
+async fn unix_reads_lose_and_repeat_nothing() {
+    let (program, near) = pair(true).await;
+    let mut flow = SocketFlow::new(near);
+    let mut wanted = Vec::new();
+    for size in [1, 1, 2, 3, 1, 4096, 4097, 65_536, 1, 100_000, 1] {
+        let part = super::super::testing::noise(size, size as u32);
+        wanted.extend_from_slice(&part);
+        let mut heard = Vec::new();
+        let (program, part) = (program.clone(), part.clone());
+        let writing = async move { write(&program, &part).await };
+        let reading = async {
+            while heard.len() < size {
+                heard.extend_from_slice(&read(&mut flow).await.unwrap());
+            }
+        };
+        tokio::join!(writing, reading);
+        assert!(heard == wanted.split_off(0), "{size}");
+    }
+    program.shutdown().unwrap();
+    assert_eq!(read(&mut flow).await, None);
+}
+
+#[tokio::test]
+async fn an_orderly_unix_close_is_no_reset() {
+    let (program, near) = pair(true).await;
+    let mut flow = SocketFlow::new(near);
+    write(&program, b"hello").await;
+    assert_eq!(read(&mut flow).await.unwrap(), "hello");
+    program.shutdown().unwrap();
+    assert_eq!(read(&mut flow).await, None);
+    poll_fn(|cx| flow.poll_finish(cx)).await.unwrap();
+    drop(flow);
+    assert!(read_all(&program).await.1.is_ok());
+}
+
+#[tokio::test]
+async fn a_flow_dropped_early_resets() {
+    for unix in [true, false] {
+        let (program, near) = pair(unix).await;
+        let mut flow = SocketFlow::new(near);
+        write(&program, b"hello").await;
+        assert_eq!(read(&mut flow).await.unwrap(), "hello");
+        // Even with its own half ended in order.
+        poll_fn(|cx| flow.poll_finish(cx)).await.unwrap();
+        drop(flow);
+        let end = read_all(&program).await.1;
+        if unix {
+            assert_reset(end, "unix");
+        }
+    }
+}

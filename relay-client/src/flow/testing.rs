@@ -1,0 +1,195 @@
+//! Real sockets and a real HTTP/2 connection for the tests of this folder.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io;
+
+use bytes::Bytes;
+use h2::{RecvStream, SendStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UnixStream},
+    task::JoinSet,
+};
+
+use super::{CapsuleFlow, Chunk, Ending, Flow, Shared, SocketFlow, Timers, pump};
+
+/// Two ends of a loopback connection.
+pub(super) async fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let (near, (far, _)) = (near.unwrap(), far.unwrap());
+    near.set_nodelay(true).unwrap();
+    far.set_nodelay(true).unwrap();
+    (near, far)
+}
+
+/// A socket at each end of the whole way, program to service.
+pub(super) enum Carrier {
+    /// Two TCP connections, one pump.
+    Tcp,
+    /// Two unix connections, one pump.
+    Unix,
+    /// TCP, capsules on HTTP/2, TCP: two pumps.
+    Capsules,
+}
+
+/// A program's end and a service's end, with everything between them running.
+pub(super) struct Joined {
+    pub(super) program: Shared,
+    pub(super) service: Shared,
+    pub(super) pumps: JoinSet<Ending>,
+    /// The HTTP/2 connection's drivers; dropping them is the path's death.
+    pub(super) drivers: JoinSet<()>,
+}
+
+pub(super) async fn pair(unix: bool) -> (Shared, Shared) {
+    if unix {
+        let (near, far) = UnixStream::pair().unwrap();
+        (near.into(), far.into())
+    } else {
+        let (near, far) = tcp_pair().await;
+        (near.into(), far.into())
+    }
+}
+
+async fn run(mut a: impl Flow, mut b: impl Flow) -> Ending {
+    pump(&mut a, &mut b, Timers::default(), &()).await
+}
+
+pub(super) async fn join(carrier: &Carrier) -> Joined {
+    let unix = matches!(carrier, Carrier::Unix);
+    let (program, near) = pair(unix).await;
+    let (far, service) = pair(unix).await;
+    let mut pumps = JoinSet::new();
+    let mut drivers = JoinSet::new();
+    match carrier {
+        Carrier::Tcp | Carrier::Unix => {
+            pumps.spawn(run(SocketFlow::new(near), SocketFlow::new(far)));
+        }
+        Carrier::Capsules => {
+            let (client, server) = capsule_pair(&mut drivers).await;
+            pumps.spawn(run(
+                SocketFlow::new(near),
+                CapsuleFlow::new(client.0, client.1),
+            ));
+            pumps.spawn(run(
+                CapsuleFlow::new(server.0, server.1),
+                SocketFlow::new(far),
+            ));
+        }
+    }
+    Joined {
+        program,
+        service,
+        pumps,
+        drivers,
+    }
+}
+
+fn server() -> h2::server::Builder {
+    use crate::transport::windows;
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(windows::STREAM)
+        .initial_connection_window_size(windows::CONNECTION)
+        .data_frame_budget(windows::SMALL_FRAMES);
+    builder
+}
+
+type Halves = (SendStream<Chunk>, RecvStream);
+
+/// Both ends of one stream of a real HTTP/2 connection over loopback TCP.
+pub(super) async fn capsule_pair(drivers: &mut JoinSet<()>) -> (Halves, Halves) {
+    let (near, far) = tcp_pair().await;
+    let serving = async {
+        let mut connection = server().handshake::<_, Chunk>(far).await.unwrap();
+        let (request, mut respond) = connection.accept().await.unwrap().unwrap();
+        let send = respond
+            .send_response(http::Response::new(()), false)
+            .unwrap();
+        ((send, request.into_body()), connection)
+    };
+    let asking = async {
+        let (requests, driver) = h2::client::Builder::new()
+            .handshake::<_, Chunk>(near)
+            .await
+            .unwrap();
+        // Kept for as long as the driver: a client that closes early resets what is still in flight.
+        let kept = requests.clone();
+        let mut driver = Box::pin(driver);
+        let opening = async {
+            let request = http::Request::post("http://relay.test/").body(()).unwrap();
+            let (response, send) = requests
+                .ready()
+                .await
+                .unwrap()
+                .send_request(request, false)
+                .unwrap();
+            (send, response.await.unwrap().into_body())
+        };
+        tokio::select! {
+            halves = opening => (halves, (driver, kept)),
+            _ = &mut driver => panic!("the connection ended"),
+        }
+    };
+    // The server's connection has to be polled while the client waits for its answer.
+    let (give, taken) = tokio::sync::oneshot::channel();
+    drivers.spawn(async move {
+        let (halves, mut connection) = serving.await;
+        give.send(halves).ok().unwrap();
+        while let Some(Ok(_)) = connection.accept().await {}
+    });
+    let (client, (driver, kept)) = asking.await;
+    drivers.spawn(async move {
+        let _kept = kept;
+        let _ = driver.await;
+    });
+    let server = taken.await.unwrap();
+    (client, server)
+}
+
+/// Everything until the end, and how it ended.
+pub(super) async fn read_all(socket: &Shared) -> (Vec<u8>, io::Result<()>) {
+    let mut socket = socket.clone();
+    let mut bytes = Vec::new();
+    let end = socket.read_to_end(&mut bytes).await.map(|_| ());
+    (bytes, end)
+}
+
+pub(super) async fn write(socket: &Shared, bytes: &[u8]) {
+    socket.clone().write_all(bytes).await.unwrap();
+}
+
+pub(super) async fn read_exactly(socket: &Shared, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    socket.clone().read_exact(&mut bytes).await.unwrap();
+    bytes
+}
+
+/// What a program sees that reads a reset.
+pub(super) fn assert_reset(end: io::Result<()>, what: &str) {
+    let error = end.expect_err(what);
+    assert_eq!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset,
+        "{what}: {error}"
+    );
+}
+
+/// Close so that the peer is reset.
+pub(super) fn abort(socket: Shared) {
+    socket.close_resets();
+    drop(socket);
+}
+
+pub(super) fn noise(count: usize, seed: u32) -> Bytes {
+    let mut state = seed | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()[0]
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}

@@ -1,0 +1,132 @@
+//! A flow through TLS: close_notify is FIN, a TCP end without it is a cut (RFC 8446 §6.1).
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::TlsStream;
+
+use super::{
+    Broken, Flow, Shared,
+    socket::{Watch, broken, watch},
+};
+
+/// One TLS record's payload at most (RFC 8446 §5.1): more never comes in one read.
+const RECORD: usize = 16 * 1024;
+
+/// A TLS connection, client's or server's end, with its ends told apart.
+pub struct TlsFlow {
+    watch: Option<Watch>,
+    stream: TlsStream<Shared>,
+    received_fin: bool,
+    sent_fin: bool,
+    aborted: bool,
+}
+
+impl std::fmt::Debug for TlsFlow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsFlow")
+            .field("socket", self.stream.get_ref().0)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TlsFlow {
+    /// Take over a connection whose handshake is done.
+    pub fn new(stream: impl Into<TlsStream<Shared>>) -> Self {
+        let stream = stream.into();
+        if let Shared::Tcp(tcp) = stream.get_ref().0 {
+            // As on a plain socket.
+            let _ = tcp.set_nodelay(true);
+        }
+        Self {
+            watch: None,
+            stream,
+            received_fin: false,
+            sent_fin: false,
+            aborted: false,
+        }
+    }
+}
+
+impl Flow for TlsFlow {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
+        // Taken only once there is something: idle flows hold no buffer of ours.
+        ready!(self.poll_readable(cx)).map_err(broken)?;
+        let mut bytes = BytesMut::zeroed(RECORD);
+        let mut buffer = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)).map_err(broken)?;
+        let count = buffer.filled().len();
+        if count == 0 {
+            self.received_fin = true;
+            return Poll::Ready(Ok(None));
+        }
+        bytes.truncate(count);
+        // A short record must not pin a long buffer for as long as the peer takes to read it.
+        let chunk = if count < RECORD / 4 {
+            Bytes::copy_from_slice(&bytes)
+        } else {
+            bytes.freeze()
+        };
+        Poll::Ready(Ok(Some(chunk)))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, chunk: &mut Bytes) -> Poll<Result<(), Broken>> {
+        let count = ready!(Pin::new(&mut self.stream).poll_write(cx, chunk)).map_err(broken)?;
+        if count == 0 {
+            return Poll::Ready(Err(Broken::Lost));
+        }
+        chunk.advance(count);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        Pin::new(&mut self.stream).poll_flush(cx).map_err(broken)
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        ready!(Pin::new(&mut self.stream).poll_shutdown(cx)).map_err(broken)?;
+        self.sent_fin = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
+        let socket = self.stream.get_ref().0;
+        self.watch
+            .get_or_insert_with(|| watch(socket.clone()))
+            .as_mut()
+            .poll(cx)
+    }
+
+    fn reset(&mut self) {
+        self.aborted = true;
+    }
+}
+
+impl TlsFlow {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (socket, session) = self.stream.get_ref();
+        // Plaintext may wait inside rustls while the socket has nothing; `wants_read` is false then.
+        if session.wants_read() {
+            socket.poll_read_ready(cx)
+        } else {
+            Poll::Ready(Ok(()))
+        }
+    }
+}
+
+impl Drop for TlsFlow {
+    fn drop(&mut self) {
+        self.watch = None;
+        if self.aborted || !self.received_fin || !self.sent_fin {
+            self.stream.get_ref().0.close_resets();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

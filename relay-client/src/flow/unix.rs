@@ -1,0 +1,92 @@
+//! Resets on unix sockets, which have none of their own.
+//!
+//! A unix stream peer reads ECONNRESET instead of EOF only when the other end closes with data left unread in its queue
+//! (Linux, `unix_release_sock`). So one byte that has been passed on already stays in the queue until more comes: a
+//! flow dropped before its orderly end then closes with a reset. A peer that has never written anything cannot be told
+//! a reset from an end; docs/relay.md says so.
+
+use std::{
+    io,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::BytesMut;
+use rustix::net::RecvFlags;
+use tokio::io::Interest;
+
+use super::Shared;
+
+/// Read at most about `size` bytes, leaving the last one in the queue where that is all there is. `kept`: the queue's
+/// first byte was returned before.
+///
+/// # Errors
+/// As a read; `WouldBlock` has cleared the readiness.
+pub(super) fn try_read(
+    socket: &Shared,
+    buffer: &mut BytesMut,
+    size: usize,
+    kept: &mut bool,
+) -> io::Result<usize> {
+    // Looked at before the queue: nothing is added to it after the peer closed.
+    let closed = read_closed(socket);
+    socket.try_io(Interest::READABLE, || {
+        let mut queued = usize::try_from(rustix::io::ioctl_fionread(socket)?).unwrap_or(usize::MAX);
+        if queued <= usize::from(*kept) {
+            return if closed {
+                at_end(socket)
+            } else {
+                Err(io::ErrorKind::WouldBlock.into())
+            };
+        }
+        if std::mem::take(kept) {
+            queued -= rustix::net::recv(socket, &mut [0u8; 1], RecvFlags::empty())?.0;
+        }
+        let start = buffer.len();
+        let all_but_one = queued.saturating_sub(1);
+        let taken = receive(socket, buffer, all_but_one.min(size), RecvFlags::empty())?;
+        if taken == all_but_one {
+            receive(socket, buffer, 1, RecvFlags::PEEK)?;
+            *kept = true;
+        }
+        Ok(buffer.len() - start)
+    })
+}
+
+/// Take the byte that was kept, before an orderly close.
+pub(super) fn discard(socket: &Shared) {
+    // Nothing there, or the peer is gone: then there is nothing left to spoil.
+    let _ = rustix::net::recv(socket, &mut [0u8; 1], RecvFlags::DONTWAIT);
+}
+
+fn receive(
+    socket: &Shared,
+    buffer: &mut BytesMut,
+    count: usize,
+    flags: RecvFlags,
+) -> io::Result<usize> {
+    if count == 0 {
+        return Ok(0);
+    }
+    let start = buffer.len();
+    buffer.resize(start + count, 0);
+    let received = match buffer.get_mut(start..) {
+        Some(slot) => rustix::net::recv(socket, slot, flags),
+        None => Ok((0, 0)),
+    };
+    let received = received.map(|(count, _)| count);
+    buffer.truncate(start + received.unwrap_or(0));
+    Ok(received?)
+}
+
+/// Nothing fresh will come: EOF, or the error that ended it.
+fn at_end(socket: &Shared) -> io::Result<usize> {
+    rustix::net::sockopt::socket_error(socket)??;
+    Ok(0)
+}
+
+fn read_closed(socket: &Shared) -> bool {
+    let ready =
+        pin!(socket.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));
+    matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+}

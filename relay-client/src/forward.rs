@@ -1,0 +1,66 @@
+//! Each local connection becomes one relay stream.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    flow::{Flow, How, Shared, Side, SocketFlow, Timers, pump},
+    listen::Listener,
+    session::Session,
+};
+
+/// After an accept that failed (out of descriptors): long enough for others to close some.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accept on `listener` until `stop`, carrying each connection to `service` in a task of its own. A service that is down
+/// or refused resets that connection and is one line in the log; it never ends the listener.
+pub async fn forward(
+    listener: Listener,
+    service: Arc<str>,
+    session: Session,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        match accepted {
+            Ok(socket) => {
+                tasks.spawn(carry(socket, service.clone(), session.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%service, %error, "cannot accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn carry(socket: Shared, service: Arc<str>, session: Session) {
+    let mut local = SocketFlow::new(socket);
+    let opened = tokio::select! {
+        opened = session.open(&service) => opened,
+        // The program has given up: so do we.
+        broken = std::future::poll_fn(|cx| local.poll_broken(cx)) => {
+            tracing::debug!(%service, %broken, "closed before the stream was open");
+            return;
+        }
+    };
+    let mut stream = match opened {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::warn!(%service, reason = %error, "stream refused");
+            local.reset();
+            return;
+        }
+    };
+    let ending = pump(&mut local, &mut stream, Timers::default(), &()).await;
+    let by = match ending.by {
+        Some(Side::A) => "local",
+        Some(Side::B) => "gateway",
+        None => "relay",
+    };
+    match ending.how {
+        How::Completed => tracing::debug!(%service, by, "closed"),
+        how => tracing::info!(%service, by, ?how, "reset"),
+    }
+}

@@ -1,0 +1,263 @@
+//! Local listeners: where the sandbox's own programs find the host's services.
+//!
+//! They serve this process's own user only: unix sockets by mode and by peer credentials, TCP on loopback.
+
+use std::{
+    fmt, fs, io,
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+
+use crate::flow::Shared;
+
+/// Where to listen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Address {
+    /// A unix socket of mode 0600.
+    Unix(PathBuf),
+    /// A loopback address.
+    Tcp(SocketAddr),
+}
+
+/// Why a text is not a place to listen.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AddressError {
+    /// Not `NAME=…`.
+    #[error("{0:?} is not NAME=unix:///path or NAME=tcp://127.0.0.1:PORT")]
+    Form(String),
+    /// Neither scheme.
+    #[error("{0:?} is neither unix:///path nor tcp://ADDRESS:PORT")]
+    Scheme(String),
+    /// Not loopback: anyone on the network could use the session.
+    #[error("{0} is not a loopback address")]
+    NotLoopback(IpAddr),
+}
+
+/// One service and where it is to be found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listen {
+    /// The host service.
+    pub service: String,
+    /// Here.
+    pub address: Address,
+}
+
+impl Address {
+    /// Parse `unix:///path` or `tcp://ADDRESS:PORT`.
+    ///
+    /// # Errors
+    /// See [`AddressError`].
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if let Some(path) = text.strip_prefix("unix://") {
+            let path = PathBuf::from(path);
+            let named = path.is_absolute() && path.file_name().is_some();
+            return if named {
+                Ok(Self::Unix(path))
+            } else {
+                Err(AddressError::Scheme(text.into()))
+            };
+        }
+        let address = text.strip_prefix("tcp://").map(|a| {
+            a.strip_prefix("localhost:")
+                .map_or(a.to_owned(), |p| format!("127.0.0.1:{p}"))
+        });
+        let address: SocketAddr = address
+            .and_then(|a| a.parse().ok())
+            .ok_or_else(|| AddressError::Scheme(text.into()))?;
+        if !address.ip().is_loopback() {
+            return Err(AddressError::NotLoopback(address.ip()));
+        }
+        Ok(Self::Tcp(address))
+    }
+}
+
+impl Listen {
+    /// Parse `NAME=ADDRESS`.
+    ///
+    /// # Errors
+    /// See [`AddressError`].
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        match text.split_once('=') {
+            Some((service, address)) if is_service_name(service) => Ok(Self {
+                service: service.into(),
+                address: Address::parse(address)?,
+            }),
+            _ => Err(AddressError::Form(text.into())),
+        }
+    }
+}
+
+/// `[a-z0-9][a-z0-9._-]*`, and a binding of the same alphabet behind a colon: no other name can exist.
+fn is_service_name(text: &str) -> bool {
+    let part = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
+    };
+    match text.split_once(':') {
+        Some((base, binding)) => part(base) && part(binding),
+        None => part(text),
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
+}
+
+/// Why there is no listener.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Something that is not a socket is there; it is left alone.
+    #[error("{0} exists and is not a socket")]
+    NotASocket(PathBuf),
+    /// Somebody listens there.
+    #[error("{0} is in use by another process")]
+    InUse(PathBuf),
+    /// The system said no.
+    #[error("cannot listen on {0}: {1}")]
+    Bind(Address, #[source] io::Error),
+}
+
+/// A bound listener. A unix socket's file goes with it.
+#[derive(Debug)]
+pub enum Listener {
+    /// Unix.
+    Unix(UnixListener, SocketFile),
+    /// TCP.
+    Tcp(TcpListener),
+}
+
+/// Removes a socket file on drop.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Gone already, or the directory is: nothing is left behind either way.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Listener {
+    /// Bind. The directory of a unix socket is made (0700) where missing; a dead socket's file is replaced.
+    ///
+    /// # Errors
+    /// See [`ListenError`].
+    pub async fn bind(address: &Address) -> Result<Self, ListenError> {
+        let failed = |error| ListenError::Bind(address.clone(), error);
+        match address {
+            Address::Tcp(tcp) => Ok(Self::Tcp(TcpListener::bind(tcp).await.map_err(failed)?)),
+            Address::Unix(path) => {
+                make_directory(path).map_err(failed)?;
+                make_way(path)
+                    .await
+                    .map_err(|error| error.unwrap_or_else(failed))?;
+                bind_private(path).map_err(failed)
+            }
+        }
+    }
+
+    /// Where it listens; the port chosen where 0 was asked for.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn address(&self) -> io::Result<Address> {
+        match self {
+            Self::Unix(_, file) => Ok(Address::Unix(file.0.clone())),
+            Self::Tcp(listener) => Ok(Address::Tcp(listener.local_addr()?)),
+        }
+    }
+
+    /// The next connection of our own user. Others are closed unheard.
+    ///
+    /// # Errors
+    /// As `accept`: out of descriptors, mostly; it can be tried again.
+    pub async fn accept(&self) -> io::Result<Shared> {
+        match self {
+            Self::Tcp(listener) => Ok(listener.accept().await?.0.into()),
+            Self::Unix(listener, _) => loop {
+                let (stream, _) = listener.accept().await?;
+                match stream.peer_cred() {
+                    Ok(peer) if peer.uid() == rustix::process::geteuid().as_raw() => {
+                        return Ok(stream.into());
+                    }
+                    Ok(peer) => {
+                        tracing::warn!(uid = peer.uid(), "a connection of another user was closed")
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection without credentials was closed")
+                    }
+                }
+            },
+        }
+    }
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(directory) if !directory.exists() => fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory),
+        _ => Ok(()),
+    }
+}
+
+/// A socket that nobody answers on is a leftover. `Err(Ok(_))` is our own verdict, `Err(Err(_))` the system's.
+async fn make_way(path: &Path) -> Result<(), MakeWay> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(MakeWay::System(error)),
+        Ok(found) if !found.file_type().is_socket() => {
+            Err(MakeWay::Ours(ListenError::NotASocket(path.into())))
+        }
+        Ok(_) if UnixStream::connect(path).await.is_ok() => {
+            Err(MakeWay::Ours(ListenError::InUse(path.into())))
+        }
+        Ok(_) => fs::remove_file(path).map_err(MakeWay::System),
+    }
+}
+
+enum MakeWay {
+    Ours(ListenError),
+    System(io::Error),
+}
+
+impl MakeWay {
+    fn unwrap_or_else(self, failed: impl FnOnce(io::Error) -> ListenError) -> ListenError {
+        match self {
+            Self::Ours(error) => error,
+            Self::System(error) => failed(error),
+        }
+    }
+}
+
+/// Bound under another name in a directory of its own, made private, then moved into place: there is no moment in which
+/// another user could connect.
+fn bind_private(path: &Path) -> io::Result<Listener> {
+    let mut staging = path.as_os_str().to_owned();
+    staging.push(format!(".{}", std::process::id()));
+    let staging = PathBuf::from(staging);
+    fs::DirBuilder::new().mode(0o700).create(&staging)?;
+    let inner = staging.join("s");
+    let bound = UnixListener::bind(&inner).and_then(|listener| {
+        fs::set_permissions(&inner, fs::Permissions::from_mode(0o600))?;
+        fs::rename(&inner, path)?;
+        Ok(Listener::Unix(listener, SocketFile(path.into())))
+    });
+    let _ = fs::remove_file(&inner);
+    let _ = fs::remove_dir(&staging);
+    bound
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+#![allow(clippy::unwrap_used)]
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use super::{Address, AddressError, Listen, ListenError, Listener};
+use tokio::net::UnixStream;
+
+#[test]
+fn places() {
+    let good = [
+        "a=unix:///run/a.sock",
+        "a=tcp://127.0.0.1:1",
+        "a=tcp://[::1]:0",
+        "cache:main=tcp://127.9.9.9:2",
+    ];
+    for text in good {
+        let listen = Listen::parse(text).unwrap();
+        assert_eq!(format!("{}={}", listen.service, listen.address), text);
+    }
+    assert_eq!(
+        Listen::parse("a=tcp://localhost:5")
+            .unwrap()
+            .address
+            .to_string(),
+        "tcp://127.0.0.1:5"
+    );
+    for text in [
+        "",
+        "a",
+        "=unix:///a",
+        "a=unix://a",
+        "a=unix:///",
+        "a=tcp://x:1",
+        "a=udp://127.0.0.1:1",
+        "a=tcp://127.0.0.1",
+    ] {
+        assert!(Listen::parse(text).is_err(), "{text}");
+    }
+    assert!(matches!(
+        Listen::parse("a=tcp://192.0.2.1:1"),
+        Err(AddressError::NotLoopback(_))
+    ));
+    assert!(matches!(
+        Listen::parse("a=tcp://0.0.0.0:1"),
+        Err(AddressError::NotLoopback(_))
+    ));
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_private_and_goes_with_its_listener() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("made/here/a.sock");
+    let listener = Listener::bind(&Address::Unix(path.clone())).await.unwrap();
+    assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+    let (connected, accepted) = tokio::join!(UnixStream::connect(&path), listener.accept());
+    assert!(connected.is_ok() && accepted.is_ok());
+    drop(listener);
+    assert!(!path.exists());
+    assert_eq!(
+        fs::read_dir(path.parent().unwrap()).unwrap().count(),
+        0,
+        "nothing is left behind"
+    );
+}
+
+#[tokio::test]
+async fn a_dead_socket_is_replaced_a_live_one_and_a_file_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = |name: &str| Address::Unix(directory.path().join(name));
+    drop(std::os::unix::net::UnixListener::bind(directory.path().join("dead")).unwrap());
+    assert!(Listener::bind(&address("dead")).await.is_ok());
+    let _live = Listener::bind(&address("live")).await.unwrap();
+    assert!(matches!(
+        Listener::bind(&address("live")).await,
+        Err(ListenError::InUse(_))
+    ));
+    fs::write(directory.path().join("file"), "precious").unwrap();
+    assert!(matches!(
+        Listener::bind(&address("file")).await,
+        Err(ListenError::NotASocket(_))
+    ));
+    assert_eq!(
+        fs::read_to_string(directory.path().join("file")).unwrap(),
+        "precious"
+    );
+}

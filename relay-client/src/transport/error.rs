@@ -1,0 +1,141 @@
+//! Why there is no connection, and why a stream did not open.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+/// A refusal's body is a few hundred bytes.
+const BODY_MAX: usize = 16 * 1024;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Name resolution or TCP.
+    #[error("cannot reach {0}: {1}")]
+    Tcp(String, #[source] io::Error),
+    /// The URL's host is not a name or address a certificate could have.
+    #[error("{0:?} cannot be verified: not a host name or an address")]
+    Name(String),
+    /// The handshake failed; an untrusted certificate says so here.
+    #[error("TLS with {0} failed: {1}")]
+    Tls(String, #[source] io::Error),
+    /// Some other protocol was chosen.
+    #[error("{0} does not speak HTTP/2 there")]
+    Alpn(String),
+    /// HTTP/2 failed.
+    #[error("HTTP/2 with {0} failed: {1}")]
+    Http(String, #[source] h2::Error),
+    /// The peer speaks HTTP/2 but takes no extended CONNECT: not a gateway.
+    #[error("{0} speaks HTTP/2 but does not take relay streams; is it the gateway's public URL?")]
+    NotAGateway(String),
+    /// It took too long.
+    #[error("{0} did not answer within {1:?}")]
+    Timeout(String, Duration),
+}
+
+/// A stream refused by the gateway.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{status} {reason}{}", hint.as_deref().map(|h| format!(" ({h})")).unwrap_or_default())]
+pub struct Refused {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// The gateway's reason token, or what else it said.
+    pub reason: String,
+    /// What would change it.
+    pub hint: Option<String>,
+    /// The id in the gateway's access record.
+    pub request_id: Option<String>,
+}
+
+/// Why a stream did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// An answer, and it was no.
+    #[error("refused: {0}")]
+    Refused(Refused),
+    /// The connection takes no more streams (GOAWAY, or it is gone) and the gateway has not seen this one: safe to try
+    /// on another connection.
+    #[error("the connection is going away")]
+    Retired,
+    /// Failed on the way.
+    #[error("the stream failed: {0}")]
+    Stream(#[source] h2::Error),
+    /// No answer in time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// The credential holds characters no header field takes.
+    #[error("the token is not a header value")]
+    Token,
+}
+
+/// As much of a refusal's body as can matter.
+pub(super) async fn read_some(mut body: h2::RecvStream) -> Bytes {
+    let mut read = Vec::new();
+    while let Some(Ok(data)) = body.data().await {
+        let _ = body.flow_control().release_capacity(data.len());
+        read.extend_from_slice(&data);
+        if read.len() > BODY_MAX {
+            break;
+        }
+    }
+    read.into()
+}
+
+/// The reason from the JSON body; else from Proxy-Status (RFC 9209 §2.1.2), else the status's own words.
+pub(super) fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refused {
+    let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |key: &str| {
+        json.get(key)
+            .and_then(serde_json::Value::as_str)
+            .map(str::to_owned)
+    };
+    let proxy_status = || {
+        headers
+            .get("proxy-status")
+            .and_then(|v| v.to_str().ok())
+            .map(str::to_owned)
+    };
+    let reason = text("reason").or_else(proxy_status);
+    Refused {
+        status,
+        reason: reason.unwrap_or_else(|| {
+            status
+                .canonical_reason()
+                .unwrap_or("refused")
+                .to_lowercase()
+        }),
+        hint: text("hint"),
+        request_id: text("requestId"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::refused;
+    use http::{HeaderMap, HeaderValue, StatusCode};
+
+    #[test]
+    fn a_refusal_says_why() {
+        let mut headers = HeaderMap::new();
+        let from_json = refused(
+            StatusCode::FORBIDDEN,
+            &headers,
+            br#"{"reason":"service_not_allowed","hint":"add it","requestId":"01"}"#,
+        );
+        assert_eq!(
+            from_json.to_string(),
+            "403 Forbidden service_not_allowed (add it)"
+        );
+        headers.insert(
+            "proxy-status",
+            HeaderValue::from_static("sluicegate; error=http_request_denied"),
+        );
+        let from_header = refused(StatusCode::FORBIDDEN, &headers, b"<html>");
+        assert_eq!(from_header.reason, "sluicegate; error=http_request_denied");
+        assert_eq!(
+            refused(StatusCode::NOT_FOUND, &HeaderMap::new(), b"").reason,
+            "not found"
+        );
+    }
+}

@@ -1,0 +1,260 @@
+//! One HTTP/2 connection that carries many relay streams, each an extended CONNECT (RFC 8441).
+
+use std::{
+    future::poll_fn,
+    sync::{Arc, Weak},
+    task::Poll,
+    time::Duration,
+};
+
+use h2::{PingPong, client::SendRequest, ext::Protocol};
+use http::{HeaderValue, Method, Request, Uri, Version, header};
+use rustls::{ClientConfig, pki_types::ServerName};
+use sluicegate_relay_protocol::{ALPN_H2, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP};
+use tokio::{io::AsyncRead, io::AsyncWrite, net::TcpStream, time::timeout};
+use tokio_rustls::TlsConnector;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    ConnectError, Endpoint, OpenError,
+    error::{read_some, refused},
+    windows,
+};
+use crate::flow::{CapsuleFlow, Chunk};
+
+/// TCP, TLS and HTTP/2 together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The gateway answers after it has dialled the service.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// A dead path is noticed after one of these …
+const PING_EVERY: Duration = Duration::from_secs(3);
+/// … and one of these.
+const PONG_WITHIN: Duration = Duration::from_secs(5);
+
+/// A connection to the gateway. Cheap to clone; clones open streams on the same connection.
+#[derive(Clone)]
+pub struct Connection {
+    /// Shared so that the keep-alive can see when nobody opens streams here any more.
+    requests: Arc<SendRequest<Chunk>>,
+    endpoint: Arc<Endpoint>,
+    retired: CancellationToken,
+    closed: CancellationToken,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// The TLS configuration for gateways under `trust`.
+    ///
+    /// # Errors
+    /// As `sluicegate_certs::tls::client`.
+    pub fn tls(
+        trust: &sluicegate_certs::TrustBundle,
+    ) -> Result<Arc<ClientConfig>, sluicegate_certs::CertError> {
+        sluicegate_certs::tls::client(trust, &[ALPN_H2], None)
+    }
+
+    /// Connect. The driver runs in `tasks` until the connection ends.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect(
+        endpoint: &Endpoint,
+        tls: &Arc<ClientConfig>,
+        tasks: &TaskTracker,
+    ) -> Result<Self, ConnectError> {
+        timeout(CONNECT_TIMEOUT, Self::connect_untimed(endpoint, tls, tasks))
+            .await
+            .map_err(|_| ConnectError::Timeout(endpoint.to_string(), CONNECT_TIMEOUT))?
+    }
+
+    async fn connect_untimed(
+        endpoint: &Endpoint,
+        tls: &Arc<ClientConfig>,
+        tasks: &TaskTracker,
+    ) -> Result<Self, ConnectError> {
+        let name = || endpoint.to_string();
+        // The system's own resolution is right here: this is the sandbox asking for its gateway, not a target.
+        let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
+            .await
+            .map_err(|e| ConnectError::Tcp(name(), e))?;
+        let _ = tcp.set_nodelay(true);
+        if !endpoint.tls {
+            return Self::over(tcp, endpoint, tasks).await;
+        }
+        let server = ServerName::try_from(endpoint.host.clone())
+            .map_err(|_| ConnectError::Name(endpoint.host.clone()))?;
+        let stream = TlsConnector::from(tls.clone())
+            .connect(server, tcp)
+            .await
+            .map_err(|e| ConnectError::Tls(name(), e))?;
+        if stream.get_ref().1.alpn_protocol() != Some(ALPN_H2) {
+            return Err(ConnectError::Alpn(name()));
+        }
+        Self::over(stream, endpoint, tasks).await
+    }
+
+    /// HTTP/2 over a stream that is connected already.
+    ///
+    /// # Errors
+    /// [`ConnectError::Http`], [`ConnectError::NotAGateway`].
+    pub async fn over<IO>(
+        io: IO,
+        endpoint: &Endpoint,
+        tasks: &TaskTracker,
+    ) -> Result<Self, ConnectError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let failed = |error| ConnectError::Http(endpoint.to_string(), error);
+        let (requests, mut driver) = h2::client::Builder::new()
+            .initial_window_size(windows::STREAM)
+            .initial_connection_window_size(windows::CONNECTION)
+            .max_frame_size(windows::FRAME)
+            .max_send_buffer_size(windows::SEND_BUFFER)
+            .data_frame_budget(windows::SMALL_FRAMES)
+            .max_concurrent_streams(0)
+            .enable_push(false)
+            .handshake::<_, Chunk>(io)
+            .await
+            .map_err(failed)?;
+        let ping = driver.ping_pong();
+        let (retired, closed) = (CancellationToken::new(), CancellationToken::new());
+        let (settled, settings) = tokio::sync::oneshot::channel();
+        let requests = Arc::new(requests);
+        let watched = Arc::downgrade(&requests);
+        let tokens = (retired.clone(), closed.clone());
+        tasks.spawn(async move {
+            let (retired, closed) = tokens;
+            let _gone = (retired.clone().drop_guard(), closed.drop_guard());
+            tokio::select! {
+                _ = driver => {}
+                () = keep_alive(ping, watched, settled, retired) => {}
+            }
+        });
+        let connection = Self {
+            requests,
+            endpoint: Arc::new(endpoint.clone()),
+            retired,
+            closed,
+        };
+        // The first PING comes back after the peer's SETTINGS: only then is it known what it takes (RFC 8441 §3).
+        let _ = settings.await;
+        if connection.closed.is_cancelled() {
+            return Err(failed(h2::Reason::CONNECT_ERROR.into()));
+        }
+        if !connection.requests.is_extended_connect_protocol_enabled() {
+            return Err(ConnectError::NotAGateway(endpoint.to_string()));
+        }
+        Ok(connection)
+    }
+
+    /// Open a relay stream at `path` (see `sluicegate_relay_protocol::service_path`).
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(&self, path: &str, token: &str) -> Result<CapsuleFlow, OpenError> {
+        timeout(OPEN_TIMEOUT, self.open_untimed(path, token))
+            .await
+            .map_err(|_| OpenError::Timeout(OPEN_TIMEOUT))?
+    }
+
+    async fn open_untimed(&self, path: &str, token: &str) -> Result<CapsuleFlow, OpenError> {
+        let request = self.request(path, token)?;
+        let mut requests = SendRequest::clone(&self.requests)
+            .ready()
+            .await
+            .map_err(|_| self.retire())?;
+        let (response, send) = requests
+            .send_request(request, false)
+            .map_err(|_| self.retire())?;
+        let response = match response.await {
+            Ok(response) => response,
+            // RFC 9113 §8.7: REFUSED_STREAM was not processed.
+            Err(error) if error.reason() == Some(h2::Reason::REFUSED_STREAM) => {
+                return Err(self.retire());
+            }
+            Err(error) => return Err(OpenError::Stream(error)),
+        };
+        let (head, body) = response.into_parts();
+        if head.status.is_success() {
+            return Ok(CapsuleFlow::new(send, body));
+        }
+        let body = read_some(body).await;
+        Err(OpenError::Refused(refused(
+            head.status,
+            &head.headers,
+            &body,
+        )))
+    }
+
+    fn request(&self, path: &str, token: &str) -> Result<Request<()>, OpenError> {
+        let uri = Uri::builder()
+            .scheme(self.endpoint.scheme())
+            .authority(self.endpoint.authority())
+            .path_and_query(path);
+        let mut bearer =
+            HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| OpenError::Token)?;
+        bearer.set_sensitive(true);
+        Request::builder()
+            .method(Method::CONNECT)
+            .version(Version::HTTP_2)
+            .uri(uri.build().map_err(|_| OpenError::Token)?)
+            .extension(Protocol::from_static(CONNECT_TCP))
+            .header(header::AUTHORIZATION, bearer)
+            .header(CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE)
+            .body(())
+            .map_err(|_| OpenError::Token)
+    }
+
+    fn retire(&self) -> OpenError {
+        self.retired.cancel();
+        OpenError::Retired
+    }
+
+    /// Completes when no new stream can be opened any more; streams that are open may go on.
+    pub async fn retired(&self) {
+        self.retired.cancelled().await;
+    }
+
+    /// Is it of no use for a new stream?
+    pub fn is_retired(&self) -> bool {
+        self.retired.is_cancelled()
+    }
+}
+
+/// Ends when the path is dead. On the way it notices GOAWAY, and tells when the peer's first SETTINGS are in.
+async fn keep_alive(
+    ping: Option<PingPong>,
+    requests: Weak<SendRequest<Chunk>>,
+    settled: tokio::sync::oneshot::Sender<()>,
+    retired: CancellationToken,
+) {
+    let Some(mut ping) = ping else { return };
+    let mut settled = Some(settled);
+    loop {
+        if !matches!(
+            timeout(PONG_WITHIN, ping.ping(h2::Ping::opaque())).await,
+            Ok(Ok(_))
+        ) {
+            return;
+        }
+        settled.take().map(|settled| settled.send(()));
+        // With nobody left to open streams, the connection ends by itself after the last one: sent to the end, with GOAWAY.
+        let Some(requests) = requests.upgrade() else {
+            return std::future::pending().await;
+        };
+        let mut requests = (*requests).clone();
+        if poll_fn(|cx| Poll::Ready(matches!(requests.poll_ready(cx), Poll::Ready(Err(_))))).await {
+            retired.cancel();
+        }
+        drop(requests);
+        tokio::time::sleep(PING_EVERY).await;
+    }
+}
