@@ -1,0 +1,145 @@
+//! Health, status, reload, drain, keys, revocation of single credentials.
+
+use axum::{
+    body::Body,
+    extract::State as Extract,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::json;
+
+use super::{
+    Problem, State,
+    request::{body_text, json as answer, read},
+};
+
+/// The process answers.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// New work is accepted.
+pub(super) async fn readyz(Extract(state): Extract<State>) -> Response {
+    let ready = match (state.ready)() {
+        Ok(()) if !state.registry.index().readable() => {
+            Err("the session store is unreadable".to_owned())
+        }
+        other => other,
+    };
+    match ready {
+        Ok(()) => "ok\n".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+/// OpenMetrics text.
+pub(super) async fn metrics(Extract(state): Extract<State>) -> Response {
+    let mut response = state.telemetry.render().into_response();
+    let kind =
+        HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// One screen: the composition root's part, sessions by state, and the store.
+pub(super) async fn status(Extract(state): Extract<State>) -> Response {
+    let mut body = (state.status)();
+    if !body.is_object() {
+        body = json!({});
+    }
+    let mut counts = serde_json::Map::new();
+    for session in state.registry.list(None, None) {
+        let name = session
+            .get("state")
+            .and_then(|s| s.as_str())
+            .unwrap_or_default()
+            .to_owned();
+        let so_far = counts
+            .get(&name)
+            .and_then(serde_json::Value::as_u64)
+            .unwrap_or_default();
+        counts.insert(name, (so_far + 1).into());
+    }
+    if let Some(fields) = body.as_object_mut() {
+        let ready = (state.ready)();
+        fields.insert("ready".into(), ready.is_ok().into());
+        fields.insert("notReady".into(), ready.err().into());
+        fields.insert(
+            "storeReadable".into(),
+            state.registry.index().readable().into(),
+        );
+        fields.insert("sessions".into(), counts.into());
+        fields.insert("providers".into(), super::providers::all(&state));
+        fields.insert(
+            "accessRecordsDropped".into(),
+            state.telemetry.access().dropped().into(),
+        );
+    }
+    answer(StatusCode::OK, &body)
+}
+
+/// Apply the configuration again, or keep the old one and say why.
+pub(super) async fn reload(Extract(state): Extract<State>) -> Result<Response, Problem> {
+    match (state.reload)().await {
+        Ok(done) => Ok(answer(
+            StatusCode::OK,
+            &json!({ "reloaded": true, "detail": done }),
+        )),
+        Err(why) => Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "not-reloaded",
+            why,
+        )),
+    }
+}
+
+/// Begin to go down.
+pub(super) async fn drain(Extract(state): Extract<State>) -> Response {
+    (state.drain)();
+    answer(StatusCode::ACCEPTED, &json!({ "draining": true }))
+}
+
+/// The signing keys, without secrets.
+pub(super) async fn keys(Extract(state): Extract<State>) -> Response {
+    answer(
+        StatusCode::OK,
+        &json!({ "keys": state.registry.keys().list() }),
+    )
+}
+
+/// A new key signs; the old ones go on verifying.
+pub(super) async fn rotate_keys(Extract(state): Extract<State>) -> Result<Response, Problem> {
+    let keys = state.registry.keys().clone();
+    let rotated = tokio::task::spawn_blocking(move || keys.rotate()).await;
+    let failed =
+        |detail: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "not-rotated", detail);
+    let kid = rotated
+        .map_err(|error| failed(error.to_string()))?
+        .map_err(|error| failed(error.to_string()))?;
+    Ok(answer(
+        StatusCode::OK,
+        &json!({ "signing": kid, "keys": state.registry.keys().list() }),
+    ))
+}
+
+/// Revoke one credential: `{credential}`, a handle, a signed token or a token's id.
+pub(super) async fn revoke_credential(
+    Extract(state): Extract<State>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let text = body_text(body).await?;
+    let credential = read(&text, |fields, faults| {
+        fields
+            .require("credential", faults)
+            .and_then(|node| node.scalar(faults))
+            .map(str::to_owned)
+    })?;
+    if state.registry.revoke_credential(credential).await? {
+        return Ok(answer(StatusCode::OK, &json!({ "revoked": true })));
+    }
+    Err(Problem::new(
+        StatusCode::NOT_FOUND,
+        "unknown-credential",
+        "no living credential of ours looks like that",
+    ))
+}

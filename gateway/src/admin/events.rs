@@ -1,0 +1,178 @@
+//! Events as they happen (server-sent events): lifecycle, resumable by cursor, and access records, live only.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    extract::{Query, State as Extract},
+    response::Response,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body::Frame;
+use tokio::sync::{
+    broadcast::{self, error::RecvError},
+    mpsc,
+};
+
+use super::{Problem, State};
+use crate::session::Registry;
+
+/// Messages under way to a reader.
+const QUEUE: usize = 64;
+/// Events per look into the store.
+const PAGE: usize = 256;
+/// A comment this often keeps middleboxes and readers from giving up.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// `GET events?after=CURSOR&follow=true|false`, or `Last-Event-ID`. Without a cursor: what happens from now on, or
+/// with `follow=false` everything stored.
+pub(super) async fn stream(
+    Extract(state): Extract<State>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let follow = match query.get("follow").map(String::as_str) {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(_) => return Err(malformed("follow is true or false")),
+    };
+    let last_id = headers
+        .get("last-event-id")
+        .and_then(|value| value.to_str().ok());
+    let after = match last_id.or(query.get("after").map(String::as_str)) {
+        None if follow => None,
+        None => Some(0),
+        Some(text) => Some(
+            text.parse()
+                .map_err(|_| malformed("the cursor is a whole number"))?,
+        ),
+    };
+    let (send, receive) = mpsc::channel(QUEUE);
+    // Subscribed before the store is read, so that nothing falls between.
+    let feed = Feed {
+        lifecycle: state.registry.subscribe(),
+        access: state.telemetry.access().subscribe(),
+        registry: state.registry.clone(),
+        send,
+    };
+    state.tasks.spawn_service(async move {
+        // A reader that went away is the normal end.
+        let _ = feed.run(after, follow).await;
+    });
+    let mut response = Response::new(Body::new(Messages(receive)));
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+fn malformed(detail: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "malformed-query", detail)
+}
+
+struct Feed {
+    registry: Arc<Registry>,
+    lifecycle: broadcast::Receiver<(u64, Arc<str>)>,
+    access: broadcast::Receiver<Arc<str>>,
+    send: mpsc::Sender<Bytes>,
+}
+
+/// The reader has gone.
+struct Gone;
+
+impl Feed {
+    async fn run(mut self, after: Option<u64>, follow: bool) -> Result<(), Gone> {
+        let mut last = 0;
+        if let Some(after) = after {
+            last = self.replay(after).await?;
+        }
+        if !follow {
+            return Ok(());
+        }
+        self.put(": ready\n\n".into()).await?;
+        loop {
+            tokio::select! {
+                event = self.lifecycle.recv() => match event {
+                    Ok((cursor, body)) if cursor > last => {
+                        last = cursor;
+                        self.put(message("session", Some(cursor), &body)).await?;
+                    }
+                    Ok(_) => {}
+                    // The store has what the channel dropped.
+                    Err(RecvError::Lagged(_)) => last = self.replay(last).await?,
+                    Err(RecvError::Closed) => return Ok(()),
+                },
+                record = self.access.recv() => match record {
+                    Ok(body) => self.put(message("access", None, &body)).await?,
+                    Err(RecvError::Lagged(missed)) => {
+                        self.put(message("lagged", None, &format!("{{\"missed\":{missed}}}"))).await?;
+                    }
+                    Err(RecvError::Closed) => return Ok(()),
+                },
+                () = tokio::time::sleep(KEEPALIVE) => self.put(": alive\n\n".into()).await?,
+                () = self.send.closed() => return Err(Gone),
+            }
+        }
+    }
+
+    /// Everything stored after `last`; returns the new last cursor.
+    async fn replay(&self, mut last: u64) -> Result<u64, Gone> {
+        loop {
+            let page = self
+                .registry
+                .events_after(last, PAGE)
+                .await
+                .map_err(|_| Gone)?;
+            let full = page.len() == PAGE;
+            for event in page {
+                last = event.cursor;
+                let body = String::from_utf8_lossy(&event.body);
+                self.put(message("session", Some(event.cursor), &body))
+                    .await?;
+            }
+            if !full {
+                return Ok(last);
+            }
+        }
+    }
+
+    async fn put(&self, text: String) -> Result<(), Gone> {
+        self.send.send(text.into()).await.map_err(|_| Gone)
+    }
+}
+
+/// One message. Our JSON holds no line end, so one `data` line is enough.
+fn message(event: &str, id: Option<u64>, data: &str) -> String {
+    match id {
+        Some(id) => format!("event: {event}\nid: {id}\ndata: {data}\n\n"),
+        None => format!("event: {event}\ndata: {data}\n\n"),
+    }
+}
+
+/// The queue as a body.
+struct Messages(mpsc::Receiver<Bytes>);
+
+impl http_body::Body for Messages {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0
+            .poll_recv(cx)
+            .map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}

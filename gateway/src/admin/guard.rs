@@ -1,0 +1,154 @@
+//! Before any route: is this request meant for us, and whose is it?
+
+use std::net::IpAddr;
+
+use axum::{
+    extract::{Request, State as Extract},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode, header};
+
+use super::{Problem, State};
+use crate::auth::bearer;
+
+/// Probes that carry no credential.
+const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// Host allowlist (against DNS rebinding), Origin check (against other pages), credential.
+pub(super) async fn guard(
+    Extract(state): Extract<State>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match check(&state, &request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn check(state: &State, request: &Request) -> Result<(), Problem> {
+    let headers = request.headers();
+    if !host_allowed(headers, &state.allowed_hosts) {
+        let detail = "the Host field names a host this listener does not answer to; add it to admin.allowedHosts";
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "host-not-allowed",
+            detail,
+        ));
+    }
+    for origin in headers.get_all(header::ORIGIN) {
+        if !state
+            .allowed_origins
+            .iter()
+            .any(|allowed| allowed.as_bytes() == origin.as_bytes())
+        {
+            let detail =
+                "requests of other web pages are refused; add the origin to admin.allowedOrigins";
+            return Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "origin-not-allowed",
+                detail,
+            ));
+        }
+    }
+    if OPEN_PATHS.contains(&request.uri().path()) {
+        return Ok(());
+    }
+    let presented = bearer(
+        headers
+            .get_all(header::AUTHORIZATION)
+            .iter()
+            .map(|value| value.as_bytes()),
+    );
+    if presented.is_ok_and(|presented| state.token.matches(presented.reveal())) {
+        return Ok(());
+    }
+    let detail = "send the admin token as Authorization: Bearer; the file admin.token in the state directory holds it";
+    Err(Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        detail,
+    ))
+}
+
+/// Exactly one Host, and one of ours: loopback names and addresses, or a configured one. The port does not matter.
+fn host_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
+    let mut values = headers.get_all(header::HOST).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return false;
+    };
+    let Ok(authority) = value
+        .to_str()
+        .unwrap_or_default()
+        .parse::<http::uri::Authority>()
+    else {
+        return false;
+    };
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let host = authority.host();
+    let address = host
+        .strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .unwrap_or(host);
+    address
+        .parse::<IpAddr>()
+        .is_ok_and(|ip| ip.to_canonical().is_loopback())
+        || host.eq_ignore_ascii_case("localhost")
+        || allowed.iter().any(|own| {
+            own.eq_ignore_ascii_case(host) || own.eq_ignore_ascii_case(authority.as_str())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )]
+    use super::*;
+
+    #[test]
+    fn only_our_own_hosts_are_answered() {
+        let configured = ["gateway.internal".to_owned()];
+        let allowed = |hosts: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(header::HOST, host.parse().unwrap());
+            }
+            host_allowed(&headers, &configured)
+        };
+        for host in [
+            "localhost",
+            "LOCALHOST:9443",
+            "127.0.0.1",
+            "127.0.0.1:9443",
+            "127.8.8.8",
+            "[::1]:9443",
+            "gateway.internal",
+            "Gateway.Internal:1",
+        ] {
+            assert!(allowed(&[host]), "{host}");
+        }
+        for host in [
+            "evil.test",
+            "localhost.evil.test",
+            "127.0.0.1.nip.io",
+            "10.0.0.1",
+            "user@localhost",
+            "evil.test@localhost",
+            "",
+            "localhost, evil.test",
+            "0.0.0.0",
+            "2130706433",
+        ] {
+            assert!(!allowed(&[host]), "{host}");
+        }
+        assert!(!allowed(&[]), "none");
+        assert!(!allowed(&["localhost", "localhost"]), "two");
+    }
+}

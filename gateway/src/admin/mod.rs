@@ -1,0 +1,19 @@
+//! The operators' door: sessions, policy, events and health over HTTP, on the management listener and a unix socket.
+//!
+//! Here live routes, their guard and their answers. What a session is lives in `session`; listening on TCP and the
+//! choice of addresses are the composition root's.
+
+mod control;
+mod events;
+mod guard;
+mod policy;
+mod problem;
+mod providers;
+mod request;
+mod server;
+mod sessions;
+mod state;
+
+pub use problem::Problem;
+pub use server::{bind_unix, router, serve_connection, serve_unix};
+pub use state::{BoxFuture, State};

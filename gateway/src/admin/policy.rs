@@ -1,0 +1,70 @@
+//! Explanations by the one function that decides.
+
+use axum::{body::Body, extract::State as Extract, response::Response};
+use http::StatusCode;
+use serde_json::json;
+use sluicegate_policy::{GrantDocument, Target};
+
+use super::{
+    Problem, State,
+    request::{body_text, json as answer, read},
+    sessions::key,
+};
+
+struct Question {
+    provider: Option<String>,
+    namespace: Option<String>,
+    session: Option<String>,
+    document: GrantDocument,
+    target: Target,
+}
+
+/// `POST policy:explain` `{provider?, namespace?, session? | egress?, target}`; a target without port means 443.
+pub(super) async fn explain(
+    Extract(state): Extract<State>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let text = body_text(body).await?;
+    let question = read(&text, |fields, faults| {
+        let mut word = |key, faults: &mut _| {
+            fields
+                .take(key)
+                .and_then(|node: &sluicegate_policy::text::Node| node.scalar(faults))
+                .map(str::to_owned)
+        };
+        let provider = word("provider", faults);
+        let namespace = word("namespace", faults);
+        let session = word("session", faults);
+        let target = fields.require("target", faults).and_then(|node| {
+            let text = node.scalar(faults)?;
+            match Target::from_uri_authority(text, 443) {
+                Ok(target) => Some(target),
+                Err(error) => {
+                    faults.error_hint(node.place(), error.to_string(), "HOST or HOST:PORT");
+                    None
+                }
+            }
+        });
+        let document = GrantDocument::take(fields, faults);
+        Some(Question {
+            provider,
+            namespace,
+            session,
+            document,
+            target: target?,
+        })
+    })?;
+    let provider = question
+        .provider
+        .unwrap_or_else(|| state.registry.config().default_provider.clone());
+    let explanation = match &question.session {
+        Some(session) => state.registry.explain(
+            &key(question.namespace.as_deref(), &provider, session),
+            &question.target,
+        )?,
+        None => state
+            .registry
+            .explain_document(&provider, &question.document, &question.target)?,
+    };
+    Ok(answer(StatusCode::OK, &json!(explanation)))
+}

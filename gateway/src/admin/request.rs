@@ -1,0 +1,65 @@
+//! Paths, queries and bodies to types.
+
+use axum::{body::Body, response::Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::Value;
+use sluicegate_policy::text::{self, Faults, Fields};
+
+use super::Problem;
+
+/// Bodies are documents, not data.
+const MAX_BODY: usize = 1024 * 1024;
+
+/// The whole body as text, 1 MiB at most.
+pub(super) async fn body_text(body: Body) -> Result<String, Problem> {
+    let bytes = axum::body::to_bytes(body, MAX_BODY).await.map_err(|_| {
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body-too-large",
+            "the body is larger than 1 MiB, or was cut off",
+        )
+    })?;
+    String::from_utf8(bytes.into()).map_err(|_| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "not-utf-8",
+            "the body is not UTF-8",
+        )
+    })
+}
+
+/// Read a small document; an empty body is an empty one. All faults at once.
+pub(super) fn read<T>(
+    source: &str,
+    reader: impl FnOnce(&mut Fields<'_>, &mut Faults) -> Option<T>,
+) -> Result<T, Problem> {
+    let mut faults = Faults::default();
+    let root = text::parse(
+        if source.trim().is_empty() {
+            "{}"
+        } else {
+            source
+        },
+        &mut faults,
+    );
+    let mut fields = root.fields(&mut faults);
+    let value = reader(&mut fields, &mut faults);
+    fields.finish(&mut faults);
+    match value {
+        Some(value) if faults.is_clean() => Ok(value),
+        Some(_) | None => Err(Problem::faults(&faults)),
+    }
+}
+
+/// A JSON answer that no cache keeps: it may hold credentials.
+pub(super) fn json(status: StatusCode, body: &Value) -> Response {
+    let mut response = Response::new(format!("{body}\n").into());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,146 @@
+//! The routes, and connections to serve them on.
+
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+
+use axum::{
+    Router, middleware,
+    routing::{get, post},
+};
+use http::StatusCode;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::UnixListener,
+};
+use tower::ServiceExt;
+
+use super::{Problem, State, control, events, guard, policy, providers, sessions};
+use crate::drain::{DrainWatch, Stage};
+
+/// A head that takes longer is not an operator's.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// After a failed accept (no file descriptors), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The admin API and the health probes.
+pub fn router(state: State) -> Router {
+    let provider = "/admin/api/v1/runtime/providers/{provider}/sessions";
+    Router::new()
+        .route("/healthz", get(control::healthz))
+        .route("/readyz", get(control::readyz))
+        .route("/metrics", get(control::metrics))
+        .route("/admin/api/v1/runtime/providers", get(providers::list))
+        .route(
+            provider,
+            get(sessions::list_of_provider).post(sessions::create),
+        )
+        .route(
+            &format!("{provider}/{{session}}"),
+            get(sessions::show)
+                .patch(sessions::patch)
+                .delete(sessions::delete)
+                .post(sessions::act),
+        )
+        .route("/admin/api/v1/sessions", get(sessions::list))
+        .route("/admin/api/v1/policy:explain", post(policy::explain))
+        .route("/admin/api/v1/events", get(events::stream))
+        .route("/admin/api/v1/status", get(control::status))
+        .route("/admin/api/v1/reload", post(control::reload))
+        .route("/admin/api/v1/drain", post(control::drain))
+        .route("/admin/api/v1/keys", get(control::keys))
+        .route("/admin/api/v1/keys:rotate", post(control::rotate_keys))
+        .route(
+            "/admin/api/v1/credentials:revoke",
+            post(control::revoke_credential),
+        )
+        .fallback(|| async {
+            Problem::new(StatusCode::NOT_FOUND, "not-found", "there is nothing here")
+        })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "this path has other methods",
+            )
+        })
+        .layer(middleware::from_fn_with_state(state.clone(), guard::guard))
+        .with_state(state)
+}
+
+/// Serve one HTTP/1.1 connection until it ends; when the drain asks, it ends after the request in flight.
+pub async fn serve_connection<IO>(io: IO, router: Router, mut drain: DrainWatch)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        router.clone().oneshot(request.map(axum::body::Body::new))
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(io), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = drain.reached(Stage::Forced) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "admin connection ended");
+    }
+}
+
+/// Bind a unix socket of mode 0600, in place of a stale one. It is never visible with another mode.
+///
+/// # Errors
+/// The directory cannot be written, or something that is no socket stands there.
+pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    use std::os::unix::fs::FileTypeExt;
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            let message = format!("{} exists and is not a socket", path.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let directory = path.parent().unwrap_or(Path::new("."));
+    // Directories of tempfile are 0700; a short name, as socket paths hold 107 bytes.
+    let private = tempfile::Builder::new()
+        .prefix(".s")
+        .rand_bytes(4)
+        .tempdir_in(directory)?;
+    let inside = private.path().join("s");
+    let listener = UnixListener::bind(&inside)?;
+    fs::set_permissions(&inside, fs::Permissions::from_mode(0o600))?;
+    fs::rename(&inside, path)?;
+    Ok(listener)
+}
+
+/// Serve a unix socket until new work is refused.
+pub async fn serve_unix(listener: UnixListener, router: Router, mut drain: DrainWatch) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            // The last one to go: the drain itself is watched through it.
+            () = drain.reached(Stage::Forced) => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (router, watch) = (router.clone(), drain.clone());
+                drain.spawn_service(serve_connection(stream, router, watch));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the admin socket cannot accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! What the routes need, handed over by the composition root.
+
+use std::{pin::Pin, sync::Arc};
+
+use crate::{auth::AdminToken, drain::DrainWatch, session::Registry, telemetry::Telemetry};
+
+/// A future in a box.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Everything the admin API acts on. Cheap to clone.
+#[derive(Clone)]
+pub struct State {
+    /// The sessions.
+    pub registry: Arc<Registry>,
+    /// Metrics and access records.
+    pub telemetry: Telemetry,
+    /// The credential.
+    pub token: Arc<AdminToken>,
+    /// Host names accepted besides loopback ones: the part of `Host` before the port.
+    pub allowed_hosts: Arc<[String]>,
+    /// Values of `Origin` accepted; any other is refused, as no browser page has business here.
+    pub allowed_origins: Arc<[String]>,
+    /// Begin to go down. Returns at once.
+    pub drain: Arc<dyn Fn() + Send + Sync>,
+    /// Apply the configuration file again: what was done, or why the old one stays.
+    pub reload: Arc<dyn Fn() -> BoxFuture<Result<String, String>> + Send + Sync>,
+    /// Is new work accepted? Otherwise why not.
+    pub ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// What only the composition root knows, for `status`: listeners, version, uptime.
+    pub status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// Where long answers live until the drain ends them.
+    pub tasks: DrainWatch,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,267 @@
+//! The composition root: configuration in, a running gateway out.
+//!
+//! [`App::build`] binds and opens everything, so that what cannot work fails before anything is served; [`App::run`]
+//! serves until told to stop, then goes down in order.
+
+mod assemble;
+mod identity;
+mod reload;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use tokio::{net::UnixListener, sync::Notify, sync::Semaphore};
+
+pub use assemble::StartError;
+use identity::PublicIdentity;
+use reload::Reloader;
+
+use crate::{
+    admin,
+    config::{Config, StateDir},
+    drain::Drain,
+    front::{self, Context},
+    listen::{Listener, ListenerKind, accept_loop},
+    session::Registry,
+    telemetry::Telemetry,
+};
+
+/// What a gateway is started with.
+#[derive(Debug)]
+pub struct Options {
+    /// The configuration.
+    pub config: Config,
+    /// Where it was read from; a reload reads it again.
+    pub config_file: Option<PathBuf>,
+    /// Where state is kept.
+    pub state_dir: StateDir,
+}
+
+/// A gateway that is bound and open, not yet serving.
+pub struct App {
+    parts: Arc<Parts>,
+    listeners: Vec<Listener>,
+    management_tls: Vec<(SocketAddr, Arc<rustls::ServerConfig>)>,
+    admin_socket: UnixListener,
+    drain: Arc<Drain>,
+    permits: Arc<Semaphore>,
+    settings: Settings,
+}
+
+/// What lives as long as the process, shared with reload and the admin API.
+struct Parts {
+    context: ArcSwap<Context>,
+    registry: Arc<Registry>,
+    telemetry: Telemetry,
+    identity: PublicIdentity,
+    token: Arc<crate::auth::AdminToken>,
+    state_dir: StateDir,
+    addresses: Vec<(ListenerKind, SocketAddr)>,
+    asked_to_stop: Arc<Notify>,
+    started: Instant,
+}
+
+/// What is fixed at the start.
+struct Settings {
+    drain_timeout: Duration,
+    allowed_hosts: Arc<[String]>,
+    allowed_origins: Arc<[String]>,
+    reloader: Arc<Reloader>,
+}
+
+/// Between being unready and asking connections to end: long enough for a balancer to look once more.
+const SETTLE: Duration = Duration::from_millis(500);
+/// Idle upstream connections are looked through this often.
+const REAP: Duration = Duration::from_secs(10);
+/// Certificates of ours are looked at this often.
+const RENEW: Duration = Duration::from_secs(3600);
+
+impl App {
+    /// Where it listens, ports resolved.
+    pub fn addresses(&self) -> &[(ListenerKind, SocketAddr)] {
+        &self.parts.addresses
+    }
+
+    /// The first listener of a kind.
+    pub fn address(&self, kind: ListenerKind) -> Option<SocketAddr> {
+        self.parts
+            .addresses
+            .iter()
+            .find(|(k, _)| *k == kind)
+            .map(|(_, address)| *address)
+    }
+
+    /// The sessions.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.parts.registry
+    }
+
+    /// Records and metrics.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.parts.telemetry
+    }
+
+    /// The file that holds the admin token.
+    pub fn admin_token_file(&self) -> &Path {
+        self.parts.token.path()
+    }
+
+    /// Apply the configuration file again, from outside (SIGHUP).
+    pub fn reload_handle(
+        &self,
+    ) -> impl Fn() -> admin::BoxFuture<Result<String, String>> + Send + Sync + 'static {
+        let (reloader, parts) = (self.settings.reloader.clone(), self.parts.clone());
+        move || {
+            let (reloader, parts) = (reloader.clone(), parts.clone());
+            Box::pin(async move { reloader.reload(&parts).await })
+        }
+    }
+
+    /// Serve until `shutdown` resolves or an operator asks for a drain; then go down: refuse new work, ask the old to
+    /// end, and after the drain timeout cut what is left. Returns how many connections had to be cut.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> usize {
+        let reload = self.reload_handle();
+        let Self {
+            parts,
+            listeners,
+            management_tls,
+            admin_socket,
+            drain,
+            permits,
+            settings,
+        } = self;
+        let watch = drain.watch();
+        let state = admin_state(&parts, &settings, Arc::new(reload), watch.clone());
+        let router = admin::router(state);
+        watch.spawn_service(admin::serve_unix(
+            admin_socket,
+            router.clone(),
+            watch.clone(),
+        ));
+        for listener in listeners {
+            let telemetry = parts.telemetry.clone();
+            let permits = permits.clone();
+            if listener.kind == ListenerKind::Management {
+                let tls = management_tls
+                    .iter()
+                    .find(|(a, _)| *a == listener.address)
+                    .map(|(_, tls)| tls.clone());
+                let (router, drain) = (router.clone(), watch.clone());
+                // Operators are not kept out by a crowd of sandboxes.
+                let permits = Arc::new(Semaphore::new(256));
+                watch.spawn_service(accept_loop(
+                    listener,
+                    tls,
+                    permits,
+                    telemetry,
+                    watch.clone(),
+                    move |accepted| {
+                        admin::serve_connection(accepted.stream, router.clone(), drain.clone())
+                    },
+                ));
+            } else {
+                let tls =
+                    (listener.kind == ListenerKind::Public).then(|| parts.identity.server_config());
+                let shared = parts.clone();
+                watch.spawn_service(accept_loop(
+                    listener,
+                    tls,
+                    permits,
+                    telemetry,
+                    watch.clone(),
+                    move |accepted| front::serve(accepted, shared.context.load_full()),
+                ));
+            }
+        }
+        watch.spawn_service(
+            parts
+                .registry
+                .clone()
+                .sweep(parts.telemetry.clone(), watch.clone()),
+        );
+        watch.spawn_service(housekeeping(parts.clone(), watch.clone()));
+        parts.telemetry.metrics().ready(true);
+        tokio::select! {
+            () = shutdown => {}
+            () = parts.asked_to_stop.notified() => {}
+        }
+        parts.telemetry.metrics().ready(false);
+        tracing::info!("draining");
+        parts.telemetry.draining();
+        let cut = drain.run(SETTLE, settings.drain_timeout).await;
+        let _ = std::fs::remove_file(parts.state_dir.file("admin.sock"));
+        parts.telemetry.access().flush();
+        cut
+    }
+}
+
+fn admin_state(
+    parts: &Arc<Parts>,
+    settings: &Settings,
+    reload: Arc<dyn Fn() -> admin::BoxFuture<Result<String, String>> + Send + Sync>,
+    watch: crate::drain::DrainWatch,
+) -> admin::State {
+    let ready = {
+        let (watch, registry) = (watch.clone(), parts.registry.clone());
+        move || {
+            if watch.refusing() {
+                return Err("draining".to_owned());
+            }
+            if registry.index().readable() {
+                Ok(())
+            } else {
+                Err("the session store cannot be read".to_owned())
+            }
+        }
+    };
+    let status = {
+        let parts = parts.clone();
+        move || {
+            let listeners: Vec<_> = parts
+                .addresses
+                .iter()
+                .map(|(kind, address)| serde_json::json!({"kind": kind.label(), "address": address.to_string()}))
+                .collect();
+            serde_json::json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "uptimeSeconds": parts.started.elapsed().as_secs(),
+                "listeners": listeners,
+            })
+        }
+    };
+    let stop = parts.asked_to_stop.clone();
+    admin::State {
+        registry: parts.registry.clone(),
+        telemetry: parts.telemetry.clone(),
+        token: parts.token.clone(),
+        allowed_hosts: settings.allowed_hosts.clone(),
+        allowed_origins: settings.allowed_origins.clone(),
+        drain: Arc::new(move || stop.notify_one()),
+        reload,
+        ready: Arc::new(ready),
+        status: Arc::new(status),
+        tasks: watch,
+    }
+}
+
+/// What has to be looked at now and then.
+async fn housekeeping(parts: Arc<Parts>, mut watch: crate::drain::DrainWatch) {
+    let mut reap = tokio::time::interval(REAP);
+    let mut renew = tokio::time::interval(RENEW);
+    loop {
+        tokio::select! {
+            () = watch.reached(crate::drain::Stage::Forced) => return,
+            _ = reap.tick() => parts.context.load().pool.reap(),
+            _ = renew.tick() => {
+                if let Err(error) = parts.identity.renew(std::time::SystemTime::now()) {
+                    tracing::error!(%error, "the certificate of the public listener could not be renewed");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! Configuration to parts: each module's own settings from the one document.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use sluicegate_certs::{CertError, Identity, ServerIdentity, TrustBundle, tls};
+use sluicegate_policy::{Admission, HostName, OwnAddresses};
+use tokio::sync::{Notify, Semaphore};
+
+use super::{App, Options, Parts, PublicIdentity, Settings, reload::Reloader};
+use crate::{
+    admin,
+    auth::{AdminToken, AdminTokenError, KeyError, Keys},
+    config::{self, Config, DnsTransport},
+    drain::{Drain, DrainWatch},
+    egress::{Egress, NameServer, ResolveError, Resolver, ResolverConfig, Timeouts},
+    front::{Context, Detail, Pool, h2},
+    listen::{Listener, ListenerKind},
+    relay::{self, Endpoint, Services, ServicesConfig},
+    session::{
+        BundleContext, ProviderConfig, PublicUrl, Registry, RegistryConfig, RegistryError,
+        lifecycle,
+    },
+    store::{EmbeddedStore, StoreError},
+    telemetry::{AccessLog, AccessSink, Telemetry},
+};
+
+/// The gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error(
+        "cannot listen on {address} ({kind}): is another process there, or the address not ours?"
+    )]
+    Listen {
+        /// The listener's kind.
+        kind: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The admin socket cannot be made.
+    #[error("cannot make the admin socket in the state directory")]
+    AdminSocket(#[source] io::Error),
+    /// The access log cannot be opened.
+    #[error("cannot open the access log")]
+    AccessLog(#[source] io::Error),
+    /// Certificates and keys for TLS.
+    #[error("cannot set up TLS")]
+    Tls(#[from] CertError),
+    /// Signing keys.
+    #[error("cannot open the signing keys")]
+    Keys(#[from] KeyError),
+    /// The admin token.
+    #[error("cannot open the admin token")]
+    AdminToken(#[from] AdminTokenError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The sessions in the store.
+    #[error("cannot restore sessions")]
+    Registry(#[from] RegistryError),
+    /// The resolver.
+    #[error("cannot set up name resolution")]
+    Resolver(#[from] ResolveError),
+    /// No randomness.
+    #[error("the system gives no randomness")]
+    Randomness(#[from] getrandom::Error),
+    /// This machine's own addresses.
+    #[error("cannot list this machine's addresses")]
+    Interfaces(#[source] io::Error),
+}
+
+impl App {
+    /// Bind every listener, open store, keys, certificates and logs.
+    ///
+    /// # Errors
+    /// The first thing that cannot work, and what to do about it.
+    pub async fn build(options: Options) -> Result<Self, StartError> {
+        let Options {
+            config,
+            config_file,
+            state_dir,
+        } = options;
+        let now = SystemTime::now();
+        let config = config.in_state_dir(state_dir.path());
+        let identity = PublicIdentity::open(&config, &state_dir, now)?;
+        let (listeners, management_tls) = bind(&config)?;
+        let addresses: Vec<_> = listeners.iter().map(|l| (l.kind, l.address)).collect();
+        let telemetry =
+            Telemetry::new(AccessLog::open(&access_sink(&config)).map_err(StartError::AccessLog)?)?;
+        let keys = Arc::new(Keys::load_or_create(&state_dir.file("keys"))?);
+        let token_file = config
+            .admin
+            .token_file
+            .clone()
+            .unwrap_or_else(|| state_dir.file("admin.token"));
+        let token = Arc::new(AdminToken::load_or_create(&token_file)?);
+        let store_file = config
+            .store
+            .path
+            .clone()
+            .unwrap_or_else(|| state_dir.file("sluicegate.redb"));
+        let store = Arc::new(EmbeddedStore::open(&store_file)?);
+        let registry = Registry::open(
+            store,
+            keys,
+            registry_config(&config, &addresses, &identity, &state_dir),
+            now,
+        )?;
+        let admin_path = state_dir.file("admin.sock");
+        let admin_socket = admin::bind_unix(&admin_path).map_err(StartError::AdminSocket)?;
+        let drain = Arc::new(Drain::default());
+        let context = context(&config, &addresses, &registry, &telemetry, drain.watch())?;
+        let parts = Parts {
+            context: ArcSwap::from_pointee(context),
+            registry,
+            telemetry,
+            identity,
+            token,
+            state_dir,
+            addresses,
+            asked_to_stop: Arc::new(Notify::new()),
+            started: Instant::now(),
+        };
+        let settings = Settings {
+            drain_timeout: config.limits.drain_timeout,
+            allowed_hosts: config.admin.allowed_hosts.clone().into(),
+            allowed_origins: config.admin.allowed_origins.clone().into(),
+            reloader: Arc::new(Reloader::new(config_file, config.clone(), drain.watch())),
+        };
+        let permits = Arc::new(Semaphore::new(config.limits.connections as usize));
+        Ok(Self {
+            parts: Arc::new(parts),
+            listeners,
+            management_tls,
+            admin_socket,
+            drain,
+            permits,
+            settings,
+        })
+    }
+}
+
+type ManagementTls = Vec<(SocketAddr, Arc<rustls::ServerConfig>)>;
+
+fn bind(config: &Config) -> Result<(Vec<Listener>, ManagementTls), StartError> {
+    let mut listeners = Vec::new();
+    let mut management = Vec::new();
+    for wanted in &config.listeners {
+        let kind = match wanted.kind {
+            config::ListenerKind::Public => ListenerKind::Public,
+            config::ListenerKind::Plain => ListenerKind::Plain,
+            config::ListenerKind::Management => ListenerKind::Management,
+        };
+        let listener =
+            Listener::bind(kind, wanted.address).map_err(|source| StartError::Listen {
+                kind: kind.label(),
+                address: wanted.address,
+                source,
+            })?;
+        if let Some(files) = &wanted.tls {
+            let identity = ServerIdentity::new(Identity::load(&files.certificate, &files.key)?);
+            management.push((listener.address, tls::server(&identity, &[b"http/1.1"])?));
+        }
+        listeners.push(listener);
+    }
+    Ok((listeners, management))
+}
+
+fn access_sink(config: &Config) -> AccessSink {
+    match &config.telemetry.access_log {
+        config::AccessLog::Stdout => AccessSink::Stdout,
+        config::AccessLog::Stderr => AccessSink::Stderr,
+        config::AccessLog::None => AccessSink::None,
+        config::AccessLog::File(path) => AccessSink::File(path.clone()),
+    }
+}
+
+/// What every connection accepted from now on is served by.
+pub(super) fn context(
+    config: &Config,
+    addresses: &[(ListenerKind, SocketAddr)],
+    registry: &Arc<Registry>,
+    telemetry: &Telemetry,
+    drain: DrainWatch,
+) -> Result<Context, StartError> {
+    let hosts = Arc::new(config.dns.hosts.clone());
+    let resolver = Resolver::new(&resolver_config(config, hosts.clone()))?;
+    let own = Arc::new(OwnAddresses {
+        listeners: addresses.iter().map(|(_, address)| *address).collect(),
+        interfaces: interfaces().map_err(StartError::Interfaces)?,
+    });
+    let detail = match config.telemetry.refusal_detail {
+        config::RefusalDetail::Full => Detail::Full,
+        config::RefusalDetail::Minimal => Detail::Minimal,
+    };
+    let timeouts = timeouts(config);
+    let services = services(&resolver, own.clone(), timeouts)?;
+    let authenticator = registry.authenticator();
+    let endpoint = Endpoint {
+        authenticator: authenticator.clone(),
+        services: services.clone(),
+    };
+    let h2 = h2::Context {
+        relay: endpoint,
+        pool: relay::Pool::new(services, drain.clone()),
+        telemetry: telemetry.clone(),
+        detail,
+        limits: h2::Limits {
+            head_timeout: timeouts.head,
+            head_bytes: config.limits.max_head_bytes,
+            idle: timeouts.idle,
+            ..h2::Limits::default()
+        },
+    };
+    let admission = Admission {
+        own,
+        nat64: config.dns.nat64_prefixes().into(),
+        mixed: config.dns.mixed_answers,
+        hosts,
+    };
+    Ok(Context {
+        authenticator,
+        egress: Egress {
+            resolver,
+            admission: Arc::new(admission),
+            timeouts,
+        },
+        pool: Arc::new(Pool::default()),
+        telemetry: telemetry.clone(),
+        detail,
+        pseudonym: format!("sluicegate-{:08x}", getrandom::u32()?),
+        h2: Arc::new(h2),
+        drain,
+    })
+}
+
+fn timeouts(config: &Config) -> Timeouts {
+    Timeouts {
+        head: config.limits.head_timeout,
+        first_bytes: config.limits.first_bytes_timeout,
+        dial: config.limits.dial_timeout,
+        idle: config.limits.idle_timeout.unwrap_or(Duration::ZERO),
+        response: config.limits.response_timeout.unwrap_or(Duration::ZERO),
+        max_head: config.limits.max_head_bytes as usize,
+    }
+}
+
+fn resolver_config(
+    config: &Config,
+    hosts: Arc<BTreeMap<HostName, Vec<std::net::IpAddr>>>,
+) -> ResolverConfig {
+    let servers = config
+        .dns
+        .servers
+        .iter()
+        .flatten()
+        .map(|server| match &server.transport {
+            DnsTransport::Plain => NameServer::Plain(server.address),
+            DnsTransport::Tls { name } => NameServer::Tls {
+                address: server.address,
+                name: name.as_str().into(),
+            },
+            DnsTransport::Https { name, path } => NameServer::Https {
+                address: server.address,
+                name: name.as_str().into(),
+                path: path.as_str().into(),
+            },
+        });
+    ResolverConfig {
+        servers: servers.collect(),
+        timeout: config.dns.timeout,
+        cache_size: config.dns.cache_size.into(),
+        min_ttl: config.dns.min_ttl,
+        max_ttl: config.dns.max_ttl,
+        negative_ttl: config.dns.negative_ttl,
+        hosts,
+    }
+}
+
+fn services(
+    resolver: &Resolver,
+    own: Arc<OwnAddresses>,
+    timeouts: Timeouts,
+) -> Result<Services, StartError> {
+    let trust = TrustBundle::system().unwrap_or_else(|_| TrustBundle::empty());
+    let resolver = resolver.clone();
+    Ok(Services::new(ServicesConfig {
+        connect_timeout: timeouts.dial,
+        own,
+        resolve: Arc::new(move |name| {
+            let resolver = resolver.clone();
+            Box::pin(async move {
+                resolver
+                    .lookup(&name)
+                    .await
+                    .map(|r| r.addresses)
+                    .map_err(|(denial, detail)| {
+                        tracing::debug!(%name, detail, "a service's name was not resolved");
+                        denial
+                    })
+            })
+        }),
+        tls: tls::client(&trust, &[], None)?,
+        tls_h2: tls::client(&trust, &[b"h2"], None)?,
+        idle_timeout: (!timeouts.idle.is_zero()).then_some(timeouts.idle),
+    }))
+}
+
+fn interfaces() -> io::Result<Vec<std::net::IpAddr>> {
+    let all = nix::ifaddrs::getifaddrs()?;
+    Ok(all
+        .filter_map(|interface| {
+            let address = interface.address?;
+            address
+                .as_sockaddr_in()
+                .map(|v4| std::net::IpAddr::V4(v4.ip()))
+                .or_else(|| {
+                    address
+                        .as_sockaddr_in6()
+                        .map(|v6| std::net::IpAddr::V6(v6.ip()))
+                })
+        })
+        .filter(|ip| !ip.is_loopback())
+        .collect())
+}
+
+/// What the registry is told.
+pub(super) fn registry_config(
+    config: &Config,
+    addresses: &[(ListenerKind, SocketAddr)],
+    identity: &PublicIdentity,
+    state_dir: &config::StateDir,
+) -> RegistryConfig {
+    let providers = config
+        .providers
+        .iter()
+        .map(|(name, provider)| (name.clone(), self::provider(config, provider)));
+    let first = |kind| {
+        addresses
+            .iter()
+            .find(|(k, _)| *k == kind)
+            .map(|(_, address)| *address)
+    };
+    let plain = addresses
+        .iter()
+        .find(|(k, a)| *k == ListenerKind::Plain && a.ip().is_loopback())
+        .map(|(_, a)| *a);
+    let url = config
+        .public_url
+        .clone()
+        .or_else(|| first(ListenerKind::Public).and_then(config::PublicUrl::of_listener));
+    let public_url = match url {
+        Some(url) => PublicUrl {
+            tls: url.is_tls(),
+            host: url.target().host().to_string(),
+            port: url.target().port(),
+        },
+        // Without a public listener sandboxes come by the plain one.
+        None => first(ListenerKind::Plain).map_or_else(PublicUrl::default, |address| PublicUrl {
+            tls: false,
+            host: sluicegate_policy::Host::Ip(address.ip()).to_string(),
+            port: address.port(),
+        }),
+    };
+    RegistryConfig {
+        providers: providers.collect(),
+        default_provider: config
+            .default_provider()
+            .map(|(name, _)| name.to_owned())
+            .unwrap_or_default(),
+        catalogue: config.services.clone(),
+        own_listeners: addresses.iter().map(|(_, address)| *address).collect(),
+        own_sockets: vec![state_dir.file("admin.sock")],
+        bundle: BundleContext {
+            plain_proxy: plain,
+            public_url,
+            ca: identity.ca(),
+        },
+        max_sessions: config.quotas.sessions.map(|n| n as usize),
+        owner_limits: sluicegate_policy::Limits {
+            tunnels: config.quotas.tunnels,
+            opens_per_second: config.quotas.opens_per_second,
+            bytes: config.quotas.bytes,
+            bandwidth: config.quotas.bandwidth,
+        },
+        retention: None,
+    }
+}
+
+fn provider(config: &Config, provider: &config::ProviderConfig) -> ProviderConfig {
+    let session = &provider.session;
+    ProviderConfig {
+        ceiling: provider.ceiling.bound.clone(),
+        defaults: config.base_grant(provider),
+        times: lifecycle::Times {
+            ttl: session.ttl,
+            idle_timeout: session.idle_timeout,
+            max_lifetime: Some(session.max_lifetime),
+            on_expiry: match session.on_expiry {
+                config::OnExpiry::Reset => lifecycle::OnExpiry::Reset,
+                config::OnExpiry::Pause => lifecycle::OnExpiry::Pause,
+                config::OnExpiry::Stop => lifecycle::OnExpiry::Stop,
+            },
+            on_pause: match session.on_pause {
+                config::OnPause::Close => lifecycle::OnPause::Close,
+                config::OnPause::Hold => lifecycle::OnPause::Hold,
+            },
+        },
+        driver: provider.driver.clone().unwrap_or_default(),
+        advertised: Some(provider.advertised),
+        effective: None,
+    }
+}

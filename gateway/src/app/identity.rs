@@ -1,0 +1,179 @@
+//! The certificate that public listeners show: the operator's files, or a leaf of the private CA that is renewed in time.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use sluicegate_certs::{Authority, CertError, Identity, ServerIdentity, TrustBundle, tls};
+
+use crate::{
+    config::{Config, KeyFiles, StateDir},
+    session::CaFiles,
+};
+
+/// Life of a leaf of ours.
+const LIFE: Duration = Duration::from_secs(90 * 86_400);
+/// It is renewed when less than this is left.
+const MARGIN: Duration = Duration::from_secs(30 * 86_400);
+
+/// The identity and where it comes from.
+pub(super) struct PublicIdentity {
+    server: ServerIdentity,
+    config: Arc<rustls::ServerConfig>,
+    source: Source,
+    ca: Option<CaFiles>,
+}
+
+enum Source {
+    Files,
+    Authority {
+        authority: Box<Authority>,
+        names: Vec<String>,
+    },
+}
+
+impl PublicIdentity {
+    pub(super) fn open(
+        config: &Config,
+        state_dir: &StateDir,
+        now: SystemTime,
+    ) -> Result<Self, CertError> {
+        let (identity, source, ca) = match &config.tls.files {
+            Some(files) => (load(files)?, Source::Files, None),
+            None => {
+                let authority =
+                    Authority::load_or_create(state_dir.path(), "Sluicegate private CA", now)?;
+                let names = names(config);
+                let ca = ca_files(&authority, state_dir.path())?;
+                let leaf = authority.issue_server(&names, LIFE, now)?;
+                (
+                    leaf,
+                    Source::Authority {
+                        authority: Box::new(authority),
+                        names,
+                    },
+                    Some(ca),
+                )
+            }
+        };
+        let server = ServerIdentity::new(identity);
+        let config = tls::server(&server, &[b"h2", b"http/1.1"])?;
+        Ok(Self {
+            server,
+            config,
+            source,
+            ca,
+        })
+    }
+
+    /// For every public listener; what is replaced later shows in new handshakes.
+    pub(super) fn server_config(&self) -> Arc<rustls::ServerConfig> {
+        self.config.clone()
+    }
+
+    /// The private CA, where one is in play.
+    pub(super) fn ca(&self) -> Option<CaFiles> {
+        self.ca.clone()
+    }
+
+    /// Renew our own leaf when its time comes near.
+    pub(super) fn renew(&self, now: SystemTime) -> Result<(), CertError> {
+        let Source::Authority { authority, names } = &self.source else {
+            return Ok(());
+        };
+        if self.server.current().not_after() < now + MARGIN {
+            self.server
+                .replace(authority.issue_server(names, LIFE, now)?);
+            tracing::info!("the certificate of the public listener was renewed");
+        }
+        Ok(())
+    }
+
+    /// The operator's files again, or a leaf for the names of a new configuration.
+    pub(super) fn prepare(
+        &self,
+        config: &Config,
+        now: SystemTime,
+    ) -> Result<Option<Identity>, CertError> {
+        match (&self.source, &config.tls.files) {
+            (Source::Files, Some(files)) => load(files).map(Some),
+            (Source::Authority { authority, .. }, None) => {
+                authority.issue_server(&names(config), LIFE, now).map(Some)
+            }
+            (Source::Files, None) | (Source::Authority { .. }, Some(_)) => Ok(None),
+        }
+    }
+
+    pub(super) fn replace(&self, identity: Identity) {
+        self.server.replace(identity);
+    }
+}
+
+fn load(files: &KeyFiles) -> Result<Identity, CertError> {
+    Identity::load(&files.certificate, &files.key)
+}
+
+/// Loopback, the public URL's host, listeners' own addresses, and what the operator adds.
+fn names(config: &Config) -> Vec<String> {
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"]
+        .map(str::to_owned)
+        .to_vec();
+    let public = config
+        .public_url
+        .as_ref()
+        .map(|url| match url.target().host() {
+            sluicegate_policy::Host::Name(name) => name.to_string(),
+            sluicegate_policy::Host::Ip(ip) => ip.to_string(),
+        });
+    let bound = config
+        .listeners
+        .iter()
+        .map(|l| l.address.ip())
+        .filter(|ip| !ip.is_unspecified());
+    for name in public
+        .into_iter()
+        .chain(bound.map(|ip| ip.to_string()))
+        .chain(config.tls.names.iter().cloned())
+    {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// System roots and our CA in one file, for programs that take one file only.
+fn ca_files(authority: &Authority, state_dir: &Path) -> Result<CaFiles, CertError> {
+    let ca_pem: Arc<str> = authority.certificate_pem().into();
+    // A machine without root certificates still has ours.
+    let system = TrustBundle::system().unwrap_or_else(|error| {
+        tracing::warn!(%error, "no system root certificates; the CA bundle holds the private CA only");
+        TrustBundle::empty()
+    });
+    let bundle = system.with_pem(ca_pem.as_bytes())?.to_pem();
+    let path = state_dir.join("ca-bundle.pem");
+    write_public(&path, bundle.as_bytes()).map_err(|source| CertError::Write {
+        path: path.clone(),
+        source,
+    })?;
+    Ok(CaFiles {
+        path,
+        bundle_pem: bundle.into(),
+        ca_pem,
+    })
+}
+
+/// Readers see the old file or the new one, never a part.
+fn write_public(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::{io::Write, os::unix::fs::PermissionsExt};
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(bytes)?;
+    file.as_file()
+        .set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}

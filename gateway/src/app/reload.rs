@@ -1,0 +1,129 @@
+//! A new configuration while serving: applied whole, or not at all.
+
+use std::{path::PathBuf, sync::Mutex, sync::PoisonError, time::SystemTime};
+
+use super::{Parts, assemble};
+use crate::{config::Config, drain::DrainWatch};
+
+/// Reads the configuration file again.
+pub(super) struct Reloader {
+    file: Option<PathBuf>,
+    current: Mutex<Config>,
+    /// One at a time.
+    turn: tokio::sync::Mutex<()>,
+    drain: DrainWatch,
+}
+
+impl Reloader {
+    pub(super) fn new(file: Option<PathBuf>, current: Config, drain: DrainWatch) -> Self {
+        Self {
+            file,
+            current: Mutex::new(current),
+            turn: tokio::sync::Mutex::new(()),
+            drain,
+        }
+    }
+
+    /// Apply the file again: what changed, or why the old configuration stays.
+    pub(super) async fn reload(&self, parts: &Parts) -> Result<String, String> {
+        let _turn = self.turn.lock().await;
+        let outcome = self.apply(parts).await;
+        match &outcome {
+            Ok(done) => tracing::info!("reloaded: {done}"),
+            Err(why) => tracing::error!("the old configuration stays: {why}"),
+        }
+        outcome
+    }
+
+    async fn apply(&self, parts: &Parts) -> Result<String, String> {
+        let Some(file) = &self.file else {
+            return Err("started without --config: there is no file to read again".to_owned());
+        };
+        let source = std::fs::read_to_string(file)
+            .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        let (config, warnings) = Config::parse(&source)
+            .map_err(|faults| faults.render(&source, &file.display().to_string()))?;
+        let config = config.in_state_dir(parts.state_dir.path());
+        let old = self
+            .current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        needs_restart(&old, &config)?;
+        let now = SystemTime::now();
+        // Everything that can fail comes first; then everything is switched.
+        let leaf = parts
+            .identity
+            .prepare(&config, now)
+            .map_err(|error| chain(&error))?;
+        let context = assemble::context(
+            &config,
+            &parts.addresses,
+            &parts.registry,
+            &parts.telemetry,
+            self.drain.clone(),
+        )
+        .map_err(|error| chain(&error))?;
+        let registry =
+            assemble::registry_config(&config, &parts.addresses, &parts.identity, &parts.state_dir);
+        let notes = parts
+            .registry
+            .replace_config(registry)
+            .await
+            .map_err(|error| chain(&error))?;
+        if let Some(leaf) = leaf {
+            parts.identity.replace(leaf);
+        }
+        parts.context.store(context.into());
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        let mut said = vec![format!("{} applied", file.display())];
+        said.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
+        said.extend(notes);
+        Ok(said.join("\n"))
+    }
+}
+
+/// What is bound or opened once.
+fn needs_restart(old: &Config, new: &Config) -> Result<(), String> {
+    let fixed = [
+        ("listeners", old.listeners == new.listeners),
+        ("store", old.store == new.store),
+        ("admin", old.admin == new.admin),
+        (
+            "telemetry.accessLog",
+            old.telemetry.access_log == new.telemetry.access_log,
+        ),
+        (
+            "limits.connections",
+            old.limits.connections == new.limits.connections,
+        ),
+        (
+            "tls (files instead of the private CA, or the reverse)",
+            old.tls.files.is_some() == new.tls.files.is_some(),
+        ),
+    ];
+    let changed: Vec<&str> = fixed
+        .iter()
+        .filter(|(_, same)| !same)
+        .map(|(name, _)| *name)
+        .collect();
+    if changed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!(
+            "a restart is needed to change: {}",
+            changed.join(", ")
+        ))
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,153 @@
+//! From a presented credential to a live session. A verified token is not authority: the registry must say that the
+//! generation lives.
+
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
+
+use sluicegate_policy::{Denial, ServiceBound};
+
+use super::{
+    HandleHash, Keys,
+    token::judge,
+    token_cache::{TokenCache, Verified},
+};
+use crate::{
+    secret::Secret,
+    session::{Index, Live, Session},
+};
+
+/// What a credential is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Audience {
+    /// `sluicegate-relay`
+    Relay,
+    /// `sluicegate-egress`
+    Egress,
+    /// `sluicegate-admin`
+    Admin,
+}
+
+impl Audience {
+    /// The claim `aud`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Relay => "sluicegate-relay",
+            Self::Egress => "sluicegate-egress",
+            Self::Admin => "sluicegate-admin",
+        }
+    }
+}
+
+/// A verified credential on a session that lives.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The session's generation.
+    pub session: Arc<Session>,
+    /// The token's own bound on services; `None` = the live grant.
+    pub bound: Option<Arc<[ServiceBound]>>,
+}
+
+/// Verifies credentials. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Authenticator {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    index: Arc<Index>,
+    keys: Arc<Keys>,
+    tokens: TokenCache,
+}
+
+impl Authenticator {
+    /// Judge credentials by these keys and what lives in this index.
+    pub fn new(index: Arc<Index>, keys: Arc<Keys>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                index,
+                keys,
+                tokens: TokenCache::default(),
+            }),
+        }
+    }
+
+    /// Identify a signed token or a handle.
+    ///
+    /// # Errors
+    /// `CredentialInvalid` (unknown, forged, expired, dead generation alike; see `dead_generation`), `SourceNotAllowed`, `StoreUnavailable`.
+    pub fn identify(
+        &self,
+        presented: &Secret,
+        audience: Audience,
+        source: IpAddr,
+        now: SystemTime,
+    ) -> Result<Identity, Denial> {
+        if !self.inner.index.readable() {
+            return Err(Denial::StoreUnavailable);
+        }
+        let (live, bound) = match HandleHash::of(presented.reveal()) {
+            Some(hash) if audience != Audience::Admin => (
+                self.inner
+                    .index
+                    .handle(&hash)
+                    .ok_or(Denial::CredentialInvalid)?,
+                None,
+            ),
+            Some(_) => return Err(Denial::CredentialInvalid),
+            None => {
+                let verified = self
+                    .verified(presented, audience, now)
+                    .ok_or(Denial::CredentialInvalid)?;
+                (
+                    self.living(&verified).ok_or(Denial::CredentialInvalid)?,
+                    verified.bound.clone(),
+                )
+            }
+        };
+        if !live.accepts(source) {
+            return Err(Denial::SourceNotAllowed);
+        }
+        live.session.touch(now);
+        Ok(Identity {
+            session: live.session.clone(),
+            bound,
+        })
+    }
+
+    /// For gRPC answers only: is this a validly signed token whose generation is dead?
+    pub fn dead_generation(&self, presented: &Secret, now: SystemTime) -> bool {
+        self.verified(presented, Audience::Relay, now)
+            .is_some_and(|verified| self.living(&verified).is_none())
+    }
+
+    /// The published JWKS document.
+    pub fn jwks(&self) -> String {
+        self.inner.keys.jwks()
+    }
+
+    fn verified(
+        &self,
+        presented: &Secret,
+        audience: Audience,
+        now: SystemTime,
+    ) -> Option<Arc<Verified>> {
+        let verified = self
+            .inner
+            .tokens
+            .verified(&self.inner.keys, presented.reveal())
+            .ok()?;
+        judge(&verified.claims, audience, now).ok()?;
+        Some(verified)
+    }
+
+    fn living(&self, verified: &Verified) -> Option<Arc<Live>> {
+        if self.inner.index.is_revoked(&verified.claims.jti) {
+            return None;
+        }
+        let live = self.inner.index.session(&verified.session)?;
+        (live.session.generation() == verified.claims.r#gen).then_some(live)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,21 @@
+//! Who is asking: credentials in, a live session out.
+//!
+//! Here live keys, signed tokens, handles, the admin token, and the header fields they come in. What a session may do
+//! lives in `session`.
+
+mod admin_token;
+mod handle;
+mod identify;
+mod keys;
+mod private_file;
+mod proxy_authorization;
+mod token;
+mod token_cache;
+
+pub use admin_token::{AdminToken, AdminTokenError};
+pub use handle::{Handle, HandleHash};
+pub use identify::{Audience, Authenticator, Identity};
+pub use keys::{KeyError, KeyInfo, Keys};
+pub use private_file::{PrivateFileError, write_file};
+pub use proxy_authorization::{bearer, proxy_credential};
+pub use token::{Claims, MintError, ServiceClaim, TokenError, mint, token_id, verify};

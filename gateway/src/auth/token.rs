@@ -1,0 +1,305 @@
+//! Signed tokens: JWT (RFC 7519) with EdDSA (RFC 8037), minted and verified by one table of claims.
+//!
+//! The checks are our own, with `now` as a parameter: the crate's validation takes array audiences, fractional times
+//! and unknown `crit`, and does not insist on `iat` and `jti`.
+
+use std::time::{Duration, SystemTime};
+
+use data_encoding::BASE64URL_NOPAD;
+use jsonwebtoken::{Algorithm, crypto};
+use serde::{Deserialize, Serialize};
+use sluicegate_policy::{Direction, MethodPrefix, ServiceBound, ServiceName};
+
+use super::{Audience, keys::Keys};
+use crate::{clock::unix_seconds, secret::Secret, session::SessionKey};
+
+/// Who issues our tokens.
+const ISSUER: &str = "sluicegate";
+/// Clocks of two replicas may differ by this much.
+const LEEWAY: Duration = Duration::from_secs(5);
+/// No token of ours comes near; a longer text is not worth decoding.
+const MAX_LENGTH: usize = 8 * 1024;
+
+/// Why a token is not one of ours. Only for records: every one of these is the same answer on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TokenError {
+    /// Not three base64url parts of JSON with the claims required, each of its type.
+    #[error("malformed token")]
+    Malformed,
+    /// `alg` is not EdDSA, or the header asks for extensions (`crit`, RFC 7515 §4.1.11).
+    #[error("the header asks for what is not supported")]
+    UnsupportedHeader,
+    /// `kid` is missing or names no key of ours.
+    #[error("unknown key")]
+    UnknownKey,
+    /// The signature does not match.
+    #[error("the signature does not match")]
+    Signature,
+    /// For somebody else.
+    #[error("another issuer or audience")]
+    Audience,
+    /// Over.
+    #[error("expired")]
+    Expired,
+    /// Not yet.
+    #[error("not valid yet")]
+    NotYet,
+}
+
+/// Why no token was minted.
+#[derive(Debug, thiserror::Error)]
+pub enum MintError {
+    /// No key signs.
+    #[error("no signing key")]
+    NoKey,
+    /// No randomness.
+    #[error("the system gives no randomness")]
+    Randomness(#[from] getrandom::Error),
+    /// The claims are not JSON, or signing failed.
+    #[error("signing failed")]
+    Signing,
+}
+
+/// One entry of the claim `svc`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceClaim {
+    /// The service.
+    pub name: String,
+    /// Only paths under it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method_prefix: Option<String>,
+    /// `in` (default) or `out`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<String>,
+}
+
+impl ServiceClaim {
+    fn bound(&self) -> Option<ServiceBound> {
+        let method_prefix = match &self.method_prefix {
+            None => None,
+            Some(text) => Some(MethodPrefix::parse(text)?),
+        };
+        let direction = match self.direction.as_deref() {
+            None | Some("in") => Direction::In,
+            Some("out") => Direction::Out,
+            Some(_) => return None,
+        };
+        Some(ServiceBound {
+            name: ServiceName::parse(&self.name).ok()?,
+            method_prefix,
+            direction,
+        })
+    }
+}
+
+/// The claims, all of one type each: a string where an integer belongs is no token.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Claims {
+    /// Issuer.
+    pub iss: String,
+    /// Audience; never a list.
+    pub aud: String,
+    /// `ns/prv/sid`.
+    pub sub: String,
+    /// Token id, for revocation of one token.
+    pub jti: String,
+    /// Issued, seconds.
+    pub iat: u64,
+    /// Not before, seconds.
+    pub nbf: u64,
+    /// Expires, seconds.
+    pub exp: u64,
+    /// Namespace.
+    pub ns: String,
+    /// Provider.
+    pub prv: String,
+    /// Session id.
+    pub sid: String,
+    /// Generation.
+    pub r#gen: u64,
+    /// Upper bound on services; absent = the live grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub svc: Option<Vec<ServiceClaim>>,
+}
+
+impl Claims {
+    /// Whose session.
+    pub fn session(&self) -> SessionKey {
+        SessionKey {
+            namespace: self.ns.as_str().into(),
+            provider: self.prv.as_str().into(),
+            id: self.sid.as_str().into(),
+        }
+    }
+
+    /// The bound on services, typed.
+    ///
+    /// # Errors
+    /// [`TokenError::Malformed`] where an entry is not readable: a bound that is not understood is not dropped.
+    pub fn bound(&self) -> Result<Option<Vec<ServiceBound>>, TokenError> {
+        let Some(entries) = &self.svc else {
+            return Ok(None);
+        };
+        entries
+            .iter()
+            .map(ServiceClaim::bound)
+            .collect::<Option<Vec<_>>>()
+            .map(Some)
+            .ok_or(TokenError::Malformed)
+    }
+}
+
+/// Mint a token for one generation of a session, valid from `now` to `expires`.
+///
+/// # Errors
+/// No key, no randomness, or the signing failed.
+pub fn mint(
+    keys: &Keys,
+    audience: Audience,
+    session: (&SessionKey, u64),
+    services: Option<Vec<ServiceClaim>>,
+    now: SystemTime,
+    expires: SystemTime,
+) -> Result<Secret, MintError> {
+    let (kid, key) = keys.signing().ok_or(MintError::NoKey)?;
+    let mut id = [0; 16];
+    getrandom::fill(&mut id)?;
+    let (owner, generation) = session;
+    let claims = Claims {
+        iss: ISSUER.into(),
+        aud: audience.as_str().into(),
+        sub: format!("{}/{}/{}", owner.namespace, owner.provider, owner.id),
+        jti: BASE64URL_NOPAD.encode(&id),
+        iat: unix_seconds(now),
+        nbf: unix_seconds(now),
+        exp: unix_seconds(expires),
+        ns: owner.namespace.to_string(),
+        prv: owner.provider.to_string(),
+        sid: owner.id.to_string(),
+        r#gen: generation,
+        svc: services,
+    };
+    let header = serde_json::json!({ "alg": "EdDSA", "typ": "JWT", "kid": &*kid }).to_string();
+    let body = serde_json::to_vec(&claims).map_err(|_| MintError::Signing)?;
+    let message = format!(
+        "{}.{}",
+        BASE64URL_NOPAD.encode(header.as_bytes()),
+        BASE64URL_NOPAD.encode(&body)
+    );
+    let signature = crypto::sign(message.as_bytes(), &key.encoding, Algorithm::EdDSA)
+        .map_err(|_| MintError::Signing)?;
+    Ok(Secret::new(format!("{message}.{signature}")))
+}
+
+/// What we read of a JOSE header; members that would change how it is to be read are refused, not ignored.
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    crit: Option<serde_json::Value>,
+    b64: Option<serde_json::Value>,
+    enc: Option<serde_json::Value>,
+    zip: Option<serde_json::Value>,
+}
+
+/// A token whose signature and shape are good; its times and audience are judged at each use.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Signed {
+    pub(super) claims: Claims,
+    pub(super) kid: String,
+}
+
+/// Signature and shape, no times: what stays true of these bytes for as long as the key is ours.
+pub(super) fn verify_signature(keys: &Keys, token: &str) -> Result<Signed, TokenError> {
+    if token.len() > MAX_LENGTH {
+        return Err(TokenError::Malformed);
+    }
+    let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+    let (header, claims) = message.split_once('.').ok_or(TokenError::Malformed)?;
+    let header: Header = part(header)?;
+    let extended = header.crit.is_some()
+        || header.b64.is_some()
+        || header.enc.is_some()
+        || header.zip.is_some();
+    if header.alg != "EdDSA" || extended {
+        return Err(TokenError::UnsupportedHeader);
+    }
+    let kid = header.kid.ok_or(TokenError::UnknownKey)?;
+    let key = keys.verifying(&kid).ok_or(TokenError::UnknownKey)?;
+    // Strict base64url: one signature has one spelling.
+    BASE64URL_NOPAD
+        .decode(signature.as_bytes())
+        .map_err(|_| TokenError::Malformed)?;
+    let valid = crypto::verify(
+        signature,
+        message.as_bytes(),
+        &key.decoding,
+        Algorithm::EdDSA,
+    );
+    if !valid.unwrap_or(false) {
+        return Err(TokenError::Signature);
+    }
+    let claims: Claims = part(claims)?;
+    if claims.iss != ISSUER || claims.jti.is_empty() {
+        return Err(TokenError::Audience);
+    }
+    claims.bound()?;
+    Ok(Signed { claims, kid })
+}
+
+fn part<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, TokenError> {
+    let bytes = BASE64URL_NOPAD
+        .decode(text.as_bytes())
+        .map_err(|_| TokenError::Malformed)?;
+    serde_json::from_slice(&bytes).map_err(|_| TokenError::Malformed)
+}
+
+/// Audience and times.
+pub(super) fn judge(
+    claims: &Claims,
+    audience: Audience,
+    now: SystemTime,
+) -> Result<(), TokenError> {
+    if claims.aud != audience.as_str() {
+        return Err(TokenError::Audience);
+    }
+    let (now, leeway) = (unix_seconds(now), LEEWAY.as_secs());
+    if now >= claims.exp.saturating_add(leeway) {
+        return Err(TokenError::Expired);
+    }
+    if now.saturating_add(leeway) < claims.nbf.max(claims.iat) {
+        return Err(TokenError::NotYet);
+    }
+    Ok(())
+}
+
+/// Verify a token whole.
+///
+/// # Errors
+/// The first fact that is against it. A verified token is not authority: its generation may be dead.
+pub fn verify(
+    keys: &Keys,
+    token: &str,
+    audience: Audience,
+    now: SystemTime,
+) -> Result<Claims, TokenError> {
+    let signed = verify_signature(keys, token)?;
+    judge(&signed.claims, audience, now)?;
+    Ok(signed.claims)
+}
+
+/// Id and expiry of one of our tokens as presented, for its revocation: whatever its audience, expired or not. A text
+/// that is no token but could be an id is taken for one, and kept as long as any token may live.
+pub fn token_id(keys: &Keys, text: &str, now: SystemTime) -> Option<(String, u64)> {
+    if let Ok(signed) = verify_signature(keys, text) {
+        return Some((signed.claims.jti, signed.claims.exp));
+    }
+    let is_id = BASE64URL_NOPAD
+        .decode(text.as_bytes())
+        .is_ok_and(|bytes| bytes.len() == 16);
+    is_id.then(|| (text.to_owned(), unix_seconds(now) + 366 * 86_400))
+}
+
+#[cfg(test)]
+mod tests;

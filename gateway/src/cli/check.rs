@@ -1,0 +1,183 @@
+//! Check a configuration file without a gateway: its faults, and what should be looked at.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use sluicegate_policy::{
+    lint, lint_source,
+    text::{Fault, Faults},
+};
+
+use super::failure::{Failure, USAGE};
+use crate::config::{Config, schema};
+
+/// `check`.
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// The file.
+    #[arg(required_unless_present = "schema")]
+    file: Option<PathBuf>,
+    /// Print the JSON Schema of the file and nothing else.
+    #[arg(long, conflicts_with_all = ["file", "strict"])]
+    schema: bool,
+    /// Warnings are faults: exit with 2.
+    #[arg(long)]
+    strict: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
+    let Some(file) = args.file.as_ref().filter(|_| !args.schema) else {
+        println!("{:#}", schema());
+        return Ok(());
+    };
+    let name = file.display().to_string();
+    let source = std::fs::read_to_string(file)
+        .map_err(|error| Failure::new(USAGE, format!("cannot read {name}: {error}")))?;
+    let (faults, masked) = judge(&source);
+    let lenient = !args.strict || faults.warnings.is_empty();
+    let passes = faults.is_clean() && lenient;
+    if args.json {
+        println!(
+            "{:#}",
+            json!({ "valid": faults.is_clean(), "errors": faults.errors, "warnings": faults.warnings })
+        );
+    } else {
+        eprint!("{}", faults.render(&masked, &name));
+    }
+    let (errors, warnings) = (faults.errors.len(), faults.warnings.len());
+    if !passes {
+        return Err(Failure::new(
+            USAGE,
+            format!("{name}: {errors} fault(s), {warnings} warning(s)"),
+        ));
+    }
+    if !args.json {
+        println!("{name}: valid, {warnings} warning(s)");
+    }
+    Ok(())
+}
+
+/// Everything there is to say about a configuration, and its text with secrets blotted out.
+fn judge(source: &str) -> (Faults, String) {
+    let of_text = lint_source(source);
+    let mut faults = match Config::parse(source) {
+        Ok((config, warnings)) => {
+            let mut faults = lint_config(&config);
+            faults.append(Faults {
+                warnings,
+                ..Faults::default()
+            });
+            faults
+        }
+        Err(faults) => faults,
+    };
+    faults.append(of_text.faults);
+    (faults, of_text.masked)
+}
+
+/// The blocks as sessions get them: what a provider allows may be denied above it. Capabilities stand alone, for each
+/// may be bound to sessions of any provider.
+fn lint_config(config: &Config) -> Faults {
+    let mut found = Faults::default();
+    for provider in config.providers.values() {
+        lint(&config.base_grant(provider).egress, &mut found);
+    }
+    for capability in config.capabilities.values() {
+        lint(&capability.grant.egress, &mut found);
+    }
+    // What stands above several providers is told once.
+    let mut once: Vec<Fault> = Vec::new();
+    for warning in found.warnings {
+        if !once.contains(&warning) {
+            once.push(warning);
+        }
+    }
+    Faults {
+        warnings: once,
+        ..Faults::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )]
+    use super::*;
+
+    fn warnings(source: &str) -> Vec<String> {
+        let (faults, _) = judge(source);
+        assert!(faults.is_clean(), "{faults}");
+        let told = faults.warnings.iter().map(ToString::to_string);
+        // What the reader itself says of sections is its own tests' concern.
+        told.filter(|warning| !warning.contains("not built yet"))
+            .collect()
+    }
+
+    #[test]
+    fn blocks_are_judged_as_sessions_get_them_and_once() {
+        let found = warnings(
+            "egress:\n  deniedHosts: ['*.corp.test', 'x.corp.test']\nruntime:\n  providers:\n    a:\n      default: true\n      \
+             egress: {allowedHosts: [git.corp.test]}\n    b:\n      egress: {allowedHosts: ['api.test:*'], mode: report}\n\
+             capabilities:\n  c:\n    egress: {allowedHosts: ['*.d.test', e.d.test, '*.internal']}\n",
+        );
+        let expected = [
+            ("2:32: egress.deniedHosts[1]: ", "adds nothing"),
+            (
+                "7:31: runtime.providers.a.egress.allowedHosts[0]: ",
+                "never reached",
+            ),
+            (
+                "9:31: runtime.providers.b.egress.allowedHosts[0]: ",
+                "every port",
+            ),
+            ("9:52: runtime.providers.b.egress.mode: ", "report mode"),
+            (
+                "12:41: capabilities.c.egress.allowedHosts[1]: ",
+                "adds nothing",
+            ),
+            (
+                "12:51: capabilities.c.egress.allowedHosts[2]: ",
+                "no public list",
+            ),
+        ];
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for (warning, (place, words)) in found.iter().zip(expected) {
+            assert!(
+                warning.starts_with(place) && warning.contains(words),
+                "{warning}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_defaults_give_no_cause() {
+        assert_eq!(warnings(""), Vec::<String>::new());
+        assert_eq!(
+            warnings("egress: {allowedHosts: [api.example.com]}\n"),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn secrets_are_told_even_where_the_file_is_wrong_and_never_shown() {
+        let (faults, masked) = judge("speling: 1\nadmin: {password: hunter2}\n");
+        assert!(!faults.is_clean());
+        assert!(
+            faults
+                .warnings
+                .iter()
+                .any(|w| w.message.contains("a password")),
+            "{faults}"
+        );
+        let shown = faults.render(&masked, "f");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}

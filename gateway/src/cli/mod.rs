@@ -1,0 +1,108 @@
+//! The command line: one file per group of commands. Commands talk to the composition root (`serve`, `demo`) or to a
+//! running gateway's admin API; exit codes are in [`failure`].
+
+mod ca;
+mod check;
+mod client;
+mod control;
+mod demo;
+mod events;
+pub mod failure;
+mod keys;
+mod output;
+mod policy;
+mod serve;
+mod session;
+mod session_create;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use client::ClientArgs;
+use failure::Failure;
+
+/// The gateway between hosted sandboxes, the services of their host, and the internet.
+#[derive(Debug, Parser)]
+#[command(name = "sluicegate", version, propagate_version = true, after_help = failure::EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Serve(serve::ServeArgs),
+    /// A tour on this machine: allowed, refused, relayed, revoked. Needs no internet.
+    Demo(demo::DemoArgs),
+    /// Sessions of a running gateway.
+    #[command(subcommand)]
+    Session(session::SessionCommand),
+    /// Questions about policy.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Check a configuration file: every fault at once, with line and column.
+    Check(check::CheckArgs),
+    /// Signing keys.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// The private CA.
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
+    /// Lifecycle events and access records.
+    Events(events::EventsArgs),
+    /// One screen: readiness, providers, sessions.
+    Status(ClientArgs),
+    /// Make a running gateway apply its configuration file again.
+    Reload(ClientArgs),
+    /// Make a running gateway go down in order.
+    Drain(ClientArgs),
+}
+
+/// Arguments → runtime → command → exit code.
+pub fn run() -> ExitCode {
+    // clap ends the process itself: 0 for help and version, 2 for bad usage.
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return Failure::new(failure::FAILED, format!("cannot start: {error}")).report();
+        }
+    };
+    match runtime.block_on(dispatch(cli.command)) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Serve(args) => return serve::run(args).await,
+        Command::Demo(args) => return Ok(demo::run(args).await?),
+        Command::Session(command) => session::run(command).await?,
+        Command::Policy(command) => policy::run(command).await?,
+        Command::Check(args) => check::run(&args)?,
+        Command::Keys(command) => keys::run(command).await?,
+        Command::Ca(command) => ca::run(&command)?,
+        Command::Events(args) => events::run(args).await?,
+        Command::Status(args) => control::status(&args).await?,
+        Command::Reload(args) => control::reload(&args).await?,
+        Command::Drain(args) => control::drain(&args).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,152 @@
+//! `policy explain`: one target, and everything the decision looked at.
+
+use std::{path::PathBuf, sync::Arc};
+
+use clap::Args;
+use http::Method;
+use serde_json::{Map, Value};
+use sluicegate_policy::{
+    Ceiling, Grant, GrantDocument, Target, explain,
+    text::{self, Faults},
+};
+
+use super::{
+    super::{
+        client::Client,
+        failure::{FAILED, Failure, USAGE},
+    },
+    ClientArgs, GrantArgs, output, source,
+};
+
+/// `policy explain`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ExplainArgs {
+    /// HOST or HOST:PORT (443 where no port is given).
+    target: String,
+    #[command(flatten)]
+    client: ClientArgs,
+    /// Ask about this session.
+    #[arg(long, conflicts_with_all = ["config", "policy"])]
+    session: Option<String>,
+    /// The session's provider, or the provider whose defaults and ceiling apply to the rules given.
+    #[arg(long)]
+    provider: Option<String>,
+    /// The session's namespace.
+    #[arg(long)]
+    namespace: Option<String>,
+    /// Ask a configuration file instead of a gateway: what sessions of the provider begin with.
+    #[arg(long, value_name = "FILE", conflicts_with = "policy")]
+    config: Option<PathBuf>,
+    /// Ask a file that holds an `egress` block, alone.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["provider", "GrantArgs"])]
+    policy: Option<PathBuf>,
+    #[command(flatten)]
+    grant: GrantArgs,
+}
+
+pub(in crate::cli) async fn run(args: ExplainArgs) -> Result<(), Failure> {
+    let document = args.grant.to_document()?;
+    // Rules given on the command line need no gateway, unless a provider is to bound them.
+    let here = !args.grant.is_empty() && args.provider.is_none() && args.session.is_none();
+    let answer = if let Some(path) = &args.policy {
+        let policy = source::load(path, None)?;
+        told(&policy.grant, &args.target)?
+    } else if let Some(path) = &args.config {
+        let over = read(document)?;
+        let text = source::read_text(path)?;
+        let policy = source::from_config(&text, path, args.provider.as_deref(), &over)?;
+        told(&policy.grant, &args.target)?
+    } else if here {
+        let mut faults = Faults::default();
+        let compiled = read(document)?.compile(&Ceiling::local(), &mut faults);
+        let grant = compiled.ok_or_else(|| wrong_flags(&faults))?;
+        told(&Arc::new(grant), &args.target)?
+    } else {
+        ask(&args, document).await?
+    };
+    show(&answer, args.client.json);
+    Ok(())
+}
+
+fn show(answer: &Value, json: bool) {
+    if json {
+        println!("{answer:#}");
+        return;
+    }
+    let part = |key: &str| output::text(answer, key);
+    println!("{}: {}", part("target"), part("outcome"));
+    for (label, key) in [
+        ("reason", "reason"),
+        ("rule", "rule"),
+        ("to change it", "hint"),
+    ] {
+        if part(key) != "-" {
+            println!("  {label}: {}", part(key));
+        }
+    }
+    for step in answer
+        .get("steps")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        println!(
+            "  - {}",
+            output::printable(step.as_str().unwrap_or_default())
+        );
+    }
+}
+
+async fn ask(args: &ExplainArgs, mut question: Map<String, Value>) -> Result<Value, Failure> {
+    question.insert("target".into(), args.target.as_str().into());
+    for (key, value) in [
+        ("session", &args.session),
+        ("provider", &args.provider),
+        ("namespace", &args.namespace),
+    ] {
+        if let Some(value) = value {
+            question.insert(key.into(), value.as_str().into());
+        }
+    }
+    let client = Client::new(&args.client)?;
+    Ok(client
+        .call(
+            Method::POST,
+            "/admin/api/v1/policy:explain",
+            Some(&question.into()),
+        )
+        .await?
+        .body)
+}
+
+fn told(grant: &Arc<Grant>, target: &str) -> Result<Value, Failure> {
+    let target = Target::from_uri_authority(target, 443).map_err(|error| {
+        Failure::new(
+            USAGE,
+            format!("{target:?}: {error}; expected HOST or HOST:PORT"),
+        )
+    })?;
+    serde_json::to_value(explain(grant, &target))
+        .map_err(|error| Failure::new(FAILED, error.to_string()))
+}
+
+/// The rules given as flags.
+fn read(document: Map<String, Value>) -> Result<GrantDocument, Failure> {
+    let mut faults = Faults::default();
+    let root = text::parse(&Value::from(document).to_string(), &mut faults);
+    let document = GrantDocument::read(&root, &mut faults);
+    if faults.is_clean() {
+        Ok(document)
+    } else {
+        Err(wrong_flags(&faults))
+    }
+}
+
+/// Flags have no lines and columns; a fault is told by its path.
+fn wrong_flags(faults: &Faults) -> Failure {
+    let told = faults.errors.iter().map(|f| match f.path.as_str() {
+        "" => f.message.clone(),
+        path => format!("{path}: {}", f.message),
+    });
+    Failure::new(USAGE, told.collect::<Vec<_>>().join("\n"))
+}

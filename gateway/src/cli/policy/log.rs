@@ -1,0 +1,219 @@
+//! Access records, read back: one JSON object per line, as `telemetry::Recorder` writes them.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader},
+    net::SocketAddr,
+    path::Path,
+};
+
+use serde::Deserialize;
+use sluicegate_policy::Target;
+
+use super::super::failure::{FAILED, Failure, USAGE};
+
+/// Longest line taken; a record is far shorter.
+const MAX_LINE: usize = 1 << 20;
+
+/// Malformed lines that are named; the rest is counted.
+const NAMED: usize = 20;
+
+/// What policy said of a target when it was asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// It passed; with the reason where report mode would have refused it otherwise.
+    Passed { would_refuse: Option<String> },
+    /// It was refused, with the reason.
+    Refused(String),
+    /// It was refused for what its name resolved to, with the reason. The log does not say what that was.
+    Address(String),
+}
+
+/// One judged target.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Seen {
+    pub(super) target: Target,
+    pub(super) verdict: Verdict,
+    /// The address dialled.
+    pub(super) address: Option<SocketAddr>,
+    /// Method and path (without its query) of a plain HTTP request.
+    pub(super) request: Option<(String, String)>,
+    /// The upstream's name did not exist.
+    pub(super) nameless: bool,
+}
+
+/// What one line is.
+#[derive(Debug, PartialEq)]
+enum Line {
+    Judged(Box<Seen>),
+    /// A record in which policy had no say: a relay stream, a bad credential, a malformed request, a limit.
+    Unjudged,
+}
+
+/// Lines that held no judged target.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    /// Records in which policy had no say.
+    pub(super) unjudged: usize,
+    /// Lines that are no records.
+    pub(super) malformed: usize,
+    /// `line N: why`, for the first of them.
+    pub(super) named: Vec<String>,
+}
+
+/// The part of a record that is needed. Other keys may come and go.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Record {
+    outcome: String,
+    target: Option<String>,
+    reason: Option<String>,
+    rule: Option<String>,
+    address: Option<SocketAddr>,
+    would_refuse: Option<String>,
+    method: Option<String>,
+    path: Option<String>,
+    session: Option<Session>,
+    kind: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Session {
+    id: Option<String>,
+}
+
+/// Read a log (`-` for standard input), giving each judged target of `session` (or of all) to `found`.
+pub(super) fn read(
+    path: &Path,
+    session: Option<&str>,
+    found: impl FnMut(Seen),
+) -> Result<Passed, Failure> {
+    let cannot =
+        |error: io::Error| Failure::new(USAGE, format!("cannot read {}: {error}", path.display()));
+    let reader: Box<dyn BufRead> = if path == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(BufReader::new(File::open(path).map_err(cannot)?))
+    };
+    read_lines(reader, session, found).map_err(|error| Failure::new(FAILED, error.to_string()))
+}
+
+pub(super) fn read_lines(
+    mut reader: impl BufRead,
+    session: Option<&str>,
+    mut found: impl FnMut(Seen),
+) -> io::Result<Passed> {
+    let mut passed = Passed::default();
+    let mut number = 0_usize;
+    let mut line = Vec::new();
+    while next_line(&mut reader, &mut line)? {
+        number += 1;
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        match judge(&line, session) {
+            Ok(Line::Judged(seen)) => found(*seen),
+            Ok(Line::Unjudged) => passed.unjudged += 1,
+            Err(why) => {
+                passed.malformed += 1;
+                if passed.named.len() < NAMED {
+                    passed.named.push(format!("line {number}: {why}"));
+                }
+            }
+        }
+    }
+    Ok(passed)
+}
+
+/// The next line without its end; false at the end of the log. Of a line that is too long one byte too many is kept.
+fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    let mut any = false;
+    loop {
+        let chunk = reader.fill_buf()?;
+        if chunk.is_empty() {
+            return Ok(any);
+        }
+        any = true;
+        let end = chunk.iter().position(|byte| *byte == b'\n');
+        let part = chunk.get(..end.unwrap_or(chunk.len())).unwrap_or_default();
+        let room = (MAX_LINE + 1).saturating_sub(line.len());
+        line.extend(part.iter().take(room));
+        let used = end.map_or(chunk.len(), |end| end + 1);
+        reader.consume(used);
+        if end.is_some() {
+            return Ok(true);
+        }
+    }
+}
+
+fn judge(line: &[u8], session: Option<&str>) -> Result<Line, String> {
+    if line.len() > MAX_LINE {
+        return Err(format!("longer than {MAX_LINE} bytes"));
+    }
+    let record: Record =
+        serde_json::from_slice(line).map_err(|error| format!("not an access record: {error}"))?;
+    if let Some(wanted) = session {
+        let own = record.session.as_ref().and_then(|own| own.id.as_deref());
+        if own != Some(wanted) {
+            return Ok(Line::Unjudged);
+        }
+    }
+    let Some(verdict) = verdict(&record)? else {
+        return Ok(Line::Unjudged);
+    };
+    let Some(target) = &record.target else {
+        // Relay streams name a service; anything else without a target was never judged.
+        return Ok(Line::Unjudged);
+    };
+    let target = Target::from_uri_authority(target, 443)
+        .map_err(|error| format!("target {target:?}: {error}"))?;
+    let request = match (record.kind.as_deref(), record.method, record.path) {
+        (Some("request"), Some(method), Some(path)) => Some((method, path)),
+        _ => None,
+    };
+    Ok(Line::Judged(Box::new(Seen {
+        target,
+        verdict,
+        address: record.address,
+        request,
+        nameless: record.reason.as_deref() == Some("dns_not_found"),
+    })))
+}
+
+/// What policy said; `None` where it had no say.
+fn verdict(record: &Record) -> Result<Option<Verdict>, String> {
+    let passed = || {
+        Some(Verdict::Passed {
+            would_refuse: record.would_refuse.clone(),
+        })
+    };
+    let reason = record.reason.as_deref().unwrap_or_default();
+    let refused = match reason {
+        "host_denied"
+        | "host_not_allowed"
+        | "port_not_allowed"
+        | "address_not_allowed"
+        | "method_not_allowed"
+        | "path_not_allowed"
+        | "policy_changed" => Some(Verdict::Refused(reason.to_owned())),
+        // A literal is judged without resolution, so for it the target says everything.
+        "special_address" | "metadata_address" | "own_listener" => {
+            Some(Verdict::Address(reason.to_owned()))
+        }
+        _ => None,
+    };
+    match record.outcome.as_str() {
+        // What was cut for its first bytes or its size had passed.
+        "completed" | "reset" | "failed" => Ok(passed()),
+        "cut" => Ok(refused.or_else(passed)),
+        "refused" => Ok(refused),
+        // Dropped without a word: it had passed if a rule or an address is known.
+        "abandoned" if record.rule.is_some() || record.address.is_some() => Ok(passed()),
+        "abandoned" => Ok(None),
+        other => Err(format!("unknown outcome {other:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+use super::*;
+use std::path::Path;
+
+const LOG: &str = r#"
+{"target":"a.test:443","outcome":"completed"}
+{"target":"a.test:443","outcome":"cut","reason":"sni_mismatch"}
+{"target":"b.test:443","outcome":"completed","address":"203.0.114.9:443"}
+{"target":"b.test:443","outcome":"completed","address":"10.0.0.9:443"}
+{"target":"c.test:443","outcome":"refused","reason":"host_not_allowed"}
+{"target":"d.test:443","outcome":"refused","reason":"host_not_allowed"}
+{"target":"e.test:443","outcome":"refused","reason":"special_address"}
+{"target":"127.0.0.1:443","outcome":"refused","reason":"special_address"}
+{"target":"f.test:443","outcome":"completed","wouldRefuse":"host_not_allowed"}
+{"target":"g.test:80","outcome":"completed","kind":"request","method":"GET","path":"/v1/x?…"}
+{"target":"g.test:80","outcome":"completed","kind":"request","method":"POST","path":"/v1/x"}
+{"target":"h.test:443","outcome":"refused","reason":"credential_invalid"}
+"#;
+
+fn replayed(policy: &str) -> Difference {
+    let policy = source::from_document(policy, Path::new("new.yaml")).unwrap();
+    let mut difference = Difference::default();
+    let passed =
+        log::read_lines(LOG.as_bytes(), None, |seen| difference.add(&policy, &seen)).unwrap();
+    difference.unjudged = passed.unjudged;
+    difference
+}
+
+fn counts(changes: &Changes) -> Vec<(&str, usize, &str)> {
+    let rows = changes.targets.iter();
+    rows.map(|(target, change)| (target.as_str(), change.records, change.reason.as_str()))
+        .collect()
+}
+
+#[test]
+fn exactly_what_changes_is_told() {
+    let found = replayed(
+        "allowedHosts: [b.test, c.test, e.test, 127.0.0.1, 'g.test:80']\nrules:\n  - {host: 'g.test:80', http: {methods: \
+         [GET], pathPrefixes: [/v1]}}\n",
+    );
+    assert_eq!(
+        counts(&found.newly_denied),
+        [
+            ("a.test:443", 2, "host_not_allowed"),
+            ("b.test:443", 1, "special_address"),
+            ("f.test:443", 1, "host_not_allowed"),
+            ("g.test:80", 1, "method_not_allowed"),
+        ]
+    );
+    assert_eq!(
+        counts(&found.newly_allowed),
+        [
+            ("127.0.0.1:443", 1, "special_address"),
+            ("c.test:443", 1, "host_not_allowed")
+        ]
+    );
+    assert_eq!(
+        counts(&found.unknown),
+        [("e.test:443", 1, "special_address")]
+    );
+    assert_eq!(
+        (
+            found.records,
+            found.still_allowed,
+            found.still_denied,
+            found.unjudged
+        ),
+        (11, 2, 1, 1)
+    );
+    assert!(found.is_change());
+    let told = found.told(1);
+    assert!(
+        told.contains("newly denied: 5 record(s), 4 target(s)\n  a.test:443  2×  host_not_allowed"),
+        "{told}"
+    );
+    assert!(told.contains("… and 3 more"), "{told}");
+}
+
+#[test]
+fn report_mode_denies_nothing_but_says_what_it_would() {
+    let found = replayed("allowedHosts: [a.test]\nmode: report\n");
+    // What a name resolved to is not waved through.
+    assert_eq!(
+        counts(&found.newly_denied),
+        [("b.test:443", 1, "special_address")]
+    );
+    assert!(found.would_refuse >= 4, "{found:?}");
+    assert_eq!(
+        found.still_denied, 1,
+        "a literal of loopback has no rule of its own"
+    );
+}
+
+#[test]
+fn nothing_decided_otherwise_is_no_change() {
+    let all = "defaultAction: allow\ndeniedHosts: [c.test, d.test, e.test, 127.0.0.1]\nallowedAddresses: []\n";
+    let found = replayed(all);
+    assert_eq!(
+        counts(&found.newly_denied),
+        [("b.test:443", 1, "special_address")]
+    );
+    assert_eq!(found.newly_allowed, Changes::default());
+    assert_eq!(found.still_denied, 4);
+}

@@ -1,0 +1,125 @@
+//! `policy suggest`: an allowlist for what an access log shows.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use clap::Args;
+use serde_json::json;
+use sluicegate_policy::{Target, suggest};
+
+use super::{
+    super::failure::Failure,
+    log::{self, Passed, Seen, Verdict},
+    output, yaml,
+};
+
+/// `policy suggest`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SuggestArgs {
+    /// The access log of a run in report mode: one JSON record per line; - for standard input.
+    access_log: PathBuf,
+    /// Only this session's records.
+    #[arg(long)]
+    session: Option<String>,
+    /// Write `*.parent` for several names directly below the same domain. Allows more than was seen.
+    #[arg(long)]
+    collapse: bool,
+    /// How many names that takes.
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "collapse")]
+    min: usize,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the log shows.
+#[derive(Debug, Default)]
+struct Shown {
+    reached: BTreeSet<Target>,
+    /// Names that do not exist.
+    nameless: BTreeSet<Target>,
+    /// Denied by a rule of the session's own, which no allow overrules.
+    denied: BTreeSet<Target>,
+    refused: usize,
+}
+
+impl Shown {
+    fn add(&mut self, seen: Seen) {
+        match seen.verdict {
+            Verdict::Passed { would_refuse } if would_refuse.as_deref() == Some("host_denied") => {
+                self.denied.insert(seen.target);
+            }
+            Verdict::Passed { .. } if seen.nameless => {
+                self.nameless.insert(seen.target);
+            }
+            Verdict::Passed { .. } => {
+                self.reached.insert(seen.target);
+            }
+            Verdict::Refused(_) | Verdict::Address(_) => self.refused += 1,
+        }
+    }
+
+    /// What was left out, and why.
+    fn left_out(&self, passed: &Passed) -> Vec<String> {
+        let names = |list: &BTreeSet<Target>| {
+            let shown: Vec<String> = list.iter().take(5).map(ToString::to_string).collect();
+            let more = if list.len() > shown.len() {
+                ", …"
+            } else {
+                ""
+            };
+            format!("{}{more}", shown.join(", "))
+        };
+        let mut notes = Vec::new();
+        let nameless: BTreeSet<Target> = self.nameless.difference(&self.reached).cloned().collect();
+        if !nameless.is_empty() {
+            notes.push(format!(
+                "left out, as the names do not exist: {}",
+                names(&nameless)
+            ));
+        }
+        if !self.denied.is_empty() {
+            notes.push(format!(
+                "left out, as deniedHosts covers them: {}",
+                names(&self.denied)
+            ));
+        }
+        for (count, what) in [
+            (
+                self.refused,
+                "refused record(s) left out: what was refused was not needed, or must be allowed by hand",
+            ),
+            (
+                passed.unjudged,
+                "record(s) passed over: policy had no say in them",
+            ),
+            (passed.malformed, "malformed line(s) passed over"),
+        ] {
+            if count > 0 {
+                notes.push(format!("{count} {what}"));
+            }
+        }
+        notes.extend(passed.named.iter().map(|line| output::printable(line)));
+        notes
+    }
+}
+
+pub(in crate::cli) fn run(args: &SuggestArgs) -> Result<(), Failure> {
+    let mut shown = Shown::default();
+    let passed = log::read(&args.access_log, args.session.as_deref(), |seen| {
+        shown.add(seen)
+    })?;
+    let egress = suggest(&shown.reached, args.collapse.then_some(args.min)).to_value();
+    let notes = shown.left_out(&passed);
+    if args.json {
+        println!(
+            "{:#}",
+            json!({ "egress": egress, "targets": shown.reached.len(), "notes": notes })
+        );
+        return Ok(());
+    }
+    for note in &notes {
+        eprintln!("{}: {note}", args.access_log.display());
+    }
+    print!("{}", yaml::block(&egress));
+    Ok(())
+}

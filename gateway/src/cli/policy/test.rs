@@ -1,0 +1,337 @@
+//! `policy test`: expectations written in YAML, each held against the one decision.
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::Args;
+use serde_json::json;
+use sluicegate_policy::{
+    Admission, GrantDocument, Target, admit, decide,
+    text::{self, Faults, Fields, Node, Position},
+};
+
+use super::{
+    super::failure::{FAILED, Failure, USAGE},
+    output,
+    source::{self, Policy},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// `policy test`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct TestArgs {
+    /// `{policy: BLOCK or FILE, or config: FILE and provider: NAME; tests: [{target, expect, reason?, rule?, addresses?,
+    /// method?, path?}]}`; files are meant from where this one is.
+    file: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(in crate::cli) fn run(args: &TestArgs) -> Result<(), Failure> {
+    let name = args.file.display().to_string();
+    let source = source::read_text(&args.file)?;
+    let suite = read(&source, &args.file)?;
+    let results: Vec<(&Expectation, Found)> = suite
+        .expectations
+        .iter()
+        .map(|expectation| (expectation, find(&suite.policy, expectation)))
+        .collect();
+    let mut failed = 0_usize;
+    let mut told = Vec::new();
+    for (expectation, found) in &results {
+        let differences = expectation.differences(found);
+        failed += usize::from(!differences.is_empty());
+        if args.json {
+            told.push(json!({
+                "position": expectation.position,
+                "target": expectation.target,
+                "passed": differences.is_empty(),
+                "differences": differences,
+                "outcome": found.outcome(),
+                "reason": found.reason,
+                "rule": found.rule,
+            }));
+        } else if !differences.is_empty() {
+            let line = format!(
+                "{name}:{}: {}: {}",
+                expectation.position,
+                expectation.target,
+                differences.join("; ")
+            );
+            println!("{}", output::printable(&line));
+        }
+    }
+    let passed = results.len() - failed;
+    if args.json {
+        println!(
+            "{:#}",
+            json!({ "passed": passed, "failed": failed, "tests": told })
+        );
+    } else {
+        println!("{passed} passed, {failed} failed");
+    }
+    if failed > 0 {
+        return Err(Failure::new(
+            FAILED,
+            format!("{name}: {failed} expectation(s) not met"),
+        ));
+    }
+    Ok(())
+}
+
+struct Suite {
+    policy: Policy,
+    expectations: Vec<Expectation>,
+}
+
+/// One entry of `tests`.
+#[derive(Debug)]
+struct Expectation {
+    position: Position,
+    target: String,
+    allow: bool,
+    reason: Option<String>,
+    rule: Option<String>,
+    /// What the name would resolve to; empty = not asked.
+    addresses: Vec<IpAddr>,
+    /// Method and path of a plain HTTP request; absent = not asked.
+    request: Option<(String, String)>,
+}
+
+/// What the policy says.
+#[derive(Debug, Default, PartialEq)]
+struct Found {
+    allow: bool,
+    reason: Option<String>,
+    rule: Option<String>,
+    hint: Option<String>,
+}
+
+impl Found {
+    fn outcome(&self) -> &'static str {
+        word(self.allow)
+    }
+}
+
+impl From<sluicegate_policy::Refusal> for Found {
+    fn from(refusal: sluicegate_policy::Refusal) -> Self {
+        Self {
+            allow: false,
+            reason: Some(refusal.denial.reason().to_owned()),
+            rule: refusal.rule.map(|rule| rule.to_string()),
+            hint: refusal.hint,
+        }
+    }
+}
+
+fn word(allow: bool) -> &'static str {
+    if allow { "allow" } else { "deny" }
+}
+
+impl Expectation {
+    /// What is not as expected, each a sentence.
+    fn differences(&self, found: &Found) -> Vec<String> {
+        let mut out = Vec::new();
+        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+        if self.allow != found.allow {
+            let mut line = format!("expected {}, found {}", word(self.allow), found.outcome());
+            for (label, value) in [
+                ("reason", &found.reason),
+                ("rule", &found.rule),
+                ("hint", &found.hint),
+            ] {
+                if let Some(value) = value {
+                    line.push_str(&format!(", {label}: {value}"));
+                }
+            }
+            out.push(line);
+        }
+        if self.reason.is_some() && self.reason != found.reason {
+            out.push(format!(
+                "expected reason {}, found {}",
+                shown(&self.reason),
+                shown(&found.reason)
+            ));
+        }
+        if let Some(rule) = &self.rule
+            && !found
+                .rule
+                .as_deref()
+                .is_some_and(|found| is_rule(rule, found))
+        {
+            out.push(format!(
+                "expected rule {rule}, found {}",
+                shown(&found.rule)
+            ));
+        }
+        out
+    }
+}
+
+/// A rule is named whole (`allowedHosts[0] "a.test"`), by its place (`allowedHosts[0]`) or by its entry (`a.test`).
+fn is_rule(wanted: &str, found: &str) -> bool {
+    let (place, entry) = found.split_once(' ').unwrap_or((found, ""));
+    wanted == found || wanted == place || (!entry.is_empty() && wanted == entry.trim_matches('"'))
+}
+
+fn find(policy: &Policy, expectation: &Expectation) -> Found {
+    let Ok(target) = Target::from_uri_authority(&expectation.target, 443) else {
+        return sluicegate_policy::Refusal::from(sluicegate_policy::Denial::MalformedTarget).into();
+    };
+    let permit = match decide(&policy.grant, &target) {
+        Ok(permit) => permit,
+        Err(refusal) => return refusal.into(),
+    };
+    if let Some((method, path)) = &expectation.request
+        && let Err(refusal) = permit.judge_http(method, path)
+    {
+        return refusal.into();
+    }
+    // A literal and a static answer are known; what else a name resolves to, the expectation has to say.
+    let answers = permit.answers().unwrap_or(&expectation.addresses);
+    if !answers.is_empty()
+        && let Err(refusal) = admit(&policy.grant, &permit, answers, &policy.admission)
+    {
+        return refusal.into();
+    }
+    let reported = permit.reported();
+    Found {
+        allow: true,
+        reason: reported.map(|refusal| refusal.denial.reason().to_owned()),
+        rule: Some(permit.rule().to_string()),
+        hint: reported.and_then(|refusal| refusal.hint.clone()),
+    }
+}
+
+fn read(source: &str, path: &Path) -> Result<Suite, Failure> {
+    let name = path.display().to_string();
+    let mut faults = Faults::default();
+    let root = text::parse(source, &mut faults);
+    let mut fields = root.fields(&mut faults);
+    let policy = read_policy(&mut fields, &root, path, &mut faults)?;
+    let tests = fields.require("tests", &mut faults);
+    fields.finish(&mut faults);
+    let items = tests.map(|node| node.list(&mut faults)).unwrap_or_default();
+    if let (Some(node), true) = (tests, items.is_empty() && faults.is_clean()) {
+        // A suite that tests nothing passes for ever.
+        faults.error(node.place(), "there is no test in it");
+    }
+    let expectations = items
+        .iter()
+        .filter_map(|item| expectation(item, &mut faults))
+        .collect();
+    if !faults.is_clean() {
+        return Err(source::refused(&faults, source, &name));
+    }
+    let policy =
+        policy.ok_or_else(|| Failure::new(USAGE, format!("{name}: no policy came of it")))?;
+    Ok(Suite {
+        policy,
+        expectations,
+    })
+}
+
+/// What is tested: `policy`, or `config` and perhaps `provider`. Files are meant from where the suite is.
+fn read_policy(
+    fields: &mut Fields<'_>,
+    root: &Node,
+    path: &Path,
+    faults: &mut Faults,
+) -> Result<Option<Policy>, Failure> {
+    let inline = fields.take("policy");
+    let config = fields.take("config");
+    let provider = fields.take("provider");
+    let provider = provider.and_then(|node| node.scalar(faults));
+    let beside = |file: &str| path.parent().unwrap_or(Path::new("")).join(file);
+    Ok(match (inline, config) {
+        (Some(_), Some(node)) => {
+            faults.error(&node.key_place(), "either policy or config, not both");
+            None
+        }
+        (Some(node), None) if node.is_map() => source::read(node, faults).map(|grant| Policy {
+            grant: Arc::new(grant),
+            admission: Admission::default(),
+        }),
+        (Some(node), None) => match node.string(faults) {
+            Some(file) => Some(source::load(&beside(file), provider)?),
+            None => None,
+        },
+        (None, Some(node)) => match node.string(faults) {
+            Some(file) => {
+                let file = beside(file);
+                let text = source::read_text(&file)?;
+                let nothing = GrantDocument::default();
+                Some(source::from_config(&text, &file, provider, &nothing)?)
+            }
+            None => None,
+        },
+        (None, None) => {
+            if root.is_map() {
+                faults.error_hint(
+                    root.place(),
+                    "no policy to test",
+                    "write policy: or config:",
+                );
+            }
+            None
+        }
+    })
+}
+
+fn expectation(node: &Node, faults: &mut Faults) -> Option<Expectation> {
+    let mut fields = node.fields(faults);
+    let target = fields
+        .require("target", faults)
+        .and_then(|node| node.scalar(faults));
+    let allow = fields
+        .require("expect", faults)
+        .and_then(|node| node.choice(&[("allow", true), ("deny", false)], faults));
+    let mut word = |key, faults: &mut Faults| {
+        let node: Option<&Node> = fields.take(key);
+        node.and_then(|node| node.scalar(faults)).map(str::to_owned)
+    };
+    let (reason, rule) = (word("reason", faults), word("rule", faults));
+    let (method, path) = (word("method", faults), word("path", faults));
+    let known = |reason: &String| {
+        sluicegate_policy::Denial::ALL
+            .iter()
+            .any(|denial| denial.reason() == reason)
+    };
+    let addresses = fields.take("addresses");
+    if let Some(unknown) = reason.as_ref().filter(|reason| !known(reason)) {
+        faults.error(node.place(), format!("there is no reason {unknown:?}"));
+    }
+    fields.finish(faults);
+    let mut answers = Vec::new();
+    for item in addresses.map(|node| node.list(faults)).unwrap_or_default() {
+        match item.scalar(faults).map(str::parse::<IpAddr>) {
+            Some(Ok(address)) => answers.push(address),
+            Some(Err(_)) => {
+                item.expected::<()>("an IP address", faults);
+            }
+            None => {}
+        }
+    }
+    let request = match (method, path) {
+        (None, None) => None,
+        (method, path) => Some((
+            method.unwrap_or_else(|| "GET".to_owned()),
+            path.unwrap_or_else(|| "/".to_owned()),
+        )),
+    };
+    Some(Expectation {
+        position: node.position(),
+        target: target?.to_owned(),
+        allow: allow?,
+        reason,
+        rule,
+        addresses: answers,
+        request,
+    })
+}

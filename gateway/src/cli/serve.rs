@@ -1,0 +1,111 @@
+//! `serve`: run the gateway until told to stop.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::failure::{Failure, USAGE};
+use crate::{
+    app::{App, Options},
+    config::{Config, StateDir},
+    listen::ListenerKind,
+    telemetry::init_logging,
+};
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// The configuration file (YAML). Without it, the embedded defaults serve this machine alone.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Where keys, sessions and the admin socket are kept.
+    #[arg(long)]
+    state_dir: Option<PathBuf>,
+    /// Only check the configuration: as `sluicegate check`.
+    #[arg(long)]
+    check: bool,
+}
+
+pub(super) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
+    let (config, warnings) = read_config(&args)?;
+    if args.check {
+        println!("the configuration is valid");
+        return Ok(ExitCode::SUCCESS);
+    }
+    init_logging(&config.telemetry.log);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    tracing::debug!("effective configuration:\n{}", config.masked_yaml());
+    let path = StateDir::locate(args.state_dir.as_deref(), |name| std::env::var_os(name))
+        .map_err(anyhow::Error::from)?;
+    let state_dir = StateDir::open(&path).map_err(anyhow::Error::from)?;
+    let app = App::build(Options {
+        config,
+        config_file: args.config,
+        state_dir,
+    })
+    .await
+    .map_err(anyhow::Error::from)?;
+    announce(&app);
+    let mut hangup = signal(SignalKind::hangup()).map_err(anyhow::Error::from)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(anyhow::Error::from)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(anyhow::Error::from)?;
+    let reload = app.reload_handle();
+    let shutdown = async move {
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => {
+                    // The outcome is in the log either way.
+                    let _ = reload().await;
+                }
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+            }
+        }
+    };
+    let cut = app.run(shutdown).await;
+    if cut > 0 {
+        tracing::warn!(connections = cut, "cut at the drain's deadline");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_config(args: &ServeArgs) -> Result<(Config, Vec<String>), Failure> {
+    let Some(path) = &args.config else {
+        return Ok((Config::default(), Vec::new()));
+    };
+    let name = path.display().to_string();
+    let source = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(USAGE, format!("cannot read {name}: {error}")))?;
+    match Config::parse(&source) {
+        Ok((config, warnings)) => Ok((
+            config,
+            warnings.iter().map(|w| format!("{name}:{w}")).collect(),
+        )),
+        Err(faults) => {
+            let text = faults.render(&source, &name);
+            Err(Failure::new(
+                USAGE,
+                format!(
+                    "{text}\n{name}: {} fault(s); nothing was started",
+                    faults.errors.len()
+                ),
+            ))
+        }
+    }
+}
+
+/// What somebody who just started it wants to know; on standard error, as standard output may carry the access log.
+fn announce(app: &App) {
+    for (kind, address) in app.addresses() {
+        let what = match kind {
+            ListenerKind::Public => "TLS: proxy, relay, gRPC",
+            ListenerKind::Plain => "plaintext: proxy, relay, gRPC",
+            ListenerKind::Management => "admin API, /metrics, /readyz",
+        };
+        eprintln!("listening on {address} ({}; {what})", kind.label());
+    }
+    eprintln!("admin token: {}", app.admin_token_file().display());
+}

@@ -1,0 +1,337 @@
+//! Sessions of a running gateway.
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{
+    client::{Client, ClientArgs},
+    failure::{FAILED, Failure, REFUSED, USAGE},
+    output::{table, text},
+    session_create::{self, CreateArgs, Format, show_bundle},
+};
+
+/// `session …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum SessionCommand {
+    /// Create a session, start it and print its env bundle.
+    Create(Box<CreateArgs>),
+    /// All sessions.
+    List(ListArgs),
+    /// One session, with its grant.
+    Show(OneArgs),
+    /// Begin a generation (or get a fresh credential for the one that runs) and print its env bundle.
+    Start(StartArgs),
+    /// Refuse new tunnels until it is resumed.
+    Pause(OneArgs),
+    /// Go on with the same credentials.
+    Resume(OneArgs),
+    /// Extend a running session.
+    Keepalive(KeepaliveArgs),
+    /// Revoke its credentials and cut its tunnels; it can be started again.
+    #[command(visible_alias = "reset")]
+    Revoke(OneArgs),
+    /// End it for good.
+    Stop(OneArgs),
+}
+
+/// `session list`.
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// Only of this provider.
+    #[arg(long)]
+    provider: Option<String>,
+    /// Only of this namespace.
+    #[arg(long)]
+    namespace: Option<String>,
+}
+
+/// A command on one session.
+#[derive(Debug, Args)]
+pub(super) struct OneArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Which session.
+#[derive(Debug, Args)]
+struct Which {
+    /// The session's id.
+    id: String,
+    /// Its provider, where the id alone is ambiguous.
+    #[arg(long)]
+    provider: Option<String>,
+    /// Its namespace, likewise.
+    #[arg(long)]
+    namespace: Option<String>,
+}
+
+/// `session start`.
+#[derive(Debug, Args)]
+pub(super) struct StartArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    #[command(flatten)]
+    which: Which,
+    /// What to print.
+    #[arg(long, value_enum, default_value_t = Format::Env)]
+    format: Format,
+}
+
+/// `session keepalive`.
+#[derive(Debug, Args)]
+pub(super) struct KeepaliveArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    #[command(flatten)]
+    which: Which,
+    /// Seconds from now, at least.
+    #[arg(long, value_name = "SECONDS")]
+    extend: Option<u64>,
+}
+
+pub(super) async fn run(command: SessionCommand) -> Result<(), Failure> {
+    match command {
+        SessionCommand::Create(args) => session_create::run(*args).await,
+        SessionCommand::List(args) => list(args).await,
+        SessionCommand::Show(args) => show(args).await,
+        SessionCommand::Start(args) => {
+            let client = Client::new(&args.client)?;
+            let body = act(&client, &args.which, "start", None).await?;
+            show_bundle(
+                &body,
+                if args.client.json {
+                    Format::Json
+                } else {
+                    args.format
+                },
+                false,
+            );
+            Ok(())
+        }
+        SessionCommand::Pause(args) => told(args, "pause").await,
+        SessionCommand::Resume(args) => told(args, "resume").await,
+        SessionCommand::Revoke(args) => told(args, "reset").await,
+        SessionCommand::Stop(args) => told(args, "stop").await,
+        SessionCommand::Keepalive(args) => {
+            let client = Client::new(&args.client)?;
+            let body = args
+                .extend
+                .map(|seconds| json!({ "extendSeconds": seconds }));
+            let reply = act(&client, &args.which, "keepalive", body.as_ref()).await?;
+            tell(&args.client, &reply);
+            Ok(())
+        }
+    }
+}
+
+/// An action whose answer is the session's new state.
+async fn told(args: OneArgs, action: &str) -> Result<(), Failure> {
+    let client = Client::new(&args.client)?;
+    let body = act(&client, &args.which, action, None).await?;
+    tell(&args.client, &body);
+    Ok(())
+}
+
+fn tell(args: &ClientArgs, body: &Value) {
+    if args.json {
+        println!("{body:#}");
+        return;
+    }
+    let session = body.get("session").cloned().unwrap_or_default();
+    println!(
+        "session {} is {}, generation {}, expires {}",
+        text(&session, "id"),
+        text(&session, "state"),
+        text(&session, "generation"),
+        text(&session, "expiresAt"),
+    );
+}
+
+async fn act(
+    client: &Client,
+    which: &Which,
+    action: &str,
+    body: Option<&Value>,
+) -> Result<Value, Failure> {
+    let (provider, namespace) = find(client, which).await?;
+    let path = format!(
+        "/admin/api/v1/runtime/providers/{}/sessions/{}:{action}?namespace={}",
+        path_part(&provider),
+        path_part(&which.id),
+        path_part(&namespace)
+    );
+    Ok(client.call(Method::POST, &path, body).await?.body)
+}
+
+async fn show(args: OneArgs) -> Result<(), Failure> {
+    let client = Client::new(&args.client)?;
+    let (provider, namespace) = find(&client, &args.which).await?;
+    let path = format!(
+        "/admin/api/v1/runtime/providers/{}/sessions/{}?namespace={}",
+        path_part(&provider),
+        path_part(&args.which.id),
+        path_part(&namespace)
+    );
+    let body = client.call(Method::GET, &path, None).await?.body;
+    let session = body.get("session").cloned().unwrap_or_default();
+    if args.client.json {
+        println!("{session:#}");
+        return Ok(());
+    }
+    for (key, value) in session.as_object().into_iter().flatten() {
+        match value {
+            Value::Null => {}
+            Value::Object(_) => println!("{key}:\n{}", indented(value)),
+            _ => println!("{key}: {}", text(&session, key)),
+        }
+    }
+    Ok(())
+}
+
+fn indented(value: &Value) -> String {
+    format!("{value:#}")
+        .lines()
+        .map(|line| format!("  {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+async fn list(args: ListArgs) -> Result<(), Failure> {
+    let client = Client::new(&args.client)?;
+    let mut query = Vec::new();
+    for (key, value) in [("provider", &args.provider), ("namespace", &args.namespace)] {
+        if let Some(value) = value {
+            query.push(format!("{key}={}", path_part(value)));
+        }
+    }
+    let body = client
+        .call(
+            Method::GET,
+            &format!("/admin/api/v1/sessions?{}", query.join("&")),
+            None,
+        )
+        .await?
+        .body;
+    if args.client.json {
+        println!("{body:#}");
+        return Ok(());
+    }
+    let columns = [
+        "id",
+        "provider",
+        "namespace",
+        "state",
+        "generation",
+        "expiresAt",
+    ];
+    let mut rows = vec![
+        [
+            "ID",
+            "PROVIDER",
+            "NAMESPACE",
+            "STATE",
+            "GENERATION",
+            "EXPIRES",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+    ];
+    for session in sessions(&body) {
+        rows.push(columns.map(|column| text(session, column)).to_vec());
+    }
+    print!("{}", table(&rows));
+    Ok(())
+}
+
+fn sessions(body: &Value) -> impl Iterator<Item = &Value> {
+    body.get("sessions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+/// Provider and namespace of the session meant, asked of the gateway where the flags leave it open.
+async fn find(client: &Client, which: &Which) -> Result<(String, String), Failure> {
+    if let Some(provider) = &which.provider {
+        return Ok((
+            provider.clone(),
+            which.namespace.clone().unwrap_or_else(|| "default".into()),
+        ));
+    }
+    let body = client
+        .call(Method::GET, "/admin/api/v1/sessions", None)
+        .await?
+        .body;
+    let meant = |session: &&Value| {
+        text(session, "id") == which.id
+            && which
+                .namespace
+                .as_ref()
+                .is_none_or(|n| *n == text(session, "namespace"))
+    };
+    let found: Vec<&Value> = sessions(&body).filter(meant).collect();
+    match found.as_slice() {
+        [] => {
+            let message = format!(
+                "there is no session {:?}; see: sluicegate session list",
+                which.id
+            );
+            Err(Failure::new(REFUSED, message))
+        }
+        [one] => Ok((text(one, "provider"), text(one, "namespace"))),
+        several => {
+            let message = format!(
+                "{} sessions are called {:?}: add --provider or --namespace",
+                several.len(),
+                which.id
+            );
+            Err(Failure::new(USAGE, message))
+        }
+    }
+}
+
+/// The provider the gateway marks as default.
+pub(super) async fn default_provider(client: &Client) -> Result<String, Failure> {
+    let body = client
+        .call(Method::GET, "/admin/api/v1/runtime/providers", None)
+        .await?
+        .body;
+    let marked = |provider: &&Value| provider.get("default").and_then(Value::as_bool) == Some(true);
+    let found = body
+        .as_array()
+        .and_then(|all| all.iter().find(marked))
+        .map(|provider| text(provider, "name"));
+    found.ok_or_else(|| {
+        Failure::new(
+            FAILED,
+            "the gateway has no default provider: add --provider",
+        )
+    })
+}
+
+/// A name as one path segment or query value.
+pub(super) fn path_part(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_name_stays_one_segment() {
+        assert_eq!(super::path_part("a-b.c_1"), "a-b.c_1");
+        assert_eq!(super::path_part("../x?y:z"), "..%2Fx%3Fy%3Az");
+    }
+}

@@ -1,0 +1,284 @@
+//! `session create`: flags to a request, an answer to an env bundle.
+
+use clap::{Args, ValueEnum};
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use super::{
+    client::{Client, ClientArgs},
+    failure::{Failure, USAGE},
+    output::{dotenv, export, text, variables},
+    session::{default_provider, path_part},
+};
+
+/// What to print.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum Format {
+    /// `export K='V'`, for `eval "$(…)"`.
+    Env,
+    /// The gateway's whole answer.
+    Json,
+    /// `K="V"`.
+    Dotenv,
+}
+
+/// Flags that describe a grant.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct GrantArgs {
+    /// A host the session may reach: `api.example.com`, `*.example.com`, `db.example.com:5432`.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(super) allow: Vec<String>,
+    /// A host it may not, whatever else says so.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(super) deny: Vec<String>,
+    /// A private address or range that allowed names may resolve to.
+    #[arg(long, value_name = "CIDR")]
+    pub(super) allow_address: Vec<String>,
+    /// A fixed answer for a name.
+    #[arg(long, value_name = "NAME=ADDR")]
+    pub(super) resolve: Vec<String>,
+    /// What happens to hosts nothing names, where no --allow is given.
+    #[arg(long, value_name = "allow|deny")]
+    pub(super) default_action: Option<String>,
+    /// A host service: `cache=unix:///run/cache.sock`, or only the name of one the configuration knows.
+    #[arg(long = "service", value_name = "NAME[=URL]")]
+    pub(super) services: Vec<String>,
+}
+
+impl GrantArgs {
+    pub(super) fn is_empty(&self) -> bool {
+        self.allow.is_empty()
+            && self.deny.is_empty()
+            && self.allow_address.is_empty()
+            && self.resolve.is_empty()
+            && self.default_action.is_none()
+            && self.services.is_empty()
+    }
+
+    /// `{egress?, services?}`. A list that no flag fills stays absent, which is not the same as empty.
+    pub(super) fn to_document(&self) -> Result<Map<String, Value>, Failure> {
+        let mut egress = Map::new();
+        for (key, list) in [
+            ("allowedHosts", &self.allow),
+            ("deniedHosts", &self.deny),
+            ("allowedAddresses", &self.allow_address),
+        ] {
+            if !list.is_empty() {
+                egress.insert(key.into(), list.clone().into());
+            }
+        }
+        if let Some(action) = &self.default_action {
+            egress.insert("defaultAction".into(), action.as_str().into());
+        }
+        let mut hosts: Map<String, Value> = Map::new();
+        for entry in &self.resolve {
+            let (name, address) = pair(entry, "--resolve", "NAME=ADDR")?;
+            let answers = hosts.entry(name).or_insert_with(|| json!([]));
+            if let Some(list) = answers.as_array_mut() {
+                list.push(address.into());
+            }
+        }
+        if !hosts.is_empty() {
+            egress.insert("hosts".into(), hosts.into());
+        }
+        let mut services = Map::new();
+        for entry in &self.services {
+            match entry.split_once('=') {
+                None => services.insert(entry.clone(), json!({})),
+                Some(_) => {
+                    let (name, url) = pair(entry, "--service", "NAME=URL")?;
+                    services.insert(name.into(), url.into())
+                }
+            };
+        }
+        let mut document = Map::new();
+        for (key, part) in [("egress", egress), ("services", services)] {
+            if !part.is_empty() {
+                document.insert(key.into(), part.into());
+            }
+        }
+        Ok(document)
+    }
+}
+
+fn pair<'a>(entry: &'a str, flag: &str, form: &str) -> Result<(&'a str, &'a str), Failure> {
+    let parts = entry
+        .split_once('=')
+        .filter(|(name, value)| !name.is_empty() && !value.is_empty());
+    parts.ok_or_else(|| Failure::new(USAGE, format!("{flag} {entry:?}: expected {form}")))
+}
+
+/// `session create`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct CreateArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    #[command(flatten)]
+    grant: GrantArgs,
+    /// The provider; the gateway's default where absent.
+    #[arg(long)]
+    provider: Option<String>,
+    /// The namespace.
+    #[arg(long)]
+    namespace: Option<String>,
+    /// An id of your own: the same command again then gives the same session.
+    #[arg(long)]
+    id: Option<String>,
+    /// How long the session runs without keepalive, e.g. 30m.
+    #[arg(long, value_name = "DURATION")]
+    ttl: Option<String>,
+    /// How long it may be idle; 0 = for ever.
+    #[arg(long, value_name = "DURATION")]
+    idle_timeout: Option<String>,
+    /// How long its credentials live at most.
+    #[arg(long, value_name = "DURATION")]
+    max_lifetime: Option<String>,
+    /// What becomes of it then.
+    #[arg(long, value_name = "reset|pause|stop")]
+    on_expiry: Option<String>,
+    /// What a pause does to open tunnels.
+    #[arg(long, value_name = "close|hold")]
+    on_pause: Option<String>,
+    /// A label.
+    #[arg(long)]
+    scope: Option<String>,
+    /// An address or range its credentials may come from.
+    #[arg(long = "source", value_name = "CIDR")]
+    sources: Vec<String>,
+    /// Create it idle, without credentials.
+    #[arg(long)]
+    no_start: bool,
+    /// What to print.
+    #[arg(long, value_enum, default_value_t = Format::Env)]
+    format: Format,
+}
+
+impl CreateArgs {
+    fn to_request(&self) -> Result<Value, Failure> {
+        let mut request = self.grant.to_document()?;
+        let texts = [
+            ("id", &self.id),
+            ("namespace", &self.namespace),
+            ("ttl", &self.ttl),
+            ("idleTimeout", &self.idle_timeout),
+            ("maxLifetime", &self.max_lifetime),
+            ("onExpiry", &self.on_expiry),
+            ("onPause", &self.on_pause),
+            ("scope", &self.scope),
+        ];
+        for (key, value) in texts {
+            if let Some(value) = value {
+                request.insert(key.into(), value.as_str().into());
+            }
+        }
+        if !self.sources.is_empty() {
+            request.insert("sources".into(), self.sources.clone().into());
+        }
+        if self.no_start {
+            request.insert("start".into(), false.into());
+        }
+        Ok(request.into())
+    }
+}
+
+pub(super) async fn run(args: CreateArgs) -> Result<(), Failure> {
+    let request = args.to_request()?;
+    let client = Client::new(&args.client)?;
+    let provider = match &args.provider {
+        Some(provider) => provider.clone(),
+        None => default_provider(&client).await?,
+    };
+    let path = format!(
+        "/admin/api/v1/runtime/providers/{}/sessions",
+        path_part(&provider)
+    );
+    let reply = client.call(Method::POST, &path, Some(&request)).await?;
+    let again = reply.status == http::StatusCode::OK;
+    show_bundle(
+        &reply.body,
+        if args.client.json {
+            Format::Json
+        } else {
+            args.format
+        },
+        again,
+    );
+    Ok(())
+}
+
+/// The bundle on standard output and nothing else; what a person wants to know on standard error.
+pub(super) fn show_bundle(body: &Value, format: Format, again: bool) {
+    match format {
+        Format::Env => print!("{}", export(&variables(body))),
+        Format::Dotenv => print!("{}", dotenv(&variables(body))),
+        Format::Json => println!("{body:#}"),
+    }
+    if format == Format::Json {
+        return;
+    }
+    let session = body.get("session").cloned().unwrap_or_default();
+    let was = if again { " (as before)" } else { "" };
+    eprintln!(
+        "session {} of provider {} is {}{was}, generation {}, expires {}",
+        text(&session, "id"),
+        text(&session, "provider"),
+        text(&session, "state"),
+        text(&session, "generation"),
+        text(&session, "expiresAt"),
+    );
+    if body.get("stale").and_then(Value::as_bool) == Some(true) {
+        eprintln!("its services changed since the last bundle: use the new one");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )]
+    use super::*;
+
+    #[test]
+    fn flags_become_the_document_of_the_api() {
+        let args = GrantArgs {
+            allow: vec!["api.example.com".into()],
+            resolve: vec!["a.test=127.0.0.1".into(), "a.test=::1".into()],
+            services: vec!["cache".into(), "db=tcp://127.0.0.1:5432".into()],
+            ..GrantArgs::default()
+        };
+        let expected = json!({
+            "egress": { "allowedHosts": ["api.example.com"], "hosts": { "a.test": ["127.0.0.1", "::1"] } },
+            "services": { "cache": {}, "db": "tcp://127.0.0.1:5432" },
+        });
+        assert_eq!(Value::from(args.to_document().unwrap()), expected);
+        assert!(
+            GrantArgs::default().to_document().unwrap().is_empty(),
+            "absent stays absent"
+        );
+    }
+
+    #[test]
+    fn half_a_pair_is_bad_usage() {
+        for (resolve, service) in [
+            ("a.test", None),
+            ("=1.2.3.4", None),
+            ("a.test=", None),
+            ("a=b", Some("db=")),
+        ] {
+            let services = service.map(str::to_owned).into_iter().collect();
+            let args = GrantArgs {
+                resolve: vec![resolve.into()],
+                services,
+                ..GrantArgs::default()
+            };
+            assert_eq!(
+                args.to_document().unwrap_err().code(),
+                USAGE,
+                "{resolve} {service:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The effective configuration in the document's own form, every default written out.
+use super::{
+    AccessLog, AdminConfig, CapabilityConfig, Config, DnsConfig, KeyFiles, LimitsConfig,
+    ListenerConfig, OnExpiry, OnPause, ProviderConfig, QuotaConfig, RefusalDetail, SessionConfig,
+    TelemetryConfig, TlsConfig,
+};
+use serde_json::{Map, Value, json};
+use sluicegate_policy::{Confinement, HostnameEgress, MixedAnswers, ServiceDocument, ServiceName};
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+pub(super) fn config(config: &Config) -> Value {
+    let known = services(&config.services);
+    let capabilities: Map<_, _> = config
+        .capabilities
+        .iter()
+        .map(|(name, capability)| (name.clone(), one_capability(capability)))
+        .collect();
+    let providers: Map<_, _> = config
+        .providers
+        .iter()
+        .map(|(name, provider)| (name.clone(), one_provider(provider)))
+        .collect();
+    compact(json!({
+        "publicUrl": config.public_url.as_ref().map(ToString::to_string),
+        "listeners": config.listeners.iter().map(listener).collect::<Vec<_>>(),
+        "tls": tls(&config.tls),
+        "dns": dns(&config.dns),
+        "store": compact(json!({"path": config.store.path.as_deref().map(path)})),
+        "quotas": quotas(&config.quotas),
+        "limits": limits(&config.limits),
+        "egress": config.egress.to_value(),
+        "services": known,
+        "capabilities": capabilities,
+        "runtime": {"providers": providers},
+        "admin": admin(&config.admin),
+        "telemetry": telemetry(&config.telemetry),
+    }))
+}
+
+/// Drop what is absent: `null` in a document is a fault, never "absent".
+fn compact(value: Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(
+            map.into_iter()
+                .filter(|(_, value)| !value.is_null())
+                .collect(),
+        ),
+        other => other,
+    }
+}
+
+/// Lists that are empty by default are left out: an empty one in a document is a fault.
+fn unless_empty<T: serde::Serialize>(list: &[T]) -> Option<&[T]> {
+    (!list.is_empty()).then_some(list)
+}
+
+/// A duration in the largest unit that tells it exactly.
+fn duration(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    if milliseconds == 0 {
+        return "0s".to_owned();
+    }
+    for (unit, size) in [
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1000),
+    ] {
+        if milliseconds.is_multiple_of(size) {
+            return format!("{}{unit}", milliseconds / size);
+        }
+    }
+    format!("{milliseconds}ms")
+}
+
+/// `None` is written 0.
+fn or_none(limit: Option<Duration>) -> String {
+    duration(limit.unwrap_or_default())
+}
+
+fn path(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn key_files(files: &KeyFiles) -> Value {
+    json!({"certificate": path(&files.certificate), "key": path(&files.key)})
+}
+
+fn listener(listener: &ListenerConfig) -> Value {
+    compact(json!({
+        "kind": listener.kind.as_str(),
+        "address": listener.address.to_string(),
+        "privateNetwork": listener.private_network.then_some(true),
+        "tls": listener.tls.as_ref().map(key_files),
+    }))
+}
+
+fn tls(tls: &TlsConfig) -> Value {
+    compact(json!({
+        "certificate": tls.files.as_ref().map(|files| path(&files.certificate)),
+        "key": tls.files.as_ref().map(|files| path(&files.key)),
+        "names": unless_empty(&tls.names),
+    }))
+}
+
+fn dns(dns: &DnsConfig) -> Value {
+    let hosts: Map<_, _> = dns
+        .hosts
+        .iter()
+        .map(|(name, addresses)| (name.to_string(), json!(addresses)))
+        .collect();
+    let servers = dns
+        .servers
+        .as_ref()
+        .map(|servers| servers.iter().map(ToString::to_string).collect::<Vec<_>>());
+    compact(json!({
+        "servers": servers,
+        "hosts": hosts,
+        "mixedAnswers": match dns.mixed_answers {
+            MixedAnswers::Refuse => "refuse",
+            MixedAnswers::Filter => "filter",
+        },
+        "timeout": duration(dns.timeout),
+        "cacheSize": dns.cache_size,
+        "minTtl": duration(dns.min_ttl),
+        "maxTtl": duration(dns.max_ttl),
+        "negativeTtl": duration(dns.negative_ttl),
+        "nat64": unless_empty(&dns.nat64.iter().map(ToString::to_string).collect::<Vec<_>>()),
+    }))
+}
+
+fn quotas(quotas: &QuotaConfig) -> Value {
+    compact(json!({
+        "sessions": quotas.sessions,
+        "tunnels": quotas.tunnels,
+        "opensPerSecond": quotas.opens_per_second,
+        "bytes": quotas.bytes,
+        "bandwidth": quotas.bandwidth,
+    }))
+}
+
+fn limits(limits: &LimitsConfig) -> Value {
+    json!({
+        "headTimeout": duration(limits.head_timeout),
+        "firstBytesTimeout": duration(limits.first_bytes_timeout),
+        "dialTimeout": duration(limits.dial_timeout),
+        "idleTimeout": or_none(limits.idle_timeout),
+        "responseTimeout": or_none(limits.response_timeout),
+        "connections": limits.connections,
+        "drainTimeout": duration(limits.drain_timeout),
+        "maxHeadBytes": limits.max_head_bytes,
+    })
+}
+
+fn admin(admin: &AdminConfig) -> Value {
+    compact(json!({
+        "tokenFile": admin.token_file.as_deref().map(path),
+        "allowedHosts": unless_empty(&admin.allowed_hosts),
+        "allowedOrigins": unless_empty(&admin.allowed_origins),
+    }))
+}
+
+fn telemetry(telemetry: &TelemetryConfig) -> Value {
+    json!({
+        "accessLog": match &telemetry.access_log {
+            AccessLog::Stdout => "stdout".to_owned(),
+            AccessLog::Stderr => "stderr".to_owned(),
+            AccessLog::None => "none".to_owned(),
+            AccessLog::File(file) => path(file),
+        },
+        "refusalDetail": match telemetry.refusal_detail {
+            RefusalDetail::Full => "full",
+            RefusalDetail::Minimal => "minimal",
+        },
+        "log": telemetry.log,
+    })
+}
+
+fn services(services: &BTreeMap<ServiceName, ServiceDocument>) -> Value {
+    let services = services
+        .iter()
+        .map(|(name, service)| (name.to_string(), service.to_value()));
+    Value::Object(services.collect())
+}
+
+fn one_capability(capability: &CapabilityConfig) -> Value {
+    let mut value = capability.grant.to_value();
+    if let (Some(map), Some(description)) = (value.as_object_mut(), &capability.description) {
+        map.insert("description".to_owned(), json!(description));
+    }
+    value
+}
+
+fn one_provider(provider: &ProviderConfig) -> Value {
+    let mut value = provider.grant.to_value();
+    if let Some(map) = value.as_object_mut() {
+        let egress = map.entry("egress").or_insert_with(|| json!({}));
+        if let Some(egress) = egress.as_object_mut() {
+            egress.insert("ceiling".to_owned(), provider.ceiling.written.clone());
+        }
+    }
+    let own = compact(json!({
+        "driver": provider.driver,
+        "default": provider.default.then_some(true),
+        "advertised": provider.advertised,
+        "hostnameEgress": match provider.hostname_egress {
+            HostnameEgress::Proxy => "proxy",
+            HostnameEgress::Runtime => "runtime",
+        },
+        "confinement": match provider.confinement {
+            Confinement::None => "none",
+            Confinement::GatewayOnly => "gateway-only",
+        },
+        "session": session(&provider.session),
+    }));
+    if let (Some(map), Value::Object(own)) = (value.as_object_mut(), own) {
+        map.extend(own);
+    }
+    value
+}
+
+fn session(session: &SessionConfig) -> Value {
+    compact(json!({
+        "ttl": session.ttl.map(duration),
+        "idleTimeout": or_none(session.idle_timeout),
+        "maxLifetime": duration(session.max_lifetime),
+        "onExpiry": match session.on_expiry {
+            OnExpiry::Reset => "reset",
+            OnExpiry::Pause => "pause",
+            OnExpiry::Stop => "stop",
+        },
+        "onPause": match session.on_pause {
+            OnPause::Close => "close",
+            OnPause::Hold => "hold",
+        },
+    }))
+}

@@ -1,0 +1,123 @@
+//! The gateway's own bounds, and those of one owner.
+use super::read::{self, keep};
+use sluicegate_policy::text::{Faults, Node};
+use std::time::Duration;
+
+/// Deadlines and bounds of every connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LimitsConfig {
+    /// A request's head must have arrived by then.
+    pub head_timeout: Duration,
+    /// A tunnel's first bytes, where they are judged, must have arrived by then.
+    pub first_bytes_timeout: Duration,
+    /// The upstream must have accepted the connection by then.
+    pub dial_timeout: Duration,
+    /// A tunnel in which nothing moves either way is cut; `None` = never.
+    pub idle_timeout: Option<Duration>,
+    /// The upstream's head of response must have arrived by then; `None` = never.
+    pub response_timeout: Option<Duration>,
+    /// Downstream connections open at once, all listeners together.
+    pub connections: u32,
+    /// After a signal, open tunnels have this long before they are cut.
+    pub drain_timeout: Duration,
+    /// Largest head of a request, in bytes.
+    pub max_head_bytes: u32,
+}
+
+impl LimitsConfig {
+    pub(super) fn read(node: &Node, faults: &mut Faults) -> Self {
+        let mut limits = Self::default();
+        let mut fields = node.fields(faults);
+        for (key, slot) in [
+            ("headTimeout", &mut limits.head_timeout),
+            ("firstBytesTimeout", &mut limits.first_bytes_timeout),
+            ("dialTimeout", &mut limits.dial_timeout),
+        ] {
+            keep(
+                slot,
+                fields
+                    .take(key)
+                    .and_then(|node| read::positive(node, faults)),
+            );
+        }
+        for (key, slot) in [
+            ("idleTimeout", &mut limits.idle_timeout),
+            ("responseTimeout", &mut limits.response_timeout),
+        ] {
+            keep(
+                slot,
+                fields
+                    .take(key)
+                    .and_then(|node| read::or_none(node, faults)),
+            );
+        }
+        keep(
+            &mut limits.connections,
+            fields
+                .take("connections")
+                .and_then(|node| read::count(node, 1, faults)),
+        );
+        keep(
+            &mut limits.drain_timeout,
+            fields
+                .take("drainTimeout")
+                .and_then(|node| node.duration(faults)),
+        );
+        keep(
+            &mut limits.max_head_bytes,
+            fields
+                .take("maxHeadBytes")
+                .and_then(|node| head_bytes(node, faults)),
+        );
+        fields.finish(faults);
+        limits
+    }
+}
+
+/// Between 1 KiB, which real clients need, and 1 MiB, which each connection may then cost.
+fn head_bytes(node: &Node, faults: &mut Faults) -> Option<u32> {
+    let bytes = node.bytes(faults)?;
+    match u32::try_from(bytes) {
+        Ok(bytes) if (1 << 10..=1 << 20).contains(&bytes) => Some(bytes),
+        _ => node.expected("1KiB to 1MiB", faults),
+    }
+}
+
+/// Bounds of one owner (namespace), all its sessions together; absent = none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct QuotaConfig {
+    /// Sessions that are not stopped.
+    pub sessions: Option<u32>,
+    /// Tunnels and streams open at once.
+    pub tunnels: Option<u32>,
+    /// Opens per second.
+    pub opens_per_second: Option<u32>,
+    /// Bytes both ways together, over the life of each generation.
+    pub bytes: Option<u64>,
+    /// Bytes per second, each way.
+    pub bandwidth: Option<u64>,
+}
+
+impl QuotaConfig {
+    pub(super) fn read(node: &Node, faults: &mut Faults) -> Self {
+        let mut quotas = Self::default();
+        let mut fields = node.fields(faults);
+        for (key, slot) in [
+            ("sessions", &mut quotas.sessions),
+            ("tunnels", &mut quotas.tunnels),
+            ("opensPerSecond", &mut quotas.opens_per_second),
+        ] {
+            *slot = fields
+                .take(key)
+                .and_then(|node| read::count(node, 0, faults));
+        }
+        for (key, slot) in [
+            ("bytes", &mut quotas.bytes),
+            ("bandwidth", &mut quotas.bandwidth),
+        ] {
+            *slot = fields.take(key).and_then(|node| node.bytes(faults));
+        }
+        fields.finish(faults);
+        quotas
+    }
+}

@@ -1,0 +1,215 @@
+//! Where the gateway listens, and for what.
+use super::read;
+use sluicegate_policy::text::{Faults, Node};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+/// What a listener serves.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ListenerKind {
+    /// Sandboxes, over TLS.
+    Public,
+    /// Sandboxes, without TLS: loopback or a private network.
+    Plain,
+    /// Operators: admin API, metrics, health.
+    Management,
+}
+
+impl ListenerKind {
+    /// The word in the document.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Plain => "plain",
+            Self::Management => "management",
+        }
+    }
+}
+
+/// A certificate chain and its key, as PEM files.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyFiles {
+    /// The chain, leaf first.
+    pub certificate: PathBuf,
+    /// The leaf's private key.
+    pub key: PathBuf,
+}
+
+/// One listener.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListenerConfig {
+    /// What it serves.
+    pub kind: ListenerKind,
+    /// Where; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// For `plain`: the private network it stands in was declared.
+    pub private_network: bool,
+    /// For `management`: TLS, needed off loopback.
+    pub tls: Option<KeyFiles>,
+}
+
+/// Every word a kind can be; `None` is known and not built.
+const KINDS: &[(&str, Option<ListenerKind>)] = &[
+    ("public", Some(ListenerKind::Public)),
+    ("plain", Some(ListenerKind::Plain)),
+    ("management", Some(ListenerKind::Management)),
+    ("sni", None),
+    ("socks", None),
+    ("transparent", None),
+];
+
+/// Read `listeners`.
+pub(super) fn read(node: &Node, faults: &mut Faults) -> Vec<ListenerConfig> {
+    let mut seen: Vec<SocketAddr> = Vec::new();
+    let listeners = read::list(node, faults, |node, faults| {
+        let listener = ListenerConfig::read(node, faults)?;
+        if let Some(other) = seen.iter().find(|other| collide(**other, listener.address)) {
+            let message = format!("{} is taken by the listener at {other}", listener.address);
+            faults.error(node.place(), message);
+        }
+        seen.push(listener.address);
+        Some(listener)
+    });
+    if !listeners
+        .iter()
+        .any(|listener| listener.kind == ListenerKind::Management)
+    {
+        let hint = "add {kind: management, address: \"127.0.0.1:9443\"}".to_owned();
+        faults.warn(
+            node.place(),
+            "no management listener: no health, no metrics",
+            Some(hint),
+        );
+    }
+    listeners
+}
+
+impl ListenerConfig {
+    /// A listener of this kind, with nothing special.
+    pub(super) fn plain_of(kind: ListenerKind, address: SocketAddr) -> Self {
+        Self {
+            kind,
+            address,
+            private_network: false,
+            tls: None,
+        }
+    }
+
+    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
+        let mut fields = node.fields(faults);
+        let kind_node = fields.require("kind", faults);
+        let address_node = fields.require("address", faults);
+        let private_node = fields.take("privateNetwork");
+        let tls_node = fields.take("tls");
+        fields.finish(faults);
+
+        let kind = kind_node.and_then(|node| match node.choice(KINDS, faults)? {
+            Some(kind) => Some(kind),
+            None => {
+                faults.error_hint(
+                    node.place(),
+                    "not built yet",
+                    "kinds served now: public, plain, management",
+                );
+                None
+            }
+        });
+        let address = address_node.and_then(|node| read::socket_address(node, faults));
+        let private_network = private_node
+            .and_then(|node| node.boolean(faults))
+            .unwrap_or(false);
+        let tls = tls_node.and_then(|node| KeyFiles::read(node, faults));
+        // What the rest means depends on the kind; unknown, only the above can be judged.
+        let kind = kind?;
+        if let (Some(node), true) = (private_node, kind != ListenerKind::Plain) {
+            faults.error(
+                &node.key_place(),
+                "only a plain listener has privateNetwork",
+            );
+        }
+        if let (Some(node), true) = (tls_node, kind != ListenerKind::Management) {
+            let hint = match kind {
+                ListenerKind::Plain => "a listener with TLS is of kind public",
+                _ => "the certificate of public listeners stands in the top-level tls",
+            };
+            faults.error_hint(
+                &node.key_place(),
+                format!("no tls on a {} listener", kind.as_str()),
+                hint,
+            );
+        }
+        let listener = Self {
+            kind,
+            address: address?,
+            private_network,
+            tls,
+        };
+        if let Some(node) = address_node {
+            listener.judge_place(node, tls_node.is_some(), faults);
+        }
+        Some(listener)
+    }
+
+    /// What is not encrypted stays where nobody listens in; what governs stays on this machine.
+    fn judge_place(&self, node: &Node, tls_given: bool, faults: &mut Faults) {
+        let ip = self.address.ip();
+        match self.kind {
+            ListenerKind::Plain if is_private(ip) && !self.private_network => faults.error_hint(
+                node.place(),
+                format!("{ip} is not loopback, and a plain listener has no TLS"),
+                "add privateNetwork: true if nobody else can reach that network",
+            ),
+            ListenerKind::Plain if !ip.is_loopback() && !is_private(ip) => faults.error_hint(
+                node.place(),
+                format!("{ip} is neither loopback nor one private address, and a plain listener has no TLS"),
+                "use kind public, or a loopback or private address",
+            ),
+            ListenerKind::Management if !ip.is_loopback() && !tls_given => faults.error_hint(
+                node.place(),
+                format!("{ip} is not loopback, and the management listener has no TLS"),
+                "add tls: {certificate: FILE, key: FILE}, or use 127.0.0.1",
+            ),
+            _ => {}
+        }
+    }
+}
+
+impl KeyFiles {
+    /// Read `{certificate: FILE, key: FILE}`, both required.
+    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
+        let mut fields = node.fields(faults);
+        let certificate = fields
+            .require("certificate", faults)
+            .and_then(|node| read::path(node, faults));
+        let key = fields
+            .require("key", faults)
+            .and_then(|node| read::path(node, faults));
+        fields.finish(faults);
+        Some(Self {
+            certificate: certificate?,
+            key: key?,
+        })
+    }
+}
+
+/// An address of a private network: RFC 1918, RFC 6598 (shared address space), RFC 4193, and link-local.
+pub(super) fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            ip.is_private() || ip.is_link_local() || (a == 100 && b & 0xc0 == 64)
+        }
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+/// Would the system refuse the second of two listeners?
+fn collide(one: SocketAddr, two: SocketAddr) -> bool {
+    let same_place = one.ip() == two.ip()
+        || one.is_ipv4() == two.is_ipv4()
+            && (one.ip().is_unspecified() || two.ip().is_unspecified());
+    one.port() != 0 && one.port() == two.port() && same_place
+}

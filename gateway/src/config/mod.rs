@@ -1,0 +1,38 @@
+//! The one configuration file: text to types, all faults at once with line and column.
+//!
+//! What lives here: the typed document ([`Config`]), its defaults (`defaults.rs`, all in one place), its JSON Schema
+//! ([`schema`]), and where state is kept ([`StateDir`]). What does not: what the settings do; the composition root
+//! hands each module its own part, and only it and the command line read this module.
+
+mod admin;
+mod capability;
+mod defaults;
+mod dns;
+mod document;
+mod json;
+mod limits;
+mod listener;
+mod provider;
+mod public_url;
+mod read;
+mod schema;
+mod state_dir;
+mod telemetry;
+mod tls;
+mod yaml;
+
+pub use admin::AdminConfig;
+pub use capability::{CapabilityConfig, CeilingConfig};
+pub use dns::{DnsConfig, DnsServer, DnsTransport};
+pub use document::{Config, StoreConfig};
+pub use limits::{LimitsConfig, QuotaConfig};
+pub use listener::{KeyFiles, ListenerConfig, ListenerKind};
+pub use provider::{OnExpiry, OnPause, ProviderConfig, SessionConfig};
+pub use public_url::PublicUrl;
+pub use schema::schema;
+pub use state_dir::{StateDir, StateDirError};
+pub use telemetry::{AccessLog, RefusalDetail, TelemetryConfig};
+pub use tls::TlsConfig;
+
+#[cfg(test)]
+mod tests;

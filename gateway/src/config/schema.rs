@@ -1,0 +1,253 @@
+//! The JSON Schema of the document. The reader is the authority; tests hold this to the keys it takes and the defaults
+//! it gives, both ways.
+use kinds::*;
+use policy::{egress, grant, provider, service};
+use serde_json::{Value, json};
+
+mod kinds;
+mod policy;
+
+/// The schema (JSON Schema 2020-12).
+#[must_use]
+pub fn schema() -> Value {
+    let mut root = object(vec![
+        (
+            "publicUrl",
+            string(
+                "The address the outside knows this gateway by: https://HOST[:PORT]. Absent: the first public listener's.",
+            ),
+        ),
+        (
+            "listeners",
+            json!({"type": "array", "minItems": 1, "items": listener()}),
+        ),
+        ("tls", tls()),
+        ("dns", dns()),
+        (
+            "store",
+            object(vec![(
+                "path",
+                string("The store's file. Absent: sluicegate.redb in the state directory."),
+            )]),
+        ),
+        ("quotas", quotas()),
+        ("limits", limits()),
+        ("egress", egress(None)),
+        ("services", by_name(service())),
+        (
+            "capabilities",
+            by_name(object(grant(
+                vec![("description", string("For people."))],
+                None,
+            ))),
+        ),
+        ("runtime", object(vec![("providers", by_name(provider()))])),
+        ("admin", admin()),
+        ("telemetry", telemetry()),
+    ]);
+    if let Some(map) = root.as_object_mut() {
+        map.insert(
+            "$schema".to_owned(),
+            json!("https://json-schema.org/draft/2020-12/schema"),
+        );
+        map.insert("title".to_owned(), json!("Sluicegate configuration"));
+    }
+    root
+}
+
+fn key_files() -> Properties {
+    vec![
+        ("certificate", string("PEM chain, leaf first.")),
+        ("key", string("PEM private key.")),
+    ]
+}
+
+fn listener() -> Value {
+    let listener = object(vec![
+        (
+            "kind",
+            choice(&["public", "plain", "management"], None, "What it serves."),
+        ),
+        (
+            "address",
+            string("IP:PORT or [IPv6]:PORT; port 0 lets the system choose."),
+        ),
+        (
+            "privateNetwork",
+            boolean(
+                false,
+                "kind plain: the private address stands in a network nobody else reaches.",
+            ),
+        ),
+        (
+            "tls",
+            required(object(key_files()), &["certificate", "key"]),
+        ),
+    ]);
+    required(listener, &["kind", "address"])
+}
+
+fn tls() -> Value {
+    let mut properties = key_files();
+    properties.push((
+        "names",
+        strings("Further names or addresses of the leaf the private authority issues."),
+    ));
+    object(properties)
+}
+
+fn dns() -> Value {
+    let addresses = json!({"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]});
+    object(vec![
+        (
+            "servers",
+            strings(
+                "ADDRESS[:PORT], tls://ADDRESS[:PORT][#NAME] or https://ADDRESS[:PORT]/PATH[#NAME]. Absent: the system's.",
+            ),
+        ),
+        ("hosts", by_name(addresses)),
+        (
+            "mixedAnswers",
+            choice(
+                &["refuse", "filter"],
+                Some("refuse"),
+                "What becomes of answers of which some are refused.",
+            ),
+        ),
+        (
+            "timeout",
+            duration(Some("5s"), "One resolution, all its queries together."),
+        ),
+        ("cacheSize", number(Some(4096), "Names kept; 0 = no cache.")),
+        (
+            "minTtl",
+            duration(Some("0s"), "Answers are kept at least this long."),
+        ),
+        (
+            "maxTtl",
+            duration(Some("1h"), "Answers are kept at most this long."),
+        ),
+        (
+            "negativeTtl",
+            duration(Some("30s"), "\"No such name\" is kept at most this long."),
+        ),
+        (
+            "nat64",
+            strings("NAT64 prefixes of this network, of length 32, 40, 48, 56, 64 or 96."),
+        ),
+    ])
+}
+
+fn quotas() -> Value {
+    object(vec![
+        (
+            "sessions",
+            number(None, "Sessions of one owner that are not stopped."),
+        ),
+        (
+            "tunnels",
+            number(None, "Tunnels and streams of one owner open at once."),
+        ),
+        (
+            "opensPerSecond",
+            number(None, "Opens per second of one owner."),
+        ),
+        (
+            "bytes",
+            bytes(None, "Bytes both ways together of one owner."),
+        ),
+        (
+            "bandwidth",
+            bytes(None, "Bytes per second each way of one owner."),
+        ),
+    ])
+}
+
+fn limits() -> Value {
+    object(vec![
+        (
+            "headTimeout",
+            duration(Some("10s"), "A request's head must have arrived by then."),
+        ),
+        (
+            "firstBytesTimeout",
+            duration(
+                Some("10s"),
+                "A tunnel's first bytes must have arrived by then.",
+            ),
+        ),
+        (
+            "dialTimeout",
+            duration(Some("10s"), "The upstream must have accepted by then."),
+        ),
+        (
+            "idleTimeout",
+            duration(
+                Some("10m"),
+                "A tunnel in which nothing moves is cut; 0 = never.",
+            ),
+        ),
+        (
+            "responseTimeout",
+            duration(
+                Some("0s"),
+                "The head of the upstream's response must have arrived by then; 0 = never.",
+            ),
+        ),
+        (
+            "connections",
+            number(Some(8192), "Downstream connections open at once."),
+        ),
+        (
+            "drainTimeout",
+            duration(
+                Some("30s"),
+                "Open tunnels have this long after the signal to end.",
+            ),
+        ),
+        (
+            "maxHeadBytes",
+            bytes(Some(64 << 10), "Largest head of a request: 1KiB to 1MiB."),
+        ),
+    ])
+}
+
+fn admin() -> Value {
+    object(vec![
+        (
+            "tokenFile",
+            string("The file with the admin token. Absent: admin.token in the state directory."),
+        ),
+        (
+            "allowedHosts",
+            strings("Names and addresses a Host field may carry, beside the listener's own."),
+        ),
+        (
+            "allowedOrigins",
+            strings("Origins a browser may come from, beside the listener's own."),
+        ),
+    ])
+}
+
+fn telemetry() -> Value {
+    let log = with_default(
+        string("Level of the diagnostic log, or directives."),
+        Some(json!("info")),
+    );
+    let access = with_default(
+        string("stdout, stderr, none, or a file."),
+        Some(json!("stdout")),
+    );
+    object(vec![
+        ("accessLog", access),
+        (
+            "refusalDetail",
+            choice(
+                &["full", "minimal"],
+                Some("full"),
+                "What a sandbox learns about a refusal.",
+            ),
+        ),
+        ("log", log),
+    ])
+}

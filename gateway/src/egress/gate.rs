@@ -1,0 +1,278 @@
+//! The first bytes of a tunnel, judged before any of them reaches the upstream.
+//!
+//! Pure: fed with chunks, asked about the deadline. What is held is held by the pump.
+
+use sluicegate_policy::{Denial, EchRule, Host, HostName, TargetPermit, TlsRule};
+
+use crate::sniff::{ClientHello, ClientStep, HelloWatch, Reader, ServerStep, Sni, Verdict};
+
+/// What to do with the client's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Hold everything: not decided.
+    Hold,
+    /// Forward everything held; go on asking.
+    Forward,
+    /// Forward everything held; the gate is open for good.
+    Open,
+    /// Plain HTTP/1: judge it request by request.
+    Http,
+    /// Cut the tunnel; nothing that is held may leave.
+    Cut(Denial),
+}
+
+/// Judges one tunnel's first bytes by its permit's rule.
+#[derive(Debug)]
+pub struct Gate {
+    permit: TargetPermit,
+    phase: Phase,
+    /// The client began a TLS record: a cut can be said in TLS.
+    tls: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    First(Box<Reader>),
+    /// Not TLS; a line of HTTP, perhaps.
+    Line,
+    Watch(Box<HelloWatch>),
+}
+
+/// The longest first line that is still waited for.
+const LONGEST_LINE: usize = 16 * 1024;
+/// Content type of a TLS handshake record.
+const HANDSHAKE: u8 = 22;
+
+impl Gate {
+    /// A gate for this permit; `None` where the rule lets any bytes pass.
+    pub fn new(permit: &TargetPermit) -> Option<Self> {
+        match permit.tls() {
+            TlsRule::Opaque => None,
+            TlsRule::Require | TlsRule::Auto => Some(Self {
+                permit: permit.clone(),
+                phase: Phase::First(Box::default()),
+                tls: false,
+            }),
+        }
+    }
+
+    /// Must the upstream's bytes wait until the client's are judged? Under `require` a protocol in which the server
+    /// speaks first gets nothing (it is cut at the deadline).
+    pub fn holds_upstream(&self) -> bool {
+        self.permit.tls() == TlsRule::Require && !matches!(self.phase, Phase::Watch(_))
+    }
+
+    /// Is a verdict on bytes still owed? (A second hello is waited for without a deadline of its own.)
+    pub fn undecided(&self) -> bool {
+        !matches!(self.phase, Phase::Watch(_))
+    }
+
+    /// The refusal when the deadline passes now. Under `auto` a silent client may be waiting for the server to speak.
+    pub fn at_deadline(&self, held: usize) -> Option<Denial> {
+        let owed = self.undecided() && (held > 0 || self.permit.tls() == TlsRule::Require);
+        owed.then_some(Denial::FirstBytesTimeout)
+    }
+
+    /// The client ended while its bytes were held: may they go? A hello that is not whole may not; a line without an end
+    /// is no HTTP request.
+    pub fn at_end(&self) -> Option<Denial> {
+        match self.phase {
+            Phase::First(_) | Phase::Watch(_) => Some(Denial::TlsMalformed),
+            Phase::Line => self.permit.http().map(|_| Denial::MethodNotAllowed),
+        }
+    }
+
+    /// Did the client begin TLS?
+    pub fn tls(&self) -> bool {
+        self.tls
+    }
+
+    /// The client's next bytes: `held` is everything not yet forwarded, and ends with the `new` ones.
+    pub fn client_sent(&mut self, held: &[u8], new: usize) -> Step {
+        let chunk = held
+            .get(held.len().saturating_sub(new)..)
+            .unwrap_or_default();
+        match &mut self.phase {
+            Phase::First(reader) => {
+                self.tls |= held.first() == Some(&HANDSHAKE);
+                match reader.feed(chunk) {
+                    Verdict::NeedMore => Step::Hold,
+                    Verdict::Malformed(_) => Step::Cut(Denial::TlsMalformed),
+                    // Methods and paths cannot be seen inside TLS: letting it pass would go round them.
+                    Verdict::Hello(_) if self.permit.http().is_some() => {
+                        Step::Cut(Denial::MethodNotAllowed)
+                    }
+                    Verdict::Hello(hello) => {
+                        if let Err(denial) = judge_hello(&self.permit, &hello) {
+                            return Step::Cut(denial);
+                        }
+                        let rest = held.get(reader.consumed()..).unwrap_or_default();
+                        let mut watch = std::mem::take(reader.as_mut()).into_watch();
+                        let step = watch.from_client(rest);
+                        self.phase = Phase::Watch(Box::new(watch));
+                        self.after_hello(step)
+                    }
+                    Verdict::NotTls if self.permit.tls() == TlsRule::Require => {
+                        Step::Cut(Denial::TlsRequired)
+                    }
+                    Verdict::NotTls => {
+                        self.phase = Phase::Line;
+                        self.line(held)
+                    }
+                }
+            }
+            Phase::Line => self.line(held),
+            Phase::Watch(watch) => {
+                let step = watch.from_client(chunk);
+                self.after_hello(step)
+            }
+        }
+    }
+
+    /// The upstream's next bytes, before they are forwarded. `true`: the gate is open for good.
+    pub fn server_sent(&mut self, chunk: &[u8]) -> bool {
+        match &mut self.phase {
+            Phase::Watch(watch) => watch.from_server(chunk) == ServerStep::Done,
+            Phase::First(_) | Phase::Line => false,
+        }
+    }
+
+    /// Not TLS: HTTP is judged as HTTP, and where methods and paths are ruled nothing else may pass.
+    fn line(&self, held: &[u8]) -> Step {
+        match first_line(held) {
+            Step::Open if self.permit.http().is_some() => Step::Cut(Denial::MethodNotAllowed),
+            step => step,
+        }
+    }
+
+    fn after_hello(&self, step: ClientStep) -> Step {
+        match step {
+            ClientStep::Pass => Step::Forward,
+            ClientStep::NeedMore => Step::Hold,
+            ClientStep::Done => Step::Open,
+            ClientStep::Malformed(_) => Step::Cut(Denial::TlsMalformed),
+            ClientStep::Hello(hello) => match judge_hello(&self.permit, &hello) {
+                Ok(()) => Step::Open,
+                Err(denial) => Step::Cut(denial),
+            },
+        }
+    }
+}
+
+/// SNI = target (RFC 6066 §3), and ECH as the rule says.
+fn judge_hello(permit: &TargetPermit, hello: &ClientHello) -> Result<(), Denial> {
+    let public_names: &[HostName] = match permit.ech() {
+        EchRule::Deny if hello.ech => return Err(Denial::EchDenied),
+        EchRule::PublicNames(names) if hello.ech => names,
+        EchRule::Outer | EchRule::Deny | EchRule::PublicNames(_) => &[],
+    };
+    let target = permit.target().host();
+    let sni = match &hello.sni {
+        None => {
+            return match target {
+                // RFC 6066 §3 gives literals no SNI.
+                Host::Ip(_) => Ok(()),
+                Host::Name(_) => Err(Denial::SniMissing),
+            };
+        }
+        Some(Sni::Malformed) => return Err(Denial::TlsMalformed),
+        Some(Sni::Name(sni)) => sni,
+    };
+    match target {
+        Host::Ip(ip) => {
+            let literal = sni
+                .trim_start_matches('[')
+                .trim_end_matches(']')
+                .parse::<std::net::IpAddr>();
+            if literal == Ok(*ip) {
+                Ok(())
+            } else {
+                Err(Denial::SniMismatch)
+            }
+        }
+        Host::Name(name) => {
+            // An IP literal or a malformed name is no host name: a mismatch either way.
+            let sni = HostName::parse(sni).map_err(|_| Denial::SniMismatch)?;
+            if sni == *name || public_names.contains(&sni) {
+                Ok(())
+            } else {
+                Err(Denial::SniMismatch)
+            }
+        }
+    }
+}
+
+/// Is this the first line of an HTTP/1 request, or near enough that a server might take it for one? Anything that
+/// cannot become one passes to the pinned address.
+fn first_line(held: &[u8]) -> Step {
+    // RFC 9112 §2.2: a server skips empty lines before the request line, and so do we.
+    let start = held.iter().position(|b| !b"\r\n".contains(b));
+    let held = held.get(start.unwrap_or(held.len())..).unwrap_or_default();
+    let line = match held.iter().position(|b| *b == b'\n') {
+        Some(end) => held.get(..end).unwrap_or_default(),
+        None if held.len() > LONGEST_LINE => return Step::Open,
+        None if may_become_request(held) => return Step::Hold,
+        None => return Step::Open,
+    };
+    let line = line.trim_ascii_end();
+    if line == b"PRI * HTTP/2.0" {
+        return Step::Open;
+    }
+    if may_become_request(line) && (says_version(line) || says_method(line)) {
+        Step::Http
+    } else {
+        Step::Open
+    }
+}
+
+fn says_version(line: &[u8]) -> bool {
+    line.windows(6)
+        .any(|six| six.eq_ignore_ascii_case(b" HTTP/"))
+}
+
+/// A request without a version is HTTP/0.9's; some servers still answer it.
+fn says_method(line: &[u8]) -> bool {
+    const METHODS: [&[u8]; 8] = [
+        b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE",
+    ];
+    let mut words = line.split(|b| *b == b' ');
+    let method = words.next().unwrap_or_default();
+    let target = words.next().unwrap_or_default();
+    METHODS
+        .iter()
+        .any(|known| method.eq_ignore_ascii_case(known))
+        && (target.starts_with(b"/") || target.starts_with(b"http"))
+}
+
+/// A token (RFC 9110 §5.6.2) of at most 32 bytes, alone or followed by a space.
+fn may_become_request(bytes: &[u8]) -> bool {
+    let method = bytes.split(|b| *b == b' ').next().unwrap_or_default();
+    let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    // Registered methods begin with a letter, and so does every one that was seen.
+    method.len() <= 32
+        && method.first().is_none_or(u8::is_ascii_alphabetic)
+        && method.iter().all(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Step, first_line};
+
+    #[test]
+    fn http_is_told_by_its_first_line() {
+        assert_eq!(first_line(b"GET / HTTP/1.1\r\nHost: x\r\n"), Step::Http);
+        assert_eq!(first_line(b"GET / HTTP/1.0\n"), Step::Http);
+        assert_eq!(first_line(b"GET / HT"), Step::Hold);
+        assert_eq!(first_line(b"\r\n\r\nGET / HTTP/1.1\r\n"), Step::Http);
+        assert_eq!(first_line(b"\r\n"), Step::Hold);
+        assert_eq!(first_line(b"GET / HTTP/1.2\r\n"), Step::Http);
+        assert_eq!(first_line(b"GET / HTTP/1.1 \r\n"), Step::Http);
+        assert_eq!(first_line(b"get /old\r\n"), Step::Http);
+        assert_eq!(first_line(b"CONNECT {\"verbose\":false}\r\n"), Step::Open);
+        assert_eq!(first_line(b"PRI * HTTP/2.0\r\n\r\n"), Step::Open);
+        assert_eq!(first_line(b"EHLO me\r\n"), Step::Open);
+        assert_eq!(first_line(b"SSH-2.0-OpenSSH_9.2\r\n"), Step::Open);
+        assert_eq!(first_line(b"\x00\x00\x00\x08\x04\xd2\x16\x2f"), Step::Open);
+        assert_eq!(first_line(b"*1\r\n$4\r\nPING\r\n"), Step::Open);
+    }
+}

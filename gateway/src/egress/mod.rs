@@ -1,0 +1,21 @@
+//! Out to the internet, by name: decide → resolve → admit → dial → judge first bytes → tunnel.
+//!
+//! The fronts bring a session and a target; everything after that is here, and the same for all of them.
+
+mod close;
+mod dial;
+mod gate;
+mod pipeline;
+mod pump;
+mod resolve;
+mod standing;
+mod tunnel;
+
+pub use close::{Abort, Guarded, linger_close};
+pub use dial::{DialError, Dialler};
+
+pub use pipeline::{Egress, Opened, Timeouts};
+pub use pump::{Activity, End, Pump};
+pub use resolve::{NameServer, ResolveError, Resolved, Resolver, ResolverConfig};
+pub use standing::still_allowed;
+pub use tunnel::{Held, Tunnel};

@@ -1,0 +1,117 @@
+//! The one way out: every front brings a session and a target here.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use sluicegate_policy::{Admission, Refusal, Target, TargetPermit, admit, decide};
+use tokio::net::TcpStream;
+
+use super::{dial::Dialler, resolve::Resolver};
+use crate::{session::PolicyGeneration, telemetry::Recorder};
+
+/// How long things may take, and how large a head may be. Zero means no limit where it says so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// A request's head, from its first byte (and the first head from the connection's start).
+    pub head: Duration,
+    /// A tunnel's first bytes.
+    pub first_bytes: Duration,
+    /// All connection attempts together.
+    pub dial: Duration,
+    /// Silence both ways; zero = no limit.
+    pub idle: Duration,
+    /// From a request sent to its answer's head; zero = no limit.
+    pub response: Duration,
+    /// Bytes of a request's head (HTTP/1).
+    pub max_head: usize,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            first_bytes: Duration::from_secs(10),
+            dial: Duration::from_secs(10),
+            idle: Duration::from_secs(600),
+            response: Duration::ZERO,
+            max_head: crate::sniff::MAX_HEAD,
+        }
+    }
+}
+
+/// An upstream that is open.
+#[derive(Debug)]
+pub struct Opened {
+    /// The connection.
+    pub stream: TcpStream,
+    /// Its judged address.
+    pub address: SocketAddr,
+}
+
+/// Decides, resolves, admits and dials.
+#[derive(Debug)]
+pub struct Egress {
+    /// Names to addresses.
+    pub resolver: Resolver,
+    /// What is ours, and how answers are judged.
+    pub admission: Arc<Admission>,
+    /// Limits in time.
+    pub timeouts: Timeouts,
+}
+
+impl Egress {
+    /// May this session's policy reach `target`? Recorded either way.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn decide(
+        &self,
+        policy: &Arc<PolicyGeneration>,
+        target: &Target,
+        recorder: &mut Recorder,
+    ) -> Result<TargetPermit, Refusal> {
+        let permit = decide(&policy.grant, target)?;
+        recorder.rule(permit.rule());
+        if let Some(reported) = permit.reported() {
+            recorder.would_refuse(reported);
+        }
+        Ok(permit)
+    }
+
+    /// Resolve, admit and dial a permitted target: one resolution, and only judged addresses are dialled.
+    ///
+    /// # Errors
+    /// The refusal; the resolver's and the kernel's own words go to the record only.
+    pub async fn open(
+        &self,
+        policy: &PolicyGeneration,
+        permit: &TargetPermit,
+        recorder: &mut Recorder,
+    ) -> Result<Opened, Refusal> {
+        let resolved = self
+            .resolver
+            .resolve(permit)
+            .await
+            .map_err(|(denial, detail)| {
+                recorder.detail(detail);
+                Refusal::from(denial)
+            })?;
+        if !resolved.chain.is_empty() {
+            recorder.detail(format!("via {}", resolved.chain.join(", ")));
+        }
+        let permits = admit(&policy.grant, permit, &resolved.addresses, &self.admission)?;
+        let dialler = Dialler {
+            timeout: self.timeouts.dial,
+        };
+        match dialler.dial(&permits).await {
+            Ok((stream, address)) => {
+                recorder.address(address);
+                recorder.opened();
+                Ok(Opened { stream, address })
+            }
+            Err(error) => {
+                recorder.detail(error.detail);
+                Err(error.denial.into())
+            }
+        }
+    }
+}

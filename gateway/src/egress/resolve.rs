@@ -1,0 +1,340 @@
+//! Names to addresses by our own resolver: never `getaddrinfo`, no hosts file, no search domains.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use hickory_resolver::{
+    Resolver as Hickory, TokioResolver,
+    config::{
+        LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig as HickoryConfig,
+        ResolverOpts,
+    },
+    lookup::Lookup,
+    net::{NetError, runtime::TokioRuntimeProvider},
+    proto::rr::{Name, RData, RecordType},
+};
+use sluicegate_certs::{TrustBundle, tls};
+use sluicegate_policy::{Denial, HostName, TargetPermit};
+
+/// One upstream name server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NameServer {
+    /// UDP, and TCP for what is truncated.
+    Plain(SocketAddr),
+    /// DNS over TLS (RFC 7858).
+    Tls {
+        /// Where.
+        address: SocketAddr,
+        /// The name its certificate must carry.
+        name: Arc<str>,
+    },
+    /// DNS over HTTPS (RFC 8484).
+    Https {
+        /// Where.
+        address: SocketAddr,
+        /// The name its certificate must carry.
+        name: Arc<str>,
+        /// The path, usually `/dns-query`.
+        path: Arc<str>,
+    },
+}
+
+/// How to resolve.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ResolverConfig {
+    /// Name servers; empty = those of the system.
+    pub servers: Vec<NameServer>,
+    /// One resolution, all retries included.
+    pub timeout: Duration,
+    /// Cached answers.
+    pub cache_size: u64,
+    /// Floor of a positive answer's life.
+    pub min_ttl: Duration,
+    /// Ceiling of a positive answer's life.
+    pub max_ttl: Duration,
+    /// Ceiling of a negative answer's life.
+    pub negative_ttl: Duration,
+    /// The operator's static answers: these names are never looked up.
+    pub hosts: Arc<BTreeMap<HostName, Vec<IpAddr>>>,
+}
+
+impl Default for ResolverConfig {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            timeout: Duration::from_secs(5),
+            cache_size: 4096,
+            min_ttl: Duration::ZERO,
+            max_ttl: Duration::from_secs(3600),
+            negative_ttl: Duration::from_secs(30),
+            hosts: Arc::default(),
+        }
+    }
+}
+
+/// The resolver cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// A name server's transport could not be set up.
+    #[error("name servers cannot be used")]
+    Servers(#[source] NetError),
+    /// TLS for DNS over TLS or HTTPS.
+    #[error("TLS for name servers cannot be set up")]
+    Tls(#[source] sluicegate_certs::CertError),
+}
+
+/// The answers of one resolution.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Resolved {
+    /// Addresses, IPv6 and IPv4 in turn (RFC 8305 §4).
+    pub addresses: Vec<IpAddr>,
+    /// Names passed through on the way (CNAME), in order.
+    pub chain: Vec<String>,
+}
+
+/// Answers kept of one name: enough for any honest one, a bound for the other kind.
+const MOST_ANSWERS: usize = 64;
+/// Aliases on the way to an address. Honest chains have two or three.
+const MOST_ALIASES: usize = 8;
+
+/// Resolves names. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Resolver {
+    inner: TokioResolver,
+    timeout: Duration,
+    hosts: Arc<BTreeMap<HostName, Vec<IpAddr>>>,
+}
+
+impl Resolver {
+    /// Build from configuration. Without `servers`, the system's name servers are read from resolv.conf; none there
+    /// means that every name fails, which is said once in the log.
+    ///
+    /// # Errors
+    /// A transport that cannot be set up.
+    pub fn new(config: &ResolverConfig) -> Result<Self, ResolveError> {
+        let servers = if config.servers.is_empty() {
+            system_servers()
+        } else {
+            configured(&config.servers)
+        };
+        let encrypted = config
+            .servers
+            .iter()
+            .any(|s| !matches!(s, NameServer::Plain(_)));
+        let hickory = HickoryConfig::from_parts(None, Vec::new(), servers);
+        let mut builder = Hickory::builder_with_config(hickory, TokioRuntimeProvider::default())
+            .with_options(options(config));
+        if encrypted {
+            let trust = TrustBundle::system().map_err(ResolveError::Tls)?;
+            let tls = tls::client(&trust, &[], None).map_err(ResolveError::Tls)?;
+            builder = builder.with_tls_config(Arc::unwrap_or_clone(tls));
+        }
+        let inner = builder.build().map_err(ResolveError::Servers)?;
+        Ok(Self {
+            inner,
+            timeout: config.timeout,
+            hosts: config.hosts.clone(),
+        })
+    }
+
+    /// Resolve a permitted target's name, A and AAAA at once. A literal or a static answer is returned as it is.
+    ///
+    /// # Errors
+    /// The refusal, and the resolver's own words for the record.
+    pub async fn resolve(&self, permit: &TargetPermit) -> Result<Resolved, (Denial, String)> {
+        if let Some(answers) = permit.answers() {
+            return Ok(Resolved {
+                addresses: answers.to_vec(),
+                chain: Vec::new(),
+            });
+        }
+        match permit.target().host() {
+            sluicegate_policy::Host::Ip(ip) => Ok(Resolved {
+                addresses: vec![*ip],
+                chain: Vec::new(),
+            }),
+            sluicegate_policy::Host::Name(name) => self.lookup(name).await,
+        }
+    }
+
+    /// Resolve an operator's own name (a `tls://` service).
+    ///
+    /// # Errors
+    /// As [`Resolver::resolve`].
+    pub async fn lookup(&self, name: &HostName) -> Result<Resolved, (Denial, String)> {
+        if let Some(fixed) = self.hosts.get(name) {
+            return Ok(Resolved {
+                addresses: fixed.clone(),
+                chain: Vec::new(),
+            });
+        }
+        let Ok(mut fqdn) = Name::from_ascii(name.as_str()) else {
+            return Err((Denial::DnsFailed, "the name does not fit DNS".into()));
+        };
+        // An absolute name is never completed by a search domain.
+        fqdn.set_fqdn(true);
+        let both = async {
+            tokio::join!(
+                self.inner.lookup(fqdn.clone(), RecordType::AAAA),
+                self.inner.lookup(fqdn.clone(), RecordType::A),
+            )
+        };
+        // hickory's own timeout counts each try; ours is the whole.
+        let (six, four) = tokio::time::timeout(self.timeout, both)
+            .await
+            .map_err(|_| {
+                (
+                    Denial::DnsTimeout,
+                    format!("no answer within {:?}", self.timeout),
+                )
+            })?;
+        combine(six, four)
+    }
+}
+
+fn options(config: &ResolverConfig) -> ResolverOpts {
+    let mut options = ResolverOpts::default();
+    options.use_hosts_file = ResolveHosts::Never;
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    options.ndots = 0;
+    options.cache_size = config.cache_size;
+    options.attempts = 2;
+    options.timeout = (config.timeout / 2).max(Duration::from_millis(100));
+    options.positive_min_ttl = Some(config.min_ttl);
+    options.positive_max_ttl = Some(config.max_ttl);
+    options.negative_min_ttl = Some(Duration::ZERO);
+    options.negative_max_ttl = Some(config.negative_ttl);
+    options
+}
+
+fn configured(servers: &[NameServer]) -> Vec<NameServerConfig> {
+    servers
+        .iter()
+        .map(|server| {
+            let (address, mut config) = match server {
+                NameServer::Plain(address) => {
+                    (address, NameServerConfig::udp_and_tcp(address.ip()))
+                }
+                NameServer::Tls { address, name } => {
+                    (address, NameServerConfig::tls(address.ip(), name.clone()))
+                }
+                NameServer::Https {
+                    address,
+                    name,
+                    path,
+                } => (
+                    address,
+                    NameServerConfig::https(address.ip(), name.clone(), Some(path.clone())),
+                ),
+            };
+            for connection in &mut config.connections {
+                connection.port = address.port();
+            }
+            config
+        })
+        .collect()
+}
+
+fn system_servers() -> Vec<NameServerConfig> {
+    match hickory_resolver::system_conf::read_system_conf() {
+        Ok((config, _)) => config.name_servers().to_vec(),
+        Err(error) => {
+            tracing::warn!(%error, "no name servers: resolv.conf cannot be read; set dns.servers");
+            Vec::new()
+        }
+    }
+}
+
+fn combine(
+    six: Result<Lookup, NetError>,
+    four: Result<Lookup, NetError>,
+) -> Result<Resolved, (Denial, String)> {
+    let mut resolved = Resolved::default();
+    let mut families = [Vec::new(), Vec::new()];
+    for (result, family) in [&six, &four].into_iter().zip(&mut families) {
+        let Ok(lookup) = result else { continue };
+        for record in lookup.answers().iter().take(MOST_ANSWERS) {
+            match &record.data {
+                RData::A(a) => family.push(IpAddr::V4(a.0)),
+                RData::AAAA(a) => family.push(IpAddr::V6(a.0)),
+                RData::CNAME(name) => {
+                    let name = name.0.to_ascii();
+                    if !resolved.chain.contains(&name) {
+                        resolved.chain.push(name);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    if resolved.chain.len() > MOST_ALIASES {
+        let detail = format!("more than {MOST_ALIASES} aliases");
+        return Err((Denial::DnsFailed, detail));
+    }
+    let [sixes, fours] = families;
+    resolved.addresses = interleave(sixes, fours);
+    if resolved.addresses.is_empty() {
+        Err(failure(six.err(), four.err()))
+    } else {
+        Ok(resolved)
+    }
+}
+
+/// RFC 8305 §4: families in turn, IPv6 first.
+fn interleave(sixes: Vec<IpAddr>, fours: Vec<IpAddr>) -> Vec<IpAddr> {
+    let (mut sixes, mut fours) = (sixes.into_iter(), fours.into_iter());
+    let mut all = Vec::new();
+    loop {
+        let pair = [sixes.next(), fours.next()];
+        if pair == [None, None] {
+            return all;
+        }
+        for address in pair.into_iter().flatten() {
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
+    }
+}
+
+/// The reason of a resolution without addresses: a failure of one family outweighs the other's "no such record".
+fn failure(six: Option<NetError>, four: Option<NetError>) -> (Denial, String) {
+    let errors = [four, six].into_iter().flatten();
+    let mut worst = (Denial::DnsNotFound, "no address records".to_owned());
+    for error in errors {
+        let found = match &error {
+            e if e.is_nx_domain() => (Denial::DnsNotFound, "NXDOMAIN".to_owned()),
+            e if e.is_no_records_found() => continue,
+            NetError::Timeout => (Denial::DnsTimeout, error.to_string()),
+            _ => (Denial::DnsFailed, error.to_string()),
+        };
+        if worst.0 == Denial::DnsNotFound {
+            worst = found;
+        }
+    }
+    worst
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used)]
+
+    use std::net::IpAddr;
+
+    use super::interleave;
+
+    #[test]
+    fn families_take_turns_and_repeats_are_dropped() {
+        let ip = |s: &str| s.parse::<IpAddr>().expect("literal");
+        let six = vec![ip("2001:db8::1"), ip("2001:db8::2"), ip("2001:db8::1")];
+        let four = vec![ip("192.0.2.1")];
+        assert_eq!(
+            interleave(six, four),
+            [ip("2001:db8::1"), ip("192.0.2.1"), ip("2001:db8::2")]
+        );
+    }
+}

@@ -1,0 +1,172 @@
+//! What one forwarded request asks for: its target, its decision, and itself written anew.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::{HeaderValue, Method, Request, Uri, Version, header, uri::Scheme};
+use hyper::body::Incoming;
+use sluicegate_policy::{Denial, Refusal, Target, TargetPermit};
+
+use super::{context::Context, forward::Scope, headers, pool::PoolKey};
+use crate::{
+    auth::Identity,
+    session::{PolicyGeneration, Snapshot},
+    telemetry::Recorder,
+};
+
+/// What a request needs from its decision until its end.
+pub(super) struct Way {
+    pub(super) identity: Identity,
+    pub(super) policy: Arc<PolicyGeneration>,
+    pub(super) permit: TargetPermit,
+    pub(super) authority: tokio::sync::watch::Receiver<crate::session::Authority>,
+    pub(super) key: PoolKey,
+}
+
+/// The target of a request, and that everything in it which names one names the same.
+pub(super) fn request_target(
+    scope: &Scope,
+    request: &Request<Incoming>,
+) -> Result<Target, Refusal> {
+    let host = request.headers().get(header::HOST).map(HeaderValue::to_str);
+    let host = host.transpose().map_err(|_| Denial::MalformedRequest)?;
+    let uri = request.uri();
+    let target = match scope {
+        Scope::Proxy if uri.scheme().is_none() && uri.path() == "*" => {
+            return Err(Denial::MalformedTarget.into());
+        }
+        Scope::Proxy if uri.scheme().is_none() => {
+            // Origin form asks for something of ours; authority and asterisk form are another method's.
+            let origin = uri.authority().is_none() && uri.path().starts_with('/');
+            return Err(if origin {
+                Denial::NotFound
+            } else {
+                Denial::MalformedTarget
+            }
+            .into());
+        }
+        Scope::Proxy => {
+            // https in absolute-form would be downgraded on the way: a client that wants TLS uses CONNECT.
+            if uri.scheme() != Some(&Scheme::HTTP) {
+                return Err(Denial::MalformedTarget.into());
+            }
+            let authority = uri.authority().ok_or(Denial::MalformedTarget)?;
+            Target::from_uri_authority(authority.as_str(), 80)
+                .map_err(|_| Denial::MalformedTarget)?
+        }
+        Scope::Inside { target, .. } if uri.scheme().is_none() && uri.authority().is_none() => {
+            target.clone()
+        }
+        Scope::Inside { target, .. } => {
+            let named = uri
+                .authority()
+                .and_then(|a| Target::from_uri_authority(a.as_str(), 80).ok());
+            if named.as_ref() != Some(target) {
+                return Err(Denial::HostMismatch.into());
+            }
+            target.clone()
+        }
+    };
+    match host {
+        None if request.version() == Version::HTTP_10 && matches!(scope, Scope::Proxy) => {}
+        None => return Err(Denial::HostMismatch.into()),
+        Some(host) => {
+            // A Host without a port is the scheme's default; several clients leave it off where it is another.
+            let named = Target::from_uri_authority(host, target.port())
+                .map_err(|_| Denial::MalformedRequest)?;
+            if named != target {
+                return Err(Denial::HostMismatch.into());
+            }
+        }
+    }
+    Ok(target)
+}
+
+pub(super) fn decide(
+    context: &Context,
+    scope: &Scope,
+    peer: SocketAddr,
+    request: &Request<Incoming>,
+    target: &Target,
+    recorder: &mut Recorder,
+) -> Result<Way, Refusal> {
+    let (identity, snapshot) = match scope {
+        Scope::Proxy => {
+            let fields = request
+                .headers()
+                .get_all(header::PROXY_AUTHORIZATION)
+                .iter()
+                .map(HeaderValue::as_bytes);
+            context.identify_proxy(fields, recorder, peer.ip())?
+        }
+        Scope::Inside { identity, .. } => {
+            let snapshot = identity.session.snapshot()?;
+            recorder.session(identity.session.label(), snapshot.policy.number);
+            (identity.clone(), snapshot)
+        }
+    };
+    let Snapshot { policy, changes } = snapshot;
+    let permit = context.egress.decide(&policy, target, recorder)?;
+    let key = key(&identity, &policy, target);
+    Ok(Way {
+        identity,
+        policy,
+        permit,
+        authority: changes,
+        key,
+    })
+}
+
+pub(super) fn key(identity: &Identity, policy: &PolicyGeneration, target: &Target) -> PoolKey {
+    PoolKey {
+        session: identity.session.key().clone(),
+        generation: identity.session.generation(),
+        policy: policy.number,
+        target: target.clone(),
+    }
+}
+
+/// The request as it goes up: origin form, Host from the target, nothing that is between neighbours.
+pub(super) fn rewrite(
+    mut request: Request<Incoming>,
+    target: &Target,
+    path: &str,
+    upgrade: Option<&HeaderValue>,
+    pseudonym: &str,
+) -> Request<Incoming> {
+    let asterisk = *request.method() == Method::OPTIONS && request.uri().path() == "*";
+    let path = if asterisk { "*" } else { path };
+    *request.uri_mut() = path.parse().unwrap_or_else(|_| Uri::from_static("/"));
+    *request.version_mut() = Version::HTTP_11;
+    let fields = request.headers_mut();
+    let trailers = fields
+        .get_all(header::TE)
+        .iter()
+        .any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let chunked = fields.contains_key(header::TRANSFER_ENCODING);
+    headers::strip_hop_by_hop(fields);
+    headers::strip_steering(fields);
+    let host = if target.port() == 80 {
+        target.host().to_string()
+    } else {
+        target.to_string()
+    };
+    if let Ok(host) = HeaderValue::from_str(&host) {
+        fields.insert(header::HOST, host);
+    }
+    headers::append_via(fields, pseudonym);
+    if chunked {
+        // Said anew, or the library would send no content with a GET whose length it does not know.
+        fields.insert(
+            header::TRANSFER_ENCODING,
+            HeaderValue::from_static("chunked"),
+        );
+    }
+    if let Some(protocol) = upgrade {
+        fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        fields.insert(header::UPGRADE, protocol.clone());
+    } else if trailers {
+        fields.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        fields.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    request
+}

@@ -1,0 +1,292 @@
+//! The bodies of forwarded messages: counted, bounded by the session's authority, their trailers cleaned.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::exchange::Exchange;
+use crate::{
+    session::{Budget, Way},
+    sniff::trailer_may_pass,
+    telemetry::Counters,
+};
+
+/// How long a request with `Expect: 100-continue` waits for the upstream's word before its body goes anyway (RFC 9110
+/// §10.1.1 lets a client do so).
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// Set when the upstream says 100 Continue.
+#[derive(Debug, Default)]
+pub(super) struct Continue {
+    said: Mutex<(bool, Option<Waker>)>,
+}
+
+impl Continue {
+    pub(super) fn say(&self) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.0 = true;
+        if let Some(waker) = said.1.take() {
+            waker.wake();
+        }
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.0 {
+            return Poll::Ready(());
+        }
+        said.1 = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// A client's body on its way up.
+#[derive(Debug)]
+pub(super) struct RequestBody {
+    inner: Option<Incoming>,
+    counters: Arc<Counters>,
+    budget: Arc<Budget>,
+    /// While set, the body is not read, so that the client is not told to go on.
+    wait: Option<(Arc<Continue>, Pin<Box<Sleep>>)>,
+    /// Bandwidth: nothing is read meanwhile.
+    rest: Option<Pin<Box<Sleep>>>,
+}
+
+impl RequestBody {
+    pub(super) fn new(
+        inner: Option<Incoming>,
+        counters: Arc<Counters>,
+        budget: Arc<Budget>,
+    ) -> Self {
+        Self {
+            inner,
+            counters,
+            budget,
+            wait: None,
+            rest: None,
+        }
+    }
+
+    /// Send nothing before the upstream has said 100, or a moment has passed.
+    pub(super) fn wait_for(mut self, word: Arc<Continue>) -> Self {
+        self.wait = Some((word, Box::pin(sleep(CONTINUE_WAIT))));
+        self
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let this = &mut *self;
+        if let Some((word, timer)) = &mut this.wait {
+            if word.poll(cx).is_pending() && timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            this.wait = None;
+        }
+        if let Some(rest) = &mut this.rest {
+            ready!(rest.as_mut().poll(cx));
+            this.rest = None;
+        }
+        let Some(inner) = &mut this.inner else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(inner).poll_frame(cx));
+        Poll::Ready(match frame {
+            None => None,
+            Some(Err(error)) => Some(Err(io::Error::other(error))),
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    this.counters.add_up(data.len());
+                    let rest = this.budget.rest(Way::Up, data.len(), Instant::now());
+                    if !rest.is_zero() {
+                        this.rest = Some(Box::pin(sleep(rest)));
+                    }
+                    if this.budget.spend(data.len()).is_err() {
+                        return Poll::Ready(Some(Err(io::Error::other("byte quota"))));
+                    }
+                }
+                Some(Ok(clean(frame)))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// An answer's body on its way down.
+pub(super) enum ResponseBody {
+    /// Ours.
+    Whole(Option<Bytes>),
+    /// The upstream's, with the exchange it belongs to.
+    Upstream(Box<Streaming>),
+}
+
+/// The rest of an exchange, streamed.
+pub(super) struct Streaming {
+    inner: Incoming,
+    /// `None` once it has ended.
+    exchange: Option<Exchange>,
+    /// Bandwidth: nothing is read meanwhile.
+    rest: Option<Pin<Box<Sleep>>>,
+}
+
+impl Streaming {
+    pub(super) fn new(inner: Incoming, exchange: Exchange) -> Self {
+        let mut streaming = Self {
+            inner,
+            exchange: Some(exchange),
+            rest: None,
+        };
+        // An answer without a body is never asked for one.
+        if streaming.inner.is_end_stream()
+            && let Some(exchange) = streaming.exchange.take()
+        {
+            exchange.complete();
+        }
+        streaming
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.downstream_left();
+        }
+    }
+}
+
+impl ResponseBody {
+    /// A body of ours.
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        Self::Whole(Some(bytes))
+    }
+
+    /// No body.
+    pub(super) fn empty() -> Self {
+        Self::Whole(None)
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let streaming = match &mut *self {
+            Self::Whole(bytes) => {
+                return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))));
+            }
+            Self::Upstream(streaming) => streaming,
+        };
+        let Some(exchange) = &mut streaming.exchange else {
+            return Poll::Ready(None);
+        };
+        if let Poll::Ready(denial) = exchange.poll_cut(cx) {
+            if let Some(exchange) = streaming.exchange.take() {
+                exchange.cut(denial);
+            }
+            return Poll::Ready(Some(Err(io::Error::other(denial.reason()))));
+        }
+        if let Some(rest) = &mut streaming.rest {
+            ready!(rest.as_mut().poll(cx));
+            streaming.rest = None;
+        }
+        match ready!(Pin::new(&mut streaming.inner).poll_frame(cx)) {
+            None => {
+                if let Some(exchange) = streaming.exchange.take() {
+                    exchange.complete();
+                }
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => {
+                if let Some(exchange) = streaming.exchange.take() {
+                    exchange.upstream_broke(&error);
+                }
+                Poll::Ready(Some(Err(io::Error::other(error))))
+            }
+            Some(Ok(frame)) => {
+                match frame.data_ref().map(|data| exchange.received(data.len())) {
+                    Some(Err(denial)) => {
+                        if let Some(exchange) = streaming.exchange.take() {
+                            exchange.cut(denial);
+                        }
+                        return Poll::Ready(Some(Err(io::Error::other(denial.reason()))));
+                    }
+                    Some(Ok(rest)) if !rest.is_zero() => {
+                        streaming.rest = Some(Box::pin(sleep(rest)));
+                    }
+                    Some(Ok(_)) | None => {}
+                }
+                let frame = clean(frame);
+                // hyper asks no more once it knows that this was the end.
+                if streaming.inner.is_end_stream()
+                    && let Some(exchange) = streaming.exchange.take()
+                {
+                    exchange.complete();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Upstream(streaming) => {
+                streaming.exchange.is_none() && streaming.inner.is_end_stream()
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
+            }
+            Self::Upstream(streaming) => streaming.inner.size_hint(),
+        }
+    }
+}
+
+/// Trailers may not frame, route or authenticate (RFC 9110 §6.5.1).
+fn clean(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Err(frame) => frame,
+        Ok(trailers) => {
+            let mut kept = HeaderMap::new();
+            for (name, value) in &trailers {
+                if trailer_may_pass(name.as_str().as_bytes()) {
+                    kept.append(name, value.clone());
+                }
+            }
+            Frame::trailers(kept)
+        }
+    }
+}

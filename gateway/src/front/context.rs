@@ -1,0 +1,83 @@
+//! What every front needs, shared by all connections of one configuration.
+
+use std::{sync::Arc, time::SystemTime};
+
+use sluicegate_policy::{Denial, Refusal, Target};
+
+use super::{Detail, Pool, Rejection, h2};
+use crate::{
+    auth::{Audience, Authenticator, Identity, proxy_credential},
+    drain::DrainWatch,
+    egress::Egress,
+    session::Snapshot,
+    telemetry::{Recorder, Telemetry},
+};
+
+/// Shared by all connections accepted under one configuration.
+#[derive(Debug)]
+pub struct Context {
+    /// Credentials to sessions.
+    pub authenticator: Authenticator,
+    /// The way out.
+    pub egress: Egress,
+    /// Idle upstream connections of absolute-form requests.
+    pub pool: Arc<Pool>,
+    /// Records and metrics.
+    pub telemetry: Telemetry,
+    /// How much a refusal tells.
+    pub detail: Detail,
+    /// This process's name in Via (RFC 9110 §7.6.3), random so that loops are seen.
+    pub pseudonym: String,
+    /// HTTP/2.
+    pub h2: Arc<h2::Context>,
+    /// Going down?
+    pub drain: DrainWatch,
+}
+
+impl Context {
+    /// Who sends this classic proxy request? Recorded.
+    ///
+    /// # Errors
+    /// The refusal: no credential, a bad one, a session that may not open anything now.
+    pub fn identify_proxy<'a>(
+        &self,
+        fields: impl Iterator<Item = &'a [u8]>,
+        recorder: &mut Recorder,
+        source: std::net::IpAddr,
+    ) -> Result<(Identity, Snapshot), Refusal> {
+        if self.drain.refusing() {
+            return Err(Denial::Draining.into());
+        }
+        let credential = proxy_credential(fields)?;
+        let now = SystemTime::now();
+        let identity = self
+            .authenticator
+            .identify(&credential, Audience::Egress, source, now)?;
+        let snapshot = identity.session.snapshot()?;
+        identity.session.touch(now);
+        recorder.session(identity.session.label(), snapshot.policy.number);
+        Ok((identity, snapshot))
+    }
+
+    /// The answer to a refusal, entered in the record.
+    pub fn reject(
+        &self,
+        refusal: &Refusal,
+        target: Option<&Target>,
+        recorder: &mut Recorder,
+        html: bool,
+    ) -> http::Response<bytes::Bytes> {
+        recorder.refused(refusal);
+        let id = recorder.id().to_owned();
+        let rejection = Rejection {
+            refusal,
+            target,
+            request_id: &id,
+            detail: self.detail,
+            origin_auth: false,
+            html,
+        };
+        recorder.status(rejection.status().as_u16());
+        rejection.response()
+    }
+}

@@ -1,0 +1,303 @@
+//! One forwarded request and its answer: decided, sent, streamed back, recorded.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use hyper::{body::Incoming, client::conn::http1::SendRequest, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use sluicegate_policy::{Denial, Refusal, Target};
+use tokio::{net::TcpStream, time::Instant};
+
+use super::{
+    asked::{Way, decide, request_target, rewrite},
+    body::{RequestBody, ResponseBody, Streaming},
+    context::Context,
+    forward::Scope,
+    guard::Guard,
+    headers,
+    pool::{Pool, PoolKey},
+    rewind::Rewind,
+    send::{Sent, send},
+};
+use crate::{
+    egress::{Guarded, Tunnel},
+    listen::Downstream,
+    outcome::{Outcome, Party},
+    session::{self, Budget, Slot},
+    telemetry::Recorder,
+};
+
+/// An answer's head has come.
+pub(super) enum Answered {
+    /// Its body follows.
+    Streaming(Box<Pending>),
+    /// 101: a tunnel follows.
+    Upgraded(Box<PendingUpgrade>),
+}
+
+/// An answer whose body is to be streamed.
+pub(super) struct Pending {
+    answer: Response<Incoming>,
+    way: Way,
+    slot: Slot,
+    sender: SendRequest<RequestBody>,
+    address: SocketAddr,
+    guard: Guard,
+    /// Where the connection goes afterwards; `None` after an upgrade that was asked for and not taken up, since its
+    /// upstream may have been left in doubt.
+    pool: Option<Arc<Pool>>,
+    pseudonym: String,
+}
+
+/// A 101 and both connections behind it.
+pub(super) struct PendingUpgrade {
+    answer: Response<Incoming>,
+    client: OnUpgrade,
+    upstream: Rewind<TcpStream>,
+    tunnel: Tunnel,
+    slot: Slot,
+}
+
+/// Both ends of an upgraded request.
+pub(super) struct Upgraded {
+    upstream: Rewind<TcpStream>,
+    tunnel: Tunnel,
+    slot: Slot,
+    recorder: Recorder,
+}
+
+/// Decide one request, send it, and wait for its answer's head.
+///
+/// # Errors
+/// The refusal; `target` and `recorder` hold what was learnt.
+pub(super) async fn run(
+    context: &Context,
+    scope: &Scope,
+    peer: SocketAddr,
+    mut request: Request<Incoming>,
+    target: &mut Option<Target>,
+    recorder: &mut Recorder,
+) -> Result<Answered, Refusal> {
+    if let Scope::Inside {
+        target: known,
+        identity,
+    } = scope
+    {
+        // Known before anything is judged, so that a refusal says whose and where it was.
+        recorder.target(known);
+        *target = Some(known.clone());
+        if let Ok(now) = identity.session.snapshot() {
+            recorder.session(identity.session.label(), now.policy.number);
+        }
+    }
+    let wanted = request_target(scope, &request)?;
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |p| p.as_str())
+        .to_owned();
+    recorder.target(&wanted);
+    recorder.http(request.method().as_str(), &path);
+    let wanted = target.insert(wanted);
+    let way = decide(context, scope, peer, &request, wanted, recorder)?;
+    way.permit.judge_http(request.method().as_str(), &path)?;
+    if headers::looped(request.headers(), &context.pseudonym) {
+        return Err(Denial::LoopDetected.into());
+    }
+    let slot = way.identity.session.budget().open(SystemTime::now())?;
+    let wants = headers::upgrade(request.headers());
+    let client = wants.is_some().then(|| hyper::upgrade::on(&mut request));
+    let request = rewrite(request, wanted, &path, wants.as_ref(), &context.pseudonym);
+    let guard = Guard::new(
+        way.authority.clone(),
+        way.permit.clone(),
+        context.egress.admission.clone(),
+        context.egress.timeouts.idle,
+        recorder.counters().clone(),
+    );
+    let sent = send(context, &way, request, recorder, guard).await?;
+    recorder.status(sent.answer.status().as_u16());
+    let Sent {
+        answer,
+        sender,
+        address,
+        guard,
+    } = sent;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let pool = wants.is_none().then(|| context.pool.clone());
+        let pseudonym = context.pseudonym.clone();
+        let pending = Pending {
+            answer,
+            way,
+            slot,
+            sender,
+            address,
+            guard,
+            pool,
+            pseudonym,
+        };
+        return Ok(Answered::Streaming(Box::new(pending)));
+    }
+    // A 101 nobody asked for opens nothing.
+    let client = client.ok_or(Denial::UpstreamProtocol)?;
+    upgrade(context, way, slot, answer, client, address.ip()).await
+}
+
+async fn upgrade(
+    context: &Context,
+    way: Way,
+    slot: Slot,
+    mut answer: Response<Incoming>,
+    client: OnUpgrade,
+    dialled: IpAddr,
+) -> Result<Answered, Refusal> {
+    let upgraded = hyper::upgrade::on(&mut answer)
+        .await
+        .map_err(|_| Denial::UpstreamProtocol)?;
+    let parts = upgraded
+        .downcast::<TokioIo<TcpStream>>()
+        .map_err(|_| Denial::Internal)?;
+    let tunnel = Tunnel {
+        session: way.identity.session.clone(),
+        authority: way.authority,
+        permit: way.permit,
+        dialled,
+        admission: context.egress.admission.clone(),
+        idle: context.egress.timeouts.idle,
+        first_bytes: context.egress.timeouts.first_bytes,
+        // The request's head was judged; what follows is the upgraded protocol's.
+        gated: false,
+    };
+    let upstream = Rewind::new(parts.read_buf, parts.io.into_inner());
+    Ok(Answered::Upgraded(Box::new(PendingUpgrade {
+        answer,
+        client,
+        upstream,
+        tunnel,
+        slot,
+    })))
+}
+
+impl Pending {
+    /// The answer on its way down; the record goes with it.
+    pub(super) fn into_response(self, recorder: Recorder) -> Response<ResponseBody> {
+        let (mut head, inner) = self.answer.into_parts();
+        headers::strip_hop_by_hop(&mut head.headers);
+        headers::append_via(&mut head.headers, &self.pseudonym);
+        head.version = Version::HTTP_11;
+        let exchange = Exchange {
+            recorder,
+            slot: self.slot,
+            budget: self.way.identity.session.budget().clone(),
+            guard: self.guard,
+            pool: self.pool,
+            key: self.way.key,
+            address: self.address,
+            sender: self.sender,
+        };
+        Response::from_parts(
+            head,
+            ResponseBody::Upstream(Box::new(Streaming::new(inner, exchange))),
+        )
+    }
+}
+
+impl PendingUpgrade {
+    /// The 101, the client's end when it is written, and the rest.
+    pub(super) fn into_parts(
+        self,
+        recorder: Recorder,
+    ) -> (Response<ResponseBody>, OnUpgrade, Upgraded) {
+        let protocol = self.answer.headers().get(header::UPGRADE).cloned();
+        let (mut head, _) = self.answer.into_parts();
+        headers::strip_hop_by_hop(&mut head.headers);
+        head.version = Version::HTTP_11;
+        head.headers
+            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        if let Some(protocol) = protocol {
+            head.headers.insert(header::UPGRADE, protocol);
+        }
+        let upgraded = Upgraded {
+            upstream: self.upstream,
+            tunnel: self.tunnel,
+            slot: self.slot,
+            recorder,
+        };
+        (
+            Response::from_parts(head, ResponseBody::empty()),
+            self.client,
+            upgraded,
+        )
+    }
+}
+
+impl Upgraded {
+    /// Carry the upgraded protocol to its end.
+    pub(super) async fn carry(self, downstream: Guarded<Downstream>, first: Vec<u8>) {
+        self.tunnel
+            .run(
+                downstream,
+                Guarded::new(self.upstream),
+                first,
+                self.recorder,
+            )
+            .await;
+        drop(self.slot);
+    }
+}
+
+/// One exchange whose answer is on its way.
+pub(super) struct Exchange {
+    recorder: Recorder,
+    slot: Slot,
+    budget: Arc<Budget>,
+    guard: Guard,
+    pool: Option<Arc<Pool>>,
+    key: PoolKey,
+    address: SocketAddr,
+    sender: SendRequest<RequestBody>,
+}
+
+impl Exchange {
+    /// Ready when it must be cut.
+    pub(super) fn poll_cut(&mut self, cx: &mut TaskContext<'_>) -> Poll<Denial> {
+        self.guard.poll(cx)
+    }
+
+    /// Bytes of the answer came. Answers how long to rest before more are read.
+    pub(super) fn received(&mut self, bytes: usize) -> Result<Duration, Denial> {
+        self.recorder.counters().add_down(bytes);
+        self.budget.spend(bytes)?;
+        Ok(self.budget.rest(session::Way::Down, bytes, Instant::now()))
+    }
+
+    /// The answer is whole: the connection may serve another request of this session.
+    pub(super) fn complete(mut self) {
+        self.recorder.ended(Outcome::Completed, Party::Upstream);
+        if let Some(pool) = self.pool {
+            pool.put(self.key, self.sender, self.address);
+        }
+        drop(self.slot);
+    }
+
+    /// The gateway ends it.
+    pub(super) fn cut(mut self, denial: Denial) {
+        self.recorder.cut(denial);
+    }
+
+    /// The upstream ended it before it was whole.
+    pub(super) fn upstream_broke(mut self, error: &hyper::Error) {
+        self.recorder.detail(error);
+        self.recorder.ended(Outcome::Reset, Party::Upstream);
+    }
+
+    /// The client has gone: hyper dropped an answer it could not send on.
+    pub(super) fn downstream_left(&mut self) {
+        self.recorder.ended(Outcome::Reset, Party::Downstream);
+    }
+}

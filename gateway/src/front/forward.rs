@@ -1,0 +1,310 @@
+//! Requests in absolute-form (RFC 9112 §3.2.2), and plain HTTP found inside a CONNECT tunnel: one connection of them.
+//!
+//! Each request is judged by itself: its credential, its target, its Host. What goes up is written anew from the target.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::BytesMut;
+use http::{HeaderValue, Method, Request, Response, Version, header};
+use hyper::{body::Incoming, service::service_fn, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use sluicegate_policy::{Denial, Refusal, Target};
+
+use super::{
+    body::ResponseBody,
+    connect::{self, Ask},
+    context::Context,
+    exchange::{self, Answered, Upgraded},
+    headers,
+    judged::{Judged, Verdict},
+};
+use crate::{
+    auth::Identity,
+    drain::Stage,
+    egress::{Guarded, linger_close},
+    listen::Downstream,
+    telemetry::{Front, Kind},
+};
+
+pub(super) use super::send::adopt;
+
+/// The connection as hyper sees it.
+type Io = TokioIo<Judged>;
+
+/// Where a connection's requests go.
+#[derive(Clone, Debug)]
+pub(super) enum Scope {
+    /// Wherever each request says, in absolute-form.
+    Proxy,
+    /// To the target of the CONNECT this connection came out of, in origin form.
+    Inside {
+        /// The CONNECT's target.
+        target: Target,
+        /// Who opened it.
+        identity: Identity,
+    },
+}
+
+/// What a connection becomes after its last answer.
+enum After {
+    Upgraded(OnUpgrade, Upgraded),
+    Connected(OnUpgrade, connect::Opened),
+    /// A refused CONNECT: the library lets go of the connection as if it had become a tunnel.
+    Refused(OnUpgrade),
+}
+
+struct Connection {
+    context: Arc<Context>,
+    peer: SocketAddr,
+    scope: Scope,
+    verdict: Arc<Verdict>,
+    after: Mutex<Option<After>>,
+    /// An answer may have been ended by the connection's end alone: its client speaks HTTP/1.0.
+    unframed: AtomicBool,
+}
+
+/// Serve requests until the connection ends. `buffer` was read already; nothing of it was consumed.
+pub(super) async fn serve(
+    downstream: Guarded<Downstream>,
+    buffer: BytesMut,
+    peer: SocketAddr,
+    context: Arc<Context>,
+    scope: Scope,
+) {
+    let timeouts = context.egress.timeouts;
+    let verdict = Arc::new(Verdict::default());
+    let io: Io = TokioIo::new(Judged::new(downstream, buffer, verdict.clone(), timeouts));
+    let mut drain = context.drain.clone();
+    let state = Arc::new(Connection {
+        context,
+        peer,
+        scope,
+        verdict,
+        after: Mutex::new(None),
+        unframed: AtomicBool::new(false),
+    });
+    let service = {
+        let state = state.clone();
+        service_fn(move |request| {
+            let state = state.clone();
+            async move { Ok::<_, io::Error>(state.answer(request).await) }
+        })
+    };
+    let serving = hyper::server::conn::http1::Builder::new()
+        .preserve_header_case(true)
+        // A client may end its side and still wait for its answer.
+        .half_close(true)
+        .max_buf_size(128 * 1024)
+        .serve_connection(io, service)
+        .with_upgrades();
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = drain.reached(Stage::Draining) => {
+            serving.as_mut().graceful_shutdown();
+            serving.as_mut().await
+        }
+    };
+    match ended {
+        Ok(()) => state.verdict.release(),
+        // Framed, the answer's end is missed anyway; a reset could only take what arrived of it.
+        Err(error) if !state.unframed.load(Ordering::Acquire) => {
+            state.verdict.release();
+            tracing::debug!(%error, "connection ended early");
+        }
+        // The guard inside resets the connection: a cut answer must not look whole.
+        Err(error) => {
+            state.verdict.arm();
+            tracing::debug!(%error, "connection ended early");
+        }
+    }
+    let after = state
+        .after
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    match after {
+        None => {}
+        Some(After::Upgraded(client, upgraded)) => {
+            if let Some((downstream, first)) = reclaim(client).await {
+                upgraded.carry(downstream, first).await;
+            }
+        }
+        Some(After::Connected(client, opened)) => {
+            if let Some((downstream, first)) = reclaim(client).await {
+                Box::pin(connect::carry(
+                    downstream,
+                    first,
+                    opened,
+                    peer,
+                    state.context.clone(),
+                ))
+                .await;
+            }
+        }
+        Some(After::Refused(client)) => {
+            if let Some((mut downstream, _)) = reclaim(client).await {
+                linger_close(&mut downstream).await;
+                downstream.release();
+            }
+        }
+    }
+}
+
+/// The connection behind an upgrade, and what was read of it.
+async fn reclaim(client: OnUpgrade) -> Option<(Guarded<Downstream>, Vec<u8>)> {
+    let parts = client.await.ok()?.downcast::<Io>().ok()?;
+    let (downstream, unread) = parts.io.into_inner().into_parts()?;
+    let mut first = parts.read_buf.to_vec();
+    first.extend_from_slice(&unread);
+    Some((downstream, first))
+}
+
+impl Connection {
+    async fn answer(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        if request.version() < Version::HTTP_11 {
+            self.unframed.store(true, Ordering::Release);
+        }
+        if let Some(denial) = self.verdict.take() {
+            let mut recorder =
+                self.context
+                    .telemetry
+                    .begin(Kind::request, Front::forward, self.peer);
+            let refusal = Refusal::from(denial);
+            return closing(
+                self.context.reject(&refusal, None, &mut recorder, false),
+                denial,
+            );
+        }
+        if *request.method() == Method::CONNECT {
+            return self.connect(request).await;
+        }
+        match self.own_endpoint(&request) {
+            Some(answer) => answer,
+            None => self.forward(request).await,
+        }
+    }
+
+    /// What the gateway itself serves, in origin form.
+    fn own_endpoint(&self, request: &Request<Incoming>) -> Option<Response<ResponseBody>> {
+        if request.uri().scheme().is_some() || !matches!(self.scope, Scope::Proxy) {
+            return None;
+        }
+        let (kind, body) = match (request.method(), request.uri().path()) {
+            (&Method::GET | &Method::HEAD, "/healthz") => {
+                ("text/plain; charset=utf-8", "ok\n".to_owned())
+            }
+            (&Method::GET | &Method::HEAD, "/.well-known/jwks.json") => (
+                "application/jwk-set+json",
+                self.context.authenticator.jwks(),
+            ),
+            _ => return None,
+        };
+        let mut answer = Response::new(ResponseBody::whole(body.into()));
+        answer
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        Some(answer)
+    }
+
+    /// A CONNECT that came after other requests on its connection.
+    async fn connect(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
+        let client = hyper::upgrade::on(&mut request);
+        // Authority-form and nothing else: a URI with a scheme or a path names its authority too.
+        let uri = request.uri();
+        let bare = uri.scheme().is_none() && uri.path_and_query().is_none();
+        let authority = uri.authority().filter(|_| bare);
+        let authority = authority.map(ToString::to_string).unwrap_or_default();
+        let ask = Ask {
+            // Inside a tunnel there is no proxy to ask: an empty authority is malformed.
+            authority: if matches!(self.scope, Scope::Proxy) {
+                authority.as_bytes()
+            } else {
+                b""
+            },
+            host: request
+                .headers()
+                .get(header::HOST)
+                .map(HeaderValue::as_bytes),
+            credentials: request
+                .headers()
+                .get_all(header::PROXY_AUTHORIZATION)
+                .iter()
+                .map(HeaderValue::as_bytes)
+                .collect(),
+            html: headers::wants_html(request.headers()),
+        };
+        match connect::accept(&self.context, self.peer, ask).await {
+            Ok(opened) => {
+                self.become_after(After::Connected(client, opened));
+                Response::new(ResponseBody::empty())
+            }
+            Err(answer) => {
+                self.become_after(After::Refused(client));
+                closing(answer, Denial::MalformedRequest)
+            }
+        }
+    }
+
+    async fn forward(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        let html = headers::wants_html(request.headers());
+        let mut recorder = self
+            .context
+            .telemetry
+            .begin(Kind::request, Front::forward, self.peer);
+        let mut target = None;
+        let answered = exchange::run(
+            &self.context,
+            &self.scope,
+            self.peer,
+            request,
+            &mut target,
+            &mut recorder,
+        )
+        .await;
+        match answered {
+            Ok(Answered::Streaming(pending)) => pending.into_response(recorder),
+            Ok(Answered::Upgraded(pending)) => {
+                let (answer, client, upgraded) = pending.into_parts(recorder);
+                self.become_after(After::Upgraded(client, upgraded));
+                answer
+            }
+            Err(refusal) => closing(
+                self.context
+                    .reject(&refusal, target.as_ref(), &mut recorder, html),
+                refusal.denial,
+            ),
+        }
+    }
+
+    fn become_after(&self, after: After) {
+        *self.after.lock().unwrap_or_else(PoisonError::into_inner) = Some(after);
+    }
+}
+
+/// A refusal's answer. After one that leaves unclear what its sender means next, the connection ends; a policy's refusal
+/// leaves it open, and the next request is judged by itself.
+fn closing(answer: Response<bytes::Bytes>, denial: Denial) -> Response<ResponseBody> {
+    let mut answer = answer.map(ResponseBody::whole);
+    if matches!(
+        denial,
+        Denial::MalformedRequest
+            | Denial::MalformedTarget
+            | Denial::HostMismatch
+            | Denial::HeaderTooLarge
+            | Denial::HeadTimeout
+            | Denial::Draining
+    ) {
+        answer
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}

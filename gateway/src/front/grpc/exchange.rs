@@ -1,0 +1,270 @@
+//! One call: both bodies at once, trailers, resets with their codes.
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream, server::SendResponse};
+use http::{Request, Response};
+use sluicegate_policy::Denial;
+use sluicegate_relay::flow::{Chunk, Side};
+
+use super::status::Status;
+use crate::{
+    outcome::Party,
+    relay::{Spending, Ticket, Upstream},
+};
+
+/// How a call ended.
+pub(super) enum End {
+    /// The service answered, to its end.
+    Completed,
+    /// One side reset it.
+    Reset(Party),
+    /// The gateway ended it.
+    Cut(Denial),
+    /// The service was lost before or while it answered.
+    Failed(String),
+}
+
+/// Why a direction stopped.
+enum Stop {
+    /// Its source reset (or vanished: then the code is made up).
+    From(Reason),
+    /// Its sink reset.
+    To(Reason),
+    /// What carries its source is gone.
+    Lost(String),
+    /// The budget is used up.
+    Budget,
+}
+
+/// Carry one call.
+pub(super) async fn carry(
+    request: Request<()>,
+    body: RecvStream,
+    mut respond: SendResponse<Chunk>,
+    mut upstream: Upstream,
+    ticket: &Ticket,
+    meter: &Spending,
+) -> End {
+    let (response, mut send) = match upstream
+        .requests
+        .send_request(request, body.is_end_stream())
+    {
+        Ok(sent) => sent,
+        Err(error) => return unavailable(&mut respond, None, error.to_string()),
+    };
+    let mut answering = None;
+    let stopped = {
+        let up = async {
+            let paced = |bytes| meter.up(bytes).then(|| meter.rest_for(Side::A, bytes));
+            match copy(body, &mut send, paced).await {
+                // The answer decides how the call ends, not the question. A service that wants no more of it may have
+                // answered already (RFC 9113 §8.1, NO_ERROR); if it has not, the answer's own end says so.
+                Ok(()) | Err(Stop::To(_)) => std::future::pending().await,
+                Err(stop) => stop,
+            }
+        };
+        let down = down(response, &mut respond, &mut answering, meter);
+        tokio::select! {
+            biased;
+            denial = ticket.revoked() => Err(Err(denial)),
+            result = down => match result {
+                Ok(()) => Ok(()),
+                Err(stop) => Err(Ok((stop, Party::Upstream))),
+            },
+            stop = up => Err(Ok((stop, Party::Downstream))),
+        }
+    };
+    match stopped {
+        Ok(()) => End::Completed,
+        Err(Err(denial)) => cut(denial, &mut respond, answering, &mut send),
+        Err(Ok((Stop::Budget, _))) => cut(Denial::ByteQuota, &mut respond, answering, &mut send),
+        // A lost service is told; a lost client cannot be. A session's end takes its connections along.
+        Err(Ok((Stop::Lost(detail), Party::Upstream))) => match ticket.withdrawn() {
+            Some(denial) => cut(denial, &mut respond, answering, &mut send),
+            None => unavailable(&mut respond, answering, detail),
+        },
+        Err(Ok((Stop::Lost(_), _))) => {
+            send.send_reset(Reason::CANCEL);
+            End::Reset(Party::Downstream)
+        }
+        Err(Ok((Stop::From(code), from))) => reset(code, from, respond, answering, send),
+        // Only the answer's direction stops for its sink.
+        Err(Ok((Stop::To(code), _))) => reset(code, Party::Downstream, respond, answering, send),
+    }
+}
+
+/// The answer: head, messages, trailers.
+async fn down(
+    response: h2::client::ResponseFuture,
+    respond: &mut SendResponse<Chunk>,
+    answering: &mut Option<SendStream<Chunk>>,
+    meter: &Spending,
+) -> Result<(), Stop> {
+    let response = tokio::select! {
+        response = response => response.map_err(|error| stop(&error))?,
+        reset = poll_fn(|cx| respond.poll_reset(cx)) => return Err(Stop::To(reset.unwrap_or(Reason::CANCEL))),
+    };
+    let (mut head, body) = response.into_parts();
+    // Connection-specific fields end here, as on the way up.
+    for name in [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+        "upgrade",
+    ] {
+        head.headers.remove(name);
+    }
+    let over = body.is_end_stream();
+    let sent = respond.send_response(Response::from_parts(head, ()), over);
+    let send = answering.insert(sent.map_err(|_| Stop::To(Reason::CANCEL))?);
+    if over {
+        Ok(())
+    } else {
+        let paced = |bytes| meter.down(bytes).then(|| meter.rest_for(Side::B, bytes));
+        copy(body, send, paced).await
+    }
+}
+
+/// Messages and trailers from one stream to another, no faster than they are taken.
+async fn copy(
+    mut from: RecvStream,
+    to: &mut SendStream<Chunk>,
+    allowed: impl Fn(usize) -> Option<Duration>,
+) -> Result<(), Stop> {
+    if from.is_end_stream() {
+        return Ok(());
+    }
+    loop {
+        let data = tokio::select! {
+            data = poll_fn(|cx| from.poll_data(cx)) => data,
+            reset = poll_fn(|cx| to.poll_reset(cx)) => return Err(Stop::To(reset.unwrap_or(Reason::CANCEL))),
+        };
+        match data {
+            Some(Ok(data)) => {
+                let count = data.len();
+                let Some(rest) = allowed(count) else {
+                    return Err(Stop::Budget);
+                };
+                push(data, to).await?;
+                if !rest.is_zero() {
+                    tokio::time::sleep(rest).await;
+                }
+                // Refused only for a stream that is over, whose room h2 has given back itself.
+                let _ = from.flow_control().release_capacity(count);
+            }
+            Some(Err(error)) => return Err(stop(&error)),
+            None => break,
+        }
+    }
+    let trailers = poll_fn(|cx| from.poll_trailers(cx))
+        .await
+        .map_err(|error| stop(&error))?;
+    let ended = match trailers {
+        Some(trailers) => to.send_trailers(trailers),
+        None => to.send_data(Bytes::new().into(), true),
+    };
+    ended.map_err(|_| Stop::To(Reason::CANCEL))
+}
+
+async fn push(mut data: Bytes, to: &mut SendStream<Chunk>) -> Result<(), Stop> {
+    while !data.is_empty() {
+        to.reserve_capacity(data.len());
+        let room = poll_fn(|cx| poll_room(to, cx)).await?;
+        let part = data.split_to(data.len().min(room));
+        to.send_data(part.into(), false)
+            .map_err(|_| Stop::To(Reason::CANCEL))?;
+    }
+    Ok(())
+}
+
+fn poll_room(to: &mut SendStream<Chunk>, cx: &mut Context<'_>) -> Poll<Result<usize, Stop>> {
+    if to.capacity() > 0 {
+        return Poll::Ready(Ok(to.capacity()));
+    }
+    loop {
+        match std::task::ready!(to.poll_capacity(cx)) {
+            Some(Ok(0)) => {}
+            Some(Ok(room)) => return Poll::Ready(Ok(room)),
+            Some(Err(error)) => {
+                return Poll::Ready(Err(Stop::To(error.reason().unwrap_or(Reason::CANCEL))));
+            }
+            None => {
+                let code = match to.poll_reset(cx) {
+                    Poll::Ready(Ok(code)) => code,
+                    _ => Reason::CANCEL,
+                };
+                return Poll::Ready(Err(Stop::To(code)));
+            }
+        }
+    }
+}
+
+fn stop(error: &h2::Error) -> Stop {
+    match error.reason() {
+        Some(code) if error.is_reset() => Stop::From(code),
+        _ => Stop::Lost(error.to_string()),
+    }
+}
+
+/// A reset of one side becomes the same reset of the other.
+fn reset(
+    code: Reason,
+    from: Party,
+    mut respond: SendResponse<Chunk>,
+    answering: Option<SendStream<Chunk>>,
+    mut send: SendStream<Chunk>,
+) -> End {
+    match (from, answering) {
+        (Party::Downstream, _) => send.send_reset(code),
+        (_, Some(mut answering)) => answering.send_reset(code),
+        (_, None) => respond.send_reset(code),
+    }
+    End::Reset(from)
+}
+
+/// The gateway's own end: the service sees a cancellation, the client a status.
+fn cut(
+    denial: Denial,
+    respond: &mut SendResponse<Chunk>,
+    answering: Option<SendStream<Chunk>>,
+    send: &mut SendStream<Chunk>,
+) -> End {
+    send.send_reset(Reason::CANCEL);
+    finish(&Status::from(denial), respond, answering);
+    End::Cut(denial)
+}
+
+fn unavailable(
+    respond: &mut SendResponse<Chunk>,
+    answering: Option<SendStream<Chunk>>,
+    detail: String,
+) -> End {
+    finish(
+        &Status::from(Denial::ServiceUnavailable),
+        respond,
+        answering,
+    );
+    End::Failed(detail)
+}
+
+fn finish(
+    status: &Status,
+    respond: &mut SendResponse<Chunk>,
+    answering: Option<SendStream<Chunk>>,
+) {
+    match answering {
+        None => status.send(respond),
+        Some(mut answering) => {
+            if answering.send_trailers(status.trailers()).is_err() {
+                answering.send_reset(Reason::CANCEL);
+            }
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! tonic's client through the gateway to tonic's server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinSet;
+use tonic::{
+    Code, Request, Status,
+    metadata::{MetadataMap, MetadataValue},
+    service::interceptor::InterceptedService,
+    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+};
+use tonic_health::{
+    pb::{HealthCheckRequest, health_client::HealthClient, health_server::HealthServer},
+    server::{HealthReporter, HealthService},
+};
+
+use crate::{
+    relay::testing::{Manner, World, tcp_service, within},
+    session::{lifecycle::Action, testing::patch},
+};
+
+const TOKEN: &str = "x-gestalt-host-service-relay-token";
+
+/// A health service, what it was told, and its URL.
+struct Health {
+    reporter: HealthReporter,
+    seen: Arc<Mutex<Vec<MetadataMap>>>,
+    url: String,
+    /// GOAWAY, and the listener goes.
+    stop: tokio::sync::oneshot::Sender<()>,
+    tasks: JoinSet<()>,
+}
+
+async fn health() -> Health {
+    let reporter = HealthReporter::new();
+    let seen = Arc::<Mutex<Vec<MetadataMap>>>::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    let noted = seen.clone();
+    let note = move |request: Request<()>| {
+        noted.lock().unwrap().push(request.metadata().clone());
+        Ok(request)
+    };
+    let server = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
+    let service = InterceptedService::new(server, note);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let incoming = TcpIncoming::from(listener);
+        let serving = Server::builder().add_service(service);
+        let stopped = async { drop(stopped.await) };
+        serving
+            .serve_with_incoming_shutdown(incoming, stopped)
+            .await
+            .unwrap();
+    });
+    Health {
+        reporter,
+        seen,
+        url,
+        stop,
+        tasks,
+    }
+}
+
+async fn channel(world: &World) -> HealthClient<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", world.plain)).unwrap();
+    HealthClient::new(endpoint.connect().await.unwrap())
+}
+
+fn ask(token: &str, service: &str) -> Request<HealthCheckRequest> {
+    let mut request = Request::new(HealthCheckRequest {
+        service: service.into(),
+    });
+    request
+        .metadata_mut()
+        .insert(TOKEN, MetadataValue::try_from(token).unwrap());
+    request
+        .metadata_mut()
+        .insert("x-app", MetadataValue::from_static("kept"));
+    request
+}
+
+fn told(status: &Status) -> (Code, &str) {
+    (status.code(), status.message())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unary_call_keeps_its_metadata_and_loses_the_token() {
+    let (world, health) = (World::new().await, health().await);
+    let token = world
+        .session("unary", &format!("{{health: '{}'}}", health.url))
+        .await;
+    let mut client = channel(&world).await;
+    let mut request = ask(&token, "");
+    request.set_timeout(Duration::from_secs(30));
+    // A copy of the token in another field is the token all the same.
+    request.metadata_mut().insert(
+        "authorization",
+        MetadataValue::try_from(format!("Bearer {token}")).unwrap(),
+    );
+    let answer = within("check", client.check(request)).await.unwrap();
+    assert_eq!(answer.into_inner().status, 1);
+    // A status in trailers comes through as it is.
+    let missing = within("missing", client.check(ask(&token, "nobody")))
+        .await
+        .unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound);
+    let seen = health.seen.lock().unwrap();
+    assert_eq!(seen[0].get("x-app").unwrap(), "kept");
+    assert!(seen[0].get("grpc-timeout").is_some(), "the deadline passes");
+    for metadata in seen.iter() {
+        assert!(!format!("{metadata:?}").contains(&token), "{metadata:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_delivers_as_it_is_sent_and_a_cancellation_arrives() {
+    let (world, health) = (World::new().await, health().await);
+    let token = world
+        .session("watch", &format!("{{health: '{}'}}", health.url))
+        .await;
+    let mut client = channel(&world).await;
+    let mut stream = within("watch", client.watch(ask(&token, "")))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        within("first", stream.message())
+            .await
+            .unwrap()
+            .unwrap()
+            .status,
+        1
+    );
+    health
+        .reporter
+        .set_service_status("", tonic_health::ServingStatus::NotServing)
+        .await;
+    assert_eq!(
+        within("second", stream.message())
+            .await
+            .unwrap()
+            .unwrap()
+            .status,
+        2
+    );
+    drop(stream);
+    let record = world
+        .record(|record| record["path"] == "/grpc.health.v1.Health/Watch")
+        .await;
+    assert_eq!(
+        (&record["outcome"], &record["closedBy"]),
+        (&"reset".into(), &"downstream".into()),
+        "{record}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_ends_the_call_on_both_sides() {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let url = tcp_service(&mut tasks, Manner::Frozen).await;
+    let token = world
+        .session("deadline", &format!("{{health: '{url}'}}"))
+        .await;
+    let mut client = channel(&world).await;
+    let mut request = ask(&token, "");
+    request.set_timeout(Duration::from_millis(300));
+    let end = within("deadline", client.check(request)).await.unwrap_err();
+    assert!(
+        matches!(end.code(), Code::Cancelled | Code::DeadlineExceeded),
+        "{end:?}"
+    );
+    let record = world.record(|record| record["front"] == "grpc").await;
+    assert_eq!(
+        (&record["outcome"], &record["closedBy"]),
+        (&"reset".into(), &"downstream".into()),
+        "{record}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_are_grpc_answers() {
+    let (world, health) = (World::new().await, health().await);
+    let url = &health.url;
+    let token = world.session("one", &format!("{{health: {{url: '{url}', grpc: {{methodPrefix: /grpc.health.v1.Health/Check}}}}, x: '{url}'}}")).await;
+    let other = world
+        .session(
+            "two",
+            "{mail: 'tcp://127.0.0.1:1', db: 'tcp://127.0.0.1:1'}",
+        )
+        .await;
+    let down = world
+        .session("three", "{health: 'tcp://127.0.0.1:1'}")
+        .await;
+    let mut client = channel(&world).await;
+    assert!(client.check(ask(&token, "")).await.is_ok());
+    let mut without = ask(&token, "");
+    without.metadata_mut().remove(TOKEN);
+    let mut twice = ask(&token, "");
+    twice
+        .metadata_mut()
+        .append(TOKEN, MetadataValue::try_from(&token).unwrap());
+    let forged = format!("{}x", token);
+    for (name, request) in [
+        ("none", without),
+        ("two", twice),
+        ("forged", ask(&forged, "")),
+        ("noise", ask("x", "")),
+    ] {
+        let status = within(name, client.check(request)).await.unwrap_err();
+        assert_eq!(
+            told(&status),
+            (Code::Unauthenticated, "invalid-host-service-relay-token"),
+            "{name}"
+        );
+    }
+    let status = within("method", client.watch(ask(&token, "")))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        told(&status),
+        (
+            Code::PermissionDenied,
+            "host-service-relay-method-not-allowed"
+        )
+    );
+    let status = within("service", client.check(ask(&other, "")))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        told(&status),
+        (
+            Code::PermissionDenied,
+            "host-service-relay-method-not-allowed"
+        )
+    );
+    let status = within("down", client.check(ask(&down, "")))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        told(&status),
+        (Code::Unavailable, "host-service-relay-unavailable")
+    );
+    let registry = &world.fixture.registry;
+    registry
+        .act(world.fixture.key("one"), Action::Pause, None)
+        .await
+        .unwrap();
+    let status = within("paused", client.check(ask(&token, "")))
+        .await
+        .unwrap_err();
+    assert_eq!(told(&status), (Code::Unavailable, "session_paused"));
+    registry
+        .act(world.fixture.key("one"), Action::Reset, None)
+        .await
+        .unwrap();
+    let status = within("dead", client.check(ask(&token, "")))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        told(&status),
+        (Code::Unauthenticated, "invalid-host-service-relay-session")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_ends_a_call_that_is_open_with_a_status() {
+    let (world, health) = (World::new().await, health().await);
+    let token = world
+        .session("live", &format!("{{health: '{}'}}", health.url))
+        .await;
+    let mut client = channel(&world).await;
+    let mut first = within("watch", client.watch(ask(&token, "")))
+        .await
+        .unwrap()
+        .into_inner();
+    within("first", first.message()).await.unwrap();
+    let start = Instant::now();
+    let key = world.fixture.key("live");
+    let elsewhere = format!(
+        "{{services: {{health: '{}', more: 'tcp://127.0.0.1:1'}}}}",
+        health.url
+    );
+    world
+        .fixture
+        .registry
+        .patch(key.clone(), patch(&elsewhere))
+        .await
+        .unwrap();
+    health
+        .reporter
+        .set_service_status("", tonic_health::ServingStatus::NotServing)
+        .await;
+    assert_eq!(
+        within("still there", first.message())
+            .await
+            .unwrap()
+            .unwrap()
+            .status,
+        2
+    );
+    world
+        .fixture
+        .registry
+        .act(key, Action::Reset, None)
+        .await
+        .unwrap();
+    let status = within("revoked", first.message()).await.unwrap_err();
+    assert_eq!(
+        told(&status),
+        (Code::Unauthenticated, "invalid-host-service-relay-session")
+    );
+    assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+/// A call on a service that comes back finds it: a dead pooled connection is not used again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_returns_is_found() {
+    let world = World::new().await;
+    let first = health().await;
+    let token = world
+        .session("back", &format!("{{health: '{}'}}", first.url))
+        .await;
+    let mut client = channel(&world).await;
+    assert!(client.check(ask(&token, "")).await.is_ok());
+    let Health {
+        url,
+        stop,
+        tasks: mut serving,
+        ..
+    } = first;
+    stop.send(()).unwrap();
+    within("stopped", serving.join_next()).await;
+    let status = within("down", client.check(ask(&token, "")))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        told(&status),
+        (Code::Unavailable, "host-service-relay-unavailable")
+    );
+    let address = url.trim_start_matches("tcp://");
+    let mut tasks = JoinSet::new();
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let server = HealthServer::new(HealthService::from_health_reporter(HealthReporter::new()));
+    tasks.spawn(async move {
+        let _ = Server::builder()
+            .add_service(server)
+            .serve_with_incoming(TcpIncoming::from(listener))
+            .await;
+    });
+    assert!(
+        within("up again", client.check(ask(&token, "")))
+            .await
+            .is_ok()
+    );
+}

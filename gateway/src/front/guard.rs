@@ -1,0 +1,105 @@
+//! What cuts an exchange that is under way: its session's authority, or silence.
+
+use std::{
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use sluicegate_policy::{Admission, Denial, TargetPermit};
+use tokio::{
+    sync::watch,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use crate::{egress::still_allowed, session::Authority, telemetry::Counters};
+
+/// Waits for a change of authority, then hands the watch back.
+type Changed = Pin<Box<dyn Future<Output = watch::Receiver<Authority>> + Send>>;
+
+/// Watches over one exchange.
+pub(super) struct Guard {
+    changed: Changed,
+    permit: TargetPermit,
+    /// Once dialled.
+    dialled: Option<IpAddr>,
+    admission: Arc<Admission>,
+    /// Zero = silence does not end it.
+    idle: Duration,
+    timer: Pin<Box<Sleep>>,
+    counters: Arc<Counters>,
+    /// Bytes moved when the timer was last set.
+    seen: (u64, u64),
+}
+
+/// Where silence is allowed, the timer only has to be far away.
+const FAR: Duration = Duration::from_secs(86_400);
+
+impl Guard {
+    /// Watch `authority`, subscribed before `permit` was decided.
+    pub(super) fn new(
+        authority: watch::Receiver<Authority>,
+        permit: TargetPermit,
+        admission: Arc<Admission>,
+        idle: Duration,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let period = if idle.is_zero() { FAR } else { idle };
+        let timer = Box::pin(sleep_until(Instant::now() + period));
+        Self {
+            changed: changed(authority),
+            permit,
+            dialled: None,
+            admission,
+            idle,
+            timer,
+            counters,
+            seen: (0, 0),
+        }
+    }
+
+    /// The address that serves it is judged along from now on.
+    pub(super) fn dialled(&mut self, address: IpAddr) {
+        self.dialled = Some(address);
+    }
+
+    /// Ready when the exchange must be cut.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Denial> {
+        while let Poll::Ready(mut authority) = self.changed.as_mut().poll(cx) {
+            let verdict = still_allowed(
+                &authority.borrow_and_update(),
+                &self.permit,
+                self.dialled,
+                &self.admission,
+            );
+            if let Err(denial) = verdict {
+                return Poll::Ready(denial);
+            }
+            self.changed = changed(authority);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let moved = self.counters.total();
+            if moved == self.seen && !self.idle.is_zero() {
+                return Poll::Ready(Denial::IdleTimeout);
+            }
+            self.seen = moved;
+            self.timer
+                .as_mut()
+                .reset(Instant::now() + if self.idle.is_zero() { FAR } else { self.idle });
+        }
+        Poll::Pending
+    }
+}
+
+fn changed(mut authority: watch::Receiver<Authority>) -> Changed {
+    Box::pin(async move {
+        // The session's owner is gone: its last word stands, and nothing more will be said.
+        if authority.changed().await.is_err() && !matches!(*authority.borrow(), Authority::Ended(_))
+        {
+            std::future::pending::<()>().await;
+        }
+        authority
+    })
+}

@@ -1,0 +1,64 @@
+//! Whole answers on HTTP/2 streams: refusals and the few resources of our own.
+
+use bytes::Bytes;
+use h2::{RecvStream, server::SendResponse};
+use http::{HeaderValue, Method, Request, Response, header};
+use sluicegate_policy::Refusal;
+use sluicegate_relay::flow::Chunk;
+
+use super::Context;
+use crate::{
+    front::{Detail, Rejection},
+    telemetry::Recorder,
+};
+
+/// Answer with a refusal: 401 with a challenge where a credential is asked for, never 407.
+pub(in crate::front) fn refuse(
+    respond: SendResponse<Chunk>,
+    refusal: &Refusal,
+    detail: Detail,
+    recorder: &mut Recorder,
+) {
+    recorder.refused(refusal);
+    let request_id = recorder.id().to_owned();
+    let rejection = Rejection {
+        refusal,
+        target: None,
+        request_id: &request_id,
+        detail,
+        origin_auth: true,
+        html: false,
+    };
+    recorder.status(rejection.status().as_u16());
+    whole(respond, rejection.response());
+}
+
+/// `/healthz` and the published keys: all there is for anyone who asks.
+pub(super) fn own(request: &Request<RecvStream>, context: &Context) -> Option<Response<Bytes>> {
+    if request.method() != Method::GET {
+        return None;
+    }
+    let (content_type, body) = match request.uri().path() {
+        "/healthz" => ("text/plain; charset=utf-8", Bytes::from_static(b"ok\n")),
+        "/.well-known/jwks.json" => (
+            "application/json",
+            context.relay.authenticator.jwks().into(),
+        ),
+        _ => return None,
+    };
+    let mut response = Response::new(body);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    Some(response)
+}
+
+/// Send a whole answer. A client that is gone has no use for it.
+pub(super) fn whole(mut respond: SendResponse<Chunk>, response: Response<Bytes>) {
+    let (head, body) = response.into_parts();
+    if let Ok(mut send) = respond.send_response(Response::from_parts(head, ()), body.is_empty())
+        && !body.is_empty()
+    {
+        let _ = send.send_data(body.into(), true);
+    }
+}

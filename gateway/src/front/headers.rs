@@ -1,0 +1,193 @@
+//! What of a message is between two neighbours only (RFC 9110 §7.6.1), and what never goes on.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{self, Entry},
+};
+
+use crate::sniff::is_twin;
+
+/// Hop-by-hop whatever Connection says.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-authentication-info",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Fields a client could steer other proxies or the origin by.
+const STEERING: [&str; 8] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-forwarded-server",
+    "x-real-ip",
+    "x-upstream-https-proxy",
+];
+
+/// Named in Connection or not, these are the message's own: a client may not have them stripped.
+const NEVER_STRIPPED: [&str; 7] = [
+    "authorization",
+    "content-length",
+    "content-type",
+    "cookie",
+    "host",
+    "origin",
+    "cache-control",
+];
+
+/// The protocol asked for by `Connection: upgrade`; h2c is not offered on (RFC 9113 §3.1 withdrew it).
+pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let asked =
+        tokens(headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    let protocol = headers.get(header::UPGRADE)?;
+    let h2c = protocol
+        .to_str()
+        .is_ok_and(|p| p.split(',').any(|p| p.trim().eq_ignore_ascii_case("h2c")));
+    (asked && !h2c).then(|| protocol.clone())
+}
+
+/// Take off what is between neighbours; `TE: trailers` is renewed by the caller where it was there.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
+        .filter(|name| {
+            !NEVER_STRIPPED
+                .iter()
+                .any(|kept| kept.eq_ignore_ascii_case(name))
+        })
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    for name in named {
+        remove(headers, &name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Take off what must not reach an origin from a sandbox: steering fields, and twins of sensitive names spelt with `_`
+/// (some servers read both spellings as one).
+pub(super) fn strip_steering(headers: &mut HeaderMap) {
+    for name in STEERING {
+        headers.remove(name);
+    }
+    let twins: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_twin(name.as_str().as_bytes()))
+        .cloned()
+        .collect();
+    for name in twins {
+        remove(headers, &name);
+    }
+}
+
+/// Append `1.1 pseudonym` to Via.
+pub(super) fn append_via(headers: &mut HeaderMap, pseudonym: &str) {
+    if let Ok(value) = HeaderValue::from_str(&format!("1.1 {pseudonym}")) {
+        headers.append(header::VIA, value);
+    }
+}
+
+/// Has this process forwarded the message before?
+pub(super) fn looped(headers: &HeaderMap, pseudonym: &str) -> bool {
+    tokens(headers, &header::VIA).any(|via| via.split_ascii_whitespace().nth(1) == Some(pseudonym))
+}
+
+/// Does the client prefer a page?
+pub(super) fn wants_html(headers: &HeaderMap) -> bool {
+    tokens(headers, &header::ACCEPT).any(|kind| kind.starts_with("text/html"))
+}
+
+fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .map(str::trim)
+}
+
+fn remove(headers: &mut HeaderMap, name: &HeaderName) {
+    if let Entry::Occupied(entry) = headers.entry(name) {
+        entry.remove_entry_mult();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use http::HeaderMap;
+
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(n, v)| {
+                (
+                    n.parse::<HeaderName>().unwrap(),
+                    HeaderValue::from_static(v),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_connection_names_is_stripped_but_not_the_messages_own() {
+        let mut map = headers(&[
+            ("connection", "close, X-Hop, Authorization, Host"),
+            ("x-hop", "1"),
+            ("authorization", "Bearer theirs"),
+            ("host", "a.test"),
+            ("proxy-authorization", "Basic ours"),
+            ("te", "trailers"),
+        ]);
+        strip_hop_by_hop(&mut map);
+        let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["authorization", "host"]);
+    }
+
+    #[test]
+    fn steering_fields_and_twins_are_dropped() {
+        let mut map = headers(&[
+            ("x-forwarded-host", "evil.test"),
+            ("x-upstream-https-proxy", "evil.test"),
+            ("content_length", "5"),
+            ("x-mine", "1"),
+        ]);
+        strip_steering(&mut map);
+        assert_eq!(
+            map.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
+            ["x-mine"]
+        );
+    }
+
+    #[test]
+    fn an_upgrade_needs_connection_and_is_never_h2c() {
+        assert!(upgrade(&headers(&[("upgrade", "websocket")])).is_none());
+        assert!(
+            upgrade(&headers(&[
+                ("connection", "keep-alive, Upgrade"),
+                ("upgrade", "websocket")
+            ]))
+            .is_some()
+        );
+        assert!(upgrade(&headers(&[("connection", "upgrade"), ("upgrade", "h2c")])).is_none());
+    }
+
+    #[test]
+    fn a_loop_is_seen_by_our_own_name_only() {
+        let map = headers(&[("via", "1.1 other, 1.1 sluicegate-1234")]);
+        assert!(looped(&map, "sluicegate-1234"));
+        assert!(!looped(&map, "sluicegate-5678"));
+    }
+}

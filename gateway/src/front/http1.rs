@@ -1,0 +1,179 @@
+//! One downstream connection: which protocol, which front.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use http::Response;
+use sluicegate_policy::{Denial, Refusal};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
+use super::{
+    connect::{self, Ask},
+    context::Context,
+    forward::{self, Scope},
+    h2,
+    judged::denial_of,
+    rewind::Rewind,
+};
+use crate::{
+    egress::{Guarded, linger_close},
+    listen::{Accepted, Downstream},
+    sniff::{Event, Head, RequestStream},
+    telemetry::{Front, Kind},
+};
+
+/// RFC 9113 §3.4.
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Read at once while a head arrives.
+const CHUNK: usize = 4096;
+
+/// What a connection's first bytes are.
+enum First {
+    Http2,
+    Connect,
+    Other,
+    Refused(Denial),
+    /// Nothing came, or not enough before the client left.
+    Gone,
+}
+
+/// Serve one connection to its end.
+pub async fn serve(accepted: Accepted, context: Arc<Context>) {
+    let Accepted { stream, peer } = accepted;
+    if stream.alpn() == Some(b"h2") {
+        let drain = context.drain.clone();
+        h2::serve(stream, peer, context.h2.clone(), drain).await;
+        return;
+    }
+    let mut stream = Guarded::new(stream);
+    let mut buffer = BytesMut::new();
+    let first = match timeout(
+        context.egress.timeouts.head,
+        read_first(&mut stream, &mut buffer, context.egress.timeouts.max_head),
+    )
+    .await
+    {
+        Ok(first) => first,
+        Err(_) if buffer.is_empty() => First::Gone,
+        Err(_) => First::Refused(Denial::HeadTimeout),
+    };
+    match first {
+        First::Gone => stream.release(),
+        First::Http2 => {
+            stream.release();
+            let drain = context.drain.clone();
+            let stream = Rewind::new(buffer.freeze(), stream);
+            h2::serve(stream, peer, context.h2.clone(), drain).await;
+        }
+        First::Other => forward::serve(stream, buffer, peer, context, Scope::Proxy).await,
+        First::Connect => connect(stream, buffer, peer, context).await,
+        First::Refused(denial) => {
+            let mut recorder = context.telemetry.begin(Kind::request, Front::origin, peer);
+            let answer = context.reject(&Refusal::from(denial), None, &mut recorder, false);
+            refuse(stream, &answer).await;
+        }
+    }
+}
+
+/// Read until the first head is whole, or is HTTP/2's.
+async fn read_first(
+    stream: &mut Guarded<Downstream>,
+    buffer: &mut BytesMut,
+    max_head: usize,
+) -> First {
+    let mut judge = RequestStream::with_max_head(max_head);
+    loop {
+        buffer.reserve(CHUNK);
+        match stream.read_buf(buffer).await {
+            Ok(n) if n > 0 => {}
+            _ => return First::Gone,
+        }
+        if buffer.starts_with(H2_PREFACE) {
+            return First::Http2;
+        }
+        if H2_PREFACE.starts_with(buffer) {
+            continue;
+        }
+        match judge.step(buffer) {
+            Event::NeedMore => {}
+            Event::Head(head) if head.is_connect() => return First::Connect,
+            Event::Malformed(error) => return First::Refused(denial_of(error)),
+            Event::Head(_) | Event::Body(_) | Event::End | Event::Opaque => return First::Other,
+        }
+    }
+}
+
+/// A CONNECT at the start of a connection: the common case, without an HTTP library between.
+async fn connect(
+    mut stream: Guarded<Downstream>,
+    mut buffer: BytesMut,
+    peer: SocketAddr,
+    context: Arc<Context>,
+) {
+    let mut judge = RequestStream::with_max_head(context.egress.timeouts.max_head);
+    let Event::Head(head) = judge.step(&buffer) else {
+        return;
+    };
+    let consumed = head.len();
+    let accepted = connect::accept(&context, peer, ask(&head)).await;
+    match accepted {
+        Ok(opened) => {
+            let first = buffer.split_off(consumed.min(buffer.len())).to_vec();
+            drop(buffer);
+            let sent = stream
+                .write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+                .await;
+            if sent.is_ok() && stream.flush().await.is_ok() {
+                connect::carry(stream, first, opened, peer, context).await;
+            }
+        }
+        // What a client sends behind a CONNECT is the tunnel's: refused, it is never read as another request.
+        Err(answer) => refuse(stream, &answer).await,
+    }
+}
+
+fn ask<'b>(head: &Head<'b>) -> Ask<'b> {
+    Ask {
+        authority: head.target(),
+        host: head.field("host"),
+        credentials: head
+            .fields()
+            .filter(|f| f.is("proxy-authorization"))
+            .map(|f| f.value)
+            .collect(),
+        html: head
+            .field("accept")
+            .is_some_and(|v| v.starts_with(b"text/html")),
+    }
+}
+
+/// Write a last answer and close so that it arrives.
+async fn refuse(mut stream: Guarded<Downstream>, answer: &Response<Bytes>) {
+    let mut bytes = format!(
+        "HTTP/1.1 {} {}\r\n",
+        answer.status().as_u16(),
+        answer.status().canonical_reason().unwrap_or("Refused")
+    )
+    .into_bytes();
+    for (name, value) in answer.headers() {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(
+        format!(
+            "Content-Length: {}\r\nConnection: close\r\n\r\n",
+            answer.body().len()
+        )
+        .as_bytes(),
+    );
+    bytes.extend_from_slice(answer.body());
+    if stream.write_all(&bytes).await.is_ok() {
+        linger_close(&mut stream).await;
+        stream.release();
+    }
+}

@@ -1,0 +1,334 @@
+//! The strict reader in front of the HTTP library: it sees only bytes that were judged.
+//!
+//! What is refused here reaches the library as one request of our own making, which the service answers with the
+//! refusal and `Connection: close`; nothing after it is read.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use http::Uri;
+use sluicegate_policy::Denial;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
+
+use crate::{
+    egress::{Guarded, Timeouts},
+    listen::Downstream,
+    sniff::{Event, HeadError, RequestStream},
+};
+
+/// Stands in for a request that was refused.
+const STAND_IN: &[u8] = b"GET /malformed HTTP/1.1\r\nHost: malformed\r\nConnection: close\r\n\r\n";
+/// A connection without a request may idle this long where nothing else is said.
+const LONG_IDLE: Duration = Duration::from_secs(3600);
+/// Read at once.
+const CHUNK: usize = 16 * 1024;
+/// How long and how much of a refused client's unread bytes are taken before the close (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// Shared between the reader and the service of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Verdict {
+    refused: Mutex<Option<Denial>>,
+    /// The connection's end was in order.
+    released: AtomicBool,
+}
+
+impl Verdict {
+    /// The refusal for which a stand-in request was given.
+    pub(super) fn take(&self) -> Option<Denial> {
+        self.refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// The connection ended in order: it may close with FIN.
+    pub(super) fn release(&self) {
+        self.released.store(true, Ordering::Release);
+    }
+
+    /// Its end is not in order after all.
+    pub(super) fn arm(&self) {
+        self.released.store(false, Ordering::Release);
+    }
+
+    fn set(&self, denial: Denial) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(denial);
+    }
+}
+
+/// The strict reader around a connection.
+#[derive(Debug)]
+pub(super) struct Judged {
+    /// `None` only once taken out.
+    stream: Option<Guarded<Downstream>>,
+    judge: RequestStream,
+    verdict: Arc<Verdict>,
+    /// Received, not yet given on.
+    buffer: BytesMut,
+    /// How many bytes at the front of `buffer` may be given on.
+    sound: usize,
+    phase: Phase,
+    /// Of the head now arriving, or of the wait for one.
+    timer: Pin<Box<Sleep>>,
+    timed_head: bool,
+    head_timeout: Duration,
+    idle_timeout: Duration,
+    lingered: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Messages,
+    Opaque,
+    /// So many bytes of the stand-in are given.
+    StandIn(usize),
+    Lingering,
+}
+
+impl Judged {
+    /// Judge everything from `buffer` (read already) on.
+    pub(super) fn new(
+        stream: Guarded<Downstream>,
+        buffer: BytesMut,
+        verdict: Arc<Verdict>,
+        bounds: Timeouts,
+    ) -> Self {
+        let head_timeout = bounds.head;
+        let idle_timeout = if bounds.idle.is_zero() {
+            LONG_IDLE
+        } else {
+            bounds.idle
+        };
+        let timer = Box::pin(sleep_until(Instant::now() + head_timeout));
+        Self {
+            stream: Some(stream),
+            judge: RequestStream::with_max_head(bounds.max_head),
+            verdict,
+            buffer,
+            sound: 0,
+            phase: Phase::Messages,
+            timer,
+            timed_head: true,
+            head_timeout,
+            idle_timeout,
+            lingered: 0,
+        }
+    }
+
+    /// After an upgrade: the connection, and what was read of it but not given on.
+    pub(super) fn into_parts(mut self) -> Option<(Guarded<Downstream>, BytesMut)> {
+        self.stream
+            .take()
+            .map(|stream| (stream, std::mem::take(&mut self.buffer)))
+    }
+
+    fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Some(stream) => Pin::new(stream).poll_read(cx, buf),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn writer(&mut self) -> io::Result<Pin<&mut Guarded<Downstream>>> {
+        self.stream
+            .as_mut()
+            .map(Pin::new)
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    fn refuse(&mut self, denial: Denial) {
+        self.verdict.set(denial);
+        self.phase = Phase::StandIn(0);
+    }
+
+    /// Judge the front of the buffer. `false`: more bytes are needed.
+    fn advance(&mut self) -> bool {
+        loop {
+            match self.judge.step(&self.buffer) {
+                Event::NeedMore => return false,
+                // What the library cannot read it would answer by itself, without our refusal and without a record.
+                Event::Head(head) if Uri::try_from(head.target()).is_err() => {
+                    self.refuse(Denial::MalformedTarget);
+                    return true;
+                }
+                Event::Head(head) => {
+                    self.sound = head.len();
+                    self.timed_head = false;
+                    return true;
+                }
+                Event::Body(count) => {
+                    self.sound = count;
+                    return true;
+                }
+                Event::End => {
+                    self.timed_head = false;
+                    self.timer
+                        .as_mut()
+                        .reset(Instant::now() + self.idle_timeout);
+                }
+                Event::Opaque => {
+                    self.phase = Phase::Opaque;
+                    return true;
+                }
+                Event::Malformed(error) => {
+                    self.refuse(denial_of(error));
+                    return true;
+                }
+            }
+        }
+    }
+
+    fn give(&mut self, buf: &mut ReadBuf<'_>, most: usize) {
+        let n = most.min(buf.remaining()).min(self.buffer.len());
+        buf.put_slice(self.buffer.get(..n).unwrap_or_default());
+        self.buffer.advance(n);
+        self.sound = self.sound.saturating_sub(n);
+    }
+}
+
+/// A head that is not sound, as a refusal.
+pub(super) fn denial_of(error: HeadError) -> Denial {
+    match error {
+        HeadError::TooLarge => Denial::HeaderTooLarge,
+        HeadError::Target => Denial::MalformedTarget,
+        _ => Denial::MalformedRequest,
+    }
+}
+
+impl Judged {
+    /// Read more into the buffer. Ready(0) at the end.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.buffer.reserve(CHUNK);
+        let before = self.buffer.len();
+        let mut chunk = [0_u8; CHUNK];
+        let mut buf = ReadBuf::new(&mut chunk);
+        ready!(self.poll_stream(cx, &mut buf))?;
+        self.buffer.extend_from_slice(buf.filled());
+        Poll::Ready(Ok(self.buffer.len() - before))
+    }
+
+    /// Between messages: a head that has begun must be whole in time; a connection without one may idle longer.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.timed_head && !self.buffer.is_empty() {
+            self.timed_head = true;
+            self.timer
+                .as_mut()
+                .reset(Instant::now() + self.head_timeout);
+        }
+        self.timer.as_mut().poll(cx).is_ready()
+    }
+}
+
+impl AsyncRead for Judged {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            match this.phase {
+                Phase::Opaque if this.buffer.is_empty() => return this.poll_stream(cx, buf),
+                Phase::Opaque => {
+                    this.give(buf, usize::MAX);
+                    return Poll::Ready(Ok(()));
+                }
+                Phase::StandIn(given) => {
+                    let rest = STAND_IN.get(given..).unwrap_or_default();
+                    if rest.is_empty() {
+                        // Nothing comes after it. Not an end, which the library takes for a client that has left
+                        // before its answer; the answer's `Connection: close` ends this.
+                        return Poll::Pending;
+                    }
+                    let n = rest.len().min(buf.remaining());
+                    buf.put_slice(rest.get(..n).unwrap_or_default());
+                    this.phase = Phase::StandIn(given + n);
+                    return Poll::Ready(Ok(()));
+                }
+                Phase::Lingering => return Poll::Ready(Ok(())),
+                Phase::Messages if this.sound > 0 => {
+                    this.give(buf, this.sound);
+                    return Poll::Ready(Ok(()));
+                }
+                Phase::Messages => {
+                    if this.advance() {
+                        continue;
+                    }
+                    match this.poll_more(cx)? {
+                        Poll::Ready(0) => {
+                            // The client ends in order: so may we, whatever the library does with the connection.
+                            if this.buffer.is_empty() && this.judge.between_messages() {
+                                this.verdict.release();
+                            }
+                            return Poll::Ready(Ok(()));
+                        }
+                        Poll::Ready(_) => {}
+                        Poll::Pending if this.judge.between_messages() && this.poll_timer(cx) => {
+                            if this.buffer.is_empty() {
+                                return Poll::Ready(Ok(()));
+                            }
+                            this.refuse(Denial::HeadTimeout);
+                        }
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Judged {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.writer()?.poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writer()?.poll_flush(cx)
+    }
+
+    /// Close so that the last answer arrives: FIN, then take what the client still sends for a moment.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.phase != Phase::Lingering {
+            ready!(this.writer()?.poll_shutdown(cx))?;
+            this.phase = Phase::Lingering;
+            this.timer.as_mut().reset(Instant::now() + LINGER);
+        }
+        loop {
+            this.buffer.clear();
+            match this.poll_more(cx) {
+                Poll::Ready(Ok(n)) if n > 0 && this.lingered < LINGER_BYTES => this.lingered += n,
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => return this.timer.as_mut().poll(cx).map(Ok),
+            }
+        }
+    }
+}
+
+impl Drop for Judged {
+    fn drop(&mut self) {
+        if self.verdict.released.load(Ordering::Acquire)
+            && let Some(stream) = &mut self.stream
+        {
+            stream.release();
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! How a request arrives. Each front learns `(session, target)` its own way and hands over to one pipeline.
+//!
+//! `http1` owns a connection and judges its first head; CONNECT goes to `connect`, everything else to `forward`
+//! behind the strict reader of `judged`. [`h2`] serves HTTP/2. `reject` is the sole mapping of refusals to answers.
+
+mod asked;
+mod body;
+mod connect;
+mod context;
+mod exchange;
+mod forward;
+pub mod grpc;
+mod guard;
+pub mod h2;
+mod headers;
+mod http1;
+mod judged;
+mod pool;
+mod reject;
+mod rewind;
+mod send;
+
+pub use context::Context;
+pub use http1::serve;
+pub use pool::Pool;
+pub use reject::{Detail, Rejection};

@@ -1,0 +1,87 @@
+//! Idle upstream connections of absolute-form requests. Never shared between sessions, generations or policies.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use hyper::client::conn::http1::SendRequest;
+use sluicegate_policy::Target;
+
+use super::body::RequestBody;
+use crate::session::SessionKey;
+
+/// Whose connection, under which policy, where to.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct PoolKey {
+    pub(super) session: SessionKey,
+    pub(super) generation: u64,
+    pub(super) policy: u64,
+    pub(super) target: Target,
+}
+
+/// A connection waiting for its next request.
+#[derive(Debug)]
+pub(super) struct Idle {
+    pub(super) sender: SendRequest<RequestBody>,
+    pub(super) address: SocketAddr,
+    since: Instant,
+}
+
+/// Idle connections by key.
+#[derive(Debug, Default)]
+pub struct Pool {
+    idle: Mutex<HashMap<PoolKey, Vec<Idle>>>,
+}
+
+/// Kept idle for this long.
+const LIFE: Duration = Duration::from_secs(30);
+/// Kept for one session and target.
+const PER_KEY: usize = 16;
+/// Keys kept at all.
+const KEYS: usize = 1024;
+
+impl Pool {
+    /// The most recently used live connection.
+    pub(super) fn take(&self, key: &PoolKey) -> Option<Idle> {
+        let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = all.get_mut(key)?;
+        while let Some(idle) = waiting.pop() {
+            if !idle.sender.is_closed() && idle.since.elapsed() < LIFE {
+                return Some(idle);
+            }
+        }
+        all.remove(key);
+        None
+    }
+
+    /// Keep a connection; over the limits it is closed instead.
+    pub(super) fn put(&self, key: PoolKey, sender: SendRequest<RequestBody>, address: SocketAddr) {
+        if sender.is_closed() {
+            return;
+        }
+        let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= KEYS && !all.contains_key(&key) {
+            return;
+        }
+        let waiting = all.entry(key).or_default();
+        if waiting.len() < PER_KEY {
+            waiting.push(Idle {
+                sender,
+                address,
+                since: Instant::now(),
+            });
+        }
+    }
+
+    /// Close what has idled too long. Called now and then.
+    pub fn reap(&self) {
+        let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, waiting| {
+            waiting.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < LIFE);
+            !waiting.is_empty()
+        });
+    }
+}

@@ -1,0 +1,144 @@
+//! `Denial` to answer: the sole mapping.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use serde_json::json;
+use sluicegate_policy::{Denial, Refusal, Target};
+
+/// How much an untrusted sandbox may learn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Detail {
+    /// Reason, rule and hint.
+    #[default]
+    Full,
+    /// Reason only.
+    Minimal,
+}
+
+/// A refusal on its way to a client.
+#[derive(Clone, Debug)]
+pub struct Rejection<'a> {
+    /// What and why.
+    pub refusal: &'a Refusal,
+    /// The target, where one was understood.
+    pub target: Option<&'a Target>,
+    /// The record's id.
+    pub request_id: &'a str,
+    /// How much to tell.
+    pub detail: Detail,
+    /// `true` where the resource itself asks for a credential (401), not the proxy (407).
+    pub origin_auth: bool,
+    /// The client prefers HTML (`Accept`).
+    pub html: bool,
+}
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+impl Rejection<'_> {
+    /// The HTTP status of this answer.
+    pub fn status(&self) -> StatusCode {
+        let status = match self.refusal.denial {
+            Denial::CredentialMissing | Denial::CredentialInvalid if self.origin_auth => 401,
+            denial => denial.status(),
+        };
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// RFC 9209 §2: one member for this proxy. The `details` parameter carries our reason token.
+    fn proxy_status(&self) -> HeaderValue {
+        let denial = self.refusal.denial;
+        let text = format!(
+            "sluicegate; error={}; details=\"{}\"",
+            denial.proxy_error(),
+            denial.reason()
+        );
+        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("sluicegate"))
+    }
+
+    /// `{error, reason, host, port, rule, requestId, hint}`.
+    pub fn json(&self) -> serde_json::Value {
+        let denial = self.refusal.denial;
+        let full = self.detail == Detail::Full;
+        json!({
+            "error": denial.describe(),
+            "reason": denial.reason(),
+            "host": self.target.map(|t| t.host().to_string()),
+            "port": self.target.map(Target::port),
+            "rule": self.refusal.rule.as_ref().filter(|_| full).map(|r| r.as_str().to_owned()),
+            "requestId": self.request_id,
+            "hint": self.refusal.hint.as_ref().filter(|_| full),
+        })
+    }
+
+    /// The answer, whole.
+    pub fn response(&self) -> Response<Bytes> {
+        let status = self.status();
+        let (content_type, body) = if self.html {
+            ("text/html; charset=utf-8", self.page())
+        } else {
+            ("application/json", format!("{}\n", self.json()))
+        };
+        let mut response = Response::new(Bytes::from(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(PROXY_STATUS, self.proxy_status());
+        if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            // RFC 9110 §11.7.1: a 407 names at least one challenge.
+            headers.append(
+                header::PROXY_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"sluicegate\", charset=\"UTF-8\""),
+            );
+            headers.append(
+                header::PROXY_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"sluicegate\""),
+            );
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.append(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"sluicegate\""),
+            );
+        }
+        if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+
+    fn page(&self) -> String {
+        let json = self.json();
+        let line = |name: &str, key: &str| match json.get(key) {
+            None | Some(serde_json::Value::Null) => String::new(),
+            Some(serde_json::Value::String(s)) => {
+                format!("<dt>{name}</dt><dd>{}</dd>\n", escape(s))
+            }
+            Some(other) => format!("<dt>{name}</dt><dd>{}</dd>\n", escape(&other.to_string())),
+        };
+        let rows: String = [
+            ("Host", "host"),
+            ("Port", "port"),
+            ("Reason", "reason"),
+            ("Rule", "rule"),
+            ("What would change it", "hint"),
+            ("Request", "requestId"),
+        ]
+        .map(|(name, key)| line(name, key))
+        .concat();
+        let status = self.status();
+        let error = escape(self.refusal.denial.describe());
+        format!(
+            "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{status}</title>\n\
+             <h1>{error}</h1>\n<dl>\n{rows}</dl>\n</html>\n"
+        )
+    }
+}
+
+/// Text into HTML.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}

@@ -1,0 +1,199 @@
+//! One request on its way up, over an idle connection or a new one, until its answer's head has come.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use sluicegate_policy::{Denial, Refusal, Target};
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    asked::{Way, key},
+    body::{Continue, RequestBody},
+    context::Context,
+    guard::Guard,
+};
+use crate::{auth::Identity, session::PolicyGeneration, telemetry::Recorder};
+
+pub(super) struct Sent {
+    pub(super) answer: Response<Incoming>,
+    pub(super) sender: SendRequest<RequestBody>,
+    pub(super) address: SocketAddr,
+    pub(super) guard: Guard,
+}
+
+/// Send over an idle connection of this session or a new one. A connection that closed while it idled costs another
+/// try, but only if nothing of the request was sent.
+pub(super) async fn send(
+    context: &Context,
+    way: &Way,
+    request: Request<Incoming>,
+    recorder: &mut Recorder,
+    mut guard: Guard,
+) -> Result<Sent, Refusal> {
+    let budget = way.identity.session.budget().clone();
+    let word = Arc::new(Continue::default());
+    let expects = request.headers().contains_key(header::EXPECT);
+    let counters = recorder.counters().clone();
+    let mut request = request.map(|body| {
+        let body = RequestBody::new(Some(body), counters, budget);
+        if expects {
+            body.wait_for(word.clone())
+        } else {
+            body
+        }
+    });
+    if expects {
+        hyper::ext::on_informational(&mut request, move |informational| {
+            if informational.status() == StatusCode::CONTINUE {
+                word.say();
+            }
+        });
+    }
+    let spare = spare(&request);
+    loop {
+        let idle = context.pool.take(&way.key);
+        let reused = idle.is_some();
+        let (mut sender, address) = match idle {
+            Some(idle) => {
+                recorder.address(idle.address);
+                (idle.sender, idle.address)
+            }
+            None => {
+                let opened = context
+                    .egress
+                    .open(&way.policy, &way.permit, recorder)
+                    .await?;
+                (handshake(context, opened.stream).await?, opened.address)
+            }
+        };
+        guard.dialled(address.ip());
+        if sender.ready().await.is_err() {
+            if reused {
+                continue;
+            }
+            return Err(Denial::UpstreamReset.into());
+        }
+        let answering = sender.try_send_request(request);
+        tokio::pin!(answering);
+        let limit = context.egress.timeouts.response;
+        let answered = async {
+            if limit.is_zero() {
+                Ok(answering.as_mut().await)
+            } else {
+                timeout(limit, answering.as_mut()).await
+            }
+        };
+        let answered = tokio::select! {
+            biased;
+            denial = std::future::poll_fn(|cx| guard.poll(cx)) => return Err(denial.into()),
+            answered = answered => answered.map_err(|_| Denial::UpstreamTimeout)?,
+        };
+        match answered {
+            Ok(answer) => {
+                if !framed_one_way(answer.headers()) {
+                    return Err(Denial::UpstreamProtocol.into());
+                }
+                return Ok(Sent {
+                    answer,
+                    sender,
+                    address,
+                    guard,
+                });
+            }
+            Err(mut failed) => match failed.take_message() {
+                Some(unsent) if reused => request = unsent,
+                _ => {
+                    let error = failed.into_error();
+                    // RFC 9112 §9.3.1: the idle connection may have been closed as we used it.
+                    let malformed =
+                        error.is_parse() || error.is_parse_too_large() || error.is_parse_status();
+                    if reused
+                        && !malformed
+                        && let Some(spare) = &spare
+                    {
+                        request = spare.clone().map(|()| {
+                            let budget = way.identity.session.budget().clone();
+                            RequestBody::new(None, recorder.counters().clone(), budget)
+                        });
+                        continue;
+                    }
+                    recorder.detail(&error);
+                    let denial = if malformed {
+                        Denial::UpstreamProtocol
+                    } else {
+                        Denial::UpstreamReset
+                    };
+                    return Err(denial.into());
+                }
+            },
+        }
+    }
+}
+
+/// A second copy of a request that may be sent twice: idempotent (RFC 9110 §9.2.2) and without a body.
+fn spare(request: &Request<RequestBody>) -> Option<Request<()>> {
+    let safe = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE];
+    if !safe.contains(request.method()) || !hyper::body::Body::is_end_stream(request.body()) {
+        return None;
+    }
+    let mut spare = Request::new(());
+    *spare.method_mut() = request.method().clone();
+    *spare.uri_mut() = request.uri().clone();
+    *spare.headers_mut() = request.headers().clone();
+    Some(spare)
+}
+
+/// An answer whose framing can be read two ways is not passed on (RFC 9112 §6.3): Content-Length beside a transfer coding,
+/// or a coding that we would take off without knowing it.
+fn framed_one_way(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else {
+        return true;
+    };
+    let chunked = coding
+        .as_bytes()
+        .trim_ascii()
+        .eq_ignore_ascii_case(b"chunked");
+    chunked && codings.next().is_none() && !headers.contains_key(header::CONTENT_LENGTH)
+}
+
+async fn handshake(
+    context: &Context,
+    stream: TcpStream,
+) -> Result<SendRequest<RequestBody>, Refusal> {
+    let (sender, connection) = http1::Builder::new()
+        .preserve_header_case(true)
+        .max_buf_size(256 * 1024)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| Denial::UpstreamReset)?;
+    // The drain waits for exchanges, not for connections that idle in the pool.
+    context.drain.spawn_service(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "upstream connection ended early");
+        }
+    });
+    Ok(sender)
+}
+
+/// Let a dialled connection of a CONNECT serve the plain HTTP that turned up in it. It stays under the policy that
+/// admitted its address: requests judged by a later one dial anew.
+pub(super) async fn adopt(
+    context: &Context,
+    identity: &Identity,
+    policy: &PolicyGeneration,
+    target: &Target,
+    stream: TcpStream,
+    address: SocketAddr,
+) {
+    if let Ok(sender) = handshake(context, stream).await {
+        context
+            .pool
+            .put(key(identity, policy, target), sender, address);
+    }
+}

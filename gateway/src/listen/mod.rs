@@ -1,0 +1,7 @@
+//! Taking connections: sockets, TLS, and the limit on how many. What is asked on them is the fronts' concern.
+
+mod downstream;
+mod tcp;
+
+pub use downstream::Downstream;
+pub use tcp::{Accepted, Listener, ListenerKind, accept_loop};

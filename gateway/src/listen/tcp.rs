@@ -1,0 +1,184 @@
+//! TCP listeners and their accept loops.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{net::TcpListener, sync::Semaphore, time};
+
+use super::Downstream;
+use crate::{
+    drain::{DrainWatch, Stage},
+    telemetry::Telemetry,
+};
+
+/// What a listener is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ListenerKind {
+    /// TLS, everything a sandbox may ask.
+    Public,
+    /// The same without TLS.
+    Plain,
+    /// The admin API.
+    Management,
+}
+
+impl ListenerKind {
+    /// The label in metrics and records.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Plain => "plain",
+            Self::Management => "management",
+        }
+    }
+}
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct Listener {
+    /// What it is for.
+    pub kind: ListenerKind,
+    /// Where it listens (port 0 resolved).
+    pub address: SocketAddr,
+    socket: TcpListener,
+}
+
+/// A connection as it came in.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The connection.
+    pub stream: Downstream,
+    /// Its other end.
+    pub peer: SocketAddr,
+}
+
+/// Connections the kernel holds before they are accepted.
+const BACKLOG: i32 = 4096;
+/// A TLS handshake takes at most this long.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Pause after an accept that failed for want of file descriptors or memory.
+const EXHAUSTED: Duration = Duration::from_millis(50);
+
+impl Listener {
+    /// Bind. An IPv6 address takes IPv6 only.
+    ///
+    /// # Errors
+    /// The address is taken, not ours, or not permitted.
+    pub fn bind(kind: ListenerKind, address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let socket = TcpListener::from_std(socket.into())?;
+        Ok(Self {
+            kind,
+            address: socket.local_addr()?,
+            socket,
+        })
+    }
+
+    /// The socket, for a server that accepts by itself.
+    pub fn into_inner(self) -> TcpListener {
+        self.socket
+    }
+}
+
+/// Accept until the drain reaches [`Stage::Draining`] (operators are let in until the end); each connection is served in a task of its own. `permits` bounds
+/// how many there are at once; over it a connection is closed at once and counted.
+pub async fn accept_loop<F, Fut>(
+    listener: Listener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    permits: Arc<Semaphore>,
+    telemetry: Telemetry,
+    mut drain: DrainWatch,
+    serve: F,
+) where
+    F: Fn(Accepted) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    let spawner = drain.clone();
+    let management = listener.kind == ListenerKind::Management;
+    let until = if management {
+        Stage::Forced
+    } else {
+        Stage::Draining
+    };
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain.reached(until) => return,
+            accepted = listener.socket.accept() => accepted,
+        };
+        let (tcp, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                pause_if_exhausted(&error).await;
+                continue;
+            }
+        };
+        let Ok(permit) = permits.clone().try_acquire_owned() else {
+            telemetry
+                .metrics()
+                .connection_refused(listener.kind.label());
+            let _ = tcp.set_zero_linger();
+            continue;
+        };
+        let _ = tcp.set_nodelay(true);
+        let guard = telemetry.metrics().connection(listener.kind.label());
+        let tls = tls.clone();
+        let serve = serve.clone();
+        let work = async move {
+            let stream = match tls {
+                None => Downstream::Plain(tcp),
+                Some(config) => match handshake(tcp, config).await {
+                    Some(stream) => stream,
+                    None => return,
+                },
+            };
+            serve(Accepted { stream, peer }).await;
+            drop((guard, permit));
+        };
+        if management {
+            spawner.spawn_service(work);
+        } else {
+            spawner.spawn(work);
+        }
+    }
+}
+
+async fn handshake(
+    tcp: tokio::net::TcpStream,
+    config: Arc<rustls::ServerConfig>,
+) -> Option<Downstream> {
+    let accepting = tokio_rustls::TlsAcceptor::from(config).accept(tcp);
+    match time::timeout(HANDSHAKE, accepting).await {
+        Ok(Ok(stream)) => Some(Downstream::Tls(Box::new(stream))),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "TLS handshake failed");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// Out of file descriptors or memory: accepting again at once would only spin. A connection that broke before it was
+/// accepted needs no pause.
+async fn pause_if_exhausted(error: &io::Error) {
+    if !matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    ) {
+        tracing::warn!(%error, "accept failed; pausing");
+        time::sleep(EXHAUSTED).await;
+    }
+}

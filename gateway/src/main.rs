@@ -1,0 +1,5 @@
+//! The `sluicegate` binary: arguments → runtime → command → exit code.
+
+fn main() -> std::process::ExitCode {
+    sluicegate::cli::run()
+}

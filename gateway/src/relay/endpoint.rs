@@ -1,0 +1,92 @@
+//! A relay stream, whatever carries it: from its credential to its end.
+
+use std::{net::SocketAddr, time::SystemTime};
+
+use http::{HeaderMap, HeaderValue, header};
+use sluicegate_policy::{Denial, Refusal, ServiceName};
+use sluicegate_relay::flow::Flow;
+
+use super::{Services, Ticket, stream};
+use crate::{
+    auth::{Audience, Authenticator, bearer},
+    telemetry::Recorder,
+};
+
+/// Who may come in, and where it goes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Who is asking.
+    pub authenticator: Authenticator,
+    /// Opens services.
+    pub services: Services,
+}
+
+impl Endpoint {
+    /// Decide for one `connect-tcp` stream to the service of this name (as sent, percent-decoded), by the credential in
+    /// `Authorization`. Every stream is decided anew, on the live session.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
+    pub fn admit(
+        &self,
+        headers: &HeaderMap,
+        service: &str,
+        downstream: SocketAddr,
+        recorder: &mut Recorder,
+    ) -> Result<Ticket, Refusal> {
+        let presented = bearer(
+            headers
+                .get_all(header::AUTHORIZATION)
+                .iter()
+                .map(HeaderValue::as_bytes),
+        )?;
+        let now = SystemTime::now();
+        let identity =
+            self.authenticator
+                .identify(&presented, Audience::Relay, downstream.ip(), now)?;
+        // A name that cannot exist is a name the session does not have: no more is said about names.
+        let name = ServiceName::parse(service).map_err(|_| Denial::ServiceNotAllowed)?;
+        let snapshot = identity.session.snapshot()?;
+        Ticket::issue(identity, snapshot, &name, None, recorder)
+    }
+
+    /// Open the service. The right to it may end meanwhile.
+    ///
+    /// # Errors
+    /// The refusal to answer with; what only the operator may see is in the record.
+    pub async fn open(
+        &self,
+        ticket: &Ticket,
+        recorder: &mut Recorder,
+    ) -> Result<Box<dyn Flow>, Refusal> {
+        let opened = tokio::select! {
+            opened = self.services.open(&ticket.permit) => opened,
+            denial = ticket.revoked() => return Err(denial.into()),
+        };
+        match opened {
+            Ok((upstream, address)) => {
+                address
+                    .into_iter()
+                    .for_each(|address| recorder.address(address));
+                recorder.opened();
+                Ok(upstream)
+            }
+            Err(failure) => {
+                recorder.detail(&failure.detail);
+                Err(failure.denial.into())
+            }
+        }
+    }
+
+    /// Pump until both ends are done or the right to it ends; what is left is reset.
+    pub async fn carry(
+        &self,
+        mut downstream: impl Flow,
+        mut upstream: Box<dyn Flow>,
+        ticket: Ticket,
+        recorder: &mut Recorder,
+    ) {
+        let idle = self.services.idle_timeout();
+        stream::carry(&mut downstream, &mut *upstream, &ticket, idle, recorder).await;
+    }
+}

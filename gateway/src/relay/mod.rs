@@ -1,0 +1,19 @@
+//! Host services, by name: who may open which, where it is, and the bytes between.
+//!
+//! What lives here: opening a service ([`Services`]), one relay stream from its request to its end, and the pooled
+//! connections of the gRPC path. What does not: how requests arrive (`front`), the stream semantics themselves
+//! (`sluicegate_relay::flow`), and who decides (`sluicegate_policy`).
+
+mod endpoint;
+mod pool;
+mod services;
+mod stream;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use endpoint::Endpoint;
+pub use pool::{Pool, Upstream};
+pub use services::{Resolve, ServiceFailure, Services, ServicesConfig};
+pub use stream::{Spending, Ticket, still_allowed};

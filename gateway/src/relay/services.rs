@@ -1,0 +1,257 @@
+//! Opening host services. Only a `ServicePermit` opens one, and only this module knows how.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    os::fd::AsRawFd,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustls::{ClientConfig, pki_types::ServerName};
+use sluicegate_policy::{Denial, Host, HostName, OwnAddresses, ServicePermit, ServiceUrl};
+use sluicegate_relay::flow::{Flow, Shared, SocketFlow, TlsFlow};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// Resolves the name of a `tls://` service: the operator's resolver, never `getaddrinfo`.
+pub type Resolve = Arc<
+    dyn Fn(HostName) -> Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, Denial>> + Send>>
+        + Send
+        + Sync,
+>;
+
+/// What opening needs to know.
+#[derive(Clone)]
+pub struct ServicesConfig {
+    /// Until connected, handshake included.
+    pub connect_timeout: Duration,
+    /// Never a service, whatever is configured.
+    pub own: Arc<OwnAddresses>,
+    /// For `tls://` names.
+    pub resolve: Resolve,
+    /// Trust for `tls://` services; no ALPN.
+    pub tls: Arc<ClientConfig>,
+    /// The same trust, ALPN `h2`: for gRPC.
+    pub tls_h2: Arc<ClientConfig>,
+    /// Silence after which a stream is cut, where the service sets none. Absent: never.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// Opens host services. Cheap to clone.
+#[derive(Clone)]
+pub struct Services {
+    config: Arc<ServicesConfig>,
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Services")
+            .field("connect_timeout", &self.config.connect_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A service did not open.
+#[derive(Debug, thiserror::Error)]
+#[error("{denial:?}: {detail}")]
+pub struct ServiceFailure {
+    /// For the client.
+    pub denial: Denial,
+    /// For the operator's record.
+    pub detail: String,
+}
+
+impl ServiceFailure {
+    fn unavailable(detail: impl ToString) -> Self {
+        Self {
+            denial: Denial::ServiceUnavailable,
+            detail: detail.to_string(),
+        }
+    }
+}
+
+/// A connection to a service.
+pub(super) enum Connected {
+    Plain(Shared),
+    Tls(Box<TlsStream<Shared>>),
+}
+
+/// Anything HTTP/2 can run on.
+pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+impl Connected {
+    fn flow(self) -> Box<dyn Flow> {
+        match self {
+            Self::Plain(socket) => Box::new(SocketFlow::new(socket)),
+            Self::Tls(stream) => Box::new(TlsFlow::new(*stream)),
+        }
+    }
+
+    pub(super) fn io(self) -> Box<dyn Io> {
+        match self {
+            Self::Plain(socket) => Box::new(socket),
+            Self::Tls(stream) => stream,
+        }
+    }
+}
+
+impl Services {
+    /// With these settings.
+    pub fn new(config: ServicesConfig) -> Self {
+        Self {
+            config: Arc::new(config),
+        }
+    }
+
+    /// Silence after which a stream is cut, where the service sets none.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        self.config.idle_timeout
+    }
+
+    /// Open a byte stream to the service.
+    ///
+    /// # Errors
+    /// `ServiceUnavailable`, `OwnListener`.
+    pub async fn open(
+        &self,
+        permit: &ServicePermit,
+    ) -> Result<(Box<dyn Flow>, Option<SocketAddr>), ServiceFailure> {
+        let (connected, address) = self.connect(permit, false).await?;
+        Ok((connected.flow(), address))
+    }
+
+    pub(super) async fn connect(
+        &self,
+        permit: &ServicePermit,
+        http2: bool,
+    ) -> Result<(Connected, Option<SocketAddr>), ServiceFailure> {
+        let limit = self.config.connect_timeout;
+        match timeout(limit, self.connect_untimed(permit, http2)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(ServiceFailure::unavailable(format!(
+                "no connection within {limit:?}"
+            ))),
+        }
+    }
+
+    async fn connect_untimed(
+        &self,
+        permit: &ServicePermit,
+        http2: bool,
+    ) -> Result<(Connected, Option<SocketAddr>), ServiceFailure> {
+        match permit.url() {
+            ServiceUrl::Unix(path) => {
+                let stream = unix(path, permit.service().peer_uid)
+                    .await
+                    .map_err(ServiceFailure::unavailable)?;
+                Ok((Connected::Plain(stream.into()), None))
+            }
+            ServiceUrl::Tcp(ip, port) => {
+                let (stream, address) = self.dial(&[*ip], *port).await?;
+                Ok((Connected::Plain(stream.into()), Some(address)))
+            }
+            ServiceUrl::Tls { host, port } => {
+                let (stream, address) = self.dial(&self.addresses(host).await?, *port).await?;
+                let config = if http2 {
+                    &self.config.tls_h2
+                } else {
+                    &self.config.tls
+                };
+                let name = server_name(host)
+                    .ok_or_else(|| ServiceFailure::unavailable("not a name in certificates"))?;
+                let connector = TlsConnector::from(config.clone());
+                let stream = connector
+                    .connect(name, Shared::from(stream))
+                    .await
+                    .map_err(ServiceFailure::unavailable)?;
+                Ok((Connected::Tls(Box::new(stream)), Some(address)))
+            }
+        }
+    }
+
+    async fn addresses(&self, host: &Host) -> Result<Vec<IpAddr>, ServiceFailure> {
+        match host {
+            Host::Ip(ip) => Ok(vec![*ip]),
+            Host::Name(name) => (self.config.resolve)(name.clone())
+                .await
+                .map_err(|denial| ServiceFailure::unavailable(denial.reason())),
+        }
+    }
+
+    /// The first address that answers. The operator named the service: nothing is judged but that it is not ourselves.
+    async fn dial(
+        &self,
+        addresses: &[IpAddr],
+        port: u16,
+    ) -> Result<(TcpStream, SocketAddr), ServiceFailure> {
+        let mut last = ServiceFailure::unavailable("the name has no address");
+        for ip in addresses {
+            let address = SocketAddr::new(*ip, port);
+            if is_own(&self.config.own, address) {
+                return Err(ServiceFailure {
+                    denial: Denial::OwnListener,
+                    detail: address.to_string(),
+                });
+            }
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    // Small messages must not wait for one another's acknowledgement.
+                    let _ = stream.set_nodelay(true);
+                    return Ok((stream, address));
+                }
+                Err(error) => last = ServiceFailure::unavailable(format!("{address}: {error}")),
+            }
+        }
+        Err(last)
+    }
+}
+
+fn server_name(host: &Host) -> Option<ServerName<'static>> {
+    match host {
+        Host::Ip(ip) => Some(ServerName::IpAddress((*ip).into())),
+        Host::Name(name) => ServerName::try_from(name.as_str().to_owned()).ok(),
+    }
+}
+
+/// Would this reach one of our listeners? A wildcard listener answers on every local address.
+fn is_own(own: &OwnAddresses, address: SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    let local = ip.is_loopback()
+        || ip.is_unspecified()
+        || own.interfaces.iter().any(|one| one.to_canonical() == ip);
+    own.listeners.iter().any(|listener| {
+        let bound = listener.ip().to_canonical();
+        let reached = bound == ip
+            || (bound.is_unspecified() && local)
+            || (ip.is_unspecified() && bound.is_loopback());
+        listener.port() == address.port() && reached
+    })
+}
+
+/// Connect to exactly the file that was looked at: it is opened once, must be a socket and no symbolic link, and is
+/// reached through that descriptor, so that nothing can be swapped in between.
+async fn unix(path: &Path, uid: Option<u32>) -> io::Result<UnixStream> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::Socket {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a socket"));
+    }
+    let stream = UnixStream::connect(format!("/proc/self/fd/{}", file.as_raw_fd())).await?;
+    if let Some(wanted) = uid {
+        let found = stream.peer_cred()?.uid();
+        if found != wanted {
+            let what = format!("the socket belongs to a process of uid {found}, not {wanted}");
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+        }
+    }
+    Ok(stream)
+}

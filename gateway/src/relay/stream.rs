@@ -1,0 +1,235 @@
+//! One relay stream while it is open: pumped, metered, and cut when it is no longer allowed.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use sluicegate_policy::{
+    Denial, Direction, Refusal, ServiceBound, ServiceName, ServicePermit, decide_service,
+};
+use sluicegate_relay::flow::{Broken, Flow, How, Meter, Side, Timers, pump};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    auth::Identity,
+    outcome::{Outcome, Party},
+    session::{Authority, Session, Slot, Snapshot, Way},
+    telemetry::{Counters, Recorder},
+};
+
+/// The right to one stream: who, what, counted against whom. Dropping it frees the place.
+#[derive(Debug)]
+pub struct Ticket {
+    /// Whose it is.
+    pub identity: Identity,
+    /// What it may open.
+    pub permit: ServicePermit,
+    /// The path that was judged; absent for raw streams.
+    pub method: Option<String>,
+    /// By which policy it was judged; changes after that are seen.
+    watch: watch::Receiver<Authority>,
+    _slot: Slot,
+}
+
+impl Ticket {
+    /// Decide for one stream, by exactly one generation of policy.
+    ///
+    /// # Errors
+    /// The session's own state, the decision, or the budget.
+    pub fn issue(
+        identity: Identity,
+        snapshot: Snapshot,
+        name: &ServiceName,
+        method: Option<&str>,
+        recorder: &mut Recorder,
+    ) -> Result<Self, Refusal> {
+        let Snapshot { policy, changes } = snapshot;
+        recorder.session(identity.session.label(), policy.number);
+        recorder.service(name);
+        let permit = decide_service(
+            &policy.grant,
+            identity.bound.as_deref(),
+            name,
+            Direction::In,
+            method,
+        )?;
+        let now = SystemTime::now();
+        let slot = identity.session.budget().open(now)?;
+        identity.session.touch(now);
+        Ok(Self {
+            identity,
+            permit,
+            method: method.map(str::to_owned),
+            watch: changes,
+            _slot: slot,
+        })
+    }
+
+    /// Completes when the stream must end, with the reason.
+    pub async fn revoked(&self) -> Denial {
+        let bound = self.identity.bound.as_deref();
+        still_allowed(
+            self.watch.clone(),
+            bound,
+            &self.permit,
+            self.method.as_deref(),
+        )
+        .await
+    }
+
+    /// Why it may not go on, right now. The wake-up of [`Ticket::revoked`] may come after another consequence of the
+    /// same change: who sees an end asks here what it was.
+    pub fn withdrawn(&self) -> Option<Denial> {
+        let bound = self.identity.bound.as_deref();
+        withdrawn(
+            &self.identity.session.authority(),
+            bound,
+            &self.permit,
+            self.method.as_deref(),
+        )
+    }
+
+    /// Counts what passes.
+    pub fn meter(&self, counters: &Arc<Counters>) -> Spending {
+        Spending {
+            session: self.identity.session.clone(),
+            counters: counters.clone(),
+        }
+    }
+
+    fn timers(&self, idle: Option<Duration>) -> Timers {
+        let service = self.permit.service();
+        Timers {
+            idle: service.idle_timeout.or(idle),
+            half_close: service.half_close_timeout,
+        }
+    }
+}
+
+/// Completes when what was permitted no longer is: re-decided on every change of the session.
+pub async fn still_allowed(
+    mut watch: watch::Receiver<Authority>,
+    bound: Option<&[ServiceBound]>,
+    permit: &ServicePermit,
+    method: Option<&str>,
+) -> Denial {
+    loop {
+        if watch.changed().await.is_err() {
+            // The session's owner is gone, and with it everything that could allow this.
+            return Denial::SessionRevoked;
+        }
+        if let Some(denial) = withdrawn(&watch.borrow_and_update(), bound, permit, method) {
+            return denial;
+        }
+    }
+}
+
+/// Why what was permitted no longer is, if so.
+fn withdrawn(
+    authority: &Authority,
+    bound: Option<&[ServiceBound]>,
+    permit: &ServicePermit,
+    method: Option<&str>,
+) -> Option<Denial> {
+    match authority {
+        Authority::Ended(denial) => Some(*denial),
+        Authority::Paused { hold, .. } => (!hold).then_some(Denial::SessionPaused),
+        Authority::Live(policy) => {
+            let now = decide_service(&policy.grant, bound, permit.name(), Direction::In, method);
+            // The same name at another address is another service.
+            let same = now.is_ok_and(|now| now.service() == permit.service());
+            (!same).then_some(Denial::PolicyChanged)
+        }
+    }
+}
+
+/// The session's meter: counts for the record, spends from the budget, and keeps the idle clock from running out.
+#[derive(Debug)]
+pub struct Spending {
+    session: Arc<Session>,
+    counters: Arc<Counters>,
+}
+
+impl Spending {
+    /// Count bytes towards the upstream. `false`: the budget is used up.
+    pub fn up(&self, bytes: usize) -> bool {
+        self.counters.add_up(bytes);
+        self.spend(bytes)
+    }
+
+    /// Count bytes towards the downstream. `false`: the budget is used up.
+    pub fn down(&self, bytes: usize) -> bool {
+        self.counters.add_down(bytes);
+        self.spend(bytes)
+    }
+
+    /// How long to rest after these bytes from this side, to keep within the bandwidth.
+    pub fn rest_for(&self, from: Side, bytes: usize) -> Duration {
+        let way = match from {
+            Side::A => Way::Up,
+            Side::B => Way::Down,
+        };
+        self.session.budget().rest(way, bytes, Instant::now())
+    }
+
+    fn spend(&self, bytes: usize) -> bool {
+        self.session.touch(SystemTime::now());
+        self.session.budget().spend(bytes).is_ok()
+    }
+}
+
+impl Meter for Spending {
+    fn moved(&self, from: Side, bytes: usize) -> bool {
+        match from {
+            Side::A => self.up(bytes),
+            Side::B => self.down(bytes),
+        }
+    }
+
+    fn rest(&self, from: Side, bytes: usize) -> Duration {
+        self.rest_for(from, bytes)
+    }
+}
+
+/// Pump until both ends are done or the right to it ends; what is left is reset.
+pub(super) async fn carry(
+    downstream: &mut dyn Flow,
+    upstream: &mut dyn Flow,
+    ticket: &Ticket,
+    idle: Option<Duration>,
+    recorder: &mut Recorder,
+) {
+    let meter = ticket.meter(recorder.counters());
+    let ended = tokio::select! {
+        biased;
+        denial = ticket.revoked() => Err(denial),
+        ending = pump(downstream, upstream, ticket.timers(idle), &meter) => Ok(ending),
+    };
+    match ended {
+        Err(denial) => {
+            downstream.reset();
+            upstream.reset();
+            recorder.cut(denial);
+        }
+        Ok(ending) => {
+            let by = match ending.by {
+                Some(Side::A) => Party::Downstream,
+                Some(Side::B) => Party::Upstream,
+                None => Party::Gateway,
+            };
+            match ending.how {
+                How::Completed => recorder.ended(Outcome::Completed, by),
+                How::Reset(broken) => {
+                    if broken != Broken::Reset {
+                        recorder.detail(broken);
+                    }
+                    recorder.ended(Outcome::Reset, by);
+                }
+                How::Idle => recorder.cut(Denial::IdleTimeout),
+                How::Stopped => recorder.cut(Denial::ByteQuota),
+            }
+        }
+    }
+    ticket.identity.session.touch(SystemTime::now());
+}

@@ -1,0 +1,374 @@
+//! A gateway's HTTP/2 front on a real listener with real TLS, a real session, and services to reach through it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use sluicegate_certs::{Authority, ServerIdentity, TrustBundle, tls};
+use sluicegate_relay::{
+    backoff::Backoff,
+    session::{Session, SessionConfig},
+    transport::{Connection, Endpoint as Url},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UnixListener},
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Endpoint, Pool, Services, ServicesConfig};
+use crate::{
+    drain::Drain,
+    front::{Detail, h2},
+    session::testing::{Fixture, request},
+    telemetry::{AccessLog, AccessSink, Telemetry},
+};
+
+/// Nothing here takes longer; a hang is a failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `work`, or a failure that says what did not happen.
+pub(crate) async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+}
+
+/// Everything one test needs, on this machine's loopback.
+pub(crate) struct World {
+    pub(crate) fixture: Fixture,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) address: SocketAddr,
+    pub(crate) plain: SocketAddr,
+    pub(crate) drain: Drain,
+    authority: Authority,
+    log: PathBuf,
+    listening: JoinSet<()>,
+    serving: Arc<std::sync::Mutex<JoinSet<()>>>,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let fixture = Fixture::new();
+        let log = fixture.dir.path().join("access.jsonl");
+        let telemetry =
+            Telemetry::new(AccessLog::open(&AccessSink::File(log.clone())).unwrap()).unwrap();
+        let authority = Authority::create("test", SystemTime::now()).unwrap();
+        let unset: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let mut world = Self {
+            fixture,
+            telemetry,
+            address: unset,
+            plain: unset,
+            drain: Drain::default(),
+            authority,
+            log,
+            listening: JoinSet::new(),
+            serving: Arc::default(),
+        };
+        world.listen().await;
+        world
+    }
+
+    /// Bind (the first time anywhere, then at the same place) and serve.
+    async fn listen(&mut self) {
+        let identity = self.authority.issue_server(
+            &["127.0.0.1".into()],
+            Duration::from_secs(3600),
+            SystemTime::now(),
+        );
+        let config = tls::server(&ServerIdentity::new(identity.unwrap()), &[b"h2"]).unwrap();
+        let context = self.context();
+        for (acceptor, address) in [
+            (Some(TlsAcceptor::from(config)), &mut self.address),
+            (None, &mut self.plain),
+        ] {
+            let listener = TcpListener::bind(*address).await.unwrap();
+            *address = listener.local_addr().unwrap();
+            let (watch, serving, context) =
+                (self.drain.watch(), self.serving.clone(), context.clone());
+            self.listening.spawn(async move {
+                while let Ok((tcp, downstream)) = listener.accept().await {
+                    tcp.set_nodelay(true).unwrap();
+                    let (acceptor, context, watch) =
+                        (acceptor.clone(), context.clone(), watch.clone());
+                    serving.lock().unwrap().spawn(async move {
+                        match acceptor {
+                            None => h2::serve(tcp, downstream, context, watch).await,
+                            Some(acceptor) => {
+                                if let Ok(tls) = acceptor.accept(tcp).await {
+                                    h2::serve(tls, downstream, context, watch).await;
+                                }
+                            }
+                        }
+                    });
+                }
+            });
+        }
+    }
+
+    fn context(&self) -> Arc<h2::Context> {
+        let trust = TrustBundle::empty()
+            .with_pem(self.authority.certificate_pem().as_bytes())
+            .unwrap();
+        let services = Services::new(ServicesConfig {
+            connect_timeout: Duration::from_secs(5),
+            own: Arc::default(),
+            resolve: Arc::new(|_| Box::pin(async { Ok(vec![[127, 0, 0, 1].into()]) })),
+            tls: tls::client(&trust, &[], None).unwrap(),
+            tls_h2: tls::client(&trust, &[b"h2"], None).unwrap(),
+            idle_timeout: None,
+        });
+        Arc::new(h2::Context {
+            relay: Endpoint {
+                authenticator: self.fixture.registry.authenticator(),
+                services: services.clone(),
+            },
+            pool: Pool::new(services, self.drain.watch()),
+            telemetry: self.telemetry.clone(),
+            detail: Detail::Full,
+            limits: h2::Limits::default(),
+        })
+    }
+
+    /// The gateway dies without a word and comes back at the same place, session store and all.
+    pub(crate) async fn crash_and_return(&mut self) {
+        self.listening.shutdown().await;
+        let mut serving = std::mem::take(&mut *self.serving.lock().unwrap());
+        serving.shutdown().await;
+        self.drain = Drain::default();
+        self.listen().await;
+    }
+
+    /// A session with these services (YAML flow mapping); the value of its relay token.
+    pub(crate) async fn session(&self, id: &str, services: &str) -> String {
+        let source = format!("{{id: {id}, services: {services}}}");
+        let issued = self
+            .fixture
+            .registry
+            .create("local".into(), request(&source))
+            .await
+            .unwrap();
+        let env = issued.bundle.unwrap().env;
+        env.iter()
+            .find(|(name, _)| name == "SLUICEGATE_RELAY_TOKEN")
+            .unwrap()
+            .1
+            .as_str()
+            .to_owned()
+    }
+
+    /// A relay client over TLS.
+    pub(crate) fn client(&self, token: &str) -> Client {
+        let trust = TrustBundle::empty()
+            .with_pem(self.authority.certificate_pem().as_bytes())
+            .unwrap();
+        let config = SessionConfig {
+            endpoint: Url::parse(&format!("https://{}", self.address)).unwrap(),
+            tls: Connection::tls(&trust).unwrap(),
+            token: token.into(),
+            backoff: Backoff::new(Duration::from_millis(20), Duration::from_millis(200)),
+        };
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        Client {
+            session: Session::start(config, &tasks, stop.child_token()),
+            tasks,
+            stop,
+        }
+    }
+
+    /// A TLS service's identity, trusted by the gateway.
+    pub(crate) fn service_tls(&self, name: &str) -> TlsAcceptor {
+        let identity = self.authority.issue_server(
+            &[name.into()],
+            Duration::from_secs(3600),
+            SystemTime::now(),
+        );
+        TlsAcceptor::from(tls::server(&ServerIdentity::new(identity.unwrap()), &[]).unwrap())
+    }
+
+    /// Access records so far, as JSON.
+    pub(crate) fn records(&self) -> Vec<serde_json::Value> {
+        self.telemetry.access().flush();
+        let text = std::fs::read_to_string(&self.log).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// The record that says so, awaited: it is written when the last task of a stream lets go.
+    pub(crate) async fn record(
+        &self,
+        wanted: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        let mut live = self.telemetry.access().subscribe();
+        if let Some(found) = self.records().into_iter().find(|record| wanted(record)) {
+            return found;
+        }
+        within("record", async {
+            loop {
+                let line = live.recv().await.unwrap();
+                let record = serde_json::from_str(&line).unwrap();
+                if wanted(&record) {
+                    return record;
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// A relay client and what runs it.
+pub(crate) struct Client {
+    pub(crate) session: Session,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Client {
+    /// A local TCP address that leads to the service.
+    pub(crate) async fn forward(&self, service: &str) -> SocketAddr {
+        use sluicegate_relay::{
+            forward::forward,
+            listen::{Address, Listener},
+        };
+        let listener = Listener::bind(&Address::Tcp("127.0.0.1:0".parse().unwrap()))
+            .await
+            .unwrap();
+        let Address::Tcp(address) = listener.address().unwrap() else {
+            unreachable!("asked for TCP")
+        };
+        let work = forward(
+            listener,
+            service.into(),
+            self.session.clone(),
+            self.tasks.clone(),
+            self.stop.child_token(),
+        );
+        self.tasks.spawn(work);
+        address
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// What a service does with each connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Manner {
+    /// Gives back what comes, FIN for FIN.
+    Echo,
+    /// Reads to the FIN, then answers with its digest.
+    Digest,
+    /// Reads nothing, for ever.
+    Frozen,
+}
+
+/// A TCP service on loopback; its URL.
+pub(crate) async fn tcp_service(tasks: &mut JoinSet<()>, manner: Manner) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    tasks.spawn(async move {
+        let mut open = JoinSet::new();
+        while let Ok((tcp, _)) = listener.accept().await {
+            open.spawn(async move { drop(serve(tcp, manner).await) });
+        }
+    });
+    url
+}
+
+/// A unix service; its URL.
+pub(crate) fn unix_service(
+    tasks: &mut JoinSet<()>,
+    path: &std::path::Path,
+    manner: Manner,
+) -> String {
+    let listener = UnixListener::bind(path).unwrap();
+    tasks.spawn(async move {
+        let mut open = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            open.spawn(async move { drop(serve(stream, manner).await) });
+        }
+    });
+    format!("unix://{}", path.display())
+}
+
+/// A TLS service on loopback; its URL by name.
+pub(crate) async fn tls_service(
+    tasks: &mut JoinSet<()>,
+    acceptor: TlsAcceptor,
+    name: &str,
+    manner: Manner,
+) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("tls://{name}:{}", listener.local_addr().unwrap().port());
+    tasks.spawn(async move {
+        let mut open = JoinSet::new();
+        while let Ok((tcp, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            open.spawn(async move {
+                if let Ok(tls) = acceptor.accept(tcp).await {
+                    drop(serve(tls, manner).await);
+                }
+            });
+        }
+    });
+    url
+}
+
+async fn serve(
+    mut io: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    manner: Manner,
+) -> io::Result<()> {
+    match manner {
+        Manner::Echo => {
+            let (mut read, mut write) = tokio::io::split(io);
+            tokio::io::copy(&mut read, &mut write).await?;
+            write.shutdown().await
+        }
+        Manner::Digest => {
+            let digest = digest(&mut io).await?;
+            io.write_all(&digest).await?;
+            io.shutdown().await
+        }
+        Manner::Frozen => std::future::pending().await,
+    }
+}
+
+/// SHA-256 of everything to the end.
+pub(crate) async fn digest(io: &mut (impl tokio::io::AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    use sha2::Digest;
+    let mut hash = sha2::Sha256::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match io.read(&mut buffer).await? {
+            0 => return Ok(hash.finalize().to_vec()),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
+/// Ask, end, and take the whole answer.
+pub(crate) async fn call(address: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
+    let mut tcp = TcpStream::connect(address).await?;
+    tcp.write_all(question).await?;
+    tcp.shutdown().await?;
+    let mut answer = Vec::new();
+    tcp.read_to_end(&mut answer).await?;
+    Ok(answer)
+}

@@ -1,0 +1,220 @@
+//! Who may, for how long, and what the others are told.
+
+use std::time::{Duration, Instant};
+
+use sluicegate_relay::{
+    session::SessionError,
+    transport::{OpenError, Refused},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+
+use crate::{
+    relay::testing::{Client, Manner, World, call, tcp_service, unix_service, within},
+    session::{lifecycle::Action, testing::patch},
+};
+
+async fn refused(client: &Client, service: &str) -> Refused {
+    match within("open", client.session.open(service)).await {
+        Err(SessionError::Open(OpenError::Refused(refused))) => refused,
+        other => panic!("{service}: {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_say_why_and_the_neighbours_notice_nothing() {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let echo = tcp_service(&mut tasks, Manner::Echo).await;
+    let token = world
+        .session(
+            "refusals",
+            &format!("{{echo: '{echo}', down: 'tcp://127.0.0.1:1', gone: 'unix:///nowhere/s'}}"),
+        )
+        .await;
+    let client = world.client(&token);
+    let table = [
+        ("down", 503, "service_unavailable"),
+        ("gone", 503, "service_unavailable"),
+        ("other", 403, "service_not_allowed"),
+        ("Not-A-Name", 403, "service_not_allowed"),
+        ("not a name", 400, "malformed_target"),
+    ];
+    for (service, status, reason) in table {
+        let refused = refused(&client, service).await;
+        assert_eq!(
+            (refused.status.as_u16(), refused.reason.as_str()),
+            (status, reason),
+            "{service}"
+        );
+        let id = refused.request_id.expect("a request id");
+        let record = world.record(|record| record["id"] == id.as_str()).await;
+        assert_eq!(record["reason"], reason, "{record}");
+    }
+    let address = client.forward("down").await;
+    let error = within("down", call(address, b"x")).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(
+        call(client.forward("echo").await, b"still here")
+            .await
+            .unwrap(),
+        b"still here"
+    );
+    let unknown = world.client("eyJhbGciOiJFZERTQSJ9.e30.AAAA");
+    let refused = refused(&unknown, "echo").await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.reason.as_str()),
+        (401, "credential_invalid")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_session_cannot_open_what_another_has() {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let echo = tcp_service(&mut tasks, Manner::Echo).await;
+    let _a = world.session("a", &format!("{{echo: '{echo}'}}")).await;
+    let b = world.session("b", "{other: 'tcp://127.0.0.1:1'}").await;
+    assert_eq!(
+        refused(&world.client(&b), "echo").await.reason,
+        "service_not_allowed"
+    );
+}
+
+/// A stream that is open, its far end an echo.
+async fn talking(address: std::net::SocketAddr) -> TcpStream {
+    let mut tcp = TcpStream::connect(address).await.unwrap();
+    tcp.write_all(b"hello").await.unwrap();
+    within("echo", tcp.read_exact(&mut [0; 5])).await.unwrap();
+    tcp
+}
+
+async fn cut(mut tcp: TcpStream) -> Duration {
+    let start = Instant::now();
+    let end = within("cut", tcp.read(&mut [0; 1])).await;
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    start.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revocation_cuts_at_once_and_closes_the_door() {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let echo = tcp_service(&mut tasks, Manner::Echo).await;
+    let token = world
+        .session("revoked", &format!("{{echo: '{echo}'}}"))
+        .await;
+    let neighbour = world
+        .session("neighbour", &format!("{{echo: '{echo}'}}"))
+        .await;
+    let (client, other) = (world.client(&token), world.client(&neighbour));
+    let stream = talking(client.forward("echo").await).await;
+    let mut kept = talking(other.forward("echo").await).await;
+    world
+        .fixture
+        .registry
+        .act(world.fixture.key("revoked"), Action::Reset, None)
+        .await
+        .unwrap();
+    assert!(cut(stream).await < Duration::from_secs(1));
+    let record = world
+        .record(|record| record["reason"] == "session_revoked")
+        .await;
+    assert_eq!(
+        (&record["outcome"], &record["closedBy"]),
+        (&"cut".into(), &"gateway".into()),
+        "{record}"
+    );
+    assert_eq!(refused(&client, "echo").await.status, 401);
+    kept.write_all(b"alive").await.unwrap();
+    within("neighbour", kept.read_exact(&mut [0; 5]))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pause_and_policy_act_on_exactly_what_they_name() {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let (one, two) = (
+        tcp_service(&mut tasks, Manner::Echo).await,
+        tcp_service(&mut tasks, Manner::Echo).await,
+    );
+    let token = world
+        .session("policy", &format!("{{one: '{one}', two: '{two}'}}"))
+        .await;
+    let client = world.client(&token);
+    let (first, mut second) = (
+        talking(client.forward("one").await).await,
+        talking(client.forward("two").await).await,
+    );
+    let key = world.fixture.key("policy");
+    world
+        .fixture
+        .registry
+        .patch(
+            key.clone(),
+            patch(&format!("{{services: {{two: '{two}'}}}}")),
+        )
+        .await
+        .unwrap();
+    assert!(cut(first).await < Duration::from_secs(1));
+    world
+        .record(|record| record["reason"] == "policy_changed")
+        .await;
+    second.write_all(b"alive").await.unwrap();
+    within("the other", second.read_exact(&mut [0; 5]))
+        .await
+        .unwrap();
+    world
+        .fixture
+        .registry
+        .act(key.clone(), Action::Pause, None)
+        .await
+        .unwrap();
+    assert!(cut(second).await < Duration::from_secs(1));
+    assert_eq!(refused(&client, "two").await.reason, "session_paused");
+    world
+        .fixture
+        .registry
+        .act(key, Action::Resume, None)
+        .await
+        .unwrap();
+    talking(client.forward("two").await).await;
+}
+
+/// Vector 127: what is not exactly a socket at exactly that path is not opened.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_real_socket_is_a_unix_service() {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let directory = world.fixture.dir.path().to_owned();
+    let real = unix_service(&mut tasks, &directory.join("real.sock"), Manner::Echo);
+    std::fs::write(directory.join("file"), "").unwrap();
+    std::os::unix::fs::symlink(directory.join("real.sock"), directory.join("link")).unwrap();
+    let root = directory.display();
+    let own = rustix::process::geteuid().as_raw();
+    let services = format!(
+        "{{real: '{real}', file: 'unix://{root}/file', link: 'unix://{root}/link', \
+         mine: {{url: '{real}', peerUid: {own}}}, stranger: {{url: '{real}', peerUid: {}}}}}",
+        own + 1
+    );
+    let client = world.client(&world.session("unix", &services).await);
+    for service in ["real", "mine"] {
+        assert_eq!(
+            call(client.forward(service).await, b"x").await.unwrap(),
+            b"x",
+            "{service}"
+        );
+    }
+    for service in ["file", "link", "stranger"] {
+        assert_eq!(
+            refused(&client, service).await.reason,
+            "service_unavailable",
+            "{service}"
+        );
+    }
+}

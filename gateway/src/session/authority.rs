@@ -1,0 +1,160 @@
+//! What one generation of a session may do right now, and the watch by which live tunnels learn that it changed.
+
+use std::{sync::Arc, time::SystemTime};
+
+use sluicegate_policy::{Denial, Grant};
+use tokio::sync::watch;
+
+use super::Budget;
+use crate::telemetry::SessionLabel;
+
+/// `(namespace, provider, session id)`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SessionKey {
+    /// Namespace (`default` unless scoped).
+    pub namespace: Arc<str>,
+    /// Provider.
+    pub provider: Arc<str>,
+    /// Session id.
+    pub id: Arc<str>,
+}
+
+/// One atomic generation of policy: every open is judged by exactly one, and records its number.
+#[derive(Debug)]
+pub struct PolicyGeneration {
+    /// Rises with every change of the session's grant.
+    pub number: u64,
+    /// What it allows.
+    pub grant: Arc<Grant>,
+}
+
+/// A session's policy at one moment, for one open: what decides it and what its record says are the same.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// What judges.
+    pub policy: Arc<PolicyGeneration>,
+    /// Changes since: none is missed between the decision and the watch.
+    pub changes: watch::Receiver<Authority>,
+}
+
+/// What a generation may do now.
+#[derive(Clone, Debug)]
+pub enum Authority {
+    /// Opens are judged by this policy.
+    Live(Arc<PolicyGeneration>),
+    /// New opens are refused; open tunnels are cut where `hold` is false.
+    Paused {
+        /// Keep open tunnels.
+        hold: bool,
+        /// The policy that resumes.
+        policy: Arc<PolicyGeneration>,
+    },
+    /// Over, for this reason (`SessionRevoked`, `SessionExpired`).
+    Ended(Denial),
+}
+
+impl Authority {
+    fn live(&self) -> Result<Arc<PolicyGeneration>, Denial> {
+        match self {
+            Self::Live(policy) => Ok(policy.clone()),
+            Self::Paused { .. } => Err(Denial::SessionPaused),
+            // A dead generation's credential is answered like an unknown one.
+            Self::Ended(_) => Err(Denial::CredentialInvalid),
+        }
+    }
+}
+
+/// One generation of a session.
+#[derive(Debug)]
+pub struct Session {
+    key: SessionKey,
+    generation: u64,
+    authority: watch::Sender<Authority>,
+    budget: Arc<Budget>,
+}
+
+impl Session {
+    /// A generation with its policy, counted along in its owner's budget where there is one.
+    pub fn new(
+        key: SessionKey,
+        generation: u64,
+        policy: Arc<PolicyGeneration>,
+        owner: Option<Arc<Budget>>,
+    ) -> Self {
+        let budget = Arc::new(Budget::new(policy.grant.limits(), owner));
+        Self {
+            key,
+            generation,
+            authority: watch::Sender::new(Authority::Live(policy)),
+            budget,
+        }
+    }
+
+    /// Whose it is.
+    pub fn key(&self) -> &SessionKey {
+        &self.key
+    }
+
+    /// Its number.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// For records.
+    pub fn label(&self) -> SessionLabel {
+        SessionLabel {
+            namespace: self.key.namespace.clone(),
+            provider: self.key.provider.clone(),
+            id: self.key.id.clone(),
+            generation: self.generation,
+        }
+    }
+
+    /// What it may do now.
+    pub fn authority(&self) -> Authority {
+        self.authority.borrow().clone()
+    }
+
+    /// The live policy, once for one open: who asks twice may get two.
+    ///
+    /// # Errors
+    /// The denial that a new open gets: paused, revoked, expired.
+    pub fn snapshot(&self) -> Result<Snapshot, Denial> {
+        // Subscribed first: a change after the policy is read is a change that is seen.
+        let changes = self.authority.subscribe();
+        let policy = changes.borrow().live()?;
+        Ok(Snapshot { policy, changes })
+    }
+
+    /// The live policy, of this moment only.
+    ///
+    /// # Errors
+    /// As [`Session::snapshot`].
+    #[cfg(test)]
+    pub fn policy(&self) -> Result<Arc<PolicyGeneration>, Denial> {
+        self.authority.borrow().live()
+    }
+
+    /// A watch on what it may do.
+    pub fn subscribe(&self) -> watch::Receiver<Authority> {
+        self.authority.subscribe()
+    }
+
+    /// Publish a change. Live tunnels see it at once.
+    pub fn publish(&self, authority: Authority) {
+        if let Authority::Live(policy) | Authority::Paused { policy, .. } = &authority {
+            self.budget.set_limits(policy.grant.limits());
+        }
+        self.authority.send_replace(authority);
+    }
+
+    /// The session's budget.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// Something moved: the idle clock starts again.
+    pub fn touch(&self, now: SystemTime) {
+        self.budget.touch(now);
+    }
+}

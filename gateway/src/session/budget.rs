@@ -1,0 +1,206 @@
+//! Limits of one session, counted: tunnels at once, opens per second, bytes, bandwidth; its owner's along with them.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use sluicegate_policy::{Denial, Limits};
+use tokio::time::Instant;
+
+use super::pace::{Pace, Way};
+
+/// In the atomics: no limit.
+const NONE: u64 = u64::MAX;
+
+/// Counts against the limits. Shared by all tunnels of one generation.
+#[derive(Debug)]
+pub struct Budget {
+    max_open: AtomicU64,
+    max_bytes: AtomicU64,
+    open: AtomicU64,
+    bytes: AtomicU64,
+    /// Milliseconds since the epoch.
+    active: AtomicU64,
+    bucket: Mutex<Bucket>,
+    pace: Pace,
+    /// The owner's, counted along.
+    owner: Option<Arc<Budget>>,
+}
+
+/// Opens: refilled at `rate` per second, a second's worth at most.
+#[derive(Debug)]
+struct Bucket {
+    rate: Option<u32>,
+    tokens: f64,
+    filled: Option<SystemTime>,
+}
+
+/// One open tunnel or stream; dropping it frees the place.
+#[derive(Debug)]
+pub struct Slot {
+    budget: Arc<Budget>,
+    /// Its place in the owner's budget.
+    _owner: Option<Box<Slot>>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // The idle clock starts when the last thing closes, not when it opened.
+        self.budget.touch(SystemTime::now());
+        self.budget.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Budget {
+    /// A fresh budget, counted along in the owner's where there is one.
+    pub fn new(limits: Limits, owner: Option<Arc<Budget>>) -> Self {
+        let budget = Self {
+            max_open: AtomicU64::new(NONE),
+            max_bytes: AtomicU64::new(NONE),
+            open: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            active: AtomicU64::new(0),
+            bucket: Mutex::new(Bucket {
+                rate: None,
+                tokens: 0.0,
+                filled: None,
+            }),
+            pace: Pace::default(),
+            owner,
+        };
+        budget.set_limits(limits);
+        budget
+    }
+
+    /// New limits for what comes. What is open stays open; bytes already spent stay spent.
+    pub fn set_limits(&self, limits: Limits) {
+        self.max_open
+            .store(limits.tunnels.map_or(NONE, u64::from), Ordering::Release);
+        self.max_bytes
+            .store(limits.bytes.unwrap_or(NONE), Ordering::Release);
+        self.pace.set(limits.bandwidth);
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        if bucket.rate != limits.opens_per_second {
+            *bucket = Bucket {
+                rate: limits.opens_per_second,
+                tokens: 0.0,
+                filled: None,
+            };
+        }
+    }
+
+    /// Go on from what was stored before a restart.
+    pub fn restore(&self, bytes: u64, active: SystemTime) {
+        self.bytes.store(bytes, Ordering::Release);
+        self.touch(active);
+    }
+
+    /// Take a place for one tunnel or stream.
+    ///
+    /// # Errors
+    /// `TooManyTunnels`, `TooManyOpens`, `ByteQuota`.
+    pub fn open(self: &Arc<Self>, now: SystemTime) -> Result<Slot, Denial> {
+        // A refused open is activity too: somebody is there.
+        self.touch(now);
+        if self.bytes() >= self.max_bytes.load(Ordering::Acquire) {
+            return Err(Denial::ByteQuota);
+        }
+        let max = self.max_open.load(Ordering::Acquire);
+        let taken = self
+            .open
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
+                (open < max).then_some(open + 1)
+            });
+        if taken.is_err() {
+            return Err(Denial::TooManyTunnels);
+        }
+        let mut slot = Slot {
+            budget: self.clone(),
+            _owner: None,
+        };
+        if let Some(owner) = &self.owner {
+            slot._owner = Some(Box::new(owner.open(now)?));
+        }
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        if bucket.take(now) {
+            Ok(slot)
+        } else {
+            Err(Denial::TooManyOpens)
+        }
+    }
+
+    /// Count payload. Called per chunk by pumps.
+    ///
+    /// # Errors
+    /// `ByteQuota` when it is used up.
+    pub fn spend(&self, bytes: usize) -> Result<(), Denial> {
+        let before = self.bytes.fetch_add(bytes as u64, Ordering::AcqRel);
+        if before.saturating_add(bytes as u64) > self.max_bytes.load(Ordering::Acquire) {
+            return Err(Denial::ByteQuota);
+        }
+        self.owner
+            .as_ref()
+            .map_or(Ok(()), |owner| owner.spend(bytes))
+    }
+
+    /// How long whoever moved these bytes must rest before moving more, to keep within the bandwidth.
+    pub fn rest(&self, way: Way, bytes: usize, now: Instant) -> Duration {
+        let own = self.pace.rest(way, bytes, now);
+        self.owner
+            .as_ref()
+            .map_or(own, |owner| owner.rest(way, bytes, now).max(own))
+    }
+
+    /// Activity now.
+    pub fn touch(&self, now: SystemTime) {
+        let millis = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |d| d.as_millis());
+        self.active
+            .fetch_max(u64::try_from(millis).unwrap_or(NONE), Ordering::AcqRel);
+    }
+
+    /// Bytes spent.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// Tunnels and streams open now.
+    pub fn open_now(&self) -> u64 {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// The last activity; the epoch before the first.
+    pub fn last_activity(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(self.active.load(Ordering::Acquire))
+    }
+}
+
+impl Bucket {
+    fn take(&mut self, now: SystemTime) -> bool {
+        let Some(rate) = self.rate.map(f64::from) else {
+            return true;
+        };
+        // A clock that went back refills nothing.
+        let refill = match self.filled {
+            None => rate,
+            Some(filled) => now
+                .duration_since(filled)
+                .map_or(0.0, |d| d.as_secs_f64() * rate),
+        };
+        self.tokens = (self.tokens + refill).min(rate);
+        self.filled = Some(now);
+        if self.tokens < 1.0 {
+            return false;
+        }
+        self.tokens -= 1.0;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+use super::*;
+
+fn budget(limits: Limits) -> Arc<Budget> {
+    Arc::new(Budget::new(limits, None))
+}
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000)
+}
+
+#[test]
+fn v120_the_tunnel_after_the_last_is_refused_and_a_closed_one_makes_room() {
+    let budget = budget(Limits {
+        tunnels: Some(3),
+        ..Limits::default()
+    });
+    let mut slots: Vec<Slot> = (0..3).map(|_| budget.open(now()).unwrap()).collect();
+    assert_eq!(budget.open(now()).unwrap_err(), Denial::TooManyTunnels);
+    assert_eq!(budget.open_now(), 3);
+    slots.pop();
+    assert!(budget.open(now()).is_ok());
+}
+
+#[test]
+fn opens_are_a_bucket_that_refills() {
+    let budget = budget(Limits {
+        opens_per_second: Some(4),
+        ..Limits::default()
+    });
+    for _ in 0..4 {
+        budget.open(now()).unwrap();
+    }
+    assert_eq!(budget.open(now()).unwrap_err(), Denial::TooManyOpens);
+    assert_eq!(budget.open_now(), 0, "a refused open holds no place");
+    let later = now() + Duration::from_millis(250);
+    assert!(budget.open(later).is_ok());
+    assert_eq!(budget.open(later).unwrap_err(), Denial::TooManyOpens);
+    assert_eq!(
+        budget.open(now()).unwrap_err(),
+        Denial::TooManyOpens,
+        "the clock going back refills nothing"
+    );
+    let much_later = now() + Duration::from_secs(3600);
+    assert_eq!(
+        (0..9).filter(|_| budget.open(much_later).is_ok()).count(),
+        4,
+        "one second's worth at most"
+    );
+}
+
+#[test]
+fn bytes_end_at_the_edge() {
+    let budget = budget(Limits {
+        bytes: Some(100),
+        ..Limits::default()
+    });
+    let _slot = budget.open(now()).unwrap();
+    assert_eq!(budget.spend(100), Ok(()));
+    assert_eq!(budget.spend(1), Err(Denial::ByteQuota));
+    assert_eq!(budget.open(now()).unwrap_err(), Denial::ByteQuota);
+    budget.set_limits(Limits {
+        bytes: Some(1000),
+        ..Limits::default()
+    });
+    assert!(budget.open(now()).is_ok());
+}
+
+#[test]
+fn limits_may_be_absent() {
+    let budget = budget(Limits::default());
+    let slots: Vec<_> = (0..10_000).map(|_| budget.open(now()).unwrap()).collect();
+    assert_eq!(budget.spend(usize::MAX / 2), Ok(()));
+    assert_eq!(slots.len(), 10_000);
+}
+
+#[test]
+fn activity_only_moves_forward() {
+    let budget = budget(Limits::default());
+    budget.touch(now());
+    budget.touch(now() - Duration::from_secs(5));
+    assert_eq!(budget.last_activity(), now());
+}
+
+#[test]
+fn threads_never_share_a_place() {
+    let budget = budget(Limits {
+        tunnels: Some(50),
+        ..Limits::default()
+    });
+    let kept: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let budget = budget.clone();
+                scope.spawn(move || {
+                    (0..100)
+                        .filter_map(|_| budget.open(now()).ok())
+                        .map(std::mem::forget)
+                        .count()
+                })
+            })
+            .collect();
+        threads.into_iter().map(|t| t.join().unwrap()).sum()
+    });
+    assert_eq!(kept, 50);
+}
+
+#[test]
+fn an_owners_limits_bind_all_its_sessions_together() {
+    let owner = budget(Limits {
+        tunnels: Some(3),
+        bytes: Some(100),
+        ..Limits::default()
+    });
+    let of = || Arc::new(Budget::new(Limits::default(), Some(owner.clone())));
+    let (one, two) = (of(), of());
+    let mut slots = vec![
+        one.open(now()).unwrap(),
+        one.open(now()).unwrap(),
+        two.open(now()).unwrap(),
+    ];
+    assert_eq!(two.open(now()).unwrap_err(), Denial::TooManyTunnels);
+    assert_eq!(two.open_now(), 1, "a refused open holds no place in either");
+    slots.remove(0);
+    assert_eq!(owner.open_now(), 2);
+    assert!(two.open(now()).is_ok());
+    assert_eq!(one.spend(60), Ok(()));
+    assert_eq!(two.spend(41), Err(Denial::ByteQuota));
+}
+
+#[test]
+fn bandwidth_is_kept_each_way_by_rests() {
+    let budget = budget(Limits {
+        bandwidth: Some(1000),
+        ..Limits::default()
+    });
+    let start = Instant::now();
+    assert_eq!(
+        budget.rest(Way::Up, 50, start),
+        Duration::ZERO,
+        "a burst goes at once"
+    );
+    assert_eq!(budget.rest(Way::Up, 950, start), Duration::from_millis(900));
+    assert_eq!(
+        budget.rest(Way::Down, 50, start),
+        Duration::ZERO,
+        "each way has its own"
+    );
+    let later = start + Duration::from_secs(2);
+    assert_eq!(
+        budget.rest(Way::Up, 100, later),
+        Duration::ZERO,
+        "what was owed is paid by then"
+    );
+    budget.set_limits(Limits::default());
+    assert_eq!(budget.rest(Way::Up, usize::MAX, later), Duration::ZERO);
+}
+
+#[test]
+fn the_slower_of_session_and_owner_sets_the_pace() {
+    let owner = budget(Limits {
+        bandwidth: Some(100),
+        ..Limits::default()
+    });
+    let session = Budget::new(
+        Limits {
+            bandwidth: Some(1000),
+            ..Limits::default()
+        },
+        Some(owner),
+    );
+    assert_eq!(
+        session.rest(Way::Down, 1000, Instant::now()),
+        Duration::from_millis(9_900)
+    );
+}

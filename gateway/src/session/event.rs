@@ -1,0 +1,78 @@
+//! Lifecycle events: one for every transition.
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::Record;
+use crate::clock;
+
+/// What happened to a session.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// RFC 3339.
+    pub time: String,
+    /// `session.created`, `session.started`, `session.paused`, `session.resumed`, `session.extended`, `session.reset`,
+    /// `session.stopped`, `session.expired`, `session.policyChanged`, `session.credentialIssued`, `session.reaped`,
+    /// `credential.revoked`.
+    pub r#type: &'static str,
+    /// Whose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<EventSession>,
+    /// Why, where somebody or something had a reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The session of an event, as it was after it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventSession {
+    namespace: String,
+    provider: String,
+    id: String,
+    generation: u64,
+    policy_generation: u64,
+    state: &'static str,
+}
+
+impl Event {
+    /// An event of a session.
+    pub fn of(
+        record: &Record,
+        r#type: &'static str,
+        reason: Option<String>,
+        now: SystemTime,
+    ) -> Self {
+        let session = EventSession {
+            namespace: record.namespace.clone(),
+            provider: record.provider.clone(),
+            id: record.id.clone(),
+            generation: record.lease.generation,
+            policy_generation: record.policy_generation,
+            state: record.lease.state.as_str(),
+        };
+        Self {
+            time: clock::rfc3339(now),
+            r#type,
+            session: Some(session),
+            reason,
+        }
+    }
+
+    /// An event of no session.
+    pub fn bare(r#type: &'static str, reason: Option<String>, now: SystemTime) -> Self {
+        Self {
+            time: clock::rfc3339(now),
+            r#type,
+            session: None,
+            reason,
+        }
+    }
+
+    /// As stored and sent.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}

@@ -1,0 +1,139 @@
+//! What lives right now, for the data path: no IO, no lock held for longer than a look.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use ipnet::IpNet;
+
+use super::{Session, SessionKey};
+use crate::auth::HandleHash;
+
+/// A living generation.
+#[derive(Debug)]
+pub struct Live {
+    /// It.
+    pub session: Arc<Session>,
+    /// Where its credentials may come from; empty = anywhere.
+    pub sources: Arc<[IpNet]>,
+}
+
+impl Live {
+    /// May a credential of this session come from `source`? A mapped address counts as the IPv4 one it is.
+    pub fn accepts(&self, source: IpAddr) -> bool {
+        let source = source.to_canonical();
+        self.sources.is_empty() || self.sources.iter().any(|range| range.contains(&source))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    sessions: HashMap<SessionKey, Arc<Live>>,
+    handles: HashMap<HandleHash, SessionKey>,
+    revoked: HashSet<String>,
+}
+
+/// Living generations by session and by handle, and token ids that are revoked.
+#[derive(Debug, Default)]
+pub struct Index {
+    tables: RwLock<Tables>,
+    unreadable: AtomicBool,
+}
+
+impl Index {
+    /// The living generation of a session.
+    pub fn session(&self, key: &SessionKey) -> Option<Arc<Live>> {
+        self.read().sessions.get(key).cloned()
+    }
+
+    /// The living generation a handle belongs to.
+    pub fn handle(&self, hash: &HandleHash) -> Option<Arc<Live>> {
+        let tables = self.read();
+        tables.sessions.get(tables.handles.get(hash)?).cloned()
+    }
+
+    /// Is this token id revoked?
+    pub fn is_revoked(&self, id: &str) -> bool {
+        self.read().revoked.contains(id)
+    }
+
+    /// Could the store be read a moment ago?
+    pub fn readable(&self) -> bool {
+        !self.unreadable.load(Ordering::Acquire)
+    }
+
+    /// How many generations live.
+    pub fn len(&self) -> usize {
+        self.read().sessions.len()
+    }
+
+    /// No generation lives.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn set_readable(&self, readable: bool) {
+        self.unreadable.store(!readable, Ordering::Release);
+    }
+
+    /// A generation lives, with these handles.
+    pub(super) fn live(&self, live: Live, handles: &[HandleHash]) {
+        let key = live.session.key().clone();
+        let mut tables = self.write();
+        tables
+            .handles
+            .extend(handles.iter().map(|hash| (*hash, key.clone())));
+        tables.sessions.insert(key, Arc::new(live));
+    }
+
+    /// One more handle, and one less where there are too many.
+    pub(super) fn add_handle(
+        &self,
+        key: &SessionKey,
+        hash: HandleHash,
+        evicted: Option<HandleHash>,
+    ) {
+        let mut tables = self.write();
+        if let Some(evicted) = evicted {
+            tables.handles.remove(&evicted);
+        }
+        tables.handles.insert(hash, key.clone());
+    }
+
+    pub(super) fn remove_handle(&self, hash: &HandleHash) {
+        self.write().handles.remove(hash);
+    }
+
+    /// No generation of this session lives.
+    pub(super) fn end(&self, key: &SessionKey, handles: &[HandleHash]) {
+        let mut tables = self.write();
+        tables.sessions.remove(key);
+        for hash in handles {
+            tables.handles.remove(hash);
+        }
+    }
+
+    pub(super) fn revoke(&self, id: String) {
+        self.write().revoked.insert(id);
+    }
+
+    pub(super) fn forget(&self, ids: &[String]) {
+        let mut tables = self.write();
+        for id in ids {
+            tables.revoked.remove(id);
+        }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Tables> {
+        self.tables.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

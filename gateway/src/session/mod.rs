@@ -1,0 +1,32 @@
+//! Sessions: one sandbox's lease, durable across the ephemeral generations that back it.
+//!
+//! [`lifecycle`] is the pure table; [`Registry`] carries it out over the store; [`Index`] is what the data path looks
+//! things up in; [`Session`] is one living generation with its [`Authority`] and [`Budget`]. Requests are read in
+//! `request`, answers written in `view` and `bundle`. Who a credential is lives in `auth`; routes live in `admin`.
+
+mod authority;
+mod budget;
+mod bundle;
+mod config;
+mod event;
+mod index;
+pub mod lifecycle;
+mod pace;
+mod record;
+mod registry;
+mod request;
+mod sweep;
+#[cfg(test)]
+pub(crate) mod testing;
+mod view;
+
+pub use authority::{Authority, PolicyGeneration, Session, SessionKey, Snapshot};
+pub use budget::{Budget, Slot};
+pub use bundle::{Bundle, BundleContext, CaFiles, PublicUrl};
+pub use config::{ProviderConfig, RegistryConfig};
+pub use event::Event;
+pub use index::{Index, Live};
+pub use pace::Way;
+pub use record::Record;
+pub use registry::{Issued, Registry, RegistryError};
+pub use request::{CreateRequest, PatchRequest, TimesRequest, is_session_id};

@@ -1,0 +1,60 @@
+//! The durable record of a session: what a restart needs to know.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::{SessionKey, lifecycle::Lease};
+
+/// One row of the store, as JSON. Credentials stand in it only as hashes.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// Namespace.
+    pub namespace: String,
+    /// Provider.
+    pub provider: String,
+    /// Session id.
+    pub id: String,
+    /// State, generation, times.
+    pub lease: Lease,
+    /// When it was created.
+    pub created_at: SystemTime,
+    /// When it last changed.
+    pub changed_at: SystemTime,
+    /// Rises with every change of its grant.
+    pub policy_generation: u64,
+    /// Its own grant (without the provider's defaults) as canonical JSON.
+    pub document: String,
+    /// SHA-256 of the create request, to tell a replay from another request.
+    pub request: String,
+    /// Label for a concurrency limit of its own.
+    pub scope: Option<String>,
+    /// Source ranges its credentials may come from; empty = any.
+    pub sources: Vec<ipnet::IpNet>,
+    /// Hashes of the living generation's handles, oldest first.
+    pub handles: Vec<String>,
+    /// Services the generation's env bundle was made for.
+    pub bound: Vec<String>,
+    /// Last activity, written now and then.
+    pub active_at: SystemTime,
+    /// Bytes this generation has spent, written now and then.
+    pub bytes: u64,
+    /// Why the last generation ended, or why it is paused.
+    pub reason: Option<String>,
+}
+
+impl Record {
+    /// Whose it is.
+    pub fn key(&self) -> SessionKey {
+        SessionKey {
+            namespace: self.namespace.as_str().into(),
+            provider: self.provider.as_str().into(),
+            id: self.id.as_str().into(),
+        }
+    }
+
+    /// The row's key. No part holds a slash.
+    pub fn row_key(&self) -> String {
+        format!("{}/{}/{}", self.namespace, self.provider, self.id)
+    }
+}

@@ -1,0 +1,426 @@
+//! The registry: every session, over the store, with what lives of it in memory.
+//!
+//! A change is committed before it shows; one writer at a time, so that memory and store never differ in order.
+
+mod apply;
+mod compile;
+mod error;
+mod look;
+mod patch;
+mod reload;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::SystemTime,
+};
+
+use arc_swap::ArcSwap;
+use sluicegate_policy::GrantDocument;
+use tokio::sync::{Notify, broadcast};
+
+use super::{
+    Authority, Budget, Bundle, CreateRequest, Event, Index, Live, PatchRequest, PolicyGeneration,
+    Record, RegistryConfig, Session, SessionKey,
+    lifecycle::{Action, State},
+};
+pub use error::RegistryError;
+
+use crate::{
+    auth::{Authenticator, HandleHash, Keys},
+    store::{Batch, Store, StoredEvent},
+};
+
+/// One session in memory.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) record: Record,
+    /// The living generation.
+    pub(super) session: Option<Arc<Session>>,
+    /// Its compiled grant; `None` where the configuration no longer allows it.
+    pub(super) policy: Option<Arc<PolicyGeneration>>,
+}
+
+/// What an action led to.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// The session as the admin API shows it.
+    pub view: serde_json::Value,
+    /// It did not exist before.
+    pub created: bool,
+    /// Fresh credentials, where there are any. Shown once.
+    pub bundle: Option<Bundle>,
+    /// Services changed since the generation's last bundle.
+    pub stale: bool,
+}
+
+/// All sessions.
+#[derive(Debug)]
+pub struct Registry {
+    store: Arc<dyn Store>,
+    keys: Arc<Keys>,
+    index: Arc<Index>,
+    config: ArcSwap<RegistryConfig>,
+    entries: RwLock<BTreeMap<SessionKey, Arc<Entry>>>,
+    /// Held over every change, commit included.
+    writer: Mutex<()>,
+    revoked: Mutex<BTreeMap<String, u64>>,
+    events: broadcast::Sender<(u64, Arc<str>)>,
+    changed: Notify,
+    /// One budget for all sessions of a namespace.
+    owners: Mutex<BTreeMap<Arc<str>, Arc<Budget>>>,
+}
+
+impl Registry {
+    /// Take up the sessions of the store under this configuration.
+    ///
+    /// A living session whose grant the configuration no longer allows is paused, with an event. Blocks: call it
+    /// before the runtime serves.
+    ///
+    /// # Errors
+    /// The store cannot be read or written, or a row cannot be understood.
+    pub fn open(
+        store: Arc<dyn Store>,
+        keys: Arc<Keys>,
+        config: RegistryConfig,
+        now: SystemTime,
+    ) -> Result<Arc<Self>, RegistryError> {
+        let loaded = store.load()?;
+        let registry = Self {
+            store,
+            keys,
+            index: Arc::default(),
+            config: ArcSwap::from_pointee(config),
+            entries: RwLock::default(),
+            writer: Mutex::default(),
+            revoked: Mutex::default(),
+            events: broadcast::channel(1024).0,
+            changed: Notify::new(),
+            owners: Mutex::default(),
+        };
+        for (id, until) in loaded.revoked {
+            registry.index.revoke(id.clone());
+            registry
+                .revoked
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(id, until);
+        }
+        for (key, row) in loaded.sessions {
+            let record = serde_json::from_slice(&row)
+                .map_err(|source| RegistryError::Row { key, source })?;
+            registry.take_up(record, now)?;
+        }
+        Ok(Arc::new(registry))
+    }
+
+    /// A stored session comes to memory; its generation goes on living.
+    fn take_up(&self, record: Record, now: SystemTime) -> Result<(), RegistryError> {
+        let config = self.config.load_full();
+        let mut entry = Entry {
+            record,
+            session: None,
+            policy: None,
+        };
+        let broken = match compile::policy(&config, &entry.record) {
+            Ok(policy) => {
+                entry.policy = Some(policy);
+                None
+            }
+            Err(error) => Some(error),
+        };
+        let key = entry.record.key();
+        let lives = matches!(entry.record.lease.state, State::Running | State::Paused);
+        if let (true, Some(policy)) = (lives, &entry.policy) {
+            let session = Arc::new(Session::new(
+                key.clone(),
+                entry.record.lease.generation,
+                policy.clone(),
+                Some(self.owner(&key.namespace)),
+            ));
+            // Nothing could move while the gateway was down: the idle clock starts anew.
+            session.budget().restore(entry.record.bytes, now);
+            if entry.record.lease.state == State::Paused {
+                let hold = entry.record.lease.times.on_pause == super::lifecycle::OnPause::Hold;
+                session.publish(Authority::Paused {
+                    hold,
+                    policy: policy.clone(),
+                });
+            }
+            self.index
+                .live(live(&session, &entry.record), &hashes(&entry.record));
+            entry.session = Some(session);
+        }
+        let entry = Arc::new(entry);
+        self.put(entry.clone());
+        match broken {
+            Some(error) if entry.record.lease.state == State::Running => {
+                self.pause_broken(&entry, &error, now)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// What the data path asks.
+    pub fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    /// Verifies credentials against this registry.
+    pub fn authenticator(&self) -> Authenticator {
+        Authenticator::new(self.index.clone(), self.keys.clone())
+    }
+
+    /// The signing keys.
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.keys
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<RegistryConfig> {
+        self.config.load_full()
+    }
+
+    /// Create a session, and begin its first generation unless the request says otherwise. The same request with the
+    /// same id gives the same session and an equivalent fresh credential.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn create(
+        self: &Arc<Self>,
+        provider: String,
+        request: CreateRequest,
+    ) -> Result<Issued, RegistryError> {
+        self.blocking(move |registry, now| registry.create_at(&provider, request, now))
+            .await
+    }
+
+    /// Take an action on a session.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn act(
+        self: &Arc<Self>,
+        key: SessionKey,
+        action: Action,
+        reason: Option<String>,
+    ) -> Result<Issued, RegistryError> {
+        self.blocking(move |registry, now| registry.act_at(&key, action, reason, now))
+            .await
+    }
+
+    /// Change a session's grant: one atomic policy generation.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn patch(
+        self: &Arc<Self>,
+        key: SessionKey,
+        patch: PatchRequest,
+    ) -> Result<Issued, RegistryError> {
+        self.blocking(move |registry, now| registry.patch_at(&key, patch, now))
+            .await
+    }
+
+    /// Revoke one credential: a handle or signed token as presented, or a token's id. Returns whether it was known.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn revoke_credential(
+        self: &Arc<Self>,
+        credential: String,
+    ) -> Result<bool, RegistryError> {
+        self.blocking(move |registry, now| registry.revoke_credential_at(&credential, now))
+            .await
+    }
+
+    /// Take over a new configuration; every living session is judged by it, in one commit. Returns what somebody
+    /// should know.
+    ///
+    /// # Errors
+    /// The store; the old configuration then stays.
+    pub async fn replace_config(
+        self: &Arc<Self>,
+        config: RegistryConfig,
+    ) -> Result<Vec<String>, RegistryError> {
+        self.blocking(move |registry, now| registry.replace_config_at(config, now))
+            .await
+    }
+
+    /// Lifecycle events after a cursor, oldest first.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn events_after(
+        self: &Arc<Self>,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, RegistryError> {
+        self.blocking(move |registry, _| Ok(registry.store.events(after, limit)?))
+            .await
+    }
+
+    /// Lifecycle events as they are committed: cursor and JSON.
+    pub fn subscribe(&self) -> broadcast::Receiver<(u64, Arc<str>)> {
+        self.events.subscribe()
+    }
+
+    pub(super) fn entry(&self, key: &SessionKey) -> Result<Arc<Entry>, RegistryError> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries
+            .get(key)
+            .cloned()
+            .ok_or_else(|| RegistryError::UnknownSession(key.id.to_string()))
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Entry>> {
+        self.entries
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    /// The budget that all sessions of this namespace share.
+    pub(super) fn owner(&self, namespace: &Arc<str>) -> Arc<Budget> {
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || Arc::new(Budget::new(self.config().owner_limits, None));
+        owners
+            .entry(namespace.clone())
+            .or_insert_with(fresh)
+            .clone()
+    }
+
+    /// New limits for every owner.
+    pub(super) fn limit_owners(&self, limits: sluicegate_policy::Limits) {
+        let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        for owner in owners.values() {
+            owner.set_limits(limits);
+        }
+    }
+
+    pub(super) fn put(&self, entry: Arc<Entry>) {
+        let key = entry.record.key();
+        self.entries
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, entry);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn remove(&self, key: &SessionKey) {
+        self.entries
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(key);
+    }
+
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    pub(super) fn writer(&self) -> &Mutex<()> {
+        &self.writer
+    }
+
+    pub(super) fn revocations_before(&self, seconds: u64) -> Vec<String> {
+        let revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        revoked
+            .iter()
+            .filter(|(_, until)| **until < seconds)
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    pub(super) fn forget_revocations(&self, ids: &[String]) {
+        self.index.forget(ids);
+        let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            revoked.remove(id);
+        }
+    }
+
+    /// Something changed that may bring the next deadline nearer.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Make records and events durable. Listeners are told when what is returned is dropped: once memory shows it.
+    pub(super) fn commit(
+        &self,
+        mut batch: Batch,
+        records: &[&Record],
+        events: &[Event],
+    ) -> Result<Told<'_>, RegistryError> {
+        for record in records {
+            let row = serde_json::to_vec(record).map_err(|source| RegistryError::Row {
+                key: record.row_key(),
+                source,
+            })?;
+            batch.put.push((record.row_key(), row));
+        }
+        let texts: Vec<Arc<str>> = events.iter().map(|event| event.to_json().into()).collect();
+        batch.events = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+        let last = self.store.commit(&batch)?;
+        let first = last.saturating_sub(texts.len() as u64);
+        Ok(Told {
+            events: &self.events,
+            texts: (first + 1..).zip(texts).collect(),
+        })
+    }
+
+    /// Work that commits runs to its end on a thread of its own, even if whoever asked goes away: a change that is
+    /// durable must also show.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self, SystemTime) -> Result<T, RegistryError> + Send + 'static,
+    ) -> Result<T, RegistryError> {
+        let registry = self.clone();
+        let task = tokio::task::spawn_blocking(move || work(&registry, SystemTime::now()));
+        task.await.map_err(|_| RegistryError::Interrupted)?
+    }
+}
+
+/// Events that are durable and not yet told: somebody who hears of one and looks must see it.
+#[must_use = "dropping it tells the listeners: hold it until memory shows the change"]
+pub(super) struct Told<'a> {
+    events: &'a broadcast::Sender<(u64, Arc<str>)>,
+    texts: Vec<(u64, Arc<str>)>,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        for (cursor, text) in self.texts.drain(..) {
+            tracing::info!(target: "sluicegate::session", event = %text);
+            // Nobody listening is not an error.
+            let _ = self.events.send((cursor, text));
+        }
+    }
+}
+
+pub(super) fn live(session: &Arc<Session>, record: &Record) -> Live {
+    Live {
+        session: session.clone(),
+        sources: record.sources.as_slice().into(),
+    }
+}
+
+pub(super) fn hashes(record: &Record) -> Vec<HandleHash> {
+    record
+        .handles
+        .iter()
+        .filter_map(|text| HandleHash::from_hex(text))
+        .collect()
+}
+
+/// Provider defaults, catalogue and the session's own document.
+pub(super) fn merged_document(
+    config: &RegistryConfig,
+    record: &Record,
+) -> Result<GrantDocument, RegistryError> {
+    compile::merged(config, &record.provider, &compile::own(record)?)
+}
+
+#[cfg(test)]
+mod tests;

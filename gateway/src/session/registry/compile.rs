@@ -1,0 +1,150 @@
+//! From a session's own grant to what it may really do under this configuration.
+
+use std::{net::IpAddr, path::Path, sync::Arc};
+
+use sluicegate_policy::{
+    Grant, GrantDocument, Host, ServiceName, ServiceUrl,
+    text::{self, Faults, Place},
+};
+
+use super::RegistryError;
+use crate::session::{PolicyGeneration, Record, RegistryConfig};
+
+/// The record's grant, compiled under its policy generation's number.
+pub(super) fn policy(
+    config: &RegistryConfig,
+    record: &Record,
+) -> Result<Arc<PolicyGeneration>, RegistryError> {
+    let (_, grant) = grant(config, &record.provider, &own(record)?)?;
+    Ok(Arc::new(PolicyGeneration {
+        number: record.policy_generation,
+        grant: Arc::new(grant),
+    }))
+}
+
+/// The session's own document, from its record.
+pub(super) fn own(record: &Record) -> Result<GrantDocument, RegistryError> {
+    let mut faults = Faults::default();
+    let root = text::parse(&record.document, &mut faults);
+    let document = GrantDocument::read(&root, &mut faults);
+    if faults.is_clean() {
+        Ok(document)
+    } else {
+        Err(RegistryError::Faults(faults))
+    }
+}
+
+/// Provider defaults, catalogue and own document merged, and compiled within the provider's ceiling.
+pub(super) fn grant(
+    config: &RegistryConfig,
+    provider: &str,
+    own: &GrantDocument,
+) -> Result<(GrantDocument, Grant), RegistryError> {
+    let merged = merged(config, provider, own)?;
+    let ceiling = &config
+        .providers
+        .get(provider)
+        .ok_or_else(|| unknown(provider))?
+        .ceiling;
+    let mut faults = Faults::default();
+    let compiled = merged.compile(ceiling, &mut faults);
+    for (name, url) in compiled.iter().flat_map(Grant::services) {
+        if is_own(config, url) {
+            let place = Place {
+                path: text::Path::default().key("services").key(name.as_str()),
+                ..Place::default()
+            };
+            faults.error_hint(
+                &place,
+                format!("{url} is the gateway itself"),
+                "name the service's own address",
+            );
+        }
+    }
+    // What the operator's own configuration names is the operator's word; what a session brings is bounded.
+    let brought = own
+        .services
+        .iter()
+        .filter_map(|(name, service)| Some((name, service.url.as_ref()?)));
+    for (name, url) in brought {
+        if let Err(outside) = ceiling.admits_service(url) {
+            let place = Place {
+                path: text::Path::default().key("services").key(name.as_str()),
+                ..Place::default()
+            };
+            faults.error_hint(
+                &place,
+                format!("{url}: {outside}"),
+                "the operator would have to name the service, or add the address to the provider's ceiling.addresses",
+            );
+        }
+    }
+    match compiled {
+        Some(grant) if faults.is_clean() => Ok((merged, grant)),
+        Some(_) | None => Err(RegistryError::Faults(faults)),
+    }
+}
+
+/// What the session asks for with everything it did not have to write.
+pub(in crate::session) fn merged(
+    config: &RegistryConfig,
+    provider: &str,
+    own: &GrantDocument,
+) -> Result<GrantDocument, RegistryError> {
+    let provider = config
+        .providers
+        .get(provider)
+        .ok_or_else(|| unknown(provider))?;
+    let asked = provider.defaults.clone().merge(own);
+    let listed = |name: &ServiceName| {
+        config
+            .catalogue
+            .get(name)
+            .map(|service| (name.clone(), service.clone()))
+    };
+    let nameless = asked
+        .services
+        .iter()
+        .filter(|(_, service)| service.url.is_none());
+    let services = nameless.filter_map(|(name, _)| listed(name)).collect();
+    Ok(GrantDocument {
+        services,
+        ..GrantDocument::default()
+    }
+    .merge(&asked))
+}
+
+fn unknown(provider: &str) -> RegistryError {
+    RegistryError::UnknownProvider(provider.into())
+}
+
+/// The gateway's own listeners are never a service: that way leads around every check.
+fn is_own(config: &RegistryConfig, url: &ServiceUrl) -> bool {
+    let listens = |ip: IpAddr, port: u16| {
+        config.own_listeners.iter().any(|own| {
+            let everywhere = own.ip().is_unspecified() && (ip.is_loopback() || ip.is_unspecified());
+            own.port() == port
+                && (own.ip().to_canonical() == ip.to_canonical()
+                    || everywhere
+                    || ip.is_unspecified())
+        })
+    };
+    match url {
+        ServiceUrl::Unix(path) => config.own_sockets.iter().any(|own| same_file(own, path)),
+        ServiceUrl::Tcp(ip, port) => listens(*ip, *port),
+        ServiceUrl::Tls {
+            host: Host::Ip(ip),
+            port,
+        } => listens(*ip, *port),
+        // A name is judged when it is resolved, before the dial.
+        ServiceUrl::Tls {
+            host: Host::Name(_),
+            ..
+        } => false,
+    }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
+    a == b || real(a) == real(b)
+}

@@ -1,0 +1,71 @@
+//! Why the registry did not do it.
+
+use sluicegate_policy::text::Faults;
+
+use crate::{
+    auth::MintError,
+    session::lifecycle::{Impossible, State},
+    store::StoreError,
+};
+
+/// Why the registry did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The request's grant cannot be had.
+    #[error("the request has {} fault(s)", .0.errors.len())]
+    Faults(Faults),
+    /// No such provider.
+    #[error("there is no provider {0:?}")]
+    UnknownProvider(String),
+    /// No such session.
+    #[error("there is no session {0:?}")]
+    UnknownSession(String),
+    /// Not in this state.
+    #[error(transparent)]
+    Impossible(#[from] Impossible),
+    /// The session is over.
+    #[error("session {id:?} is {}", .state.as_str())]
+    Ended {
+        /// The id.
+        id: String,
+        /// Its state.
+        state: State,
+    },
+    /// The id is taken.
+    #[error("session {id:?} exists and was created by another request")]
+    Taken {
+        /// The id.
+        id: String,
+        /// Its state.
+        state: State,
+    },
+    /// The namespace has its number of sessions.
+    #[error("the namespace has {in_use} of {limit} sessions")]
+    Quota {
+        /// Sessions that are not stopped.
+        in_use: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The store.
+    #[error("the session store is not available")]
+    Store(#[from] StoreError),
+    /// A stored session cannot be read: starting without it would forget a session, so nothing starts.
+    #[error("the stored session {key:?} cannot be read")]
+    Row {
+        /// Its row.
+        key: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// No credential.
+    #[error("a credential could not be issued")]
+    Mint(#[from] MintError),
+    /// No randomness.
+    #[error("the system gives no randomness")]
+    Randomness(#[from] getrandom::Error),
+    /// The work was dropped half way: the process is going down.
+    #[error("interrupted")]
+    Interrupted,
+}

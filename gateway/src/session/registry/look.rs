@@ -1,0 +1,68 @@
+//! Reading: views and explanations.
+
+use std::sync::{Arc, PoisonError};
+
+use sluicegate_policy::{Explanation, GrantDocument, Target};
+
+use super::{Entry, Registry, RegistryError, compile};
+use crate::session::{SessionKey, lifecycle::State, view};
+
+impl Registry {
+    /// One session, as the admin API shows it.
+    pub fn show(&self, key: &SessionKey) -> Option<serde_json::Value> {
+        self.entry(key)
+            .ok()
+            .map(|entry| view::session(&self.config(), &entry))
+    }
+
+    /// Sessions in order of namespace, provider and id, as the admin API shows them.
+    pub fn list(&self, namespace: Option<&str>, provider: Option<&str>) -> Vec<serde_json::Value> {
+        let config = self.config();
+        let chosen = |key: &SessionKey| {
+            namespace.is_none_or(|n| *key.namespace == *n)
+                && provider.is_none_or(|p| *key.provider == *p)
+        };
+        let entries = self.all();
+        entries
+            .iter()
+            .filter(|entry| chosen(&entry.record.key()))
+            .map(|entry| view::session(&config, entry))
+            .collect()
+    }
+
+    /// How many sessions of a provider are not stopped.
+    pub fn count(&self, provider: &str) -> usize {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let counts = |(key, entry): &(&SessionKey, &Arc<Entry>)| {
+            *key.provider == *provider && entry.record.lease.state != State::Stopped
+        };
+        entries.iter().filter(counts).count()
+    }
+
+    /// What the session's grant says of a target.
+    ///
+    /// # Errors
+    /// Unknown session, or one whose grant the configuration no longer allows.
+    pub fn explain(&self, key: &SessionKey, target: &Target) -> Result<Explanation, RegistryError> {
+        let entry = self.entry(key)?;
+        let policy = match &entry.policy {
+            Some(policy) => policy.clone(),
+            None => compile::policy(&self.config(), &entry.record)?,
+        };
+        Ok(sluicegate_policy::explain(&policy.grant, target))
+    }
+
+    /// What a grant that does not exist yet would say of a target.
+    ///
+    /// # Errors
+    /// Unknown provider, or faults.
+    pub fn explain_document(
+        &self,
+        provider: &str,
+        document: &GrantDocument,
+        target: &Target,
+    ) -> Result<Explanation, RegistryError> {
+        let (_, grant) = compile::grant(&self.config(), provider, document)?;
+        Ok(sluicegate_policy::explain(&Arc::new(grant), target))
+    }
+}

@@ -1,0 +1,119 @@
+//! Changes of a grant, and of single credentials.
+
+use std::{
+    sync::{Arc, PoisonError},
+    time::SystemTime,
+};
+
+use super::{Entry, Issued, Registry, RegistryError, compile};
+use crate::{
+    auth::{HandleHash, token_id},
+    session::{Authority, Event, PatchRequest, SessionKey, lifecycle::State, view},
+    store::Batch,
+};
+
+impl Registry {
+    pub(in crate::session) fn patch_at(
+        &self,
+        key: &SessionKey,
+        patch: PatchRequest,
+        now: SystemTime,
+    ) -> Result<Issued, RegistryError> {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.entry(key)?;
+        if before.record.lease.state == State::Stopped {
+            return Err(RegistryError::Ended {
+                id: key.id.to_string(),
+                state: State::Stopped,
+            });
+        }
+        let document = patch.apply(compile::own(&before.record)?);
+        let mut entry = (*before).clone();
+        entry.record.document = document.to_json();
+        if entry.record.document == before.record.document && before.policy.is_some() {
+            return Ok(self.unchanged(&before));
+        }
+        entry.record.policy_generation += 1;
+        entry.record.changed_at = now;
+        entry.policy = Some(compile::policy(&self.config(), &entry.record)?);
+        let event = Event::of(&entry.record, "session.policyChanged", None, now);
+        let _told = self.commit(Batch::default(), &[&entry.record], &[event])?;
+        let entry = self.show_policy(entry);
+        Ok(Issued {
+            view: view::session(&self.config(), &entry),
+            created: false,
+            bundle: None,
+            stale: false,
+        })
+    }
+
+    /// A new policy generation is durable: live tunnels are judged by it from now on.
+    pub(super) fn show_policy(&self, entry: Entry) -> Arc<Entry> {
+        if let (Some(session), Some(policy)) = (&entry.session, &entry.policy) {
+            let authority = match session.authority() {
+                Authority::Live(_) => Authority::Live(policy.clone()),
+                Authority::Paused { hold, .. } => Authority::Paused {
+                    hold,
+                    policy: policy.clone(),
+                },
+                ended @ Authority::Ended(_) => ended,
+            };
+            session.publish(authority);
+        }
+        let entry = Arc::new(entry);
+        self.put(entry.clone());
+        entry
+    }
+
+    pub(in crate::session) fn revoke_credential_at(
+        &self,
+        credential: &str,
+        now: SystemTime,
+    ) -> Result<bool, RegistryError> {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hash) = HandleHash::of(credential) {
+            return self.revoke_handle(hash, now);
+        }
+        let Some((id, until)) = token_id(&self.keys, credential, now) else {
+            return Ok(false);
+        };
+        let batch = Batch {
+            revoke: vec![(id.clone(), until)],
+            ..Batch::default()
+        };
+        let _told = self.commit(
+            batch,
+            &[],
+            &[Event::bare(
+                "credential.revoked",
+                Some(format!("token {id}")),
+                now,
+            )],
+        )?;
+        self.revoked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id.clone(), until);
+        self.index.revoke(id);
+        Ok(true)
+    }
+
+    fn revoke_handle(&self, hash: HandleHash, now: SystemTime) -> Result<bool, RegistryError> {
+        let Some(live) = self.index.handle(&hash) else {
+            return Ok(false);
+        };
+        let mut entry = (*self.entry(live.session.key())?).clone();
+        let text = hash.to_hex();
+        entry.record.handles.retain(|handle| *handle != text);
+        let event = Event::of(
+            &entry.record,
+            "credential.revoked",
+            Some("handle".into()),
+            now,
+        );
+        let _told = self.commit(Batch::default(), &[&entry.record], &[event])?;
+        self.index.remove_handle(&hash);
+        self.put(Arc::new(entry));
+        Ok(true)
+    }
+}

@@ -1,0 +1,578 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+use std::time::Duration;
+
+use serde_json::json;
+use sluicegate_policy::{Denial, Target, text::Faults};
+
+use super::*;
+use crate::session::testing::{Fixture, ceiling, config, patch, request};
+use crate::store::StoreError;
+
+async fn create(f: &Fixture, source: &str) -> Result<Issued, RegistryError> {
+    f.registry.create("local".into(), request(source)).await
+}
+
+async fn act(f: &Fixture, id: &str, action: Action) -> Result<Issued, RegistryError> {
+    f.registry.act(f.key(id), action, None).await
+}
+
+fn living(f: &Fixture, id: &str) -> Arc<Session> {
+    f.registry
+        .index()
+        .session(&f.key(id))
+        .unwrap()
+        .session
+        .clone()
+}
+
+fn target(text: &str) -> Target {
+    Target::from_authority(text).unwrap()
+}
+
+#[tokio::test]
+async fn a_session_is_created_running_and_every_transition_is_an_event() {
+    let f = Fixture::new();
+    let issued = create(&f, "{id: one, allow: [api.example.com]}")
+        .await
+        .unwrap();
+    assert!(issued.created && issued.bundle.is_some() && !issued.stale);
+    assert_eq!(issued.view["state"], "running");
+    assert_eq!(issued.view["generation"], 1);
+    assert_eq!(
+        issued.view["egress"]["allowedHosts"],
+        json!(["api.example.com"])
+    );
+    for action in [
+        Action::Pause,
+        Action::Resume,
+        Action::Reset,
+        Action::Start,
+        Action::Stop,
+    ] {
+        act(&f, "one", action).await.unwrap();
+    }
+    let expected = [
+        "created", "started", "paused", "resumed", "reset", "started", "stopped",
+    ];
+    assert_eq!(
+        f.events().await,
+        expected.map(|name| format!("session.{name}"))
+    );
+    assert_eq!(f.registry.show(&f.key("one")).unwrap()["generation"], 2);
+}
+
+#[tokio::test]
+async fn a_session_without_start_is_idle_and_has_no_credential() {
+    let f = Fixture::new();
+    let issued = create(&f, "{id: one, start: false}").await.unwrap();
+    assert!(issued.created && issued.bundle.is_none());
+    assert_eq!(
+        (f.state("one").as_str(), f.registry.index().len()),
+        ("idle", 0)
+    );
+    let started = act(&f, "one", Action::Start).await.unwrap();
+    assert!(started.bundle.is_some());
+}
+
+#[tokio::test]
+async fn the_same_request_again_is_the_same_session_with_a_fresh_credential() {
+    let f = Fixture::new();
+    let first = create(&f, "{id: one, ttl: 1h, allow: [a.example.com]}")
+        .await
+        .unwrap();
+    // Other spelling, other order, same meaning.
+    let second = create(
+        &f,
+        "{\"allow\": [\"A.example.com\"], \"ttl\": 3600, \"id\": \"one\"}",
+    )
+    .await
+    .unwrap();
+    assert!(!second.created);
+    assert_eq!(first.view["generation"], second.view["generation"]);
+    let proxy = |issued: &Issued| issued.bundle.as_ref().unwrap().env[0].1.clone();
+    assert_ne!(proxy(&first), proxy(&second), "fresh, and both live");
+    let other = create(&f, "{id: one, ttl: 2h, allow: [a.example.com]}")
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            other,
+            RegistryError::Taken {
+                state: State::Running,
+                ..
+            }
+        ),
+        "{other:?}"
+    );
+    act(&f, "one", Action::Reset).await.unwrap();
+    let replay = create(&f, "{id: one, ttl: 1h, allow: [a.example.com]}")
+        .await
+        .unwrap();
+    assert!(
+        replay.bundle.is_none(),
+        "an old request does not undo a revocation"
+    );
+    assert_eq!(f.state("one"), "idle");
+}
+
+#[tokio::test]
+async fn v107_reset_and_stop_end_the_living_generation_at_once() {
+    let f = Fixture::new();
+    for action in [Action::Reset, Action::Stop] {
+        let id = action.as_str();
+        create(&f, &format!("{{id: {id}}}")).await.unwrap();
+        let session = living(&f, id);
+        let mut watch = session.subscribe();
+        watch.mark_unchanged();
+        act(&f, id, action).await.unwrap();
+        assert!(watch.has_changed().unwrap());
+        assert_eq!(
+            session.policy().unwrap_err(),
+            Denial::CredentialInvalid,
+            "a dead credential is answered like an unknown one"
+        );
+        assert!(matches!(
+            session.authority(),
+            Authority::Ended(Denial::SessionRevoked)
+        ));
+        assert!(f.registry.index().session(&f.key(id)).is_none());
+    }
+}
+
+#[tokio::test]
+async fn sessions_and_their_state_survive_the_process() {
+    let f = Fixture::new();
+    create(&f, "{id: run, allow: [a.example.com]}")
+        .await
+        .unwrap();
+    create(&f, "{id: rest, onPause: hold}").await.unwrap();
+    create(&f, "{id: gone}").await.unwrap();
+    act(&f, "rest", Action::Pause).await.unwrap();
+    act(&f, "gone", Action::Reset).await.unwrap();
+    let before = f.registry.list(None, None);
+    let f = f.restarted();
+    for (mut before, mut after) in before.into_iter().zip(f.registry.list(None, None)) {
+        for view in [&mut before, &mut after] {
+            view.as_object_mut().unwrap().remove("usage");
+        }
+        assert_eq!(before, after);
+    }
+    assert!(living(&f, "run").policy().is_ok());
+    assert_eq!(
+        living(&f, "rest").policy().unwrap_err(),
+        Denial::SessionPaused
+    );
+    assert!(matches!(
+        living(&f, "rest").authority(),
+        Authority::Paused { hold: true, .. }
+    ));
+    assert!(f.registry.index().session(&f.key("gone")).is_none());
+}
+
+#[tokio::test]
+async fn a_patch_is_one_policy_generation_that_living_tunnels_see() {
+    let f = Fixture::new();
+    create(
+        &f,
+        "{id: one, allow: [a.example.com], limits: {tunnels: 5}}",
+    )
+    .await
+    .unwrap();
+    let session = living(&f, "one");
+    let opened = session.policy().unwrap();
+    let allowed = |policy: &PolicyGeneration, name: &str| {
+        sluicegate_policy::decide(&policy.grant, &target(&format!("{name}:443"))).is_ok()
+    };
+    assert!(allowed(&opened, "a.example.com"));
+    let view = f
+        .registry
+        .patch(
+            f.key("one"),
+            patch("{egress: {allowedHosts: [b.example.com]}}"),
+        )
+        .await
+        .unwrap()
+        .view;
+    assert_eq!(view["policyGeneration"], 2);
+    assert_eq!(
+        view["limits"]["tunnels"], 5,
+        "what a patch does not name stays"
+    );
+    let now = session.policy().unwrap();
+    assert_eq!(now.number, 2);
+    assert!(!allowed(&now, "a.example.com") && allowed(&now, "b.example.com"));
+    assert!(
+        allowed(&opened, "a.example.com"),
+        "an open judged before keeps its own generation"
+    );
+
+    let empty = f
+        .registry
+        .patch(f.key("one"), patch("{egress: {allowedHosts: []}}"))
+        .await
+        .unwrap()
+        .view;
+    assert_eq!(
+        empty["egress"]["allowedHosts"],
+        json!([]),
+        "empty is not absent"
+    );
+    let bad = f
+        .registry
+        .patch(
+            f.key("one"),
+            patch("{egress: {allowedAddresses: [10.0.0.0/8]}}"),
+        )
+        .await
+        .unwrap_err();
+    assert!(matches!(bad, RegistryError::Faults(_)));
+    assert_eq!(
+        session.policy().unwrap().number,
+        3,
+        "a patch that fails changes nothing"
+    );
+    act(&f, "one", Action::Stop).await.unwrap();
+    let late = f
+        .registry
+        .patch(f.key("one"), patch("{egress: {}}"))
+        .await
+        .unwrap_err();
+    assert!(matches!(late, RegistryError::Ended { .. }));
+}
+
+#[tokio::test]
+async fn start_on_a_running_session_tells_what_went_stale() {
+    let f = Fixture::new();
+    create(&f, "{id: one, services: {cache: 'unix:///run/c'}}")
+        .await
+        .unwrap();
+    assert!(!act(&f, "one", Action::Start).await.unwrap().stale);
+    f.registry
+        .patch(
+            f.key("one"),
+            patch("{services: {db: 'tcp://127.0.0.1:5432'}}"),
+        )
+        .await
+        .unwrap();
+    let again = act(&f, "one", Action::Start).await.unwrap();
+    assert!(again.stale);
+    assert_eq!(again.view["generation"], 1);
+    let env = again.bundle.unwrap().env;
+    assert!(env.iter().any(|(name, _)| name == "GESTALT_DB_TOKEN"));
+}
+
+#[tokio::test]
+async fn what_the_ceiling_does_not_hold_is_refused_by_name() {
+    let f = Fixture::new();
+    let faults = |source: &'static str| {
+        let registry = f.registry.clone();
+        async move {
+            match registry
+                .create("local".into(), request(source))
+                .await
+                .unwrap_err()
+            {
+                RegistryError::Faults(faults) => faults.to_string(),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let told =
+        faults("{egress: {allowedAddresses: [10.1.0.0/16], hosts: {a.test: 169.254.169.254}}}")
+            .await;
+    assert!(
+        told.contains("10.1.0.0/16") && told.contains("169.254.169.254"),
+        "{told}"
+    );
+    for url in [
+        "tcp://127.0.0.1:8443",
+        "tcp://127.0.0.1:3128",
+        "unix:///run/sluicegate/admin.sock",
+    ] {
+        let source: &'static str =
+            Box::leak(format!("{{services: {{evil: '{url}'}}}}").into_boxed_str());
+        let told = faults(source).await;
+        assert!(
+            told.contains("services.evil") && told.contains("gateway itself"),
+            "{told}"
+        );
+    }
+    assert!(
+        f.registry.list(None, None).is_empty(),
+        "nothing was created"
+    );
+}
+
+#[tokio::test]
+async fn the_catalogue_knows_where_services_are() {
+    let mut config = config();
+    let mut faults = Faults::default();
+    let known = GrantDocument::read(
+        &sluicegate_policy::text::parse("{services: {cache: 'unix:///run/known'}}", &mut faults),
+        &mut faults,
+    );
+    config.catalogue = known.services;
+    let f = Fixture::with(config);
+    let view = create(&f, "{id: one, services: [cache]}")
+        .await
+        .unwrap()
+        .view;
+    assert_eq!(
+        view["services"]["cache"]["url"]
+            .as_str()
+            .or(view["services"]["cache"].as_str()),
+        Some("unix:///run/known")
+    );
+    assert!(matches!(
+        create(&f, "{services: [other]}").await.unwrap_err(),
+        RegistryError::Faults(_)
+    ));
+}
+
+#[tokio::test]
+async fn the_session_after_the_last_is_over_quota() {
+    let f = Fixture::with(RegistryConfig {
+        max_sessions: Some(2),
+        ..config()
+    });
+    create(&f, "{id: one}").await.unwrap();
+    create(&f, "{id: two}").await.unwrap();
+    let third = create(&f, "{id: three}").await.unwrap_err();
+    assert!(matches!(
+        third,
+        RegistryError::Quota {
+            in_use: 2,
+            limit: 2
+        }
+    ));
+    create(&f, "{id: three, namespace: other}").await.unwrap();
+    act(&f, "one", Action::Stop).await.unwrap();
+    create(&f, "{id: three}").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reload_judges_living_sessions_and_pauses_what_it_no_longer_allows() {
+    let f = Fixture::new();
+    create(&f, "{id: keeps, allow: [a.example.com]}")
+        .await
+        .unwrap();
+    create(&f, "{id: loses, allow: [b.example.com]}")
+        .await
+        .unwrap();
+    let (keeps, loses) = (living(&f, "keeps"), living(&f, "loses"));
+    assert_eq!(
+        f.registry.replace_config(config()).await.unwrap().len(),
+        1,
+        "nothing changed"
+    );
+    assert_eq!(keeps.policy().unwrap().number, 1);
+
+    let mut narrow = config();
+    narrow.providers.get_mut("local").unwrap().ceiling = ceiling("{allowedHosts: [a.example.com]}");
+    let notes = f.registry.replace_config(narrow.clone()).await.unwrap();
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.contains("loses") && note.contains("b.example.com")),
+        "{notes:?}"
+    );
+    assert_eq!(keeps.policy().unwrap().number, 2);
+    assert_eq!(loses.policy().unwrap_err(), Denial::SessionPaused);
+    assert!(
+        f.registry.show(&f.key("loses")).unwrap()["reason"]
+            .as_str()
+            .unwrap()
+            .contains("b.example.com")
+    );
+    assert!(matches!(
+        act(&f, "loses", Action::Resume).await.unwrap_err(),
+        RegistryError::Faults(_)
+    ));
+
+    // The same after a restart; and a patch within the ceiling mends it.
+    let f = f.restarted_with(narrow);
+    assert_eq!(f.state("loses"), "paused");
+    f.registry
+        .patch(
+            f.key("loses"),
+            patch("{egress: {allowedHosts: [a.example.com]}}"),
+        )
+        .await
+        .unwrap();
+    act(&f, "loses", Action::Resume).await.unwrap();
+    assert!(living(&f, "loses").policy().is_ok());
+}
+
+#[tokio::test]
+async fn a_revocation_that_cannot_be_stored_takes_effect_all_the_same() {
+    let f = Fixture::new();
+    create(&f, "{id: one}").await.unwrap();
+    let session = living(&f, "one");
+    let broken = Arc::new(Broken);
+    let registry = Registry {
+        store: broken,
+        keys: f.registry.keys.clone(),
+        index: f.registry.index.clone(),
+        config: ArcSwap::new(f.registry.config()),
+        entries: RwLock::new(
+            f.registry
+                .all()
+                .into_iter()
+                .map(|e| (e.record.key(), e))
+                .collect(),
+        ),
+        writer: Mutex::default(),
+        revoked: Mutex::default(),
+        events: broadcast::channel(1).0,
+        changed: Notify::new(),
+        owners: Mutex::default(),
+    };
+    let error = registry
+        .act_at(&f.key("one"), Action::Reset, None, SystemTime::now())
+        .unwrap_err();
+    assert!(matches!(error, RegistryError::Store(_)));
+    assert_eq!(
+        session.policy().unwrap_err(),
+        Denial::CredentialInvalid,
+        "a dead credential is answered like an unknown one"
+    );
+    assert!(matches!(
+        session.authority(),
+        Authority::Ended(Denial::SessionRevoked)
+    ));
+    assert!(registry.index().session(&f.key("one")).is_none());
+    let again = registry
+        .act_at(&f.key("one"), Action::Reset, None, SystemTime::now())
+        .unwrap_err();
+    assert!(
+        matches!(again, RegistryError::Store(_)),
+        "it can be asked again"
+    );
+}
+
+/// A store whose disk is gone.
+#[derive(Debug)]
+struct Broken;
+
+impl Store for Broken {
+    fn load(&self) -> Result<crate::store::Loaded, StoreError> {
+        Err(StoreError::Vanished {
+            path: "/gone".into(),
+        })
+    }
+    fn commit(&self, _: &Batch) -> Result<u64, StoreError> {
+        Err(StoreError::Vanished {
+            path: "/gone".into(),
+        })
+    }
+    fn events(&self, _: u64, _: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        Err(StoreError::Vanished {
+            path: "/gone".into(),
+        })
+    }
+    fn probe(&self) -> Result<(), StoreError> {
+        Err(StoreError::Vanished {
+            path: "/gone".into(),
+        })
+    }
+}
+
+#[tokio::test]
+async fn handles_of_one_generation_are_bounded() {
+    let f = Fixture::new();
+    create(&f, "{id: one}").await.unwrap();
+    for _ in 0..40 {
+        act(&f, "one", Action::Start).await.unwrap();
+    }
+    assert_eq!(
+        f.registry
+            .entry(&f.key("one"))
+            .unwrap()
+            .record
+            .handles
+            .len(),
+        32
+    );
+}
+
+#[tokio::test]
+async fn many_at_once_lose_nothing() {
+    let f = Fixture::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..40 {
+        let registry = f.registry.clone();
+        // Each id is asked for twice: one of the two creates it.
+        tasks.spawn(async move {
+            registry
+                .create("local".into(), request(&format!("{{id: s{}}}", n / 2)))
+                .await
+        });
+    }
+    let mut created = 0;
+    while let Some(result) = tasks.join_next().await {
+        created += usize::from(result.unwrap().unwrap().created);
+    }
+    assert_eq!(created, 20);
+    let f = f.restarted();
+    assert_eq!(f.registry.list(None, None).len(), 20);
+    assert_eq!(f.registry.index().len(), 20);
+}
+
+#[tokio::test]
+async fn no_credential_is_stored_or_shown() {
+    let f = Fixture::new();
+    let issued = create(&f, "{id: one, services: {cache: 'unix:///run/c'}}")
+        .await
+        .unwrap();
+    let bundle = issued.bundle.unwrap();
+    let handle = bundle.env[0]
+        .1
+        .split_once("sluicegate:")
+        .unwrap()
+        .1
+        .split_once('@')
+        .unwrap()
+        .0
+        .to_owned();
+    let token = &bundle
+        .env
+        .iter()
+        .find(|(name, _)| name == "SLUICEGATE_RELAY_TOKEN")
+        .unwrap()
+        .1;
+    let file = std::fs::read(f.store_path()).unwrap();
+    for secret in [&handle, token] {
+        assert!(!issued.view.to_string().contains(secret.as_str()));
+        assert!(
+            !file
+                .windows(secret.len())
+                .any(|window| window == secret.as_bytes())
+        );
+        assert!(!format!("{bundle:?}").contains(secret.as_str()));
+    }
+}
+
+#[tokio::test]
+async fn times_are_bounded_by_the_provider() {
+    let f = Fixture::new();
+    let view = create(&f, "{maxLifetime: 30d, ttl: 2d, idleTimeout: 0}")
+        .await
+        .unwrap()
+        .view;
+    assert_eq!(view["maxLifetimeSeconds"], 86_400.0);
+    assert_eq!(view["idleTimeoutSeconds"], serde_json::Value::Null);
+    assert_eq!(
+        view["expiresAt"], view["endsAt"],
+        "a window within the life"
+    );
+    let shorter = create(&f, "{maxLifetime: 1h}").await.unwrap().view;
+    assert_eq!(
+        shorter["maxLifetimeSeconds"],
+        Duration::from_secs(3600).as_secs_f64()
+    );
+}

@@ -1,0 +1,310 @@
+//! Create and patch requests: text to types, all faults at once.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use sluicegate_policy::{
+    EgressDocument, GrantDocument,
+    text::{self, Faults, Fields, Node},
+};
+
+use super::lifecycle::{OnExpiry, OnPause, Times};
+
+/// A session id, namespace or scope: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`.
+pub fn is_session_id(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && text.len() <= 63
+        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// Times a request names; the provider's fill the rest. Zero = never.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TimesRequest {
+    /// `ttl`.
+    pub ttl: Option<Duration>,
+    /// `idleTimeout`.
+    pub idle_timeout: Option<Duration>,
+    /// `maxLifetime`.
+    pub max_lifetime: Option<Duration>,
+    /// `onExpiry`.
+    pub on_expiry: Option<OnExpiry>,
+    /// `onPause`.
+    pub on_pause: Option<OnPause>,
+}
+
+impl TimesRequest {
+    /// Lay over a provider's times. A session never outlives the provider's `maxLifetime`.
+    pub fn over(self, base: Times) -> Times {
+        let pick = |own: Option<Duration>, base: Option<Duration>| match own {
+            Some(Duration::ZERO) => None,
+            Some(own) => Some(own),
+            None => base,
+        };
+        let max_lifetime = match (
+            pick(self.max_lifetime, base.max_lifetime),
+            base.max_lifetime,
+        ) {
+            (Some(own), Some(bound)) => Some(own.min(bound)),
+            (own, bound) => own.or(bound),
+        };
+        Times {
+            ttl: pick(self.ttl, base.ttl),
+            idle_timeout: pick(self.idle_timeout, base.idle_timeout),
+            max_lifetime,
+            on_expiry: self.on_expiry.unwrap_or(base.on_expiry),
+            on_pause: self.on_pause.unwrap_or(base.on_pause),
+        }
+    }
+
+    fn read(fields: &mut Fields<'_>, faults: &mut Faults) -> Self {
+        let expiries = [
+            ("reset", OnExpiry::Reset),
+            ("pause", OnExpiry::Pause),
+            ("stop", OnExpiry::Stop),
+        ];
+        let pauses = [("close", OnPause::Close), ("hold", OnPause::Hold)];
+        Self {
+            ttl: fields.take("ttl").and_then(|node| node.duration(faults)),
+            idle_timeout: fields
+                .take("idleTimeout")
+                .and_then(|node| node.duration(faults)),
+            max_lifetime: fields
+                .take("maxLifetime")
+                .and_then(|node| node.duration(faults)),
+            on_expiry: fields
+                .take("onExpiry")
+                .and_then(|node| node.choice(&expiries, faults)),
+            on_pause: fields
+                .take("onPause")
+                .and_then(|node| node.choice(&pauses, faults)),
+        }
+    }
+}
+
+/// What a create request asks for.
+#[derive(Clone, Debug)]
+pub struct CreateRequest {
+    /// The client's own id; makes the request repeatable.
+    pub id: Option<String>,
+    /// Namespace.
+    pub namespace: String,
+    /// Begin a generation at once.
+    pub start: bool,
+    /// Times.
+    pub times: TimesRequest,
+    /// Label.
+    pub scope: Option<String>,
+    /// Where its credentials may come from.
+    pub sources: Vec<IpNet>,
+    /// Its own grant.
+    pub document: GrantDocument,
+}
+
+/// What a patch changes: each block named is replaced whole.
+#[derive(Clone, Debug, Default)]
+pub struct PatchRequest {
+    egress: bool,
+    services: bool,
+    limits: bool,
+    document: GrantDocument,
+}
+
+impl CreateRequest {
+    /// Read a request's body (JSON or YAML).
+    ///
+    /// # Errors
+    /// Every fault, with its position.
+    pub fn read(source: &str) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let root = text::parse(
+            if source.trim().is_empty() {
+                "{}"
+            } else {
+                source
+            },
+            &mut faults,
+        );
+        let mut fields = root.fields(&mut faults);
+        let id = fields.take("id").and_then(|node| name(node, &mut faults));
+        let namespace = fields
+            .take("namespace")
+            .and_then(|node| name(node, &mut faults));
+        let start = fields
+            .take("start")
+            .and_then(|node| node.boolean(&mut faults));
+        let times = TimesRequest::read(&mut fields, &mut faults);
+        let scope = fields
+            .take("scope")
+            .and_then(|node| name(node, &mut faults));
+        let sources = fields
+            .take("sources")
+            .map(|node| ranges(node, &mut faults))
+            .unwrap_or_default();
+        let patch = read_grant(&mut fields, &mut faults);
+        fields.finish(&mut faults);
+        let document = patch.apply(GrantDocument::default());
+        let request = Self {
+            id,
+            namespace: namespace.unwrap_or_else(|| "default".into()),
+            start: start.unwrap_or(true),
+            times,
+            scope,
+            sources,
+            document,
+        };
+        if faults.is_clean() {
+            Ok(request)
+        } else {
+            Err(faults)
+        }
+    }
+
+    /// What makes two requests the same, whatever their spelling and order of keys.
+    pub(super) fn digest(&self) -> String {
+        let text = format!(
+            "{:?} {:?} {:?} {:?} {}",
+            self.start,
+            self.times,
+            self.scope,
+            self.sources,
+            self.document.to_json()
+        );
+        data_encoding::HEXLOWER.encode(&Sha256::digest(text))
+    }
+}
+
+impl PatchRequest {
+    /// Read a patch's body.
+    ///
+    /// # Errors
+    /// Every fault, with its position.
+    pub fn read(source: &str) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let root = text::parse(source, &mut faults);
+        let mut fields = root.fields(&mut faults);
+        let patch = read_grant(&mut fields, &mut faults);
+        fields.finish(&mut faults);
+        if faults.is_clean() {
+            Ok(patch)
+        } else {
+            Err(faults)
+        }
+    }
+
+    /// Replace what is named.
+    pub(super) fn apply(self, mut document: GrantDocument) -> GrantDocument {
+        if self.egress {
+            document.egress = self.document.egress;
+        }
+        if self.services {
+            document.services = self.document.services;
+        }
+        if self.limits {
+            document.limits = self.document.limits;
+        }
+        document
+    }
+}
+
+/// `egress`, `services`, `limits`, and `allow` and `hosts`, which are keys of `egress` written one level up.
+fn read_grant(fields: &mut Fields<'_>, faults: &mut Faults) -> PatchRequest {
+    let mut named = |key| fields.take(key).is_some();
+    let (egress, services, limits) = (named("egress"), named("services"), named("limits"));
+    let mut document = GrantDocument::take(fields, faults);
+    let allow = fields
+        .take("allow")
+        .map(|node| (node, allowed(node, faults)));
+    let hosts = fields
+        .take("hosts")
+        .map(|node| (node, answers(node, faults)));
+    let egress = egress || allow.is_some() || hosts.is_some();
+    for (node, block) in [allow, hosts].into_iter().flatten() {
+        document.egress = document.egress.merge(&read_block(node, &block, faults));
+    }
+    PatchRequest {
+        egress,
+        services,
+        limits,
+        document,
+    }
+}
+
+fn allowed(node: &Node, faults: &mut Faults) -> Value {
+    let names: Vec<&str> = node
+        .list(faults)
+        .iter()
+        .filter_map(|item| item.string(faults))
+        .collect();
+    json!({ "allowedHosts": names })
+}
+
+fn answers(node: &Node, faults: &mut Faults) -> Value {
+    let mut answers = serde_json::Map::new();
+    for (name, value) in node.entries(faults) {
+        let items = if value.is_list() {
+            value.list(faults)
+        } else {
+            std::slice::from_ref(value)
+        };
+        let addresses: Vec<&str> = items
+            .iter()
+            .filter_map(|item| item.string(faults))
+            .collect();
+        answers.insert(name.clone(), addresses.into());
+    }
+    json!({ "hosts": answers })
+}
+
+/// Read an egress block made from a short form; its faults are reported where the short form stands.
+fn read_block(node: &Node, block: &Value, faults: &mut Faults) -> EgressDocument {
+    let mut own = Faults::default();
+    let root = text::parse(&block.to_string(), &mut own);
+    let document = EgressDocument::read(&root, &mut own);
+    for fault in own.errors {
+        match fault.hint {
+            Some(hint) => faults.error_hint(node.place(), fault.message, hint),
+            None => faults.error(node.place(), fault.message),
+        }
+    }
+    for fault in own.warnings {
+        faults.warn(node.place(), fault.message, fault.hint);
+    }
+    document
+}
+
+fn name(node: &Node, faults: &mut Faults) -> Option<String> {
+    let text = node.string(faults)?;
+    if is_session_id(text) {
+        return Some(text.into());
+    }
+    node.expected(
+        "a letter or digit, then letters, digits, '.', '_' or '-', at most 63 in all",
+        faults,
+    )
+}
+
+fn ranges(node: &Node, faults: &mut Faults) -> Vec<IpNet> {
+    let mut found = Vec::new();
+    for item in node.list(faults) {
+        let Some(text) = item.string(faults) else {
+            continue;
+        };
+        let range = text
+            .parse::<IpNet>()
+            .ok()
+            .or_else(|| text.parse().ok().map(|ip: std::net::IpAddr| ip.into()));
+        match range {
+            Some(range) => found.push(range.trunc()),
+            None => {
+                item.expected::<()>("an address or a range such as 10.0.0.0/8", faults);
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! Expiry: one owned task that looks at every session's clocks, and at the store's health.
+
+use std::{
+    sync::{Arc, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use super::{
+    Event, Registry, RegistryError,
+    lifecycle::{Action, State, next_expiry},
+    registry::Entry,
+};
+use crate::{
+    clock::unix_seconds,
+    drain::{DrainWatch, Stage},
+    store::Batch,
+    telemetry::Telemetry,
+};
+
+/// The store is probed, and clocks are looked at, at least this often.
+const PERIOD: Duration = Duration::from_millis(500);
+/// What a stopped session's record is kept for where the configuration does not say.
+const RETENTION: Duration = Duration::from_secs(86_400);
+
+impl Registry {
+    /// Sweep until the drain is over. The composition root spawns this into its tracker.
+    pub async fn sweep(self: Arc<Self>, telemetry: Telemetry, mut drain: DrainWatch) {
+        loop {
+            let registry = self.clone();
+            let next =
+                tokio::task::spawn_blocking(move || registry.sweep_at(SystemTime::now())).await;
+            telemetry.metrics().sessions(self.index().len());
+            let wait = match next {
+                Ok(Some(at)) => at
+                    .duration_since(SystemTime::now())
+                    .unwrap_or_default()
+                    .min(PERIOD),
+                Ok(None) | Err(_) => PERIOD,
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.changed() => {}
+                () = drain.reached(Stage::Forced) => return,
+            }
+        }
+    }
+
+    /// One sweep: expire what is due, reap what is old. Returns the next deadline.
+    pub(super) fn sweep_at(&self, now: SystemTime) -> Option<SystemTime> {
+        if !self.probe_store() {
+            return None;
+        }
+        self.forget_expired_revocations(now);
+        let retention = self.config().retention.unwrap_or(RETENTION);
+        let mut next: Option<SystemTime> = None;
+        for entry in self.all() {
+            let record = &entry.record;
+            if record.lease.state == State::Stopped && record.changed_at + retention <= now {
+                self.reap(&entry, now);
+                continue;
+            }
+            let Some((at, _)) = due(&entry) else { continue };
+            if at <= now {
+                self.expire(&entry, now);
+                // Failed or not, it is looked at again a period from now.
+            } else {
+                next = Some(next.map_or(at, |other| other.min(at)));
+            }
+        }
+        next
+    }
+
+    fn probe_store(&self) -> bool {
+        match self.store().probe() {
+            Ok(()) => {
+                if !self.index().readable() {
+                    tracing::info!("the session store is readable again");
+                }
+                self.index().set_readable(true);
+                true
+            }
+            Err(error) => {
+                if self.index().readable() {
+                    tracing::error!(%error, "the session store is unreadable: new work is refused");
+                }
+                self.index().set_readable(false);
+                false
+            }
+        }
+    }
+
+    fn expire(&self, seen: &Entry, now: SystemTime) {
+        let key = seen.record.key();
+        let _writer = self.writer().lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody may have kept it alive since it was seen.
+        let Ok(entry) = self.entry(&key) else { return };
+        let Some((at, which)) = due(&entry) else {
+            return;
+        };
+        if at > now {
+            return;
+        }
+        let reason = serde_json::to_value(which)
+            .ok()
+            .and_then(|v| v.as_str().map(str::to_owned));
+        if let Err(error) = self.apply(&entry, Action::Expire(which), reason, None, now) {
+            tracing::error!(session = %entry.record.row_key(), %error, "expiry could not be recorded");
+        }
+    }
+
+    fn reap(&self, entry: &Entry, now: SystemTime) {
+        let _writer = self.writer().lock().unwrap_or_else(PoisonError::into_inner);
+        let batch = Batch {
+            remove: vec![entry.record.row_key()],
+            ..Batch::default()
+        };
+        let event = Event::of(&entry.record, "session.reaped", None, now);
+        match self.commit(batch, &[], &[event]) {
+            Ok(_told) => self.remove(&entry.record.key()),
+            Err(error) => {
+                tracing::error!(session = %entry.record.row_key(), %error, "could not be reaped")
+            }
+        }
+    }
+
+    fn forget_expired_revocations(&self, now: SystemTime) {
+        let _writer = self.writer().lock().unwrap_or_else(PoisonError::into_inner);
+        // A minute's grace covers the leeway of verification.
+        let expired = self.revocations_before(unix_seconds(now).saturating_sub(60));
+        if expired.is_empty() {
+            return;
+        }
+        let batch = Batch {
+            forget: expired.clone(),
+            ..Batch::default()
+        };
+        match self.commit(batch, &[], &[]) {
+            Ok(_told) => self.forget_revocations(&expired),
+            Err(RegistryError::Store(error)) => {
+                tracing::warn!(%error, "expired revocations stay a while")
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// The entry's next deadline.
+fn due(entry: &Entry) -> Option<(SystemTime, super::lifecycle::Expiry)> {
+    let (active, open) = match &entry.session {
+        Some(session) => (
+            session.budget().last_activity(),
+            session.budget().open_now() > 0,
+        ),
+        None => (entry.record.active_at, false),
+    };
+    next_expiry(&entry.record.lease, active, open)
+}
+
+#[cfg(test)]
+mod tests;

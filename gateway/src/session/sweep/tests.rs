@@ -1,0 +1,190 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+use sluicegate_policy::Denial;
+
+use super::*;
+use crate::session::Authority;
+use crate::session::testing::{Fixture, config, request};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn create(f: &Fixture, source: &str) {
+    f.registry
+        .create("local".into(), request(source))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn each_clock_expires_its_session_with_its_name() {
+    let f = Fixture::new();
+    create(&f, "{id: ttl, ttl: 10s, idleTimeout: 0}").await;
+    create(&f, "{id: idle, idleTimeout: 10s}").await;
+    create(
+        &f,
+        "{id: life, maxLifetime: 10s, idleTimeout: 0, onExpiry: stop}",
+    )
+    .await;
+    create(&f, "{id: stays}").await;
+    let session = f
+        .registry
+        .index()
+        .session(&f.key("ttl"))
+        .unwrap()
+        .session
+        .clone();
+    let now = SystemTime::now();
+    assert!(
+        f.sweep(now).unwrap() <= now + 10 * SECOND,
+        "the next deadline is known"
+    );
+    assert_eq!(f.state("ttl"), "running");
+    f.sweep(now + 11 * SECOND);
+    for (id, state, reason) in [
+        ("ttl", "idle", "ttl"),
+        ("idle", "idle", "idle_timeout"),
+        ("life", "stopped", "max_lifetime"),
+    ] {
+        let view = f.registry.show(&f.key(id)).unwrap();
+        assert_eq!(
+            (view["state"].as_str(), view["reason"].as_str()),
+            (Some(state), Some(reason)),
+            "{id}"
+        );
+    }
+    assert_eq!(f.state("stays"), "running");
+    assert_eq!(
+        session.policy().unwrap_err(),
+        Denial::CredentialInvalid,
+        "a dead credential is answered like an unknown one"
+    );
+    assert!(matches!(
+        session.authority(),
+        Authority::Ended(Denial::SessionExpired)
+    ));
+    assert!(f.registry.index().session(&f.key("ttl")).is_none());
+}
+
+#[tokio::test]
+async fn an_open_tunnel_and_fresh_activity_hold_the_idle_clock() {
+    let f = Fixture::new();
+    create(&f, "{id: one, idleTimeout: 10s}").await;
+    let session = f
+        .registry
+        .index()
+        .session(&f.key("one"))
+        .unwrap()
+        .session
+        .clone();
+    let now = SystemTime::now();
+    let slot = session.budget().open(now).unwrap();
+    f.sweep(now + 60 * SECOND);
+    assert_eq!(f.state("one"), "running");
+    drop(slot);
+    session.touch(now + 60 * SECOND);
+    f.sweep(now + 69 * SECOND);
+    assert_eq!(f.state("one"), "running");
+    f.sweep(now + 70 * SECOND);
+    assert_eq!(f.state("one"), "idle");
+}
+
+#[tokio::test]
+async fn a_window_goes_on_over_a_restart() {
+    let f = Fixture::new();
+    create(&f, "{id: one, ttl: 10s, onExpiry: pause}").await;
+    let now = SystemTime::now();
+    let f = f.restarted();
+    f.sweep(now + 5 * SECOND);
+    assert_eq!(f.state("one"), "running");
+    f.sweep(now + 11 * SECOND);
+    assert_eq!(f.state("one"), "paused");
+    // Paused, it burns nothing; resumed, it has a fresh window.
+    f.sweep(now + 3000 * SECOND);
+    assert_eq!(f.state("one"), "paused");
+    f.registry
+        .act(f.key("one"), Action::Resume, None)
+        .await
+        .unwrap();
+    assert_eq!(f.state("one"), "running");
+}
+
+#[tokio::test]
+async fn a_stopped_session_stays_readable_until_it_is_reaped() {
+    let f = Fixture::with(crate::session::RegistryConfig {
+        retention: Some(60 * SECOND),
+        ..config()
+    });
+    create(&f, "{id: one}").await;
+    f.registry
+        .act(f.key("one"), Action::Stop, None)
+        .await
+        .unwrap();
+    let now = SystemTime::now();
+    f.sweep(now + 59 * SECOND);
+    assert_eq!(f.state("one"), "stopped");
+    f.sweep(now + 61 * SECOND);
+    assert!(f.registry.show(&f.key("one")).is_none());
+    assert_eq!(f.events().await.last().unwrap(), "session.reaped");
+    let f = f.restarted();
+    assert!(f.registry.show(&f.key("one")).is_none());
+}
+
+#[tokio::test]
+async fn the_task_expires_without_being_asked_and_ends_with_the_drain() {
+    let f = Fixture::new();
+    let drain = crate::drain::Drain::default();
+    let telemetry =
+        Telemetry::new(crate::telemetry::AccessLog::open(&Default::default()).unwrap()).unwrap();
+    drain
+        .watch()
+        .spawn_service(f.registry.clone().sweep(telemetry.clone(), drain.watch()));
+    let mut events = f.registry.subscribe();
+    create(&f, "{id: one, ttl: 300ms}").await;
+    let expired = async {
+        loop {
+            let (_, event) = events.recv().await.unwrap();
+            if event.contains("session.expired") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(10 * SECOND, expired).await.unwrap();
+    assert_eq!(f.state("one"), "idle");
+    assert_eq!(
+        drain.run(SECOND, 5 * SECOND).await,
+        0,
+        "nothing had to be cut"
+    );
+}
+
+#[tokio::test]
+async fn revocations_of_expired_tokens_are_forgotten() {
+    let f = Fixture::new();
+    let issued = f
+        .registry
+        .create("local".into(), request("{id: one, maxLifetime: 10s}"))
+        .await
+        .unwrap();
+    let env = issued.bundle.unwrap().env;
+    let token = env
+        .iter()
+        .find(|(name, _)| name == "SLUICEGATE_RELAY_TOKEN")
+        .unwrap()
+        .1
+        .clone();
+    assert!(f.registry.revoke_credential(token).await.unwrap());
+    let now = SystemTime::now();
+    assert_eq!(f.registry.revocations_before(u64::MAX).len(), 1);
+    f.sweep(now + 50 * SECOND);
+    assert_eq!(
+        f.registry.revocations_before(u64::MAX).len(),
+        1,
+        "kept for the leeway"
+    );
+    f.sweep(now + 120 * SECOND);
+    assert!(f.registry.revocations_before(u64::MAX).is_empty());
+}

@@ -1,0 +1,58 @@
+//! A session as the admin API shows it. No credential, no hash.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::{RegistryConfig, registry::Entry, registry::merged_document};
+use crate::clock::rfc3339;
+
+/// The session's JSON.
+pub(super) fn session(config: &RegistryConfig, entry: &Entry) -> Value {
+    let record = &entry.record;
+    let lease = &record.lease;
+    let time = |at: Option<SystemTime>| at.map(rfc3339);
+    let span = |d: Option<Duration>| d.map(|d| d.as_secs_f64());
+    let mut view = json!({
+        "namespace": record.namespace,
+        "provider": record.provider,
+        "id": record.id,
+        "generation": lease.generation,
+        "state": lease.state,
+        "policyGeneration": record.policy_generation,
+        "createdAt": rfc3339(record.created_at),
+        "changedAt": rfc3339(record.changed_at),
+        "startedAt": time(lease.started_at),
+        "expiresAt": time(lease.expires_at.or(lease.ends_at)),
+        "endsAt": time(lease.ends_at),
+        "pausedAt": time(lease.paused_at),
+        "ttlSeconds": span(lease.times.ttl),
+        "idleTimeoutSeconds": span(lease.times.idle_timeout),
+        "maxLifetimeSeconds": span(lease.times.max_lifetime),
+        "onExpiry": lease.times.on_expiry,
+        "onPause": lease.times.on_pause,
+        "scope": record.scope,
+        "sources": record.sources,
+        "reason": record.reason,
+    });
+    if let Some(fields) = view.as_object_mut() {
+        // Absent is not null in a grant: its own JSON says which.
+        let document = merged_document(config, record)
+            .map(|d| d.to_value())
+            .unwrap_or_default();
+        let part = |key: &str| document.get(key).cloned().unwrap_or_else(|| json!({}));
+        for key in ["egress", "services", "limits"] {
+            fields.insert(key.into(), part(key));
+        }
+        if let Some(session) = &entry.session {
+            let budget = session.budget();
+            let usage = json!({
+                "open": budget.open_now(),
+                "bytes": budget.bytes(),
+                "lastActivity": rfc3339(budget.last_activity()),
+            });
+            fields.insert("usage".into(), usage);
+        }
+    }
+    view
+}

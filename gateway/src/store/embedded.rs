@@ -1,0 +1,246 @@
+//! The embedded store: one transactional file, one process.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+
+use super::{Batch, Loaded, Store, StoreError, StoredEvent};
+
+/// Changes when rows change their meaning.
+const FORMAT: u64 = 1;
+/// Events kept; older ones are dropped with the commit that goes over.
+const EVENTS_KEPT: u64 = 10_000;
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
+const REVOKED: TableDefinition<'_, &str, u64> = TableDefinition::new("revoked");
+const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
+
+/// `redb` on one file of mode 0600.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    path: PathBuf,
+    open: RwLock<Open>,
+    /// Something failed since it was opened: it is opened anew at the next probe.
+    failed: AtomicBool,
+}
+
+/// `None` after an IO error whose reopening failed, until a probe succeeds.
+#[derive(Debug)]
+struct Open {
+    database: Option<Database>,
+    inode: u64,
+}
+
+impl EmbeddedStore {
+    /// Open or create the store and prove that it can be written.
+    ///
+    /// # Errors
+    /// Unwritable, full, in use, or of another format.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let open = open(path)?;
+        let store = Self {
+            path: path.into(),
+            open: RwLock::new(open),
+            failed: AtomicBool::new(false),
+        };
+        store.check_format()?;
+        // An empty commit writes: a disk that is full or read-only is found now, not at the first session.
+        store.commit(&Batch::default())?;
+        Ok(store)
+    }
+
+    fn with<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let vanished = || StoreError::Vanished {
+            path: self.path.clone(),
+        };
+        let database = open.database.as_ref().ok_or_else(vanished)?;
+        work(database).map_err(|error| {
+            self.failed.store(true, Ordering::Release);
+            StoreError::Failed(Box::new(error))
+        })
+    }
+
+    fn check_format(&self) -> Result<(), StoreError> {
+        let found = self.with(|database| {
+            let write = database.begin_write()?;
+            let found = {
+                let mut meta = write.open_table(META)?;
+                let found = meta.get("format")?.map(|value| value.value());
+                if found.is_none() {
+                    meta.insert("format", FORMAT)?;
+                }
+                // Opened here, so that later reads find every table.
+                write.open_table(SESSIONS)?;
+                write.open_table(REVOKED)?;
+                write.open_table(EVENTS)?;
+                found
+            };
+            write.commit()?;
+            Ok(found)
+        })?;
+        match found {
+            None | Some(FORMAT) => Ok(()),
+            Some(found) => Err(StoreError::Format {
+                path: self.path.clone(),
+                found,
+                expected: FORMAT,
+            }),
+        }
+    }
+
+    /// Is the file at our path the one we have open?
+    fn in_place(&self) -> Result<(), StoreError> {
+        let inode = self
+            .open
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .inode;
+        match fs::metadata(&self.path) {
+            Ok(metadata) if metadata.ino() == inode && metadata.len() > 0 => Ok(()),
+            Ok(_) | Err(_) => Err(StoreError::Vanished {
+                path: self.path.clone(),
+            }),
+        }
+    }
+
+    /// After an IO error the database refuses everything until it is opened anew.
+    fn reopen(&self) -> Result<(), StoreError> {
+        let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        slot.database = None;
+        *slot = open(&self.path)?;
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> Result<Open, StoreError> {
+    let unusable = |source| StoreError::Open {
+        path: path.into(),
+        source,
+    };
+    // Made here, for its mode; an empty file becomes a new database.
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
+    let inode = file
+        .and_then(|file| file.metadata())
+        .map_err(unusable)?
+        .ino();
+    let database = Database::create(path).map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.into() },
+        DatabaseError::Storage(redb::StorageError::Io(source)) => unusable(source),
+        other => StoreError::Failed(Box::new(other.into())),
+    })?;
+    Ok(Open {
+        database: Some(database),
+        inode,
+    })
+}
+
+impl Store for EmbeddedStore {
+    fn load(&self) -> Result<Loaded, StoreError> {
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let mut loaded = Loaded::default();
+            for row in read.open_table(SESSIONS)?.iter()? {
+                let (key, value) = row?;
+                loaded
+                    .sessions
+                    .push((key.value().to_owned(), value.value().to_vec()));
+            }
+            for row in read.open_table(REVOKED)?.iter()? {
+                let (id, until) = row?;
+                loaded.revoked.push((id.value().to_owned(), until.value()));
+            }
+            Ok(loaded)
+        })
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<u64, StoreError> {
+        self.with(|database| {
+            let write = database.begin_write()?;
+            let cursor = {
+                let mut sessions = write.open_table(SESSIONS)?;
+                for (key, row) in &batch.put {
+                    sessions.insert(key.as_str(), row.as_slice())?;
+                }
+                for key in &batch.remove {
+                    sessions.remove(key.as_str())?;
+                }
+                let mut revoked = write.open_table(REVOKED)?;
+                for (id, until) in &batch.revoke {
+                    revoked.insert(id.as_str(), *until)?;
+                }
+                for id in &batch.forget {
+                    revoked.remove(id.as_str())?;
+                }
+                let mut events = write.open_table(EVENTS)?;
+                let mut cursor = events.last()?.map_or(0, |(cursor, _)| cursor.value());
+                for body in &batch.events {
+                    cursor += 1;
+                    events.insert(cursor, body.as_slice())?;
+                    if let Some(stale) = cursor.checked_sub(EVENTS_KEPT) {
+                        events.remove(stale)?;
+                    }
+                }
+                cursor
+            };
+            write.commit()?;
+            Ok(cursor)
+        })
+    }
+
+    fn events(&self, after: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let events = read.open_table(EVENTS)?;
+            let mut found = Vec::new();
+            for row in events.range(after.saturating_add(1)..)?.take(limit) {
+                let (cursor, body) = row?;
+                found.push(StoredEvent {
+                    cursor: cursor.value(),
+                    body: body.value().to_vec(),
+                });
+            }
+            Ok(found)
+        })
+    }
+
+    fn probe(&self) -> Result<(), StoreError> {
+        self.in_place()?;
+        let read = |database: &Database| {
+            let read = database.begin_read()?;
+            read.open_table(META)?.get("format")?;
+            Ok(())
+        };
+        // After one failed write (a full disk) the database reads on, but refuses every write until it is opened anew.
+        if !self.failed.swap(false, Ordering::AcqRel) && self.with(read).is_ok() {
+            return Ok(());
+        }
+        self.failed.store(false, Ordering::Release);
+        if let Err(error) = self.reopen() {
+            self.failed.store(true, Ordering::Release);
+            return Err(error);
+        }
+        self.with(read)
+    }
+}
+
+#[cfg(test)]
+mod tests;

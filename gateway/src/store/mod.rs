@@ -1,0 +1,110 @@
+//! What is remembered: sessions, revocations and events, as opaque rows behind one trait.
+//!
+//! A commit is durable before it returns. What the rows mean lives in `session`; nothing here imports it.
+
+mod embedded;
+
+use std::{io, path::PathBuf};
+
+pub use embedded::EmbeddedStore;
+
+/// Why the store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file cannot be created, opened or written at start.
+    #[error("cannot open the store {path}: is the directory writable, and the disk not full?")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error(
+        "the store {path} is in use by another process; stop that gateway, or choose another --state-dir"
+    )]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Written by another version.
+    #[error("the store {path} has format {found}, this version reads {expected}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        found: u64,
+        /// What we know.
+        expected: u64,
+    },
+    /// The file is gone, or is another than the one opened.
+    #[error("the store {path} is gone or was replaced while in use")]
+    Vanished {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Reading or writing failed.
+    #[error("the store failed")]
+    Failed(#[from] Box<redb::Error>),
+}
+
+/// Everything that lives, read at start.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Session rows by key.
+    pub sessions: Vec<(String, Vec<u8>)>,
+    /// Revoked token ids and when (seconds since the epoch) their tokens expire anyway.
+    pub revoked: Vec<(String, u64)>,
+}
+
+/// One atomic change.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Session rows to write.
+    pub put: Vec<(String, Vec<u8>)>,
+    /// Session rows to remove.
+    pub remove: Vec<String>,
+    /// Token ids to revoke, with their tokens' expiry (seconds since the epoch).
+    pub revoke: Vec<(String, u64)>,
+    /// Token ids to forget: their tokens have expired.
+    pub forget: Vec<String>,
+    /// Events to append.
+    pub events: Vec<Vec<u8>>,
+}
+
+/// One event as stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredEvent {
+    /// Its place in the order of all events; rises by one.
+    pub cursor: u64,
+    /// Its content.
+    pub body: Vec<u8>,
+}
+
+/// Durable memory. Calls block: use them off the runtime's threads.
+pub trait Store: Send + Sync + std::fmt::Debug + 'static {
+    /// Everything that lives.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn load(&self) -> Result<Loaded, StoreError>;
+
+    /// Make a change durable, whole or not at all. Returns the cursor of the last event written so far.
+    ///
+    /// # Errors
+    /// The store cannot be written; nothing has changed.
+    fn commit(&self, batch: &Batch) -> Result<u64, StoreError>;
+
+    /// Events after a cursor, oldest first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn events(&self, after: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Can it be read right now? Repairs what it can.
+    ///
+    /// # Errors
+    /// It cannot.
+    fn probe(&self) -> Result<(), StoreError>;
+}

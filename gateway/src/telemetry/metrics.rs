@@ -1,0 +1,209 @@
+//! Prometheus metrics with closed label sets: host and session names stand in records only.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use super::recorder::{Front, Kind};
+use crate::outcome::Outcome;
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub(super) struct EndLabels {
+    pub(super) kind: Kind,
+    pub(super) front: Front,
+    pub(super) outcome: Outcome,
+    pub(super) reason: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub(super) struct KindLabels {
+    pub(super) kind: Kind,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub(super) struct BytesLabels {
+    pub(super) kind: Kind,
+    pub(super) direction: Way,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ListenerLabels {
+    listener: &'static str,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
+pub(super) enum Way {
+    #[allow(non_camel_case_types, reason = "the label's text")]
+    up,
+    #[allow(non_camel_case_types, reason = "the label's text")]
+    down,
+}
+
+impl prometheus_client::encoding::EncodeLabelValue for Outcome {
+    fn encode(
+        &self,
+        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
+    ) -> std::fmt::Result {
+        use std::fmt::Write;
+        encoder.write_str(match self {
+            Self::Completed => "completed",
+            Self::Reset => "reset",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Cut => "cut",
+            Self::Abandoned => "abandoned",
+        })
+    }
+}
+
+/// Every metric of the gateway.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    pub(super) ended: Family<EndLabels, Counter>,
+    pub(super) open: Family<KindLabels, Gauge>,
+    pub(super) bytes: Family<BytesLabels, Counter>,
+    pub(super) open_seconds: Family<KindLabels, Histogram>,
+    connections: Family<ListenerLabels, Gauge>,
+    accepted: Family<ListenerLabels, Counter>,
+    over_limit: Family<ListenerLabels, Counter>,
+    records_dropped: Gauge,
+    sessions: Gauge,
+    ready: Gauge,
+}
+
+fn open_buckets() -> Histogram {
+    Histogram::new([
+        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    ])
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("sluicegate");
+        let ended = Family::default();
+        registry.register(
+            "ended",
+            "Tunnels, requests and streams ended, by outcome and reason",
+            ended.clone(),
+        );
+        let open = Family::default();
+        registry.register(
+            "open",
+            "Tunnels, requests and streams open now",
+            open.clone(),
+        );
+        let bytes = Family::default();
+        registry.register_with_unit(
+            "transferred",
+            "Payload carried, up = towards the upstream",
+            Unit::Bytes,
+            bytes.clone(),
+        );
+        let open_seconds = Family::new_with_constructor(open_buckets as fn() -> Histogram);
+        registry.register_with_unit(
+            "open_duration",
+            "From the request's head to an open upstream",
+            Unit::Seconds,
+            open_seconds.clone(),
+        );
+        let connections = Family::default();
+        registry.register(
+            "connections",
+            "Downstream connections open now",
+            connections.clone(),
+        );
+        let accepted = Family::default();
+        registry.register(
+            "accepted",
+            "Downstream connections accepted",
+            accepted.clone(),
+        );
+        let over_limit = Family::default();
+        registry.register(
+            "connections_over_limit",
+            "Connections closed at once for want of a permit",
+            over_limit.clone(),
+        );
+        let records_dropped = Gauge::default();
+        registry.register(
+            "access_records_dropped",
+            "Access records that could not be written",
+            records_dropped.clone(),
+        );
+        let sessions = Gauge::default();
+        registry.register(
+            "sessions",
+            "Sessions with a live generation",
+            sessions.clone(),
+        );
+        let ready = Gauge::default();
+        registry.register("ready", "1 while new work is accepted", ready.clone());
+        Self {
+            registry,
+            ended,
+            open,
+            bytes,
+            open_seconds,
+            connections,
+            accepted,
+            over_limit,
+            records_dropped,
+            sessions,
+            ready,
+        }
+    }
+}
+
+impl Metrics {
+    /// OpenMetrics text.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// A connection came in on a listener of this kind; the guard's drop takes it off the gauge.
+    pub fn connection(&self, listener: &'static str) -> ConnectionGuard {
+        let labels = ListenerLabels { listener };
+        self.accepted.get_or_create(&labels).inc();
+        let gauge = self.connections.get_or_create(&labels).clone();
+        gauge.inc();
+        ConnectionGuard(gauge)
+    }
+
+    /// A connection was closed at once: the gateway is at its limit.
+    pub fn connection_refused(&self, listener: &'static str) {
+        self.over_limit
+            .get_or_create(&ListenerLabels { listener })
+            .inc();
+    }
+
+    /// Sessions with a live generation.
+    pub fn sessions(&self, live: usize) {
+        self.sessions.set(i64::try_from(live).unwrap_or(i64::MAX));
+    }
+
+    /// Is new work accepted?
+    pub fn ready(&self, ready: bool) {
+        self.ready.set(i64::from(ready));
+    }
+
+    pub(super) fn records_dropped(&self, dropped: u64) {
+        self.records_dropped
+            .set(i64::try_from(dropped).unwrap_or(i64::MAX));
+    }
+}
+
+/// One open downstream connection.
+#[derive(Debug)]
+pub struct ConnectionGuard(Gauge);
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

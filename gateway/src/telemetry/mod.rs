@@ -1,0 +1,13 @@
+//! What happened: one access record per tunnel, request and stream, and the metrics drawn from it.
+//!
+//! Nothing here imports what it measures: the fronts fill a [`Recorder`], whose drop writes.
+
+mod access;
+mod init;
+mod metrics;
+mod recorder;
+
+pub use access::{AccessLog, AccessSink};
+pub use init::init_logging;
+pub use metrics::Metrics;
+pub use recorder::{Counters, Front, Kind, Recorder, SessionLabel, Telemetry};

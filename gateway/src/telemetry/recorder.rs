@@ -1,0 +1,426 @@
+//! One owner for the record and the metrics of one tunnel, request or stream.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Instant, SystemTime},
+};
+
+use prometheus_client::encoding::EncodeLabelValue;
+use serde::Serialize;
+use sluicegate_policy::{Denial, Refusal, RuleId};
+
+use super::{
+    access::AccessLog,
+    metrics::{BytesLabels, EndLabels, KindLabels, Metrics, Way},
+};
+use crate::{
+    clock,
+    outcome::{Outcome, Party},
+};
+
+/// What is recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, EncodeLabelValue)]
+#[serde(rename_all = "kebab-case")]
+#[allow(non_camel_case_types, reason = "the label's text")]
+pub enum Kind {
+    /// Bytes both ways to an egress target.
+    tunnel,
+    /// One HTTP request to an egress target.
+    request,
+    /// One relay stream to or from a host service.
+    stream,
+}
+
+/// How it came in.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, EncodeLabelValue)]
+#[serde(rename_all = "kebab-case")]
+#[allow(non_camel_case_types, reason = "the label's text")]
+pub enum Front {
+    /// CONNECT.
+    connect,
+    /// Absolute-form.
+    forward,
+    /// connect-tcp.
+    connect_tcp,
+    /// gRPC.
+    grpc,
+    /// Anything else in origin form.
+    origin,
+}
+
+/// Payload bytes of one tunnel, request or stream; shared between its two directions.
+#[derive(Debug, Default)]
+pub struct Counters {
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+impl Counters {
+    /// Count bytes towards the upstream.
+    pub fn add_up(&self, bytes: usize) {
+        self.up.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Count bytes towards the downstream.
+    pub fn add_down(&self, bytes: usize) {
+        self.down.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// (up, down) so far.
+    pub fn total(&self) -> (u64, u64) {
+        (
+            self.up.load(Ordering::Relaxed),
+            self.down.load(Ordering::Relaxed),
+        )
+    }
+}
+
+/// Whose it was.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionLabel {
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// Provider.
+    pub provider: Arc<str>,
+    /// Session id.
+    pub id: Arc<str>,
+    /// Generation.
+    pub generation: u64,
+}
+
+/// Makes recorders. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    metrics: Metrics,
+    access: AccessLog,
+    /// Random per process, so that request ids of two replicas differ.
+    prefix: u32,
+    next: AtomicU64,
+    /// What ends without a word from now on was cut by the drain.
+    draining: AtomicBool,
+}
+
+impl Telemetry {
+    /// Record into this log.
+    ///
+    /// # Errors
+    /// The system has no randomness to give.
+    pub fn new(access: AccessLog) -> Result<Self, getrandom::Error> {
+        let prefix = getrandom::u32()?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                metrics: Metrics::default(),
+                access,
+                prefix,
+                next: AtomicU64::new(1),
+                draining: AtomicBool::new(false),
+            }),
+        })
+    }
+
+    /// The gateway goes down: what is dropped from now on was cut by it.
+    pub fn draining(&self) {
+        self.inner.draining.store(true, Ordering::Release);
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// The access log.
+    pub fn access(&self) -> &AccessLog {
+        &self.inner.access
+    }
+
+    /// Everything in OpenMetrics text.
+    pub fn render(&self) -> String {
+        self.inner
+            .metrics
+            .records_dropped(self.inner.access.dropped());
+        self.inner.metrics.render()
+    }
+
+    /// Begin one record.
+    pub fn begin(&self, kind: Kind, front: Front, downstream: SocketAddr) -> Recorder {
+        let id = format!(
+            "{:08x}{:08x}",
+            self.inner.prefix,
+            self.inner.next.fetch_add(1, Ordering::Relaxed)
+        );
+        let open = self
+            .inner
+            .metrics
+            .open
+            .get_or_create(&KindLabels { kind })
+            .clone();
+        open.inc();
+        Recorder {
+            telemetry: self.clone(),
+            open,
+            start: Instant::now(),
+            counters: Arc::new(Counters::default()),
+            reason: "",
+            record: Record {
+                time: SystemTime::now(),
+                id,
+                kind,
+                front,
+                downstream,
+                session: None,
+                policy_generation: None,
+                method: None,
+                target: None,
+                path: None,
+                service: None,
+                address: None,
+                rule: None,
+                status: None,
+                would_refuse: None,
+                detail: None,
+                open_ms: None,
+                outcome: Outcome::Abandoned,
+                closed_by: None,
+            },
+        }
+    }
+}
+
+struct Record {
+    time: SystemTime,
+    id: String,
+    kind: Kind,
+    front: Front,
+    downstream: SocketAddr,
+    session: Option<SessionLabel>,
+    policy_generation: Option<u64>,
+    method: Option<String>,
+    target: Option<String>,
+    path: Option<String>,
+    service: Option<String>,
+    address: Option<SocketAddr>,
+    rule: Option<RuleId>,
+    status: Option<u16>,
+    would_refuse: Option<&'static str>,
+    detail: Option<String>,
+    open_ms: Option<f64>,
+    outcome: Outcome,
+    closed_by: Option<Party>,
+}
+
+/// The one owner of a record; dropping it writes.
+pub struct Recorder {
+    telemetry: Telemetry,
+    open: prometheus_client::metrics::gauge::Gauge,
+    start: Instant,
+    counters: Arc<Counters>,
+    reason: &'static str,
+    record: Record,
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder")
+            .field("id", &self.record.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Recorder {
+    /// The request id, also given in refusals.
+    pub fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// Byte counters, to be shared with the pump.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Whose it is.
+    pub fn session(&mut self, session: SessionLabel, policy_generation: u64) {
+        self.record.session = Some(session);
+        self.record.policy_generation = Some(policy_generation);
+    }
+
+    /// What was asked for.
+    pub fn target(&mut self, target: impl ToString) {
+        self.record.target = Some(target.to_string());
+    }
+
+    /// Method and path of an HTTP request. What follows `?` is redacted.
+    pub fn http(&mut self, method: &str, path: &str) {
+        self.record.method = Some(method.into());
+        self.record.path = Some(match path.split_once('?') {
+            Some((path, _)) => format!("{path}?…"),
+            None => path.into(),
+        });
+    }
+
+    /// The host service asked for.
+    pub fn service(&mut self, name: impl ToString) {
+        self.record.service = Some(name.to_string());
+    }
+
+    /// The address dialled.
+    pub fn address(&mut self, address: SocketAddr) {
+        self.record.address = Some(address);
+    }
+
+    /// The rule that allowed it.
+    pub fn rule(&mut self, rule: &RuleId) {
+        self.record.rule = Some(rule.clone());
+    }
+
+    /// The status answered.
+    pub fn status(&mut self, status: u16) {
+        self.record.status = Some(status);
+    }
+
+    /// Report mode let this pass.
+    pub fn would_refuse(&mut self, refusal: &Refusal) {
+        self.record.would_refuse = Some(refusal.denial.reason());
+    }
+
+    /// What only the operator may see: the resolver's or the kernel's own words.
+    pub fn detail(&mut self, detail: impl ToString) {
+        self.record.detail = Some(detail.to_string());
+    }
+
+    /// The upstream is open.
+    pub fn opened(&mut self) {
+        let elapsed = self.start.elapsed();
+        self.record.open_ms = Some(elapsed.as_secs_f64() * 1e3);
+        let labels = KindLabels {
+            kind: self.record.kind,
+        };
+        self.telemetry
+            .inner
+            .metrics
+            .open_seconds
+            .get_or_create(&labels)
+            .observe(elapsed.as_secs_f64());
+    }
+
+    /// Refused (or failed) before it opened.
+    pub fn refused(&mut self, refusal: &Refusal) {
+        self.record.outcome = match refusal.denial.blame() {
+            sluicegate_policy::Blame::Upstream => Outcome::Failed,
+            sluicegate_policy::Blame::Downstream | sluicegate_policy::Blame::Gateway => {
+                Outcome::Refused
+            }
+        };
+        self.reason = refusal.denial.reason();
+        if self.record.rule.is_none() {
+            self.record.rule.clone_from(&refusal.rule);
+        }
+    }
+
+    /// Cut by the gateway after it opened.
+    pub fn cut(&mut self, denial: Denial) {
+        self.record.outcome = Outcome::Cut;
+        self.record.closed_by = Some(Party::Gateway);
+        self.reason = denial.reason();
+    }
+
+    /// Ended by one of its ends.
+    pub fn ended(&mut self, outcome: Outcome, by: Party) {
+        self.record.outcome = outcome;
+        self.record.closed_by = Some(by);
+    }
+
+    fn to_json(&self) -> String {
+        let r = &self.record;
+        let (up, down) = self.counters.total();
+        let mut fields = serde_json::Map::new();
+        let mut put = |key: &str, value: serde_json::Value| {
+            if !value.is_null() {
+                fields.insert(key.into(), value);
+            }
+        };
+        put("time", clock::rfc3339(r.time).into());
+        put("id", r.id.as_str().into());
+        put("kind", serde_json::json!(r.kind));
+        put("front", serde_json::json!(r.front));
+        put("downstream", r.downstream.to_string().into());
+        put("session", serde_json::json!(r.session));
+        put("policyGeneration", r.policy_generation.into());
+        put("method", r.method.as_deref().into());
+        put("target", r.target.as_deref().into());
+        put("path", r.path.as_deref().into());
+        put("service", r.service.as_deref().into());
+        put("address", r.address.map(|a| a.to_string()).into());
+        put("rule", r.rule.as_ref().map(RuleId::as_str).into());
+        put("status", r.status.into());
+        put("outcome", serde_json::json!(r.outcome));
+        put(
+            "reason",
+            (!self.reason.is_empty()).then_some(self.reason).into(),
+        );
+        put("wouldRefuse", r.would_refuse.into());
+        put("detail", r.detail.as_deref().into());
+        put("closedBy", serde_json::json!(r.closed_by));
+        put("bytesUp", up.into());
+        put("bytesDown", down.into());
+        put("openMs", r.open_ms.map(round).into());
+        put(
+            "durationMs",
+            round(self.start.elapsed().as_secs_f64() * 1e3).into(),
+        );
+        serde_json::Value::Object(fields).to_string()
+    }
+}
+
+/// Microseconds are enough for a person and a line.
+fn round(ms: f64) -> f64 {
+    (ms * 1e3).round() / 1e3
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if self.record.outcome == Outcome::Abandoned
+            && self.telemetry.inner.draining.load(Ordering::Acquire)
+        {
+            self.cut(Denial::Draining);
+        }
+        let metrics = &self.telemetry.inner.metrics;
+        let kind = self.record.kind;
+        self.open.dec();
+        let labels = EndLabels {
+            kind,
+            front: self.record.front,
+            outcome: self.record.outcome,
+            reason: self.reason,
+        };
+        metrics.ended.get_or_create(&labels).inc();
+        let (up, down) = self.counters.total();
+        metrics
+            .bytes
+            .get_or_create(&BytesLabels {
+                kind,
+                direction: Way::up,
+            })
+            .inc_by(up);
+        metrics
+            .bytes
+            .get_or_create(&BytesLabels {
+                kind,
+                direction: Way::down,
+            })
+            .inc_by(down);
+        if self.telemetry.inner.access.wanted() {
+            let line = self.to_json();
+            self.telemetry.inner.access.write(line);
+        }
+    }
+}
