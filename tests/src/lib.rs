@@ -1,0 +1,45 @@
+//! The end-to-end harness: real processes, real sockets, and witnesses on every side.
+//!
+//! What lives here: a programmable DNS server ([`dns`]), a test authority ([`ca`]), origins that log what
+//! reached them ([`origin`], [`raw`]), the gateway and relay client as child processes ([`gateway`],
+//! [`relay`]), sessions made by the real command line ([`session`]), a byte-exact proxy client ([`wire`]) and
+//! real programs ([`program`], [`servers`],
+//! [`flows`]). What does not: any code of the product.
+//!
+//! The harness panics when the world is not as a test needs it: it is the test that fails then.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+pub mod ca;
+pub mod corpus;
+pub mod dns;
+pub mod flows;
+pub mod gateway;
+pub mod origin;
+pub mod program;
+pub mod raw;
+pub mod record;
+pub mod relay;
+pub mod servers;
+pub mod session;
+pub mod tasks;
+pub mod web;
+pub mod wire;
+pub mod world;
+
+pub use ca::Ca;
+pub use dns::{Answer, Dns};
+pub use gateway::{Gateway, Settings};
+pub use origin::Origin;
+pub use program::Program;
+pub use raw::RawOrigin;
+pub use record::Record;
+pub use relay::RelayClient;
+pub use session::{Ask, Session};
+pub use tasks::{Tasks, until, within};
+pub use wire::Wire;
+pub use world::World;

@@ -1,0 +1,75 @@
+//! `sluicegate-relay up` as a child process.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::program::{Program, Running, binary};
+use crate::session::Session;
+use crate::tasks::until;
+
+/// A running relay client with its listeners open. It is killed when dropped.
+pub struct RelayClient {
+    /// The process.
+    pub process: Running,
+    listening: BTreeMap<String, String>,
+}
+
+impl RelayClient {
+    /// Starts `sluicegate-relay up --json` with the session's bundle, one `--listen` per entry, and waits
+    /// until it has said of every listener that it is open.
+    pub async fn up(session: &Session, listen: &[String]) -> Self {
+        // Several clients of one session: each has a log of its own.
+        let number = std::fs::read_dir(session.directory()).unwrap().count();
+        let log = session.directory().join(format!("relay-{number}.log"));
+        let mut program = session.program(Program::new(binary("sluicegate-relay")));
+        program = program.args(["up", "--json"]);
+        for listener in listen {
+            program = program.args(["--listen", listener]);
+        }
+        let mut process = program.start(&log);
+        let listening = until("the relay client's listeners", || {
+            let ended = process.ended();
+            assert_eq!(ended, None, "sluicegate-relay ended: {}", process.said());
+            let listening = listeners(&process.said());
+            (listening.len() == listen.len()).then_some(listening)
+        })
+        .await;
+        Self { process, listening }
+    }
+
+    /// A path for a unix listener.
+    pub fn socket(session: &Session, name: &str) -> PathBuf {
+        session.directory().join(format!("{name}.sock"))
+    }
+
+    /// `NAME=unix://PATH`.
+    pub fn unix(session: &Session, name: &str) -> String {
+        format!("{name}=unix://{}", Self::socket(session, name).display())
+    }
+
+    /// `NAME=tcp://127.0.0.1:0`: the system chooses, [`RelayClient::entry`] tells.
+    pub fn tcp(name: &str) -> String {
+        format!("{name}=tcp://127.0.0.1:0")
+    }
+
+    /// Where the client listens on TCP for `name`.
+    pub fn entry(&self, name: &str) -> SocketAddr {
+        let address = self.listening[name].strip_prefix("tcp://");
+        address.expect("a TCP listener").parse().unwrap()
+    }
+}
+
+/// Service to address, from the `listening` lines so far.
+fn listeners(said: &str) -> BTreeMap<String, String> {
+    let events = said
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let listening = events.filter(|event| event["event"] == "listening");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    listening
+        .map(|event| (text(&event["service"]), text(&event["address"])))
+        .collect()
+}

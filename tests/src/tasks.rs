@@ -1,0 +1,95 @@
+//! Time and tasks: every wait has a deadline, every task an owner.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// The longest a test waits for something that should come at once. Generous: two cores may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a test watches for something that must *not* happen.
+pub const QUIET: Duration = Duration::from_millis(300);
+
+/// Tasks that end with their owner.
+#[derive(Default)]
+pub struct Tasks(Mutex<JoinSet<()>>);
+
+impl Tasks {
+    /// Runs `task` until it ends or this set is dropped.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut set = self.0.lock().expect("no task panics while holding the set");
+        while set.try_join_next().is_some() {}
+        set.spawn(task);
+    }
+
+    /// Waits for every task spawned so far.
+    pub async fn finish(&self) {
+        let mut set = std::mem::take(&mut *self.0.lock().expect("as above"));
+        while set.join_next().await.is_some() {}
+    }
+}
+
+/// Awaits `future`, panicking with `what` after [`PATIENCE`].
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
+}
+
+/// Polls `probe`, for facts that live in another process and announce themselves to nobody.
+pub async fn until<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    until_for(PATIENCE, what, probe).await
+}
+
+/// As [`until`], with a deadline of its own.
+pub async fn until_for<T>(
+    patience: Duration,
+    what: &str,
+    mut probe: impl FnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + patience;
+    let mut tick = tokio::time::interval(Duration::from_millis(10));
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {patience:?}: {what}");
+        tick.tick().await;
+    }
+}
+
+/// Waits until something listens on `address`.
+pub async fn listening(what: &str, address: SocketAddr) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    while TcpStream::connect(address).await.is_err() {
+        assert!(
+            Instant::now() < deadline,
+            "{what} never listened on {address}"
+        );
+        tick.tick().await;
+    }
+}
+
+/// A loopback port that was free a moment ago, for programs that take a number. Below the range the kernel gives to
+/// connections, and never the same twice in one process: nobody takes it in between by chance.
+pub async fn free_port() -> u16 {
+    const FIRST: u32 = 10_240;
+    const COUNT: u32 = 20_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Test binaries that run at the same time begin in different places.
+    let start = std::process::id().wrapping_mul(997);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(FIRST + start.wrapping_add(step) % COUNT).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).await.is_ok() {
+            return port;
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! E. CONNECT and the form of requests.
+
+mod absolute;
+mod connect;
+mod passing;
+
+use crate::lab::{Lab, Shared, settings};
+use crate::sandbox::Form;
+use crate::table::{Front, Row};
+use crate::tap::{Mode, Tap};
+use e2e::raw::End;
+
+pub(crate) use absolute::*;
+pub(crate) use connect::*;
+pub(crate) use passing::*;
+
+static LAB: Shared = Shared::new(settings);
+
+const CONNECTS: [Form; 2] = [Form::Connect, Form::ConnectKept];
+
+/// Each of these, sent as it is, is answered with `status`, and nothing is asked, dialled or read after it.
+async fn answered(lab: &Lab, row: &mut Row, form: Form, head: &str, status: u16) {
+    let mut wire = lab.session.ready(lab, form).await;
+    let mark = lab.mark();
+    wire.send(head).await;
+    let reply = wire.reply().await;
+    assert_eq!(
+        reply.status(),
+        status,
+        "{form:?} {head:?}: {}",
+        reply.text()
+    );
+    if status == 400 {
+        assert_eq!(
+            wire.rest().await,
+            (Vec::new(), End::Fin),
+            "{form:?} {head:?}: goes on"
+        );
+    }
+    lab.nothing_since(&mark, head);
+    row.on(form.front());
+}
+
+/// The answer of an upstream that says `raw` to an upgrade (or none), and whether what the client sends then goes up.
+async fn upgraded(lab: &Lab, raw: &str, upgrade: &str) -> (u16, Vec<u8>) {
+    let tap = Tap::start(Mode::Answer(raw.into())).await;
+    lab.dns.point("raw.allowed.test");
+    let target = format!("raw.allowed.test:{}", tap.port());
+    let session = lab.allowing(&[&target]).await;
+    let fields = format!("Host: {target}\r\n{upgrade}");
+    let (reply, mut wire) = session
+        .ask(&format!("GET http://{target}/x"), &fields)
+        .await;
+    let before = tap.bytes().len();
+    let _ = tokio::io::AsyncWriteExt::write_all(&mut wire.stream, b"raw bytes, no request\r\n\r\n")
+        .await;
+    if reply.status() != 101 {
+        let (rest, _) = wire.rest().await;
+        assert!(
+            rest.is_empty() || rest.starts_with(b"HTTP/1.1 400"),
+            "{}",
+            rest.escape_ascii()
+        );
+    } else {
+        tap.receives(
+            &[&tap.bytes()[..before], b"raw bytes, no request\r\n\r\n"].concat(),
+            "an upgrade",
+        )
+        .await;
+    }
+    (reply.status(), tap.bytes()[before..].to_vec())
+}

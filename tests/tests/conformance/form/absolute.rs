@@ -1,0 +1,133 @@
+//! Absolute-form, and what is neither.
+
+use super::*;
+
+#[test]
+pub(crate) fn v048_absolute_form_and_its_host() {
+    LAB.run(48, async |lab, row| {
+        let (plain, credential) = (lab.plain_target(), lab.session.credential());
+        for host in [
+            "evil.test",
+            "api.allowed.test",
+            "plain.allowed.test:1",
+            "plain.allowed.test.evil.test",
+            "@",
+        ] {
+            let head = format!("GET http://{plain}/x HTTP/1.1\r\nHost: {host}\r\n{credential}\r\n");
+            answered(lab, row, Form::Absolute, &head, 400).await;
+        }
+        for host in [plain.as_str(), "plain.allowed.test", "PLAIN.allowed.test."] {
+            let (reply, _) = lab
+                .session
+                .ask(
+                    &format!("GET http://{plain}/rebuilt"),
+                    &format!("Host: {host}\r\n"),
+                )
+                .await;
+            assert_eq!(reply.status(), 200, "{host}");
+            let seen = lab.plain.requests_for(" /rebuilt ");
+            assert_eq!(
+                seen.last().unwrap().values("host"),
+                [plain.as_str()],
+                "{host}"
+            );
+        }
+    });
+}
+
+#[test]
+pub(crate) fn v049_one_plain_host() {
+    LAB.run(49, async |lab, row| {
+        let (plain, credential) = (lab.plain_target(), lab.session.credential());
+        let api = lab.api_target();
+        for fields in [
+            "Host: NAME\r\nHost: NAME\r\n",
+            "Host: NAME\r\nHost: evil.test\r\n",
+            "Host: evil.test\r\nHost: NAME\r\n",
+            "Host: NAME, evil.test\r\n",
+            "Host: NAME,NAME\r\n",
+            "Host : NAME\r\n",
+            "Host\t: NAME\r\n",
+            " Host: NAME\r\n",
+            "Host:\r\n",
+            "Host: NAME\r\n evil.test\r\n",
+            "",
+            "hOsT: NAME\r\nHoSt: NAME\r\n",
+            "Host: NAME evil.test\r\n",
+        ] {
+            let absolute = format!(
+                "GET http://{plain}/x HTTP/1.1\r\n{}{credential}\r\n",
+                fields.replace("NAME", &plain)
+            );
+            answered(lab, row, Form::Absolute, &absolute, 400).await;
+            for form in CONNECTS {
+                let connect = format!(
+                    "CONNECT {api} HTTP/1.1\r\n{}{credential}\r\n",
+                    fields.replace("NAME", &api)
+                );
+                answered(lab, row, form, &connect, 400).await;
+            }
+        }
+    });
+}
+
+#[test]
+pub(crate) fn v050_https_in_absolute_form() {
+    LAB.run(50, async |lab, row| {
+        for (scheme, target) in [
+            ("https", lab.api_target()),
+            ("HTTPS", lab.plain_target()),
+            ("https", lab.plain_target()),
+            ("wss", lab.plain_target()),
+        ] {
+            let credential = lab.session.credential();
+            let head =
+                format!("GET {scheme}://{target}/x HTTP/1.1\r\nHost: {target}\r\n{credential}\r\n");
+            answered(lab, row, Form::Absolute, &head, 400).await;
+        }
+    });
+}
+
+#[test]
+pub(crate) fn v051_other_forms_and_versions() {
+    LAB.run(51, async |lab, row| {
+        let (plain, credential) = (lab.plain_target(), lab.session.credential());
+        for line in [
+            "GET * HTTP/1.1",
+            "GET http://TARGET/x HTTP/1.2",
+            "GET http://TARGET/x HTTP/2.0",
+            "GET http://TARGET/x HTTP/0.9",
+            "GET http://TARGET/x http/1.1",
+            "GET http://TARGET/x",
+            "GET ftp://TARGET/x HTTP/1.1",
+            "GET file:///etc/passwd HTTP/1.1",
+            "GET unix:/run/docker.sock HTTP/1.1",
+            "GET unix:///run/docker.sock HTTP/1.1",
+            "GET gopher://TARGET/x HTTP/1.1",
+            "GET  http://TARGET/x HTTP/1.1",
+            "GET http:/x HTTP/1.1",
+            "GET http:TARGET/x HTTP/1.1",
+            "GET http:///x HTTP/1.1",
+            "GET TARGET HTTP/1.1",
+            "GET http://TARGET/x HTTP/1.1 ",
+            "G(T http://TARGET/x HTTP/1.1",
+            "GET http://TARGET/#x HTTP/1.1",
+        ] {
+            let line = line.replace("TARGET", &plain);
+            let head = format!("{line}\r\nHost: {plain}\r\n{credential}\r\n");
+            answered(lab, row, Form::Absolute, &head, 400).await;
+        }
+        for path in [
+            "/",
+            "/etc/passwd",
+            "/metrics",
+            "/readyz",
+            "/admin/api/v1/sessions",
+            "/healthz/",
+            "//evil.test/",
+        ] {
+            let head = format!("GET {path} HTTP/1.1\r\nHost: {plain}\r\n{credential}\r\n");
+            answered(lab, row, Form::Absolute, &head, 404).await;
+        }
+    });
+}

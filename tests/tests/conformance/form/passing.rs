@@ -1,0 +1,185 @@
+//! What passes through, and what does not.
+
+use super::*;
+
+#[test]
+pub(crate) fn v055_connect_inside_a_tunnel() {
+    LAB.run(55, async |lab, row| {
+        let credential = lab.session.credential();
+        for target in ["evil.test:443".to_owned(), lab.plain_target()] {
+            let mut wire = lab.session.tunnel(&lab.plain_target()).await;
+            let before = lab.plain.bytes().len();
+            wire.send(format!(
+                "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{credential}\r\n"
+            ))
+            .await;
+            assert_eq!(wire.reply().await.status(), 400, "{target}");
+            assert_eq!(lab.plain.bytes().len(), before, "{target}");
+            assert_eq!(lab.dns.queries_for("evil.test"), 0);
+        }
+        // Absolute-form inside a tunnel is judged by the same rule.
+        let mut wire = lab.session.tunnel(&lab.plain_target()).await;
+        let before = lab.plain.bytes().len();
+        wire.send("GET http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\n\r\n")
+            .await;
+        assert_eq!(wire.reply().await.status(), 400);
+        assert_eq!(lab.plain.bytes().len(), before);
+        row.on(Front::Connect);
+    });
+}
+
+#[test]
+pub(crate) fn v056_steering_fields() {
+    LAB.run(56, async |lab, row| {
+        let plain = lab.plain_target();
+        let steering = [
+            "X-Upstream-Https-Proxy",
+            "Forwarded",
+            "X-Forwarded-Host",
+            "X-Forwarded-For",
+            "X-Real-IP",
+            "X-Forwarded-Proto",
+        ];
+        let fields: String = steering
+            .iter()
+            .map(|name| format!("{name}: host=evil.test\r\n"))
+            .collect();
+        let fields = format!("Host: {plain}\r\n{fields}X-Kept: kept\r\n");
+        let (reply, _) = lab
+            .session
+            .ask(&format!("GET http://{plain}/steered"), &fields)
+            .await;
+        assert_eq!(reply.status(), 200);
+        let mut wire = lab.session.tunnel(&plain).await;
+        wire.send(format!("GET /steered HTTP/1.1\r\n{fields}\r\n"))
+            .await;
+        assert_eq!(wire.reply().await.status(), 200);
+        let seen = lab.plain.requests_for(" /steered ");
+        assert_eq!(seen.len(), 2);
+        for request in seen {
+            assert_eq!(request.values("x-kept"), ["kept"]);
+            for name in steering {
+                assert!(
+                    request.values(&name.to_ascii_lowercase()).is_empty(),
+                    "{request:?}"
+                );
+            }
+        }
+        row.on(Front::Absolute);
+        row.on(Front::Connect);
+    });
+}
+
+#[test]
+pub(crate) fn v057_loops() {
+    LAB.run(57, async |lab, row| {
+        let plain = lab.plain_target();
+        let line = format!("GET http://{plain}/looped");
+        let (reply, _) = lab
+            .session
+            .ask(
+                &line,
+                &format!("Host: {plain}\r\nVia: 1.0 other, 1.1 another\r\n"),
+            )
+            .await;
+        assert_eq!(reply.status(), 200);
+        let seen = lab.plain.requests_for(" /looped ").pop().unwrap();
+        let via = seen.values("via").join(", ");
+        assert!(via.starts_with("1.0 other, 1.1 another, "), "{via}");
+        let mark = lab.mark();
+        let (reply, _) = lab
+            .session
+            .ask(&line, &format!("Host: {plain}\r\nVia: {via}\r\n"))
+            .await;
+        assert_eq!(reply.status(), 502, "{}", reply.text());
+        assert!(
+            reply
+                .head
+                .value("proxy-status")
+                .contains("proxy_loop_detected"),
+            "{:?}",
+            reply.head
+        );
+        lab.nothing_since(&mark, "a loop");
+        row.on(Front::Absolute);
+    });
+}
+
+#[test]
+pub(crate) fn v058_expect_and_a_denied_target() {
+    LAB.run(58, async |lab, row| {
+        let mark = lab.mark();
+        let fields = "Host: evil.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n";
+        let (reply, _) = lab.session.ask("POST http://evil.test/x", fields).await;
+        // The first status to come is the final one.
+        assert_eq!(reply.status(), 403);
+        lab.nothing_since(&mark, "100-continue");
+        row.on(Front::Absolute);
+    });
+}
+
+#[test]
+pub(crate) fn v059_upgrades_nobody_agreed_on() {
+    LAB.run(59, async |lab, row| {
+        let switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n";
+        let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\nok";
+        let asking = "Connection: Upgrade\r\nUpgrade: echo\r\n";
+        assert_eq!(upgraded(lab, switching, "").await, (502, Vec::new()));
+        assert_eq!(upgraded(lab, ok, asking).await, (200, Vec::new()));
+        assert_eq!(upgraded(lab, switching, asking).await.0, 101, "the control");
+        row.on(Front::Absolute);
+    });
+}
+
+#[test]
+pub(crate) fn v060_h2c() {
+    LAB.run(60, async |lab, row| {
+        let plain = lab.plain_target();
+        for protocol in ["h2c", "H2C", "h2c, websocket"] {
+            let fields = format!("Host: {plain}\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\nHTTP2-Settings: AAMAAABk\r\n");
+            let (reply, _) = lab.session.ask(&format!("GET http://{plain}/h2c"), &fields).await;
+            assert_eq!(reply.status(), 200);
+        }
+        let seen = lab.plain.requests_for(" /h2c ");
+        assert_eq!(seen.len(), 3);
+        for request in seen {
+            for gone in ["upgrade", "http2-settings", "connection"] {
+                assert!(request.values(gone).is_empty(), "{request:?}");
+            }
+        }
+        row.on(Front::Absolute);
+    });
+}
+
+#[test]
+pub(crate) fn v143_proxy_protocol_preambles() {
+    LAB.run(143, async |lab, row| {
+        let v1 = b"PROXY TCP4 192.0.2.1 127.0.0.1 1234 3128\r\n".to_vec();
+        let signature = b"\r\n\r\n\0\r\nQUIT\n";
+        let v2 = [
+            &signature[..],
+            &[0x21, 0x11, 0, 12],
+            &[127, 0, 0, 1, 127, 0, 0, 1, 4, 0xd2, 0xc, 0x38],
+        ]
+        .concat();
+        let long = [&signature[..], &[0x21, 0x11, 0xff, 0xff]].concat();
+        for preamble in [v1.clone(), [v1.clone(), v1].concat(), v2, long] {
+            for form in [Form::Connect, Form::Absolute] {
+                let mark = lab.mark();
+                let target = lab.plain_target();
+                let head = form.head(target.as_bytes(), &lab.session.credential());
+                let mut wire = lab.session.dial().await;
+                wire.send([&preamble[..], &head].concat()).await;
+                assert_eq!(
+                    wire.reply().await.status(),
+                    400,
+                    "{}",
+                    preamble.escape_ascii()
+                );
+                assert_eq!(wire.rest().await, (Vec::new(), End::Fin));
+                lab.nothing_since(&mark, "a preamble");
+                row.on(form.front());
+            }
+        }
+    });
+}

@@ -1,0 +1,224 @@
+//! What changes while somebody asks.
+
+use super::*;
+
+#[test]
+pub(crate) fn v107_revoked_in_mid_tunnel() {
+    LAB.run(107, async |lab, row| {
+        let session = lab.allowing(&[&lab.api_target()]).await;
+        let mut wire = session.tunnel(&lab.api_target()).await;
+        let mut other = lab.session.tunnel(&lab.api_target()).await;
+        act(lab, &session, "reset").await;
+        assert!(wire.cut().await < Duration::from_secs(1));
+        let what = "the cut tunnel's record";
+        let record = lab
+            .gateway
+            .record(what, |one| {
+                one.text("reason") == "session_revoked" && one.text("outcome") == "cut"
+            })
+            .await;
+        assert_eq!(record.0["session"]["id"], session.id.as_str());
+        other
+            .send("GET /probe HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n")
+            .await;
+        assert_eq!(other.reply().await.status(), 200, "the neighbour's tunnel");
+        row.on(Front::Connect);
+    });
+}
+
+#[test]
+pub(crate) fn v108_a_tighter_policy_cuts_exactly_what_it_forbids() {
+    LAB.run(108, async |lab, row| {
+        let (api, plain) = (lab.api_target(), lab.plain_target());
+        let session = lab.allowing(&[&api, &plain]).await;
+        let (mut stays, mut goes) = (session.tunnel(&api).await, session.tunnel(&plain).await);
+        let egress = json!({"allowedHosts": [api], "allowedAddresses": ["127.0.0.0/8"]});
+        session.patch(&lab.gateway, egress).await;
+        assert!(goes.cut().await < Duration::from_secs(1));
+        let what = "the cut tunnel's record";
+        let record = lab
+            .gateway
+            .record(what, |one| one.text("reason") == "policy_changed")
+            .await;
+        assert_eq!(
+            (record.text("target"), record.text("outcome")),
+            (plain.as_str(), "cut")
+        );
+        stays
+            .send("GET /probe HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n")
+            .await;
+        assert_eq!(stays.reply().await.status(), 200);
+        session
+            .refused(lab, row, plain, Denied(&["host_not_allowed"]))
+            .await;
+    });
+}
+
+#[test]
+pub(crate) fn v109_empty_is_not_absent() {
+    LAB.run(109, async |lab, row| {
+        let nothing = Denied(&["host_not_allowed"]);
+        for egress in [
+            json!({"allowedHosts": []}),
+            json!({"allowedHosts": [], "defaultAction": "allow"}),
+            json!({}),
+            json!({"defaultAction": "deny"}),
+        ] {
+            let session = lab.sandbox(json!({"egress": egress})).await;
+            session.refused(lab, row, lab.api_target(), nothing).await;
+        }
+        let path = "/runtime/providers/test/sessions";
+        let null = json!({"egress": {"allowedHosts": null}}).to_string();
+        assert_eq!(
+            lab.gateway.admin("POST", path, &null).await.status(),
+            422,
+            "null is neither"
+        );
+        let open =
+            json!({"egress": {"defaultAction": "allow", "allowedAddresses": ["127.0.0.0/8"]}});
+        lab.sandbox(open).await.tunnel(&lab.api_target()).await;
+    });
+}
+
+#[test]
+pub(crate) fn v110_an_unreadable_policy_changes_nothing() {
+    LAB.run(110, async |lab, row| {
+        let session = lab.allowing(&[&lab.api_target()]).await;
+        let path = format!("/runtime/providers/test/sessions/{}", session.id);
+        for body in [
+            "{\"egress\": {\"allowedHosts\": [\"*\"]}}",
+            "{\"egress\": {\"alowedHosts\": []}}",
+            "{\"egress\": [",
+            "egress: {a: &b}",
+        ] {
+            let reply = lab.gateway.admin("PATCH", &path, body).await;
+            assert!(
+                [400, 422].contains(&reply.status()),
+                "{body}: {}",
+                reply.text()
+            );
+            session.tunnel(&lab.api_target()).await;
+            let expect = Denied(&["host_not_allowed"]);
+            session
+                .refused_by(lab, row, Form::Connect, b"evil.test:443", expect)
+                .await;
+        }
+        let file = lab.gateway.directory().join("sluicegate.yaml");
+        let good = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(
+            &file,
+            format!("{good}\negress: {{allowedHosts: [\"*\"]}}\nnonsense: 1\n"),
+        )
+        .unwrap();
+        let reply = lab.gateway.admin("POST", "/reload", "").await;
+        assert_eq!(reply.status(), 422, "{}", reply.text());
+        for said in ["nonsense", "allowedHosts"] {
+            assert!(
+                reply.text().contains(said),
+                "all faults at once: {}",
+                reply.text()
+            );
+        }
+        session.tunnel(&lab.api_target()).await;
+        std::fs::write(&file, good).unwrap();
+    });
+}
+
+#[test]
+pub(crate) fn v111_one_generation_judges() {
+    LAB.run(111, async |lab, row| {
+        let (api, plain) = (lab.api_target(), lab.plain_target());
+        let session = lab.allowing(&[&api]).await;
+        let grants = [&api, &plain]
+            .map(|one| json!({"allowedHosts": [one], "allowedAddresses": ["127.0.0.0/8"]}));
+        // Opens race changes: whatever wins, an open is allowed or refused as one of the two lists says, and its record says
+        // by which generation. Odd ones allow `api`, even ones `plain`.
+        let changes = async {
+            for round in 1..12 {
+                session.patch(&lab.gateway, grants[round % 2].clone()).await;
+            }
+        };
+        let opens = async {
+            for _ in 0..40 {
+                let mut wire = session.dial().await;
+                wire.send(Form::Connect.head(plain.as_bytes(), &session.credential()))
+                    .await;
+                assert!([200, 403].contains(&wire.head().await.status));
+            }
+        };
+        tokio::join!(changes, opens);
+        let of_session = |one: &e2e::Record| one.0["session"]["id"] == session.id.as_str();
+        let records = e2e::until("forty records", || {
+            let records: Vec<_> = lab
+                .gateway
+                .records()
+                .into_iter()
+                .filter(of_session)
+                .collect();
+            (records.len() == 40).then_some(records)
+        });
+        for record in records.await {
+            let generation = record.number("policyGeneration").unwrap();
+            let allowed = record.text("outcome") != "refused";
+            assert_eq!(allowed, generation % 2 == 0, "{record:?}");
+        }
+        row.on(Front::Connect);
+    });
+}
+
+#[test]
+pub(crate) fn v113_a_dead_gateway_lets_nothing_out() {
+    alone(113, async |row| {
+        let lab = Lab::start(settings()).await;
+        let mut wire = lab.session.tunnel(&lab.api_target()).await;
+        lab.gateway.process.signal(rustix::process::Signal::KILL);
+        let start = Instant::now();
+        within("the tunnel to end", wire.cut()).await;
+        assert!(start.elapsed() < Duration::from_secs(2));
+        is_closed(lab.gateway.ports.plain).await;
+        is_closed(lab.gateway.ports.public).await;
+        row.on(Front::Connect);
+    });
+}
+
+#[test]
+pub(crate) fn v142_no_proxy_changes_nothing() {
+    LAB.run(142, async |lab, row| {
+        for name in ["NO_PROXY", "No-Proxy", "X-No-Proxy"] {
+            for form in FORMS {
+                let mut wire = lab.session.ready(lab, form).await;
+                let mark = lab.mark();
+                let fields = format!("{name}: evil.test,*\r\n{}", lab.session.credential());
+                wire.send(form.head(b"evil.test:443", &fields)).await;
+                lab.session
+                    .is_refused(lab, &mut wire, Denied(&["host_not_allowed"]), name)
+                    .await;
+                lab.nothing_since(&mark, name);
+                row.on(form.front());
+            }
+        }
+    });
+}
+
+#[test]
+pub(crate) fn v128_the_gateway_is_no_service() {
+    LAB.run(128, async |lab, row| {
+        let ports = lab.gateway.ports;
+        let admin = lab.gateway.state().join("admin.sock");
+        let mut urls = vec![format!("unix://{}", admin.display())];
+        for own in [ports.public, ports.plain, ports.management] {
+            urls.push(format!("tcp://{own}"));
+            urls.push(format!("tcp://0.0.0.0:{}", own.port()));
+            urls.push(format!("tcp://[::ffff:127.0.0.1]:{}", own.port()));
+        }
+        let path = "/runtime/providers/test/sessions";
+        for url in urls {
+            let body = json!({"services": {"own": url}}).to_string();
+            let reply = lab.gateway.admin("POST", path, &body).await;
+            assert_eq!(reply.status(), 422, "{url}: {}", reply.text());
+        }
+        let other = format!("tcp://127.0.0.1:{}", lab.api.port());
+        lab.sandbox(json!({"services": {"own": other}})).await;
+        row.on(Front::Configuration);
+    });
+}

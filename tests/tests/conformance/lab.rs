@@ -1,0 +1,224 @@
+//! One gateway with its witnesses, shared by the rows of a section, one row at a time.
+
+use std::net::SocketAddr;
+use std::ops::AsyncFnOnce;
+use std::sync::{Arc, LazyLock, Weak};
+
+use e2e::{Dns, Gateway, Settings, until};
+use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+
+use crate::sandbox::Sandbox;
+use crate::table::Row;
+use crate::tap::{Mode, Tap};
+
+/// Rows run on threads of the test harness; what they share runs here.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all().build().unwrap()
+});
+
+/// What a session of the operator may ask to have excepted; nothing is excepted by itself.
+const PROVIDER: &str = "
+runtime:
+  providers:
+    test:
+      hostServiceAccess: relay
+      egressMode: hostname
+      canHostPlugins: true
+      egress:
+        ceiling:
+          addresses:
+            [\"0.0.0.0/0\", \"::/0\"]
+";
+
+/// Deadlines short enough to wait for.
+const LIMITS: &str = "  firstBytesTimeout: 1s\n  headTimeout: 1s\n  dialTimeout: 2s\n";
+
+/// The setting of the table: a gateway, two targets that may be reached, a DNS server, and who sees what.
+pub(crate) struct Lab {
+    /// Answers, and says what it was asked.
+    pub(crate) dns: Dns,
+    /// The gateway.
+    pub(crate) gateway: Gateway,
+    /// Behind `api.allowed.test` and `*.wild.test`.
+    pub(crate) api: Tap,
+    /// Behind `plain.allowed.test`.
+    pub(crate) plain: Tap,
+    /// May reach these three and nothing else.
+    pub(crate) session: Sandbox,
+}
+
+/// How far the witnesses' logs had got.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    queries: usize,
+    connections: usize,
+    bytes: usize,
+}
+
+/// The settings every section begins with.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        limits: LIMITS.to_owned(),
+        runtime: PROVIDER.to_owned(),
+        ..Settings::default()
+    }
+}
+
+/// Start a gateway. Between the choice of its ports and its bind another row's upstream may take one of them, and then
+/// answer in its place: the harness gives up, and we choose again.
+async fn gateway(settings: Settings) -> Gateway {
+    let mut attempts = JoinSet::new();
+    for _ in 0..3 {
+        let settings = settings.clone();
+        attempts.spawn(async move { Gateway::start(&settings).await });
+        if let Some(Ok(gateway)) = attempts.join_next().await {
+            return gateway;
+        }
+    }
+    panic!("the gateway did not start, see above")
+}
+
+impl Lab {
+    /// Start everything.
+    pub(crate) async fn start(mut settings: Settings) -> Self {
+        let dns = Dns::start().await;
+        let names = ["api.allowed.test", "plain.allowed.test", "a.wild.test"];
+        for name in names {
+            dns.point(name);
+        }
+        if !settings.more.contains("dns:") {
+            settings.dns = Some(dns.address);
+        }
+        settings.more = settings.more.replace("RESOLVER", &dns.address.to_string());
+        let gateway = gateway(settings).await;
+        let (api, plain) = (Tap::start(Mode::Http).await, Tap::start(Mode::Http).await);
+        let grant = json!({"egress": {
+            "allowedHosts": [
+                format!("api.allowed.test:{}", api.port()),
+                format!("*.wild.test:{}", api.port()),
+                format!("plain.allowed.test:{}", plain.port()),
+            ],
+            "allowedAddresses": ["127.0.0.0/8"],
+        }});
+        let session = Sandbox::create(&gateway, grant).await;
+        Self {
+            dns,
+            gateway,
+            api,
+            plain,
+            session,
+        }
+    }
+
+    /// A session of the row's own.
+    pub(crate) async fn sandbox(&self, grant: Value) -> Sandbox {
+        Sandbox::create(&self.gateway, grant).await
+    }
+
+    /// A session that may reach `entries`, loopback excepted from the ban on private addresses.
+    pub(crate) async fn allowing(&self, entries: &[&str]) -> Sandbox {
+        let egress = json!({"allowedHosts": entries, "allowedAddresses": ["127.0.0.0/8"]});
+        self.sandbox(json!({"egress": egress})).await
+    }
+
+    /// `api.allowed.test:PORT`.
+    pub(crate) fn api_target(&self) -> String {
+        format!("api.allowed.test:{}", self.api.port())
+    }
+
+    /// `plain.allowed.test:PORT`.
+    pub(crate) fn plain_target(&self) -> String {
+        format!("plain.allowed.test:{}", self.plain.port())
+    }
+
+    /// Where the witnesses stand now.
+    pub(crate) fn mark(&self) -> Mark {
+        let visits = [self.api.visits(), self.plain.visits()].concat();
+        Mark {
+            queries: self.dns.queries().len(),
+            connections: visits.len(),
+            bytes: visits.iter().map(|visit| visit.bytes.len()).sum(),
+        }
+    }
+
+    /// Asserts that since `mark` no name was asked for, nothing was dialled and no byte went up.
+    pub(crate) fn nothing_since(&self, mark: &Mark, what: &str) {
+        let now = self.mark();
+        let asked = self.dns.queries().split_off(mark.queries);
+        assert!(asked.is_empty(), "{what}: DNS was asked {asked:?}");
+        assert_eq!(&now, mark, "{what}: something went up");
+    }
+
+    /// Asserts that since `mark` nothing was dialled and no byte went up, whatever DNS was asked.
+    pub(crate) fn nothing_dialled_since(&self, mark: &Mark, what: &str) {
+        let now = Mark {
+            queries: mark.queries,
+            ..self.mark()
+        };
+        assert_eq!(&now, mark, "{what}: something went up");
+    }
+
+    /// The access record with this id.
+    pub(crate) async fn record(&self, id: &str) -> e2e::Record {
+        let what = format!("the record {id}");
+        let gateway = &self.gateway;
+        gateway.record(&what, |one| one.text("id") == id).await
+    }
+}
+
+/// A lab that lives as long as rows use it: then its gateway is gone too, which no static would see to.
+pub(crate) struct Shared {
+    slot: Mutex<Weak<Mutex<Lab>>>,
+    settings: fn() -> Settings,
+}
+
+impl Shared {
+    /// A lab with these settings, started by the first row that wants it.
+    pub(crate) const fn new(settings: fn() -> Settings) -> Self {
+        Self {
+            slot: Mutex::const_new(Weak::new()),
+            settings,
+        }
+    }
+
+    /// Run one row of the table. No other row uses the lab meanwhile, so its witnesses speak of this row only.
+    pub(crate) fn run(&self, number: u16, test: impl AsyncFnOnce(&Lab, &mut Row)) {
+        let mut row = Row::new(number);
+        RUNTIME.block_on(async {
+            let lab = self.lab().await;
+            let lab = lab.lock().await;
+            test(&lab, &mut row).await;
+        });
+    }
+
+    async fn lab(&self) -> Arc<Mutex<Lab>> {
+        let mut slot = self.slot.lock().await;
+        if let Some(lab) = slot.upgrade() {
+            return lab;
+        }
+        let lab = Arc::new(Mutex::new(Lab::start((self.settings)()).await));
+        *slot = Arc::downgrade(&lab);
+        lab
+    }
+}
+
+/// Run a row that starts what it needs itself.
+pub(crate) fn alone(number: u16, test: impl AsyncFnOnce(&mut Row)) {
+    let mut row = Row::new(number);
+    RUNTIME.block_on(async { test(&mut row).await });
+}
+
+/// Run a test of no row.
+pub(crate) fn apart(test: impl Future<Output = ()>) {
+    RUNTIME.block_on(test);
+}
+
+/// Waits until connections to `address` are refused.
+pub(crate) async fn is_closed(address: SocketAddr) {
+    let refused = || std::net::TcpStream::connect(address).is_err().then_some(());
+    until("the listener to be gone", refused).await;
+}

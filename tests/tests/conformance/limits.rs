@@ -1,0 +1,328 @@
+//! I. Resources.
+
+use std::time::Duration;
+
+use e2e::raw::{End, drain};
+use e2e::{RawOrigin, until, within};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+
+use crate::lab::{Lab, Shared, alone, is_closed, settings};
+use crate::sandbox::{Form, Sandbox, refusal_reason};
+use crate::table::Front;
+
+static LAB: Shared = Shared::new(settings);
+
+async fn limited(lab: &Lab, limits: serde_json::Value) -> Sandbox {
+    let egress = json!({"allowedHosts": [lab.api_target(), lab.plain_target()], "allowedAddresses": ["127.0.0.0/8"]});
+    lab.sandbox(json!({"egress": egress, "limits": limits}))
+        .await
+}
+
+/// The status and reason of a CONNECT, and the connection.
+async fn attempt(session: &Sandbox, target: &str) -> (u16, String, e2e::Wire) {
+    let mut wire = session.dial().await;
+    wire.send(Form::Connect.head(target.as_bytes(), &session.credential()))
+        .await;
+    let head = wire.head().await;
+    if head.status == 200 {
+        return (200, String::new(), wire);
+    }
+    let length = head.value("content-length").parse().unwrap();
+    let body = wire.take(length).await;
+    let reply = e2e::wire::Reply { head, body };
+    (reply.status(), refusal_reason(&reply), wire)
+}
+
+#[test]
+pub(crate) fn v115_slow_heads() {
+    LAB.run(115, async |lab, row| {
+        for start in [
+            "",
+            "C",
+            "CONNECT api.allowed.test",
+            "GET http://plain.allowed.test/ HTTP/1.1\r\nHost: plain",
+        ] {
+            let mut wire = lab.session.dial().await;
+            wire.send(start).await;
+            let mark = lab.mark();
+            assert!(wire.cut().await < Duration::from_secs(5), "{start:?}");
+            lab.nothing_since(&mark, start);
+        }
+        // The second head of a connection has the same deadline once it has begun.
+        let mut wire = lab.session.ready(lab, Form::ConnectKept).await;
+        wire.send("GET http://plain").await;
+        assert!(wire.cut().await < Duration::from_secs(5));
+        row.on(Front::Connect);
+        row.on(Front::Absolute);
+    });
+}
+
+#[test]
+pub(crate) fn v116_idle_tunnels() {
+    alone(116, async |row| {
+        let mut settings = settings();
+        settings.limits.push_str("  idleTimeout: 1s\n");
+        let lab = Lab::start(settings).await;
+        let mut wire = lab.session.tunnel(&lab.api_target()).await;
+        wire.send("GET /probe HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n")
+            .await;
+        assert_eq!(wire.reply().await.status(), 200);
+        assert!(wire.cut().await < Duration::from_secs(6));
+        row.on(Front::Connect);
+    });
+}
+
+#[test]
+pub(crate) fn v117_half_close() {
+    LAB.run(117, async |lab, row| {
+        lab.dns.point("raw.allowed.test");
+        let origin = RawOrigin::start().await;
+        let target = format!("raw.allowed.test:{}", origin.address.port());
+        let session = lab.allowing(&[&target]).await;
+        let mut near = session.tunnel(&target).await;
+        near.send("\x01question").await;
+        near.finish().await;
+        let mut far = origin.accept().await;
+        assert_eq!(drain(&mut far).await, (b"\x01question".to_vec(), End::Fin));
+        far.write_all(b"late").await.unwrap();
+        drop(far);
+        assert_eq!(near.rest().await, (b"late".to_vec(), End::Fin));
+        let mut near = session.tunnel(&target).await;
+        let mut far = origin.accept().await;
+        far.write_all(b"early").await.unwrap();
+        far.shutdown().await.unwrap();
+        assert_eq!(near.rest().await, (b"early".to_vec(), End::Fin));
+        near.send("\x01late").await;
+        near.finish().await;
+        assert_eq!(drain(&mut far).await, (b"\x01late".to_vec(), End::Fin));
+        row.on(Front::Connect);
+    });
+}
+
+#[test]
+pub(crate) fn v118_reset_storm() {
+    LAB.run(118, async |lab, row| {
+        let target = lab.api_target();
+        let before = lab.gateway.descriptors();
+        for round in 0..200 {
+            let mut wire = lab.session.dial().await;
+            let head = Form::Connect.head(target.as_bytes(), &lab.session.credential());
+            let sent = if round % 2 == 0 {
+                head.len()
+            } else {
+                head.len() / 2
+            };
+            wire.send(&head[..sent]).await;
+            wire.abort();
+        }
+        let what = "the gateway to let go of every socket";
+        until(what, || {
+            (lab.gateway.descriptors() <= before + 8).then_some(())
+        })
+        .await;
+        lab.session.tunnel(&target).await;
+        row.on(Front::Connect);
+    });
+}
+
+#[test]
+pub(crate) fn v119_connect_flood() {
+    LAB.run(119, async |lab, row| {
+        let (target, flooding) = (
+            lab.api_target(),
+            limited(lab, json!({"opensPerSecond": 5})).await,
+        );
+        let mut refused = 0;
+        for _ in 0..40 {
+            let (status, reason, _) = attempt(&flooding, &target).await;
+            if status == 429 {
+                assert_eq!(reason, "too_many_opens");
+                refused += 1;
+            }
+            // The neighbour notices nothing.
+            assert_eq!(attempt(&lab.session, &target).await.0, 200);
+        }
+        assert!(refused >= 10, "{refused} of 40 refused");
+        let (reply, _) = flooding
+            .ask(
+                &format!("GET http://{target}/x"),
+                &format!("Host: {target}\r\n"),
+            )
+            .await;
+        assert_eq!(
+            (reply.status(), refusal_reason(&reply).as_str()),
+            (429, "too_many_opens")
+        );
+        row.on(Front::Connect);
+        row.on(Front::Absolute);
+    });
+}
+
+#[test]
+pub(crate) fn v120_quotas_at_the_edge() {
+    LAB.run(120, async |lab, row| {
+        let target = lab.api_target();
+        let session = limited(lab, json!({"tunnels": 3})).await;
+        let mut open = Vec::new();
+        for _ in 0..3 {
+            let (status, _, wire) = attempt(&session, &target).await;
+            assert_eq!(status, 200);
+            open.push(wire);
+        }
+        let (status, reason, _) = attempt(&session, &target).await;
+        assert_eq!((status, reason.as_str()), (429, "too_many_tunnels"));
+        assert_eq!(attempt(&lab.session, &target).await.0, 200, "the neighbour");
+        drop(open.pop());
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        let again = async {
+            while attempt(&session, &target).await.0 != 200 {
+                tick.tick().await;
+            }
+        };
+        within("the freed place", again).await;
+        // Bytes: what is over the quota ends the tunnel, and the next open is refused.
+        let frugal = limited(lab, json!({"bytes": 1000})).await;
+        let (_, _, mut wire) = attempt(&frugal, &target).await;
+        let _ = wire.stream.write_all(&[1; 4000]).await;
+        wire.cut().await;
+        let (status, reason, _) = attempt(&frugal, &target).await;
+        assert_eq!((status, reason.as_str()), (429, "byte_quota"));
+        row.on(Front::Connect);
+    });
+}
+
+#[test]
+pub(crate) fn v121_out_of_descriptors() {
+    alone(121, async |row| {
+        let lab = Lab::start(settings()).await;
+        let target = lab.api_target();
+        let process = Pid::from_raw(lab.gateway.process.id());
+        let now = u64::try_from(lab.gateway.descriptors()).unwrap();
+        let scarce = Rlimit {
+            current: Some(now + 12),
+            maximum: getrlimit(Resource::Nofile).maximum,
+        };
+        prlimit(process, Resource::Nofile, scarce).unwrap();
+        let mut crowd = Vec::new();
+        for _ in 0..40 {
+            crowd.push(lab.session.dial().await);
+        }
+        drop(crowd);
+        let mut tick = tokio::time::interval(Duration::from_millis(50));
+        let again = async {
+            while attempt(&lab.session, &target).await.0 != 200 {
+                tick.tick().await;
+            }
+        };
+        within("the gateway to recover", again).await;
+        row.on(Front::Connect);
+    });
+}
+
+#[test]
+pub(crate) fn v122_bytes_that_would_forge_a_record() {
+    LAB.run(122, async |lab, row| {
+        let plain = lab.plain_target();
+        let odd = "/\"},{\"outcome\":\"forged\"}%0a%0d%1b[31m\u{e9}\\n";
+        let mut wire = lab.session.dial().await;
+        wire.send(format!(
+            "GET http://{plain}{odd} HTTP/1.1\r\nHost: {plain}\r\n{}\r\n",
+            lab.session.credential()
+        ))
+        .await;
+        let status = wire.reply().await.status();
+        assert!([200, 400].contains(&status), "{status}");
+        let mut wire = lab.session.dial().await;
+        let head = [
+            b"CONNECT evil\x1b[31m\n{\"outcome\":\"forged\"}:443 HTTP/1.1\r\n",
+            lab.session.credential().as_bytes(),
+            b"\r\n",
+        ]
+        .concat();
+        wire.send(head).await;
+        assert_eq!(wire.reply().await.status(), 400);
+        lab.session
+            .refused(
+                lab,
+                row,
+                "after.evil.test:443",
+                crate::sandbox::Expect::Refused,
+            )
+            .await;
+        // The harness reads every line as one JSON object, and none of them says what was forged.
+        let records = lab.gateway.records();
+        assert!(
+            records
+                .iter()
+                .all(|record| record.text("outcome") != "forged")
+        );
+        let log = std::fs::read(lab.gateway.directory().join("access.jsonl")).unwrap();
+        assert!(
+            log.iter().all(|byte| *byte == b'\n' || *byte >= b' '),
+            "control bytes in the log"
+        );
+    });
+}
+
+#[test]
+pub(crate) fn v123_labels_are_bounded() {
+    LAB.run(123, async |lab, row| {
+        let count = async || {
+            lab.gateway
+                .management("/metrics")
+                .await
+                .text()
+                .lines()
+                .count()
+        };
+        let expect = crate::sandbox::Expect::Denied(&["host_not_allowed"]);
+        lab.session
+            .refused(lab, row, "first.evil.test:443", expect)
+            .await;
+        let before = count().await;
+        for number in 0..100 {
+            let target = format!("n{number}.evil{number}.test:{}", 1000 + number);
+            lab.session
+                .refused_by(lab, row, Form::Connect, target.as_bytes(), expect)
+                .await;
+        }
+        assert_eq!(count().await, before, "a hundred names made new series");
+        assert!(
+            !lab.gateway
+                .management("/metrics")
+                .await
+                .text()
+                .contains("evil"),
+            "names in metrics"
+        );
+    });
+}
+
+#[test]
+pub(crate) fn v124_drain() {
+    alone(124, async |row| {
+        let mut settings = settings();
+        settings.limits.push_str("  drainTimeout: 2s\n");
+        let mut lab = Lab::start(settings).await;
+        let mut wire = lab.session.tunnel(&lab.api_target()).await;
+        lab.gateway.terminate();
+        until("no new connections", || {
+            std::net::TcpStream::connect(lab.gateway.ports.plain)
+                .is_err()
+                .then_some(())
+        })
+        .await;
+        is_closed(lab.gateway.ports.public).await;
+        // No TLS and no HTTP: bytes that only go through.
+        wire.send("\x01what is open goes on").await;
+        lab.api
+            .receives(b"\x01what is open goes on", "an open tunnel")
+            .await;
+        // Until the deadline, and not a moment longer.
+        assert_eq!(wire.rest().await.1, End::Reset);
+        until("the end", || lab.gateway.process.ended()).await;
+        row.on(Front::Connect);
+    });
+}

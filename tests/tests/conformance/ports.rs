@@ -1,0 +1,103 @@
+//! B. Ports.
+
+use crate::lab::{Shared, settings};
+use crate::sandbox::Expect::{Denied, Malformed};
+use crate::sandbox::{FORMS, Form};
+
+static LAB: Shared = Shared::new(settings);
+
+#[test]
+pub(crate) fn v020_port_spelling() {
+    LAB.run(20, async |lab, row| {
+        let port = lab.api.port();
+        let always = [
+            ":0".to_owned(),
+            ":65536".into(),
+            ":99999999999".into(),
+            ":18446744073709552059".into(),
+            format!(":+{port}"),
+            ":-1".into(),
+            format!(": {port}"),
+            format!(":{port} "),
+            format!(":0{port}"),
+            format!(":0x{port:x}"),
+            ":https".into(),
+            format!(":{port}:80"),
+            format!("::{port}"),
+            format!(":{port}."),
+            format!(":{port}a"),
+            format!(":{port}%00"),
+            ":\u{664}\u{664}\u{663}".into(),
+            ":\u{ff14}\u{ff14}\u{ff13}".into(),
+            format!(":{port},80"),
+        ];
+        for suffix in always {
+            lab.session
+                .refused(lab, row, format!("api.allowed.test{suffix}"), Malformed)
+                .await;
+        }
+        // In absolute-form a port may be missing (RFC 9110 §4.2.1): then it is 80, which is not allowed here.
+        for suffix in ["", ":"] {
+            let authority = format!("api.allowed.test{suffix}");
+            for form in [Form::Connect, Form::Connect10, Form::ConnectKept] {
+                lab.session
+                    .refused_by(lab, row, form, authority.as_bytes(), Malformed)
+                    .await;
+            }
+        }
+        let expect = Denied(&["port_not_allowed"]);
+        lab.session
+            .refused_by(lab, row, Form::Absolute, b"api.allowed.test", expect)
+            .await;
+    });
+}
+
+#[test]
+pub(crate) fn v021_other_ports() {
+    LAB.run(21, async |lab, row| {
+        for port in [1, 22, 80, 443, 8443, 65535] {
+            for host in ["api.allowed.test", "a.wild.test", "plain.allowed.test"] {
+                let expect = Denied(&["port_not_allowed"]);
+                lab.session
+                    .refused(lab, row, format!("{host}:{port}"), expect)
+                    .await;
+            }
+        }
+    });
+}
+
+#[test]
+pub(crate) fn v022_own_listeners() {
+    LAB.run(22, async |lab, row| {
+        let ports = lab.gateway.ports;
+        // The session may reach everything on loopback, by name and by address, and still not the gateway.
+        let session = lab
+            .allowing(&["own.allowed.test:*", "127.0.0.0/8:*", "[::1]:*"])
+            .await;
+        lab.dns.point("own.allowed.test");
+        let own = [
+            ports.public.port(),
+            ports.plain.port(),
+            ports.management.port(),
+        ];
+        for port in own {
+            for form in FORMS {
+                let literal = format!("127.0.0.1:{port}");
+                let expect = Denied(&["own_listener"]);
+                session
+                    .refused_by(lab, row, form, literal.as_bytes(), expect)
+                    .await;
+                // The name is known to be ours only once it is resolved.
+                let mut wire = session.ready(lab, form).await;
+                let mark = lab.mark();
+                let named = format!("own.allowed.test:{port}");
+                wire.send(form.head(named.as_bytes(), &session.credential()))
+                    .await;
+                session.is_refused(lab, &mut wire, expect, &named).await;
+                lab.nothing_dialled_since(&mark, &named);
+            }
+        }
+        let other = format!("127.0.0.1:{}", lab.api.port());
+        session.served(lab, row, &other, &other, &lab.api).await;
+    });
+}

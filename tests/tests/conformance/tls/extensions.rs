@@ -1,0 +1,161 @@
+//! What else stands in a hello, and a second one.
+
+use super::*;
+
+#[test]
+pub(crate) fn v083_unknown_extensions() {
+    LAB.run(83, async |lab, row| {
+        let tunnels = Tunnels::of(lab).await;
+        let odd = |name: &str| {
+            Hello::new(name)
+                .with(0x0a0a, b"")
+                .with(0xfafa, &[0])
+                .with(0xff77, &[1; 300])
+                .wire()
+        };
+        tunnels.passes(row, REQUIRE, &[odd(REQUIRE)]).await;
+        tunnels
+            .cuts(
+                row,
+                REQUIRE,
+                &[odd("evil.test")],
+                Cut::Alert,
+                "sni_mismatch",
+            )
+            .await;
+    });
+}
+
+#[test]
+pub(crate) fn v084_ech_with_the_targets_outer_name() {
+    LAB.run(84, async |lab, row| {
+        let tunnels = Tunnels::of(lab).await;
+        let ech = |name: &str| Hello::new(name).with(ECH, &ECH_OUTER).wire();
+        tunnels.passes(row, REQUIRE, &[ech(REQUIRE)]).await;
+        tunnels
+            .cuts(
+                row,
+                "deny.tls.test",
+                &[ech("deny.tls.test")],
+                Cut::Alert,
+                "ech_denied",
+            )
+            .await;
+        tunnels
+            .passes(row, "deny.tls.test", &[Hello::new("deny.tls.test").wire()])
+            .await;
+    });
+}
+
+#[test]
+pub(crate) fn v085_ech_with_a_public_name() {
+    LAB.run(85, async |lab, row| {
+        let tunnels = Tunnels::of(lab).await;
+        let ech = |name: &str| Hello::new(name).with(ECH, &ECH_OUTER).wire();
+        tunnels
+            .cuts(
+                row,
+                REQUIRE,
+                &[ech("cloudflare-ech.com")],
+                Cut::Alert,
+                "sni_mismatch",
+            )
+            .await;
+        tunnels
+            .passes(row, "public.tls.test", &[ech("cloudflare-ech.com")])
+            .await;
+        tunnels
+            .passes(row, "public.tls.test", &[ech("public.tls.test")])
+            .await;
+        tunnels
+            .cuts(
+                row,
+                "public.tls.test",
+                &[ech("evil.test")],
+                Cut::Alert,
+                "sni_mismatch",
+            )
+            .await;
+        // The public name is for ECH; without it, it is just another host.
+        let plain = [Hello::new("cloudflare-ech.com").wire()];
+        tunnels
+            .cuts(row, "public.tls.test", &plain, Cut::Alert, "sni_mismatch")
+            .await;
+    });
+}
+
+#[test]
+pub(crate) fn v087_second_hello() {
+    LAB.run(87, async |lab, row| {
+        let tunnels = Tunnels::of(lab).await;
+        let (mut wire, tap, first) = retried(&tunnels).await;
+        let second = Hello::new(REQUIRE).with(0xff77, b"cookie").wire();
+        wire.send(&second).await;
+        tap.receives(&[first, second].concat(), "a second hello")
+            .await;
+        for spoilt in [Hello::new("evil.test"), Hello::bare()] {
+            let (mut wire, tap, first) = retried(&tunnels).await;
+            let target = format!("{REQUIRE}:{}", tap.port());
+            // This tunnel is open, so its record is not among them yet.
+            let before = records_of(lab, &target).len();
+            wire.send(spoilt.wire()).await;
+            wire.cut().await;
+            tap.receives(&first, "nothing behind the first hello").await;
+            let record = record_after(lab, &target, before).await;
+            assert_eq!(record.text("outcome"), "cut", "{record:?}");
+            assert_eq!(tap.bytes(), first);
+        }
+        row.on(Form::Connect.front());
+    });
+}
+
+#[test]
+pub(crate) fn v088_early_data() {
+    LAB.run(88, async |lab, row| {
+        let tunnels = Tunnels::of(lab).await;
+        let early = |name: &str| {
+            [
+                Hello::new(name).with(42, b"").wire(),
+                record(23, b"early data"),
+            ]
+            .concat()
+        };
+        tunnels.passes(row, REQUIRE, &[early(REQUIRE)]).await;
+        tunnels
+            .cuts(
+                row,
+                REQUIRE,
+                &[early("evil.test")],
+                Cut::Alert,
+                "sni_mismatch",
+            )
+            .await;
+    });
+}
+
+#[test]
+pub(crate) fn v089_resumption_under_another_name() {
+    LAB.run(89, async |lab, row| {
+        let tunnels = Tunnels::of(lab).await;
+        // pre_shared_key: one identity of six bytes, one binder (RFC 8446 §4.2.11).
+        let ticket = [
+            &[0, 12, 0, 6][..],
+            b"ticket",
+            &[0, 0, 0, 1],
+            &[0, 33, 32],
+            &[5; 32],
+        ]
+        .concat();
+        let resumed = |name: &str| Hello::new(name).with(45, &[1, 1]).with(41, &ticket).wire();
+        tunnels.passes(row, REQUIRE, &[resumed(REQUIRE)]).await;
+        tunnels
+            .cuts(
+                row,
+                REQUIRE,
+                &[resumed("evil.test")],
+                Cut::Alert,
+                "sni_mismatch",
+            )
+            .await;
+    });
+}

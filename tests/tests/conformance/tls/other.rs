@@ -1,0 +1,100 @@
+//! What is no hello.
+
+use super::*;
+
+#[test]
+pub(crate) fn v091_not_tls() {
+    LAB.run(91, async |lab, row| {
+        let tunnels = Tunnels::of(lab).await;
+        let others: [&[u8]; 4] = [
+            b"SSH-2.0-OpenSSH_9.2\r\n",
+            b"\x00\x01\x02\x03random",
+            b"EHLO me\r\n",
+            b"*1\r\n$4\r\nPING\r\n",
+        ];
+        for bytes in others {
+            tunnels
+                .cuts(row, REQUIRE, &[bytes], Cut::Reset, "tls_required")
+                .await;
+            tunnels.passes(row, AUTO, &[bytes]).await;
+            tunnels.passes(row, "opaque.tls.test", &[bytes]).await;
+        }
+        let http = b"GET /probe HTTP/1.1\r\nHost: evil.test\r\n\r\n";
+        tunnels
+            .cuts(row, REQUIRE, &[http], Cut::Reset, "tls_required")
+            .await;
+        tunnels.passes(row, "opaque.tls.test", &[http]).await;
+        for (form, _) in WAYS {
+            let tap = Tap::start(Mode::Http).await;
+            let mut wire = tunnels.open(AUTO, &tap, form, http).await;
+            assert_eq!(wire.reply().await.status(), 400);
+            assert_eq!(tap.bytes(), b"", "another host's request");
+            let tap = Tap::start(Mode::Http).await;
+            let host = format!("{AUTO}:{}", tap.port());
+            let right = format!("GET /probe HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let mut wire = tunnels.open(AUTO, &tap, form, right.as_bytes()).await;
+            assert_eq!(wire.reply().await.status(), 200);
+            assert_eq!(
+                tap.requests_for("/probe")[0].values("host"),
+                [host.as_str()]
+            );
+        }
+    });
+}
+
+#[test]
+pub(crate) fn v092_server_speaks_first() {
+    LAB.run(92, async |lab, row| {
+        let tunnels = Tunnels::of(lab).await;
+        let tap = Tap::start(Mode::Greet(b"220 ready\r\n".to_vec())).await;
+        let mut wire = tunnels.open(REQUIRE, &tap, Form::Connect, b"").await;
+        is_cut(&mut wire, Cut::Reset, "a greeting under require").await;
+        tap.got_nothing("a silent client").await;
+        let tap = Tap::start(Mode::Greet(b"220 ready\r\n".to_vec())).await;
+        let mut wire = tunnels.open(AUTO, &tap, Form::Connect, b"").await;
+        assert_eq!(wire.take(11).await, b"220 ready\r\n");
+        wire.send("EHLO me\r\n").await;
+        tap.receives(b"EHLO me\r\n", "an answer to the greeting")
+            .await;
+        row.on(Form::Connect.front());
+    });
+}
+
+#[test]
+pub(crate) fn v093_tls_after_a_request_for_it() {
+    LAB.run(93, async |lab, row| {
+        let tunnels = Tunnels::of(lab).await;
+        let ssl_request = [0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f];
+        tunnels
+            .cuts(row, REQUIRE, &[ssl_request], Cut::Reset, "tls_required")
+            .await;
+        tunnels.passes(row, AUTO, &[ssl_request]).await;
+        tunnels.passes(row, "opaque.tls.test", &[ssl_request]).await;
+    });
+}
+
+#[test]
+pub(crate) fn v097_resolvers_and_other_ports() {
+    LAB.run(97, async |lab, row| {
+        let expect = crate::sandbox::Expect::Denied(&[
+            "port_not_allowed",
+            "host_not_allowed",
+            "address_not_allowed",
+        ]);
+        for target in [
+            "api.allowed.test:853",
+            "dns.google:443",
+            "1.1.1.1:443",
+            "one.one.one.one:853",
+            "8.8.8.8:853",
+        ] {
+            lab.session.refused(lab, row, target, expect).await;
+        }
+        // Nothing listens on the UDP side of the listeners: a datagram is answered by nobody.
+        let udp = tokio::net::UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
+        udp.connect(lab.gateway.ports.public).await.unwrap();
+        udp.send(b"\xc0\0\0\0\x01").await.unwrap();
+        let answer = e2e::within("a refusal of the port", udp.recv(&mut [0; 64])).await;
+        assert!(answer.is_err(), "{answer:?}");
+    });
+}

@@ -1,0 +1,225 @@
+//! Absolute-form requests: what reaches the origin, and what comes back as it comes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use e2e::World;
+use e2e::origin::pattern_digest;
+use e2e::raw::End;
+use e2e::until;
+
+#[tokio::test]
+async fn the_origin_sees_a_request_of_its_own_and_no_credential() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let plain = world.plain();
+    let fields = format!(
+        "Host: {plain}\r\nX-Kept: kept\r\nX-Hop: hop\r\nConnection: keep-alive, X-Hop\r\n\
+         Proxy-Connection: keep-alive\r\nTE: trailers\r\nX-Forwarded-Host: evil.test\r\n"
+    );
+    let mut wire = session.dial().await;
+    session
+        .ask(
+            &mut wire,
+            &format!("GET http://{plain}/echo?q=secret"),
+            &fields,
+        )
+        .await;
+    assert_eq!(wire.reply().await.status(), 200);
+    let seen = world.http.saw("/echo?q=secret");
+    assert_eq!(seen.values("host"), [plain.as_str()]);
+    assert_eq!(seen.values("x-kept"), ["kept"]);
+    for gone in [
+        "proxy-authorization",
+        "proxy-connection",
+        "x-hop",
+        "x-forwarded-host",
+    ] {
+        assert_eq!(
+            seen.values(gone),
+            Vec::<&str>::new(),
+            "{gone} went up: {seen:?}"
+        );
+    }
+    let all = format!("{seen:?}");
+    assert!(
+        !all.contains(session.handle()),
+        "the credential went up: {all}"
+    );
+    let record = world.gateway.record_of(&plain).await;
+    assert_eq!(
+        (record.text("kind"), record.text("front")),
+        ("request", "forward")
+    );
+    assert_eq!(
+        (record.text("method"), record.number("status")),
+        ("GET", Some(200))
+    );
+    assert!(record.text("path").starts_with("/echo"), "{record:?}");
+    assert!(
+        !record.mentions("secret"),
+        "the query is in the record: {record:?}"
+    );
+}
+
+#[tokio::test]
+async fn upstream_connections_are_kept_but_never_shared_between_sessions() {
+    let world = World::start().await;
+    let (first, second) = (world.session().await, world.session().await);
+    let plain = world.plain();
+    let host = format!("Host: {plain}\r\n");
+    let mut wire = first.dial().await;
+    for path in ["/echo?1", "/echo?2"] {
+        first
+            .ask(&mut wire, &format!("GET http://{plain}{path}"), &host)
+            .await;
+        assert_eq!(wire.reply().await.status(), 200);
+    }
+    assert_eq!(world.http.connections(), 1, "keep-alive upstream");
+    assert_eq!(first.fetch(&plain, "/echo?3").await.status(), 200);
+    assert_eq!(
+        world.http.connections(),
+        1,
+        "the pool outlives a downstream connection"
+    );
+    assert_eq!(second.fetch(&plain, "/echo?4").await.status(), 200);
+    let (third, fourth) = (world.http.saw("/echo?3"), world.http.saw("/echo?4"));
+    assert_ne!(
+        third.connection, fourth.connection,
+        "two sessions met on one connection"
+    );
+}
+
+#[tokio::test]
+async fn events_arrive_while_the_stream_is_open() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let plain = world.plain();
+    let mut wire = session.dial().await;
+    let host = format!("Host: {plain}\r\n");
+    session
+        .ask(&mut wire, &format!("GET http://{plain}/sse"), &host)
+        .await;
+    assert_eq!(wire.head().await.value("content-type"), "text/event-stream");
+    for event in ["one", "two"] {
+        assert_eq!(world.http.event(Some(event.into())), 1);
+        let text = String::from_utf8(wire.chunk().await.unwrap()).unwrap();
+        assert_eq!(text, format!("data: {event}\n\n"));
+    }
+    wire.stays_quiet().await;
+    world.http.event(None);
+    assert_eq!(wire.chunk().await, None);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_an_event_stream_frees_the_upstream() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let plain = world.plain();
+    let mut wire = session.dial().await;
+    let host = format!("Host: {plain}\r\n");
+    session
+        .ask(&mut wire, &format!("GET http://{plain}/sse"), &host)
+        .await;
+    wire.head().await;
+    wire.abort();
+    until("the upstream stream to end", || {
+        world.http.event(Some("anybody?".into()));
+        (world.http.listeners() == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_carries_bytes_both_ways_and_their_end() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let plain = world.plain();
+    let fields = format!("Host: {plain}\r\nConnection: Upgrade\r\nUpgrade: echo\r\n");
+    let mut wire = session.dial().await;
+    session
+        .ask(&mut wire, &format!("GET http://{plain}/upgrade"), &fields)
+        .await;
+    let head = wire.head().await;
+    assert_eq!((head.status, head.value("upgrade")), (101, "echo"));
+    wire.send("up and back").await;
+    assert_eq!(wire.take(11).await, b"up and back");
+    wire.finish().await;
+    assert_eq!(wire.rest().await, (Vec::new(), End::Fin));
+}
+
+#[tokio::test]
+async fn expectations_are_met_by_the_origin_or_the_final_status() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let plain = world.plain();
+    let fields =
+        |host: &str| format!("Host: {host}\r\nExpect: 100-continue\r\nContent-Length: 4\r\n");
+    let mut wire = session.dial().await;
+    session
+        .ask(
+            &mut wire,
+            &format!("POST http://{plain}/upload"),
+            &fields(&plain),
+        )
+        .await;
+    assert_eq!(wire.head().await.status, 100);
+    wire.send("body").await;
+    assert!(wire.reply().await.text().starts_with("4 "));
+    let mut wire = session.dial().await;
+    session
+        .ask(
+            &mut wire,
+            &format!("POST http://{plain}/refuse"),
+            &fields(&plain),
+        )
+        .await;
+    assert_eq!(
+        wire.head().await.status,
+        417,
+        "no 100 before the origin's refusal"
+    );
+    let mut wire = session.dial().await;
+    session
+        .ask(&mut wire, "POST http://evil.test/", &fields("evil.test"))
+        .await;
+    assert_eq!(
+        wire.head().await.status,
+        403,
+        "no 100 before the gateway's refusal"
+    );
+}
+
+#[tokio::test]
+async fn bodies_arrive_whole_both_ways() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let plain = world.plain();
+    let size = 5_000_011;
+    let mut body = Vec::new();
+    e2e::origin::write_pattern(size, &mut body).unwrap();
+    let mut wire = session.dial().await;
+    let fields = format!("Host: {plain}\r\nTransfer-Encoding: chunked\r\n");
+    session
+        .ask(&mut wire, &format!("PUT http://{plain}/upload"), &fields)
+        .await;
+    for part in body.chunks(70_001) {
+        wire.send(format!("{:x}\r\n", part.len())).await;
+        wire.send(part).await;
+        wire.send("\r\n").await;
+    }
+    wire.send("0\r\n\r\n").await;
+    let expected = format!("{size} {}\n", pattern_digest(size));
+    assert_eq!(wire.reply().await.text(), expected);
+    let reply = session
+        .fetch(&plain, &format!("/download?bytes={size}"))
+        .await;
+    assert!(reply.body == body, "{} bytes came back", reply.body.len());
+    assert_eq!(
+        session.fetch(&plain, "/chunked").await.text(),
+        "first,second"
+    );
+}

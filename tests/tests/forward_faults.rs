@@ -1,0 +1,203 @@
+//! Absolute-form requests that are refused, ambiguous or cut, and upstreams that fail.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use e2e::raw::End;
+use e2e::{Answer, Ask, World, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+#[tokio::test]
+async fn a_denied_host_is_403_without_a_dns_query() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let reply = session.fetch("evil.test", "/").await;
+    assert_eq!(reply.status(), 403);
+    assert_eq!(reply.json()["reason"], "host_not_allowed");
+    assert!(reply.head.value("proxy-status").contains("error="));
+    assert_eq!(world.dns.queries(), []);
+}
+
+#[tokio::test]
+async fn every_request_of_a_connection_is_authenticated_and_judged_by_itself() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let plain = world.plain();
+    let host = format!("Host: {plain}\r\n");
+    let mut wire = session.dial().await;
+    session
+        .ask(&mut wire, &format!("GET http://{plain}/echo"), &host)
+        .await;
+    assert_eq!(wire.reply().await.status(), 200);
+    wire.send(format!("GET http://{plain}/echo HTTP/1.1\r\n{host}\r\n"))
+        .await;
+    assert_eq!(
+        wire.reply().await.status(),
+        407,
+        "the second request has no credential"
+    );
+    let mut wire = session.dial().await;
+    session
+        .ask(&mut wire, &format!("GET http://{plain}/echo"), &host)
+        .await;
+    assert_eq!(wire.reply().await.status(), 200);
+    session
+        .ask(&mut wire, "GET http://evil.test/", "Host: evil.test\r\n")
+        .await;
+    assert_eq!(
+        wire.reply().await.status(),
+        403,
+        "the second request is denied"
+    );
+    assert_eq!(world.http.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn an_upgrade_nobody_asked_for_is_not_passed_on() {
+    let (_world, origin, session, target) = World::with_raw().await;
+    let mut wire = session.dial().await;
+    let host = format!("Host: {target}\r\n");
+    session
+        .ask(&mut wire, &format!("GET http://{target}/"), &host)
+        .await;
+    let mut accepted = origin.accept().await;
+    let mut head = [0; 16];
+    within("a request", accepted.read_exact(&mut head))
+        .await
+        .unwrap();
+    let unsolicited =
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n";
+    accepted.write_all(unsolicited).await.unwrap();
+    assert_eq!(wire.reply().await.status(), 502);
+}
+
+#[tokio::test]
+async fn a_cut_body_is_never_a_clean_end() {
+    let (_world, origin, session, target) = World::with_raw().await;
+    let answers: [&[u8]; 2] = [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly ten b",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nonly ten b",
+    ];
+    for answer in answers {
+        let mut wire = session.dial().await;
+        let host = format!("Host: {target}\r\n");
+        session
+            .ask(&mut wire, &format!("GET http://{target}/"), &host)
+            .await;
+        let mut accepted = origin.accept().await;
+        let mut head = [0; 16];
+        within("a request", accepted.read_exact(&mut head))
+            .await
+            .unwrap();
+        accepted.write_all(answer).await.unwrap();
+        drop(accepted);
+        // A reset may overtake what was sent before it; what no end may do is look complete.
+        let (rest, end) = wire.rest().await;
+        let text = String::from_utf8_lossy(&rest);
+        assert!(
+            !text.contains("\r\n0\r\n"),
+            "a last chunk was made up: {text}"
+        );
+        assert!(
+            rest.len() < 300 && (end == End::Reset || text.contains("only ten b")),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn dead_upstreams_are_502_or_504_with_a_reason() {
+    let world = World::start().await;
+    let plain = world.plain();
+    let closed = format!("closed.allowed.test:{}", e2e::tasks::free_port().await);
+    world.dns.point("closed.allowed.test");
+    world.dns.set("broken.allowed.test", Answer::Failing);
+    let allow = ["*.allowed.test:*"];
+    let session = world
+        .session_for(Ask {
+            allow: &allow,
+            ..Ask::default()
+        })
+        .await;
+    let rows = [
+        (plain.as_str(), "/reset", "upstream_reset"),
+        (closed.as_str(), "/", "connect_refused"),
+        ("missing.allowed.test", "/", "dns_not_found"),
+        ("broken.allowed.test", "/", "dns_failed"),
+    ];
+    for (authority, path, reason) in rows {
+        let reply = session.fetch(authority, path).await;
+        assert_eq!(
+            (reply.status(), reply.json()["reason"].as_str()),
+            (502, Some(reason))
+        );
+        assert!(!reply.text().contains("os error"), "{}", reply.text());
+    }
+}
+
+#[tokio::test]
+async fn ambiguous_requests_are_refused() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let plain = world.plain();
+    let host = format!("Host: {plain}\r\n");
+    let url = format!("http://{plain}/echo");
+    let rows = [
+        (format!("GET {url}"), "Host: evil.test\r\n".to_owned(), 400),
+        (format!("GET {url}"), format!("{host}{host}"), 400),
+        (format!("GET {url}"), String::new(), 400),
+        (
+            format!("POST {url}"),
+            format!("{host}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
+            400,
+        ),
+        (
+            format!("POST {url}"),
+            format!("{host}Content-Length: 5\r\nContent-Length: 6\r\n"),
+            400,
+        ),
+        (
+            format!("POST {url}"),
+            format!("{host}Content-Length: +5\r\n"),
+            400,
+        ),
+        (
+            format!("POST {url}"),
+            format!("{host}Transfer-Encoding: xchunked\r\n"),
+            400,
+        ),
+        (
+            format!("POST {url}"),
+            format!("{host}Transfer-Encoding: chunked, identity\r\n"),
+            400,
+        ),
+        (format!("GET {url}"), format!("{host}X: a\r\n b\r\n"), 400),
+        (format!("GET {url}"), format!("{host}X : a\r\n"), 400),
+        (format!("GET {url}"), format!("{host}X: a\nY: b\r\n"), 400),
+        (format!("GET https://{plain}/echo"), host.clone(), 400),
+        (format!("GET ftp://{plain}/echo"), host.clone(), 400),
+        (format!("GET http://user@{plain}/echo"), host.clone(), 400),
+        ("GET *".to_owned(), host.clone(), 400),
+        ("GET /etc/passwd".to_owned(), host.clone(), 404),
+        (
+            format!("GET {url}"),
+            format!("{host}{}", "X: y\r\n".repeat(200)),
+            431,
+        ),
+    ];
+    for (line, fields, status) in rows {
+        let mut wire = session.dial().await;
+        session.ask(&mut wire, &line, &fields).await;
+        let reply = wire.reply().await;
+        assert_eq!(
+            reply.status(),
+            status,
+            "{line} {fields:?}: {}",
+            reply.text()
+        );
+    }
+    assert_eq!(world.http.seen().len(), 0, "{:?}", world.http.seen());
+}

@@ -1,0 +1,309 @@
+//! The process: reloading, draining, dying; and what survives.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use std::time::Duration;
+
+use e2e::raw::drain;
+use e2e::{Ask, Program, Settings, Wire, World, until};
+use rustix::process::Signal;
+use tokio::net::TcpStream;
+
+#[tokio::test]
+async fn revoking_cuts_tunnels_within_a_second_and_ends_the_credential() {
+    let (world, origin, session, target) = World::with_raw().await;
+    let other = world
+        .session_for(Ask {
+            allow: &[&target],
+            ..Ask::default()
+        })
+        .await;
+    let mut wire = session.tunnel(&target).await;
+    wire.send("\0open").await;
+    let _far = origin.accept().await;
+    let mut kept = other.tunnel(&target).await;
+    kept.send("\0open").await;
+    let _kept_far = origin.accept().await;
+    session.revoke(&world.gateway).await;
+    assert!(wire.cut().await < Duration::from_secs(1));
+    assert_eq!(session.connect(&target).await.0.status, 407);
+    kept.stays_quiet().await;
+    let record = world.gateway.record_of(&target).await;
+    assert_eq!(
+        (record.text("outcome"), record.text("reason")),
+        ("cut", "session_revoked")
+    );
+    assert_eq!(record.0["session"]["id"], session.json["id"]);
+}
+
+#[tokio::test]
+async fn drain_refuses_new_work_keeps_the_old_and_then_exits() {
+    let (mut world, origin, session, target) = World::with_raw().await;
+    let mut wire = session.tunnel(&target).await;
+    wire.send("\0before").await;
+    let mut far = origin.accept().await;
+    world.gateway.terminate();
+    // Unready first: management answers while the rest goes.
+    let deadline = tokio::time::Instant::now() + e2e::tasks::PATIENCE;
+    while world.gateway.management("/readyz").await.status() == 200 {
+        assert!(tokio::time::Instant::now() < deadline, "it stays ready");
+    }
+    // New work is refused, by a closed port or by an answer.
+    if TcpStream::connect(world.gateway.ports.plain).await.is_ok() {
+        assert_eq!(session.connect(&target).await.0.status, 503);
+    }
+    // The tunnel still carries.
+    wire.send(", during").await;
+    wire.finish().await;
+    assert_eq!(drain(&mut far).await.0, b"\0before, during");
+    drop(far);
+    let start = tokio::time::Instant::now();
+    assert_eq!(world.gateway.process.wait("the end of the drain").await, 0);
+    let took = start.elapsed();
+    assert!(
+        took < Duration::from_secs(5),
+        "the last tunnel ended, and it went on for {took:?}"
+    );
+}
+
+#[tokio::test]
+async fn drain_forces_what_does_not_end_by_the_deadline() {
+    let limits = "  drainTimeout: 1s\n".into();
+    let mut world = World::with(Settings {
+        limits,
+        ..Settings::default()
+    })
+    .await;
+    let (origin, target) = world.raw_origin().await;
+    let session = world
+        .session_for(Ask {
+            allow: &[&target],
+            ..Ask::default()
+        })
+        .await;
+    let mut wire = session.tunnel(&target).await;
+    wire.send("\0open").await;
+    let _far = origin.accept().await;
+    world.gateway.terminate();
+    let took = wire.cut().await;
+    assert!(took < Duration::from_secs(5), "cut after {took:?}");
+    assert_eq!(world.gateway.process.wait("the forced end").await, 0);
+    let record = world.gateway.record_of(&target).await;
+    assert_eq!(
+        (
+            record.text("outcome"),
+            record.text("reason"),
+            record.text("closedBy")
+        ),
+        ("cut", "draining", "gateway"),
+        "{record:?}"
+    );
+}
+
+#[tokio::test]
+async fn drain_does_not_wait_for_idle_keep_alive_connections() {
+    let mut world = World::start().await;
+    let session = world.session().await;
+    let mut wire = session.dial().await;
+    let plain = world.plain();
+    let host = format!("Host: {plain}\r\n");
+    session
+        .ask(&mut wire, &format!("GET http://{plain}/echo"), &host)
+        .await;
+    assert_eq!(wire.reply().await.status(), 200);
+    world.gateway.terminate();
+    let start = tokio::time::Instant::now();
+    assert_eq!(world.gateway.process.wait("the end of the drain").await, 0);
+    let took = start.elapsed();
+    assert!(
+        took < Duration::from_secs(5),
+        "nothing was open, and it went on for {took:?}"
+    );
+    wire.cut().await;
+}
+
+#[tokio::test]
+async fn reload_applies_a_good_configuration_and_keeps_the_old_over_a_bad_one() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let mut kept = session.tunnel(&world.plain()).await;
+    let dns = Some(world.dns.address);
+    let hint = async || {
+        let (head, mut wire) = session.connect("evil.test:443").await;
+        let length = head.value("content-length").parse().unwrap();
+        let body = wire.take(length).await;
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        body["hint"].is_string()
+    };
+    assert!(hint().await);
+    world.gateway.reconfigure(&Settings {
+        dns,
+        detail: "minimal",
+        ..Settings::default()
+    });
+    world.gateway.cli(&["reload"]).await.succeeded();
+    assert!(!hint().await, "the new configuration is in force");
+    let more = "surprise: 1\n".into();
+    world.gateway.reconfigure(&Settings {
+        dns,
+        more,
+        ..Settings::default()
+    });
+    let refused = world.gateway.cli(&["reload"]).await;
+    assert_ne!(refused.code, Some(0), "a bad configuration is refused");
+    let said = format!("{}{}", refused.text(), refused.stderr);
+    assert!(said.contains("surprise"), "and named: {said}");
+    assert!(!hint().await, "the old one stays in force");
+    // The same by signal: the gateway's own log says why.
+    let before = world.gateway.process.said().matches("surprise").count();
+    world.gateway.reload();
+    until("the refusal in the log", || {
+        (world.gateway.process.said().matches("surprise").count() > before).then_some(())
+    })
+    .await;
+    world.gateway.reconfigure(&Settings {
+        dns,
+        ..Settings::default()
+    });
+    world.gateway.reload();
+    let deadline = tokio::time::Instant::now() + e2e::tasks::PATIENCE;
+    while !hint().await {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "SIGHUP never applied the file"
+        );
+    }
+    kept.send("GET /echo HTTP/1.1\r\nHost: plain.allowed.test\r\n\r\n")
+        .await;
+    assert_eq!(
+        kept.reply().await.status(),
+        200,
+        "an open tunnel outlives reloads"
+    );
+}
+
+#[tokio::test]
+async fn sessions_and_revocations_survive_a_kill() {
+    let mut world = World::start().await;
+    let (lives, dead) = (world.session().await, world.session().await);
+    dead.revoke(&world.gateway).await;
+    world.gateway.process.signal(Signal::KILL);
+    world.gateway.process.wait("the kill").await;
+    world.gateway.restart().await;
+    lives.tunnel(&world.plain()).await;
+    assert_eq!(dead.connect(&world.plain()).await.0.status, 407);
+    let wire = Wire::dial(world.gateway.ports.public).await;
+    // The authority is still the one that clients were told to trust.
+    wire.tls(lives.gateway_tls(&[b"http/1.1"]), "127.0.0.1")
+        .await;
+}
+
+#[tokio::test]
+async fn sessions_are_listed_shown_and_printed_for_a_shell() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let list = world
+        .gateway
+        .cli(&["session", "list", "--json"])
+        .await
+        .succeeded();
+    assert!(list.contains(session.id()), "{list}");
+    let shown = [
+        "session",
+        "show",
+        "--provider",
+        "test",
+        session.id(),
+        "--json",
+    ];
+    let shown = world.gateway.cli(&shown).await.succeeded();
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["id"], session.json["id"], "{shown}");
+    assert!(
+        !shown.to_string().contains(session.handle()),
+        "the credential is shown again"
+    );
+    let create = [
+        "session",
+        "create",
+        "--provider",
+        "test",
+        "--allow",
+        "a.test",
+        "--format",
+    ];
+    let env = world
+        .gateway
+        .cli(&[&create[..], &["env"]].concat())
+        .await
+        .succeeded();
+    let script = format!("{env}\nprintf %s \"$HTTPS_PROXY\"");
+    let shell = Program::new("sh")
+        .args(["-c", &script])
+        .run()
+        .await
+        .succeeded();
+    assert!(shell.starts_with("http://sluicegate:"), "{shell}");
+    let dotenv = world
+        .gateway
+        .cli(&[&create[..], &["dotenv"]].concat())
+        .await
+        .succeeded();
+    assert!(
+        dotenv.lines().any(|line| line.starts_with("HTTPS_PROXY=")),
+        "{dotenv}"
+    );
+}
+
+#[tokio::test]
+async fn a_session_cannot_ask_for_more_than_its_operator_admits() {
+    let world = World::start().await;
+    for more in [
+        ["--allow", "10.1.2.3:443"],
+        ["--resolve", "x.test=10.0.0.1"],
+        ["--allow", "*"],
+    ] {
+        let refused = e2e::Session::attempt(
+            &world.gateway,
+            Ask {
+                more: &more,
+                ..Ask::default()
+            },
+        );
+        let refused = refused.await;
+        let said = format!("{}{}", refused.text(), refused.stderr);
+        assert_ne!(refused.code, Some(0), "{more:?}: {said}");
+        let value = more[1].split('=').next_back().unwrap();
+        assert!(
+            said.contains(value.split(':').next().unwrap()),
+            "{more:?} is named: {said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_ttl() {
+    let world = World::start().await;
+    let (origin, target) = world.raw_origin().await;
+    let ask = Ask {
+        allow: &[&target],
+        more: &["--ttl", "2s"],
+        ..Ask::default()
+    };
+    let session = world.session_for(ask).await;
+    let mut wire = session.tunnel(&target).await;
+    wire.send("\0open").await;
+    let _far = origin.accept().await;
+    assert!(wire.cut().await < Duration::from_secs(6));
+    let reply = session.fetch(&target, "/").await;
+    assert_eq!(
+        reply.status(),
+        407,
+        "expired is told as unknown: {}",
+        reply.text()
+    );
+}

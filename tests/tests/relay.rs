@@ -1,0 +1,273 @@
+//! Host services through `sluicegate-relay`: bytes, ends and faults of each stream.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use e2e::raw::{End, drain, unix_echo};
+use e2e::{Ask, Gateway, RawOrigin, RelayClient, Session, Tasks, Wire, World, until, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
+
+/// A raw service `db` and a relay client listening for it on TCP.
+struct Relayed {
+    world: World,
+    service: RawOrigin,
+    session: Session,
+    client: RelayClient,
+    entry: SocketAddr,
+}
+
+impl Relayed {
+    async fn start() -> Self {
+        let world = World::start().await;
+        let service = RawOrigin::start().await;
+        let url = format!("db=tcp://{}", service.address);
+        let session = world
+            .session_for(Ask {
+                services: &[&url],
+                ..Ask::default()
+            })
+            .await;
+        let client = RelayClient::up(&session, &[RelayClient::tcp("db")]).await;
+        Self {
+            world,
+            service,
+            session,
+            entry: client.entry("db"),
+            client,
+        }
+    }
+
+    /// A connection through the relay, both ends, with one byte already across.
+    async fn pair(&self) -> (Wire, TcpStream) {
+        let mut near = Wire::dial(self.entry).await;
+        near.send("!").await;
+        let mut far = self.service.accept().await;
+        let mut byte = [0];
+        within("the first byte", far.read_exact(&mut byte))
+            .await
+            .unwrap();
+        (near, far)
+    }
+
+    async fn record(&self) -> e2e::Record {
+        let gateway = &self.world.gateway;
+        gateway
+            .record("a stream's record", |record| record.text("service") == "db")
+            .await
+    }
+}
+
+#[tokio::test]
+async fn a_unix_service_answers_on_a_unix_socket() {
+    let world = World::start().await;
+    let path = world.root().join("service.sock");
+    let tasks = Tasks::default();
+    tasks.spawn(unix_echo(UnixListener::bind(&path).unwrap()));
+    let url = format!("echo=unix://{}", path.display());
+    let session = world
+        .session_for(Ask {
+            services: &[&url],
+            ..Ask::default()
+        })
+        .await;
+    let _client = RelayClient::up(&session, &[RelayClient::unix(&session, "echo")]).await;
+    let stream = UnixStream::connect(RelayClient::socket(&session, "echo"))
+        .await
+        .unwrap();
+    let mut wire = Wire::over(stream);
+    wire.send("there and back").await;
+    wire.finish().await;
+    assert_eq!(wire.rest().await, (b"there and back".to_vec(), End::Fin));
+    let record = world
+        .gateway
+        .record("a stream", |record| record.text("service") == "echo")
+        .await;
+    assert_eq!(
+        (record.text("kind"), record.text("outcome")),
+        ("stream", "completed")
+    );
+    assert_eq!(
+        (record.number("bytesUp"), record.number("bytesDown")),
+        (Some(14), Some(14))
+    );
+    assert_eq!(record.0["session"]["id"], session.json["id"]);
+}
+
+#[tokio::test]
+async fn a_unix_listener_is_its_owners_alone() {
+    let world = World::start().await;
+    let session = world
+        .session_for(Ask {
+            services: &["db=tcp://127.0.0.1:9"],
+            ..Ask::default()
+        })
+        .await;
+    let _client = RelayClient::up(&session, &[RelayClient::unix(&session, "db")]).await;
+    let metadata = std::fs::metadata(RelayClient::socket(&session, "db")).unwrap();
+    assert_eq!(
+        metadata.permissions().mode() & 0o077,
+        0,
+        "others may connect"
+    );
+}
+
+#[tokio::test]
+async fn each_direction_ends_by_itself() {
+    let relayed = Relayed::start().await;
+    let (mut near, mut far) = relayed.pair().await;
+    near.finish().await;
+    assert_eq!(drain(&mut far).await, (Vec::new(), End::Fin));
+    far.write_all(b"still here").await.unwrap();
+    drop(far);
+    assert_eq!(near.rest().await, (b"still here".to_vec(), End::Fin));
+    let (mut near, mut far) = relayed.pair().await;
+    far.shutdown().await.unwrap();
+    assert_eq!(near.rest().await, (Vec::new(), End::Fin));
+    near.send("and here").await;
+    near.finish().await;
+    assert_eq!(drain(&mut far).await, (b"and here".to_vec(), End::Fin));
+}
+
+#[tokio::test]
+async fn a_reset_stays_a_reset_in_both_directions() {
+    let relayed = Relayed::start().await;
+    let (near, mut far) = relayed.pair().await;
+    near.abort();
+    assert_eq!(drain(&mut far).await.1, End::Reset);
+    assert_eq!(relayed.record().await.text("outcome"), "reset");
+    let (mut near, far) = relayed.pair().await;
+    far.set_zero_linger().unwrap();
+    drop(far);
+    assert_eq!(near.rest().await.1, End::Reset);
+}
+
+#[tokio::test]
+async fn a_frozen_reader_holds_its_own_writer_back_and_nobody_else() {
+    let relayed = Relayed::start().await;
+    let (mut near, far) = relayed.pair().await;
+    let block = vec![7; 1024 * 1024];
+    let mut sent = 0;
+    // Sends until nothing more is taken: what fits between is bounded, or this never ends.
+    while tokio::time::timeout(Duration::from_secs(1), near.stream.write_all(&block))
+        .await
+        .is_ok()
+    {
+        sent += 1;
+        assert!(
+            sent < 128,
+            "128 MiB were taken for a reader that reads nothing"
+        );
+    }
+    let (mut other, mut other_far) = relayed.pair().await;
+    other.send("unhindered").await;
+    let mut read = [0; 10];
+    within("the neighbour's bytes", other_far.read_exact(&mut read))
+        .await
+        .unwrap();
+    drop(far);
+}
+
+#[tokio::test]
+async fn a_service_that_is_down_fails_its_stream_and_not_the_client() {
+    let world = World::start().await;
+    let port = e2e::tasks::free_port().await;
+    let url = format!("db=tcp://127.0.0.1:{port}");
+    let session = world
+        .session_for(Ask {
+            services: &[&url],
+            ..Ask::default()
+        })
+        .await;
+    let mut client = RelayClient::up(&session, &[RelayClient::tcp("db")]).await;
+    let entry = client.entry("db");
+    Wire::dial(entry).await.cut().await;
+    let record = world
+        .gateway
+        .record("a failed stream", |r| r.text("service") == "db")
+        .await;
+    assert_eq!(
+        (record.text("outcome"), record.text("reason")),
+        ("failed", "service_unavailable")
+    );
+    assert_eq!(client.process.ended(), None);
+    let service = tokio::net::TcpListener::bind(("127.0.0.1", port))
+        .await
+        .unwrap();
+    let mut wire = Wire::dial(entry).await;
+    wire.send("now").await;
+    let (mut far, _) = within("the service's visitor", service.accept())
+        .await
+        .unwrap();
+    let mut read = [0; 3];
+    within("bytes", far.read_exact(&mut read)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_service_outside_the_grant_is_refused() {
+    let relayed = Relayed::start().await;
+    let client = RelayClient::up(&relayed.session, &[RelayClient::tcp("secrets")]).await;
+    Wire::dial(client.entry("secrets")).await.cut().await;
+    let gateway = &relayed.world.gateway;
+    let record = gateway
+        .record("a refusal", |r| r.text("reason") == "service_not_allowed")
+        .await;
+    assert_eq!(record.text("outcome"), "refused");
+    relayed.service.stays_alone().await;
+}
+
+#[tokio::test]
+async fn revoking_cuts_streams_within_a_second() {
+    let mut relayed = Relayed::start().await;
+    let (mut near, mut far) = relayed.pair().await;
+    relayed.session.revoke(&relayed.world.gateway).await;
+    assert!(near.cut().await < Duration::from_secs(1));
+    drain(&mut far).await;
+    let record = relayed.record().await;
+    assert_eq!(
+        (record.text("outcome"), record.text("reason")),
+        ("cut", "session_revoked")
+    );
+    Wire::dial(relayed.entry).await.cut().await;
+    relayed.service.stays_alone().await;
+    assert_eq!(
+        relayed.client.process.ended(),
+        None,
+        "the client keeps trying"
+    );
+}
+
+#[tokio::test]
+async fn the_client_comes_back_after_the_gateway_does() {
+    let mut relayed = Relayed::start().await;
+    let (mut near, _far) = relayed.pair().await;
+    restart(&mut relayed.world.gateway).await;
+    near.cut().await;
+    let deadline = tokio::time::Instant::now() + e2e::tasks::PATIENCE;
+    loop {
+        let mut again = Wire::dial(relayed.entry).await;
+        again.send("again").await;
+        let accepted = tokio::time::timeout(Duration::from_secs(1), relayed.service.accept()).await;
+        if let Ok(mut far) = accepted {
+            let mut read = [0; 5];
+            within("bytes", far.read_exact(&mut read)).await.unwrap();
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "it never came back");
+    }
+    assert_eq!(relayed.client.process.ended(), None);
+}
+
+/// SIGKILL, then the same configuration and state once more.
+async fn restart(gateway: &mut Gateway) {
+    gateway.process.signal(rustix::process::Signal::KILL);
+    until("the gateway's end", || gateway.process.ended()).await;
+    gateway.restart().await;
+}
