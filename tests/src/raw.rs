@@ -35,6 +35,15 @@ impl RawOrigin {
     }
 }
 
+/// Reads a request's head, to its empty line.
+pub async fn read_head<S: AsyncReadExt + Unpin>(stream: &mut S) -> Vec<u8> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(within("a request", stream.read_u8()).await.unwrap());
+    }
+    head
+}
+
 /// A unix-socket service that echoes, one connection after another, each to its end.
 pub async fn unix_echo(listener: UnixListener) {
     let mut tasks = tokio::task::JoinSet::new();
