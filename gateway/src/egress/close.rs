@@ -12,12 +12,18 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::splice::Plain;
 use crate::listen::Downstream;
 
 /// Connections that can end in a reset.
 pub trait Abort {
     /// Make the coming close a RST instead of a FIN (TLS: without close_notify).
     fn abort(&mut self);
+
+    /// The socket, where nothing stands between it and who reads and writes.
+    fn plain(&self) -> Option<&TcpStream> {
+        None
+    }
 }
 
 impl Abort for TcpStream {
@@ -25,11 +31,28 @@ impl Abort for TcpStream {
         // SO_LINGER with zero seconds: close sends RST. It fails only on a socket that is gone already.
         let _ = self.set_zero_linger();
     }
+
+    fn plain(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
 }
 
 impl Abort for Downstream {
     fn abort(&mut self) {
         self.tcp_mut().abort();
+    }
+
+    fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(tcp) => Some(tcp),
+            Self::Tls(_) => None,
+        }
+    }
+}
+
+impl<S: Abort> Plain for Guarded<S> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        self.stream.as_ref()?.plain()
     }
 }
 

@@ -8,6 +8,7 @@ mod gate;
 mod pipeline;
 mod pump;
 mod resolve;
+mod splice;
 mod standing;
 mod tunnel;
 

@@ -1,7 +1,7 @@
 //! Bytes both ways until both ends have said so.
 //!
 //! Nothing is held while idle: each direction reads into a buffer of its thread and keeps only what could not be
-//! written at once.
+//! written at once. A direction that proves bulky between two plaintext sockets moves through a lent pipe instead.
 
 use std::{
     cell::RefCell,
@@ -18,13 +18,20 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::gate::{Gate, Step};
+use super::{
+    gate::{Gate, Step},
+    splice::{Pipe, Plain},
+};
 use crate::outcome::Party;
 
 /// Bytes read at once.
 const CHUNK: usize = 64 * 1024;
 /// Reads of one direction before the other gets a turn.
 const TURNS: usize = 16;
+/// Reads in a row of at least so much prove a direction bulky …
+const BULKY_READ: usize = 16 * 1024;
+/// … when there were so many of them.
+const BULKY_READS: u8 = 8;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
@@ -88,6 +95,10 @@ struct Direction {
     waiting: usize,
     /// Bandwidth: nothing is read meanwhile. Only where there is a limit, and it is met.
     rest: Option<Pin<Box<Sleep>>>,
+    /// Large reads in a row.
+    large: u8,
+    /// Lent while bulk is in flight.
+    pipe: Option<Pipe>,
 }
 
 enum Stop {
@@ -96,6 +107,9 @@ enum Stop {
     Cut(Denial),
     Http,
 }
+
+/// No gate: nobody looks at the bytes.
+const NOBODY: Option<fn(&[u8])> = None;
 
 /// Told of each chunk and by whom it was sent. Answers how long that side must rest before it is read again; a refusal
 /// stops the pump.
@@ -159,8 +173,8 @@ impl Pump {
         mut observe: impl Observe,
     ) -> End
     where
-        D: AsyncRead + AsyncWrite + Unpin,
-        U: AsyncRead + AsyncWrite + Unpin,
+        D: AsyncRead + AsyncWrite + Plain + Unpin,
+        U: AsyncRead + AsyncWrite + Plain + Unpin,
     {
         if let Err(stop) = self.judge_first(&mut observe) {
             return stop.end(Party::Downstream, Party::Upstream);
@@ -214,8 +228,8 @@ impl Pump {
         observe: &mut impl Observe,
     ) -> Poll<End>
     where
-        D: AsyncRead + AsyncWrite + Unpin,
-        U: AsyncRead + AsyncWrite + Unpin,
+        D: AsyncRead + AsyncWrite + Plain + Unpin,
+        U: AsyncRead + AsyncWrite + Plain + Unpin,
     {
         let up = self.poll_up(cx, downstream, upstream, observe);
         if let Poll::Ready(Err(stop)) = up {
@@ -248,8 +262,8 @@ impl Pump {
         observe: &mut impl Observe,
     ) -> Poll<Result<(), Stop>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: AsyncRead + Plain + Unpin,
+        W: AsyncWrite + Plain + Unpin,
     {
         for _ in 0..TURNS {
             if self.gate.is_none() {
@@ -258,7 +272,7 @@ impl Pump {
                     activity.mark(Party::Downstream);
                     observe(Party::Downstream, n)
                 };
-                return self.up.poll(cx, reader, writer, |_| {}, observe);
+                return self.up.poll(cx, reader, writer, NOBODY, observe);
             }
             if !self.up.held {
                 ready!(self.up.poll_kept(cx, writer)).map_err(|_| Stop::Writer)?;
@@ -307,8 +321,8 @@ impl Pump {
         observe: &mut impl Observe,
     ) -> Poll<Result<(), Stop>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: AsyncRead + Plain + Unpin,
+        W: AsyncWrite + Plain + Unpin,
     {
         if self.gate.as_ref().is_some_and(Gate::holds_upstream) {
             return Poll::Pending;
@@ -325,6 +339,7 @@ impl Pump {
             activity.mark(Party::Upstream);
             observe(Party::Upstream, n)
         };
+        let watch = if gated { Some(watch) } else { None };
         let poll = self.down.poll(cx, reader, writer, watch, seen);
         // Client bytes held for a second hello may go now: nothing else would wake their direction.
         if gated && self.gate.is_none() {
@@ -353,18 +368,19 @@ impl Direction {
         cx: &mut Context<'_>,
         reader: &mut R,
         writer: &mut W,
-        mut see: impl FnMut(&[u8]),
+        mut see: Option<impl FnMut(&[u8])>,
         mut observe: impl FnMut(usize) -> Result<Duration, Denial>,
     ) -> Poll<Result<(), Stop>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: AsyncRead + Plain + Unpin,
+        W: AsyncWrite + Plain + Unpin,
     {
         if self.done {
             return Poll::Ready(Ok(()));
         }
         for _ in 0..TURNS {
             ready!(self.poll_kept(cx, writer)).map_err(|_| Stop::Writer)?;
+            ready!(self.poll_pipe(cx, writer)).map_err(|_| Stop::Writer)?;
             if self.eof {
                 ready!(Pin::new(&mut *writer).poll_shutdown(cx)).map_err(|_| Stop::Writer)?;
                 self.done = true;
@@ -373,13 +389,18 @@ impl Direction {
             if self.poll_rest(cx).is_pending() {
                 return self.poll_flush(cx, writer);
             }
-            let step = SCRATCH
-                .with_borrow_mut(|scratch| self.poll_chunk(cx, reader, writer, scratch, &mut see));
+            let step = match self.poll_splice(cx, see.is_some(), reader, writer) {
+                Some(step) => step,
+                None => SCRATCH.with_borrow_mut(|scratch| {
+                    self.poll_chunk(cx, reader, writer, scratch, &mut see)
+                }),
+            };
             match step {
                 Poll::Pending => return self.poll_flush(cx, writer),
                 Poll::Ready(Ok(0)) => {}
                 Poll::Ready(Ok(n)) => {
                     let rest = observe(n).map_err(Stop::Cut)?;
+                    self.measured(n, rest);
                     self.rest_for(rest);
                 }
                 Poll::Ready(Err(stop)) => return Poll::Ready(Err(stop)),
@@ -387,6 +408,52 @@ impl Direction {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Is it bulk? Bandwidth is kept in small steps: who rests is not.
+    fn measured(&mut self, read: usize, rest: Duration) {
+        let large = read >= BULKY_READ && rest.is_zero();
+        self.large = if large {
+            self.large.saturating_add(1)
+        } else {
+            0
+        };
+    }
+
+    /// Read through a pipe, where this direction is bulky, nobody has to see the bytes, both ends are plaintext and a pipe
+    /// is to be had. Ready(0) is FIN.
+    fn poll_splice<R: Plain, W: Plain>(
+        &mut self,
+        cx: &mut Context<'_>,
+        seen: bool,
+        reader: &R,
+        writer: &W,
+    ) -> Option<Poll<Result<usize, Stop>>> {
+        if seen || self.large < BULKY_READS {
+            return None;
+        }
+        let (from, _) = (reader.tcp()?, writer.tcp()?);
+        if self.pipe.is_none() {
+            self.pipe = Pipe::borrow();
+        }
+        let filled = self.pipe.as_mut()?.poll_fill(cx, from);
+        if !matches!(filled, Poll::Ready(Ok(1..))) {
+            // Nothing in flight: others may have it.
+            self.pipe = None;
+        }
+        Some(filled.map(|filled| {
+            let n = filled.map_err(|_| Stop::Reader)?;
+            self.eof = n == 0;
+            Ok(n)
+        }))
+    }
+
+    /// Write what the pipe holds.
+    fn poll_pipe<W: Plain>(&mut self, cx: &mut Context<'_>, writer: &W) -> Poll<io::Result<()>> {
+        match (&mut self.pipe, writer.tcp()) {
+            (Some(pipe), Some(to)) if !pipe.is_empty() => pipe.poll_drain(cx, to),
+            _ => Poll::Ready(Ok(())),
+        }
     }
 
     /// Read nothing for so long.
@@ -449,7 +516,7 @@ impl Direction {
         reader: &mut R,
         writer: &mut W,
         scratch: &mut [u8],
-        see: &mut impl FnMut(&[u8]),
+        see: &mut Option<impl FnMut(&[u8])>,
     ) -> Poll<Result<usize, Stop>>
     where
         R: AsyncRead + Unpin,
@@ -463,7 +530,9 @@ impl Direction {
             self.eof = true;
             return Poll::Ready(Ok(0));
         }
-        see(rest);
+        if let Some(see) = see {
+            see(rest);
+        }
         while !rest.is_empty() {
             match Pin::new(&mut *writer).poll_write(cx, rest) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Stop::Writer)),

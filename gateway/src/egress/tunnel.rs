@@ -17,6 +17,7 @@ use super::{
     close::{Abort, Guarded, linger_close},
     gate::Gate,
     pump::{End, Pump},
+    splice::Plain,
     standing::still_allowed,
 };
 use crate::{
@@ -121,8 +122,8 @@ impl Tunnel {
         recorder: &Recorder,
     ) -> End
     where
-        D: AsyncRead + AsyncWrite + Unpin,
-        U: AsyncRead + AsyncWrite + Unpin,
+        D: AsyncRead + AsyncWrite + Plain + Unpin,
+        U: AsyncRead + AsyncWrite + Plain + Unpin,
     {
         let counters = recorder.counters().clone();
         let budget = self.session.budget().clone();

@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 use crate::egress::Abort;
 
@@ -27,6 +30,13 @@ impl<S> Rewind<S> {
 impl<S: Abort> Abort for Rewind<S> {
     fn abort(&mut self) {
         self.stream.abort();
+    }
+
+    fn plain(&self) -> Option<&TcpStream> {
+        self.prefix
+            .is_empty()
+            .then(|| self.stream.plain())
+            .flatten()
     }
 }
 

@@ -15,7 +15,19 @@ use std::time::Duration;
 use sluicegate_policy::Denial;
 
 use super::{End, Pump};
-use crate::outcome::Party;
+use crate::{egress::splice::Plain, outcome::Party};
+
+impl Plain for TcpStream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+}
+
+impl Plain for tokio::io::DuplexStream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+}
 
 async fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -104,3 +116,5 @@ async fn every_byte_is_observed_and_the_observer_can_stop_it() {
         _ = async { tokio::join!(write, read) } => panic!("the observer did not stop it"),
     }
 }
+
+mod bulk;

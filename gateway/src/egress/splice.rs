@@ -1,0 +1,175 @@
+//! Bulk between two plaintext TCP connections without a copy to user space: splice(2) through a pipe.
+//!
+//! Pipes are few (two descriptors and up to 1 MiB of kernel memory each, and an ordinary user gets 64 of that size), so
+//! they are pooled, lent only to a direction that moves bulk right now, and given back whenever it has nothing in flight.
+//! What lives here: the pipes and the two system calls. What does not: when to use them ([`super::pump`]).
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{Mutex, PoisonError},
+    task::{Context, Poll, ready},
+};
+
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use tokio::{io::Interest, net::TcpStream};
+
+/// Bytes a pipe is asked to hold. The kernel counts slots, one per fragment: fewer bytes may fill it.
+const CAPACITY: usize = 1024 * 1024;
+/// A smaller pipe is no better than a copy: the kernel gives such to a user who has too many.
+const LEAST: usize = 64 * 1024;
+/// Pipes there may be, in use and idle: half of what an ordinary user may have at this size (pipe(7),
+/// `pipe-user-pages-soft`).
+const MOST: usize = 32;
+
+/// Ends of tunnels that may be plaintext TCP.
+pub trait Plain {
+    /// The socket, where what is read and written is what is on the wire.
+    fn tcp(&self) -> Option<&TcpStream>;
+}
+
+static POOL: Mutex<Pool> = Mutex::new(Pool {
+    idle: Vec::new(),
+    lent: 0,
+});
+
+struct Pool {
+    idle: Vec<Ends>,
+    lent: usize,
+}
+
+#[derive(Debug)]
+struct Ends {
+    reader: OwnedFd,
+    writer: OwnedFd,
+    capacity: usize,
+}
+
+impl Ends {
+    fn open() -> Option<Self> {
+        let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
+        let capacity = match fcntl_setpipe_size(&writer, CAPACITY) {
+            Ok(size) => size,
+            Err(_) => rustix::pipe::fcntl_getpipe_size(&writer).ok()?,
+        };
+        (capacity >= LEAST).then_some(Self {
+            reader,
+            writer,
+            capacity,
+        })
+    }
+}
+
+/// A pipe on loan. Dropped empty it goes back to the pool; with bytes in it, it is closed.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    /// `None` only while it is dropped.
+    ends: Option<Ends>,
+    /// Bytes in it.
+    held: usize,
+}
+
+impl Pipe {
+    /// A pipe, if there is one to be had.
+    pub(super) fn borrow() -> Option<Self> {
+        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = match pool.idle.pop() {
+            Some(ends) => ends,
+            None if pool.lent < MOST => Ends::open()?,
+            None => return None,
+        };
+        pool.lent += 1;
+        Some(Self {
+            ends: Some(ends),
+            held: 0,
+        })
+    }
+
+    /// Bytes in flight?
+    pub(super) fn is_empty(&self) -> bool {
+        self.held == 0
+    }
+
+    /// Read what the socket has, into an *empty* pipe: only then does EAGAIN mean that the socket has nothing, and not
+    /// that the pipe's slots are taken. Ready(0) is FIN.
+    pub(super) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &TcpStream,
+    ) -> Poll<io::Result<usize>> {
+        debug_assert!(self.is_empty(), "EAGAIN would be ambiguous");
+        let Some(ends) = &self.ends else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        loop {
+            ready!(from.poll_read_ready(cx))?;
+            let moved = from.try_io(Interest::READABLE, || {
+                Ok(splice(
+                    from,
+                    None,
+                    &ends.writer,
+                    None,
+                    ends.capacity,
+                    flags(),
+                )?)
+            });
+            match moved {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(moved) => {
+                    self.held = moved;
+                    return Poll::Ready(Ok(moved));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Write what is in the pipe, until it is empty.
+    pub(super) fn poll_drain(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &TcpStream,
+    ) -> Poll<io::Result<()>> {
+        let Some(ends) = &self.ends else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        while self.held > 0 {
+            ready!(to.poll_write_ready(cx))?;
+            let moved = to.try_io(Interest::WRITABLE, || {
+                Ok(splice(&ends.reader, None, to, None, self.held, flags())?)
+            });
+            match moved {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(moved) => self.held = self.held.saturating_sub(moved),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.lent = pool.lent.saturating_sub(1);
+        if self.is_empty()
+            && let Some(ends) = self.ends.take()
+        {
+            pool.idle.push(ends);
+        }
+    }
+}
+
+fn flags() -> SpliceFlags {
+    SpliceFlags::NONBLOCK | SpliceFlags::MOVE
+}
+
+/// Pipes waiting to be lent.
+#[cfg(test)]
+pub(super) fn idle_pipes() -> usize {
+    POOL.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .idle
+        .len()
+}
