@@ -20,6 +20,9 @@ pub trait Abort {
     /// Make the coming close a RST instead of a FIN (TLS: without close_notify).
     fn abort(&mut self);
 
+    /// The socket below.
+    fn socket(&self) -> Option<&TcpStream>;
+
     /// The socket, where nothing stands between it and who reads and writes.
     fn plain(&self) -> Option<&TcpStream> {
         None
@@ -32,6 +35,10 @@ impl Abort for TcpStream {
         let _ = self.set_zero_linger();
     }
 
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+
     fn plain(&self) -> Option<&TcpStream> {
         Some(self)
     }
@@ -40,6 +47,13 @@ impl Abort for TcpStream {
 impl Abort for Downstream {
     fn abort(&mut self) {
         self.tcp_mut().abort();
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        })
     }
 
     fn plain(&self) -> Option<&TcpStream> {
@@ -51,6 +65,10 @@ impl Abort for Downstream {
 }
 
 impl<S: Abort> Plain for Guarded<S> {
+    fn socket(&self) -> Option<&TcpStream> {
+        self.stream.as_ref()?.socket()
+    }
+
     fn tcp(&self) -> Option<&TcpStream> {
         self.stream.as_ref()?.plain()
     }

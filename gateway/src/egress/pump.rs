@@ -15,6 +15,7 @@ use std::{
 use sluicegate_policy::Denial;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
 
@@ -28,6 +29,8 @@ use crate::outcome::Party;
 const CHUNK: usize = 64 * 1024;
 /// Reads of one direction before the other gets a turn.
 const TURNS: usize = 16;
+/// While one side takes nothing, how often the other is asked whether it has been reset: it is not read meanwhile.
+const LOOK: Duration = Duration::from_secs(1);
 /// Reads in a row of at least so much prove a direction bulky …
 const BULKY_READ: usize = 16 * 1024;
 /// … when there were so many of them.
@@ -95,6 +98,8 @@ struct Direction {
     waiting: usize,
     /// Bandwidth: nothing is read meanwhile. Only where there is a limit, and it is met.
     rest: Option<Pin<Box<Sleep>>>,
+    /// Until the next look at a reader whose bytes wait. Only while they do.
+    look: Option<Pin<Box<Sleep>>>,
     /// Large reads in a row.
     large: u8,
     /// Lent while bulk is in flight.
@@ -379,8 +384,9 @@ impl Direction {
             return Poll::Ready(Ok(()));
         }
         for _ in 0..TURNS {
-            ready!(self.poll_kept(cx, writer)).map_err(|_| Stop::Writer)?;
-            ready!(self.poll_pipe(cx, writer)).map_err(|_| Stop::Writer)?;
+            if self.poll_out(cx, writer)?.is_pending() {
+                return self.poll_look(cx, reader);
+            }
             if self.eof {
                 ready!(Pin::new(&mut *writer).poll_shutdown(cx)).map_err(|_| Stop::Writer)?;
                 self.done = true;
@@ -408,6 +414,37 @@ impl Direction {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Write everything read so far.
+    fn poll_out<W>(&mut self, cx: &mut Context<'_>, writer: &mut W) -> Result<Poll<()>, Stop>
+    where
+        W: AsyncWrite + Plain + Unpin,
+    {
+        let written = match self.poll_kept(cx, writer) {
+            Poll::Ready(Ok(())) => self.poll_pipe(cx, writer),
+            unwritten => unwritten,
+        };
+        match written {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(Err(_)) => return Err(Stop::Writer),
+            Poll::Ready(Ok(())) => {}
+        }
+        self.look = None;
+        Ok(Poll::Ready(()))
+    }
+
+    /// The writer takes nothing: has the reader been reset? Always pending, or a failure.
+    fn poll_look<R: Plain>(&mut self, cx: &mut Context<'_>, reader: &R) -> Poll<Result<(), Stop>> {
+        loop {
+            let look = self.look.get_or_insert_with(|| Box::pin(sleep(LOOK)));
+            ready!(look.as_mut().poll(cx));
+            self.look = None;
+            let error = reader.socket().map(TcpStream::take_error);
+            if matches!(error, Some(Ok(Some(_)) | Err(_))) {
+                return Poll::Ready(Err(Stop::Reader));
+            }
+        }
     }
 
     /// Is it bulk? Bandwidth is kept in small steps: who rests is not.

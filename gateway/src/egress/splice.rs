@@ -22,8 +22,11 @@ const LEAST: usize = 64 * 1024;
 /// `pipe-user-pages-soft`).
 const MOST: usize = 32;
 
-/// Ends of tunnels that may be plaintext TCP.
+/// Ends of tunnels, most of which are a TCP socket or have one below.
 pub trait Plain {
+    /// The socket below, whatever is on top of it.
+    fn socket(&self) -> Option<&TcpStream>;
+
     /// The socket, where what is read and written is what is on the wire.
     fn tcp(&self) -> Option<&TcpStream>;
 }

@@ -32,6 +32,10 @@ impl<S: Abort> Abort for Rewind<S> {
         self.stream.abort();
     }
 
+    fn socket(&self) -> Option<&TcpStream> {
+        self.stream.socket()
+    }
+
     fn plain(&self) -> Option<&TcpStream> {
         self.prefix
             .is_empty()

@@ -18,12 +18,20 @@ use super::{End, Pump};
 use crate::{egress::splice::Plain, outcome::Party};
 
 impl Plain for TcpStream {
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+
     fn tcp(&self) -> Option<&TcpStream> {
         Some(self)
     }
 }
 
 impl Plain for tokio::io::DuplexStream {
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
+
     fn tcp(&self) -> Option<&TcpStream> {
         None
     }

@@ -134,6 +134,26 @@ async fn a_reset_in_the_middle_of_bulk_is_a_reset() {
 }
 
 #[tokio::test]
+async fn a_reset_is_noticed_though_the_other_side_takes_nothing() {
+    let (mut client, mut downstream) = tcp_pair().await;
+    let (mut upstream, _frozen) = tcp_pair().await;
+    let mut pump = Pump::new(None, Vec::new());
+    let work = pump.run(&mut downstream, &mut upstream, |_, _| Ok(Duration::ZERO));
+    let fill = async {
+        let chunk = vec![1; 64 * 1024];
+        let stalled = Duration::from_millis(300);
+        while tokio::time::timeout(stalled, client.write_all(&chunk))
+            .await
+            .is_ok()
+        {}
+        client.set_zero_linger().unwrap();
+        drop(client);
+    };
+    let (end, ()) = tokio::join!(work, fill);
+    assert_eq!(end, End::Reset(Party::Downstream));
+}
+
+#[tokio::test]
 async fn the_observer_stops_bulk_before_more_is_passed_on() {
     let (mut client, mut downstream) = tcp_pair().await;
     let (mut upstream, mut server) = tcp_pair().await;
