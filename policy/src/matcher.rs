@@ -1,16 +1,15 @@
 //! Compiled lists: one pass over the name asked for, one probe per label, no allocation.
 
+mod names;
+
 use crate::{
-    Host, HostPattern, RuleId,
+    Host, RuleId,
     address::canonical,
     entry::{Entry, Pattern, Ports},
 };
 use ipnet::IpNet;
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-    net::IpAddr,
-};
+use names::Names;
+use std::{collections::HashMap, net::IpAddr};
 
 /// One compiled entry.
 #[derive(Debug)]
@@ -22,16 +21,10 @@ pub(crate) struct Compiled {
 }
 
 /// A list of entries.
-///
-/// Names are found by a hash that is extended label by label from the end, so that one pass yields the hash of every
-/// suffix. A hash only finds candidates: names are compared before they count.
 #[derive(Debug, Default)]
 pub(crate) struct Matcher {
     entries: Vec<Compiled>,
-    /// Hash of a name → range of `order`.
-    names: HashMap<u64, (u32, u32), BuildHasherDefault<Identity>>,
-    /// Entry indices, grouped by hash of name, wide ports first.
-    order: Vec<u32>,
+    names: Names,
     nets: HashMap<IpNet, Vec<u32>>,
     /// Prefix lengths that occur, short ones first: (IPv4?, length).
     lengths: Vec<(bool, u8)>,
@@ -39,21 +32,15 @@ pub(crate) struct Matcher {
 
 impl Matcher {
     pub(crate) fn new(entries: Vec<Compiled>) -> Self {
-        let mut hashed: Vec<(u64, Ports, u32)> = Vec::new();
+        let mut hosts = Vec::new();
         let mut nets: HashMap<IpNet, Vec<u32>> = HashMap::new();
         for (index, compiled) in (0_u32..).zip(&entries) {
             match &compiled.entry.pattern {
-                Pattern::Host(pattern) => {
-                    hashed.push((hash(pattern.name().as_str()), compiled.entry.ports, index))
-                }
+                Pattern::Host(pattern) => hosts.push((index, pattern, compiled.entry.ports)),
                 Pattern::Net(net) => nets.entry(*net).or_default().push(index),
             }
         }
-        hashed.sort_unstable();
-        let mut names: HashMap<u64, (u32, u32), BuildHasherDefault<Identity>> = HashMap::default();
-        for (place, (hash, ..)) in (0_u32..).zip(&hashed) {
-            names.entry(*hash).or_insert((place, place)).1 = place + 1;
-        }
+        let names = Names::new(hosts.into_iter());
         for list in nets.values_mut() {
             list.sort_by_key(|index| {
                 entries
@@ -67,11 +54,9 @@ impl Matcher {
             .collect();
         lengths.sort_unstable();
         lengths.dedup();
-        let order = hashed.into_iter().map(|(.., index)| index).collect();
         Self {
             entries,
             names,
-            order,
             nets,
             lengths,
         }
@@ -85,53 +70,16 @@ impl Matcher {
         &self.entries
     }
 
-    /// Every entry for this host, whatever its ports, from the widest to the most specific.
-    pub(crate) fn visit(&self, host: &Host, found: impl FnMut(u32, &Compiled)) {
+    /// Every entry for this host, by index and ports, whatever those are, from the widest to the most specific.
+    #[inline]
+    pub(crate) fn visit(&self, host: &Host, found: impl FnMut(u32, Ports)) {
         match host {
-            Host::Name(name) => self.visit_name(name.as_str(), found),
+            Host::Name(name) => self.names.visit(name.as_str(), found),
             Host::Ip(address) => self.visit_address(*address, found),
         }
     }
 
-    fn visit_name(&self, name: &str, mut found: impl FnMut(u32, &Compiled)) {
-        if self.names.is_empty() {
-            return;
-        }
-        let mut state = SEED;
-        for (at, byte) in name.bytes().enumerate().rev() {
-            if byte == b'.' {
-                let suffix = name.get(at + 1..).unwrap_or_default();
-                self.probe(state, suffix, false, &mut found);
-            }
-            state = step(state, byte);
-        }
-        self.probe(state, name, true, &mut found);
-    }
-
-    fn probe(&self, state: u64, name: &str, exact: bool, found: &mut impl FnMut(u32, &Compiled)) {
-        let Some((start, end)) = self.names.get(&finish(state)) else {
-            return;
-        };
-        let group = self
-            .order
-            .get(*start as usize..*end as usize)
-            .unwrap_or_default();
-        for index in group {
-            let Some(compiled) = self.entry(*index) else {
-                continue;
-            };
-            let matches = match &compiled.entry.pattern {
-                Pattern::Host(HostPattern::Exact(own)) => exact && own.as_str() == name,
-                Pattern::Host(HostPattern::Below(own)) => !exact && own.as_str() == name,
-                Pattern::Net(_) => false,
-            };
-            if matches {
-                found(*index, compiled);
-            }
-        }
-    }
-
-    fn visit_address(&self, address: IpAddr, mut found: impl FnMut(u32, &Compiled)) {
+    fn visit_address(&self, address: IpAddr, mut found: impl FnMut(u32, Ports)) {
         let address = canonical(address);
         for (v4, length) in &self.lengths {
             if *v4 != address.is_ipv4() {
@@ -144,7 +92,7 @@ impl Matcher {
                 .map(Vec::as_slice);
             for index in group.unwrap_or_default() {
                 if let Some(compiled) = self.entry(*index) {
-                    found(*index, compiled);
+                    found(*index, compiled.entry.ports);
                 }
             }
         }
@@ -153,8 +101,8 @@ impl Matcher {
     /// The most specific entry for this host and port; else whether there is one for other ports.
     pub(crate) fn find(&self, host: &Host, port: u16) -> Found {
         let mut best = Found::Nothing;
-        self.visit(host, |index, compiled| {
-            if compiled.entry.ports.covers(port) {
+        self.visit(host, |index, ports| {
+            if ports.covers(port) {
                 best = Found::Entry(index);
             } else if matches!(best, Found::Nothing) {
                 best = Found::OtherPort(index);
@@ -173,40 +121,4 @@ pub(crate) enum Found {
     OtherPort(u32),
     /// No entry covers the host.
     Nothing,
-}
-
-// FNV-1a, from the last byte to the first. Keys come from configuration, so nobody outside can make them collide.
-const SEED: u64 = 0xcbf2_9ce4_8422_2325;
-
-const fn step(state: u64, byte: u8) -> u64 {
-    (state ^ byte as u64).wrapping_mul(0x0100_0000_01b3)
-}
-
-/// Spread the bits: the table takes its slot from the low ones and its tag from the high ones.
-const fn finish(state: u64) -> u64 {
-    let mixed = (state ^ (state >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed ^ (mixed >> 29)
-}
-
-fn hash(name: &str) -> u64 {
-    finish(name.bytes().rev().fold(SEED, step))
-}
-
-/// The key is a hash already.
-#[derive(Default)]
-pub(crate) struct Identity(u64);
-
-impl Hasher for Identity {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = bytes
-            .iter()
-            .rev()
-            .fold(self.0, |state, byte| step(state, *byte));
-    }
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value;
-    }
 }

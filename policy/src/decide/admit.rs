@@ -193,10 +193,13 @@ fn is_exception(grant: &Grant, permit: &TargetPermit, address: IpAddr, named: bo
             };
             let mut excepted = false;
             if let Some(allow) = &egress.allow {
-                allow.visit(permit.target.host(), |_, compiled| {
+                allow.visit(permit.target.host(), |index, ports| {
+                    let Some(compiled) = allow.entry(index) else {
+                        return;
+                    };
                     let single =
                         compiled.entry.pattern == crate::entry::Pattern::Net(IpNet::from(address));
-                    let covers = compiled.entry.ports.covers(permit.target.port());
+                    let covers = ports.covers(permit.target.port());
                     excepted |= compiled.exception && covers && (single || !named);
                 });
             }

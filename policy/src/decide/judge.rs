@@ -161,11 +161,11 @@ fn permit(
 ) -> TargetPermit {
     let (mut tls, mut ech, mut http) = (TlsRule::default_for(target.port()), None, None);
     let egress = &grant.egress;
-    egress.rules.visit(target.host(), |index, compiled| {
+    egress.rules.visit(target.host(), |index, ports| {
         let Some(attributes) = egress.attributes.get(index as usize) else {
             return;
         };
-        if !compiled.entry.ports.covers(target.port()) {
+        if !ports.covers(target.port()) {
             return;
         }
         tls = attributes.tls.unwrap_or(tls);
