@@ -80,6 +80,7 @@ denials! {
     IdleTimeout "idle_timeout" 504 Upstream "connection_read_timeout" "Nothing moved for too long.";
     // Limits.
     TooManyTunnels "too_many_tunnels" 429 Downstream "http_request_denied" "The session has too many tunnels open.";
+    TooManyToDestination "too_many_to_destination" 429 Downstream "http_request_denied" "The session has too many tunnels open to this destination.";
     TooManyOpens "too_many_opens" 429 Downstream "http_request_denied" "The session opens tunnels too fast.";
     ByteQuota "byte_quota" 429 Downstream "http_request_denied" "The session has used its bytes.";
     ConnectionLimit "connection_limit" 503 Gateway "connection_limit_reached" "The gateway is at its connection limit.";

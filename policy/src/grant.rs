@@ -16,6 +16,8 @@ use std::{
 pub struct Limits {
     /// Tunnels and streams open at once.
     pub tunnels: Option<u32>,
+    /// Of these, how many to one destination: one host and port, or one host service.
+    pub tunnels_per_destination: Option<u32>,
     /// Opens per second.
     pub opens_per_second: Option<u32>,
     /// Bytes, both ways together, over the generation's life.

@@ -389,6 +389,7 @@ pub(super) fn registry_config(
         max_sessions: config.quotas.sessions.map(|n| n as usize),
         owner_limits: sluicegate_policy::Limits {
             tunnels: config.quotas.tunnels,
+            tunnels_per_destination: None,
             opens_per_second: config.quotas.opens_per_second,
             bytes: config.quotas.bytes,
             bandwidth: config.quotas.bandwidth,

@@ -79,7 +79,8 @@ async fn open(
     let (identity, Snapshot { policy, changes }) =
         context.identify_proxy(ask.credentials.iter().copied(), recorder, peer.ip())?;
     let permit = context.egress.decide(&policy, wanted, recorder)?;
-    let slot = identity.session.budget().open(SystemTime::now())?;
+    let budget = identity.session.budget();
+    let slot = budget.open_to(&wanted.to_string(), SystemTime::now())?;
     let upstream = context.egress.open(&policy, &permit, recorder).await?;
     let tunnel = Tunnel {
         session: identity.session.clone(),

@@ -109,7 +109,8 @@ pub(super) async fn run(
     if headers::looped(request.headers(), &context.pseudonym) {
         return Err(Denial::LoopDetected.into());
     }
-    let slot = way.identity.session.budget().open(SystemTime::now())?;
+    let budget = way.identity.session.budget();
+    let slot = budget.open_to(&wanted.to_string(), SystemTime::now())?;
     let wants = headers::upgrade(request.headers());
     let client = wants.is_some().then(|| hyper::upgrade::on(&mut request));
     let request = rewrite(request, wanted, &path, wants.as_ref(), &context.pseudonym);

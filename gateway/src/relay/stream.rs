@@ -55,7 +55,7 @@ impl Ticket {
             method,
         )?;
         let now = SystemTime::now();
-        let slot = identity.session.budget().open(now)?;
+        let slot = identity.session.budget().open_to(name.as_str(), now)?;
         identity.session.touch(now);
         Ok(Self {
             identity,

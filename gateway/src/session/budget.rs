@@ -1,8 +1,9 @@
 //! Limits of one session, counted: tunnels at once, opens per second, bytes, bandwidth; its owner's along with them.
 
 use std::{
+    collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -20,8 +21,11 @@ const NONE: u64 = u64::MAX;
 #[derive(Debug)]
 pub struct Budget {
     max_open: AtomicU64,
+    max_to_destination: AtomicU64,
     max_bytes: AtomicU64,
     open: AtomicU64,
+    /// Open now, by destination; none is kept at zero, so it holds no more than is open.
+    destinations: Mutex<HashMap<Box<str>, u64>>,
     bytes: AtomicU64,
     /// Milliseconds since the epoch.
     active: AtomicU64,
@@ -45,6 +49,27 @@ pub struct Slot {
     budget: Arc<Budget>,
     /// Its place in the owner's budget.
     _owner: Option<Box<Slot>>,
+    /// Its place at its destination.
+    _place: Option<Place>,
+}
+
+/// One more open to a destination; dropping it makes one less.
+#[derive(Debug)]
+struct Place {
+    budget: Arc<Budget>,
+    destination: Box<str>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut destinations = self.budget.destinations();
+        if let Some(open) = destinations.get_mut(&self.destination) {
+            *open -= 1;
+            if *open == 0 {
+                destinations.remove(&self.destination);
+            }
+        }
+    }
 }
 
 impl Drop for Slot {
@@ -60,8 +85,10 @@ impl Budget {
     pub fn new(limits: Limits, owner: Option<Arc<Budget>>) -> Self {
         let budget = Self {
             max_open: AtomicU64::new(NONE),
+            max_to_destination: AtomicU64::new(NONE),
             max_bytes: AtomicU64::new(NONE),
             open: AtomicU64::new(0),
+            destinations: Mutex::default(),
             bytes: AtomicU64::new(0),
             active: AtomicU64::new(0),
             bucket: Mutex::new(Bucket {
@@ -80,6 +107,10 @@ impl Budget {
     pub fn set_limits(&self, limits: Limits) {
         self.max_open
             .store(limits.tunnels.map_or(NONE, u64::from), Ordering::Release);
+        self.max_to_destination.store(
+            limits.tunnels_per_destination.map_or(NONE, u64::from),
+            Ordering::Release,
+        );
         self.max_bytes
             .store(limits.bytes.unwrap_or(NONE), Ordering::Release);
         self.pace.set(limits.bandwidth);
@@ -121,6 +152,7 @@ impl Budget {
         let mut slot = Slot {
             budget: self.clone(),
             _owner: None,
+            _place: None,
         };
         if let Some(owner) = &self.owner {
             slot._owner = Some(Box::new(owner.open(now)?));
@@ -131,6 +163,41 @@ impl Budget {
         } else {
             Err(Denial::TooManyOpens)
         }
+    }
+
+    /// Take a place for one tunnel or stream to `destination`, in whatever spelling its front always uses.
+    ///
+    /// # Errors
+    /// `TooManyToDestination`, and those of [`Budget::open`]. A refusal takes nothing of the other limits.
+    pub fn open_to(self: &Arc<Self>, destination: &str, now: SystemTime) -> Result<Slot, Denial> {
+        let place = self.place(destination);
+        if place.is_err() {
+            self.touch(now);
+        }
+        let place = place?;
+        let mut slot = self.open(now)?;
+        slot._place = Some(place);
+        Ok(slot)
+    }
+
+    fn place(self: &Arc<Self>, destination: &str) -> Result<Place, Denial> {
+        let max = self.max_to_destination.load(Ordering::Acquire);
+        let mut destinations = self.destinations();
+        let open = destinations.get(destination).copied().unwrap_or(0);
+        if open >= max {
+            return Err(Denial::TooManyToDestination);
+        }
+        destinations.insert(destination.into(), open + 1);
+        Ok(Place {
+            budget: self.clone(),
+            destination: destination.into(),
+        })
+    }
+
+    fn destinations(&self) -> MutexGuard<'_, HashMap<Box<str>, u64>> {
+        self.destinations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Count payload. Called per chunk by pumps.

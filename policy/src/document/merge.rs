@@ -73,6 +73,10 @@ impl LimitsDocument {
         Self {
             limits: Limits {
                 tunnels: smaller(a.tunnels, b.tunnels),
+                tunnels_per_destination: smaller(
+                    a.tunnels_per_destination,
+                    b.tunnels_per_destination,
+                ),
                 opens_per_second: smaller(a.opens_per_second, b.opens_per_second),
                 bytes: smaller(a.bytes, b.bytes),
                 bandwidth: smaller(a.bandwidth, b.bandwidth),

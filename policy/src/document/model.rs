@@ -75,7 +75,7 @@ impl PartialEq for Ignored {
     }
 }
 
-/// Limits, as written: `{tunnels, opensPerSecond, bytes, bandwidth}`.
+/// Limits, as written: `{tunnels, tunnelsPerDestination, opensPerSecond, bytes, bandwidth}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitsDocument {
     /// The limits; absent = the gateway's own.

@@ -195,6 +195,7 @@ pub(super) fn read_limits(node: &Node, faults: &mut Faults) -> LimitsDocument {
         u32::try_from(value).ok()
     };
     let tunnels = count("tunnels", faults);
+    let tunnels_per_destination = count("tunnelsPerDestination", faults);
     let opens_per_second = count("opensPerSecond", faults);
     let bytes = fields.take("bytes").and_then(|node| node.bytes(faults));
     let bandwidth = fields.take("bandwidth").and_then(|node| node.bytes(faults));
@@ -202,6 +203,7 @@ pub(super) fn read_limits(node: &Node, faults: &mut Faults) -> LimitsDocument {
     LimitsDocument {
         limits: Limits {
             tunnels,
+            tunnels_per_destination,
             opens_per_second,
             bytes,
             bandwidth,

@@ -49,7 +49,7 @@ services:
     proxyProtocol: v2
     http: {hosts: [s3.local], origins: ["https://app.example.com"], methods: [GET], pathPrefixes: [/bucket]}
   "grpc:main": {url: "unix:///run/g.sock", peerUid: 1000, grpc: {methodPrefix: /pkg.Service}}
-limits: {tunnels: 10, opensPerSecond: 5, bytes: 1GiB, bandwidth: 1MiB}
+limits: {tunnels: 10, tunnelsPerDestination: 4, opensPerSecond: 5, bytes: 1GiB, bandwidth: 1MiB}
 "#;
 
 #[test]

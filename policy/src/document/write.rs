@@ -28,6 +28,7 @@ impl GrantDocument {
         let limits = self.limits.limits;
         let mut inner = Object::default();
         inner.some("tunnels", limits.tunnels);
+        inner.some("tunnelsPerDestination", limits.tunnels_per_destination);
         inner.some("opensPerSecond", limits.opens_per_second);
         inner.some("bytes", limits.bytes);
         inner.some("bandwidth", limits.bandwidth);

@@ -113,6 +113,13 @@ fn session_limits() -> Value {
             number(None, "Tunnels and streams of one session open at once."),
         ),
         (
+            "tunnelsPerDestination",
+            number(
+                None,
+                "Tunnels and streams of one session open at once to one host and port, or one host service.",
+            ),
+        ),
+        (
             "opensPerSecond",
             number(None, "Opens per second of one session."),
         ),

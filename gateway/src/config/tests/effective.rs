@@ -61,7 +61,7 @@ runtime:
         mode: report
         ceiling: {allowedHosts: ["*.example.com:*"], deniedHosts: [x.example.com], addresses: ["127.0.0.0/8", "::1/128"]}
       services: {s3: "tls://127.0.0.1:9000"}
-      limits: {tunnels: 64, opensPerSecond: 20, bytes: 1GiB}
+      limits: {tunnels: 64, tunnelsPerDestination: 16, opensPerSecond: 20, bytes: 1GiB}
 "#,
     ));
 }

@@ -50,9 +50,10 @@ fn answer(denial: Denial) -> (u8, &'static str) {
         Denial::ServiceUnavailable | Denial::OwnListener | Denial::UpstreamReset => {
             (UNAVAILABLE, "host-service-relay-unavailable")
         }
-        Denial::TooManyTunnels | Denial::TooManyOpens | Denial::ByteQuota => {
-            (RESOURCE_EXHAUSTED, denial.reason())
-        }
+        Denial::TooManyTunnels
+        | Denial::TooManyToDestination
+        | Denial::TooManyOpens
+        | Denial::ByteQuota => (RESOURCE_EXHAUSTED, denial.reason()),
         Denial::SessionPaused
         | Denial::Draining
         | Denial::StoreUnavailable

@@ -28,6 +28,48 @@ fn v120_the_tunnel_after_the_last_is_refused_and_a_closed_one_makes_room() {
 }
 
 #[test]
+fn v120_the_tunnel_after_the_last_to_one_destination_is_refused() {
+    let budget = budget(Limits {
+        tunnels: Some(5),
+        tunnels_per_destination: Some(2),
+        opens_per_second: Some(5),
+        ..Limits::default()
+    });
+    let open = |destination| budget.open_to(destination, now());
+    let first = open("a.test:443").unwrap();
+    let second = open("a.test:443").unwrap();
+    for _ in 0..10 {
+        let refused = open("a.test:443").unwrap_err();
+        assert_eq!(refused, Denial::TooManyToDestination);
+    }
+    assert_eq!(budget.open_now(), 2, "a refused open holds no place");
+    let other_port =
+        open("a.test:80").expect("another destination, and no opens were spent on refusals");
+    drop(first);
+    let again = open("a.test:443").unwrap();
+    drop((second, again, other_port));
+    assert!(
+        budget.destinations().is_empty(),
+        "nothing is kept of what has closed"
+    );
+}
+
+#[test]
+fn a_place_at_a_destination_is_given_back_when_another_limit_refuses() {
+    let budget = budget(Limits {
+        tunnels: Some(0),
+        tunnels_per_destination: Some(1),
+        ..Limits::default()
+    });
+    let open = || budget.open_to("a.test:443", now()).unwrap_err();
+    assert_eq!(
+        (open(), open()),
+        (Denial::TooManyTunnels, Denial::TooManyTunnels)
+    );
+    assert!(budget.destinations().is_empty());
+}
+
+#[test]
 fn opens_are_a_bucket_that_refills() {
     let budget = budget(Limits {
         opens_per_second: Some(4),
