@@ -49,8 +49,8 @@ pub struct ServiceHttp {
 pub struct Service {
     /// Where it listens.
     pub url: ServiceUrl,
-    /// How its health is asked for, as written (e.g. `tcp`, `grpc`, `/healthz`); absent = by connecting.
-    pub health: Option<String>,
+    /// How its health is asked for.
+    pub health: crate::Health,
     /// How long the other half may stay open once one is closed; absent = no bound.
     pub half_close_timeout: Option<Duration>,
     /// How long a stream may be silent; absent = the gateway's own.

@@ -35,11 +35,11 @@ pub use import::{Choices, Imported, System, import};
 pub use lint::{SourceLint, lint, lint_source};
 pub use profile::{
     Circumstances, Confinement, EgressMode, HostServiceAccess, HostnameEgress, Misplacement,
-    Profile, Proof, Shortfall, Workload, effective, placement,
+    Profile, Proof, Shortfall, Workload, effective, placement, settled, settled_placement,
 };
 pub use rule::{Action, EchRule, HttpRule, Mode, RuleId, TlsRule};
 pub use service::{
-    Direction, MethodPrefix, ServiceBound, ServiceName, ServiceNameError, ServiceUrl,
+    Direction, Health, MethodPrefix, ServiceBound, ServiceName, ServiceNameError, ServiceUrl,
 };
 pub use suggest::suggest;
 pub use target::{Host, Target, TargetError};

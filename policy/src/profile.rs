@@ -63,7 +63,9 @@ pub enum Confinement {
 pub enum Proof {
     /// It works.
     Proved,
-    /// It does not, or nobody knows yet.
+    /// Nobody knows yet. Unknown is not lost: see [`settled`].
+    Unknown,
+    /// It does not.
     Unproved {
         /// Why, in one sentence without its full stop.
         reason: String,
@@ -123,6 +125,35 @@ pub fn effective(of: &Circumstances) -> (Profile, Vec<Shortfall>) {
     (profile, shortfalls)
 }
 
+/// [`effective`], where what is still unknown makes no difference to it; `None` where it does.
+#[must_use]
+pub fn settled(of: &Circumstances) -> Option<(Profile, Vec<Shortfall>)> {
+    let (best, worst) = extremes(of);
+    (best == worst).then(|| effective(of))
+}
+
+/// What the profile becomes if everything unknown turns out well, and if nothing does.
+fn extremes(of: &Circumstances) -> (Profile, Profile) {
+    let assume = |better: Proof| {
+        let known = |proof: &Proof| match proof {
+            Proof::Unknown => better.clone(),
+            Proof::Proved | Proof::Unproved { .. } => proof.clone(),
+        };
+        effective(&Circumstances {
+            relay: known(&of.relay),
+            proxy: known(&of.proxy),
+            ..of.clone()
+        })
+        .0
+    };
+    let lost = Proof::Unproved {
+        reason: String::new(),
+        since: 0,
+        setting: String::new(),
+    };
+    (assume(Proof::Proved), assume(lost))
+}
+
 fn host_services(of: &Circumstances, shortfalls: &mut Vec<Shortfall>) -> HostServiceAccess {
     match (of.advertised.host_service_access, &of.relay) {
         (HostServiceAccess::Direct, _) => HostServiceAccess::Direct,
@@ -163,6 +194,12 @@ fn egress(of: &Circumstances, shortfalls: &mut Vec<Shortfall>) -> EgressMode {
 fn shortfall(field: &'static str, proof: &Proof) -> Option<Shortfall> {
     match proof {
         Proof::Proved => None,
+        Proof::Unknown => Some(Shortfall {
+            field,
+            reason: "not proved yet".to_owned(),
+            since: None,
+            setting: None,
+        }),
         Proof::Unproved {
             reason,
             since,
@@ -179,6 +216,8 @@ fn shortfall(field: &'static str, proof: &Proof) -> Option<Shortfall> {
 /// What a workload needs of a runtime.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Workload {
+    /// It brings a provider that is to be executed there.
+    pub executable: bool,
     /// It names host services.
     pub host_services: bool,
     /// Its `allowedHosts` is non-empty, or its default is deny.
@@ -190,6 +229,7 @@ impl Workload {
     #[must_use]
     pub fn of(grant: &Grant) -> Self {
         Self {
+            executable: true,
             host_services: grant.services().next().is_some(),
             hostname_egress: grant.needs_hostname_egress(),
         }
@@ -212,7 +252,7 @@ pub enum Misplacement {
 
 /// Does the workload fit a runtime with this effective profile? The first thing missing is told.
 pub fn placement(effective: &Profile, workload: &Workload) -> Result<(), Misplacement> {
-    if !effective.can_host_plugins {
+    if workload.executable && !effective.can_host_plugins {
         return Err(Misplacement::Plugins);
     }
     if workload.host_services && effective.host_service_access == HostServiceAccess::None {
@@ -222,6 +262,17 @@ pub fn placement(effective: &Profile, workload: &Workload) -> Result<(), Misplac
         return Err(Misplacement::HostnameEgress);
     }
     Ok(())
+}
+
+/// [`placement`] while something may be unknown: `None` where the answer depends on it.
+#[must_use]
+pub fn settled_placement(
+    of: &Circumstances,
+    workload: &Workload,
+) -> Option<Result<(), Misplacement>> {
+    let (best, worst) = extremes(of);
+    let answer = placement(&best, workload);
+    (answer == placement(&worst, workload)).then_some(answer)
 }
 
 #[cfg(test)]

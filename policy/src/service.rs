@@ -179,6 +179,60 @@ impl fmt::Display for ServiceUrl {
     }
 }
 
+/// How a host service is asked whether it is well.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Health {
+    /// It accepts a connection (and completes a TLS handshake, where its URL is `tls://`).
+    #[default]
+    Connect,
+    /// It is not asked.
+    None,
+    /// `grpc.health.v1.Health/Check` of this service (`""` = the server as a whole) says SERVING.
+    Grpc(String),
+    /// It answers `PING` (that it wants a password is an answer).
+    Redis,
+    /// It answers an SSLRequest (PostgreSQL protocol 3.0), either way.
+    Postgres,
+    /// `GET` of this path gives a 2xx answer.
+    Http(String),
+}
+
+impl Health {
+    /// Parse `connect`, `none`, `grpc`, `grpc:SERVICE`, `redis`, `postgres`, or the path of an HTTP GET.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let word = |b: u8| b.is_ascii_graphic();
+        match text {
+            "connect" => Some(Self::Connect),
+            "none" => Some(Self::None),
+            "grpc" => Some(Self::Grpc(String::new())),
+            "redis" => Some(Self::Redis),
+            "postgres" => Some(Self::Postgres),
+            path if path.starts_with('/') && path.bytes().all(word) && !path.contains('#') => {
+                Some(Self::Http(path.to_owned()))
+            }
+            text => {
+                let name = text.strip_prefix("grpc:")?;
+                (!name.is_empty() && name.bytes().all(word)).then(|| Self::Grpc(name.to_owned()))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect => f.write_str("connect"),
+            Self::None => f.write_str("none"),
+            Self::Grpc(name) if name.is_empty() => f.write_str("grpc"),
+            Self::Grpc(name) => write!(f, "grpc:{name}"),
+            Self::Redis => f.write_str("redis"),
+            Self::Postgres => f.write_str("postgres"),
+            Self::Http(path) => f.write_str(path),
+        }
+    }
+}
+
 /// An upper bound a token puts on the session's services (claim `svc`).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServiceBound {

@@ -1,6 +1,6 @@
 //! Every default of the configuration, in one place. docs/configuration.md and the schema repeat them; a test compares.
 use super::{
-    AccessLog, DnsConfig, LimitsConfig, ListenerConfig, ListenerKind, OnExpiry, OnPause,
+    AccessLog, DnsConfig, LimitsConfig, ListenerConfig, ListenerKind, OnExpiry, OnPause, ProbeConfig,
     RefusalDetail, SessionConfig, TelemetryConfig,
 };
 use sluicegate_policy::{
@@ -58,6 +58,18 @@ impl Default for DnsConfig {
             max_ttl: seconds(3600),
             negative_ttl: seconds(30),
             nat64: Vec::new(),
+        }
+    }
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        Self {
+            interval: Some(seconds(30)),
+            timeout: seconds(5),
+            resolve: Vec::new(),
+            canary: None,
+            name: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The document as a whole: every section, and what holds between them.
 use super::{
-    AdminConfig, CapabilityConfig, DnsConfig, LimitsConfig, ListenerConfig, ProviderConfig,
-    PublicUrl, QuotaConfig, TelemetryConfig, TlsConfig, capability, defaults, json, listener, read,
+    AdminConfig, CapabilityConfig, DnsConfig, LimitsConfig, ListenerConfig, ProbeConfig,
+    ProviderConfig, PublicUrl, QuotaConfig, TelemetryConfig, TlsConfig, capability, defaults, json, listener, read,
     yaml,
 };
 use serde_json::Value;
@@ -48,6 +48,8 @@ pub struct Config {
     pub providers: BTreeMap<String, ProviderConfig>,
     /// Guard of the admin API.
     pub admin: AdminConfig,
+    /// The self-checks behind effective profiles.
+    pub probe: ProbeConfig,
     /// Records and logs.
     pub telemetry: TelemetryConfig,
 }
@@ -67,6 +69,7 @@ impl Default for Config {
             capabilities: BTreeMap::new(),
             providers: BTreeMap::from([(defaults::LOCAL.to_owned(), ProviderConfig::local())]),
             admin: AdminConfig::default(),
+            probe: ProbeConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
     }
@@ -209,6 +212,9 @@ impl Config {
         }
         if let Some(node) = fields.take("admin") {
             self.admin = AdminConfig::read(node, faults);
+        }
+        if let Some(node) = fields.take("probe") {
+            self.probe = ProbeConfig::read(node, faults);
         }
         if let Some(node) = fields.take("telemetry") {
             self.telemetry = TelemetryConfig::read(node, faults);

@@ -1,7 +1,7 @@
 //! The effective configuration in the document's own form, every default written out.
 use super::{
     AccessLog, AdminConfig, CapabilityConfig, Config, DnsConfig, KeyFiles, LimitsConfig,
-    ListenerConfig, OnExpiry, OnPause, ProviderConfig, QuotaConfig, RefusalDetail, SessionConfig,
+    ListenerConfig, OnExpiry, OnPause, ProbeConfig, ProviderConfig, QuotaConfig, RefusalDetail, SessionConfig,
     TelemetryConfig, TlsConfig,
 };
 use serde_json::{Map, Value, json};
@@ -33,6 +33,7 @@ pub(super) fn config(config: &Config) -> Value {
         "capabilities": capabilities,
         "runtime": {"providers": providers},
         "admin": admin(&config.admin),
+        "probe": probe(&config.probe),
         "telemetry": telemetry(&config.telemetry),
     }))
 }
@@ -157,6 +158,17 @@ fn admin(admin: &AdminConfig) -> Value {
         "tokenFile": admin.token_file.as_deref().map(path),
         "allowedHosts": unless_empty(&admin.allowed_hosts),
         "allowedOrigins": unless_empty(&admin.allowed_origins),
+    }))
+}
+
+fn probe(probe: &ProbeConfig) -> Value {
+    compact(json!({
+        "from": "self",
+        "interval": duration(probe.interval.unwrap_or_default()),
+        "timeout": duration(probe.timeout),
+        "resolve": unless_empty(&probe.resolve),
+        "canary": probe.canary.as_ref().map(ToString::to_string),
+        "name": probe.name.as_ref().map(ToString::to_string),
     }))
 }
 

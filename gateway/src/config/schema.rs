@@ -43,6 +43,7 @@ pub fn schema() -> Value {
         ),
         ("runtime", object(vec![("providers", by_name(provider()))])),
         ("admin", admin()),
+        ("probe", probe()),
         ("telemetry", telemetry()),
     ]);
     if let Some(map) = root.as_object_mut() {
@@ -226,6 +227,27 @@ fn admin() -> Value {
             "allowedOrigins",
             strings("Origins a browser may come from, beside the listener's own."),
         ),
+    ])
+}
+
+fn probe() -> Value {
+    let addresses = json!({"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]});
+    object(vec![
+        (
+            "from",
+            choice(&["self"], Some("self"), "Who probes: the gateway itself."),
+        ),
+        (
+            "interval",
+            duration(Some("30s"), "Between two runs, give or take a tenth; 0 = never."),
+        ),
+        ("timeout", duration(Some("5s"), "Deadline of each check.")),
+        ("resolve", addresses),
+        (
+            "canary",
+            string("HOST[:PORT] that the proxy must let pass, beside the gateway's own canary."),
+        ),
+        ("name", string("A name that must resolve. Absent: the canary's.")),
     ])
 }
 

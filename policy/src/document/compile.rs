@@ -192,7 +192,7 @@ impl ServiceDocument {
         }
         Some(Service {
             url: url.clone(),
-            health: self.health.clone(),
+            health: self.health.clone().unwrap_or_default(),
             half_close_timeout: self.half_close_timeout,
             idle_timeout: self.idle_timeout,
             peer_uid: self.peer_uid,

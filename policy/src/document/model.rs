@@ -48,8 +48,8 @@ pub(crate) struct RuleDocument {
 pub struct ServiceDocument {
     /// Where it listens; absent where only its name is given, and a document laid under this one is to know it.
     pub url: Option<ServiceUrl>,
-    /// How its health is asked for.
-    pub health: Option<String>,
+    /// How its health is asked for; absent = by connecting.
+    pub health: Option<crate::Health>,
     /// How long the other half may stay open once one is closed.
     pub half_close_timeout: Option<Duration>,
     /// How long a stream may be silent.

@@ -2,7 +2,7 @@
 
 use super::{LimitsDocument, ServiceDocument, model::Ignored, read_egress::name, strings};
 use crate::{
-    HttpRule, Limits, MethodPrefix, ProxyProtocol, ServiceHttp, ServiceName, ServiceUrl, path,
+    Health, HttpRule, Limits, MethodPrefix, ProxyProtocol, ServiceHttp, ServiceName, ServiceUrl, path,
     text::{Faults, Fields, Node},
 };
 use std::collections::BTreeMap;
@@ -63,10 +63,15 @@ impl ServiceDocument {
         let mut fields = node.fields(faults);
         let service = Self {
             url: fields.take("url").and_then(|node| url(node, faults)),
-            health: fields
-                .take("health")
-                .and_then(|node| node.string(faults))
-                .map(str::to_owned),
+            health: fields.take("health").and_then(|node| {
+                let text = node.string(faults)?;
+                Health::parse(text).or_else(|| {
+                    node.expected(
+                        "connect, none, grpc, grpc:SERVICE, redis, postgres, or the path of an HTTP GET",
+                        faults,
+                    )
+                })
+            }),
             half_close_timeout: fields
                 .take("halfCloseTimeout")
                 .and_then(|node| node.duration(faults)),

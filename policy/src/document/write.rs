@@ -90,7 +90,7 @@ impl ServiceDocument {
     pub fn to_value(&self) -> Value {
         let mut out = Object::default();
         out.some("url", self.url.as_ref().map(ToString::to_string));
-        out.some("health", self.health.clone());
+        out.some("health", self.health.as_ref().map(ToString::to_string));
         out.some("halfCloseTimeout", self.half_close_timeout.map(duration));
         out.some("idleTimeout", self.idle_timeout.map(duration));
         out.some("peerUid", self.peer_uid);

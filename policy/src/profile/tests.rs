@@ -1,3 +1,4 @@
+#![allow(clippy::unwrap_used)]
 use super::*;
 
 fn unproved() -> Proof {
@@ -175,6 +176,7 @@ fn placement_tells_the_first_thing_missing() {
         (profile(true, A::Direct, E::None), true, false, None),
     ] {
         let workload = Workload {
+            executable: true,
             host_services,
             hostname_egress,
         };
@@ -194,4 +196,63 @@ fn placement_tells_the_first_thing_missing() {
             "cannot preserve hostname-based egress required by this provider",
         ]
     );
+}
+
+#[test]
+fn unknown_is_not_lost_and_matters_only_where_the_answer_depends_on_it() {
+    use EgressMode as E;
+    use HostServiceAccess as A;
+    let unknown = |access, mode| Circumstances {
+        relay: Proof::Unknown,
+        proxy: Proof::Unknown,
+        ..of(access, mode)
+    };
+    assert_eq!(settled(&unknown(A::Relay, E::Cidr)), None);
+    assert_eq!(settled(&unknown(A::Direct, E::Hostname)), None);
+    // Direct needs no relay, and cidr without confinement never rises.
+    let (profile, _) = settled(&unknown(A::Direct, E::Cidr)).unwrap();
+    assert_eq!(
+        (profile.host_service_access, profile.egress_mode),
+        (A::Direct, E::Cidr)
+    );
+    let services = Workload {
+        executable: true,
+        host_services: true,
+        hostname_egress: false,
+    };
+    assert_eq!(settled_placement(&unknown(A::Relay, E::Cidr), &services), None);
+    assert_eq!(
+        settled_placement(&unknown(A::Direct, E::Cidr), &services),
+        Some(Ok(()))
+    );
+    let names = Workload {
+        hostname_egress: true,
+        ..services
+    };
+    // Lost for a reason that no proof changes.
+    assert_eq!(
+        settled_placement(
+            &Circumstances {
+                relay: Proof::Proved,
+                ..unknown(A::Relay, E::Cidr)
+            },
+            &names
+        ),
+        Some(Err(Misplacement::HostnameEgress))
+    );
+}
+
+#[test]
+fn a_workload_without_executables_needs_no_host_for_them() {
+    let profile = Profile {
+        can_host_plugins: false,
+        host_service_access: HostServiceAccess::None,
+        egress_mode: EgressMode::None,
+    };
+    let nothing = Workload {
+        executable: false,
+        host_services: false,
+        hostname_egress: false,
+    };
+    assert_eq!(placement(&profile, &nothing), Ok(()));
 }

@@ -104,3 +104,23 @@ fn service_urls() {
     }
     assert!(ServiceUrl::parse(&format!("unix:///{}", "a".repeat(107))).is_err());
 }
+
+#[test]
+fn health_is_written_as_it_is_read() {
+    for text in [
+        "connect",
+        "none",
+        "grpc",
+        "grpc:pkg.Cache",
+        "redis",
+        "postgres",
+        "/",
+        "/minio/health?live=1",
+    ] {
+        let health = crate::Health::parse(text).unwrap();
+        assert_eq!(health.to_string(), text);
+    }
+    for text in ["", "tcp", "http", "grpc:", "GRPC", "/a b", "/a#b", "/a\r\nX: y", "healthz"] {
+        assert_eq!(crate::Health::parse(text), None, "{text:?}");
+    }
+}

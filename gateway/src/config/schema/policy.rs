@@ -229,7 +229,12 @@ pub(super) fn service() -> Value {
             "url",
             string("unix:///PATH, tcp://ADDRESS:PORT or tls://HOST:PORT."),
         ),
-        ("health", string("How its health is asked for.")),
+        (
+            "health",
+            string(
+                "How its health is asked for: connect (default), none, grpc, grpc:SERVICE, redis, postgres, or the path of an HTTP GET.",
+            ),
+        ),
         (
             "halfCloseTimeout",
             duration(

@@ -1,0 +1,95 @@
+//! How the gateway proves itself: out of it, and in again by its public URL.
+use super::read::{self, keep};
+use sluicegate_policy::{
+    HostName, Target,
+    text::{Faults, Node},
+};
+use std::{net::IpAddr, time::Duration};
+
+/// Most often: every check is a connection, most of them a TLS handshake.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// The self-checks behind effective profiles.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProbeConfig {
+    /// Between two runs, give or take a tenth; `None` = never.
+    pub interval: Option<Duration>,
+    /// Deadline of each check.
+    pub timeout: Duration,
+    /// Where the public URL's host is dialled instead of where it resolves to (hairpin NAT).
+    pub resolve: Vec<IpAddr>,
+    /// A target that the proxy must let pass, beside the gateway's own canary.
+    pub canary: Option<Target>,
+    /// A name that must resolve. Absent: the canary's.
+    pub name: Option<HostName>,
+}
+
+impl ProbeConfig {
+    pub(super) fn read(node: &Node, faults: &mut Faults) -> Self {
+        let mut probe = Self::default();
+        let mut fields = node.fields(faults);
+        if let Some(node) = fields.take("from") {
+            from(node, faults);
+        }
+        let interval = fields.take("interval").and_then(|node| {
+            let interval = read::or_none(node, faults)?;
+            if interval.is_some_and(|interval| interval < SHORTEST) {
+                return node.expected("100ms or more, or 0 for never", faults);
+            }
+            Some(interval)
+        });
+        keep(&mut probe.interval, interval);
+        keep(
+            &mut probe.timeout,
+            fields
+                .take("timeout")
+                .and_then(|node| read::positive(node, faults)),
+        );
+        if let Some(node) = fields.take("resolve") {
+            probe.resolve = read::one_or_more(node, faults, read::ip_address);
+        }
+        probe.canary = fields
+            .take("canary")
+            .and_then(|node| target(node, faults));
+        probe.name = fields.take("name").and_then(|node| {
+            let text = node.string(faults)?;
+            HostName::parse(text)
+                .ok()
+                .or_else(|| node.expected("a host name", faults))
+        });
+        fields.finish(faults);
+        probe
+    }
+
+    /// The name that must resolve, where there is one to ask for.
+    #[must_use]
+    pub fn resolved_name(&self) -> Option<&HostName> {
+        self.name
+            .as_ref()
+            .or_else(|| match self.canary.as_ref()?.host() {
+                sluicegate_policy::Host::Name(name) => Some(name),
+                sluicegate_policy::Host::Ip(_) => None,
+            })
+    }
+}
+
+/// Probes go out of this process. Agents elsewhere would see more (the road from outside), and are not there.
+fn from(node: &Node, faults: &mut Faults) {
+    if node.string(faults) == Some("agent") {
+        faults.error_hint(
+            node.place(),
+            "probe.from: agent is not built yet: no agent elsewhere can report to this gateway".to_owned(),
+            "write self, or leave it out: the gateway then probes itself by its public URL",
+        );
+        return;
+    }
+    node.choice(&[("self", ())], faults);
+}
+
+fn target(node: &Node, faults: &mut Faults) -> Option<Target> {
+    let text = node.string(faults)?;
+    match Target::from_uri_authority(text, 443) {
+        Ok(target) => Some(target),
+        Err(_) => node.expected("HOST or HOST:PORT", faults),
+    }
+}
