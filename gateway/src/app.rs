@@ -5,6 +5,7 @@
 
 mod assemble;
 mod identity;
+mod probe;
 mod reload;
 
 use std::{
@@ -27,6 +28,7 @@ use crate::{
     drain::Drain,
     front::{self, Context},
     listen::{Listener, ListenerKind, accept_loop},
+    probe::{Inside, Prober, Targets},
     session::Registry,
     telemetry::Telemetry,
 };
@@ -45,6 +47,7 @@ pub struct Options {
 /// A gateway that is bound and open, not yet serving.
 pub struct App {
     parts: Arc<Parts>,
+    inside: Inside,
     listeners: Vec<Listener>,
     management_tls: Vec<(SocketAddr, Arc<rustls::ServerConfig>)>,
     admin_socket: UnixListener,
@@ -59,6 +62,9 @@ struct Parts {
     registry: Arc<Registry>,
     telemetry: Telemetry,
     identity: PublicIdentity,
+    prober: Arc<Prober>,
+    /// What probes are made against, for the plan of a new configuration.
+    targets: Targets,
     token: Arc<crate::auth::AdminToken>,
     state_dir: StateDir,
     addresses: Vec<(ListenerKind, SocketAddr)>,
@@ -128,6 +134,7 @@ impl App {
         let reload = self.reload_handle();
         let Self {
             parts,
+            inside,
             listeners,
             management_tls,
             admin_socket,
@@ -184,6 +191,8 @@ impl App {
                 .clone()
                 .sweep(parts.telemetry.clone(), watch.clone()),
         );
+        watch.spawn_service(inside.serve(watch.clone()));
+        watch.spawn_service(parts.prober.clone().run(watch.clone()));
         watch.spawn_service(housekeeping(parts.clone(), watch.clone()));
         parts.telemetry.metrics().ready(true);
         tokio::select! {
@@ -238,6 +247,7 @@ fn admin_state(
     admin::State {
         registry: parts.registry.clone(),
         telemetry: parts.telemetry.clone(),
+        prober: parts.prober.clone(),
         token: parts.token.clone(),
         allowed_hosts: settings.allowed_hosts.clone(),
         allowed_origins: settings.allowed_origins.clone(),

@@ -15,6 +15,7 @@ pub mod egress;
 pub mod front;
 pub mod listen;
 pub mod outcome;
+pub mod probe;
 pub mod relay;
 pub mod secret;
 pub mod session;

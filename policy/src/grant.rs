@@ -82,6 +82,12 @@ impl Grant {
             .map(|(name, service)| (name, &service.url))
     }
 
+    /// One service. Looking at it is no right to it: only a permit opens one.
+    #[must_use]
+    pub fn service(&self, name: &ServiceName) -> Option<&Service> {
+        self.services.get(name)
+    }
+
     /// The limits.
     #[must_use]
     pub fn limits(&self) -> Limits {

@@ -25,6 +25,8 @@ pub struct Settings {
     pub limits: String,
     /// What refusals tell: `full` or `minimal`.
     pub detail: &'static str,
+    /// `publicUrl`, absent for the public listener's own.
+    pub public_url: Option<String>,
     /// The `runtime` section.
     pub runtime: String,
 }
@@ -49,6 +51,7 @@ impl Default for Settings {
             more: String::new(),
             limits: String::new(),
             detail: "full",
+            public_url: None,
             runtime: LOOPBACK_PROVIDER.to_owned(),
         }
     }
@@ -78,12 +81,16 @@ impl Settings {
     /// The configuration file's text.
     pub fn yaml(&self, ports: Ports, access_log: &Path) -> String {
         let mut yaml = format!(
-            "publicUrl: https://{public}\n\
+            "publicUrl: {url}\n\
              listeners:\n\
              \x20 - {{kind: public, address: \"{public}\"}}\n\
              \x20 - {{kind: plain, address: \"{plain}\"}}\n\
              \x20 - {{kind: management, address: \"{management}\"}}\n\
              telemetry: {{accessLog: \"{log}\", refusalDetail: {detail}}}\n",
+            url = self
+                .public_url
+                .clone()
+                .unwrap_or_else(|| format!("https://{}", ports.public)),
             public = ports.public,
             plain = ports.plain,
             management = ports.management,

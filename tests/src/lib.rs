@@ -17,6 +17,7 @@
 pub mod ca;
 pub mod corpus;
 pub mod dns;
+pub mod edge;
 pub mod flows;
 pub mod gateway;
 pub mod origin;
@@ -33,6 +34,7 @@ pub mod world;
 
 pub use ca::Ca;
 pub use dns::{Answer, Dns};
+pub use edge::{Edge, Manner};
 pub use gateway::{Gateway, Settings};
 pub use origin::Origin;
 pub use program::Program;

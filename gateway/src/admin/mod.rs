@@ -6,6 +6,7 @@
 mod control;
 mod events;
 mod guard;
+mod placement;
 mod policy;
 mod problem;
 mod providers;

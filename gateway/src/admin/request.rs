@@ -1,6 +1,8 @@
 //! Paths, queries and bodies to types.
 
-use axum::{body::Body, response::Response};
+use std::collections::BTreeMap;
+
+use axum::{body::Body, extract::Query, response::Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
 use sluicegate_policy::text::{self, Faults, Fields};
@@ -49,6 +51,33 @@ pub(super) fn read<T>(
         Some(value) if faults.is_clean() => Ok(value),
         Some(_) | None => Err(Problem::faults(&faults)),
     }
+}
+
+/// The query, of known keys only, each once.
+pub(super) fn query(
+    raw: Option<&str>,
+    known: &[&str],
+) -> Result<BTreeMap<String, String>, Problem> {
+    let malformed = |detail: String| {
+        Problem::new(StatusCode::BAD_REQUEST, "malformed-query", detail)
+    };
+    let uri = format!("/?{}", raw.unwrap_or_default());
+    let pairs = uri
+        .parse::<http::Uri>()
+        .ok()
+        .and_then(|uri| Query::<Vec<(String, String)>>::try_from_uri(&uri).ok())
+        .ok_or_else(|| malformed("the query is not key=value pairs".to_owned()))?;
+    let mut found = BTreeMap::new();
+    for (key, value) in pairs.0 {
+        if !known.contains(&key.as_str()) {
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(malformed(format!("unknown query key {key:?}; known here: {known}")));
+        }
+        if found.insert(key.clone(), value).is_some() {
+            return Err(malformed(format!("query key {key:?} is given twice")));
+        }
+    }
+    Ok(found)
 }
 
 /// A JSON answer that no cache keeps: it may hold credentials.

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use super::{Problem, State, control, events, guard, policy, providers, sessions};
+use super::{Problem, State, control, events, guard, placement, policy, providers, sessions};
 use crate::drain::{DrainWatch, Stage};
 
 /// A head that takes longer is not an operator's.
@@ -31,6 +31,10 @@ pub fn router(state: State) -> Router {
         .route("/readyz", get(control::readyz))
         .route("/metrics", get(control::metrics))
         .route("/admin/api/v1/runtime/providers", get(providers::list))
+        .route(
+            "/admin/api/v1/runtime/providers/{provider}/placements:check",
+            post(placement::check),
+        )
         .route(
             provider,
             get(sessions::list_of_provider).post(sessions::create),

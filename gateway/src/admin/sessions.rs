@@ -56,7 +56,7 @@ pub(super) async fn list_of_provider(
     Ok(answer(StatusCode::OK, &json!({ "sessions": sessions })))
 }
 
-fn known(state: &State, provider: &str) -> Result<(), Problem> {
+pub(super) fn known(state: &State, provider: &str) -> Result<(), Problem> {
     if state.registry.config().providers.contains_key(provider) {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use crate::{auth::AdminToken, drain::DrainWatch, session::Registry, telemetry::Telemetry};
+use crate::{auth::AdminToken, drain::DrainWatch, probe::Prober, session::Registry, telemetry::Telemetry};
 
 /// A future in a box.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -12,6 +12,8 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub struct State {
     /// The sessions.
     pub registry: Arc<Registry>,
+    /// Effective profiles.
+    pub prober: Arc<Prober>,
     /// Metrics and access records.
     pub telemetry: Telemetry,
     /// The credential.

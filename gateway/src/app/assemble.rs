@@ -10,10 +10,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use sluicegate_certs::{CertError, Identity, ServerIdentity, TrustBundle, tls};
-use sluicegate_policy::{Admission, HostName, OwnAddresses};
+use sluicegate_policy::{Admission, HostName, OwnAddresses, Target};
 use tokio::sync::{Notify, Semaphore};
 
-use super::{App, Options, Parts, PublicIdentity, Settings, reload::Reloader};
+use super::{App, Options, Parts, PublicIdentity, Settings, probe, reload::Reloader};
 use crate::{
     admin,
     auth::{AdminToken, AdminTokenError, KeyError, Keys},
@@ -22,6 +22,7 @@ use crate::{
     egress::{Egress, NameServer, ResolveError, Resolver, ResolverConfig, Timeouts},
     front::{Context, Detail, Pool, h2},
     listen::{Listener, ListenerKind},
+    probe::{Inside, Prober},
     relay::{self, Endpoint, Services, ServicesConfig},
     session::{
         BundleContext, ProviderConfig, PublicUrl, Registry, RegistryConfig, RegistryError,
@@ -50,6 +51,12 @@ pub enum StartError {
     /// The admin socket cannot be made.
     #[error("cannot make the admin socket in the state directory")]
     AdminSocket(#[source] io::Error),
+    /// The probe's own service and canary cannot be made.
+    #[error("cannot make the socket and the port that probes are made against")]
+    Probe(#[source] io::Error),
+    /// What the probe's own session may reach cannot be written down.
+    #[error("the probe's own session: {0}")]
+    ProbeGrant(String),
     /// The access log cannot be opened.
     #[error("cannot open the access log")]
     AccessLog(#[source] io::Error),
@@ -120,7 +127,14 @@ impl App {
         let admin_socket = admin::bind_unix(&admin_path).map_err(StartError::AdminSocket)?;
         let drain = Arc::new(Drain::default());
         let context = context(&config, &addresses, &registry, &telemetry, drain.watch())?;
+        let inside = Inside::bind(state_dir.file("probe.sock"))
+            .await
+            .map_err(StartError::Probe)?;
+        let plan = probe::plan(&config, &addresses, &identity, &context, &inside.targets())?;
+        let prober = Prober::new(registry.clone(), telemetry.clone(), plan);
         let parts = Parts {
+            prober,
+            targets: inside.targets(),
             context: ArcSwap::from_pointee(context),
             registry,
             telemetry,
@@ -140,6 +154,7 @@ impl App {
         let permits = Arc::new(Semaphore::new(config.limits.connections as usize));
         Ok(Self {
             parts: Arc::new(parts),
+            inside,
             listeners,
             management_tls,
             admin_socket,
@@ -255,7 +270,7 @@ fn timeouts(config: &Config) -> Timeouts {
     }
 }
 
-fn resolver_config(
+pub(super) fn resolver_config(
     config: &Config,
     hosts: Arc<BTreeMap<HostName, Vec<std::net::IpAddr>>>,
 ) -> ResolverConfig {
@@ -334,6 +349,28 @@ fn interfaces() -> io::Result<Vec<std::net::IpAddr>> {
         .collect())
 }
 
+/// How sandboxes reach this gateway: is it `https`, and where.
+pub(super) fn public_url(
+    config: &Config,
+    addresses: &[(ListenerKind, SocketAddr)],
+) -> Option<(bool, Target)> {
+    let first = |kind| {
+        addresses
+            .iter()
+            .find(|(k, _)| *k == kind)
+            .map(|(_, address)| *address)
+    };
+    let url = config
+        .public_url
+        .clone()
+        .or_else(|| first(ListenerKind::Public).and_then(config::PublicUrl::of_listener));
+    match url {
+        Some(url) => Some((url.is_tls(), url.target().clone())),
+        // Without a public listener sandboxes come by the plain one.
+        None => Some((false, probe::listener_target(first(ListenerKind::Plain)?)?)),
+    }
+}
+
 /// What the registry is told.
 pub(super) fn registry_config(
     config: &Config,
@@ -345,33 +382,17 @@ pub(super) fn registry_config(
         .providers
         .iter()
         .map(|(name, provider)| (name.clone(), self::provider(config, provider)));
-    let first = |kind| {
-        addresses
-            .iter()
-            .find(|(k, _)| *k == kind)
-            .map(|(_, address)| *address)
-    };
     let plain = addresses
         .iter()
         .find(|(k, a)| *k == ListenerKind::Plain && a.ip().is_loopback())
         .map(|(_, a)| *a);
-    let url = config
-        .public_url
-        .clone()
-        .or_else(|| first(ListenerKind::Public).and_then(config::PublicUrl::of_listener));
-    let public_url = match url {
-        Some(url) => PublicUrl {
-            tls: url.is_tls(),
-            host: url.target().host().to_string(),
-            port: url.target().port(),
-        },
-        // Without a public listener sandboxes come by the plain one.
-        None => first(ListenerKind::Plain).map_or_else(PublicUrl::default, |address| PublicUrl {
-            tls: false,
-            host: sluicegate_policy::Host::Ip(address.ip()).to_string(),
-            port: address.port(),
-        }),
-    };
+    let public_url = public_url(config, addresses).map_or_else(PublicUrl::default, |(tls, target)| {
+        PublicUrl {
+            tls,
+            host: target.host().to_string(),
+            port: target.port(),
+        }
+    });
     RegistryConfig {
         providers: providers.collect(),
         default_provider: config
@@ -380,7 +401,7 @@ pub(super) fn registry_config(
             .unwrap_or_default(),
         catalogue: config.services.clone(),
         own_listeners: addresses.iter().map(|(_, address)| *address).collect(),
-        own_sockets: vec![state_dir.file("admin.sock")],
+        own_sockets: vec![state_dir.file("admin.sock"), state_dir.file("probe.sock")],
         bundle: BundleContext {
             plain_proxy: plain,
             public_url,
@@ -419,6 +440,7 @@ fn provider(config: &Config, provider: &config::ProviderConfig) -> ProviderConfi
         },
         driver: provider.driver.clone().unwrap_or_default(),
         advertised: Some(provider.advertised),
-        effective: None,
+        hostname_egress: provider.hostname_egress,
+        confinement: provider.confinement,
     }
 }

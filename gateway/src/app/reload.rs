@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Mutex, sync::PoisonError, time::SystemTime};
 
-use super::{Parts, assemble};
+use super::{Parts, assemble, probe};
 use crate::{config::Config, drain::DrainWatch};
 
 /// Reads the configuration file again.
@@ -64,6 +64,14 @@ impl Reloader {
             self.drain.clone(),
         )
         .map_err(|error| chain(&error))?;
+        let plan = probe::plan(
+            &config,
+            &parts.addresses,
+            &parts.identity,
+            &context,
+            &parts.targets,
+        )
+        .map_err(|error| chain(&error))?;
         let registry =
             assemble::registry_config(&config, &parts.addresses, &parts.identity, &parts.state_dir);
         let notes = parts
@@ -75,6 +83,7 @@ impl Reloader {
             parts.identity.replace(leaf);
         }
         parts.context.store(context.into());
+        parts.prober.replace(plan);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = config;
         let mut said = vec![format!("{} applied", file.display())];
         said.extend(warnings.iter().map(|warning| format!("warning: {warning}")));

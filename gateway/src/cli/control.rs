@@ -6,7 +6,8 @@ use serde_json::Value;
 use super::{
     client::{Client, ClientArgs},
     failure::Failure,
-    output::{printable, table, text},
+    output::{printable, text},
+    provider::summary,
 };
 
 pub(super) async fn status(args: &ClientArgs) -> Result<(), Failure> {
@@ -61,40 +62,9 @@ pub(super) async fn status(args: &ClientArgs) -> Result<(), Failure> {
             counts.join(", ")
         }
     );
-    let mut rows = vec![
-        ["PROVIDER", "DEFAULT", "SESSIONS", "HOST SERVICES", "EGRESS"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
-    for provider in body
-        .get("providers")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
-        rows.push(vec![
-            text(provider, "name"),
-            text(provider, "default"),
-            text(provider, "sessionCount"),
-            shift(provider, "hostServiceAccess"),
-            shift(provider, "egressMode"),
-        ]);
-    }
-    print!("{}", table(&rows));
+    let providers = body.get("providers").and_then(Value::as_array);
+    print!("{}", summary(providers.map(Vec::as_slice).unwrap_or_default()));
     Ok(())
-}
-
-/// `advertised → effective`.
-fn shift(provider: &Value, field: &str) -> String {
-    let profile = |which: &str| {
-        let profile = provider
-            .get("profile")
-            .and_then(|p| p.get(which))
-            .cloned()
-            .unwrap_or_default();
-        text(&profile, field)
-    };
-    format!("{} → {}", profile("advertised"), profile("effective"))
 }
 
 pub(super) async fn reload(args: &ClientArgs) -> Result<(), Failure> {

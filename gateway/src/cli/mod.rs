@@ -11,6 +11,7 @@ pub mod failure;
 mod keys;
 mod output;
 mod policy;
+mod provider;
 mod serve;
 mod session;
 mod session_create;
@@ -45,6 +46,12 @@ enum Command {
     Policy(policy::PolicyCommand),
     /// Check a configuration file: every fault at once, with line and column.
     Check(check::CheckArgs),
+    /// Runtime providers: what they advertise, and what is proved.
+    #[command(subcommand)]
+    Provider(provider::ProviderCommand),
+    /// Placement of workloads.
+    #[command(subcommand)]
+    Placement(provider::PlacementCommand),
     /// Signing keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -87,6 +94,8 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Session(command) => session::run(command).await?,
         Command::Policy(command) => policy::run(command).await?,
         Command::Check(args) => check::run(&args)?,
+        Command::Provider(command) => provider::run(command).await?,
+        Command::Placement(command) => provider::placement(command).await?,
         Command::Keys(command) => keys::run(command).await?,
         Command::Ca(command) => ca::run(&command)?,
         Command::Events(args) => events::run(args).await?,

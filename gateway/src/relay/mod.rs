@@ -5,6 +5,7 @@
 //! (`sluicegate_relay::flow`), and who decides (`sluicegate_policy`).
 
 mod endpoint;
+mod health;
 mod pool;
 mod services;
 mod stream;

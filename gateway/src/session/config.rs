@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use sluicegate_policy::{Ceiling, GrantDocument, Profile, ServiceDocument, ServiceName};
+use sluicegate_policy::{Ceiling, Confinement, GrantDocument, HostnameEgress, Profile, ServiceDocument, ServiceName};
 
 use super::{BundleContext, lifecycle::Times};
 
@@ -19,8 +19,10 @@ pub struct ProviderConfig {
     pub driver: String,
     /// What the runtime advertises.
     pub advertised: Option<Profile>,
-    /// What this deployment can really give it.
-    pub effective: Option<Profile>,
+    /// Who keeps egress to host names.
+    pub hostname_egress: HostnameEgress,
+    /// What confines its sandboxes.
+    pub confinement: Confinement,
 }
 
 /// Everything the registry needs to know; replaced whole on reload.

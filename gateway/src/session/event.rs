@@ -15,11 +15,14 @@ pub struct Event {
     pub time: String,
     /// `session.created`, `session.started`, `session.paused`, `session.resumed`, `session.extended`, `session.reset`,
     /// `session.stopped`, `session.expired`, `session.policyChanged`, `session.credentialIssued`, `session.reaped`,
-    /// `credential.revoked`.
+    /// `credential.revoked`, `provider.profileChanged`.
     pub r#type: &'static str,
     /// Whose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<EventSession>,
+    /// For `provider.profileChanged`: which provider, and its effective profile before and after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<serde_json::Value>,
     /// Why, where somebody or something had a reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -57,7 +60,21 @@ impl Event {
             time: clock::rfc3339(now),
             r#type,
             session: Some(session),
+            provider: None,
             reason,
+        }
+    }
+
+    /// An event of a provider.
+    pub fn of_provider(
+        r#type: &'static str,
+        provider: serde_json::Value,
+        reason: Option<String>,
+        now: SystemTime,
+    ) -> Self {
+        Self {
+            provider: Some(provider),
+            ..Self::bare(r#type, reason, now)
         }
     }
 
@@ -67,6 +84,7 @@ impl Event {
             time: clock::rfc3339(now),
             r#type,
             session: None,
+            provider: None,
             reason,
         }
     }

@@ -67,9 +67,11 @@ impl Index {
         !self.unreadable.load(Ordering::Acquire)
     }
 
-    /// How many generations live.
+    /// How many generations live, the gateway's own aside.
     pub fn len(&self) -> usize {
-        self.read().sessions.len()
+        let tables = self.read();
+        let own = tables.sessions.contains_key(&super::own::own_key());
+        tables.sessions.len() - usize::from(own)
     }
 
     /// No generation lives.

@@ -372,7 +372,7 @@ impl Registry {
 
     /// Work that commits runs to its end on a thread of its own, even if whoever asked goes away: a change that is
     /// durable must also show.
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Self, SystemTime) -> Result<T, RegistryError> + Send + 'static,
     ) -> Result<T, RegistryError> {

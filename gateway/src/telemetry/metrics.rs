@@ -33,6 +33,17 @@ struct ListenerLabels {
     listener: &'static str,
 }
 
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ProbeLabels {
+    check: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct PathLabels {
+    path: &'static str,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
 pub(super) enum Way {
     #[allow(non_camel_case_types, reason = "the label's text")]
@@ -72,6 +83,9 @@ pub struct Metrics {
     records_dropped: Gauge,
     sessions: Gauge,
     ready: Gauge,
+    probes: Family<ProbeLabels, Counter>,
+    proved: Family<PathLabels, Gauge>,
+    profile_changes: Counter,
 }
 
 fn open_buckets() -> Histogram {
@@ -141,6 +155,24 @@ impl Default for Metrics {
         );
         let ready = Gauge::default();
         registry.register("ready", "1 while new work is accepted", ready.clone());
+        let probes = Family::default();
+        registry.register(
+            "probe_checks",
+            "Checks made of the gateway by itself, by outcome",
+            probes.clone(),
+        );
+        let proved = Family::default();
+        registry.register(
+            "proved",
+            "1 while probes prove the path (relay, proxy), 0 while they do not; absent while unknown",
+            proved.clone(),
+        );
+        let profile_changes = Counter::default();
+        registry.register(
+            "profile_changes",
+            "Changes of a provider's effective profile",
+            profile_changes.clone(),
+        );
         Self {
             registry,
             ended,
@@ -153,6 +185,9 @@ impl Default for Metrics {
             records_dropped,
             sessions,
             ready,
+            probes,
+            proved,
+            profile_changes,
         }
     }
 }
@@ -185,6 +220,25 @@ impl Metrics {
     /// Sessions with a live generation.
     pub fn sessions(&self, live: usize) {
         self.sessions.set(i64::try_from(live).unwrap_or(i64::MAX));
+    }
+
+    /// A check was made.
+    pub fn probe(&self, check: &'static str, outcome: &'static str) {
+        self.probes
+            .get_or_create(&ProbeLabels { check, outcome })
+            .inc();
+    }
+
+    /// What is known of a path; what is unknown changes nothing.
+    pub fn proved(&self, path: &'static str, proved: bool) {
+        self.proved
+            .get_or_create(&PathLabels { path })
+            .set(i64::from(proved));
+    }
+
+    /// A provider's effective profile is another than before.
+    pub fn profile_changed(&self) {
+        self.profile_changes.inc();
     }
 
     /// Is new work accepted?

@@ -10,4 +10,4 @@ mod recorder;
 pub use access::{AccessLog, AccessSink};
 pub use init::init_logging;
 pub use metrics::Metrics;
-pub use recorder::{Counters, Front, Kind, Recorder, SessionLabel, Telemetry};
+pub use recorder::{Counters, Front, Kind, OWN_PROVIDER, Recorder, SessionLabel, Telemetry};

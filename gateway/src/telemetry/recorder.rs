@@ -79,6 +79,9 @@ impl Counters {
     }
 }
 
+/// The provider of the gateway's own session: what probes do is told by their checks, not recorded as traffic.
+pub const OWN_PROVIDER: &str = "_gateway";
+
 /// Whose it was.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -300,6 +303,9 @@ impl Recorder {
     /// The upstream is open.
     pub fn opened(&mut self) {
         let elapsed = self.start.elapsed();
+        if self.is_own() {
+            return;
+        }
         self.record.open_ms = Some(elapsed.as_secs_f64() * 1e3);
         let labels = KindLabels {
             kind: self.record.kind,
@@ -337,6 +343,14 @@ impl Recorder {
     pub fn ended(&mut self, outcome: Outcome, by: Party) {
         self.record.outcome = outcome;
         self.record.closed_by = Some(by);
+    }
+
+    /// Is it the gateway's own?
+    fn is_own(&self) -> bool {
+        self.record
+            .session
+            .as_ref()
+            .is_some_and(|session| *session.provider == *OWN_PROVIDER)
     }
 
     fn to_json(&self) -> String {
@@ -396,6 +410,9 @@ impl Drop for Recorder {
         let metrics = &self.telemetry.inner.metrics;
         let kind = self.record.kind;
         self.open.dec();
+        if self.is_own() {
+            return;
+        }
         let labels = EndLabels {
             kind,
             front: self.record.front,

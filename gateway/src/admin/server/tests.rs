@@ -26,20 +26,29 @@ struct Gateway {
     fixture: Fixture,
     router: Router,
     token: Arc<AdminToken>,
+    prober: Arc<crate::probe::Prober>,
     drained: Arc<AtomicUsize>,
     _drain: Drain,
 }
 
+mod placement;
+
 fn gateway() -> Gateway {
-    let fixture = Fixture::new();
+    gateway_of(Fixture::new())
+}
+
+fn gateway_of(fixture: Fixture) -> Gateway {
     let token =
         Arc::new(AdminToken::load_or_create(&fixture.dir.path().join("admin.token")).unwrap());
     let drained = Arc::new(AtomicUsize::new(0));
     let count = drained.clone();
     let drain = Drain::default();
+    let telemetry = Telemetry::new(AccessLog::open(&Default::default()).unwrap()).unwrap();
+    let prober = crate::probe::testing::idle(&fixture.registry, &telemetry);
     let state = State {
         registry: fixture.registry.clone(),
-        telemetry: Telemetry::new(AccessLog::open(&Default::default()).unwrap()).unwrap(),
+        telemetry,
+        prober: prober.clone(),
         token: token.clone(),
         allowed_hosts: Arc::new([]),
         allowed_origins: Arc::new(["https://console.test".to_owned()]),
@@ -55,6 +64,7 @@ fn gateway() -> Gateway {
         router: router(state),
         fixture,
         token,
+        prober,
         drained,
         _drain: drain,
     }

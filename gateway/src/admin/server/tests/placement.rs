@@ -1,0 +1,165 @@
+//! Placement and providers, as a control plane asks.
+
+use sluicegate_policy::{EgressMode, HostServiceAccess, Profile};
+
+use super::*;
+use crate::{
+    probe::{Check, Finding},
+    session::testing::config,
+};
+
+const CHECK: &str = "runtime/providers/local/placements:check";
+const EVERY: [Check; 7] = [
+    Check::Reach,
+    Check::Certificate,
+    Check::Http2,
+    Check::Token,
+    Check::Refuses,
+    Check::Judges,
+    Check::Carries,
+];
+
+fn advertising(can_host_plugins: bool) -> Gateway {
+    let mut config = config();
+    config.providers.get_mut("local").unwrap().advertised = Some(Profile {
+        can_host_plugins,
+        host_service_access: HostServiceAccess::None,
+        egress_mode: EgressMode::Hostname,
+    });
+    gateway_of(Fixture::with(config))
+}
+
+async fn found(g: &Gateway, finding: &Finding) {
+    let all = EVERY.map(|check| (check, finding.clone()));
+    for _ in 0..3 {
+        g.prober.found(&all).await;
+    }
+}
+
+const WORKLOAD: &str =
+    r#"{"hostServices": ["cache"], "egress": {"allowedHosts": ["api.example.com"]}}"#;
+
+#[tokio::test]
+async fn a_workload_is_placed_by_the_effective_profile_with_the_contracts_sentences() {
+    let g = advertising(true);
+    let unknown = g.call("POST", CHECK, WORKLOAD).await;
+    assert_eq!(unknown.status, 503, "{}", unknown.body);
+    assert_eq!(unknown.body["type"], "urn:sluicegate:problem:profile-unknown");
+    // What needs nothing that must be proved is answered at once.
+    let modest = r#"{"egress": {"defaultAction": "allow"}}"#;
+    assert_eq!(g.call("POST", CHECK, modest).await.body["placeable"], true);
+
+    found(&g, &Finding::Pass).await;
+    let placed = g.call("POST", CHECK, WORKLOAD).await;
+    assert_eq!(placed.status, 200);
+    assert_eq!(
+        (&placed.body["placeable"], &placed.body["reason"]),
+        (&json!(true), &Value::Null)
+    );
+    assert_eq!(placed.body["effective"]["hostServiceAccess"], "relay");
+
+    let lost = Finding::Fail {
+        reason: "the certificate has expired".into(),
+        setting: "tls.certificate".into(),
+    };
+    found(&g, &lost).await;
+    for (body, reason) in [
+        (WORKLOAD, "cannot provide host service access required by this provider"),
+        (
+            r#"{"egress": {"allowedHosts": ["api.example.com"], "defaultAction": "allow"}}"#,
+            "cannot preserve hostname-based egress required by this provider",
+        ),
+        (
+            r#"{"egress": {"allowedHosts": []}}"#,
+            "cannot preserve hostname-based egress required by this provider",
+        ),
+    ] {
+        let answer = g.call("POST", CHECK, body).await;
+        assert_eq!(
+            (&answer.body["placeable"], answer.body["reason"].as_str()),
+            (&json!(false), Some(reason)),
+            "{body}"
+        );
+    }
+    assert_eq!(g.call("POST", CHECK, "{}").await.body["placeable"], true);
+
+    let g = advertising(false);
+    found(&g, &Finding::Pass).await;
+    assert_eq!(
+        g.call("POST", CHECK, WORKLOAD).await.body["reason"],
+        "cannot host executable providers in a host-reachable session"
+    );
+    let data = r#"{"executable": false}"#;
+    assert_eq!(g.call("POST", CHECK, data).await.body["placeable"], true);
+}
+
+#[tokio::test]
+async fn what_is_no_workload_is_refused_whole() {
+    let g = advertising(true);
+    for (body, faults) in [
+        (r#"{"hostService": []}"#, 1),
+        (r#"{"hostServices": "cache", "executable": 1}"#, 2),
+        (r#"{"hostServices": ["Not A Name"]}"#, 1),
+        (r#"{"egress": {"allowedHosts": ["*"], "surprise": 1}}"#, 2),
+    ] {
+        let answer = g.call("POST", CHECK, body).await;
+        assert_eq!(answer.status, 422, "{body}: {}", answer.body);
+        let errors = answer.body["errors"].as_array().unwrap();
+        assert_eq!(errors.len(), faults, "{body}: {errors:?}");
+    }
+    let nowhere = "runtime/providers/none/placements:check";
+    assert_eq!(g.call("POST", nowhere, "{}").await.status, 404);
+    for query in ["probe=later", "probe=now&probe=now", "prob=now"] {
+        let answer = g.call("POST", &format!("{CHECK}?{query}"), "{}").await;
+        assert_eq!(answer.status, 400, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn providers_show_both_profiles_and_what_falls_short() {
+    let g = advertising(true);
+    let one = async || g.call("GET", "runtime/providers", "").await.body[0].clone();
+    let before = one().await;
+    assert_eq!(before["profile"]["effective"], Value::Null);
+    assert_eq!(before["checks"].as_array().unwrap().len(), EVERY.len());
+    found(&g, &Finding::Pass).await;
+    let proved = one().await;
+    for key in [
+        "name",
+        "driver",
+        "default",
+        "loaded",
+        "sessionCount",
+        "profile",
+        "checks",
+        "error",
+    ] {
+        assert!(proved.get(key).is_some(), "{key}");
+    }
+    assert_eq!(
+        proved["profile"],
+        json!({
+            "advertised": {"canHostPlugins": true, "hostServiceAccess": "none", "egressMode": "hostname"},
+            "effective": {"canHostPlugins": true, "hostServiceAccess": "relay", "egressMode": "hostname"},
+        })
+    );
+    assert_eq!(proved["shortfalls"], json!([]));
+    let lost = Finding::Fail {
+        reason: "nobody answers".into(),
+        setting: "publicUrl".into(),
+    };
+    found(&g, &lost).await;
+    let lost = one().await;
+    assert_eq!(lost["profile"]["effective"]["egressMode"], "none");
+    let shortfall = &lost["shortfalls"][0];
+    assert_eq!(
+        (&shortfall["field"], &shortfall["reason"], &shortfall["setting"]),
+        (&json!("hostServiceAccess"), &json!("nobody answers"), &json!("publicUrl"))
+    );
+    assert!(shortfall["since"].as_u64().is_some());
+    assert_eq!(lost["checks"][0]["state"], "fails");
+    // Asked to look now: gateway.test is nowhere, and that is what is found.
+    let asked = g.call("GET", "runtime/providers?probe=now", "").await;
+    let reason = asked.body[0]["checks"][0]["last"]["reason"].as_str().unwrap();
+    assert!(reason.contains("gateway.test"), "{reason}");
+}

@@ -1,0 +1,108 @@
+//! From the configuration to what probes do.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use sluicegate_certs::{TrustBundle, tls};
+use sluicegate_policy::{
+    Ceiling, GrantDocument, Health, Host, ServiceDocument, ServiceName, Target, text::Faults,
+};
+
+use super::{
+    PublicIdentity, StartError,
+    assemble::{public_url, resolver_config},
+};
+use crate::{
+    config::Config,
+    egress::Resolver,
+    front::Context,
+    listen::ListenerKind,
+    probe::{Plan, Road, Targets},
+};
+
+/// One configuration's probes.
+pub(super) fn plan(
+    config: &Config,
+    addresses: &[(ListenerKind, SocketAddr)],
+    identity: &PublicIdentity,
+    context: &Context,
+    targets: &Targets,
+) -> Result<Plan, StartError> {
+    let mut resolver = resolver_config(config, Arc::new(config.dns.hosts.clone()));
+    resolver.max_ttl = std::time::Duration::ZERO;
+    resolver.negative_ttl = std::time::Duration::ZERO;
+    let grant = targets
+        .grant(config.probe.canary.as_ref())
+        .map_err(StartError::ProbeGrant)?;
+    let services = asked(config);
+    let catalogue = GrantDocument {
+        services,
+        ..GrantDocument::default()
+    };
+    let mut faults = Faults::default();
+    // Faults in them were told when the configuration was read.
+    let catalogue = catalogue
+        .compile(&Ceiling::default(), &mut faults)
+        .ok_or_else(|| StartError::ProbeGrant("services do not compile".to_owned()))?;
+    Ok(Plan {
+        interval: config.probe.interval,
+        timeout: config.probe.timeout,
+        road: road(config, addresses, identity)?,
+        resolver: Resolver::new(&resolver)?,
+        services: context.h2.relay.services.clone(),
+        asked: catalogue
+            .services()
+            .map(|(name, _)| name.clone())
+            .collect(),
+        catalogue: Arc::new(catalogue),
+        grant: Arc::new(grant),
+        own_canary: targets.origin(),
+        canary: config.probe.canary.clone(),
+        name: config.probe.resolved_name().cloned(),
+    })
+}
+
+/// The services whose health is asked for.
+fn asked(config: &Config) -> std::collections::BTreeMap<ServiceName, ServiceDocument> {
+    config
+        .services
+        .iter()
+        .filter(|(_, service)| service.url.is_some() && service.health != Some(Health::None))
+        .map(|(name, service)| (name.clone(), service.clone()))
+        .collect()
+}
+
+fn road(
+    config: &Config,
+    addresses: &[(ListenerKind, SocketAddr)],
+    identity: &PublicIdentity,
+) -> Result<Option<Road>, StartError> {
+    let Some((tls, target)) = public_url(config, addresses) else {
+        return Ok(None);
+    };
+    let mut trust = TrustBundle::system().unwrap_or_else(|_| TrustBundle::empty());
+    if let Some(ca) = identity.ca() {
+        trust = trust.with_pem(ca.ca_pem.as_bytes())?;
+    }
+    Ok(Some(Road {
+        target,
+        tls,
+        resolve: config.probe.resolve.clone(),
+        h2: tls::client(&trust, &[b"h2"], None)?,
+        h1: tls::client(&trust, &[b"http/1.1"], None)?,
+        certificate_setting: if config.tls.files.is_some() {
+            "tls.certificate"
+        } else {
+            "tls.names"
+        },
+    }))
+}
+
+/// A listener's own address as a target; an unspecified one is surely reached at loopback.
+pub(super) fn listener_target(address: SocketAddr) -> Option<Target> {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+        std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+    };
+    Target::new(Host::Ip(ip), address.port())
+}

@@ -1,0 +1,241 @@
+//! Providers and placement, as a running gateway has proved them.
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use super::{
+    client::{Client, ClientArgs},
+    failure::{Failure, REFUSED, USAGE},
+    output::{table, text},
+};
+
+/// `provider …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum ProviderCommand {
+    /// Providers, advertised → effective, and what falls short.
+    List(ClientArgs),
+    /// Probe now, then every check with what it found, and what falls short.
+    Check(ClientArgs),
+}
+
+/// `placement …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum PlacementCommand {
+    /// Is a workload placeable with a provider? Exit code 4 where it is not.
+    Check(PlacementArgs),
+}
+
+/// A workload, as a session would ask for it.
+#[derive(Debug, Args)]
+pub(super) struct PlacementArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// The provider; the gateway's default where absent.
+    #[arg(long)]
+    provider: Option<String>,
+    /// A host service it needs.
+    #[arg(long = "service", value_name = "NAME")]
+    services: Vec<String>,
+    /// A host its egress allows.
+    #[arg(long = "allow", value_name = "HOST")]
+    allow: Vec<String>,
+    /// What becomes of hosts that no rule names.
+    #[arg(long, value_parser = ["allow", "deny"])]
+    default_action: Option<String>,
+    /// It brings no provider that is to be executed there.
+    #[arg(long)]
+    not_executable: bool,
+    /// Probe first.
+    #[arg(long)]
+    probe: bool,
+}
+
+const PROVIDERS: &str = "/admin/api/v1/runtime/providers";
+
+pub(super) async fn run(command: ProviderCommand) -> Result<(), Failure> {
+    let (args, check) = match &command {
+        ProviderCommand::List(args) => (args, false),
+        ProviderCommand::Check(args) => (args, true),
+    };
+    let query = if check { "?probe=now" } else { "" };
+    let path = format!("{PROVIDERS}{query}");
+    let body = Client::new(args)?
+        .call(Method::GET, &path, None)
+        .await?
+        .body;
+    if args.json {
+        println!("{body:#}");
+        return Ok(());
+    }
+    let providers = body.as_array().map(Vec::as_slice).unwrap_or_default();
+    print!("{}", summary(providers));
+    if let (true, Some(first)) = (check, providers.first()) {
+        println!();
+        print!("{}", checks(first));
+    }
+    Ok(())
+}
+
+/// Advertised → effective of each provider, and below them why.
+pub(super) fn summary(providers: &[Value]) -> String {
+    let mut rows = vec![
+        ["PROVIDER", "DEFAULT", "SESSIONS", "PLUGINS", "HOST SERVICES", "EGRESS"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for provider in providers {
+        rows.push(vec![
+            text(provider, "name"),
+            text(provider, "default"),
+            text(provider, "sessionCount"),
+            shift(provider, "canHostPlugins"),
+            shift(provider, "hostServiceAccess"),
+            shift(provider, "egressMode"),
+        ]);
+    }
+    let mut out = table(&rows);
+    for provider in providers {
+        let shortfalls = provider.get("shortfalls").and_then(Value::as_array);
+        for short in shortfalls.into_iter().flatten() {
+            out.push_str(&format!(
+                "{}: {}: {}{}{}\n",
+                text(provider, "name"),
+                text(short, "field"),
+                text(short, "reason"),
+                since(short),
+                setting(short),
+            ));
+        }
+    }
+    out
+}
+
+/// `advertised → effective`; `?` while that is not known.
+fn shift(provider: &Value, field: &str) -> String {
+    let profile = |which: &str| provider.get("profile")?.get(which)?.get(field);
+    let word = |value: Option<&Value>, missing: &str| match value {
+        Some(Value::String(word)) => word.clone(),
+        Some(Value::Null) | None => missing.to_owned(),
+        Some(other) => other.to_string(),
+    };
+    let advertised = word(profile("advertised"), "-");
+    format!("{advertised} → {}", word(profile("effective"), "?"))
+}
+
+fn since(value: &Value) -> String {
+    let seconds = value.get("since").and_then(Value::as_u64);
+    seconds.map_or_else(String::new, |seconds| {
+        let at = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        format!(" (since {})", crate::clock::rfc3339(at))
+    })
+}
+
+fn setting(value: &Value) -> String {
+    match text(value, "setting").as_str() {
+        "-" => String::new(),
+        setting => format!("; see {setting}"),
+    }
+}
+
+fn checks(provider: &Value) -> String {
+    let mut rows = vec![
+        ["CHECK", "STATE", "LAST", "AGE", "MS", "WHY"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    let all = provider.get("checks").and_then(Value::as_array);
+    for check in all.into_iter().flatten() {
+        let last = check.get("last").cloned().unwrap_or_default();
+        rows.push(vec![
+            text(check, "name"),
+            text(check, "state"),
+            text(&last, "outcome"),
+            format!("{}s", text(&last, "ageSeconds")),
+            text(&last, "milliseconds"),
+            match text(&last, "reason").as_str() {
+                "-" => String::new(),
+                reason => reason.to_owned(),
+            },
+        ]);
+    }
+    table(&rows)
+}
+
+pub(super) async fn placement(command: PlacementCommand) -> Result<(), Failure> {
+    let PlacementCommand::Check(args) = command;
+    let client = Client::new(&args.client)?;
+    let provider = match &args.provider {
+        Some(name) => name.clone(),
+        None => default_provider(&client).await?,
+    };
+    let query = if args.probe { "?probe=now" } else { "" };
+    let path = format!("{PROVIDERS}/{provider}/placements:check{query}");
+    let body = client
+        .call(Method::POST, &path, Some(&workload(&args)))
+        .await?
+        .body;
+    if args.client.json {
+        println!("{body:#}");
+    }
+    if body.get("placeable").and_then(Value::as_bool) == Some(true) {
+        if !args.client.json {
+            println!("placeable with {provider}");
+        }
+        return Ok(());
+    }
+    let why = format!("not placeable with {provider}: {}", text(&body, "reason"));
+    Err(Failure::new(REFUSED, why))
+}
+
+fn workload(args: &PlacementArgs) -> Value {
+    let mut egress = Map::new();
+    if !args.allow.is_empty() {
+        egress.insert("allowedHosts".into(), json!(args.allow));
+    }
+    if let Some(action) = &args.default_action {
+        egress.insert("defaultAction".into(), json!(action));
+    }
+    let mut workload = json!({ "executable": !args.not_executable, "hostServices": args.services });
+    if let (false, Some(fields)) = (egress.is_empty(), workload.as_object_mut()) {
+        fields.insert("egress".into(), egress.into());
+    }
+    workload
+}
+
+async fn default_provider(client: &Client) -> Result<String, Failure> {
+    let body = client.call(Method::GET, PROVIDERS, None).await?.body;
+    let all = body.as_array().map(Vec::as_slice).unwrap_or_default();
+    let marked = all
+        .iter()
+        .find(|p| p.get("default").and_then(Value::as_bool) == Some(true));
+    let name = marked.and_then(|p| p.get("name")).and_then(Value::as_str);
+    name.map(str::to_owned).ok_or_else(|| {
+        Failure::new(USAGE, "no provider is the default one: name one with --provider")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_falls_short_is_said_with_its_setting() {
+        let provider = json!({
+            "name": "modal", "default": true, "sessionCount": 2,
+            "profile": {
+                "advertised": {"canHostPlugins": true, "hostServiceAccess": "none", "egressMode": "cidr"},
+                "effective": {"canHostPlugins": true, "hostServiceAccess": "relay", "egressMode": "cidr"},
+            },
+            "shortfalls": [{"field": "egressMode", "reason": "nothing keeps it in", "since": 0, "setting": "confinement: gateway-only"}],
+        });
+        assert_eq!(
+            summary(&[provider]),
+            "PROVIDER  DEFAULT  SESSIONS  PLUGINS      HOST SERVICES  EGRESS\n\
+             modal     true     2         true → true  none → relay   cidr → cidr\n\
+             modal: egressMode: nothing keeps it in (since 1970-01-01T00:00:00.000Z); see confinement: gateway-only\n"
+        );
+        let unknown = json!({"name": "x", "profile": {"advertised": {"egressMode": "cidr"}, "effective": null}});
+        assert!(summary(&[unknown]).contains("cidr → ?"));
+    }
+}

@@ -1,0 +1,112 @@
+//! What is checked, and what one look can find.
+
+use std::fmt;
+
+use sluicegate_policy::ServiceName;
+
+/// One prerequisite of relay or proxy.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Check {
+    /// The public URL's host resolves, and its port accepts.
+    Reach,
+    /// The certificate there is valid for that name, under the system's roots or the private CA.
+    Certificate,
+    /// HTTP/2 with extended CONNECT (RFC 8441 §3).
+    Http2,
+    /// A token minted now opens a relay stream, and bytes come back on it.
+    Token,
+    /// A host service of the configuration is well.
+    Service(ServiceName),
+    /// The proxy refuses a name that is not allowed.
+    Refuses,
+    /// The proxy cuts TLS that asks for another name than the tunnel's.
+    Judges,
+    /// The proxy carries a request to the gateway's own canary.
+    Carries,
+    /// The proxy opens a tunnel to `probe.canary`.
+    Canary,
+    /// `probe.name` resolves.
+    Resolver,
+}
+
+impl Check {
+    /// The label in metrics: services are one.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Reach => "reach",
+            Self::Certificate => "certificate",
+            Self::Http2 => "http2",
+            Self::Token => "token",
+            Self::Service(_) => "service",
+            Self::Refuses => "proxy.refuses",
+            Self::Judges => "proxy.judges",
+            Self::Carries => "proxy.carries",
+            Self::Canary => "proxy.canary",
+            Self::Resolver => "resolver",
+        }
+    }
+
+    /// Does the relay depend on it?
+    pub const fn of_relay(&self) -> bool {
+        matches!(
+            self,
+            Self::Reach | Self::Certificate | Self::Http2 | Self::Token | Self::Service(_)
+        )
+    }
+
+    /// Does the proxy depend on it?
+    pub const fn of_proxy(&self) -> bool {
+        matches!(
+            self,
+            Self::Reach
+                | Self::Certificate
+                | Self::Refuses
+                | Self::Judges
+                | Self::Carries
+                | Self::Canary
+                | Self::Resolver
+        )
+    }
+
+    /// Is it about the way in, which a connected relay client proves as well as we can?
+    pub const fn of_road(&self) -> bool {
+        matches!(
+            self,
+            Self::Reach | Self::Certificate | Self::Http2 | Self::Token
+        )
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(name) => write!(f, "service:{name}"),
+            other => f.write_str(other.label()),
+        }
+    }
+}
+
+/// What one look found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Finding {
+    /// It works.
+    Pass,
+    /// It does not.
+    Fail {
+        /// Why, without a full stop.
+        reason: String,
+        /// The setting that mends it.
+        setting: String,
+    },
+    /// It could not be looked at: nothing follows from that.
+    Unknown(String),
+}
+
+impl Finding {
+    pub(super) fn fail(reason: impl Into<String>, setting: impl Into<String>) -> Self {
+        Self::Fail {
+            reason: reason.into(),
+            setting: setting.into(),
+        }
+    }
+}

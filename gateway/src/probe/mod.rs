@@ -1,0 +1,26 @@
+//! The gateway proves itself: probes go out of it and in again by its public URL, as a sandbox would come.
+//!
+//! What lives here: the checks ([`Check`]) and how one is made (`road`, `relay`, `proxy`), what they are made against
+//! (`inside`: an echo service and a canary that only the probe's own session reaches), how results become states
+//! (`track`, pure) and states become effective profiles (`proof`, pure), and the task that does it all ([`Prober`]).
+//! What does not: the rules of the effective profile (`sluicegate_policy`), how a service's health is asked for
+//! (`relay`), routes (`admin`).
+
+mod check;
+mod inside;
+mod plan;
+mod proof;
+mod prober;
+mod proxy;
+mod relay;
+mod report;
+mod road;
+mod run;
+#[cfg(test)]
+pub(crate) mod testing;
+mod track;
+
+pub use check::{Check, Finding};
+pub use inside::{Inside, Targets};
+pub use plan::{Plan, Road};
+pub use prober::Prober;

@@ -1,0 +1,97 @@
+//! What a run is made of: one configuration's settings, replaced whole on reload.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustls::ClientConfig;
+use sluicegate_policy::{Grant, Host, HostName, ServiceName, Target};
+
+use super::check::Check;
+use crate::{egress::Resolver, relay::Services};
+
+/// The way from outside to the public listener.
+#[derive(Clone, Debug)]
+pub struct Road {
+    /// Host and port of the public URL.
+    pub target: Target,
+    /// Is it `https`?
+    pub tls: bool,
+    /// Addresses to dial instead of those the host resolves to.
+    pub resolve: Vec<IpAddr>,
+    /// Trusts the system's roots and the private CA; ALPN `h2`.
+    pub h2: Arc<ClientConfig>,
+    /// The same, ALPN `http/1.1`.
+    pub h1: Arc<ClientConfig>,
+    /// The setting that gives another certificate.
+    pub certificate_setting: &'static str,
+}
+
+impl Road {
+    /// The public URL.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.target)
+    }
+}
+
+/// Everything a run needs.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Between two runs; absent = only when asked.
+    pub interval: Option<Duration>,
+    /// Deadline of each check.
+    pub timeout: Duration,
+    /// The way in. Absent: no listener takes sandboxes.
+    pub road: Option<Road>,
+    /// Resolves afresh: a cached answer would hide that DNS is dead.
+    pub resolver: Resolver,
+    /// Opens host services to ask for their health.
+    pub services: Services,
+    /// Every service of the configuration, of which none is ever given to a session by this.
+    pub catalogue: Arc<Grant>,
+    /// What the probe's session may reach.
+    pub grant: Arc<Grant>,
+    /// The gateway's own canary origin.
+    pub own_canary: SocketAddr,
+    /// `probe.canary`.
+    pub canary: Option<Target>,
+    /// `probe.name`.
+    pub name: Option<HostName>,
+    /// The services that are asked for their health.
+    pub asked: Vec<ServiceName>,
+}
+
+impl Plan {
+    /// The checks this plan makes.
+    pub(super) fn checks(&self) -> Vec<Check> {
+        let mut checks = Vec::new();
+        if let Some(road) = &self.road {
+            checks.push(Check::Reach);
+            if road.tls {
+                checks.push(Check::Certificate);
+            }
+            checks.extend([
+                Check::Http2,
+                Check::Token,
+                Check::Refuses,
+                Check::Judges,
+                Check::Carries,
+            ]);
+            if self.canary.is_some() {
+                checks.push(Check::Canary);
+            }
+        }
+        if self.name.is_some() {
+            checks.push(Check::Resolver);
+        }
+        checks.extend(self.asked.iter().cloned().map(Check::Service));
+        checks
+    }
+
+    pub(super) fn own_canary(&self) -> Option<Target> {
+        Target::new(Host::Ip(self.own_canary.ip()), self.own_canary.port())
+    }
+}

@@ -1,0 +1,357 @@
+//! The task behind effective profiles: runs now and then, and when asked, one at a time.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use serde_json::{Value, json};
+use sluicegate_policy::{
+    Circumstances, Misplacement, Mode, Profile, Proof, Shortfall, Workload, settled,
+    settled_placement,
+};
+use tokio::sync::Notify;
+
+use super::{
+    check::Check,
+    plan::Plan,
+    proof::{self, Tracks},
+    report::{self, Published},
+    run::{self, Credentials, Found},
+    track::Track,
+};
+use crate::{
+    clock::unix_seconds,
+    drain::{DrainWatch, Stage},
+    session::{ProviderConfig, Registry},
+    telemetry::Telemetry,
+};
+
+/// Runs in a row where something is about to change: so many agreeing findings change it.
+const IN_A_ROW: u32 = 3;
+/// Between runs while something is not known yet.
+const SOON: Duration = Duration::from_secs(1);
+/// A session of the probe outlives its run's deadlines by far.
+const CREDENTIAL_LIFE: Duration = Duration::from_secs(120);
+
+/// What was found so far, and what was published of it.
+#[derive(Debug, Default)]
+struct Memory {
+    tracks: Tracks,
+    published: BTreeMap<String, Published>,
+}
+
+/// Proves relay and proxy, and says what follows for each provider.
+#[derive(Debug)]
+pub struct Prober {
+    registry: Arc<Registry>,
+    telemetry: Telemetry,
+    plan: ArcSwap<Plan>,
+    memory: Mutex<Memory>,
+    /// Held over a run.
+    turn: tokio::sync::Mutex<()>,
+    /// Runs begun so far.
+    begun: AtomicU64,
+    replaced: Notify,
+}
+
+impl Prober {
+    /// Nothing is known yet.
+    pub fn new(registry: Arc<Registry>, telemetry: Telemetry, plan: Plan) -> Arc<Self> {
+        let memory = Memory {
+            tracks: tracks_of(&plan, Tracks::new()),
+            ..Memory::default()
+        };
+        Arc::new(Self {
+            registry,
+            telemetry,
+            plan: ArcSwap::from_pointee(plan),
+            memory: Mutex::new(memory),
+            turn: tokio::sync::Mutex::default(),
+            begun: AtomicU64::new(0),
+            replaced: Notify::new(),
+        })
+    }
+
+    /// Go on with another configuration: what is known of checks that both make stays known.
+    pub fn replace(&self, plan: Plan) {
+        let mut memory = self.memory();
+        memory.tracks = tracks_of(&plan, std::mem::take(&mut memory.tracks));
+        drop(memory);
+        self.plan.store(Arc::new(plan));
+        self.replaced.notify_one();
+    }
+
+    /// Probe until the drain begins: what it would find then is the drain.
+    pub async fn run(self: Arc<Self>, mut drain: DrainWatch) {
+        loop {
+            tokio::select! {
+                () = self.look() => {}
+                () = drain.reached(Stage::Refusing) => return,
+            }
+            let wait = self.pause();
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.replaced.notified() => {}
+                () = drain.reached(Stage::Refusing) => return,
+            }
+        }
+    }
+
+    /// Until the next run; absent = for ever.
+    fn pause(&self) -> Option<Duration> {
+        let interval = self.plan.load().interval?;
+        let unknown = self.memory().tracks.values().any(|t| t.state().is_none());
+        let base = if unknown { interval.min(SOON) } else { interval };
+        // A tenth more or less, so that the gateways of a fleet do not probe together.
+        let spread = getrandom::u32().unwrap_or(u32::MAX / 2);
+        let factor = 0.9 + 0.2 * f64::from(spread) / f64::from(u32::MAX);
+        Some(base.mul_f64(factor))
+    }
+
+    /// Probe now, until nothing is about to change (three runs at most). Who asks while a run is under way shares the
+    /// next one.
+    pub async fn now(&self) {
+        let asked = self.begun.load(Ordering::Acquire);
+        let _turn = self.turn.lock().await;
+        // A whole run may have begun and ended since.
+        let mut runs = u32::from(self.begun.load(Ordering::Acquire) > asked);
+        while runs == 0 || (runs < IN_A_ROW && self.is_moving()) {
+            self.run_once().await;
+            runs += 1;
+        }
+    }
+
+    fn is_moving(&self) -> bool {
+        self.memory().tracks.values().any(Track::is_moving)
+    }
+
+    async fn look(&self) {
+        if self.plan.load().interval.is_some() {
+            let _turn = self.turn.lock().await;
+            self.run_once().await;
+        }
+    }
+
+    async fn run_once(&self) {
+        self.begun.fetch_add(1, Ordering::AcqRel);
+        let plan = self.plan.load_full();
+        let now = SystemTime::now();
+        let own = self
+            .registry
+            .own_session(plan.grant.clone(), CREDENTIAL_LIFE, now);
+        let credentials = match &own {
+            Ok(own) => Ok(Credentials {
+                relay: own.relay.clone(),
+                egress: own.egress.clone(),
+            }),
+            Err(error) => Err(format!("no token can be minted: {error}")),
+        };
+        let found = run::run(&plan, credentials).await;
+        drop(own);
+        self.take(found).await;
+    }
+
+    async fn take(&self, found: Found) {
+        for (check, last) in &found {
+            let outcome = report::outcome(&last.finding);
+            self.telemetry
+                .metrics()
+                .probe(check.label(), outcome);
+        }
+        let changes = {
+            let mut memory = self.memory();
+            for (check, last) in found {
+                // A check that a reload took away meanwhile is gone.
+                if let Some(track) = memory.tracks.get_mut(&check) {
+                    track.observe(last);
+                }
+            }
+            self.publish(&mut memory)
+        };
+        for change in changes {
+            self.tell(change).await;
+        }
+    }
+
+    /// Effective profiles anew. Where something is unknown, the last one known stands.
+    fn publish(&self, memory: &mut Memory) -> Vec<Change> {
+        let now = unix_seconds(SystemTime::now());
+        let config = self.registry.config();
+        let (relay, proxy) = self.proofs(&memory.tracks);
+        for (path, proof) in [("relay", &relay), ("proxy", &proxy)] {
+            if *proof != Proof::Unknown {
+                let proved = *proof == Proof::Proved;
+                self.telemetry.metrics().proved(path, proved);
+            }
+        }
+        let mut changes = Vec::new();
+        memory
+            .published
+            .retain(|name, _| config.providers.contains_key(name));
+        for (name, provider) in &config.providers {
+            let Some(of) = circumstances(provider, &relay, &proxy) else {
+                continue;
+            };
+            let Some((profile, shortfalls)) = settled(&of) else {
+                continue;
+            };
+            let before = memory.published.get(name);
+            let since = match before {
+                Some(before) if before.profile == profile => before.since,
+                Some(_) | None => now,
+            };
+            if before.is_none_or(|before| before.profile != profile) {
+                changes.push(Change {
+                    provider: name.clone(),
+                    before: before.map(|before| before.profile),
+                    after: profile,
+                    shortfalls: shortfalls.clone(),
+                });
+            }
+            let published = Published {
+                profile,
+                shortfalls,
+                since,
+            };
+            memory.published.insert(name.clone(), published);
+        }
+        changes
+    }
+
+    fn proofs(&self, tracks: &Tracks) -> (Proof, Proof) {
+        (proof::relay(tracks, false), proof::proxy(tracks))
+    }
+
+    async fn tell(&self, change: Change) {
+        let reasons: Vec<&str> = change
+            .shortfalls
+            .iter()
+            .map(|shortfall| shortfall.reason.as_str())
+            .collect();
+        let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
+        tracing::info!(
+            provider = %change.provider,
+            effective = %json!(change.after),
+            reason = reason.as_deref().unwrap_or_default(),
+            "effective profile"
+        );
+        // What is known for the first time did not change.
+        let Some(before) = change.before else { return };
+        self.telemetry.metrics().profile_changed();
+        let value = json!({
+            "name": change.provider,
+            "before": before,
+            "after": change.after,
+            "shortfalls": change.shortfalls,
+        });
+        if let Err(error) = self.registry.profile_changed(value, reason).await {
+            tracing::error!(%error, "a change of an effective profile could not be recorded");
+        }
+    }
+
+    /// A provider's effective profile, its shortfalls and since when; `None` where it is not known yet.
+    pub fn effective(&self, provider: &str) -> Option<(Profile, Vec<Shortfall>, u64)> {
+        let memory = self.memory();
+        let published = memory.published.get(provider)?;
+        Some((
+            published.profile,
+            published.shortfalls.clone(),
+            published.since,
+        ))
+    }
+
+    /// Does the workload fit this provider? `None` where that depends on what is not known yet.
+    pub fn placement(
+        &self,
+        provider: &ProviderConfig,
+        name: &str,
+        workload: &Workload,
+    ) -> Option<Result<(), Misplacement>> {
+        let memory = self.memory();
+        if let Some(published) = memory.published.get(name) {
+            return Some(sluicegate_policy::placement(&published.profile, workload));
+        }
+        let (relay, proxy) = self.proofs(&memory.tracks);
+        drop(memory);
+        settled_placement(&circumstances(provider, &relay, &proxy)?, workload)
+    }
+
+    /// Every check with its state, its last finding and that one's age.
+    pub fn checks(&self) -> Vec<Value> {
+        report::checks(&self.memory().tracks, unix_seconds(SystemTime::now()))
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An effective profile that is another than before.
+struct Change {
+    provider: String,
+    before: Option<Profile>,
+    after: Profile,
+    shortfalls: Vec<Shortfall>,
+}
+
+/// What this provider's effective profile depends on; `None` where it advertises nothing.
+fn circumstances(provider: &ProviderConfig, relay: &Proof, proxy: &Proof) -> Option<Circumstances> {
+    // A proxy that only reports what it would refuse preserves nothing.
+    let proxy = if provider.defaults.egress.mode() == Mode::Report {
+        &Proof::Unproved {
+            reason: "egress.mode is report: what would be refused is let pass".to_owned(),
+            since: 0,
+            setting: "egress.mode".to_owned(),
+        }
+    } else {
+        proxy
+    };
+    Some(Circumstances {
+        advertised: provider.advertised?,
+        hostname_egress: provider.hostname_egress,
+        confinement: provider.confinement,
+        relay: relay.clone(),
+        proxy: proxy.clone(),
+    })
+}
+
+/// The plan's checks, with what is known of them.
+fn tracks_of(plan: &Plan, mut known: Tracks) -> Tracks {
+    let with_track = |check: Check| {
+        let track = known.remove(&check).unwrap_or_default();
+        (check, track)
+    };
+    plan.checks().into_iter().map(with_track).collect()
+}
+
+#[cfg(test)]
+impl Prober {
+    /// As if a run had found this.
+    pub(crate) async fn found(&self, findings: &[(Check, super::Finding)]) {
+        let last = |finding: &super::Finding| super::track::Last {
+            finding: finding.clone(),
+            at: unix_seconds(SystemTime::now()),
+            took: 1,
+        };
+        let found = findings
+            .iter()
+            .map(|(check, finding)| (check.clone(), last(finding)));
+        self.take(found.collect()).await;
+    }
+}
+
+async fn sleep(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+use sluicegate_policy::{Confinement, EgressMode, HostServiceAccess, HostnameEgress, Target};
+
+use super::super::{Finding, testing};
+use super::*;
+use crate::{
+    session::{
+        RegistryConfig,
+        testing::{Fixture, config},
+    },
+    telemetry::AccessLog,
+};
+
+/// One provider, `local`, that advertises this.
+pub(crate) fn advertising(access: HostServiceAccess, mode: EgressMode) -> RegistryConfig {
+    let mut config = config();
+    let provider = config.providers.get_mut("local").unwrap();
+    provider.advertised = Some(Profile {
+        can_host_plugins: true,
+        host_service_access: access,
+        egress_mode: mode,
+    });
+    config
+}
+
+fn prober(config: RegistryConfig) -> (Fixture, Arc<Prober>) {
+    let fixture = Fixture::with(config);
+    let telemetry = Telemetry::new(AccessLog::open(&Default::default()).unwrap()).unwrap();
+    let prober = testing::idle(&fixture.registry, &telemetry);
+    (fixture, prober)
+}
+
+/// Every check of the plan with this finding, but for those named.
+fn all_but(prober: &Prober, others: &[(Check, Finding)]) -> Vec<(Check, Finding)> {
+    let checks = prober.plan.load().checks();
+    let finding = |check: &Check| {
+        let other = others.iter().find(|(named, _)| named == check);
+        other.map_or(Finding::Pass, |(_, finding)| finding.clone())
+    };
+    checks
+        .into_iter()
+        .map(|check| (check.clone(), finding(&check)))
+        .collect()
+}
+
+async fn three(prober: &Prober, found: &[(Check, Finding)]) {
+    for _ in 0..3 {
+        prober.found(found).await;
+    }
+}
+
+fn short(prober: &Prober) -> (HostServiceAccess, EgressMode, Vec<(&'static str, String)>) {
+    let (profile, shortfalls, _) = prober.effective("local").unwrap();
+    let told = shortfalls
+        .into_iter()
+        .map(|one| (one.field, one.setting.unwrap_or_default()));
+    (
+        profile.host_service_access,
+        profile.egress_mode,
+        told.collect(),
+    )
+}
+
+#[tokio::test]
+async fn nothing_is_published_before_it_is_known_and_unknown_is_never_published_as_lost() {
+    let (fixture, prober) = prober(advertising(HostServiceAccess::Relay, EgressMode::Hostname));
+    assert_eq!(prober.effective("local"), None);
+    let good = all_but(&prober, &[]);
+    prober.found(&good).await;
+    prober.found(&good).await;
+    assert_eq!(prober.effective("local"), None, "two findings are not three");
+    prober.found(&good).await;
+    let whole = (HostServiceAccess::Relay, EgressMode::Hostname, Vec::new());
+    assert_eq!(short(&prober), whole);
+    let unknown = Finding::Unknown("not looked at".into());
+    let nothing: Vec<_> = good
+        .iter()
+        .map(|(check, _)| (check.clone(), unknown.clone()))
+        .collect();
+    for _ in 0..10 {
+        prober.found(&nothing).await;
+    }
+    assert_eq!(short(&prober), whole);
+    assert!(fixture.events().await.is_empty(), "nothing changed");
+}
+
+#[tokio::test]
+async fn a_loss_takes_three_findings_is_an_event_and_ends_as_it_began() {
+    let (fixture, prober) = prober(advertising(HostServiceAccess::Relay, EgressMode::Hostname));
+    let good = all_but(&prober, &[]);
+    three(&prober, &good).await;
+    let leak = Finding::fail("it let pass what it must refuse", "publicUrl");
+    let bad = all_but(&prober, &[(Check::Refuses, leak)]);
+    prober.found(&bad).await;
+    prober.found(&bad).await;
+    prober.found(&good).await;
+    three(&prober, &good).await;
+    assert!(fixture.events().await.is_empty(), "two losses are no loss");
+    three(&prober, &bad).await;
+    assert_eq!(
+        short(&prober),
+        (
+            HostServiceAccess::Relay,
+            EgressMode::None,
+            vec![("egressMode", "publicUrl".into())]
+        )
+    );
+    three(&prober, &good).await;
+    assert_eq!(
+        short(&prober),
+        (HostServiceAccess::Relay, EgressMode::Hostname, Vec::new())
+    );
+    assert_eq!(
+        fixture.events().await,
+        ["provider.profileChanged", "provider.profileChanged"]
+    );
+    let metrics = prober.telemetry.render();
+    for line in [
+        "sluicegate_profile_changes_total 2",
+        "sluicegate_proved{path=\"proxy\"} 1",
+        "sluicegate_probe_checks_total{check=\"proxy.refuses\",outcome=\"fail\"} 5",
+    ] {
+        assert!(metrics.contains(line), "{line} in:\n{metrics}");
+    }
+    let events = fixture.registry.events_after(0, 10).await.unwrap();
+    let lost: Value = serde_json::from_slice(&events[0].body).unwrap();
+    assert_eq!(lost["provider"]["name"], "local");
+    assert_eq!(lost["provider"]["before"]["egressMode"], "hostname");
+    assert_eq!(lost["provider"]["after"]["egressMode"], "none");
+    assert_eq!(lost["reason"], "it let pass what it must refuse");
+}
+
+#[tokio::test]
+async fn report_mode_and_confinement_count() {
+    let mut config = advertising(HostServiceAccess::None, EgressMode::Cidr);
+    let (_fixture, one) = prober(config.clone());
+    three(&one, &all_but(&one, &[])).await;
+    assert_eq!(
+        short(&one),
+        (
+            HostServiceAccess::Relay,
+            EgressMode::Cidr,
+            vec![("egressMode", "confinement: gateway-only".into())]
+        )
+    );
+    let provider = config.providers.get_mut("local").unwrap();
+    provider.confinement = Confinement::GatewayOnly;
+    provider.hostname_egress = HostnameEgress::Proxy;
+    let (_fixture, one) = prober(config.clone());
+    three(&one, &all_but(&one, &[])).await;
+    assert_eq!(
+        short(&one),
+        (HostServiceAccess::Relay, EgressMode::Hostname, Vec::new())
+    );
+    let provider = config.providers.get_mut("local").unwrap();
+    let request = crate::session::testing::request("egress: {mode: report}");
+    provider.defaults = request.document;
+    let (_fixture, one) = prober(config);
+    three(&one, &all_but(&one, &[])).await;
+    assert_eq!(
+        short(&one),
+        (
+            HostServiceAccess::Relay,
+            EgressMode::Cidr,
+            vec![("egressMode", "egress.mode".into())]
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_reload_keeps_what_is_known_and_forgets_what_is_not_asked_any_more() {
+    let (_fixture, prober) = prober(advertising(HostServiceAccess::Relay, EgressMode::Hostname));
+    let target = Target::from_authority("gateway.test:443").unwrap();
+    let cache = sluicegate_policy::ServiceName::parse("cache").unwrap();
+    prober.replace(testing::plan(Some(target.clone()), vec![cache.clone()]));
+    let down = Finding::fail("cache is down", "services.cache");
+    let found = all_but(&prober, &[(Check::Service(cache), down)]);
+    three(&prober, &found).await;
+    assert_eq!(
+        short(&prober),
+        (
+            HostServiceAccess::None,
+            EgressMode::Hostname,
+            vec![("hostServiceAccess", "services.cache".into())]
+        )
+    );
+    prober.replace(testing::plan(Some(target), Vec::new()));
+    prober.found(&all_but(&prober, &[])).await;
+    assert_eq!(
+        short(&prober),
+        (HostServiceAccess::Relay, EgressMode::Hostname, Vec::new())
+    );
+}
+
+#[tokio::test]
+async fn asked_at_the_same_moment_runs_are_shared_and_never_overlap() {
+    let (_fixture, prober) = prober(advertising(HostServiceAccess::Relay, EgressMode::Hostname));
+    tokio::join!(prober.now(), prober.now(), prober.now(), prober.now());
+    // Each run fails to resolve gateway.test, or to reach it: three runs establish that, and nobody needs more.
+    assert_eq!(prober.begun.load(Ordering::SeqCst), 3);
+    let checks = prober.checks();
+    assert_eq!(checks[0]["name"], "reach");
+    assert_eq!(checks[0]["state"], "fails");
+    let (profile, shortfalls, _) = prober.effective("local").unwrap();
+    assert_eq!(
+        (profile.host_service_access, profile.egress_mode),
+        (HostServiceAccess::None, EgressMode::None)
+    );
+    assert_eq!(shortfalls.len(), 2);
+    assert!(shortfalls[0].reason.contains("gateway.test"), "{shortfalls:?}");
+    assert_eq!(prober.registry.index().len(), 0, "its session is gone");
+}

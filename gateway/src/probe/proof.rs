@@ -1,0 +1,130 @@
+//! From the states of checks to proofs of relay and proxy. Pure.
+
+use std::collections::BTreeMap;
+
+use sluicegate_policy::Proof;
+
+use super::{
+    check::Check,
+    track::{State, Track},
+};
+
+/// Every check that is made, by its place in the order in which one depends on another.
+pub(super) type Tracks = BTreeMap<Check, Track>;
+
+/// Is the relay proved? Relay clients that are connected prove the way in.
+pub(super) fn relay(tracks: &Tracks, connected: bool) -> Proof {
+    of(tracks, |check| {
+        check.of_relay() && !(connected && check.of_road())
+    })
+}
+
+/// Is the proxy proved?
+pub(super) fn proxy(tracks: &Tracks) -> Proof {
+    of(tracks, Check::of_proxy)
+}
+
+/// The first of the checks that fails is the reason: what depends on it was not looked at.
+fn of(tracks: &Tracks, counts: impl Fn(&Check) -> bool) -> Proof {
+    let mut unknown = false;
+    for (_, track) in tracks.iter().filter(|(check, _)| counts(check)) {
+        match track.state() {
+            Some((State::Works, _)) => {}
+            Some((State::Fails { reason, setting }, since)) => {
+                return Proof::Unproved {
+                    reason: reason.clone(),
+                    since: *since,
+                    setting: setting.clone(),
+                };
+            }
+            None => unknown = true,
+        }
+    }
+    if unknown || tracks.is_empty() {
+        Proof::Unknown
+    } else {
+        Proof::Proved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{check::Finding, track::Last};
+    use super::*;
+
+    fn tracks(findings: &[(Check, Option<bool>)]) -> Tracks {
+        let mut tracks = Tracks::new();
+        for (check, works) in findings {
+            let track = tracks.entry(check.clone()).or_default();
+            for at in 1..=3 {
+                let finding = match works {
+                    Some(true) => Finding::Pass,
+                    Some(false) => Finding::fail(format!("{check} fails"), "publicUrl"),
+                    None => Finding::Unknown("not looked at".into()),
+                };
+                track.observe(Last {
+                    finding,
+                    at,
+                    took: 0,
+                });
+            }
+        }
+        tracks
+    }
+
+    fn lost(reason: &str) -> Proof {
+        Proof::Unproved {
+            reason: reason.into(),
+            since: 1,
+            setting: "publicUrl".into(),
+        }
+    }
+
+    #[test]
+    fn the_first_failing_check_is_the_reason_and_the_rest_is_not_lost() {
+        use Check::*;
+        let all = tracks(&[
+            (Reach, Some(true)),
+            (Certificate, Some(true)),
+            (Http2, Some(true)),
+            (Token, Some(true)),
+            (Refuses, Some(true)),
+            (Carries, Some(true)),
+        ]);
+        assert_eq!((relay(&all, false), proxy(&all)), (Proof::Proved, Proof::Proved));
+        let expired = tracks(&[
+            (Reach, Some(true)),
+            (Certificate, Some(false)),
+            (Http2, None),
+            (Token, None),
+            (Refuses, None),
+        ]);
+        let why = lost("certificate fails");
+        assert_eq!((relay(&expired, false), proxy(&expired)), (why.clone(), why));
+        let leaky = tracks(&[
+            (Reach, Some(true)),
+            (Certificate, Some(true)),
+            (Http2, Some(true)),
+            (Token, Some(true)),
+            (Refuses, Some(false)),
+        ]);
+        assert_eq!(
+            (relay(&leaky, false), proxy(&leaky)),
+            (Proof::Proved, lost("proxy.refuses fails"))
+        );
+        assert_eq!(relay(&Tracks::new(), false), Proof::Unknown);
+    }
+
+    #[test]
+    fn connected_clients_prove_the_road_and_not_the_services() {
+        use Check::*;
+        let name = sluicegate_policy::ServiceName::parse("cache").ok();
+        let service = Service(name.unwrap_or_else(|| unreachable!("a service name")));
+        let hairpin = tracks(&[(Reach, Some(false)), (service.clone(), Some(true))]);
+        assert_eq!(relay(&hairpin, false), lost("reach fails"));
+        assert_eq!(relay(&hairpin, true), Proof::Proved);
+        assert_eq!(proxy(&hairpin), lost("reach fails"));
+        let down = tracks(&[(Reach, Some(false)), (service, Some(false))]);
+        assert_eq!(relay(&down, true), lost("service:cache fails"));
+    }
+}

@@ -1,0 +1,81 @@
+//! The relay's own checks: HTTP/2 with extended CONNECT, and a token's way to the echo service and back.
+
+use std::future::poll_fn;
+
+use bytes::Bytes;
+use sluicegate_relay::{
+    flow::Flow,
+    transport::{ConnectError, Connection, Endpoint, OpenError},
+};
+use sluicegate_relay_protocol::service_path;
+use tokio_util::task::TaskTracker;
+
+use super::{check::Finding, inside::ECHO, plan::Road, road::Io};
+use crate::secret::Secret;
+
+/// HTTP/2 over a connection that is there, up to the peer's SETTINGS.
+pub(super) async fn http2(
+    road: &Road,
+    io: Box<dyn Io>,
+    tasks: &TaskTracker,
+) -> Result<Connection, Finding> {
+    let endpoint = Endpoint::parse(&road.url())
+        .map_err(|error| Finding::fail(error.to_string(), "publicUrl"))?;
+    Connection::over(io, &endpoint, tasks)
+        .await
+        .map_err(|error: ConnectError| Finding::fail(error.to_string(), "publicUrl"))
+}
+
+/// Open a stream to the echo service with a fresh token, and see the same bytes come back, then the end.
+pub(super) async fn round_trip(connection: &Connection, token: &Secret) -> Result<(), Finding> {
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce)
+        .map_err(|_| Finding::Unknown("the system gives no randomness".to_owned()))?;
+    let path = service_path(ECHO);
+    let mut flow = connection
+        .open(&path, token.reveal())
+        .await
+        .map_err(|error| refused(&error))?;
+    let broken = |error: &dyn std::fmt::Display| {
+        Finding::fail(format!("a relay stream to the gateway's own service broke: {error}"), "publicUrl")
+    };
+    let mut chunk = Bytes::copy_from_slice(&nonce);
+    while !chunk.is_empty() {
+        poll_fn(|cx| flow.poll_write(cx, &mut chunk))
+            .await
+            .map_err(|error| broken(&error))?;
+    }
+    poll_fn(|cx| flow.poll_finish(cx))
+        .await
+        .map_err(|error| broken(&error))?;
+    let mut back = Vec::new();
+    while let Some(bytes) = poll_fn(|cx| flow.poll_read(cx))
+        .await
+        .map_err(|error| broken(&error))?
+    {
+        back.extend_from_slice(&bytes);
+        if back.len() > nonce.len() {
+            break;
+        }
+    }
+    if back == nonce {
+        Ok(())
+    } else {
+        Err(broken(&"other bytes came back than were sent"))
+    }
+}
+
+/// A refusal says whether it is ours.
+fn refused(error: &OpenError) -> Finding {
+    let setting = match error {
+        OpenError::Refused(refused) if refused.reason == "store_unavailable" => "store",
+        OpenError::Refused(refused) if refused.reason == "draining" => {
+            return Finding::Unknown("the gateway is draining".to_owned());
+        }
+        _ => "publicUrl",
+    };
+    Finding::fail(
+        format!("a token minted now opens no relay stream: {error}"),
+        setting,
+    )
+}

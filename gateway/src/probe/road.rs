@@ -1,0 +1,137 @@
+//! Out of the gateway and to its public URL: TCP, and TLS as a sandbox would ask for it.
+
+use std::{net::IpAddr, net::SocketAddr};
+
+use rustls::{CertificateError, pki_types::ServerName};
+use sluicegate_policy::Host;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+use super::{
+    check::Finding,
+    plan::{Plan, Road},
+};
+
+/// A connection to the public URL.
+pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+/// What the client offers (RFC 7301).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Alpn {
+    H1,
+    H2,
+}
+
+/// Dial the public URL's host.
+pub(super) async fn dial(plan: &Plan, road: &Road) -> Result<TcpStream, Finding> {
+    let addresses = addresses(plan, road).await?;
+    let mut last = Finding::fail(format!("{} has no address", road.target), "publicUrl");
+    for ip in addresses {
+        let address = SocketAddr::new(ip, road.target.port());
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Err(error) => {
+                let reason = format!("cannot connect to {} at {address}: {error}", road.url());
+                let setting = if road.resolve.is_empty() {
+                    "publicUrl"
+                } else {
+                    "probe.resolve"
+                };
+                last = Finding::fail(reason, setting);
+            }
+        }
+    }
+    Err(last)
+}
+
+async fn addresses(plan: &Plan, road: &Road) -> Result<Vec<IpAddr>, Finding> {
+    if !road.resolve.is_empty() {
+        return Ok(road.resolve.clone());
+    }
+    match road.target.host() {
+        Host::Ip(ip) => Ok(vec![*ip]),
+        // The system's own names and static entries are a sandbox's business too, but not this gateway's.
+        Host::Name(name) => match plan.resolver.lookup(name).await {
+            Ok(resolved) => Ok(resolved.addresses),
+            Err((denial, detail)) => Err(Finding::fail(
+                format!(
+                    "the public name {name} does not resolve here: {} ({detail})",
+                    denial.reason()
+                ),
+                "probe.resolve",
+            )),
+        },
+    }
+}
+
+/// TLS where the URL says so, verified for its host.
+pub(super) async fn secure(
+    road: &Road,
+    tcp: TcpStream,
+    alpn: Alpn,
+) -> Result<Box<dyn Io>, Finding> {
+    if !road.tls {
+        return Ok(Box::new(tcp));
+    }
+    let name = match road.target.host() {
+        Host::Ip(ip) => ServerName::IpAddress((*ip).into()),
+        Host::Name(name) => ServerName::try_from(name.as_str().to_owned())
+            .map_err(|error| Finding::fail(format!("{name}: {error}"), "publicUrl"))?,
+    };
+    let (config, protocol) = match alpn {
+        Alpn::H1 => (&road.h1, b"http/1.1".as_slice()),
+        Alpn::H2 => (&road.h2, b"h2".as_slice()),
+    };
+    let stream = TlsConnector::from(config.clone())
+        .connect(name, tcp)
+        .await
+        .map_err(|error| refused(road, &error))?;
+    if stream.get_ref().1.alpn_protocol() != Some(protocol) {
+        let wanted = String::from_utf8_lossy(protocol);
+        let reason = format!("{} does not negotiate {wanted} in TLS", road.url());
+        return Err(Finding::fail(reason, "publicUrl"));
+    }
+    Ok(Box::new(stream))
+}
+
+/// Why a certificate was refused, in words that say what to do.
+fn refused(road: &Road, error: &std::io::Error) -> Finding {
+    let host = road.target.host();
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::InvalidCertificate(why)) = tls else {
+        let reason = format!("no TLS with {}: {error}", road.url());
+        return Finding::fail(reason, "publicUrl");
+    };
+    let reason = match why {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            format!("the certificate that {} shows has expired", road.url())
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            format!("the certificate that {} shows is not valid yet", road.url())
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!(
+                "the certificate that {} shows is not valid for {host}",
+                road.url()
+            )
+        }
+        CertificateError::UnknownIssuer => format!(
+            "the certificate that {} shows is signed by none of the system's roots and not by the private CA",
+            road.url()
+        ),
+        other => format!(
+            "the certificate that {} shows is refused: {other:?}",
+            road.url()
+        ),
+    };
+    Finding::fail(reason, road.certificate_setting)
+}

@@ -1,0 +1,208 @@
+//! One run: every check of the plan once, each within its deadline.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use sluicegate_policy::{Direction, ServiceName, decide_service};
+use sluicegate_relay::transport::Connection;
+use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    check::{Check, Finding},
+    plan::{Plan, Road},
+    proxy::Proxy,
+    relay, road,
+    track::Last,
+};
+use crate::{clock::unix_seconds, secret::Secret};
+
+/// Credentials of the probe's session for one run.
+pub(super) struct Credentials {
+    pub(super) relay: Secret,
+    pub(super) egress: Secret,
+}
+
+/// What was found, by check.
+pub(super) type Found = BTreeMap<Check, Last>;
+
+/// Make every check once. `credentials` are absent where none could be minted, and why.
+pub(super) async fn run(plan: &Arc<Plan>, credentials: Result<Credentials, String>) -> Found {
+    let mut found = Found::new();
+    let inward = async {
+        match (&plan.road, credentials) {
+            (None, _) => Vec::new(),
+            (Some(road), Ok(credentials)) => inward(plan, road, &credentials).await,
+            (Some(_), Err(why)) => vec![(Check::Token, at_once(Finding::fail(why, "store")))],
+        }
+    };
+    let (inward, services, resolver) = tokio::join!(inward, services(plan), resolver(plan));
+    found.extend(inward);
+    found.extend(services);
+    found.extend(resolver);
+    // What another check's failure kept from being made.
+    for check in plan.checks() {
+        found.entry(check).or_insert_with(|| {
+            at_once(Finding::Unknown(
+                "not looked at: what it depends on fails".to_owned(),
+            ))
+        });
+    }
+    found
+}
+
+/// By the public URL: reach, certificate, then relay and proxy side by side.
+async fn inward(plan: &Plan, road: &Road, credentials: &Credentials) -> Vec<(Check, Last)> {
+    let mut found = Vec::new();
+    let (tcp, last) = timed(plan.timeout, &at(road, "connecting to"), road::dial(plan, road)).await;
+    found.push((Check::Reach, last));
+    let Some(tcp) = tcp else { return found };
+    let tasks = TaskTracker::new();
+    let (connection, last) = over_tls(plan, road, tcp, &tasks, &mut found).await;
+    let Some(last) = last else { return found };
+    found.push((Check::Http2, last));
+    let relay = async {
+        match &connection {
+            Some(connection) => {
+                let trip = relay::round_trip(connection, &credentials.relay);
+                let what = at(road, "a relay stream by");
+                let (_, last) = timed(plan.timeout, &what, trip).await;
+                Some((Check::Token, last))
+            }
+            None => None,
+        }
+    };
+    let (relay, proxy) = tokio::join!(relay, proxy(plan, road, &credentials.egress));
+    found.extend(relay);
+    found.extend(proxy);
+    drop(connection);
+    found
+}
+
+/// TLS, then HTTP/2 on it. The second is absent where there was nothing to ask for HTTP/2 on.
+async fn over_tls(
+    plan: &Plan,
+    road: &Road,
+    tcp: TcpStream,
+    tasks: &TaskTracker,
+    found: &mut Vec<(Check, Last)>,
+) -> (Option<Connection>, Option<Last>) {
+    let (io, last) = timed(
+        plan.timeout,
+        &at(road, "TLS with"),
+        road::secure(road, tcp, road::Alpn::H2),
+    ).await;
+    if road.tls {
+        found.push((Check::Certificate, last));
+    }
+    let Some(io) = io else { return (None, None) };
+    let (connection, last) = timed(
+        plan.timeout,
+        &at(road, "HTTP/2 with"),
+        relay::http2(road, io, tasks),
+    ).await;
+    (connection, Some(last))
+}
+
+async fn proxy(plan: &Plan, road: &Road, token: &Secret) -> Vec<(Check, Last)> {
+    let proxy = Proxy { plan, road, token };
+    let (within, what) = (plan.timeout, at(road, "a CONNECT to"));
+    let (refuses, judges, carries) = tokio::join!(
+        timed(within, &what, proxy.refuses()),
+        timed(within, &what, proxy.judges()),
+        timed(within, &what, proxy.carries()),
+    );
+    let mut found = vec![
+        (Check::Refuses, refuses.1),
+        (Check::Judges, judges.1),
+        (Check::Carries, carries.1),
+    ];
+    if let Some(target) = &plan.canary {
+        let what = (format!("the canary {target}"), "probe.canary".to_owned());
+        let (_, last) = timed(within, &what, proxy.canary(target)).await;
+        found.push((Check::Canary, last));
+    }
+    found
+}
+
+/// Each service of the configuration, in its own way, all at once.
+async fn services(plan: &Arc<Plan>) -> Vec<(Check, Last)> {
+    let mut asked = JoinSet::new();
+    for name in plan.asked.iter().cloned() {
+        let plan = plan.clone();
+        asked.spawn(async move {
+            let what = (format!("host service {name}"), format!("services.{name}"));
+            let (_, last) = timed(plan.timeout, &what, health(&plan, &name, &what)).await;
+            (Check::Service(name), last)
+        });
+    }
+    let mut found = Vec::new();
+    while let Some(one) = asked.join_next().await {
+        found.extend(one.ok());
+    }
+    found
+}
+
+async fn health(plan: &Plan, name: &ServiceName, what: &What) -> Result<(), Finding> {
+    let service = plan.catalogue.service(name);
+    let prefix = service.and_then(|service| service.grpc_method_prefix.as_ref());
+    let method = prefix.map(|prefix| prefix.as_str());
+    let permit = decide_service(&plan.catalogue, None, name, Direction::In, method)
+        .map_err(|refusal| Finding::Unknown(refusal.denial.reason().to_owned()))?;
+    plan.services
+        .health(&permit)
+        .await
+        .map_err(|why| Finding::fail(format!("{} is not well: {why}", what.0), what.1.clone()))
+}
+
+async fn resolver(plan: &Plan) -> Option<(Check, Last)> {
+    let name = plan.name.as_ref()?;
+    let what = (format!("resolving {name}"), "dns.servers".to_owned());
+    let asked = async {
+        plan.resolver.lookup(name).await.map_err(|(denial, detail)| {
+            let reason = format!("{name} does not resolve: {} ({detail})", denial.reason());
+            Finding::fail(reason, what.1.clone())
+        })
+    };
+    let (_, last) = timed(plan.timeout, &what, asked).await;
+    Some((Check::Resolver, last))
+}
+
+/// A check of the way in: what does not answer there is not the gateway.
+fn at(road: &Road, doing: &str) -> What {
+    (format!("{doing} {}", road.url()), "publicUrl".to_owned())
+}
+
+/// What is asked, and the setting that mends it where no answer comes.
+type What = (String, String);
+
+/// A check within its deadline: what it gave, and the finding with its time.
+async fn timed<T>(
+    within: Duration,
+    what: &What,
+    check: impl Future<Output = Result<T, Finding>>,
+) -> (Option<T>, Last) {
+    let start = Instant::now();
+    let (value, finding) = match timeout(within, check).await {
+        Ok(Ok(value)) => (Some(value), Finding::Pass),
+        Ok(Err(finding)) => (None, finding),
+        Err(_) => {
+            let reason = format!("{}: no answer within {within:?}", what.0);
+            (None, Finding::fail(reason, what.1.clone()))
+        }
+    };
+    let took = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let at = unix_seconds(SystemTime::now());
+    (value, Last { finding, at, took })
+}
+
+fn at_once(finding: Finding) -> Last {
+    Last {
+        finding,
+        at: unix_seconds(SystemTime::now()),
+        took: 0,
+    }
+}

@@ -1,0 +1,111 @@
+//! The gateway's own session: what its probes come in with. No request makes it, no store keeps it, and it lives for
+//! one run; what it does is measured, not recorded as traffic.
+
+use std::{
+    sync::{Arc, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use sluicegate_policy::{Denial, Grant};
+
+use super::{
+    Authority, Event, Index, Live, PolicyGeneration, Registry, RegistryError, Session, SessionKey,
+};
+use crate::{
+    auth::{Audience, MintError, mint},
+    secret::Secret,
+    store::Batch,
+    telemetry::OWN_PROVIDER,
+};
+
+/// The key of the gateway's own session. No configuration can name such a provider.
+pub(super) fn own_key() -> SessionKey {
+    SessionKey {
+        namespace: "default".into(),
+        provider: OWN_PROVIDER.into(),
+        id: "probe".into(),
+    }
+}
+
+/// The gateway's own session, alive until this is dropped.
+#[derive(Debug)]
+pub struct OwnSession {
+    index: Arc<Index>,
+    session: Arc<Session>,
+    /// For `sluicegate-relay`.
+    pub relay: Secret,
+    /// For `sluicegate-egress`.
+    pub egress: Secret,
+}
+
+impl Drop for OwnSession {
+    fn drop(&mut self) {
+        self.index.end(self.session.key(), &[]);
+        self.session
+            .publish(Authority::Ended(Denial::SessionRevoked));
+    }
+}
+
+impl Registry {
+    /// Begin the gateway's own session with this grant; its tokens are good for `life`. One at a time: a second one
+    /// takes the place of the first.
+    ///
+    /// # Errors
+    /// No key signs, or there is no randomness.
+    pub fn own_session(
+        &self,
+        grant: Arc<Grant>,
+        life: Duration,
+        now: SystemTime,
+    ) -> Result<OwnSession, MintError> {
+        let key = own_key();
+        // Above every generation before it, this process's and those before.
+        let generation = u64::try_from(
+            now.duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_micros(),
+        )
+        .unwrap_or(u64::MAX);
+        let token = |audience| {
+            mint(
+                self.keys(),
+                audience,
+                (&key, generation),
+                None,
+                now,
+                now + life,
+            )
+        };
+        let (relay, egress) = (token(Audience::Relay)?, token(Audience::Egress)?);
+        let policy = Arc::new(PolicyGeneration { number: 1, grant });
+        let session = Arc::new(Session::new(key, generation, policy, None));
+        let live = Live {
+            session: session.clone(),
+            sources: Arc::default(),
+        };
+        self.index().live(live, &[]);
+        Ok(OwnSession {
+            index: self.index().clone(),
+            session,
+            relay,
+            egress,
+        })
+    }
+
+    /// Make it durable that a provider's effective profile changed, and tell whoever follows the events.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn profile_changed(
+        self: &Arc<Self>,
+        change: serde_json::Value,
+        reason: Option<String>,
+    ) -> Result<(), RegistryError> {
+        self.blocking(move |registry, now| {
+            let _writer = registry.writer().lock().unwrap_or_else(PoisonError::into_inner);
+            let event = Event::of_provider("provider.profileChanged", change, reason, now);
+            registry.commit(Batch::default(), &[], &[event]).map(drop)
+        })
+        .await
+    }
+}
