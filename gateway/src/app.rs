@@ -29,6 +29,7 @@ use crate::{
     front::{self, Context},
     listen::{Listener, ListenerKind, accept_loop},
     probe::{Inside, Prober, Targets},
+    relay::Presence,
     session::Registry,
     telemetry::Telemetry,
 };
@@ -63,6 +64,7 @@ struct Parts {
     telemetry: Telemetry,
     identity: PublicIdentity,
     prober: Arc<Prober>,
+    presence: Arc<Presence>,
     /// What probes are made against, for the plan of a new configuration.
     targets: Targets,
     token: Arc<crate::auth::AdminToken>,

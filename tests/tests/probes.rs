@@ -143,7 +143,12 @@ async fn a_certificate_that_expired_takes_both_and_gives_them_back() {
         lab.changes().await,
         [profile("none", "none"), profile("relay", "hostname")]
     );
-    assert!(lab.gateway.metric("sluicegate_profile_changes_total ").await >= 2.0);
+    assert!(
+        lab.gateway
+            .metric("sluicegate_profile_changes_total ")
+            .await
+            >= 2.0
+    );
     let records = lab.gateway.records();
     assert!(records.is_empty(), "probes are no traffic: {records:?}");
 }

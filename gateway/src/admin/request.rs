@@ -58,9 +58,8 @@ pub(super) fn query(
     raw: Option<&str>,
     known: &[&str],
 ) -> Result<BTreeMap<String, String>, Problem> {
-    let malformed = |detail: String| {
-        Problem::new(StatusCode::BAD_REQUEST, "malformed-query", detail)
-    };
+    let malformed =
+        |detail: String| Problem::new(StatusCode::BAD_REQUEST, "malformed-query", detail);
     let uri = format!("/?{}", raw.unwrap_or_default());
     let pairs = uri
         .parse::<http::Uri>()
@@ -70,8 +69,14 @@ pub(super) fn query(
     let mut found = BTreeMap::new();
     for (key, value) in pairs.0 {
         if !known.contains(&key.as_str()) {
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Err(malformed(format!("unknown query key {key:?}; known here: {known}")));
+            let known = if known.is_empty() {
+                "none".to_owned()
+            } else {
+                known.join(", ")
+            };
+            return Err(malformed(format!(
+                "unknown query key {key:?}; known here: {known}"
+            )));
         }
         if found.insert(key.clone(), value).is_some() {
             return Err(malformed(format!("query key {key:?} is given twice")));

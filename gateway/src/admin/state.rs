@@ -2,7 +2,9 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use crate::{auth::AdminToken, drain::DrainWatch, probe::Prober, session::Registry, telemetry::Telemetry};
+use crate::{
+    auth::AdminToken, drain::DrainWatch, probe::Prober, session::Registry, telemetry::Telemetry,
+};
 
 /// A future in a box.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

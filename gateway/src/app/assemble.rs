@@ -23,7 +23,7 @@ use crate::{
     front::{Context, Detail, Pool, h2},
     listen::{Listener, ListenerKind},
     probe::{Inside, Prober},
-    relay::{self, Endpoint, Services, ServicesConfig},
+    relay::{self, Endpoint, Presence, Services, ServicesConfig},
     session::{
         BundleContext, ProviderConfig, PublicUrl, Registry, RegistryConfig, RegistryError,
         lifecycle,
@@ -126,14 +126,23 @@ impl App {
         let admin_path = state_dir.file("admin.sock");
         let admin_socket = admin::bind_unix(&admin_path).map_err(StartError::AdminSocket)?;
         let drain = Arc::new(Drain::default());
-        let context = context(&config, &addresses, &registry, &telemetry, drain.watch())?;
+        let presence = Arc::<Presence>::default();
+        let context = context(
+            &config,
+            &addresses,
+            &registry,
+            &telemetry,
+            drain.watch(),
+            presence.clone(),
+        )?;
         let inside = Inside::bind(state_dir.file("probe.sock"))
             .await
             .map_err(StartError::Probe)?;
         let plan = probe::plan(&config, &addresses, &identity, &context, &inside.targets())?;
-        let prober = Prober::new(registry.clone(), telemetry.clone(), plan);
+        let prober = Prober::new(registry.clone(), telemetry.clone(), presence.clone(), plan);
         let parts = Parts {
             prober,
+            presence,
             targets: inside.targets(),
             context: ArcSwap::from_pointee(context),
             registry,
@@ -207,6 +216,7 @@ pub(super) fn context(
     registry: &Arc<Registry>,
     telemetry: &Telemetry,
     drain: DrainWatch,
+    presence: Arc<Presence>,
 ) -> Result<Context, StartError> {
     let hosts = Arc::new(config.dns.hosts.clone());
     let resolver = Resolver::new(&resolver_config(config, hosts.clone()))?;
@@ -224,6 +234,7 @@ pub(super) fn context(
     let endpoint = Endpoint {
         authenticator: authenticator.clone(),
         services: services.clone(),
+        presence,
     };
     let h2 = h2::Context {
         relay: endpoint,
@@ -386,13 +397,12 @@ pub(super) fn registry_config(
         .iter()
         .find(|(k, a)| *k == ListenerKind::Plain && a.ip().is_loopback())
         .map(|(_, a)| *a);
-    let public_url = public_url(config, addresses).map_or_else(PublicUrl::default, |(tls, target)| {
-        PublicUrl {
+    let public_url =
+        public_url(config, addresses).map_or_else(PublicUrl::default, |(tls, target)| PublicUrl {
             tls,
             host: target.host().to_string(),
             port: target.port(),
-        }
-    });
+        });
     RegistryConfig {
         providers: providers.collect(),
         default_provider: config

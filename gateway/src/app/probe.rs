@@ -49,10 +49,7 @@ pub(super) fn plan(
         road: road(config, addresses, identity)?,
         resolver: Resolver::new(&resolver)?,
         services: context.h2.relay.services.clone(),
-        asked: catalogue
-            .services()
-            .map(|(name, _)| name.clone())
-            .collect(),
+        asked: catalogue.services().map(|(name, _)| name.clone()).collect(),
         catalogue: Arc::new(catalogue),
         grant: Arc::new(grant),
         own_canary: targets.origin(),

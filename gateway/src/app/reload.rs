@@ -62,6 +62,7 @@ impl Reloader {
             &parts.registry,
             &parts.telemetry,
             self.drain.clone(),
+            parts.presence.clone(),
         )
         .map_err(|error| chain(&error))?;
         let plan = probe::plan(

@@ -63,7 +63,10 @@ pub(super) async fn status(args: &ClientArgs) -> Result<(), Failure> {
         }
     );
     let providers = body.get("providers").and_then(Value::as_array);
-    print!("{}", summary(providers.map(Vec::as_slice).unwrap_or_default()));
+    print!(
+        "{}",
+        summary(providers.map(Vec::as_slice).unwrap_or_default())
+    );
     Ok(())
 }
 

@@ -80,9 +80,16 @@ pub(super) async fn run(command: ProviderCommand) -> Result<(), Failure> {
 /// Advertised → effective of each provider, and below them why.
 pub(super) fn summary(providers: &[Value]) -> String {
     let mut rows = vec![
-        ["PROVIDER", "DEFAULT", "SESSIONS", "PLUGINS", "HOST SERVICES", "EGRESS"]
-            .map(str::to_owned)
-            .to_vec(),
+        [
+            "PROVIDER",
+            "DEFAULT",
+            "SESSIONS",
+            "PLUGINS",
+            "HOST SERVICES",
+            "EGRESS",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
     ];
     for provider in providers {
         rows.push(vec![
@@ -211,7 +218,10 @@ async fn default_provider(client: &Client) -> Result<String, Failure> {
         .find(|p| p.get("default").and_then(Value::as_bool) == Some(true));
     let name = marked.and_then(|p| p.get("name")).and_then(Value::as_str);
     name.map(str::to_owned).ok_or_else(|| {
-        Failure::new(USAGE, "no provider is the default one: name one with --provider")
+        Failure::new(
+            USAGE,
+            "no provider is the default one: name one with --provider",
+        )
     })
 }
 

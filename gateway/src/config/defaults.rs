@@ -1,7 +1,7 @@
 //! Every default of the configuration, in one place. docs/configuration.md and the schema repeat them; a test compares.
 use super::{
-    AccessLog, DnsConfig, LimitsConfig, ListenerConfig, ListenerKind, OnExpiry, OnPause, ProbeConfig,
-    RefusalDetail, SessionConfig, TelemetryConfig,
+    AccessLog, DnsConfig, LimitsConfig, ListenerConfig, ListenerKind, OnExpiry, OnPause,
+    ProbeConfig, RefusalDetail, SessionConfig, TelemetryConfig,
 };
 use sluicegate_policy::{
     Confinement, EgressMode, HostServiceAccess, HostnameEgress, MixedAnswers, Profile,

@@ -1,8 +1,8 @@
 //! The document as a whole: every section, and what holds between them.
 use super::{
     AdminConfig, CapabilityConfig, DnsConfig, LimitsConfig, ListenerConfig, ProbeConfig,
-    ProviderConfig, PublicUrl, QuotaConfig, TelemetryConfig, TlsConfig, capability, defaults, json, listener, read,
-    yaml,
+    ProviderConfig, PublicUrl, QuotaConfig, TelemetryConfig, TlsConfig, capability, defaults, json,
+    listener, read, yaml,
 };
 use serde_json::Value;
 use sluicegate_policy::{

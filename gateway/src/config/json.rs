@@ -1,8 +1,8 @@
 //! The effective configuration in the document's own form, every default written out.
 use super::{
     AccessLog, AdminConfig, CapabilityConfig, Config, DnsConfig, KeyFiles, LimitsConfig,
-    ListenerConfig, OnExpiry, OnPause, ProbeConfig, ProviderConfig, QuotaConfig, RefusalDetail, SessionConfig,
-    TelemetryConfig, TlsConfig,
+    ListenerConfig, OnExpiry, OnPause, ProbeConfig, ProviderConfig, QuotaConfig, RefusalDetail,
+    SessionConfig, TelemetryConfig, TlsConfig,
 };
 use serde_json::{Map, Value, json};
 use sluicegate_policy::{Confinement, HostnameEgress, MixedAnswers, ServiceDocument, ServiceName};

@@ -48,9 +48,7 @@ impl ProbeConfig {
         if let Some(node) = fields.take("resolve") {
             probe.resolve = read::one_or_more(node, faults, read::ip_address);
         }
-        probe.canary = fields
-            .take("canary")
-            .and_then(|node| target(node, faults));
+        probe.canary = fields.take("canary").and_then(|node| target(node, faults));
         probe.name = fields.take("name").and_then(|node| {
             let text = node.string(faults)?;
             HostName::parse(text)
@@ -78,7 +76,8 @@ fn from(node: &Node, faults: &mut Faults) {
     if node.string(faults) == Some("agent") {
         faults.error_hint(
             node.place(),
-            "probe.from: agent is not built yet: no agent elsewhere can report to this gateway".to_owned(),
+            "probe.from: agent is not built yet: no agent elsewhere can report to this gateway"
+                .to_owned(),
             "write self, or leave it out: the gateway then probes itself by its public URL",
         );
         return;

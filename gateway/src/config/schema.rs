@@ -239,7 +239,10 @@ fn probe() -> Value {
         ),
         (
             "interval",
-            duration(Some("30s"), "Between two runs, give or take a tenth; 0 = never."),
+            duration(
+                Some("30s"),
+                "Between two runs, give or take a tenth; 0 = never.",
+            ),
         ),
         ("timeout", duration(Some("5s"), "Deadline of each check.")),
         ("resolve", addresses),
@@ -247,7 +250,10 @@ fn probe() -> Value {
             "canary",
             string("HOST[:PORT] that the proxy must let pass, beside the gateway's own canary."),
         ),
-        ("name", string("A name that must resolve. Absent: the canary's.")),
+        (
+            "name",
+            string("A name that must resolve. Absent: the canary's."),
+        ),
     ])
 }
 

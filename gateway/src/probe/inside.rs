@@ -27,8 +27,7 @@ const LIFE: Duration = Duration::from_secs(30);
 /// The echo service's name in the probe's own grant.
 pub(super) const ECHO: &str = "probe";
 /// What the origin answers to a request.
-pub(super) const ANSWER: &str =
-    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 7\r\nConnection: close\r\n\r\ncanary\n";
+pub(super) const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 7\r\nConnection: close\r\n\r\ncanary\n";
 /// What it says to anything else.
 pub(super) const ANYTHING: &[u8] = b"canary reached\n";
 

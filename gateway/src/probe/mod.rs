@@ -9,8 +9,8 @@
 mod check;
 mod inside;
 mod plan;
-mod proof;
 mod prober;
+mod proof;
 mod proxy;
 mod relay;
 mod report;

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     clock::unix_seconds,
     drain::{DrainWatch, Stage},
+    relay::Presence,
     session::{ProviderConfig, Registry},
     telemetry::Telemetry,
 };
@@ -51,6 +52,7 @@ struct Memory {
 pub struct Prober {
     registry: Arc<Registry>,
     telemetry: Telemetry,
+    presence: Arc<Presence>,
     plan: ArcSwap<Plan>,
     memory: Mutex<Memory>,
     /// Held over a run.
@@ -62,7 +64,12 @@ pub struct Prober {
 
 impl Prober {
     /// Nothing is known yet.
-    pub fn new(registry: Arc<Registry>, telemetry: Telemetry, plan: Plan) -> Arc<Self> {
+    pub fn new(
+        registry: Arc<Registry>,
+        telemetry: Telemetry,
+        presence: Arc<Presence>,
+        plan: Plan,
+    ) -> Arc<Self> {
         let memory = Memory {
             tracks: tracks_of(&plan, Tracks::new()),
             ..Memory::default()
@@ -70,6 +77,7 @@ impl Prober {
         Arc::new(Self {
             registry,
             telemetry,
+            presence,
             plan: ArcSwap::from_pointee(plan),
             memory: Mutex::new(memory),
             turn: tokio::sync::Mutex::default(),
@@ -107,7 +115,11 @@ impl Prober {
     fn pause(&self) -> Option<Duration> {
         let interval = self.plan.load().interval?;
         let unknown = self.memory().tracks.values().any(|t| t.state().is_none());
-        let base = if unknown { interval.min(SOON) } else { interval };
+        let base = if unknown {
+            interval.min(SOON)
+        } else {
+            interval
+        };
         // A tenth more or less, so that the gateways of a fleet do not probe together.
         let spread = getrandom::u32().unwrap_or(u32::MAX / 2);
         let factor = 0.9 + 0.2 * f64::from(spread) / f64::from(u32::MAX);
@@ -160,9 +172,7 @@ impl Prober {
     async fn take(&self, found: Found) {
         for (check, last) in &found {
             let outcome = report::outcome(&last.finding);
-            self.telemetry
-                .metrics()
-                .probe(check.label(), outcome);
+            self.telemetry.metrics().probe(check.label(), outcome);
         }
         let changes = {
             let mut memory = self.memory();
@@ -225,7 +235,8 @@ impl Prober {
     }
 
     fn proofs(&self, tracks: &Tracks) -> (Proof, Proof) {
-        (proof::relay(tracks, false), proof::proxy(tracks))
+        let connected = self.presence.proves(unix_seconds(SystemTime::now()));
+        (proof::relay(tracks, connected), proof::proxy(tracks))
     }
 
     async fn tell(&self, change: Change) {

@@ -91,7 +91,10 @@ mod tests {
             (Refuses, Some(true)),
             (Carries, Some(true)),
         ]);
-        assert_eq!((relay(&all, false), proxy(&all)), (Proof::Proved, Proof::Proved));
+        assert_eq!(
+            (relay(&all, false), proxy(&all)),
+            (Proof::Proved, Proof::Proved)
+        );
         let expired = tracks(&[
             (Reach, Some(true)),
             (Certificate, Some(false)),
@@ -100,7 +103,10 @@ mod tests {
             (Refuses, None),
         ]);
         let why = lost("certificate fails");
-        assert_eq!((relay(&expired, false), proxy(&expired)), (why.clone(), why));
+        assert_eq!(
+            (relay(&expired, false), proxy(&expired)),
+            (why.clone(), why)
+        );
         let leaky = tracks(&[
             (Reach, Some(true)),
             (Certificate, Some(true)),

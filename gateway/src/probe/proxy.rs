@@ -37,10 +37,9 @@ impl Answer {
     fn unexpected(&self, what: &str, setting: &str) -> Finding {
         match (self.status, self.reason.as_deref()) {
             (_, Some("draining")) => Finding::Unknown("the gateway is draining".to_owned()),
-            (_, Some("store_unavailable")) => Finding::fail(
-                format!("{what} was refused: store_unavailable"),
-                "store",
-            ),
+            (_, Some("store_unavailable")) => {
+                Finding::fail(format!("{what} was refused: store_unavailable"), "store")
+            }
             (_, Some(reason @ ("dns_failed" | "dns_timeout" | "dns_no_address"))) => {
                 Finding::fail(format!("{what} failed: {reason}"), "dns.servers")
             }
@@ -77,7 +76,10 @@ impl Proxy<'_> {
         let mut io = self.own_tunnel().await?;
         let hello = client_hello(self.road)?;
         let failed = |error: std::io::Error| {
-            Finding::fail(format!("a tunnel to the gateway's own canary broke: {error}"), "publicUrl")
+            Finding::fail(
+                format!("a tunnel to the gateway's own canary broke: {error}"),
+                "publicUrl",
+            )
         };
         io.write_all(&hello).await.map_err(failed)?;
         io.flush().await.map_err(failed)?;
@@ -172,7 +174,8 @@ impl Proxy<'_> {
 
 /// An answer's status and the reason in our own Proxy-Status; nothing behind the head is read.
 async fn head(io: &mut Box<dyn Io>) -> std::io::Result<(u16, Option<String>)> {
-    let malformed = |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, what.to_owned());
+    let malformed =
+        |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, what.to_owned());
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() >= MAX_HEAD {
@@ -200,7 +203,8 @@ async fn head(io: &mut Box<dyn Io>) -> std::io::Result<(u16, Option<String>)> {
 
 /// The first flight of a TLS client that asks for [`DENIED`].
 fn client_hello(road: &Road) -> Result<Vec<u8>, Finding> {
-    let unknown = |error: &dyn std::fmt::Display| Finding::Unknown(format!("no ClientHello: {error}"));
+    let unknown =
+        |error: &dyn std::fmt::Display| Finding::Unknown(format!("no ClientHello: {error}"));
     let name = ServerName::try_from(DENIED).map_err(|error| unknown(&error))?;
     let mut client =
         ClientConnection::new(road.h1.clone(), name).map_err(|error| unknown(&error))?;

@@ -37,7 +37,10 @@ pub(super) async fn round_trip(connection: &Connection, token: &Secret) -> Resul
         .await
         .map_err(|error| refused(&error))?;
     let broken = |error: &dyn std::fmt::Display| {
-        Finding::fail(format!("a relay stream to the gateway's own service broke: {error}"), "publicUrl")
+        Finding::fail(
+            format!("a relay stream to the gateway's own service broke: {error}"),
+            "publicUrl",
+        )
     };
     let mut chunk = Bytes::copy_from_slice(&nonce);
     while !chunk.is_empty() {

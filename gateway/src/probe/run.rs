@@ -57,7 +57,12 @@ pub(super) async fn run(plan: &Arc<Plan>, credentials: Result<Credentials, Strin
 /// By the public URL: reach, certificate, then relay and proxy side by side.
 async fn inward(plan: &Plan, road: &Road, credentials: &Credentials) -> Vec<(Check, Last)> {
     let mut found = Vec::new();
-    let (tcp, last) = timed(plan.timeout, &at(road, "connecting to"), road::dial(plan, road)).await;
+    let (tcp, last) = timed(
+        plan.timeout,
+        &at(road, "connecting to"),
+        road::dial(plan, road),
+    )
+    .await;
     found.push((Check::Reach, last));
     let Some(tcp) = tcp else { return found };
     let tasks = TaskTracker::new();
@@ -94,7 +99,8 @@ async fn over_tls(
         plan.timeout,
         &at(road, "TLS with"),
         road::secure(road, tcp, road::Alpn::H2),
-    ).await;
+    )
+    .await;
     if road.tls {
         found.push((Check::Certificate, last));
     }
@@ -103,7 +109,8 @@ async fn over_tls(
         plan.timeout,
         &at(road, "HTTP/2 with"),
         relay::http2(road, io, tasks),
-    ).await;
+    )
+    .await;
     (connection, Some(last))
 }
 
@@ -162,10 +169,13 @@ async fn resolver(plan: &Plan) -> Option<(Check, Last)> {
     let name = plan.name.as_ref()?;
     let what = (format!("resolving {name}"), "dns.servers".to_owned());
     let asked = async {
-        plan.resolver.lookup(name).await.map_err(|(denial, detail)| {
-            let reason = format!("{name} does not resolve: {} ({detail})", denial.reason());
-            Finding::fail(reason, what.1.clone())
-        })
+        plan.resolver
+            .lookup(name)
+            .await
+            .map_err(|(denial, detail)| {
+                let reason = format!("{name} does not resolve: {} ({detail})", denial.reason());
+                Finding::fail(reason, what.1.clone())
+            })
     };
     let (_, last) = timed(plan.timeout, &what, asked).await;
     Some((Check::Resolver, last))

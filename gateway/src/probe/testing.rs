@@ -61,6 +61,7 @@ pub(crate) fn idle(registry: &Arc<Registry>, telemetry: &Telemetry) -> Arc<Probe
     Prober::new(
         registry.clone(),
         telemetry.clone(),
+        Arc::default(),
         plan(Some(target), Vec::new()),
     )
 }

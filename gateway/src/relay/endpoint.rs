@@ -1,12 +1,12 @@
 //! A relay stream, whatever carries it: from its credential to its end.
 
-use std::{net::SocketAddr, time::SystemTime};
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderValue, header};
 use sluicegate_policy::{Denial, Refusal, ServiceName};
 use sluicegate_relay::flow::Flow;
 
-use super::{Services, Ticket, stream};
+use super::{Presence, Services, Ticket, stream};
 use crate::{
     auth::{Audience, Authenticator, bearer},
     telemetry::Recorder,
@@ -19,6 +19,8 @@ pub struct Endpoint {
     pub authenticator: Authenticator,
     /// Opens services.
     pub services: Services,
+    /// Sandboxes that came through.
+    pub presence: Arc<Presence>,
 }
 
 impl Endpoint {
@@ -47,7 +49,11 @@ impl Endpoint {
         // A name that cannot exist is a name the session does not have: no more is said about names.
         let name = ServiceName::parse(service).map_err(|_| Denial::ServiceNotAllowed)?;
         let snapshot = identity.session.snapshot()?;
-        Ticket::issue(identity, snapshot, &name, None, recorder)
+        let mut ticket = Ticket::issue(identity, snapshot, &name, None, recorder)?;
+        ticket.present = self
+            .presence
+            .came(downstream.ip(), self.services.own_interfaces());
+        Ok(ticket)
     }
 
     /// Open the service. The right to it may end meanwhile.

@@ -112,9 +112,7 @@ async fn grpc(io: Box<dyn Io>, service: &str, authority: &str) -> Result<(), Str
     let request = Request::builder()
         .method(Method::POST)
         .version(Version::HTTP_2)
-        .uri(format!(
-            "http://{authority}/grpc.health.v1.Health/Check"
-        ))
+        .uri(format!("http://{authority}/grpc.health.v1.Health/Check"))
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
         .body(())

@@ -7,6 +7,7 @@
 mod endpoint;
 mod health;
 mod pool;
+mod presence;
 mod services;
 mod stream;
 #[cfg(test)]
@@ -16,5 +17,6 @@ mod tests;
 
 pub use endpoint::Endpoint;
 pub use pool::{Pool, Upstream};
+pub use presence::{Presence, Present};
 pub use services::{Resolve, ServiceFailure, Services, ServicesConfig};
 pub use stream::{Spending, Ticket, still_allowed};

@@ -112,6 +112,11 @@ impl Services {
         }
     }
 
+    /// This machine's own addresses.
+    pub(super) fn own_interfaces(&self) -> &[IpAddr] {
+        &self.config.own.interfaces
+    }
+
     /// Silence after which a stream is cut, where the service sets none.
     pub fn idle_timeout(&self) -> Option<Duration> {
         self.config.idle_timeout

@@ -11,6 +11,7 @@ use sluicegate_policy::{
 use sluicegate_relay::flow::{Broken, Flow, How, Meter, Side, Timers, pump};
 use tokio::{sync::watch, time::Instant};
 
+use super::Present;
 use crate::{
     auth::Identity,
     outcome::{Outcome, Party},
@@ -30,6 +31,8 @@ pub struct Ticket {
     /// By which policy it was judged; changes after that are seen.
     watch: watch::Receiver<Authority>,
     _slot: Slot,
+    /// It proves the way in, where it came from another machine.
+    pub(super) present: Option<Present>,
 }
 
 impl Ticket {
@@ -63,6 +66,7 @@ impl Ticket {
             method: method.map(str::to_owned),
             watch: changes,
             _slot: slot,
+            present: None,
         })
     }
 

@@ -135,6 +135,7 @@ impl World {
             relay: Endpoint {
                 authenticator: self.fixture.registry.authenticator(),
                 services: services.clone(),
+                presence: Arc::default(),
             },
             pool: Pool::new(services, self.drain.watch()),
             telemetry: self.telemetry.clone(),

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use sluicegate_policy::{Ceiling, Confinement, GrantDocument, HostnameEgress, Profile, ServiceDocument, ServiceName};
+use sluicegate_policy::{
+    Ceiling, Confinement, GrantDocument, HostnameEgress, Profile, ServiceDocument, ServiceName,
+};
 
 use super::{BundleContext, lifecycle::Times};
 

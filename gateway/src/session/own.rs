@@ -102,7 +102,10 @@ impl Registry {
         reason: Option<String>,
     ) -> Result<(), RegistryError> {
         self.blocking(move |registry, now| {
-            let _writer = registry.writer().lock().unwrap_or_else(PoisonError::into_inner);
+            let _writer = registry
+                .writer()
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let event = Event::of_provider("provider.profileChanged", change, reason, now);
             registry.commit(Batch::default(), &[], &[event]).map(drop)
         })

@@ -2,7 +2,8 @@
 
 use super::{LimitsDocument, ServiceDocument, model::Ignored, read_egress::name, strings};
 use crate::{
-    Health, HttpRule, Limits, MethodPrefix, ProxyProtocol, ServiceHttp, ServiceName, ServiceUrl, path,
+    Health, HttpRule, Limits, MethodPrefix, ProxyProtocol, ServiceHttp, ServiceName, ServiceUrl,
+    path,
     text::{Faults, Fields, Node},
 };
 use std::collections::BTreeMap;

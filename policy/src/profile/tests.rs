@@ -220,7 +220,10 @@ fn unknown_is_not_lost_and_matters_only_where_the_answer_depends_on_it() {
         host_services: true,
         hostname_egress: false,
     };
-    assert_eq!(settled_placement(&unknown(A::Relay, E::Cidr), &services), None);
+    assert_eq!(
+        settled_placement(&unknown(A::Relay, E::Cidr), &services),
+        None
+    );
     assert_eq!(
         settled_placement(&unknown(A::Direct, E::Cidr), &services),
         Some(Ok(()))

@@ -120,7 +120,17 @@ fn health_is_written_as_it_is_read() {
         let health = crate::Health::parse(text).unwrap();
         assert_eq!(health.to_string(), text);
     }
-    for text in ["", "tcp", "http", "grpc:", "GRPC", "/a b", "/a#b", "/a\r\nX: y", "healthz"] {
+    for text in [
+        "",
+        "tcp",
+        "http",
+        "grpc:",
+        "GRPC",
+        "/a b",
+        "/a#b",
+        "/a\r\nX: y",
+        "healthz",
+    ] {
         assert_eq!(crate::Health::parse(text), None, "{text:?}");
     }
 }

@@ -73,7 +73,11 @@ async fn nothing_is_published_before_it_is_known_and_unknown_is_never_published_
     let good = all_but(&prober, &[]);
     prober.found(&good).await;
     prober.found(&good).await;
-    assert_eq!(prober.effective("local"), None, "two findings are not three");
+    assert_eq!(
+        prober.effective("local"),
+        None,
+        "two findings are not three"
+    );
     prober.found(&good).await;
     let whole = (HostServiceAccess::Relay, EgressMode::Hostname, Vec::new());
     assert_eq!(short(&prober), whole);
@@ -212,6 +216,9 @@ async fn asked_at_the_same_moment_runs_are_shared_and_never_overlap() {
         (HostServiceAccess::None, EgressMode::None)
     );
     assert_eq!(shortfalls.len(), 2);
-    assert!(shortfalls[0].reason.contains("gateway.test"), "{shortfalls:?}");
+    assert!(
+        shortfalls[0].reason.contains("gateway.test"),
+        "{shortfalls:?}"
+    );
     assert_eq!(prober.registry.index().len(), 0, "its session is gone");
 }

@@ -44,7 +44,10 @@ async fn a_workload_is_placed_by_the_effective_profile_with_the_contracts_senten
     let g = advertising(true);
     let unknown = g.call("POST", CHECK, WORKLOAD).await;
     assert_eq!(unknown.status, 503, "{}", unknown.body);
-    assert_eq!(unknown.body["type"], "urn:sluicegate:problem:profile-unknown");
+    assert_eq!(
+        unknown.body["type"],
+        "urn:sluicegate:problem:profile-unknown"
+    );
     // What needs nothing that must be proved is answered at once.
     let modest = r#"{"egress": {"defaultAction": "allow"}}"#;
     assert_eq!(g.call("POST", CHECK, modest).await.body["placeable"], true);
@@ -64,7 +67,10 @@ async fn a_workload_is_placed_by_the_effective_profile_with_the_contracts_senten
     };
     found(&g, &lost).await;
     for (body, reason) in [
-        (WORKLOAD, "cannot provide host service access required by this provider"),
+        (
+            WORKLOAD,
+            "cannot provide host service access required by this provider",
+        ),
         (
             r#"{"egress": {"allowedHosts": ["api.example.com"], "defaultAction": "allow"}}"#,
             "cannot preserve hostname-based egress required by this provider",
@@ -153,13 +159,23 @@ async fn providers_show_both_profiles_and_what_falls_short() {
     assert_eq!(lost["profile"]["effective"]["egressMode"], "none");
     let shortfall = &lost["shortfalls"][0];
     assert_eq!(
-        (&shortfall["field"], &shortfall["reason"], &shortfall["setting"]),
-        (&json!("hostServiceAccess"), &json!("nobody answers"), &json!("publicUrl"))
+        (
+            &shortfall["field"],
+            &shortfall["reason"],
+            &shortfall["setting"]
+        ),
+        (
+            &json!("hostServiceAccess"),
+            &json!("nobody answers"),
+            &json!("publicUrl")
+        )
     );
     assert!(shortfall["since"].as_u64().is_some());
     assert_eq!(lost["checks"][0]["state"], "fails");
     // Asked to look now: gateway.test is nowhere, and that is what is found.
     let asked = g.call("GET", "runtime/providers?probe=now", "").await;
-    let reason = asked.body[0]["checks"][0]["last"]["reason"].as_str().unwrap();
+    let reason = asked.body[0]["checks"][0]["last"]["reason"]
+        .as_str()
+        .unwrap();
     assert!(reason.contains("gateway.test"), "{reason}");
 }
