@@ -16,7 +16,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{net::UnixListener, sync::Notify, sync::Semaphore};
+use tokio::{net::UnixListener, sync::Notify};
 
 pub use assemble::StartError;
 use identity::PublicIdentity;
@@ -27,7 +27,7 @@ use crate::{
     config::{Config, StateDir},
     drain::Drain,
     front::{self, Context},
-    listen::{Listener, ListenerKind, accept_loop},
+    listen::{Listener, ListenerKind, Places, accept_loop},
     probe::{Inside, Prober, Targets},
     relay::Presence,
     session::Registry,
@@ -53,7 +53,7 @@ pub struct App {
     management_tls: Vec<(SocketAddr, Arc<rustls::ServerConfig>)>,
     admin_socket: UnixListener,
     drain: Arc<Drain>,
-    permits: Arc<Semaphore>,
+    places: Arc<Places>,
     settings: Settings,
 }
 
@@ -141,7 +141,7 @@ impl App {
             management_tls,
             admin_socket,
             drain,
-            permits,
+            places,
             settings,
         } = self;
         let watch = drain.watch();
@@ -154,7 +154,7 @@ impl App {
         ));
         for listener in listeners {
             let telemetry = parts.telemetry.clone();
-            let permits = permits.clone();
+            let places = places.clone();
             if listener.kind == ListenerKind::Management {
                 let tls = management_tls
                     .iter()
@@ -162,11 +162,11 @@ impl App {
                     .map(|(_, tls)| tls.clone());
                 let (router, drain) = (router.clone(), watch.clone());
                 // Operators are not kept out by a crowd of sandboxes.
-                let permits = Arc::new(Semaphore::new(256));
+                let places = Places::new(256, None);
                 watch.spawn_service(accept_loop(
                     listener,
                     tls,
-                    permits,
+                    places,
                     telemetry,
                     watch.clone(),
                     move |accepted| {
@@ -180,7 +180,7 @@ impl App {
                 watch.spawn_service(accept_loop(
                     listener,
                     tls,
-                    permits,
+                    places,
                     telemetry,
                     watch.clone(),
                     move |accepted| front::serve(accepted, shared.context.load_full()),

@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use sluicegate_certs::{CertError, Identity, ServerIdentity, TrustBundle, tls};
 use sluicegate_policy::{Admission, HostName, OwnAddresses, Target};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use super::{App, Options, Parts, PublicIdentity, Settings, probe, reload::Reloader};
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     drain::{Drain, DrainWatch},
     egress::{Egress, NameServer, ResolveError, Resolver, ResolverConfig, Timeouts},
     front::{Context, Detail, Pool, h2},
-    listen::{Listener, ListenerKind},
+    listen::{Listener, ListenerKind, Places},
     probe::{Inside, Prober},
     relay::{self, Endpoint, Presence, Services, ServicesConfig},
     session::{
@@ -160,7 +160,10 @@ impl App {
             allowed_origins: config.admin.allowed_origins.clone().into(),
             reloader: Arc::new(Reloader::new(config_file, config.clone(), drain.watch())),
         };
-        let permits = Arc::new(Semaphore::new(config.limits.connections as usize));
+        let places = Places::new(
+            config.limits.connections as usize,
+            config.limits.connections_per_source,
+        );
         Ok(Self {
             parts: Arc::new(parts),
             inside,
@@ -168,7 +171,7 @@ impl App {
             management_tls,
             admin_socket,
             drain,
-            permits,
+            places,
             settings,
         })
     }

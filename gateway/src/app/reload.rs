@@ -108,6 +108,10 @@ fn needs_restart(old: &Config, new: &Config) -> Result<(), String> {
             old.limits.connections == new.limits.connections,
         ),
         (
+            "limits.connectionsPerSource",
+            old.limits.connections_per_source == new.limits.connections_per_source,
+        ),
+        (
             "tls (files instead of the private CA, or the reverse)",
             old.tls.files.is_some() == new.tls.files.is_some(),
         ),

@@ -40,6 +40,7 @@ impl Default for LimitsConfig {
             idle_timeout: Some(seconds(600)),
             response_timeout: None,
             connections: 8192,
+            connections_per_source: None,
             drain_timeout: seconds(30),
             max_head_bytes: 64 << 10,
         }

@@ -149,6 +149,7 @@ fn limits(limits: &LimitsConfig) -> Value {
         "responseTimeout": or_none(limits.response_timeout),
         "connections": limits.connections,
         "drainTimeout": duration(limits.drain_timeout),
+        "connectionsPerSource": limits.connections_per_source.unwrap_or(0),
         "maxHeadBytes": limits.max_head_bytes,
     })
 }

@@ -18,6 +18,8 @@ pub struct LimitsConfig {
     pub response_timeout: Option<Duration>,
     /// Downstream connections open at once, all listeners together.
     pub connections: u32,
+    /// Of these, how many of one source (an IPv4 address, an IPv6 /64); `None` = no bound of its own.
+    pub connections_per_source: Option<u32>,
     /// After a signal, open tunnels have this long before they are cut.
     pub drain_timeout: Duration,
     /// Largest head of a request, in bytes.
@@ -57,6 +59,10 @@ impl LimitsConfig {
                 .take("connections")
                 .and_then(|node| read::count(node, 1, faults)),
         );
+        limits.connections_per_source = fields
+            .take("connectionsPerSource")
+            .and_then(|node| read::count(node, 0, faults))
+            .filter(|most| *most > 0);
         keep(
             &mut limits.drain_timeout,
             fields

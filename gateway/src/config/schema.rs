@@ -200,6 +200,13 @@ fn limits() -> Value {
             number(Some(8192), "Downstream connections open at once."),
         ),
         (
+            "connectionsPerSource",
+            number(
+                Some(0),
+                "Of these, of one source: an IPv4 address, an IPv6 /64; 0 = no bound.",
+            ),
+        ),
+        (
             "drainTimeout",
             duration(
                 Some("30s"),

@@ -1,7 +1,9 @@
 //! Taking connections: sockets, TLS, and the limit on how many. What is asked on them is the fronts' concern.
 
 mod downstream;
+mod places;
 mod tcp;
 
 pub use downstream::Downstream;
+pub use places::{Full, Place, Places};
 pub use tcp::{Accepted, Listener, ListenerKind, accept_loop};

@@ -3,9 +3,9 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{net::TcpListener, sync::Semaphore, time};
+use tokio::{net::TcpListener, time};
 
-use super::Downstream;
+use super::{Downstream, Places};
 use crate::{
     drain::{DrainWatch, Stage},
     telemetry::Telemetry,
@@ -91,12 +91,12 @@ impl Listener {
     }
 }
 
-/// Accept until the drain reaches [`Stage::Draining`] (operators are let in until the end); each connection is served in a task of its own. `permits` bounds
-/// how many there are at once; over it a connection is closed at once and counted.
+/// Accept until the drain reaches [`Stage::Draining`] (operators are let in until the end); each connection is served in a task of its own. `places` bounds
+/// how many there are at once; over it a connection is reset at once and counted.
 pub async fn accept_loop<F, Fut>(
     listener: Listener,
     tls: Option<Arc<rustls::ServerConfig>>,
-    permits: Arc<Semaphore>,
+    places: Arc<Places>,
     telemetry: Telemetry,
     mut drain: DrainWatch,
     serve: F,
@@ -124,12 +124,15 @@ pub async fn accept_loop<F, Fut>(
                 continue;
             }
         };
-        let Ok(permit) = permits.clone().try_acquire_owned() else {
-            telemetry
-                .metrics()
-                .connection_refused(listener.kind.label());
-            let _ = tcp.set_zero_linger();
-            continue;
+        let place = match places.take(peer.ip()) {
+            Ok(place) => place,
+            Err(full) => {
+                telemetry
+                    .metrics()
+                    .connection_refused(listener.kind.label(), full.label());
+                let _ = tcp.set_zero_linger();
+                continue;
+            }
         };
         let _ = tcp.set_nodelay(true);
         let guard = telemetry.metrics().connection(listener.kind.label());
@@ -144,7 +147,7 @@ pub async fn accept_loop<F, Fut>(
                 },
             };
             serve(Accepted { stream, peer }).await;
-            drop((guard, permit));
+            drop((guard, place));
         };
         if management {
             spawner.spawn_service(work);

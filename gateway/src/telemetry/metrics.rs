@@ -44,6 +44,12 @@ struct PathLabels {
     path: &'static str,
 }
 
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OverLimitLabels {
+    listener: &'static str,
+    limit: &'static str,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
 pub(super) enum Way {
     #[allow(non_camel_case_types, reason = "the label's text")]
@@ -79,7 +85,7 @@ pub struct Metrics {
     pub(super) open_seconds: Family<KindLabels, Histogram>,
     connections: Family<ListenerLabels, Gauge>,
     accepted: Family<ListenerLabels, Counter>,
-    over_limit: Family<ListenerLabels, Counter>,
+    over_limit: Family<OverLimitLabels, Counter>,
     records_dropped: Gauge,
     sessions: Gauge,
     ready: Gauge,
@@ -138,7 +144,7 @@ impl Default for Metrics {
         let over_limit = Family::default();
         registry.register(
             "connections_over_limit",
-            "Connections closed at once for want of a permit",
+            "Connections reset at once for want of a place: of all, or of their source",
             over_limit.clone(),
         );
         let records_dropped = Gauge::default();
@@ -210,10 +216,10 @@ impl Metrics {
         ConnectionGuard(gauge)
     }
 
-    /// A connection was closed at once: the gateway is at its limit.
-    pub fn connection_refused(&self, listener: &'static str) {
+    /// A connection was reset at once: the gateway, or its source, is at its limit.
+    pub fn connection_refused(&self, listener: &'static str, limit: &'static str) {
         self.over_limit
-            .get_or_create(&ListenerLabels { listener })
+            .get_or_create(&OverLimitLabels { listener, limit })
             .inc();
     }
 

@@ -1,0 +1,151 @@
+//! Places for connections: so many in all, and so many of one source.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How many connections there may be.
+#[derive(Debug)]
+pub struct Places {
+    all: Arc<Semaphore>,
+    per_source: Option<u32>,
+    /// Connections by source; none is kept at zero, so it holds no more than are open.
+    sources: Mutex<HashMap<IpAddr, u32>>,
+}
+
+/// One connection's place; dropping it frees it.
+#[derive(Debug)]
+pub struct Place {
+    places: Arc<Places>,
+    source: Option<IpAddr>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Full {
+    /// All are taken.
+    All,
+    /// This source has as many as one source may.
+    Source,
+}
+
+impl Full {
+    /// The label in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Source => "source",
+        }
+    }
+}
+
+impl Places {
+    /// So many in all; `per_source` of one source, `None` = as many as there are.
+    pub fn new(all: usize, per_source: Option<u32>) -> Arc<Self> {
+        Arc::new(Self {
+            all: Arc::new(Semaphore::new(all)),
+            per_source,
+            sources: Mutex::default(),
+        })
+    }
+
+    /// Take a place for a connection from `source`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn take(self: &Arc<Self>, source: IpAddr) -> Result<Place, Full> {
+        let permit = self
+            .all
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| Full::All)?;
+        let mut source = self.per_source.map(|max| (max, network(source)));
+        if let Some((max, source)) = &mut source {
+            let mut sources = self.sources();
+            let open = sources.get(source).copied().unwrap_or(0);
+            if open >= *max {
+                return Err(Full::Source);
+            }
+            sources.insert(*source, open + 1);
+        }
+        Ok(Place {
+            places: self.clone(),
+            source: source.map(|(_, source)| source),
+            _permit: permit,
+        })
+    }
+
+    fn sources(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(source) = self.source else { return };
+        let mut sources = self.places.sources();
+        if let Some(open) = sources.get_mut(&source) {
+            *open -= 1;
+            if *open == 0 {
+                sources.remove(&source);
+            }
+        }
+    }
+}
+
+/// What counts as one source: an IPv4 address; of IPv6 the /64, since a host chooses the rest itself (RFC 4291 §2.5.1).
+fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn one_source_may_not_have_them_all() {
+        let places = Places::new(4, Some(2));
+        let first = places.take(ip("192.0.2.1")).unwrap();
+        let second = places.take(ip("::ffff:192.0.2.1")).unwrap();
+        assert_eq!(places.take(ip("192.0.2.1")).unwrap_err(), Full::Source);
+        let other = places.take(ip("192.0.2.2")).unwrap();
+        drop(first);
+        let again = places.take(ip("192.0.2.1")).unwrap();
+        drop((second, other, again));
+        assert!(
+            places.sources().is_empty(),
+            "nothing is kept of who has gone"
+        );
+    }
+
+    #[test]
+    fn of_ipv6_a_network_counts() {
+        let places = Places::new(4, Some(1));
+        let _place = places.take(ip("2001:db8::1")).unwrap();
+        assert_eq!(places.take(ip("2001:db8::2")).unwrap_err(), Full::Source);
+        assert!(places.take(ip("2001:db8:0:1::1")).is_ok());
+    }
+
+    #[test]
+    fn all_together_are_bounded_and_a_refusal_takes_nothing() {
+        let places = Places::new(1, Some(1));
+        let place = places.take(ip("192.0.2.1")).unwrap();
+        assert_eq!(places.take(ip("192.0.2.2")).unwrap_err(), Full::All);
+        drop(place);
+        assert!(places.take(ip("192.0.2.2")).is_ok());
+    }
+}

@@ -1,0 +1,202 @@
+//! How many connections there may be, and what each may cost while its client is slow.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use e2e::raw::End;
+use e2e::tasks::PATIENCE;
+use e2e::{Gateway, Session, Settings, Wire, World, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
+
+fn settings(limits: &str) -> Settings {
+    // Nothing but the limit under test ends a silent connection.
+    let limits = format!("  headTimeout: 10m\n  firstBytesTimeout: 10m\n{limits}");
+    Settings {
+        limits,
+        ..Settings::default()
+    }
+}
+
+/// Waits until `sample` of the metrics is what `wanted` says.
+async fn metric(gateway: &Gateway, sample: &str, wanted: impl Fn(f64) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        let value = gateway.metric(sample).await;
+        if wanted(value) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{sample} is {value}");
+        tick.tick().await;
+    }
+}
+
+/// Waits until the session is served again: a connection that finds no place is reset, request or not.
+async fn served(session: &Session, target: &str) {
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    let serve = async {
+        loop {
+            let mut stream = session.dial().await.stream;
+            let mut start = [0; 12];
+            let head = session.connect_head(target);
+            if stream.write_all(head.as_bytes()).await.is_ok()
+                && stream.read_exact(&mut start).await.is_ok()
+            {
+                assert_eq!(&start, b"HTTP/1.1 200");
+                return;
+            }
+            tick.tick().await;
+        }
+    };
+    within("a place", serve).await;
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_reset_and_the_next_place_is_used() {
+    let world = World::with(settings("  connections: 4\n")).await;
+    let (session, plain) = (world.session().await, world.gateway.ports.plain);
+    let open = "sluicegate_connections{listener=\"plain\"}";
+    let over = "sluicegate_connections_over_limit_total{listener=\"plain\",limit=\"all\"}";
+    let mut crowd = Vec::new();
+    for _ in 0..4 {
+        crowd.push(Wire::dial(plain).await);
+    }
+    metric(&world.gateway, open, |open| open == 4.0).await;
+    for count in 1..=3 {
+        let mut one_more = Wire::dial(plain).await;
+        assert_eq!(one_more.rest().await, (Vec::new(), End::Reset));
+        metric(&world.gateway, over, |over| over >= f64::from(count)).await;
+    }
+    // The limit is on all listeners together; operators have places of their own.
+    let mut public = Wire::dial(world.gateway.ports.public).await;
+    assert_eq!(public.rest().await, (Vec::new(), End::Reset));
+    assert_eq!(world.gateway.management("/readyz").await.status(), 200);
+    drop(crowd.pop());
+    served(&session, &world.api()).await;
+    for mut wire in crowd {
+        wire.stays_quiet().await;
+    }
+}
+
+/// A connection to `to` from another loopback address.
+async fn dial_from(source: &str, to: SocketAddr) -> Wire {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket
+        .bind(SocketAddr::new(source.parse().unwrap(), 0))
+        .unwrap();
+    Wire::over(socket.connect(to).await.unwrap())
+}
+
+#[tokio::test]
+async fn one_source_has_its_own_number_of_connections() {
+    let world = World::with(settings("  connectionsPerSource: 2\n")).await;
+    let (session, plain) = (world.session().await, world.gateway.ports.plain);
+    let open = "sluicegate_connections{listener=\"plain\"}";
+    let over = "sluicegate_connections_over_limit_total{listener=\"plain\",limit=\"source\"}";
+    let crowd = [
+        dial_from("127.0.0.2", plain).await,
+        dial_from("127.0.0.2", plain).await,
+    ];
+    metric(&world.gateway, open, |open| open == 2.0).await;
+    let mut one_more = dial_from("127.0.0.2", plain).await;
+    assert_eq!(one_more.rest().await, (Vec::new(), End::Reset));
+    metric(&world.gateway, over, |over| over == 1.0).await;
+    // Others notice nothing.
+    let mut kept = session.tunnel(&world.api()).await;
+    kept.stays_quiet().await;
+    drop(kept);
+    drop(crowd);
+    metric(&world.gateway, open, |open| open == 0.0).await;
+    let mut again = dial_from("127.0.0.2", plain).await;
+    again.stays_quiet().await;
+}
+
+/// Resident memory of the gateway, in bytes.
+fn resident(gateway: &Gateway) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.process.id())).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib * 1024
+}
+
+/// Resident memory once it no longer grows: what is under way has stopped at a full buffer by then.
+async fn settled(gateway: &Gateway) -> u64 {
+    let deadline = Instant::now() + PATIENCE;
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    let (mut most, mut quiet) = (0, 0);
+    while quiet < 10 && Instant::now() < deadline {
+        tick.tick().await;
+        let now = resident(gateway);
+        quiet = if now > most { 0 } else { quiet + 1 };
+        most = most.max(now);
+    }
+    most
+}
+
+/// What each of `count` connections costs the gateway in memory once all of them are held, in bytes.
+async fn cost(
+    gateway: &Gateway,
+    listener: &str,
+    count: u32,
+    open: impl AsyncFn() -> TcpStream,
+) -> u64 {
+    let before = resident(gateway);
+    let mut crowd = Vec::new();
+    for _ in 0..count {
+        crowd.push(open().await);
+    }
+    let sample = format!("sluicegate_connections{{listener=\"{listener}\"}}");
+    metric(gateway, &sample, |open| open >= f64::from(count)).await;
+    let each = settled(gateway).await.saturating_sub(before) / u64::from(count);
+    eprintln!("{listener}: {each} bytes for each of {count}");
+    each
+}
+
+async fn one_byte(to: SocketAddr, byte: u8) -> TcpStream {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    stream.write_all(&[byte]).await.unwrap();
+    stream
+}
+
+/// The bounds of docs/performance.md.
+const ONE_BYTE: u64 = 32 * 1024;
+const UNREAD: u64 = 1024 * 1024;
+
+#[tokio::test]
+async fn a_client_that_sends_one_byte_costs_little_memory() {
+    let world = World::with(settings("")).await;
+    let gateway = &world.gateway;
+    let (plain, public) = (gateway.ports.plain, gateway.ports.public);
+    let head = cost(gateway, "plain", 500, || one_byte(plain, b'G')).await;
+    let hello = cost(gateway, "public", 500, || one_byte(public, 22)).await;
+    assert!(head <= ONE_BYTE, "a byte of a head: {head}");
+    assert!(hello <= ONE_BYTE, "a byte of a ClientHello: {hello}");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_costs_a_bounded_amount_of_memory() {
+    let world = World::with(settings("")).await;
+    let (session, target) = (world.session().await, world.plain());
+    let line = format!("GET http://{target}/download?bytes=67108864");
+    let forward = cost(&world.gateway, "plain", 60, async || {
+        let mut wire = session.dial().await;
+        session
+            .ask(&mut wire, &line, &format!("Host: {target}\r\n"))
+            .await;
+        assert_eq!(wire.head().await.status, 200);
+        wire.stream
+    })
+    .await;
+    assert!(forward <= UNREAD, "an answer nobody reads: {forward}");
+}
