@@ -185,3 +185,44 @@ pub async fn python(script: &str, arguments: &[&str]) -> Server {
         directory,
     }
 }
+
+/// Unbound on loopback, as a resolver over TLS and over HTTPS with a certificate for `names`; it asks `authority` for
+/// everything. The addresses are those of TLS and of HTTPS.
+pub async fn unbound(ca: &Ca, names: &[&str], authority: SocketAddr) -> (Server, SocketAddr) {
+    let directory = tempfile::tempdir().unwrap();
+    let (tls, https) = (free_port().await, free_port().await);
+    let (certificate, key) = ca.issue(names).write(directory.path(), "dns");
+    let config = directory.path().join("unbound.conf");
+    let text = format!(
+        "server:\n  username: \"\"\n  chroot: \"\"\n  directory: \"{directory}\"\n  pidfile: \"\"\n\
+         \x20 use-syslog: no\n  logfile: \"\"\n  num-threads: 1\n  do-daemonize: no\n\
+         \x20 interface: 127.0.0.1@{tls}\n  interface: 127.0.0.1@{https}\n\
+         \x20 tls-port: {tls}\n  https-port: {https}\n\
+         \x20 tls-service-pem: \"{certificate}\"\n  tls-service-key: \"{key}\"\n\
+         \x20 access-control: 127.0.0.0/8 allow\n  do-not-query-localhost: no\n  module-config: \"iterator\"\n\
+         \x20 cache-max-ttl: 0\n  cache-max-negative-ttl: 0\n  local-zone: \"test.\" transparent\n\
+         remote-control:\n  control-enable: no\n\
+         forward-zone:\n  name: \".\"\n  forward-addr: {ip}@{port}\n",
+        directory = directory.path().display(),
+        certificate = certificate.display(),
+        key = key.display(),
+        ip = authority.ip(),
+        port = authority.port(),
+    );
+    std::fs::write(&config, text).unwrap();
+    let program = ["/usr/sbin/unbound", "/usr/local/sbin/unbound"]
+        .into_iter()
+        .find(|path| Path::new(path).exists());
+    let process = Program::new(program.unwrap_or("unbound"))
+        .args(["-d", "-p", "-c"])
+        .arg(&config)
+        .start(&directory.path().join("unbound.log"));
+    listening("unbound over TLS", loopback(tls)).await;
+    listening("unbound over HTTPS", loopback(https)).await;
+    let server = Server {
+        process,
+        address: loopback(tls),
+        directory,
+    };
+    (server, loopback(https))
+}

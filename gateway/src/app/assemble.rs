@@ -307,6 +307,7 @@ pub(super) fn resolver_config(
         });
     ResolverConfig {
         servers: servers.collect(),
+        ca_file: config.dns.ca_file.clone(),
         timeout: config.dns.timeout,
         cache_size: config.dns.cache_size.into(),
         min_ttl: config.dns.min_ttl,

@@ -51,6 +51,7 @@ impl Default for DnsConfig {
     fn default() -> Self {
         Self {
             servers: None,
+            ca_file: None,
             hosts: BTreeMap::new(),
             mixed_answers: MixedAnswers::Refuse,
             timeout: seconds(5),

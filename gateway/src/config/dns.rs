@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -45,6 +46,8 @@ pub struct DnsServer {
 pub struct DnsConfig {
     /// Upstream resolvers; `None` = the system's.
     pub servers: Option<Vec<DnsServer>>,
+    /// Who signs the certificates of servers spoken to over TLS or HTTPS (PEM); `None` = the system's roots.
+    pub ca_file: Option<PathBuf>,
     /// Static answers, the operator's own: they are exempt from the private-address ban for that name.
     pub hosts: BTreeMap<HostName, Vec<IpAddr>>,
     /// What becomes of a set of answers of which some are refused.
@@ -70,6 +73,16 @@ impl DnsConfig {
         dns.servers = fields
             .take("servers")
             .map(|node| read::list(node, faults, DnsServer::read));
+        dns.ca_file = fields.take("caFile").and_then(|node| {
+            let encrypted = dns.servers.iter().flatten();
+            if !encrypted.into_iter().any(DnsServer::is_encrypted) {
+                return node.expected(
+                    "a tls:// or https:// server in dns.servers beside it",
+                    faults,
+                );
+            }
+            read::path(node, faults)
+        });
         dns.hosts = fields
             .take("hosts")
             .map(|node| hosts(node, faults))
@@ -126,6 +139,11 @@ impl DnsConfig {
 }
 
 impl DnsServer {
+    /// Is it spoken to over TLS?
+    fn is_encrypted(&self) -> bool {
+        !matches!(self.transport, DnsTransport::Plain)
+    }
+
     fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
         match Self::parse(node.string(faults)?) {
             Some(server) => Some(server),

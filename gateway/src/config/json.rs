@@ -116,6 +116,7 @@ fn dns(dns: &DnsConfig) -> Value {
         .map(|servers| servers.iter().map(ToString::to_string).collect::<Vec<_>>());
     compact(json!({
         "servers": servers,
+        "caFile": dns.ca_file.as_deref().map(path),
         "hosts": hosts,
         "mixedAnswers": match dns.mixed_answers {
             MixedAnswers::Refuse => "refuse",
@@ -148,8 +149,8 @@ fn limits(limits: &LimitsConfig) -> Value {
         "idleTimeout": or_none(limits.idle_timeout),
         "responseTimeout": or_none(limits.response_timeout),
         "connections": limits.connections,
-        "drainTimeout": duration(limits.drain_timeout),
         "connectionsPerSource": limits.connections_per_source.unwrap_or(0),
+        "drainTimeout": duration(limits.drain_timeout),
         "maxHeadBytes": limits.max_head_bytes,
     })
 }

@@ -106,6 +106,12 @@ fn dns() -> Value {
                 "ADDRESS[:PORT], tls://ADDRESS[:PORT][#NAME] or https://ADDRESS[:PORT]/PATH[#NAME]. Absent: the system's.",
             ),
         ),
+        (
+            "caFile",
+            string(
+                "PEM file of who signs the certificates of tls:// and https:// servers. Absent: the system's roots.",
+            ),
+        ),
         ("hosts", by_name(addresses)),
         (
             "mixedAnswers",

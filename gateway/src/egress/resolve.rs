@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -48,6 +49,8 @@ pub enum NameServer {
 pub struct ResolverConfig {
     /// Name servers; empty = those of the system.
     pub servers: Vec<NameServer>,
+    /// Roots of the servers spoken to over TLS or HTTPS (PEM); `None` = the system's.
+    pub ca_file: Option<PathBuf>,
     /// One resolution, all retries included.
     pub timeout: Duration,
     /// Cached answers.
@@ -66,6 +69,7 @@ impl Default for ResolverConfig {
     fn default() -> Self {
         Self {
             servers: Vec::new(),
+            ca_file: None,
             timeout: Duration::from_secs(5),
             cache_size: 4096,
             min_ttl: Duration::ZERO,
@@ -85,6 +89,9 @@ pub enum ResolveError {
     /// TLS for DNS over TLS or HTTPS.
     #[error("TLS for name servers cannot be set up")]
     Tls(#[source] sluicegate_certs::CertError),
+    /// `dns.caFile`.
+    #[error("cannot read dns.caFile {0:?}")]
+    CaFile(PathBuf, #[source] std::io::Error),
 }
 
 /// The answers of one resolution.
@@ -129,7 +136,7 @@ impl Resolver {
         let mut builder = Hickory::builder_with_config(hickory, TokioRuntimeProvider::default())
             .with_options(options(config));
         if encrypted {
-            let trust = TrustBundle::system().map_err(ResolveError::Tls)?;
+            let trust = trust(config.ca_file.as_deref())?;
             let tls = tls::client(&trust, &[], None).map_err(ResolveError::Tls)?;
             builder = builder.with_tls_config(Arc::unwrap_or_clone(tls));
         }
@@ -194,6 +201,16 @@ impl Resolver {
             })?;
         combine(six, four)
     }
+}
+
+fn trust(ca_file: Option<&Path>) -> Result<TrustBundle, ResolveError> {
+    let Some(file) = ca_file else {
+        return TrustBundle::system().map_err(ResolveError::Tls);
+    };
+    let pem = std::fs::read(file).map_err(|error| ResolveError::CaFile(file.into(), error))?;
+    TrustBundle::empty()
+        .with_pem(&pem)
+        .map_err(ResolveError::Tls)
 }
 
 fn options(config: &ResolverConfig) -> ResolverOpts {
