@@ -37,6 +37,15 @@ impl Problem {
 
     /// Every fault of a document, with its position.
     pub fn faults(faults: &Faults) -> Self {
+        Self::with_faults(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", faults)
+    }
+
+    /// A text that is no document at all.
+    pub fn malformed(faults: &Faults) -> Self {
+        Self::with_faults(StatusCode::BAD_REQUEST, "malformed-body", faults)
+    }
+
+    fn with_faults(status: StatusCode, token: &'static str, faults: &Faults) -> Self {
         let fault = |fault: &sluicegate_policy::text::Fault| {
             json!({
                 "line": fault.position.line,
@@ -51,7 +60,7 @@ impl Problem {
             [only] => only.to_string(),
             all => format!("{} faults, see errors", all.len()),
         };
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", detail).with("errors", errors)
+        Self::new(status, token, detail).with("errors", errors)
     }
 
     /// The body.

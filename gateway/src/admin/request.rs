@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{body::Body, extract::Query, response::Response};
 use http::{HeaderValue, StatusCode, header};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use sluicegate_policy::text::{self, Faults, Fields};
 
@@ -12,7 +13,7 @@ use super::Problem;
 /// Bodies are documents, not data.
 const MAX_BODY: usize = 1024 * 1024;
 
-/// The whole body as text, 1 MiB at most.
+/// The whole body as text, 1 MiB at most, JSON or YAML; what it says is judged later.
 pub(super) async fn body_text(body: Body) -> Result<String, Problem> {
     let bytes = axum::body::to_bytes(body, MAX_BODY).await.map_err(|_| {
         Problem::new(
@@ -21,13 +22,20 @@ pub(super) async fn body_text(body: Body) -> Result<String, Problem> {
             "the body is larger than 1 MiB, or was cut off",
         )
     })?;
-    String::from_utf8(bytes.into()).map_err(|_| {
+    let text = String::from_utf8(bytes.into()).map_err(|_| {
         Problem::new(
             StatusCode::BAD_REQUEST,
             "not-utf-8",
             "the body is not UTF-8",
         )
-    })
+    })?;
+    // Sound JSON that is faulty only as a document (a key twice, say) is told so later, with its other faults.
+    let json = text.trim().is_empty() || serde_json::from_str::<IgnoredAny>(&text).is_ok();
+    let mut faults = Faults::default();
+    if !json && (text::parse(&text, &mut faults), !faults.is_clean()).1 {
+        return Err(Problem::malformed(&faults));
+    }
+    Ok(text)
 }
 
 /// Read a small document; an empty body is an empty one. All faults at once.

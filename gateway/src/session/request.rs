@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sluicegate_policy::{
     EgressDocument, GrantDocument,
-    text::{self, Faults, Fields, Node},
+    text::{self, Faults, Fields, Node, Place},
 };
 
 use super::lifecycle::{OnExpiry, OnPause, Times};
@@ -57,6 +57,30 @@ impl TimesRequest {
             on_expiry: self.on_expiry.unwrap_or(base.on_expiry),
             on_pause: self.on_pause.unwrap_or(base.on_pause),
         }
+    }
+
+    /// What is asked for and cannot be had. (Zero asks for no bound of its own: the provider's holds.)
+    pub fn faults(self, base: Times) -> Faults {
+        let mut faults = Faults::default();
+        let asked = [
+            ("maxLifetime", self.max_lifetime, base.max_lifetime),
+            ("ttl", self.ttl, self.over(base).max_lifetime),
+        ];
+        for (key, own, most) in asked {
+            if let (Some(own), Some(most)) = (own, most)
+                && own > most
+            {
+                let place = Place {
+                    path: text::Path::default().key(key),
+                    ..Place::default()
+                };
+                let message = format!("is above maxLifetime, which is {most:?}");
+                let hint =
+                    "ask for less; the provider's session.maxLifetime is the operator's to raise";
+                faults.error_hint(&place, message, hint);
+            }
+        }
+        faults
     }
 
     fn read(fields: &mut Fields<'_>, faults: &mut Faults) -> Self {

@@ -303,7 +303,17 @@ async fn bad_input_gets_every_fault_and_a_problem_document() {
     assert_eq!(ceiling.status, 422);
     assert!(ceiling.body.to_string().contains("10.0.0.0/8"));
     for (method, path, body, status) in [
-        ("POST", SESSIONS, "{", 422),
+        ("POST", SESSIONS, "{", 400),
+        ("POST", SESSIONS, "{\"id\": \"a\",", 400),
+        ("POST", "policy:explain", "a: [b", 400),
+        ("POST", SESSIONS, r#"{"ttl": "25h"}"#, 422),
+        ("POST", SESSIONS, r#"{"maxLifetime": "25h"}"#, 422),
+        (
+            "POST",
+            SESSIONS,
+            r#"{"maxLifetime": "1h", "ttl": "61m"}"#,
+            422,
+        ),
         ("POST", SESSIONS, "[]", 422),
         ("POST", "runtime/providers/none/sessions", "{}", 404),
         ("GET", "runtime/providers/none/sessions", "", 404),

@@ -56,6 +56,10 @@ impl Registry {
         if let Ok(existing) = self.entry(&key) {
             return self.replay(&existing, &digest, now);
         }
+        let faults = request.times.faults(settings.times);
+        if !faults.is_clean() {
+            return Err(RegistryError::Faults(faults));
+        }
         self.check_quota(&key.namespace)?;
         let (_, grant) = compile::grant(&config, provider, &request.document)?;
         let record = Record {
