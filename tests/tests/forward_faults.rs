@@ -7,8 +7,10 @@
 )]
 
 use e2e::raw::{End, read_head};
-use e2e::{Answer, Ask, World};
+use e2e::tasks::QUIET;
+use e2e::{Answer, Ask, Session, Settings, Wire, World};
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn a_denied_host_is_403_without_a_dns_query() {
@@ -195,4 +197,91 @@ async fn ambiguous_requests_are_refused() {
         );
     }
     assert_eq!(world.http.seen().len(), 0, "{:?}", world.http.seen());
+}
+
+/// The status and reason of a CONNECT that is refused.
+async fn refusal(session: &Session, target: &str) -> (u16, String) {
+    let (head, mut wire) = session.connect(target).await;
+    let body = wire.rest().await.0;
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    (
+        head.status,
+        body["reason"].as_str().unwrap_or_default().to_owned(),
+    )
+}
+
+#[tokio::test]
+async fn an_upstream_that_cannot_be_had_in_time_or_at_all() {
+    let world = World::with(Settings {
+        limits: "  dialTimeout: 1s\n  responseTimeout: 1s\n".into(),
+        ..Settings::default()
+    })
+    .await;
+    // A listener whose backlog is full takes no more connections, and says nothing.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let full = socket.listen(1).unwrap();
+    let address = full.local_addr().unwrap();
+    let mut crowd = Vec::new();
+    while let Ok(taken) = tokio::time::timeout(QUIET, TcpStream::connect(address)).await {
+        crowd.push(taken.unwrap());
+        assert!(crowd.len() < 64, "the backlog is never full");
+    }
+    let full = format!("127.0.0.1:{}", address.port());
+    let (nowhere, plain) = ("127.255.255.255:80", world.plain());
+    let ask = Ask {
+        allow: &[&full, nowhere, &plain],
+        ..Ask::default()
+    };
+    let session = world.session_for(ask).await;
+    let timeout = (504, "connect_timeout".to_owned());
+    assert_eq!(refusal(&session, &full).await, timeout);
+    // The loopback network's broadcast address: no TCP connection has it as its other end.
+    let unreachable = (502, "connect_unreachable".to_owned());
+    assert_eq!(refusal(&session, nowhere).await, unreachable);
+    let reply = session.fetch(&plain, "/hang").await;
+    let timeout = (504, "upstream_timeout");
+    assert_eq!(
+        (reply.status(), reply.json()["reason"].as_str().unwrap()),
+        timeout
+    );
+}
+
+#[tokio::test]
+async fn options_and_trace_are_counted_down_and_end_here() {
+    let (_world, origin, session, target) = World::with_raw().await;
+    let host = format!("Host: {target}\r\n");
+    for method in ["OPTIONS", "TRACE"] {
+        let line = format!("{method} http://{target}/x");
+        let mut wire = session.dial().await;
+        let fields = format!("{host}Max-Forwards: 0\r\nX-Mine: 1\r\nCookie: secret\r\n");
+        session.ask(&mut wire, &line, &fields).await;
+        let reply = wire.reply().await;
+        assert_eq!(reply.status(), 200, "{method}: {}", reply.text());
+        let text = reply.text().to_ascii_lowercase();
+        assert_eq!(text.contains("x-mine: 1"), method == "TRACE", "{text}");
+        for hidden in ["secret", "proxy-authorization", "basic "] {
+            assert!(!text.contains(hidden), "{hidden} in {text}");
+        }
+        // The connection goes on, and one neighbour further is one less.
+        session
+            .ask(&mut wire, &line, &format!("{host}Max-Forwards: 5\r\n"))
+            .await;
+        let mut far = Wire::over(origin.accept().await);
+        let head = String::from_utf8(far.through(b"\r\n\r\n").await).unwrap();
+        let head = head.to_ascii_lowercase();
+        assert!(head.starts_with(&method.to_ascii_lowercase()), "{head}");
+        assert!(head.contains("max-forwards: 4\r\n"), "{head}");
+        far.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert_eq!(wire.reply().await.status(), 204);
+        for odd in [
+            "Max-Forwards: x\r\n",
+            "Max-Forwards: 1\r\nMax-Forwards: 1\r\n",
+        ] {
+            let mut wire = session.dial().await;
+            session.ask(&mut wire, &line, &format!("{host}{odd}")).await;
+            assert_eq!(wire.reply().await.status(), 400, "{method} {odd}");
+        }
+    }
+    origin.stays_alone().await;
 }

@@ -19,7 +19,7 @@ use super::{
     context::Context,
     forward::Scope,
     guard::Guard,
-    headers,
+    headers, max_forwards,
     pool::{Pool, PoolKey},
     rewind::Rewind,
     send::{Sent, send},
@@ -38,6 +38,8 @@ pub(super) enum Answered {
     Streaming(Box<Pending>),
     /// 101: a tunnel follows.
     Upgraded(Box<PendingUpgrade>),
+    /// The gateway was the last to be asked.
+    Own(Response<ResponseBody>),
 }
 
 /// An answer whose body is to be streamed.
@@ -111,6 +113,12 @@ pub(super) async fn run(
     }
     let budget = way.identity.session.budget();
     let slot = budget.open_to(&wanted.to_string(), SystemTime::now())?;
+    let method = request.method().clone();
+    if max_forwards::is_final(&method, request.headers_mut())? {
+        recorder.status(200);
+        recorder.ended(Outcome::Completed, Party::Gateway);
+        return Ok(Answered::Own(max_forwards::answer(&request)));
+    }
     let wants = headers::upgrade(request.headers());
     let client = wants.is_some().then(|| hyper::upgrade::on(&mut request));
     let request = rewrite(request, wanted, &path, wants.as_ref(), &context.pseudonym);

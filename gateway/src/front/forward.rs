@@ -276,6 +276,7 @@ impl Connection {
                 self.become_after(After::Upgraded(client, upgraded));
                 answer
             }
+            Ok(Answered::Own(answer)) => answer,
             Err(refusal) => closing(
                 self.context
                     .reject(&refusal, target.as_ref(), &mut recorder, html),

@@ -15,6 +15,7 @@ pub mod h2;
 mod headers;
 mod http1;
 mod judged;
+mod max_forwards;
 mod pool;
 mod reject;
 mod rewind;
