@@ -76,10 +76,19 @@ pub(super) async fn serve(exchange: Exchange, context: &Context) {
 fn record(end: End, recorder: &mut Recorder) {
     recorder.status(200);
     match end {
-        End::Completed => recorder.ended(Outcome::Completed, Party::Upstream),
+        End::Completed(code) => {
+            recorder.ended(Outcome::Completed, Party::Upstream);
+            if let Some(code) = code {
+                recorder.grpc_status(code);
+            }
+        }
         End::Reset(by) => recorder.ended(Outcome::Reset, by),
-        End::Cut(denial) => recorder.cut(denial),
+        End::Cut(denial) => {
+            recorder.cut(denial);
+            recorder.grpc_status(Status::from(denial).code());
+        }
         End::Failed(detail) => {
+            recorder.grpc_status(Status::from(Denial::ServiceUnavailable).code());
             recorder.detail(detail);
             recorder.refused(&Denial::ServiceUnavailable.into());
         }

@@ -189,6 +189,7 @@ impl Telemetry {
                 address: None,
                 rule: None,
                 status: None,
+                grpc_status: None,
                 would_refuse: None,
                 detail: None,
                 open_ms: None,
@@ -214,6 +215,7 @@ struct Record {
     address: Option<SocketAddr>,
     rule: Option<RuleId>,
     status: Option<u16>,
+    grpc_status: Option<u32>,
     would_refuse: Option<&'static str>,
     detail: Option<String>,
     open_ms: Option<f64>,
@@ -290,6 +292,11 @@ impl Recorder {
         self.record.status = Some(status);
     }
 
+    /// How a gRPC call ended, by its own account. What is not 0 does not count as plainly completed in the metrics.
+    pub fn grpc_status(&mut self, code: u32) {
+        self.record.grpc_status = Some(code);
+    }
+
     /// Report mode let this pass.
     pub fn would_refuse(&mut self, refusal: &Refusal) {
         self.record.would_refuse = Some(refusal.denial.reason());
@@ -353,6 +360,14 @@ impl Recorder {
             .is_some_and(|session| *session.provider == *OWN_PROVIDER)
     }
 
+    /// The reason, or that a call which the gateway carried to its end was an error of the service's own.
+    fn metric_reason(&self) -> &'static str {
+        match self.record.grpc_status {
+            Some(code) if code != 0 && self.reason.is_empty() => "grpc_status",
+            _ => self.reason,
+        }
+    }
+
     fn to_json(&self) -> String {
         let r = &self.record;
         let (up, down) = self.counters.total();
@@ -376,6 +391,7 @@ impl Recorder {
         put("address", r.address.map(|a| a.to_string()).into());
         put("rule", r.rule.as_ref().map(RuleId::as_str).into());
         put("status", r.status.into());
+        put("grpcStatus", r.grpc_status.into());
         put("outcome", serde_json::json!(r.outcome));
         put(
             "reason",
@@ -417,7 +433,7 @@ impl Drop for Recorder {
             kind,
             front: self.record.front,
             outcome: self.record.outcome,
-            reason: self.reason,
+            reason: self.metric_reason(),
         };
         metrics.ended.get_or_create(&labels).inc();
         let (up, down) = self.counters.total();

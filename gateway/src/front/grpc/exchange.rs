@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use sluicegate_policy::Denial;
 use sluicegate_relay::flow::{Chunk, Side};
 
@@ -20,8 +20,8 @@ use crate::{
 
 /// How a call ended.
 pub(super) enum End {
-    /// The service answered, to its end.
-    Completed,
+    /// The service answered, to its end, with this `grpc-status` where it gave a readable one.
+    Completed(Option<u32>),
     /// One side reset it.
     Reset(Party),
     /// The gateway ended it.
@@ -65,7 +65,7 @@ pub(super) async fn carry(
             match copy(body, &mut send, paced).await {
                 // The answer decides how the call ends, not the question. A service that wants no more of it may have
                 // answered already (RFC 9113 §8.1, NO_ERROR); if it has not, the answer's own end says so.
-                Ok(()) | Err(Stop::To(_)) => std::future::pending().await,
+                Ok(_) | Err(Stop::To(_)) => std::future::pending().await,
                 Err(stop) => stop,
             }
         };
@@ -74,14 +74,14 @@ pub(super) async fn carry(
             biased;
             denial = ticket.revoked() => Err(Err(denial)),
             result = down => match result {
-                Ok(()) => Ok(()),
+                Ok(code) => Ok(code),
                 Err(stop) => Err(Ok((stop, Party::Upstream))),
             },
             stop = up => Err(Ok((stop, Party::Downstream))),
         }
     };
     match stopped {
-        Ok(()) => End::Completed,
+        Ok(code) => End::Completed(code),
         Err(Err(denial)) => cut(denial, &mut respond, answering, &mut send),
         Err(Ok((Stop::Budget, _))) => cut(Denial::ByteQuota, &mut respond, answering, &mut send),
         // A lost service is told; a lost client cannot be. A session's end takes its connections along.
@@ -105,7 +105,7 @@ async fn down(
     respond: &mut SendResponse<Chunk>,
     answering: &mut Option<SendStream<Chunk>>,
     meter: &Spending,
-) -> Result<(), Stop> {
+) -> Result<Option<u32>, Stop> {
     let response = tokio::select! {
         response = response => response.map_err(|error| stop(&error))?,
         reset = poll_fn(|cx| respond.poll_reset(cx)) => return Err(Stop::To(reset.unwrap_or(Reason::CANCEL))),
@@ -122,10 +122,12 @@ async fn down(
         head.headers.remove(name);
     }
     let over = body.is_end_stream();
+    // Of an answer without messages the head is the trailers too.
+    let code = code(&head.headers);
     let sent = respond.send_response(Response::from_parts(head, ()), over);
     let send = answering.insert(sent.map_err(|_| Stop::To(Reason::CANCEL))?);
     if over {
-        Ok(())
+        Ok(code)
     } else {
         let paced = |bytes| meter.down(bytes).then(|| meter.rest_for(Side::B, bytes));
         copy(body, send, paced).await
@@ -137,9 +139,9 @@ async fn copy(
     mut from: RecvStream,
     to: &mut SendStream<Chunk>,
     allowed: impl Fn(usize) -> Option<Duration>,
-) -> Result<(), Stop> {
+) -> Result<Option<u32>, Stop> {
     if from.is_end_stream() {
-        return Ok(());
+        return Ok(None);
     }
     loop {
         let data = tokio::select! {
@@ -166,11 +168,18 @@ async fn copy(
     let trailers = poll_fn(|cx| from.poll_trailers(cx))
         .await
         .map_err(|error| stop(&error))?;
+    let code = trailers.as_ref().and_then(code);
     let ended = match trailers {
         Some(trailers) => to.send_trailers(trailers),
         None => to.send_data(Bytes::new().into(), true),
     };
-    ended.map_err(|_| Stop::To(Reason::CANCEL))
+    ended.map_err(|_| Stop::To(Reason::CANCEL))?;
+    Ok(code)
+}
+
+/// The `grpc-status` of trailers (gRPC over HTTP/2, "Responses").
+fn code(trailers: &HeaderMap) -> Option<u32> {
+    trailers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
 async fn push(mut data: Bytes, to: &mut SendStream<Chunk>) -> Result<(), Stop> {

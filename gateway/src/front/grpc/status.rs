@@ -67,7 +67,13 @@ impl Status {
     pub(super) fn refuse(&self, respond: &mut SendResponse<Chunk>, recorder: &mut Recorder) {
         recorder.refused(&self.refusal);
         recorder.status(200);
+        recorder.grpc_status(self.code());
         self.send(respond);
+    }
+
+    /// The code.
+    pub(super) fn code(&self) -> u32 {
+        answer(self.refusal.denial).0.into()
     }
 
     /// Trailers-only: HTTP 200, the status in the head (gRPC over HTTP/2, "Responses").

@@ -115,6 +115,15 @@ async fn a_unary_call_keeps_its_metadata_and_loses_the_token() {
         .await
         .unwrap_err();
     assert_eq!(missing.code(), Code::NotFound);
+    // The gateway carried both calls to their end; what the service said of them is told apart.
+    world.record(|record| record["grpcStatus"] == 0).await;
+    let failed = world.record(|record| record["grpcStatus"] == 5).await;
+    assert_eq!(failed["outcome"], "completed", "{failed}");
+    let metrics = world.telemetry.render();
+    for reason in ["", "grpc_status"] {
+        let sample = format!("outcome=\"completed\",reason=\"{reason}\"}} 1");
+        assert!(metrics.contains(&sample), "{sample}: {metrics}");
+    }
     let seen = health.seen.lock().unwrap();
     assert_eq!(seen[0].get("x-app").unwrap(), "kept");
     assert!(seen[0].get("grpc-timeout").is_some(), "the deadline passes");
