@@ -28,10 +28,7 @@ pub(super) struct PublicIdentity {
 
 enum Source {
     Files,
-    Authority {
-        authority: Box<Authority>,
-        names: Vec<String>,
-    },
+    Authority(Box<Authority>),
 }
 
 impl PublicIdentity {
@@ -45,17 +42,9 @@ impl PublicIdentity {
             None => {
                 let authority =
                     Authority::load_or_create(state_dir.path(), "Sluicegate private CA", now)?;
-                let names = names(config);
                 let ca = ca_files(&authority, state_dir.path())?;
-                let leaf = authority.issue_server(&names, LIFE, now)?;
-                (
-                    leaf,
-                    Source::Authority {
-                        authority: Box::new(authority),
-                        names,
-                    },
-                    Some(ca),
-                )
+                let leaf = authority.issue_server(&names(config), LIFE, now)?;
+                (leaf, Source::Authority(Box::new(authority)), Some(ca))
             }
         };
         let server = ServerIdentity::new(identity);
@@ -80,12 +69,14 @@ impl PublicIdentity {
 
     /// Renew our own leaf when its time comes near.
     pub(super) fn renew(&self, now: SystemTime) -> Result<(), CertError> {
-        let Source::Authority { authority, names } = &self.source else {
+        let Source::Authority(authority) = &self.source else {
             return Ok(());
         };
-        if self.server.current().not_after() < now + MARGIN {
-            self.server
-                .replace(authority.issue_server(names, LIFE, now)?);
+        let current = self.server.current();
+        if current.not_after() < now + MARGIN {
+            // The names of the leaf that is shown: a reload may have changed them since the start.
+            let leaf = authority.issue_server(&current.names(), LIFE, now)?;
+            self.server.replace(leaf);
             tracing::info!("the certificate of the public listener was renewed");
         }
         Ok(())
@@ -99,10 +90,10 @@ impl PublicIdentity {
     ) -> Result<Option<Identity>, CertError> {
         match (&self.source, &config.tls.files) {
             (Source::Files, Some(files)) => load(files).map(Some),
-            (Source::Authority { authority, .. }, None) => {
+            (Source::Authority(authority), None) => {
                 authority.issue_server(&names(config), LIFE, now).map(Some)
             }
-            (Source::Files, None) | (Source::Authority { .. }, Some(_)) => Ok(None),
+            (Source::Files, None) | (Source::Authority(_), Some(_)) => Ok(None),
         }
     }
 
@@ -176,4 +167,40 @@ fn write_public(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_leaf_is_renewed_in_time_and_keeps_the_names_of_the_last_reload() {
+        let directory = tempfile::tempdir().unwrap();
+        let state_dir = StateDir::open(&directory.path().join("state")).unwrap();
+        let now = SystemTime::now();
+        let config = Config::default();
+        let identity = PublicIdentity::open(&config, &state_dir, now).unwrap();
+        let first = identity.server.current();
+        identity.renew(now + LIFE - MARGIN - MARGIN).unwrap();
+        assert!(Arc::ptr_eq(&first, &identity.server.current()), "too early");
+        // A reload adds a name; the next renewal must not lose it.
+        let mut renamed = config;
+        renamed.tls.names.push("added.example.test".to_owned());
+        let leaf = identity.prepare(&renamed, now).unwrap().unwrap();
+        identity.replace(leaf);
+        let second = identity.server.current();
+        let later = now + LIFE - MARGIN + Duration::from_secs(60);
+        identity.renew(later).unwrap();
+        let third = identity.server.current();
+        assert!(third.not_after() > second.not_after(), "{third:?}");
+        assert!(third.not_after() > later + MARGIN, "{third:?}");
+        assert_eq!(third.names(), second.names());
+        assert!(third.names().contains(&"added.example.test".to_owned()));
+        // Its signer is the one sandboxes were given.
+        let again = PublicIdentity::open(&renamed, &state_dir, later).unwrap();
+        let (old, new) = (identity.ca().unwrap(), again.ca().unwrap());
+        assert_eq!(old.ca_pem, new.ca_pem);
+    }
 }
