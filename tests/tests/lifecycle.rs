@@ -8,8 +8,10 @@
 
 use std::time::Duration;
 
+use e2e::gateway::Ports;
+use e2e::program::binary;
 use e2e::raw::drain;
-use e2e::{Ask, Program, Settings, Wire, World, until};
+use e2e::{Ask, Ca, Program, Settings, Wire, World, until, web};
 use rustix::process::Signal;
 use tokio::net::TcpStream;
 
@@ -306,4 +308,118 @@ async fn a_session_ends_with_its_ttl() {
         "expired is told as unknown: {}",
         reply.text()
     );
+}
+
+#[tokio::test]
+async fn new_tls_files_are_shown_after_a_reload_and_a_live_tunnel_goes_on() {
+    let files = tempfile::tempdir().unwrap();
+    let (old, new) = (Ca::create(), Ca::create());
+    let (certificate, key) = old.issue(&["127.0.0.1"]).write(files.path(), "gateway");
+    let tls = format!(
+        "tls: {{certificate: \"{}\", key: \"{}\"}}\n",
+        certificate.display(),
+        key.display()
+    );
+    let world = World::with(Settings {
+        more: tls,
+        ..Settings::default()
+    })
+    .await;
+    let (origin, target) = world.raw_origin().await;
+    let ask = Ask {
+        allow: &[&target],
+        ..Ask::default()
+    };
+    let session = world.session_for(ask).await;
+    let public = world.gateway.ports.public;
+    let dial = async |ca: &Ca| {
+        let wire = Wire::dial(public).await;
+        wire.try_tls(ca.client(&[b"http/1.1"]), "127.0.0.1").await
+    };
+    let mut live = dial(&old).await.unwrap();
+    live.send(session.connect_head(&target)).await;
+    assert_eq!(live.head().await.status, 200);
+    live.send("\0before").await;
+    let mut far = Wire::over(origin.accept().await);
+    far.through(b"before").await;
+    new.issue(&["127.0.0.1"]).write(files.path(), "gateway");
+    world.gateway.reload();
+    let deadline = tokio::time::Instant::now() + e2e::tasks::PATIENCE;
+    while dial(&new).await.is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "never the new one");
+    }
+    assert!(dial(&old).await.is_err(), "the old one is still shown");
+    live.send(", after").await;
+    far.through(b", after").await;
+    far.send("and back").await;
+    live.through(b"and back").await;
+    // Files that are no certificate change nothing, and are said.
+    std::fs::write(&certificate, "rubbish").unwrap();
+    world.gateway.reload();
+    until("the old configuration to stay", || {
+        let said = world.gateway.process.said();
+        said.contains("the old configuration stays").then_some(())
+    })
+    .await;
+    dial(&new).await.unwrap();
+    live.send("still").await;
+    far.through(b"still").await;
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_up_while_serving_is_told_and_recovered_from() {
+    let (state, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let ports = Ports::free().await;
+    let config = files.path().join("sluicegate.yaml");
+    let log = files.path().join("access.jsonl");
+    std::fs::write(&config, Settings::default().yaml(ports, &log)).unwrap();
+    // A mount namespace of the process's own, which we look into from outside.
+    let script = format!(
+        "mount -t tmpfs -o size=8m,mode=700 none {} && exec \"$0\" \"$@\"",
+        state.path().display()
+    );
+    let process = Program::new("unshare")
+        .args(["-rm", "sh", "-c", &script])
+        .arg(binary("sluicegate"))
+        .args(["serve", "--config"])
+        .arg(&config)
+        .arg("--state-dir")
+        .arg(state.path())
+        .start(&files.path().join("gateway.log"));
+    e2e::tasks::listening("the gateway", ports.management).await;
+    let root = format!("/proc/{}/root{}", process.id(), state.path().display());
+    let token = until("the admin token", || {
+        std::fs::read_to_string(format!("{root}/admin.token")).ok()
+    })
+    .await;
+    let authorization = format!("Authorization: Bearer {}\r\n", token.trim());
+    let create = async || {
+        let path = "/admin/api/v1/runtime/providers/test/sessions";
+        web::request(ports.management, "POST", path, &authorization, "{}").await
+    };
+    assert_eq!(create().await.status(), 201);
+    let filler = format!("{root}/filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    // The store's file has some room of its own.
+    let mut refused = None;
+    for _ in 0..5_000 {
+        let reply = create().await;
+        if reply.status() != 201 {
+            refused = Some(reply);
+            break;
+        }
+    }
+    let refused = refused.expect("a full disk is noticed");
+    assert_eq!(refused.status(), 503, "{}", refused.text());
+    let problem = refused.json();
+    assert_eq!(problem["type"], "urn:sluicegate:problem:store-unavailable");
+    drop(file);
+    std::fs::remove_file(&filler).unwrap();
+    let deadline = tokio::time::Instant::now() + e2e::tasks::PATIENCE;
+    while create().await.status() != 201 {
+        assert!(tokio::time::Instant::now() < deadline, "{}", process.said());
+    }
+    let ready = web::fetch(ports.management, "/readyz").await;
+    assert_eq!(ready.status(), 200, "{}", ready.text());
 }

@@ -10,8 +10,12 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use e2e::program::binary;
 use e2e::raw::{End, drain, unix_echo};
-use e2e::{Ask, Gateway, RawOrigin, RelayClient, Session, Tasks, Wire, World, until, within};
+use e2e::{
+    Ask, Gateway, Program, RawOrigin, RelayClient, Session, Tasks, Wire, World, until, within,
+};
+use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 
@@ -270,4 +274,68 @@ async fn restart(gateway: &mut Gateway) {
     gateway.process.signal(rustix::process::Signal::KILL);
     until("the gateway's end", || gateway.process.ended()).await;
     gateway.restart().await;
+}
+
+#[tokio::test]
+async fn the_relay_client_ends_with_the_codes_that_are_documented() {
+    let mut relayed = Relayed::start().await;
+    let session = &relayed.session;
+    let run = async |arguments: &[&str]| {
+        let program = session.program(Program::new(binary("sluicegate-relay")));
+        program.arg("up").args(arguments).run().await
+    };
+    let file = session.directory().join("no-socket");
+    std::fs::write(&file, "somebody's").unwrap();
+    let taken = relayed.entry;
+    let cases = [
+        (vec!["--no-such-flag".to_owned()], 2, "no-such-flag"),
+        (
+            vec!["--listen".to_owned(), "db=udp://127.0.0.1:1".to_owned()],
+            2,
+            "udp",
+        ),
+        (
+            vec!["--token-file".to_owned(), "/nonexistent/token".to_owned()],
+            2,
+            "/nonexistent/token",
+        ),
+        (
+            vec!["--listen".to_owned(), format!("db=tcp://{taken}")],
+            3,
+            "in use",
+        ),
+        (
+            vec![
+                "--listen".to_owned(),
+                format!("db=unix://{}", file.display()),
+            ],
+            3,
+            "no-socket",
+        ),
+    ];
+    for (arguments, code, says) in cases {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let ended = run(&arguments).await;
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains(says),
+            "{arguments:?}: {}",
+            ended.stderr
+        );
+    }
+    assert_eq!(
+        std::fs::read(&file).unwrap(),
+        b"somebody's",
+        "left as it was"
+    );
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut client = RelayClient::up(session, &[RelayClient::tcp("db")]).await;
+        client.process.signal(signal);
+        assert_eq!(
+            client.process.wait("the client's end").await,
+            0,
+            "{signal:?}"
+        );
+    }
+    assert_eq!(relayed.client.process.ended(), None);
 }

@@ -6,7 +6,8 @@ use e2e::raw::{End, drain};
 use e2e::{RawOrigin, until, within};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 use crate::lab::{Lab, Shared, alone, is_closed, settings};
 use crate::sandbox::{Form, Sandbox, refusal_reason};
@@ -50,6 +51,11 @@ pub(crate) fn v115_slow_heads() {
             assert!(wire.cut().await < Duration::from_secs(5), "{start:?}");
             lab.nothing_since(&mark, start);
         }
+        let mut wire = lab.session.dial().await;
+        wire.send("CONNECT api.allowed.test").await;
+        let reply = wire.reply().await;
+        let told = (reply.status(), refusal_reason(&reply));
+        assert_eq!(told, (408, "head_timeout".to_owned()));
         // The second head of a connection has the same deadline once it has begun.
         let mut wire = lab.session.ready(lab, Form::ConnectKept).await;
         wire.send("GET http://plain").await;
@@ -189,8 +195,80 @@ pub(crate) fn v120_quotas_at_the_edge() {
         wire.cut().await;
         let (status, reason, _) = attempt(&frugal, &target).await;
         assert_eq!((status, reason.as_str()), (429, "byte_quota"));
+        one_destination(lab).await;
+        bandwidth(lab).await;
         row.on(Front::Connect);
+        row.on(Front::Absolute);
     });
+}
+
+/// What is open to one destination leaves room for the others.
+async fn one_destination(lab: &Lab) {
+    let (api, plain) = (lab.api_target(), lab.plain_target());
+    let session = limited(lab, json!({"tunnelsPerDestination": 2})).await;
+    let (first, second) = (session.tunnel(&api).await, session.tunnel(&api).await);
+    let (status, reason, _) = attempt(&session, &api).await;
+    let refusal = (status, reason.as_str());
+    assert_eq!(refusal, (429, "too_many_to_destination"));
+    // Another spelling is the same destination; absolute-form counts along.
+    let spelled = api.replace("api.allowed.test", "API.allowed.test.");
+    assert_eq!(attempt(&session, &spelled).await.0, 429);
+    let get = |target: &str| {
+        (
+            format!("GET http://{target}/probe"),
+            format!("Host: {target}\r\n"),
+        )
+    };
+    let (line, host) = get(&api);
+    let (reply, _) = session.ask(&line, &host).await;
+    let refusal = (reply.status(), refusal_reason(&reply));
+    assert_eq!(refusal, (429, "too_many_to_destination".to_owned()));
+    // Another destination, and the neighbour.
+    assert_eq!(attempt(&session, &plain).await.0, 200);
+    assert_eq!(attempt(&lab.session, &api).await.0, 200);
+    drop(first);
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    let again = async {
+        while attempt(&session, &api).await.0 != 200 {
+            tick.tick().await;
+        }
+    };
+    within("the freed place", again).await;
+    drop(second);
+}
+
+/// So many bytes take at least so long, however fast the wires are; a session without the limit has no such floor.
+async fn bandwidth(lab: &Lab) {
+    const RATE: usize = 200_000;
+    const BYTES: usize = 400_000;
+    lab.dns.point("paced.allowed.test");
+    let origin = RawOrigin::start().await;
+    let target = format!("paced.allowed.test:{}", origin.address.port());
+    let egress = json!({"allowedHosts": [target], "allowedAddresses": ["127.0.0.0/8"]});
+    let grant = json!({"egress": egress, "limits": {"bandwidth": RATE}});
+    let session = lab.sandbox(grant).await;
+    for up in [true, false] {
+        let mut near = session.tunnel(&target).await;
+        near.send("\x01").await;
+        let mut far = origin.accept().await;
+        far.read_exact(&mut [0]).await.unwrap();
+        let start = Instant::now();
+        let (mut from, mut to) = if up {
+            (near.stream, far)
+        } else {
+            (far, near.stream)
+        };
+        let mut seen = vec![0; BYTES];
+        let moved = async {
+            let sent = async { from.write_all(&vec![1; BYTES]).await };
+            tokio::try_join!(sent, to.read_exact(&mut seen)).unwrap();
+        };
+        within("the bytes", moved).await;
+        // A tenth of a second's worth goes at once, and the last bytes arrive before they are paid for.
+        let floor = Duration::from_secs_f64(BYTES as f64 / RATE as f64) / 2;
+        let took = start.elapsed();
+        assert!(took >= floor, "up: {up}: {BYTES} bytes in {took:?}");
+    }
 }
 
 #[test]
