@@ -68,6 +68,7 @@ struct Parts {
     /// What probes are made against, for the plan of a new configuration.
     targets: Targets,
     token: Arc<crate::auth::AdminToken>,
+    credentials: Arc<crate::auth::AdminCredentials>,
     state_dir: StateDir,
     addresses: Vec<(ListenerKind, SocketAddr)>,
     asked_to_stop: Arc<Notify>,
@@ -250,7 +251,7 @@ fn admin_state(
         registry: parts.registry.clone(),
         telemetry: parts.telemetry.clone(),
         prober: parts.prober.clone(),
-        token: parts.token.clone(),
+        credentials: parts.credentials.clone(),
         allowed_hosts: settings.allowed_hosts.clone(),
         allowed_origins: settings.allowed_origins.clone(),
         drain: Arc::new(move || stop.notify_one()),

@@ -7,6 +7,11 @@ pub fn rfc3339(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time).map_or_else(|_| String::new(), |t| format!("{t:.3}"))
 }
 
+/// Is this such a time, whatever its offset and precision?
+pub fn is_rfc3339(text: &str) -> bool {
+    text.len() <= 40 && text.parse::<jiff::Timestamp>().is_ok()
+}
+
 /// Seconds since the epoch; 0 for times before it.
 pub fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH)

@@ -1,6 +1,9 @@
 //! Health, status, reload, drain, keys, revocation of single credentials.
 
+use std::sync::Arc;
+
 use axum::{
+    Extension,
     body::Body,
     extract::State as Extract,
     response::{IntoResponse, Response},
@@ -9,9 +12,10 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use super::{
-    Problem, State,
+    Problem, State, access,
     request::{body_text, json as answer, read},
 };
+use crate::auth::Principal;
 
 /// The process answers.
 pub(super) async fn healthz() -> &'static str {
@@ -125,6 +129,7 @@ pub(super) async fn rotate_keys(Extract(state): Extract<State>) -> Result<Respon
 /// Revoke one credential: `{credential}`, a handle, a signed token or a token's id.
 pub(super) async fn revoke_credential(
     Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
     body: Body,
 ) -> Result<Response, Problem> {
     let text = body_text(body).await?;
@@ -134,7 +139,12 @@ pub(super) async fn revoke_credential(
             .and_then(|node| node.scalar(faults))
             .map(str::to_owned)
     })?;
-    if state.registry.revoke_credential(credential).await? {
+    // Whoever sees a part revokes what is seen to be of that part.
+    let own = match state.registry.session_of(&credential) {
+        Some(key) => access::touches(&state, &principal, &key).is_ok(),
+        None => !principal.is_bounded(),
+    };
+    if own && state.registry.revoke_credential(credential).await? {
         return Ok(answer(StatusCode::OK, &json!({ "revoked": true })));
     }
     Err(Problem::new(

@@ -10,6 +10,7 @@ use std::{
 };
 
 use axum::{
+    Extension,
     body::Body,
     extract::{Query, State as Extract},
     response::Response,
@@ -17,13 +18,14 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Frame;
+use serde_json::Value;
 use tokio::sync::{
     broadcast::{self, error::RecvError},
     mpsc,
 };
 
 use super::{Problem, State};
-use crate::session::Registry;
+use crate::{auth::Principal, session::Registry};
 
 /// Messages under way to a reader.
 const QUEUE: usize = 64;
@@ -36,6 +38,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 /// with `follow=false` everything stored.
 pub(super) async fn stream(
     Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -62,6 +65,10 @@ pub(super) async fn stream(
         access: state.telemetry.access().subscribe(),
         registry: state.registry.clone(),
         send,
+        view: View {
+            principal,
+            namespace: query.get("namespace").cloned(),
+        },
     };
     state.tasks.spawn_service(async move {
         // A reader that went away is the normal end.
@@ -86,6 +93,30 @@ struct Feed {
     lifecycle: broadcast::Receiver<(u64, Arc<str>)>,
     access: broadcast::Receiver<Arc<str>>,
     send: mpsc::Sender<Bytes>,
+    view: View,
+}
+
+/// What of the stream its reader sees.
+struct View {
+    principal: Arc<Principal>,
+    namespace: Option<String>,
+}
+
+impl View {
+    fn shows(&self, body: &str) -> bool {
+        if !self.principal.is_bounded() && self.namespace.is_none() {
+            return true;
+        }
+        let body: Value = serde_json::from_str(body).unwrap_or_default();
+        let Some(session) = body.get("session") else {
+            return false;
+        };
+        let text = |key| session.get(key).and_then(Value::as_str);
+        // An access record does not say whose session it was: an owner's credential sees lifecycle events only.
+        text("namespace").is_some_and(|own| {
+            self.principal.sees(own) && self.namespace.as_deref().is_none_or(|asked| asked == own)
+        }) && self.principal.owns(text("owner"))
+    }
 }
 
 /// The reader has gone.
@@ -106,6 +137,9 @@ impl Feed {
                 event = self.lifecycle.recv() => match event {
                     Ok((cursor, body)) if cursor > last => {
                         last = cursor;
+                        if !self.view.shows(&body) {
+                            continue;
+                        }
                         self.put(message("session", Some(cursor), &body)).await?;
                     }
                     Ok(_) => {}
@@ -114,6 +148,7 @@ impl Feed {
                     Err(RecvError::Closed) => return Ok(()),
                 },
                 record = self.access.recv() => match record {
+                    Ok(body) if !self.view.shows(&body) => {}
                     Ok(body) => self.put(message("access", None, &body)).await?,
                     Err(RecvError::Lagged(missed)) => {
                         self.put(message("lagged", None, &format!("{{\"missed\":{missed}}}"))).await?;
@@ -138,6 +173,9 @@ impl Feed {
             for event in page {
                 last = event.cursor;
                 let body = String::from_utf8_lossy(&event.body);
+                if !self.view.shows(&body) {
+                    continue;
+                }
                 self.put(message("session", Some(event.cursor), &body))
                     .await?;
             }

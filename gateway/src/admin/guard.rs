@@ -1,6 +1,6 @@
 //! Before any route: is this request meant for us, and whose is it?
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State as Extract},
@@ -9,8 +9,8 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode, header};
 
-use super::{Problem, State};
-use crate::auth::bearer;
+use super::{Problem, State, access};
+use crate::auth::{Principal, bearer};
 
 /// Probes that carry no credential.
 const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
@@ -18,16 +18,25 @@ const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 /// Host allowlist (against DNS rebinding), Origin check (against other pages), credential.
 pub(super) async fn guard(
     Extract(state): Extract<State>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    match check(&state, &request) {
+    let admitted = check(&state, &request).and_then(|principal| {
+        let Some(principal) = principal else {
+            return Ok(());
+        };
+        access::admit(&state, &principal, &mut request)?;
+        request.extensions_mut().insert(principal);
+        Ok(())
+    });
+    match admitted {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }
 
-fn check(state: &State, request: &Request) -> Result<(), Problem> {
+/// Who asks; `None` on the paths that need nobody.
+fn check(state: &State, request: &Request) -> Result<Option<Arc<Principal>>, Problem> {
     let headers = request.headers();
     if !host_allowed(headers, &state.allowed_hosts) {
         let detail = "the Host field names a host this listener does not answer to; add it to admin.allowedHosts";
@@ -53,7 +62,7 @@ fn check(state: &State, request: &Request) -> Result<(), Problem> {
         }
     }
     if OPEN_PATHS.contains(&request.uri().path()) {
-        return Ok(());
+        return Ok(None);
     }
     let presented = bearer(
         headers
@@ -61,10 +70,13 @@ fn check(state: &State, request: &Request) -> Result<(), Problem> {
             .iter()
             .map(|value| value.as_bytes()),
     );
-    if presented.is_ok_and(|presented| state.token.matches(presented.reveal())) {
-        return Ok(());
+    let found = presented
+        .ok()
+        .and_then(|presented| state.credentials.identify(presented.reveal()));
+    if found.is_some() {
+        return Ok(found);
     }
-    let detail = "send the admin token as Authorization: Bearer; the file admin.token in the state directory holds it";
+    let detail = "send an admin credential as Authorization: Bearer; the file admin.token in the state directory holds it";
     Err(Problem::new(
         StatusCode::UNAUTHORIZED,
         "unauthorized",

@@ -3,9 +3,12 @@
 //! Here live routes, their guard and their answers. What a session is lives in `session`; listening on TCP and the
 //! choice of addresses are the composition root's.
 
+mod access;
+mod capabilities;
 mod control;
 mod events;
 mod guard;
+mod logs;
 mod placement;
 mod policy;
 mod problem;

@@ -1,15 +1,18 @@
 //! Explanations by the one function that decides.
 
-use axum::{body::Body, extract::State as Extract, response::Response};
+use std::sync::Arc;
+
+use axum::{Extension, body::Body, extract::State as Extract, response::Response};
 use http::StatusCode;
 use serde_json::json;
 use sluicegate_policy::{GrantDocument, Target};
 
 use super::{
-    Problem, State,
+    Problem, State, access,
     request::{body_text, json as answer, read},
     sessions::key,
 };
+use crate::auth::Principal;
 
 struct Question {
     provider: Option<String>,
@@ -22,6 +25,7 @@ struct Question {
 /// `POST policy:explain` `{provider?, namespace?, session? | egress?, target}`; a target without port means 443.
 pub(super) async fn explain(
     Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
     body: Body,
 ) -> Result<Response, Problem> {
     let text = body_text(body).await?;
@@ -58,10 +62,13 @@ pub(super) async fn explain(
         .provider
         .unwrap_or_else(|| state.registry.config().default_provider.clone());
     let explanation = match &question.session {
-        Some(session) => state.registry.explain(
-            &key(question.namespace.as_deref(), &provider, session),
-            &question.target,
-        )?,
+        Some(session) => {
+            let namespace = question.namespace.as_deref();
+            let namespace = namespace.unwrap_or_else(|| principal.home());
+            let key = key(Some(namespace), &provider, session);
+            access::touches(&state, &principal, &key)?;
+            state.registry.explain(&key, &question.target)?
+        }
         None => state
             .registry
             .explain_document(&provider, &question.document, &question.target)?,

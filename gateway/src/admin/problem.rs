@@ -113,6 +113,9 @@ impl From<RegistryError> for Problem {
             RegistryError::UnknownSession(_) => {
                 Self::new(StatusCode::NOT_FOUND, "unknown-session", text)
             }
+            RegistryError::UnknownBinding(_) => {
+                Self::new(StatusCode::NOT_FOUND, "unknown-capability", text)
+            }
             RegistryError::Impossible(impossible) => {
                 Self::new(StatusCode::CONFLICT, "impossible-in-state", text)
                     .with("state", impossible.state.as_str())
@@ -121,7 +124,16 @@ impl From<RegistryError> for Problem {
             RegistryError::Ended { state, .. } | RegistryError::Taken { state, .. } => {
                 Self::new(StatusCode::CONFLICT, "conflict", text).with("state", state.as_str())
             }
-            RegistryError::Quota { in_use, limit } => {
+            RegistryError::QueueFull {
+                waiting,
+                in_use,
+                limit,
+                ..
+            } => Self::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", text)
+                .with("waiting", waiting)
+                .with("inUse", in_use)
+                .with("limit", limit),
+            RegistryError::Quota { in_use, limit, .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "quota", text)
                     .with("inUse", in_use)
                     .with("limit", limit)

@@ -4,6 +4,7 @@ use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use axum::{
     Router, middleware,
+    response::IntoResponse,
     routing::{get, post},
 };
 use http::StatusCode;
@@ -15,7 +16,10 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use super::{Problem, State, control, events, guard, placement, policy, providers, sessions};
+use super::{
+    Problem, State, access, capabilities, control, events, guard, logs, placement, policy,
+    providers, sessions,
+};
 use crate::drain::{DrainWatch, Stage};
 
 /// A head that takes longer is not an operator's.
@@ -46,6 +50,7 @@ pub fn router(state: State) -> Router {
                 .delete(sessions::delete)
                 .post(sessions::act),
         )
+        .merge(capability_routes(provider))
         .route("/admin/api/v1/sessions", get(sessions::list))
         .route("/admin/api/v1/policy:explain", post(policy::explain))
         .route("/admin/api/v1/events", get(events::stream))
@@ -72,13 +77,44 @@ pub fn router(state: State) -> Router {
         .with_state(state)
 }
 
+/// The catalogue, and what sessions below `provider` take of it.
+fn capability_routes(provider: &str) -> Router<State> {
+    let session = format!("{provider}/{{session}}");
+    Router::new()
+        .route("/admin/api/v1/capabilities", get(capabilities::catalogue))
+        .route(&format!("{session}/resolved"), get(capabilities::resolved))
+        .route(
+            &format!("{session}/logs"),
+            get(logs::list).post(logs::append),
+        )
+        .route(&format!("{session}/capabilities"), get(capabilities::list))
+        .route(
+            &format!("{session}/capabilities/{{capability}}"),
+            post(capabilities::act).delete(capabilities::uninstall),
+        )
+}
+
+/// One request, its path without the namespace it may be scoped by.
+async fn serve(
+    router: Router,
+    mut request: http::Request<axum::body::Body>,
+) -> Result<axum::response::Response, std::convert::Infallible> {
+    match access::unscoped(request.uri()) {
+        Some(uri) => {
+            *request.uri_mut() = uri;
+            router.oneshot(request).await
+        }
+        None => Ok(access::unknown_namespace("").into_response()),
+    }
+}
+
 /// Serve one HTTP/1.1 connection until it ends; when the drain asks, it ends after the request in flight.
 pub async fn serve_connection<IO>(io: IO, router: Router, mut drain: DrainWatch)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: http::Request<Incoming>| {
-        router.clone().oneshot(request.map(axum::body::Body::new))
+        serve(router.clone(), request.map(axum::body::Body::new))
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

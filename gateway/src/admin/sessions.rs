@@ -1,8 +1,9 @@
 //! Sessions: create, list, read, patch, act.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     body::Body,
     extract::{Path, Query, State as Extract},
     response::Response,
@@ -12,14 +13,23 @@ use serde_json::{Value, json};
 
 use super::{
     Problem, State,
+    access::unknown_namespace,
     request::{body_text, json as answer, read},
 };
-use crate::session::{CreateRequest, Issued, PatchRequest, SessionKey, lifecycle::Action};
+use crate::{
+    auth::Principal,
+    session::{
+        CreateRequest, Issued, Observation, PatchRequest, SessionKey, is_session_id,
+        lifecycle::Action,
+    },
+};
 
 type Parameters = Query<HashMap<String, String>>;
 
 /// What `keepalive` extends by where the request does not say.
 const EXTENSION: Duration = Duration::from_secs(300);
+/// The longest a request may wait for a place in a scope, in seconds.
+const MAX_WAIT: u64 = 60;
 /// The longest one keepalive may ask for; `maxLifetime` bounds it anyway.
 const MAX_EXTENSION: u64 = 366 * 86_400;
 
@@ -37,23 +47,42 @@ fn not_found(session: &str) -> Problem {
 }
 
 /// `GET sessions` across providers; `?namespace=` and `?provider=` choose.
-pub(super) async fn list(Extract(state): Extract<State>, Query(query): Parameters) -> Response {
+pub(super) async fn list(
+    Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
+    Query(query): Parameters,
+) -> Response {
     let of = |key: &str| query.get(key).map(String::as_str);
-    let sessions = state.registry.list(of("namespace"), of("provider"));
+    let sessions = seen(&state, &principal, of("namespace"), of("provider"));
     answer(StatusCode::OK, &json!({ "sessions": sessions }))
 }
 
 /// `GET …/{provider}/sessions`.
 pub(super) async fn list_of_provider(
     Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
     Path(provider): Path<String>,
     Query(query): Parameters,
 ) -> Result<Response, Problem> {
     known(&state, &provider)?;
-    let sessions = state
-        .registry
-        .list(query.get("namespace").map(String::as_str), Some(&provider));
+    let namespace = query.get("namespace").map(String::as_str);
+    let sessions = seen(&state, &principal, namespace, Some(&provider));
     Ok(answer(StatusCode::OK, &json!({ "sessions": sessions })))
+}
+
+/// What of the list the principal sees.
+fn seen(
+    state: &State,
+    principal: &Principal,
+    namespace: Option<&str>,
+    provider: Option<&str>,
+) -> Vec<Value> {
+    let mut sessions = state.registry.list(namespace, provider);
+    sessions.retain(|view| {
+        let text = |key| view.get(key).and_then(Value::as_str);
+        text("namespace").is_some_and(|own| principal.sees(own)) && principal.owns(text("owner"))
+    });
+    sessions
 }
 
 pub(super) fn known(state: &State, provider: &str) -> Result<(), Problem> {
@@ -65,33 +94,78 @@ pub(super) fn known(state: &State, provider: &str) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::NOT_FOUND, "unknown-provider", detail).with("providers", names))
 }
 
-/// `POST …/{provider}/sessions`: 201, or 200 for the same request again.
+/// `POST …/{provider}/sessions`: 201, or 200 for the same request again; 202 where its start waits for a place.
 pub(super) async fn create(
     Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
     Path(provider): Path<String>,
+    Query(query): Parameters,
     body: Body,
 ) -> Result<Response, Problem> {
     known(&state, &provider)?;
     let text = body_text(body).await?;
-    let request = CreateRequest::read(&text).map_err(|faults| Problem::faults(&faults))?;
+    let mut request = CreateRequest::read(&text).map_err(|faults| Problem::faults(&faults))?;
+    place(&principal, &query, &mut request)?;
+    let longest = wait(&query)?;
+    let namespace = request.namespace().to_owned();
     let issued = state.registry.create(provider.clone(), request).await?;
-    let status = if issued.created {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
+    let own = key(Some(&namespace), &provider, &text_of(&issued.view, "id"));
+    let issued = placed(&state, own, issued, longest).await?;
+    let status = match (is_queued(&issued), issued.created) {
+        (true, _) => StatusCode::ACCEPTED,
+        (false, true) => StatusCode::CREATED,
+        (false, false) => StatusCode::OK,
     };
-    let id = issued
-        .view
-        .get("id")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
+    let id = text_of(&issued.view, "id");
     let mut response = answer(status, &shown(issued));
     let location = format!("/admin/api/v1/runtime/providers/{provider}/sessions/{id}");
-    if let (StatusCode::CREATED, Ok(value)) = (status, HeaderValue::from_str(&location)) {
+    if let (StatusCode::CREATED | StatusCode::ACCEPTED, Ok(value)) =
+        (status, HeaderValue::from_str(&location))
+    {
         response.headers_mut().insert(header::LOCATION, value);
     }
     Ok(response)
+}
+
+/// Namespace and owner of a new session: what the request says, within what the principal may say.
+fn place(
+    principal: &Principal,
+    query: &HashMap<String, String>,
+    request: &mut CreateRequest,
+) -> Result<(), Problem> {
+    let written = request.namespace.take();
+    if let Some(unseen) = written.as_deref().filter(|own| !principal.sees(own)) {
+        return Err(unknown_namespace(unseen));
+    }
+    let namespace = match (query.get("namespace"), written) {
+        (Some(scoped), Some(written)) if *scoped != written => {
+            let detail = format!("the path says namespace {scoped:?}, the body {written:?}");
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "two-namespaces",
+                detail,
+            ));
+        }
+        (_, Some(written)) => written,
+        (Some(scoped), None) => scoped.clone(),
+        (None, None) => principal.home().to_owned(),
+    };
+    if !is_session_id(&namespace) || !principal.sees(&namespace) {
+        return Err(unknown_namespace(&namespace));
+    }
+    if request.owner.is_none() {
+        request.owner = principal.owner.as_deref().map(str::to_owned);
+    } else if !principal.owns(request.owner.as_deref()) {
+        let detail = format!("the credential {:?} is another owner's", principal.name);
+        return Err(Problem::new(StatusCode::FORBIDDEN, "not-the-owner", detail));
+    }
+    request.namespace = Some(namespace);
+    Ok(())
+}
+
+fn text_of(view: &Value, key: &str) -> String {
+    let text = view.get(key).and_then(Value::as_str);
+    text.unwrap_or_default().to_owned()
 }
 
 /// `GET …/sessions/{session}`.
@@ -165,6 +239,14 @@ pub(super) async fn act(
         ));
     };
     let text = body_text(body).await?;
+    let key = key(
+        query.get("namespace").map(String::as_str),
+        &provider,
+        session,
+    );
+    if name == "observe" {
+        return observe(&state, key, &text).await;
+    }
     let (extend, reason) = read(&text, |fields, faults| {
         let extend = match (name, fields.take("extendSeconds")) {
             ("keepalive", Some(node)) => node
@@ -173,6 +255,14 @@ pub(super) async fn act(
             (_, Some(node)) => node.expected("extendSeconds with keepalive only", faults),
             (_, None) => None,
         };
+        if let Some(node) = fields.take("secretIds") {
+            let hint = "leave secretIds out, and give the sandbox its secrets by other means";
+            faults.error_hint(
+                &node.key_place(),
+                "this gateway holds no secrets: none can be injected",
+                hint,
+            );
+        }
         let reason = fields
             .take("reason")
             .and_then(|node| node.string(faults))
@@ -188,7 +278,7 @@ pub(super) async fn act(
         "stop" => Action::Stop,
         _ => {
             let detail = format!(
-                "there is no action {name:?}: start, pause, resume, keepalive, reset, stop"
+                "there is no action {name:?}: start, pause, resume, keepalive, reset, stop, observe"
             );
             return Err(Problem::new(
                 StatusCode::NOT_FOUND,
@@ -197,20 +287,97 @@ pub(super) async fn act(
             ));
         }
     };
-    let key = key(
-        query.get("namespace").map(String::as_str),
-        &provider,
-        session,
-    );
-    Ok(answer(
-        StatusCode::OK,
-        &shown(state.registry.act(key, action, reason).await?),
-    ))
+    let longest = wait(&query)?;
+    let issued = state.registry.act(key.clone(), action, reason).await?;
+    let issued = placed(&state, key, issued, longest).await?;
+    let status = if is_queued(&issued) {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::OK
+    };
+    Ok(answer(status, &shown(issued)))
 }
 
-/// `{session, stale, env?, files?}`.
-fn shown(issued: Issued) -> Value {
-    let mut body = json!({ "session": issued.view, "stale": issued.stale });
+/// `?wait=SECONDS`: how long a start may wait for a place in its scope before it is answered 202.
+fn wait(query: &HashMap<String, String>) -> Result<Duration, Problem> {
+    let seconds = match query.get("wait") {
+        None => Some(0),
+        Some(text) => text.parse().ok().filter(|seconds| *seconds <= MAX_WAIT),
+    };
+    seconds.map(Duration::from_secs).ok_or_else(|| {
+        let detail = format!("wait is a number of seconds, at most {MAX_WAIT}");
+        Problem::new(StatusCode::BAD_REQUEST, "malformed-query", detail)
+    })
+}
+
+fn is_queued(issued: &Issued) -> bool {
+    issued
+        .view
+        .get("queued")
+        .is_some_and(|queued| !queued.is_null())
+}
+
+/// A queued start, once more when its place came in time: the credential is shown to whoever waited.
+async fn placed(
+    state: &State,
+    key: SessionKey,
+    issued: Issued,
+    longest: Duration,
+) -> Result<Issued, Problem> {
+    if longest.is_zero() || !is_queued(&issued) {
+        return Ok(issued);
+    }
+    state.registry.wait_for_place(&key, longest).await;
+    let now = state.registry.show(&key).unwrap_or_default();
+    if now.get("state").and_then(Value::as_str) != Some("running") {
+        return Ok(Issued {
+            view: now,
+            ..issued
+        });
+    }
+    let started = state.registry.act(key, Action::Start, None).await?;
+    Ok(Issued {
+        created: issued.created,
+        ..started
+    })
+}
+
+/// `:observe` `{state, reason?, generation?}`: a runtime tells what became of its sandbox.
+async fn observe(state: &State, key: SessionKey, text: &str) -> Result<Response, Problem> {
+    let observation = read(text, |fields, faults| {
+        let said = |list: &[&'static str]| list.iter().map(|s| (*s, *s)).collect::<Vec<_>>();
+        let states = said(&Observation::STATES);
+        let reasons = said(&Observation::REASONS);
+        let state = fields
+            .require("state", faults)
+            .and_then(|node| node.choice(&states, faults));
+        let reason = fields
+            .take("reason")
+            .and_then(|node| node.choice(&reasons, faults));
+        let generation = fields
+            .take("generation")
+            .and_then(|node| node.integer(0..=u64::MAX, faults));
+        Some(Observation {
+            state: state?,
+            reason,
+            generation,
+        })
+    })?;
+    let (issued, current) = state.registry.observe(key, observation).await?;
+    let mut body = shown(issued);
+    if let Some(fields) = body.as_object_mut() {
+        fields.insert("current".into(), current.into());
+    }
+    Ok(answer(StatusCode::OK, &body))
+}
+
+/// `{session, stale, staleBindings, env?, files?}`.
+pub(super) fn shown(issued: Issued) -> Value {
+    let mut body = json!({
+        "session": issued.view,
+        "stale": !issued.stale.is_empty(),
+        "staleBindings": issued.stale,
+    });
     if let (Some(fields), Some(bundle)) = (body.as_object_mut(), issued.bundle) {
         let env: serde_json::Map<String, Value> =
             bundle.env.into_iter().map(|(k, v)| (k, v.into())).collect();

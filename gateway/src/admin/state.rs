@@ -3,7 +3,8 @@
 use std::{pin::Pin, sync::Arc};
 
 use crate::{
-    auth::AdminToken, drain::DrainWatch, probe::Prober, session::Registry, telemetry::Telemetry,
+    auth::AdminCredentials, drain::DrainWatch, probe::Prober, session::Registry,
+    telemetry::Telemetry,
 };
 
 /// A future in a box.
@@ -18,8 +19,8 @@ pub struct State {
     pub prober: Arc<Prober>,
     /// Metrics and access records.
     pub telemetry: Telemetry,
-    /// The credential.
-    pub token: Arc<AdminToken>,
+    /// Who may come in.
+    pub credentials: Arc<AdminCredentials>,
     /// Host names accepted besides loopback ones: the part of `Host` before the port.
     pub allowed_hosts: Arc<[String]>,
     /// Values of `Origin` accepted; any other is refused, as no browser page has business here.

@@ -16,7 +16,10 @@ use tokio::sync::Notify;
 use super::{App, Options, Parts, PublicIdentity, Settings, probe, reload::Reloader};
 use crate::{
     admin,
-    auth::{AdminToken, AdminTokenError, KeyError, Keys},
+    auth::{
+        AdminCredentials, AdminToken, AdminTokenError, CredentialSource, KeyError, Keys, Principal,
+        Scope, TokenSource,
+    },
     config::{self, Config, DnsTransport},
     drain::{Drain, DrainWatch},
     egress::{Egress, NameServer, ResolveError, Resolver, ResolverConfig, Timeouts},
@@ -25,7 +28,7 @@ use crate::{
     probe::{Inside, Prober},
     relay::{self, Endpoint, Presence, Services, ServicesConfig},
     session::{
-        BundleContext, ProviderConfig, PublicUrl, Registry, RegistryConfig, RegistryError,
+        self, BundleContext, ProviderConfig, PublicUrl, Registry, RegistryConfig, RegistryError,
         lifecycle,
     },
     store::{EmbeddedStore, StoreError},
@@ -44,6 +47,15 @@ pub enum StartError {
         kind: &'static str,
         /// Where.
         address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The roots of a management listener's clients.
+    #[error("cannot read the client CA {}", .path.display())]
+    ClientCa {
+        /// The file.
+        path: std::path::PathBuf,
         /// Why.
         #[source]
         source: io::Error,
@@ -111,6 +123,8 @@ impl App {
             .clone()
             .unwrap_or_else(|| state_dir.file("admin.token"));
         let token = Arc::new(AdminToken::load_or_create(&token_file)?);
+        let sources: Vec<_> = config.admin.credentials.iter().map(credential).collect();
+        let credentials = Arc::new(AdminCredentials::load(&token, &sources)?);
         let store_file = config
             .store
             .path
@@ -149,6 +163,7 @@ impl App {
             telemetry,
             identity,
             token,
+            credentials,
             state_dir,
             addresses,
             asked_to_stop: Arc::new(Notify::new()),
@@ -196,7 +211,18 @@ fn bind(config: &Config) -> Result<(Vec<Listener>, ManagementTls), StartError> {
             })?;
         if let Some(files) = &wanted.tls {
             let identity = ServerIdentity::new(Identity::load(&files.certificate, &files.key)?);
-            management.push((listener.address, tls::server(&identity, &[b"http/1.1"])?));
+            let tls = match &wanted.client_ca {
+                None => tls::server(&identity, &[b"http/1.1"])?,
+                Some(file) => {
+                    let pem = std::fs::read(file).map_err(|source| StartError::ClientCa {
+                        path: file.clone(),
+                        source,
+                    })?;
+                    let roots = TrustBundle::empty().with_pem(&pem)?;
+                    tls::server_with_client_auth(&identity, &roots, &[b"http/1.1"])?
+                }
+            };
+            management.push((listener.address, tls));
         }
         listeners.push(listener);
     }
@@ -414,6 +440,11 @@ pub(super) fn registry_config(
             .map(|(name, _)| name.to_owned())
             .unwrap_or_default(),
         catalogue: config.services.clone(),
+        capabilities: config.capabilities.iter().map(capability).collect(),
+        base: sluicegate_policy::GrantDocument {
+            egress: config.egress.clone(),
+            ..sluicegate_policy::GrantDocument::default()
+        },
         own_listeners: addresses.iter().map(|(_, address)| *address).collect(),
         own_sockets: vec![state_dir.file("admin.sock"), state_dir.file("probe.sock")],
         bundle: BundleContext {
@@ -421,37 +452,90 @@ pub(super) fn registry_config(
             public_url,
             ca: identity.ca(),
         },
-        max_sessions: config.quotas.sessions.map(|n| n as usize),
-        owner_limits: sluicegate_policy::Limits {
-            tunnels: config.quotas.tunnels,
-            tunnels_per_destination: None,
-            opens_per_second: config.quotas.opens_per_second,
-            bytes: config.quotas.bytes,
-            bandwidth: config.quotas.bandwidth,
+        namespace_quota: session::Quota {
+            sessions: config.quotas.sessions.map(|n| n as usize),
+            limits: sluicegate_policy::Limits {
+                tunnels: config.quotas.tunnels,
+                tunnels_per_destination: None,
+                opens_per_second: config.quotas.opens_per_second,
+                bytes: config.quotas.bytes,
+                bandwidth: config.quotas.bandwidth,
+            },
         },
+        owner_quota: owner_quota(config),
         retention: None,
     }
 }
 
+fn credential(credential: &config::CredentialConfig) -> CredentialSource {
+    // The reader takes no empty list; reading alone is the least there is.
+    let widest = credential.scopes.iter().max();
+    CredentialSource {
+        principal: Principal {
+            name: credential.name.as_str().into(),
+            scope: match widest {
+                None | Some(config::ScopeConfig::Read) => Scope::Read,
+                Some(config::ScopeConfig::Operate) => Scope::Operate,
+                Some(config::ScopeConfig::Admin) => Scope::Admin,
+            },
+            namespaces: credential.namespaces.as_deref().map(Into::into),
+            owner: credential.owner.as_deref().map(Into::into),
+        },
+        token: match &credential.token {
+            config::TokenConfig::File(path) => TokenSource::File(path.clone()),
+            config::TokenConfig::Sha256(hash) => TokenSource::Sha256(*hash),
+        },
+    }
+}
+
+fn owner_quota(config: &Config) -> session::Quota {
+    let owner = &config.quotas.owner;
+    session::Quota {
+        sessions: owner.sessions.map(|n| n as usize),
+        limits: sluicegate_policy::Limits {
+            tunnels: owner.tunnels,
+            tunnels_per_destination: None,
+            opens_per_second: owner.opens_per_second,
+            bytes: owner.bytes,
+            bandwidth: owner.bandwidth,
+        },
+    }
+}
+
+fn capability(
+    (name, capability): (&String, &config::CapabilityConfig),
+) -> (String, session::Capability) {
+    let bundle = session::Capability {
+        description: capability.description.clone(),
+        grant: capability.grant.clone(),
+        secrets: capability.secrets.clone(),
+    };
+    (name.clone(), bundle)
+}
+
 fn provider(config: &Config, provider: &config::ProviderConfig) -> ProviderConfig {
-    let session = &provider.session;
+    let life = &provider.session;
     ProviderConfig {
         ceiling: provider.ceiling.bound.clone(),
         defaults: config.base_grant(provider),
         times: lifecycle::Times {
-            ttl: session.ttl,
-            idle_timeout: session.idle_timeout,
-            max_lifetime: Some(session.max_lifetime),
-            on_expiry: match session.on_expiry {
+            ttl: life.ttl,
+            idle_timeout: life.idle_timeout,
+            max_lifetime: Some(life.max_lifetime),
+            on_expiry: match life.on_expiry {
                 config::OnExpiry::Reset => lifecycle::OnExpiry::Reset,
                 config::OnExpiry::Pause => lifecycle::OnExpiry::Pause,
                 config::OnExpiry::Stop => lifecycle::OnExpiry::Stop,
             },
-            on_pause: match session.on_pause {
+            on_pause: match life.on_pause {
                 config::OnPause::Close => lifecycle::OnPause::Close,
                 config::OnPause::Hold => lifecycle::OnPause::Hold,
             },
         },
+        scopes: life.scopes.map(|scopes| session::Scopes {
+            concurrency: scopes.concurrency as usize,
+            queue: scopes.queue as usize,
+        }),
         driver: provider.driver.clone().unwrap_or_default(),
         advertised: Some(provider.advertised),
         hostname_egress: provider.hostname_egress,

@@ -18,6 +18,9 @@ pub enum AdminTokenError {
     /// No randomness.
     #[error("the system gives no randomness")]
     Randomness(#[from] getrandom::Error),
+    /// The configuration names it.
+    #[error("there is no token file {0}")]
+    Missing(PathBuf),
     /// Its content.
     #[error(
         "{0} holds no admin token of at least 16 characters; delete the file to have one generated"

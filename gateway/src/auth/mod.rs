@@ -7,6 +7,7 @@ mod admin_token;
 mod handle;
 mod identify;
 mod keys;
+mod principal;
 mod private_file;
 mod proxy_authorization;
 mod token;
@@ -16,6 +17,9 @@ pub use admin_token::{AdminToken, AdminTokenError};
 pub use handle::{Handle, HandleHash};
 pub use identify::{Audience, Authenticator, Identity};
 pub use keys::{KeyError, KeyInfo, Keys};
+pub use principal::{AdminCredentials, CredentialSource, Principal, Scope, TokenSource};
 pub use private_file::{PrivateFileError, write_file};
 pub use proxy_authorization::{bearer, proxy_credential};
-pub use token::{Claims, MintError, ServiceClaim, TokenError, mint, token_id, verify};
+pub use token::{
+    Claims, MintError, ServiceClaim, TokenError, mint, token_id, token_session, verify,
+};

@@ -289,6 +289,11 @@ pub fn verify(
     Ok(signed.claims)
 }
 
+/// Whose session one of our tokens is of, whatever its audience and times.
+pub fn token_session(keys: &Keys, text: &str) -> Option<SessionKey> {
+    Some(verify_signature(keys, text).ok()?.claims.session())
+}
+
 /// Id and expiry of one of our tokens as presented, for its revocation: whatever its audience, expired or not. A text
 /// that is no token but could be an id is taken for one, and kept as long as any token may live.
 pub fn token_id(keys: &Keys, text: &str, now: SystemTime) -> Option<(String, u64)> {

@@ -13,7 +13,7 @@ use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
-use sluicegate_certs::{TrustBundle, tls};
+use sluicegate_certs::{Identity, TrustBundle, tls};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
@@ -38,6 +38,12 @@ pub struct ClientArgs {
     /// PEM file of the CA that an https:// management listener is trusted by, besides the system's.
     #[arg(long, value_name = "FILE")]
     pub admin_ca_file: Option<PathBuf>,
+    /// PEM chain to show a management listener that asks for a client's certificate.
+    #[arg(long, value_name = "FILE", requires = "admin_key_file")]
+    pub admin_certificate_file: Option<PathBuf>,
+    /// Its private key.
+    #[arg(long, value_name = "FILE", requires = "admin_certificate_file")]
+    pub admin_key_file: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -58,6 +64,7 @@ enum Door {
         host: String,
         port: u16,
         ca_file: Option<PathBuf>,
+        own: Option<(PathBuf, PathBuf)>,
     },
 }
 
@@ -77,7 +84,7 @@ pub(super) struct Reply {
 impl Client {
     pub(super) fn new(args: &ClientArgs) -> Result<Self, Failure> {
         let door = match &args.admin_url {
-            Some(url) => http_door(url, args.admin_ca_file.clone())?,
+            Some(url) => http_door(url, args)?,
             None => {
                 let socket = args.state_path()?.join("admin.sock");
                 if !socket.exists() {
@@ -181,13 +188,14 @@ impl Client {
                 host,
                 port,
                 ca_file,
+                own,
             } => {
                 let place = format!("{host}:{port}");
                 let bare = host.trim_start_matches('[').trim_end_matches(']');
                 let stream = TcpStream::connect((bare, *port)).await;
                 let stream = stream.map_err(|error| unreachable(&place, &error.to_string()))?;
                 if *tls {
-                    let stream = secure(stream, bare, ca_file.as_deref()).await;
+                    let stream = secure(stream, bare, ca_file.as_deref(), own.as_ref()).await;
                     exchange(
                         driver,
                         stream.map_err(|why| unreachable(&place, &why))?,
@@ -227,13 +235,19 @@ async fn secure(
     stream: TcpStream,
     host: &str,
     ca_file: Option<&Path>,
+    own: Option<&(PathBuf, PathBuf)>,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
     let mut trust = TrustBundle::system().map_err(|error| error.to_string())?;
     if let Some(path) = ca_file {
         let pem = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         trust = trust.with_pem(&pem).map_err(|error| error.to_string())?;
     }
-    let config = tls::client(&trust, &[b"http/1.1"], None).map_err(|error| error.to_string())?;
+    let identity = own
+        .map(|(certificate, key)| Identity::load(certificate, key))
+        .transpose()
+        .map_err(|error| error.to_string())?;
+    let config = tls::client(&trust, &[b"http/1.1"], identity.as_ref())
+        .map_err(|error| error.to_string())?;
     let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
     tokio_rustls::TlsConnector::from(Arc::clone(&config))
         .connect(name, stream)
@@ -241,7 +255,7 @@ async fn secure(
         .map_err(|error| error.to_string())
 }
 
-fn http_door(url: &str, ca_file: Option<PathBuf>) -> Result<Door, Failure> {
+fn http_door(url: &str, args: &ClientArgs) -> Result<Door, Failure> {
     let parsed = crate::session::PublicUrl::parse(url).ok_or_else(|| {
         Failure::new(
             USAGE,
@@ -252,7 +266,11 @@ fn http_door(url: &str, ca_file: Option<PathBuf>) -> Result<Door, Failure> {
         tls: parsed.tls,
         host: parsed.host,
         port: parsed.port,
-        ca_file,
+        ca_file: args.admin_ca_file.clone(),
+        own: args
+            .admin_certificate_file
+            .clone()
+            .zip(args.admin_key_file.clone()),
     })
 }
 

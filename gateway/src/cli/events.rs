@@ -67,8 +67,18 @@ pub(super) async fn run(args: EventsArgs) -> Result<(), Failure> {
     if let Some(after) = args.after {
         path.push_str(&format!("&after={after}"));
     }
+    follow(&client, &path, args.client.json, |_| true).await
+}
+
+/// Show what a stream of events brings and `wanted` wants, until it ends.
+pub(super) async fn follow(
+    client: &Client,
+    path: &str,
+    json: bool,
+    wanted: impl Fn(&Value) -> bool,
+) -> Result<(), Failure> {
     let mut driver = JoinSet::new();
-    let mut body = client.open(&mut driver, &path).await?;
+    let mut body = client.open(&mut driver, path).await?;
     let mut reader = Reader::default();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
@@ -79,22 +89,24 @@ pub(super) async fn run(args: EventsArgs) -> Result<(), Failure> {
             .map(|data| reader.feed(data))
             .unwrap_or_default()
         {
-            show(&message, args.client.json);
+            let data: Value = serde_json::from_str(&message.data).unwrap_or_default();
+            if wanted(&data) {
+                show(&message, &data, json);
+            }
         }
     }
     Ok(())
 }
 
-fn show(message: &Message, json: bool) {
+fn show(message: &Message, body: &Value, json: bool) {
     if json {
         println!("{}", message.data);
         return;
     }
-    let body: Value = serde_json::from_str(&message.data).unwrap_or_default();
     let session = body.get("session").cloned().unwrap_or_default();
     let who = format!("{}/{}", text(&session, "provider"), text(&session, "id"));
     let some = |key: &str| {
-        Some(text(&body, key))
+        Some(text(body, key))
             .filter(|t| t != "-")
             .map(|t| format!("{key}={t}"))
     };
@@ -128,14 +140,14 @@ fn show(message: &Message, json: bool) {
         _ => vec![printable(&message.data)],
     };
     let name = if message.event == "session" {
-        text(&body, "type")
+        text(body, "type")
     } else {
         message.event.clone()
     };
     let cursor = message.id.as_deref().unwrap_or("-");
     println!(
         "{} {cursor} {name} {who} {}",
-        text(&body, "time"),
+        text(body, "time"),
         more.join(" ")
     );
 }

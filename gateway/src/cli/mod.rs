@@ -2,6 +2,7 @@
 //! running gateway's admin API; exit codes are in [`failure`].
 
 mod ca;
+mod capability;
 mod check;
 mod client;
 mod control;
@@ -15,6 +16,7 @@ mod provider;
 mod serve;
 mod session;
 mod session_create;
+mod session_logs;
 
 use std::process::ExitCode;
 
@@ -41,6 +43,9 @@ enum Command {
     /// Sessions of a running gateway.
     #[command(subcommand)]
     Session(session::SessionCommand),
+    /// Capabilities: the catalogue, and what sessions are bound to.
+    #[command(subcommand)]
+    Capability(capability::CapabilityCommand),
     /// Questions about policy.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -92,6 +97,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Serve(args) => return serve::run(args).await,
         Command::Demo(args) => return Ok(demo::run(args).await?),
         Command::Session(command) => session::run(command).await?,
+        Command::Capability(command) => capability::run(command).await?,
         Command::Policy(command) => policy::run(command).await?,
         Command::Check(args) => check::run(&args)?,
         Command::Provider(command) => provider::run(command).await?,

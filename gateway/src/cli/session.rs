@@ -4,11 +4,14 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::session::Observation;
+
 use super::{
     client::{Client, ClientArgs},
     failure::{FAILED, Failure, REFUSED, USAGE},
     output::{table, text},
     session_create::{self, CreateArgs, Format, show_bundle},
+    session_logs,
 };
 
 /// `session …`.
@@ -31,6 +34,12 @@ pub(super) enum SessionCommand {
     /// Revoke its credentials and cut its tunnels; it can be started again.
     #[command(visible_alias = "reset")]
     Revoke(OneArgs),
+    /// What its runtime logged.
+    Logs(session_logs::LogsArgs),
+    /// Its events and access records, as they happen.
+    Watch(session_logs::WatchArgs),
+    /// Tell what became of its sandbox, as its runtime would.
+    Observe(ObserveArgs),
     /// End it for good.
     Stop(OneArgs),
 }
@@ -59,15 +68,15 @@ pub(super) struct OneArgs {
 
 /// Which session.
 #[derive(Debug, Args)]
-struct Which {
+pub(super) struct Which {
     /// The session's id.
-    id: String,
+    pub(super) id: String,
     /// Its provider, where the id alone is ambiguous.
     #[arg(long)]
-    provider: Option<String>,
+    pub(super) provider: Option<String>,
     /// Its namespace, likewise.
     #[arg(long)]
-    namespace: Option<String>,
+    pub(super) namespace: Option<String>,
 }
 
 /// `session start`.
@@ -77,9 +86,30 @@ pub(super) struct StartArgs {
     client: ClientArgs,
     #[command(flatten)]
     which: Which,
+    /// Wait so long for a place in its scope.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=60))]
+    wait: Option<u64>,
     /// What to print.
     #[arg(long, value_enum, default_value_t = Format::Env)]
     format: Format,
+}
+
+/// `session observe`.
+#[derive(Debug, Args)]
+pub(super) struct ObserveArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    #[command(flatten)]
+    which: Which,
+    /// What the sandbox is.
+    #[arg(value_parser = Observation::STATES)]
+    state: String,
+    /// Why.
+    #[arg(long, value_parser = Observation::REASONS)]
+    reason: Option<String>,
+    /// Of which generation; absent: the present one.
+    #[arg(long)]
+    generation: Option<u64>,
 }
 
 /// `session keepalive`.
@@ -101,7 +131,9 @@ pub(super) async fn run(command: SessionCommand) -> Result<(), Failure> {
         SessionCommand::Show(args) => show(args).await,
         SessionCommand::Start(args) => {
             let client = Client::new(&args.client)?;
-            let body = act(&client, &args.which, "start", None).await?;
+            let path = session_path(&client, &args.which, ":start").await?;
+            let path = format!("{path}&wait={}", args.wait.unwrap_or_default());
+            let body = client.call(Method::POST, &path, None).await?.body;
             show_bundle(
                 &body,
                 if args.client.json {
@@ -110,13 +142,28 @@ pub(super) async fn run(command: SessionCommand) -> Result<(), Failure> {
                     args.format
                 },
                 false,
-            );
-            Ok(())
+            )
         }
         SessionCommand::Pause(args) => told(args, "pause").await,
         SessionCommand::Resume(args) => told(args, "resume").await,
         SessionCommand::Revoke(args) => told(args, "reset").await,
         SessionCommand::Stop(args) => told(args, "stop").await,
+        SessionCommand::Logs(args) => session_logs::logs(args).await,
+        SessionCommand::Watch(args) => session_logs::watch(args).await,
+        SessionCommand::Observe(args) => {
+            let client = Client::new(&args.client)?;
+            let body = json!({ "state": args.state });
+            let mut body = body.as_object().cloned().unwrap_or_default();
+            if let Some(reason) = args.reason {
+                body.insert("reason".into(), reason.into());
+            }
+            if let Some(generation) = args.generation {
+                body.insert("generation".into(), generation.into());
+            }
+            let reply = act(&client, &args.which, "observe", Some(&body.into())).await?;
+            tell(&args.client, &reply);
+            Ok(())
+        }
         SessionCommand::Keepalive(args) => {
             let client = Client::new(&args.client)?;
             let body = args
@@ -158,25 +205,13 @@ async fn act(
     action: &str,
     body: Option<&Value>,
 ) -> Result<Value, Failure> {
-    let (provider, namespace) = find(client, which).await?;
-    let path = format!(
-        "/admin/api/v1/runtime/providers/{}/sessions/{}:{action}?namespace={}",
-        path_part(&provider),
-        path_part(&which.id),
-        path_part(&namespace)
-    );
+    let path = session_path(client, which, &format!(":{action}")).await?;
     Ok(client.call(Method::POST, &path, body).await?.body)
 }
 
 async fn show(args: OneArgs) -> Result<(), Failure> {
     let client = Client::new(&args.client)?;
-    let (provider, namespace) = find(&client, &args.which).await?;
-    let path = format!(
-        "/admin/api/v1/runtime/providers/{}/sessions/{}?namespace={}",
-        path_part(&provider),
-        path_part(&args.which.id),
-        path_part(&namespace)
-    );
+    let path = session_path(&client, &args.which, "").await?;
     let body = client.call(Method::GET, &path, None).await?.body;
     let session = body.get("session").cloned().unwrap_or_default();
     if args.client.json {
@@ -255,8 +290,23 @@ fn sessions(body: &Value) -> impl Iterator<Item = &Value> {
         .flatten()
 }
 
+/// The session's path with `below` behind it.
+pub(super) async fn session_path(
+    client: &Client,
+    which: &Which,
+    below: &str,
+) -> Result<String, Failure> {
+    let (provider, namespace) = find(client, which).await?;
+    Ok(format!(
+        "/admin/api/v1/runtime/providers/{}/sessions/{}{below}?namespace={}",
+        path_part(&provider),
+        path_part(&which.id),
+        path_part(&namespace)
+    ))
+}
+
 /// Provider and namespace of the session meant, asked of the gateway where the flags leave it open.
-async fn find(client: &Client, which: &Which) -> Result<(String, String), Failure> {
+pub(super) async fn find(client: &Client, which: &Which) -> Result<(String, String), Failure> {
     if let Some(provider) = &which.provider {
         return Ok((
             provider.clone(),

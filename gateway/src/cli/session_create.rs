@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     client::{Client, ClientArgs},
-    failure::{Failure, USAGE},
+    failure::{Failure, REFUSED, USAGE},
     output::{dotenv, export, text, variables},
     session::{default_provider, path_part},
 };
@@ -139,9 +139,18 @@ pub(super) struct CreateArgs {
     /// What a pause does to open tunnels.
     #[arg(long, value_name = "close|hold")]
     on_pause: Option<String>,
-    /// A label.
+    /// A label; the provider may bound how many sessions of one scope run at once.
     #[arg(long)]
     scope: Option<String>,
+    /// Whose session it is, within its namespace.
+    #[arg(long)]
+    owner: Option<String>,
+    /// Wait so long for a place in the scope.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=60))]
+    wait: Option<u64>,
+    /// A capability of the gateway's catalogue to bind it to.
+    #[arg(long = "capability", value_name = "NAME")]
+    capabilities: Vec<String>,
     /// An address or range its credentials may come from.
     #[arg(long = "source", value_name = "CIDR")]
     sources: Vec<String>,
@@ -165,6 +174,7 @@ impl CreateArgs {
             ("onExpiry", &self.on_expiry),
             ("onPause", &self.on_pause),
             ("scope", &self.scope),
+            ("owner", &self.owner),
         ];
         for (key, value) in texts {
             if let Some(value) = value {
@@ -173,6 +183,9 @@ impl CreateArgs {
         }
         if !self.sources.is_empty() {
             request.insert("sources".into(), self.sources.clone().into());
+        }
+        if !self.capabilities.is_empty() {
+            request.insert("capabilities".into(), self.capabilities.clone().into());
         }
         if self.no_start {
             request.insert("start".into(), false.into());
@@ -189,8 +202,9 @@ pub(super) async fn run(args: CreateArgs) -> Result<(), Failure> {
         None => default_provider(&client).await?,
     };
     let path = format!(
-        "/admin/api/v1/runtime/providers/{}/sessions",
-        path_part(&provider)
+        "/admin/api/v1/runtime/providers/{}/sessions?wait={}",
+        path_part(&provider),
+        args.wait.unwrap_or_default(),
     );
     let reply = client.call(Method::POST, &path, Some(&request)).await?;
     let again = reply.status == http::StatusCode::OK;
@@ -202,19 +216,29 @@ pub(super) async fn run(args: CreateArgs) -> Result<(), Failure> {
             args.format
         },
         again,
-    );
-    Ok(())
+    )
 }
 
 /// The bundle on standard output and nothing else; what a person wants to know on standard error.
-pub(super) fn show_bundle(body: &Value, format: Format, again: bool) {
+///
+/// # Errors
+/// The start waits for a place: there is no bundle yet.
+pub(super) fn show_bundle(body: &Value, format: Format, again: bool) -> Result<(), Failure> {
+    let queued = body.pointer("/session/queued/position");
+    if let (Some(position), false) = (queued, format == Format::Json) {
+        let id = text(body.get("session").unwrap_or(&Value::Null), "id");
+        let message = format!(
+            "session {id} waits for a place in its scope, position {position}: sluicegate session start {id} --wait 60"
+        );
+        return Err(Failure::new(REFUSED, message));
+    }
     match format {
         Format::Env => print!("{}", export(&variables(body))),
         Format::Dotenv => print!("{}", dotenv(&variables(body))),
         Format::Json => println!("{body:#}"),
     }
     if format == Format::Json {
-        return;
+        return Ok(());
     }
     let session = body.get("session").cloned().unwrap_or_default();
     let was = if again { " (as before)" } else { "" };
@@ -227,8 +251,12 @@ pub(super) fn show_bundle(body: &Value, format: Format, again: bool) {
         text(&session, "expiresAt"),
     );
     if body.get("stale").and_then(Value::as_bool) == Some(true) {
-        eprintln!("its services changed since the last bundle: use the new one");
+        eprintln!(
+            "changed since the last bundle, use the new one: {}",
+            text(body, "staleBindings")
+        );
     }
+    Ok(())
 }
 
 #[cfg(test)]

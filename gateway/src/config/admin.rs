@@ -15,6 +15,115 @@ pub struct AdminConfig {
     pub allowed_hosts: Vec<String>,
     /// Origins a browser may come from, beside the listener's own: `scheme://host[:port]`, lower case.
     pub allowed_origins: Vec<String>,
+    /// Credentials beside the admin token.
+    pub credentials: Vec<CredentialConfig>,
+}
+
+/// What a credential may do; each includes the ones before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum ScopeConfig {
+    /// Look.
+    Read,
+    /// Act on sessions.
+    Operate,
+    /// Act on the gateway.
+    Admin,
+}
+
+impl ScopeConfig {
+    /// The word in the document.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Operate => "operate",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Where a credential's token is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TokenConfig {
+    /// A file of mode 0600.
+    File(PathBuf),
+    /// Only its SHA-256 is known.
+    Sha256([u8; 32]),
+}
+
+/// One credential of the admin API.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CredentialConfig {
+    /// For logs and answers.
+    pub name: String,
+    /// Its token.
+    pub token: TokenConfig,
+    /// What it may do; at least one.
+    pub scopes: Vec<ScopeConfig>,
+    /// The namespaces it sees; `None` = all.
+    pub namespaces: Option<Vec<String>>,
+    /// Whose sessions it may touch; `None` = anybody's.
+    pub owner: Option<String>,
+}
+
+impl CredentialConfig {
+    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
+        let mut fields = node.fields(faults);
+        let own = fields
+            .require("name", faults)
+            .and_then(|node| name(node, faults));
+        let (file, hash) = (fields.take("tokenFile"), fields.take("tokenSha256"));
+        let token = match (file, hash) {
+            (Some(node), None) => read::path(node, faults).map(TokenConfig::File),
+            (None, Some(node)) => sha256(node, faults).map(TokenConfig::Sha256),
+            (None, None) | (Some(_), Some(_)) => {
+                faults.error(node.place(), "one of tokenFile and tokenSha256");
+                None
+            }
+        };
+        let words = [ScopeConfig::Read, ScopeConfig::Operate, ScopeConfig::Admin];
+        let words = words.map(|scope| (scope.as_str(), scope));
+        let scopes = fields
+            .require("scopes", faults)
+            .map(|node| read::list(node, faults, |node, faults| node.choice(&words, faults)));
+        let namespaces = fields
+            .take("namespaces")
+            .map(|node| read::list(node, faults, name));
+        let owner = fields.take("owner").and_then(|node| name(node, faults));
+        fields.finish(faults);
+        Some(Self {
+            name: own?,
+            token: token?,
+            scopes: scopes?,
+            namespaces,
+            owner,
+        })
+    }
+}
+
+/// A name as sessions and namespaces have them.
+fn name(node: &Node, faults: &mut Faults) -> Option<String> {
+    let text = node.string(faults)?;
+    let mut bytes = text.bytes();
+    let named = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && text.len() <= 63
+        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if named {
+        return Some(text.into());
+    }
+    node.expected(
+        "a letter or digit, then letters, digits, '.', '_' or '-', at most 63 in all",
+        faults,
+    )
+}
+
+fn sha256(node: &Node, faults: &mut Faults) -> Option<[u8; 32]> {
+    let text = node.scalar(faults)?.to_ascii_lowercase();
+    let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok();
+    match bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) {
+        Some(hash) => Some(hash),
+        None => node.expected("the SHA-256 of the token, 64 hexadecimal digits", faults),
+    }
 }
 
 impl AdminConfig {
@@ -29,8 +138,25 @@ impl AdminConfig {
         let allowed_origins = fields
             .take("allowedOrigins")
             .map(|node| read::list(node, faults, origin));
+        let credentials = fields
+            .take("credentials")
+            .map(|node| read::list(node, faults, CredentialConfig::read))
+            .unwrap_or_default();
+        for (at, one) in credentials.iter().enumerate() {
+            if credentials
+                .iter()
+                .take(at)
+                .any(|other| other.name == one.name)
+            {
+                faults.error(
+                    node.place(),
+                    format!("credential {:?} is written twice", one.name),
+                );
+            }
+        }
         fields.finish(faults);
         Self {
+            credentials,
             token_file,
             allowed_hosts: allowed_hosts.unwrap_or_default(),
             allowed_origins: allowed_origins.unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! What sessions may reach, as the operator writes it: capabilities, known services, and the grant inside a provider.
 //! The grammar is `sluicegate_policy`'s; this is where its documents stand in ours.
+use super::read;
 use serde_json::{Map, Value};
 use sluicegate_policy::{
     Ceiling, EgressDocument, GrantDocument, ServiceDocument, ServiceName,
@@ -14,6 +15,8 @@ pub struct CapabilityConfig {
     pub description: Option<String>,
     /// What it adds to a session.
     pub grant: GrantDocument,
+    /// Names of secrets a session needs with it; never their values.
+    pub secrets: Vec<String>,
 }
 
 impl CapabilityConfig {
@@ -23,10 +26,36 @@ impl CapabilityConfig {
             .take("description")
             .and_then(|node| node.string(faults))
             .map(str::to_owned);
+        let secrets = fields
+            .take("secrets")
+            .map(|node| read::list(node, faults, secret_name))
+            .unwrap_or_default();
         let grant = GrantDocument::take(&mut fields, faults);
         fields.finish(faults);
-        Self { description, grant }
+        Self {
+            description,
+            grant,
+            secrets,
+        }
     }
+}
+
+/// A name, so that nobody writes the secret itself here.
+fn secret_name(node: &Node, faults: &mut Faults) -> Option<String> {
+    let text = node.string(faults)?;
+    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let named = text.len() <= 63
+        && text.bytes().next().is_some_and(letter)
+        && text
+            .bytes()
+            .all(|b| letter(b) || matches!(b, b'.' | b'_' | b'-'));
+    if named {
+        return Some(text.into());
+    }
+    node.expected(
+        "a secret's name: lower-case letters, digits, '.', '_' and '-', at most 63",
+        faults,
+    )
 }
 
 /// What no session of a provider may exceed, and how it was written.

@@ -94,10 +94,13 @@ impl Default for SessionConfig {
             max_lifetime: seconds(86_400),
             on_expiry: OnExpiry::Reset,
             on_pause: OnPause::Close,
+            scopes: None,
         }
     }
 }
 
+/// Starts that wait in one scope at most.
+pub(super) const SCOPE_QUEUE: u32 = 100;
 /// The proxy keeps host names for a runtime that does not.
 pub(super) const HOSTNAME_EGRESS: HostnameEgress = HostnameEgress::Proxy;
 /// Nothing is assumed about what a sandbox can reach around the gateway.

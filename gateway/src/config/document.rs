@@ -231,15 +231,6 @@ impl Config {
         }
         if let Some(node) = fields.take("capabilities") {
             self.capabilities = named(node, faults, CapabilityConfig::read);
-            if !self.capabilities.is_empty() {
-                let hint =
-                    Some("grant their rules to the provider or the session instead".to_owned());
-                faults.warn(
-                    &node.key_place(),
-                    "not built yet: no session can be bound to a capability",
-                    hint,
-                );
-            }
         }
         let Some(node) = fields.take("runtime") else {
             return;

@@ -1,8 +1,8 @@
 //! The effective configuration in the document's own form, every default written out.
 use super::{
-    AccessLog, AdminConfig, CapabilityConfig, Config, DnsConfig, KeyFiles, LimitsConfig,
-    ListenerConfig, OnExpiry, OnPause, ProbeConfig, ProviderConfig, QuotaConfig, RefusalDetail,
-    SessionConfig, TelemetryConfig, TlsConfig,
+    AccessLog, AdminConfig, CapabilityConfig, Config, CredentialConfig, DnsConfig, KeyFiles,
+    LimitsConfig, ListenerConfig, OnExpiry, OnPause, ProbeConfig, ProviderConfig, QuotaConfig,
+    RefusalDetail, SessionConfig, TelemetryConfig, TlsConfig, TokenConfig,
 };
 use serde_json::{Map, Value, json};
 use sluicegate_policy::{Confinement, HostnameEgress, MixedAnswers, ServiceDocument, ServiceName};
@@ -92,7 +92,13 @@ fn listener(listener: &ListenerConfig) -> Value {
         "kind": listener.kind.as_str(),
         "address": listener.address.to_string(),
         "privateNetwork": listener.private_network.then_some(true),
-        "tls": listener.tls.as_ref().map(key_files),
+        "tls": listener.tls.as_ref().map(|files| {
+            let mut value = key_files(files);
+            if let (Some(map), Some(ca)) = (value.as_object_mut(), &listener.client_ca) {
+                map.insert("clientCa".to_owned(), json!(path(ca)));
+            }
+            value
+        }),
     }))
 }
 
@@ -132,12 +138,21 @@ fn dns(dns: &DnsConfig) -> Value {
 }
 
 fn quotas(quotas: &QuotaConfig) -> Value {
+    let owner = &quotas.owner;
+    let owner = compact(json!({
+        "sessions": owner.sessions,
+        "tunnels": owner.tunnels,
+        "opensPerSecond": owner.opens_per_second,
+        "bytes": owner.bytes,
+        "bandwidth": owner.bandwidth,
+    }));
     compact(json!({
         "sessions": quotas.sessions,
         "tunnels": quotas.tunnels,
         "opensPerSecond": quotas.opens_per_second,
         "bytes": quotas.bytes,
         "bandwidth": quotas.bandwidth,
+        "owner": owner,
     }))
 }
 
@@ -160,6 +175,23 @@ fn admin(admin: &AdminConfig) -> Value {
         "tokenFile": admin.token_file.as_deref().map(path),
         "allowedHosts": unless_empty(&admin.allowed_hosts),
         "allowedOrigins": unless_empty(&admin.allowed_origins),
+        "credentials": unless_empty(&admin.credentials.iter().map(credential).collect::<Vec<_>>()),
+    }))
+}
+
+fn credential(credential: &CredentialConfig) -> Value {
+    let (file, hash) = match &credential.token {
+        TokenConfig::File(file) => (Some(path(file)), None),
+        TokenConfig::Sha256(hash) => (None, Some(data_encoding::HEXLOWER.encode(hash))),
+    };
+    let scopes = credential.scopes.iter();
+    compact(json!({
+        "name": credential.name,
+        "tokenFile": file,
+        "tokenSha256": hash,
+        "scopes": scopes.map(|scope| scope.as_str()).collect::<Vec<_>>(),
+        "namespaces": credential.namespaces,
+        "owner": credential.owner,
     }))
 }
 
@@ -201,6 +233,9 @@ fn one_capability(capability: &CapabilityConfig) -> Value {
     let mut value = capability.grant.to_value();
     if let (Some(map), Some(description)) = (value.as_object_mut(), &capability.description) {
         map.insert("description".to_owned(), json!(description));
+    }
+    if let (Some(map), Some(secrets)) = (value.as_object_mut(), unless_empty(&capability.secrets)) {
+        map.insert("secrets".to_owned(), json!(secrets));
     }
     value
 }
@@ -247,5 +282,9 @@ fn session(session: &SessionConfig) -> Value {
             OnPause::Close => "close",
             OnPause::Hold => "hold",
         },
+        "scopes": session.scopes.map(|scopes| json!({
+            "concurrency": scopes.concurrency,
+            "queue": scopes.queue,
+        })),
     }))
 }

@@ -89,7 +89,7 @@ fn head_bytes(node: &Node, faults: &mut Faults) -> Option<u32> {
     }
 }
 
-/// Bounds of one owner (namespace), all its sessions together; absent = none.
+/// Bounds of one namespace, all its sessions together, and of each owner within it; absent = none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct QuotaConfig {
     /// Sessions that are not stopped.
@@ -102,10 +102,56 @@ pub struct QuotaConfig {
     pub bytes: Option<u64>,
     /// Bytes per second, each way.
     pub bandwidth: Option<u64>,
+    /// Bounds of one owner within a namespace.
+    pub owner: OwnerQuotaConfig,
+}
+
+/// Bounds of one owner within a namespace; absent = none beyond the namespace's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OwnerQuotaConfig {
+    /// Sessions that are not stopped.
+    pub sessions: Option<u32>,
+    /// Tunnels and streams open at once.
+    pub tunnels: Option<u32>,
+    /// Opens per second.
+    pub opens_per_second: Option<u32>,
+    /// Bytes both ways together.
+    pub bytes: Option<u64>,
+    /// Bytes per second, each way.
+    pub bandwidth: Option<u64>,
+}
+
+impl OwnerQuotaConfig {
+    fn read(node: &Node, faults: &mut Faults) -> Self {
+        let QuotaConfig {
+            sessions,
+            tunnels,
+            opens_per_second,
+            bytes,
+            bandwidth,
+            owner: _,
+        } = QuotaConfig::read_bounds(node, None, faults);
+        Self {
+            sessions,
+            tunnels,
+            opens_per_second,
+            bytes,
+            bandwidth,
+        }
+    }
 }
 
 impl QuotaConfig {
     pub(super) fn read(node: &Node, faults: &mut Faults) -> Self {
+        Self::read_bounds(node, Some(OwnerQuotaConfig::read), faults)
+    }
+
+    /// `owner` is a key only at the top.
+    fn read_bounds(
+        node: &Node,
+        owner: Option<fn(&Node, &mut Faults) -> OwnerQuotaConfig>,
+        faults: &mut Faults,
+    ) -> Self {
         let mut quotas = Self::default();
         let mut fields = node.fields(faults);
         for (key, slot) in [
@@ -122,6 +168,11 @@ impl QuotaConfig {
             ("bandwidth", &mut quotas.bandwidth),
         ] {
             *slot = fields.take(key).and_then(|node| node.bytes(faults));
+        }
+        if let Some(owner) = owner
+            && let Some(node) = fields.take("owner")
+        {
+            quotas.owner = owner(node, faults);
         }
         fields.finish(faults);
         quotas

@@ -49,6 +49,8 @@ pub struct ListenerConfig {
     pub private_network: bool,
     /// For `management`: TLS, needed off loopback.
     pub tls: Option<KeyFiles>,
+    /// With that TLS: clients show a certificate under these roots, beside their token.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Every word a kind can be; `None` is known and not built.
@@ -95,6 +97,7 @@ impl ListenerConfig {
             address,
             private_network: false,
             tls: None,
+            client_ca: None,
         }
     }
 
@@ -122,6 +125,7 @@ impl ListenerConfig {
             .and_then(|node| node.boolean(faults))
             .unwrap_or(false);
         let tls = tls_node.and_then(|node| KeyFiles::read(node, faults));
+        let (tls, client_ca) = tls.map_or((None, None), |(files, ca)| (Some(files), ca));
         // What the rest means depends on the kind; unknown, only the above can be judged.
         let kind = kind?;
         if let (Some(node), true) = (private_node, kind != ListenerKind::Plain) {
@@ -146,6 +150,7 @@ impl ListenerConfig {
             address: address?,
             private_network,
             tls,
+            client_ca,
         };
         if let Some(node) = address_node {
             listener.judge_place(node, tls_node.is_some(), faults);
@@ -178,8 +183,8 @@ impl ListenerConfig {
 }
 
 impl KeyFiles {
-    /// Read `{certificate: FILE, key: FILE}`, both required.
-    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
+    /// Read `{certificate: FILE, key: FILE, clientCa: FILE}`, the first two required.
+    fn read(node: &Node, faults: &mut Faults) -> Option<(Self, Option<PathBuf>)> {
         let mut fields = node.fields(faults);
         let certificate = fields
             .require("certificate", faults)
@@ -187,11 +192,15 @@ impl KeyFiles {
         let key = fields
             .require("key", faults)
             .and_then(|node| read::path(node, faults));
+        let client_ca = fields
+            .take("clientCa")
+            .and_then(|node| read::path(node, faults));
         fields.finish(faults);
-        Some(Self {
+        let files = Self {
             certificate: certificate?,
             key: key?,
-        })
+        };
+        Some((files, client_ca))
     }
 }
 

@@ -22,14 +22,14 @@ mod telemetry;
 mod tls;
 mod yaml;
 
-pub use admin::AdminConfig;
+pub use admin::{AdminConfig, CredentialConfig, ScopeConfig, TokenConfig};
 pub use capability::{CapabilityConfig, CeilingConfig};
 pub use dns::{DnsConfig, DnsServer, DnsTransport};
 pub use document::{Config, StoreConfig};
-pub use limits::{LimitsConfig, QuotaConfig};
+pub use limits::{LimitsConfig, OwnerQuotaConfig, QuotaConfig};
 pub use listener::{KeyFiles, ListenerConfig, ListenerKind};
 pub use probe::ProbeConfig;
-pub use provider::{OnExpiry, OnPause, ProviderConfig, SessionConfig};
+pub use provider::{OnExpiry, OnPause, ProviderConfig, ScopesConfig, SessionConfig};
 pub use public_url::PublicUrl;
 pub use schema::schema;
 pub use state_dir::{StateDir, StateDirError};

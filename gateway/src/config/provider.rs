@@ -43,6 +43,17 @@ pub struct SessionConfig {
     pub on_expiry: OnExpiry,
     /// What pausing does to open tunnels.
     pub on_pause: OnPause,
+    /// How many sessions of one scope live at once; `None` = any number.
+    pub scopes: Option<ScopesConfig>,
+}
+
+/// The bound of one scope.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ScopesConfig {
+    /// Generations that live at once; further starts wait.
+    pub concurrency: u32,
+    /// Starts that wait at most; further ones are refused.
+    pub queue: u32,
 }
 
 /// One runtime provider.
@@ -187,6 +198,23 @@ fn read_advertised(key: &str, node: &Node, advertised: &mut Profile, faults: &mu
     }
 }
 
+impl ScopesConfig {
+    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
+        let mut fields = node.fields(faults);
+        let concurrency = fields
+            .require("concurrency", faults)
+            .and_then(|node| read::count(node, 1, faults));
+        let queue = fields
+            .take("queue")
+            .and_then(|node| read::count(node, 0, faults));
+        fields.finish(faults);
+        Some(Self {
+            concurrency: concurrency?,
+            queue: queue.unwrap_or(defaults::SCOPE_QUEUE),
+        })
+    }
+}
+
 impl SessionConfig {
     fn read(node: &Node, faults: &mut Faults) -> Self {
         let mut session = Self::default();
@@ -219,6 +247,9 @@ impl SessionConfig {
                 .take("onPause")
                 .and_then(|node| node.choice(&pauses, faults)),
         );
+        session.scopes = fields
+            .take("scopes")
+            .and_then(|node| ScopesConfig::read(node, faults));
         fields.finish(faults);
         if let (Some(node), Some(ttl)) = (ttl_node, session.ttl)
             && ttl > session.max_lifetime

@@ -37,7 +37,13 @@ pub fn schema() -> Value {
         (
             "capabilities",
             by_name(object(grant(
-                vec![("description", string("For people."))],
+                vec![
+                    ("description", string("For people.")),
+                    (
+                        "secrets",
+                        strings("Names of secrets a session needs with it; never their values."),
+                    ),
+                ],
                 None,
             ))),
         ),
@@ -63,6 +69,39 @@ fn key_files() -> Properties {
     ]
 }
 
+fn listener_tls() -> Properties {
+    let mut properties = key_files();
+    properties.push((
+        "clientCa",
+        string("PEM roots that clients' certificates must chain to; absent: none is asked for."),
+    ));
+    properties
+}
+
+fn credential() -> Value {
+    let credential = object(vec![
+        ("name", string("For logs and answers.")),
+        ("tokenFile", string("The file with its token (0600).")),
+        (
+            "tokenSha256",
+            string("Or the token's SHA-256 in hexadecimal."),
+        ),
+        (
+            "scopes",
+            json!({"type": "array", "minItems": 1, "items": {"enum": ["read", "operate", "admin"]}}),
+        ),
+        (
+            "namespaces",
+            strings("The namespaces it sees. Absent: all."),
+        ),
+        (
+            "owner",
+            string("Whose sessions it may touch. Absent: anybody's."),
+        ),
+    ]);
+    required(credential, &["name", "scopes"])
+}
+
 fn listener() -> Value {
     let listener = object(vec![
         (
@@ -82,7 +121,7 @@ fn listener() -> Value {
         ),
         (
             "tls",
-            required(object(key_files()), &["certificate", "key"]),
+            required(object(listener_tls()), &["certificate", "key"]),
         ),
     ]);
     required(listener, &["kind", "address"])
@@ -146,28 +185,19 @@ fn dns() -> Value {
 }
 
 fn quotas() -> Value {
-    object(vec![
-        (
-            "sessions",
-            number(None, "Sessions of one owner that are not stopped."),
-        ),
-        (
-            "tunnels",
-            number(None, "Tunnels and streams of one owner open at once."),
-        ),
-        (
-            "opensPerSecond",
-            number(None, "Opens per second of one owner."),
-        ),
-        (
-            "bytes",
-            bytes(None, "Bytes both ways together of one owner."),
-        ),
-        (
-            "bandwidth",
-            bytes(None, "Bytes per second each way of one owner."),
-        ),
-    ])
+    let mut properties = quota_bounds();
+    properties.push(("owner", object(quota_bounds())));
+    object(properties)
+}
+
+fn quota_bounds() -> Properties {
+    vec![
+        ("sessions", number(None, "Sessions that are not stopped.")),
+        ("tunnels", number(None, "Tunnels and streams open at once.")),
+        ("opensPerSecond", number(None, "Opens per second.")),
+        ("bytes", bytes(None, "Bytes both ways together.")),
+        ("bandwidth", bytes(None, "Bytes per second each way.")),
+    ]
 }
 
 fn limits() -> Value {
@@ -239,6 +269,10 @@ fn admin() -> Value {
         (
             "allowedOrigins",
             strings("Origins a browser may come from, beside the listener's own."),
+        ),
+        (
+            "credentials",
+            json!({"type": "array", "minItems": 1, "items": credential()}),
         ),
     ])
 }

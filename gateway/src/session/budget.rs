@@ -124,10 +124,15 @@ impl Budget {
         }
     }
 
-    /// Go on from what was stored before a restart.
+    /// Go on from what was stored before a restart; the owner's count had it too.
     pub fn restore(&self, bytes: u64, active: SystemTime) {
         self.bytes.store(bytes, Ordering::Release);
         self.touch(active);
+        let mut owner = self.owner.as_ref();
+        while let Some(budget) = owner {
+            budget.bytes.fetch_add(bytes, Ordering::AcqRel);
+            owner = budget.owner.as_ref();
+        }
     }
 
     /// Take a place for one tunnel or stream.

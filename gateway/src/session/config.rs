@@ -6,7 +6,7 @@ use sluicegate_policy::{
     Ceiling, Confinement, GrantDocument, HostnameEgress, Profile, ServiceDocument, ServiceName,
 };
 
-use super::{BundleContext, lifecycle::Times};
+use super::{BundleContext, Capability, lifecycle::Times};
 
 /// One provider.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -17,6 +17,8 @@ pub struct ProviderConfig {
     pub defaults: GrantDocument,
     /// Times of a session that names none.
     pub times: Times,
+    /// How many sessions of one scope run at once; `None` = no bound.
+    pub scopes: Option<Scopes>,
     /// The runtime's driver, for display.
     pub driver: String,
     /// What the runtime advertises.
@@ -27,25 +29,47 @@ pub struct ProviderConfig {
     pub confinement: Confinement,
 }
 
+/// The bound of one scope (namespace, provider and label).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scopes {
+    /// Generations that live at once; further starts wait.
+    pub concurrency: usize,
+    /// Starts that wait at most; further ones are refused.
+    pub queue: usize,
+}
+
+/// A bound on many sessions together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Quota {
+    /// Sessions that are not stopped; `None` = no bound.
+    pub sessions: Option<usize>,
+    /// Tunnels, opens, bytes, bandwidth.
+    pub limits: sluicegate_policy::Limits,
+}
+
 /// Everything the registry needs to know; replaced whole on reload.
 #[derive(Clone, Debug, Default)]
 pub struct RegistryConfig {
+    /// What every session begins with, whatever its provider; each provider's `defaults` have it too. For display.
+    pub base: GrantDocument,
     /// Providers by name.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// The one used where none is named.
     pub default_provider: String,
     /// Services a session may name without saying where they are.
     pub catalogue: BTreeMap<ServiceName, ServiceDocument>,
+    /// Capabilities that sessions can be bound to.
+    pub capabilities: BTreeMap<String, Capability>,
     /// The gateway's own listeners: never a service's address. An unspecified IP stands for every local one.
     pub own_listeners: Vec<SocketAddr>,
     /// The gateway's own unix sockets: likewise.
     pub own_sockets: Vec<PathBuf>,
     /// What the env bundle is made of.
     pub bundle: BundleContext,
-    /// Sessions that are not stopped, per namespace.
-    pub max_sessions: Option<usize>,
     /// What all sessions of a namespace may do together.
-    pub owner_limits: sluicegate_policy::Limits,
+    pub namespace_quota: Quota,
+    /// What all sessions of one owner within a namespace may do together.
+    pub owner_quota: Quota,
     /// How long the record of a stopped session stays readable.
     pub retention: Option<Duration>,
 }

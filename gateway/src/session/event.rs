@@ -14,7 +14,8 @@ pub struct Event {
     /// RFC 3339.
     pub time: String,
     /// `session.created`, `session.started`, `session.paused`, `session.resumed`, `session.extended`, `session.reset`,
-    /// `session.stopped`, `session.expired`, `session.policyChanged`, `session.credentialIssued`, `session.reaped`,
+    /// `session.stopped`, `session.expired`, `session.ended`, `session.observed`, `session.queued`, `session.dequeued`,
+    /// `session.policyChanged`, `session.credentialIssued`, `session.reaped`,
     /// `credential.revoked`, `provider.profileChanged`.
     pub r#type: &'static str,
     /// Whose.
@@ -38,6 +39,8 @@ pub struct EventSession {
     generation: u64,
     policy_generation: u64,
     state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
 }
 
 impl Event {
@@ -55,6 +58,7 @@ impl Event {
             generation: record.lease.generation,
             policy_generation: record.policy_generation,
             state: record.lease.state.as_str(),
+            owner: record.owner.clone(),
         };
         Self {
             time: clock::rfc3339(now),

@@ -136,6 +136,8 @@ pub enum Action {
     Stop,
     /// A clock ran out.
     Expire(Expiry),
+    /// The runtime says that the sandbox is no more.
+    Gone,
 }
 
 impl Action {
@@ -149,6 +151,7 @@ impl Action {
             Self::Reset => "reset",
             Self::Stop => "stop",
             Self::Expire(_) => "expire",
+            Self::Gone => "observe",
         }
     }
 }
@@ -236,9 +239,14 @@ pub fn step(
             ))
         }
         (Action::Expire(which), Running | Paused) => Ok(expire(lease, which, now)),
-        (Action::Pause, Paused) | (Action::Resume, Running) | (Action::Stop, Stopped) => {
-            Ok((lease.clone(), Effects::default()))
+        (Action::Gone, Running | Paused) => {
+            Ok(end(lease, Idle, Denial::SessionRevoked, "session.ended"))
         }
+        // What a runtime has to say of a generation that is dead already is no fault of its own.
+        (Action::Pause, Paused)
+        | (Action::Resume, Running)
+        | (Action::Stop, Stopped)
+        | (Action::Gone, Idle | Stopped) => Ok((lease.clone(), Effects::default())),
         (Action::Start | Action::Reset, Stopped)
         | (Action::Reset, Idle)
         | (Action::Pause | Action::Resume | Action::Expire(_), Idle | Stopped)

@@ -5,6 +5,7 @@
 //! `request`, answers written in `view` and `bundle`. Who a credential is lives in `auth`; routes live in `admin`.
 
 mod authority;
+mod binding;
 mod budget;
 mod bundle;
 mod config;
@@ -22,13 +23,14 @@ pub(crate) mod testing;
 mod view;
 
 pub use authority::{Authority, PolicyGeneration, Session, SessionKey, Snapshot};
+pub use binding::{Binding, BindingRequest, Capability};
 pub use budget::{Budget, Slot};
 pub use bundle::{Bundle, BundleContext, CaFiles, PublicUrl};
-pub use config::{ProviderConfig, RegistryConfig};
+pub use config::{ProviderConfig, Quota, RegistryConfig, Scopes};
 pub use event::Event;
 pub use index::{Index, Live};
 pub use own::OwnSession;
 pub use pace::Way;
-pub use record::Record;
-pub use registry::{Issued, Registry, RegistryError};
+pub use record::{Observed, Record, Ticket};
+pub use registry::{Bind, Issued, LogLine, LogRecord, Observation, Registry, RegistryError};
 pub use request::{CreateRequest, PatchRequest, TimesRequest, is_session_id};

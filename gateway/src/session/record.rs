@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{SessionKey, lifecycle::Lease};
+use super::{Binding, SessionKey, lifecycle::Lease};
 
 /// One row of the store, as JSON. Credentials stand in it only as hashes.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -35,12 +35,49 @@ pub struct Record {
     pub handles: Vec<String>,
     /// Services the generation's env bundle was made for.
     pub bound: Vec<String>,
+    /// Capabilities that counted when the generation's env bundle was made.
+    #[serde(default)]
+    pub bound_capabilities: Vec<String>,
+    /// Whose session it is, below its namespace; for quotas and who may act on it.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// It waits for a place in its scope.
+    #[serde(default)]
+    pub queued: Option<Ticket>,
+    /// What the runtime last said of its sandbox.
+    #[serde(default)]
+    pub observed: Option<Observed>,
+    /// Capabilities bound to the session, in the order they are laid over each other.
+    #[serde(default)]
+    pub capabilities: Vec<Binding>,
     /// Last activity, written now and then.
     pub active_at: SystemTime,
     /// Bytes this generation has spent, written now and then.
     pub bytes: u64,
     /// Why the last generation ended, or why it is paused.
     pub reason: Option<String>,
+}
+
+/// A place in the queue of a scope.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ticket {
+    /// Rises within the scope: the lowest is the next.
+    pub number: u64,
+    /// Since when it waits.
+    pub since: SystemTime,
+}
+
+/// What a runtime said of the sandbox behind a generation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Observed {
+    /// `starting`, `running`, `stopping`, `stopped`, `destroyed`.
+    pub state: String,
+    /// `completed`, `stopped`, `idle_timeout`, `failed`, `oom`, `start_failed`, `max_lifetime`.
+    pub reason: Option<String>,
+    /// Of which generation.
+    pub generation: u64,
+    /// When it was said.
+    pub at: SystemTime,
 }
 
 impl Record {

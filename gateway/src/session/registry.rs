@@ -3,11 +3,17 @@
 //! A change is committed before it shows; one writer at a time, so that memory and store never differ in order.
 
 mod apply;
+mod capability;
 mod compile;
 mod error;
+mod log;
 mod look;
+mod observe;
 mod patch;
+mod queue;
+mod quota;
 mod reload;
+mod resolved;
 
 use std::{
     collections::BTreeMap,
@@ -17,14 +23,17 @@ use std::{
 
 use arc_swap::ArcSwap;
 use sluicegate_policy::GrantDocument;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 
 use super::{
     Authority, Budget, Bundle, CreateRequest, Event, Index, Live, PatchRequest, PolicyGeneration,
     Record, RegistryConfig, Session, SessionKey,
     lifecycle::{Action, State},
 };
+pub use capability::Bind;
 pub use error::RegistryError;
+pub use log::{LogLine, LogRecord};
+pub use observe::Observation;
 
 use crate::{
     auth::{Authenticator, HandleHash, Keys},
@@ -50,8 +59,8 @@ pub struct Issued {
     pub created: bool,
     /// Fresh credentials, where there are any. Shown once.
     pub bundle: Option<Bundle>,
-    /// Services changed since the generation's last bundle.
-    pub stale: bool,
+    /// Services and capabilities that changed since the generation's last bundle: `service:NAME`, `capability:NAME`.
+    pub stale: Vec<String>,
 }
 
 /// All sessions.
@@ -67,8 +76,11 @@ pub struct Registry {
     revoked: Mutex<BTreeMap<String, u64>>,
     events: broadcast::Sender<(u64, Arc<str>)>,
     changed: Notify,
-    /// One budget for all sessions of a namespace.
-    owners: Mutex<BTreeMap<Arc<str>, Arc<Budget>>>,
+    usage_saved: Mutex<SystemTime>,
+    /// Counts what is appended to logs, whosever they are.
+    logged: watch::Sender<u64>,
+    /// One budget for all sessions of a namespace, and of an owner in it.
+    owners: Mutex<BTreeMap<quota::Owner, Arc<Budget>>>,
 }
 
 impl Registry {
@@ -96,6 +108,8 @@ impl Registry {
             revoked: Mutex::default(),
             events: broadcast::channel(1024).0,
             changed: Notify::new(),
+            usage_saved: Mutex::new(now),
+            logged: watch::Sender::new(0),
             owners: Mutex::default(),
         };
         for (id, until) in loaded.revoked {
@@ -136,7 +150,7 @@ impl Registry {
                 key.clone(),
                 entry.record.lease.generation,
                 policy.clone(),
-                Some(self.owner(&key.namespace)),
+                Some(self.owner(&entry.record)),
             ));
             // Nothing could move while the gateway was down: the idle clock starts anew.
             session.budget().restore(entry.record.bytes, now);
@@ -282,31 +296,34 @@ impl Registry {
             .collect()
     }
 
-    /// The budget that all sessions of this namespace share.
-    pub(super) fn owner(&self, namespace: &Arc<str>) -> Arc<Budget> {
-        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Arc::new(Budget::new(self.config().owner_limits, None));
-        owners
-            .entry(namespace.clone())
-            .or_insert_with(fresh)
-            .clone()
-    }
-
-    /// New limits for every owner.
-    pub(super) fn limit_owners(&self, limits: sluicegate_policy::Limits) {
-        let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        for owner in owners.values() {
-            owner.set_limits(limits);
-        }
-    }
-
     pub(super) fn put(&self, entry: Arc<Entry>) {
+        self.put_quietly(entry);
+        self.changed.notify_one();
+    }
+
+    /// Nothing that a deadline depends on has changed.
+    pub(super) fn put_quietly(&self, entry: Arc<Entry>) {
         let key = entry.record.key();
         self.entries
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(key, entry);
-        self.changed.notify_one();
+    }
+
+    /// Is it time to save what sessions used? True once every `period`.
+    pub(super) fn usage_due(&self, now: SystemTime, period: std::time::Duration) -> bool {
+        let mut saved = self
+            .usage_saved
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // A clock that went back must not stop it.
+        let due = now
+            .duration_since(*saved)
+            .map_or(true, |since| since >= period);
+        if due {
+            *saved = now;
+        }
+        due
     }
 
     pub(super) fn remove(&self, key: &SessionKey) {
@@ -414,12 +431,17 @@ pub(super) fn hashes(record: &Record) -> Vec<HandleHash> {
         .collect()
 }
 
-/// Provider defaults, catalogue and the session's own document.
+/// Provider defaults, capabilities, catalogue and the session's own document.
 pub(super) fn merged_document(
     config: &RegistryConfig,
     record: &Record,
 ) -> Result<GrantDocument, RegistryError> {
-    compile::merged(config, &record.provider, &compile::own(record)?)
+    compile::merged(
+        config,
+        &record.provider,
+        &record.capabilities,
+        &compile::own(record)?,
+    )
 }
 
 #[cfg(test)]

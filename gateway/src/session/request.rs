@@ -10,7 +10,10 @@ use sluicegate_policy::{
     text::{self, Faults, Fields, Node, Place},
 };
 
-use super::lifecycle::{OnExpiry, OnPause, Times};
+use super::{
+    BindingRequest, binding,
+    lifecycle::{OnExpiry, OnPause, Times},
+};
 
 /// A session id, namespace or scope: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`.
 pub fn is_session_id(text: &str) -> bool {
@@ -113,18 +116,22 @@ impl TimesRequest {
 pub struct CreateRequest {
     /// The client's own id; makes the request repeatable.
     pub id: Option<String>,
-    /// Namespace.
-    pub namespace: String,
+    /// Namespace; absent = `default`, unless whoever asks has another.
+    pub namespace: Option<String>,
     /// Begin a generation at once.
     pub start: bool,
     /// Times.
     pub times: TimesRequest,
     /// Label.
     pub scope: Option<String>,
+    /// Whose it is, within its namespace.
+    pub owner: Option<String>,
     /// Where its credentials may come from.
     pub sources: Vec<IpNet>,
     /// Its own grant.
     pub document: GrantDocument,
+    /// Capabilities it is bound to from the start.
+    pub capabilities: Vec<BindingRequest>,
 }
 
 /// What a patch changes: each block named is replaced whole.
@@ -134,6 +141,7 @@ pub struct PatchRequest {
     services: bool,
     limits: bool,
     document: GrantDocument,
+    capabilities: Option<Vec<BindingRequest>>,
 }
 
 impl CreateRequest {
@@ -163,21 +171,27 @@ impl CreateRequest {
         let scope = fields
             .take("scope")
             .and_then(|node| name(node, &mut faults));
+        let owner = fields
+            .take("owner")
+            .and_then(|node| name(node, &mut faults));
         let sources = fields
             .take("sources")
             .map(|node| ranges(node, &mut faults))
             .unwrap_or_default();
         let patch = read_grant(&mut fields, &mut faults);
         fields.finish(&mut faults);
+        let capabilities = patch.capabilities.clone();
         let document = patch.apply(GrantDocument::default());
         let request = Self {
             id,
-            namespace: namespace.unwrap_or_else(|| "default".into()),
+            namespace,
             start: start.unwrap_or(true),
             times,
             scope,
+            owner,
             sources,
             document,
+            capabilities: capabilities.unwrap_or_default(),
         };
         if faults.is_clean() {
             Ok(request)
@@ -186,9 +200,14 @@ impl CreateRequest {
         }
     }
 
+    /// The namespace it is for.
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+
     /// What makes two requests the same, whatever their spelling and order of keys.
     pub(super) fn digest(&self) -> String {
-        let text = format!(
+        let mut text = format!(
             "{:?} {:?} {:?} {:?} {}",
             self.start,
             self.times,
@@ -196,6 +215,12 @@ impl CreateRequest {
             self.sources,
             self.document.to_json()
         );
+        if let Some(owner) = &self.owner {
+            text.push_str(&format!(" owner {owner}"));
+        }
+        if !self.capabilities.is_empty() {
+            text.push_str(&format!(" {:?}", self.capabilities));
+        }
         data_encoding::HEXLOWER.encode(&Sha256::digest(text))
     }
 }
@@ -218,6 +243,11 @@ impl PatchRequest {
         }
     }
 
+    /// The capabilities named, where any list is.
+    pub(super) fn capabilities(&self) -> Option<&[BindingRequest]> {
+        self.capabilities.as_deref()
+    }
+
     /// Replace what is named.
     pub(super) fn apply(self, mut document: GrantDocument) -> GrantDocument {
         if self.egress {
@@ -233,7 +263,7 @@ impl PatchRequest {
     }
 }
 
-/// `egress`, `services`, `limits`, and `allow` and `hosts`, which are keys of `egress` written one level up.
+/// `egress`, `services`, `limits`, `capabilities`, and `allow` and `hosts`, which are keys of `egress` written one level up.
 fn read_grant(fields: &mut Fields<'_>, faults: &mut Faults) -> PatchRequest {
     let mut named = |key| fields.take(key).is_some();
     let (egress, services, limits) = (named("egress"), named("services"), named("limits"));
@@ -248,11 +278,15 @@ fn read_grant(fields: &mut Fields<'_>, faults: &mut Faults) -> PatchRequest {
     for (node, block) in [allow, hosts].into_iter().flatten() {
         document.egress = document.egress.merge(&read_block(node, &block, faults));
     }
+    let capabilities = fields
+        .take("capabilities")
+        .map(|node| binding::read_list(node, faults));
     PatchRequest {
         egress,
         services,
         limits,
         document,
+        capabilities,
     }
 }
 
@@ -299,7 +333,7 @@ fn read_block(node: &Node, block: &Value, faults: &mut Faults) -> EgressDocument
     document
 }
 
-fn name(node: &Node, faults: &mut Faults) -> Option<String> {
+pub(super) fn name(node: &Node, faults: &mut Faults) -> Option<String> {
     let text = node.string(faults)?;
     if is_session_id(text) {
         return Some(text.into());

@@ -19,6 +19,8 @@ use crate::{
 
 /// The store is probed, and clocks are looked at, at least this often.
 const PERIOD: Duration = Duration::from_millis(500);
+/// Bytes spent are saved this often.
+const USAGE_PERIOD: Duration = Duration::from_secs(5);
 /// What a stopped session's record is kept for where the configuration does not say.
 const RETENTION: Duration = Duration::from_secs(86_400);
 
@@ -51,6 +53,8 @@ impl Registry {
             return None;
         }
         self.forget_expired_revocations(now);
+        self.promote(now);
+        self.save_usage(now);
         let retention = self.config().retention.unwrap_or(RETENTION);
         let mut next: Option<SystemTime> = None;
         for entry in self.all() {
@@ -86,6 +90,37 @@ impl Registry {
                 self.index().set_readable(false);
                 false
             }
+        }
+    }
+
+    /// Bytes spent and last activity, now and then: a byte quota survives a crash but for the last few seconds.
+    fn save_usage(&self, now: SystemTime) {
+        if !self.usage_due(now, USAGE_PERIOD) {
+            return;
+        }
+        let _writer = self.writer().lock().unwrap_or_else(PoisonError::into_inner);
+        let mut moved = Vec::new();
+        for entry in self.all() {
+            let Some(session) = &entry.session else {
+                continue;
+            };
+            let bytes = session.budget().bytes();
+            if bytes != entry.record.bytes {
+                let mut next = (*entry).clone();
+                next.record.bytes = bytes;
+                next.record.active_at = session.budget().last_activity();
+                moved.push(next);
+            }
+        }
+        if moved.is_empty() {
+            return;
+        }
+        let records: Vec<_> = moved.iter().map(|entry| &entry.record).collect();
+        match self.commit(Batch::default(), &records, &[]) {
+            Ok(_told) => moved
+                .into_iter()
+                .for_each(|entry| self.put_quietly(Arc::new(entry))),
+            Err(error) => tracing::warn!(%error, "bytes spent could not be saved"),
         }
     }
 

@@ -32,7 +32,20 @@ pub(super) fn session(config: &RegistryConfig, entry: &Entry) -> Value {
         "onExpiry": lease.times.on_expiry,
         "onPause": lease.times.on_pause,
         "scope": record.scope,
+        "owner": record.owner,
+        "queued": record.queued.map(|ticket| json!({ "since": rfc3339(ticket.since) })),
+        "observed": record.observed.as_ref().map(|observed| json!({
+            "state": observed.state,
+            "reason": observed.reason,
+            "generation": observed.generation,
+            "at": rfc3339(observed.at),
+        })),
         "sources": record.sources,
+        "capabilities": record
+            .capabilities
+            .iter()
+            .map(|binding| binding.to_value(config))
+            .collect::<Vec<_>>(),
         "reason": record.reason,
     });
     if let Some(fields) = view.as_object_mut() {

@@ -12,10 +12,13 @@ use std::{
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::{Batch, Loaded, Store, StoreError, StoredEvent};
+use super::{Batch, Loaded, LogPage, Store, StoreError, StoredEvent};
 
-/// Changes when rows change their meaning.
-const FORMAT: u64 = 1;
+/// Changes when rows or tables change their meaning. 2 = session logs, and what rows of sessions gained since 1 (each
+/// of it has a default, so that the rows themselves stay as they are).
+const FORMAT: u64 = 2;
+/// The oldest format that is brought up to date at the start.
+const OLDEST: u64 = 1;
 /// Events kept; older ones are dropped with the commit that goes over.
 const EVENTS_KEPT: u64 = 10_000;
 
@@ -23,6 +26,7 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
 const REVOKED: TableDefinition<'_, &str, u64> = TableDefinition::new("revoked");
 const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
+const LOGS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("logs");
 
 /// `redb` on one file of mode 0600.
 #[derive(Debug)]
@@ -79,13 +83,17 @@ impl EmbeddedStore {
             let found = {
                 let mut meta = write.open_table(META)?;
                 let found = meta.get("format")?.map(|value| value.value());
-                if found.is_none() {
+                if found.is_some_and(|found| !(OLDEST..=FORMAT).contains(&found)) {
+                    return Ok(found);
+                }
+                if found != Some(FORMAT) {
                     meta.insert("format", FORMAT)?;
                 }
                 // Opened here, so that later reads find every table.
                 write.open_table(SESSIONS)?;
                 write.open_table(REVOKED)?;
                 write.open_table(EVENTS)?;
+                write.open_table(LOGS)?;
                 found
             };
             write.commit()?;
@@ -93,6 +101,10 @@ impl EmbeddedStore {
         })?;
         match found {
             None | Some(FORMAT) => Ok(()),
+            Some(found) if (OLDEST..FORMAT).contains(&found) => {
+                tracing::info!(path = %self.path.display(), found, now = FORMAT, "the store was brought up to date");
+                Ok(())
+            }
             Some(found) => Err(StoreError::Format {
                 path: self.path.clone(),
                 found,
@@ -180,8 +192,11 @@ impl Store for EmbeddedStore {
                 for (key, row) in &batch.put {
                     sessions.insert(key.as_str(), row.as_slice())?;
                 }
+                let mut logs = write.open_table(LOGS)?;
                 for key in &batch.remove {
                     sessions.remove(key.as_str())?;
+                    let all = (key.as_str(), 0)..=(key.as_str(), u64::MAX);
+                    logs.retain_in(all, |_, _| false)?;
                 }
                 let mut revoked = write.open_table(REVOKED)?;
                 for (id, until) in &batch.revoke {
@@ -219,6 +234,54 @@ impl Store for EmbeddedStore {
                 });
             }
             Ok(found)
+        })
+    }
+
+    fn append_log(&self, key: &str, records: &[Vec<u8>], keep: u64) -> Result<u64, StoreError> {
+        self.with(|database| {
+            let write = database.begin_write()?;
+            let last = {
+                let mut logs = write.open_table(LOGS)?;
+                let mut last = match logs.range((key, 0)..=(key, u64::MAX))?.next_back() {
+                    Some(row) => row?.0.value().1,
+                    None => 0,
+                };
+                for record in records {
+                    last += 1;
+                    logs.insert((key, last), record.as_slice())?;
+                }
+                if let Some(stale) = last.checked_sub(keep) {
+                    logs.retain_in((key, 0)..=(key, stale), |_, _| false)?;
+                }
+                last
+            };
+            write.commit()?;
+            Ok(last)
+        })
+    }
+
+    fn log(&self, key: &str, after: u64, limit: usize) -> Result<LogPage, StoreError> {
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let logs = read.open_table(LOGS)?;
+            let mut page = LogPage::default();
+            let mut all = logs.range((key, 0)..=(key, u64::MAX))?;
+            let first = match all.next() {
+                Some(row) => row?.0.value().1,
+                None => return Ok(LogPage { first: 1, ..page }),
+            };
+            page.first = first;
+            page.last = match all.next_back() {
+                Some(row) => row?.0.value().1,
+                None => first,
+            };
+            let from = (key, after.saturating_add(1));
+            for row in logs.range(from..=(key, u64::MAX))?.take(limit) {
+                let (number, record) = row?;
+                page.records
+                    .push((number.value().1, record.value().to_vec()));
+            }
+            Ok(page)
         })
     }
 

@@ -63,7 +63,7 @@ pub struct Loaded {
 pub struct Batch {
     /// Session rows to write.
     pub put: Vec<(String, Vec<u8>)>,
-    /// Session rows to remove.
+    /// Session rows to remove, their logs with them.
     pub remove: Vec<String>,
     /// Token ids to revoke, with their tokens' expiry (seconds since the epoch).
     pub revoke: Vec<(String, u64)>,
@@ -71,6 +71,17 @@ pub struct Batch {
     pub forget: Vec<String>,
     /// Events to append.
     pub events: Vec<Vec<u8>>,
+}
+
+/// A stretch of a session's log.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LogPage {
+    /// Number and content of each record, oldest first.
+    pub records: Vec<(u64, Vec<u8>)>,
+    /// The oldest record kept; one more than `last` where none is. Numbers begin at 1, so `first - 1` were dropped.
+    pub first: u64,
+    /// The newest record; 0 before the first.
+    pub last: u64,
 }
 
 /// One event as stored.
@@ -101,6 +112,18 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// # Errors
     /// The store cannot be read.
     fn events(&self, after: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Append to a session's log, of which the newest `keep` records stay. Returns the number of the last one.
+    ///
+    /// # Errors
+    /// The store cannot be written; nothing has changed.
+    fn append_log(&self, key: &str, records: &[Vec<u8>], keep: u64) -> Result<u64, StoreError>;
+
+    /// Records of a session's log after a number, oldest first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn log(&self, key: &str, after: u64, limit: usize) -> Result<LogPage, StoreError>;
 
     /// Can it be read right now? Repairs what it can.
     ///

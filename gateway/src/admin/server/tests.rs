@@ -16,7 +16,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    auth::AdminToken,
+    auth::{
+        AdminCredentials, AdminToken, CredentialSource, Principal, Scope, TokenSource, write_file,
+    },
     drain::Drain,
     session::testing::Fixture,
     telemetry::{AccessLog, Telemetry},
@@ -49,7 +51,9 @@ fn gateway_of(fixture: Fixture) -> Gateway {
         registry: fixture.registry.clone(),
         telemetry,
         prober: prober.clone(),
-        token: token.clone(),
+        credentials: Arc::new(
+            AdminCredentials::load(&token, &credentials(fixture.dir.path())).unwrap(),
+        ),
         allowed_hosts: Arc::new([]),
         allowed_origins: Arc::new(["https://console.test".to_owned()]),
         drain: Arc::new(move || {
@@ -68,6 +72,30 @@ fn gateway_of(fixture: Fixture) -> Gateway {
         drained,
         _drain: drain,
     }
+}
+
+/// `reader` and `team`, each with its name and `-0123456789abcdef` for a token.
+fn credentials(directory: &std::path::Path) -> Vec<CredentialSource> {
+    let one = |name: &str, scope, namespaces: Option<&[&str]>, owner: Option<&str>| {
+        let path = directory.join(format!("{name}.token"));
+        write_file(&path, format!("{name}-0123456789abcdef").as_bytes(), 0o600).unwrap();
+        CredentialSource {
+            principal: Principal {
+                name: name.into(),
+                scope,
+                namespaces: namespaces.map(|l| l.iter().map(|n| (*n).to_owned()).collect()),
+                owner: owner.map(Into::into),
+            },
+            token: TokenSource::File(path),
+        }
+    };
+    vec![
+        one("reader", Scope::Read, None, None),
+        one("operator", Scope::Operate, None, None),
+        one("team", Scope::Admin, Some(&["team"]), None),
+        one("two", Scope::Operate, Some(&["team", "other"]), None),
+        one("ann", Scope::Operate, Some(&["team"]), Some("ann")),
+    ]
 }
 
 struct Answer {
@@ -91,7 +119,7 @@ impl Gateway {
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = serve(self.router.clone(), request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or_default();
@@ -107,6 +135,8 @@ impl Gateway {
             .await
     }
 }
+
+mod scopes;
 
 const SESSIONS: &str = "runtime/providers/local/sessions";
 

@@ -96,6 +96,20 @@ fn session() -> Value {
                 "What pausing does to open tunnels.",
             ),
         ),
+        ("scopes", required(scopes(), &["concurrency"])),
+    ])
+}
+
+fn scopes() -> Value {
+    object(vec![
+        (
+            "concurrency",
+            number(
+                None,
+                "Sessions of one scope that live at once; further starts wait.",
+            ),
+        ),
+        ("queue", number(Some(100), "Starts that wait at most.")),
     ])
 }
 

@@ -58,6 +58,10 @@ fn every_cell_of_the_table() {
             Action::Expire(Expiry::Ttl),
             [None, Some(Idle), Some(Idle), None],
         ),
+        (
+            Action::Gone,
+            [Some(Idle), Some(Idle), Some(Idle), Some(Stopped)],
+        ),
     ];
     for (action, row) in table {
         for (state, expected) in State::ALL.into_iter().zip(row) {
@@ -253,6 +257,7 @@ fn any_action() -> impl Strategy<Value = Action> {
         (0u64..1000).prop_map(|s| Action::Keepalive(Duration::from_secs(s))),
         Just(Action::Reset),
         Just(Action::Stop),
+        Just(Action::Gone),
         prop_oneof![
             Just(Expiry::Ttl),
             Just(Expiry::IdleTimeout),
@@ -285,6 +290,96 @@ proptest! {
             }
             prop_assert!(after == lease || effects.event.is_some(), "every transition is an event");
             lease = after;
+        }
+    }
+}
+
+/// The table told a second time, in seconds and without the code's own types: what the code must agree with.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    /// `i`dle, `r`unning, `p`aused, `s`topped.
+    state: char,
+    generation: u64,
+    /// Seconds of window and of life that are left while it runs; both stand still while it is paused.
+    window: Option<u64>,
+    life: Option<u64>,
+}
+
+const MODEL_TTL: u64 = 60;
+const MODEL_LIFE: u64 = 600;
+
+impl Model {
+    fn new() -> Self {
+        Self {
+            state: 'i',
+            ..Self::default()
+        }
+    }
+
+    /// Time goes by. Nobody expires it here: the sweep would say so by an action of its own.
+    fn wait(&mut self, seconds: u64) {
+        if self.state == 'r' {
+            self.window = self.window.map(|left| left.saturating_sub(seconds));
+            self.life = self.life.map(|left| left.saturating_sub(seconds));
+        }
+    }
+
+    fn dead(&mut self, state: char) {
+        (self.state, self.window, self.life) = (state, None, None);
+    }
+
+    /// `false` = 409.
+    fn act(&mut self, action: Action) -> bool {
+        match (action, self.state) {
+            (Action::Start, 'i') => {
+                self.state = 'r';
+                self.generation += 1;
+                (self.window, self.life) = (Some(MODEL_TTL), Some(MODEL_LIFE));
+            }
+            (Action::Pause, 'r') => self.state = 'p',
+            (Action::Resume, 'p') => {
+                self.state = 'r';
+                self.window = self.life.map(|life| life.min(MODEL_TTL));
+            }
+            (Action::Keepalive(more), 'r') => {
+                let most = self.life.unwrap_or(u64::MAX);
+                self.window = self.window.map(|left| left.max(more.as_secs()).min(most));
+            }
+            (Action::Reset, 'r' | 'p') | (Action::Expire(_), 'r' | 'p') => self.dead('i'),
+            (Action::Gone, 'r' | 'p') => self.dead('i'),
+            (Action::Stop, 'i' | 'r' | 'p') => self.dead('s'),
+            (Action::Start | Action::Resume, 'r')
+            | (Action::Start | Action::Pause, 'p')
+            | (Action::Gone, 'i' | 's')
+            | (Action::Stop, 's') => {}
+            _ => return false,
+        }
+        true
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_sequence_goes_as_the_model_goes(steps in proptest::collection::vec((any_action(), 0u64..50), 0..60)) {
+        let (mut lease, mut model, mut now) = (Lease::new(times()), Model::new(), 0);
+        for (action, pause) in steps {
+            now += pause;
+            model.wait(pause);
+            let stepped = step(&lease, action, at(now));
+            prop_assert_eq!(stepped.is_ok(), model.act(action), "{:?} in {:?}", action, lease.state);
+            if let Ok((after, _)) = stepped {
+                lease = after;
+            }
+            prop_assert!(lease.state.as_str().starts_with(model.state), "{:?} {:?}", lease, model);
+            prop_assert_eq!(lease.generation, model.generation);
+            if lease.state == State::Running {
+                // What is over stays over until somebody says so.
+                let left = |until: Option<SystemTime>| {
+                    until.map(|until| until.duration_since(at(now)).unwrap_or_default().as_secs())
+                };
+                prop_assert_eq!(left(lease.expires_at), model.window);
+                prop_assert_eq!(left(lease.ends_at), model.life);
+            }
         }
     }
 }

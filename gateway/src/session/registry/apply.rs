@@ -9,10 +9,9 @@ use super::{Entry, Issued, Registry, RegistryError, compile, hashes, live};
 use crate::{
     auth::{Handle, HandleHash},
     session::{
-        Authority, Bundle, CreateRequest, Event, PolicyGeneration, Record, Session, SessionKey,
-        bundle,
+        Authority, Binding, Bundle, CreateRequest, Event, PolicyGeneration, Record, Session,
+        SessionKey, bundle,
         lifecycle::{Action, Change, Effects, Lease, State, step},
-        view,
     },
     store::Batch,
 };
@@ -25,7 +24,7 @@ struct Prepared {
     entry: Entry,
     handle: Option<Handle>,
     bundle: Option<Bundle>,
-    stale: bool,
+    stale: Vec<String>,
     /// Handles that stop working.
     gone: Vec<HandleHash>,
 }
@@ -49,7 +48,7 @@ impl Registry {
             None => random_id()?,
         };
         let key = SessionKey {
-            namespace: request.namespace.as_str().into(),
+            namespace: request.namespace().into(),
             provider: provider.into(),
             id: id.as_str().into(),
         };
@@ -60,10 +59,15 @@ impl Registry {
         if !faults.is_clean() {
             return Err(RegistryError::Faults(faults));
         }
-        self.check_quota(&key.namespace)?;
-        let (_, grant) = compile::grant(&config, provider, &request.document)?;
+        self.check_quota(&key.namespace, request.owner.as_deref())?;
+        let capabilities: Vec<Binding> = request
+            .capabilities
+            .iter()
+            .map(|asked| asked.over(None, &config, now))
+            .collect::<Result<_, _>>()?;
+        let (_, grant) = compile::grant(&config, provider, &capabilities, &request.document)?;
         let record = Record {
-            namespace: request.namespace.clone(),
+            namespace: request.namespace().to_owned(),
             provider: provider.into(),
             id,
             lease: Lease::new(request.times.over(settings.times)),
@@ -73,9 +77,14 @@ impl Registry {
             document: request.document.to_json(),
             request: digest,
             scope: request.scope,
+            owner: request.owner,
+            queued: None,
+            observed: None,
             sources: request.sources,
             handles: Vec::new(),
             bound: Vec::new(),
+            bound_capabilities: Vec::new(),
+            capabilities,
             active_at: now,
             bytes: 0,
             reason: None,
@@ -91,16 +100,16 @@ impl Registry {
             policy: Some(policy),
         };
         if request.start {
-            return self.apply(&entry, Action::Start, None, Some(created), now);
+            return self.start_or_queue(&entry, Some(created), now);
         }
         let _told = self.commit(Batch::default(), &[&entry.record], &[created])?;
-        let view = view::session(&config, &entry);
+        let view = self.view(&entry);
         self.put(Arc::new(entry));
         Ok(Issued {
             view,
             created: true,
             bundle: None,
-            stale: false,
+            stale: Vec::new(),
         })
     }
 
@@ -121,23 +130,8 @@ impl Registry {
         }
         match state {
             State::Running | State::Paused => self.apply(existing, Action::Start, None, None, now),
-            // A session that was reset since is not started by an old request.
+            // A session that was reset since is not started by an old request; one that waits goes on waiting.
             State::Idle | State::Stopped => Ok(self.unchanged(existing)),
-        }
-    }
-
-    fn check_quota(&self, namespace: &str) -> Result<(), RegistryError> {
-        let Some(limit) = self.config().max_sessions else {
-            return Ok(());
-        };
-        let counts = |entry: &&Arc<Entry>| {
-            entry.record.namespace == namespace && entry.record.lease.state != State::Stopped
-        };
-        let in_use = self.all().iter().filter(counts).count();
-        if in_use < limit {
-            Ok(())
-        } else {
-            Err(RegistryError::Quota { in_use, limit })
         }
     }
 
@@ -150,7 +144,11 @@ impl Registry {
     ) -> Result<Issued, RegistryError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = self.entry(key)?;
-        self.apply(&entry, action, reason, None, now)
+        match action {
+            Action::Start => self.start_or_queue(&entry, None, now),
+            Action::Reset if entry.record.queued.is_some() => self.dequeue(&entry, reason, now),
+            _ => self.apply(&entry, action, reason, None, now),
+        }
     }
 
     /// One step, under the writer's lock.
@@ -186,7 +184,7 @@ impl Registry {
             prepared.handle.as_ref(),
             &prepared.gone,
         );
-        let view = view::session(&self.config(), &entry);
+        let view = self.view(&entry);
         Ok(Issued {
             view,
             created: was_created,
@@ -207,6 +205,12 @@ impl Registry {
         let record = &mut entry.record;
         record.lease = lease;
         record.changed_at = now;
+        if record.lease.state != State::Idle {
+            record.queued = None;
+        }
+        if let Some(session) = &before.session {
+            record.bytes = session.budget().bytes();
+        }
         let mut gone = Vec::new();
         if matches!(effects.change, Some(Change::Begin | Change::End(_))) {
             gone = hashes(record);
@@ -216,7 +220,7 @@ impl Registry {
         if matches!(effects.change, Some(Change::Begin | Change::Live)) && entry.policy.is_none() {
             entry.policy = Some(compile::policy(&config, record)?);
         }
-        let (mut handle, mut bundle, mut stale) = (None, None, false);
+        let (mut handle, mut bundle, mut stale) = (None, None, Vec::new());
         if effects.credential {
             let policy = match &entry.policy {
                 Some(policy) => policy.clone(),
@@ -227,8 +231,18 @@ impl Registry {
                 .services()
                 .map(|(name, _)| name.to_string())
                 .collect();
-            stale = effects.change.is_none() && names != record.bound;
+            let enabled = record.capabilities.iter().filter(|binding| binding.enabled);
+            let capabilities: Vec<String> = enabled.map(|binding| binding.name.clone()).collect();
+            if effects.change.is_none() {
+                stale = differing("service", &record.bound, &names);
+                stale.extend(differing(
+                    "capability",
+                    &record.bound_capabilities,
+                    &capabilities,
+                ));
+            }
             record.bound = names;
+            record.bound_capabilities = capabilities;
             let fresh = Handle::generate()?;
             record.handles.push(fresh.hash.to_hex());
             if record.handles.len() > MAX_HANDLES {
@@ -246,8 +260,7 @@ impl Registry {
         if effects.change == Some(Change::Begin)
             && let Some(policy) = &entry.policy
         {
-            let key = record.key();
-            let owner = self.owner(&key.namespace);
+            let (key, owner) = (record.key(), self.owner(record));
             let session = Session::new(key, record.lease.generation, policy.clone(), Some(owner));
             session.touch(now);
             entry.session = Some(Arc::new(session));
@@ -286,7 +299,7 @@ impl Registry {
             }
             (Some(Change::Live), None, Some(policy)) => {
                 // It was taken up paused, with a grant that did not compile then.
-                let owner = self.owner(&key.namespace);
+                let owner = self.owner(&entry.record);
                 let session = Arc::new(Session::new(
                     key,
                     entry.record.lease.generation,
@@ -322,10 +335,10 @@ impl Registry {
 
     pub(super) fn unchanged(&self, entry: &Entry) -> Issued {
         Issued {
-            view: view::session(&self.config(), entry),
+            view: self.view(entry),
             created: false,
             bundle: None,
-            stale: false,
+            stale: Vec::new(),
         }
     }
 }
@@ -337,6 +350,16 @@ fn withdraw(registry: &Registry, before: &Entry, effects: Effects) {
         session.publish(Authority::Ended(denial));
         registry.index.end(session.key(), &hashes(&before.record));
     }
+}
+
+/// What stands in one list and not in the other.
+fn differing(kind: &str, before: &[String], after: &[String]) -> Vec<String> {
+    let missing = |list: &[String], name: &String| !list.contains(name);
+    let gone = before.iter().filter(|name| missing(after, name));
+    let new = after.iter().filter(|name| missing(before, name));
+    gone.chain(new)
+        .map(|name| format!("{kind}:{name}"))
+        .collect()
 }
 
 /// 16 characters of `[a-z2-7]`, with a letter first.

@@ -8,14 +8,19 @@ use sluicegate_policy::{
 };
 
 use super::RegistryError;
-use crate::session::{PolicyGeneration, Record, RegistryConfig};
+use crate::session::{Binding, PolicyGeneration, Record, RegistryConfig};
 
 /// The record's grant, compiled under its policy generation's number.
 pub(super) fn policy(
     config: &RegistryConfig,
     record: &Record,
 ) -> Result<Arc<PolicyGeneration>, RegistryError> {
-    let (_, grant) = grant(config, &record.provider, &own(record)?)?;
+    let (_, grant) = grant(
+        config,
+        &record.provider,
+        &record.capabilities,
+        &own(record)?,
+    )?;
     Ok(Arc::new(PolicyGeneration {
         number: record.policy_generation,
         grant: Arc::new(grant),
@@ -34,13 +39,14 @@ pub(super) fn own(record: &Record) -> Result<GrantDocument, RegistryError> {
     }
 }
 
-/// Provider defaults, catalogue and own document merged, and compiled within the provider's ceiling.
+/// Provider defaults, capabilities, catalogue and own document merged, and compiled within the provider's ceiling.
 pub(super) fn grant(
     config: &RegistryConfig,
     provider: &str,
+    capabilities: &[Binding],
     own: &GrantDocument,
 ) -> Result<(GrantDocument, Grant), RegistryError> {
-    let merged = merged(config, provider, own)?;
+    let merged = merged(config, provider, capabilities, own)?;
     let ceiling = &config
         .providers
         .get(provider)
@@ -89,13 +95,18 @@ pub(super) fn grant(
 pub(in crate::session) fn merged(
     config: &RegistryConfig,
     provider: &str,
+    capabilities: &[Binding],
     own: &GrantDocument,
 ) -> Result<GrantDocument, RegistryError> {
     let provider = config
         .providers
         .get(provider)
         .ok_or_else(|| unknown(provider))?;
-    let asked = provider.defaults.clone().merge(own);
+    let mut asked = provider.defaults.clone();
+    for binding in capabilities.iter().filter(|binding| binding.enabled) {
+        asked = asked.merge(&binding.layer(config)?);
+    }
+    let asked = asked.merge(own);
     let listed = |name: &ServiceName| {
         config
             .catalogue

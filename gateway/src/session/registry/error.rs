@@ -20,6 +20,9 @@ pub enum RegistryError {
     /// No such session.
     #[error("there is no session {0:?}")]
     UnknownSession(String),
+    /// The session is not bound to that capability.
+    #[error("the session has no capability {0:?}")]
+    UnknownBinding(String),
     /// Not in this state.
     #[error(transparent)]
     Impossible(#[from] Impossible),
@@ -39,12 +42,26 @@ pub enum RegistryError {
         /// Its state.
         state: State,
     },
-    /// The namespace has its number of sessions.
-    #[error("the namespace has {in_use} of {limit} sessions")]
+    /// The namespace, or the owner in it, has its number of sessions.
+    #[error("{whose} has {in_use} of {limit} sessions")]
     Quota {
+        /// Whose quota it is.
+        whose: String,
         /// Sessions that are not stopped.
         in_use: usize,
         /// The limit.
+        limit: usize,
+    },
+    /// As many starts wait in the scope as may.
+    #[error("{waiting} starts wait in scope {scope:?}, whose {limit} places are taken")]
+    QueueFull {
+        /// The scope.
+        scope: String,
+        /// Starts that wait.
+        waiting: usize,
+        /// Generations that live.
+        in_use: usize,
+        /// Generations that may live at once.
         limit: usize,
     },
     /// The store.

@@ -5,19 +5,32 @@ use std::sync::{Arc, PoisonError};
 use sluicegate_policy::{Explanation, GrantDocument, Target};
 
 use super::{Entry, Registry, RegistryError, compile};
-use crate::session::{SessionKey, lifecycle::State, view};
+use crate::{
+    auth::HandleHash,
+    session::{SessionKey, lifecycle::State},
+};
 
 impl Registry {
     /// One session, as the admin API shows it.
     pub fn show(&self, key: &SessionKey) -> Option<serde_json::Value> {
-        self.entry(key)
-            .ok()
-            .map(|entry| view::session(&self.config(), &entry))
+        self.entry(key).ok().map(|entry| self.view(&entry))
+    }
+
+    /// Whose session it is: `None` where there is none, `Some(None)` where nobody in particular owns it.
+    pub fn owner_of(&self, key: &SessionKey) -> Option<Option<String>> {
+        Some(self.entry(key).ok()?.record.owner.clone())
+    }
+
+    /// Whose credential this is: a handle or signed token of a session that lives.
+    pub fn session_of(&self, credential: &str) -> Option<SessionKey> {
+        if let Some(hash) = HandleHash::of(credential) {
+            return Some(self.index.handle(&hash)?.session.key().clone());
+        }
+        crate::auth::token_session(&self.keys, credential)
     }
 
     /// Sessions in order of namespace, provider and id, as the admin API shows them.
     pub fn list(&self, namespace: Option<&str>, provider: Option<&str>) -> Vec<serde_json::Value> {
-        let config = self.config();
         let chosen = |key: &SessionKey| {
             namespace.is_none_or(|n| *key.namespace == *n)
                 && provider.is_none_or(|p| *key.provider == *p)
@@ -26,7 +39,7 @@ impl Registry {
         entries
             .iter()
             .filter(|entry| chosen(&entry.record.key()))
-            .map(|entry| view::session(&config, entry))
+            .map(|entry| self.view(entry))
             .collect()
     }
 
@@ -62,7 +75,7 @@ impl Registry {
         document: &GrantDocument,
         target: &Target,
     ) -> Result<Explanation, RegistryError> {
-        let (_, grant) = compile::grant(&self.config(), provider, document)?;
+        let (_, grant) = compile::grant(&self.config(), provider, &[], document)?;
         Ok(sluicegate_policy::explain(&Arc::new(grant), target))
     }
 }

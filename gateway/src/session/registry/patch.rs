@@ -8,7 +8,7 @@ use std::{
 use super::{Entry, Issued, Registry, RegistryError, compile};
 use crate::{
     auth::{HandleHash, token_id},
-    session::{Authority, Event, PatchRequest, SessionKey, lifecycle::State, view},
+    session::{Authority, Event, PatchRequest, SessionKey, lifecycle::State},
     store::Batch,
 };
 
@@ -27,23 +27,43 @@ impl Registry {
                 state: State::Stopped,
             });
         }
-        let document = patch.apply(compile::own(&before.record)?);
         let mut entry = (*before).clone();
-        entry.record.document = document.to_json();
-        if entry.record.document == before.record.document && before.policy.is_some() {
-            return Ok(self.unchanged(&before));
+        if let Some(asked) = patch.capabilities() {
+            let (old, config) = (&before.record.capabilities, self.config());
+            let same = |name: &str| old.iter().find(|binding| binding.name == name);
+            entry.record.capabilities = asked
+                .iter()
+                .map(|asked| asked.over(same(&asked.name), &config, now))
+                .collect::<Result<_, _>>()?;
+        }
+        entry.record.document = patch.apply(compile::own(&before.record)?).to_json();
+        self.change_grant(&before, entry, None, now)
+    }
+
+    /// A changed record, compiled, committed and shown as one policy generation. Under the writer's lock.
+    pub(super) fn change_grant(
+        &self,
+        before: &Entry,
+        mut entry: Entry,
+        reason: Option<String>,
+        now: SystemTime,
+    ) -> Result<Issued, RegistryError> {
+        let same = entry.record.document == before.record.document
+            && entry.record.capabilities == before.record.capabilities;
+        if same && before.policy.is_some() {
+            return Ok(self.unchanged(before));
         }
         entry.record.policy_generation += 1;
         entry.record.changed_at = now;
         entry.policy = Some(compile::policy(&self.config(), &entry.record)?);
-        let event = Event::of(&entry.record, "session.policyChanged", None, now);
+        let event = Event::of(&entry.record, "session.policyChanged", reason, now);
         let _told = self.commit(Batch::default(), &[&entry.record], &[event])?;
         let entry = self.show_policy(entry);
         Ok(Issued {
-            view: view::session(&self.config(), &entry),
+            view: self.view(&entry),
             created: false,
             bundle: None,
-            stale: false,
+            stale: Vec::new(),
         })
     }
 

@@ -51,8 +51,8 @@ impl Registry {
             .collect();
         let records: Vec<_> = changed.iter().map(|e| &e.record).collect();
         let heard = self.commit(Batch::default(), &records, &events)?;
-        self.limit_owners(config.owner_limits);
         self.config.store(Arc::new(config));
+        self.limit_owners();
         let mut notes = vec![format!(
             "{} session(s) judged by the new configuration",
             changed.len()
@@ -108,8 +108,13 @@ impl Registry {
 /// Can the change of configuration change this session's grant?
 fn affects(old: &RegistryConfig, new: &RegistryConfig, entry: &Entry) -> bool {
     let provider = &entry.record.provider;
+    let bound = entry.record.capabilities.iter();
+    let capabilities = bound
+        .filter(|binding| binding.enabled)
+        .all(|binding| old.capabilities.get(&binding.name) == new.capabilities.get(&binding.name));
     let same = entry.policy.is_some()
         && old.providers.get(provider) == new.providers.get(provider)
+        && capabilities
         && old.catalogue == new.catalogue
         && old.own_listeners == new.own_listeners
         && old.own_sockets == new.own_sockets;

@@ -40,7 +40,7 @@ async fn a_session_is_created_running_and_every_transition_is_an_event() {
     let issued = create(&f, "{id: one, allow: [api.example.com]}")
         .await
         .unwrap();
-    assert!(issued.created && issued.bundle.is_some() && !issued.stale);
+    assert!(issued.created && issued.bundle.is_some() && issued.stale.is_empty());
     assert_eq!(issued.view["state"], "running");
     assert_eq!(issued.view["generation"], 1);
     assert_eq!(
@@ -251,7 +251,10 @@ async fn start_on_a_running_session_tells_what_went_stale() {
     create(&f, "{id: one, services: {cache: 'unix:///run/c'}}")
         .await
         .unwrap();
-    assert!(!act(&f, "one", Action::Start).await.unwrap().stale);
+    assert_eq!(
+        act(&f, "one", Action::Start).await.unwrap().stale,
+        Vec::<String>::new()
+    );
     f.registry
         .patch(
             f.key("one"),
@@ -260,7 +263,7 @@ async fn start_on_a_running_session_tells_what_went_stale() {
         .await
         .unwrap();
     let again = act(&f, "one", Action::Start).await.unwrap();
-    assert!(again.stale);
+    assert_eq!(again.stale, ["service:cache", "service:db"]);
     assert_eq!(again.view["generation"], 1);
     let env = again.bundle.unwrap().env;
     assert!(env.iter().any(|(name, _)| name == "GESTALT_DB_TOKEN"));
@@ -337,7 +340,10 @@ async fn the_catalogue_knows_where_services_are() {
 #[tokio::test]
 async fn the_session_after_the_last_is_over_quota() {
     let f = Fixture::with(RegistryConfig {
-        max_sessions: Some(2),
+        namespace_quota: crate::session::Quota {
+            sessions: Some(2),
+            ..Default::default()
+        },
         ..config()
     });
     create(&f, "{id: one}").await.unwrap();
@@ -347,7 +353,8 @@ async fn the_session_after_the_last_is_over_quota() {
         third,
         RegistryError::Quota {
             in_use: 2,
-            limit: 2
+            limit: 2,
+            ..
         }
     ));
     create(&f, "{id: three, namespace: other}").await.unwrap();
@@ -430,6 +437,8 @@ async fn a_revocation_that_cannot_be_stored_takes_effect_all_the_same() {
         revoked: Mutex::default(),
         events: broadcast::channel(1).0,
         changed: Notify::new(),
+        usage_saved: Mutex::new(SystemTime::UNIX_EPOCH),
+        logged: watch::Sender::new(0),
         owners: Mutex::default(),
     };
     let error = registry
@@ -471,6 +480,16 @@ impl Store for Broken {
         })
     }
     fn events(&self, _: u64, _: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        Err(StoreError::Vanished {
+            path: "/gone".into(),
+        })
+    }
+    fn append_log(&self, _: &str, _: &[Vec<u8>], _: u64) -> Result<u64, StoreError> {
+        Err(StoreError::Vanished {
+            path: "/gone".into(),
+        })
+    }
+    fn log(&self, _: &str, _: u64, _: usize) -> Result<crate::store::LogPage, StoreError> {
         Err(StoreError::Vanished {
             path: "/gone".into(),
         })

@@ -25,7 +25,7 @@ fn short_forms_are_merged_into_egress() {
             .contains("127.0.0.1")
     );
     assert!(request.start);
-    assert_eq!(request.namespace, "default");
+    assert_eq!(request.namespace(), "default");
 }
 
 #[test]

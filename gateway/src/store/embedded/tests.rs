@@ -129,3 +129,93 @@ fn a_store_that_is_taken_away_does_not_probe() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     store.probe().unwrap();
 }
+
+#[test]
+fn a_log_keeps_its_newest_records_and_goes_with_its_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(&dir.path().join("s")).unwrap();
+    let records = |range: std::ops::Range<u64>| -> Vec<Vec<u8>> {
+        range.map(|n| n.to_string().into_bytes()).collect()
+    };
+    assert_eq!(store.log("a", 0, 10).unwrap().first, 1, "nothing yet");
+    assert_eq!(store.append_log("a", &records(1..6), 4).unwrap(), 5);
+    assert_eq!(store.append_log("ab", &records(1..2), 4).unwrap(), 1);
+    assert_eq!(store.append_log("a", &records(6..8), 4).unwrap(), 7);
+    let page = store.log("a", 0, 2).unwrap();
+    assert_eq!((page.first, page.last), (4, 7));
+    assert_eq!(page.records, [(4, b"4".to_vec()), (5, b"5".to_vec())]);
+    let rest = store.log("a", 6, 9).unwrap();
+    assert_eq!(rest.records, [(7, b"7".to_vec())]);
+    let gone = Batch {
+        remove: vec!["a".into()],
+        ..Batch::default()
+    };
+    store.commit(&gone).unwrap();
+    assert_eq!(store.log("a", 0, 9).unwrap().last, 0);
+    assert_eq!(
+        store.log("ab", 0, 9).unwrap().last,
+        1,
+        "its neighbour keeps its own"
+    );
+}
+
+/// A store as format 1 left it: three tables and the meta row.
+fn format_1(path: &Path, rows: &[(&str, &[u8])]) {
+    let database = Database::create(path).unwrap();
+    let write = database.begin_write().unwrap();
+    {
+        write.open_table(META).unwrap().insert("format", 1).unwrap();
+        let mut sessions = write.open_table(SESSIONS).unwrap();
+        for (key, row) in rows {
+            sessions.insert(*key, *row).unwrap();
+        }
+        let mut revoked = write.open_table(REVOKED).unwrap();
+        revoked.insert("jti", 7).unwrap();
+        let mut events = write.open_table(EVENTS).unwrap();
+        events.insert(41, b"old".as_slice()).unwrap();
+    }
+    write.commit().unwrap();
+}
+
+#[test]
+fn the_format_before_this_one_is_brought_up_to_date_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    format_1(&path, &[("a", b"1")]);
+    {
+        let store = EmbeddedStore::open(&path).unwrap();
+        let loaded = store.load().unwrap();
+        assert_eq!(loaded.sessions, [("a".to_owned(), b"1".to_vec())]);
+        assert_eq!(loaded.revoked, [("jti".to_owned(), 7)]);
+        assert_eq!(store.commit(&batch("b", b"2", &[b"new"])).unwrap(), 42);
+        assert_eq!(store.append_log("a", &[b"line".to_vec()], 9).unwrap(), 1);
+    }
+    let database = Database::create(&path).unwrap();
+    let read = database.begin_read().unwrap();
+    let meta = read.open_table(META).unwrap();
+    assert_eq!(meta.get("format").unwrap().unwrap().value(), FORMAT);
+}
+
+#[test]
+fn a_format_of_the_future_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    for found in [0, FORMAT + 1] {
+        format_1(&path, &[]);
+        {
+            let database = Database::create(&path).unwrap();
+            let write = database.begin_write().unwrap();
+            write
+                .open_table(META)
+                .unwrap()
+                .insert("format", found)
+                .unwrap();
+            write.commit().unwrap();
+        }
+        let refused = EmbeddedStore::open(&path).unwrap_err();
+        assert!(
+            matches!(refused, StoreError::Format { found: told, .. } if told == found),
+            "{refused:?}"
+        );
+    }
+}

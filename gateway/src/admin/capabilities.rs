@@ -1,0 +1,101 @@
+//! Capabilities: the catalogue, and those of a session.
+
+use std::collections::HashMap;
+
+use axum::{
+    body::Body,
+    extract::{Path, Query, State as Extract},
+    response::Response,
+};
+use http::StatusCode;
+use serde_json::json;
+
+use super::{
+    Problem, State,
+    request::{body_text, json as answer},
+    sessions::{key, shown},
+};
+use crate::session::{Bind, BindingRequest};
+
+type Parameters = Query<HashMap<String, String>>;
+
+fn namespace(query: &HashMap<String, String>) -> Option<&str> {
+    query.get("namespace").map(String::as_str)
+}
+
+/// `GET capabilities`: the catalogue.
+pub(super) async fn catalogue(Extract(state): Extract<State>) -> Response {
+    let capabilities = state.registry.capabilities();
+    answer(StatusCode::OK, &json!({ "capabilities": capabilities }))
+}
+
+/// `GET …/sessions/{session}/capabilities`.
+pub(super) async fn list(
+    Extract(state): Extract<State>,
+    Path((provider, session)): Path<(String, String)>,
+    Query(query): Parameters,
+) -> Result<Response, Problem> {
+    let key = key(namespace(&query), &provider, &session);
+    let bindings = state.registry.bindings(&key)?;
+    Ok(answer(StatusCode::OK, &json!({ "capabilities": bindings })))
+}
+
+/// `GET …/sessions/{session}/resolved`: the merged grant, each entry with where it comes from.
+pub(super) async fn resolved(
+    Extract(state): Extract<State>,
+    Path((provider, session)): Path<(String, String)>,
+    Query(query): Parameters,
+) -> Result<Response, Problem> {
+    let key = key(namespace(&query), &provider, &session);
+    let resolved = state.registry.resolved(&key)?;
+    Ok(answer(StatusCode::OK, &json!({ "resolved": resolved })))
+}
+
+/// `POST …/capabilities/{name}` installs (201, or 200 where it was); `{name}:{action}` enables, disables, updates.
+/// Names of capabilities hold no colon.
+pub(super) async fn act(
+    Extract(state): Extract<State>,
+    Path((provider, session, segment)): Path<(String, String, String)>,
+    Query(query): Parameters,
+    body: Body,
+) -> Result<Response, Problem> {
+    let text = body_text(body).await?;
+    let (name, action) = match segment.rsplit_once(':') {
+        Some((name, action)) => (name, Some(action)),
+        None => (segment.as_str(), None),
+    };
+    let asked = || BindingRequest::read(name, &text).map_err(|faults| Problem::faults(&faults));
+    let how = match action {
+        None => Bind::Install(asked()?),
+        Some("update") => Bind::Update(asked()?),
+        Some("enable") => Bind::Enable(true),
+        Some("disable") => Bind::Enable(false),
+        Some(other) => {
+            let detail = format!("there is no action {other:?}: enable, disable, update");
+            return Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                "unknown-action",
+                detail,
+            ));
+        }
+    };
+    let key = key(namespace(&query), &provider, &session);
+    let issued = state.registry.bind(key, name.into(), how).await?;
+    let status = if issued.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    Ok(answer(status, &shown(issued)))
+}
+
+/// `DELETE …/capabilities/{name}`: uninstall.
+pub(super) async fn uninstall(
+    Extract(state): Extract<State>,
+    Path((provider, session, name)): Path<(String, String, String)>,
+    Query(query): Parameters,
+) -> Result<Response, Problem> {
+    let key = key(namespace(&query), &provider, &session);
+    let issued = state.registry.bind(key, name, Bind::Uninstall).await?;
+    Ok(answer(StatusCode::OK, &shown(issued)))
+}

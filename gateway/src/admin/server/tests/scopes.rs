@@ -1,0 +1,280 @@
+//! Credentials with less than all: scopes, namespaces, owners.
+use super::*;
+
+impl super::Gateway {
+    /// As whoever holds the credential of that name; `path` below the API's root.
+    async fn by(&self, name: &str, method: &str, path: &str, body: &str) -> Answer {
+        let mut request = self.request(method, &format!("/admin/api/v1/{path}"), body);
+        let token = format!("Bearer {name}-0123456789abcdef").parse().unwrap();
+        request.headers_mut().insert("authorization", token);
+        self.send(request).await
+    }
+}
+
+fn token(answer: &Answer) -> &str {
+    let kind = answer.body["type"].as_str().unwrap_or_default();
+    kind.rsplit(':').next().unwrap()
+}
+
+#[tokio::test]
+async fn a_scope_is_what_a_route_needs() {
+    let g = gateway();
+    g.call("POST", SESSIONS, r#"{"id": "one"}"#).await;
+    let routes = [
+        ("GET", "sessions", "", ["200", "200"]),
+        ("GET", &format!("{SESSIONS}/one"), "", ["200", "200"]),
+        ("GET", "status", "", ["200", "200"]),
+        (
+            "POST",
+            "policy:explain",
+            r#"{"session": "one", "target": "a.test"}"#,
+            ["200", "200"],
+        ),
+        (
+            "POST",
+            &format!("{SESSIONS}/one:pause"),
+            "",
+            ["scope", "200"],
+        ),
+        (
+            "PATCH",
+            &format!("{SESSIONS}/one"),
+            r#"{"allow": ["a.test"]}"#,
+            ["scope", "200"],
+        ),
+        ("DELETE", &format!("{SESSIONS}/one"), "", ["scope", "200"]),
+        ("POST", SESSIONS, r#"{"id": "two"}"#, ["scope", "201"]),
+        (
+            "POST",
+            "credentials:revoke",
+            r#"{"credential": "x"}"#,
+            ["scope", "unknown-credential"],
+        ),
+        ("POST", "reload", "", ["scope", "scope"]),
+        ("POST", "keys:rotate", "", ["scope", "scope"]),
+        ("POST", "drain", "", ["scope", "scope"]),
+    ];
+    for (method, path, body, expected) in routes {
+        for (name, expected) in ["reader", "operator"].into_iter().zip(expected) {
+            let answer = g.by(name, method, path, body).await;
+            let status = answer.status.to_string();
+            let found = if answer.status < 400 {
+                status.as_str()
+            } else {
+                token(&answer)
+            };
+            assert_eq!(found, expected, "{name}: {method} {path}: {}", answer.body);
+        }
+    }
+    assert_eq!(g.drained.load(Ordering::SeqCst), 0);
+    let nobody = g.by("stranger", "GET", "sessions", "").await;
+    assert_eq!(nobody.status, 401);
+}
+
+#[tokio::test]
+async fn a_namespace_sees_its_own_sessions_and_no_others() {
+    let g = gateway();
+    let own = g.by("team", "POST", SESSIONS, r#"{"id": "mine"}"#).await;
+    assert_eq!(own.status, 201, "{}", own.body);
+    assert_eq!(own.body["session"]["namespace"], "team", "its home");
+    g.call("POST", SESSIONS, r#"{"id": "theirs"}"#).await;
+    g.call("POST", SESSIONS, r#"{"id": "mine", "namespace": "other"}"#)
+        .await;
+
+    let ids = |answer: &Answer| -> Vec<String> {
+        let sessions = answer.body["sessions"].as_array().unwrap();
+        let name = |s: &Value| format!("{}/{}", s["namespace"], s["id"]).replace('"', "");
+        sessions.iter().map(name).collect()
+    };
+    assert_eq!(
+        ids(&g.by("team", "GET", "sessions", "").await),
+        ["team/mine"]
+    );
+    assert_eq!(ids(&g.by("team", "GET", SESSIONS, "").await), ["team/mine"]);
+    let two = g.by("two", "GET", "sessions", "").await;
+    assert_eq!(ids(&two), ["other/mine", "team/mine"]);
+    assert_eq!(ids(&g.call("GET", "sessions", "").await).len(), 3);
+    let scoped = g.call("GET", "namespaces/team/sessions", "").await;
+    assert_eq!(ids(&scoped), ["team/mine"]);
+
+    for (path, expected) in [
+        (format!("{SESSIONS}/mine"), 200),
+        (format!("namespaces/team/{SESSIONS}/mine"), 200),
+        (format!("{SESSIONS}/mine?namespace=team"), 200),
+        (format!("{SESSIONS}/theirs"), 404),
+        (format!("{SESSIONS}/theirs?namespace=default"), 404),
+        (format!("{SESSIONS}/mine?namespace=other"), 404),
+        (format!("namespaces/other/{SESSIONS}/mine"), 404),
+        // However it is spelled.
+        (
+            format!("{SESSIONS}/mine?namespace=team&namespace=other"),
+            404,
+        ),
+        (format!("{SESSIONS}/mine?namespace=%6fther"), 404),
+        (format!("{SESSIONS}/mine?%6eamespace=other"), 404),
+        (format!("{SESSIONS}/%6dine?namespace=other"), 404),
+        (
+            format!("namespaces/team/{SESSIONS}/mine?namespace=other"),
+            404,
+        ),
+        (format!("namespaces/../{SESSIONS}/mine"), 404),
+    ] {
+        let answer = g.by("team", "GET", &path, "").await;
+        assert_eq!(answer.status, expected, "{path}: {}", answer.body);
+    }
+    for body in [
+        r#"{"id": "x", "namespace": "other"}"#,
+        r#"{"id": "x", "namespace": "default"}"#,
+    ] {
+        let answer = g.by("team", "POST", SESSIONS, body).await;
+        assert_eq!(
+            (answer.status, token(&answer)),
+            (404, "unknown-namespace"),
+            "{body}"
+        );
+    }
+    let both = g
+        .call(
+            "POST",
+            &format!("namespaces/a/{SESSIONS}"),
+            r#"{"namespace": "b"}"#,
+        )
+        .await;
+    assert_eq!(token(&both), "two-namespaces");
+    let question = r#"{"session": "theirs", "namespace": "default", "target": "a.test"}"#;
+    assert_eq!(
+        g.by("team", "POST", "policy:explain", question)
+            .await
+            .status,
+        404
+    );
+    // Its scope is admin, its namespace is not the gateway.
+    for (method, path) in [
+        ("POST", "drain"),
+        ("POST", "reload"),
+        ("GET", "status"),
+        ("GET", "keys"),
+    ] {
+        let answer = g.by("team", method, path, "").await;
+        assert_eq!((answer.status, token(&answer)), (403, "bounded"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn credentials_of_others_are_not_ones_own_to_revoke() {
+    let g = gateway();
+    let created = async |body: &str| {
+        let answer = g.call("POST", SESSIONS, body).await;
+        let url = answer.body["env"]["HTTP_PROXY"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let handle = url.split(['@', ':']).nth(2).unwrap().to_owned();
+        let relay = answer.body["env"]["SLUICEGATE_RELAY_TOKEN"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        [handle, relay].map(|credential| json!({ "credential": credential }).to_string())
+    };
+    let own = created(r#"{"id": "a", "namespace": "team"}"#).await;
+    let other = created(r#"{"id": "b", "namespace": "other"}"#).await;
+    for credential in &other {
+        let answer = g.by("team", "POST", "credentials:revoke", credential).await;
+        assert_eq!(token(&answer), "unknown-credential");
+    }
+    // An id alone says nothing of whose it is.
+    let id = json!({ "credential": data_encoding::BASE64URL_NOPAD.encode(&[7; 16]) }).to_string();
+    assert_eq!(
+        g.by("team", "POST", "credentials:revoke", &id).await.status,
+        404
+    );
+    for credential in &own {
+        let answer = g.by("team", "POST", "credentials:revoke", credential).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_not_the_owner_gets_403() {
+    let g = gateway();
+    let mine = g.by("ann", "POST", SESSIONS, r#"{"id": "hers"}"#).await;
+    assert_eq!(mine.body["session"]["owner"], "ann");
+    let other = r#"{"id": "his", "namespace": "team", "owner": "bob"}"#;
+    g.call("POST", SESSIONS, other).await;
+    g.call(
+        "POST",
+        SESSIONS,
+        r#"{"id": "nobodys", "namespace": "team"}"#,
+    )
+    .await;
+    for (method, below) in [
+        ("GET", ""),
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("POST", ":start"),
+        ("POST", ":observe"),
+        ("GET", "/resolved"),
+        ("POST", "/capabilities/x"),
+    ] {
+        for id in ["his", "nobodys"] {
+            let path = format!("{SESSIONS}/{id}{below}");
+            let answer = g.by("ann", method, &path, "{}").await;
+            assert_eq!(
+                (answer.status, token(&answer)),
+                (403, "not-the-owner"),
+                "{method} {path}"
+            );
+        }
+    }
+    let unknown = g
+        .by("ann", "POST", &format!("{SESSIONS}/none:start"), "")
+        .await;
+    assert_eq!((unknown.status, token(&unknown)), (404, "unknown-session"));
+    let list = g.by("ann", "GET", "sessions", "").await;
+    assert_eq!(list.body["sessions"].as_array().unwrap().len(), 1);
+    let stolen = g.by("ann", "POST", SESSIONS, r#"{"owner": "bob"}"#).await;
+    assert_eq!(token(&stolen), "not-the-owner");
+    assert_eq!(
+        g.by("team", "POST", &format!("{SESSIONS}/his:pause"), "")
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn events_of_others_are_not_seen() {
+    let g = gateway();
+    g.call(
+        "POST",
+        SESSIONS,
+        r#"{"id": "a", "namespace": "team", "owner": "bob"}"#,
+    )
+    .await;
+    g.by("ann", "POST", SESSIONS, r#"{"id": "b"}"#).await;
+    g.call("POST", SESSIONS, r#"{"id": "c"}"#).await;
+    let seen = async |name: Option<&str>, path: &str| {
+        let path = format!("/admin/api/v1/{path}");
+        let mut request = g.request("GET", &path, "");
+        if let Some(name) = name {
+            let token = format!("Bearer {name}-0123456789abcdef").parse().unwrap();
+            request.headers_mut().insert("authorization", token);
+        }
+        let response = serve(g.router.clone(), request).await.unwrap();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(bytes.into()).unwrap();
+        let of = |id: &str| text.contains(&format!("\"id\":\"{id}\""));
+        ["a", "b", "c"].map(of)
+    };
+    assert_eq!(seen(None, "events?follow=false").await, [true, true, true]);
+    assert_eq!(
+        seen(Some("team"), "events?follow=false").await,
+        [true, true, false]
+    );
+    assert_eq!(
+        seen(Some("ann"), "events?follow=false").await,
+        [false, true, false]
+    );
+    let scoped = "namespaces/default/events?follow=false";
+    assert_eq!(seen(None, scoped).await, [false, false, true]);
+}

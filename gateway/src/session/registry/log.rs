@@ -1,0 +1,146 @@
+//! What a runtime says about a session, line by line: appended by runtimes, read by operators, bounded per session.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Registry, RegistryError};
+use crate::{clock, session::SessionKey};
+
+/// Records of one session; with one more, the oldest is dropped.
+const LOG_KEPT: u64 = 4096;
+
+/// One line of a session's log.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LogRecord {
+    /// RFC 3339: when the runtime says it was, else when it came.
+    pub time: String,
+    /// `stdout`, `stderr` or `runtime`.
+    pub stream: String,
+    /// What was said.
+    pub text: String,
+    /// The generation that was the present one when it came.
+    pub generation: u64,
+}
+
+/// One line as a runtime brings it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogLine {
+    /// When, if the runtime says so.
+    pub time: Option<String>,
+    /// One of [`LogLine::STREAMS`].
+    pub stream: &'static str,
+    /// What was said.
+    pub text: String,
+}
+
+impl LogLine {
+    /// Where a line can come from.
+    pub const STREAMS: [&'static str; 3] = ["stdout", "stderr", "runtime"];
+}
+
+impl Registry {
+    /// Append to a session's log; of a stopped one too, for its last words. Returns the number of the last record.
+    ///
+    /// # Errors
+    /// Unknown session, or the store.
+    pub async fn append_log(
+        self: &Arc<Self>,
+        key: SessionKey,
+        lines: Vec<LogLine>,
+    ) -> Result<u64, RegistryError> {
+        let last = self
+            .blocking(move |registry, now| registry.append_log_at(&key, lines, now))
+            .await?;
+        self.logged.send_modify(|count| *count += 1);
+        Ok(last)
+    }
+
+    pub(in crate::session) fn append_log_at(
+        &self,
+        key: &SessionKey,
+        lines: Vec<LogLine>,
+        now: SystemTime,
+    ) -> Result<u64, RegistryError> {
+        // Under the writer's lock: a session that is reaped meanwhile must not leave its log behind.
+        let _writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let entry = self.entry(key)?;
+        let row_key = entry.record.row_key();
+        let record = |line: LogLine| {
+            let record = LogRecord {
+                time: line.time.unwrap_or_else(|| clock::rfc3339(now)),
+                stream: line.stream.into(),
+                text: line.text,
+                generation: entry.record.lease.generation,
+            };
+            serde_json::to_vec(&record).map_err(|source| RegistryError::Row {
+                key: row_key.clone(),
+                source,
+            })
+        };
+        let records = lines
+            .into_iter()
+            .map(record)
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(self.store.append_log(&row_key, &records, LOG_KEPT)?)
+    }
+
+    /// Records after a number, oldest first: `{records, next, first, last, dropped}`. Where there is none yet, it is
+    /// waited for at most so long.
+    ///
+    /// # Errors
+    /// Unknown session, or the store.
+    pub async fn log(
+        self: &Arc<Self>,
+        key: SessionKey,
+        after: u64,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Value, RegistryError> {
+        // Subscribed before the store is read, so that nothing falls between.
+        let mut logged = self.logged.subscribe();
+        let deadline = tokio::time::Instant::now() + wait;
+        loop {
+            logged.mark_unchanged();
+            let asked = key.clone();
+            let page = self
+                .blocking(move |registry, _| {
+                    let row_key = registry.entry(&asked)?.record.row_key();
+                    Ok(registry.store.log(&row_key, after, limit)?)
+                })
+                .await?;
+            let over = page.records.is_empty()
+                && tokio::time::timeout_at(deadline, logged.changed())
+                    .await
+                    .is_ok_and(|changed| changed.is_ok());
+            if over {
+                continue;
+            }
+            let next = page.records.last().map_or(after, |(number, _)| *number);
+            let records = page.records.iter().map(|(number, body)| {
+                let mut record: Value = serde_json::from_slice(body).unwrap_or_default();
+                if let Some(fields) = record.as_object_mut() {
+                    fields.insert("number".into(), (*number).into());
+                }
+                record
+            });
+            return Ok(json!({
+                "records": records.collect::<Vec<_>>(),
+                "next": next,
+                "first": page.first,
+                "last": page.last,
+                "dropped": page.first.saturating_sub(1),
+            }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! What a runtime says of the sandbox behind a session.
+
+use std::{
+    sync::{Arc, PoisonError},
+    time::SystemTime,
+};
+
+use super::{Entry, Issued, Registry, RegistryError};
+use crate::{
+    session::{
+        Event, Observed, SessionKey,
+        lifecycle::{Action, State},
+    },
+    store::Batch,
+};
+
+/// One report of a runtime.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Observation {
+    /// One of [`Observation::STATES`].
+    pub state: &'static str,
+    /// One of [`Observation::REASONS`].
+    pub reason: Option<&'static str>,
+    /// The generation it speaks of; `None` = the present one. A late word of an earlier one changes nothing.
+    pub generation: Option<u64>,
+}
+
+impl Observation {
+    /// What a sandbox can be.
+    pub const STATES: [&'static str; 5] =
+        ["starting", "running", "stopping", "stopped", "destroyed"];
+    /// Why it can be that.
+    pub const REASONS: [&'static str; 7] = [
+        "completed",
+        "stopped",
+        "idle_timeout",
+        "failed",
+        "oom",
+        "start_failed",
+        "max_lifetime",
+    ];
+
+    fn is_over(&self) -> bool {
+        matches!(self.state, "stopped" | "destroyed")
+    }
+}
+
+impl Registry {
+    /// Take a runtime's word: `stopped` and `destroyed` end the generation, the others are noted. Returns whether it
+    /// spoke of the present generation.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn observe(
+        self: &Arc<Self>,
+        key: SessionKey,
+        observation: Observation,
+    ) -> Result<(Issued, bool), RegistryError> {
+        self.blocking(move |registry, now| registry.observe_at(&key, &observation, now))
+            .await
+    }
+
+    pub(in crate::session) fn observe_at(
+        &self,
+        key: &SessionKey,
+        observation: &Observation,
+        now: SystemTime,
+    ) -> Result<(Issued, bool), RegistryError> {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = self.entry(key)?;
+        let generation = entry.record.lease.generation;
+        if observation
+            .generation
+            .is_some_and(|said| said != generation)
+        {
+            return Ok((self.unchanged(&entry), false));
+        }
+        let mut next: Entry = (*entry).clone();
+        next.record.observed = Some(Observed {
+            state: observation.state.into(),
+            reason: observation.reason.map(str::to_owned),
+            generation,
+            at: now,
+        });
+        let reason = match observation.reason {
+            Some(reason) => format!("runtime: {}, {reason}", observation.state),
+            None => format!("runtime: {}", observation.state),
+        };
+        let lives = matches!(next.record.lease.state, State::Running | State::Paused);
+        if observation.is_over() && lives {
+            let ended = self.apply(&next, Action::Gone, Some(reason), None, now)?;
+            return Ok((ended, true));
+        }
+        next.record.changed_at = now;
+        let event = Event::of(&next.record, "session.observed", Some(reason), now);
+        let _told = self.commit(Batch::default(), &[&next.record], &[event])?;
+        let next = Arc::new(next);
+        self.put(next.clone());
+        Ok((self.unchanged(&next), true))
+    }
+}
+
+#[cfg(test)]
+mod tests;

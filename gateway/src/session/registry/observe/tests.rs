@@ -1,0 +1,86 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+use super::*;
+use crate::session::{
+    lifecycle::Action,
+    testing::{Fixture, request},
+};
+
+fn said(state: &'static str, reason: Option<&'static str>, generation: Option<u64>) -> Observation {
+    Observation {
+        state,
+        reason,
+        generation,
+    }
+}
+
+/// Every word in every state: what the session is afterwards.
+#[tokio::test]
+async fn each_word_of_a_runtime_in_each_state() {
+    for word in Observation::STATES {
+        for (before, actions) in [
+            ("idle", &[Action::Reset][..]),
+            ("running", &[]),
+            ("paused", &[Action::Pause]),
+            ("stopped", &[Action::Stop]),
+        ] {
+            let f = Fixture::new();
+            let create = request("{id: one}");
+            f.registry.create("local".into(), create).await.unwrap();
+            for action in actions {
+                f.registry.act(f.key("one"), *action, None).await.unwrap();
+            }
+            let (issued, current) = f
+                .registry
+                .observe(f.key("one"), said(word, Some("oom"), Some(1)))
+                .await
+                .unwrap();
+            assert!(current);
+            let over = matches!(word, "stopped" | "destroyed");
+            let after = match before {
+                "running" | "paused" if over => "idle",
+                other => other,
+            };
+            assert_eq!(issued.view["state"], after, "{word} in {before}");
+            assert_eq!(issued.view["observed"]["state"], word);
+            assert_eq!(issued.view["observed"]["reason"], "oom");
+            let ended = after != before;
+            if ended {
+                assert_eq!(issued.view["reason"], format!("runtime: {word}, oom"));
+                assert!(f.registry.index().session(&f.key("one")).is_none());
+            }
+            let expected = if ended {
+                "session.ended"
+            } else {
+                "session.observed"
+            };
+            assert_eq!(f.events().await.last().unwrap(), expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_late_word_of_an_earlier_generation_changes_nothing() {
+    let f = Fixture::new();
+    f.registry
+        .create("local".into(), request("{id: one}"))
+        .await
+        .unwrap();
+    for action in [Action::Reset, Action::Start] {
+        f.registry.act(f.key("one"), action, None).await.unwrap();
+    }
+    let events = f.events().await.len();
+    let late = said("destroyed", None, Some(1));
+    let (issued, current) = f.registry.observe(f.key("one"), late).await.unwrap();
+    assert!(!current);
+    assert_eq!(issued.view["state"], "running");
+    assert_eq!(f.events().await.len(), events);
+    let now = said("destroyed", None, Some(2));
+    let (issued, current) = f.registry.observe(f.key("one"), now).await.unwrap();
+    assert!(current);
+    assert_eq!(issued.view["state"], "idle");
+}

@@ -1,0 +1,79 @@
+//! What many sessions may do together: those of a namespace, and those of an owner within one.
+
+use std::sync::{Arc, PoisonError};
+
+use super::{Registry, RegistryError};
+use crate::session::{Budget, Record, lifecycle::State};
+
+/// Namespace, and the owner within it.
+pub(super) type Owner = (Arc<str>, Option<Arc<str>>);
+
+impl Registry {
+    /// The budget the session counts along in: its owner's, which counts along in the namespace's.
+    pub(in crate::session) fn owner(&self, record: &Record) -> Arc<Budget> {
+        let config = self.config();
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let namespace: Arc<str> = record.namespace.as_str().into();
+        let all = owners
+            .entry((namespace.clone(), None))
+            .or_insert_with(|| Arc::new(Budget::new(config.namespace_quota.limits, None)))
+            .clone();
+        match &record.owner {
+            None => all,
+            Some(owner) => owners
+                .entry((namespace, Some(owner.as_str().into())))
+                .or_insert_with(|| Arc::new(Budget::new(config.owner_quota.limits, Some(all))))
+                .clone(),
+        }
+    }
+
+    /// New limits for every namespace and owner.
+    pub(super) fn limit_owners(&self) {
+        let config = self.config();
+        let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((_, owner), budget) in owners.iter() {
+            budget.set_limits(match owner {
+                None => config.namespace_quota.limits,
+                Some(_) => config.owner_quota.limits,
+            });
+        }
+    }
+
+    /// May one more session be created?
+    pub(super) fn check_quota(
+        &self,
+        namespace: &str,
+        owner: Option<&str>,
+    ) -> Result<(), RegistryError> {
+        let config = self.config();
+        let bounds = [
+            (config.namespace_quota.sessions, None),
+            (
+                config.owner_quota.sessions.filter(|_| owner.is_some()),
+                owner,
+            ),
+        ];
+        for (limit, owner) in bounds {
+            let Some(limit) = limit else { continue };
+            let counts = |record: &Record| {
+                record.namespace == namespace
+                    && record.lease.state != State::Stopped
+                    && owner.is_none_or(|owner| record.owner.as_deref() == Some(owner))
+            };
+            let all = self.all();
+            let in_use = all.iter().filter(|entry| counts(&entry.record)).count();
+            if in_use >= limit {
+                let whose = owner.map_or_else(
+                    || format!("namespace {namespace:?}"),
+                    |owner| format!("owner {owner:?}"),
+                );
+                return Err(RegistryError::Quota {
+                    whose,
+                    in_use,
+                    limit,
+                });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! The merged grant, and for each entry of it where it came from.
+
+use serde_json::{Map, Value, json};
+use sluicegate_policy::GrantDocument;
+
+use super::{Registry, RegistryError, compile, merged_document};
+use crate::session::{Record, RegistryConfig, SessionKey};
+
+/// A part of the grant as JSON, and whose it is.
+struct Layer {
+    from: String,
+    grant: Value,
+}
+
+impl Registry {
+    /// The merged grant of a session; each entry names the layers that say so: `configuration`, `provider`,
+    /// `capability:NAME`, `session`; for a service also `catalogue`, where its address was looked up.
+    ///
+    /// # Errors
+    /// Unknown session, or one whose grant the configuration no longer allows.
+    pub fn resolved(&self, key: &SessionKey) -> Result<Value, RegistryError> {
+        let entry = self.entry(key)?;
+        let (config, record) = (self.config(), &entry.record);
+        let merged = merged_document(&config, record)?.to_value();
+        let layers = layers(&config, record)?;
+        let bindings = record.capabilities.iter();
+        let mut secrets: Map<String, Value> = Map::new();
+        for binding in record.capabilities.iter().filter(|binding| binding.enabled) {
+            let capability = config.capabilities.get(&binding.name);
+            for secret in capability.iter().flat_map(|capability| &capability.secrets) {
+                let from = secrets.entry(secret.clone()).or_insert_with(|| json!([]));
+                if let Some(list) = from.as_array_mut() {
+                    list.push(format!("capability:{}", binding.name).into());
+                }
+            }
+        }
+        let secrets: Vec<Value> = secrets
+            .into_iter()
+            .map(|(name, from)| json!({ "name": name, "from": from }))
+            .collect();
+        Ok(json!({
+            "policyGeneration": record.policy_generation,
+            "state": record.lease.state,
+            "egress": part(&merged, &layers, "egress"),
+            "services": services(&merged, &layers),
+            "limits": part(&merged, &layers, "limits"),
+            "secrets": secrets,
+            "capabilities": bindings.map(|binding| binding.to_value(&config)).collect::<Vec<_>>(),
+        }))
+    }
+}
+
+fn layers(config: &RegistryConfig, record: &Record) -> Result<Vec<Layer>, RegistryError> {
+    let layer = |from: String, grant: &GrantDocument| Layer {
+        from,
+        grant: grant.to_value(),
+    };
+    let mut layers = vec![layer("configuration".into(), &config.base)];
+    if let Some(provider) = config.providers.get(&record.provider) {
+        layers.push(layer("provider".into(), &provider.defaults));
+    }
+    for binding in record.capabilities.iter().filter(|binding| binding.enabled) {
+        let from = format!("capability:{}", binding.name);
+        layers.push(layer(from, &binding.layer(config)?));
+    }
+    layers.push(layer("session".into(), &compile::own(record)?));
+    let known = GrantDocument {
+        services: config.catalogue.clone(),
+        ..GrantDocument::default()
+    };
+    layers.push(layer("catalogue".into(), &known));
+    Ok(layers)
+}
+
+/// Who says `wanted` of a value at `path`? A provider's defaults hold the configuration's own, which is told once.
+fn said(layers: &[Layer], path: &[&str], wanted: impl Fn(&Value) -> bool) -> Vec<String> {
+    let mut from: Vec<String> = Vec::new();
+    for layer in layers.iter().filter(|layer| layer.from != "catalogue") {
+        let mut value = Some(&layer.grant);
+        for key in path {
+            value = value.and_then(|value| value.get(key));
+        }
+        let again = layer.from == "provider" && from.iter().any(|other| other == "configuration");
+        if value.is_some_and(&wanted) && !again {
+            from.push(layer.from.clone());
+        }
+    }
+    from
+}
+
+/// `egress` or `limits`: each list entry by itself, each other key as a whole.
+fn part(merged: &Value, layers: &[Layer], key: &str) -> Value {
+    let mut out = Map::new();
+    let fields = merged.get(key).and_then(Value::as_object);
+    for (name, value) in fields.into_iter().flatten() {
+        let path = [key, name.as_str()];
+        let shown = match value {
+            Value::Array(items) => items
+                .iter()
+                .map(|item| {
+                    let holds = |list: &Value| list.as_array().is_some_and(|l| l.contains(item));
+                    json!({ "value": item, "from": said(layers, &path, holds) })
+                })
+                .collect(),
+            Value::Object(entries) => {
+                let one = |(name, value): (&String, &Value)| {
+                    let holds = |map: &Value| map.get(name) == Some(value);
+                    (
+                        name.clone(),
+                        json!({ "value": value, "from": said(layers, &path, holds) }),
+                    )
+                };
+                Value::Object(entries.iter().map(one).collect())
+            }
+            single => json!({ "value": single, "from": said(layers, &path, |v| v == single) }),
+        };
+        out.insert(name.clone(), shown);
+    }
+    out.into()
+}
+
+/// Services by name: who grants each, and who knows its address.
+fn services(merged: &Value, layers: &[Layer]) -> Value {
+    let mut out = Map::new();
+    let fields = merged.get("services").and_then(Value::as_object);
+    for (name, value) in fields.into_iter().flatten() {
+        let url = value.get("url");
+        // The last layer that has an address is the one that holds.
+        let granting = layers.iter().filter(|layer| layer.from != "catalogue");
+        let has_url = |layer: &&Layer| {
+            url.is_some()
+                && layer
+                    .grant
+                    .pointer(&pointer(name))
+                    .and_then(|s| s.get("url"))
+                    == url
+        };
+        let address = granting
+            .rev()
+            .find(has_url)
+            .or_else(|| layers.iter().find(has_url))
+            .map(|layer| layer.from.clone());
+        let from = said(layers, &["services", name], |_| true);
+        out.insert(
+            name.clone(),
+            json!({ "value": value, "from": from, "addressFrom": address }),
+        );
+    }
+    out.into()
+}
+
+/// RFC 6901; a service's name holds neither `~` nor `/`.
+fn pointer(service: &str) -> String {
+    format!("/services/{service}")
+}
