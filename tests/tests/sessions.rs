@@ -1,0 +1,290 @@
+//! Sessions over the admin API and the command line: the whole table with kills between the steps, scopes and their
+//! queue, what runtimes observe.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use e2e::{Ask, Gateway, Settings, World, gateway::LOOPBACK_PROVIDER, until};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+const SESSIONS: &str = "/runtime/providers/test/sessions";
+
+/// A number generator whose runs can be repeated (xorshift64).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % 1_000_003).unwrap() % sides
+    }
+}
+
+/// The table of docs/admin-api.md: the state after, or nothing for 409.
+fn expected(action: &str, state: &str) -> Option<&'static str> {
+    Some(match (action, state) {
+        ("start", "idle" | "running") | ("resume", "running" | "paused") => "running",
+        ("start" | "pause", "paused") | ("pause", "running") => "paused",
+        ("keepalive", "running") => "running",
+        ("reset" | "gone", "running" | "paused") | ("gone", "idle") => "idle",
+        ("stop", _) | ("gone", "stopped") => "stopped",
+        _ => return None,
+    })
+}
+
+fn shown(reply: &e2e::wire::Reply) -> Value {
+    serde_json::from_slice(&reply.body).unwrap_or_default()
+}
+
+/// Asks until the answer is yes.
+async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
+    let deadline = tokio::time::Instant::now() + e2e::tasks::PATIENCE;
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(20));
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+        tick.tick().await;
+    }
+}
+
+async fn kill(gateway: &mut Gateway) {
+    gateway.process.signal(Signal::KILL);
+    gateway.process.wait("the kill").await;
+    gateway.restart().await;
+}
+
+#[tokio::test]
+async fn every_step_of_the_table_with_kills_in_between() {
+    let seed = std::env::var("E2E_SEED").ok().and_then(|s| s.parse().ok());
+    let seed = seed.unwrap_or(0x5eed_2026);
+    let mut dice = Dice(seed);
+    let mut world = World::start().await;
+    let actions = ["start", "pause", "resume", "keepalive", "reset", "gone"];
+    for round in 0..4 {
+        let id = format!("s{round}");
+        let body = json!({ "id": id, "start": false, "allow": [world.plain()] }).to_string();
+        let created = world.gateway.admin("POST", SESSIONS, &body).await;
+        assert_eq!(created.status(), 201, "{}", created.text());
+        let (mut state, mut generation) = ("idle", 0);
+        let mut credential: Option<(u64, String)> = None;
+        for step in 0..14 {
+            let what = format!("seed {seed}, round {round}, step {step}");
+            if step % 5 == 4 {
+                kill(&mut world.gateway).await;
+            }
+            let last = step == 13;
+            let action = if last {
+                "stop"
+            } else {
+                actions[dice.roll(actions.len())]
+            };
+            let (path, body) = match action {
+                "gone" => ("observe", r#"{"state": "destroyed"}"#),
+                other => (other, ""),
+            };
+            let path = format!("{SESSIONS}/{id}:{path}");
+            let reply = world.gateway.admin("POST", &path, body).await;
+            let told = shown(&reply);
+            match expected(action, state) {
+                None => {
+                    assert_eq!(reply.status(), 409, "{what}: {action} in {state}: {told}");
+                    assert_eq!(told["state"], state, "{what}");
+                }
+                Some(after) => {
+                    assert_eq!(reply.status(), 200, "{what}: {action} in {state}: {told}");
+                    if action == "start" && state == "idle" {
+                        generation += 1;
+                    }
+                    assert_eq!(
+                        told["session"]["state"], after,
+                        "{what}: {action} in {state}"
+                    );
+                    assert_eq!(told["session"]["generation"], generation, "{what}");
+                    assert_eq!(told["env"].is_object(), action == "start", "{what}");
+                    if let Some(proxy) = told["env"]["HTTP_PROXY"].as_str() {
+                        credential = Some((generation, proxy.to_owned()));
+                    }
+                    state = after;
+                }
+            }
+            if let Some((of, proxy)) = &credential {
+                let status = open(&world, proxy).await;
+                let lives = *of == generation;
+                let expected = match state {
+                    "running" if lives => 200,
+                    "paused" if lives => 403,
+                    _ => 407,
+                };
+                assert_eq!(status, expected, "{what}: after {action}, {state}");
+            }
+        }
+    }
+}
+
+/// CONNECT with the credential of a proxy URL: the status.
+async fn open(world: &World, proxy: &str) -> u16 {
+    let (userinfo, _) = proxy.trim_start_matches("http://").split_once('@').unwrap();
+    let basic = data_encoding::BASE64.encode(userinfo.as_bytes());
+    let target = world.plain();
+    let mut wire = e2e::Wire::dial(world.gateway.ports.plain).await;
+    let head = format!(
+        "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nProxy-Authorization: Basic {basic}\r\n\r\n"
+    );
+    wire.send(head).await;
+    wire.head().await.status
+}
+
+#[tokio::test]
+async fn a_start_with_secrets_is_refused_by_name() {
+    let world = World::start().await;
+    let body = r#"{"id": "one", "start": false}"#;
+    world.gateway.admin("POST", SESSIONS, body).await;
+    let path = format!("{SESSIONS}/one:start");
+    let reply = world
+        .gateway
+        .admin("POST", &path, r#"{"secretIds": ["a"]}"#)
+        .await;
+    assert_eq!(reply.status(), 422);
+    assert!(reply.text().contains("secretIds"), "{}", reply.text());
+    assert_eq!(world.gateway.admin("POST", &path, "").await.status(), 200);
+}
+
+fn scoped(concurrency: u32) -> Settings {
+    Settings {
+        runtime: format!(
+            "{LOOPBACK_PROVIDER}      session: {{scopes: {{concurrency: {concurrency}, queue: 3}}}}\n"
+        ),
+        ..Settings::default()
+    }
+}
+
+#[tokio::test]
+async fn a_scope_queues_what_is_too_much_and_keeps_the_order_over_a_kill() {
+    let mut world = World::with(scoped(1)).await;
+    let plain = world.plain();
+    let ask = |id: &'static str, more: &'static [&'static str]| {
+        let arguments = [&["--id", id, "--scope", "chat"][..], more].concat();
+        (id, arguments)
+    };
+    let create = async |gateway: &Gateway, (_, more): (&str, Vec<&str>)| {
+        let ask = Ask {
+            allow: &[&plain],
+            more: &more,
+            ..Ask::default()
+        };
+        e2e::Session::attempt(gateway, ask).await
+    };
+    let first = create(&world.gateway, ask("a", &[])).await.succeeded();
+    let first: Value = serde_json::from_str(&first).unwrap();
+    for (id, position) in [("b", 1), ("c", 2), ("d", 3)] {
+        let text = create(&world.gateway, ask(id, &[])).await.succeeded();
+        let told: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(told["session"]["queued"]["position"], position, "{told}");
+        assert_eq!(told["session"]["state"], "idle");
+        assert!(told["env"].is_null(), "no credential before its place");
+    }
+    let full = create(&world.gateway, ask("e", &[])).await;
+    assert_eq!(full.code, Some(4), "{}", full.stderr);
+    let start = ["session", "start", "b", "--provider", "test"];
+    let early = world.gateway.cli(&start).await;
+    assert_eq!(early.code, Some(4), "{}", early.stderr);
+    assert!(early.stderr.contains("position 1"), "{}", early.stderr);
+
+    kill(&mut world.gateway).await;
+    let proxy = first["env"]["HTTP_PROXY"].as_str().unwrap();
+    assert_eq!(open(&world, proxy).await, 200, "who ran, runs");
+    // Somebody waits for the place of b; a goes; b comes, not c.
+    let waiting = [&start[..], &["--wait", "60", "--format", "json"]].concat();
+    let free = async {
+        // Whether it is heard before the place is free or after, it gets it.
+        let stop = ["session", "stop", "a", "--provider", "test"];
+        world.gateway.cli(&stop).await.succeeded();
+    };
+    let (started, ()) = tokio::join!(world.gateway.cli(&waiting), free);
+    let started: Value = serde_json::from_str(&started.succeeded()).unwrap();
+    let proxy = started["env"]["HTTP_PROXY"].as_str().expect("a credential");
+    assert_eq!(open(&world, proxy).await, 200);
+    let show = async |id: &str| {
+        let path = format!("{SESSIONS}/{id}");
+        shown(&world.gateway.admin("GET", &path, "").await)["session"].clone()
+    };
+    assert_eq!(show("c").await["queued"]["position"], 1);
+    // More room by reload: the rest begins by itself.
+    let settings = Settings {
+        dns: Some(world.dns.address),
+        ..scoped(3)
+    };
+    world.gateway.reconfigure(&settings);
+    world.gateway.cli(&["reload"]).await.succeeded();
+    eventually("d runs", async || show("d").await["state"] == "running").await;
+    let events = world.gateway.cli(&["events", "--json"]).await.succeeded();
+    let order: Vec<&str> = events
+        .lines()
+        .filter(|line| line.contains("\"session.started\""))
+        .map(|line| {
+            let at = line.find("\"id\":\"").unwrap() + 6;
+            &line[at..=at]
+        })
+        .collect();
+    assert_eq!(order, ["a", "b", "c", "d"]);
+}
+
+#[tokio::test]
+async fn what_a_runtime_observes_ends_the_generation_and_cuts_its_tunnels() {
+    let (world, origin, session, target) = World::with_raw().await;
+    let mut wire = session.tunnel(&target).await;
+    wire.send("\0open").await;
+    let _far = origin.accept().await;
+    let observe = async |arguments: &[&str]| {
+        let command = ["session", "observe", session.id()];
+        world.gateway.cli(&[&command, arguments].concat()).await
+    };
+    observe(&["running"]).await.succeeded();
+    observe(&["destroyed", "--generation", "7"])
+        .await
+        .succeeded();
+    assert_eq!(session.connect(&target).await.0.status, 200);
+    observe(&["stopped", "--reason", "oom", "--generation", "1"])
+        .await
+        .succeeded();
+    wire.cut().await;
+    assert_eq!(session.connect(&target).await.0.status, 407);
+    let path = format!("{SESSIONS}/{}", session.id());
+    let told = shown(&world.gateway.admin("GET", &path, "").await);
+    assert_eq!(told["session"]["state"], "idle");
+    assert_eq!(told["session"]["reason"], "runtime: stopped, oom");
+    let nonsense = observe(&["exploded"]).await;
+    assert_eq!(nonsense.code, Some(2), "{}", nonsense.stderr);
+    let record = until("the tunnel's record", || {
+        let all = world.gateway.records();
+        all.into_iter()
+            .find(|record| record.text("reason") == "session_revoked")
+    })
+    .await;
+    assert_eq!(record.text("target"), target);
+}
+
+#[tokio::test]
+async fn bytes_spent_survive_a_kill() {
+    let (mut world, origin, session, target) = World::with_raw().await;
+    let mut wire = session.tunnel(&target).await;
+    wire.send("\0").await;
+    let _far = origin.accept().await;
+    wire.send(vec![b'x'; 100_000]).await;
+    let path = format!("{SESSIONS}/{}", session.id());
+    let bytes = async |gateway: &Gateway| {
+        let told = shown(&gateway.admin("GET", &path, "").await);
+        told["session"]["usage"]["bytes"].as_u64().unwrap()
+    };
+    // Saved within ten seconds: a pause saves at once, and is as good.
+    let counted = async || bytes(&world.gateway).await >= 100_000;
+    eventually("the bytes are counted", counted).await;
+    let pause = ["session", "pause", session.id()];
+    world.gateway.cli(&pause).await.succeeded();
+    kill(&mut world.gateway).await;
+    assert!(bytes(&world.gateway).await >= 100_000);
+}
