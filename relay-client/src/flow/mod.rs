@@ -1,10 +1,15 @@
 //! One byte stream with TCP's ends, whatever carries it: data, FIN, RESET, each way.
 //!
-//! What lives here: [`Flow`], its forms (sockets, TLS, capsules on an HTTP/2 stream) and [`pump`], which joins two of
-//! them. Both ends of the relay use it. What does not: who may open what, and how connections come to be.
+//! What lives here: [`Flow`], its forms (sockets, TLS, HTTP/2 streams, capsules on an HTTP/2 stream or an upgraded
+//! connection), [`pump`], which joins two of them, and [`FlowIo`] for those who read and write bytes. Both ends of the relay use it. What does not: who may open what, and how connections come to be.
 
 mod capsules;
+mod carrier;
 mod chunk;
+mod connection;
+mod direct;
+mod halves;
+mod io;
 mod pump;
 mod shared;
 mod socket;
@@ -15,7 +20,12 @@ mod tls;
 mod unix;
 
 pub use capsules::CapsuleFlow;
+pub use carrier::Carrier;
 pub use chunk::Chunk;
+pub use connection::Connection;
+pub use direct::StreamFlow;
+pub use halves::Halves;
+pub use io::FlowIo;
 pub use pump::{Ending, How, Meter, Side, Timers, pump};
 pub use shared::Shared;
 pub use socket::SocketFlow;

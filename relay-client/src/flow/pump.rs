@@ -90,7 +90,7 @@ where
     };
     let mut timer = pin!(sleep_until(Instant::now() + NEVER));
     let mut armed = None;
-    poll_fn(|cx| {
+    let ending = poll_fn(|cx| {
         let polled = work.poll(cx, a, b, meter);
         let ending = match polled {
             Poll::Ready(ending) => ending,
@@ -121,7 +121,15 @@ where
         }
         Poll::Ready(ending)
     })
-    .await
+    .await;
+    if ending.how == How::Completed {
+        poll_fn(|cx| match (a.poll_close(cx), b.poll_close(cx)) {
+            (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(()),
+            _ => Poll::Pending,
+        })
+        .await;
+    }
+    ending
 }
 
 /// One direction.

@@ -32,7 +32,7 @@ pub trait Flow: Send {
     /// The flow broke; both directions are dead.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>>;
 
-    /// Write from the front of `chunk`, at least one byte when ready. Pending is backpressure.
+    /// Write from the front of `chunk`, at least one byte when ready. Pending is backpressure; the same chunk comes again.
     ///
     /// # Errors
     /// As [`Flow::poll_read`].
@@ -51,6 +51,11 @@ pub trait Flow: Send {
     /// # Errors
     /// As [`Flow::poll_read`].
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>>;
+
+    /// Both FINs are through: end what carries them, in order. Takes a second at most, and says nothing of how it went.
+    fn poll_close(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
 
     /// Has it broken? For when nothing is being read: after the peer's FIN, or while its data has nowhere to go.
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Broken>;
@@ -74,6 +79,10 @@ impl<F: Flow + ?Sized> Flow for Box<F> {
 
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         (**self).poll_finish(cx)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        (**self).poll_close(cx)
     }
 
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {

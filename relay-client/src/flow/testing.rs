@@ -11,7 +11,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{CapsuleFlow, Chunk, Ending, Flow, Shared, SocketFlow, Timers, pump};
+use super::{CapsuleFlow, Chunk, Ending, Flow, Shared, SocketFlow, StreamFlow, Timers, pump};
 
 /// Two ends of a loopback connection.
 pub(super) async fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -32,6 +32,10 @@ pub(super) enum Carrier {
     Unix,
     /// TCP, capsules on HTTP/2, TCP: two pumps.
     Capsules,
+    /// TCP, capsules on an upgraded connection, TCP: two pumps.
+    Upgraded,
+    /// TCP, an HTTP/2 stream without capsules, TCP: two pumps.
+    Stream,
 }
 
 /// A program's end and a service's end, with everything between them running.
@@ -75,6 +79,23 @@ pub(super) async fn join(carrier: &Carrier) -> Joined {
             ));
             pumps.spawn(run(
                 CapsuleFlow::new(server.0, server.1),
+                SocketFlow::new(far),
+            ));
+        }
+        Carrier::Upgraded => {
+            let (client, server) = tcp_pair().await;
+            let capsules = |tcp| CapsuleFlow::upgraded(SocketFlow::new(tcp), Bytes::new());
+            pumps.spawn(run(SocketFlow::new(near), capsules(client)));
+            pumps.spawn(run(capsules(server), SocketFlow::new(far)));
+        }
+        Carrier::Stream => {
+            let (client, server) = capsule_pair(&mut drivers).await;
+            pumps.spawn(run(
+                SocketFlow::new(near),
+                StreamFlow::new(client.0, client.1),
+            ));
+            pumps.spawn(run(
+                StreamFlow::new(server.0, server.1),
                 SocketFlow::new(far),
             ));
         }

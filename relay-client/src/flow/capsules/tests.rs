@@ -3,9 +3,10 @@
 use std::future::poll_fn;
 
 use bytes::Bytes;
+use sluicegate_relay_protocol::capsule::{DATA, FINAL_DATA};
 use tokio::task::JoinSet;
 
-use super::{super::testing::capsule_pair, Broken, CapsuleFlow, Chunk, DATA, FINAL_DATA, Flow};
+use super::{super::testing::capsule_pair, Broken, CapsuleFlow, Chunk, Flow};
 
 async fn read(flow: &mut CapsuleFlow) -> Result<Option<Bytes>, Broken> {
     poll_fn(|cx| flow.poll_read(cx)).await
@@ -91,4 +92,52 @@ async fn many_small_frames_wait_without_harm() {
                 .enumerate()
                 .all(|(place, byte)| *byte == place as u8)
     );
+}
+
+/// A connection cut in every way there is reads as one, never as an end; so does an abort of ours.
+#[tokio::test]
+async fn an_upgraded_connection_that_ends_early_is_cut() {
+    use super::super::{SocketFlow, testing::*};
+    use sluicegate_relay_protocol::capsule::Head;
+
+    for whole in [true, false] {
+        let (near, far) = tcp_pair().await;
+        let mut flow = CapsuleFlow::upgraded(SocketFlow::new(far), Bytes::new());
+        let near = crate::flow::Shared::from(near);
+        let head = Head::new(DATA, if whole { 4 } else { 9 });
+        write(&near, &[head.as_slice(), b"half"].concat()).await;
+        near.shutdown().unwrap();
+        let data = poll_fn(|cx| flow.poll_read(cx)).await;
+        assert_eq!(data, Ok(Some(Bytes::from_static(b"half"))));
+        let end = poll_fn(|cx| flow.poll_read(cx)).await;
+        assert_eq!(end, Err(Broken::Truncated), "whole capsules: {whole}");
+        drop(flow);
+        assert_reset(read_all(&near).await.1, "the other half");
+    }
+}
+
+/// Bytes read before the upgrade come first, and both FINs end the connection with FIN.
+#[tokio::test]
+async fn an_upgraded_connection_ends_in_order() {
+    use super::super::{SocketFlow, testing::*};
+    use sluicegate_relay_protocol::capsule::Head;
+
+    let (near, far) = tcp_pair().await;
+    let early = [Head::new(DATA, 5).as_slice(), b"early"].concat();
+    let mut flow = CapsuleFlow::upgraded(SocketFlow::new(far), early.into());
+    let near = crate::flow::Shared::from(near);
+    write(&near, Head::new(FINAL_DATA, 0).as_slice()).await;
+    let data = poll_fn(|cx| flow.poll_read(cx)).await;
+    assert_eq!(data, Ok(Some(Bytes::from_static(b"early"))));
+    assert_eq!(poll_fn(|cx| flow.poll_read(cx)).await, Ok(None));
+    poll_fn(|cx| flow.poll_finish(cx)).await.unwrap();
+    let (closed, (heard, end)) = tokio::join!(poll_fn(|cx| flow.poll_close(cx)), async {
+        let heard = read_all(&near).await;
+        near.shutdown().unwrap();
+        heard
+    });
+    let () = closed;
+    drop(flow);
+    assert_eq!(heard, Head::new(FINAL_DATA, 0).as_slice());
+    assert!(end.is_ok(), "{end:?}");
 }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use super::{super::testing::*, How, Side, Timers, pump};
 use crate::flow::{SocketFlow, TlsFlow};
 
-const EVERY: [(&str, Carrier); 3] = [
+const EVERY: [(&str, Carrier); 5] = [
     ("tcp", Carrier::Tcp),
     ("unix", Carrier::Unix),
     ("capsules", Carrier::Capsules),
+    ("upgraded", Carrier::Upgraded),
+    ("stream", Carrier::Stream),
 ];
 /// Longer than any test takes: a hang is a failure, not a wait.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -109,7 +111,7 @@ async fn a_reset_is_a_reset_in_either_direction() {
 
 #[tokio::test]
 async fn a_reset_after_the_fin_is_still_a_reset() {
-    for (name, carrier) in [("tcp", Carrier::Tcp), ("capsules", Carrier::Capsules)] {
+    for (name, carrier) in EVERY.into_iter().filter(|(name, _)| *name != "unix") {
         for from_program in [true, false] {
             let joined = join(&carrier).await;
             let (first, second) = ends(&joined, from_program);
