@@ -15,10 +15,12 @@
 )]
 
 pub mod ca;
+pub mod capsules;
 pub mod corpus;
 pub mod dns;
 pub mod edge;
 pub mod flows;
+pub mod frames;
 pub mod gateway;
 pub mod origin;
 pub mod program;

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use sluicegate_relay::flow::Shared;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
@@ -46,20 +47,25 @@ impl Abort for TcpStream {
 
 impl Abort for Downstream {
     fn abort(&mut self) {
-        self.tcp_mut().abort();
+        self.reset();
     }
 
     fn socket(&self) -> Option<&TcpStream> {
-        Some(match self {
-            Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
-        })
+        match self {
+            Self::Plain(tcp) => Some(tcp),
+            Self::Tls(tls) => match tls.get_ref().0 {
+                Shared::Tcp(tcp) => Some(tcp),
+                Shared::Unix(_) => None,
+            },
+            // A stream's reset is its carrier's to tell.
+            Self::Stream(_) => None,
+        }
     }
 
     fn plain(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(tcp) => Some(tcp),
-            Self::Tls(_) => None,
+            Self::Tls(_) | Self::Stream(_) => None,
         }
     }
 }

@@ -3,10 +3,9 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderValue, Method, Request, Uri, Version, header, uri::Scheme};
-use hyper::body::Incoming;
 use sluicegate_policy::{Denial, Refusal, Target, TargetPermit};
 
-use super::{context::Context, forward::Scope, headers, pool::PoolKey};
+use super::{client_body::ClientBody, context::Context, forward::Scope, headers, pool::PoolKey};
 use crate::{
     auth::Identity,
     session::{PolicyGeneration, Snapshot},
@@ -25,7 +24,7 @@ pub(super) struct Way {
 /// The target of a request, and that everything in it which names one names the same.
 pub(super) fn request_target(
     scope: &Scope,
-    request: &Request<Incoming>,
+    request: &Request<ClientBody>,
 ) -> Result<Target, Refusal> {
     let host = request.headers().get(header::HOST).map(HeaderValue::to_str);
     let host = host.transpose().map_err(|_| Denial::MalformedRequest)?;
@@ -85,7 +84,7 @@ pub(super) fn decide(
     context: &Context,
     scope: &Scope,
     peer: SocketAddr,
-    request: &Request<Incoming>,
+    request: &Request<ClientBody>,
     target: &Target,
     recorder: &mut Recorder,
 ) -> Result<Way, Refusal> {
@@ -127,12 +126,12 @@ pub(super) fn key(identity: &Identity, policy: &PolicyGeneration, target: &Targe
 
 /// The request as it goes up: origin form, Host from the target, nothing that is between neighbours.
 pub(super) fn rewrite(
-    mut request: Request<Incoming>,
+    mut request: Request<ClientBody>,
     target: &Target,
     path: &str,
     upgrade: Option<&HeaderValue>,
     pseudonym: &str,
-) -> Request<Incoming> {
+) -> Request<ClientBody> {
     let asterisk = *request.method() == Method::OPTIONS && request.uri().path() == "*";
     let path = if asterisk { "*" } else { path };
     *request.uri_mut() = path.parse().unwrap_or_else(|_| Uri::from_static("/"));

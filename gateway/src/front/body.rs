@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::exchange::Exchange;
+use super::{client_body::ClientBody, exchange::Exchange};
 use crate::{
     session::{Budget, Way},
     sniff::trailer_may_pass,
@@ -53,7 +53,7 @@ impl Continue {
 /// A client's body on its way up.
 #[derive(Debug)]
 pub(super) struct RequestBody {
-    inner: Option<Incoming>,
+    inner: Option<ClientBody>,
     counters: Arc<Counters>,
     budget: Arc<Budget>,
     /// While set, the body is not read, so that the client is not told to go on.
@@ -64,7 +64,7 @@ pub(super) struct RequestBody {
 
 impl RequestBody {
     pub(super) fn new(
-        inner: Option<Incoming>,
+        inner: Option<ClientBody>,
         counters: Arc<Counters>,
         budget: Arc<Budget>,
     ) -> Self {
@@ -109,7 +109,7 @@ impl Body for RequestBody {
         let frame = ready!(Pin::new(inner).poll_frame(cx));
         Poll::Ready(match frame {
             None => None,
-            Some(Err(error)) => Some(Err(io::Error::other(error))),
+            Some(Err(error)) => Some(Err(error)),
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     this.counters.add_up(data.len());

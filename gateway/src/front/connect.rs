@@ -1,10 +1,10 @@
-//! CONNECT (RFC 9110 §9.3.6): authority-form in, a tunnel out.
+//! CONNECT (RFC 9110 §9.3.6): authority-form in, a tunnel out. `connect-tcp` to an egress target is the same from there on.
 
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::Response;
-use sluicegate_policy::{Denial, Refusal, Target};
+use sluicegate_policy::{Denial, Host, Refusal, Target};
 
 use super::{
     context::Context,
@@ -19,22 +19,66 @@ use crate::{
     telemetry::{Front, Kind, Recorder},
 };
 
-/// What a CONNECT says, however it was parsed.
+/// What asks for a tunnel, however it was parsed.
 pub(super) struct Ask<'a> {
-    /// The request target.
-    pub(super) authority: &'a [u8],
-    /// The Host field.
-    pub(super) host: Option<&'a [u8]>,
-    /// The values of Proxy-Authorization.
+    /// Where to.
+    pub(super) wanted: Wanted<'a>,
+    /// The values of Proxy-Authorization (CONNECT) or Authorization (connect-tcp).
     pub(super) credentials: Vec<&'a [u8]>,
     /// The client prefers a page.
     pub(super) html: bool,
 }
 
-/// A CONNECT that may have its 200.
+/// Where a tunnel is to lead, as it is said.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// CONNECT.
+    Authority {
+        /// The request target.
+        authority: &'a [u8],
+        /// The Host field.
+        host: Option<&'a [u8]>,
+    },
+    /// The variables of connect-tcp's template.
+    Template {
+        /// A name, an IPv4 or an unbracketed IPv6 literal.
+        host: &'a str,
+        /// The port.
+        port: u16,
+    },
+}
+
+/// What became of an ask.
+pub(super) enum Accepted<O> {
+    /// It may have its answer.
+    Opened(O),
+    /// The refusal's answer, recorded.
+    Refused(Response<Bytes>),
+    /// The client gave up meanwhile.
+    Gone,
+}
+
+impl<O> Accepted<O> {
+    pub(super) fn map<T>(self, change: impl FnOnce(O) -> T) -> Accepted<T> {
+        match self {
+            Self::Opened(opened) => Accepted::Opened(change(opened)),
+            Self::Refused(answer) => Accepted::Refused(answer),
+            Self::Gone => Accepted::Gone,
+        }
+    }
+}
+
+/// A tunnel that may have its 200.
 pub(super) struct Opened {
     way: Way,
     recorder: Recorder,
+}
+
+impl Opened {
+    /// Its record.
+    pub(super) fn recorder(&mut self) -> &mut Recorder {
+        &mut self.recorder
+    }
 }
 
 /// Where it leads, whose it is, and by which policy.
@@ -46,23 +90,37 @@ struct Way {
     slot: Slot,
 }
 
-/// Decide and dial.
-///
-/// # Errors
-/// The refusal's answer, recorded.
+/// Decide and dial. `gone` completes when the client gives up, which ends the dial.
 pub(super) async fn accept(
     context: &Context,
     peer: SocketAddr,
     ask: Ask<'_>,
-) -> Result<Opened, Response<Bytes>> {
-    let mut recorder = context.telemetry.begin(Kind::tunnel, Front::connect, peer);
+    gone: impl Future,
+) -> Accepted<Opened> {
+    let (front, challenged) = match ask.wanted {
+        Wanted::Authority { .. } => (Front::connect, false),
+        Wanted::Template { .. } => (Front::connect_tcp, true),
+    };
+    let mut recorder = context.telemetry.begin(Kind::tunnel, front, peer);
     let mut target = None;
-    match open(context, peer, &ask, &mut target, &mut recorder).await {
-        Ok(way) => {
+    let opened = tokio::select! {
+        opened = open(context, peer, &ask, &mut target, &mut recorder) => Some(opened),
+        _ = gone => None,
+    };
+    match opened {
+        Some(Ok(way)) => {
             recorder.status(200);
-            Ok(Opened { way, recorder })
+            Accepted::Opened(Opened { way, recorder })
         }
-        Err(refusal) => Err(context.reject(&refusal, target.as_ref(), &mut recorder, ask.html)),
+        Some(Err(refusal)) => Accepted::Refused(if challenged {
+            context.challenge(&refusal, target.as_ref(), &mut recorder, ask.html)
+        } else {
+            context.reject(&refusal, target.as_ref(), &mut recorder, ask.html)
+        }),
+        None => {
+            recorder.ended(Outcome::Reset, Party::Downstream);
+            Accepted::Gone
+        }
     }
 }
 
@@ -73,7 +131,7 @@ async fn open(
     target: &mut Option<Target>,
     recorder: &mut Recorder,
 ) -> Result<Way, Refusal> {
-    let wanted = parse_target(ask)?;
+    let wanted = parse_target(ask.wanted)?;
     recorder.target(&wanted);
     let wanted = target.insert(wanted);
     let (identity, Snapshot { policy, changes }) =
@@ -101,11 +159,21 @@ async fn open(
     })
 }
 
+fn parse_target(wanted: Wanted<'_>) -> Result<Target, Refusal> {
+    match wanted {
+        Wanted::Authority { authority, host } => parse_authority(authority, host),
+        Wanted::Template { host, port } => {
+            let host = Host::parse_bare(host).map_err(|_| Denial::MalformedTarget)?;
+            Ok(Target::new(host, port).ok_or(Denial::MalformedTarget)?)
+        }
+    }
+}
+
 /// Authority-form; a Host may be missing or lack the port, but not name another host (real clients do the former).
-fn parse_target(ask: &Ask<'_>) -> Result<Target, Refusal> {
-    let text = str::from_utf8(ask.authority).map_err(|_| Denial::MalformedTarget)?;
+fn parse_authority(authority: &[u8], host: Option<&[u8]>) -> Result<Target, Refusal> {
+    let text = str::from_utf8(authority).map_err(|_| Denial::MalformedTarget)?;
     let target = Target::from_authority(text).map_err(|_| Denial::MalformedTarget)?;
-    if let Some(host) = ask.host {
+    if let Some(host) = host {
         let host = str::from_utf8(host).map_err(|_| Denial::MalformedRequest)?;
         let named = Target::from_uri_authority(host, target.port())
             .map_err(|_| Denial::MalformedRequest)?;

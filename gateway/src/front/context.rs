@@ -59,13 +59,35 @@ impl Context {
         Ok((identity, snapshot))
     }
 
-    /// The answer to a refusal, entered in the record.
+    /// The proxy's answer to a refusal, entered in the record.
     pub fn reject(
         &self,
         refusal: &Refusal,
         target: Option<&Target>,
         recorder: &mut Recorder,
         html: bool,
+    ) -> http::Response<bytes::Bytes> {
+        self.answer(refusal, target, recorder, html, false)
+    }
+
+    /// The same from a resource of ours: 401 where a credential is asked for, not 407.
+    pub fn challenge(
+        &self,
+        refusal: &Refusal,
+        target: Option<&Target>,
+        recorder: &mut Recorder,
+        html: bool,
+    ) -> http::Response<bytes::Bytes> {
+        self.answer(refusal, target, recorder, html, true)
+    }
+
+    fn answer(
+        &self,
+        refusal: &Refusal,
+        target: Option<&Target>,
+        recorder: &mut Recorder,
+        html: bool,
+        origin_auth: bool,
     ) -> http::Response<bytes::Bytes> {
         recorder.refused(refusal);
         let id = recorder.id().to_owned();
@@ -74,7 +96,7 @@ impl Context {
             target,
             request_id: &id,
             detail: self.detail,
-            origin_auth: false,
+            origin_auth,
             html,
         };
         recorder.status(rejection.status().as_u16());

@@ -16,6 +16,7 @@ use tokio::{net::TcpStream, time::Instant};
 use super::{
     asked::{Way, decide, request_target, rewrite},
     body::{RequestBody, ResponseBody, Streaming},
+    client_body::ClientBody,
     context::Context,
     forward::Scope,
     guard::Guard,
@@ -81,7 +82,7 @@ pub(super) async fn run(
     context: &Context,
     scope: &Scope,
     peer: SocketAddr,
-    mut request: Request<Incoming>,
+    mut request: Request<ClientBody>,
     target: &mut Option<Target>,
     recorder: &mut Recorder,
 ) -> Result<Answered, Refusal> {

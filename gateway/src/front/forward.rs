@@ -16,14 +16,18 @@ use http::{HeaderValue, Method, Request, Response, Version, header};
 use hyper::{body::Incoming, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use sluicegate_policy::{Denial, Refusal, Target};
+use sluicegate_relay_protocol::Handshake;
 
 use super::{
     body::ResponseBody,
-    connect::{self, Ask},
+    client_body::ClientBody,
+    connect::{self, Accepted, Ask, Wanted},
+    connect_tcp,
     context::Context,
     exchange::{self, Answered, Upgraded},
     headers,
     judged::{Judged, Verdict},
+    upgrade,
 };
 use crate::{
     auth::Identity,
@@ -56,6 +60,8 @@ pub(super) enum Scope {
 enum After {
     Upgraded(OnUpgrade, Upgraded),
     Connected(OnUpgrade, connect::Opened),
+    /// Capsules follow.
+    Capsules(OnUpgrade, connect_tcp::Opened),
     /// A refused CONNECT: the library lets go of the connection as if it had become a tunnel.
     Refused(OnUpgrade),
 }
@@ -149,6 +155,17 @@ pub(super) async fn serve(
                 .await;
             }
         }
+        Some(After::Capsules(client, opened)) => match reclaim(client).await {
+            Some((downstream, first)) => {
+                let early = state.verdict.take();
+                let context = state.context.clone();
+                Box::pin(upgrade::carry(
+                    downstream, first, early, opened, peer, context,
+                ))
+                .await;
+            }
+            None => opened.abandon(None),
+        },
         Some(After::Refused(client)) => {
             if let Some((mut downstream, _)) = reclaim(client).await {
                 linger_close(&mut downstream).await;
@@ -186,9 +203,47 @@ impl Connection {
         if *request.method() == Method::CONNECT {
             return self.connect(request).await;
         }
+        if matches!(self.scope, Scope::Proxy)
+            && let Some(asked) = upgrade::asked(&request)
+        {
+            // The client MUST NOT send before the 101: where it did, it may mean another request or not.
+            let asked = if self.verdict.behind() {
+                Err(Denial::MalformedRequest)
+            } else {
+                asked
+            };
+            return self.connect_tcp(request, asked).await;
+        }
         match self.own_endpoint(&request) {
             Some(answer) => answer,
             None => self.forward(request).await,
+        }
+    }
+
+    /// An upgrade to `connect-tcp`. A refusal leaves the connection as it is, for the next request.
+    async fn connect_tcp(
+        &self,
+        mut request: Request<Incoming>,
+        asked: Result<Handshake, Denial>,
+    ) -> Response<ResponseBody> {
+        let client = hyper::upgrade::on(&mut request);
+        let opened = match asked {
+            Ok(handshake) => upgrade::open(&self.context, &handshake, &request, self.peer).await,
+            Err(denial) => {
+                let telemetry = &self.context.telemetry;
+                let mut recorder = telemetry.begin(Kind::request, Front::origin, self.peer);
+                recorder.http(request.method().as_str(), request.uri().path());
+                let refusal = Refusal::from(denial);
+                let answer = self.context.challenge(&refusal, None, &mut recorder, false);
+                return closing(answer, denial);
+            }
+        };
+        match opened {
+            Ok((answer, opened)) => {
+                self.become_after(After::Capsules(client, opened));
+                answer
+            }
+            Err(answer) => answer.map(ResponseBody::whole),
         }
     }
 
@@ -223,16 +278,18 @@ impl Connection {
         let authority = uri.authority().filter(|_| bare);
         let authority = authority.map(ToString::to_string).unwrap_or_default();
         let ask = Ask {
-            // Inside a tunnel there is no proxy to ask: an empty authority is malformed.
-            authority: if matches!(self.scope, Scope::Proxy) {
-                authority.as_bytes()
-            } else {
-                b""
+            wanted: Wanted::Authority {
+                // Inside a tunnel there is no proxy to ask: an empty authority is malformed.
+                authority: if matches!(self.scope, Scope::Proxy) {
+                    authority.as_bytes()
+                } else {
+                    b""
+                },
+                host: request
+                    .headers()
+                    .get(header::HOST)
+                    .map(HeaderValue::as_bytes),
             },
-            host: request
-                .headers()
-                .get(header::HOST)
-                .map(HeaderValue::as_bytes),
             credentials: request
                 .headers()
                 .get_all(header::PROXY_AUTHORIZATION)
@@ -241,15 +298,17 @@ impl Connection {
                 .collect(),
             html: headers::wants_html(request.headers()),
         };
-        match connect::accept(&self.context, self.peer, ask).await {
-            Ok(opened) => {
+        let gone = std::future::pending::<()>();
+        match connect::accept(&self.context, self.peer, ask, gone).await {
+            Accepted::Opened(opened) => {
                 self.become_after(After::Connected(client, opened));
                 Response::new(ResponseBody::empty())
             }
-            Err(answer) => {
+            Accepted::Refused(answer) => {
                 self.become_after(After::Refused(client));
                 closing(answer, Denial::MalformedRequest)
             }
+            Accepted::Gone => Response::new(ResponseBody::empty()),
         }
     }
 
@@ -264,7 +323,7 @@ impl Connection {
             &self.context,
             &self.scope,
             self.peer,
-            request,
+            request.map(ClientBody::Http1),
             &mut target,
             &mut recorder,
         )

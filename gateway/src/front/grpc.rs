@@ -41,6 +41,7 @@ pub(super) async fn serve(exchange: Exchange, context: &Context) {
         mut respond,
         downstream,
         refusing,
+        ..
     } = exchange;
     let (head, body) = request.into_parts();
     let admitted = if refusing {

@@ -3,7 +3,8 @@
 //! On raw `h2`: the streams here need resets that mean resets, and room given back only as bytes move on.
 
 mod answer;
-mod connect_tcp;
+mod forward;
+mod tunnel;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -11,16 +12,15 @@ use h2::{PingPong, RecvStream, ext::Protocol, server::SendResponse};
 use http::{HeaderMap, Method, Request, header};
 use sluicegate_policy::Denial;
 use sluicegate_relay::{flow::Chunk, transport::windows};
-use sluicegate_relay_protocol::{CONNECT_TCP, Handshake, PathError};
+use sluicegate_relay_protocol::{CONNECT_TCP, Handshake};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
 
-pub(super) use self::answer::refuse;
-use super::{Detail, grpc};
+use super::{Detail, connect_tcp, grpc};
 use crate::{
-    drain::{DrainWatch, Stage},
+    drain::Stage,
     relay::{Endpoint, Pool},
     telemetry::{Front, Kind, Telemetry},
 };
@@ -72,28 +72,29 @@ pub(super) struct Exchange {
     pub(super) request: Request<RecvStream>,
     pub(super) respond: SendResponse<Chunk>,
     pub(super) downstream: SocketAddr,
+    pub(super) secure: bool,
     pub(super) refusing: bool,
 }
 
 /// Serve a connection until it ends or is drained. Streams run in the drain's tasks.
-pub async fn serve<IO>(io: IO, downstream: SocketAddr, context: Arc<Context>, mut drain: DrainWatch)
+/// `secure`: under TLS.
+pub async fn serve<IO>(io: IO, downstream: SocketAddr, secure: bool, context: Arc<super::Context>)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let mut drain = context.drain.clone();
+    let limits = context.h2.limits;
     let handshake = timeout(
-        context.limits.head_timeout,
-        builder(&context.limits).handshake::<_, Chunk>(io),
+        limits.head_timeout,
+        builder(&limits).handshake::<_, Chunk>(io),
     );
     let mut connection = match handshake.await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::debug!(%downstream, %error, "no HTTP/2 connection"),
         Err(_) => return tracing::debug!(%downstream, "no HTTP/2 preface in time"),
     };
-    let limit = context.limits.idle;
-    let mut alive = std::pin::pin!(keep_alive(
-        connection.ping_pong(),
-        context.limits.keep_alive
-    ));
+    let limit = limits.idle;
+    let mut alive = std::pin::pin!(keep_alive(connection.ping_pong(), limits.keep_alive));
     let mut told = false;
     // Each stream's task holds one: alone, ours means that there is none.
     let streams = Arc::new(());
@@ -102,7 +103,8 @@ where
         tokio::select! {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    let exchange = Exchange { request, respond, downstream, refusing: drain.refusing() };
+                    let refusing = drain.refusing();
+                    let exchange = Exchange { request, respond, downstream, secure, refusing };
                     let (context, stream) = (context.clone(), streams.clone());
                     drain.spawn(async move {
                         dispatch(exchange, context).await;
@@ -163,22 +165,27 @@ async fn keep_alive(ping: Option<PingPong>, every: Duration) {
 }
 
 /// The request alone says what it is.
-async fn dispatch(exchange: Exchange, context: Arc<Context>) {
+async fn dispatch(exchange: Exchange, context: Arc<super::Context>) {
     let head = &exchange.request;
     if is_grpc(head) {
-        return grpc::serve(exchange, &context).await;
+        return grpc::serve(exchange, &context.h2).await;
     }
-    let refused = if exchange.refusing {
+    let classic = head.method() == Method::CONNECT && head.extensions().get::<Protocol>().is_none();
+    let refused = if classic {
+        return tunnel::classic(exchange, context).await;
+    } else if exchange.refusing {
         Denial::Draining
     } else if host_differs(head) {
         Denial::HostMismatch
     } else if head.method() == Method::CONNECT {
-        match connect_service(head) {
-            Ok(service) => return connect_tcp::serve(exchange, &service, &context).await,
+        match extended(head) {
+            Ok(handshake) => return tunnel::connect_tcp(exchange, &handshake, context).await,
             Err(denial) => denial,
         }
+    } else if forward::is_foreign(head, exchange.secure) {
+        return forward::serve(exchange, context).await;
     } else {
-        match answer::own(head, &context) {
+        match answer::own(head, &context.h2) {
             Some(response) => return answer::whole(exchange.respond, response),
             None => Denial::NotFound,
         }
@@ -187,12 +194,8 @@ async fn dispatch(exchange: Exchange, context: Arc<Context>) {
         .telemetry
         .begin(Kind::request, Front::origin, exchange.downstream);
     recorder.http(head.method().as_str(), head.uri().path());
-    refuse(
-        exchange.respond,
-        &refused.into(),
-        context.detail,
-        &mut recorder,
-    );
+    let answer = context.challenge(&refused.into(), None, &mut recorder, false);
+    answer::whole(exchange.respond, answer);
 }
 
 /// POST with `application/grpc*`.
@@ -213,8 +216,8 @@ fn host_differs(request: &Request<RecvStream>) -> bool {
     authority.is_none() || hosts.any(|host| Some(host.as_bytes()) != authority)
 }
 
-/// The service an extended CONNECT asks for.
-fn connect_service(request: &Request<RecvStream>) -> Result<String, Denial> {
+/// What an extended CONNECT (RFC 8441 §4) asks for.
+fn extended(request: &Request<RecvStream>) -> Result<Handshake, Denial> {
     match request.extensions().get::<Protocol>() {
         Some(protocol) if protocol.as_str() == CONNECT_TCP => {}
         _ => return Err(Denial::UnsupportedProtocol),
@@ -223,12 +226,7 @@ fn connect_service(request: &Request<RecvStream>) -> Result<String, Denial> {
         .uri()
         .path_and_query()
         .map_or("", |path| path.as_str());
-    match Handshake::parse(path) {
-        Ok(Handshake::Service { name }) => Ok(name),
-        Ok(Handshake::Egress { .. }) => Err(Denial::UnsupportedProtocol),
-        Err(PathError::Unknown) => Err(Denial::NotFound),
-        Err(PathError::Variable | PathError::Port) => Err(Denial::MalformedTarget),
-    }
+    connect_tcp::asked(path)
 }
 
 #[cfg(test)]

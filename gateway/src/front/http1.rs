@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    connect::{self, Ask},
+    connect::{self, Accepted as Answered, Ask, Wanted},
     context::Context,
     forward::{self, Scope},
     h2,
@@ -44,10 +44,10 @@ enum First {
 pub async fn serve(accepted: Accepted, context: Arc<Context>) {
     let Accepted { stream, peer } = accepted;
     if stream.alpn() == Some(b"h2") {
-        let drain = context.drain.clone();
-        h2::serve(stream, peer, context.h2.clone(), drain).await;
+        h2::serve(stream, peer, true, context).await;
         return;
     }
+    let secure = matches!(stream, Downstream::Tls(_));
     let mut stream = Guarded::new(stream);
     let mut buffer = BytesMut::new();
     let first = match timeout(
@@ -64,9 +64,8 @@ pub async fn serve(accepted: Accepted, context: Arc<Context>) {
         First::Gone => stream.release(),
         First::Http2 => {
             stream.release();
-            let drain = context.drain.clone();
             let stream = Rewind::new(buffer.freeze(), stream);
-            h2::serve(stream, peer, context.h2.clone(), drain).await;
+            h2::serve(stream, peer, secure, context).await;
         }
         First::Other => forward::serve(stream, buffer, peer, context, Scope::Proxy).await,
         First::Connect => connect(stream, buffer, peer, context).await,
@@ -118,9 +117,9 @@ async fn connect(
         return;
     };
     let consumed = head.len();
-    let accepted = connect::accept(&context, peer, ask(&head)).await;
-    match accepted {
-        Ok(opened) => {
+    let gone = std::future::pending::<()>();
+    match connect::accept(&context, peer, ask(&head), gone).await {
+        Answered::Opened(opened) => {
             let first = buffer.split_off(consumed.min(buffer.len())).to_vec();
             drop(buffer);
             let sent = stream
@@ -131,14 +130,17 @@ async fn connect(
             }
         }
         // What a client sends behind a CONNECT is the tunnel's: refused, it is never read as another request.
-        Err(answer) => refuse(stream, &answer).await,
+        Answered::Refused(answer) => refuse(stream, &answer).await,
+        Answered::Gone => {}
     }
 }
 
 fn ask<'b>(head: &Head<'b>) -> Ask<'b> {
     Ask {
-        authority: head.target(),
-        host: head.field("host"),
+        wanted: Wanted::Authority {
+            authority: head.target(),
+            host: head.field("host"),
+        },
         credentials: head
             .fields()
             .filter(|f| f.is("proxy-authorization"))

@@ -44,6 +44,8 @@ pub(super) struct Verdict {
     refused: Mutex<Option<Denial>>,
     /// The connection's end was in order.
     released: AtomicBool,
+    /// More had come with the last head than its head: whoever sent it did not wait for the answer.
+    behind: AtomicBool,
 }
 
 impl Verdict {
@@ -53,6 +55,11 @@ impl Verdict {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
+    }
+
+    /// Did bytes come right behind the last head? (Of a body, or of what the client hopes will follow.)
+    pub(super) fn behind(&self) -> bool {
+        self.behind.load(Ordering::Acquire)
     }
 
     /// The connection ended in order: it may close with FIN.
@@ -168,6 +175,8 @@ impl Judged {
                 Event::Head(head) => {
                     self.sound = head.len();
                     self.timed_head = false;
+                    let behind = self.buffer.len() > self.sound;
+                    self.verdict.behind.store(behind, Ordering::Release);
                     return true;
                 }
                 Event::Body(count) => {

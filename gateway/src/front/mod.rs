@@ -1,11 +1,14 @@
 //! How a request arrives. Each front learns `(session, target)` its own way and hands over to one pipeline.
 //!
 //! `http1` owns a connection and judges its first head; CONNECT goes to `connect`, everything else to `forward`
-//! behind the strict reader of `judged`. [`h2`] serves HTTP/2. `reject` is the sole mapping of refusals to answers.
+//! behind the strict reader of `judged`. [`h2`] serves HTTP/2. `connect_tcp` is what both versions' forms of it lead to;
+//! `upgrade` is HTTP/1.1's. `reject` is the sole mapping of refusals to answers.
 
 mod asked;
 mod body;
+mod client_body;
 mod connect;
+mod connect_tcp;
 mod context;
 mod exchange;
 mod forward;
@@ -20,6 +23,7 @@ mod pool;
 mod reject;
 mod rewind;
 mod send;
+mod upgrade;
 
 pub use context::Context;
 pub use http1::serve;

@@ -14,6 +14,7 @@ use tokio::{net::TcpStream, time::timeout};
 use super::{
     asked::{Way, key},
     body::{Continue, RequestBody},
+    client_body::ClientBody,
     context::Context,
     guard::Guard,
 };
@@ -31,7 +32,7 @@ pub(super) struct Sent {
 pub(super) async fn send(
     context: &Context,
     way: &Way,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
     recorder: &mut Recorder,
     mut guard: Guard,
 ) -> Result<Sent, Refusal> {

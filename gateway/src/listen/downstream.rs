@@ -1,4 +1,4 @@
-//! One connection from a client, with or without TLS.
+//! What a client speaks through: a connection, with or without TLS, or one stream of a connection.
 
 use std::{
     io,
@@ -6,35 +6,54 @@ use std::{
     task::{Context, Poll},
 };
 
+use sluicegate_relay::flow::{Flow, FlowIo, Shared, SocketFlow, TlsFlow};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
 
-/// A client's connection.
+/// A client's connection, or its stream.
 #[derive(Debug)]
 pub enum Downstream {
     /// Plaintext.
     Plain(TcpStream),
     /// TLS, terminated here.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Shared>>),
+    /// One stream: HTTP/2, capsules.
+    Stream(Box<FlowIo>),
 }
 
 impl Downstream {
-    /// The TCP connection below.
-    pub fn tcp_mut(&mut self) -> &mut TcpStream {
+    /// A stream that was accepted.
+    pub fn stream(flow: impl Flow + 'static) -> Self {
+        Self::Stream(Box::new(FlowIo::new(flow)))
+    }
+
+    /// Reset it: what is dropped after this ends in RST, or as its carrier says it.
+    pub fn reset(&mut self) {
+        // SO_LINGER with zero seconds: close sends RST. It fails only on a socket that is gone already.
         match self {
-            Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_mut().0,
+            Self::Plain(tcp) => drop(tcp.set_zero_linger()),
+            Self::Tls(tls) => tls.get_ref().0.close_resets(),
+            Self::Stream(stream) => stream.reset(),
+        }
+    }
+
+    /// The connection as a flow, for what is carried on it from now on. `None` for a stream, which carries nothing else.
+    pub fn into_flow(self) -> Option<Box<dyn Flow>> {
+        match self {
+            Self::Plain(tcp) => Some(Box::new(SocketFlow::new(tcp))),
+            Self::Tls(tls) => Some(Box::new(TlsFlow::new(*tls))),
+            Self::Stream(_) => None,
         }
     }
 
     /// The protocol agreed by ALPN.
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {
-            Self::Plain(_) => None,
             Self::Tls(tls) => tls.get_ref().1.alpn_protocol(),
+            Self::Plain(_) | Self::Stream(_) => None,
         }
     }
 }
@@ -48,6 +67,7 @@ impl AsyncRead for Downstream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buf),
+            Self::Stream(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
         }
     }
 }
@@ -61,6 +81,7 @@ impl AsyncWrite for Downstream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, buf),
+            Self::Stream(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
         }
     }
 
@@ -72,6 +93,7 @@ impl AsyncWrite for Downstream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(cx, bufs),
+            Self::Stream(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -79,6 +101,7 @@ impl AsyncWrite for Downstream {
         match self {
             Self::Plain(tcp) => tcp.is_write_vectored(),
             Self::Tls(tls) => tls.is_write_vectored(),
+            Self::Stream(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -86,6 +109,7 @@ impl AsyncWrite for Downstream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
+            Self::Stream(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
 
@@ -93,6 +117,7 @@ impl AsyncWrite for Downstream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
+            Self::Stream(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
 }

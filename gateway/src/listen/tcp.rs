@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use sluicegate_relay::flow::Shared;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, time};
 
@@ -161,7 +162,7 @@ async fn handshake(
     tcp: tokio::net::TcpStream,
     config: Arc<rustls::ServerConfig>,
 ) -> Option<Downstream> {
-    let accepting = tokio_rustls::TlsAcceptor::from(config).accept(tcp);
+    let accepting = tokio_rustls::TlsAcceptor::from(config).accept(Shared::from(tcp));
     match time::timeout(HANDSHAKE, accepting).await {
         Ok(Ok(stream)) => Some(Downstream::Tls(Box::new(stream))),
         Ok(Err(error)) => {

@@ -31,7 +31,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{Endpoint, Pool, Services, ServicesConfig};
 use crate::{
     drain::Drain,
-    front::{Detail, h2},
+    egress::{Egress, Resolver, ResolverConfig, Timeouts},
+    front::{Context, Detail, h2},
     session::testing::{Fixture, request},
     telemetry::{AccessLog, AccessSink, Telemetry},
 };
@@ -97,19 +98,17 @@ impl World {
         ] {
             let listener = TcpListener::bind(*address).await.unwrap();
             *address = listener.local_addr().unwrap();
-            let (watch, serving, context) =
-                (self.drain.watch(), self.serving.clone(), context.clone());
+            let (serving, context) = (self.serving.clone(), context.clone());
             self.listening.spawn(async move {
                 while let Ok((tcp, downstream)) = listener.accept().await {
                     tcp.set_nodelay(true).unwrap();
-                    let (acceptor, context, watch) =
-                        (acceptor.clone(), context.clone(), watch.clone());
+                    let (acceptor, context) = (acceptor.clone(), context.clone());
                     serving.lock().unwrap().spawn(async move {
                         match acceptor {
-                            None => h2::serve(tcp, downstream, context, watch).await,
+                            None => h2::serve(tcp, downstream, false, context).await,
                             Some(acceptor) => {
                                 if let Ok(tls) = acceptor.accept(tcp).await {
-                                    h2::serve(tls, downstream, context, watch).await;
+                                    h2::serve(tls, downstream, true, context).await;
                                 }
                             }
                         }
@@ -119,7 +118,7 @@ impl World {
         }
     }
 
-    fn context(&self) -> Arc<h2::Context> {
+    fn context(&self) -> Arc<Context> {
         let trust = TrustBundle::empty()
             .with_pem(self.authority.certificate_pem().as_bytes())
             .unwrap();
@@ -131,9 +130,10 @@ impl World {
             tls_h2: tls::client(&trust, &[b"h2"], None).unwrap(),
             idle_timeout: None,
         });
-        Arc::new(h2::Context {
+        let authenticator = self.fixture.registry.authenticator();
+        let h2 = h2::Context {
             relay: Endpoint {
-                authenticator: self.fixture.registry.authenticator(),
+                authenticator: authenticator.clone(),
                 services: services.clone(),
                 presence: Arc::default(),
             },
@@ -141,6 +141,20 @@ impl World {
             telemetry: self.telemetry.clone(),
             detail: Detail::Full,
             limits: h2::Limits::default(),
+        };
+        Arc::new(Context {
+            authenticator,
+            egress: Egress {
+                resolver: Resolver::new(&ResolverConfig::default()).unwrap(),
+                admission: Arc::default(),
+                timeouts: Timeouts::default(),
+            },
+            pool: Arc::default(),
+            telemetry: self.telemetry.clone(),
+            detail: Detail::Full,
+            pseudonym: "test".into(),
+            h2: Arc::new(h2),
+            drain: self.drain.watch(),
         })
     }
 

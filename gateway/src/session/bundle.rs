@@ -131,22 +131,20 @@ pub(super) fn make(
     let mut env = proxy_variables(context, handle);
     let key = record.key();
     let expires = record.lease.ends_at.unwrap_or(now + LONGEST);
-    let token = |services| {
-        mint(
-            keys,
-            Audience::Relay,
-            (&key, record.lease.generation),
-            services,
-            now,
-            expires,
-        )
+    let token_for = |audience, services| {
+        let generation = (&key, record.lease.generation);
+        mint(keys, audience, generation, services, now, expires)
     };
+    let token = |services| token_for(Audience::Relay, services);
     let mut put = |name: &str, value: String| env.push((name.into(), value));
 
     let general = token(None)?;
     put("SLUICEGATE_RELAY_URL", context.public_url.http());
     put("SLUICEGATE_RELAY_TOKEN", general.reveal().into());
     put("SLUICEGATE_SERVICES", record.bound.join(","));
+    // For the proxy of the relay client: the programs behind it hold no credential.
+    let egress = token_for(Audience::Egress, None)?;
+    put("SLUICEGATE_PROXY_TOKEN", egress.reveal().into());
     if !record.bound.is_empty() {
         let socket = context.public_url.socket();
         let bare: BTreeSet<&str> = record.bound.iter().map(|name| bare(name)).collect();

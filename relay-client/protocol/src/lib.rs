@@ -8,4 +8,4 @@ mod handshake;
 mod version;
 
 pub use handshake::{Handshake, PathError, egress_path, service_path};
-pub use version::{ALPN_H2, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP};
+pub use version::{ALPN_H2, ALPN_HTTP1, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP};

@@ -97,7 +97,7 @@ impl Shared {
     }
 
     /// Make the close that follows an RST instead of a FIN. Unix sockets have no such switch (see `unix`).
-    pub(super) fn close_resets(&self) {
+    pub fn close_resets(&self) {
         if let Self::Tcp(stream) = self {
             // Fails only on a socket that is no longer one; the close then has nothing to say either way.
             let _ = stream.set_zero_linger();

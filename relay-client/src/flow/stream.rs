@@ -93,3 +93,9 @@ impl<F: Flow + ?Sized> Flow for Box<F> {
         (**self).reset();
     }
 }
+
+impl std::fmt::Debug for dyn Flow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Flow")
+    }
+}

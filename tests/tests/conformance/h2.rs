@@ -1,32 +1,13 @@
 //! E. The rows of HTTP/2, byte by byte: no client library would send these.
 
 use e2e::Wire;
+use e2e::frames::{GOAWAY, HEADERS, PREFACE, RST_STREAM, SETTINGS, block, frame};
 use tokio::io::AsyncReadExt;
 
 use crate::lab::{Lab, Shared, settings};
 use crate::table::Front;
 
 static LAB: Shared = Shared::new(settings);
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// Fields as literals without indexing and without Huffman (RFC 7541 §6.2.2).
-fn block(fields: &[(&str, &str)]) -> Vec<u8> {
-    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-    let fields = fields.iter();
-    fields
-        .flat_map(|(name, value)| [vec![0], text(name), text(value)].concat())
-        .collect()
-}
 
 /// What became of stream 1.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,38 +1,11 @@
-//! Whole answers on HTTP/2 streams: refusals and the few resources of our own.
+//! Whole answers on HTTP/2 streams, and the few resources of our own.
 
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderValue, Method, Request, Response, header};
-use sluicegate_policy::Refusal;
 use sluicegate_relay::flow::Chunk;
 
 use super::Context;
-use crate::{
-    front::{Detail, Rejection},
-    telemetry::Recorder,
-};
-
-/// Answer with a refusal: 401 with a challenge where a credential is asked for, never 407.
-pub(in crate::front) fn refuse(
-    respond: SendResponse<Chunk>,
-    refusal: &Refusal,
-    detail: Detail,
-    recorder: &mut Recorder,
-) {
-    recorder.refused(refusal);
-    let request_id = recorder.id().to_owned();
-    let rejection = Rejection {
-        refusal,
-        target: None,
-        request_id: &request_id,
-        detail,
-        origin_auth: true,
-        html: false,
-    };
-    recorder.status(rejection.status().as_u16());
-    whole(respond, rejection.response());
-}
-
 /// `/healthz` and the published keys: all there is for anyone who asks.
 pub(super) fn own(request: &Request<RecvStream>, context: &Context) -> Option<Response<Bytes>> {
     if request.method() != Method::GET {

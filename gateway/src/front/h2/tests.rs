@@ -75,7 +75,19 @@ async fn every_kind_of_request_has_its_answer() {
             "not_found",
         ),
         ("another host", host, 400, "host_mismatch"),
-        ("classic CONNECT", classic, 501, "unsupported_protocol"),
+        (
+            "an egress target",
+            connect("connect-tcp", "/.well-known/masque/tcp/api.test/443/"),
+            401,
+            "credential_missing",
+        ),
+        (
+            "a port that is none",
+            connect("connect-tcp", "/.well-known/masque/tcp/api.test/0443/"),
+            400,
+            "malformed_target",
+        ),
+        ("classic CONNECT", classic, 407, "credential_missing"),
         (
             "websocket",
             connect("websocket", "/relay/v1/redis"),
@@ -121,7 +133,11 @@ async fn every_kind_of_request_has_its_answer() {
             status == 401,
             "{name}"
         );
-        assert!(!headers.contains_key("proxy-authenticate"), "{name}");
+        assert_eq!(
+            headers.contains_key("proxy-authenticate"),
+            status == 407,
+            "{name}"
+        );
         world
             .record(|record| record["id"] == json["requestId"])
             .await;

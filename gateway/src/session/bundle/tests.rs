@@ -57,6 +57,10 @@ async fn proxies_are_given_in_both_cases_with_one_handle() {
         "a handle needs no escaping"
     );
     assert!(files.is_empty());
+    assert_ne!(
+        env["SLUICEGATE_PROXY_TOKEN"], env["SLUICEGATE_RELAY_TOKEN"],
+        "each credential has its own audience"
+    );
     assert!(
         !env.contains_key("GESTALT_HOST_SERVICES"),
         "unset means any there: better nothing at all"

@@ -1,0 +1,175 @@
+//! `connect-tcp` (draft-ietf-httpbis-connect-tcp), whatever HTTP version asked: to a host service or out to a target.
+//!
+//! How it is asked and accepted is each version's: `upgrade` for HTTP/1.1, `h2`. Credentials come in `Authorization`, and
+//! a missing one is 401, never 407: to the client this is an origin.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use sluicegate_policy::Denial;
+use sluicegate_relay::flow::Flow;
+use sluicegate_relay_protocol::{CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, Handshake, PathError};
+
+use super::{
+    connect::{self, Accepted, Ask, Wanted},
+    context::Context,
+    headers,
+};
+use crate::{
+    egress::Guarded,
+    listen::Downstream,
+    outcome::{Outcome, Party},
+    relay::Ticket,
+    telemetry::{Front, Kind, Recorder},
+};
+
+/// A request that may have its 101 or 200: where it leads is open.
+pub(super) enum Opened {
+    /// A host service.
+    Service(Box<Service>),
+    /// An egress target.
+    Egress(Box<connect::Opened>),
+}
+
+/// An open host service.
+pub(super) struct Service {
+    ticket: Ticket,
+    upstream: Box<dyn Flow>,
+    recorder: Recorder,
+}
+
+/// What a path asks for, as sent.
+///
+/// # Errors
+/// No template matches, or a variable is malformed.
+pub(super) fn asked(path: &str) -> Result<Handshake, Denial> {
+    Handshake::parse(path).map_err(|error| match error {
+        PathError::Unknown => Denial::NotFound,
+        PathError::Variable | PathError::Port => Denial::MalformedTarget,
+    })
+}
+
+/// Decide and open. `gone` completes when the client gives up, which ends the dial.
+pub(super) async fn open(
+    context: &Context,
+    handshake: &Handshake,
+    fields: &HeaderMap,
+    peer: SocketAddr,
+    gone: impl Future,
+) -> Accepted<Opened> {
+    match handshake {
+        Handshake::Service { name } => service(context, name, fields, peer, gone).await,
+        Handshake::Egress { host, port } => {
+            let ask = Ask {
+                wanted: Wanted::Template { host, port: *port },
+                credentials: fields
+                    .get_all(header::AUTHORIZATION)
+                    .iter()
+                    .map(HeaderValue::as_bytes)
+                    .collect(),
+                html: headers::wants_html(fields),
+            };
+            connect::accept(context, peer, ask, gone)
+                .await
+                .map(|opened| Opened::Egress(Box::new(opened)))
+        }
+    }
+}
+
+async fn service(
+    context: &Context,
+    name: &str,
+    fields: &HeaderMap,
+    peer: SocketAddr,
+    gone: impl Future,
+) -> Accepted<Opened> {
+    let mut recorder = context
+        .telemetry
+        .begin(Kind::stream, Front::connect_tcp, peer);
+    recorder.service(name);
+    let relay = &context.h2.relay;
+    let admitted = if context.drain.refusing() {
+        Err(Denial::Draining.into())
+    } else {
+        relay.admit(fields, name, peer, &mut recorder)
+    };
+    let ticket = match admitted {
+        Ok(ticket) => ticket,
+        Err(refusal) => {
+            return Accepted::Refused(context.challenge(&refusal, None, &mut recorder, false));
+        }
+    };
+    let opened = tokio::select! {
+        opened = relay.open(&ticket, &mut recorder) => opened,
+        _ = gone => {
+            recorder.ended(Outcome::Reset, Party::Downstream);
+            return Accepted::Gone;
+        }
+    };
+    match opened {
+        Ok(upstream) => Accepted::Opened(Opened::Service(Box::new(Service {
+            ticket,
+            upstream,
+            recorder,
+        }))),
+        Err(refusal) => Accepted::Refused(context.challenge(&refusal, None, &mut recorder, false)),
+    }
+}
+
+impl Opened {
+    /// The status answered.
+    pub(super) fn answered(&mut self, status: u16) {
+        match self {
+            Self::Service(service) => service.recorder.status(status),
+            Self::Egress(opened) => opened.recorder().status(status),
+        }
+    }
+
+    /// The client has gone before it could be carried, or sent what it may not send yet.
+    pub(super) fn abandon(mut self, denial: Option<Denial>) {
+        let recorder = match &mut self {
+            Self::Service(service) => &mut service.recorder,
+            Self::Egress(opened) => opened.recorder(),
+        };
+        match denial {
+            Some(denial) => recorder.cut(denial),
+            None => recorder.ended(Outcome::Reset, Party::Downstream),
+        }
+    }
+
+    /// Carry it to its end; the answer is sent.
+    pub(super) async fn carry(
+        self,
+        flow: impl Flow + 'static,
+        peer: SocketAddr,
+        context: Arc<Context>,
+    ) {
+        match self {
+            Self::Service(service) => {
+                let Service {
+                    ticket,
+                    upstream,
+                    mut recorder,
+                } = *service;
+                let relay = &context.h2.relay;
+                relay.carry(flow, upstream, ticket, &mut recorder).await;
+            }
+            Self::Egress(opened) => {
+                let stream = Guarded::new(Downstream::stream(flow));
+                connect::carry(stream, Vec::new(), *opened, peer, context).await;
+            }
+        }
+    }
+}
+
+/// The fields of an accepting answer: it carries capsules (RFC 9297 §3.4), and who says so (RFC 9209 §2).
+pub(super) fn accepting(fields: &mut HeaderMap) {
+    fields.insert(
+        CAPSULE_PROTOCOL,
+        HeaderValue::from_static(CAPSULE_PROTOCOL_TRUE),
+    );
+    fields.insert(
+        HeaderName::from_static("proxy-status"),
+        HeaderValue::from_static("sluicegate"),
+    );
+}

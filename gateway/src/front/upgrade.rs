@@ -1,0 +1,95 @@
+//! `connect-tcp` over HTTP/1.1: `Upgrade: connect-tcp`, then capsules on the connection itself.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use hyper::body::{Body, Incoming};
+use sluicegate_policy::Denial;
+use sluicegate_relay::flow::CapsuleFlow;
+use sluicegate_relay_protocol::{CONNECT_TCP, Handshake};
+
+use super::{
+    body::ResponseBody,
+    connect::Accepted,
+    connect_tcp::{self, Opened},
+    context::Context,
+    headers,
+};
+use crate::{egress::Guarded, listen::Downstream};
+
+/// What an upgrade to `connect-tcp` asks for; `None` where the request is none (its fate is another's). An HTTP/1.0 client
+/// cannot upgrade (RFC 9110 §7.8).
+pub(super) fn asked(request: &Request<Incoming>) -> Option<Result<Handshake, Denial>> {
+    let uri = request.uri();
+    let origin_form = uri.scheme().is_none() && uri.authority().is_none();
+    let upgrade = headers::upgrade(request.headers())?;
+    let named = upgrade
+        .to_str()
+        .is_ok_and(|all| all.split(',').any(|one| one.trim() == CONNECT_TCP));
+    if !named || !origin_form || request.version() != Version::HTTP_11 {
+        return None;
+    }
+    if *request.method() != Method::GET || !request.body().is_end_stream() {
+        return Some(Err(Denial::MalformedRequest));
+    }
+    let path = uri.path_and_query().map_or("", |path| path.as_str());
+    Some(connect_tcp::asked(path))
+}
+
+/// Decide and open: the 101 with what follows it, or the refusal.
+pub(super) async fn open(
+    context: &Context,
+    handshake: &Handshake,
+    request: &Request<Incoming>,
+    peer: SocketAddr,
+) -> Result<(Response<ResponseBody>, Opened), Response<Bytes>> {
+    let opened = connect_tcp::open(
+        context,
+        handshake,
+        request.headers(),
+        peer,
+        std::future::pending::<()>(),
+    );
+    match opened.await {
+        Accepted::Opened(mut opened) => {
+            opened.answered(101);
+            Ok((switching(), opened))
+        }
+        Accepted::Refused(answer) => Err(answer),
+        // Nothing says so here; the dial's own deadline is the bound.
+        Accepted::Gone => Err(Response::new(Bytes::new())),
+    }
+}
+
+fn switching() -> Response<ResponseBody> {
+    let mut answer = Response::new(ResponseBody::empty());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let fields = answer.headers_mut();
+    fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    fields.insert(header::UPGRADE, HeaderValue::from_static(CONNECT_TCP));
+    connect_tcp::accepting(fields);
+    answer
+}
+
+/// Carry capsules on a connection whose 101 is sent. `early`: what came behind the request before that was judged and
+/// was no request, so the client did not wait (it MUST NOT send before the 101): nothing of it is carried.
+pub(super) async fn carry(
+    mut downstream: Guarded<Downstream>,
+    first: Vec<u8>,
+    early: Option<Denial>,
+    opened: Opened,
+    peer: SocketAddr,
+    context: Arc<Context>,
+) {
+    if early.is_some() {
+        return opened.abandon(early);
+    }
+    match downstream.take().and_then(Downstream::into_flow) {
+        Some(flow) => {
+            let capsules = CapsuleFlow::upgraded(flow, first.into());
+            opened.carry(capsules, peer, context).await;
+        }
+        None => opened.abandon(None),
+    }
+}
