@@ -1,12 +1,12 @@
 //! Why there is no connection, and why a stream did not open.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 /// A refusal's body is a few hundred bytes.
-const BODY_MAX: usize = 16 * 1024;
+pub(super) const BODY_MAX: usize = 16 * 1024;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,17 @@ pub struct Refused {
     pub hint: Option<String>,
     /// The id in the gateway's access record.
     pub request_id: Option<String>,
+    /// The whole answer, for whoever passes it on.
+    pub answer: Arc<Answer>,
+}
+
+/// Fields and body of a refusal, as they came.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Answer {
+    /// The fields.
+    pub fields: HeaderMap,
+    /// The body, or as much of it as was read.
+    pub body: Bytes,
 }
 
 /// Why a stream did not open.
@@ -64,6 +75,15 @@ pub enum OpenError {
     /// No answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+    /// There is no connection to open it on.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Cut off while it was being opened.
+    #[error("the connection failed: {0}")]
+    Io(#[from] io::Error),
+    /// The answer is not a gateway's.
+    #[error("the answer is {0}; is that the gateway's public URL?")]
+    Answer(&'static str),
     /// The credential holds characters no header field takes.
     #[error("the token is not a header value")]
     Token,
@@ -107,6 +127,10 @@ pub(super) fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> R
         }),
         hint: text("hint"),
         request_id: text("requestId"),
+        answer: Arc::new(Answer {
+            fields: headers.clone(),
+            body: Bytes::copy_from_slice(body),
+        }),
     }
 }
 
