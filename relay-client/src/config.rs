@@ -31,6 +31,16 @@ pub struct Settings {
     /// Names of services that get a unix socket each where `listen` is empty.
     #[serde(default)]
     pub services: Vec<String>,
+    /// Where the HTTP proxy listens: `127.0.0.1:PORT`, `tcp://…` or `unix:///path`.
+    pub proxy: Option<String>,
+    /// The egress credential. In the environment or a file only.
+    #[serde(skip)]
+    pub proxy_token: Option<String>,
+    /// A file that holds it.
+    pub proxy_token_file: Option<PathBuf>,
+    /// The proxy serves every user that can reach it.
+    #[serde(default)]
+    pub proxy_any_uid: bool,
 }
 
 impl std::fmt::Debug for Settings {
@@ -53,6 +63,19 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// What to listen on.
     pub listen: Vec<Listen>,
+    /// The HTTP proxy, where one is wanted.
+    pub proxy: Option<ProxyConfig>,
+}
+
+/// The HTTP proxy of the sandbox.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyConfig {
+    /// Where it listens.
+    pub address: Address,
+    /// The egress credential.
+    pub token: String,
+    /// Serve every user, not only our own.
+    pub any_uid: bool,
 }
 
 impl std::fmt::Debug for Config {
@@ -77,8 +100,15 @@ pub enum ConfigError {
         "no token: set SLUICEGATE_RELAY_TOKEN (`sluicegate session create` prints it) or pass --token-file"
     )]
     NoToken,
+    /// No credential for the proxy.
+    #[error(
+        "no token for the proxy: set SLUICEGATE_PROXY_TOKEN (`sluicegate session create` prints it) or pass --proxy-token-file"
+    )]
+    NoProxyToken,
     /// Nothing to do.
-    #[error("no services: set SLUICEGATE_SERVICES or pass --listen NAME=unix:///path")]
+    #[error(
+        "no services: set SLUICEGATE_SERVICES, or pass --listen NAME=unix:///path or --proxy 127.0.0.1:3128"
+    )]
     NoServices,
     /// The URL.
     #[error("gateway URL: {0}")]
@@ -123,6 +153,10 @@ impl Settings {
                 .filter(|s| !s.is_empty())
                 .map(str::to_owned)
                 .collect(),
+            proxy: None,
+            proxy_token: variable("SLUICEGATE_PROXY_TOKEN"),
+            proxy_token_file: None,
+            proxy_any_uid: false,
         }
     }
 
@@ -130,6 +164,7 @@ impl Settings {
     #[must_use]
     pub fn over(self, under: Self) -> Self {
         let own_token = self.token.is_some() || self.token_file.is_some();
+        let own_proxy_token = self.proxy_token.is_some() || self.proxy_token_file.is_some();
         Self {
             url: self.url.or(under.url),
             token: if own_token { self.token } else { under.token },
@@ -149,6 +184,18 @@ impl Settings {
             } else {
                 self.services
             },
+            proxy: self.proxy.or(under.proxy),
+            proxy_token: if own_proxy_token {
+                self.proxy_token
+            } else {
+                under.proxy_token
+            },
+            proxy_token_file: if own_proxy_token {
+                self.proxy_token_file
+            } else {
+                under.proxy_token_file
+            },
+            proxy_any_uid: self.proxy_any_uid || under.proxy_any_uid,
         }
     }
 
@@ -158,17 +205,16 @@ impl Settings {
     /// See [`ConfigError`].
     pub fn settle(self, directory: &Path) -> Result<Config, ConfigError> {
         let endpoint = Endpoint::parse(&self.url.ok_or(ConfigError::NoUrl)?)?;
-        let token = match (self.token, self.token_file) {
-            (Some(token), _) => token,
-            (None, Some(path)) => {
-                fs::read_to_string(&path).map_err(|error| ConfigError::File(path, error))?
-            }
-            (None, None) => return Err(ConfigError::NoToken),
+        let token = credential(self.token, self.token_file)?.ok_or(ConfigError::NoToken)?;
+        let proxy = match &self.proxy {
+            None => None,
+            Some(place) => Some(ProxyConfig {
+                address: proxy_address(place)?,
+                token: credential(self.proxy_token, self.proxy_token_file)?
+                    .ok_or(ConfigError::NoProxyToken)?,
+                any_uid: self.proxy_any_uid,
+            }),
         };
-        let token = token.trim().to_owned();
-        if token.is_empty() {
-            return Err(ConfigError::NoToken);
-        }
         let listen = if self.listen.is_empty() {
             let place = |service: String| Listen {
                 address: socket_in(directory, &service),
@@ -181,7 +227,7 @@ impl Settings {
                 .map(|text| Listen::parse(text))
                 .collect::<Result<Vec<_>, _>>()?
         };
-        if listen.is_empty() {
+        if listen.is_empty() && proxy.is_none() {
             return Err(ConfigError::NoServices);
         }
         let chosen = |address: &Address| !matches!(address, Address::Tcp(tcp) if tcp.port() == 0);
@@ -200,7 +246,30 @@ impl Settings {
             token,
             ca_file: self.ca_file,
             listen,
+            proxy,
         })
+    }
+}
+
+/// A credential as it is given, or from its file; `None` where there is neither, or nothing in it.
+fn credential(given: Option<String>, file: Option<PathBuf>) -> Result<Option<String>, ConfigError> {
+    let text = match (given, file) {
+        (Some(text), _) => text,
+        (None, Some(path)) => {
+            fs::read_to_string(&path).map_err(|error| ConfigError::File(path, error))?
+        }
+        (None, None) => return Ok(None),
+    };
+    let text = text.trim();
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
+/// `127.0.0.1:3128` is what proxies are usually given as.
+fn proxy_address(text: &str) -> Result<Address, AddressError> {
+    if text.contains("://") {
+        Address::parse(text)
+    } else {
+        Address::parse(&format!("tcp://{text}"))
     }
 }
 

@@ -16,6 +16,7 @@ use sluicegate_relay::{
     config::{Config, ConfigError, Settings, default_directory},
     forward::forward,
     listen::{ListenError, Listener},
+    proxy::{self, Proxy},
     session::{Session, SessionConfig, Status},
     transport::Connection,
 };
@@ -62,7 +63,16 @@ struct Up {
     /// NAME=unix:///path or NAME=tcp://127.0.0.1:PORT; without any, one unix socket per service of the session
     #[arg(long, value_name = "NAME=ADDRESS")]
     listen: Vec<String>,
-    /// A JSON file with url, tokenFile, caFile, listen, services
+    /// Also an HTTP proxy for the way out, at 127.0.0.1:PORT or unix:///path; programs need no credential
+    #[arg(long, value_name = "ADDRESS")]
+    proxy: Option<String>,
+    /// A file that holds the proxy's token (else the environment's SLUICEGATE_PROXY_TOKEN)
+    #[arg(long, value_name = "FILE")]
+    proxy_token_file: Option<PathBuf>,
+    /// The proxy serves every user of this network namespace, not only the one it runs as
+    #[arg(long)]
+    proxy_any_uid: bool,
+    /// A JSON file with url, tokenFile, caFile, listen, services, proxy, proxyTokenFile, proxyAnyUid
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Report as JSON lines on standard output
@@ -133,6 +143,10 @@ fn settle(up: &Up) -> Result<Config, ConfigError> {
         ca_file: up.ca.clone(),
         listen: up.listen.clone(),
         services: Vec::new(),
+        proxy: up.proxy.clone(),
+        proxy_token: None,
+        proxy_token_file: up.proxy_token_file.clone(),
+        proxy_any_uid: up.proxy_any_uid,
     };
     let file = up
         .config
@@ -168,6 +182,10 @@ async fn run(config: Config, json: bool) -> anyhow::Result<()> {
             Listener::bind(&listen.address).await?,
         ));
     }
+    let proxy = match &config.proxy {
+        Some(proxy) => Some((Listener::bind(&proxy.address).await?, proxy)),
+        None => None,
+    };
     let (listening, streams, stop) = (
         TaskTracker::new(),
         TaskTracker::new(),
@@ -199,6 +217,17 @@ async fn run(config: Config, json: bool) -> anyhow::Result<()> {
             streams.clone(),
             accepting.clone(),
         ));
+    }
+    if let Some((listener, proxy)) = proxy {
+        let address = listener.address()?.to_string().replace("tcp://", "http://");
+        report(json, "proxy", &[("address", &address)]);
+        let proxy = Proxy {
+            session: session.clone(),
+            token: proxy.token.as_str().into(),
+            any_uid: proxy.any_uid,
+            tasks: streams.clone(),
+        };
+        listening.spawn(proxy::serve(listener, proxy, accepting.clone()));
     }
     tokio::select! {
         _ = terminate.recv() => {}

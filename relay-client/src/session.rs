@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rustls::ClientConfig;
-use sluicegate_relay_protocol::service_path;
+use sluicegate_relay_protocol::{Handshake, egress_path, service_path};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     backoff::Backoff,
-    flow::CapsuleFlow,
+    flow::Flow,
     transport::{Connection, Endpoint, OpenError},
 };
 
@@ -110,8 +110,25 @@ impl Session {
     ///
     /// # Errors
     /// See [`SessionError`].
-    pub async fn open(&self, service: &str) -> Result<CapsuleFlow, SessionError> {
-        let path = service_path(service);
+    pub async fn open(&self, service: &str) -> Result<Box<dyn Flow>, SessionError> {
+        let name = service.to_owned();
+        self.open_as(&Handshake::Service { name }, &self.config.token)
+            .await
+    }
+
+    /// Open a stream with a credential of its own.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    pub async fn open_as(
+        &self,
+        target: &Handshake,
+        token: &str,
+    ) -> Result<Box<dyn Flow>, SessionError> {
+        let path = match target {
+            Handshake::Service { name } => service_path(name),
+            Handshake::Egress { host, port } => egress_path(host, *port),
+        };
         let deadline = Instant::now() + OPEN_PATIENCE;
         let mut current = self.current.clone();
         loop {
@@ -123,10 +140,10 @@ impl Session {
             let Some(connection) = connection else {
                 return Err(SessionError::NotConnected(OPEN_PATIENCE));
             };
-            match connection.open(&path, &self.config.token).await {
+            match connection.open(&path, token).await {
                 // Nobody has seen it: the next connection may have it.
                 Err(OpenError::Retired) => {}
-                opened => return Ok(opened?),
+                opened => return Ok(Box::new(opened?)),
             }
         }
     }

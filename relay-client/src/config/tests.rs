@@ -143,3 +143,48 @@ fn nothing_prints_the_token() {
     );
     assert!(!shown.contains("secret-token"), "{shown}");
 }
+
+#[test]
+fn the_proxy_has_a_place_and_a_credential_of_its_own() {
+    let environment = |name: &str| match name {
+        "SLUICEGATE_SERVICES" => None,
+        "SLUICEGATE_PROXY_TOKEN" => Some("egress-token\n".to_owned()),
+        other => bundle(other),
+    };
+    let settle = |proxy: &str| {
+        let flags = Settings {
+            proxy: Some(proxy.into()),
+            ..Settings::default()
+        };
+        flags
+            .over(Settings::from_env(environment))
+            .settle(Path::new("/run/s"))
+    };
+    for (given, address) in [
+        ("127.0.0.1:3128", "tcp://127.0.0.1:3128"),
+        ("tcp://[::1]:0", "tcp://[::1]:0"),
+        ("unix:///run/proxy.sock", "unix:///run/proxy.sock"),
+    ] {
+        let config = settle(given).unwrap();
+        assert!(config.listen.is_empty(), "no services is no fault then");
+        let proxy = config.proxy.unwrap();
+        assert_eq!(proxy.address.to_string(), address);
+        assert_eq!(
+            (proxy.token.as_str(), proxy.any_uid),
+            ("egress-token", false)
+        );
+    }
+    assert!(matches!(
+        settle("0.0.0.0:3128"),
+        Err(ConfigError::Listen(_))
+    ));
+    assert!(matches!(settle("3128"), Err(ConfigError::Listen(_))));
+    let without = Settings {
+        proxy: Some("127.0.0.1:3128".into()),
+        ..Settings::from_env(bundle)
+    };
+    assert!(matches!(
+        without.settle(Path::new("/")),
+        Err(ConfigError::NoProxyToken)
+    ));
+}

@@ -1,0 +1,179 @@
+//! What the proxy says in HTTP: the gateway's refusals as they are, and a few of its own in the same form.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use serde_json::json;
+
+use crate::{
+    session::SessionError,
+    transport::{OpenError, Refused},
+};
+
+/// Whole, or the upstream's as it comes.
+pub(super) type Body = Either<Full<Bytes>, Incoming>;
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// A refusal of the proxy's own.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Own {
+    /// Another user's process asks.
+    Peer,
+    /// Not a request for a proxy, or one with two meanings.
+    Malformed,
+    /// The gateway cannot be reached.
+    Unreachable,
+    /// It did not answer in time.
+    Timeout,
+    /// The stream ended before its answer.
+    Cut,
+}
+
+impl Own {
+    /// Status, reason token, `error` of Proxy-Status (RFC 9209 §2.3), and a sentence.
+    fn said(self) -> (StatusCode, &'static str, &'static str, &'static str) {
+        match self {
+            Self::Peer => (
+                StatusCode::FORBIDDEN,
+                "peer_not_allowed",
+                "http_request_denied",
+                "This proxy serves the user who started it only.",
+            ),
+            Self::Malformed => (
+                StatusCode::BAD_REQUEST,
+                "malformed_request",
+                "http_request_error",
+                "This is a proxy: CONNECT host:port, or a request for http://host/.",
+            ),
+            Self::Unreachable => (
+                StatusCode::BAD_GATEWAY,
+                "gateway_unreachable",
+                "destination_unavailable",
+                "The gateway cannot be reached.",
+            ),
+            Self::Timeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "gateway_timeout",
+                "http_response_timeout",
+                "The gateway did not answer in time.",
+            ),
+            Self::Cut => (
+                StatusCode::BAD_GATEWAY,
+                "upstream_reset",
+                "connection_terminated",
+                "The upstream closed before it answered.",
+            ),
+        }
+    }
+
+    /// The answer.
+    pub(super) fn response(self) -> Response<Body> {
+        let (status, reason, error, sentence) = self.said();
+        let body = json!({"error": sentence, "reason": reason});
+        let mut response = whole(status, format!("{body}\n").into());
+        let fields = response.headers_mut();
+        fields.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        let said = format!("sluicegate-relay; error={error}; details=\"{reason}\"");
+        if let Ok(said) = HeaderValue::from_str(&said) {
+            fields.insert(PROXY_STATUS, said);
+        }
+        response
+    }
+}
+
+/// Why a stream did not open, as an answer.
+pub(super) fn failed(error: &SessionError) -> Response<Body> {
+    match error {
+        SessionError::Open(OpenError::Refused(refused)) => passed_on(refused),
+        SessionError::Open(OpenError::Timeout(_)) => Own::Timeout.response(),
+        _ => Own::Unreachable.response(),
+    }
+}
+
+/// The gateway's refusal. Its 401 asks for a credential the program does not have: to the program that is a no.
+fn passed_on(refused: &Refused) -> Response<Body> {
+    let status = match refused.status {
+        StatusCode::UNAUTHORIZED => StatusCode::FORBIDDEN,
+        status => status,
+    };
+    let mut response = whole(status, refused.answer.body.clone());
+    for name in [
+        header::CONTENT_TYPE,
+        header::CACHE_CONTROL,
+        header::RETRY_AFTER,
+        PROXY_STATUS,
+    ] {
+        if let Some(value) = refused.answer.fields.get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response
+}
+
+pub(super) fn whole(status: StatusCode, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::new(body)));
+    *response.status_mut() = status;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{sync::Arc, time::Duration};
+
+    use http::{HeaderMap, HeaderValue, StatusCode};
+
+    use super::{Own, failed};
+    use crate::{
+        session::SessionError,
+        transport::{Answer, OpenError, Refused},
+    };
+
+    fn refused(status: StatusCode) -> SessionError {
+        let mut fields = HeaderMap::new();
+        for (name, value) in [
+            ("proxy-status", "sluicegate; error=http_request_denied"),
+            ("www-authenticate", "Bearer"),
+            ("connection", "close"),
+        ] {
+            fields.insert(name, HeaderValue::from_static(value));
+        }
+        let refused = Refused {
+            status,
+            reason: "host_not_allowed".into(),
+            hint: None,
+            request_id: None,
+            answer: Arc::new(Answer {
+                fields,
+                body: "{}".into(),
+            }),
+        };
+        SessionError::Open(OpenError::Refused(refused))
+    }
+
+    #[test]
+    fn a_refusal_is_passed_on_and_an_outage_is_none() {
+        let table = [
+            (refused(StatusCode::FORBIDDEN), 403),
+            (refused(StatusCode::TOO_MANY_REQUESTS), 429),
+            // The program has no credential to give.
+            (refused(StatusCode::UNAUTHORIZED), 403),
+            (SessionError::NotConnected(Duration::ZERO), 502),
+            (OpenError::Timeout(Duration::ZERO).into(), 504),
+        ];
+        for (error, status) in table {
+            let response = failed(&error);
+            assert_eq!(response.status(), status, "{error}");
+            assert!(response.headers().contains_key("proxy-status"), "{error}");
+            assert!(!response.headers().contains_key("www-authenticate"));
+            assert!(!response.headers().contains_key("connection"));
+        }
+        assert_eq!(Own::Peer.response().status(), 403);
+    }
+}

@@ -1,0 +1,15 @@
+//! An HTTP proxy inside the sandbox, for programs that read `HTTPS_PROXY` and hold no credential.
+//!
+//! Each CONNECT, and each target of absolute-form requests, is one `connect-tcp` stream to the gateway's egress pipeline,
+//! opened with the session's own egress credential. Nothing is decided here but who may ask: the gateway judges target,
+//! first bytes and requests, and its refusals reach the program as they are.
+//!
+//! Rooms: `serve` accepts and answers, `forward` carries absolute-form requests, `answer` is what is said in HTTP,
+//! `peer` who is on the other end of a loopback connection.
+
+mod answer;
+mod forward;
+mod peer;
+mod serve;
+
+pub use serve::{Proxy, serve};

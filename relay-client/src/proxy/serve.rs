@@ -1,0 +1,224 @@
+//! Accepts programs' connections and answers their requests.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use hyper::{body::Incoming, service::service_fn, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use sluicegate_relay_protocol::Handshake;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    answer::{Body, Own, failed, whole},
+    forward::Forwarder,
+    peer::uid_of,
+};
+use crate::{
+    flow::{Flow, How, Prefixed, Shared, SocketFlow, Timers, pump},
+    listen::Listener,
+    session::Session,
+};
+
+/// After an accept that failed (out of descriptors): long enough for others to close some.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the proxy needs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// Opens streams.
+    pub session: Session,
+    /// The egress credential.
+    pub token: Arc<str>,
+    /// Serve any user of this network namespace on TCP, not only our own.
+    pub any_uid: bool,
+    /// Where its tasks run.
+    pub tasks: TaskTracker,
+}
+
+/// Accept on `listener` until `stop`. What fails is one program's connection, never the listener.
+pub async fn serve(listener: Listener, proxy: Proxy, stop: CancellationToken) {
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        match accepted {
+            Ok(socket) => {
+                proxy.tasks.spawn(connection(socket, proxy.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the proxy cannot accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// One program's connection: requests, and after a CONNECT its tunnel.
+async fn connection(socket: Shared, proxy: Proxy) {
+    let allowed = proxy.any_uid || is_ours(socket.clone()).await;
+    let asked = Arc::new(Asked {
+        forwarder: Forwarder::new(proxy.clone()),
+        proxy,
+        allowed,
+        tunnel: std::sync::Mutex::new(None),
+    });
+    let service = service_fn({
+        let asked = asked.clone();
+        move |request| {
+            let asked = asked.clone();
+            async move { Ok::<_, Infallible>(asked.answer(request).await) }
+        }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .preserve_header_case(true)
+        // A program may end its side and still wait for its answer.
+        .half_close(true)
+        .serve_connection(TokioIo::new(socket.clone()), service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a program's connection ended early");
+        // An answer that was cut must not look whole to a client that waits for the end of the connection.
+        socket.close_resets();
+        return;
+    }
+    let tunnel = asked
+        .tunnel
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .take();
+    drop(socket);
+    if let Some(tunnel) = tunnel {
+        tunnel.carry().await;
+    }
+}
+
+/// Is the process at the other end one of our own user's? A unix listener has made sure of it.
+async fn is_ours(socket: Shared) -> bool {
+    let Shared::Tcp(tcp) = &socket else {
+        return true;
+    };
+    let (Ok(peer), Ok(local)) = (tcp.peer_addr(), tcp.local_addr()) else {
+        return false;
+    };
+    match tokio::task::spawn_blocking(move || uid_of(peer, local)).await {
+        Ok(Ok(Some(uid))) if uid == rustix::process::geteuid().as_raw() => true,
+        Ok(Ok(uid)) => {
+            tracing::warn!(%peer, uid, "the proxy refused another user's process");
+            false
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the proxy cannot tell whose process asks: give --proxy-any-uid or a unix socket");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+/// One connection's state.
+struct Asked {
+    proxy: Proxy,
+    forwarder: Forwarder,
+    allowed: bool,
+    /// What the connection becomes after its last answer.
+    tunnel: std::sync::Mutex<Option<Tunnel>>,
+}
+
+/// An accepted CONNECT.
+struct Tunnel {
+    program: OnUpgrade,
+    stream: Box<dyn Flow>,
+    target: String,
+}
+
+impl Asked {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let mut response = if !self.allowed {
+            Own::Peer.response()
+        } else if request.method() == Method::CONNECT {
+            self.connect(request).await
+        } else {
+            return self.forwarder.answer(request).await;
+        };
+        if !response.status().is_success() {
+            // What a client sends behind a CONNECT is the tunnel's: refused, it is never read as another request.
+            let close = http::HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        response
+    }
+
+    async fn connect(&self, mut request: Request<Incoming>) -> Response<Body> {
+        let fields = request.headers();
+        let framed = fields.contains_key(header::CONTENT_LENGTH)
+            || fields.contains_key(header::TRANSFER_ENCODING);
+        let Some(target) = authority(request.uri()).filter(|_| !framed) else {
+            return Own::Malformed.response();
+        };
+        match self.proxy.open(&target).await {
+            Ok(stream) => {
+                let tunnel = Tunnel {
+                    program: hyper::upgrade::on(&mut request),
+                    stream,
+                    target: format!("{target:?}"),
+                };
+                *self
+                    .tunnel
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(tunnel);
+                whole(StatusCode::OK, Bytes::new())
+            }
+            Err(response) => response,
+        }
+    }
+}
+
+impl Proxy {
+    /// A stream to the gateway's egress, or the answer why there is none.
+    pub(super) async fn open(&self, target: &Handshake) -> Result<Box<dyn Flow>, Response<Body>> {
+        let opened = self.session.open_as(target, &self.token).await;
+        opened.map_err(|error| {
+            tracing::debug!(?target, reason = %error, "the proxy was refused a stream");
+            failed(&error)
+        })
+    }
+}
+
+/// Authority-form, port included (RFC 9112 §3.2.3). Whether it is a host that may be reached is the gateway's business.
+fn authority(uri: &http::Uri) -> Option<Handshake> {
+    if uri.scheme().is_some() || uri.path_and_query().is_some() {
+        return None;
+    }
+    let authority = uri.authority()?;
+    egress(authority, authority.port_u16()?)
+}
+
+/// An egress stream's target; IPv6 literals without brackets (RFC 9298 §2).
+pub(super) fn egress(authority: &http::uri::Authority, port: u16) -> Option<Handshake> {
+    let host = authority.host();
+    let bare = host
+        .strip_prefix('[')
+        .map_or(Some(host), |inner| inner.strip_suffix(']'))?;
+    let named = !bare.is_empty() && port != 0 && !authority.as_str().contains('@');
+    named.then(|| Handshake::Egress {
+        host: bare.to_owned(),
+        port,
+    })
+}
+
+impl Tunnel {
+    async fn carry(self) {
+        let Ok(upgraded) = self.program.await else {
+            return;
+        };
+        let Ok(parts) = upgraded.downcast::<TokioIo<Shared>>() else {
+            return;
+        };
+        let socket = SocketFlow::new(parts.io.into_inner());
+        let mut program = Prefixed::new(parts.read_buf, socket);
+        let mut stream = self.stream;
+        let ending = pump(&mut program, &mut stream, Timers::default(), &()).await;
+        match ending.how {
+            How::Completed => tracing::debug!(target = self.target, "tunnel closed"),
+            how => tracing::debug!(target = self.target, ?how, "tunnel reset"),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! HTTP/2 clients that attack: memory stays bounded, and the neighbours' tunnels go on.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use std::time::Duration;
+
+use e2e::frames::{
+    CONTINUATION, END_STREAM, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, block, connect, frame,
+};
+use e2e::{RawOrigin, Session, Wire, World};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// What an attack may cost the process, in KiB. A flood that is buffered costs hundreds of megabytes.
+const BOUND: u64 = 96 * 1024;
+/// How much an attacker tries to send.
+const FLOOD: usize = 64 << 20;
+
+struct Stage {
+    world: World,
+    origin: RawOrigin,
+    session: Session,
+    target: String,
+    before: u64,
+    /// A neighbour's tunnel, opened before the attack.
+    near: Wire,
+    far: TcpStream,
+}
+
+impl Stage {
+    async fn start() -> Self {
+        let (world, origin, session, target) = World::with_raw().await;
+        let near = session.tunnel(&target).await;
+        let far = origin.accept().await;
+        let mut stage = Self {
+            before: 0,
+            world,
+            origin,
+            session,
+            target,
+            near,
+            far,
+        };
+        stage.neighbour().await;
+        stage.before = stage.resident();
+        stage
+    }
+
+    fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.world.gateway.process.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.unwrap().split_ascii_whitespace().next().unwrap();
+        number.parse().unwrap()
+    }
+
+    /// The neighbour's tunnel carries bytes both ways, and a new one opens.
+    async fn neighbour(&mut self) {
+        self.near.send("*1\r\n").await;
+        let mut heard = [0; 4];
+        e2e::within("the neighbour's bytes", self.far.read_exact(&mut heard))
+            .await
+            .unwrap();
+        self.far.write_all(b"+OK\r\n").await.unwrap();
+        assert_eq!(self.near.take(5).await, b"+OK\r\n");
+        let mut another = self.session.tunnel(&self.target).await;
+        let mut far = loop {
+            // Dials that an attack began may be before it in the queue.
+            let mut far = self.origin.accept().await;
+            another.send("").await;
+            far.write_all(b"hello").await.ok();
+            let asked = tokio::time::timeout(Duration::from_millis(500), another.take(5)).await;
+            if asked.is_ok() {
+                break far;
+            }
+        };
+        far.shutdown().await.unwrap();
+    }
+
+    async fn attacker(&self) -> Wire {
+        let mut wire = Wire::dial(self.world.gateway.ports.plain).await;
+        wire.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat())
+            .await;
+        wire
+    }
+
+    fn authorization(&self) -> String {
+        format!("Bearer {}", self.session.handle())
+    }
+
+    /// After the attack: what it cost, and that nobody else noticed.
+    async fn bounded(&mut self, what: &str) {
+        self.neighbour().await;
+        let grown = self.resident().saturating_sub(self.before);
+        assert!(grown < BOUND, "{what} cost {grown} KiB");
+        assert_eq!(self.world.gateway.management("/readyz").await.status(), 200);
+    }
+}
+
+/// Sends `bytes` again and again without reading, until the gateway takes no more, hangs up, or `FLOOD` is through.
+async fn flood(wire: &mut Wire, bytes: &[u8]) -> usize {
+    let mut sent = 0;
+    while sent < FLOOD {
+        let write = wire.stream.write_all(bytes);
+        match tokio::time::timeout(Duration::from_secs(1), write).await {
+            Ok(Ok(())) => sent += bytes.len(),
+            Ok(Err(_)) | Err(_) => break,
+        }
+    }
+    sent
+}
+
+#[tokio::test]
+async fn rapid_reset() {
+    let mut stage = Stage::start().await;
+    let mut wire = stage.attacker().await;
+    let authorization = stage.authorization();
+    for burst in 0..40_u32 {
+        let streams = (0..250).map(|n| 2 * (burst * 250 + n) + 1);
+        let bytes: Vec<u8> = streams
+            .flat_map(|stream| {
+                let open = connect(stream, &stage.target, &authorization);
+                [open, frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat()
+            })
+            .collect();
+        if wire.stream.write_all(&bytes).await.is_err() {
+            break;
+        }
+    }
+    stage.bounded("a rapid reset").await;
+    // What was reset is not open: only the neighbour's tunnel is.
+    let gateway = &stage.world.gateway;
+    let mut tick = tokio::time::interval(Duration::from_millis(50));
+    e2e::within("the end of what was reset", async {
+        while gateway.metric("sluicegate_open{kind=\"tunnel\"}").await != 1.0 {
+            tick.tick().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn continuation_flood() {
+    let mut stage = Stage::start().await;
+    let mut wire = stage.attacker().await;
+    let first = block(&[(":method", "GET"), (":scheme", "http"), (":path", "/")]);
+    wire.send(frame(HEADERS, END_STREAM, 1, &first)).await;
+    let more = block(&[("x-a", &"a".repeat(4000))]).repeat(4);
+    flood(&mut wire, &frame(CONTINUATION, 0, 1, &more)).await;
+    // No end of headers ever came: the connection is over, not waited for.
+    wire.cut().await;
+    stage.bounded("a CONTINUATION flood").await;
+}
+
+#[tokio::test]
+async fn settings_flood() {
+    let mut stage = Stage::start().await;
+    let mut wire = stage.attacker().await;
+    // Each asks for an ACK that nobody reads.
+    let settings = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff]).repeat(1000);
+    flood(&mut wire, &settings).await;
+    stage.bounded("a SETTINGS flood").await;
+}
+
+#[tokio::test]
+async fn ping_flood() {
+    let mut stage = Stage::start().await;
+    let mut wire = stage.attacker().await;
+    flood(&mut wire, &frame(PING, 0, 0, b"attacker").repeat(1000)).await;
+    stage.bounded("a PING flood").await;
+}
+
+#[tokio::test]
+async fn zero_windows() {
+    let mut stage = Stage::start().await;
+    let mut wire = Wire::dial(stage.world.gateway.ports.plain).await;
+    // SETTINGS_INITIAL_WINDOW_SIZE = 0: nothing may be sent back, ever.
+    wire.send([PREFACE, &frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])].concat())
+        .await;
+    let authorization = stage.authorization();
+    let mut origins = Vec::new();
+    for stream in 0..20 {
+        wire.send(connect(2 * stream + 1, &stage.target, &authorization))
+            .await;
+        origins.push(stage.origin.accept().await);
+    }
+    // Every origin sends all it can; what the client does not take is not read from them.
+    let part = vec![b'x'; 64 << 10];
+    let mut taken = 0;
+    for origin in &mut origins {
+        while let Ok(Ok(())) =
+            tokio::time::timeout(Duration::from_millis(20), origin.write_all(&part)).await
+        {
+            taken += part.len();
+            assert!(taken < 2 << 30, "no backpressure");
+        }
+    }
+    stage.bounded("zero windows").await;
+    drop(wire);
+    for mut origin in origins {
+        e2e::within("the end of an origin's connection", async {
+            let mut rest = [0; 1];
+            let _ = origin.read(&mut rest).await;
+        })
+        .await;
+    }
+}
