@@ -450,6 +450,36 @@ async fn plain_requests_are_forwarded() {
     assert!(read(response.into_body()).await.is_err());
 }
 
+/// A client's reset is noticed though its upstream takes nothing.
+#[tokio::test]
+async fn a_reset_is_noticed_behind_a_frozen_upstream() {
+    let stage = Stage::start().await;
+    let (mut send, _receive, far) = stage.pair().await;
+    // More than the sockets between hold, so that the pump stands still.
+    send.reserve_capacity(1 << 20);
+    let mut sent = 0;
+    while sent < 64 << 20 {
+        let room = tokio::time::timeout(
+            std::time::Duration::from_secs(1),
+            poll_fn(|cx| send.poll_capacity(cx)),
+        );
+        let Ok(Some(Ok(room))) = room.await else {
+            break;
+        };
+        send.send_data(vec![b'*'; room].into(), false).unwrap();
+        sent += room;
+        send.reserve_capacity(1 << 20);
+    }
+    assert!(sent < 64 << 20, "the upstream is not frozen");
+    send.send_reset(Reason::CANCEL);
+    let record = stage.world.gateway.record_of(&stage.target).await;
+    assert_eq!(
+        (record.text("outcome"), record.text("closedBy")),
+        ("reset", "downstream")
+    );
+    drop(far);
+}
+
 /// A client that gives up while its target is dialled ends the dial, and is recorded so.
 #[tokio::test]
 async fn giving_up_ends_the_open() {

@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::splice::Plain;
+use super::splice::{Plain, socket_broken};
 use crate::listen::Downstream;
 
 /// Connections that can end in a reset.
@@ -23,6 +23,11 @@ pub trait Abort {
 
     /// The socket below.
     fn socket(&self) -> Option<&TcpStream>;
+
+    /// Has it been reset, though nobody reads it?
+    fn broken(&mut self, _cx: &mut Context<'_>) -> bool {
+        socket_broken(self.socket())
+    }
 
     /// The socket, where nothing stands between it and who reads and writes.
     fn plain(&self) -> Option<&TcpStream> {
@@ -62,6 +67,13 @@ impl Abort for Downstream {
         }
     }
 
+    fn broken(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Stream(stream) => stream.is_broken(cx),
+            Self::Plain(_) | Self::Tls(_) => socket_broken(self.socket()),
+        }
+    }
+
     fn plain(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(tcp) => Some(tcp),
@@ -77,6 +89,10 @@ impl<S: Abort> Plain for Guarded<S> {
 
     fn tcp(&self) -> Option<&TcpStream> {
         self.stream.as_ref()?.plain()
+    }
+
+    fn broken(&mut self, cx: &mut Context<'_>) -> bool {
+        self.stream.as_mut().is_some_and(|stream| stream.broken(cx))
     }
 }
 

@@ -15,7 +15,6 @@ use std::{
 use sluicegate_policy::Denial;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
 
@@ -435,13 +434,16 @@ impl Direction {
     }
 
     /// The writer takes nothing: has the reader been reset? Always pending, or a failure.
-    fn poll_look<R: Plain>(&mut self, cx: &mut Context<'_>, reader: &R) -> Poll<Result<(), Stop>> {
+    fn poll_look<R: Plain>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+    ) -> Poll<Result<(), Stop>> {
         loop {
             let look = self.look.get_or_insert_with(|| Box::pin(sleep(LOOK)));
             ready!(look.as_mut().poll(cx));
             self.look = None;
-            let error = reader.socket().map(TcpStream::take_error);
-            if matches!(error, Some(Ok(Some(_)) | Err(_))) {
+            if reader.broken(cx) {
                 return Poll::Ready(Err(Stop::Reader));
             }
         }

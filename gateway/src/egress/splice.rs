@@ -29,6 +29,17 @@ pub trait Plain {
 
     /// The socket, where what is read and written is what is on the wire.
     fn tcp(&self) -> Option<&TcpStream>;
+
+    /// Has it been reset, though nobody reads it?
+    fn broken(&mut self, _cx: &mut Context<'_>) -> bool {
+        socket_broken(self.socket())
+    }
+}
+
+/// Is the socket in error?
+pub(super) fn socket_broken(socket: Option<&TcpStream>) -> bool {
+    let error = socket.map(TcpStream::take_error);
+    matches!(error, Some(Ok(Some(_)) | Err(_)))
 }
 
 static POOL: Mutex<Pool> = Mutex::new(Pool {

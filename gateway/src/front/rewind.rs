@@ -36,6 +36,10 @@ impl<S: Abort> Abort for Rewind<S> {
         self.stream.socket()
     }
 
+    fn broken(&mut self, cx: &mut Context<'_>) -> bool {
+        self.stream.broken(cx)
+    }
+
     fn plain(&self) -> Option<&TcpStream> {
         self.prefix
             .is_empty()

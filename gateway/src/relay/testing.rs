@@ -17,6 +17,7 @@ use std::{
 use sluicegate_certs::{Authority, ServerIdentity, TrustBundle, tls};
 use sluicegate_relay::{
     backoff::Backoff,
+    flow::Shared,
     session::{Session, SessionConfig},
     transport::{Connection, Endpoint as Url},
 };
@@ -32,7 +33,8 @@ use super::{Endpoint, Pool, Services, ServicesConfig};
 use crate::{
     drain::Drain,
     egress::{Egress, Resolver, ResolverConfig, Timeouts},
-    front::{Context, Detail, h2},
+    front::{self, Context, Detail, h2},
+    listen::{Accepted, Downstream},
     session::testing::{Fixture, request},
     telemetry::{AccessLog, AccessSink, Telemetry},
 };
@@ -90,7 +92,8 @@ impl World {
             Duration::from_secs(3600),
             SystemTime::now(),
         );
-        let config = tls::server(&ServerIdentity::new(identity.unwrap()), &[b"h2"]).unwrap();
+        let identity = ServerIdentity::new(identity.unwrap());
+        let config = tls::server(&identity, &[b"h2", b"http/1.1"]).unwrap();
         let context = self.context();
         for (acceptor, address) in [
             (Some(TlsAcceptor::from(config)), &mut self.address),
@@ -104,14 +107,18 @@ impl World {
                     tcp.set_nodelay(true).unwrap();
                     let (acceptor, context) = (acceptor.clone(), context.clone());
                     serving.lock().unwrap().spawn(async move {
-                        match acceptor {
-                            None => h2::serve(tcp, downstream, false, context).await,
-                            Some(acceptor) => {
-                                if let Ok(tls) = acceptor.accept(tcp).await {
-                                    h2::serve(tls, downstream, true, context).await;
-                                }
-                            }
-                        }
+                        let stream = match acceptor {
+                            None => Downstream::Plain(tcp),
+                            Some(acceptor) => match acceptor.accept(Shared::from(tcp)).await {
+                                Ok(tls) => Downstream::Tls(Box::new(tls)),
+                                Err(_) => return,
+                            },
+                        };
+                        let accepted = Accepted {
+                            stream,
+                            peer: downstream,
+                        };
+                        front::serve(accepted, context).await;
                     });
                 }
             });
@@ -185,11 +192,16 @@ impl World {
             .to_owned()
     }
 
+    /// Whom its clients trust.
+    pub(crate) fn trust(&self) -> TrustBundle {
+        TrustBundle::empty()
+            .with_pem(self.authority.certificate_pem().as_bytes())
+            .unwrap()
+    }
+
     /// A relay client over TLS.
     pub(crate) fn client(&self, token: &str) -> Client {
-        let trust = TrustBundle::empty()
-            .with_pem(self.authority.certificate_pem().as_bytes())
-            .unwrap();
+        let trust = self.trust();
         let config = SessionConfig {
             endpoint: Url::parse(&format!("https://{}", self.address)).unwrap(),
             tls: Connection::tls(&trust).unwrap(),

@@ -9,3 +9,4 @@
 mod authority;
 mod bulk;
 mod closes;
+mod upgrade;

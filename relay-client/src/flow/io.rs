@@ -52,6 +52,11 @@ impl FlowIo {
         self.flow.reset();
     }
 
+    /// Has it been reset, though nobody reads it?
+    pub fn is_broken(&mut self, cx: &mut Context<'_>) -> bool {
+        self.flow.poll_broken(cx).is_ready()
+    }
+
     fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.unsent.is_empty() {
             ready!(self.flow.poll_write(cx, &mut self.unsent)).map_err(error)?;
