@@ -7,6 +7,7 @@ mod assemble;
 mod identity;
 mod probe;
 mod reload;
+mod webhooks;
 
 use std::{
     net::SocketAddr,
@@ -81,6 +82,8 @@ struct Settings {
     allowed_hosts: Arc<[String]>,
     allowed_origins: Arc<[String]>,
     reloader: Arc<Reloader>,
+    hooks: Vec<crate::webhook::Hook>,
+    board: Arc<crate::webhook::Board>,
 }
 
 /// Between being unready and asking connections to end: long enough for a balancer to look once more.
@@ -196,6 +199,16 @@ impl App {
         );
         watch.spawn_service(inside.serve(watch.clone()));
         watch.spawn_service(parts.prober.clone().run(watch.clone()));
+        for hook in settings.hooks {
+            let shared = parts.clone();
+            watch.spawn_service(crate::webhook::run(
+                hook,
+                parts.registry.clone(),
+                Arc::new(move || shared.context.load_full()),
+                settings.board.clone(),
+                watch.clone(),
+            ));
+        }
         watch.spawn_service(housekeeping(parts.clone(), watch.clone()));
         parts.telemetry.metrics().ready(true);
         tokio::select! {
@@ -252,6 +265,7 @@ fn admin_state(
         telemetry: parts.telemetry.clone(),
         prober: parts.prober.clone(),
         credentials: parts.credentials.clone(),
+        webhooks: settings.board.clone(),
         allowed_hosts: settings.allowed_hosts.clone(),
         allowed_origins: settings.allowed_origins.clone(),
         drain: Arc::new(move || stop.notify_one()),

@@ -22,3 +22,4 @@ pub mod session;
 pub mod sniff;
 pub mod store;
 pub mod telemetry;
+pub mod webhook;

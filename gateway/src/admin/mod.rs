@@ -17,6 +17,7 @@ mod request;
 mod server;
 mod sessions;
 mod state;
+mod webhooks;
 
 pub use problem::Problem;
 pub use server::{bind_unix, router, serve_connection, serve_unix};

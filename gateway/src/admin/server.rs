@@ -18,7 +18,7 @@ use tower::ServiceExt;
 
 use super::{
     Problem, State, access, capabilities, control, events, guard, logs, placement, policy,
-    providers, sessions,
+    providers, sessions, webhooks,
 };
 use crate::drain::{DrainWatch, Stage};
 
@@ -54,6 +54,7 @@ pub fn router(state: State) -> Router {
         .route("/admin/api/v1/sessions", get(sessions::list))
         .route("/admin/api/v1/policy:explain", post(policy::explain))
         .route("/admin/api/v1/events", get(events::stream))
+        .route("/admin/api/v1/webhooks", get(webhooks::list))
         .route("/admin/api/v1/status", get(control::status))
         .route("/admin/api/v1/reload", post(control::reload))
         .route("/admin/api/v1/drain", post(control::drain))

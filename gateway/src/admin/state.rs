@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use crate::{
     auth::AdminCredentials, drain::DrainWatch, probe::Prober, session::Registry,
-    telemetry::Telemetry,
+    telemetry::Telemetry, webhook::Board,
 };
 
 /// A future in a box.
@@ -17,6 +17,8 @@ pub struct State {
     pub registry: Arc<Registry>,
     /// Effective profiles.
     pub prober: Arc<Prober>,
+    /// How deliveries of webhooks go.
+    pub webhooks: Arc<Board>,
     /// Metrics and access records.
     pub telemetry: Telemetry,
     /// Who may come in.

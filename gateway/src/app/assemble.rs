@@ -51,8 +51,8 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// The roots of a management listener's clients.
-    #[error("cannot read the client CA {}", .path.display())]
+    /// The roots of a management listener's clients, or of a webhook.
+    #[error("cannot read the CA file {}", .path.display())]
     ClientCa {
         /// The file.
         path: std::path::PathBuf,
@@ -60,6 +60,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// What the configuration's reader has admitted, refused.
+    #[error("webhook {0:?} may not connect to its own address")]
+    Webhook(String),
     /// The admin socket cannot be made.
     #[error("cannot make the admin socket in the state directory")]
     AdminSocket(#[source] io::Error),
@@ -169,7 +172,10 @@ impl App {
             asked_to_stop: Arc::new(Notify::new()),
             started: Instant::now(),
         };
+        let hooks = super::webhooks::hooks(&config)?;
         let settings = Settings {
+            hooks,
+            board: Arc::default(),
             drain_timeout: config.limits.drain_timeout,
             allowed_hosts: config.admin.allowed_hosts.clone().into(),
             allowed_origins: config.admin.allowed_origins.clone().into(),

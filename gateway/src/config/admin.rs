@@ -1,5 +1,5 @@
 //! Who may come in by the management listener.
-use super::read;
+use super::{WebhookConfig, read};
 use sluicegate_policy::{
     Target,
     text::{Faults, Node},
@@ -17,6 +17,8 @@ pub struct AdminConfig {
     pub allowed_origins: Vec<String>,
     /// Credentials beside the admin token.
     pub credentials: Vec<CredentialConfig>,
+    /// Who is told of lifecycle events.
+    pub webhooks: Vec<WebhookConfig>,
 }
 
 /// What a credential may do; each includes the ones before it.
@@ -102,7 +104,7 @@ impl CredentialConfig {
 }
 
 /// A name as sessions and namespaces have them.
-fn name(node: &Node, faults: &mut Faults) -> Option<String> {
+pub(super) fn name(node: &Node, faults: &mut Faults) -> Option<String> {
     let text = node.string(faults)?;
     let mut bytes = text.bytes();
     let named = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
@@ -142,6 +144,18 @@ impl AdminConfig {
             .take("credentials")
             .map(|node| read::list(node, faults, CredentialConfig::read))
             .unwrap_or_default();
+        let webhooks = fields
+            .take("webhooks")
+            .map(|node| read::list(node, faults, WebhookConfig::read))
+            .unwrap_or_default();
+        for (at, one) in webhooks.iter().enumerate() {
+            if webhooks.iter().take(at).any(|other| other.name == one.name) {
+                faults.error(
+                    node.place(),
+                    format!("webhook {:?} is written twice", one.name),
+                );
+            }
+        }
         for (at, one) in credentials.iter().enumerate() {
             if credentials
                 .iter()
@@ -156,6 +170,7 @@ impl AdminConfig {
         }
         fields.finish(faults);
         Self {
+            webhooks,
             credentials,
             token_file,
             allowed_hosts: allowed_hosts.unwrap_or_default(),

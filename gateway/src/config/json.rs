@@ -2,7 +2,7 @@
 use super::{
     AccessLog, AdminConfig, CapabilityConfig, Config, CredentialConfig, DnsConfig, KeyFiles,
     LimitsConfig, ListenerConfig, OnExpiry, OnPause, ProbeConfig, ProviderConfig, QuotaConfig,
-    RefusalDetail, SessionConfig, TelemetryConfig, TlsConfig, TokenConfig,
+    RefusalDetail, SessionConfig, TelemetryConfig, TlsConfig, TokenConfig, WebhookConfig,
 };
 use serde_json::{Map, Value, json};
 use sluicegate_policy::{Confinement, HostnameEgress, MixedAnswers, ServiceDocument, ServiceName};
@@ -175,6 +175,7 @@ fn admin(admin: &AdminConfig) -> Value {
         "tokenFile": admin.token_file.as_deref().map(path),
         "allowedHosts": unless_empty(&admin.allowed_hosts),
         "allowedOrigins": unless_empty(&admin.allowed_origins),
+        "webhooks": unless_empty(&admin.webhooks.iter().map(webhook).collect::<Vec<_>>()),
         "credentials": unless_empty(&admin.credentials.iter().map(credential).collect::<Vec<_>>()),
     }))
 }
@@ -203,6 +204,18 @@ fn probe(probe: &ProbeConfig) -> Value {
         "resolve": unless_empty(&probe.resolve),
         "canary": probe.canary.as_ref().map(ToString::to_string),
         "name": probe.name.as_ref().map(ToString::to_string),
+    }))
+}
+
+fn webhook(webhook: &WebhookConfig) -> Value {
+    compact(json!({
+        "name": webhook.name,
+        "url": webhook.url,
+        "secretFile": path(&webhook.secret_file),
+        "caFile": webhook.ca_file.as_deref().map(path),
+        "events": unless_empty(&webhook.events),
+        "allowedAddresses": unless_empty(&webhook.allowed_addresses),
+        "attempts": webhook.attempts,
     }))
 }
 

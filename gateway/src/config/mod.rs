@@ -20,6 +20,7 @@ mod schema;
 mod state_dir;
 mod telemetry;
 mod tls;
+mod webhook;
 mod yaml;
 
 pub use admin::{AdminConfig, CredentialConfig, ScopeConfig, TokenConfig};
@@ -35,6 +36,7 @@ pub use schema::schema;
 pub use state_dir::{StateDir, StateDirError};
 pub use telemetry::{AccessLog, RefusalDetail, TelemetryConfig};
 pub use tls::TlsConfig;
+pub use webhook::WebhookConfig;
 
 #[cfg(test)]
 mod tests;

@@ -102,6 +102,34 @@ fn credential() -> Value {
     required(credential, &["name", "scopes"])
 }
 
+fn webhook() -> Value {
+    let webhook = object(vec![
+        ("name", string("For logs, answers and the store.")),
+        ("url", string("Where events are posted.")),
+        (
+            "secretFile",
+            string("The file with the secret that signs (0600)."),
+        ),
+        (
+            "caFile",
+            string("PEM roots its certificate may chain to, beside the system's."),
+        ),
+        (
+            "events",
+            strings("Types of events, or prefixes with *. Absent: all."),
+        ),
+        (
+            "allowedAddresses",
+            strings("Private addresses it may be at. Absent: none."),
+        ),
+        (
+            "attempts",
+            number(Some(12), "Attempts before an event is given up."),
+        ),
+    ]);
+    required(webhook, &["name", "url", "secretFile"])
+}
+
 fn listener() -> Value {
     let listener = object(vec![
         (
@@ -269,6 +297,10 @@ fn admin() -> Value {
         (
             "allowedOrigins",
             strings("Origins a browser may come from, beside the listener's own."),
+        ),
+        (
+            "webhooks",
+            json!({"type": "array", "minItems": 1, "items": webhook()}),
         ),
         (
             "credentials",

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use sluicegate_policy::{Admission, Refusal, Target, TargetPermit, admit, decide};
+use sluicegate_policy::{Admission, Grant, Refusal, Target, TargetPermit, admit, decide};
 use tokio::net::TcpStream;
 
 use super::{dial::Dialler, resolve::Resolver};
@@ -75,6 +75,25 @@ impl Egress {
             recorder.would_refuse(reported);
         }
         Ok(permit)
+    }
+
+    /// The same way out for the gateway's own requests, which are no tunnels: resolve, admit and dial.
+    ///
+    /// # Errors
+    /// Why not, in words for an operator.
+    pub async fn dial(&self, grant: &Grant, permit: &TargetPermit) -> Result<TcpStream, String> {
+        let resolved = self.resolver.resolve(permit).await;
+        let resolved =
+            resolved.map_err(|(denial, detail)| format!("{}: {detail}", denial.reason()))?;
+        let permits = admit(grant, permit, &resolved.addresses, &self.admission)
+            .map_err(|refusal| refusal.denial.reason().to_owned())?;
+        let dialler = Dialler {
+            timeout: self.timeouts.dial,
+        };
+        match dialler.dial(&permits).await {
+            Ok((stream, _)) => Ok(stream),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// Resolve, admit and dial a permitted target: one resolution, and only judged addresses are dialled.

@@ -1,6 +1,9 @@
 //! What one generation of a session may do right now, and the watch by which live tunnels learn that it changed.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use sluicegate_policy::{Denial, Grant};
 use tokio::sync::watch;
@@ -71,6 +74,8 @@ pub struct Session {
     generation: u64,
     authority: watch::Sender<Authority>,
     budget: Arc<Budget>,
+    /// When its `maxLifetime` is over; a pause moves it.
+    ends_at: Mutex<Option<SystemTime>>,
 }
 
 impl Session {
@@ -87,6 +92,7 @@ impl Session {
             generation,
             authority: watch::Sender::new(Authority::Live(policy)),
             budget,
+            ends_at: Mutex::new(None),
         }
     }
 
@@ -146,6 +152,15 @@ impl Session {
             self.budget.set_limits(policy.grant.limits());
         }
         self.authority.send_replace(authority);
+    }
+
+    /// When the generation's life is over, whatever keeps it alive; `None` = never.
+    pub fn ends_at(&self) -> Option<SystemTime> {
+        *self.ends_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_ends_at(&self, at: Option<SystemTime>) {
+        *self.ends_at.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
     /// The session's budget.

@@ -14,6 +14,7 @@ mod queue;
 mod quota;
 mod reload;
 mod resolved;
+mod webhooks;
 
 use std::{
     collections::BTreeMap,
@@ -154,6 +155,7 @@ impl Registry {
             ));
             // Nothing could move while the gateway was down: the idle clock starts anew.
             session.budget().restore(entry.record.bytes, now);
+            session.set_ends_at(entry.record.lease.ends_at);
             if entry.record.lease.state == State::Paused {
                 let hold = entry.record.lease.times.on_pause == super::lifecycle::OnPause::Hold;
                 session.publish(Authority::Paused {

@@ -26,6 +26,12 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
 const REVOKED: TableDefinition<'_, &str, u64> = TableDefinition::new("revoked");
 const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
+/// By webhook: the last event it is done with.
+const HOOKS: TableDefinition<'_, &str, u64> = TableDefinition::new("webhooks");
+/// By webhook and event: what was given up.
+const DEAD: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("dead");
+/// Dead letters of one webhook.
+const DEAD_KEPT: u64 = 200;
 const LOGS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("logs");
 
 /// `redb` on one file of mode 0600.
@@ -94,6 +100,8 @@ impl EmbeddedStore {
                 write.open_table(REVOKED)?;
                 write.open_table(EVENTS)?;
                 write.open_table(LOGS)?;
+                write.open_table(HOOKS)?;
+                write.open_table(DEAD)?;
                 found
             };
             write.commit()?;
@@ -282,6 +290,63 @@ impl Store for EmbeddedStore {
                     .push((number.value().1, record.value().to_vec()));
             }
             Ok(page)
+        })
+    }
+
+    fn webhook_cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let found = read.open_table(HOOKS)?.get(name)?;
+            Ok(found.map(|cursor| cursor.value()))
+        })
+    }
+
+    fn webhook_settle(
+        &self,
+        name: &str,
+        cursor: u64,
+        dead: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
+        self.with(|database| {
+            let write = database.begin_write()?;
+            {
+                write.open_table(HOOKS)?.insert(name, cursor)?;
+                if let Some(dead) = dead {
+                    let mut letters = write.open_table(DEAD)?;
+                    letters.insert((name, cursor), dead)?;
+                    let stale = match letters
+                        .range((name, 0)..=(name, u64::MAX))?
+                        .rev()
+                        .nth(DEAD_KEPT as usize)
+                    {
+                        Some(row) => Some(row?.0.value().1),
+                        None => None,
+                    };
+                    if let Some(stale) = stale {
+                        letters.retain_in((name, 0)..=(name, stale), |_, _| false)?;
+                    }
+                }
+            }
+            write.commit()?;
+            Ok(())
+        })
+    }
+
+    fn webhook_dead(&self, name: &str, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let letters = read.open_table(DEAD)?;
+            let mut found = Vec::new();
+            for row in letters
+                .range((name, 0)..=(name, u64::MAX))?
+                .rev()
+                .take(limit)
+            {
+                let (key, body) = row?;
+                found.push((key.value().1, body.value().to_vec()));
+            }
+            found.reverse();
+            Ok(found)
         })
     }
 

@@ -125,6 +125,29 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// The store cannot be read.
     fn log(&self, key: &str, after: u64, limit: usize) -> Result<LogPage, StoreError>;
 
+    /// The last event a webhook is done with; `None` where it is new.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn webhook_cursor(&self, name: &str) -> Result<Option<u64>, StoreError>;
+
+    /// A webhook is done with everything up to this event; `dead` is kept where it was given up, the newest 200.
+    ///
+    /// # Errors
+    /// The store cannot be written; nothing has changed.
+    fn webhook_settle(
+        &self,
+        name: &str,
+        cursor: u64,
+        dead: Option<&[u8]>,
+    ) -> Result<(), StoreError>;
+
+    /// The newest of what was given up, oldest first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn webhook_dead(&self, name: &str, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError>;
+
     /// Can it be read right now? Repairs what it can.
     ///
     /// # Errors

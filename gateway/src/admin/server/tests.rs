@@ -49,6 +49,7 @@ fn gateway_of(fixture: Fixture) -> Gateway {
     let prober = crate::probe::testing::idle(&fixture.registry, &telemetry);
     let state = State {
         registry: fixture.registry.clone(),
+        webhooks: Arc::default(),
         telemetry,
         prober: prober.clone(),
         credentials: Arc::new(

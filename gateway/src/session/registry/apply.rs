@@ -283,6 +283,9 @@ impl Registry {
         gone: &[HandleHash],
     ) -> Arc<Entry> {
         let key = entry.record.key();
+        if let Some(session) = &entry.session {
+            session.set_ends_at(entry.record.lease.ends_at);
+        }
         match (effects.change, &entry.session, &entry.policy) {
             (Some(Change::Begin), Some(session), _) => {
                 self.index
@@ -309,6 +312,7 @@ impl Registry {
                 session
                     .budget()
                     .restore(entry.record.bytes, entry.record.changed_at);
+                session.set_ends_at(entry.record.lease.ends_at);
                 self.index
                     .live(live(&session, &entry.record), &hashes(&entry.record));
                 entry.session = Some(session);

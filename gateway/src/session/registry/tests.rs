@@ -494,6 +494,21 @@ impl Store for Broken {
             path: "/gone".into(),
         })
     }
+    fn webhook_cursor(&self, _: &str) -> Result<Option<u64>, StoreError> {
+        Err(StoreError::Vanished {
+            path: "/gone".into(),
+        })
+    }
+    fn webhook_settle(&self, _: &str, _: u64, _: Option<&[u8]>) -> Result<(), StoreError> {
+        Err(StoreError::Vanished {
+            path: "/gone".into(),
+        })
+    }
+    fn webhook_dead(&self, _: &str, _: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        Err(StoreError::Vanished {
+            path: "/gone".into(),
+        })
+    }
     fn probe(&self) -> Result<(), StoreError> {
         Err(StoreError::Vanished {
             path: "/gone".into(),

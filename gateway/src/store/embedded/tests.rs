@@ -219,3 +219,26 @@ fn a_format_of_the_future_is_left_alone() {
         );
     }
 }
+
+#[test]
+fn a_webhook_goes_on_where_it_was_and_its_dead_letters_are_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    {
+        let store = EmbeddedStore::open(&path).unwrap();
+        assert_eq!(store.webhook_cursor("a").unwrap(), None);
+        store.webhook_settle("a", 3, None).unwrap();
+        for cursor in 4..=DEAD_KEPT + 6 {
+            store.webhook_settle("a", cursor, Some(b"x")).unwrap();
+        }
+        store.webhook_settle("b", 9, Some(b"y")).unwrap();
+    }
+    let store = EmbeddedStore::open(&path).unwrap();
+    assert_eq!(store.webhook_cursor("a").unwrap(), Some(DEAD_KEPT + 6));
+    let kept = store.webhook_dead("a", usize::MAX).unwrap();
+    assert_eq!(kept.len() as u64, DEAD_KEPT);
+    assert_eq!(kept[0].0, 7, "the oldest went");
+    let newest = store.webhook_dead("a", 1).unwrap();
+    assert_eq!(newest, [(DEAD_KEPT + 6, b"x".to_vec())]);
+    assert_eq!(store.webhook_dead("b", 9).unwrap().len(), 1);
+}

@@ -1,0 +1,66 @@
+//! What is stored of webhooks: how far each has come, and what was given up.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{Registry, RegistryError};
+use crate::store::Batch;
+
+/// Dead letters of one answer, newest last.
+const SHOWN: usize = 100;
+
+impl Registry {
+    /// The last event a webhook is done with. One that is new begins with what happens from now on.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn webhook_cursor(self: &Arc<Self>, name: String) -> Result<u64, RegistryError> {
+        self.blocking(move |registry, _| {
+            if let Some(cursor) = registry.store.webhook_cursor(&name)? {
+                return Ok(cursor);
+            }
+            let now = registry.store.commit(&Batch::default())?;
+            registry.store.webhook_settle(&name, now, None)?;
+            Ok(now)
+        })
+        .await
+    }
+
+    /// A webhook is done with everything up to this event; `dead` is kept where it was given up.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn webhook_settle(
+        self: &Arc<Self>,
+        name: String,
+        cursor: u64,
+        dead: Option<Vec<u8>>,
+    ) -> Result<(), RegistryError> {
+        self.blocking(move |registry, _| {
+            Ok(registry
+                .store
+                .webhook_settle(&name, cursor, dead.as_deref())?)
+        })
+        .await
+    }
+
+    /// What was given up of a webhook, the newest: `[{cursor, event, error, attempts}]`.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn webhook_dead(self: &Arc<Self>, name: String) -> Result<Vec<Value>, RegistryError> {
+        self.blocking(move |registry, _| {
+            let letters = registry.store.webhook_dead(&name, SHOWN)?;
+            let shown = |(cursor, body): (u64, Vec<u8>)| {
+                let mut letter: Value = serde_json::from_slice(&body).unwrap_or_default();
+                if let Some(fields) = letter.as_object_mut() {
+                    fields.insert("cursor".into(), json!(cursor));
+                }
+                letter
+            };
+            Ok(letters.into_iter().map(shown).collect())
+        })
+        .await
+    }
+}

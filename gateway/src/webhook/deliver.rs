@@ -1,0 +1,257 @@
+//! One webhook's task: the next event, attempts with backoff, then the one after it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use serde_json::{Value, json};
+use sluicegate_policy::{Grant, Target, decide};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Board, signature};
+use crate::{
+    clock::unix_seconds,
+    drain::{DrainWatch, Stage},
+    egress::Egress,
+    secret::Secret,
+    session::{Registry, RegistryError},
+    store::StoredEvent,
+};
+
+/// Events per look into the store.
+const PAGE: usize = 64;
+/// One attempt, from name resolution to the answer's head.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// Between two attempts: doubled from the first to the last.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(300));
+/// How long to wait where the store does not answer.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// An answer's body is read up to this, so that its sender is not reset; it means nothing.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// One webhook.
+#[derive(Clone)]
+pub struct Hook {
+    /// Its name.
+    pub name: String,
+    /// The URL as configured: part of what is signed.
+    pub url: String,
+    /// Host and port of it.
+    pub target: Target,
+    /// Path and query of it.
+    pub path: String,
+    /// `https`: the trust its certificate is judged by.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Signs.
+    pub secret: Secret,
+    /// Types of events wanted; `session.*` stands for all of sessions, none at all for every type.
+    pub events: Vec<String>,
+    /// Attempts before an event is given up.
+    pub attempts: u32,
+    /// What this webhook may connect to: its own target, and private addresses only as excepted.
+    pub grant: Arc<Grant>,
+}
+
+/// The egress in force, whatever reloads do.
+pub type Reach = Arc<dyn Fn() -> Arc<crate::front::Context> + Send + Sync>;
+
+impl Hook {
+    fn wants(&self, kind: &str) -> bool {
+        self.events.is_empty()
+            || self.events.iter().any(|wanted| {
+                wanted == kind
+                    || wanted
+                        .strip_suffix('*')
+                        .is_some_and(|prefix| kind.starts_with(prefix))
+            })
+    }
+
+    /// One attempt: anything but a 2xx is a failure, and redirects are not followed.
+    async fn attempt(&self, egress: &Egress, cursor: u64, event: &Value) -> Result<(), String> {
+        let mut body = event.clone();
+        if let Some(fields) = body.as_object_mut() {
+            fields.insert("cursor".into(), cursor.into());
+        }
+        let (body, seconds) = (body.to_string(), unix_seconds(SystemTime::now()));
+        let signed = signature(&self.secret, seconds, &self.url, &body);
+        let request = Request::post(&self.path)
+            .header(header::HOST, self.target.to_string())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::USER_AGENT, "sluicegate")
+            .header("sluicegate-webhook", &self.name)
+            .header("sluicegate-event", cursor)
+            .header("sluicegate-timestamp", seconds)
+            .header("sluicegate-signature", signed.ok_or("cannot sign")?)
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| error.to_string())?;
+        let permit = decide(&self.grant, &self.target).map_err(|refusal| refused(&refusal))?;
+        let stream = egress.dial(&self.grant, &permit).await?;
+        match &self.tls {
+            None => exchange(stream, request).await,
+            Some(config) => {
+                let name = ServerName::try_from(self.target.host().to_string());
+                let name = name.map_err(|error| error.to_string())?;
+                let connector = tokio_rustls::TlsConnector::from(config.clone());
+                let stream = connector.connect(name, stream).await;
+                exchange(stream.map_err(|error| error.to_string())?, request).await
+            }
+        }
+    }
+}
+
+fn refused(refusal: &sluicegate_policy::Refusal) -> String {
+    format!("refused: {}", refusal.denial.reason())
+}
+
+async fn exchange<IO>(io: IO, request: Request<Full<Bytes>>) -> Result<(), String>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let text = |error: hyper::Error| error.to_string();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(text)?;
+    let asking = async {
+        let answer = sender.send_request(request).await.map_err(text)?;
+        let status = answer.status();
+        // Whatever it says: the status is the acknowledgement.
+        let _ = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(format!("answered {status}"))
+        }
+    };
+    tokio::pin!(connection);
+    tokio::select! {
+        answered = asking => answered,
+        ended = &mut connection => Err(ended.map_or_else(text, |()| "closed before it answered".into())),
+    }
+}
+
+/// Deliver until the drain is over.
+pub async fn run(
+    hook: Hook,
+    registry: Arc<Registry>,
+    reach: Reach,
+    board: Arc<Board>,
+    mut drain: DrainWatch,
+) {
+    board.update(&hook.name, |state| state.url.clone_from(&hook.url));
+    tokio::select! {
+        () = deliver(&hook, &registry, &reach, &board) => {}
+        () = drain.reached(Stage::Forced) => {}
+    }
+}
+
+async fn deliver(hook: &Hook, registry: &Arc<Registry>, reach: &Reach, board: &Board) {
+    // Subscribed before the store is read, so that nothing falls between.
+    let mut news = registry.subscribe();
+    let mut cursor = loop {
+        match registry.webhook_cursor(hook.name.clone()).await {
+            Ok(cursor) => break cursor,
+            Err(error) => pause(hook, &error).await,
+        }
+    };
+    loop {
+        board.update(&hook.name, |state| state.cursor = cursor);
+        let page = match registry.events_after(cursor, PAGE).await {
+            Ok(page) => page,
+            Err(error) => {
+                pause(hook, &error).await;
+                continue;
+            }
+        };
+        if let Some(first) = page.first()
+            && first.cursor > cursor + 1
+        {
+            let missed = first.cursor - cursor - 1;
+            tracing::warn!(webhook = %hook.name, missed, "events were no longer stored when their turn came");
+            board.update(&hook.name, |state| state.missed += missed);
+        }
+        let Some(last) = page.last().map(|event| event.cursor) else {
+            // Lagging is no loss: the store has it.
+            let _ = news.recv().await;
+            continue;
+        };
+        for event in &page {
+            cursor = event.cursor;
+            let Some(dead) = one(hook, reach, board, event).await else {
+                continue;
+            };
+            settle(hook, registry, cursor, dead).await;
+            board.update(&hook.name, |state| state.cursor = cursor);
+        }
+        // What was not wanted is behind us too.
+        settle(hook, registry, last, None).await;
+    }
+}
+
+/// Bring one event to its end: `None` where it is not wanted, else what is kept of it where it was given up.
+async fn one(
+    hook: &Hook,
+    reach: &Reach,
+    board: &Board,
+    event: &StoredEvent,
+) -> Option<Option<Vec<u8>>> {
+    let body: Value = serde_json::from_slice(&event.body).unwrap_or_default();
+    let kind = body.get("type").and_then(Value::as_str).unwrap_or_default();
+    if !hook.wants(kind) {
+        return None;
+    }
+    let (mut wait, longest) = BACKOFF;
+    for attempt in 1..=hook.attempts {
+        let context = reach();
+        let trying = hook.attempt(&context.egress, event.cursor, &body);
+        let tried = tokio::time::timeout(ATTEMPT, trying).await;
+        let error = match tried.unwrap_or_else(|_| Err(format!("no answer within {ATTEMPT:?}"))) {
+            Ok(()) => {
+                board.update(&hook.name, |state| {
+                    state.delivered += 1;
+                    (state.attempts, state.error) = (0, None);
+                });
+                return Some(None);
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(webhook = %hook.name, event = event.cursor, attempt, error, "a delivery failed");
+        board.update(&hook.name, |state| {
+            (state.attempts, state.error) = (attempt, Some(error.clone()));
+        });
+        if attempt < hook.attempts {
+            // Half of it by chance: those who failed together do not come again together.
+            let jitter = getrandom::u32().unwrap_or_default() % 512;
+            tokio::time::sleep(wait / 2 + wait * jitter / 1024).await;
+            wait = (wait * 2).min(longest);
+        }
+    }
+    let error = "given up";
+    tracing::error!(webhook = %hook.name, event = event.cursor, error, "kept among the dead letters");
+    let mut why = None;
+    board.update(&hook.name, |state| {
+        why.clone_from(&state.error);
+        state.attempts = 0;
+    });
+    let letter = json!({ "event": body, "error": why, "attempts": hook.attempts });
+    Some(Some(letter.to_string().into_bytes()))
+}
+
+/// Make the end of an event durable.
+async fn settle(hook: &Hook, registry: &Arc<Registry>, cursor: u64, dead: Option<Vec<u8>>) {
+    while let Err(error) = registry
+        .webhook_settle(hook.name.clone(), cursor, dead.clone())
+        .await
+    {
+        pause(hook, &error).await;
+    }
+}
+
+async fn pause(hook: &Hook, error: &RegistryError) {
+    tracing::warn!(webhook = %hook.name, %error, "the store does not answer");
+    tokio::time::sleep(STORE_PAUSE).await;
+}

@@ -1,0 +1,247 @@
+//! Webhooks: signed, in order, tried again until acknowledged, given up in the end, and kept from private addresses.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use std::{collections::VecDeque, net::SocketAddr, os::unix::fs::PermissionsExt};
+
+use e2e::{Settings, World, tasks::PATIENCE};
+use rustix::process::Signal;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+const SECRET: &str = "the-secret-of-this-webhook";
+
+/// One delivery as it came.
+#[derive(Debug)]
+struct Delivery {
+    head: String,
+    body: String,
+}
+
+impl Delivery {
+    fn field(&self, name: &str) -> &str {
+        let line = self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then_some(value)
+        });
+        line.unwrap_or_else(|| panic!("no {name} in {}", self.head))
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+/// A receiver that answers with what it is told.
+struct Receiver {
+    listener: TcpListener,
+    address: SocketAddr,
+    open: VecDeque<TcpStream>,
+}
+
+impl Receiver {
+    async fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        Self {
+            listener,
+            address,
+            open: VecDeque::new(),
+        }
+    }
+
+    /// The next delivery, answered with this status.
+    async fn next(&mut self, status: u16) -> Delivery {
+        let (mut stream, _) = tokio::time::timeout(PATIENCE, self.listener.accept())
+            .await
+            .expect("a delivery")
+            .unwrap();
+        let mut bytes = Vec::new();
+        let mut chunk = [0; 4096];
+        loop {
+            let read = stream.read(&mut chunk).await.unwrap();
+            assert!(read > 0, "cut: {bytes:?}");
+            bytes.extend_from_slice(&chunk[..read]);
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                continue;
+            };
+            let delivery = Delivery {
+                head: head.to_owned(),
+                body: body.to_owned(),
+            };
+            let length: usize = delivery.field("content-length").parse().unwrap();
+            if body.len() < length {
+                continue;
+            }
+            let answer = format!("HTTP/1.1 {status} Said\r\nContent-Length: 0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            self.open.push_back(stream);
+            self.open.truncate(4);
+            return delivery;
+        }
+    }
+}
+
+fn settings(directory: &std::path::Path, hook: &str) -> Settings {
+    let file = directory.join("hook.secret");
+    std::fs::write(&file, SECRET).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    Settings {
+        more: format!(
+            "\nadmin:\n  webhooks:\n    - {{name: control, secretFile: \"{}\", {hook}}}\n",
+            file.display()
+        ),
+        ..Settings::default()
+    }
+}
+
+/// The signature by another implementation.
+fn signed(time: &str, url: &str, body: &str) -> String {
+    let script = "import hmac,hashlib,sys;a=sys.argv;print('v1='+hmac.new(a[1].encode(),(a[2]+'\\n'+a[3]+'\\n'+a[4]).encode(),hashlib.sha256).hexdigest())";
+    let output = std::process::Command::new("python3")
+        .args(["-c", script, SECRET, time, url, body])
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn events_are_told_in_order_signed_and_again_until_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::start().await;
+    let url = format!("http://{}/hook?a=b", receiver.address);
+    let hook = format!("url: \"{url}\", events: [\"session.*\"], allowedAddresses: [127.0.0.0/8]");
+    let mut world = World::with(settings(directory.path(), &hook)).await;
+    let create = ["session", "create", "--provider", "test", "--id", "one"];
+    world.gateway.cli(&create).await.succeeded();
+
+    let refused = receiver.next(500).await;
+    let first = receiver.next(204).await;
+    assert!(
+        first.head.starts_with("POST /hook?a=b HTTP/1.1"),
+        "{}",
+        first.head
+    );
+    assert_eq!(first.json()["type"], "session.created");
+    assert_eq!(first.body, refused.body, "the same event again");
+    assert_eq!(
+        first.json()["cursor"].to_string(),
+        first.field("sluicegate-event")
+    );
+    let time = first.field("sluicegate-timestamp");
+    assert_eq!(
+        first.field("sluicegate-signature"),
+        signed(time, &url, &first.body)
+    );
+
+    // A kill before the second is acknowledged: it comes again, and the first does not.
+    let second = receiver.next(503).await;
+    assert_eq!(second.json()["type"], "session.started");
+    world.gateway.process.signal(Signal::KILL);
+    world.gateway.process.wait("the kill").await;
+    world.gateway.restart().await;
+    let again = receiver.next(200).await;
+    assert_eq!(again.json()["cursor"], second.json()["cursor"]);
+    let stop = ["session", "stop", "one", "--provider", "test"];
+    world.gateway.cli(&stop).await.succeeded();
+    assert_eq!(receiver.next(200).await.json()["type"], "session.stopped");
+}
+
+#[tokio::test]
+async fn what_nobody_takes_is_given_up_and_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::start().await;
+    let hook = format!(
+        "url: \"http://{}/\", events: [session.created], attempts: 2, allowedAddresses: [127.0.0.1]",
+        receiver.address
+    );
+    let world = World::with(settings(directory.path(), &hook)).await;
+    for id in ["one", "two"] {
+        let create = ["session", "create", "--provider", "test", "--id", id];
+        world.gateway.cli(&create).await.succeeded();
+    }
+    for _ in 0..2 {
+        let delivery = receiver.next(410).await;
+        assert_eq!(delivery.json()["session"]["id"], "one");
+    }
+    let next = receiver.next(200).await;
+    assert_eq!(next.json()["session"]["id"], "two", "the next one follows");
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(20));
+    let hook = loop {
+        let reply = world.gateway.admin("GET", "/webhooks", "").await;
+        let told: Value = serde_json::from_slice(&reply.body).unwrap();
+        let hook = told["webhooks"][0].clone();
+        if hook["delivered"] == 1 {
+            break hook;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{hook}");
+        tick.tick().await;
+    };
+    assert_eq!(hook["name"], "control");
+    let letters = hook["deadLetters"].as_array().unwrap();
+    assert_eq!(letters.len(), 1, "{hook}");
+    assert_eq!(letters[0]["event"]["session"]["id"], "one");
+    assert!(
+        letters[0]["error"].as_str().unwrap().contains("410"),
+        "{hook}"
+    );
+}
+
+#[tokio::test]
+async fn a_private_address_is_refused_whether_written_or_resolved() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::start().await;
+    let written = settings(
+        directory.path(),
+        &format!("url: \"http://{}/\"", receiver.address),
+    );
+    let ports = e2e::gateway::Ports::free().await;
+    let file = directory.path().join("bad.yaml");
+    let yaml = written.yaml(ports, &directory.path().join("access"));
+    std::fs::write(&file, yaml).unwrap();
+    let checked = e2e::Program::new(e2e::program::binary("sluicegate"))
+        .arg("check")
+        .arg(&file)
+        .run()
+        .await;
+    let said = format!("{}{}", checked.text(), checked.stderr);
+    assert_eq!(checked.code, Some(2), "{said}");
+    assert!(
+        said.contains("127.0.0.1") && said.contains("allowedAddresses"),
+        "{said}"
+    );
+
+    // By name it is found out at the delivery: the name resolves, the address is judged, nothing is dialled.
+    let port = receiver.address.port();
+    let hook = format!("url: \"http://hook.allowed.test:{port}/\", attempts: 1");
+    let world = World::with(settings(directory.path(), &hook)).await;
+    world.dns.point("hook.allowed.test");
+    let create = ["session", "create", "--provider", "test", "--id", "one"];
+    world.gateway.cli(&create).await.succeeded();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(20));
+    let error = loop {
+        let reply = world.gateway.admin("GET", "/webhooks", "").await;
+        let told: Value = serde_json::from_slice(&reply.body).unwrap();
+        if let Some(error) = told["webhooks"][0]["deadLetters"][0]["error"].as_str() {
+            break error.to_owned();
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{told}");
+        tick.tick().await;
+    };
+    assert!(
+        error.contains("address") || error.contains("prohibited"),
+        "{error}"
+    );
+    let visitor = tokio::time::timeout(std::time::Duration::from_millis(200), receiver.next(200));
+    assert!(visitor.await.is_err(), "somebody dialled");
+}
