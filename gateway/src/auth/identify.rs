@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc, time::SystemTime};
 use sluicegate_policy::{Denial, ServiceBound};
 
 use super::{
-    HandleHash, Keys,
+    HandleHash, Keys, ServiceClaim,
     token::judge,
     token_cache::{TokenCache, Verified},
 };
@@ -118,6 +118,21 @@ impl Authenticator {
     pub fn dead_generation(&self, presented: &Secret, now: SystemTime) -> bool {
         self.verified(presented, Audience::Relay, now)
             .is_some_and(|verified| self.living(&verified).is_none())
+    }
+
+    pub(super) fn keys(&self) -> &Keys {
+        &self.inner.keys
+    }
+
+    /// The bound of a token that was identified, as it is written in it.
+    pub(super) fn services_of(
+        &self,
+        presented: &Secret,
+        now: SystemTime,
+    ) -> Result<Option<Vec<ServiceClaim>>, Denial> {
+        let verified = self.verified(presented, Audience::Relay, now);
+        let verified = verified.ok_or(Denial::CredentialInvalid)?;
+        Ok(verified.claims.svc.clone())
     }
 
     /// The published JWKS document.

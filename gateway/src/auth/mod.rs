@@ -10,6 +10,7 @@ mod keys;
 mod principal;
 mod private_file;
 mod proxy_authorization;
+mod refresh;
 mod token;
 mod token_cache;
 
@@ -20,6 +21,7 @@ pub use keys::{KeyError, KeyInfo, Keys};
 pub use principal::{AdminCredentials, CredentialSource, Principal, Scope, TokenSource};
 pub use private_file::{PrivateFileError, write_file};
 pub use proxy_authorization::{bearer, proxy_credential};
+pub use refresh::Refreshed;
 pub use token::{
     Claims, MintError, ServiceClaim, TokenError, mint, token_id, token_session, verify,
 };

@@ -27,7 +27,7 @@ use super::{
     exchange::{self, Answered, Upgraded},
     headers,
     judged::{Judged, Verdict},
-    upgrade,
+    token, upgrade,
 };
 use crate::{
     auth::Identity,
@@ -251,6 +251,16 @@ impl Connection {
     fn own_endpoint(&self, request: &Request<Incoming>) -> Option<Response<ResponseBody>> {
         if request.uri().scheme().is_some() || !matches!(self.scope, Scope::Proxy) {
             return None;
+        }
+        if token::is_refresh(request.method(), request.uri().path()) {
+            let response = token::answer(
+                &self.context.authenticator,
+                request.headers(),
+                self.peer,
+                self.context.detail,
+                &self.context.telemetry,
+            );
+            return Some(response.map(ResponseBody::whole));
         }
         let (kind, body) = match (request.method(), request.uri().path()) {
             (&Method::GET | &Method::HEAD, "/healthz") => {

@@ -18,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Detail, connect_tcp, grpc};
+use super::{Detail, connect_tcp, grpc, token};
 use crate::{
     drain::Stage,
     relay::{Endpoint, Pool},
@@ -184,6 +184,15 @@ async fn dispatch(exchange: Exchange, context: Arc<super::Context>) {
         }
     } else if forward::is_foreign(head, exchange.secure) {
         return forward::serve(exchange, context).await;
+    } else if token::is_refresh(head.method(), head.uri().path()) {
+        let response = token::answer(
+            &context.authenticator,
+            head.headers(),
+            exchange.downstream,
+            context.detail,
+            &context.telemetry,
+        );
+        return answer::whole(exchange.respond, response);
     } else {
         match answer::own(head, &context.h2) {
             Some(response) => return answer::whole(exchange.respond, response),

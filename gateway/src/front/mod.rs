@@ -23,6 +23,7 @@ mod pool;
 mod reject;
 mod rewind;
 mod send;
+mod token;
 mod upgrade;
 
 pub use context::Context;

@@ -1,0 +1,71 @@
+//! A fresh relay token for a live one: the same session, generation and bound, a later end.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
+
+use sluicegate_policy::Denial;
+
+use super::{Audience, Authenticator, HandleHash, token};
+use crate::{secret::Secret, session::Session};
+
+/// How long a refreshed token is good for; its generation's own end comes first where it is nearer.
+const LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// A token in exchange for another.
+#[derive(Debug)]
+pub struct Refreshed {
+    /// The new one; the old one goes on until its own end.
+    pub token: Secret,
+    /// When it ends.
+    pub expires: SystemTime,
+    /// Whose it is, for the record.
+    pub session: std::sync::Arc<Session>,
+}
+
+impl Authenticator {
+    /// Exchange a relay token that is good now. It counts as one open, so that `opensPerSecond` bounds it too.
+    ///
+    /// # Errors
+    /// `CredentialInvalid` for whatever is no living token (handles have no end and are not exchanged), `SessionPaused`,
+    /// `SourceNotAllowed`, `TooManyOpens` and its like, `StoreUnavailable`, `Internal`.
+    pub fn refresh(
+        &self,
+        presented: &Secret,
+        source: IpAddr,
+        now: SystemTime,
+    ) -> Result<Refreshed, Denial> {
+        if HandleHash::of(presented.reveal()).is_some() {
+            return Err(Denial::CredentialInvalid);
+        }
+        let session = self
+            .identify(presented, Audience::Relay, source, now)?
+            .session;
+        session.snapshot()?;
+        drop(session.budget().open(now)?);
+        let services = self.services_of(presented, now)?;
+        let expires = now + LIFE;
+        let expires = session.ends_at().map_or(expires, |end| expires.min(end));
+        let minted = token::mint(
+            self.keys(),
+            Audience::Relay,
+            (session.key(), session.generation()),
+            services,
+            now,
+            expires,
+        );
+        let token = minted.map_err(|error| {
+            tracing::error!(%error, "a relay token could not be refreshed");
+            Denial::Internal
+        })?;
+        Ok(Refreshed {
+            token,
+            expires,
+            session,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

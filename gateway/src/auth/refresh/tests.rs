@@ -1,0 +1,141 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+use super::*;
+use crate::{
+    auth::{Claims, verify},
+    session::{
+        lifecycle::Action,
+        testing::{Fixture, request},
+    },
+};
+
+struct World {
+    fixture: Fixture,
+    authenticator: Authenticator,
+}
+
+const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+impl World {
+    /// A session and the variables of its bundle.
+    async fn start(source: &str) -> (Self, Vec<(String, String)>) {
+        let fixture = Fixture::new();
+        let issued = fixture.registry.create("local".into(), request(source));
+        let env = issued.await.unwrap().bundle.unwrap().env;
+        let authenticator = fixture.registry.authenticator();
+        let world = Self {
+            fixture,
+            authenticator,
+        };
+        (world, env)
+    }
+
+    fn refresh(&self, token: &str) -> Result<Refreshed, Denial> {
+        let now = SystemTime::now();
+        self.authenticator.refresh(&Secret::new(token), SOURCE, now)
+    }
+
+    fn claims(&self, token: &str) -> Claims {
+        let keys = self.fixture.registry.keys();
+        verify(keys, token, Audience::Relay, SystemTime::now()).unwrap()
+    }
+
+    async fn act(&self, action: Action) {
+        let key = self.fixture.key("one");
+        self.fixture.registry.act(key, action, None).await.unwrap();
+    }
+}
+
+fn variable(env: &[(String, String)], name: &str) -> String {
+    let found = env.iter().find(|(key, _)| key == name);
+    found.unwrap().1.clone()
+}
+
+const ONE: &str = "{id: one, services: {cache: 'unix:///run/c'}}";
+
+#[tokio::test]
+async fn a_fresh_token_says_the_same_with_another_id_and_end() {
+    let (world, env) = World::start(ONE).await;
+    for name in ["SLUICEGATE_RELAY_TOKEN", "GESTALT_CACHE_TOKEN"] {
+        let old = variable(&env, name);
+        let fresh = world.refresh(&old).unwrap();
+        let (before, after) = (world.claims(&old), world.claims(fresh.token.reveal()));
+        assert_ne!(before.jti, after.jti);
+        assert_eq!(
+            (before.sub, before.r#gen, before.svc, before.aud),
+            (after.sub, after.r#gen, after.svc, after.aud),
+            "{name}: no wider and no narrower"
+        );
+        assert!(after.exp <= after.iat + LIFE.as_secs());
+        // It can be exchanged in turn, and by whoever has a rotated key.
+        world.fixture.registry.keys().rotate().unwrap();
+        world.refresh(fresh.token.reveal()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn it_never_outlives_its_generation() {
+    let (world, env) = World::start("{id: one, maxLifetime: 60s}").await;
+    let old = variable(&env, "SLUICEGATE_RELAY_TOKEN");
+    let fresh = world.refresh(&old).unwrap();
+    let view = world
+        .fixture
+        .registry
+        .show(&world.fixture.key("one"))
+        .unwrap();
+    assert_eq!(
+        view["endsAt"],
+        crate::clock::rfc3339(fresh.expires),
+        "the generation's own end"
+    );
+}
+
+#[tokio::test]
+async fn what_is_dead_paused_or_no_token_is_not_exchanged() {
+    let (world, env) = World::start(ONE).await;
+    let token = variable(&env, "SLUICEGATE_RELAY_TOKEN");
+    let url = variable(&env, "HTTP_PROXY");
+    let handle = url.split(['@', ':']).nth(2).unwrap();
+    let refused = |token: &str| world.refresh(token).map(|_| ()).unwrap_err();
+    assert!(handle.starts_with("sgh_"), "{handle}");
+    assert_eq!(refused(handle), Denial::CredentialInvalid);
+    for text in ["", "x", "a.b.c", &token[..token.len() - 1]] {
+        assert_eq!(refused(text), Denial::CredentialInvalid, "{text}");
+    }
+    world.act(Action::Pause).await;
+    assert_eq!(refused(&token), Denial::SessionPaused);
+    world.act(Action::Resume).await;
+    let fresh = world.refresh(&token).unwrap();
+
+    // One token revoked by its id; the other of the same generation lives.
+    let registry = &world.fixture.registry;
+    let id = world.claims(&token).jti;
+    assert!(registry.revoke_credential(id).await.unwrap());
+    assert_eq!(refused(&token), Denial::CredentialInvalid);
+    world.refresh(fresh.token.reveal()).unwrap();
+    world.act(Action::Reset).await;
+    world.act(Action::Start).await;
+    assert_eq!(
+        refused(fresh.token.reveal()),
+        Denial::CredentialInvalid,
+        "another generation"
+    );
+}
+
+#[tokio::test]
+async fn the_rate_of_opens_bounds_it() {
+    let (world, env) = World::start("{id: one, limits: {opensPerSecond: 1}}").await;
+    let token = variable(&env, "SLUICEGATE_RELAY_TOKEN");
+    let now = SystemTime::now();
+    let ask = || {
+        world
+            .authenticator
+            .refresh(&Secret::new(token.clone()), SOURCE, now)
+    };
+    ask().unwrap();
+    assert_eq!(ask().map(|_| ()).unwrap_err(), Denial::TooManyOpens);
+}

@@ -1,0 +1,87 @@
+//! `POST /relay/v1/token`: a fresh relay token for a live one, presented as `Authorization: Bearer`.
+
+use std::{net::SocketAddr, time::SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, header};
+use serde_json::json;
+use sluicegate_policy::{Denial, Refusal};
+
+use super::{Detail, Rejection};
+use crate::{
+    auth::{Authenticator, bearer},
+    clock::rfc3339,
+    outcome::{Outcome, Party},
+    telemetry::{Front, Kind, Telemetry},
+};
+
+const PATH: &str = "/relay/v1/token";
+
+/// Is this request one?
+pub(super) fn is_refresh(method: &Method, path: &str) -> bool {
+    *method == Method::POST && path == PATH
+}
+
+/// Answer it: `{token, expiresAt}`, or the refusal. A body is not looked at.
+pub(super) fn answer(
+    authenticator: &Authenticator,
+    headers: &HeaderMap,
+    downstream: SocketAddr,
+    detail: Detail,
+    telemetry: &Telemetry,
+) -> Response<Bytes> {
+    let mut recorder = telemetry.begin(Kind::request, Front::origin, downstream);
+    recorder.http("POST", PATH);
+    let presented = bearer(
+        headers
+            .get_all(header::AUTHORIZATION)
+            .iter()
+            .map(HeaderValue::as_bytes),
+    );
+    let refreshed = presented.and_then(|presented| {
+        authenticator.refresh(&presented, downstream.ip(), SystemTime::now())
+    });
+    match refreshed {
+        Ok(refreshed) => {
+            let generation = match refreshed.session.snapshot() {
+                Ok(snapshot) => snapshot.policy.number,
+                Err(_) => 0,
+            };
+            recorder.session(refreshed.session.label(), generation);
+            recorder.status(200);
+            recorder.ended(Outcome::Completed, Party::Gateway);
+            let body = json!({
+                "token": refreshed.token.reveal(),
+                "expiresAt": rfc3339(refreshed.expires),
+            });
+            let mut response = Response::new(Bytes::from(format!("{body}\n")));
+            let headers = response.headers_mut();
+            let json = HeaderValue::from_static("application/json");
+            headers.insert(header::CONTENT_TYPE, json);
+            let secret = HeaderValue::from_static("no-store");
+            headers.insert(header::CACHE_CONTROL, secret);
+            response
+        }
+        Err(denial) => refused(denial, detail, &mut recorder),
+    }
+}
+
+fn refused(
+    denial: Denial,
+    detail: Detail,
+    recorder: &mut crate::telemetry::Recorder,
+) -> Response<Bytes> {
+    let refusal = Refusal::from(denial);
+    recorder.refused(&refusal);
+    let request_id = recorder.id().to_owned();
+    let rejection = Rejection {
+        refusal: &refusal,
+        target: None,
+        request_id: &request_id,
+        detail,
+        origin_auth: true,
+        html: false,
+    };
+    recorder.status(rejection.status().as_u16());
+    rejection.response()
+}

@@ -1,0 +1,197 @@
+//! Relay tokens exchanged for fresh ones on the public and the plain listener.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use e2e::{Session, World, web};
+use serde_json::Value;
+
+const PATH: &str = "/relay/v1/token";
+
+/// What the plain listener answers: status and body.
+async fn exchange(world: &World, token: &str) -> (u16, Value) {
+    let credential = format!("Authorization: Bearer {token}\r\n");
+    let reply = web::request(world.gateway.ports.plain, "POST", PATH, &credential, "").await;
+    let body = serde_json::from_slice(&reply.body).unwrap_or_default();
+    (reply.status(), body)
+}
+
+fn claims(token: &str) -> Value {
+    let part = token.split('.').nth(1).unwrap();
+    let bytes = data_encoding::BASE64URL_NOPAD.decode(part.as_bytes());
+    serde_json::from_slice(&bytes.unwrap()).unwrap()
+}
+
+fn token(session: &Session) -> &str {
+    session.variable("SLUICEGATE_RELAY_TOKEN")
+}
+
+#[tokio::test]
+async fn a_live_token_is_exchanged_and_a_dead_one_is_not() {
+    let mut world = World::start().await;
+    let session = world.session().await;
+    let old = token(&session).to_owned();
+    let (status, told) = exchange(&world, &old).await;
+    assert_eq!(status, 200, "{told}");
+    let fresh = told["token"].as_str().unwrap().to_owned();
+    assert!(told["expiresAt"].is_string(), "{told}");
+    let (before, after) = (claims(&old), claims(&fresh));
+    assert_ne!(before["jti"], after["jti"]);
+    for claim in ["iss", "aud", "sub", "ns", "prv", "sid", "gen"] {
+        assert_eq!(before[claim], after[claim], "{claim}");
+    }
+    // Over TLS too, and after a rotation of keys and a kill.
+    world.gateway.cli(&["keys", "rotate"]).await.succeeded();
+    world.gateway.process.signal(rustix::process::Signal::KILL);
+    world.gateway.process.wait("the kill").await;
+    world.gateway.restart().await;
+    let wire = e2e::Wire::dial(world.gateway.ports.public).await;
+    let tls = session.gateway_tls(&[b"http/1.1"]);
+    let mut wire = wire.tls(tls, "127.0.0.1").await;
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {fresh}\r\nContent-Length: 0\r\n\r\n"
+    );
+    wire.send(head).await;
+    assert_eq!(wire.reply().await.status(), 200);
+
+    world
+        .gateway
+        .cli(&["session", "pause", session.id()])
+        .await
+        .succeeded();
+    let (status, told) = exchange(&world, &fresh).await;
+    assert_eq!(
+        (status, told["reason"].as_str()),
+        (403, Some("session_paused"))
+    );
+    world
+        .gateway
+        .cli(&["session", "resume", session.id()])
+        .await
+        .succeeded();
+    // A single token revoked by its id leaves the others of its generation.
+    let body = serde_json::json!({ "credential": after["jti"] }).to_string();
+    let revoked = world.gateway.admin("POST", "/credentials:revoke", &body);
+    assert_eq!(revoked.await.status(), 200);
+    assert_eq!(exchange(&world, &fresh).await.0, 401);
+    assert_eq!(exchange(&world, &old).await.0, 200);
+    session.revoke(&world.gateway).await;
+    assert_eq!(exchange(&world, &old).await.0, 401);
+}
+
+#[tokio::test]
+async fn whatever_is_no_living_token_gets_one_and_the_same_answer() {
+    let world = World::start().await;
+    let (session, other) = (world.session().await, world.session().await);
+    let good = token(&session);
+    let parts: Vec<&str> = good.split('.').collect();
+    let encode =
+        |value: &Value| data_encoding::BASE64URL_NOPAD.encode(value.to_string().as_bytes());
+    let header = |change: &dyn Fn(&mut Value)| {
+        let bytes = data_encoding::BASE64URL_NOPAD.decode(parts[0].as_bytes());
+        let mut header: Value = serde_json::from_slice(&bytes.unwrap()).unwrap();
+        change(&mut header);
+        format!("{}.{}.{}", encode(&header), parts[1], parts[2])
+    };
+    let body = |change: &dyn Fn(&mut Value)| {
+        let mut body = claims(good);
+        change(&mut body);
+        format!("{}.{}.{}", parts[0], encode(&body), parts[2])
+    };
+    let foreign = token(&other).split('.').collect::<Vec<_>>();
+    let jwks = web::fetch(world.gateway.ports.plain, "/.well-known/jwks.json").await;
+    let jwks: Value = serde_json::from_slice(&jwks.body).unwrap();
+    // Key confusion: the published key as the secret of a symmetric signature.
+    let confused = {
+        let head = serde_json::json!({"alg": "HS256", "typ": "JWT", "kid": jwks["keys"][0]["kid"]});
+        let message = format!("{}.{}", encode(&head), parts[1]);
+        let script = "import hmac,hashlib,base64,sys;k=base64.urlsafe_b64decode(sys.argv[1]+'==');print(base64.urlsafe_b64encode(hmac.new(k,sys.argv[2].encode(),hashlib.sha256).digest()).decode().rstrip('='))";
+        let key = jwks["keys"][0]["x"].as_str().unwrap();
+        let output = std::process::Command::new("python3")
+            .args(["-c", script, key, &message])
+            .output()
+            .unwrap();
+        format!(
+            "{message}.{}",
+            String::from_utf8(output.stdout).unwrap().trim()
+        )
+    };
+    let attacks = [
+        ("nothing", String::new()),
+        ("rubbish", "a.b.c".to_owned()),
+        ("handle", session.handle().to_owned()),
+        ("alg none", header(&|h| h["alg"] = "none".into())),
+        ("alg none, unsigned", {
+            let none = header(&|h| h["alg"] = "none".into());
+            none.rsplit_once('.').unwrap().0.to_owned() + "."
+        }),
+        ("another alg", header(&|h| h["alg"] = "HS256".into())),
+        ("key confusion", confused),
+        (
+            "no kid",
+            header(&|h| {
+                h.as_object_mut().unwrap().remove("kid");
+            }),
+        ),
+        (
+            "kid of a path",
+            header(&|h| h["kid"] = "../../admin.token".into()),
+        ),
+        (
+            "kid of a list",
+            header(&|h| h["kid"] = serde_json::json!(["a"])),
+        ),
+        (
+            "a key of its own",
+            header(&|h| h["jwk"] = jwks["keys"][0].clone()),
+        ),
+        ("crit", header(&|h| h["crit"] = serde_json::json!(["exp"]))),
+        (
+            "no exp",
+            body(&|b| {
+                b.as_object_mut().unwrap().remove("exp");
+            }),
+        ),
+        ("exp as text", body(&|b| b["exp"] = "9999999999".into())),
+        (
+            "exp as a fraction",
+            body(&|b| b["exp"] = 9_999_999_999.5.into()),
+        ),
+        ("later exp", body(&|b| b["exp"] = 9_999_999_999_u64.into())),
+        (
+            "another audience",
+            body(&|b| b["aud"] = "sluicegate-admin".into()),
+        ),
+        (
+            "a list of audiences",
+            body(&|b| b["aud"] = serde_json::json!(["sluicegate-relay"])),
+        ),
+        ("another session", body(&|b| b["sid"] = other.id().into())),
+        ("another generation", body(&|b| b["gen"] = 2.into())),
+        (
+            "claims of another under this signature",
+            format!("{}.{}.{}", parts[0], foreign[1], parts[2]),
+        ),
+        (
+            "signature of another",
+            format!("{}.{}.{}", parts[0], parts[1], foreign[2]),
+        ),
+        ("padded", format!("{good}=")),
+        ("doubled", format!("{good}.{good}")),
+    ];
+    let (_, expected) = exchange(&world, "x.y.z").await;
+    for (what, attack) in attacks {
+        let (status, mut told) = exchange(&world, &attack).await;
+        assert_eq!(status, 401, "{what}: {told}");
+        if what == "nothing" {
+            continue;
+        }
+        // But for the number of the request, nobody learns which it was.
+        told["requestId"] = expected["requestId"].clone();
+        assert_eq!(told, expected, "{what}");
+    }
+    assert_eq!(exchange(&world, good).await.0, 200, "the real one is good");
+}
