@@ -594,10 +594,9 @@ async fn no_credential_is_stored_or_shown() {
 #[tokio::test]
 async fn times_are_bounded_by_the_provider() {
     let f = Fixture::new();
-    let view = create(&f, "{maxLifetime: 30d, ttl: 2d, idleTimeout: 0}")
-        .await
-        .unwrap()
-        .view;
+    let longer = create(&f, "{maxLifetime: 30d}").await.unwrap_err();
+    assert!(matches!(longer, RegistryError::Faults(_)), "{longer:?}");
+    let view = create(&f, "{ttl: 1d, idleTimeout: 0}").await.unwrap().view;
     assert_eq!(view["maxLifetimeSeconds"], 86_400.0);
     assert_eq!(view["idleTimeoutSeconds"], serde_json::Value::Null);
     assert_eq!(
