@@ -195,3 +195,54 @@ async fn whatever_is_no_living_token_gets_one_and_the_same_answer() {
     }
     assert_eq!(exchange(&world, good).await.0, 200, "the real one is good");
 }
+
+/// A key as others make it.
+fn openssl_key(path: &std::path::Path) {
+    let made = std::process::Command::new("openssl")
+        .args(["genpkey", "-algorithm", "ed25519", "-out"])
+        .arg(path)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(path, private).unwrap();
+}
+
+#[tokio::test]
+async fn keys_of_somebody_else_are_rotated_by_a_reload_with_overlap() {
+    let directory = tempfile::tempdir().unwrap();
+    let (first, second) = (
+        directory.path().join("first.pem"),
+        directory.path().join("second.pem"),
+    );
+    openssl_key(&first);
+    openssl_key(&second);
+    let keys = |signing: &std::path::Path, verifying: &str| e2e::Settings {
+        more: format!(
+            "\nkeys: {{signingKeyFile: \"{}\"{verifying}}}\n",
+            signing.display()
+        ),
+        ..e2e::Settings::default()
+    };
+    let world = World::with(keys(&first, "")).await;
+    let session = world.session().await;
+    let old = token(&session).to_owned();
+    assert_eq!(exchange(&world, &old).await.0, 200);
+    let refused = world.gateway.cli(&["keys", "rotate"]).await;
+    assert_eq!(refused.code, Some(4), "{}", refused.stderr);
+
+    let dns = Some(world.dns.address);
+    let both = format!(", verifyingKeyFiles: [\"{}\"]", first.display());
+    for (verifying, status) in [(both.as_str(), 200), ("", 401)] {
+        world.gateway.reconfigure(&e2e::Settings {
+            dns,
+            ..keys(&second, verifying)
+        });
+        world.gateway.cli(&["reload"]).await.succeeded();
+        assert_eq!(exchange(&world, &old).await.0, status, "{verifying}");
+        let jwks = web::fetch(world.gateway.ports.plain, "/.well-known/jwks.json").await;
+        let jwks: Value = serde_json::from_slice(&jwks.body).unwrap();
+        let published = if verifying.is_empty() { 1 } else { 2 };
+        assert_eq!(jwks["keys"].as_array().unwrap().len(), published, "{jwks}");
+    }
+}

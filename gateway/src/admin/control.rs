@@ -15,7 +15,7 @@ use super::{
     Problem, State, access,
     request::{body_text, json as answer, read},
 };
-use crate::auth::Principal;
+use crate::auth::{KeyError, Principal};
 
 /// The process answers.
 pub(super) async fn healthz() -> &'static str {
@@ -119,7 +119,12 @@ pub(super) async fn rotate_keys(Extract(state): Extract<State>) -> Result<Respon
         |detail: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "not-rotated", detail);
     let kid = rotated
         .map_err(|error| failed(error.to_string()))?
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| match error {
+            KeyError::External => {
+                Problem::new(StatusCode::CONFLICT, "external-keys", error.to_string())
+            }
+            other => failed(other.to_string()),
+        })?;
     Ok(answer(
         StatusCode::OK,
         &json!({ "signing": kid, "keys": state.registry.keys().list() }),

@@ -17,8 +17,8 @@ use super::{App, Options, Parts, PublicIdentity, Settings, probe, reload::Reload
 use crate::{
     admin,
     auth::{
-        AdminCredentials, AdminToken, AdminTokenError, CredentialSource, KeyError, Keys, Principal,
-        Scope, TokenSource,
+        AdminCredentials, AdminToken, AdminTokenError, CredentialSource, ExternalKey, ExternalKeys,
+        KeyError, Keys, Principal, Scope, TokenSource,
     },
     config::{self, Config, DnsTransport},
     drain::{Drain, DrainWatch},
@@ -119,7 +119,10 @@ impl App {
         let addresses: Vec<_> = listeners.iter().map(|l| (l.kind, l.address)).collect();
         let telemetry =
             Telemetry::new(AccessLog::open(&access_sink(&config)).map_err(StartError::AccessLog)?)?;
-        let keys = Arc::new(Keys::load_or_create(&state_dir.file("keys"))?);
+        let keys = Arc::new(match &config.keys {
+            None => Keys::load_or_create(&state_dir.file("keys"))?,
+            Some(keys) => Keys::external(external(keys))?,
+        });
         let token_file = config
             .admin
             .token_file
@@ -491,6 +494,16 @@ fn credential(credential: &config::CredentialConfig) -> CredentialSource {
             config::TokenConfig::File(path) => TokenSource::File(path.clone()),
             config::TokenConfig::Sha256(hash) => TokenSource::Sha256(*hash),
         },
+    }
+}
+
+pub(super) fn external(keys: &config::KeysConfig) -> ExternalKeys {
+    ExternalKeys {
+        signing: match &keys.signing {
+            config::SigningKey::File(path) => ExternalKey::File(path.clone()),
+            config::SigningKey::Env(name) => ExternalKey::Env(name.clone()),
+        },
+        verifying: keys.verifying.clone(),
     }
 }
 

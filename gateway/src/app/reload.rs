@@ -73,6 +73,16 @@ impl Reloader {
             &parts.targets,
         )
         .map_err(|error| chain(&error))?;
+        // Files of keys may have changed, as where others rotate them.
+        let keys = parts.registry.keys().clone();
+        let external = config.keys.as_ref().map(assemble::external);
+        let keys = tokio::task::spawn_blocking(move || match external {
+            Some(external) => keys.follow(external),
+            None => keys.reload(),
+        })
+        .await;
+        keys.map_err(|error| chain(&error))?
+            .map_err(|error| chain(&error))?;
         let registry =
             assemble::registry_config(&config, &parts.addresses, &parts.identity, &parts.state_dir);
         let notes = parts
@@ -98,6 +108,10 @@ fn needs_restart(old: &Config, new: &Config) -> Result<(), String> {
     let fixed = [
         ("listeners", old.listeners == new.listeners),
         ("store", old.store == new.store),
+        (
+            "keys (the gateway's own instead of external ones, or the reverse)",
+            old.keys.is_some() == new.keys.is_some(),
+        ),
         ("admin", old.admin == new.admin),
         (
             "telemetry.accessLog",

@@ -46,6 +46,14 @@ pub enum KeyError {
         /// Which.
         kid: String,
     },
+    /// The variable that is to hold the signing key.
+    #[error("the environment variable {0} holds no key")]
+    Variable(String),
+    /// Keys that come from elsewhere are rotated there.
+    #[error(
+        "the signing key is the configuration's own (keys): change it there, keep the old one in keys.verifyingKeyFiles, and reload"
+    )]
+    External,
     /// A key could not be made.
     #[error("cannot generate an Ed25519 key")]
     Generate(#[source] rcgen::Error),
@@ -83,10 +91,34 @@ pub struct KeyInfo {
     pub created: Option<String>,
 }
 
+/// Where keys come from that are not the gateway's own to make.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExternalKeys {
+    /// The one that signs.
+    pub signing: ExternalKey,
+    /// Files of keys that only verify: those that signed before.
+    pub verifying: Vec<PathBuf>,
+}
+
+/// A key in PEM, kept by somebody else.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ExternalKey {
+    /// In a file of mode 0600.
+    File(PathBuf),
+    /// In an environment variable.
+    Env(String),
+}
+
+#[derive(Debug)]
+enum Source {
+    Directory(PathBuf),
+    External(ExternalKeys),
+}
+
 /// The keys in a directory: `<kid>.pem` (0600) each, and `signing`, which holds the kid of the one that signs.
 #[derive(Debug)]
 pub struct Keys {
-    directory: PathBuf,
+    source: ArcSwap<Source>,
     set: ArcSwap<KeySet>,
 }
 
@@ -115,9 +147,32 @@ impl Keys {
             }
         };
         Ok(Self {
-            directory: directory.into(),
+            source: ArcSwap::from_pointee(Source::Directory(directory.into())),
             set: ArcSwap::from_pointee(set),
         })
+    }
+
+    /// Keys that somebody else makes and keeps; their ids follow from their public parts.
+    ///
+    /// # Errors
+    /// One is missing, readable by others, or no Ed25519 key.
+    pub fn external(keys: ExternalKeys) -> Result<Self, KeyError> {
+        let set = load_external(&keys)?;
+        Ok(Self {
+            source: ArcSwap::from_pointee(Source::External(keys)),
+            set: ArcSwap::from_pointee(set),
+        })
+    }
+
+    /// Other external keys from now on.
+    ///
+    /// # Errors
+    /// As [`Self::external`]; the keys in use stay.
+    pub fn follow(&self, keys: ExternalKeys) -> Result<(), KeyError> {
+        let set = load_external(&keys)?;
+        self.source.store(Arc::new(Source::External(keys)));
+        self.set.store(Arc::new(set));
+        Ok(())
     }
 
     /// Generate a key that signs from now on; the old ones go on verifying. Returns its kid.
@@ -125,7 +180,11 @@ impl Keys {
     /// # Errors
     /// The key cannot be made or written; the old one then goes on signing.
     pub fn rotate(&self) -> Result<String, KeyError> {
-        let kid = generate(&self.directory)?;
+        let source = self.source.load();
+        let Source::Directory(directory) = &**source else {
+            return Err(KeyError::External);
+        };
+        let kid = generate(directory)?;
         self.reload()?;
         Ok(kid)
     }
@@ -135,9 +194,14 @@ impl Keys {
     /// # Errors
     /// As [`Self::load_or_create`]; the keys in use stay.
     pub fn reload(&self) -> Result<(), KeyError> {
-        let set = load(&self.directory)?.ok_or_else(|| KeyError::Malformed {
-            path: self.directory.clone(),
-        })?;
+        let set = match &**self.source.load() {
+            Source::Directory(directory) => {
+                load(directory)?.ok_or_else(|| KeyError::Malformed {
+                    path: directory.clone(),
+                })?
+            }
+            Source::External(keys) => load_external(keys)?,
+        };
         self.set.store(Arc::new(set));
         Ok(())
     }
@@ -177,8 +241,7 @@ impl Keys {
 
 fn generate(directory: &Path) -> Result<String, KeyError> {
     let pair = KeyPair::generate_for(&PKCS_ED25519).map_err(KeyError::Generate)?;
-    let digest = Sha256::digest(pair.der_bytes());
-    let kid = HEXLOWER.encode(digest.get(..8).unwrap_or(&digest));
+    let kid = kid_of(pair.der_bytes());
     write_file(
         &directory.join(format!("{kid}.pem")),
         pair.serialize_pem().as_bytes(),
@@ -191,6 +254,42 @@ fn generate(directory: &Path) -> Result<String, KeyError> {
         0o600,
     )?;
     Ok(kid)
+}
+
+/// A key's id follows from its public part.
+fn kid_of(public: &[u8]) -> String {
+    let digest = Sha256::digest(public);
+    HEXLOWER.encode(digest.get(..8).unwrap_or(&digest))
+}
+
+fn load_external(keys: &ExternalKeys) -> Result<KeySet, KeyError> {
+    let from_file = |path: &Path| {
+        let missing = || PrivateFileError::Read {
+            path: path.into(),
+            source: std::io::ErrorKind::NotFound.into(),
+        };
+        let pem = read_private(path)?.ok_or_else(missing)?;
+        parse(&pem, path)
+    };
+    let signing = match &keys.signing {
+        ExternalKey::File(path) => from_file(path)?,
+        ExternalKey::Env(name) => {
+            let missing = |_| KeyError::Variable(name.clone());
+            parse(&std::env::var(name).map_err(missing)?, Path::new(name))
+                .map_err(|_| KeyError::Variable(name.clone()))?
+        }
+    };
+    let kid: Arc<str> = kid_of(&signing.public).into();
+    let mut all = BTreeMap::from([(kid.clone(), Arc::new(signing))]);
+    for path in &keys.verifying {
+        let key = from_file(path)?;
+        all.entry(kid_of(&key.public).into())
+            .or_insert_with(|| Arc::new(key));
+    }
+    Ok(KeySet {
+        signing: kid,
+        keys: all,
+    })
 }
 
 fn load(directory: &Path) -> Result<Option<KeySet>, KeyError> {
@@ -280,6 +379,42 @@ mod tests {
         fs::remove_file(dir.path().join(format!("{old}.pem"))).unwrap();
         keys.reload().unwrap();
         assert!(keys.verifying(&old).is_none());
+    }
+
+    #[test]
+    fn keys_of_somebody_else_overlap_and_are_rotated_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["old.pem", "new.pem"] {
+            let pair = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+            write_file(&path(name), pair.serialize_pem().as_bytes(), 0o600).unwrap();
+        }
+        let of = |signing: &str, verifying: &[&str]| ExternalKeys {
+            signing: ExternalKey::File(path(signing)),
+            verifying: verifying.iter().map(|name| path(name)).collect(),
+        };
+        let first = Keys::external(of("old.pem", &[])).unwrap();
+        let old = first.list()[0].kid.clone();
+        assert!(matches!(first.rotate(), Err(KeyError::External)));
+        let second = Keys::external(of("new.pem", &["old.pem", "new.pem"])).unwrap();
+        assert_eq!(second.list().len(), 2, "once each");
+        assert!(second.verifying(&old).is_some());
+        assert_ne!(&*second.signing().unwrap().0, old);
+        // The same file with another key: taken over by a reload.
+        fs::rename(path("new.pem"), path("old.pem")).unwrap();
+        first.reload().unwrap();
+        assert!(first.verifying(&old).is_none());
+        fs::remove_file(path("old.pem")).unwrap();
+        assert!(first.reload().is_err());
+        assert_eq!(first.list().len(), 1, "the keys in use stay");
+        let nowhere = ExternalKeys {
+            signing: ExternalKey::Env("SLUICEGATE_TEST_NO_SUCH_KEY".into()),
+            verifying: Vec::new(),
+        };
+        assert!(matches!(
+            Keys::external(nowhere),
+            Err(KeyError::Variable(_))
+        ));
     }
 
     #[test]

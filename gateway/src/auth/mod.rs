@@ -17,7 +17,7 @@ mod token_cache;
 pub use admin_token::{AdminToken, AdminTokenError};
 pub use handle::{Handle, HandleHash};
 pub use identify::{Audience, Authenticator, Identity};
-pub use keys::{KeyError, KeyInfo, Keys};
+pub use keys::{ExternalKey, ExternalKeys, KeyError, KeyInfo, Keys};
 pub use principal::{AdminCredentials, CredentialSource, Principal, Scope, TokenSource};
 pub use private_file::{PrivateFileError, write_file};
 pub use proxy_authorization::{bearer, proxy_credential};

@@ -1,8 +1,8 @@
 //! The document as a whole: every section, and what holds between them.
 use super::{
-    AdminConfig, CapabilityConfig, DnsConfig, LimitsConfig, ListenerConfig, ProbeConfig,
-    ProviderConfig, PublicUrl, QuotaConfig, TelemetryConfig, TlsConfig, capability, defaults, json,
-    listener, read, yaml,
+    AdminConfig, CapabilityConfig, DnsConfig, KeysConfig, LimitsConfig, ListenerConfig,
+    ProbeConfig, ProviderConfig, PublicUrl, QuotaConfig, TelemetryConfig, TlsConfig, capability,
+    defaults, json, listener, read, yaml,
 };
 use serde_json::Value;
 use sluicegate_policy::{
@@ -34,7 +34,9 @@ pub struct Config {
     pub dns: DnsConfig,
     /// Where state is kept.
     pub store: StoreConfig,
-    /// Bounds of one owner.
+    /// Signing keys that somebody else keeps; `None` = `keys` in the state directory, generated.
+    pub keys: Option<KeysConfig>,
+    /// Bounds of namespaces and owners.
     pub quotas: QuotaConfig,
     /// Bounds of every connection.
     pub limits: LimitsConfig,
@@ -62,6 +64,7 @@ impl Default for Config {
             tls: TlsConfig::default(),
             dns: DnsConfig::default(),
             store: StoreConfig::default(),
+            keys: None,
             quotas: QuotaConfig::default(),
             limits: LimitsConfig::default(),
             egress: EgressDocument::default(),
@@ -180,10 +183,8 @@ impl Config {
         }
         config.read_gateway(&mut fields, faults);
         config.read_grants(&mut fields, faults);
-        for key in ["keys", "compat"] {
-            if let Some(node) = fields.take(key) {
-                read::not_built(node, faults);
-            }
+        if let Some(node) = fields.take("compat") {
+            read::not_built(node, faults);
         }
         fields.finish(faults);
         config
@@ -203,6 +204,9 @@ impl Config {
                 .take("path")
                 .and_then(|node| read::path(node, faults));
             fields.finish(faults);
+        }
+        if let Some(node) = fields.take("keys") {
+            self.keys = KeysConfig::read(node, faults);
         }
         if let Some(node) = fields.take("quotas") {
             self.quotas = QuotaConfig::read(node, faults);

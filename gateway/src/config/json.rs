@@ -1,8 +1,9 @@
 //! The effective configuration in the document's own form, every default written out.
 use super::{
     AccessLog, AdminConfig, CapabilityConfig, Config, CredentialConfig, DnsConfig, KeyFiles,
-    LimitsConfig, ListenerConfig, OnExpiry, OnPause, ProbeConfig, ProviderConfig, QuotaConfig,
-    RefusalDetail, SessionConfig, TelemetryConfig, TlsConfig, TokenConfig, WebhookConfig,
+    KeysConfig, LimitsConfig, ListenerConfig, OnExpiry, OnPause, ProbeConfig, ProviderConfig,
+    QuotaConfig, RefusalDetail, SessionConfig, SigningKey, TelemetryConfig, TlsConfig, TokenConfig,
+    WebhookConfig,
 };
 use serde_json::{Map, Value, json};
 use sluicegate_policy::{Confinement, HostnameEgress, MixedAnswers, ServiceDocument, ServiceName};
@@ -26,6 +27,7 @@ pub(super) fn config(config: &Config) -> Value {
         "tls": tls(&config.tls),
         "dns": dns(&config.dns),
         "store": compact(json!({"path": config.store.path.as_deref().map(path)})),
+        "keys": config.keys.as_ref().map(keys),
         "quotas": quotas(&config.quotas),
         "limits": limits(&config.limits),
         "egress": config.egress.to_value(),
@@ -134,6 +136,19 @@ fn dns(dns: &DnsConfig) -> Value {
         "maxTtl": duration(dns.max_ttl),
         "negativeTtl": duration(dns.negative_ttl),
         "nat64": unless_empty(&dns.nat64.iter().map(ToString::to_string).collect::<Vec<_>>()),
+    }))
+}
+
+fn keys(keys: &KeysConfig) -> Value {
+    let (file, variable) = match &keys.signing {
+        SigningKey::File(file) => (Some(path(file)), None),
+        SigningKey::Env(name) => (None, Some(name)),
+    };
+    let verifying: Vec<String> = keys.verifying.iter().map(|file| path(file)).collect();
+    compact(json!({
+        "signingKeyFile": file,
+        "signingKeyEnv": variable,
+        "verifyingKeyFiles": unless_empty(&verifying),
     }))
 }
 

@@ -30,6 +30,7 @@ pub fn schema() -> Value {
                 string("The store's file. Absent: sluicegate.redb in the state directory."),
             )]),
         ),
+        ("keys", keys()),
         ("quotas", quotas()),
         ("limits", limits()),
         ("egress", egress(None)),
@@ -208,6 +209,23 @@ fn dns() -> Value {
         (
             "nat64",
             strings("NAT64 prefixes of this network, of length 32, 40, 48, 56, 64 or 96."),
+        ),
+    ])
+}
+
+fn keys() -> Value {
+    object(vec![
+        (
+            "signingKeyFile",
+            string("The Ed25519 key that signs, PKCS#8 in PEM (0600)."),
+        ),
+        (
+            "signingKeyEnv",
+            string("Or the environment variable that holds it."),
+        ),
+        (
+            "verifyingKeyFiles",
+            strings("Keys that signed before and still verify."),
         ),
     ])
 }

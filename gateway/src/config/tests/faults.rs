@@ -29,9 +29,9 @@ const SINGLE: &[(&str, &str, &str)] = &[
         "1:1: compat: not built yet (leave the key out)",
     ),
     (
-        "keys, not built",
+        "keys without one",
         "keys: {}\n",
-        "1:1: keys: not built yet (leave the key out)",
+        "1:7: keys: one of signingKeyFile and signingKeyEnv",
     ),
     (
         "public URL without scheme",
