@@ -5,6 +5,8 @@
 
 use bytes::{Buf, Bytes};
 
+use crate::varint::{self, MAX as VARINT_MAX};
+
 /// Payload. Numbers of draft-ietf-httpbis-connect-tcp-12 (provisional; -08 to -11 had `0x2028d7f0` and `f1`, and the
 /// working group has asked for one-byte values). The final ones change this pair and nothing else.
 pub const DATA: u64 = 0x2028_d7f2;
@@ -13,8 +15,6 @@ pub const FINAL_DATA: u64 = 0x2028_d7f3;
 
 /// Longest head: two eight-byte integers.
 const HEAD_MAX: usize = 16;
-/// Largest value of a QUIC integer (RFC 9000 §16).
-const VARINT_MAX: u64 = (1 << 62) - 1;
 
 /// What a decoder hands on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,17 +62,7 @@ impl Head {
     }
 
     fn put(&mut self, value: u64) {
-        let value = value.min(VARINT_MAX);
-        // RFC 9000 §16: the two top bits of the first byte say how many bytes there are.
-        let (size, prefix) = match value {
-            0..0x40 => (1, 0),
-            0x40..0x4000 => (2, 0x40),
-            0x4000..0x4000_0000 => (4, 0x80),
-            _ => (8, 0xc0),
-        };
-        let big_endian = value.to_be_bytes();
-        for (place, byte) in big_endian.iter().skip(8 - size).enumerate() {
-            let byte = if place == 0 { byte | prefix } else { *byte };
+        for byte in varint::encode(value) {
             if let Some(slot) = self.bytes.get_mut(usize::from(self.len)) {
                 *slot = byte;
                 self.len += 1;
@@ -167,10 +157,10 @@ impl Decoder {
             *slot = byte;
             self.head.len += 1;
         }
-        let Some((kind, rest)) = varint(self.head.as_slice()) else {
+        let Some((kind, rest)) = varint::decode(self.head.as_slice()) else {
             return Ok(());
         };
-        let Some((left, _)) = varint(rest) else {
+        let Some((left, _)) = varint::decode(rest) else {
             return Ok(());
         };
         self.head.len = 0;
@@ -190,21 +180,6 @@ impl Decoder {
 
 fn clamp(left: u64, available: usize) -> usize {
     usize::try_from(left).unwrap_or(usize::MAX).min(available)
-}
-
-/// A QUIC integer from the front: (value, what follows it). Any encoding length is accepted (RFC 9000 §16).
-fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let first = *bytes.first()?;
-    let size = 1usize << (first >> 6);
-    let (number, rest) = bytes.split_at_checked(size)?;
-    let value = number
-        .iter()
-        .enumerate()
-        .fold(0u64, |value, (place, byte)| {
-            let byte = if place == 0 { byte & 0x3f } else { *byte };
-            value << 8 | u64::from(byte)
-        });
-    Some((value, rest))
 }
 
 #[cfg(test)]

@@ -1,11 +1,20 @@
 //! What the two ends of the relay say to each other: pure, no IO, no clock, no async.
 //!
-//! What lives here: the `connect-tcp` token and its paths ([`Handshake`]), and the capsules that carry a TCP stream over
-//! HTTP ([`capsule`]). What does not: sockets, HTTP connections, credentials, policy.
+//! What lives here: the `connect-tcp` token and its paths ([`Handshake`]), the capsules that carry a TCP stream over
+//! HTTP ([`capsule`]), and what stands in front of the bytes on a QUIC connection of our own: the head of each stream
+//! ([`preamble`]), the control stream's messages ([`message`]) and the error codes ([`ErrorCode`]). What does not:
+//! sockets, connections, credentials, policy.
 
 pub mod capsule;
+mod code;
 mod handshake;
+pub mod message;
+pub mod preamble;
+mod varint;
 mod version;
 
+pub use code::ErrorCode;
 pub use handshake::{Handshake, PathError, egress_path, service_path};
-pub use version::{ALPN_H2, ALPN_HTTP1, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP};
+pub use version::{
+    ALPN_H2, ALPN_HTTP1, ALPN_RELAY, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP,
+};

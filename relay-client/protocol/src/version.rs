@@ -9,6 +9,10 @@ pub const ALPN_H2: &[u8] = b"h2";
 /// The ALPN name of HTTP/1.1 over TLS (RFC 7301 §6).
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";
 
+/// The ALPN name of the relay's own protocol over QUIC: one bidirectional stream per relay stream, with QUIC's own FIN,
+/// RESET_STREAM and STOP_SENDING. A change that an older peer would misread gets another number here.
+pub const ALPN_RELAY: &[u8] = b"sluicegate-relay/1";
+
 /// The field that says the stream carries capsules (RFC 9297 §3.4).
 pub const CAPSULE_PROTOCOL: &str = "capsule-protocol";
 

@@ -1,0 +1,36 @@
+//! Why a stream or a connection of ours is ended early, on QUIC.
+
+/// Application error codes of RESET_STREAM, STOP_SENDING and CONNECTION_CLOSE. HTTP/3's numbers (RFC 9114 §8.1) where it
+/// has the same reason, so that a packet capture reads the same.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ErrorCode {
+    /// A connection: asked to end, and nothing on it that had not been answered. Opens without an answer were never seen.
+    Drained,
+    /// A connection: the peer broke the protocol.
+    Protocol,
+    /// A connection: the gateway is at its limit.
+    Overloaded,
+    /// A stream: refused; the reason is in the response.
+    Refused,
+    /// A stream: given up by the one who opened it, before or after its answer.
+    Cancelled,
+    /// A stream: its head is not one.
+    Malformed,
+    /// A stream: the TCP connection it stands for was reset, or the gateway cut it.
+    Connect,
+}
+
+impl ErrorCode {
+    /// The number on the wire.
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Drained => 0x100,
+            Self::Protocol => 0x101,
+            Self::Overloaded => 0x107,
+            Self::Refused => 0x10b,
+            Self::Cancelled => 0x10c,
+            Self::Malformed => 0x10e,
+            Self::Connect => 0x10f,
+        }
+    }
+}
