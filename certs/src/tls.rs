@@ -3,11 +3,13 @@
 //! TLS 1.2 and 1.3, the provider explicit, no early data (RFC 8446 §8: it can be replayed, and a CONNECT must not be).
 use crate::{CertError, Identity, ServerIdentity, TrustBundle};
 use rustls::{
-    CipherSuite, ClientConfig, ServerConfig, SupportedCipherSuite,
+    ALL_VERSIONS, CipherSuite, ClientConfig, ServerConfig, SupportedCipherSuite,
+    SupportedProtocolVersion,
     client::ResolvesClientCert,
     crypto::{CryptoProvider, aws_lc_rs},
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::SingleCertAndKey,
+    version::TLS13,
 };
 use std::sync::{Arc, LazyLock};
 
@@ -32,7 +34,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 /// # Errors
 /// Where the random source fails.
 pub fn server(identity: &ServerIdentity, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, CertError> {
-    let mut config = server_config(identity, None, alpn)?;
+    let mut config = server_config(identity, None, alpn, ALL_VERSIONS)?;
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     Ok(Arc::new(config))
 }
@@ -49,7 +51,7 @@ pub fn server_with_client_auth(
 ) -> Result<Arc<ServerConfig>, CertError> {
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots.store()), provider()).build()?;
-    let mut config = server_config(identity, Some(verifier), alpn)?;
+    let mut config = server_config(identity, Some(verifier), alpn, ALL_VERSIONS)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
@@ -65,8 +67,38 @@ pub fn client(
     alpn: &[&[u8]],
     identity: Option<&Identity>,
 ) -> Result<Arc<ClientConfig>, CertError> {
+    client_config(trust, alpn, identity, ALL_VERSIONS).map(Arc::new)
+}
+
+/// As [`server`], for QUIC: TLS 1.3 only (RFC 9001 §4.2), no early data.
+///
+/// # Errors
+/// As [`server`].
+pub fn quic_server(
+    identity: &ServerIdentity,
+    alpn: &[&[u8]],
+) -> Result<Arc<ServerConfig>, CertError> {
+    let mut config = server_config(identity, None, alpn, &[&TLS13])?;
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    Ok(Arc::new(config))
+}
+
+/// As [`client`], for QUIC: TLS 1.3 only (RFC 9001 §4.2), no early data.
+///
+/// # Errors
+/// As [`client`].
+pub fn quic_client(trust: &TrustBundle, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, CertError> {
+    client_config(trust, alpn, None, &[&TLS13]).map(Arc::new)
+}
+
+fn client_config(
+    trust: &TrustBundle,
+    alpn: &[&[u8]],
+    identity: Option<&Identity>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<ClientConfig, CertError> {
     let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
+        .with_protocol_versions(versions)?
         .with_root_certificates(trust.store());
     let mut config = match identity {
         Some(identity) => {
@@ -77,16 +109,18 @@ pub fn client(
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = protocols(alpn);
-    Ok(Arc::new(config))
+    config.enable_early_data = false;
+    Ok(config)
 }
 
 fn server_config(
     identity: &ServerIdentity,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     alpn: &[&[u8]],
+    versions: &[&'static SupportedProtocolVersion],
 ) -> Result<ServerConfig, CertError> {
     let builder =
-        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions)?;
     let builder = match verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
