@@ -28,7 +28,7 @@ use crate::{
     config::{Config, StateDir},
     drain::Drain,
     front::{self, Context},
-    listen::{Listener, ListenerKind, Places, accept_loop},
+    listen::{self, Listener, ListenerKind, Places, UdpListener, accept_loop, accept_quic},
     probe::{Inside, Prober, Targets},
     relay::Presence,
     session::Registry,
@@ -51,6 +51,7 @@ pub struct App {
     parts: Arc<Parts>,
     inside: Inside,
     listeners: Vec<Listener>,
+    quic: Vec<UdpListener>,
     management_tls: Vec<(SocketAddr, Arc<rustls::ServerConfig>)>,
     admin_socket: UnixListener,
     drain: Arc<Drain>,
@@ -72,6 +73,8 @@ struct Parts {
     credentials: Arc<crate::auth::AdminCredentials>,
     state_dir: StateDir,
     addresses: Vec<(ListenerKind, SocketAddr)>,
+    /// Where QUIC is served.
+    udp: Vec<SocketAddr>,
     asked_to_stop: Arc<Notify>,
     started: Instant,
 }
@@ -88,6 +91,8 @@ struct Settings {
 
 /// Between being unready and asking connections to end: long enough for a balancer to look once more.
 const SETTLE: Duration = Duration::from_millis(500);
+/// QUIC peers are told that it is over; this is for their last packets.
+const FLUSH: Duration = Duration::from_millis(500);
 /// Idle upstream connections are looked through this often.
 const REAP: Duration = Duration::from_secs(10);
 /// Certificates of ours are looked at this often.
@@ -142,6 +147,7 @@ impl App {
             parts,
             inside,
             listeners,
+            quic,
             management_tls,
             admin_socket,
             drain,
@@ -156,6 +162,20 @@ impl App {
             router.clone(),
             watch.clone(),
         ));
+        let endpoints: Vec<_> = quic.iter().map(UdpListener::endpoint).collect();
+        for listener in quic {
+            let (shared, drain) = (parts.clone(), watch.clone());
+            watch.spawn_service(accept_quic(
+                listener,
+                places.clone(),
+                parts.telemetry.clone(),
+                watch.clone(),
+                move |connection| {
+                    let context = shared.context.load().h2.clone();
+                    front::quic::serve(connection, context, drain.clone())
+                },
+            ));
+        }
         for listener in listeners {
             let telemetry = parts.telemetry.clone();
             let places = places.clone();
@@ -219,6 +239,7 @@ impl App {
         tracing::info!("draining");
         parts.telemetry.draining();
         let cut = drain.run(SETTLE, settings.drain_timeout).await;
+        listen::flush(&endpoints, FLUSH).await;
         let _ = std::fs::remove_file(parts.state_dir.file("admin.sock"));
         parts.telemetry.access().flush();
         cut
@@ -250,7 +271,10 @@ fn admin_state(
             let listeners: Vec<_> = parts
                 .addresses
                 .iter()
-                .map(|(kind, address)| serde_json::json!({"kind": kind.label(), "address": address.to_string()}))
+                .map(|(kind, address)| {
+                    let quic = *kind == ListenerKind::Public && parts.udp.contains(address);
+                    serde_json::json!({"kind": kind.label(), "address": address.to_string(), "quic": quic})
+                })
                 .collect();
             serde_json::json!({
                 "version": env!("CARGO_PKG_VERSION"),

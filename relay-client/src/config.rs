@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::{
     listen::{Address, AddressError, Listen},
-    transport::{Endpoint, EndpointError},
+    transport::{Choice, ChoiceError, Endpoint, EndpointError, Transport},
 };
 
 /// Settings as they are given in one place. Later places fill what earlier ones leave open.
@@ -25,6 +25,8 @@ pub struct Settings {
     pub token_file: Option<PathBuf>,
     /// Roots to trust beside the system's, PEM.
     pub ca_file: Option<PathBuf>,
+    /// `auto`, `quic` or `h2`.
+    pub transport: Option<String>,
     /// `NAME=unix:///path` or `NAME=tcp://127.0.0.1:PORT`.
     #[serde(default)]
     pub listen: Vec<String>,
@@ -61,6 +63,8 @@ pub struct Config {
     pub token: String,
     /// Roots to trust beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// Which transports may be used.
+    pub transport: Choice,
     /// What to listen on.
     pub listen: Vec<Listen>,
     /// The HTTP proxy, where one is wanted.
@@ -113,6 +117,12 @@ pub enum ConfigError {
     /// The URL.
     #[error("gateway URL: {0}")]
     Url(#[from] EndpointError),
+    /// The transport.
+    #[error("transport: {0}")]
+    Transport(#[from] ChoiceError),
+    /// QUIC without TLS.
+    #[error("transport: quic needs an https:// URL")]
+    QuicWithoutTls,
     /// A listener.
     #[error("listener: {0}")]
     Listen(#[from] AddressError),
@@ -146,6 +156,7 @@ impl Settings {
             token: variable("SLUICEGATE_RELAY_TOKEN"),
             token_file: None,
             ca_file: variable("SLUICEGATE_CA_FILE").map(PathBuf::from),
+            transport: variable("SLUICEGATE_RELAY_TRANSPORT"),
             listen: Vec::new(),
             services: services
                 .split(',')
@@ -174,6 +185,7 @@ impl Settings {
                 under.token_file
             },
             ca_file: self.ca_file.or(under.ca_file),
+            transport: self.transport.or(under.transport),
             listen: if self.listen.is_empty() {
                 under.listen
             } else {
@@ -205,6 +217,10 @@ impl Settings {
     /// See [`ConfigError`].
     pub fn settle(self, directory: &Path) -> Result<Config, ConfigError> {
         let endpoint = Endpoint::parse(&self.url.ok_or(ConfigError::NoUrl)?)?;
+        let transport: Choice = self.transport.as_deref().unwrap_or("auto").parse()?;
+        if transport == Choice::Only(Transport::Quic) && !endpoint.is_tls() {
+            return Err(ConfigError::QuicWithoutTls);
+        }
         let token = credential(self.token, self.token_file)?.ok_or(ConfigError::NoToken)?;
         let proxy = match &self.proxy {
             None => None,
@@ -245,6 +261,7 @@ impl Settings {
             endpoint,
             token,
             ca_file: self.ca_file,
+            transport,
             listen,
             proxy,
         })

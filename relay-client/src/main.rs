@@ -18,7 +18,7 @@ use sluicegate_relay::{
     listen::{ListenError, Listener},
     proxy::{self, Proxy},
     session::{Session, SessionConfig, Status},
-    transport::Connection,
+    transport::Tls,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -60,6 +60,9 @@ struct Up {
     /// Roots to trust beside the system's, PEM [env: SLUICEGATE_CA_FILE]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// auto, quic or h2: auto races QUIC and TLS [env: SLUICEGATE_RELAY_TRANSPORT]
+    #[arg(long, value_name = "TRANSPORT")]
+    transport: Option<String>,
     /// NAME=unix:///path or NAME=tcp://127.0.0.1:PORT; without any, one unix socket per service of the session
     #[arg(long, value_name = "NAME=ADDRESS")]
     listen: Vec<String>,
@@ -72,7 +75,7 @@ struct Up {
     /// The proxy serves every user of this network namespace, not only the one it runs as
     #[arg(long)]
     proxy_any_uid: bool,
-    /// A JSON file with url, tokenFile, caFile, listen, services, proxy, proxyTokenFile, proxyAnyUid
+    /// A JSON file with url, tokenFile, caFile, transport, listen, services, proxy, proxyTokenFile, proxyAnyUid
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Report as JSON lines on standard output
@@ -141,6 +144,7 @@ fn settle(up: &Up) -> Result<Config, ConfigError> {
         token: None,
         token_file: up.token_file.clone(),
         ca_file: up.ca.clone(),
+        transport: up.transport.clone(),
         listen: up.listen.clone(),
         services: Vec::new(),
         proxy: up.proxy.clone(),
@@ -174,7 +178,7 @@ fn trust(config: &Config) -> anyhow::Result<TrustBundle> {
 async fn run(config: Config, json: bool) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let tls = Connection::tls(&trust(&config)?)?;
+    let tls = Tls::new(&trust(&config)?)?;
     let mut listeners = Vec::new();
     for listen in &config.listen {
         listeners.push((
@@ -195,6 +199,7 @@ async fn run(config: Config, json: bool) -> anyhow::Result<()> {
         endpoint: config.endpoint.clone(),
         tls,
         token: config.token.as_str().into(),
+        transport: config.transport,
         backoff: Backoff::default(),
     };
     // The connection has a tracker of its own: it outlives the streams it carries.
@@ -262,7 +267,20 @@ async fn tell_status(
         let now = status.borrow_and_update().clone();
         match now {
             Status::Connecting => {}
-            Status::Connected => report(json, "connected", &[("gateway", &gateway)]),
+            Status::Connected { transport, why } => report(
+                json,
+                "connected",
+                &[
+                    ("gateway", &gateway),
+                    ("transport", transport.label()),
+                    ("why", &why),
+                ],
+            ),
+            Status::Unauthorized { reason } => report(
+                json,
+                "unauthorized",
+                &[("gateway", &gateway), ("reason", &reason)],
+            ),
             Status::Waiting { reason, wait } => {
                 let wait =
                     humantime::format_duration(Duration::from_millis(wait.as_millis() as u64))

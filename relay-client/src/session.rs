@@ -1,9 +1,10 @@
 //! Keeps a connection to the gateway, for ever.
 
+mod keeper;
+
 use std::{sync::Arc, time::Duration};
 
-use rustls::ClientConfig;
-use sluicegate_relay_protocol::{Handshake, egress_path, service_path};
+use sluicegate_relay_protocol::Handshake;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -13,23 +14,24 @@ use tokio_util::task::TaskTracker;
 use crate::{
     backoff::Backoff,
     flow::Flow,
-    transport::{Connection, Endpoint, OpenError},
+    transport::{Choice, Connection, Endpoint, OpenError, Racer, Tls, Transport},
 };
+use keeper::Keeper;
 
 /// An open waits this long for a connection before it fails.
-const OPEN_PATIENCE: Duration = Duration::from_secs(10);
-/// A connection that lived this long was a success: the next failure starts from a short wait.
-const SETTLED: Duration = Duration::from_secs(10);
+const OPEN_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where to, and as whom.
+/// Where to, how, and as whom.
 #[derive(Clone)]
 pub struct SessionConfig {
     /// The gateway.
     pub endpoint: Endpoint,
     /// Whom to trust there.
-    pub tls: Arc<ClientConfig>,
+    pub tls: Tls,
     /// The credential.
     pub token: Arc<str>,
+    /// Which transports may be used.
+    pub transport: Choice,
     /// How to wait between attempts.
     pub backoff: Backoff,
 }
@@ -38,6 +40,7 @@ impl std::fmt::Debug for SessionConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SessionConfig")
             .field("endpoint", &self.endpoint)
+            .field("transport", &self.transport)
             .finish_non_exhaustive()
     }
 }
@@ -47,8 +50,18 @@ impl std::fmt::Debug for SessionConfig {
 pub enum Status {
     /// Being made, for the first time or again.
     Connecting,
-    /// Up.
-    Connected,
+    /// Up, and the gateway knows the credential.
+    Connected {
+        /// By this.
+        transport: Transport,
+        /// And not the other, because.
+        why: String,
+    },
+    /// Up, but the gateway does not take the credential now; it is asked again after a while.
+    Unauthorized {
+        /// What the gateway says.
+        reason: String,
+    },
     /// Down, with the reason; another attempt follows after the wait.
     Waiting {
         /// Why the last attempt or connection ended.
@@ -87,12 +100,14 @@ impl Session {
     ) -> Self {
         let (publish, current) = watch::channel(None);
         let (tell, status) = watch::channel(Status::Connecting);
-        let keeper = Keeper {
-            config: config.clone(),
-            publish,
-            tell,
+        let racer = Racer {
+            endpoint: config.endpoint.clone(),
+            tls: config.tls.clone(),
+            token: config.token.clone(),
+            choice: config.transport,
             tasks: tasks.clone(),
         };
+        let keeper = Keeper::new(racer, config.backoff, publish, tell);
         tasks.spawn(async move { stop.run_until_cancelled(keeper.keep()).await });
         Self {
             config,
@@ -125,10 +140,6 @@ impl Session {
         target: &Handshake,
         token: &str,
     ) -> Result<Box<dyn Flow>, SessionError> {
-        let path = match target {
-            Handshake::Service { name } => service_path(name),
-            Handshake::Egress { host, port } => egress_path(host, *port),
-        };
         let deadline = Instant::now() + OPEN_PATIENCE;
         let mut current = self.current.clone();
         loop {
@@ -140,52 +151,11 @@ impl Session {
             let Some(connection) = connection else {
                 return Err(SessionError::NotConnected(OPEN_PATIENCE));
             };
-            match connection.open(&path, token).await {
-                // Nobody has seen it: the next connection may have it.
+            match connection.open(target, token).await {
+                // Nobody has answered for it: the next connection may have it.
                 Err(OpenError::Retired) => {}
                 opened => return Ok(Box::new(opened?)),
             }
-        }
-    }
-}
-
-struct Keeper {
-    config: SessionConfig,
-    publish: watch::Sender<Option<Connection>>,
-    tell: watch::Sender<Status>,
-    tasks: TaskTracker,
-}
-
-impl Keeper {
-    async fn keep(self) {
-        let mut backoff = self.config.backoff;
-        loop {
-            let reason = match Connection::connect(
-                &self.config.endpoint,
-                &self.config.tls,
-                &self.tasks,
-            )
-            .await
-            {
-                Ok(connection) => {
-                    let since = Instant::now();
-                    tracing::info!(gateway = %self.config.endpoint, attempts = backoff.attempts(), "connected");
-                    self.publish.send_replace(Some(connection.clone()));
-                    self.tell.send_replace(Status::Connected);
-                    connection.retired().await;
-                    self.publish.send_replace(None);
-                    if since.elapsed() >= SETTLED {
-                        backoff.reset();
-                    }
-                    "the connection ended".to_owned()
-                }
-                Err(error) => error.to_string(),
-            };
-            let wait = backoff.wait();
-            tracing::warn!(gateway = %self.config.endpoint, %reason, ?wait, attempt = backoff.attempts(), "reconnecting");
-            self.tell.send_replace(Status::Waiting { reason, wait });
-            tokio::time::sleep(wait).await;
-            self.tell.send_replace(Status::Connecting);
         }
     }
 }

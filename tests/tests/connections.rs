@@ -63,7 +63,7 @@ async fn served(session: &Session, target: &str) {
 async fn one_connection_too_many_is_reset_and_the_next_place_is_used() {
     let world = World::with(settings("  connections: 4\n")).await;
     let (session, plain) = (world.session().await, world.gateway.ports.plain);
-    let open = "sluicegate_connections{listener=\"plain\"}";
+    let open = "sluicegate_connections{listener=\"plain\",transport=\"tcp\"}";
     let over = "sluicegate_connections_over_limit_total{listener=\"plain\",limit=\"all\"}";
     let mut crowd = Vec::new();
     for _ in 0..4 {
@@ -99,7 +99,7 @@ async fn dial_from(source: &str, to: SocketAddr) -> Wire {
 async fn one_source_has_its_own_number_of_connections() {
     let world = World::with(settings("  connectionsPerSource: 2\n")).await;
     let (session, plain) = (world.session().await, world.gateway.ports.plain);
-    let open = "sluicegate_connections{listener=\"plain\"}";
+    let open = "sluicegate_connections{listener=\"plain\",transport=\"tcp\"}";
     let over = "sluicegate_connections_over_limit_total{listener=\"plain\",limit=\"source\"}";
     let crowd = [
         dial_from("127.0.0.2", plain).await,
@@ -156,7 +156,7 @@ async fn cost(
     for _ in 0..count {
         crowd.push(open().await);
     }
-    let sample = format!("sluicegate_connections{{listener=\"{listener}\"}}");
+    let sample = format!("sluicegate_connections{{listener=\"{listener}\",transport=\"tcp\"}}");
     metric(gateway, &sample, |open| open >= f64::from(count)).await;
     let each = settled(gateway).await.saturating_sub(before) / u64::from(count);
     eprintln!("{listener}: {each} bytes for each of {count}");

@@ -17,14 +17,14 @@ use super::{App, Options, Parts, PublicIdentity, Settings, probe, reload::Reload
 use crate::{
     admin,
     auth::{
-        AdminCredentials, AdminToken, AdminTokenError, CredentialSource, ExternalKey, ExternalKeys,
-        KeyError, Keys, Principal, Scope, TokenSource,
+        self, AdminCredentials, AdminToken, AdminTokenError, CredentialSource, ExternalKey,
+        ExternalKeys, KeyError, Keys, Principal, Scope, TokenSource,
     },
     config::{self, Config, DnsTransport},
     drain::{Drain, DrainWatch},
     egress::{Egress, NameServer, ResolveError, Resolver, ResolverConfig, Timeouts},
     front::{Context, Detail, Pool, h2},
-    listen::{Listener, ListenerKind, Places},
+    listen::{Listener, ListenerKind, Places, ResetKey, UdpListener},
     probe::{Inside, Prober},
     relay::{self, Endpoint, Presence, Services, ServicesConfig},
     session::{
@@ -81,6 +81,9 @@ pub enum StartError {
     /// Signing keys.
     #[error("cannot open the signing keys")]
     Keys(#[from] KeyError),
+    /// The secret of stateless resets.
+    #[error("cannot open quic-reset.key in the state directory")]
+    ResetKey(#[source] auth::PrivateFileError),
     /// The admin token.
     #[error("cannot open the admin token")]
     AdminToken(#[from] AdminTokenError),
@@ -116,6 +119,8 @@ impl App {
         let config = config.in_state_dir(state_dir.path());
         let identity = PublicIdentity::open(&config, &state_dir, now)?;
         let (listeners, management_tls) = bind(&config)?;
+        let quic = bind_udp(&config, &listeners, &identity, &state_dir)?;
+        let udp = quic.iter().map(|listener| listener.address).collect();
         let addresses: Vec<_> = listeners.iter().map(|l| (l.kind, l.address)).collect();
         let telemetry =
             Telemetry::new(AccessLog::open(&access_sink(&config)).map_err(StartError::AccessLog)?)?;
@@ -172,6 +177,7 @@ impl App {
             credentials,
             state_dir,
             addresses,
+            udp,
             asked_to_stop: Arc::new(Notify::new()),
             started: Instant::now(),
         };
@@ -192,6 +198,7 @@ impl App {
             parts: Arc::new(parts),
             inside,
             listeners,
+            quic,
             management_tls,
             admin_socket,
             drain,
@@ -236,6 +243,37 @@ fn bind(config: &Config) -> Result<(Vec<Listener>, ManagementTls), StartError> {
         listeners.push(listener);
     }
     Ok((listeners, management))
+}
+
+/// The UDP port of each public listener's number.
+fn bind_udp(
+    config: &Config,
+    listeners: &[Listener],
+    identity: &PublicIdentity,
+    state_dir: &config::StateDir,
+) -> Result<Vec<UdpListener>, StartError> {
+    // Bound in the order they are configured.
+    let wanted = config.listeners.iter().zip(listeners);
+    let mut wanted = wanted.filter(|(wanted, _)| wanted.quic).peekable();
+    if wanted.peek().is_none() {
+        return Ok(Vec::new());
+    }
+    let secret = auth::load_or_create_secret(&state_dir.file("quic-reset.key"))
+        .map_err(StartError::ResetKey)?;
+    let reset = ResetKey::new(&secret);
+    let streams = h2::Limits::default().streams;
+    wanted
+        .map(|(_, tcp)| {
+            let tls = identity.quic_config();
+            UdpListener::bind(tcp.address, tls, &reset, streams).map_err(|source| {
+                StartError::Listen {
+                    kind: "public, UDP",
+                    address: tcp.address,
+                    source,
+                }
+            })
+        })
+        .collect()
 }
 
 fn access_sink(config: &Config) -> AccessSink {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use sluicegate_certs::{Authority, CertError, Identity, ServerIdentity, TrustBundle, tls};
+use sluicegate_relay_protocol::ALPN_RELAY;
 
 use crate::{
     config::{Config, KeyFiles, StateDir},
@@ -22,6 +23,7 @@ const MARGIN: Duration = Duration::from_secs(30 * 86_400);
 pub(super) struct PublicIdentity {
     server: ServerIdentity,
     config: Arc<rustls::ServerConfig>,
+    quic: Arc<rustls::ServerConfig>,
     source: Source,
     ca: Option<CaFiles>,
 }
@@ -49,9 +51,11 @@ impl PublicIdentity {
         };
         let server = ServerIdentity::new(identity);
         let config = tls::server(&server, &[b"h2", b"http/1.1"])?;
+        let quic = tls::quic_server(&server, &[ALPN_RELAY])?;
         Ok(Self {
             server,
             config,
+            quic,
             source,
             ca,
         })
@@ -60,6 +64,11 @@ impl PublicIdentity {
     /// For every public listener; what is replaced later shows in new handshakes.
     pub(super) fn server_config(&self) -> Arc<rustls::ServerConfig> {
         self.config.clone()
+    }
+
+    /// As [`Self::server_config`], for the UDP port of the same listeners.
+    pub(super) fn quic_config(&self) -> Arc<rustls::ServerConfig> {
+        self.quic.clone()
     }
 
     /// The private CA, where one is in play.

@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use data_encoding::HEXLOWER;
+
 /// Why a secret file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateFileError {
@@ -89,6 +91,35 @@ pub(super) fn read_private(path: &Path) -> Result<Option<String>, PrivateFileErr
     fs::read_to_string(path).map(Some).map_err(unreadable)
 }
 
+/// Random bytes of our own that have to be the same after a restart, as hex; made where there are none.
+///
+/// # Errors
+/// The file cannot be read or written, others may read it, or it holds something else.
+pub fn load_or_create_secret<const N: usize>(path: &Path) -> Result<[u8; N], PrivateFileError> {
+    let malformed = || PrivateFileError::Read {
+        path: path.into(),
+        source: io::Error::new(io::ErrorKind::InvalidData, "not a secret of ours"),
+    };
+    if let Some(text) = read_private(path)? {
+        let bytes = HEXLOWER.decode(text.trim().as_bytes());
+        return bytes
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or_else(malformed);
+    }
+    let mut secret = [0; N];
+    getrandom::fill(&mut secret).map_err(|error| PrivateFileError::Write {
+        path: path.into(),
+        source: io::Error::other(error.to_string()),
+    })?;
+    write_file(
+        path,
+        format!("{}\n", HEXLOWER.encode(&secret)).as_bytes(),
+        0o600,
+    )?;
+    Ok(secret)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(
@@ -98,6 +129,16 @@ mod tests {
         clippy::panic
     )]
     use super::*;
+
+    #[test]
+    fn a_secret_is_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let made: [u8; 32] = load_or_create_secret(&path).unwrap();
+        assert_ne!(made, [0; 32]);
+        assert_eq!(load_or_create_secret(&path).unwrap(), made);
+        assert!(load_or_create_secret::<16>(&path).is_err());
+    }
 
     #[test]
     fn a_secret_file_is_0600_and_one_that_others_read_is_refused() {

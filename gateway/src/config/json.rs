@@ -1,9 +1,9 @@
 //! The effective configuration in the document's own form, every default written out.
 use super::{
     AccessLog, AdminConfig, CapabilityConfig, Config, CredentialConfig, DnsConfig, KeyFiles,
-    KeysConfig, LimitsConfig, ListenerConfig, OnExpiry, OnPause, ProbeConfig, ProviderConfig,
-    QuotaConfig, RefusalDetail, SessionConfig, SigningKey, TelemetryConfig, TlsConfig, TokenConfig,
-    WebhookConfig,
+    KeysConfig, LimitsConfig, ListenerConfig, ListenerKind, OnExpiry, OnPause, ProbeConfig,
+    ProviderConfig, QuotaConfig, RefusalDetail, SessionConfig, SigningKey, TelemetryConfig,
+    TlsConfig, TokenConfig, WebhookConfig,
 };
 use serde_json::{Map, Value, json};
 use sluicegate_policy::{Confinement, HostnameEgress, MixedAnswers, ServiceDocument, ServiceName};
@@ -94,6 +94,7 @@ fn listener(listener: &ListenerConfig) -> Value {
         "kind": listener.kind.as_str(),
         "address": listener.address.to_string(),
         "privateNetwork": listener.private_network.then_some(true),
+        "quic": (listener.kind == ListenerKind::Public).then_some(listener.quic),
         "tls": listener.tls.as_ref().map(|files| {
             let mut value = key_files(files);
             if let (Some(map), Some(ca)) = (value.as_object_mut(), &listener.client_ca) {

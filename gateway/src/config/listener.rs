@@ -47,6 +47,8 @@ pub struct ListenerConfig {
     pub address: SocketAddr,
     /// For `plain`: the private network it stands in was declared.
     pub private_network: bool,
+    /// For `public`: QUIC on the UDP port of the same number.
+    pub quic: bool,
     /// For `management`: TLS, needed off loopback.
     pub tls: Option<KeyFiles>,
     /// With that TLS: clients show a certificate under these roots, beside their token.
@@ -96,6 +98,7 @@ impl ListenerConfig {
             kind,
             address,
             private_network: false,
+            quic: kind == ListenerKind::Public,
             tls: None,
             client_ca: None,
         }
@@ -106,6 +109,7 @@ impl ListenerConfig {
         let kind_node = fields.require("kind", faults);
         let address_node = fields.require("address", faults);
         let private_node = fields.take("privateNetwork");
+        let quic_node = fields.take("quic");
         let tls_node = fields.take("tls");
         fields.finish(faults);
 
@@ -124,6 +128,7 @@ impl ListenerConfig {
         let private_network = private_node
             .and_then(|node| node.boolean(faults))
             .unwrap_or(false);
+        let quic = quic_node.and_then(|node| node.boolean(faults));
         let tls = tls_node.and_then(|node| KeyFiles::read(node, faults));
         let (tls, client_ca) = tls.map_or((None, None), |(files, ca)| (Some(files), ca));
         // What the rest means depends on the kind; unknown, only the above can be judged.
@@ -133,6 +138,9 @@ impl ListenerConfig {
                 &node.key_place(),
                 "only a plain listener has privateNetwork",
             );
+        }
+        if let (Some(node), true) = (quic_node, kind != ListenerKind::Public) {
+            faults.error(&node.key_place(), "only a public listener has quic");
         }
         if let (Some(node), true) = (tls_node, kind != ListenerKind::Management) {
             let hint = match kind {
@@ -149,6 +157,7 @@ impl ListenerConfig {
             kind,
             address: address?,
             private_network,
+            quic: quic.unwrap_or(kind == ListenerKind::Public),
             tls,
             client_ca,
         };

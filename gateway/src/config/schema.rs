@@ -149,6 +149,13 @@ fn listener() -> Value {
             ),
         ),
         (
+            "quic",
+            boolean(
+                true,
+                "kind public: QUIC on the UDP port of the same number.",
+            ),
+        ),
+        (
             "tls",
             required(object(listener_tls()), &["certificate", "key"]),
         ),

@@ -10,9 +10,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use h2::{PingPong, RecvStream, ext::Protocol, server::SendResponse};
 use http::{HeaderMap, Method, Request, header};
-use sluicegate_policy::Denial;
+use sluicegate_policy::{Denial, Refusal};
 use sluicegate_relay::{flow::Chunk, transport::windows};
-use sluicegate_relay_protocol::{CONNECT_TCP, Handshake};
+use sluicegate_relay_protocol::{CONNECT_TCP, Handshake, PROOF_PATH};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
@@ -171,16 +171,25 @@ async fn dispatch(exchange: Exchange, context: Arc<super::Context>) {
         return grpc::serve(exchange, &context.h2).await;
     }
     let classic = head.method() == Method::CONNECT && head.extensions().get::<Protocol>().is_none();
-    let refused = if classic {
+    let refused: Refusal = if classic {
         return tunnel::classic(exchange, context).await;
     } else if exchange.refusing {
-        Denial::Draining
+        Denial::Draining.into()
     } else if host_differs(head) {
-        Denial::HostMismatch
+        Denial::HostMismatch.into()
     } else if head.method() == Method::CONNECT {
         match extended(head) {
             Ok(handshake) => return tunnel::connect_tcp(exchange, &handshake, context).await,
-            Err(denial) => denial,
+            Err(denial) => denial.into(),
+        }
+    } else if head.method() == Method::GET && head.uri().path() == PROOF_PATH {
+        let proved = context
+            .h2
+            .relay
+            .prove_by(head.headers(), exchange.downstream);
+        match proved {
+            Ok(()) => return answer::whole(exchange.respond, answer::nothing()),
+            Err(refusal) => refusal,
         }
     } else if forward::is_foreign(head, exchange.secure) {
         return forward::serve(exchange, context).await;
@@ -196,14 +205,14 @@ async fn dispatch(exchange: Exchange, context: Arc<super::Context>) {
     } else {
         match answer::own(head, &context.h2) {
             Some(response) => return answer::whole(exchange.respond, response),
-            None => Denial::NotFound,
+            None => Denial::NotFound.into(),
         }
     };
     let mut recorder = context
         .telemetry
         .begin(Kind::request, Front::origin, exchange.downstream);
     recorder.http(head.method().as_str(), head.uri().path());
-    let answer = context.challenge(&refused.into(), None, &mut recorder, false);
+    let answer = context.challenge(&refused, None, &mut recorder, false);
     answer::whole(exchange.respond, answer);
 }
 

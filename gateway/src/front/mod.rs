@@ -1,7 +1,7 @@
 //! How a request arrives. Each front learns `(session, target)` its own way and hands over to one pipeline.
 //!
 //! `http1` owns a connection and judges its first head; CONNECT goes to `connect`, everything else to `forward`
-//! behind the strict reader of `judged`. [`h2`] serves HTTP/2. `connect_tcp` is what both versions' forms of it lead to;
+//! behind the strict reader of `judged`. [`h2`] serves HTTP/2, [`quic`] the relay's own streams. `connect_tcp` is what both versions' forms of it lead to;
 //! `upgrade` is HTTP/1.1's. `reject` is the sole mapping of refusals to answers.
 
 mod asked;
@@ -20,6 +20,7 @@ mod http1;
 mod judged;
 mod max_forwards;
 mod pool;
+pub mod quic;
 mod reject;
 mod rewind;
 mod send;

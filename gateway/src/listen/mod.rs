@@ -3,7 +3,9 @@
 mod downstream;
 mod places;
 mod tcp;
+mod udp;
 
 pub use downstream::Downstream;
 pub use places::{Full, Place, Places};
 pub use tcp::{Accepted, Listener, ListenerKind, accept_loop};
+pub use udp::{ResetKey, UdpListener, accept_quic, flush};

@@ -9,7 +9,7 @@ use tokio::{net::TcpListener, time};
 use super::{Downstream, Places};
 use crate::{
     drain::{DrainWatch, Stage},
-    telemetry::Telemetry,
+    telemetry::{Telemetry, TransportLabel},
 };
 
 /// What a listener is for.
@@ -136,7 +136,9 @@ pub async fn accept_loop<F, Fut>(
             }
         };
         let _ = tcp.set_nodelay(true);
-        let guard = telemetry.metrics().connection(listener.kind.label());
+        let guard = telemetry
+            .metrics()
+            .connection(listener.kind.label(), TransportLabel::tcp);
         let tls = tls.clone();
         let serve = serve.clone();
         let work = async move {

@@ -5,9 +5,9 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use sluicegate_relay::{
     flow::Flow,
-    transport::{ConnectError, Connection, Endpoint, OpenError},
+    transport::{ConnectError, Endpoint, H2Connection, OpenError},
 };
-use sluicegate_relay_protocol::service_path;
+use sluicegate_relay_protocol::Handshake;
 use tokio_util::task::TaskTracker;
 
 use super::{check::Finding, inside::ECHO, plan::Road, road::Io};
@@ -18,22 +18,22 @@ pub(super) async fn http2(
     road: &Road,
     io: Box<dyn Io>,
     tasks: &TaskTracker,
-) -> Result<Connection, Finding> {
+) -> Result<H2Connection, Finding> {
     let endpoint = Endpoint::parse(&road.url())
         .map_err(|error| Finding::fail(error.to_string(), "publicUrl"))?;
-    Connection::over(io, &endpoint, tasks)
+    H2Connection::over(io, &endpoint, tasks)
         .await
         .map_err(|error: ConnectError| Finding::fail(error.to_string(), "publicUrl"))
 }
 
 /// Open a stream to the echo service with a fresh token, and see the same bytes come back, then the end.
-pub(super) async fn round_trip(connection: &Connection, token: &Secret) -> Result<(), Finding> {
+pub(super) async fn round_trip(connection: &H2Connection, token: &Secret) -> Result<(), Finding> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce)
         .map_err(|_| Finding::Unknown("the system gives no randomness".to_owned()))?;
-    let path = service_path(ECHO);
+    let echo = Handshake::Service { name: ECHO.into() };
     let mut flow = connection
-        .open(&path, token.reveal())
+        .open(&echo, token.reveal())
         .await
         .map_err(|error| refused(&error))?;
     let broken = |error: &dyn std::fmt::Display| {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use sluicegate_policy::{Direction, ServiceName, decide_service};
-use sluicegate_relay::transport::Connection;
+use sluicegate_relay::transport::H2Connection;
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 use tokio_util::task::TaskTracker;
 
@@ -94,7 +94,7 @@ async fn over_tls(
     tcp: TcpStream,
     tasks: &TaskTracker,
     found: &mut Vec<(Check, Last)>,
-) -> (Option<Connection>, Option<Last>) {
+) -> (Option<H2Connection>, Option<Last>) {
     let (io, last) = timed(
         plan.timeout,
         &at(road, "TLS with"),

@@ -9,6 +9,7 @@ use sluicegate_relay::flow::Flow;
 use super::{Presence, Services, Ticket, stream};
 use crate::{
     auth::{Audience, Authenticator, bearer},
+    secret::Secret,
     telemetry::Recorder,
 };
 
@@ -36,16 +37,25 @@ impl Endpoint {
         downstream: SocketAddr,
         recorder: &mut Recorder,
     ) -> Result<Ticket, Refusal> {
-        let presented = bearer(
-            headers
-                .get_all(header::AUTHORIZATION)
-                .iter()
-                .map(HeaderValue::as_bytes),
-        )?;
+        let presented = presented(headers)?;
+        self.admit_credential(&presented, service, downstream, recorder)
+    }
+
+    /// As [`Endpoint::admit`], by a credential that came some other way.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
+    pub fn admit_credential(
+        &self,
+        presented: &Secret,
+        service: &str,
+        downstream: SocketAddr,
+        recorder: &mut Recorder,
+    ) -> Result<Ticket, Refusal> {
         let now = SystemTime::now();
         let identity =
             self.authenticator
-                .identify(&presented, Audience::Relay, downstream.ip(), now)?;
+                .identify(presented, Audience::Relay, downstream.ip(), now)?;
         // A name that cannot exist is a name the session does not have: no more is said about names.
         let name = ServiceName::parse(service).map_err(|_| Denial::ServiceNotAllowed)?;
         let snapshot = identity.session.snapshot()?;
@@ -54,6 +64,27 @@ impl Endpoint {
             .presence
             .came(downstream.ip(), self.services.own_interfaces());
         Ok(ticket)
+    }
+
+    /// Would this credential open streams now? For clients that ask before they say that they are connected.
+    ///
+    /// # Errors
+    /// The refusal that streams would be answered with.
+    pub fn prove(&self, presented: &Secret, downstream: SocketAddr) -> Result<(), Refusal> {
+        let now = SystemTime::now();
+        let identity =
+            self.authenticator
+                .identify(presented, Audience::Relay, downstream.ip(), now)?;
+        identity.session.snapshot()?;
+        Ok(())
+    }
+
+    /// As [`Endpoint::prove`], by the credential in `Authorization`.
+    ///
+    /// # Errors
+    /// As [`Endpoint::prove`].
+    pub fn prove_by(&self, headers: &HeaderMap, downstream: SocketAddr) -> Result<(), Refusal> {
+        self.prove(&presented(headers)?, downstream)
     }
 
     /// Open the service. The right to it may end meanwhile.
@@ -95,4 +126,13 @@ impl Endpoint {
         let idle = self.services.idle_timeout();
         stream::carry(&mut downstream, &mut *upstream, &ticket, idle, recorder).await;
     }
+}
+
+fn presented(headers: &HeaderMap) -> Result<Secret, Denial> {
+    bearer(
+        headers
+            .get_all(header::AUTHORIZATION)
+            .iter()
+            .map(HeaderValue::as_bytes),
+    )
 }

@@ -19,8 +19,9 @@ use sluicegate_relay::{
     backoff::Backoff,
     flow::Shared,
     session::{Session, SessionConfig},
-    transport::{Connection, Endpoint as Url},
+    transport::{Choice, Endpoint as Url, Tls, Transport},
 };
+use sluicegate_relay_protocol::ALPN_RELAY;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixListener},
@@ -33,8 +34,8 @@ use super::{Endpoint, Pool, Services, ServicesConfig};
 use crate::{
     drain::Drain,
     egress::{Egress, Resolver, ResolverConfig, Timeouts},
-    front::{self, Context, Detail, h2},
-    listen::{Accepted, Downstream},
+    front::{self, Context, Detail, h2, quic},
+    listen::{Accepted, Downstream, Places, ResetKey, UdpListener, accept_quic},
     session::testing::{Fixture, request},
     telemetry::{AccessLog, AccessSink, Telemetry},
 };
@@ -49,6 +50,9 @@ pub(crate) async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
 }
 
+/// Every transport of the client: what holds on one holds on all.
+pub(crate) const TRANSPORTS: [Transport; 2] = [Transport::Quic, Transport::H2];
+
 /// Everything one test needs, on this machine's loopback.
 pub(crate) struct World {
     pub(crate) fixture: Fixture,
@@ -60,6 +64,9 @@ pub(crate) struct World {
     log: PathBuf,
     listening: JoinSet<()>,
     serving: Arc<std::sync::Mutex<JoinSet<()>>>,
+    udp: Option<quinn::Endpoint>,
+    /// Places for QUIC connections.
+    pub(crate) places: Arc<Places>,
 }
 
 impl World {
@@ -80,26 +87,44 @@ impl World {
             log,
             listening: JoinSet::new(),
             serving: Arc::default(),
+            udp: None,
+            places: Places::new(8, None),
         };
         world.listen().await;
         world
     }
 
-    /// Bind (the first time anywhere, then at the same place) and serve.
-    async fn listen(&mut self) {
+    fn identity(&self) -> ServerIdentity {
         let identity = self.authority.issue_server(
             &["127.0.0.1".into()],
             Duration::from_secs(3600),
             SystemTime::now(),
         );
-        let identity = ServerIdentity::new(identity.unwrap());
+        ServerIdentity::new(identity.unwrap())
+    }
+
+    /// Bind (the first time anywhere, then at the same place) and serve.
+    async fn listen(&mut self) {
+        let identity = self.identity();
         let config = tls::server(&identity, &[b"h2", b"http/1.1"]).unwrap();
         let context = self.context();
-        for (acceptor, address) in [
-            (Some(TlsAcceptor::from(config)), &mut self.address),
-            (None, &mut self.plain),
+        let (tls, udp) = within("a port for both", async {
+            loop {
+                let tcp = TcpListener::bind(self.address).await.unwrap();
+                match self.bind_udp(&identity, tcp.local_addr().unwrap()) {
+                    Some(udp) => return (tcp, udp),
+                    // Somebody has it, or the gateway before lets go of it when its tasks have heard.
+                    None => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        })
+        .await;
+        self.serve_udp(udp, &context);
+        let plain = TcpListener::bind(self.plain).await.unwrap();
+        for (acceptor, listener, address) in [
+            (Some(TlsAcceptor::from(config)), tls, &mut self.address),
+            (None, plain, &mut self.plain),
         ] {
-            let listener = TcpListener::bind(*address).await.unwrap();
             *address = listener.local_addr().unwrap();
             let (serving, context) = (self.serving.clone(), context.clone());
             self.listening.spawn(async move {
@@ -123,6 +148,64 @@ impl World {
                 }
             });
         }
+    }
+
+    fn bind_udp(&self, identity: &ServerIdentity, address: SocketAddr) -> Option<UdpListener> {
+        let config = tls::quic_server(identity, &[ALPN_RELAY]).unwrap();
+        let key = ResetKey::new(&[7; ResetKey::LENGTH]);
+        match UdpListener::bind(address, config, &key, 1024) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => None,
+            bound => Some(bound.unwrap()),
+        }
+    }
+
+    fn serve_udp(&mut self, listener: UdpListener, context: &Arc<Context>) {
+        self.udp = Some(listener.endpoint());
+        let (watch, context) = (self.drain.watch(), context.clone());
+        let places = self.places.clone();
+        let serve = move |connection| quic::serve(connection, context.h2.clone(), watch.clone());
+        let (telemetry, watch) = (self.telemetry.clone(), self.drain.watch());
+        self.listening
+            .spawn(accept_quic(listener, places, telemetry, watch, serve));
+    }
+
+    /// Nothing that is sent to the gateway over UDP arrives any more, and nothing comes back.
+    pub(crate) fn block_udp(&self) {
+        // Twice: quinn goes on hearing on the socket before.
+        for _ in 0..2 {
+            let elsewhere = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            self.udp.as_ref().unwrap().rebind(elsewhere).unwrap();
+        }
+    }
+
+    /// UDP works again, at the same port.
+    pub(crate) async fn unblock_udp(&mut self) {
+        let (identity, context) = (self.identity(), self.context());
+        let udp = within("the UDP port", async {
+            loop {
+                match self.bind_udp(&identity, self.address) {
+                    Some(udp) => return udp,
+                    None => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        });
+        let udp = udp.await;
+        self.serve_udp(udp, &context);
+    }
+
+    /// A QUIC connection with nothing of the relay client's on it, and its socket.
+    pub(crate) async fn quic(&self) -> Result<(quinn::Endpoint, quinn::Connection), String> {
+        let pem = self.authority.certificate_pem();
+        let trust = TrustBundle::empty().with_pem(pem.as_bytes()).unwrap();
+        let tls = tls::quic_client(&trust, &[ALPN_RELAY]).unwrap();
+        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        let socket = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let connecting = socket.connect_with(config, self.address, "127.0.0.1");
+        let connected = within("QUIC", connecting.unwrap()).await;
+        connected
+            .map(|connection| (socket, connection))
+            .map_err(|error| error.to_string())
     }
 
     fn context(&self) -> Arc<Context> {
@@ -167,6 +250,8 @@ impl World {
 
     /// The gateway dies without a word and comes back at the same place, session store and all.
     pub(crate) async fn crash_and_return(&mut self) {
+        // Without the socket its connections cannot say goodbye.
+        self.block_udp();
         self.listening.shutdown().await;
         let mut serving = std::mem::take(&mut *self.serving.lock().unwrap());
         serving.shutdown().await;
@@ -199,13 +284,19 @@ impl World {
             .unwrap()
     }
 
-    /// A relay client over TLS.
+    /// A relay client over TLS and HTTP/2.
     pub(crate) fn client(&self, token: &str) -> Client {
+        self.client_over(Choice::Only(Transport::H2), token)
+    }
+
+    /// A relay client over what it may choose from.
+    pub(crate) fn client_over(&self, transport: Choice, token: &str) -> Client {
         let trust = self.trust();
         let config = SessionConfig {
             endpoint: Url::parse(&format!("https://{}", self.address)).unwrap(),
-            tls: Connection::tls(&trust).unwrap(),
+            tls: Tls::new(&trust).unwrap(),
             token: token.into(),
+            transport,
             backoff: Backoff::new(Duration::from_millis(20), Duration::from_millis(200)),
         };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());

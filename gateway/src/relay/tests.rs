@@ -1,4 +1,4 @@
-//! The relay from a program's socket to a service's, through TLS and HTTP/2, and back.
+//! The relay from a program's socket to a service's, through the gateway, and back.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,4 +9,6 @@
 mod authority;
 mod bulk;
 mod closes;
+mod quic;
+mod race;
 mod upgrade;

@@ -31,6 +31,17 @@ pub(super) struct BytesLabels {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct ListenerLabels {
     listener: &'static str,
+    transport: TransportLabel,
+}
+
+/// What a downstream connection came by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the label's text")]
+pub enum TransportLabel {
+    /// TCP, with or without TLS.
+    tcp,
+    /// QUIC.
+    quic,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -208,8 +219,11 @@ impl Metrics {
     }
 
     /// A connection came in on a listener of this kind; the guard's drop takes it off the gauge.
-    pub fn connection(&self, listener: &'static str) -> ConnectionGuard {
-        let labels = ListenerLabels { listener };
+    pub fn connection(&self, listener: &'static str, transport: TransportLabel) -> ConnectionGuard {
+        let labels = ListenerLabels {
+            listener,
+            transport,
+        };
         self.accepted.get_or_create(&labels).inc();
         let gauge = self.connections.get_or_create(&labels).clone();
         gauge.inc();

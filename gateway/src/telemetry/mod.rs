@@ -9,5 +9,5 @@ mod recorder;
 
 pub use access::{AccessLog, AccessSink};
 pub use init::init_logging;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, TransportLabel};
 pub use recorder::{Counters, Front, Kind, OWN_PROVIDER, Recorder, SessionLabel, Telemetry};

@@ -46,6 +46,8 @@ pub enum Front {
     forward,
     /// connect-tcp.
     connect_tcp,
+    /// A stream of the relay's own protocol.
+    quic,
     /// gRPC.
     grpc,
     /// Anything else in origin form.

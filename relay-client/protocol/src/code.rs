@@ -4,8 +4,10 @@
 /// has the same reason, so that a packet capture reads the same.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ErrorCode {
-    /// A connection: asked to end, and nothing on it that had not been answered. Opens without an answer were never seen.
-    Drained,
+    /// A connection: nothing is left on it. What was opened and has no answer was never seen.
+    Done,
+    /// A connection: cut, whatever is open on it.
+    Forced,
     /// A connection: the peer broke the protocol.
     Protocol,
     /// A connection: the gateway is at its limit.
@@ -24,7 +26,8 @@ impl ErrorCode {
     /// The number on the wire.
     pub const fn number(self) -> u32 {
         match self {
-            Self::Drained => 0x100,
+            Self::Done => 0x100,
+            Self::Forced => 0x102,
             Self::Protocol => 0x101,
             Self::Overloaded => 0x107,
             Self::Refused => 0x10b,

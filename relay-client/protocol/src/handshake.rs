@@ -9,6 +9,9 @@ use std::fmt::Write;
 const EGRESS_PREFIX: &str = "/.well-known/masque/tcp/";
 /// Relay streams: same mapping, targets are names.
 const SERVICE_PREFIX: &str = "/relay/v1/";
+/// GET here with a relay credential is answered with a good status where that credential opens streams now, else with the
+/// refusal they would get: a client shows it before it says that it is connected.
+pub const PROOF_PATH: &str = SERVICE_PREFIX;
 /// A host name has at most 253 octets, an IPv6 literal fewer; a service name fewer still.
 const VARIABLE_MAX: usize = 255;
 
@@ -63,6 +66,14 @@ impl Handshake {
         match port.parse() {
             Ok(port) if canonical => Ok(Self::Egress { host, port }),
             _ => Err(PathError::Port),
+        }
+    }
+
+    /// The path that asks for it.
+    pub fn path(&self) -> String {
+        match self {
+            Self::Service { name } => service_path(name),
+            Self::Egress { host, port } => egress_path(host, *port),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One byte stream with TCP's ends, whatever carries it: data, FIN, RESET, each way.
 //!
-//! What lives here: [`Flow`], its forms (sockets, TLS, HTTP/2 streams, capsules on an HTTP/2 stream or an upgraded
+//! What lives here: [`Flow`], its forms (sockets, TLS, QUIC streams, HTTP/2 streams, capsules on an HTTP/2 stream or an upgraded
 //! connection), [`pump`], which joins two of them, and [`FlowIo`] for those who read and write bytes. Both ends of the relay use it. What does not: who may open what, and how connections come to be.
 
 mod capsules;
@@ -12,6 +12,7 @@ mod halves;
 mod io;
 mod prefixed;
 mod pump;
+mod quic;
 mod shared;
 mod socket;
 mod stream;
@@ -29,6 +30,7 @@ pub use halves::Halves;
 pub use io::FlowIo;
 pub use prefixed::Prefixed;
 pub use pump::{Ending, How, Meter, Side, Timers, pump};
+pub use quic::{QuicFlow, code};
 pub use shared::Shared;
 pub use socket::SocketFlow;
 pub use stream::{Broken, Flow};

@@ -11,7 +11,9 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{CapsuleFlow, Chunk, Ending, Flow, Shared, SocketFlow, StreamFlow, Timers, pump};
+use super::{
+    CapsuleFlow, Chunk, Ending, Flow, QuicFlow, Shared, SocketFlow, StreamFlow, Timers, pump,
+};
 
 /// Two ends of a loopback connection.
 pub(super) async fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -36,6 +38,8 @@ pub(super) enum Carrier {
     Upgraded,
     /// TCP, an HTTP/2 stream without capsules, TCP: two pumps.
     Stream,
+    /// TCP, a QUIC stream, TCP: two pumps.
+    Quic,
 }
 
 /// A program's end and a service's end, with everything between them running.
@@ -98,6 +102,11 @@ pub(super) async fn join(carrier: &Carrier) -> Joined {
                 StreamFlow::new(server.0, server.1),
                 SocketFlow::new(far),
             ));
+        }
+        Carrier::Quic => {
+            let (client, server) = quic_pair(&mut drivers).await;
+            pumps.spawn(run(SocketFlow::new(near), client));
+            pumps.spawn(run(server, SocketFlow::new(far)));
         }
     }
     Joined {
@@ -168,6 +177,81 @@ pub(super) async fn capsule_pair(drivers: &mut JoinSet<()>) -> (Halves, Halves) 
     });
     let server = taken.await.unwrap();
     (client, server)
+}
+
+/// Both ends of one stream of a real QUIC connection over loopback UDP.
+pub(super) async fn quic_pair(drivers: &mut JoinSet<()>) -> (QuicFlow, QuicFlow) {
+    let (client, server) = quic_connection(drivers).await;
+    let (send, receive) = client.open_bi().await.unwrap();
+    let mut near = QuicFlow::new(send, receive);
+    // A stream shows at the other end with its first byte.
+    near.send_head(vec![0]).await.unwrap();
+    let (send, receive) = server.accept_bi().await.unwrap();
+    let mut far = QuicFlow::new(send, receive);
+    let head = far.head(|bytes| Ok::<_, ()>((!bytes.is_empty()).then_some(((), 1))));
+    head.await.unwrap();
+    (near, far)
+}
+
+/// Both ends of a connection, tuned as everywhere. It is closed when `drivers` are dropped.
+pub(super) async fn quic_connection(
+    drivers: &mut JoinSet<()>,
+) -> (quinn::Connection, quinn::Connection) {
+    use std::{
+        sync::Arc,
+        time::{Duration, SystemTime},
+    };
+
+    use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+    use sluicegate_certs::{Authority, ServerIdentity, TrustBundle, tls};
+
+    use crate::transport::tuning;
+
+    let now = SystemTime::now();
+    let authority = Authority::create("test", now).unwrap();
+    let names = ["127.0.0.1".to_owned()];
+    let identity = authority.issue_server(&names, Duration::from_secs(3600), now);
+    let identity = ServerIdentity::new(identity.unwrap());
+    let trust = TrustBundle::empty().with_pem(authority.certificate_pem().as_bytes());
+    let (serving, asking) = (
+        tls::quic_server(&identity, &[b"t"]).unwrap(),
+        tls::quic_client(&trust.unwrap(), &[b"t"]).unwrap(),
+    );
+    let endpoint = |server| {
+        let socket = tuning::socket("127.0.0.1:0".parse().unwrap()).unwrap();
+        let runtime = Arc::new(quinn::TokioRuntime);
+        quinn::Endpoint::new(quinn::EndpointConfig::default(), server, socket, runtime).unwrap()
+    };
+    let crypto = QuicServerConfig::try_from(serving).unwrap();
+    let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    server.transport_config(Arc::new(tuning::server(8)));
+    let far = endpoint(Some(server));
+    let crypto = QuicClientConfig::try_from(asking).unwrap();
+    let mut client = quinn::ClientConfig::new(Arc::new(crypto));
+    client.transport_config(Arc::new(tuning::client()));
+    let near = endpoint(None);
+    let connecting = near
+        .connect_with(client, far.local_addr().unwrap(), "127.0.0.1")
+        .unwrap();
+    let accepting = async { far.accept().await.unwrap().await.unwrap() };
+    let (client, server) = tokio::join!(connecting, accepting);
+    let client = client.unwrap();
+    let path = Path(client.clone(), server.clone());
+    drivers.spawn(async move {
+        let _held = (path, near, far);
+        std::future::pending().await
+    });
+    (client, server)
+}
+
+/// Streams would keep the connection: this ends it for all of them.
+struct Path(quinn::Connection, quinn::Connection);
+
+impl Drop for Path {
+    fn drop(&mut self) {
+        self.0.close(0u32.into(), b"");
+        self.1.close(0u32.into(), b"");
+    }
 }
 
 /// Everything until the end, and how it ended.

@@ -87,6 +87,11 @@ impl Endpoint {
         }
     }
 
+    /// Is it reached over TLS?
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
     pub(super) fn scheme(&self) -> &'static str {
         if self.tls { "https" } else { "http" }
     }

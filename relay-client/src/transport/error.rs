@@ -5,6 +5,12 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use crate::flow::Broken;
+
+/// Until there is a connection.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The gateway answers after it has dialled the service.
+pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// A refusal's body is a few hundred bytes.
 pub(super) const BODY_MAX: usize = 16 * 1024;
 
@@ -29,6 +35,18 @@ pub enum ConnectError {
     /// The peer speaks HTTP/2 but takes no extended CONNECT: not a gateway.
     #[error("{0} speaks HTTP/2 but does not take relay streams; is it the gateway's public URL?")]
     NotAGateway(String),
+    /// QUIC failed; an untrusted certificate says so here.
+    #[error("QUIC with {0} failed: {1}")]
+    Quic(String, String),
+    /// It is there, and takes nobody now.
+    #[error("{0} is going down")]
+    Draining(String),
+    /// It never said what it thinks of the credential.
+    #[error("{0} did not answer for the token: {1}")]
+    Unproved(String, #[source] Box<OpenError>),
+    /// Neither transport.
+    #[error("{0}; {1}")]
+    Neither(String, String),
     /// It took too long.
     #[error("{0} did not answer within {1:?}")]
     Timeout(String, Duration),
@@ -59,6 +77,13 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+impl Refused {
+    /// Is it the gateway going down? Then nothing was opened, and another connection may have it.
+    pub fn is_draining(&self) -> bool {
+        self.reason == "draining"
+    }
+}
+
 /// Why a stream did not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -72,6 +97,9 @@ pub enum OpenError {
     /// Failed on the way.
     #[error("the stream failed: {0}")]
     Stream(#[source] h2::Error),
+    /// As it says, on QUIC.
+    #[error("the stream failed: {0}")]
+    Broken(#[source] Broken),
     /// No answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),

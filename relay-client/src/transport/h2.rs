@@ -7,25 +7,24 @@ use std::{
     time::Duration,
 };
 
-use h2::{PingPong, client::SendRequest, ext::Protocol};
+use h2::{PingPong, RecvStream, SendStream, client::SendRequest, ext::Protocol};
 use http::{HeaderValue, Method, Request, Uri, Version, header};
 use rustls::{ClientConfig, pki_types::ServerName};
-use sluicegate_relay_protocol::{ALPN_H2, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP};
+use sluicegate_relay_protocol::{
+    ALPN_H2, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP, Handshake, PROOF_PATH,
+};
 use tokio::{io::AsyncRead, io::AsyncWrite, net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use super::{
     ConnectError, Endpoint, OpenError,
-    error::{read_some, refused},
+    error::{CONNECT_TIMEOUT, OPEN_TIMEOUT, read_some, refused},
+    life::{EndOnDrop, Life},
     windows,
 };
 use crate::flow::{CapsuleFlow, Chunk};
 
-/// TCP, TLS and HTTP/2 together.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The gateway answers after it has dialled the service.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// A dead path is noticed after one of these …
 const PING_EVERY: Duration = Duration::from_secs(3);
 /// … and one of these.
@@ -37,8 +36,7 @@ pub struct Connection {
     /// Shared so that the keep-alive can see when nobody opens streams here any more.
     requests: Arc<SendRequest<Chunk>>,
     endpoint: Arc<Endpoint>,
-    retired: CancellationToken,
-    closed: CancellationToken,
+    life: Life,
 }
 
 impl std::fmt::Debug for Connection {
@@ -50,16 +48,6 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// The TLS configuration for gateways under `trust`.
-    ///
-    /// # Errors
-    /// As `sluicegate_certs::tls::client`.
-    pub fn tls(
-        trust: &sluicegate_certs::TrustBundle,
-    ) -> Result<Arc<ClientConfig>, sluicegate_certs::CertError> {
-        sluicegate_certs::tls::client(trust, &[ALPN_H2], None)
-    }
-
     /// Connect. The driver runs in `tasks` until the connection ends.
     ///
     /// # Errors
@@ -125,28 +113,26 @@ impl Connection {
             .await
             .map_err(failed)?;
         let ping = driver.ping_pong();
-        let (retired, closed) = (CancellationToken::new(), CancellationToken::new());
+        let life = Life::default();
         let (settled, settings) = tokio::sync::oneshot::channel();
         let requests = Arc::new(requests);
         let watched = Arc::downgrade(&requests);
-        let tokens = (retired.clone(), closed.clone());
+        let gone = EndOnDrop(life.clone());
         tasks.spawn(async move {
-            let (retired, closed) = tokens;
-            let _gone = (retired.clone().drop_guard(), closed.drop_guard());
             tokio::select! {
                 _ = driver => {}
-                () = keep_alive(ping, watched, settled, retired) => {}
+                () = keep_alive(ping, watched, settled, gone.0.clone()) => {}
             }
+            drop(gone);
         });
         let connection = Self {
             requests,
             endpoint: Arc::new(endpoint.clone()),
-            retired,
-            closed,
+            life,
         };
         // The first PING comes back after the peer's SETTINGS: only then is it known what it takes (RFC 8441 §3).
         let _ = settings.await;
-        if connection.closed.is_cancelled() {
+        if connection.life.has_ended() {
             return Err(failed(h2::Reason::CONNECT_ERROR.into()));
         }
         if !connection.requests.is_extended_connect_protocol_enabled() {
@@ -155,36 +141,64 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Open a relay stream at `path` (see `sluicegate_relay_protocol::service_path`).
+    /// Show the credential on a request of its own: the gateway's verdict on it.
+    ///
+    /// # Errors
+    /// [`OpenError::Refused`] where the gateway does not know the credential, or does not serve its session now.
+    pub async fn prove(&self, token: &str) -> Result<(), OpenError> {
+        let request = self.builder(Method::GET, PROOF_PATH, token)?.body(());
+        let request = request.map_err(|_| OpenError::Token)?;
+        let asked = timeout(OPEN_TIMEOUT, self.ask(request, true));
+        asked
+            .await
+            .map_err(|_| OpenError::Timeout(OPEN_TIMEOUT))?
+            .map(drop)
+    }
+
+    /// Open a stream.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn open(&self, path: &str, token: &str) -> Result<CapsuleFlow, OpenError> {
-        timeout(OPEN_TIMEOUT, self.open_untimed(path, token))
+    pub async fn open(&self, target: &Handshake, token: &str) -> Result<CapsuleFlow, OpenError> {
+        let request = self
+            .builder(Method::CONNECT, &target.path(), token)?
+            .extension(Protocol::from_static(CONNECT_TCP))
+            .header(CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE)
+            .body(());
+        let request = request.map_err(|_| OpenError::Token)?;
+        let asked = timeout(OPEN_TIMEOUT, self.ask(request, false));
+        let (send, receive) = asked
             .await
-            .map_err(|_| OpenError::Timeout(OPEN_TIMEOUT))?
+            .map_err(|_| OpenError::Timeout(OPEN_TIMEOUT))??;
+        Ok(CapsuleFlow::new(send, receive))
     }
 
-    async fn open_untimed(&self, path: &str, token: &str) -> Result<CapsuleFlow, OpenError> {
-        let request = self.request(path, token)?;
+    /// Both halves of the stream, once the answer is a good one.
+    async fn ask(
+        &self,
+        request: Request<()>,
+        end: bool,
+    ) -> Result<(SendStream<Chunk>, RecvStream), OpenError> {
         let mut requests = SendRequest::clone(&self.requests)
             .ready()
             .await
-            .map_err(|_| self.retire())?;
+            .map_err(|error| self.retire(&error))?;
         let (response, send) = requests
-            .send_request(request, false)
-            .map_err(|_| self.retire())?;
+            .send_request(request, end)
+            .map_err(|error| self.retire(&error))?;
         let response = match response.await {
             Ok(response) => response,
             // RFC 9113 §8.7: REFUSED_STREAM was not processed.
             Err(error) if error.reason() == Some(h2::Reason::REFUSED_STREAM) => {
-                return Err(self.retire());
+                return Err(self.retire(&error));
             }
-            Err(error) => return Err(OpenError::Stream(error)),
+            Err(error) if error.is_reset() => return Err(OpenError::Stream(error)),
+            // The connection ended. There was no answer, and no byte of the program's was sent: another may have it.
+            Err(error) => return Err(self.retire(&error)),
         };
         let (head, body) = response.into_parts();
         if head.status.is_success() {
-            return Ok(CapsuleFlow::new(send, body));
+            return Ok((send, body));
         }
         let body = read_some(body).await;
         Err(OpenError::Refused(refused(
@@ -194,7 +208,12 @@ impl Connection {
         )))
     }
 
-    fn request(&self, path: &str, token: &str) -> Result<Request<()>, OpenError> {
+    fn builder(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+    ) -> Result<http::request::Builder, OpenError> {
         let uri = Uri::builder()
             .scheme(self.endpoint.scheme())
             .authority(self.endpoint.authority())
@@ -202,30 +221,20 @@ impl Connection {
         let mut bearer =
             HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| OpenError::Token)?;
         bearer.set_sensitive(true);
-        Request::builder()
-            .method(Method::CONNECT)
+        Ok(Request::builder()
+            .method(method)
             .version(Version::HTTP_2)
             .uri(uri.build().map_err(|_| OpenError::Token)?)
-            .extension(Protocol::from_static(CONNECT_TCP))
-            .header(header::AUTHORIZATION, bearer)
-            .header(CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE)
-            .body(())
-            .map_err(|_| OpenError::Token)
+            .header(header::AUTHORIZATION, bearer))
     }
 
-    fn retire(&self) -> OpenError {
-        self.retired.cancel();
+    fn retire(&self, why: &h2::Error) -> OpenError {
+        self.life.retire(why.to_string());
         OpenError::Retired
     }
 
-    /// Completes when no new stream can be opened any more; streams that are open may go on.
-    pub async fn retired(&self) {
-        self.retired.cancelled().await;
-    }
-
-    /// Is it of no use for a new stream?
-    pub fn is_retired(&self) -> bool {
-        self.retired.is_cancelled()
+    pub(super) fn life(&self) -> &Life {
+        &self.life
     }
 }
 
@@ -234,7 +243,7 @@ async fn keep_alive(
     ping: Option<PingPong>,
     requests: Weak<SendRequest<Chunk>>,
     settled: tokio::sync::oneshot::Sender<()>,
-    retired: CancellationToken,
+    life: Life,
 ) {
     let Some(mut ping) = ping else { return };
     let mut settled = Some(settled);
@@ -252,7 +261,7 @@ async fn keep_alive(
         };
         let mut requests = (*requests).clone();
         if poll_fn(|cx| Poll::Ready(matches!(requests.poll_ready(cx), Poll::Ready(Err(_))))).await {
-            retired.cancel();
+            life.retire("the gateway goes down");
         }
         drop(requests);
         tokio::time::sleep(PING_EVERY).await;

@@ -1,12 +1,19 @@
-//! Connections to the gateway: HTTP/2, and for middleboxes HTTP/1.1 upgraded anew for each stream; over TLS, or without
-//! it on a private network.
+//! Connections to the gateway: QUIC, HTTP/2 over TLS (or without it on a private network), the race between them, and for
+//! middleboxes HTTP/1.1 upgraded anew for each stream.
 
+mod connection;
 mod endpoint;
 mod error;
 mod h2;
+mod life;
+mod quic;
+mod race;
+pub mod tuning;
 pub mod upgrade;
 pub mod windows;
 
-pub use self::h2::Connection;
+pub use self::h2::Connection as H2Connection;
+pub use connection::{Choice, ChoiceError, Connection, Tls, Transport};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Answer, ConnectError, OpenError, Refused};
+pub use race::{Racer, Won};

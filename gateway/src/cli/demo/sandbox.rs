@@ -18,7 +18,7 @@ use sluicegate_relay::{
     forward::forward,
     listen::{Address, Listener},
     session::{Session, SessionConfig},
-    transport::Connection,
+    transport::Tls,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -250,8 +250,9 @@ async fn sidecar(
     let tasks = TaskTracker::new();
     let session_config = SessionConfig {
         endpoint: config.endpoint,
-        tls: Connection::tls(&trust)?,
+        tls: Tls::new(&trust)?,
         token: config.token.into(),
+        transport: config.transport,
         backoff: Backoff::default(),
     };
     let session = Session::start(session_config, &tasks, stop.child_token());

@@ -27,7 +27,7 @@ fn every_value_that_is_not_a_default_reads_back() {
         r#"
 publicUrl: http://10.0.0.1:8080
 listeners:
-  - {kind: public, address: "[::]:443"}
+  - {kind: public, address: "[::]:443", quic: false}
   - {kind: plain, address: "10.1.2.3:3128", privateNetwork: true}
   - {kind: management, address: "192.0.2.1:9443", tls: {certificate: "a b.pem", key: "yes"}}
 tls: {names: ["*.gate.test", "2001:db8::1"]}

@@ -104,6 +104,11 @@ const SINGLE: &[(&str, &str, &str)] = &[
         "1:51: listeners[0].tls: no tls on a plain listener (a listener with TLS is of kind public)",
     ),
     (
+        "quic without TLS",
+        "listeners: [{kind: plain, address: \"127.0.0.1:1\", quic: true}]\n",
+        "1:51: listeners[0].quic: only a public listener has quic",
+    ),
+    (
         "private public",
         "listeners: [{kind: public, address: \"127.0.0.1:1\", privateNetwork: true}]\n",
         "1:52: listeners[0].privateNetwork: only a plain listener has privateNetwork",

@@ -6,6 +6,13 @@ use http::{HeaderValue, Method, Request, Response, header};
 use sluicegate_relay::flow::Chunk;
 
 use super::Context;
+/// 204.
+pub(super) fn nothing() -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = http::StatusCode::NO_CONTENT;
+    response
+}
+
 /// `/healthz` and the published keys: all there is for anyone who asks.
 pub(super) fn own(request: &Request<RecvStream>, context: &Context) -> Option<Response<Bytes>> {
     if request.method() != Method::GET {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sluicegate_relay::{
     session::SessionError,
-    transport::{OpenError, Refused},
+    transport::{Choice, OpenError, Refused, Transport},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    relay::testing::{Client, Manner, World, call, tcp_service, unix_service, within},
+    relay::testing::{Client, Manner, TRANSPORTS, World, call, tcp_service, unix_service, within},
     session::{lifecycle::Action, testing::patch},
 };
 
@@ -26,6 +26,12 @@ async fn refused(client: &Client, service: &str) -> Refused {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_say_why_and_the_neighbours_notice_nothing() {
+    for over in TRANSPORTS {
+        refusals_over(over).await;
+    }
+}
+
+async fn refusals_over(over: Transport) {
     let world = World::new().await;
     let mut tasks = JoinSet::new();
     let echo = tcp_service(&mut tasks, Manner::Echo).await;
@@ -35,13 +41,17 @@ async fn refusals_say_why_and_the_neighbours_notice_nothing() {
             &format!("{{echo: '{echo}', down: 'tcp://127.0.0.1:1', gone: 'unix:///nowhere/s'}}"),
         )
         .await;
-    let client = world.client(&token);
+    let client = world.client_over(Choice::Only(over), &token);
+    let unreadable = match over {
+        Transport::Quic => "malformed_request",
+        Transport::H2 => "malformed_target",
+    };
     let table = [
         ("down", 503, "service_unavailable"),
         ("gone", 503, "service_unavailable"),
         ("other", 403, "service_not_allowed"),
         ("Not-A-Name", 403, "service_not_allowed"),
-        ("not a name", 400, "malformed_target"),
+        ("not a name", 400, unreadable),
     ];
     for (service, status, reason) in table {
         let refused = refused(&client, service).await;
@@ -63,7 +73,7 @@ async fn refusals_say_why_and_the_neighbours_notice_nothing() {
             .unwrap(),
         b"still here"
     );
-    let unknown = world.client("eyJhbGciOiJFZERTQSJ9.e30.AAAA");
+    let unknown = world.client_over(Choice::Only(over), "eyJhbGciOiJFZERTQSJ9.e30.AAAA");
     let refused = refused(&unknown, "echo").await;
     assert_eq!(
         (refused.status.as_u16(), refused.reason.as_str()),
@@ -101,6 +111,12 @@ async fn cut(mut tcp: TcpStream) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn revocation_cuts_at_once_and_closes_the_door() {
+    for over in TRANSPORTS {
+        revocation_over(Choice::Only(over)).await;
+    }
+}
+
+async fn revocation_over(over: Choice) {
     let world = World::new().await;
     let mut tasks = JoinSet::new();
     let echo = tcp_service(&mut tasks, Manner::Echo).await;
@@ -110,7 +126,10 @@ async fn revocation_cuts_at_once_and_closes_the_door() {
     let neighbour = world
         .session("neighbour", &format!("{{echo: '{echo}'}}"))
         .await;
-    let (client, other) = (world.client(&token), world.client(&neighbour));
+    let (client, other) = (
+        world.client_over(over, &token),
+        world.client_over(over, &neighbour),
+    );
     let stream = talking(client.forward("echo").await).await;
     let mut kept = talking(other.forward("echo").await).await;
     world
@@ -137,6 +156,12 @@ async fn revocation_cuts_at_once_and_closes_the_door() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pause_and_policy_act_on_exactly_what_they_name() {
+    for over in TRANSPORTS {
+        pause_and_policy_over(Choice::Only(over)).await;
+    }
+}
+
+async fn pause_and_policy_over(over: Choice) {
     let world = World::new().await;
     let mut tasks = JoinSet::new();
     let (one, two) = (
@@ -146,7 +171,7 @@ async fn pause_and_policy_act_on_exactly_what_they_name() {
     let token = world
         .session("policy", &format!("{{one: '{one}', two: '{two}'}}"))
         .await;
-    let client = world.client(&token);
+    let client = world.client_over(over, &token);
     let (first, mut second) = (
         talking(client.forward("one").await).await,
         talking(client.forward("two").await).await,

@@ -8,8 +8,10 @@ use tokio::{
     task::JoinSet,
 };
 
+use sluicegate_relay::transport::{Choice, Transport};
+
 use crate::relay::testing::{
-    Manner, World, call, digest, tcp_service, tls_service, unix_service, within,
+    Manner, TRANSPORTS, World, call, digest, tcp_service, tls_service, unix_service, within,
 };
 
 const MIB: usize = 1 << 20;
@@ -48,8 +50,15 @@ async fn sixty_four_mebibytes_each_way_over_each_kind_of_service() {
             &format!("{{unix: '{unix}', tcp: '{tcp}', tls: '{tls}'}}"),
         )
         .await;
-    let client = world.client(&token);
-    for service in ["unix", "tcp", "tls"] {
+    let ways = TRANSPORTS.map(|over| (over, world.client_over(Choice::Only(over), &token)));
+    let each = ways
+        .iter()
+        .flat_map(|way| ["unix", "tcp", "tls"].map(|service| (way.0, &way.1, service)));
+    for (over, client, service) in each {
+        let front = match over {
+            Transport::Quic => "quic",
+            Transport::H2 => "connect-tcp",
+        };
         let address = client.forward(service).await;
         let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
         let mut sending = JoinSet::new();
@@ -61,28 +70,35 @@ async fn sixty_four_mebibytes_each_way_over_each_kind_of_service() {
         });
         let mut expected = std::io::Cursor::new((0..64).flat_map(block).collect::<Vec<_>>());
         let heard = within(service, digest(&mut read)).await.unwrap();
-        assert!(heard == digest(&mut expected).await.unwrap(), "{service}");
-        let record = world.record(|record| record["service"] == service).await;
+        assert!(
+            heard == digest(&mut expected).await.unwrap(),
+            "{over} {service}"
+        );
+        let record = world
+            .record(|record| record["service"] == service && record["front"] == front)
+            .await;
         assert_eq!(
             (&record["bytesUp"], &record["bytesDown"]),
             (&(64 * MIB).into(), &(64 * MIB).into()),
             "{record}"
         );
-        assert_eq!(
-            (&record["outcome"], &record["front"]),
-            (&"completed".into(), &"connect-tcp".into()),
-            "{record}"
-        );
+        assert_eq!(&record["outcome"], "completed", "{record}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_streams_one_after_another_and_a_hundred_at_once() {
+    for over in TRANSPORTS {
+        a_thousand_and_a_hundred(over).await;
+    }
+}
+
+async fn a_thousand_and_a_hundred(over: Transport) {
     let world = World::new().await;
     let mut tasks = JoinSet::new();
     let url = tcp_service(&mut tasks, Manner::Digest).await;
     let token = world.session("many", &format!("{{digest: '{url}'}}")).await;
-    let client = world.client(&token);
+    let client = world.client_over(Choice::Only(over), &token);
     let address = client.forward("digest").await;
     let expected = |question: &[u8]| {
         use sha2::Digest;
@@ -112,6 +128,12 @@ async fn a_thousand_streams_one_after_another_and_a_hundred_at_once() {
 /// Streams whose service reads nothing fill up and stand; the others do not notice.
 #[tokio::test(flavor = "multi_thread")]
 async fn frozen_streams_do_not_stall_their_neighbours() {
+    for over in TRANSPORTS {
+        frozen_and_healthy(over).await;
+    }
+}
+
+async fn frozen_and_healthy(over: Transport) {
     let world = World::new().await;
     let mut tasks = JoinSet::new();
     let frozen = tcp_service(&mut tasks, Manner::Frozen).await;
@@ -119,7 +141,7 @@ async fn frozen_streams_do_not_stall_their_neighbours() {
     let token = world
         .session("frozen", &format!("{{frozen: '{frozen}', echo: '{echo}'}}"))
         .await;
-    let client = world.client(&token);
+    let client = world.client_over(Choice::Only(over), &token);
     let (to_frozen, to_echo) = (client.forward("frozen").await, client.forward("echo").await);
     let mut stuck = Vec::new();
     for _ in 0..20 {

@@ -6,15 +6,16 @@ use std::time::Duration;
 use super::{super::testing::*, How, Side, Timers, pump};
 use crate::flow::{SocketFlow, TlsFlow};
 
-const EVERY: [(&str, Carrier); 5] = [
+const EVERY: [(&str, Carrier); 6] = [
     ("tcp", Carrier::Tcp),
     ("unix", Carrier::Unix),
     ("capsules", Carrier::Capsules),
     ("upgraded", Carrier::Upgraded),
     ("stream", Carrier::Stream),
+    ("quic", Carrier::Quic),
 ];
 /// Longer than any test takes: a hang is a failure, not a wait.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work)
@@ -160,19 +161,21 @@ fn taken_error(socket: &Shared) -> std::io::Result<Option<std::io::Error>> {
 
 #[tokio::test]
 async fn a_path_that_dies_resets_both_ends() {
-    let joined = join(&Carrier::Capsules).await;
-    write(&joined.program, b"hello").await;
-    assert_eq!(read_exactly(&joined.service, 5).await, b"hello");
-    let Joined {
-        program,
-        service,
-        pumps,
-        drivers,
-    } = joined;
-    drop(drivers);
-    assert_reset(within("program", read_all(&program)).await.1, "program");
-    assert_reset(within("service", read_all(&service)).await.1, "service");
-    drop(pumps);
+    for carrier in [Carrier::Capsules, Carrier::Quic] {
+        let joined = join(&carrier).await;
+        write(&joined.program, b"hello").await;
+        assert_eq!(read_exactly(&joined.service, 5).await, b"hello");
+        let Joined {
+            program,
+            service,
+            pumps,
+            drivers,
+        } = joined;
+        drop(drivers);
+        assert_reset(within("program", read_all(&program)).await.1, "program");
+        assert_reset(within("service", read_all(&service)).await.1, "service");
+        drop(pumps);
+    }
 }
 
 #[tokio::test]

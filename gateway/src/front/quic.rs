@@ -1,0 +1,153 @@
+//! The relay's own protocol over QUIC (ALPN `sluicegate-relay/1`): one connection, each of its streams judged by itself.
+
+mod control;
+mod stream;
+
+use std::{sync::Arc, time::Duration};
+
+use quinn::{RecvStream, SendStream};
+use sluicegate_policy::Refusal;
+use sluicegate_relay::flow::{Flow, QuicFlow, code};
+use sluicegate_relay_protocol::{
+    ErrorCode,
+    preamble::{Purpose, Request, Response},
+};
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Detail, Rejection, h2};
+use crate::{
+    drain::{DrainWatch, Stage},
+    secret::Secret,
+    telemetry::{Front, Kind, Recorder},
+};
+
+/// What the streams of one connection share.
+#[derive(Clone)]
+struct Shared {
+    context: Arc<h2::Context>,
+    drain: DrainWatch,
+    connection: quinn::Connection,
+    /// The client is to open its streams elsewhere.
+    leaving: CancellationToken,
+}
+
+/// Serve a connection until it ends or is drained. Streams run in the drain's tasks.
+pub async fn serve(
+    connection: quinn::Connection,
+    context: Arc<h2::Context>,
+    mut drain: DrainWatch,
+) {
+    let shared = Shared {
+        context,
+        drain: drain.clone(),
+        connection: connection.clone(),
+        leaving: CancellationToken::new(),
+    };
+    let limit = shared.context.limits.idle;
+    // Control streams are not work: a connection with nothing else is idle.
+    let work = TaskTracker::new();
+    let mut idle = std::pin::pin!(tokio::time::sleep(limit));
+    loop {
+        let leaving = shared.leaving.is_cancelled();
+        tokio::select! {
+            accepted = connection.accept_bi() => match accepted {
+                Ok((send, receive)) => {
+                    let (shared, token) = (shared.clone(), work.token());
+                    drain.spawn(async move {
+                        // A control stream lets go of it.
+                        begin(send, receive, shared, token).await;
+                    });
+                    idle.as_mut().reset(tokio::time::Instant::now() + limit);
+                }
+                Err(error) => {
+                    let downstream = connection.remote_address();
+                    return tracing::debug!(%downstream, %error, "connection ended");
+                }
+            },
+            () = drain.reached(Stage::Draining), if !leaving => leave(&shared, &work),
+            () = &mut idle, if !leaving && !limit.is_zero() => {
+                // A place held for nothing; a relay client that is still there connects again.
+                if work.is_empty() {
+                    leave(&shared, &work);
+                }
+                idle.as_mut().reset(tokio::time::Instant::now() + limit);
+            }
+            // What comes after this was never seen, and the client knows it.
+            () = work.wait(), if leaving => return finish(&connection).await,
+        }
+    }
+}
+
+fn leave(shared: &Shared, work: &TaskTracker) {
+    shared.leaving.cancel();
+    work.close();
+}
+
+/// A moment for what was written last to go out, unless the client closes first.
+async fn finish(connection: &quinn::Connection) {
+    let _ = timeout(LAST_WORDS, connection.closed()).await;
+    connection.close(code(ErrorCode::Done), b"");
+}
+
+/// How long a client that was told may take to close by itself.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// The head of a stream says what it is.
+async fn begin(
+    send: SendStream,
+    receive: RecvStream,
+    shared: Shared,
+    work: tokio_util::task::task_tracker::TaskTrackerToken,
+) {
+    let mut flow = QuicFlow::new(send, receive);
+    let read = timeout(
+        shared.context.limits.head_timeout,
+        flow.head(Request::decode),
+    );
+    let request = match read.await {
+        Ok(Ok(request)) => request,
+        failed => return stream::no_head(flow, failed.ok().and_then(Result::err), &shared).await,
+    };
+    let token = Secret::new(request.token);
+    match request.purpose {
+        Purpose::Control => {
+            drop(work);
+            control::serve(flow, &token, shared).await;
+        }
+        Purpose::Service { name } => stream::service(flow, &token, &name, &shared).await,
+        Purpose::Egress { host, port } => stream::egress(flow, &host, port, &shared).await,
+    }
+}
+
+impl Shared {
+    fn begin(&self, kind: Kind) -> Recorder {
+        let downstream = self.connection.remote_address();
+        self.context.telemetry.begin(kind, Front::quic, downstream)
+    }
+}
+
+/// Answer with a refusal: the same status, reason and body as over HTTP.
+async fn refuse(mut flow: QuicFlow, refusal: &Refusal, detail: Detail, recorder: &mut Recorder) {
+    recorder.refused(refusal);
+    let request_id = recorder.id().to_owned();
+    let rejection = Rejection {
+        refusal,
+        target: None,
+        request_id: &request_id,
+        detail,
+        origin_auth: true,
+        html: false,
+    };
+    let status = rejection.status().as_u16();
+    recorder.status(status);
+    let body = rejection.json().to_string().into_bytes();
+    match (Response::Refused { status, body }).encode() {
+        // Who does not take the answer has no use for it.
+        Ok(head) => match flow.send_head(head).await {
+            Ok(()) => flow.refuse(),
+            Err(_) => flow.reset(),
+        },
+        Err(_) => flow.abort(ErrorCode::Refused),
+    }
+}

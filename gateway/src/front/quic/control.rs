@@ -1,0 +1,47 @@
+//! The control stream: the verdict on a client's credential, and "drain soon".
+
+use sluicegate_policy::Denial;
+use sluicegate_relay::flow::{Broken, QuicFlow, code};
+use sluicegate_relay_protocol::{ErrorCode, message::Message, preamble::Response};
+
+use super::{Shared, refuse};
+use crate::{secret::Secret, telemetry::Kind};
+
+/// Serve one until the connection ends.
+pub(super) async fn serve(mut flow: QuicFlow, token: &Secret, shared: Shared) {
+    let downstream = shared.connection.remote_address();
+    let proved = if shared.drain.refusing() {
+        Err(Denial::Draining.into())
+    } else {
+        shared.context.relay.prove(token, downstream)
+    };
+    if let Err(refusal) = proved {
+        let mut recorder = shared.begin(Kind::request);
+        return refuse(flow, &refusal, shared.context.detail, &mut recorder).await;
+    }
+    let Ok(accepted) = Response::Accepted.encode() else {
+        return;
+    };
+    if flow.send_head(accepted).await.is_err() {
+        return;
+    }
+    let mut told = false;
+    loop {
+        tokio::select! {
+            () = shared.leaving.cancelled(), if !told => {
+                told = true;
+                if flow.send_head(Message::Drain.encode()).await.is_err() {
+                    return;
+                }
+            }
+            heard = flow.head(Message::decode) => match heard {
+                // Clients of today have nothing to say; those of tomorrow may.
+                Ok(_) => {}
+                Err(Broken::Malformed) => {
+                    return shared.connection.close(code(ErrorCode::Protocol), b"control stream");
+                }
+                Err(_) => return,
+            },
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! QUIC on the UDP port of a public listener: socket, handshakes, and the same limit on connections as TCP's.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use aws_lc_rs::hmac;
+use quinn::{
+    ConnectionId, ConnectionIdGenerator, EndpointConfig, ServerConfig, TokioRuntime,
+    crypto::rustls::QuicServerConfig,
+};
+use sluicegate_relay::{flow::code, transport::tuning};
+use sluicegate_relay_protocol::ErrorCode;
+use tokio::time;
+
+use super::{ListenerKind, Places};
+use crate::{
+    drain::{DrainWatch, Stage},
+    telemetry::{Telemetry, TransportLabel},
+};
+
+/// A handshake takes at most this long.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// With this many handshakes going on, a client first proves that it has the address it sends from (RFC 9000 §8.1.2).
+const UNPROVED: usize = 64;
+/// Attempts that wait to be looked at; what comes beyond is refused unseen.
+const WAITING: usize = 1024;
+/// Bytes of a connection id: random, and nothing in them.
+const ID_LENGTH: usize = 8;
+
+/// What stateless resets are signed with (RFC 9000 §10.3). The same after a restart: clients of the process before are
+/// told at once that their connection is gone.
+pub struct ResetKey(hmac::Key);
+
+impl ResetKey {
+    /// Bytes of the secret.
+    pub const LENGTH: usize = 32;
+
+    /// From the secret.
+    pub fn new(secret: &[u8; Self::LENGTH]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+}
+
+/// A bound UDP port.
+#[derive(Debug)]
+pub struct UdpListener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    endpoint: quinn::Endpoint,
+}
+
+impl UdpListener {
+    /// Bind. `tls` is for QUIC: TLS 1.3 with the ALPN names served.
+    ///
+    /// # Errors
+    /// The address is taken, not ours, or not permitted.
+    pub fn bind(
+        address: SocketAddr,
+        tls: Arc<rustls::ServerConfig>,
+        reset: &ResetKey,
+        streams: u32,
+    ) -> io::Result<Self> {
+        let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
+        let mut server = ServerConfig::with_crypto(Arc::new(crypto));
+        server
+            .transport_config(Arc::new(tuning::server(streams)))
+            .max_incoming(WAITING)
+            // Nothing comes early here: there is no 0-RTT.
+            .incoming_buffer_size(64 << 10)
+            .incoming_buffer_size_total(8 << 20)
+            .migration(true);
+        let mut config = EndpointConfig::new(Arc::new(reset.0.clone()));
+        config.cid_generator(|| Box::new(RandomIds));
+        let endpoint = quinn::Endpoint::new(
+            config,
+            Some(server),
+            tuning::socket(address)?,
+            Arc::new(TokioRuntime),
+        )?;
+        Ok(Self {
+            address: endpoint.local_addr()?,
+            endpoint,
+        })
+    }
+
+    /// The socket, to be asked to let its last packets out.
+    pub fn endpoint(&self) -> quinn::Endpoint {
+        self.endpoint.clone()
+    }
+}
+
+/// quinn's own ids carry a signature of this process: what another one signed is dropped, and never answered with a reset.
+#[derive(Debug)]
+struct RandomIds;
+
+impl ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut id = [0; ID_LENGTH];
+        // Without randomness ids collide, and quinn asks again.
+        let _ = getrandom::fill(&mut id);
+        ConnectionId::new(&id)
+    }
+
+    fn cid_len(&self) -> usize {
+        ID_LENGTH
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Accept until the drain reaches [`Stage::Draining`], from then on refuse: silence would only make clients wait. Each
+/// connection is served in a task of its own.
+pub async fn accept_quic<F, Fut>(
+    listener: UdpListener,
+    places: Arc<Places>,
+    telemetry: Telemetry,
+    drain: DrainWatch,
+    serve: F,
+) where
+    F: Fn(quinn::Connection) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    let kind = ListenerKind::Public.label();
+    let endpoint = listener.endpoint;
+    // Each handshake holds one.
+    let shaking = Arc::new(());
+    while let Some(incoming) = endpoint.accept().await {
+        if drain.stage() >= Stage::Draining {
+            incoming.refuse();
+            continue;
+        }
+        if Arc::strong_count(&shaking) > UNPROVED && !incoming.remote_address_validated() {
+            // Fails only where it is validated.
+            let _ = incoming.retry();
+            continue;
+        }
+        let place = match places.take(incoming.remote_address().ip()) {
+            Ok(place) => place,
+            Err(full) => {
+                telemetry.metrics().connection_refused(kind, full.label());
+                incoming.refuse();
+                continue;
+            }
+        };
+        let guard = telemetry.metrics().connection(kind, TransportLabel::quic);
+        let (serve, shaking) = (serve.clone(), shaking.clone());
+        drain.spawn(async move {
+            if let Some(connection) = handshake(incoming, shaking).await {
+                serve(connection).await;
+            }
+            drop((guard, place));
+        });
+    }
+}
+
+async fn handshake(incoming: quinn::Incoming, shaking: Arc<()>) -> Option<quinn::Connection> {
+    let shake = async { incoming.accept()?.await };
+    let shaken = time::timeout(HANDSHAKE, shake).await;
+    drop(shaking);
+    match shaken {
+        Ok(Ok(connection)) => Some(connection),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "QUIC handshake failed");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// Close what is left and let the last packets out: peers learn it now, and not by silence.
+pub async fn flush(endpoints: &[quinn::Endpoint], within: Duration) {
+    let idle = async {
+        for endpoint in endpoints {
+            endpoint.close(code(ErrorCode::Forced), b"");
+            endpoint.wait_idle().await;
+        }
+    };
+    let _ = time::timeout(within, idle).await;
+}

@@ -1,0 +1,217 @@
+//! QUIC as it is on the wire: what is answered to whom, without the relay client.
+
+use sluicegate_relay_protocol::{
+    ErrorCode,
+    message::Message,
+    preamble::{Purpose, Request, Response},
+};
+use tokio::task::JoinSet;
+
+use crate::{
+    drain::Stage,
+    relay::testing::{Manner, World, tcp_service, within},
+};
+
+fn head(purpose: Purpose, token: &str) -> Vec<u8> {
+    let token = token.to_owned();
+    Request { purpose, token }.encode().unwrap()
+}
+
+fn service(name: &str) -> Purpose {
+    Purpose::Service { name: name.into() }
+}
+
+/// Everything that comes back on a stream that begins with these bytes, and then ends.
+async fn ask(connection: &quinn::Connection, bytes: &[u8]) -> Vec<u8> {
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    // A refusal may come before the last byte is taken.
+    let _ = send.write_all(bytes).await;
+    let _ = send.finish();
+    within("an answer", receive.read_to_end(1 << 20))
+        .await
+        .unwrap()
+}
+
+fn refusal(answer: &[u8]) -> (u16, String) {
+    match Response::decode(answer).unwrap().unwrap() {
+        (Response::Refused { status, body }, length) if length == answer.len() => {
+            let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert!(json["requestId"].is_string(), "{json}");
+            (status, json["reason"].as_str().unwrap().to_owned())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_head_has_its_answer() {
+    let (world, mut tasks) = (World::new().await, JoinSet::new());
+    let echo = tcp_service(&mut tasks, Manner::Echo).await;
+    let token = world.session("heads", &format!("{{echo: '{echo}'}}")).await;
+    let (_socket, connection) = world.quic().await.unwrap();
+    let egress = Purpose::Egress {
+        host: "a.test".into(),
+        port: 443,
+    };
+    let mut newer = head(service("echo"), &token);
+    newer[0] = 2;
+    for (what, bytes, status, reason) in [
+        ("a newer version", newer, 400, "malformed_request"),
+        ("no head at all", vec![0xff; 64], 400, "malformed_request"),
+        (
+            "a forged token",
+            head(service("echo"), "x"),
+            401,
+            "credential_invalid",
+        ),
+        (
+            "another service",
+            head(service("db"), &token),
+            403,
+            "service_not_allowed",
+        ),
+        ("egress", head(egress, &token), 501, "unsupported_protocol"),
+        (
+            "a forged proof",
+            head(Purpose::Control, "x"),
+            401,
+            "credential_invalid",
+        ),
+    ] {
+        let answer = ask(&connection, &bytes).await;
+        assert_eq!(refusal(&answer), (status, reason.to_owned()), "{what}");
+        let record = world.record(|record| record["reason"] == reason).await;
+        assert_eq!(record["front"], "quic", "{record}");
+    }
+    // A stream that ends inside its head has nobody to answer.
+    assert!(
+        within("the end", async {
+            let (mut send, mut receive) = connection.open_bi().await.unwrap();
+            send.write_all(&[1, 1]).await.unwrap();
+            send.finish().unwrap();
+            receive.read_to_end(64).await
+        })
+        .await
+        .is_err()
+    );
+    // Bytes behind the head need no round trip.
+    let optimistic = [head(service("echo"), &token), b"at once".to_vec()].concat();
+    let answer = ask(&connection, &optimistic).await;
+    assert_eq!(
+        answer,
+        [Response::Accepted.encode().unwrap(), b"at once".to_vec()].concat()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_stream_hears_of_the_drain_and_the_connection_ends_with_its_last_stream() {
+    let (world, mut tasks) = (World::new().await, JoinSet::new());
+    let echo = tcp_service(&mut tasks, Manner::Echo).await;
+    let token = world.session("drain", &format!("{{echo: '{echo}'}}")).await;
+    let (_socket, connection) = world.quic().await.unwrap();
+    let (mut control, mut said) = connection.open_bi().await.unwrap();
+    control
+        .write_all(&head(Purpose::Control, &token))
+        .await
+        .unwrap();
+    let mut verdict = [0; 2];
+    within("the verdict", said.read_exact(&mut verdict))
+        .await
+        .unwrap();
+    assert_eq!(verdict.as_slice(), Response::Accepted.encode().unwrap());
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    let open = [head(service("echo"), &token), b"one".to_vec()].concat();
+    send.write_all(&open).await.unwrap();
+    within("an echo", receive.read_exact(&mut [0; 5]))
+        .await
+        .unwrap();
+    let draining = world.drain.run(
+        std::time::Duration::ZERO,
+        std::time::Duration::from_secs(60),
+    );
+    let talking = async {
+        world.drain.watch().reached(Stage::Draining).await;
+        let mut message = [0; 2];
+        within("the message", said.read_exact(&mut message))
+            .await
+            .unwrap();
+        assert_eq!(message.as_slice(), Message::Drain.encode());
+        let late = ask(&connection, &head(service("echo"), &token)).await;
+        assert_eq!(refusal(&late), (503, "draining".to_owned()));
+        send.write_all(b"two").await.unwrap();
+        send.finish().unwrap();
+        assert_eq!(
+            within("the rest", receive.read_to_end(64)).await.unwrap(),
+            b"two"
+        );
+        match within("the end", connection.closed()).await {
+            quinn::ConnectionError::ApplicationClosed(close) => {
+                assert_eq!(close.error_code, ErrorCode::Done.number().into());
+            }
+            other => panic!("{other}"),
+        }
+    };
+    let (cut, ()) = tokio::join!(draining, talking);
+    assert_eq!(cut, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_stream_that_floods_ends_the_connection() {
+    let world = World::new().await;
+    let token = world.session("flood", "{}").await;
+    let (_socket, connection) = world.quic().await.unwrap();
+    let (mut control, _said) = connection.open_bi().await.unwrap();
+    let long = [head(Purpose::Control, &token), vec![9, 0x80, 1, 0, 0]].concat();
+    control.write_all(&long).await.unwrap();
+    match within("the end", connection.closed()).await {
+        quinn::ConnectionError::ApplicationClosed(close) => {
+            assert_eq!(close.error_code, ErrorCode::Protocol.number().into());
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_outlives_its_clients_address() {
+    let (world, mut tasks) = (World::new().await, JoinSet::new());
+    let echo = tcp_service(&mut tasks, Manner::Echo).await;
+    let token = world.session("moves", &format!("{{echo: '{echo}'}}")).await;
+    let (socket, connection) = world.quic().await.unwrap();
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    send.write_all(&head(service("echo"), &token))
+        .await
+        .unwrap();
+    within("the answer", receive.read_exact(&mut [0; 2]))
+        .await
+        .unwrap();
+    for word in [b"one", b"two"] {
+        let before = socket.local_addr().unwrap();
+        socket
+            .rebind(std::net::UdpSocket::bind("127.0.0.1:0").unwrap())
+            .unwrap();
+        assert_ne!(socket.local_addr().unwrap(), before);
+        send.write_all(word).await.unwrap();
+        let mut heard = [0; 3];
+        within("an echo", receive.read_exact(&mut heard))
+            .await
+            .unwrap();
+        assert_eq!(&heard, word);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_over_the_limit_is_refused_and_counted() {
+    let world = World::new().await;
+    let source = std::net::Ipv4Addr::LOCALHOST.into();
+    let all: Vec<_> = std::iter::from_fn(|| world.places.take(source).ok()).collect();
+    let refused = world.quic().await.unwrap_err();
+    assert!(refused.contains("refused"), "{refused}");
+    let metrics = world.telemetry.render();
+    let sample = "connections_over_limit_total{listener=\"public\",limit=\"all\"} 1";
+    assert!(metrics.contains(sample), "{metrics}");
+    drop(all);
+    let (_socket, _connection) = world.quic().await.unwrap();
+    let metrics = world.telemetry.render();
+    let sample = "connections{listener=\"public\",transport=\"quic\"} 1";
+    assert!(metrics.contains(sample), "{metrics}");
+}

@@ -1,0 +1,163 @@
+//! The task behind a session: connects, tells, and moves on to another connection before the one it has is gone.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use super::Status;
+use crate::{
+    backoff::Backoff,
+    transport::{Connection, Racer, Refused, Transport, Won},
+};
+
+/// A connection that lived this long was a success: the next failure starts from a short wait.
+const SETTLED: Duration = Duration::from_secs(10);
+/// While HTTP/2 carries the streams, QUIC is tried again after about this long …
+const PROBE_FIRST: Duration = Duration::from_secs(4);
+/// … and then less and less often, down to this.
+const PROBE_RARELY: Duration = Duration::from_secs(300);
+/// A credential that was refused is shown again after at most this long.
+const PROVE_AGAIN: Duration = Duration::from_secs(15);
+
+pub(super) struct Keeper {
+    racer: Racer,
+    backoff: Backoff,
+    publish: watch::Sender<Option<Connection>>,
+    tell: watch::Sender<Status>,
+    /// What answered last, or answers better.
+    first: Transport,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        racer: Racer,
+        backoff: Backoff,
+        publish: watch::Sender<Option<Connection>>,
+        tell: watch::Sender<Status>,
+    ) -> Self {
+        Self {
+            racer,
+            backoff,
+            publish,
+            tell,
+            first: Transport::Quic,
+        }
+    }
+
+    pub(super) async fn keep(mut self) {
+        loop {
+            let since = Instant::now();
+            let reason = match self.racer.race(self.first).await {
+                Ok(won) => {
+                    let reason = self.stay(won).await;
+                    if since.elapsed() >= SETTLED {
+                        self.backoff.reset();
+                    }
+                    reason
+                }
+                Err(error) => error.to_string(),
+            };
+            let wait = self.backoff.wait();
+            tracing::warn!(gateway = %self.racer.endpoint, %reason, ?wait, attempt = self.backoff.attempts(), "reconnecting");
+            self.tell.send_replace(Status::Waiting { reason, wait });
+            sleep(wait).await;
+            self.tell.send_replace(Status::Connecting);
+        }
+    }
+
+    /// Stay on this connection, or on a better one, until there is none; the reason.
+    async fn stay(&mut self, won: Won) -> String {
+        let (mut connection, mut refused) = (won.connection.clone(), won.refused.clone());
+        self.moved_to(won);
+        let mut probes = Backoff::new(PROBE_FIRST, PROBE_RARELY);
+        let mut proofs = Backoff::new(Duration::from_millis(500), PROVE_AGAIN);
+        loop {
+            let racer = self.racer.clone();
+            tokio::select! {
+                () = connection.retired() => break,
+                better = probe(&racer, connection.transport(), &mut probes) => {
+                    // Streams of the connection before go on to their end.
+                    connection.retire("QUIC works");
+                    (connection, refused) = (better.connection.clone(), better.refused.clone());
+                    self.moved_to(better);
+                }
+                verdict = prove_again(&racer, &connection, refused.is_some(), &mut proofs) => {
+                    refused = verdict;
+                    self.tell_standing(&connection, refused.as_ref(), "the gateway takes the token now");
+                }
+            }
+        }
+        self.publish.send_replace(None);
+        if connection.fell_silent() {
+            // UDP goes nowhere: TLS first, until a probe says otherwise.
+            self.first = Transport::H2;
+        }
+        connection.why_retired()
+    }
+
+    /// From here on new streams go there.
+    fn moved_to(&mut self, won: Won) {
+        self.first = won.connection.transport();
+        self.publish.send_replace(Some(won.connection.clone()));
+        self.tell_standing(&won.connection, won.refused.as_ref(), &won.why);
+    }
+
+    fn tell_standing(&self, connection: &Connection, refused: Option<&Refused>, why: &str) {
+        let (gateway, transport) = (&self.racer.endpoint, connection.transport());
+        let status = match refused {
+            None => {
+                let attempts = self.backoff.attempts();
+                tracing::info!(%gateway, %transport, %why, attempts, "connected");
+                let why = why.to_owned();
+                Status::Connected { transport, why }
+            }
+            Some(refused) => {
+                let reason = refused.to_string();
+                tracing::error!(%gateway, %transport, %reason, "the gateway refuses the token; streams fail until it does not");
+                Status::Unauthorized { reason }
+            }
+        };
+        self.tell.send_replace(status);
+    }
+}
+
+/// Completes with a connection over QUIC, where another transport carries the streams and may be left.
+async fn probe(racer: &Racer, now: Transport, backoff: &mut Backoff) -> Won {
+    if now == Transport::Quic || !racer.may_race() {
+        return std::future::pending().await;
+    }
+    loop {
+        // Never at once: what has just failed fails again.
+        sleep(backoff.bound() / 2 + backoff.wait() / 2).await;
+        let why = "UDP works again".to_owned();
+        match racer.connect(Transport::Quic, why).await {
+            Ok(won) => return won,
+            Err(error) => {
+                tracing::debug!(gateway = %racer.endpoint, %error, "QUIC still does not answer");
+            }
+        }
+    }
+}
+
+/// Completes when the gateway's verdict on a refused credential has changed.
+async fn prove_again(
+    racer: &Racer,
+    connection: &Connection,
+    refused: bool,
+    backoff: &mut Backoff,
+) -> Option<Refused> {
+    if !refused {
+        return std::future::pending().await;
+    }
+    loop {
+        sleep(backoff.bound() / 2 + backoff.wait() / 2).await;
+        match racer.prove(connection).await {
+            Ok(None) => return None,
+            Ok(Some(refused)) => tracing::warn!(%refused, "the token is still refused"),
+            Err(error) => connection.retire(&error.to_string()),
+        }
+    }
+}
