@@ -21,11 +21,21 @@ impl RelayClient {
     /// Starts `sluicegate-relay up --json` with the session's bundle, one `--listen` per entry, and waits
     /// until it has said of every listener that it is open.
     pub async fn up(session: &Session, listen: &[String]) -> Self {
+        Self::up_with(session, &[], listen).await
+    }
+
+    /// As [`RelayClient::up`], by one transport alone.
+    pub async fn up_over(session: &Session, transport: &str, listen: &[String]) -> Self {
+        Self::up_with(session, &["--transport", transport], listen).await
+    }
+
+    /// As [`RelayClient::up`], with more arguments.
+    pub async fn up_with(session: &Session, more: &[&str], listen: &[String]) -> Self {
         // Several clients of one session: each has a log of its own.
         let number = std::fs::read_dir(session.directory()).unwrap().count();
         let log = session.directory().join(format!("relay-{number}.log"));
         let mut program = session.program(Program::new(binary("sluicegate-relay")));
-        program = program.args(["up", "--json"]);
+        program = program.args(["up", "--json"]).args(more);
         for listener in listen {
             program = program.args(["--listen", listener]);
         }
@@ -38,6 +48,14 @@ impl RelayClient {
         })
         .await;
         Self { process, listening }
+    }
+
+    /// Waits until the client has said `event`, and answers what it said last of it.
+    pub async fn event(&self, event: &str) -> Value {
+        until(&format!("the client's event {event}"), || {
+            events(&self.process.said()).rfind(|said| said["event"] == event)
+        })
+        .await
     }
 
     /// A path for a unix listener.
@@ -62,12 +80,15 @@ impl RelayClient {
     }
 }
 
+/// What the client has told machines so far.
+fn events(said: &str) -> impl DoubleEndedIterator<Item = Value> {
+    said.lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+}
+
 /// Service to address, from the `listening` lines so far.
 fn listeners(said: &str) -> BTreeMap<String, String> {
-    let events = said
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let listening = events.filter(|event| event["event"] == "listening");
+    let listening = events(said).filter(|event| event["event"] == "listening");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     listening
         .map(|event| (text(&event["service"]), text(&event["address"])))

@@ -75,6 +75,15 @@ impl Wire {
         Self::over(stream)
     }
 
+    /// Dials `address`, where the connection is taken and then cut: maybe before we know that it was taken.
+    pub async fn refused(address: SocketAddr) {
+        match within("a connection", TcpStream::connect(address)).await {
+            Ok(stream) => drop(Self::over(stream).cut().await),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("dial {address}: {error}"),
+        }
+    }
+
     /// Closes with RST instead of FIN.
     pub fn abort(self) {
         self.stream.set_zero_linger().unwrap();

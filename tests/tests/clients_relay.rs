@@ -14,10 +14,17 @@ use e2e::program::{present, tools};
 use e2e::servers::{self, postgres_programs};
 use e2e::{Ask, Program, Record, RelayClient, Session, Settings, World};
 
+/// What carries a real program's bytes on one transport does on all.
+const TRANSPORTS: [&str; 2] = ["quic", "h2"];
 const LONG: Duration = Duration::from_secs(300);
 
-/// A session for one service, and a relay client listening for it on a TCP port.
-async fn relayed(world: &World, name: &str, url: &str) -> (Session, RelayClient, String) {
+/// A session for one service, and a relay client listening for it on a TCP port, over one transport.
+async fn relayed(
+    transport: &str,
+    world: &World,
+    name: &str,
+    url: &str,
+) -> (Session, RelayClient, String) {
     let service = format!("{name}={url}");
     let session = world
         .session_for(Ask {
@@ -25,7 +32,7 @@ async fn relayed(world: &World, name: &str, url: &str) -> (Session, RelayClient,
             ..Ask::default()
         })
         .await;
-    let client = RelayClient::up(&session, &[RelayClient::tcp(name)]).await;
+    let client = RelayClient::up_over(&session, transport, &[RelayClient::tcp(name)]).await;
     let port = client.entry(name).port().to_string();
     (session, client, port)
 }
@@ -48,10 +55,21 @@ async fn recorded(world: &World, session: &Session, service: &str) {
 
 #[tokio::test]
 async fn redis() {
+    for transport in TRANSPORTS {
+        redis_over(transport).await;
+    }
+}
+
+async fn redis_over(transport: &str) {
     let world = World::start().await;
     let server = servers::redis().await;
-    let (session, _client, port) =
-        relayed(&world, "redis", &format!("tcp://{}", server.address)).await;
+    let (session, _client, port) = relayed(
+        transport,
+        &world,
+        "redis",
+        &format!("tcp://{}", server.address),
+    )
+    .await;
     let cli = |arguments: &[&str]| {
         Program::new("redis-cli")
             .args(["-p", &port])
@@ -118,10 +136,21 @@ async fn redis_over_unix_sockets_on_both_sides() {
 
 #[tokio::test]
 async fn postgresql() {
+    for transport in TRANSPORTS {
+        postgresql_over(transport).await;
+    }
+}
+
+async fn postgresql_over(transport: &str) {
     let world = World::start().await;
     let server = servers::postgres().await;
-    let (session, _client, port) =
-        relayed(&world, "postgres", &format!("tcp://{}", server.address)).await;
+    let (session, _client, port) = relayed(
+        transport,
+        &world,
+        "postgres",
+        &format!("tcp://{}", server.address),
+    )
+    .await;
     let reach = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres"];
     let psql = |sql: &str| {
         Program::new("psql")
@@ -170,9 +199,20 @@ async fn postgresql() {
 
 #[tokio::test]
 async fn a_gigabyte_each_way() {
+    for transport in TRANSPORTS {
+        a_gigabyte_each_way_over(transport).await;
+    }
+}
+
+async fn a_gigabyte_each_way_over(transport: &str) {
     let world = World::start().await;
-    let (session, _client, port) =
-        relayed(&world, "files", &format!("tcp://{}", world.http.address)).await;
+    let (session, _client, port) = relayed(
+        transport,
+        &world,
+        "files",
+        &format!("tcp://{}", world.http.address),
+    )
+    .await;
     let size: u64 = 1 << 30;
     let expected = pattern_digest(size);
     let base = format!("http://127.0.0.1:{port}");
@@ -204,11 +244,22 @@ async fn a_gigabyte_each_way() {
 
 #[tokio::test]
 async fn grpc_over_the_relay_client() {
+    for transport in TRANSPORTS {
+        grpc_over_the_relay_client_over(transport).await;
+    }
+}
+
+async fn grpc_over_the_relay_client_over(transport: &str) {
     let world = World::start().await;
     let socket = world.root().join("grpc.sock");
     let _server = servers::python("grpc_echo.py", &[&format!("unix:{}", socket.display())]).await;
-    let (session, _client, port) =
-        relayed(&world, "echo", &format!("unix://{}", socket.display())).await;
+    let (session, _client, port) = relayed(
+        transport,
+        &world,
+        "echo",
+        &format!("unix://{}", socket.display()),
+    )
+    .await;
     let run = Program::python("grpc_echo.py").args(["use", &format!("127.0.0.1:{port}")]);
     run.run().await.succeeded();
     recorded(&world, &session, "echo").await;

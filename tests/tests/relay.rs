@@ -28,8 +28,15 @@ struct Relayed {
     entry: SocketAddr,
 }
 
+/// What holds on one transport holds on all.
+const TRANSPORTS: [&str; 2] = ["quic", "h2"];
+
 impl Relayed {
     async fn start() -> Self {
+        Self::over("auto").await
+    }
+
+    async fn over(transport: &str) -> Self {
         let world = World::start().await;
         let service = RawOrigin::start().await;
         let url = format!("db=tcp://{}", service.address);
@@ -39,7 +46,7 @@ impl Relayed {
                 ..Ask::default()
             })
             .await;
-        let client = RelayClient::up(&session, &[RelayClient::tcp("db")]).await;
+        let client = RelayClient::up_over(&session, transport, &[RelayClient::tcp("db")]).await;
         Self {
             world,
             service,
@@ -125,58 +132,64 @@ async fn a_unix_listener_is_its_owners_alone() {
 
 #[tokio::test]
 async fn each_direction_ends_by_itself() {
-    let relayed = Relayed::start().await;
-    let (mut near, mut far) = relayed.pair().await;
-    near.finish().await;
-    assert_eq!(drain(&mut far).await, (Vec::new(), End::Fin));
-    far.write_all(b"still here").await.unwrap();
-    drop(far);
-    assert_eq!(near.rest().await, (b"still here".to_vec(), End::Fin));
-    let (mut near, mut far) = relayed.pair().await;
-    far.shutdown().await.unwrap();
-    assert_eq!(near.rest().await, (Vec::new(), End::Fin));
-    near.send("and here").await;
-    near.finish().await;
-    assert_eq!(drain(&mut far).await, (b"and here".to_vec(), End::Fin));
+    for transport in TRANSPORTS {
+        let relayed = Relayed::over(transport).await;
+        let (mut near, mut far) = relayed.pair().await;
+        near.finish().await;
+        assert_eq!(drain(&mut far).await, (Vec::new(), End::Fin));
+        far.write_all(b"still here").await.unwrap();
+        drop(far);
+        assert_eq!(near.rest().await, (b"still here".to_vec(), End::Fin));
+        let (mut near, mut far) = relayed.pair().await;
+        far.shutdown().await.unwrap();
+        assert_eq!(near.rest().await, (Vec::new(), End::Fin));
+        near.send("and here").await;
+        near.finish().await;
+        assert_eq!(drain(&mut far).await, (b"and here".to_vec(), End::Fin));
+    }
 }
 
 #[tokio::test]
 async fn a_reset_stays_a_reset_in_both_directions() {
-    let relayed = Relayed::start().await;
-    let (near, mut far) = relayed.pair().await;
-    near.abort();
-    assert_eq!(drain(&mut far).await.1, End::Reset);
-    assert_eq!(relayed.record().await.text("outcome"), "reset");
-    let (mut near, far) = relayed.pair().await;
-    far.set_zero_linger().unwrap();
-    drop(far);
-    assert_eq!(near.rest().await.1, End::Reset);
+    for transport in TRANSPORTS {
+        let relayed = Relayed::over(transport).await;
+        let (near, mut far) = relayed.pair().await;
+        near.abort();
+        assert_eq!(drain(&mut far).await.1, End::Reset);
+        assert_eq!(relayed.record().await.text("outcome"), "reset");
+        let (mut near, far) = relayed.pair().await;
+        far.set_zero_linger().unwrap();
+        drop(far);
+        assert_eq!(near.rest().await.1, End::Reset);
+    }
 }
 
 #[tokio::test]
 async fn a_frozen_reader_holds_its_own_writer_back_and_nobody_else() {
-    let relayed = Relayed::start().await;
-    let (mut near, far) = relayed.pair().await;
-    let block = vec![7; 1024 * 1024];
-    let mut sent = 0;
-    // Sends until nothing more is taken: what fits between is bounded, or this never ends.
-    while tokio::time::timeout(Duration::from_secs(1), near.stream.write_all(&block))
-        .await
-        .is_ok()
-    {
-        sent += 1;
-        assert!(
-            sent < 128,
-            "128 MiB were taken for a reader that reads nothing"
-        );
+    for transport in TRANSPORTS {
+        let relayed = Relayed::over(transport).await;
+        let (mut near, far) = relayed.pair().await;
+        let block = vec![7; 1024 * 1024];
+        let mut sent = 0;
+        // Sends until nothing more is taken: what fits between is bounded, or this never ends.
+        while tokio::time::timeout(Duration::from_secs(1), near.stream.write_all(&block))
+            .await
+            .is_ok()
+        {
+            sent += 1;
+            assert!(
+                sent < 128,
+                "128 MiB were taken for a reader that reads nothing"
+            );
+        }
+        let (mut other, mut other_far) = relayed.pair().await;
+        other.send("unhindered").await;
+        let mut read = [0; 10];
+        within("the neighbour's bytes", other_far.read_exact(&mut read))
+            .await
+            .unwrap();
+        drop(far);
     }
-    let (mut other, mut other_far) = relayed.pair().await;
-    other.send("unhindered").await;
-    let mut read = [0; 10];
-    within("the neighbour's bytes", other_far.read_exact(&mut read))
-        .await
-        .unwrap();
-    drop(far);
 }
 
 #[tokio::test]
@@ -192,7 +205,7 @@ async fn a_service_that_is_down_fails_its_stream_and_not_the_client() {
         .await;
     let mut client = RelayClient::up(&session, &[RelayClient::tcp("db")]).await;
     let entry = client.entry("db");
-    Wire::dial(entry).await.cut().await;
+    Wire::refused(entry).await;
     let record = world
         .gateway
         .record("a failed stream", |r| r.text("service") == "db")
@@ -218,7 +231,7 @@ async fn a_service_that_is_down_fails_its_stream_and_not_the_client() {
 async fn a_service_outside_the_grant_is_refused() {
     let relayed = Relayed::start().await;
     let client = RelayClient::up(&relayed.session, &[RelayClient::tcp("secrets")]).await;
-    Wire::dial(client.entry("secrets")).await.cut().await;
+    Wire::refused(client.entry("secrets")).await;
     let gateway = &relayed.world.gateway;
     let record = gateway
         .record("a refusal", |r| r.text("reason") == "service_not_allowed")
@@ -229,23 +242,25 @@ async fn a_service_outside_the_grant_is_refused() {
 
 #[tokio::test]
 async fn revoking_cuts_streams_within_a_second() {
-    let mut relayed = Relayed::start().await;
-    let (mut near, mut far) = relayed.pair().await;
-    relayed.session.revoke(&relayed.world.gateway).await;
-    assert!(near.cut().await < Duration::from_secs(1));
-    drain(&mut far).await;
-    let record = relayed.record().await;
-    assert_eq!(
-        (record.text("outcome"), record.text("reason")),
-        ("cut", "session_revoked")
-    );
-    Wire::dial(relayed.entry).await.cut().await;
-    relayed.service.stays_alone().await;
-    assert_eq!(
-        relayed.client.process.ended(),
-        None,
-        "the client keeps trying"
-    );
+    for transport in TRANSPORTS {
+        let mut relayed = Relayed::over(transport).await;
+        let (mut near, mut far) = relayed.pair().await;
+        relayed.session.revoke(&relayed.world.gateway).await;
+        assert!(near.cut().await < Duration::from_secs(1));
+        drain(&mut far).await;
+        let record = relayed.record().await;
+        assert_eq!(
+            (record.text("outcome"), record.text("reason")),
+            ("cut", "session_revoked")
+        );
+        Wire::refused(relayed.entry).await;
+        relayed.service.stays_alone().await;
+        assert_eq!(
+            relayed.client.process.ended(),
+            None,
+            "the client keeps trying"
+        );
+    }
 }
 
 #[tokio::test]
@@ -267,6 +282,63 @@ async fn the_client_comes_back_after_the_gateway_does() {
         assert!(tokio::time::Instant::now() < deadline, "it never came back");
     }
     assert_eq!(relayed.client.process.ended(), None);
+}
+
+/// Opens one after another through a SIGKILL and a restart: only what was open is lost.
+#[tokio::test]
+async fn a_gateway_that_is_killed_loses_only_what_is_open() {
+    for transport in ["auto", "quic", "h2"] {
+        let world = World::start().await;
+        let path = world.root().join("service.sock");
+        let tasks = Tasks::default();
+        tasks.spawn(unix_echo(UnixListener::bind(&path).unwrap()));
+        let url = format!("echo=unix://{}", path.display());
+        let session = world
+            .session_for(Ask {
+                services: &[&url],
+                ..Ask::default()
+            })
+            .await;
+        let client = RelayClient::up_over(&session, transport, &[RelayClient::tcp("echo")]).await;
+        let connected = client.event("connected").await;
+        assert!(connected["why"].is_string(), "{connected}");
+        let mut world = world;
+        let mut open = Wire::dial(client.entry("echo")).await;
+        open.send("!").await;
+        let mut byte = [0];
+        within("an echo", open.stream.read_exact(&mut byte))
+            .await
+            .unwrap();
+        world.gateway.process.signal(rustix::process::Signal::KILL);
+        until("the gateway's end", || world.gateway.process.ended()).await;
+        let entry = client.entry("echo");
+        let opens = async {
+            for number in 0..50 {
+                let mut wire = Wire::dial(entry).await;
+                wire.send(format!("{number}")).await;
+                wire.finish().await;
+                let heard = wire.rest().await;
+                let expected = (number.to_string().into_bytes(), End::Fin);
+                assert_eq!(heard, expected, "{transport}: open {number}");
+            }
+        };
+        tokio::join!(opens, world.gateway.restart());
+        open.cut().await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_said_and_is_not_an_exit() {
+    for transport in TRANSPORTS {
+        let mut relayed = Relayed::over(transport).await;
+        relayed.session.revoke(&relayed.world.gateway).await;
+        let listen = [RelayClient::tcp("db")];
+        let client = RelayClient::up_over(&relayed.session, transport, &listen).await;
+        let said = client.event("unauthorized").await;
+        let reason = said["reason"].as_str().unwrap();
+        assert!(reason.contains("credential_invalid"), "{said}");
+        assert_eq!(relayed.client.process.ended(), None);
+    }
 }
 
 /// SIGKILL, then the same configuration and state once more.

@@ -138,7 +138,7 @@ async fn every_metric_moves_with_what_it_counts() {
     assert!(gateway.metric(accepted).await >= 1.0);
     let tunnel = session.tunnel(&plain).await;
     let open = "sluicegate_open{kind=\"tunnel\"}";
-    let connections = "sluicegate_connections{listener=\"plain\"}";
+    let connections = "sluicegate_connections{listener=\"plain\",transport=\"tcp\"}";
     assert_eq!(gateway.metric(open).await, 1.0);
     let before = gateway.metric(connections).await;
     drop(tunnel);
