@@ -273,7 +273,15 @@ fn admin_state(
                 .iter()
                 .map(|(kind, address)| {
                     let quic = *kind == ListenerKind::Public && parts.udp.contains(address);
-                    serde_json::json!({"kind": kind.label(), "address": address.to_string(), "quic": quic})
+                    let mut transports = kind.transports().to_vec();
+                    if quic {
+                        transports.insert(0, "QUIC");
+                    }
+                    serde_json::json!({
+                        "kind": kind.label(),
+                        "address": address.to_string(),
+                        "transports": transports,
+                    })
                 })
                 .collect();
             serde_json::json!({

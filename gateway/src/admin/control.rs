@@ -51,19 +51,6 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
     if !body.is_object() {
         body = json!({});
     }
-    let mut counts = serde_json::Map::new();
-    for session in state.registry.list(None, None) {
-        let name = session
-            .get("state")
-            .and_then(|s| s.as_str())
-            .unwrap_or_default()
-            .to_owned();
-        let so_far = counts
-            .get(&name)
-            .and_then(serde_json::Value::as_u64)
-            .unwrap_or_default();
-        counts.insert(name, (so_far + 1).into());
-    }
     if let Some(fields) = body.as_object_mut() {
         let ready = (state.ready)();
         fields.insert("ready".into(), ready.is_ok().into());
@@ -72,8 +59,9 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
             "storeReadable".into(),
             state.registry.index().readable().into(),
         );
-        fields.insert("sessions".into(), counts.into());
+        fields.insert("sessions".into(), json!(state.registry.states()));
         fields.insert("providers".into(), super::providers::all(&state));
+        fields.insert("refusalsLastHour".into(), json!(state.telemetry.refusals()));
         fields.insert(
             "accessRecordsDropped".into(),
             state.telemetry.access().dropped().into(),

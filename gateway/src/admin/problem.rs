@@ -124,6 +124,9 @@ impl From<RegistryError> for Problem {
             RegistryError::Ended { state, .. } | RegistryError::Taken { state, .. } => {
                 Self::new(StatusCode::CONFLICT, "conflict", text).with("state", state.as_str())
             }
+            RegistryError::Changed { etag } => {
+                Self::new(StatusCode::PRECONDITION_FAILED, "changed", text).with("etag", etag)
+            }
             RegistryError::QueueFull {
                 waiting,
                 in_use,

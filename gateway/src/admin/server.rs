@@ -2,11 +2,7 @@
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use axum::{
-    Router, middleware,
-    response::IntoResponse,
-    routing::{get, post},
-};
+use axum::{Router, middleware, response::IntoResponse};
 use http::StatusCode;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,10 +12,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use super::{
-    Problem, State, access, capabilities, control, events, guard, logs, placement, policy,
-    providers, sessions, webhooks,
-};
+use super::{Problem, State, access, guard, routes};
 use crate::drain::{DrainWatch, Stage};
 
 /// A head that takes longer is not an operator's.
@@ -29,41 +22,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The admin API and the health probes.
 pub fn router(state: State) -> Router {
-    let provider = "/admin/api/v1/runtime/providers/{provider}/sessions";
-    Router::new()
-        .route("/healthz", get(control::healthz))
-        .route("/readyz", get(control::readyz))
-        .route("/metrics", get(control::metrics))
-        .route("/admin/api/v1/runtime/providers", get(providers::list))
-        .route(
-            "/admin/api/v1/runtime/providers/{provider}/placements:check",
-            post(placement::check),
-        )
-        .route(
-            provider,
-            get(sessions::list_of_provider).post(sessions::create),
-        )
-        .route(
-            &format!("{provider}/{{session}}"),
-            get(sessions::show)
-                .patch(sessions::patch)
-                .delete(sessions::delete)
-                .post(sessions::act),
-        )
-        .merge(capability_routes(provider))
-        .route("/admin/api/v1/sessions", get(sessions::list))
-        .route("/admin/api/v1/policy:explain", post(policy::explain))
-        .route("/admin/api/v1/events", get(events::stream))
-        .route("/admin/api/v1/webhooks", get(webhooks::list))
-        .route("/admin/api/v1/status", get(control::status))
-        .route("/admin/api/v1/reload", post(control::reload))
-        .route("/admin/api/v1/drain", post(control::drain))
-        .route("/admin/api/v1/keys", get(control::keys))
-        .route("/admin/api/v1/keys:rotate", post(control::rotate_keys))
-        .route(
-            "/admin/api/v1/credentials:revoke",
-            post(control::revoke_credential),
-        )
+    let (routes, _) = routes::all();
+    routes
         .fallback(|| async {
             Problem::new(StatusCode::NOT_FOUND, "not-found", "there is nothing here")
         })
@@ -76,23 +36,6 @@ pub fn router(state: State) -> Router {
         })
         .layer(middleware::from_fn_with_state(state.clone(), guard::guard))
         .with_state(state)
-}
-
-/// The catalogue, and what sessions below `provider` take of it.
-fn capability_routes(provider: &str) -> Router<State> {
-    let session = format!("{provider}/{{session}}");
-    Router::new()
-        .route("/admin/api/v1/capabilities", get(capabilities::catalogue))
-        .route(&format!("{session}/resolved"), get(capabilities::resolved))
-        .route(
-            &format!("{session}/logs"),
-            get(logs::list).post(logs::append),
-        )
-        .route(&format!("{session}/capabilities"), get(capabilities::list))
-        .route(
-            &format!("{session}/capabilities/{{capability}}"),
-            post(capabilities::act).delete(capabilities::uninstall),
-        )
 }
 
 /// One request, its path without the namespace it may be scoped by.

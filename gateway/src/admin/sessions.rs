@@ -8,12 +8,14 @@ use axum::{
     extract::{Path, Query, State as Extract},
     response::Response,
 };
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
+use sha2::Digest;
 
 use super::{
     Problem, State,
     access::unknown_namespace,
+    page,
     request::{body_text, json as answer, read},
 };
 use crate::{
@@ -51,10 +53,9 @@ pub(super) async fn list(
     Extract(state): Extract<State>,
     Extension(principal): Extension<Arc<Principal>>,
     Query(query): Parameters,
-) -> Response {
-    let of = |key: &str| query.get(key).map(String::as_str);
-    let sessions = seen(&state, &principal, of("namespace"), of("provider"));
-    answer(StatusCode::OK, &json!({ "sessions": sessions }))
+) -> Result<Response, Problem> {
+    let provider = query.get("provider").map(String::as_str);
+    page::of(&state, &principal, &query, provider)
 }
 
 /// `GET …/{provider}/sessions`.
@@ -65,24 +66,7 @@ pub(super) async fn list_of_provider(
     Query(query): Parameters,
 ) -> Result<Response, Problem> {
     known(&state, &provider)?;
-    let namespace = query.get("namespace").map(String::as_str);
-    let sessions = seen(&state, &principal, namespace, Some(&provider));
-    Ok(answer(StatusCode::OK, &json!({ "sessions": sessions })))
-}
-
-/// What of the list the principal sees.
-fn seen(
-    state: &State,
-    principal: &Principal,
-    namespace: Option<&str>,
-    provider: Option<&str>,
-) -> Vec<Value> {
-    let mut sessions = state.registry.list(namespace, provider);
-    sessions.retain(|view| {
-        let text = |key| view.get(key).and_then(Value::as_str);
-        text("namespace").is_some_and(|own| principal.sees(own)) && principal.owns(text("owner"))
-    });
-    sessions
+    page::of(&state, &principal, &query, Some(&provider))
 }
 
 pub(super) fn known(state: &State, provider: &str) -> Result<(), Problem> {
@@ -100,11 +84,15 @@ pub(super) async fn create(
     Extension(principal): Extension<Arc<Principal>>,
     Path(provider): Path<String>,
     Query(query): Parameters,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     known(&state, &provider)?;
     let text = body_text(body).await?;
     let mut request = CreateRequest::read(&text).map_err(|faults| Problem::faults(&faults))?;
+    if request.id.is_none() {
+        request.id = idempotent_id(&headers)?;
+    }
     place(&principal, &query, &mut request)?;
     let longest = wait(&query)?;
     let namespace = request.namespace().to_owned();
@@ -168,6 +156,54 @@ fn text_of(view: &Value, key: &str) -> String {
     text.unwrap_or_default().to_owned()
 }
 
+/// The id that an `Idempotency-Key` stands for: the same key again is the same session, across restarts too, and with
+/// another body it is a conflict.
+fn idempotent_id(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(key) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    if key.is_empty() || key.len() > 255 {
+        let detail = "an Idempotency-Key has 1 to 255 octets";
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "malformed-field",
+            detail,
+        ));
+    }
+    let digest = data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(key.as_bytes()));
+    Ok(Some(format!("k-{}", digest.get(..32).unwrap_or(&digest))))
+}
+
+/// The tags of `If-Match` (RFC 9110 §13.1.1); none where any will do. Weak ones never match.
+fn if_match(headers: &HeaderMap) -> Vec<String> {
+    let tags = headers
+        .get_all(header::IF_MATCH)
+        .iter()
+        .flat_map(|value| value.to_str().unwrap_or_default().split(','))
+        .map(|tag| tag.trim().to_owned());
+    let mut tags: Vec<String> = tags.collect();
+    if tags.iter().any(|tag| tag == "*") {
+        tags.clear();
+    }
+    tags.iter()
+        .map(|tag| {
+            let bare = tag.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
+            bare.unwrap_or_default().to_owned()
+        })
+        .collect()
+}
+
+/// A session's answer with its entity tag.
+fn tagged(body: &Value) -> Response {
+    let mut response = answer(StatusCode::OK, body);
+    let tag = body.get("session").and_then(|session| session.get("etag"));
+    let tag = tag.and_then(Value::as_str).unwrap_or_default();
+    if let Ok(value) = HeaderValue::from_str(&format!("\"{tag}\"")) {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    response
+}
+
 /// `GET …/sessions/{session}`.
 pub(super) async fn show(
     Extract(state): Extract<State>,
@@ -183,7 +219,7 @@ pub(super) async fn show(
         .registry
         .show(&key)
         .ok_or_else(|| not_found(&session))?;
-    Ok(answer(StatusCode::OK, &json!({ "session": view })))
+    Ok(tagged(&json!({ "session": view })))
 }
 
 /// `PATCH …/sessions/{session}`: `egress`, `services`, `limits`, each replaced whole; a new policy generation.
@@ -191,19 +227,18 @@ pub(super) async fn patch(
     Extract(state): Extract<State>,
     Path((provider, session)): Path<(String, String)>,
     Query(query): Parameters,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let text = body_text(body).await?;
-    let patch = PatchRequest::read(&text).map_err(|faults| Problem::faults(&faults))?;
+    let mut patch = PatchRequest::read(&text).map_err(|faults| Problem::faults(&faults))?;
+    patch.if_match = if_match(&headers);
     let key = key(
         query.get("namespace").map(String::as_str),
         &provider,
         &session,
     );
-    Ok(answer(
-        StatusCode::OK,
-        &shown(state.registry.patch(key, patch).await?),
-    ))
+    Ok(tagged(&shown(state.registry.patch(key, patch).await?)))
 }
 
 /// `DELETE …/sessions/{session}`: stop.

@@ -19,55 +19,77 @@ pub(super) async fn status(args: &ClientArgs) -> Result<(), Failure> {
         println!("{body:#}");
         return Ok(());
     }
+    print!("{}", screen(&body));
+    Ok(())
+}
+
+/// One screen: what is up, what is proved, what lives, what was refused.
+fn screen(body: &Value) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| {
+        out.push_str(&text);
+        out.push('\n');
+    };
     let ready = match body.get("notReady").and_then(Value::as_str) {
         None => "ready".to_owned(),
-        Some(why) => format!("not ready: {why}"),
+        Some(why) => format!("not ready: {}", printable(why)),
     };
-    println!("sluicegate {}: {ready}", text(&body, "version"));
-    let store = body
-        .get("storeReadable")
-        .and_then(Value::as_bool)
-        .unwrap_or_default();
-    println!(
-        "store: {}",
-        if store {
-            "readable"
-        } else {
-            "UNREADABLE, new work is refused"
-        }
-    );
-    for listener in body
-        .get("listeners")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
-        println!(
-            "listener: {} {}",
+    line(format!(
+        "sluicegate {}: {ready}, up {}s",
+        text(body, "version"),
+        text(body, "uptimeSeconds")
+    ));
+    let readable = body.get("storeReadable").and_then(Value::as_bool);
+    line(match readable {
+        Some(true) => "store: readable".into(),
+        Some(false) | None => "store: UNREADABLE, new work is refused".into(),
+    });
+    let listeners = body.get("listeners").and_then(Value::as_array);
+    for listener in listeners.into_iter().flatten() {
+        let transports = listener.get("transports").and_then(Value::as_array);
+        let transports: Vec<&str> = transports
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        line(format!(
+            "listener: {} {} ({})",
             text(listener, "kind"),
-            text(listener, "address")
-        );
+            text(listener, "address"),
+            transports.join(", ")
+        ));
     }
-    let counts = body.get("sessions").and_then(Value::as_object);
-    let counts: Vec<String> = counts
+    line(format!("sessions: {}", counts(body, "sessions")));
+    line(format!(
+        "refusals of the last hour: {}",
+        counts(body, "refusalsLastHour")
+    ));
+    match body.get("accessRecordsDropped").and_then(Value::as_u64) {
+        None | Some(0) => {}
+        Some(dropped) => line(format!("access records dropped: {dropped}")),
+    }
+    let providers = body.get("providers").and_then(Value::as_array);
+    out.push_str(&summary(providers.map(Vec::as_slice).unwrap_or_default()));
+    out
+}
+
+/// `3 running, 1 idle`, most first.
+fn counts(body: &Value, key: &str) -> String {
+    let counts = body.get(key).and_then(Value::as_object);
+    let mut counts: Vec<(u64, String)> = counts
         .into_iter()
         .flatten()
-        .map(|(state, n)| format!("{n} {state}"))
+        .map(|(name, count)| (count.as_u64().unwrap_or_default(), printable(name)))
         .collect();
-    println!(
-        "sessions: {}",
-        if counts.is_empty() {
-            "none".into()
-        } else {
-            counts.join(", ")
-        }
-    );
-    let providers = body.get("providers").and_then(Value::as_array);
-    print!(
-        "{}",
-        summary(providers.map(Vec::as_slice).unwrap_or_default())
-    );
-    Ok(())
+    counts.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    if counts.is_empty() {
+        return "none".into();
+    }
+    let words: Vec<String> = counts
+        .iter()
+        .map(|(count, name)| format!("{count} {name}"))
+        .collect();
+    words.join(", ")
 }
 
 pub(super) async fn reload(args: &ClientArgs) -> Result<(), Failure> {
@@ -100,4 +122,36 @@ pub(super) async fn drain(args: &ClientArgs) -> Result<(), Failure> {
         println!("draining: new work is refused, tunnels have until the drain timeout");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_on_one_screen() {
+        let body = serde_json::json!({
+            "version": "1.0", "uptimeSeconds": 61, "notReady": null, "storeReadable": true,
+            "listeners": [{"kind": "public", "address": "127.0.0.1:8443", "transports": ["TLS h2", "TLS http/1.1"]}],
+            "sessions": {"idle": 1, "running": 3}, "refusalsLastHour": {"host_not_allowed": 7, "dns_failed": 9},
+            "accessRecordsDropped": 0,
+            "providers": [{
+                "name": "local", "default": true, "sessionCount": 4,
+                "profile": {"advertised": {"canHostPlugins": true, "hostServiceAccess": "relay", "egressMode": "hostname"},
+                            "effective": {"canHostPlugins": true, "hostServiceAccess": "relay", "egressMode": "none"}},
+                "shortfalls": [{"field": "egressMode", "reason": "it leaks", "since": null, "setting": "publicUrl"}],
+            }],
+        });
+        assert_eq!(
+            screen(&body),
+            "sluicegate 1.0: ready, up 61s\n\
+             store: readable\n\
+             listener: public 127.0.0.1:8443 (TLS h2, TLS http/1.1)\n\
+             sessions: 3 running, 1 idle\n\
+             refusals of the last hour: 9 dns_failed, 7 host_not_allowed\n\
+             PROVIDER  DEFAULT  SESSIONS  PLUGINS      HOST SERVICES  EGRESS\n\
+             local     true     4         true → true  relay → relay  hostname → none\n\
+             local: egressMode: it leaks; see publicUrl\n"
+        );
+    }
 }

@@ -244,14 +244,7 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
             query.push(format!("{key}={}", path_part(value)));
         }
     }
-    let body = client
-        .call(
-            Method::GET,
-            &format!("/admin/api/v1/sessions?{}", query.join("&")),
-            None,
-        )
-        .await?
-        .body;
+    let body = every(&client, query).await?;
     if args.client.json {
         println!("{body:#}");
         return Ok(());
@@ -281,6 +274,25 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
     }
     print!("{}", table(&rows));
     Ok(())
+}
+
+/// `{sessions}` of every page.
+async fn every(client: &Client, query: Vec<String>) -> Result<Value, Failure> {
+    let mut all = Vec::new();
+    let mut next: Option<String> = None;
+    loop {
+        let mut query = query.clone();
+        query.extend(next.map(|cursor| format!("after={}", path_part(&cursor))));
+        let path = format!("/admin/api/v1/sessions?{}", query.join("&"));
+        let mut body = client.call(Method::GET, &path, None).await?.body;
+        next = body.get("next").and_then(Value::as_str).map(str::to_owned);
+        if let Some(Value::Array(page)) = body.get_mut("sessions") {
+            all.append(page);
+        }
+        if next.is_none() {
+            return Ok(serde_json::json!({ "sessions": all }));
+        }
+    }
 }
 
 fn sessions(body: &Value) -> impl Iterator<Item = &Value> {
@@ -313,10 +325,7 @@ pub(super) async fn find(client: &Client, which: &Which) -> Result<(String, Stri
             which.namespace.clone().unwrap_or_else(|| "default".into()),
         ));
     }
-    let body = client
-        .call(Method::GET, "/admin/api/v1/sessions", None)
-        .await?
-        .body;
+    let body = every(client, Vec::new()).await?;
     let meant = |session: &&Value| {
         text(session, "id") == which.id
             && which

@@ -34,6 +34,17 @@ impl ListenerKind {
     }
 }
 
+impl ListenerKind {
+    /// What it speaks.
+    pub const fn transports(self) -> &'static [&'static str] {
+        match self {
+            Self::Public => &["TLS h2", "TLS http/1.1"],
+            Self::Plain => &["h2", "http/1.1"],
+            Self::Management => &["http/1.1"],
+        }
+    }
+}
+
 /// A bound listener.
 #[derive(Debug)]
 pub struct Listener {

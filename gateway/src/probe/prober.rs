@@ -174,7 +174,7 @@ impl Prober {
             let outcome = report::outcome(&last.finding);
             self.telemetry.metrics().probe(check.label(), outcome);
         }
-        let changes = {
+        let (published, changes) = {
             let mut memory = self.memory();
             for (check, last) in found {
                 // A check that a reload took away meanwhile is gone.
@@ -182,15 +182,17 @@ impl Prober {
                     track.observe(last);
                 }
             }
-            self.publish(&mut memory)
+            self.publish(&memory)
         };
+        // Durable before it shows, as every change is.
         for change in changes {
             self.tell(change).await;
         }
+        self.memory().published = published;
     }
 
     /// Effective profiles anew. Where something is unknown, the last one known stands.
-    fn publish(&self, memory: &mut Memory) -> Vec<Change> {
+    fn publish(&self, memory: &Memory) -> (BTreeMap<String, Published>, Vec<Change>) {
         let now = unix_seconds(SystemTime::now());
         let config = self.registry.config();
         let (relay, proxy) = self.proofs(&memory.tracks);
@@ -201,9 +203,8 @@ impl Prober {
             }
         }
         let mut changes = Vec::new();
-        memory
-            .published
-            .retain(|name, _| config.providers.contains_key(name));
+        let mut published = memory.published.clone();
+        published.retain(|name, _| config.providers.contains_key(name));
         for (name, provider) in &config.providers {
             let Some(of) = circumstances(provider, &relay, &proxy) else {
                 continue;
@@ -224,14 +225,14 @@ impl Prober {
                     shortfalls: shortfalls.clone(),
                 });
             }
-            let published = Published {
+            let now = Published {
                 profile,
                 shortfalls,
                 since,
             };
-            memory.published.insert(name.clone(), published);
+            published.insert(name.clone(), now);
         }
-        changes
+        (published, changes)
     }
 
     fn proofs(&self, tracks: &Tracks) -> (Proof, Proof) {

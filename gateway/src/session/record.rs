@@ -90,6 +90,21 @@ impl Record {
         }
     }
 
+    /// The entity tag of its representation (RFC 9110 §8.8.3), without quotes: another one after every change.
+    pub fn etag(&self) -> String {
+        let changed = self
+            .changed_at
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        format!(
+            "{}.{}.{}.{:x}",
+            self.lease.generation,
+            self.policy_generation,
+            self.lease.state.as_str(),
+            changed.as_micros()
+        )
+    }
+
     /// The row's key. No part holds a slash.
     pub fn row_key(&self) -> String {
         format!("{}/{}/{}", self.namespace, self.provider, self.id)

@@ -137,6 +137,8 @@ pub struct CreateRequest {
 /// What a patch changes: each block named is replaced whole.
 #[derive(Clone, Debug, Default)]
 pub struct PatchRequest {
+    /// Entity tags one of which the session must still have; empty = any.
+    pub if_match: Vec<String>,
     egress: bool,
     services: bool,
     limits: bool,
@@ -282,6 +284,7 @@ fn read_grant(fields: &mut Fields<'_>, faults: &mut Faults) -> PatchRequest {
         .take("capabilities")
         .map(|node| binding::read_list(node, faults));
     PatchRequest {
+        if_match: Vec::new(),
         egress,
         services,
         limits,

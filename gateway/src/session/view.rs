@@ -20,6 +20,7 @@ pub(super) fn session(config: &RegistryConfig, entry: &Entry) -> Value {
         "generation": lease.generation,
         "state": lease.state,
         "policyGeneration": record.policy_generation,
+        "etag": record.etag(),
         "createdAt": rfc3339(record.created_at),
         "changedAt": rfc3339(record.changed_at),
         "startedAt": time(lease.started_at),

@@ -6,6 +6,7 @@ mod access;
 mod init;
 mod metrics;
 mod recorder;
+mod refusals;
 
 pub use access::{AccessLog, AccessSink};
 pub use init::init_logging;

@@ -16,6 +16,7 @@ use sluicegate_policy::{Denial, Refusal, RuleId};
 use super::{
     access::AccessLog,
     metrics::{BytesLabels, EndLabels, KindLabels, Metrics, Way},
+    refusals::Refusals,
 };
 use crate::{
     clock,
@@ -108,6 +109,7 @@ pub struct Telemetry {
 struct Inner {
     metrics: Metrics,
     access: AccessLog,
+    refusals: Refusals,
     /// Random per process, so that request ids of two replicas differ.
     prefix: u32,
     next: AtomicU64,
@@ -126,6 +128,7 @@ impl Telemetry {
             inner: Arc::new(Inner {
                 metrics: Metrics::default(),
                 access,
+                refusals: Refusals::default(),
                 prefix,
                 next: AtomicU64::new(1),
                 draining: AtomicBool::new(false),
@@ -154,6 +157,12 @@ impl Telemetry {
             .metrics
             .records_dropped(self.inner.access.dropped());
         self.inner.metrics.render()
+    }
+
+    /// Refusals of the last hour by reason.
+    pub fn refusals(&self) -> std::collections::BTreeMap<&'static str, u64> {
+        let now = clock::unix_seconds(SystemTime::now());
+        self.inner.refusals.last_hour(now)
     }
 
     /// Begin one record.
@@ -424,6 +433,10 @@ impl Drop for Recorder {
             && self.telemetry.inner.draining.load(Ordering::Acquire)
         {
             self.cut(Denial::Draining);
+        }
+        if self.record.outcome == Outcome::Refused {
+            let now = clock::unix_seconds(SystemTime::now());
+            self.telemetry.inner.refusals.count(self.reason, now);
         }
         let metrics = &self.telemetry.inner.metrics;
         let kind = self.record.kind;

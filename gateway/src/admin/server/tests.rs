@@ -33,6 +33,7 @@ struct Gateway {
     _drain: Drain,
 }
 
+mod contract;
 mod placement;
 
 fn gateway() -> Gateway {

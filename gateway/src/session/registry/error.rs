@@ -42,6 +42,12 @@ pub enum RegistryError {
         /// Its state.
         state: State,
     },
+    /// The session is not the one that the change was meant for any more.
+    #[error("the session has changed since: its entity tag is {etag:?} now")]
+    Changed {
+        /// Its entity tag now.
+        etag: String,
+    },
     /// The namespace, or the owner in it, has its number of sessions.
     #[error("{whose} has {in_use} of {limit} sessions")]
     Quota {

@@ -1,6 +1,10 @@
 //! Reading: views and explanations.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{Arc, PoisonError},
+};
 
 use sluicegate_policy::{Explanation, GrantDocument, Target};
 
@@ -27,6 +31,57 @@ impl Registry {
             return Some(self.index.handle(&hash)?.session.key().clone());
         }
         crate::auth::token_session(&self.keys, credential)
+    }
+
+    /// One page of what `seen` (namespace, owner) lets see, in order of namespace, provider and id, and the cursor of the next where there are more.
+    pub fn page(
+        &self,
+        namespace: Option<&str>,
+        provider: Option<&str>,
+        seen: &dyn Fn(&str, Option<&str>) -> bool,
+        after: Option<&SessionKey>,
+        limit: usize,
+    ) -> (Vec<serde_json::Value>, Option<SessionKey>) {
+        let mut chosen = self.chosen(namespace, provider, seen, after, limit.saturating_add(1));
+        let more = chosen.len() > limit;
+        chosen.truncate(limit);
+        let next = chosen.last().filter(|_| more).map(|e| e.record.key());
+        let views = chosen.iter().map(|entry| self.view(entry));
+        (views.collect(), next)
+    }
+
+    fn chosen(
+        &self,
+        namespace: Option<&str>,
+        provider: Option<&str>,
+        seen: &dyn Fn(&str, Option<&str>) -> bool,
+        after: Option<&SessionKey>,
+        limit: usize,
+    ) -> Vec<Arc<Entry>> {
+        let wanted = |key: &SessionKey| {
+            namespace.is_none_or(|n| *key.namespace == *n)
+                && provider.is_none_or(|p| *key.provider == *p)
+        };
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries
+            .range::<SessionKey, _>((start, Bound::Unbounded))
+            .filter(|(key, entry)| {
+                wanted(key) && seen(&key.namespace, entry.record.owner.as_deref())
+            })
+            .take(limit)
+            .map(|(_, entry)| entry.clone())
+            .collect()
+    }
+
+    /// How many sessions are in each state.
+    pub fn states(&self) -> BTreeMap<&'static str, usize> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let mut states = BTreeMap::new();
+        for entry in entries.values() {
+            *states.entry(entry.record.lease.state.as_str()).or_default() += 1;
+        }
+        states
     }
 
     /// Sessions in order of namespace, provider and id, as the admin API shows them.

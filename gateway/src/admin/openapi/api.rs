@@ -1,0 +1,315 @@
+//! The table of routes, and what stands in front of each.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::Request,
+    handler::Handler,
+    middleware::{self, Next},
+    response::IntoResponse,
+    routing::{MethodFilter, MethodRouter, on},
+};
+use http::{HeaderMap, StatusCode, header};
+use serde_json::{Map, Value, json};
+
+use super::{operation::Operation, schemas};
+use crate::admin::{Problem, State, request::query};
+
+/// One method of a route.
+pub(in crate::admin) struct Verb {
+    name: &'static str,
+    router: MethodRouter<State>,
+    operations: Vec<Operation>,
+}
+
+macro_rules! verb {
+    ($name:ident, $filter:ident) => {
+        /// This method, with what it takes and answers: one operation, or one for each path of the document it serves.
+        pub(in crate::admin) fn $name<H, T>(handler: H, operations: Vec<Operation>) -> Verb
+        where
+            H: Handler<T, State>,
+            T: 'static,
+        {
+            Verb::new(
+                stringify!($name),
+                MethodFilter::$filter,
+                handler,
+                operations,
+            )
+        }
+    };
+}
+
+verb!(get, GET);
+verb!(post, POST);
+verb!(patch, PATCH);
+verb!(delete, DELETE);
+
+impl Verb {
+    fn new<H, T>(
+        name: &'static str,
+        filter: MethodFilter,
+        handler: H,
+        operations: Vec<Operation>,
+    ) -> Self
+    where
+        H: Handler<T, State>,
+        T: 'static,
+    {
+        let contract = Arc::new(Contract::of(&operations));
+        let check = move |request: Request, next: Next| {
+            let contract = contract.clone();
+            async move {
+                match contract.check(&request) {
+                    Ok(()) => next.run(request).await,
+                    Err(problem) => problem.into_response(),
+                }
+            }
+        };
+        let router = on(filter, handler).layer(middleware::from_fn(check));
+        Self {
+            name,
+            router,
+            operations,
+        }
+    }
+}
+
+/// What every request of a method must keep to.
+struct Contract {
+    keys: Vec<&'static str>,
+    body: bool,
+    types: Vec<&'static str>,
+}
+
+impl Contract {
+    fn of(operations: &[Operation]) -> Self {
+        let mut keys: Vec<_> = operations.iter().flat_map(Operation::keys).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        Self {
+            keys,
+            body: operations.iter().any(Operation::has_body),
+            types: operations.iter().flat_map(Operation::types).collect(),
+        }
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Problem> {
+        if !is_text(request.uri().path()) {
+            let detail = "the path is not UTF-8 once it is percent-decoded";
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "malformed-path",
+                detail,
+            ));
+        }
+        query(request.uri().query(), &self.keys)?;
+        let headers = request.headers();
+        if self.body && !readable(headers) {
+            let detail = "the body is read as application/json or application/yaml";
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                detail,
+            ));
+        }
+        if !self.types.is_empty() && !acceptable(headers, &self.types) {
+            let detail = format!("this is answered as {}", self.types.join(" or "));
+            return Err(Problem::new(
+                StatusCode::NOT_ACCEPTABLE,
+                "not-acceptable",
+                detail,
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// UTF-8, once it is percent-decoded (RFC 3986 §2.1)? A stray `%` stands for itself.
+fn is_text(path: &str) -> bool {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let pair = tail.get(..2).and_then(|pair| str::from_utf8(pair).ok());
+        let byte = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        match (first, byte, tail.get(2..)) {
+            (b'%', Some(byte), Some(after)) => {
+                bytes.push(byte);
+                rest = after;
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8(bytes).is_ok()
+}
+
+/// JSON or YAML; a body without a type is taken for one of them.
+fn readable(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONTENT_TYPE).iter().all(|value| {
+        let Ok(text) = value.to_str() else {
+            return false;
+        };
+        let kind = text.split(';').next().unwrap_or_default().trim();
+        let kind = kind.to_ascii_lowercase();
+        matches!(
+            kind.as_str(),
+            "application/json" | "application/yaml" | "application/x-yaml" | "text/yaml"
+        ) || (kind.starts_with("application/") && kind.ends_with("+json"))
+    })
+}
+
+/// Does the client take one of these types (RFC 9110 §12.5.1)? Without the field it takes anything.
+fn acceptable(headers: &HeaderMap, types: &[&str]) -> bool {
+    let mut ranges = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .flat_map(|value| value.to_str().unwrap_or_default().split(','))
+        .map(|range| range.trim().to_ascii_lowercase())
+        .filter(|range| !range.is_empty())
+        .peekable();
+    if ranges.peek().is_none() {
+        return true;
+    }
+    ranges.any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default().to_owned();
+        let refused = parts.any(|part| {
+            part.strip_prefix("q=")
+                .is_some_and(|q| q.parse::<f32>().is_ok_and(|q| q <= 0.0))
+        });
+        let wide = kind.strip_suffix("/*").unwrap_or_default();
+        let takes = |own: &&str| {
+            kind == "*/*"
+                || kind == **own
+                || (!wide.is_empty() && own.split('/').next() == Some(wide))
+        };
+        !refused && types.iter().any(takes)
+    })
+}
+
+/// Routes and their document.
+pub(in crate::admin) struct Api {
+    router: Router<State>,
+    paths: Map<String, Value>,
+}
+
+impl Api {
+    pub(in crate::admin) fn new() -> Self {
+        Self {
+            router: Router::new(),
+            paths: Map::new(),
+        }
+    }
+
+    /// A path with its methods.
+    pub(in crate::admin) fn route(mut self, path: &str, verbs: Vec<Verb>) -> Self {
+        let mut methods = MethodRouter::new();
+        for verb in verbs {
+            for operation in &verb.operations {
+                let path = operation.path.unwrap_or(path);
+                let item = self.paths.entry(path).or_insert_with(|| json!({}));
+                if let Some(item) = item.as_object_mut() {
+                    item.insert(verb.name.into(), operation.object(path));
+                }
+            }
+            methods = methods.merge(verb.router);
+        }
+        self.router = self.router.route(path, methods);
+        self
+    }
+
+    /// The routes, and the document (OpenAPI 3.1).
+    pub(in crate::admin) fn finish(self) -> (Router<State>, Value) {
+        let document = json!({
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Sluicegate admin API",
+                "version": env!("CARGO_PKG_VERSION"),
+                "description": "On the management listener and the unix socket of the state directory. Errors are RFC 9457 problem details.",
+                "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+            },
+            "paths": self.paths,
+            "components": {
+                "schemas": schemas::all(),
+                "securitySchemes": {
+                    "adminToken": { "type": "http", "scheme": "bearer", "description": "The admin token of the state directory." },
+                },
+            },
+        });
+        (self.router, document)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn accept(text: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, text.parse().unwrap());
+        headers
+    }
+
+    #[test]
+    fn what_a_client_takes_is_kept_to() {
+        let json = ["application/json"];
+        assert!(acceptable(&HeaderMap::new(), &json));
+        for takes in [
+            "*/*",
+            "application/*",
+            "application/json",
+            "text/html, application/json;q=0.1",
+            "text/html,*/*;q=0.8",
+        ] {
+            assert!(acceptable(&accept(takes), &json), "{takes}");
+        }
+        for refuses in [
+            "text/html",
+            "application/json;q=0",
+            "text/*",
+            "application/xml",
+        ] {
+            assert!(!acceptable(&accept(refuses), &json), "{refuses}");
+        }
+    }
+
+    #[test]
+    fn paths_are_text() {
+        for good in ["/a", "/a%20b", "/%c3%a9", "/100%", "/%zz"] {
+            assert!(is_text(good), "{good}");
+        }
+        assert!(!is_text("/%ff") && !is_text("/a%C3"));
+    }
+
+    #[test]
+    fn bodies_are_json_or_yaml() {
+        let of = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, text.parse().unwrap());
+            readable(&headers)
+        };
+        assert!(readable(&HeaderMap::new()));
+        for good in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/yaml",
+            "application/merge-patch+json",
+        ] {
+            assert!(of(good), "{good}");
+        }
+        for bad in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data",
+            "text/json",
+            "",
+        ] {
+            assert!(!of(bad), "{bad}");
+        }
+    }
+}

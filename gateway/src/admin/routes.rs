@@ -1,0 +1,408 @@
+//! Every route with what it takes and answers: the router and the OpenAPI document come from this table.
+
+use axum::Router;
+use serde_json::{Value, json};
+
+use super::{
+    State, capabilities, control, events, logs,
+    openapi::{Api, Media, Operation, delete, get, patch, post},
+    placement, policy, providers, sessions, webhooks,
+};
+
+/// The routes, and the document of them.
+pub(super) fn all() -> (Router<State>, Value) {
+    let api = bindings(sessions_of(providers_of(own(Api::new()))));
+    gateway(api).finish()
+}
+
+fn word() -> Value {
+    json!({ "type": "string" })
+}
+
+fn now() -> Value {
+    json!({ "enum": ["now"] })
+}
+
+fn yes_or_no() -> Value {
+    json!({ "enum": ["true", "false"] })
+}
+
+fn page_size() -> Value {
+    json!({ "type": "integer", "minimum": 1, "maximum": 1000 })
+}
+
+fn seconds() -> Value {
+    json!({ "type": "integer", "minimum": 0, "maximum": 60 })
+}
+
+fn records() -> Value {
+    json!({ "type": "integer", "minimum": 0, "maximum": 1000 })
+}
+
+const WAIT: &str = "Seconds to wait for what comes next.";
+
+fn cursor() -> Value {
+    json!({ "type": "string", "pattern": "^[0-9]+$" })
+}
+
+/// What probes of the process ask, without credential.
+fn own(api: Api) -> Api {
+    let text = |id, what| Operation::new(id, what).open().answer(200, Media::Text);
+    let ready = text("ready", "New work is accepted").answer(503, Media::Text);
+    let metrics = Operation::new("metrics", "OpenMetrics");
+    let metrics = metrics.open().answer(200, Media::Metrics);
+    api.route(
+        "/healthz",
+        vec![get(
+            control::healthz,
+            vec![text("healthy", "The process answers")],
+        )],
+    )
+    .route("/readyz", vec![get(control::readyz, vec![ready])])
+    .route("/metrics", vec![get(control::metrics, vec![metrics])])
+}
+
+fn providers_of(api: Api) -> Api {
+    let probe = "`now`: probe before answering.";
+    let list = Operation::new("listProviders", "Providers, advertised and effective")
+        .query("probe", now, probe)
+        .answer(200, Media::Json("Providers"));
+    let check = Operation::new(
+        "checkPlacement",
+        "Is a workload placeable with this provider?",
+    )
+    .query("probe", now, probe)
+    .body("Workload")
+    .answer(200, Media::Json("Placement"))
+    .problems(&[404, 503]);
+    api.route(
+        "/admin/api/v1/runtime/providers",
+        vec![get(providers::list, vec![list])],
+    )
+    .route(
+        "/admin/api/v1/runtime/providers/{provider}/placements:check",
+        vec![post(placement::check, vec![check])],
+    )
+}
+
+/// The one route that ends in `{session}:{action}`, as the document has it.
+const ACTIONS: [(&str, &str, &str, &str); 7] = [
+    (
+        "startSession",
+        "A new generation, or a fresh credential for the running one",
+        "Act",
+        "/admin/api/v1/runtime/providers/{provider}/sessions/{session}:start",
+    ),
+    (
+        "pauseSession",
+        "New opens are refused",
+        "Act",
+        "/admin/api/v1/runtime/providers/{provider}/sessions/{session}:pause",
+    ),
+    (
+        "resumeSession",
+        "The same credentials work again",
+        "Act",
+        "/admin/api/v1/runtime/providers/{provider}/sessions/{session}:resume",
+    ),
+    (
+        "keepSessionAlive",
+        "The window is extended",
+        "Keepalive",
+        "/admin/api/v1/runtime/providers/{provider}/sessions/{session}:keepalive",
+    ),
+    (
+        "resetSession",
+        "The generation is revoked",
+        "Act",
+        "/admin/api/v1/runtime/providers/{provider}/sessions/{session}:reset",
+    ),
+    (
+        "stopSession",
+        "It ends for good",
+        "Act",
+        "/admin/api/v1/runtime/providers/{provider}/sessions/{session}:stop",
+    ),
+    (
+        "observeSession",
+        "A runtime tells what became of its sandbox",
+        "Observe",
+        "/admin/api/v1/runtime/providers/{provider}/sessions/{session}:observe",
+    ),
+];
+
+fn sessions_of(api: Api) -> Api {
+    let changed = Media::Json("SessionChanged");
+    let page = |operation: Operation| {
+        operation
+            .query(
+                "limit",
+                page_size,
+                "Sessions of one page, 1000 by default and at most.",
+            )
+            .query("after", word, "The cursor `next` of the page before.")
+            .query("namespace", word, "Sessions of one namespace.")
+            .answer(200, Media::Json("Sessions"))
+    };
+    let one = |operation: Operation| {
+        operation
+            .query(
+                "namespace",
+                word,
+                "The session's namespace; `default` where absent.",
+            )
+            .problems(&[404])
+    };
+    let provider = "/admin/api/v1/runtime/providers/{provider}/sessions";
+    let create = Operation::new("createSession", "Create, and start unless `start` is false")
+        .header(
+            "Idempotency-Key",
+            "The same key again gives the same session; ignored where the body has an id.",
+        )
+        .query("wait", seconds, WAIT)
+        .body("CreateSession")
+        .answer(201, changed)
+        .answer(200, changed)
+        .answer(202, changed)
+        .problems(&[404, 409, 429, 503]);
+    let patched = one(Operation::new("patchSession", "One new policy generation"))
+        .header("If-Match", "The ETag the change is meant for.")
+        .body("PatchSession")
+        .answer(200, changed)
+        .problems(&[409, 412, 503]);
+    let acts = ACTIONS.map(|(id, what, body, path)| {
+        one(Operation::new(id, what))
+            .at(path)
+            .query("wait", seconds, WAIT)
+            .body(body)
+            .answer(200, changed)
+            .answer(202, changed)
+            .problems(&[409, 429, 503])
+    });
+    let show =
+        one(Operation::new("showSession", "One session")).answer(200, Media::Json("SessionShown"));
+    let delete_one = one(Operation::new("deleteSession", "As stop"))
+        .answer(200, changed)
+        .problems(&[409, 503]);
+    let of_provider = page(Operation::new(
+        "listSessionsOfProvider",
+        "Sessions of a provider",
+    ));
+    api.route(
+        provider,
+        vec![
+            get(
+                sessions::list_of_provider,
+                vec![of_provider.problems(&[404])],
+            ),
+            post(sessions::create, vec![create]),
+        ],
+    )
+    .route(
+        "/admin/api/v1/runtime/providers/{provider}/sessions/{session}",
+        vec![
+            get(sessions::show, vec![show]),
+            patch(sessions::patch, vec![patched]),
+            delete(sessions::delete, vec![delete_one]),
+            post(sessions::act, acts.to_vec()),
+        ],
+    )
+    .route(
+        "/admin/api/v1/sessions",
+        vec![get(
+            sessions::list,
+            vec![
+                page(Operation::new("listSessions", "Sessions of every provider")).query(
+                    "provider",
+                    word,
+                    "Sessions of one provider.",
+                ),
+            ],
+        )],
+    )
+}
+
+/// Capabilities of a session, and its log.
+fn bindings(api: Api) -> Api {
+    let one = |id, what| Operation::new(id, what).problems(&[404, 503]);
+    let changed = Media::Json("SessionChanged");
+    let catalogue = Operation::new("listCatalogue", "The catalogue of capabilities")
+        .answer(200, Media::Json("Capabilities"));
+    let list = one("listCapabilities", "Capabilities the session is bound to")
+        .answer(200, Media::Json("Capabilities"));
+    let resolved = one(
+        "resolveSession",
+        "The merged grant, each entry with its origin",
+    )
+    .answer(200, Media::Json("Resolved"));
+    let read = one("readLog", "What its runtime logged")
+        .query("after", cursor, "Begin after this record.")
+        .query("limit", records, "Records at most; 200 by default.")
+        .query("wait", seconds, WAIT)
+        .answer(200, Media::Json("Log"));
+    let append = one("appendLog", "Runtimes append")
+        .body("AppendLog")
+        .answer(200, Media::Json("Appended"))
+        .problems(&[409]);
+    let bind = |id, what, path: Option<&'static str>| {
+        let operation = one(id, what)
+            .body("Bind")
+            .answer(200, changed)
+            .answer(201, changed)
+            .problems(&[409]);
+        match path {
+            Some(path) => operation.at(path),
+            None => operation,
+        }
+    };
+    let acts = vec![
+        bind(
+            "installCapability",
+            "Bind the session to a capability",
+            None,
+        ),
+        bind(
+            "enableCapability",
+            "Its rules and services count again",
+            Some(
+                "/admin/api/v1/runtime/providers/{provider}/sessions/{session}/capabilities/{capability}:enable",
+            ),
+        ),
+        bind(
+            "disableCapability",
+            "It stays bound, and gives nothing",
+            Some(
+                "/admin/api/v1/runtime/providers/{provider}/sessions/{session}/capabilities/{capability}:disable",
+            ),
+        ),
+        bind(
+            "updateCapability",
+            "Take it anew from the catalogue",
+            Some(
+                "/admin/api/v1/runtime/providers/{provider}/sessions/{session}/capabilities/{capability}:update",
+            ),
+        ),
+    ];
+    let uninstall = one("uninstallCapability", "Unbind it")
+        .answer(200, changed)
+        .problems(&[409]);
+    let session = "/admin/api/v1/runtime/providers/{provider}/sessions/{session}";
+    api.route(
+        "/admin/api/v1/capabilities",
+        vec![get(capabilities::catalogue, vec![catalogue])],
+    )
+    .route(
+        &format!("{session}/resolved"),
+        vec![get(capabilities::resolved, vec![resolved])],
+    )
+    .route(
+        &format!("{session}/logs"),
+        vec![
+            get(logs::list, vec![read]),
+            post(logs::append, vec![append]),
+        ],
+    )
+    .route(
+        &format!("{session}/capabilities"),
+        vec![get(capabilities::list, vec![list])],
+    )
+    .route(
+        &format!("{session}/capabilities/{{capability}}"),
+        vec![
+            post(capabilities::act, acts),
+            delete(capabilities::uninstall, vec![uninstall]),
+        ],
+    )
+}
+
+/// The gateway as a whole.
+fn gateway(api: Api) -> Api {
+    let json = |id, what, schema| Operation::new(id, what).answer(200, Media::Json(schema));
+    let explain = json(
+        "explainPolicy",
+        "What a policy says of a target, and why",
+        "Explanation",
+    )
+    .body("Explain")
+    .problems(&[404, 503]);
+    let events = Operation::new(
+        "followEvents",
+        "Lifecycle events, and access records as they happen",
+    )
+    .query(
+        "follow",
+        yes_or_no,
+        "`false`: what is stored, then the end.",
+    )
+    .query("after", cursor, "Begin after this cursor.")
+    .header("Last-Event-ID", "As `after`; wins over it.")
+    .answer(200, Media::Events);
+    let revoke = json(
+        "revokeCredential",
+        "One handle, token or token id",
+        "Revoked",
+    )
+    .body("Revoke")
+    .problems(&[404, 503]);
+    let drain = Operation::new("drain", "Begin to go down").answer(202, Media::Json("Draining"));
+    let reload = json("reload", "Apply the configuration file again", "Reloaded").problems(&[422]);
+    let rotate =
+        json("rotateKeys", "A new key signs from now on", "KeyRotated").problems(&[409, 500]);
+    let keys = json("listKeys", "The signing keys, without secrets", "Keys");
+    let status = json("status", "One screen", "Status");
+    let hooks = json(
+        "listWebhooks",
+        "How deliveries go, and what was given up",
+        "Webhooks",
+    )
+    .problems(&[503]);
+    let document = json("openapi", "This document", "OpenApi");
+    api.route(
+        "/admin/api/v1/policy:explain",
+        vec![post(policy::explain, vec![explain])],
+    )
+    .route(
+        "/admin/api/v1/events",
+        vec![get(events::stream, vec![events])],
+    )
+    .route(
+        "/admin/api/v1/status",
+        vec![get(control::status, vec![status])],
+    )
+    .route(
+        "/admin/api/v1/reload",
+        vec![post(control::reload, vec![reload])],
+    )
+    .route(
+        "/admin/api/v1/drain",
+        vec![post(control::drain, vec![drain])],
+    )
+    .route(
+        "/admin/api/v1/webhooks",
+        vec![get(webhooks::list, vec![hooks])],
+    )
+    .route("/admin/api/v1/keys", vec![get(control::keys, vec![keys])])
+    .route(
+        "/admin/api/v1/keys:rotate",
+        vec![post(control::rotate_keys, vec![rotate])],
+    )
+    .route(
+        "/admin/api/v1/credentials:revoke",
+        vec![post(control::revoke_credential, vec![revoke])],
+    )
+    .route(
+        "/admin/openapi.json",
+        vec![get(document_of, vec![document])],
+    )
+}
+
+/// `GET /admin/openapi.json`.
+async fn document_of() -> axum::response::Response {
+    super::request::json(http::StatusCode::OK, document())
+}
+
+/// The document, made once.
+pub(super) fn document() -> &'static Value {
+    static DOCUMENT: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| all().1);
+    &DOCUMENT
+}

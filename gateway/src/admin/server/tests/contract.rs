@@ -1,0 +1,211 @@
+//! The published contract: the document, and the manners every route keeps.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::admin::routes;
+
+/// The document in `docs/`, which reviews see change. `BLESS=1 cargo test` writes it anew.
+#[test]
+fn the_published_document_is_the_one_that_is_served() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
+    let served = format!("{:#}\n", routes::document());
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(path, &served).unwrap();
+    }
+    let published = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        published == served,
+        "docs/openapi.json is not what is served: BLESS=1 cargo test -p sluicegate --lib published"
+    );
+}
+
+#[test]
+fn every_reference_of_the_document_leads_somewhere_and_ids_are_unique() {
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => {
+                if let Some(Value::String(to)) = map.get("$ref") {
+                    found.push(to.trim_start_matches('#').to_owned());
+                }
+                map.values().for_each(|value| references(value, found));
+            }
+            Value::Array(list) => list.iter().for_each(|value| references(value, found)),
+            _ => {}
+        }
+    }
+    let document = routes::document();
+    let mut found = Vec::new();
+    references(document, &mut found);
+    assert!(found.len() > 50);
+    for reference in found {
+        assert!(document.pointer(&reference).is_some(), "{reference}");
+    }
+    let mut ids = BTreeSet::new();
+    let mut operations = 0;
+    for item in document["paths"].as_object().unwrap().values() {
+        for operation in item.as_object().unwrap().values() {
+            operations += 1;
+            assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()));
+        }
+    }
+    assert!(operations > 20);
+    // The schema of a whole document is not ours to check here; tests/openapi does, with a client.
+    assert_eq!(document["openapi"], "3.1.0");
+}
+
+#[tokio::test]
+async fn the_document_is_served_behind_the_guard() {
+    let g = gateway();
+    let mut request = g.request("GET", "/admin/openapi.json", "");
+    let answer = g.send(request).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(&answer.body, routes::document());
+    request = g.request("GET", "/admin/openapi.json", "");
+    request.headers_mut().remove("authorization");
+    assert_eq!(g.send(request).await.status, 401);
+}
+
+#[tokio::test]
+async fn what_no_route_takes_is_refused_before_anything_is_done() {
+    let g = gateway();
+    for (method, path, status) in [
+        ("GET", "sessions?limits=1", 400),
+        ("GET", "sessions?limit=0", 400),
+        ("GET", "sessions?limit=1001", 400),
+        ("GET", "sessions?limit=1&limit=2", 400),
+        ("GET", "sessions?after=!", 400),
+        ("GET", "keys?x=1", 400),
+        ("POST", "drain?now=1", 400),
+        ("PUT", "sessions", 405),
+        ("DELETE", "keys", 405),
+    ] {
+        let answer = g.call(method, path, "").await;
+        assert_eq!(answer.status, status, "{method} {path}");
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+        if status == 405 {
+            assert!(answer.headers.contains_key("allow"), "{method} {path}");
+        }
+    }
+    assert_eq!(g.drained.load(Ordering::SeqCst), 0);
+    let mut form = g.request("POST", &format!("/admin/api/v1/{SESSIONS}"), "id=one");
+    let kind = "application/x-www-form-urlencoded";
+    form.headers_mut()
+        .insert("content-type", kind.parse().unwrap());
+    assert_eq!(g.send(form).await.status, 415);
+    let mut page = g.request("GET", "/admin/api/v1/sessions", "");
+    page.headers_mut()
+        .insert("accept", "text/html".parse().unwrap());
+    assert_eq!(g.send(page).await.status, 406);
+    let mut events = g.request("GET", "/admin/api/v1/events?follow=false", "");
+    events
+        .headers_mut()
+        .insert("accept", "application/json".parse().unwrap());
+    assert_eq!(g.send(events).await.status, 406);
+}
+
+#[tokio::test]
+async fn lists_come_in_pages_that_lose_and_repeat_nothing() {
+    let g = gateway();
+    for index in 0..7 {
+        let body = format!(r#"{{"id": "s{index}", "start": false}}"#);
+        assert_eq!(g.call("POST", SESSIONS, &body).await.status, 201);
+    }
+    for base in ["sessions", SESSIONS] {
+        let mut seen = Vec::new();
+        let mut path = format!("{base}?limit=3");
+        loop {
+            let answer = g.call("GET", &path, "").await;
+            assert_eq!(answer.status, 200, "{path}");
+            let page = answer.body["sessions"].as_array().unwrap();
+            seen.extend(page.iter().map(|s| s["id"].as_str().unwrap().to_owned()));
+            let Some(next) = answer.body["next"].as_str() else {
+                break;
+            };
+            assert_eq!(page.len(), 3);
+            path = format!("{base}?limit=3&after={next}");
+        }
+        let all: Vec<String> = (0..7).map(|index| format!("s{index}")).collect();
+        assert_eq!(seen, all);
+    }
+    let exact = g.call("GET", "sessions?limit=7", "").await;
+    assert!(exact.body.get("next").is_none(), "nothing comes after");
+    let other = g.call("GET", "sessions?namespace=other", "").await;
+    assert_eq!(other.body["sessions"], json!([]));
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_one_session_across_a_restart() {
+    let g = gateway();
+    let create = |g: &Gateway, key: &str, body: &str| {
+        let mut request = g.request("POST", &format!("/admin/api/v1/{SESSIONS}"), body);
+        request
+            .headers_mut()
+            .insert("idempotency-key", key.parse().unwrap());
+        request
+    };
+    let body = r#"{"allow": ["api.example.com"]}"#;
+    let first = g.send(create(&g, "key-1", body)).await;
+    assert_eq!(first.status, 201);
+    let again = g.send(create(&g, "key-1", body)).await;
+    assert_eq!(again.status, 200);
+    assert_eq!(again.body["session"]["id"], first.body["session"]["id"]);
+    assert!(
+        again.body["env"].is_object(),
+        "a lost answer loses no session"
+    );
+    let another = g.send(create(&g, "key-1", "{}")).await;
+    assert_eq!(another.status, 409, "the same key for another request");
+    let other = g.send(create(&g, "key-2", body)).await;
+    assert_eq!(other.status, 201);
+    assert_ne!(other.body["session"]["id"], first.body["session"]["id"]);
+    let empty = g.send(create(&g, "", body)).await;
+    assert_eq!(empty.status, 400);
+    let Gateway {
+        fixture,
+        router,
+        prober,
+        ..
+    } = g;
+    drop((router, prober));
+    let g = gateway_of(fixture.restarted());
+    let after = g.send(create(&g, "key-1", body)).await;
+    assert_eq!(after.status, 200);
+    assert_eq!(after.body["session"]["id"], first.body["session"]["id"]);
+}
+
+#[tokio::test]
+async fn a_change_meant_for_another_version_is_refused() {
+    let g = gateway();
+    g.call("POST", SESSIONS, r#"{"id": "one"}"#).await;
+    let shown = g.call("GET", &format!("{SESSIONS}/one"), "").await;
+    let tag = shown.headers["etag"].clone();
+    assert_eq!(
+        tag.to_str().unwrap(),
+        format!("\"{}\"", shown.body["session"]["etag"].as_str().unwrap())
+    );
+    let patch = |tag: &str, body: &str| {
+        let mut request = g.request("PATCH", &format!("/admin/api/v1/{SESSIONS}/one"), body);
+        request
+            .headers_mut()
+            .insert("if-match", tag.parse().unwrap());
+        request
+    };
+    let first = r#"{"allow": ["a.example.com"]}"#;
+    let changed = g.send(patch(tag.to_str().unwrap(), first)).await;
+    assert_eq!(changed.status, 200, "{}", changed.body);
+    let now = changed.headers["etag"].clone();
+    assert_ne!(now, tag);
+    let second = r#"{"allow": ["b.example.com"]}"#;
+    for stale in [tag.to_str().unwrap(), "\"nonsense\"", "W/\"x\"", "bare"] {
+        let refused = g.send(patch(stale, second)).await;
+        assert_eq!(refused.status, 412, "{stale}");
+        assert_eq!(
+            format!("\"{}\"", refused.body["etag"].as_str().unwrap()),
+            now.to_str().unwrap()
+        );
+    }
+    let listed = format!("\"x\", {}", now.to_str().unwrap());
+    assert_eq!(g.send(patch(&listed, second)).await.status, 200);
+    assert_eq!(g.send(patch("*", first)).await.status, 200);
+}
