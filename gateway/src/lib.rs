@@ -1,6 +1,6 @@
 //! The gateway: one public door between hosted sandboxes, the services of their host, and the internet.
 //!
-//! Rooms: [`listen`] takes connections, [`front`] learns who asks for what, [`egress`] and [`relay`] carry it out,
+//! Rooms: [`listen`] takes connections, [`front`] learns who asks for what, [`message`] how HTTP/1 is read and passed on, [`egress`] and [`relay`] carry it out,
 //! [`auth`] and [`session`] say who a credential is, [`store`] remembers, [`admin`] lets operators in, [`telemetry`]
 //! records. [`app`] puts them together; [`cli`] is the command line; only those two read [`config`].
 
@@ -14,6 +14,7 @@ pub mod drain;
 pub mod egress;
 pub mod front;
 pub mod listen;
+pub mod message;
 pub mod outcome;
 pub mod probe;
 pub mod relay;

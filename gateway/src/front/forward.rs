@@ -26,7 +26,6 @@ use super::{
     context::Context,
     exchange::{self, Answered, Upgraded},
     headers,
-    judged::{Judged, Verdict},
     token, upgrade,
 };
 use crate::{
@@ -34,6 +33,7 @@ use crate::{
     drain::Stage,
     egress::{Guarded, linger_close},
     listen::Downstream,
+    message::{Judged, Verdict},
     telemetry::{Front, Kind},
 };
 

@@ -15,12 +15,12 @@ use super::{
     context::Context,
     forward::{self, Scope},
     h2,
-    judged::denial_of,
     rewind::Rewind,
 };
 use crate::{
     egress::{Guarded, linger_close},
     listen::{Accepted, Downstream},
+    message::denial_of,
     sniff::{Event, Head, RequestStream},
     telemetry::{Front, Kind},
 };

@@ -1,8 +1,8 @@
 //! How a request arrives. Each front learns `(session, target)` its own way and hands over to one pipeline.
 //!
 //! `http1` owns a connection and judges its first head; CONNECT goes to `connect`, everything else to `forward`
-//! behind the strict reader of `judged`. [`h2`] serves HTTP/2, [`quic`] the relay's own streams. `connect_tcp` is what both versions' forms of it lead to;
-//! `upgrade` is HTTP/1.1's. `reject` is the sole mapping of refusals to answers.
+//! behind the strict reader of `message`. [`h2`] serves HTTP/2, [`quic`] the relay's own streams. `connect_tcp` is what both
+//! versions' forms of it lead to; `upgrade` is HTTP/1.1's.
 
 mod asked;
 mod body;
@@ -15,13 +15,10 @@ mod forward;
 pub mod grpc;
 mod guard;
 pub mod h2;
-mod headers;
 mod http1;
-mod judged;
 mod max_forwards;
 mod pool;
 pub mod quic;
-mod reject;
 mod rewind;
 mod send;
 mod token;
@@ -30,4 +27,6 @@ mod upgrade;
 pub use context::Context;
 pub use http1::serve;
 pub use pool::Pool;
-pub use reject::{Detail, Rejection};
+
+use crate::message::headers;
+pub use crate::message::{Detail, Rejection};

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use hyper::{
     body::Incoming,
     client::conn::http1::{self, SendRequest},
@@ -17,6 +17,7 @@ use super::{
     client_body::ClientBody,
     context::Context,
     guard::Guard,
+    headers,
 };
 use crate::{auth::Identity, session::PolicyGeneration, telemetry::Recorder};
 
@@ -96,7 +97,7 @@ pub(super) async fn send(
         };
         match answered {
             Ok(answer) => {
-                if !framed_one_way(answer.headers()) {
+                if !headers::framed_one_way(answer.headers()) {
                     return Err(Denial::UpstreamProtocol.into());
                 }
                 return Ok(Sent {
@@ -147,20 +148,6 @@ fn spare(request: &Request<RequestBody>) -> Option<Request<()>> {
     *spare.uri_mut() = request.uri().clone();
     *spare.headers_mut() = request.headers().clone();
     Some(spare)
-}
-
-/// An answer whose framing can be read two ways is not passed on (RFC 9112 §6.3): Content-Length beside a transfer coding,
-/// or a coding that we would take off without knowing it.
-fn framed_one_way(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let Some(coding) = codings.next() else {
-        return true;
-    };
-    let chunked = coding
-        .as_bytes()
-        .trim_ascii()
-        .eq_ignore_ascii_case(b"chunked");
-    chunked && codings.next().is_none() && !headers.contains_key(header::CONTENT_LENGTH)
 }
 
 async fn handshake(

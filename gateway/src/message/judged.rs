@@ -40,7 +40,7 @@ const LINGER_BYTES: usize = 256 * 1024;
 
 /// Shared between the reader and the service of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     refused: Mutex<Option<Denial>>,
     /// The connection's end was in order.
     released: AtomicBool,
@@ -50,7 +50,7 @@ pub(super) struct Verdict {
 
 impl Verdict {
     /// The refusal for which a stand-in request was given.
-    pub(super) fn take(&self) -> Option<Denial> {
+    pub(crate) fn take(&self) -> Option<Denial> {
         self.refused
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -58,17 +58,17 @@ impl Verdict {
     }
 
     /// Did bytes come right behind the last head? (Of a body, or of what the client hopes will follow.)
-    pub(super) fn behind(&self) -> bool {
+    pub(crate) fn behind(&self) -> bool {
         self.behind.load(Ordering::Acquire)
     }
 
     /// The connection ended in order: it may close with FIN.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         self.released.store(true, Ordering::Release);
     }
 
     /// Its end is not in order after all.
-    pub(super) fn arm(&self) {
+    pub(crate) fn arm(&self) {
         self.released.store(false, Ordering::Release);
     }
 
@@ -79,7 +79,7 @@ impl Verdict {
 
 /// The strict reader around a connection.
 #[derive(Debug)]
-pub(super) struct Judged {
+pub(crate) struct Judged {
     /// `None` only once taken out.
     stream: Option<Guarded<Downstream>>,
     judge: RequestStream,
@@ -108,7 +108,7 @@ enum Phase {
 
 impl Judged {
     /// Judge everything from `buffer` (read already) on.
-    pub(super) fn new(
+    pub(crate) fn new(
         stream: Guarded<Downstream>,
         buffer: BytesMut,
         verdict: Arc<Verdict>,
@@ -137,7 +137,7 @@ impl Judged {
     }
 
     /// After an upgrade: the connection, and what was read of it but not given on.
-    pub(super) fn into_parts(mut self) -> Option<(Guarded<Downstream>, BytesMut)> {
+    pub(crate) fn into_parts(mut self) -> Option<(Guarded<Downstream>, BytesMut)> {
         self.stream
             .take()
             .map(|stream| (stream, std::mem::take(&mut self.buffer)))
@@ -210,7 +210,7 @@ impl Judged {
 }
 
 /// A head that is not sound, as a refusal.
-pub(super) fn denial_of(error: HeadError) -> Denial {
+pub(crate) fn denial_of(error: HeadError) -> Denial {
     match error {
         HeadError::TooLarge => Denial::HeaderTooLarge,
         HeadError::Target => Denial::MalformedTarget,

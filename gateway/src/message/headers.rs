@@ -44,7 +44,7 @@ const NEVER_STRIPPED: [&str; 7] = [
 ];
 
 /// The protocol asked for by `Connection: upgrade`; h2c is not offered on (RFC 9113 §3.1 withdrew it).
-pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let asked =
         tokens(headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
     let protocol = headers.get(header::UPGRADE)?;
@@ -55,7 +55,7 @@ pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Take off what is between neighbours; `TE: trailers` is renewed by the caller where it was there.
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
         .filter(|name| {
             !NEVER_STRIPPED
@@ -74,7 +74,7 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Take off what must not reach an origin from a sandbox: steering fields, and twins of sensitive names spelt with `_`
 /// (some servers read both spellings as one).
-pub(super) fn strip_steering(headers: &mut HeaderMap) {
+pub(crate) fn strip_steering(headers: &mut HeaderMap) {
     for name in STEERING {
         headers.remove(name);
     }
@@ -89,20 +89,34 @@ pub(super) fn strip_steering(headers: &mut HeaderMap) {
 }
 
 /// Append `1.1 pseudonym` to Via.
-pub(super) fn append_via(headers: &mut HeaderMap, pseudonym: &str) {
+pub(crate) fn append_via(headers: &mut HeaderMap, pseudonym: &str) {
     if let Ok(value) = HeaderValue::from_str(&format!("1.1 {pseudonym}")) {
         headers.append(header::VIA, value);
     }
 }
 
 /// Has this process forwarded the message before?
-pub(super) fn looped(headers: &HeaderMap, pseudonym: &str) -> bool {
+pub(crate) fn looped(headers: &HeaderMap, pseudonym: &str) -> bool {
     tokens(headers, &header::VIA).any(|via| via.split_ascii_whitespace().nth(1) == Some(pseudonym))
 }
 
 /// Does the client prefer a page?
-pub(super) fn wants_html(headers: &HeaderMap) -> bool {
+pub(crate) fn wants_html(headers: &HeaderMap) -> bool {
     tokens(headers, &header::ACCEPT).any(|kind| kind.starts_with("text/html"))
+}
+
+/// An answer whose framing can be read two ways is not passed on (RFC 9112 §6.3): Content-Length beside a transfer coding,
+/// or a coding that we would take off without knowing it.
+pub(crate) fn framed_one_way(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else {
+        return true;
+    };
+    let chunked = coding
+        .as_bytes()
+        .trim_ascii()
+        .eq_ignore_ascii_case(b"chunked");
+    chunked && codings.next().is_none() && !headers.contains_key(header::CONTENT_LENGTH)
 }
 
 fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
