@@ -30,7 +30,7 @@ use crate::{
     front::{self, Context},
     listen::{self, Listener, ListenerKind, Places, UdpListener, accept_loop, accept_quic},
     probe::{Inside, Prober, Targets},
-    relay::Presence,
+    relay::{Presence, PrivateListener, Reverse},
     session::Registry,
     telemetry::Telemetry,
 };
@@ -53,6 +53,7 @@ pub struct App {
     listeners: Vec<Listener>,
     quic: Vec<UdpListener>,
     management_tls: Vec<(SocketAddr, Arc<rustls::ServerConfig>)>,
+    private_tls: Option<Arc<rustls::ServerConfig>>,
     admin_socket: UnixListener,
     drain: Arc<Drain>,
     places: Arc<Places>,
@@ -64,6 +65,7 @@ struct Parts {
     context: ArcSwap<Context>,
     registry: Arc<Registry>,
     telemetry: Telemetry,
+    reverse: Reverse,
     identity: PublicIdentity,
     prober: Arc<Prober>,
     presence: Arc<Presence>,
@@ -149,6 +151,7 @@ impl App {
             listeners,
             quic,
             management_tls,
+            private_tls,
             admin_socket,
             drain,
             places,
@@ -176,7 +179,21 @@ impl App {
                 },
             ));
         }
+        if let Some(offers) = parts.registry.dials().take_offers() {
+            watch.spawn_service(parts.reverse.clone().serve(offers));
+        }
         for listener in listeners {
+            if listener.kind == ListenerKind::Private {
+                if let Some(tls) = private_tls.clone() {
+                    let listener = PrivateListener {
+                        socket: listener.into_inner(),
+                        tls,
+                        registry: parts.registry.clone(),
+                    };
+                    watch.spawn_service(parts.reverse.clone().serve_private(listener));
+                }
+                continue;
+            }
             let telemetry = parts.telemetry.clone();
             let places = places.clone();
             if listener.kind == ListenerKind::Management {

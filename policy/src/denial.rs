@@ -87,7 +87,13 @@ denials! {
     // Relay.
     ServiceNotAllowed "service_not_allowed" 403 Downstream "http_request_denied" "The session has no such host service.";
     ServiceMethodNotAllowed "service_method_not_allowed" 403 Downstream "http_request_denied" "The method is outside the credential's prefix.";
+    ServiceHostNotAllowed "service_host_not_allowed" 403 Downstream "http_request_denied" "The host service does not serve that Host.";
+    ServiceOriginNotAllowed "service_origin_not_allowed" 403 Downstream "http_request_denied" "The host service does not serve pages of that Origin.";
     ServiceUnavailable "service_unavailable" 503 Upstream "destination_unavailable" "The host service does not answer.";
+    ListenerNotAllowed "listener_not_allowed" 403 Downstream "http_request_denied" "The session may expose no such listener.";
+    ListenerNotConnected "listener_not_connected" 503 Upstream "destination_unavailable" "The sandbox does not offer that listener now.";
+    ListenerRefused "listener_refused" 502 Upstream "connection_refused" "Nothing in the sandbox took the connection.";
+    TooManyAccepts "too_many_accepts" 429 Downstream "http_request_denied" "Enough streams of that listener wait already.";
     // Us.
     LoopDetected "loop_detected" 502 Downstream "proxy_loop_detected" "The request has been here before.";
     NotFound "not_found" 404 Downstream "http_request_denied" "There is nothing here.";

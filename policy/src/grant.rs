@@ -1,8 +1,8 @@
 //! The compiled grant of one session: rules, services, limits.
 
 use crate::{
-    Action, EchRule, HostName, HttpRule, MethodPrefix, Mode, RuleId, ServiceName, ServiceUrl,
-    TlsRule, matcher::Matcher,
+    Action, EchRule, Expose, HostName, HttpRule, MethodPrefix, Mode, RuleId, ServiceName,
+    ServiceUrl, TlsRule, matcher::Matcher,
 };
 use ipnet::IpNet;
 use std::{
@@ -42,6 +42,8 @@ pub struct ServiceHttp {
     pub origins: Vec<String>,
     /// Methods and path prefixes.
     pub rule: HttpRule,
+    /// Fields each request goes up with, whatever the client sent under these names; names in lower case.
+    pub set_headers: BTreeMap<String, String>,
 }
 
 /// One host service, compiled.
@@ -70,6 +72,7 @@ pub struct Service {
 pub struct Grant {
     pub(crate) egress: Egress,
     pub(crate) services: BTreeMap<ServiceName, Service>,
+    pub(crate) expose: BTreeMap<ServiceName, Expose>,
     pub(crate) limits: Limits,
     pub(crate) mode: Mode,
 }
@@ -86,6 +89,11 @@ impl Grant {
     #[must_use]
     pub fn service(&self, name: &ServiceName) -> Option<&Service> {
         self.services.get(name)
+    }
+
+    /// Listeners of the sandbox its host may dial, in order of name.
+    pub fn exposed(&self) -> impl Iterator<Item = (&ServiceName, &Expose)> {
+        self.expose.iter()
     }
 
     /// The limits.

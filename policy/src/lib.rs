@@ -7,6 +7,7 @@ mod decide;
 mod denial;
 mod document;
 mod entry;
+mod expose;
 mod grant;
 mod host;
 mod import;
@@ -24,11 +25,14 @@ pub mod text;
 
 pub use address::{AddressClass, Nat64Prefix, classify};
 pub use decide::{
-    AddressPermit, Admission, Explanation, MixedAnswers, OwnAddresses, ServicePermit, TargetPermit,
-    admit, decide, decide_service, explain,
+    AddressPermit, Admission, Explanation, ListenerPermit, MixedAnswers, OwnAddresses,
+    ServicePermit, TargetPermit, admit, decide, decide_listener, decide_service, explain,
 };
 pub use denial::{Blame, Denial, Refusal};
-pub use document::{Ceiling, EgressDocument, GrantDocument, LimitsDocument, ServiceDocument};
+pub use document::{
+    Ceiling, EgressDocument, ExposeDocument, GrantDocument, LimitsDocument, ServiceDocument,
+};
+pub use expose::{Dial, Expose};
 pub use grant::{Grant, Limits, ProxyProtocol, Service, ServiceHttp};
 pub use host::{HostError, HostName, HostPattern};
 pub use import::{Choices, Imported, System, import};

@@ -21,6 +21,7 @@ const H2: &str = "gateway/src/front/h2/tests.rs";
 const LIFECYCLE: &str = "tests/tests/lifecycle.rs";
 const LIMITS: &str = "tests/tests/conformance/limits.rs";
 const RECORDS: &str = "tests/tests/conformance/tls/records.rs";
+const REVERSE: &str = "gateway/src/relay/tests/reverse.rs";
 const RULES: &str = "policy/src/decide/tests.rs";
 const UPSTREAM: &str = "tests/tests/upstream.rs";
 
@@ -122,6 +123,20 @@ fn shown(denial: Denial) -> Shown {
             "tests/tests/clients_relay.rs",
             "a_method_outside_the_services_prefix_is_refused",
         ),
+        Denial::ServiceHostNotAllowed | Denial::ServiceOriginNotAllowed => By(
+            "gateway/src/relay/http/tests.rs",
+            "what_is_not_allowed_is_answered_and_the_next_request_is_judged_by_itself",
+        ),
+        Denial::ListenerNotAllowed => By(
+            REVERSE,
+            "what_the_grant_or_the_token_does_not_name_is_not_offered",
+        ),
+        Denial::ListenerNotConnected => By(REVERSE, "without_a_client_the_dial_fails_and_says_so"),
+        Denial::ListenerRefused => By(
+            REVERSE,
+            "a_local_listener_that_is_down_resets_the_dial_with_its_reason",
+        ),
+        Denial::TooManyAccepts => By(REVERSE, "enough_offers_are_enough"),
         Denial::ServiceUnavailable => By(
             "gateway/src/relay/tests/authority.rs",
             "refusals_say_why_and_the_neighbours_notice_nothing",

@@ -8,7 +8,7 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    listen::{Address, AddressError, Listen},
+    listen::{Address, AddressError, Exposed, Listen},
     transport::{Choice, ChoiceError, Endpoint, EndpointError, Transport},
 };
 
@@ -30,6 +30,9 @@ pub struct Settings {
     /// `NAME=unix:///path` or `NAME=tcp://127.0.0.1:PORT`.
     #[serde(default)]
     pub listen: Vec<String>,
+    /// `NAME=unix:///path` or `NAME=tcp://127.0.0.1:PORT`: a local listener the host may dial.
+    #[serde(default)]
+    pub expose: Vec<String>,
     /// Names of services that get a unix socket each where `listen` is empty.
     #[serde(default)]
     pub services: Vec<String>,
@@ -50,6 +53,7 @@ impl std::fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("url", &self.url)
             .field("listen", &self.listen)
+            .field("expose", &self.expose)
             .finish_non_exhaustive()
     }
 }
@@ -67,8 +71,37 @@ pub struct Config {
     pub transport: Choice,
     /// What to listen on.
     pub listen: Vec<Listen>,
+    /// What the host may dial.
+    pub expose: Vec<Exposed>,
     /// The HTTP proxy, where one is wanted.
     pub proxy: Option<ProxyConfig>,
+}
+
+/// Which transports carry what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Carried {
+    /// For streams, and for all there is where nothing has a connection apart.
+    pub streams: Choice,
+    /// A connection of their own for accept streams, by this transport.
+    pub accepts_apart: Option<Transport>,
+}
+
+impl Config {
+    /// Only HTTP/2 carries accept streams. Streams of services race beside them as they would without.
+    pub fn carried(&self) -> Carried {
+        let (streams, accepts_apart) = match self.transport {
+            Choice::Auto if self.expose.is_empty() => (Choice::Auto, None),
+            Choice::Auto if self.listen.is_empty() && self.proxy.is_none() => {
+                (Choice::Only(Transport::H2), None)
+            }
+            Choice::Auto if self.endpoint.is_tls() => (Choice::Auto, Some(Transport::H2)),
+            chosen => (chosen, None),
+        };
+        Carried {
+            streams,
+            accepts_apart,
+        }
+    }
 }
 
 /// The HTTP proxy of the sandbox.
@@ -87,6 +120,7 @@ impl std::fmt::Debug for Config {
         f.debug_struct("Config")
             .field("endpoint", &self.endpoint)
             .field("listen", &self.listen)
+            .field("expose", &self.expose)
             .finish_non_exhaustive()
     }
 }
@@ -111,7 +145,7 @@ pub enum ConfigError {
     NoProxyToken,
     /// Nothing to do.
     #[error(
-        "no services: set SLUICEGATE_SERVICES, or pass --listen NAME=unix:///path or --proxy 127.0.0.1:3128"
+        "no services: set SLUICEGATE_SERVICES, or pass --listen or --expose NAME=unix:///path, or --proxy 127.0.0.1:3128"
     )]
     NoServices,
     /// The URL.
@@ -123,9 +157,18 @@ pub enum ConfigError {
     /// QUIC without TLS.
     #[error("transport: quic needs an https:// URL")]
     QuicWithoutTls,
+    /// Exposed listeners on QUIC alone.
+    #[error("transport: quic carries no accept streams: --expose needs auto or h2")]
+    ExposeOverQuic,
     /// A listener.
     #[error("listener: {0}")]
     Listen(#[from] AddressError),
+    /// A listener to expose.
+    #[error("exposed listener: {0}")]
+    Expose(#[source] AddressError),
+    /// One name twice.
+    #[error("{0} is exposed twice")]
+    ExposedTwice(String),
     /// One address twice.
     #[error("{0} is given twice")]
     Twice(Address),
@@ -150,7 +193,11 @@ impl Settings {
     /// The session's env bundle. Empty values are absent ones.
     pub fn from_env(variable: impl Fn(&str) -> Option<String>) -> Self {
         let variable = |name| variable(name).filter(|value| !value.is_empty());
-        let services = variable("SLUICEGATE_SERVICES").unwrap_or_default();
+        let list = |name| -> Vec<String> {
+            let text = variable(name).unwrap_or_default();
+            let items = text.split(',').map(str::trim);
+            items.filter(|s| !s.is_empty()).map(str::to_owned).collect()
+        };
         Self {
             url: variable("SLUICEGATE_RELAY_URL"),
             token: variable("SLUICEGATE_RELAY_TOKEN"),
@@ -158,12 +205,8 @@ impl Settings {
             ca_file: variable("SLUICEGATE_CA_FILE").map(PathBuf::from),
             transport: variable("SLUICEGATE_RELAY_TRANSPORT"),
             listen: Vec::new(),
-            services: services
-                .split(',')
-                .map(str::trim)
-                .filter(|s| !s.is_empty())
-                .map(str::to_owned)
-                .collect(),
+            expose: list("SLUICEGATE_EXPOSE"),
+            services: list("SLUICEGATE_SERVICES"),
             proxy: None,
             proxy_token: variable("SLUICEGATE_PROXY_TOKEN"),
             proxy_token_file: None,
@@ -190,6 +233,11 @@ impl Settings {
                 under.listen
             } else {
                 self.listen
+            },
+            expose: if self.expose.is_empty() {
+                under.expose
+            } else {
+                self.expose
             },
             services: if self.services.is_empty() {
                 under.services
@@ -243,8 +291,20 @@ impl Settings {
                 .map(|text| Listen::parse(text))
                 .collect::<Result<Vec<_>, _>>()?
         };
-        if listen.is_empty() && proxy.is_none() {
+        let expose = self
+            .expose
+            .iter()
+            .map(|text| Exposed::parse(text).map_err(ConfigError::Expose))
+            .collect::<Result<Vec<_>, _>>()?;
+        if listen.is_empty() && expose.is_empty() && proxy.is_none() {
             return Err(ConfigError::NoServices);
+        }
+        if !expose.is_empty() && transport == Choice::Only(Transport::Quic) {
+            return Err(ConfigError::ExposeOverQuic);
+        }
+        let mut names = std::collections::BTreeSet::new();
+        if let Some(again) = expose.iter().find(|one| !names.insert(&one.listener)) {
+            return Err(ConfigError::ExposedTwice(again.listener.clone()));
         }
         let chosen = |address: &Address| !matches!(address, Address::Tcp(tcp) if tcp.port() == 0);
         for (place, one) in listen.iter().enumerate() {
@@ -264,6 +324,7 @@ impl Settings {
             transport,
             listen,
             proxy,
+            expose,
         })
     }
 }

@@ -1,11 +1,12 @@
 //! The sandbox side of the relay, and the stream semantics both ends share.
 //!
 //! Rooms: [`flow`] is one byte stream with TCP's ends, [`transport`] the connection to the gateway, [`session`] keeps
-//! one for ever, [`listen`] and [`forward`] bring local connections in, [`proxy`] is the HTTP proxy for the way out,
-//! [`config`] says what is wanted. `main` is the command line.
+//! one for ever, [`listen`] and [`forward`] bring local connections in, [`expose`] the host's connections to local
+//! listeners, [`proxy`] is the HTTP proxy for the way out, [`config`] says what is wanted. `main` is the command line.
 
 pub mod backoff;
 pub mod config;
+pub mod expose;
 pub mod flow;
 pub mod forward;
 pub mod listen;

@@ -90,6 +90,33 @@ impl Listen {
     }
 }
 
+/// One local listener that the host may dial.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Exposed {
+    /// Its name in the session's grant.
+    pub listener: String,
+    /// Where it is here.
+    pub address: Address,
+}
+
+impl Exposed {
+    /// Parse `NAME=ADDRESS`; a port must be named, since somebody else listens there.
+    ///
+    /// # Errors
+    /// See [`AddressError`].
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        let Listen { service, address } = Listen::parse(text)?;
+        let unnamed = matches!(address, Address::Tcp(tcp) if tcp.port() == 0);
+        if unnamed || service.contains(':') {
+            return Err(AddressError::Form(text.into()));
+        }
+        Ok(Self {
+            listener: service,
+            address,
+        })
+    }
+}
+
 /// `[a-z0-9][a-z0-9._-]*`, and a binding of the same alphabet behind a colon: no other name can exist.
 fn is_service_name(text: &str) -> bool {
     let part = |part: &str| {

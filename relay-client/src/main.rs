@@ -14,11 +14,12 @@ use sluicegate_certs::TrustBundle;
 use sluicegate_relay::{
     backoff::Backoff,
     config::{Config, ConfigError, Settings, default_directory},
+    expose::expose,
     forward::forward,
     listen::{ListenError, Listener},
     proxy::{self, Proxy},
     session::{Session, SessionConfig, Status},
-    transport::Tls,
+    transport::{Choice, Tls},
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -66,6 +67,9 @@ struct Up {
     /// NAME=unix:///path or NAME=tcp://127.0.0.1:PORT; without any, one unix socket per service of the session
     #[arg(long, value_name = "NAME=ADDRESS")]
     listen: Vec<String>,
+    /// A listener of this sandbox that its host may dial: NAME=unix:///path or NAME=tcp://127.0.0.1:PORT [env: SLUICEGATE_EXPOSE]
+    #[arg(long, value_name = "NAME=ADDRESS")]
+    expose: Vec<String>,
     /// Also an HTTP proxy for the way out, at 127.0.0.1:PORT or unix:///path; programs need no credential
     #[arg(long, value_name = "ADDRESS")]
     proxy: Option<String>,
@@ -75,7 +79,7 @@ struct Up {
     /// The proxy serves every user of this network namespace, not only the one it runs as
     #[arg(long)]
     proxy_any_uid: bool,
-    /// A JSON file with url, tokenFile, caFile, transport, listen, services, proxy, proxyTokenFile, proxyAnyUid
+    /// A JSON file with url, tokenFile, caFile, transport, listen, expose, services, proxy, proxyTokenFile, proxyAnyUid
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Report as JSON lines on standard output
@@ -146,6 +150,7 @@ fn settle(up: &Up) -> Result<Config, ConfigError> {
         ca_file: up.ca.clone(),
         transport: up.transport.clone(),
         listen: up.listen.clone(),
+        expose: up.expose.clone(),
         services: Vec::new(),
         proxy: up.proxy.clone(),
         proxy_token: None,
@@ -195,16 +200,28 @@ async fn run(config: Config, json: bool) -> anyhow::Result<()> {
         TaskTracker::new(),
         CancellationToken::new(),
     );
+    let carried = config.carried();
     let session_config = SessionConfig {
         endpoint: config.endpoint.clone(),
         tls,
         token: config.token.as_str().into(),
-        transport: config.transport,
+        transport: carried.streams,
         backoff: Backoff::default(),
     };
     // The connection has a tracker of its own: it outlives the streams it carries.
     let connection = TaskTracker::new();
-    let session = Session::start(session_config, &connection, stop.child_token());
+    let session = Session::start(session_config.clone(), &connection, stop.child_token());
+    let offering = match carried.accepts_apart {
+        Some(transport) => {
+            let transport = Choice::Only(transport);
+            let apart = SessionConfig {
+                transport,
+                ..session_config
+            };
+            Session::start(apart, &connection, stop.child_token())
+        }
+        None => session.clone(),
+    };
     let accepting = stop.child_token();
     for (service, listener) in listeners {
         report(
@@ -234,6 +251,18 @@ async fn run(config: Config, json: bool) -> anyhow::Result<()> {
         };
         listening.spawn(proxy::serve(listener, proxy, accepting.clone()));
     }
+    for exposed in config.expose {
+        let address = exposed.address.to_string();
+        let told = [("listener", &*exposed.listener), ("address", &address)];
+        report(json, "exposing", &told);
+        listening.spawn(expose(
+            exposed.listener.into(),
+            exposed.address,
+            offering.clone(),
+            streams.clone(),
+            accepting.clone(),
+        ));
+    }
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -246,7 +275,7 @@ async fn run(config: Config, json: bool) -> anyhow::Result<()> {
     report(json, "stopping", &[("open", &streams.len().to_string())]);
     let _ = tokio::time::timeout(GRACE, streams.wait()).await;
     stop.cancel();
-    drop(session);
+    drop((session, offering));
     connection.close();
     // What the streams left in the connection's buffers still goes out.
     let _ = tokio::time::timeout(FLUSH, connection.wait()).await;

@@ -77,6 +77,9 @@ pub enum SessionError {
     /// No connection came in time.
     #[error("no connection to the gateway within {0:?}")]
     NotConnected(Duration),
+    /// Nobody keeps a connection any more.
+    #[error("the client is stopping")]
+    Stopped,
     /// The gateway or the stream said no.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -141,21 +144,43 @@ impl Session {
         token: &str,
     ) -> Result<Box<dyn Flow>, SessionError> {
         let deadline = Instant::now() + OPEN_PATIENCE;
-        let mut current = self.current.clone();
         loop {
-            let usable = |c: &Option<Connection>| c.as_ref().is_some_and(|c| !c.is_retired());
-            let connection = match timeout_at(deadline, current.wait_for(usable)).await {
-                Ok(Ok(connection)) => connection.clone(),
-                Ok(Err(_)) | Err(_) => None,
-            };
-            let Some(connection) = connection else {
-                return Err(SessionError::NotConnected(OPEN_PATIENCE));
-            };
+            let connection = timeout_at(deadline, self.connection())
+                .await
+                .map_err(|_| SessionError::NotConnected(OPEN_PATIENCE))??;
             match connection.open(target, token).await {
                 // Nobody has answered for it: the next connection may have it.
                 Err(OpenError::Retired) => {}
                 opened => return Ok(Box::new(opened?)),
             }
         }
+    }
+
+    /// Offer a listener to the host: a stream once somebody dials it, however late, and on whatever connection there is by
+    /// then. The session must be one over HTTP/2.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    pub async fn accept(&self, listener: &str) -> Result<Box<dyn Flow>, SessionError> {
+        let name = listener.to_owned();
+        let target = Handshake::Listener { name };
+        loop {
+            let connection = self.connection().await?;
+            match connection.accept(&target, &self.config.token).await {
+                Err(OpenError::Retired) => {}
+                accepted => return Ok(accepted?),
+            }
+        }
+    }
+
+    /// A connection that takes new streams.
+    async fn connection(&self) -> Result<Connection, SessionError> {
+        let usable = |c: &Option<Connection>| c.as_ref().is_some_and(|c| !c.is_retired());
+        let mut current = self.current.clone();
+        let connection = match current.wait_for(usable).await {
+            Ok(connection) => connection.clone(),
+            Err(_) => None,
+        };
+        connection.ok_or(SessionError::Stopped)
     }
 }

@@ -60,6 +60,19 @@ impl Ca {
         }
     }
 
+    /// A client certificate for a host.
+    pub fn issue_host(&self, name: &str) -> Leaf {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name = named(name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        Leaf {
+            certificate: params.signed_by(&key, &self.issuer).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
     /// A TLS server for `names`, offering `alpn`.
     pub fn server(&self, names: &[&str], alpn: &[&[u8]]) -> Arc<ServerConfig> {
         let leaf = self.issue(names);

@@ -19,6 +19,8 @@ use crate::wire::Reply;
 pub struct Settings {
     /// The resolver, absent when a test configures `dns` itself.
     pub dns: Option<SocketAddr>,
+    /// Further entries of `listeners`, lines indented by two.
+    pub listeners: String,
     /// Whole top-level YAML sections to append.
     pub more: String,
     /// Lines of the `limits` section, indented by two.
@@ -48,6 +50,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             dns: None,
+            listeners: String::new(),
             more: String::new(),
             limits: String::new(),
             detail: "full",
@@ -86,6 +89,7 @@ impl Settings {
              \x20 - {{kind: public, address: \"{public}\"}}\n\
              \x20 - {{kind: plain, address: \"{plain}\"}}\n\
              \x20 - {{kind: management, address: \"{management}\"}}\n\
+             {listeners}\
              telemetry: {{accessLog: \"{log}\", refusalDetail: {detail}}}\n",
             url = self
                 .public_url
@@ -94,6 +98,7 @@ impl Settings {
             public = ports.public,
             plain = ports.plain,
             management = ports.management,
+            listeners = self.listeners,
             log = access_log.display(),
             detail = self.detail,
         );

@@ -21,7 +21,7 @@ impl RelayClient {
     /// Starts `sluicegate-relay up --json` with the session's bundle, one `--listen` per entry, and waits
     /// until it has said of every listener that it is open.
     pub async fn up(session: &Session, listen: &[String]) -> Self {
-        Self::up_with(session, &[], listen).await
+        Self::start(session, &[], listen, &[]).await
     }
 
     /// As [`RelayClient::up`], by one transport alone.
@@ -31,6 +31,15 @@ impl RelayClient {
 
     /// As [`RelayClient::up`], with more arguments.
     pub async fn up_with(session: &Session, more: &[&str], listen: &[String]) -> Self {
+        Self::start(session, more, listen, &[]).await
+    }
+
+    /// The same with one `--expose` per entry and no listener.
+    pub async fn exposing(session: &Session, expose: &[String]) -> Self {
+        Self::start(session, &[], &[], expose).await
+    }
+
+    async fn start(session: &Session, more: &[&str], listen: &[String], expose: &[String]) -> Self {
         // Several clients of one session: each has a log of its own.
         let number = std::fs::read_dir(session.directory()).unwrap().count();
         let log = session.directory().join(format!("relay-{number}.log"));
@@ -38,6 +47,9 @@ impl RelayClient {
         program = program.args(["up", "--json"]).args(more);
         for listener in listen {
             program = program.args(["--listen", listener]);
+        }
+        for exposed in expose {
+            program = program.args(["--expose", exposed]);
         }
         let mut process = program.start(&log);
         let listening = until("the relay client's listeners", || {

@@ -155,6 +155,81 @@ pub async fn nginx(ca: &Ca, names: &[&str]) -> Server {
     }
 }
 
+/// nginx over plain HTTP: every path is `from nginx`.
+pub async fn nginx_plain() -> Server {
+    nginx_answering("", "from nginx\\n").await
+}
+
+/// nginx behind the PROXY protocol: every path is the source it was told of, `ADDRESS:PORT`.
+pub async fn nginx_told() -> Server {
+    nginx_answering(
+        "proxy_protocol",
+        "$proxy_protocol_addr:$proxy_protocol_port\\n",
+    )
+    .await
+}
+
+async fn nginx_answering(listen: &str, answer: &str) -> Server {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port().await;
+    let root = directory.path();
+    let user = if geteuid() == Uid::ROOT {
+        "user root;"
+    } else {
+        ""
+    };
+    let config = format!(
+        "daemon off; master_process off; pid {root}/nginx.pid; error_log {root}/error.log; {user}\n\
+         events {{ worker_connections 256; }}\n\
+         http {{ access_log off; client_body_temp_path {root}/b; proxy_temp_path {root}/p;\n\
+         fastcgi_temp_path {root}/f; uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;\n\
+         server {{ listen 127.0.0.1:{port} {listen}; location / {{ return 200 \"{answer}\"; }} }} }}\n",
+        root = root.display(),
+    );
+    std::fs::write(root.join("nginx.conf"), config).unwrap();
+    let process = Program::new(nginx_program())
+        .arg("-c")
+        .arg(root.join("nginx.conf"))
+        .args(["-g", "", "-p"])
+        .arg(root)
+        .start(&root.join("nginx.log"));
+    listening("nginx", loopback(port)).await;
+    Server {
+        process,
+        address: loopback(port),
+        directory,
+    }
+}
+
+/// haproxy behind the PROXY protocol: every path is the source and the unique id it was told of, `ADDRESS:PORT ID`.
+pub async fn haproxy_told() -> Server {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port().await;
+    let config = format!(
+        "defaults\n  mode http\n  timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n\
+         frontend told\n  bind 127.0.0.1:{port} accept-proxy\n  http-request return status 200 \
+         content-type text/plain lf-string \"%[src]:%[src_port] %[fc_pp_unique_id]\\n\"\n"
+    );
+    let file = directory.path().join("haproxy.cfg");
+    std::fs::write(&file, config).unwrap();
+    // Outside an ordinary user's PATH on Debian.
+    let program = if Path::new("/usr/sbin/haproxy").exists() {
+        "/usr/sbin/haproxy"
+    } else {
+        "haproxy"
+    };
+    let process = Program::new(program)
+        .args(["-db", "-f"])
+        .arg(&file)
+        .start(&directory.path().join("haproxy.log"));
+    listening("haproxy", loopback(port)).await;
+    Server {
+        process,
+        address: loopback(port),
+        directory,
+    }
+}
+
 fn nginx_program() -> &'static str {
     // Outside an ordinary user's PATH on Debian.
     if Path::new("/usr/sbin/nginx").exists() {

@@ -26,10 +26,10 @@ use crate::{
     front::{Context, Detail, Pool, h2},
     listen::{Listener, ListenerKind, Places, ResetKey, UdpListener},
     probe::{Inside, Prober},
-    relay::{self, Endpoint, Presence, Services, ServicesConfig},
+    relay::{self, Endpoint, HttpContext, Presence, Reverse, Services, ServicesConfig},
     session::{
-        self, BundleContext, ProviderConfig, PublicUrl, Registry, RegistryConfig, RegistryError,
-        lifecycle,
+        self, BundleContext, DialConfig, ProviderConfig, PublicUrl, Registry, RegistryConfig,
+        RegistryError, lifecycle,
     },
     store::{EmbeddedStore, StoreError},
     telemetry::{AccessLog, AccessSink, Telemetry},
@@ -152,11 +152,14 @@ impl App {
         let admin_socket = admin::bind_unix(&admin_path).map_err(StartError::AdminSocket)?;
         let drain = Arc::new(Drain::default());
         let presence = Arc::<Presence>::default();
+        let reverse = Reverse::new(telemetry.clone(), drain.watch());
+        let private_tls = private_tls(&config, &identity)?;
         let context = context(
             &config,
             &addresses,
             &registry,
             &telemetry,
+            &reverse,
             drain.watch(),
             presence.clone(),
         )?;
@@ -172,6 +175,7 @@ impl App {
             context: ArcSwap::from_pointee(context),
             registry,
             telemetry,
+            reverse,
             identity,
             token,
             credentials,
@@ -200,6 +204,7 @@ impl App {
             listeners,
             quic,
             management_tls,
+            private_tls,
             admin_socket,
             drain,
             places,
@@ -218,6 +223,7 @@ fn bind(config: &Config) -> Result<(Vec<Listener>, ManagementTls), StartError> {
             config::ListenerKind::Public => ListenerKind::Public,
             config::ListenerKind::Plain => ListenerKind::Plain,
             config::ListenerKind::Management => ListenerKind::Management,
+            config::ListenerKind::Private => ListenerKind::Private,
         };
         let listener =
             Listener::bind(kind, wanted.address).map_err(|source| StartError::Listen {
@@ -225,7 +231,7 @@ fn bind(config: &Config) -> Result<(Vec<Listener>, ManagementTls), StartError> {
                 address: wanted.address,
                 source,
             })?;
-        if let Some(files) = &wanted.tls {
+        if let (Some(files), ListenerKind::Management) = (&wanted.tls, kind) {
             let identity = ServerIdentity::new(Identity::load(&files.certificate, &files.key)?);
             let tls = match &wanted.client_ca {
                 None => tls::server(&identity, &[b"http/1.1"])?,
@@ -276,6 +282,28 @@ fn bind_udp(
         .collect()
 }
 
+/// What the private listener speaks, where there is one.
+fn private_tls(
+    config: &Config,
+    public: &PublicIdentity,
+) -> Result<Option<Arc<rustls::ServerConfig>>, StartError> {
+    let mut private = config.listeners.iter();
+    let private = private.find(|l| l.kind == config::ListenerKind::Private);
+    let Some((listener, ca)) = private.and_then(|l| Some((l, l.client_ca.as_ref()?))) else {
+        return Ok(None);
+    };
+    let pem = std::fs::read(ca).map_err(|source| StartError::ClientCa {
+        path: ca.clone(),
+        source,
+    })?;
+    let hosts = TrustBundle::empty().with_pem(&pem)?;
+    let identity = match &listener.tls {
+        Some(files) => ServerIdentity::new(Identity::load(&files.certificate, &files.key)?),
+        None => public.server(),
+    };
+    Ok(Some(tls::server_with_client_auth(&identity, &hosts, &[])?))
+}
+
 fn access_sink(config: &Config) -> AccessSink {
     match &config.telemetry.access_log {
         config::AccessLog::Stdout => AccessSink::Stdout,
@@ -291,6 +319,7 @@ pub(super) fn context(
     addresses: &[(ListenerKind, SocketAddr)],
     registry: &Arc<Registry>,
     telemetry: &Telemetry,
+    reverse: &Reverse,
     drain: DrainWatch,
     presence: Arc<Presence>,
 ) -> Result<Context, StartError> {
@@ -311,6 +340,13 @@ pub(super) fn context(
         authenticator: authenticator.clone(),
         services: services.clone(),
         presence,
+        reverse: reverse.clone(),
+        http: HttpContext {
+            telemetry: telemetry.clone(),
+            detail,
+            timeouts,
+            drain: drain.clone(),
+        },
     };
     let h2 = h2::Context {
         relay: endpoint,
@@ -494,6 +530,7 @@ pub(super) fn registry_config(
         },
         own_listeners: addresses.iter().map(|(_, address)| *address).collect(),
         own_sockets: vec![state_dir.file("admin.sock"), state_dir.file("probe.sock")],
+        dial: dial(config, addresses, state_dir),
         bundle: BundleContext {
             plain_proxy: plain,
             public_url,
@@ -568,6 +605,25 @@ fn capability(
         secrets: capability.secrets.clone(),
     };
     (name.clone(), bundle)
+}
+
+/// Where hosts dial what sandboxes expose.
+fn dial(
+    config: &Config,
+    addresses: &[(ListenerKind, SocketAddr)],
+    state_dir: &config::StateDir,
+) -> DialConfig {
+    let private = addresses
+        .iter()
+        .find(|(kind, _)| *kind == ListenerKind::Private)
+        .map(|(_, address)| *address);
+    let domain = config.listeners.iter().find_map(|l| l.domain.as_ref());
+    DialConfig {
+        directory: Some(state_dir.file("listeners")),
+        private: domain
+            .zip(private)
+            .map(|(domain, address)| (domain.as_str().into(), address.port())),
+    }
 }
 
 fn provider(config: &Config, provider: &config::ProviderConfig) -> ProviderConfig {

@@ -71,6 +71,11 @@ impl PublicIdentity {
         self.quic.clone()
     }
 
+    /// For the private listener, where it has no certificate of its own.
+    pub(super) fn server(&self) -> ServerIdentity {
+        self.server.clone()
+    }
+
     /// The private CA, where one is in play.
     pub(super) fn ca(&self) -> Option<CaFiles> {
         self.ca.clone()
@@ -132,9 +137,13 @@ fn names(config: &Config) -> Vec<String> {
         .iter()
         .map(|l| l.address.ip())
         .filter(|ip| !ip.is_unspecified());
+    // A private listener without a certificate of its own shows this one: every dial target is one label below.
+    let private = config.listeners.iter().filter(|l| l.tls.is_none());
+    let dialled = private.filter_map(|l| l.domain.as_ref().map(|domain| format!("*.{domain}")));
     for name in public
         .into_iter()
         .chain(bound.map(|ip| ip.to_string()))
+        .chain(dialled)
         .chain(config.tls.names.iter().cloned())
     {
         if !names.contains(&name) {

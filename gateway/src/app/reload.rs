@@ -61,6 +61,7 @@ impl Reloader {
             &parts.addresses,
             &parts.registry,
             &parts.telemetry,
+            &parts.reverse,
             self.drain.clone(),
             parts.presence.clone(),
         )

@@ -104,6 +104,7 @@ fn announce(app: &App) {
             ListenerKind::Public => "TLS: proxy, relay, gRPC",
             ListenerKind::Plain => "plaintext: proxy, relay, gRPC",
             ListenerKind::Management => "admin API, /metrics, /readyz",
+            ListenerKind::Private => "TLS with client certificates: dial targets",
         };
         eprintln!("listening on {address} ({}; {what})", kind.label());
     }

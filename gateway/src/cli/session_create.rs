@@ -43,6 +43,9 @@ pub(super) struct GrantArgs {
     /// A host service: `cache=unix:///run/cache.sock`, or only the name of one the configuration knows.
     #[arg(long = "service", value_name = "NAME[=URL]")]
     pub(super) services: Vec<String>,
+    /// A listener of the sandbox that the host may dial, and how: `plugin` (a unix socket), `db=tcp`, `web=tls`.
+    #[arg(long = "expose", value_name = "NAME[=unix|tcp|tls]")]
+    pub(super) expose: Vec<String>,
 }
 
 impl GrantArgs {
@@ -53,9 +56,10 @@ impl GrantArgs {
             && self.resolve.is_empty()
             && self.default_action.is_none()
             && self.services.is_empty()
+            && self.expose.is_empty()
     }
 
-    /// `{egress?, services?}`. A list that no flag fills stays absent, which is not the same as empty.
+    /// `{egress?, services?, expose?}`. A list that no flag fills stays absent, which is not the same as empty.
     pub(super) fn to_document(&self) -> Result<Map<String, Value>, Failure> {
         let mut egress = Map::new();
         for (key, list) in [
@@ -91,8 +95,21 @@ impl GrantArgs {
                 }
             };
         }
+        let mut expose = Map::new();
+        for entry in &self.expose {
+            let (name, dial) = match entry.contains('=') {
+                true => pair(entry, "--expose", "NAME=unix|tcp|tls")?,
+                false => (entry.as_str(), "unix"),
+            };
+            expose.insert(name.into(), dial.into());
+        }
         let mut document = Map::new();
-        for (key, part) in [("egress", egress), ("services", services)] {
+        let parts = [
+            ("egress", egress),
+            ("services", services),
+            ("expose", expose),
+        ];
+        for (key, part) in parts {
             if !part.is_empty() {
                 document.insert(key.into(), part.into());
             }
@@ -250,6 +267,17 @@ pub(super) fn show_bundle(body: &Value, format: Format, again: bool) -> Result<(
         text(&session, "generation"),
         text(&session, "expiresAt"),
     );
+    let targets = session.get("dialTargets").and_then(Value::as_object);
+    for (name, target) in targets.into_iter().flatten() {
+        eprintln!("dial {name} at {}", target.as_str().unwrap_or_default());
+    }
+    let errors = session.get("dialErrors").and_then(Value::as_object);
+    for (name, error) in errors.into_iter().flatten() {
+        eprintln!(
+            "{name} cannot be dialled: {}",
+            error.as_str().unwrap_or_default()
+        );
+    }
     if body.get("stale").and_then(Value::as_bool) == Some(true) {
         eprintln!(
             "changed since the last bundle, use the new one: {}",
@@ -275,11 +303,13 @@ mod tests {
             allow: vec!["api.example.com".into()],
             resolve: vec!["a.test=127.0.0.1".into(), "a.test=::1".into()],
             services: vec!["cache".into(), "db=tcp://127.0.0.1:5432".into()],
+            expose: vec!["plugin".into(), "web=tls".into()],
             ..GrantArgs::default()
         };
         let expected = json!({
             "egress": { "allowedHosts": ["api.example.com"], "hosts": { "a.test": ["127.0.0.1", "::1"] } },
             "services": { "cache": {}, "db": "tcp://127.0.0.1:5432" },
+            "expose": { "plugin": "unix", "web": "tls" },
         });
         assert_eq!(Value::from(args.to_document().unwrap()), expected);
         assert!(

@@ -94,7 +94,7 @@ impl CeilingConfig {
     }
 }
 
-/// Read `egress` with the `ceiling` inside it, `services` and `limits` of the provider at `node`.
+/// Read `egress` with the `ceiling` inside it, `services`, `expose` and `limits` of the provider at `node`.
 pub(super) fn read_bounded_grant(
     node: &Node,
     fields: &mut Fields<'_>,
@@ -103,6 +103,7 @@ pub(super) fn read_bounded_grant(
     let egress_node = fields.take("egress");
     // Known here, read below.
     fields.take("services");
+    fields.take("expose");
     fields.take("limits");
     let (mut egress, mut ceiling) = (EgressDocument::default(), CeilingConfig::default());
     if let Some(node) = egress_node {
@@ -113,7 +114,7 @@ pub(super) fn read_bounded_grant(
         }
         below.finish(faults);
     }
-    // A whole grant is read for its services and limits; of `egress` everything was told above.
+    // A whole grant is read for its services, listeners and limits; of `egress` everything was told above.
     let mut told = Faults::default();
     let mut all = node.fields(&mut Faults::default());
     let mut grant = GrantDocument::take(&mut all, &mut told);

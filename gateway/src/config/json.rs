@@ -102,6 +102,8 @@ fn listener(listener: &ListenerConfig) -> Value {
             }
             value
         }),
+        "clientCa": listener.tls.is_none().then_some(listener.client_ca.as_deref()).flatten().map(path),
+        "domain": listener.domain.as_ref().map(ToString::to_string),
     }))
 }
 

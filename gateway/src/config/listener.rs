@@ -1,6 +1,9 @@
 //! Where the gateway listens, and for what.
 use super::read;
-use sluicegate_policy::text::{Faults, Node};
+use sluicegate_policy::{
+    HostName,
+    text::{Faults, Node},
+};
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -15,6 +18,8 @@ pub enum ListenerKind {
     Plain,
     /// Operators: admin API, metrics, health.
     Management,
+    /// Hosts that dial what sandboxes expose, over TLS with a client certificate.
+    Private,
 }
 
 impl ListenerKind {
@@ -25,6 +30,7 @@ impl ListenerKind {
             Self::Public => "public",
             Self::Plain => "plain",
             Self::Management => "management",
+            Self::Private => "private",
         }
     }
 }
@@ -49,17 +55,24 @@ pub struct ListenerConfig {
     pub private_network: bool,
     /// For `public`: QUIC on the UDP port of the same number.
     pub quic: bool,
-    /// For `management`: TLS, needed off loopback.
+    /// For `management`: TLS, needed off loopback. For `private`: its certificate, where the private CA is not used.
     pub tls: Option<KeyFiles>,
-    /// With that TLS: clients show a certificate under these roots, beside their token.
+    /// With that TLS, clients show a certificate under these roots: operators beside their token, hosts always.
     pub client_ca: Option<PathBuf>,
+    /// For `private`: what dial targets' names end in.
+    pub domain: Option<HostName>,
 }
+
+/// What the names of dial targets end in where the configuration says nothing: no public name (RFC 6762 §3 and RFC 8375
+/// take their own; this one resolves only where the host's operator makes it).
+const DIAL_DOMAIN: &str = "listeners.sluicegate";
 
 /// Every word a kind can be; `None` is known and not built.
 const KINDS: &[(&str, Option<ListenerKind>)] = &[
     ("public", Some(ListenerKind::Public)),
     ("plain", Some(ListenerKind::Plain)),
     ("management", Some(ListenerKind::Management)),
+    ("private", Some(ListenerKind::Private)),
     ("sni", None),
     ("socks", None),
     ("transparent", None),
@@ -77,6 +90,13 @@ pub(super) fn read(node: &Node, faults: &mut Faults) -> Vec<ListenerConfig> {
         seen.push(listener.address);
         Some(listener)
     });
+    let private = |listener: &&ListenerConfig| listener.kind == ListenerKind::Private;
+    if listeners.iter().filter(private).count() > 1 {
+        faults.error(
+            node.place(),
+            "more than one private listener: a dial target has one place",
+        );
+    }
     if !listeners
         .iter()
         .any(|listener| listener.kind == ListenerKind::Management)
@@ -101,6 +121,7 @@ impl ListenerConfig {
             quic: kind == ListenerKind::Public,
             tls: None,
             client_ca: None,
+            domain: None,
         }
     }
 
@@ -111,6 +132,8 @@ impl ListenerConfig {
         let private_node = fields.take("privateNetwork");
         let quic_node = fields.take("quic");
         let tls_node = fields.take("tls");
+        let ca_node = fields.take("clientCa");
+        let domain_node = fields.take("domain");
         fields.finish(faults);
 
         let kind = kind_node.and_then(|node| match node.choice(KINDS, faults)? {
@@ -119,7 +142,7 @@ impl ListenerConfig {
                 faults.error_hint(
                     node.place(),
                     "not built yet",
-                    "kinds served now: public, plain, management",
+                    "kinds served now: public, plain, management, private",
                 );
                 None
             }
@@ -130,7 +153,7 @@ impl ListenerConfig {
             .unwrap_or(false);
         let quic = quic_node.and_then(|node| node.boolean(faults));
         let tls = tls_node.and_then(|node| KeyFiles::read(node, faults));
-        let (tls, client_ca) = tls.map_or((None, None), |(files, ca)| (Some(files), ca));
+        let (tls, tls_ca) = tls.map_or((None, None), |(files, ca)| (Some(files), ca));
         // What the rest means depends on the kind; unknown, only the above can be judged.
         let kind = kind?;
         if let (Some(node), true) = (private_node, kind != ListenerKind::Plain) {
@@ -142,7 +165,8 @@ impl ListenerConfig {
         if let (Some(node), true) = (quic_node, kind != ListenerKind::Public) {
             faults.error(&node.key_place(), "only a public listener has quic");
         }
-        if let (Some(node), true) = (tls_node, kind != ListenerKind::Management) {
+        let own_tls = matches!(kind, ListenerKind::Management | ListenerKind::Private);
+        if let (Some(node), false) = (tls_node, own_tls) {
             let hint = match kind {
                 ListenerKind::Plain => "a listener with TLS is of kind public",
                 _ => "the certificate of public listeners stands in the top-level tls",
@@ -153,13 +177,23 @@ impl ListenerConfig {
                 hint,
             );
         }
+        let named = tls_ca.is_some() || ca_node.is_some();
+        let (own_ca, domain) = read_private(kind, ca_node, domain_node, faults);
+        if kind == ListenerKind::Private && !named {
+            faults.error_hint(
+                node.place(),
+                "a private listener needs clientCa",
+                "the PEM file of who signs the certificates of hosts",
+            );
+        }
         let listener = Self {
             kind,
             address: address?,
             private_network,
             quic: quic.unwrap_or(kind == ListenerKind::Public),
             tls,
-            client_ca,
+            client_ca: tls_ca.or(own_ca),
+            domain,
         };
         if let Some(node) = address_node {
             listener.judge_place(node, tls_node.is_some(), faults);
@@ -180,6 +214,11 @@ impl ListenerConfig {
                 node.place(),
                 format!("{ip} is neither loopback nor one private address, and a plain listener has no TLS"),
                 "use kind public, or a loopback or private address",
+            ),
+            ListenerKind::Private if !ip.is_loopback() && !is_private(ip) => faults.error_hint(
+                node.place(),
+                format!("{ip} is neither loopback nor one private address: sandboxes are not dialled from everywhere"),
+                "use a loopback or private address",
             ),
             ListenerKind::Management if !ip.is_loopback() && !tls_given => faults.error_hint(
                 node.place(),
@@ -211,6 +250,28 @@ impl KeyFiles {
         };
         Some((files, client_ca))
     }
+}
+
+/// `clientCa` without `tls`, and `domain`.
+fn read_private(
+    kind: ListenerKind,
+    ca_node: Option<&Node>,
+    domain_node: Option<&Node>,
+    faults: &mut Faults,
+) -> (Option<PathBuf>, Option<HostName>) {
+    let client_ca = ca_node.and_then(|node| read::path(node, faults));
+    let domain = domain_node.and_then(|node| {
+        let text = node.string(faults)?;
+        read::host_name(text, node, faults)
+    });
+    if kind != ListenerKind::Private {
+        for node in [ca_node, domain_node].into_iter().flatten() {
+            faults.error(&node.key_place(), "only a private listener has this");
+        }
+        return (None, None);
+    }
+    let default = || HostName::parse(DIAL_DOMAIN).ok();
+    (client_ca, domain.or_else(default))
 }
 
 /// An address of a private network: RFC 1918, RFC 6598 (shared address space), RFC 4193, and link-local.

@@ -135,7 +135,11 @@ fn listener() -> Value {
     let listener = object(vec![
         (
             "kind",
-            choice(&["public", "plain", "management"], None, "What it serves."),
+            choice(
+                &["public", "plain", "management", "private"],
+                None,
+                "What it serves.",
+            ),
         ),
         (
             "address",
@@ -158,6 +162,14 @@ fn listener() -> Value {
         (
             "tls",
             required(object(listener_tls()), &["certificate", "key"]),
+        ),
+        (
+            "clientCa",
+            string("kind private: PEM of who signs the certificates of hosts."),
+        ),
+        (
+            "domain",
+            string("kind private: what dial targets' names end in. Absent: listeners.sluicegate."),
         ),
     ]);
     required(listener, &["kind", "address"])

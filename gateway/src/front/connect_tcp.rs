@@ -19,7 +19,7 @@ use crate::{
     egress::Guarded,
     listen::Downstream,
     outcome::{Outcome, Party},
-    relay::Ticket,
+    relay::{Dialled, Ticket},
     telemetry::{Front, Kind, Recorder},
 };
 
@@ -29,6 +29,8 @@ pub(super) enum Opened {
     Service(Box<Service>),
     /// An egress target.
     Egress(Box<connect::Opened>),
+    /// A listener of the sandbox, which its host has dialled. The record is the dial's.
+    Listener(Dialled),
 }
 
 /// An open host service.
@@ -59,6 +61,7 @@ pub(super) async fn open(
 ) -> Accepted<Opened> {
     match handshake {
         Handshake::Service { name } => service(context, name, fields, peer, gone).await,
+        Handshake::Listener { name } => listener(context, name, fields, peer, gone).await,
         Handshake::Egress { host, port } => {
             let ask = Ask {
                 wanted: Wanted::Template { host, port: *port },
@@ -72,6 +75,35 @@ pub(super) async fn open(
             connect::accept(context, peer, ask, gone)
                 .await
                 .map(|opened| Opened::Egress(Box::new(opened)))
+        }
+    }
+}
+
+/// An accept stream waits until the host dials. It has a record of its own only where it is refused.
+async fn listener(
+    context: &Context,
+    name: &str,
+    fields: &HeaderMap,
+    peer: SocketAddr,
+    gone: impl Future,
+) -> Accepted<Opened> {
+    let mut drain = context.drain.clone();
+    let waited = match context.h2.relay.offer(fields, name, peer) {
+        Err(refusal) => Err(refusal),
+        Ok(waiting) => tokio::select! {
+            dialled = waiting.dialled(&mut drain) => dialled,
+            // The client has withdrawn its offer, or is gone: nothing happened.
+            _ = gone => return Accepted::Gone,
+        },
+    };
+    match waited {
+        Ok(dialled) => Accepted::Opened(Opened::Listener(dialled)),
+        Err(refusal) => {
+            let mut recorder = context
+                .telemetry
+                .begin(Kind::stream, Front::connect_tcp, peer);
+            recorder.service(name);
+            Accepted::Refused(context.challenge(&refusal, None, &mut recorder, false))
         }
     }
 }
@@ -122,6 +154,7 @@ impl Opened {
         match self {
             Self::Service(service) => service.recorder.status(status),
             Self::Egress(opened) => opened.recorder().status(status),
+            Self::Listener(_) => {}
         }
     }
 
@@ -130,6 +163,8 @@ impl Opened {
         let recorder = match &mut self {
             Self::Service(service) => &mut service.recorder,
             Self::Egress(opened) => opened.recorder(),
+            // The dial takes the accept stream that comes next.
+            Self::Listener(_) => return,
         };
         match denial {
             Some(denial) => recorder.cut(denial),
@@ -157,6 +192,9 @@ impl Opened {
             Self::Egress(opened) => {
                 let stream = Guarded::new(Downstream::stream(flow));
                 connect::carry(stream, Vec::new(), *opened, peer, context).await;
+            }
+            Self::Listener(dialled) => {
+                dialled.carry(flow).await;
             }
         }
     }

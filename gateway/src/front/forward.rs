@@ -25,8 +25,7 @@ use super::{
     connect_tcp,
     context::Context,
     exchange::{self, Answered, Upgraded},
-    headers,
-    token, upgrade,
+    headers, token, upgrade,
 };
 use crate::{
     auth::Identity,

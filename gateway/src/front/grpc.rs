@@ -53,8 +53,9 @@ pub(super) async fn serve(exchange: Exchange, context: &Context) {
         Ok(admitted) => admitted,
         Err(status) => return status.refuse(&mut respond, &mut recorder),
     };
+    let speaker = recorder.speaker();
     let upstream = tokio::select! {
-        upstream = context.pool.take(&ticket) => upstream,
+        upstream = context.pool.take(&ticket, &speaker) => upstream,
         denial = ticket.revoked() => return Status::from(denial).refuse(&mut respond, &mut recorder),
         _ = poll_fn(|cx| respond.poll_reset(cx)) => return recorder.ended(Outcome::Reset, Party::Downstream),
     };

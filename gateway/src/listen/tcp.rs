@@ -21,6 +21,8 @@ pub enum ListenerKind {
     Plain,
     /// The admin API.
     Management,
+    /// TLS with client certificates: hosts that dial what sandboxes expose.
+    Private,
 }
 
 impl ListenerKind {
@@ -30,6 +32,7 @@ impl ListenerKind {
             Self::Public => "public",
             Self::Plain => "plain",
             Self::Management => "management",
+            Self::Private => "private",
         }
     }
 }
@@ -41,6 +44,7 @@ impl ListenerKind {
             Self::Public => &["TLS h2", "TLS http/1.1"],
             Self::Plain => &["h2", "http/1.1"],
             Self::Management => &["http/1.1"],
+            Self::Private => &["TLS"],
         }
     }
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, header};
 use sluicegate_policy::{Denial, Refusal, ServiceName};
 use sluicegate_relay::flow::Flow;
 
-use super::{Presence, Services, Ticket, stream};
+use super::{HttpContext, Presence, Reverse, Services, Ticket, stream};
 use crate::{
     auth::{Audience, Authenticator, bearer},
     secret::Secret,
@@ -22,6 +22,10 @@ pub struct Endpoint {
     pub services: Services,
     /// Sandboxes that came through.
     pub presence: Arc<Presence>,
+    /// Where offered listeners and dials meet.
+    pub reverse: Reverse,
+    /// For services that are HTTP-aware.
+    pub http: HttpContext,
 }
 
 impl Endpoint {
@@ -96,8 +100,9 @@ impl Endpoint {
         ticket: &Ticket,
         recorder: &mut Recorder,
     ) -> Result<Box<dyn Flow>, Refusal> {
+        let speaker = recorder.speaker();
         let opened = tokio::select! {
-            opened = self.services.open(&ticket.permit) => opened,
+            opened = self.services.open(&ticket.permit, Some(&speaker)) => opened,
             denial = ticket.revoked() => return Err(denial.into()),
         };
         match opened {
@@ -115,14 +120,18 @@ impl Endpoint {
         }
     }
 
-    /// Pump until both ends are done or the right to it ends; what is left is reset.
+    /// Carry it until both ends are done or the right to it ends; what is left is reset. A service with `http` is spoken to
+    /// request by request, whatever carries the stream: there is no other way to it.
     pub async fn carry(
         &self,
-        mut downstream: impl Flow,
+        mut downstream: impl Flow + 'static,
         mut upstream: Box<dyn Flow>,
         ticket: Ticket,
         recorder: &mut Recorder,
     ) {
+        if ticket.permit.service().http.is_some() {
+            return super::http::carry(self, downstream, upstream, &ticket, recorder).await;
+        }
         let idle = self.services.idle_timeout();
         stream::carry(&mut downstream, &mut *upstream, &ticket, idle, recorder).await;
     }

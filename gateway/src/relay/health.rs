@@ -30,7 +30,7 @@ impl Services {
         }
         let http2 = matches!(health, Health::Grpc(_));
         let (connected, _) = self
-            .connect(permit, http2)
+            .connect(permit, None, http2)
             .await
             .map_err(|failure| failure.detail)?;
         let io = connected.io();

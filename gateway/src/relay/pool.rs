@@ -15,6 +15,7 @@ use super::{ServiceFailure, Services, Ticket};
 use crate::{
     drain::DrainWatch,
     session::{Authority, Session, SessionKey},
+    telemetry::Speaker,
 };
 
 /// A connection without calls goes after this long.
@@ -28,6 +29,8 @@ struct Key {
     generation: u64,
     url: ServiceUrl,
     service: String,
+    /// Where the service is told who speaks, a connection speaks for one source.
+    source: Option<std::net::IpAddr>,
 }
 
 /// One call's place on a connection. The connection is not closed as idle while any exists.
@@ -64,13 +67,19 @@ impl Pool {
     ///
     /// # Errors
     /// `ServiceUnavailable`, `OwnListener`.
-    pub async fn take(&self, ticket: &Ticket) -> Result<Upstream, ServiceFailure> {
+    pub async fn take(
+        &self,
+        ticket: &Ticket,
+        speaker: &Speaker,
+    ) -> Result<Upstream, ServiceFailure> {
         let session = &ticket.identity.session;
+        let told = ticket.permit.service().proxy_protocol.is_some();
         let key = Key {
             session: session.key().clone(),
             generation: session.generation(),
             url: ticket.permit.url().clone(),
             service: ticket.permit.name().to_string(),
+            source: speaker.source.map(|source| source.ip()).filter(|_| told),
         };
         let kept = self.lock().get(&key).cloned();
         if let Some(kept) = kept {
@@ -80,7 +89,7 @@ impl Pool {
                 Err(_) => self.forget(&key, &kept),
             }
         }
-        let fresh = self.connect(&key, session, &ticket.permit).await?;
+        let fresh = self.connect(&key, session, &ticket.permit, speaker).await?;
         self.lock().insert(key, fresh.clone());
         Ok(fresh)
     }
@@ -90,8 +99,10 @@ impl Pool {
         key: &Key,
         session: &Arc<Session>,
         permit: &ServicePermit,
+        speaker: &Speaker,
     ) -> Result<Upstream, ServiceFailure> {
-        let (connected, _) = self.services.connect(permit, true).await?;
+        let connecting = self.services.connect(permit, Some(speaker), true);
+        let (connected, _) = connecting.await?;
         let failed = |detail: String| ServiceFailure {
             denial: Denial::ServiceUnavailable,
             detail,

@@ -12,14 +12,19 @@ use std::{
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustls::{ClientConfig, pki_types::ServerName};
-use sluicegate_policy::{Denial, Host, HostName, OwnAddresses, ServicePermit, ServiceUrl};
+use sluicegate_policy::{
+    Denial, Host, HostName, OwnAddresses, ProxyProtocol, ServicePermit, ServiceUrl,
+};
 use sluicegate_relay::flow::{Flow, Shared, SocketFlow, TlsFlow};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, UnixStream},
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::proxy_protocol;
+use crate::telemetry::Speaker;
 
 /// Resolves the name of a `tls://` service: the operator's resolver, never `getaddrinfo`.
 pub type Resolve = Arc<
@@ -122,25 +127,28 @@ impl Services {
         self.config.idle_timeout
     }
 
-    /// Open a byte stream to the service.
+    /// Open a byte stream to the service, for `speaker`; without one, on our own behalf. A service with `proxyProtocol` is
+    /// told.
     ///
     /// # Errors
     /// `ServiceUnavailable`, `OwnListener`.
     pub async fn open(
         &self,
         permit: &ServicePermit,
+        speaker: Option<&Speaker>,
     ) -> Result<(Box<dyn Flow>, Option<SocketAddr>), ServiceFailure> {
-        let (connected, address) = self.connect(permit, false).await?;
+        let (connected, address) = self.connect(permit, speaker, false).await?;
         Ok((connected.flow(), address))
     }
 
     pub(super) async fn connect(
         &self,
         permit: &ServicePermit,
+        speaker: Option<&Speaker>,
         http2: bool,
     ) -> Result<(Connected, Option<SocketAddr>), ServiceFailure> {
         let limit = self.config.connect_timeout;
-        match timeout(limit, self.connect_untimed(permit, http2)).await {
+        match timeout(limit, self.connect_untimed(permit, speaker, http2)).await {
             Ok(connected) => connected,
             Err(_) => Err(ServiceFailure::unavailable(format!(
                 "no connection within {limit:?}"
@@ -151,36 +159,50 @@ impl Services {
     async fn connect_untimed(
         &self,
         permit: &ServicePermit,
+        speaker: Option<&Speaker>,
         http2: bool,
     ) -> Result<(Connected, Option<SocketAddr>), ServiceFailure> {
-        match permit.url() {
-            ServiceUrl::Unix(path) => {
-                let stream = unix(path, permit.service().peer_uid)
-                    .await
-                    .map_err(ServiceFailure::unavailable)?;
-                Ok((Connected::Plain(stream.into()), None))
-            }
-            ServiceUrl::Tcp(ip, port) => {
-                let (stream, address) = self.dial(&[*ip], *port).await?;
-                Ok((Connected::Plain(stream.into()), Some(address)))
-            }
-            ServiceUrl::Tls { host, port } => {
-                let (stream, address) = self.dial(&self.addresses(host).await?, *port).await?;
-                let config = if http2 {
-                    &self.config.tls_h2
-                } else {
-                    &self.config.tls
-                };
-                let name = server_name(host)
-                    .ok_or_else(|| ServiceFailure::unavailable("not a name in certificates"))?;
-                let connector = TlsConnector::from(config.clone());
-                let stream = connector
-                    .connect(name, Shared::from(stream))
-                    .await
-                    .map_err(ServiceFailure::unavailable)?;
-                Ok((Connected::Tls(Box::new(stream)), Some(address)))
-            }
+        let (mut socket, address) = self.socket(permit).await?;
+        if permit.service().proxy_protocol == Some(ProxyProtocol::V2) {
+            // Before TLS, as its senders have it: it speaks of the connection, not of what is in it.
+            let header = proxy_protocol::header(speaker, address);
+            let written = socket.write_all(&header).await;
+            written.map_err(ServiceFailure::unavailable)?;
         }
+        let ServiceUrl::Tls { host, .. } = permit.url() else {
+            return Ok((Connected::Plain(socket), address));
+        };
+        let config = if http2 {
+            &self.config.tls_h2
+        } else {
+            &self.config.tls
+        };
+        let name = server_name(host)
+            .ok_or_else(|| ServiceFailure::unavailable("not a name in certificates"))?;
+        let connector = TlsConnector::from(config.clone());
+        let stream = connector
+            .connect(name, socket)
+            .await
+            .map_err(ServiceFailure::unavailable)?;
+        Ok((Connected::Tls(Box::new(stream)), address))
+    }
+
+    /// The connection under everything else.
+    async fn socket(
+        &self,
+        permit: &ServicePermit,
+    ) -> Result<(Shared, Option<SocketAddr>), ServiceFailure> {
+        let (stream, address) = match permit.url() {
+            ServiceUrl::Unix(path) => {
+                let stream = unix(path, permit.service().peer_uid).await;
+                return Ok((stream.map_err(ServiceFailure::unavailable)?.into(), None));
+            }
+            ServiceUrl::Tcp(ip, port) => self.dial(&[*ip], *port).await?,
+            ServiceUrl::Tls { host, port } => {
+                self.dial(&self.addresses(host).await?, *port).await?
+            }
+        };
+        Ok((stream.into(), Some(address)))
     }
 
     async fn addresses(&self, host: &Host) -> Result<Vec<IpAddr>, ServiceFailure> {

@@ -30,6 +30,7 @@ pub struct Ticket {
     pub method: Option<String>,
     /// By which policy it was judged; changes after that are seen.
     watch: watch::Receiver<Authority>,
+    policy: u64,
     _slot: Slot,
     /// It proves the way in, where it came from another machine.
     pub(super) present: Option<Present>,
@@ -65,9 +66,15 @@ impl Ticket {
             permit,
             method: method.map(str::to_owned),
             watch: changes,
+            policy: policy.number,
             _slot: slot,
             present: None,
         })
+    }
+
+    /// The number of the policy it was judged by.
+    pub(super) fn policy_number(&self) -> u64 {
+        self.policy
     }
 
     /// Completes when the stream must end, with the reason.
@@ -96,13 +103,10 @@ impl Ticket {
 
     /// Counts what passes.
     pub fn meter(&self, counters: &Arc<Counters>) -> Spending {
-        Spending {
-            session: self.identity.session.clone(),
-            counters: counters.clone(),
-        }
+        Spending::new(&self.identity.session, counters)
     }
 
-    fn timers(&self, idle: Option<Duration>) -> Timers {
+    pub(super) fn timers(&self, idle: Option<Duration>) -> Timers {
         let service = self.permit.service();
         Timers {
             idle: service.idle_timeout.or(idle),
@@ -156,6 +160,14 @@ pub struct Spending {
 }
 
 impl Spending {
+    /// Of this session, into these counters.
+    pub(super) fn new(session: &Arc<Session>, counters: &Arc<Counters>) -> Self {
+        Self {
+            session: session.clone(),
+            counters: counters.clone(),
+        }
+    }
+
     /// Count bytes towards the upstream. `false`: the budget is used up.
     pub fn up(&self, bytes: usize) -> bool {
         self.counters.add_up(bytes);
@@ -205,35 +217,50 @@ pub(super) async fn carry(
     recorder: &mut Recorder,
 ) {
     let meter = ticket.meter(recorder.counters());
+    let (lost, timers) = (ticket.revoked(), ticket.timers(idle));
+    join(downstream, upstream, lost, timers, &meter, recorder).await;
+    ticket.identity.session.touch(SystemTime::now());
+}
+
+/// Pump until both ends are done or `lost` completes; what is left is reset, and the record says how it was.
+pub(super) async fn join(
+    downstream: &mut dyn Flow,
+    upstream: &mut dyn Flow,
+    lost: impl Future<Output = Denial>,
+    timers: Timers,
+    meter: &(impl Meter + Sync),
+    recorder: &mut Recorder,
+) {
     let ended = tokio::select! {
         biased;
-        denial = ticket.revoked() => Err(denial),
-        ending = pump(downstream, upstream, ticket.timers(idle), &meter) => Ok(ending),
+        denial = lost => Err(denial),
+        ending = pump(downstream, upstream, timers, meter) => Ok(ending),
     };
-    match ended {
+    let ending = match ended {
+        Ok(ending) => ending,
         Err(denial) => {
             downstream.reset();
             upstream.reset();
-            recorder.cut(denial);
+            return recorder.cut(denial);
         }
-        Ok(ending) => {
-            let by = match ending.by {
-                Some(Side::A) => Party::Downstream,
-                Some(Side::B) => Party::Upstream,
-                None => Party::Gateway,
-            };
-            match ending.how {
-                How::Completed => recorder.ended(Outcome::Completed, by),
-                How::Reset(broken) => {
-                    if broken != Broken::Reset {
-                        recorder.detail(broken);
-                    }
-                    recorder.ended(Outcome::Reset, by);
-                }
-                How::Idle => recorder.cut(Denial::IdleTimeout),
-                How::Stopped => recorder.cut(Denial::ByteQuota),
+    };
+    let by = match ending.by {
+        Some(Side::A) => Party::Downstream,
+        Some(Side::B) => Party::Upstream,
+        None => Party::Gateway,
+    };
+    match ending.how {
+        How::Completed => recorder.ended(Outcome::Completed, by),
+        How::Reset(Broken::Refused) if by == Party::Upstream => {
+            recorder.refused(&Denial::ListenerRefused.into());
+        }
+        How::Reset(broken) => {
+            if broken != Broken::Reset {
+                recorder.detail(broken);
             }
+            recorder.ended(Outcome::Reset, by);
         }
+        How::Idle => recorder.cut(Denial::IdleTimeout),
+        How::Stopped => recorder.cut(Denial::ByteQuota),
     }
-    ticket.identity.session.touch(SystemTime::now());
 }

@@ -30,7 +30,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Endpoint, Pool, Services, ServicesConfig};
+use super::{Endpoint, HttpContext, Pool, Reverse, Services, ServicesConfig};
 use crate::{
     drain::Drain,
     egress::{Egress, Resolver, ResolverConfig, Timeouts},
@@ -60,6 +60,7 @@ pub(crate) struct World {
     pub(crate) address: SocketAddr,
     pub(crate) plain: SocketAddr,
     pub(crate) drain: Drain,
+    reverse: Reverse,
     authority: Authority,
     log: PathBuf,
     listening: JoinSet<()>,
@@ -77,12 +78,17 @@ impl World {
             Telemetry::new(AccessLog::open(&AccessSink::File(log.clone())).unwrap()).unwrap();
         let authority = Authority::create("test", SystemTime::now()).unwrap();
         let unset: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let drain = Drain::default();
+        let reverse = Reverse::new(telemetry.clone(), drain.watch());
+        let offers = fixture.registry.dials().take_offers().unwrap();
+        drain.watch().spawn_service(reverse.clone().serve(offers));
         let mut world = Self {
             fixture,
             telemetry,
             address: unset,
             plain: unset,
-            drain: Drain::default(),
+            drain,
+            reverse,
             authority,
             log,
             listening: JoinSet::new(),
@@ -226,6 +232,20 @@ impl World {
                 authenticator: authenticator.clone(),
                 services: services.clone(),
                 presence: Arc::default(),
+                reverse: self.reverse.clone(),
+                http: HttpContext {
+                    telemetry: self.telemetry.clone(),
+                    detail: Detail::Full,
+                    timeouts: Timeouts {
+                        head: Duration::from_secs(10),
+                        first_bytes: Duration::from_secs(10),
+                        dial: Duration::from_secs(5),
+                        idle: Duration::ZERO,
+                        response: Duration::ZERO,
+                        max_head: 64 << 10,
+                    },
+                    drain: self.drain.watch(),
+                },
             },
             pool: Pool::new(services, self.drain.watch()),
             telemetry: self.telemetry.clone(),
@@ -261,11 +281,16 @@ impl World {
 
     /// A session with these services (YAML flow mapping); the value of its relay token.
     pub(crate) async fn session(&self, id: &str, services: &str) -> String {
-        let source = format!("{{id: {id}, services: {services}}}");
+        self.session_of(&format!("{{id: {id}, services: {services}}}"))
+            .await
+    }
+
+    /// A session by its whole request; the value of its relay token.
+    pub(crate) async fn session_of(&self, source: &str) -> String {
         let issued = self
             .fixture
             .registry
-            .create("local".into(), request(&source))
+            .create("local".into(), request(source))
             .await
             .unwrap();
         let env = issued.bundle.unwrap().env;
@@ -282,6 +307,30 @@ impl World {
         TrustBundle::empty()
             .with_pem(self.authority.certificate_pem().as_bytes())
             .unwrap()
+    }
+
+    /// Where the host dials this listener of the session.
+    pub(crate) fn dial_target(&self, id: &str, listener: &str) -> String {
+        let view = self.fixture.registry.show(&self.fixture.key(id)).unwrap();
+        view["dialTargets"][listener].as_str().unwrap().to_owned()
+    }
+
+    /// A metric's sample, written with its labels as the text has them.
+    pub(crate) fn metric(&self, sample: &str) -> f64 {
+        let text = self.telemetry.render();
+        let value = text.lines().find_map(|line| line.strip_prefix(sample));
+        value.map_or(0.0, |value| value.trim().parse().unwrap())
+    }
+
+    /// Until as many accept streams wait.
+    pub(crate) async fn offered(&self, wanted: f64) {
+        within("accept streams", async {
+            let mut tick = tokio::time::interval(Duration::from_millis(5));
+            while self.metric("sluicegate_accept_streams_waiting ") < wanted {
+                tick.tick().await;
+            }
+        })
+        .await;
     }
 
     /// A relay client over TLS and HTTP/2.
@@ -377,6 +426,20 @@ impl Client {
         );
         self.tasks.spawn(work);
         address
+    }
+}
+
+impl Client {
+    /// Offer this local address to the host.
+    pub(crate) fn expose(&self, listener: &str, url: &str) {
+        use sluicegate_relay::{expose::expose, listen::Address};
+        self.tasks.spawn(expose(
+            listener.into(),
+            Address::parse(url).unwrap(),
+            self.session.clone(),
+            self.tasks.clone(),
+            self.stop.child_token(),
+        ));
     }
 }
 

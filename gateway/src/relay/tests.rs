@@ -11,4 +11,5 @@ mod bulk;
 mod closes;
 mod quic;
 mod race;
+mod reverse;
 mod upgrade;

@@ -8,7 +8,7 @@ use std::{
 use sluicegate_policy::{Denial, Grant};
 use tokio::sync::watch;
 
-use super::Budget;
+use super::{Budget, DialTargets};
 use crate::telemetry::SessionLabel;
 
 /// `(namespace, provider, session id)`.
@@ -76,6 +76,7 @@ pub struct Session {
     budget: Arc<Budget>,
     /// When its `maxLifetime` is over; a pause moves it.
     ends_at: Mutex<Option<SystemTime>>,
+    dials: Mutex<Arc<DialTargets>>,
 }
 
 impl Session {
@@ -93,6 +94,7 @@ impl Session {
             authority: watch::Sender::new(Authority::Live(policy)),
             budget,
             ends_at: Mutex::new(None),
+            dials: Mutex::default(),
         }
     }
 
@@ -161,6 +163,18 @@ impl Session {
 
     pub(super) fn set_ends_at(&self, at: Option<SystemTime>) {
         *self.ends_at.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    /// Where its host dials what the sandbox exposes.
+    pub fn dials(&self) -> Arc<DialTargets> {
+        self.dials
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn show_dials(&self, dials: DialTargets) {
+        *self.dials.lock().unwrap_or_else(PoisonError::into_inner) = dials.into();
     }
 
     /// The session's budget.

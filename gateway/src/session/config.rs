@@ -6,7 +6,7 @@ use sluicegate_policy::{
     Ceiling, Confinement, GrantDocument, HostnameEgress, Profile, ServiceDocument, ServiceName,
 };
 
-use super::{BundleContext, Capability, lifecycle::Times};
+use super::{BundleContext, Capability, DialConfig, lifecycle::Times};
 
 /// One provider.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -64,6 +64,8 @@ pub struct RegistryConfig {
     pub own_listeners: Vec<SocketAddr>,
     /// The gateway's own unix sockets: likewise.
     pub own_sockets: Vec<PathBuf>,
+    /// Where hosts dial what sandboxes expose. Of the start; a reload changes nothing about it.
+    pub dial: DialConfig,
     /// What the env bundle is made of.
     pub bundle: BundleContext,
     /// What all sessions of a namespace may do together.

@@ -27,8 +27,8 @@ use sluicegate_policy::GrantDocument;
 use tokio::sync::{Notify, broadcast, watch};
 
 use super::{
-    Authority, Budget, Bundle, CreateRequest, Event, Index, Live, PatchRequest, PolicyGeneration,
-    Record, RegistryConfig, Session, SessionKey,
+    Authority, Budget, Bundle, CreateRequest, Dials, Event, Index, Live, PatchRequest,
+    PolicyGeneration, Record, RegistryConfig, Session, SessionKey,
     lifecycle::{Action, State},
 };
 pub use capability::Bind;
@@ -82,6 +82,8 @@ pub struct Registry {
     logged: watch::Sender<u64>,
     /// One budget for all sessions of a namespace, and of an owner in it.
     owners: Mutex<BTreeMap<quota::Owner, Arc<Budget>>>,
+    /// Where hosts dial what sandboxes expose.
+    dials: Dials,
 }
 
 impl Registry {
@@ -103,6 +105,7 @@ impl Registry {
             store,
             keys,
             index: Arc::default(),
+            dials: Dials::new(config.dial.clone()),
             config: ArcSwap::from_pointee(config),
             entries: RwLock::default(),
             writer: Mutex::default(),
@@ -185,6 +188,11 @@ impl Registry {
     /// Verifies credentials against this registry.
     pub fn authenticator(&self) -> Authenticator {
         Authenticator::new(self.index.clone(), self.keys.clone())
+    }
+
+    /// Where hosts dial what sandboxes expose.
+    pub fn dials(&self) -> &Dials {
+        &self.dials
     }
 
     /// The signing keys.
@@ -306,6 +314,12 @@ impl Registry {
     /// Nothing that a deadline depends on has changed.
     pub(super) fn put_quietly(&self, entry: Arc<Entry>) {
         let key = entry.record.key();
+        // Every change of a session comes by here, after it is durable: what it exposes follows it.
+        let living = entry.session.as_ref().zip(entry.policy.as_ref());
+        self.dials.settle(
+            &key,
+            living.map(|(session, policy)| (session, &*policy.grant)),
+        );
         self.entries
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -329,6 +343,7 @@ impl Registry {
     }
 
     pub(super) fn remove(&self, key: &SessionKey) {
+        self.dials.settle(key, None);
         self.entries
             .write()
             .unwrap_or_else(PoisonError::into_inner)

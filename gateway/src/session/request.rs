@@ -141,6 +141,7 @@ pub struct PatchRequest {
     pub if_match: Vec<String>,
     egress: bool,
     services: bool,
+    expose: bool,
     limits: bool,
     document: GrantDocument,
     capabilities: Option<Vec<BindingRequest>>,
@@ -258,6 +259,9 @@ impl PatchRequest {
         if self.services {
             document.services = self.document.services;
         }
+        if self.expose {
+            document.expose = self.document.expose;
+        }
         if self.limits {
             document.limits = self.document.limits;
         }
@@ -265,10 +269,12 @@ impl PatchRequest {
     }
 }
 
-/// `egress`, `services`, `limits`, `capabilities`, and `allow` and `hosts`, which are keys of `egress` written one level up.
+/// `egress`, `services`, `expose`, `limits`, `capabilities`, and `allow` and `hosts`, which are keys of `egress` written one
+/// level up.
 fn read_grant(fields: &mut Fields<'_>, faults: &mut Faults) -> PatchRequest {
     let mut named = |key| fields.take(key).is_some();
-    let (egress, services, limits) = (named("egress"), named("services"), named("limits"));
+    let (egress, services) = (named("egress"), named("services"));
+    let (expose, limits) = (named("expose"), named("limits"));
     let mut document = GrantDocument::take(fields, faults);
     let allow = fields
         .take("allow")
@@ -287,6 +293,7 @@ fn read_grant(fields: &mut Fields<'_>, faults: &mut Faults) -> PatchRequest {
         if_match: Vec::new(),
         egress,
         services,
+        expose,
         limits,
         document,
         capabilities,

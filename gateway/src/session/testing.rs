@@ -136,7 +136,8 @@ impl Fixture {
     }
 }
 
-fn open(dir: PathBuf, config: RegistryConfig) -> Arc<Registry> {
+fn open(dir: PathBuf, mut config: RegistryConfig) -> Arc<Registry> {
+    config.dial.directory = Some(dir.join("listeners"));
     let store = EmbeddedStore::open(&dir.join("sluicegate.redb")).unwrap();
     let keys = Keys::load_or_create(&dir.join("keys")).unwrap();
     Registry::open(Arc::new(store), Arc::new(keys), config, SystemTime::now()).unwrap()

@@ -55,7 +55,7 @@ pub(super) fn session(config: &RegistryConfig, entry: &Entry) -> Value {
             .map(|d| d.to_value())
             .unwrap_or_default();
         let part = |key: &str| document.get(key).cloned().unwrap_or_else(|| json!({}));
-        for key in ["egress", "services", "limits"] {
+        for key in ["egress", "services", "expose", "limits"] {
             fields.insert(key.into(), part(key));
         }
         if let Some(session) = &entry.session {
@@ -66,6 +66,11 @@ pub(super) fn session(config: &RegistryConfig, entry: &Entry) -> Value {
                 "lastActivity": rfc3339(budget.last_activity()),
             });
             fields.insert("usage".into(), usage);
+            let dials = session.dials();
+            fields.insert("dialTargets".into(), json!(dials.targets));
+            if !dials.errors.is_empty() {
+                fields.insert("dialErrors".into(), json!(dials.errors));
+            }
         }
     }
     view

@@ -99,6 +99,7 @@ pub struct Metrics {
     over_limit: Family<OverLimitLabels, Counter>,
     records_dropped: Gauge,
     sessions: Gauge,
+    waiting: Gauge,
     ready: Gauge,
     probes: Family<ProbeLabels, Counter>,
     proved: Family<PathLabels, Gauge>,
@@ -170,6 +171,12 @@ impl Default for Metrics {
             "Sessions with a live generation",
             sessions.clone(),
         );
+        let waiting = Gauge::default();
+        registry.register(
+            "accept_streams_waiting",
+            "Accept streams of sandboxes that wait for a dial of their host",
+            waiting.clone(),
+        );
         let ready = Gauge::default();
         registry.register("ready", "1 while new work is accepted", ready.clone());
         let probes = Family::default();
@@ -201,6 +208,7 @@ impl Default for Metrics {
             over_limit,
             records_dropped,
             sessions,
+            waiting,
             ready,
             probes,
             proved,
@@ -261,6 +269,12 @@ impl Metrics {
         self.profile_changes.inc();
     }
 
+    /// An accept stream waits; the guard's drop takes it off the gauge.
+    pub fn waiting(&self) -> WaitingGuard {
+        self.waiting.inc();
+        WaitingGuard(self.waiting.clone())
+    }
+
     /// Is new work accepted?
     pub fn ready(&self, ready: bool) {
         self.ready.set(i64::from(ready));
@@ -277,6 +291,16 @@ impl Metrics {
 pub struct ConnectionGuard(Gauge);
 
 impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// One waiting accept stream.
+#[derive(Debug)]
+pub struct WaitingGuard(Gauge);
+
+impl Drop for WaitingGuard {
     fn drop(&mut self) {
         self.0.dec();
     }

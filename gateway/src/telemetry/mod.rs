@@ -10,5 +10,7 @@ mod refusals;
 
 pub use access::{AccessLog, AccessSink};
 pub use init::init_logging;
-pub use metrics::{Metrics, TransportLabel};
-pub use recorder::{Counters, Front, Kind, OWN_PROVIDER, Recorder, SessionLabel, Telemetry};
+pub use metrics::{Metrics, TransportLabel, WaitingGuard};
+pub use recorder::{
+    Caller, Counters, Front, Kind, OWN_PROVIDER, Recorder, SessionLabel, Speaker, Telemetry,
+};

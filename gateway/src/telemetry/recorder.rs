@@ -51,8 +51,45 @@ pub enum Front {
     quic,
     /// gRPC.
     grpc,
+    /// A host's dial to a listener of the sandbox.
+    listener,
     /// Anything else in origin form.
     origin,
+}
+
+/// Who connected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Caller {
+    /// From this address.
+    Address(SocketAddr),
+    /// A local user, by a unix socket.
+    User(u32),
+}
+
+impl From<SocketAddr> for Caller {
+    fn from(address: SocketAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+impl std::fmt::Display for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::User(uid) => write!(f, "unix:uid={uid}"),
+        }
+    }
+}
+
+/// For whom something is opened, told to services that ask for it.
+#[derive(Clone, Debug)]
+pub struct Speaker {
+    /// Where the sandbox connects from; absent where it comes by a unix socket.
+    pub source: Option<SocketAddr>,
+    /// The record's id.
+    pub id: String,
+    /// Whose it is.
+    pub session: Option<SessionLabel>,
 }
 
 /// Payload bytes of one tunnel, request or stream; shared between its two directions.
@@ -166,7 +203,7 @@ impl Telemetry {
     }
 
     /// Begin one record.
-    pub fn begin(&self, kind: Kind, front: Front, downstream: SocketAddr) -> Recorder {
+    pub fn begin(&self, kind: Kind, front: Front, downstream: impl Into<Caller>) -> Recorder {
         let id = format!(
             "{:08x}{:08x}",
             self.inner.prefix,
@@ -190,7 +227,7 @@ impl Telemetry {
                 id,
                 kind,
                 front,
-                downstream,
+                downstream: downstream.into(),
                 session: None,
                 policy_generation: None,
                 method: None,
@@ -216,7 +253,7 @@ struct Record {
     id: String,
     kind: Kind,
     front: Front,
-    downstream: SocketAddr,
+    downstream: Caller,
     session: Option<SessionLabel>,
     policy_generation: Option<u64>,
     method: Option<String>,
@@ -256,6 +293,18 @@ impl Recorder {
     /// The request id, also given in refusals.
     pub fn id(&self) -> &str {
         &self.record.id
+    }
+
+    /// For whom this is recorded.
+    pub fn speaker(&self) -> Speaker {
+        Speaker {
+            source: match self.record.downstream {
+                Caller::Address(address) => Some(address),
+                Caller::User(_) => None,
+            },
+            id: self.record.id.clone(),
+            session: self.record.session.clone(),
+        }
     }
 
     /// Byte counters, to be shared with the pump.

@@ -1,7 +1,7 @@
 //! The one decision, and the permits only it can make.
 //!
 //! `judge.rs` holds the order of precedence; [`decide`] and [`explain`] both tell what it found. `admit.rs` judges
-//! addresses, `service.rs` host services, `permit.rs` holds the keys to what lies behind.
+//! addresses, `service.rs` relay streams, `permit.rs` holds the keys to what lies behind.
 
 mod admit;
 mod explain;
@@ -16,5 +16,5 @@ mod tests;
 pub use admit::{Admission, MixedAnswers, OwnAddresses, admit};
 pub use explain::{Explanation, explain};
 pub use judge::decide;
-pub use permit::{AddressPermit, ServicePermit, TargetPermit};
-pub use service::decide_service;
+pub use permit::{AddressPermit, ListenerPermit, ServicePermit, TargetPermit};
+pub use service::{decide_listener, decide_service};

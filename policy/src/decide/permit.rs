@@ -1,8 +1,8 @@
 //! The keys to resolving, dialling and opening. Fields are private to this folder: nothing else makes one.
 
 use crate::{
-    EchRule, Grant, Host, HttpRule, Refusal, RuleId, Service, ServiceName, ServiceUrl, Target,
-    TlsRule,
+    Denial, EchRule, Expose, Grant, Host, HttpRule, Refusal, RuleId, Service, ServiceName,
+    ServiceUrl, Target, TlsRule,
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -155,9 +155,64 @@ impl ServicePermit {
         &self.service.url
     }
 
+    /// Judge one HTTP request: Host (one, as sent), every Origin field, method, path (as sent, with query). A service
+    /// without `http` bounds nothing.
+    ///
+    /// # Errors
+    /// `ServiceHostNotAllowed`, `ServiceOriginNotAllowed`, `MethodNotAllowed`, `PathNotAllowed`.
+    pub fn judge_http<'a>(
+        &self,
+        method: &str,
+        path: &str,
+        host: Option<&str>,
+        mut origins: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), Refusal> {
+        let Some(http) = &self.service.http else {
+            return Ok(());
+        };
+        let named = host.and_then(|host| Target::from_uri_authority(host, 80).ok());
+        let known = named.is_some_and(|named| match named.host() {
+            Host::Name(name) => http.hosts.contains(name),
+            Host::Ip(_) => false,
+        });
+        if !http.hosts.is_empty() && !known {
+            return Err(Denial::ServiceHostNotAllowed.into());
+        }
+        let allowed = |origin: &[u8]| {
+            let listed = |one: &String| one.as_bytes().eq_ignore_ascii_case(origin);
+            http.origins.iter().any(listed)
+        };
+        // A request without Origin is no page's; one of a page that may not even say where it is from says `null`.
+        if !http.origins.is_empty() && !origins.all(allowed) {
+            return Err(Denial::ServiceOriginNotAllowed.into());
+        }
+        http.rule.judge(method, path).map_err(Refusal::from)
+    }
+
     /// Everything known of it: timers, peer uid, PROXY header, HTTP and gRPC bounds.
     #[must_use]
     pub fn service(&self) -> &Service {
         &self.service
+    }
+}
+
+/// One listener of the sandbox that may be offered, and dialled. The only key to joining the two.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListenerPermit {
+    pub(super) name: ServiceName,
+    pub(super) listener: Expose,
+}
+
+impl ListenerPermit {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &ServiceName {
+        &self.name
+    }
+
+    /// Where and how it may be dialled.
+    #[must_use]
+    pub fn listener(&self) -> &Expose {
+        &self.listener
     }
 }

@@ -1,12 +1,12 @@
-//! The decision about host services.
+//! The decisions about relay streams: host services, and listeners of the sandbox.
 
-use super::permit::ServicePermit;
+use super::permit::{ListenerPermit, ServicePermit};
 use crate::{Denial, Direction, Grant, MethodPrefix, Refusal, ServiceBound, ServiceName};
 
 /// May the session open this service in this direction, within the token's bound (`None` = the live grant), for this
 /// method path (`None` = a raw stream; a bound with a prefix then refuses)?
 ///
-/// A grant holds host services only; a listener of the sandbox ([`Direction::Out`]) is none of them.
+/// A listener of the sandbox ([`Direction::Out`]) is none of them: [`decide_listener`] judges those.
 pub fn decide_service(
     grant: &Grant,
     bound: Option<&[ServiceBound]>,
@@ -18,25 +18,62 @@ pub fn decide_service(
         (Direction::In, Some(service)) => service,
         _ => return Err(Denial::ServiceNotAllowed.into()),
     };
-    if let Some(bound) = bound {
-        let mut named = bound
-            .iter()
-            .filter(|one| one.name == *name && one.direction == direction)
-            .peekable();
-        if named.peek().is_none() {
-            return Err(Denial::ServiceNotAllowed.into());
-        }
-        if !named.any(|one| within(one.method_prefix.as_ref(), method)) {
-            return Err(Denial::ServiceMethodNotAllowed.into());
-        }
-    }
-    if !within(service.grpc_method_prefix.as_ref(), method) {
+    hold_bound(bound, name, direction, method, Denial::ServiceNotAllowed)?;
+    // What its `http` bounds is judged on streams of HTTP/1, request by request; a gRPC call would pass by it.
+    let by_grpc = service.http.is_some() && method.is_some();
+    if by_grpc || !within(service.grpc_method_prefix.as_ref(), method) {
         return Err(Denial::ServiceMethodNotAllowed.into());
     }
     Ok(ServicePermit {
         name: name.clone(),
         service: service.clone(),
     })
+}
+
+/// May the sandbox expose this listener, within the token's bound? `None` is the host's own question, on the live grant.
+///
+/// # Errors
+/// `ListenerNotAllowed`; `ServiceMethodNotAllowed` where the bound has a method prefix, which no raw stream is within.
+pub fn decide_listener(
+    grant: &Grant,
+    bound: Option<&[ServiceBound]>,
+    name: &ServiceName,
+) -> Result<ListenerPermit, Refusal> {
+    let listener = grant.expose.get(name).ok_or(Denial::ListenerNotAllowed)?;
+    hold_bound(
+        bound,
+        name,
+        Direction::Out,
+        None,
+        Denial::ListenerNotAllowed,
+    )?;
+    Ok(ListenerPermit {
+        name: name.clone(),
+        listener: listener.clone(),
+    })
+}
+
+/// The token's own bound: some entry of this name and direction, and one of them with the method.
+fn hold_bound(
+    bound: Option<&[ServiceBound]>,
+    name: &ServiceName,
+    direction: Direction,
+    method: Option<&str>,
+    unnamed: Denial,
+) -> Result<(), Denial> {
+    let Some(bound) = bound else { return Ok(()) };
+    let mut named = bound
+        .iter()
+        .filter(|one| one.name == *name && one.direction == direction)
+        .peekable();
+    if named.peek().is_none() {
+        return Err(unnamed);
+    }
+    if named.any(|one| within(one.method_prefix.as_ref(), method)) {
+        Ok(())
+    } else {
+        Err(Denial::ServiceMethodNotAllowed)
+    }
 }
 
 fn within(prefix: Option<&MethodPrefix>, method: Option<&str>) -> bool {

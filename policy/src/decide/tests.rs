@@ -543,6 +543,77 @@ fn services() {
 }
 
 #[test]
+fn http_of_a_service() {
+    let grant = compile(
+        "services: {web: {url: 'tcp://127.0.0.1:2', http: {hosts: [web.local], origins: ['https://app.test'], methods: [GET, POST], pathPrefixes: [/v1]}}, open: {url: 'tcp://127.0.0.1:3', http: {}}, raw: 'tcp://127.0.0.1:4'}",
+        "{}",
+    )
+    .unwrap();
+    let permit = |name: &str| {
+        let name = ServiceName::parse(name).unwrap();
+        decide_service(&grant, None, &name, Direction::In, None).unwrap()
+    };
+    let web = permit("web");
+    use Denial::{MethodNotAllowed, PathNotAllowed};
+    let (host, origin) = (
+        Denial::ServiceHostNotAllowed,
+        Denial::ServiceOriginNotAllowed,
+    );
+    for (method, path, named, origins, expected) in [
+        ("GET", "/v1/x?y=/v2", Some("web.local"), &[][..], None),
+        (
+            "GET",
+            "/v1",
+            Some("WEB.local:8080"),
+            &["https://app.test"],
+            None,
+        ),
+        ("GET", "/v1", Some("web.local"), &["HTTPS://APP.TEST"], None),
+        ("GET", "/v1", Some("evil.test"), &[], Some(host)),
+        ("GET", "/v1", Some("web.local.evil.test"), &[], Some(host)),
+        ("GET", "/v1", Some("127.0.0.1"), &[], Some(host)),
+        ("GET", "/v1", None, &[], Some(host)),
+        ("GET", "/v1", Some("web.local"), &["null"], Some(origin)),
+        (
+            "GET",
+            "/v1",
+            Some("web.local"),
+            &["https://app.test.evil.test"],
+            Some(origin),
+        ),
+        (
+            "GET",
+            "/v1",
+            Some("web.local"),
+            &["https://app.test", "https://evil.test"],
+            Some(origin),
+        ),
+        ("PUT", "/v1", Some("web.local"), &[], Some(MethodNotAllowed)),
+        ("get", "/v1", Some("web.local"), &[], Some(MethodNotAllowed)),
+        ("GET", "/v10", Some("web.local"), &[], Some(PathNotAllowed)),
+        (
+            "GET",
+            "/v1/../v2",
+            Some("web.local"),
+            &[],
+            Some(PathNotAllowed),
+        ),
+    ] {
+        let origins = origins.iter().map(|origin| origin.as_bytes());
+        let found = web.judge_http(method, path, named, origins);
+        let found = found.err().map(|refusal| refusal.denial);
+        assert_eq!(found, expected, "{method} {path} {named:?}");
+    }
+    for name in ["open", "raw"] {
+        let none = std::iter::once(&b"https://any.test"[..]);
+        assert!(permit(name).judge_http("PUT", "/", None, none).is_ok());
+    }
+    let web = ServiceName::parse("web").unwrap();
+    let call = decide_service(&grant, None, &web, Direction::In, Some("/pkg.S/Get"));
+    assert_eq!(call.unwrap_err().denial, Denial::ServiceMethodNotAllowed);
+}
+
+#[test]
 fn explanations_tell_the_steps() {
     let grant = grant("allowedHosts: [a.test], deniedHosts: [b.test]");
     let told = explain(&grant, &target("c.test:22"));

@@ -1,13 +1,14 @@
 //! From a document to a grant, within the ceiling.
 
 use super::{
-    Ceiling, EgressDocument, GrantDocument, ServiceDocument, ceiling::matcher,
+    Ceiling, EgressDocument, ExposeDocument, GrantDocument, ServiceDocument, ceiling::matcher,
     compile_rules::compile_rules, model::Written,
 };
 use crate::{
-    Action, Grant, RuleId, Service, ServiceName,
+    Action, Expose, Grant, RuleId, Service, ServiceName,
     address::{METADATA, METADATA_NAMES, is_special_range},
     entry::{Entry, Pattern, Ports},
+    expose::PATIENCE,
     grant::Egress,
     host::HostPattern,
     matcher::{Compiled, Matcher},
@@ -26,11 +27,14 @@ impl GrantDocument {
                 services.insert(name.clone(), service);
             }
         }
+        let expose = self.expose.iter();
+        let expose = expose.map(|(name, one)| (name.clone(), one.compile()));
         let clean = own.is_clean();
         faults.append(own);
         clean.then(|| Grant {
             egress,
             services,
+            expose: expose.collect(),
             limits: self.limits.limits,
             mode: self.egress.mode.unwrap_or_default(),
         })
@@ -174,6 +178,19 @@ fn hold_net<T>(
     }
 }
 
+impl ExposeDocument {
+    fn compile(&self) -> Expose {
+        Expose {
+            dial: self.dial,
+            port: self.port,
+            peer_uid: self.peer_uid,
+            patience: self.patience.unwrap_or(PATIENCE),
+            half_close_timeout: self.half_close_timeout,
+            idle_timeout: self.idle_timeout,
+        }
+    }
+}
+
 impl ServiceDocument {
     fn compile(&self, name: &ServiceName, faults: &mut Faults) -> Option<Service> {
         let Some(url) = &self.url else {
@@ -181,14 +198,10 @@ impl ServiceDocument {
             faults.error_hint(&self.place.0, message, "write its url");
             return None;
         };
-        // What would protect something must not look as if it did.
-        let unbuilt = [
-            ("http", self.http.is_some()),
-            ("proxyProtocol", self.proxy_protocol.is_some()),
-        ];
-        for (key, _) in unbuilt.iter().filter(|(_, written)| *written) {
-            let message = format!("service \"{name}\": {key} is not built yet");
-            faults.error_hint(&self.place.0, message, "leave it out");
+        if self.http.is_some() && self.grpc_method_prefix.is_some() {
+            let message = format!("service \"{name}\" has http and grpc");
+            let hint = "a stream speaks one of them: name it twice, once with each";
+            faults.error_hint(&self.place.0, message, hint);
         }
         Some(Service {
             url: url.clone(),

@@ -15,9 +15,12 @@ impl GrantDocument {
             };
             self.services.insert(name.clone(), merged);
         }
+        // Each is whole where it is written: half of one with half of another is nobody's intention.
+        self.expose.extend(over.expose.clone());
         Self {
             egress: self.egress.merge(&over.egress),
             services: self.services,
+            expose: self.expose,
             limits: self.limits.merge(over.limits),
         }
     }

@@ -8,16 +8,19 @@ mod bounds_tests;
 mod ceiling;
 mod compile;
 mod compile_rules;
+#[cfg(test)]
+mod expose_tests;
 mod merge;
 mod model;
 mod read_egress;
+mod read_expose;
 mod read_service;
 #[cfg(test)]
 mod tests;
 mod write;
 
 pub use ceiling::Ceiling;
-pub use model::{EgressDocument, GrantDocument, LimitsDocument, ServiceDocument};
+pub use model::{EgressDocument, ExposeDocument, GrantDocument, LimitsDocument, ServiceDocument};
 
 use read_egress::{entries, strings};
 use read_service::read_http_rule;

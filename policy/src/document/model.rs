@@ -1,7 +1,7 @@
 //! What documents say, with the places where they say it.
 
 use crate::{
-    Action, EchRule, HostName, HttpRule, MethodPrefix, Mode, ProxyProtocol, ServiceHttp,
+    Action, Dial, EchRule, HostName, HttpRule, MethodPrefix, Mode, ProxyProtocol, ServiceHttp,
     ServiceName, ServiceUrl, TlsRule, entry::Entry, text::Place,
 };
 use ipnet::IpNet;
@@ -65,6 +65,25 @@ pub struct ServiceDocument {
     pub(crate) place: Ignored,
 }
 
+/// One listener the sandbox may expose, as written: `unix`, `tcp`, `tls`, or `{dial, port, peerUid, patience,
+/// halfCloseTimeout, idleTimeout}`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ExposeDocument {
+    /// Where the host dials it.
+    pub dial: Dial,
+    /// The loopback port of a `tcp` one; absent = the system chooses.
+    pub port: Option<u16>,
+    /// A uid that may dial a `unix` one beside the gateway's own.
+    pub peer_uid: Option<u32>,
+    /// How long a dial waits for the sandbox; absent = a second.
+    pub patience: Option<Duration>,
+    /// How long the other half may stay open once one is closed.
+    pub half_close_timeout: Option<Duration>,
+    /// How long a stream may be silent.
+    pub idle_timeout: Option<Duration>,
+    pub(crate) place: Ignored,
+}
+
 /// A place that does not count when documents are compared.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ignored(pub(crate) Place);
@@ -82,13 +101,15 @@ pub struct LimitsDocument {
     pub limits: crate::Limits,
 }
 
-/// What a session (or capability, or provider default) asks for: egress, services, limits.
+/// What a session (or capability, or provider default) asks for: egress, services, exposed listeners, limits.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GrantDocument {
     /// Names and addresses.
     pub egress: EgressDocument,
     /// Host services by name.
     pub services: BTreeMap<ServiceName, ServiceDocument>,
+    /// Listeners of the sandbox its host may dial, by name.
+    pub expose: BTreeMap<ServiceName, ExposeDocument>,
     /// Limits.
     pub limits: LimitsDocument,
 }

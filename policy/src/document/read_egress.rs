@@ -3,6 +3,7 @@
 use super::{
     EgressDocument, GrantDocument,
     model::{RuleDocument, Written},
+    read_expose::read_expose,
     read_http_rule,
     read_service::{read_limits, read_services},
 };
@@ -19,7 +20,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 const MAX_RULES: usize = 2000;
 
 impl GrantDocument {
-    /// Read `{egress, services, limits}` from a tree (YAML or JSON).
+    /// Read `{egress, services, expose, limits}` from a tree (YAML or JSON).
     pub fn read(node: &Node, faults: &mut Faults) -> Self {
         let mut fields = node.fields(faults);
         let document = Self::take(&mut fields, faults);
@@ -27,7 +28,7 @@ impl GrantDocument {
         document
     }
 
-    /// Take `egress`, `services` and `limits` out of a larger mapping; the caller finishes it.
+    /// Take `egress`, `services`, `expose` and `limits` out of a larger mapping; the caller finishes it.
     pub fn take(fields: &mut Fields<'_>, faults: &mut Faults) -> Self {
         let egress = fields
             .take("egress")
@@ -35,10 +36,12 @@ impl GrantDocument {
         let services = fields
             .take("services")
             .map(|node| read_services(node, faults));
+        let expose = fields.take("expose").map(|node| read_expose(node, faults));
         let limits = fields.take("limits").map(|node| read_limits(node, faults));
         Self {
             egress: egress.unwrap_or_default(),
             services: services.unwrap_or_default(),
+            expose: expose.unwrap_or_default(),
             limits: limits.unwrap_or_default(),
         }
     }

@@ -127,12 +127,58 @@ fn read_http(node: &Node, faults: &mut Faults) -> ServiceHttp {
         )
     });
     let rule = read_http_rule(&mut fields, faults);
+    let set_headers = fields
+        .take("setHeaders")
+        .map(|node| read_set_headers(node, faults));
     fields.finish(faults);
     ServiceHttp {
+        set_headers: set_headers.unwrap_or_default(),
         hosts: hosts.unwrap_or_default(),
         origins: origins.unwrap_or_default(),
         rule,
     }
+}
+
+/// Fields that frame or route a message, or hold between neighbours only: the gateway's own to write.
+const OWN_FIELDS: [&str; 10] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+];
+
+fn read_set_headers(node: &Node, faults: &mut Faults) -> BTreeMap<String, String> {
+    let mut fields = BTreeMap::new();
+    for (key, value) in node.entries(faults) {
+        let name = key.to_ascii_lowercase();
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        let own = OWN_FIELDS.contains(&name.as_str()) || name.starts_with("proxy-");
+        if name.is_empty() || !name.bytes().all(token) {
+            faults.error(&value.key_place(), format!("{key:?} is not a field's name"));
+        } else if own {
+            faults.error(
+                &value.key_place(),
+                format!("{key:?} is the gateway's own to write"),
+            );
+        }
+        let Some(text) = value.string(faults) else {
+            continue;
+        };
+        // RFC 9110 §5.5, without obs-text and without white space at the ends.
+        let visible = |b: u8| matches!(b, b' '..=b'~');
+        if !text.bytes().all(visible) || text.trim() != text {
+            value.expected::<()>("a field's value in visible ASCII", faults);
+        } else if fields.insert(name, text.to_owned()).is_some() {
+            faults.error(&value.key_place(), format!("{key:?} is written twice"));
+        }
+    }
+    fields
 }
 
 /// `methods` and `pathPrefixes`, out of a larger mapping.

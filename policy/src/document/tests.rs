@@ -47,25 +47,14 @@ services:
     halfCloseTimeout: 30
     idleTimeout: 1h
     proxyProtocol: v2
-    http: {hosts: [s3.local], origins: ["https://app.example.com"], methods: [GET], pathPrefixes: [/bucket]}
+    http: {hosts: [s3.local], origins: ["https://app.example.com"], methods: [GET], pathPrefixes: [/bucket], setHeaders: {X-Tenant: acme}}
   "grpc:main": {url: "unix:///run/g.sock", peerUid: 1000, grpc: {methodPrefix: /pkg.Service}}
 limits: {tunnels: 10, tunnelsPerDestination: 4, opensPerSecond: 5, bytes: 1GiB, bandwidth: 1MiB}
 "#;
 
 #[test]
 fn a_full_document_compiles() {
-    let refused = compile(FULL, "{addresses: [10.0.0.0/8]}").unwrap_err();
-    assert_eq!(
-        refused.lines().count(),
-        2,
-        "http and proxyProtocol of a service are not built yet"
-    );
-    let built: String = FULL
-        .lines()
-        .filter(|line| !line.contains("proxyProtocol") && !line.contains("s3.local"))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    let grant = compile(&built, "{addresses: [10.0.0.0/8]}").unwrap();
+    let grant = compile(FULL, "{addresses: [10.0.0.0/8]}").unwrap();
     assert_eq!(grant.mode(), Mode::Report);
     assert_eq!(
         (grant.limits().tunnels, grant.limits().bytes),
@@ -86,6 +75,9 @@ fn a_full_document_compiles() {
     let s3 = &grant.services[&ServiceName::parse("s3").unwrap()];
     assert_eq!(s3.half_close_timeout, Some(Duration::from_secs(30)));
     assert_eq!(s3.idle_timeout, Some(Duration::from_secs(3600)));
+    let http = s3.http.as_ref().unwrap();
+    assert_eq!(http.set_headers["x-tenant"], "acme");
+    assert_eq!(s3.proxy_protocol, Some(crate::ProxyProtocol::V2));
     let grpc = &grant.services[&ServiceName::parse("grpc:main").unwrap()];
     assert_eq!(
         (

@@ -1,7 +1,7 @@
 //! Documents back to JSON, in one canonical form.
 
 use super::{
-    EgressDocument, GrantDocument, ServiceDocument,
+    EgressDocument, ExposeDocument, GrantDocument, ServiceDocument,
     model::{RuleDocument, Written},
 };
 use crate::{Action, EchRule, HttpRule, Mode, ProxyProtocol, TlsRule};
@@ -25,6 +25,11 @@ impl GrantDocument {
             .map(|(name, service)| (name.to_string(), service.to_value()))
             .collect();
         out.put("services", services.into(), is_empty_object);
+        let expose = self.expose.iter();
+        let expose: Map<String, Value> = expose
+            .map(|(name, listener)| (name.to_string(), listener.to_value()))
+            .collect();
+        out.put("expose", expose.into(), is_empty_object);
         let limits = self.limits.limits;
         let mut inner = Object::default();
         inner.some("tunnels", limits.tunnels);
@@ -103,6 +108,7 @@ impl ServiceDocument {
             let hosts: Vec<String> = own.hosts.iter().map(ToString::to_string).collect();
             inner.put("hosts", json!(hosts), is_empty_list);
             inner.put("origins", json!(own.origins), is_empty_list);
+            inner.put("setHeaders", json!(own.set_headers), is_empty_object);
             Value::from(inner.0)
         });
         out.some("http", bounds);
@@ -111,6 +117,21 @@ impl ServiceDocument {
             "grpc",
             prefix.map(|prefix| json!({"methodPrefix": prefix.as_str()})),
         );
+        out.0.into()
+    }
+}
+
+impl ExposeDocument {
+    /// The listener as a JSON value, in its long form.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        let mut out = Object::default();
+        out.some("dial", Some(self.dial.as_str()));
+        out.some("port", self.port);
+        out.some("peerUid", self.peer_uid);
+        out.some("patience", self.patience.map(duration));
+        out.some("halfCloseTimeout", self.half_close_timeout.map(duration));
+        out.some("idleTimeout", self.idle_timeout.map(duration));
         out.0.into()
     }
 }

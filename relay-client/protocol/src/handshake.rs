@@ -12,6 +12,8 @@ const SERVICE_PREFIX: &str = "/relay/v1/";
 /// GET here with a relay credential is answered with a good status where that credential opens streams now, else with the
 /// refusal they would get: a client shows it before it says that it is connected.
 pub const PROOF_PATH: &str = SERVICE_PREFIX;
+/// Accept streams: the same again, for listeners of the sandbox.
+const LISTENER_PREFIX: &str = "/relay/v1/listeners/";
 /// A host name has at most 253 octets, an IPv6 literal fewer; a service name fewer still.
 const VARIABLE_MAX: usize = 255;
 
@@ -20,6 +22,11 @@ const VARIABLE_MAX: usize = 255;
 pub enum Handshake {
     /// A host service by name.
     Service {
+        /// The name as sent, percent-decoded.
+        name: String,
+    },
+    /// A listener of the sandbox, offered to its host: accepted only once the host dials it.
+    Listener {
         /// The name as sent, percent-decoded.
         name: String,
     },
@@ -52,6 +59,12 @@ impl Handshake {
     /// # Errors
     /// See [`PathError`]. A query is part of no template and makes the variable malformed.
     pub fn parse(path: &str) -> Result<Self, PathError> {
+        // The longer prefix first; a service's name has no slash, so that neither hides the other.
+        if let Some(name) = path.strip_prefix(LISTENER_PREFIX) {
+            return Ok(Self::Listener {
+                name: decode(name)?,
+            });
+        }
         if let Some(name) = path.strip_prefix(SERVICE_PREFIX) {
             return Ok(Self::Service {
                 name: decode(name)?,
@@ -73,6 +86,7 @@ impl Handshake {
     pub fn path(&self) -> String {
         match self {
             Self::Service { name } => service_path(name),
+            Self::Listener { name } => listener_path(name),
             Self::Egress { host, port } => egress_path(host, *port),
         }
     }
@@ -82,6 +96,13 @@ impl Handshake {
 pub fn service_path(service: &str) -> String {
     let mut path = SERVICE_PREFIX.to_owned();
     encode(service, &mut path);
+    path
+}
+
+/// The path of an accept stream for `listener`.
+pub fn listener_path(listener: &str) -> String {
+    let mut path = LISTENER_PREFIX.to_owned();
+    encode(listener, &mut path);
     path
 }
 

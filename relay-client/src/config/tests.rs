@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-use super::{ConfigError, Settings, default_directory};
+use super::{Choice, ConfigError, Settings, Transport, default_directory};
 use std::{io::Write, path::Path};
 
 fn bundle(name: &str) -> Option<String> {
@@ -104,6 +104,56 @@ fn what_is_missing_is_named() {
         settle(|s| s.listen = vec!["r=unix:///a".into(), "q=unix:///a".into()]),
         ConfigError::Twice(_)
     ));
+    for wrong in [
+        "plugin",
+        "p=tcp://127.0.0.1:0",
+        "p=tcp://10.0.0.1:1",
+        "a:b=unix:///s",
+        "P=unix:///s",
+    ] {
+        let mut settings = Settings::from_env(bundle);
+        settings.expose = vec![wrong.into()];
+        let error = settings.settle(Path::new("/run/s")).unwrap_err();
+        assert!(matches!(error, ConfigError::Expose(_)), "{wrong}: {error}");
+    }
+    assert!(matches!(
+        settle(|s| s.expose = vec!["p=unix:///a".into(), "p=unix:///b".into()]),
+        ConfigError::ExposedTwice(_)
+    ));
+    let quic = settle(|s| {
+        s.expose = vec!["p=unix:///a".into()];
+        s.transport = Some("quic".into());
+    });
+    assert!(matches!(quic, ConfigError::ExposeOverQuic));
+}
+
+#[test]
+fn what_is_exposed_comes_by_flag_file_or_environment() {
+    let from_env = Settings::from_env(|name| match name {
+        "SLUICEGATE_EXPOSE" => Some("plugin=unix:///run/p.sock, db=tcp://localhost:5432".into()),
+        "SLUICEGATE_SERVICES" => None,
+        name => bundle(name),
+    });
+    let config = from_env.clone().settle(Path::new("/run/s")).unwrap();
+    let told = |config: &super::Config| -> Vec<String> {
+        let exposed = config.expose.iter();
+        exposed
+            .map(|e| format!("{}={}", e.listener, e.address))
+            .collect()
+    };
+    assert_eq!(
+        told(&config),
+        ["plugin=unix:///run/p.sock", "db=tcp://127.0.0.1:5432"]
+    );
+    assert!(config.listen.is_empty(), "listeners alone are enough");
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write!(file, r#"{{"expose": ["web=tcp://127.0.0.1:80"]}}"#).unwrap();
+    let config = Settings::read(file.path())
+        .unwrap()
+        .over(from_env)
+        .settle(Path::new("/run/s"))
+        .unwrap();
+    assert_eq!(told(&config), ["web=tcp://127.0.0.1:80"]);
 }
 
 #[test]
@@ -187,4 +237,35 @@ fn the_proxy_has_a_place_and_a_credential_of_its_own() {
         without.settle(Path::new("/")),
         Err(ConfigError::NoProxyToken)
     ));
+}
+
+#[test]
+fn accept_streams_have_a_connection_apart_only_beside_a_race() {
+    let carried = |url: &str, transport: &str, services: &[&str], expose: &[&str]| {
+        let own = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect();
+        let settings = Settings {
+            url: Some(url.into()),
+            token: Some("t".into()),
+            transport: Some(transport.into()),
+            services: own(services),
+            expose: own(expose),
+            ..Settings::default()
+        };
+        let carried = settings.settle(Path::new("/run/s")).unwrap().carried();
+        (carried.streams, carried.accepts_apart)
+    };
+    let (tls, plain) = ("https://gateway.test", "http://127.0.0.1:3128");
+    let (redis, plugin) = (["redis"], ["plugin=unix:///p"]);
+    let h2 = Choice::Only(Transport::H2);
+    assert_eq!(carried(tls, "auto", &redis, &[]), (Choice::Auto, None));
+    assert_eq!(
+        carried(tls, "auto", &redis, &plugin),
+        (Choice::Auto, Some(Transport::H2))
+    );
+    assert_eq!(carried(tls, "auto", &[], &plugin), (h2, None));
+    assert_eq!(carried(tls, "h2", &redis, &plugin), (h2, None));
+    assert_eq!(
+        carried(plain, "auto", &redis, &plugin),
+        (Choice::Auto, None)
+    );
 }

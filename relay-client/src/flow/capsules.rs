@@ -104,6 +104,10 @@ impl<C: Carrier> Flow for CapsuleFlow<C> {
     fn reset(&mut self) {
         self.carrier.reset();
     }
+
+    fn refuse(&mut self) {
+        self.carrier.refuse();
+    }
 }
 
 impl<C: Carrier> Drop for CapsuleFlow<C> {

@@ -53,4 +53,9 @@ pub trait Carrier: Send {
 
     /// As [`super::Flow::reset`].
     fn reset(&mut self);
+
+    /// As [`super::Flow::refuse`].
+    fn refuse(&mut self) {
+        self.reset();
+    }
 }

@@ -202,17 +202,27 @@ impl Carrier for Halves {
             self.send.send_reset(Reason::CONNECT_ERROR);
         }
     }
+
+    fn refuse(&mut self) {
+        if !std::mem::replace(&mut self.aborted, true) {
+            // RFC 9113 §8.7: closed before any processing occurred.
+            self.send.send_reset(Reason::REFUSED_STREAM);
+        }
+    }
 }
 
 /// Any reset is a reset: CANCEL and NO_ERROR too, never an end.
-fn reason(_code: Reason) -> Broken {
-    Broken::Reset
+fn reason(code: Reason) -> Broken {
+    if code == Reason::REFUSED_STREAM {
+        Broken::Refused
+    } else {
+        Broken::Reset
+    }
 }
 
 fn broken(error: &h2::Error) -> Broken {
-    if error.is_reset() {
-        Broken::Reset
-    } else {
-        Broken::Lost
+    match error.reason() {
+        Some(code) if error.is_reset() => reason(code),
+        _ => Broken::Lost,
     }
 }

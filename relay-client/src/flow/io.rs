@@ -9,7 +9,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Broken, Flow};
+use super::{Broken, Flow, Prefixed};
 
 /// Taken from the writer at once.
 const CHUNK: usize = 64 * 1024;
@@ -55,6 +55,15 @@ impl FlowIo {
     /// Has it been reset, though nobody reads it?
     pub fn is_broken(&mut self, cx: &mut Context<'_>) -> bool {
         self.flow.poll_broken(cx).is_ready()
+    }
+
+    /// The flow again, with what was received of it and not read. What was written is on its way first.
+    ///
+    /// # Errors
+    /// The flow broke.
+    pub async fn into_flow(mut self) -> io::Result<Prefixed<Box<dyn Flow>>> {
+        std::future::poll_fn(|cx| self.poll_unsent(cx)).await?;
+        Ok(Prefixed::new(self.unread, self.flow))
     }
 
     fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -125,7 +134,7 @@ impl AsyncWrite for FlowIo {
 
 fn error(broken: Broken) -> io::Error {
     let kind = match broken {
-        Broken::Reset | Broken::Lost => io::ErrorKind::ConnectionReset,
+        Broken::Reset | Broken::Refused | Broken::Lost => io::ErrorKind::ConnectionReset,
         Broken::Truncated => io::ErrorKind::UnexpectedEof,
         Broken::Malformed => io::ErrorKind::InvalidData,
     };

@@ -10,6 +10,9 @@ pub enum Broken {
     /// The peer reset it: RST, RST_STREAM.
     #[error("reset by the peer")]
     Reset,
+    /// Reset before anything took it: the far end of the stream could not connect.
+    #[error("refused: nothing took the connection")]
+    Refused,
     /// It stopped without a FIN: TLS without close_notify, capsules without FINAL_DATA.
     #[error("ended without an orderly close")]
     Truncated,
@@ -62,6 +65,11 @@ pub trait Flow: Send {
 
     /// Reset both directions now, as far as that can be done before the drop.
     fn reset(&mut self);
+
+    /// Reset, saying that nothing took the stream, where the transport has a word for that.
+    fn refuse(&mut self) {
+        self.reset();
+    }
 }
 
 impl<F: Flow + ?Sized> Flow for Box<F> {
@@ -91,6 +99,10 @@ impl<F: Flow + ?Sized> Flow for Box<F> {
 
     fn reset(&mut self) {
         (**self).reset();
+    }
+
+    fn refuse(&mut self) {
+        (**self).refuse();
     }
 }
 

@@ -139,6 +139,29 @@ impl Connection {
                 Err(error) => Err(error),
             },
         };
+        self.judged(opened)
+    }
+
+    /// Open an accept stream for a listener: answered only once there is a dial, however long that takes.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; on QUIC [`OpenError::NotCarried`].
+    pub async fn accept(
+        &self,
+        target: &Handshake,
+        token: &str,
+    ) -> Result<Box<dyn Flow>, OpenError> {
+        let opened: Result<Box<dyn Flow>, OpenError> = match self {
+            Self::Quic(_) => Err(OpenError::NotCarried(Transport::Quic)),
+            Self::H2(connection) => match connection.accept(target, token).await {
+                Ok(flow) => Ok(Box::new(flow)),
+                Err(error) => Err(error),
+            },
+        };
+        self.judged(opened)
+    }
+
+    fn judged(&self, opened: Result<Box<dyn Flow>, OpenError>) -> Result<Box<dyn Flow>, OpenError> {
         match opened {
             // Told by its refusal before GOAWAY or "drain soon" came: nothing was opened.
             Err(OpenError::Refused(refused)) if refused.is_draining() => {

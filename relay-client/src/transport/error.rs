@@ -5,6 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use super::Transport;
 use crate::flow::Broken;
 
 /// Until there is a connection.
@@ -112,6 +113,9 @@ pub enum OpenError {
     /// The answer is not a gateway's.
     #[error("the answer is {0}; is that the gateway's public URL?")]
     Answer(&'static str),
+    /// There is nothing on this transport that asks for it.
+    #[error("{0} carries no accept streams")]
+    NotCarried(Transport),
     /// The credential holds characters no header field takes.
     #[error("the token is not a header value")]
     Token,

@@ -160,17 +160,31 @@ impl Connection {
     /// # Errors
     /// See [`OpenError`].
     pub async fn open(&self, target: &Handshake, token: &str) -> Result<CapsuleFlow, OpenError> {
-        let request = self
-            .builder(Method::CONNECT, &target.path(), token)?
-            .extension(Protocol::from_static(CONNECT_TCP))
-            .header(CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE)
-            .body(());
-        let request = request.map_err(|_| OpenError::Token)?;
+        let request = self.connect_tcp(target, token)?;
         let asked = timeout(OPEN_TIMEOUT, self.ask(request, false));
         let (send, receive) = asked
             .await
             .map_err(|_| OpenError::Timeout(OPEN_TIMEOUT))??;
         Ok(CapsuleFlow::new(send, receive))
+    }
+
+    /// Open an accept stream: it is answered only once there is a dial, however long that takes.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn accept(&self, target: &Handshake, token: &str) -> Result<CapsuleFlow, OpenError> {
+        let request = self.connect_tcp(target, token)?;
+        let (send, receive) = self.ask(request, false).await?;
+        Ok(CapsuleFlow::new(send, receive))
+    }
+
+    fn connect_tcp(&self, target: &Handshake, token: &str) -> Result<Request<()>, OpenError> {
+        let request = self
+            .builder(Method::CONNECT, &target.path(), token)?
+            .extension(Protocol::from_static(CONNECT_TCP))
+            .header(CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE)
+            .body(());
+        request.map_err(|_| OpenError::Token)
     }
 
     /// Both halves of the stream, once the answer is a good one.

@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    ConnectError, Endpoint, OpenError,
+    ConnectError, Endpoint, OpenError, Transport,
     error::{CONNECT_TIMEOUT, OPEN_TIMEOUT, refused},
     life::Life,
     tuning,
@@ -137,6 +137,7 @@ impl Connection {
     pub async fn open(&self, target: &Handshake, token: &str) -> Result<QuicFlow, OpenError> {
         let purpose = match target {
             Handshake::Service { name } => Purpose::Service { name: name.clone() },
+            Handshake::Listener { .. } => return Err(OpenError::NotCarried(Transport::Quic)),
             Handshake::Egress { host, port } => Purpose::Egress {
                 host: host.clone(),
                 port: *port,

@@ -203,8 +203,12 @@ fn session() -> Value {
         "namespace": text(), "provider": text(), "id": text(), "generation": count(),
         "state": { "enum": ["idle", "running", "paused", "stopped"] }, "policyGeneration": count(), "etag": text(),
         "createdAt": text(), "changedAt": text(), "startedAt": or_null("string"), "expiresAt": or_null("string"),
-        "egress": { "type": "object" }, "services": { "type": "object" }, "limits": { "type": "object" },
+        "egress": { "type": "object" }, "services": { "type": "object" }, "expose": { "type": "object" },
+        "limits": { "type": "object" },
     }));
+    let by_listener = json!({ "type": "object", "additionalProperties": text() });
+    let session = also(session, "dialTargets", by_listener.clone());
+    let session = also(session, "dialErrors", by_listener);
     let usage = object(json!({ "open": count(), "bytes": count(), "lastActivity": text() }));
     also(session, "usage", usage)
 }
@@ -223,8 +227,21 @@ fn requests() -> Vec<(&'static str, Value)> {
     }));
     let service = strict(json!({
         "url": text(), "health": text(), "halfCloseTimeout": duration(), "idleTimeout": duration(), "peerUid": count(),
-        "grpc": strict(json!({ "methodPrefix": text() })),
+        "grpc": strict(json!({ "methodPrefix": text() })), "proxyProtocol": { "enum": ["v2"] },
+        "http": strict(json!({
+            "hosts": texts(), "origins": texts(), "methods": texts(), "pathPrefixes": texts(),
+            "setHeaders": { "type": "object", "additionalProperties": text() },
+        })),
     }));
+    let dial = json!({ "enum": ["unix", "tcp", "tls"] });
+    let exposed = strict(json!({
+        "dial": dial, "port": { "type": "integer", "minimum": 1, "maximum": 65_535 }, "peerUid": count(),
+        "patience": duration(), "halfCloseTimeout": duration(), "idleTimeout": duration(),
+    }));
+    let expose = json!({ "anyOf": [
+        texts(),
+        { "type": "object", "additionalProperties": { "anyOf": [dial, exposed] } },
+    ] });
     let services = json!({ "anyOf": [
         texts(),
         { "type": "object", "additionalProperties": { "anyOf": [text(), service] } },
@@ -234,7 +251,8 @@ fn requests() -> Vec<(&'static str, Value)> {
         "bandwidth": { "type": ["string", "integer"], "minimum": 0 },
     }));
     let grant = json!({
-        "egress": to("Egress"), "allow": texts(), "hosts": addresses, "services": services, "limits": limits,
+        "egress": to("Egress"), "allow": texts(), "hosts": addresses, "services": services,
+        "expose": expose, "limits": limits,
         "capabilities": { "type": "array" },
     });
     let mut create = strict(grant.clone());
@@ -256,7 +274,7 @@ fn requests() -> Vec<(&'static str, Value)> {
     let explain = required(
         strict(json!({
             "provider": text(), "namespace": text(), "session": text(), "target": text(), "egress": to("Egress"),
-            "services": services, "limits": limits,
+            "services": services, "expose": expose, "limits": limits,
         })),
         "target",
     );

@@ -116,6 +116,10 @@ fn scopes() -> Value {
 pub(super) fn grant(mut own: Properties, ceiling: Option<Value>) -> Properties {
     own.push(("egress", egress(ceiling)));
     own.push(("services", by_name(service())));
+    own.push((
+        "expose",
+        json!({"anyOf": [strings("Names, dialled by unix sockets."), by_name(expose())]}),
+    ));
     own.push(("limits", session_limits()));
     own
 }
@@ -237,6 +241,46 @@ fn rule() -> Value {
     required(rule, &["host"])
 }
 
+fn expose() -> Value {
+    let dials = &["unix", "tcp", "tls"];
+    let long = object(vec![
+        (
+            "dial",
+            choice(dials, Some("unix"), "Where the host dials it."),
+        ),
+        (
+            "port",
+            number(
+                None,
+                "dial tcp: the loopback port. Absent: the system chooses.",
+            ),
+        ),
+        (
+            "peerUid",
+            number(
+                None,
+                "dial unix: a uid that may dial beside the gateway's own.",
+            ),
+        ),
+        (
+            "patience",
+            duration(Some("1s"), "How long a dial waits for the sandbox."),
+        ),
+        (
+            "halfCloseTimeout",
+            duration(
+                None,
+                "How long one half may stay open after the other closed.",
+            ),
+        ),
+        (
+            "idleTimeout",
+            duration(None, "A stream in which nothing moves is cut."),
+        ),
+    ]);
+    json!({"anyOf": [{"enum": dials}, long]})
+}
+
 pub(super) fn service() -> Value {
     let long = object(vec![
         (
@@ -278,6 +322,10 @@ pub(super) fn service() -> Value {
                 ("origins", strings("Origins accepted.")),
                 ("methods", strings("Methods accepted.")),
                 ("pathPrefixes", strings("Path prefixes accepted.")),
+                (
+                    "setHeaders",
+                    by_name(string("The field's value, whatever the client sent.")),
+                ),
             ]),
         ),
         (

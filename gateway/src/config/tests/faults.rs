@@ -56,12 +56,12 @@ const SINGLE: &[(&str, &str, &str)] = &[
     (
         "listener kind not built",
         "listeners:\n  - {kind: socks, address: \"127.0.0.1:1080\"}\n  - {kind: management, address: \"127.0.0.1:1\"}\n",
-        "2:12: listeners[0].kind: not built yet (kinds served now: public, plain, management)",
+        "2:12: listeners[0].kind: not built yet (kinds served now: public, plain, management, private)",
     ),
     (
         "listener kind unknown",
         "listeners: [{kind: publik, address: \"127.0.0.1:1\"}]\n",
-        "1:20: listeners[0].kind: expected one of public, plain, management, sni, socks, transparent, found \"publik\"",
+        "1:20: listeners[0].kind: expected one of public, plain, management, private, sni, socks, transparent, found \"publik\"",
     ),
     (
         "listener without address",

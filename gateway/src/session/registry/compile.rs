@@ -85,9 +85,35 @@ pub(super) fn grant(
             );
         }
     }
+    hold_exposed(config, &merged, own, &mut faults);
     match compiled {
         Some(grant) if faults.is_clean() => Ok((merged, grant)),
         Some(_) | None => Err(RegistryError::Faults(faults)),
+    }
+}
+
+/// Every exposed listener can have its place, and no session picks a port of the host's for itself.
+fn hold_exposed(
+    config: &RegistryConfig,
+    merged: &GrantDocument,
+    own: &GrantDocument,
+    faults: &mut Faults,
+) {
+    let place = |name: &ServiceName| Place {
+        path: text::Path::default().key("expose").key(name.as_str()),
+        ..Place::default()
+    };
+    for (name, listener) in &merged.expose {
+        if let Err((what, hint)) = config.dial.admits(name, listener.dial) {
+            faults.error_hint(&place(name), format!("listener \"{name}\": {what}"), hint);
+        }
+    }
+    for (name, _) in own.expose.iter().filter(|(_, one)| one.port.is_some()) {
+        faults.error_hint(
+            &place(name),
+            format!("listener \"{name}\": a fixed port is the operator's to give"),
+            "leave port out and take the one the answer shows, or have it written in the provider",
+        );
     }
 }
 
@@ -141,7 +167,12 @@ fn is_own(config: &RegistryConfig, url: &ServiceUrl) -> bool {
         })
     };
     match url {
-        ServiceUrl::Unix(path) => config.own_sockets.iter().any(|own| same_file(own, path)),
+        ServiceUrl::Unix(path) => {
+            // A dial target of another session's sandbox, or of this one's.
+            let dialled = config.dial.directory.as_ref();
+            dialled.is_some_and(|directory| below(directory, path))
+                || config.own_sockets.iter().any(|own| same_file(own, path))
+        }
         ServiceUrl::Tcp(ip, port) => listens(*ip, *port),
         ServiceUrl::Tls {
             host: Host::Ip(ip),
@@ -153,6 +184,13 @@ fn is_own(config: &RegistryConfig, url: &ServiceUrl) -> bool {
             ..
         } => false,
     }
+}
+
+fn below(directory: &Path, path: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
+    // The socket may not be there yet, its directory may.
+    let parent = path.parent().map(real).unwrap_or_default();
+    path.starts_with(directory) || parent.starts_with(real(directory))
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {

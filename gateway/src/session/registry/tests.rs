@@ -440,6 +440,7 @@ async fn a_revocation_that_cannot_be_stored_takes_effect_all_the_same() {
         usage_saved: Mutex::new(SystemTime::UNIX_EPOCH),
         logged: watch::Sender::new(0),
         owners: Mutex::default(),
+        dials: Dials::new(Default::default()),
     };
     let error = registry
         .act_at(&f.key("one"), Action::Reset, None, SystemTime::now())

@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-use super::{Handshake, PathError, egress_path, service_path};
+use super::{Handshake, PathError, egress_path, listener_path, service_path};
 use proptest::prelude::*;
 
 fn egress(host: &str, port: u16) -> Handshake {
@@ -13,6 +13,10 @@ fn service(name: &str) -> Handshake {
     Handshake::Service { name: name.into() }
 }
 
+fn listener(name: &str) -> Handshake {
+    Handshake::Listener { name: name.into() }
+}
+
 #[test]
 fn paths_as_they_stand_on_the_wire() {
     assert_eq!(
@@ -24,6 +28,7 @@ fn paths_as_they_stand_on_the_wire() {
         "/.well-known/masque/tcp/2001%3Adb8%3A%3A42/80/"
     );
     assert_eq!(service_path("cache:main"), "/relay/v1/cache%3Amain");
+    assert_eq!(listener_path("plugin"), "/relay/v1/listeners/plugin");
 }
 
 #[test]
@@ -31,6 +36,8 @@ fn good_paths() {
     let table = [
         ("/relay/v1/redis", service("redis")),
         ("/relay/v1/cache:main", service("cache:main")),
+        ("/relay/v1/listeners", service("listeners")),
+        ("/relay/v1/listeners/plugin", listener("plugin")),
         ("/relay/v1/cache%3amain", service("cache:main")),
         (
             "/.well-known/masque/tcp/192.0.2.1/65535/",
@@ -56,6 +63,9 @@ fn bad_paths() {
         ("/relay/v1", Unknown),
         ("/relay/v1/", Variable),
         ("/relay/v1/a/b", Variable),
+        ("/relay/v1/listeners/", Variable),
+        ("/relay/v1/listeners/a/b", Variable),
+        ("/relay/v1/listeners/a?x", Variable),
         ("/relay/v1/a/", Variable),
         ("/relay/v1/a?token=x", Variable),
         ("/relay/v1/%2e%2e%2fetc", Variable),

@@ -1,0 +1,271 @@
+//! One request to an HTTP-aware service, and its answer.
+
+use std::sync::PoisonError;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+};
+use hyper::{body::Incoming, client::conn::http1, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use sluicegate_policy::{Denial, Refusal, ServiceHttp};
+use sluicegate_relay::flow::{Flow, FlowIo, Prefixed};
+
+use super::{
+    HttpContext, Stream,
+    body::{RequestBody, ResponseBody, Streaming},
+    reclaim_upstream,
+};
+use crate::{
+    message::{Rejection, headers},
+    telemetry::{Front, Kind, Recorder},
+};
+
+/// The service's end of an upgraded request, and its record.
+pub(super) struct Upgraded {
+    pub(super) upstream: Option<Prefixed<Prefixed<Box<dyn Flow>>>>,
+    pub(super) recorder: Recorder,
+}
+
+/// HTTP on a connection to the service. `None`: it is gone.
+pub(super) async fn handshake(
+    context: &HttpContext,
+    upstream: Box<dyn Flow>,
+) -> Option<http1::SendRequest<RequestBody>> {
+    let io = TokioIo::new(FlowIo::new(upstream));
+    let (sender, connection) = http1::Builder::new()
+        .preserve_header_case(true)
+        .max_buf_size(256 * 1024)
+        .handshake(io)
+        .await
+        .ok()?;
+    // It ends with its sender, which the stream owns.
+    context.drain.spawn_service(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "connection to a service ended early");
+        }
+    });
+    Some(sender)
+}
+
+impl Stream<'_> {
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        let context = &self.endpoint.http;
+        let mut recorder = match self.speaker.source {
+            Some(source) => context
+                .telemetry
+                .begin(Kind::request, Front::connect_tcp, source),
+            None => return Response::new(ResponseBody::Whole(None)),
+        };
+        recorder.session(
+            self.ticket.identity.session.label(),
+            self.ticket.policy_number(),
+        );
+        recorder.service(self.ticket.permit.name());
+        match self.pass(request, &mut recorder).await {
+            Ok(Passed::Answer(answer)) => {
+                let (head, body) = answer.into_parts();
+                let body = ResponseBody::Service(Box::new(Streaming::new(body, recorder)));
+                Response::from_parts(head, body)
+            }
+            Ok(Passed::Upgrade(answer, client)) => self.upgrade(answer, client, recorder).await,
+            Err(refusal) => self.refuse(&refusal, &mut recorder),
+        }
+    }
+
+    /// Judge and send.
+    async fn pass(
+        &self,
+        mut request: Request<Incoming>,
+        recorder: &mut Recorder,
+    ) -> Result<Passed, Refusal> {
+        if let Some(denial) = self.verdict.take() {
+            return Err(denial.into());
+        }
+        if *request.method() == Method::CONNECT {
+            let client = hyper::upgrade::on(&mut request);
+            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
+        }
+        let path = request.uri().path_and_query();
+        let path = path.map_or("/", |path| path.as_str()).to_owned();
+        recorder.http(request.method().as_str(), &path);
+        self.judge(&request, &path)?;
+        let wants = headers::upgrade(request.headers()).filter(is_websocket);
+        let client = wants.is_some().then(|| hyper::upgrade::on(&mut request));
+        let set = self.ticket.permit.service().http.as_ref();
+        rewrite(&mut request, &path, wants.as_ref(), set);
+        let counters = recorder.counters().clone();
+        let request = request.map(|inner| RequestBody { inner, counters });
+        let mut answer = self.send(request, recorder).await?;
+        if !headers::framed_one_way(answer.headers()) {
+            return Err(Denial::UpstreamProtocol.into());
+        }
+        recorder.status(answer.status().as_u16());
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // A 101 nobody asked for opens nothing.
+            let client = client.ok_or(Denial::UpstreamProtocol)?;
+            return Ok(Passed::Upgrade(answer, client));
+        }
+        headers::strip_hop_by_hop(answer.headers_mut());
+        *answer.version_mut() = Version::HTTP_11;
+        Ok(Passed::Answer(answer))
+    }
+
+    fn judge(&self, request: &Request<Incoming>, path: &str) -> Result<(), Refusal> {
+        let uri = request.uri();
+        // Origin form, or asterisk form: there is no proxy here to ask.
+        let own = uri.scheme().is_none() && uri.authority().is_none();
+        if *request.method() == Method::CONNECT || !own {
+            return Err(Denial::MalformedTarget.into());
+        }
+        let fields = request.headers();
+        let host = fields.get(header::HOST).map(HeaderValue::to_str);
+        let host = host.transpose().map_err(|_| Denial::MalformedRequest)?;
+        let origins = fields.get_all(header::ORIGIN);
+        let origins = origins.iter().map(HeaderValue::as_bytes);
+        let permit = &self.ticket.permit;
+        permit.judge_http(request.method().as_str(), path, host, origins)
+    }
+
+    /// On the connection there is, or on a new one where the service has closed it.
+    async fn send(
+        &self,
+        request: Request<RequestBody>,
+        recorder: &mut Recorder,
+    ) -> Result<Response<Incoming>, Refusal> {
+        let mut kept = self.upstream.lock().await;
+        let mut usable = false;
+        if let Some(sender) = kept.as_mut() {
+            usable = sender.ready().await.is_ok();
+        }
+        if !usable {
+            let services = &self.endpoint.services;
+            let opened = services.open(&self.ticket.permit, Some(&self.speaker));
+            let (upstream, _) = opened.await.map_err(|failure| {
+                recorder.detail(&failure.detail);
+                failure.denial
+            })?;
+            *kept = handshake(&self.endpoint.http, upstream).await;
+        }
+        let sender = kept.as_mut().ok_or(Denial::ServiceUnavailable)?;
+        recorder.opened();
+        sender.send_request(request).await.map_err(|error| {
+            recorder.detail(&error);
+            let malformed = error.is_parse() || error.is_parse_too_large();
+            if malformed {
+                Denial::UpstreamProtocol.into()
+            } else {
+                Denial::UpstreamReset.into()
+            }
+        })
+    }
+
+    async fn upgrade(
+        &self,
+        mut answer: Response<Incoming>,
+        client: OnUpgrade,
+        mut recorder: Recorder,
+    ) -> Response<ResponseBody> {
+        let Ok(upstream) = hyper::upgrade::on(&mut answer).await else {
+            return self.refuse(&Denial::UpstreamProtocol.into(), &mut recorder);
+        };
+        let upgraded = Upgraded {
+            upstream: reclaim_upstream(upstream).await,
+            recorder,
+        };
+        *self.after.lock().unwrap_or_else(PoisonError::into_inner) = Some((client, upgraded));
+        let protocol = answer.headers().get(header::UPGRADE).cloned();
+        let (mut head, _) = answer.into_parts();
+        headers::strip_hop_by_hop(&mut head.headers);
+        head.version = Version::HTTP_11;
+        let upgrade = HeaderValue::from_static("upgrade");
+        head.headers.insert(header::CONNECTION, upgrade);
+        if let Some(protocol) = protocol {
+            head.headers.insert(header::UPGRADE, protocol);
+        }
+        Response::from_parts(head, ResponseBody::Whole(None))
+    }
+
+    /// The same answer as everywhere; one that leaves unclear what comes next ends the stream.
+    fn refuse(&self, refusal: &Refusal, recorder: &mut Recorder) -> Response<ResponseBody> {
+        recorder.refused(refusal);
+        let request_id = recorder.id().to_owned();
+        let rejection = Rejection {
+            refusal,
+            target: None,
+            request_id: &request_id,
+            detail: self.endpoint.http.detail,
+            origin_auth: true,
+            html: false,
+        };
+        recorder.status(rejection.status().as_u16());
+        let mut answer = rejection.response();
+        if refusal.denial.status() == 400 || !is_policy(refusal.denial) {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(header::CONNECTION, close);
+        }
+        answer.map(|body| ResponseBody::Whole(Some(body)))
+    }
+}
+
+/// What came back.
+enum Passed {
+    Answer(Response<Incoming>),
+    Upgrade(Response<Incoming>, OnUpgrade),
+}
+
+/// A request that was understood and may not be: the next one is judged by itself.
+fn is_policy(denial: Denial) -> bool {
+    matches!(
+        denial,
+        Denial::ServiceHostNotAllowed
+            | Denial::ServiceOriginNotAllowed
+            | Denial::MethodNotAllowed
+            | Denial::PathNotAllowed
+    )
+}
+
+/// RFC 6455 §4.1; no other protocol's rules are known here.
+fn is_websocket(protocol: &HeaderValue) -> bool {
+    protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
+}
+
+/// The request as it goes up: nothing that is between neighbours, nothing the client could steer by, and the fields the
+/// operator sets, never the client's of those names.
+fn rewrite(
+    request: &mut Request<Incoming>,
+    path: &str,
+    upgrade: Option<&HeaderValue>,
+    http: Option<&ServiceHttp>,
+) {
+    let asterisk = *request.method() == Method::OPTIONS && request.uri().path() == "*";
+    let path = if asterisk { "*" } else { path };
+    *request.uri_mut() = path.parse().unwrap_or_else(|_| Uri::from_static("/"));
+    *request.version_mut() = Version::HTTP_11;
+    let fields = request.headers_mut();
+    let chunked = fields.contains_key(header::TRANSFER_ENCODING);
+    headers::strip_hop_by_hop(fields);
+    headers::strip_steering(fields);
+    if chunked {
+        // Said anew, or the library would send no content with a GET whose length it does not know.
+        let chunked = HeaderValue::from_static("chunked");
+        fields.insert(header::TRANSFER_ENCODING, chunked);
+    }
+    if let Some(protocol) = upgrade {
+        fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        fields.insert(header::UPGRADE, protocol.clone());
+    }
+    for (name, value) in http.iter().flat_map(|http| &http.set_headers) {
+        set(fields, name, value);
+    }
+}
+
+fn set(fields: &mut HeaderMap, name: &str, value: &str) {
+    // Both were judged when the configuration was read; a spelling with `_` was stripped with the twins or is another's.
+    if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+        let twin = name.as_str().replace('-', "_");
+        if twin != name.as_str() {
+            fields.remove(&twin);
+        }
+        fields.insert(name, value);
+    }
+}

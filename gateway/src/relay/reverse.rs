@@ -1,0 +1,321 @@
+//! The relay's other direction: a host dials a listener inside a sandbox.
+//!
+//! The sandbox's client keeps *accept streams* open, each answered only once there is a dial ([`Waiting`]); the host dials
+//! a place the registry has bound (`session::Dials`). Here the two meet ([`board`]), and one task, the dial's, owns the
+//! record, the budget's slot and both ends until they are done. Works the same on every transport, since no stream is
+//! ever opened from the gateway.
+
+mod board;
+mod offer;
+mod private;
+mod standing;
+
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::{Duration, SystemTime},
+};
+
+use sluicegate_policy::{Denial, Refusal, ServiceName, decide_listener};
+use sluicegate_relay::flow::{Flow, Shared, SocketFlow, Timers};
+use tokio::{net, sync::mpsc, sync::oneshot, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    board::{Board, Delivery},
+    standing::Standing,
+};
+use super::stream::{Spending, join};
+use crate::{
+    drain::{DrainWatch, Stage},
+    outcome::{Outcome, Party},
+    session::{Offer, OfferSocket, Session, SessionKey, Slot},
+    telemetry::{Caller, Front, Kind, Recorder, Telemetry},
+};
+pub use offer::{Dialled, Waiting};
+pub use private::PrivateListener;
+
+/// Pause after an accept that failed for want of file descriptors or memory.
+const EXHAUSTED: Duration = Duration::from_millis(50);
+
+/// A listener of one generation; its board goes with the generation.
+type Boards = HashMap<(SessionKey, u64, ServiceName), (Weak<Session>, Arc<Board>)>;
+
+/// Joins dials and accept streams. Cheap to clone; lives as long as the process.
+#[derive(Clone, Debug)]
+pub struct Reverse {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    boards: Mutex<Boards>,
+    telemetry: Telemetry,
+    drain: DrainWatch,
+}
+
+impl Reverse {
+    /// Record into `telemetry`; dials run in `drain`'s tasks.
+    pub fn new(telemetry: Telemetry, drain: DrainWatch) -> Self {
+        let inner = Inner {
+            boards: Mutex::default(),
+            telemetry,
+            drain,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    fn telemetry(&self) -> &Telemetry {
+        &self.inner.telemetry
+    }
+
+    /// Where dials and accept streams of this listener meet.
+    fn board(&self, session: &Arc<Session>, name: &ServiceName) -> Arc<Board> {
+        let key = (session.key().clone(), session.generation(), name.clone());
+        let mut boards = self
+            .inner
+            .boards
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, board)) = boards.get(&key) {
+            return board.clone();
+        }
+        // Generations that are over leave with the first board of another.
+        boards.retain(|_, (session, _)| session.strong_count() > 0);
+        let board = Arc::new(Board::default());
+        boards.insert(key, (Arc::downgrade(session), board.clone()));
+        board
+    }
+
+    /// Serve places as they are bound, until the drain is over.
+    pub async fn serve(self, mut offers: mpsc::UnboundedReceiver<Offer>) {
+        let mut drain = self.inner.drain.clone();
+        loop {
+            let offer = tokio::select! {
+                offer = offers.recv() => offer,
+                () = drain.reached(Stage::Forced) => return,
+            };
+            let Some(offer) = offer else { return };
+            match Place::open(offer) {
+                Ok(place) => self.inner.drain.spawn_service(self.clone().listen(place)),
+                Err(error) => tracing::error!(%error, "a dial target cannot be served"),
+            }
+        }
+    }
+
+    /// Accept until the place is taken away or the gateway goes down.
+    async fn listen(self, place: Place) {
+        let mut drain = self.inner.drain.clone();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = place.closed.cancelled() => return,
+                () = drain.reached(Stage::Draining) => return,
+                accepted = place.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, caller, welcome)) => {
+                    let dial = Dial::begin(
+                        &self,
+                        place.session.clone(),
+                        place.name.clone(),
+                        Box::new(SocketFlow::new(socket)),
+                        caller,
+                    );
+                    let work = async move {
+                        match welcome {
+                            true => dial.run().await,
+                            false => dial.refuse(Denial::SourceNotAllowed.into()),
+                        }
+                    };
+                    self.inner.drain.spawn(work);
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed; pausing");
+                    tokio::time::sleep(EXHAUSTED).await;
+                }
+            }
+        }
+    }
+}
+
+/// An offer on this runtime.
+struct Place {
+    session: Arc<Session>,
+    name: ServiceName,
+    socket: Socket,
+    closed: CancellationToken,
+}
+
+enum Socket {
+    Unix(net::UnixListener, Option<u32>),
+    Tcp(net::TcpListener),
+}
+
+impl Place {
+    fn open(offer: Offer) -> io::Result<Self> {
+        let socket = match offer.socket {
+            OfferSocket::Unix(listener, uid) => {
+                Socket::Unix(net::UnixListener::from_std(listener)?, uid)
+            }
+            OfferSocket::Tcp(listener) => Socket::Tcp(net::TcpListener::from_std(listener)?),
+        };
+        Ok(Self {
+            session: offer.session,
+            name: offer.name,
+            socket,
+            closed: offer.closed,
+        })
+    }
+}
+
+impl Socket {
+    /// The next connection, who it is, and whether it is welcome.
+    async fn accept(&self) -> io::Result<(Shared, Caller, bool)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (tcp, peer) = listener.accept().await?;
+                Ok((tcp.into(), Caller::Address(peer), true))
+            }
+            Self::Unix(listener, also) => {
+                let (stream, _) = listener.accept().await?;
+                let uid = stream.peer_cred()?.uid();
+                let welcome = uid == rustix::process::geteuid().as_raw() || Some(uid) == *also;
+                Ok((stream.into(), Caller::User(uid), welcome))
+            }
+        }
+    }
+}
+
+/// One connection of the host, from its accept to its end.
+struct Dial {
+    reverse: Reverse,
+    session: Arc<Session>,
+    name: ServiceName,
+    flow: Box<dyn Flow>,
+    recorder: Recorder,
+}
+
+impl Dial {
+    fn begin(
+        reverse: &Reverse,
+        session: Arc<Session>,
+        name: ServiceName,
+        flow: Box<dyn Flow>,
+        caller: Caller,
+    ) -> Self {
+        let mut recorder = reverse
+            .telemetry()
+            .begin(Kind::stream, Front::listener, caller);
+        recorder.service(&name);
+        Self {
+            reverse: reverse.clone(),
+            session,
+            name,
+            flow,
+            recorder,
+        }
+    }
+
+    /// There is no answer on a byte stream but a reset; the reason is in the record.
+    fn refuse(mut self, refusal: Refusal) {
+        self.recorder.refused(&refusal);
+        self.flow.reset();
+    }
+
+    async fn run(mut self) {
+        let (mut standing, _slot) = match self.admit() {
+            Ok(admitted) => admitted,
+            Err(refusal) => return self.refuse(refusal),
+        };
+        let delivery = match self.meet(&mut standing).await {
+            Ok(Some(delivery)) => delivery,
+            Ok(None) => return self.recorder.ended(Outcome::Reset, Party::Downstream),
+            Err(denial) => return self.refuse(denial.into()),
+        };
+        self.recorder.opened();
+        let listener = standing.permit().listener();
+        let timers = Timers {
+            idle: listener.idle_timeout.or(delivery.idle),
+            half_close: listener.half_close_timeout,
+        };
+        let meter = Spending::new(&self.session, self.recorder.counters());
+        let mut sandbox = delivery.flow;
+        join(
+            &mut *self.flow,
+            &mut *sandbox,
+            standing.lost(),
+            timers,
+            &meter,
+            &mut self.recorder,
+        )
+        .await;
+        self.session.touch(SystemTime::now());
+        // Both ends are let go before the accept stream's own task hears that it is over.
+        drop((sandbox, self.flow));
+        drop(delivery.over);
+    }
+
+    /// By one generation of policy: the session's state, its grant, its budget.
+    fn admit(&mut self) -> Result<(Standing, Slot), Refusal> {
+        if self.reverse.inner.drain.refusing() {
+            return Err(Denial::Draining.into());
+        }
+        let snapshot = self.session.snapshot().map_err(|denial| match denial {
+            // Nobody presented a credential here: it is the session that is over.
+            Denial::CredentialInvalid => Denial::SessionRevoked,
+            denial => denial,
+        })?;
+        self.recorder
+            .session(self.session.label(), snapshot.policy.number);
+        let permit = decide_listener(&snapshot.policy.grant, None, &self.name)?;
+        let now = SystemTime::now();
+        let slot = self.session.budget().open(now)?;
+        self.session.touch(now);
+        Ok((Standing::new(None, permit, snapshot.changes), slot))
+    }
+
+    /// Wait for an accept stream, as long as the listener's patience lasts. `None`: the caller gave up.
+    async fn meet(&mut self, standing: &mut Standing) -> Result<Option<Delivery>, Denial> {
+        let patience = standing.permit().listener().patience;
+        let board = self.reverse.board(&self.session, &self.name);
+        let (flow, recorder) = (&mut self.flow, &mut self.recorder);
+        tokio::select! {
+            biased;
+            denial = standing.lost() => Err(denial),
+            found = timeout(patience, called(&board)) => match found {
+                Ok(Some(delivery)) => Ok(Some(delivery)),
+                Ok(None) => Err(Denial::TooManyOpens),
+                Err(_) => {
+                    recorder.detail(format!("no client of the sandbox offered it within {patience:?}"));
+                    Err(Denial::ListenerNotConnected)
+                }
+            },
+            _ = std::future::poll_fn(|cx| flow.poll_broken(cx)) => Ok(None),
+        }
+    }
+}
+
+/// Take accept streams until one of them delivers: a client may die between its offer and its answer, and nothing of the
+/// caller's has been read meanwhile.
+async fn called(board: &Board) -> Option<Delivery> {
+    loop {
+        let accept = board.take().await?;
+        let (call, delivered) = oneshot::channel();
+        if accept.send(call).is_ok()
+            && let Ok(delivery) = delivered.await
+        {
+            return Some(delivery);
+        }
+    }
+}
+
+/// For who accepts elsewhere: the address a caller came from.
+fn caller(address: SocketAddr) -> Caller {
+    Caller::Address(address)
+}

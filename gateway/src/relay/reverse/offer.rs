@@ -1,0 +1,111 @@
+//! Accept streams: a sandbox offers a listener, and is answered once its host dials it.
+
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+
+use http::{HeaderMap, HeaderValue, header};
+use sluicegate_policy::{Denial, ListenerPermit, Refusal, ServiceName, decide_listener};
+use sluicegate_relay::flow::Flow;
+use tokio::sync::oneshot;
+
+use super::{
+    board::{Board, Call, Delivery},
+    standing::Standing,
+};
+use crate::{
+    auth::{Audience, bearer},
+    drain::{DrainWatch, Stage},
+    relay::Endpoint,
+    telemetry::WaitingGuard,
+};
+
+/// An accept stream that has been let in and waits for a dial. Dropping it withdraws the offer.
+#[derive(Debug)]
+pub struct Waiting {
+    standing: Standing,
+    board: Arc<Board>,
+    called: oneshot::Receiver<Call>,
+    idle: Option<std::time::Duration>,
+    _counted: WaitingGuard,
+}
+
+/// Somebody dials: the stream is to be answered with success and handed over.
+#[derive(Debug)]
+pub struct Dialled {
+    call: Call,
+    idle: Option<std::time::Duration>,
+}
+
+impl Endpoint {
+    /// Decide for one accept stream of the listener of this name (as sent, percent-decoded), by the credential in
+    /// `Authorization`: each is judged anew, on the live session, and watched from then on.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
+    pub fn offer(
+        &self,
+        headers: &HeaderMap,
+        listener: &str,
+        downstream: SocketAddr,
+    ) -> Result<Waiting, Refusal> {
+        let presented = bearer(
+            headers
+                .get_all(header::AUTHORIZATION)
+                .iter()
+                .map(HeaderValue::as_bytes),
+        )?;
+        let now = SystemTime::now();
+        let identity =
+            self.authenticator
+                .identify(&presented, Audience::Relay, downstream.ip(), now)?;
+        let name = ServiceName::parse(listener).map_err(|_| Denial::ListenerNotAllowed)?;
+        let snapshot = identity.session.snapshot()?;
+        let permit: ListenerPermit =
+            decide_listener(&snapshot.policy.grant, identity.bound.as_deref(), &name)?;
+        let board = self.reverse.board(&identity.session, &name);
+        let called = board.offer().ok_or(Denial::TooManyAccepts)?;
+        Ok(Waiting {
+            standing: Standing::new(identity.bound, permit, snapshot.changes),
+            board,
+            called,
+            idle: self.services.idle_timeout(),
+            _counted: self.reverse.telemetry().metrics().waiting(),
+        })
+    }
+}
+
+impl Waiting {
+    /// Completes when the host dials.
+    ///
+    /// # Errors
+    /// The right to wait has ended, or the gateway goes down: the refusal to answer with.
+    pub async fn dialled(mut self, drain: &mut DrainWatch) -> Result<Dialled, Refusal> {
+        loop {
+            tokio::select! {
+                biased;
+                denial = self.standing.lost() => return Err(denial.into()),
+                () = drain.reached(Stage::Refusing) => return Err(Denial::Draining.into()),
+                called = &mut self.called => match called {
+                    Ok(call) => return Ok(Dialled { call, idle: self.idle }),
+                    // The dial that had taken it gave up before it called: it is on offer again.
+                    Err(_) => self.called = self.board.offer().ok_or(Denial::TooManyAccepts)?,
+                },
+            }
+        }
+    }
+}
+
+impl Dialled {
+    /// Hand the stream, answered with success, to the dial; completes when the stream is over. What is handed to a dial
+    /// that is gone is reset.
+    pub async fn carry(self, sandbox: impl Flow + 'static) {
+        let (over, ended) = oneshot::channel();
+        let delivery = Delivery {
+            flow: Box::new(sandbox),
+            over,
+            idle: self.idle,
+        };
+        if self.call.send(delivery).is_ok() {
+            let _ = ended.await;
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The right to one listener, watched.
+
+use std::sync::Arc;
+
+use sluicegate_policy::{Denial, ListenerPermit, ServiceBound, decide_listener};
+use tokio::sync::watch;
+
+use crate::session::Authority;
+
+/// What was permitted, and the watch on whether it still is.
+#[derive(Debug)]
+pub(super) struct Standing {
+    bound: Option<Arc<[ServiceBound]>>,
+    permit: ListenerPermit,
+    changes: watch::Receiver<Authority>,
+}
+
+impl Standing {
+    pub(super) fn new(
+        bound: Option<Arc<[ServiceBound]>>,
+        permit: ListenerPermit,
+        changes: watch::Receiver<Authority>,
+    ) -> Self {
+        Self {
+            bound,
+            permit,
+            changes,
+        }
+    }
+
+    /// Completes when what was permitted no longer is, with the reason: decided again on every change of the session.
+    pub(super) async fn lost(&mut self) -> Denial {
+        loop {
+            if self.changes.changed().await.is_err() {
+                // The session's owner is gone, and with it everything that could allow this.
+                return Denial::SessionRevoked;
+            }
+            let authority = self.changes.borrow_and_update().clone();
+            match authority {
+                Authority::Ended(denial) => return denial,
+                Authority::Paused { hold: false, .. } => return Denial::SessionPaused,
+                Authority::Paused { hold: true, .. } => {}
+                Authority::Live(policy) => {
+                    let now =
+                        decide_listener(&policy.grant, self.bound.as_deref(), self.permit.name());
+                    // The same name on other terms is another listener.
+                    if now.ok().as_ref() != Some(&self.permit) {
+                        return Denial::PolicyChanged;
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn permit(&self) -> &ListenerPermit {
+        &self.permit
+    }
+}

@@ -1,0 +1,376 @@
+//! Hosts that dial what sandboxes expose.
+
+use std::{io, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UnixStream},
+    task::JoinSet,
+};
+
+use crate::{
+    relay::testing::{Client, Manner, World, tcp_service, unix_service, within},
+    session::{lifecycle::Action, testing::patch},
+};
+
+async fn act(world: &World, action: Action) {
+    let (registry, key) = (&world.fixture.registry, world.fixture.key("one"));
+    registry.act(key, action, None).await.unwrap();
+}
+
+async fn tcp(world: &World, listener: &str) -> TcpStream {
+    let target = world.dial_target("one", listener);
+    let address = target.strip_prefix("tcp://").unwrap().to_owned();
+    TcpStream::connect(address).await.unwrap()
+}
+
+/// The session `one` with a listener `plugin` by TCP, offered for `url` by a client.
+async fn exposed(world: &World, url: &str) -> Client {
+    let token = world.session_of("{id: one, expose: {plugin: tcp}}").await;
+    let client = world.client(&token);
+    client.expose("plugin", url);
+    world.offered(2.0).await;
+    client
+}
+
+/// It ends in a reset, and not a byte came.
+async fn reset(mut stream: impl AsyncReadExt + Unpin) {
+    let mut bytes = Vec::new();
+    let error = within("reset", stream.read_to_end(&mut bytes)).await;
+    assert_eq!(error.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    assert!(bytes.is_empty());
+}
+
+async fn ended(world: &World, reason: &str) -> serde_json::Value {
+    world
+        .record(|r| r["front"] == "listener" && r["reason"] == reason)
+        .await
+}
+
+#[tokio::test]
+async fn a_dial_reaches_the_sandbox_by_unix_and_by_tcp() {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let token = world
+        .session_of("{id: one, expose: {plugin: unix, db: tcp}}")
+        .await;
+    let client = world.client(&token);
+    let socket = world.fixture.dir.path().join("plugin.sock");
+    client.expose("plugin", &unix_service(&mut tasks, &socket, Manner::Echo));
+    client.expose("db", &tcp_service(&mut tasks, Manner::Digest).await);
+    world.offered(4.0).await;
+
+    let path = world.dial_target("one", "plugin");
+    let mut unix = UnixStream::connect(path.strip_prefix("unix://").unwrap())
+        .await
+        .unwrap();
+    unix.write_all(b"hello").await.unwrap();
+    unix.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    within("echo", unix.read_to_end(&mut answer)).await.unwrap();
+    assert_eq!(answer, b"hello");
+
+    let mut stream = tcp(&world, "db").await;
+    let question = vec![7; 3_000_000];
+    stream.write_all(&question).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    within("digest", stream.read_to_end(&mut answer))
+        .await
+        .unwrap();
+    use sha2::Digest;
+    assert_eq!(answer, sha2::Sha256::digest(&question).to_vec());
+
+    let record = world.record(|r| r["service"] == "db").await;
+    assert_eq!(record["front"], "listener");
+    assert_eq!(record["outcome"], "completed");
+    assert_eq!(
+        (record["bytesUp"].as_u64(), record["bytesDown"].as_u64()),
+        (Some(3_000_000), Some(32))
+    );
+    assert_eq!(record["session"]["id"], "one");
+    let record = world.record(|r| r["service"] == "plugin").await;
+    assert!(
+        record["downstream"]
+            .as_str()
+            .unwrap()
+            .starts_with("unix:uid=")
+    );
+}
+
+#[tokio::test]
+async fn a_burst_of_dials_is_served_and_each_offer_replaced() {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let url = tcp_service(&mut tasks, Manner::Echo).await;
+    let _client = exposed(&world, &url).await;
+    let target = world.dial_target("one", "plugin");
+    let address: std::net::SocketAddr = target.strip_prefix("tcp://").unwrap().parse().unwrap();
+    let mut dials = JoinSet::new();
+    for n in 0..60 {
+        let question = format!("dial {n}").into_bytes();
+        dials.spawn(async move {
+            let answer = crate::relay::testing::call(address, &question)
+                .await
+                .unwrap();
+            assert_eq!(answer, question);
+        });
+    }
+    within("all dials", async {
+        while let Some(dial) = dials.join_next().await {
+            dial.unwrap();
+        }
+    })
+    .await;
+    world.offered(2.0).await;
+}
+
+#[tokio::test]
+async fn without_a_client_the_dial_fails_and_says_so() {
+    let world = World::new().await;
+    world
+        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 50ms}}}")
+        .await;
+    reset(tcp(&world, "plugin").await).await;
+    let record = ended(&world, "listener_not_connected").await;
+    assert_eq!(record["outcome"], "failed");
+    assert!(record["detail"].as_str().unwrap().contains("50ms"));
+    assert_eq!(
+        world.metric("sluicegate_ended_total{kind=\"stream\",front=\"listener\",outcome=\"failed\",reason=\"listener_not_connected\"} "),
+        1.0
+    );
+}
+
+#[tokio::test]
+async fn a_dial_waits_for_a_client_that_comes_in_time() {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let url = tcp_service(&mut tasks, Manner::Echo).await;
+    let token = world
+        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 60s}}}")
+        .await;
+    let mut stream = tcp(&world, "plugin").await;
+    stream.write_all(b"early").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let client = world.client(&token);
+    client.expose("plugin", &url);
+    let mut answer = Vec::new();
+    within("echo", stream.read_to_end(&mut answer))
+        .await
+        .unwrap();
+    assert_eq!(answer, b"early");
+}
+
+#[tokio::test]
+async fn a_local_listener_that_is_down_resets_the_dial_with_its_reason() {
+    let world = World::new().await;
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("tcp://{}", free.local_addr().unwrap());
+    drop(free);
+    let _client = exposed(&world, &url).await;
+    reset(tcp(&world, "plugin").await).await;
+    assert_eq!(ended(&world, "listener_refused").await["outcome"], "failed");
+    world.offered(2.0).await;
+}
+
+#[tokio::test]
+async fn ends_are_carried_both_ways_as_what_they_are() {
+    let world = World::new().await;
+    let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("tcp://{}", service.local_addr().unwrap());
+    let _client = exposed(&world, &url).await;
+    let pair = async || {
+        let mut near = tcp(&world, "plugin").await;
+        near.write_all(b"!").await.unwrap();
+        let (mut far, _) = within("accept", service.accept()).await.unwrap();
+        let mut byte = [0];
+        within("byte", far.read_exact(&mut byte)).await.unwrap();
+        (near, far)
+    };
+    let mut rest = Vec::new();
+
+    // FIN of the host, then data of the sandbox; and the reverse.
+    let (mut near, mut far) = pair().await;
+    near.shutdown().await.unwrap();
+    assert_eq!(within("FIN", far.read(&mut [0; 8])).await.unwrap(), 0);
+    far.write_all(b"still here").await.unwrap();
+    drop(far);
+    within("rest", near.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(rest, b"still here");
+    let (mut near, mut far) = pair().await;
+    far.shutdown().await.unwrap();
+    assert_eq!(within("FIN", near.read(&mut [0; 8])).await.unwrap(), 0);
+    near.write_all(b"and here").await.unwrap();
+    drop(near);
+    rest.clear();
+    within("rest", far.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(rest, b"and here");
+
+    // RST, from each side.
+    let (near, mut far) = pair().await;
+    near.set_zero_linger().unwrap();
+    drop(near);
+    let error = within("RST", far.read(&mut [0; 8])).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    let (mut near, far) = pair().await;
+    far.set_zero_linger().unwrap();
+    drop(far);
+    let error = within("RST", near.read(&mut [0; 8])).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    let record = world
+        .record(|r| r["outcome"] == "reset" && r["closedBy"] == "upstream")
+        .await;
+    assert_eq!(record["front"], "listener");
+}
+
+#[tokio::test]
+async fn revocation_ends_dials_that_run_and_offers_that_wait() {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let url = tcp_service(&mut tasks, Manner::Echo).await;
+    let _client = exposed(&world, &url).await;
+    let mut stream = tcp(&world, "plugin").await;
+    stream.write_all(b"x").await.unwrap();
+    within("echo", stream.read_exact(&mut [0])).await.unwrap();
+    let target = world.dial_target("one", "plugin");
+    act(&world, Action::Reset).await;
+    reset(stream).await;
+    assert_eq!(ended(&world, "session_revoked").await["outcome"], "cut");
+    // The offers were answered with the reason, each with its own record.
+    world
+        .record(|r| r["front"] == "connect-tcp" && r["reason"] == "session_revoked")
+        .await;
+    let address = target.strip_prefix("tcp://").unwrap();
+    assert!(
+        TcpStream::connect(address).await.is_err(),
+        "the port is closed"
+    );
+}
+
+#[tokio::test]
+async fn a_paused_session_is_not_dialled_and_comes_back() {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let url = tcp_service(&mut tasks, Manner::Echo).await;
+    let _client = exposed(&world, &url).await;
+    act(&world, Action::Pause).await;
+    reset(tcp(&world, "plugin").await).await;
+    ended(&world, "session_paused").await;
+    act(&world, Action::Resume).await;
+    world.offered(2.0).await;
+    let mut stream = tcp(&world, "plugin").await;
+    stream.write_all(b"y").await.unwrap();
+    within("echo", stream.read_exact(&mut [0])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_policy_change_cuts_what_it_took_and_nothing_else() {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let url = tcp_service(&mut tasks, Manner::Echo).await;
+    let token = world
+        .session_of("{id: one, expose: {keep: tcp, gone: tcp}}")
+        .await;
+    let client = world.client(&token);
+    client.expose("keep", &url);
+    client.expose("gone", &url);
+    world.offered(4.0).await;
+    let (mut keep, mut gone) = (tcp(&world, "keep").await, tcp(&world, "gone").await);
+    for stream in [&mut keep, &mut gone] {
+        stream.write_all(b"x").await.unwrap();
+        within("echo", stream.read_exact(&mut [0])).await.unwrap();
+    }
+    let (registry, key) = (&world.fixture.registry, world.fixture.key("one"));
+    registry
+        .patch(key, patch("{expose: {keep: tcp}}"))
+        .await
+        .unwrap();
+    reset(gone).await;
+    ended(&world, "policy_changed").await;
+    keep.write_all(b"y").await.unwrap();
+    within("echo", keep.read_exact(&mut [0])).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_grant_or_the_token_does_not_name_is_not_offered() {
+    let world = World::new().await;
+    let token = world
+        .session_of("{id: one, services: {plugin: 'tcp://127.0.0.1:9'}}")
+        .await;
+    let client = world.client(&token);
+    let error = within("refusal", client.session.accept("plugin")).await;
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("listener_not_allowed")
+    );
+    let error = within("refusal", client.session.accept("Not/A Name")).await;
+    assert!(error.is_err());
+    let error = within("refusal", world.client("forged").session.accept("plugin")).await;
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("credential_invalid")
+    );
+}
+
+#[tokio::test]
+async fn a_dial_counts_against_the_sessions_limits() {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let url = tcp_service(&mut tasks, Manner::Echo).await;
+    let token = world
+        .session_of("{id: one, expose: {plugin: tcp}, limits: {tunnels: 1}}")
+        .await;
+    let client = world.client(&token);
+    client.expose("plugin", &url);
+    // Waiting takes no place: two wait where one may run.
+    world.offered(2.0).await;
+    let mut first = tcp(&world, "plugin").await;
+    first.write_all(b"x").await.unwrap();
+    within("echo", first.read_exact(&mut [0])).await.unwrap();
+    reset(tcp(&world, "plugin").await).await;
+    ended(&world, "too_many_tunnels").await;
+}
+
+#[tokio::test]
+async fn a_drain_withdraws_the_offers() {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let url = tcp_service(&mut tasks, Manner::Echo).await;
+    let _client = exposed(&world, &url).await;
+    let drained = world.drain.run(Duration::ZERO, Duration::from_secs(30));
+    assert_eq!(within("drain", drained).await, 0, "nothing had to be cut");
+    let record = world.record(|r| r["reason"] == "draining").await;
+    assert_eq!(record["outcome"], "refused");
+}
+
+#[tokio::test]
+async fn enough_offers_are_enough() {
+    let world = World::new().await;
+    let token = world.session_of("{id: one, expose: [plugin]}").await;
+    let client = world.client(&token);
+    let mut offers = JoinSet::new();
+    for _ in 0..128 {
+        let session = client.session.clone();
+        offers.spawn(async move { session.accept("plugin").await.map(drop) });
+    }
+    world.offered(128.0).await;
+    let error = within("refusal", client.session.accept("plugin")).await;
+    assert!(
+        error.unwrap_err().to_string().contains("too_many_accepts"),
+        "one more is one too many"
+    );
+    offers.shutdown().await;
+    within("their withdrawal", async {
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        while world.metric("sluicegate_accept_streams_waiting ") > 0.0 {
+            tick.tick().await;
+        }
+    })
+    .await;
+    offers.spawn(async move { client.session.accept("plugin").await.map(drop) });
+    world.offered(1.0).await;
+}

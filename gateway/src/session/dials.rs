@@ -1,0 +1,358 @@
+//! Where hosts dial what a sandbox exposes: a place for each listener of the grant, from the start of a generation to its
+//! end, whether the sandbox is connected or not.
+//!
+//! Sockets are bound here, under the registry's own lock, so that an answer that shows a place is true; what comes in on
+//! them is served by `relay`, to which each is handed as an [`Offer`].
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs, io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::{
+        fs::{DirBuilderExt, PermissionsExt},
+        net::UnixListener,
+    },
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use sha2::{Digest, Sha256};
+use sluicegate_policy::{Dial, Expose, Grant, ServiceName};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Session, SessionKey};
+
+/// Longest path of a unix socket on Linux, `sun_path` less its closing NUL (unix(7)).
+const UNIX_PATH: usize = 107;
+/// Most octets of a label in a name (RFC 1035 §2.3.4).
+const LABEL: usize = 63;
+
+/// Characters that stand for a session.
+const SESSION: usize = 16;
+
+/// Where places can be.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DialConfig {
+    /// Directory of the unix sockets; emptied at the start. Absent: no socket can be had.
+    pub directory: Option<PathBuf>,
+    /// Names on the private listener end in this, and it listens on this port. Absent: there is none.
+    pub private: Option<(Arc<str>, u16)>,
+}
+
+/// The places of one generation, as the admin API shows them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DialTargets {
+    /// `unix://…`, `tcp://…`, `tls://…` by name.
+    pub targets: BTreeMap<String, String>,
+    /// Why there is none, by name.
+    pub errors: BTreeMap<String, String>,
+}
+
+/// A bound socket, to be served until it is closed.
+#[derive(Debug)]
+pub struct Offer {
+    /// Whose sandbox is dialled.
+    pub session: Arc<Session>,
+    /// Which of its listeners.
+    pub name: ServiceName,
+    /// The socket, not blocking.
+    pub socket: OfferSocket,
+    /// It is taken away.
+    pub closed: CancellationToken,
+}
+
+/// What an offer listens on.
+#[derive(Debug)]
+pub enum OfferSocket {
+    /// A unix socket; it serves the gateway's own user, and this uid.
+    Unix(UnixListener, Option<u32>),
+    /// A loopback port.
+    Tcp(TcpListener),
+}
+
+/// One listener's place.
+#[derive(Debug)]
+struct Place {
+    expose: Expose,
+    target: String,
+    /// To be removed with it.
+    file: Option<PathBuf>,
+    closed: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Open {
+    session: Arc<Session>,
+    places: BTreeMap<ServiceName, Place>,
+}
+
+/// All places. One writer at a time: the registry's.
+#[derive(Debug)]
+pub struct Dials {
+    config: DialConfig,
+    open: Mutex<HashMap<SessionKey, Open>>,
+    /// Names on the private listener, without the domain.
+    names: Mutex<HashMap<String, (Arc<Session>, ServiceName)>>,
+    offers: mpsc::UnboundedSender<Offer>,
+    taken: Mutex<Option<mpsc::UnboundedReceiver<Offer>>>,
+}
+
+impl Dials {
+    /// Begin with none. What a process before this one left in the directory is removed.
+    pub(super) fn new(config: DialConfig) -> Self {
+        if let Some(directory) = &config.directory
+            && let Err(error) = fs::remove_dir_all(directory)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(directory = %directory.display(), %error, "sockets left behind cannot be removed");
+        }
+        let (offers, taken) = mpsc::unbounded_channel();
+        Self {
+            config,
+            open: Mutex::default(),
+            names: Mutex::default(),
+            offers,
+            taken: Mutex::new(Some(taken)),
+        }
+    }
+
+    /// What is to be served, once; who asks again gets nothing.
+    pub fn take_offers(&self) -> Option<mpsc::UnboundedReceiver<Offer>> {
+        self.taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// Which listener a name on the private listener means.
+    pub fn named(&self, name: &str) -> Option<(Arc<Session>, ServiceName)> {
+        let (domain, _) = self.config.private.as_ref()?;
+        let label = name.strip_suffix(&**domain)?.strip_suffix('.')?;
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.get(label).cloned()
+    }
+
+    /// The places of this generation are what its grant says now; of no generation, none. A place whose terms did not
+    /// change stays as it is, and so do the connections that wait on it.
+    pub(super) fn settle(&self, key: &SessionKey, living: Option<(&Arc<Session>, &Grant)>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = open.remove(key);
+        let Some((session, grant)) = living else {
+            self.close(before.into_iter().flat_map(|open| open.places));
+            return;
+        };
+        if before
+            .as_ref()
+            .is_some_and(|open| !Arc::ptr_eq(&open.session, session))
+        {
+            self.close(before.take().into_iter().flat_map(|open| open.places));
+        }
+        let mut old = before.map(|open| open.places).unwrap_or_default();
+        let (mut kept, mut wanted) = (BTreeMap::new(), Vec::new());
+        for (name, expose) in grant.exposed() {
+            match old.remove(name) {
+                Some(place) if place.expose == *expose => drop(kept.insert(name.clone(), place)),
+                changed => {
+                    // Closed first: the same path or port may be wanted again.
+                    self.close(changed.map(|place| (name.clone(), place)));
+                    wanted.push((name, expose));
+                }
+            }
+        }
+        self.close(old);
+        let mut shown = DialTargets::default();
+        for (name, expose) in wanted {
+            match self.bind(session, name, expose) {
+                Ok(place) => drop(kept.insert(name.clone(), place)),
+                Err(error) => {
+                    // Tried again with every change of the session, said once.
+                    let said = session.dials().errors.get(name.as_str()) == Some(&error);
+                    if said {
+                        shown.errors.insert(name.to_string(), error);
+                        continue;
+                    }
+                    tracing::error!(session = %key.id, listener = %name, %error, "an exposed listener has no dial target");
+                    shown.errors.insert(name.to_string(), error);
+                }
+            }
+        }
+        let targets = kept
+            .iter()
+            .map(|(name, place)| (name.to_string(), place.target.clone()));
+        shown.targets = targets.collect();
+        session.show_dials(shown);
+        if !kept.is_empty() {
+            let places = kept;
+            let session = session.clone();
+            open.insert(key.clone(), Open { session, places });
+        }
+    }
+
+    fn close(&self, places: impl IntoIterator<Item = (ServiceName, Place)>) {
+        for (_, place) in places {
+            place.closed.cancel();
+            if let Some(file) = &place.file {
+                // Gone already is as good.
+                let _ = fs::remove_file(file);
+                // The session's directory goes with its last socket.
+                let _ = file.parent().map(fs::remove_dir);
+            }
+            if place.expose.dial == Dial::Tls {
+                let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+                names.retain(|label, _| !is_target(&place.target, label));
+            }
+        }
+    }
+
+    fn bind(
+        &self,
+        session: &Arc<Session>,
+        name: &ServiceName,
+        expose: &Expose,
+    ) -> Result<Place, String> {
+        let closed = CancellationToken::new();
+        let (target, file, socket) = match expose.dial {
+            Dial::Unix => {
+                let directory = self.config.directory.as_ref();
+                let directory = directory.ok_or("there is no directory for its socket")?;
+                let path = socket_path(directory, &label(session.key()), name);
+                let socket = bind_unix(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+                let target = format!("unix://{}", path.display());
+                let socket = OfferSocket::Unix(socket, expose.peer_uid);
+                (target, Some(path), Some(socket))
+            }
+            Dial::Tcp => {
+                let asked = SocketAddr::from((Ipv4Addr::LOCALHOST, expose.port.unwrap_or(0)));
+                let (socket, address) =
+                    bind_tcp(asked).map_err(|error| format!("{asked}: {error}"))?;
+                (
+                    format!("tcp://{address}"),
+                    None,
+                    Some(OfferSocket::Tcp(socket)),
+                )
+            }
+            Dial::Tls => {
+                let (domain, port) = self.config.private.as_ref().ok_or(NO_PRIVATE)?;
+                let label = tls_label(&label(session.key()), name);
+                let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+                names.insert(label.clone(), (session.clone(), name.clone()));
+                (format!("tls://{label}.{domain}:{port}"), None, None)
+            }
+        };
+        if let Some(socket) = socket {
+            // Nobody takes offers where nothing is served, as in tests of the registry alone.
+            let _ = self.offers.send(Offer {
+                session: session.clone(),
+                name: name.clone(),
+                socket,
+                closed: closed.clone(),
+            });
+        }
+        Ok(Place {
+            expose: expose.clone(),
+            target,
+            file,
+            closed,
+        })
+    }
+}
+
+const NO_PRIVATE: &str = "the gateway has no listener of kind private";
+
+impl DialConfig {
+    /// Can this place be had at all?
+    ///
+    /// # Errors
+    /// Why not, and what would change it.
+    pub fn admits(&self, name: &ServiceName, dial: Dial) -> Result<(), (String, &'static str)> {
+        // All labels of sessions are as long as this one.
+        let label = "0".repeat(SESSION);
+        match dial {
+            Dial::Tcp => Ok(()),
+            Dial::Tls if self.private.is_none() => Err((
+                NO_PRIVATE.into(),
+                "the operator would have to add one, with its clientCa",
+            )),
+            Dial::Tls => {
+                let length = tls_label(&label, name).len();
+                if length > LABEL {
+                    let what = format!("its TLS name would have a label of {length} octets");
+                    return Err((what, "use a shorter name"));
+                }
+                Ok(())
+            }
+            Dial::Unix => {
+                let directory = self.directory.as_deref().unwrap_or(Path::new("/"));
+                let length = socket_path(directory, &label, name).as_os_str().len();
+                if length > UNIX_PATH {
+                    let what = format!(
+                        "its socket's path would have {length} octets, and Linux takes {UNIX_PATH}"
+                    );
+                    return Err((what, "use a shorter name, or dial: tcp"));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A session in 16 characters: names of namespaces, providers and sessions are too long for a socket's path, and hold
+/// characters that no label has. 80 bits of a hash are not met by accident.
+fn label(key: &SessionKey) -> String {
+    let mut hash = Sha256::new();
+    for part in [&key.namespace, &key.provider, &key.id] {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    let text = data_encoding::BASE32_NOPAD.encode(&hash.finalize());
+    text.chars()
+        .take(SESSION)
+        .collect::<String>()
+        .to_lowercase()
+}
+
+fn socket_path(directory: &Path, label: &str, name: &ServiceName) -> PathBuf {
+    directory.join(label).join(format!("{name}.sock"))
+}
+
+/// One label, so that a wildcard certificate covers it (RFC 9525 §6.3).
+fn tls_label(label: &str, name: &ServiceName) -> String {
+    format!("{name}--{label}")
+}
+
+fn is_target(target: &str, label: &str) -> bool {
+    let rest = target
+        .strip_prefix("tls://")
+        .and_then(|rest| rest.strip_prefix(label));
+    rest.is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// The directory is ours alone before the socket is in it, so there is no moment in which another user could connect.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    if let Some(directory) = path.parent() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    // With SO_REUSEADDR, as std binds: a fixed port is free again at once after the generation before.
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+#[cfg(test)]
+mod tests;
