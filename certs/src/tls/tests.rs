@@ -247,6 +247,26 @@ fn our_order_of_suites_wins_over_the_clients() {
 }
 
 #[test]
+fn for_quic_there_is_tls_1_3_only_and_nothing_early() {
+    let house = house();
+    let server = super::quic_server(&house.server(&["a.test"]), &[b"x"]).unwrap();
+    assert_eq!(server.max_early_data_size, 0);
+    let old = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(house.trust.store())
+        .with_no_client_auth();
+    assert!(Pair::connect(&Arc::new(old), &server, "a.test").is_err());
+    let client = super::quic_client(&house.trust, &[b"x"]).unwrap();
+    assert!(!client.enable_early_data);
+    let pair = Pair::connect(&client, &server, "a.test").unwrap();
+    assert_eq!(
+        pair.server.protocol_version(),
+        Some(ProtocolVersion::TLSv1_3)
+    );
+}
+
+#[test]
 fn rank_follows_the_hardware() {
     let order = |hardware| {
         let mut suites = rustls::crypto::aws_lc_rs::DEFAULT_CIPHER_SUITES.to_vec();

@@ -176,7 +176,7 @@ async fn frozen_and_healthy(over: Transport) {
     let bulk = block(1);
     assert!(within("bulk", call(to_echo, &bulk)).await.unwrap() == bulk);
     assert!(
-        worst < Duration::from_secs(2),
+        worst < Duration::from_secs(20),
         "a neighbour waited {worst:?}"
     );
     drop(stuck);
