@@ -270,13 +270,13 @@ async fn keep_alive(
         }
         settled.take().map(|settled| settled.send(()));
         // With nobody left to open streams, the connection ends by itself after the last one: sent to the end, with GOAWAY.
-        let Some(requests) = requests.upgrade() else {
+        let Some(mut requests) = requests.upgrade().map(|requests| (*requests).clone()) else {
             return std::future::pending().await;
         };
-        let mut requests = (*requests).clone();
         if poll_fn(|cx| Poll::Ready(matches!(requests.poll_ready(cx), Poll::Ready(Err(_))))).await {
             life.retire("the gateway goes down");
         }
+        // Asleep it must not be who keeps the connection open.
         drop(requests);
         tokio::time::sleep(PING_EVERY).await;
     }
