@@ -80,27 +80,22 @@ pub struct Config {
 /// Which transports carry what.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Carried {
-    /// For streams, and for all there is where nothing has a connection apart.
+    /// For streams to services, and for all there is where nothing has a connection apart.
     pub streams: Choice,
-    /// A connection of their own for accept streams, by this transport.
-    pub accepts_apart: Option<Transport>,
+    /// A connection of their own for accept streams and the way out, by this transport.
+    pub apart: Option<Transport>,
 }
 
 impl Config {
-    /// Only HTTP/2 carries accept streams. Streams of services race beside them as they would without.
+    /// Only HTTP/2 carries accept streams and the way out. Streams to services race beside them as they would without.
     pub fn carried(&self) -> Carried {
-        let (streams, accepts_apart) = match self.transport {
-            Choice::Auto if self.expose.is_empty() => (Choice::Auto, None),
-            Choice::Auto if self.listen.is_empty() && self.proxy.is_none() => {
-                (Choice::Only(Transport::H2), None)
-            }
+        let (streams, apart) = match self.transport {
+            Choice::Auto if self.expose.is_empty() && self.proxy.is_none() => (Choice::Auto, None),
+            Choice::Auto if self.listen.is_empty() => (Choice::Only(Transport::H2), None),
             Choice::Auto if self.endpoint.is_tls() => (Choice::Auto, Some(Transport::H2)),
             chosen => (chosen, None),
         };
-        Carried {
-            streams,
-            accepts_apart,
-        }
+        Carried { streams, apart }
     }
 }
 
@@ -157,9 +152,11 @@ pub enum ConfigError {
     /// QUIC without TLS.
     #[error("transport: quic needs an https:// URL")]
     QuicWithoutTls,
-    /// Exposed listeners on QUIC alone.
-    #[error("transport: quic carries no accept streams: --expose needs auto or h2")]
-    ExposeOverQuic,
+    /// Exposed listeners or the proxy on QUIC alone.
+    #[error(
+        "transport: quic carries neither accept streams nor the way out: --expose and --proxy need auto or h2"
+    )]
+    ServicesOverQuic,
     /// A listener.
     #[error("listener: {0}")]
     Listen(#[from] AddressError),
@@ -299,8 +296,9 @@ impl Settings {
         if listen.is_empty() && expose.is_empty() && proxy.is_none() {
             return Err(ConfigError::NoServices);
         }
-        if !expose.is_empty() && transport == Choice::Only(Transport::Quic) {
-            return Err(ConfigError::ExposeOverQuic);
+        let apart = !expose.is_empty() || proxy.is_some();
+        if apart && transport == Choice::Only(Transport::Quic) {
+            return Err(ConfigError::ServicesOverQuic);
         }
         let mut names = std::collections::BTreeSet::new();
         if let Some(again) = expose.iter().find(|one| !names.insert(&one.listener)) {

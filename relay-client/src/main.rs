@@ -211,7 +211,7 @@ async fn run(config: Config, json: bool) -> anyhow::Result<()> {
     // The connection has a tracker of its own: it outlives the streams it carries.
     let connection = TaskTracker::new();
     let session = Session::start(session_config.clone(), &connection, stop.child_token());
-    let offering = match carried.accepts_apart {
+    let over_http = match carried.apart {
         Some(transport) => {
             let transport = Choice::Only(transport);
             let apart = SessionConfig {
@@ -244,7 +244,7 @@ async fn run(config: Config, json: bool) -> anyhow::Result<()> {
         let address = listener.address()?.to_string().replace("tcp://", "http://");
         report(json, "proxy", &[("address", &address)]);
         let proxy = Proxy {
-            session: session.clone(),
+            session: over_http.clone(),
             token: proxy.token.as_str().into(),
             any_uid: proxy.any_uid,
             tasks: streams.clone(),
@@ -258,7 +258,7 @@ async fn run(config: Config, json: bool) -> anyhow::Result<()> {
         listening.spawn(expose(
             exposed.listener.into(),
             exposed.address,
-            offering.clone(),
+            over_http.clone(),
             streams.clone(),
             accepting.clone(),
         ));
@@ -275,7 +275,7 @@ async fn run(config: Config, json: bool) -> anyhow::Result<()> {
     report(json, "stopping", &[("open", &streams.len().to_string())]);
     let _ = tokio::time::timeout(GRACE, streams.wait()).await;
     stop.cancel();
-    drop((session, offering));
+    drop((session, over_http));
     connection.close();
     // What the streams left in the connection's buffers still goes out.
     let _ = tokio::time::timeout(FLUSH, connection.wait()).await;

@@ -134,7 +134,7 @@ async fn every_metric_moves_with_what_it_counts() {
     assert!(gateway.metric(down).await > 0.0);
     let opens = "sluicegate_open_duration_seconds_count{kind=\"request\"}";
     assert_eq!(gateway.metric(opens).await, 1.0);
-    let accepted = "sluicegate_accepted_total{listener=\"plain\"}";
+    let accepted = "sluicegate_accepted_total{listener=\"plain\",transport=\"tcp\"}";
     assert!(gateway.metric(accepted).await >= 1.0);
     let tunnel = session.tunnel(&plain).await;
     let open = "sluicegate_open{kind=\"tunnel\"}";

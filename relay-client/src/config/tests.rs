@@ -124,7 +124,7 @@ fn what_is_missing_is_named() {
         s.expose = vec!["p=unix:///a".into()];
         s.transport = Some("quic".into());
     });
-    assert!(matches!(quic, ConfigError::ExposeOverQuic));
+    assert!(matches!(quic, ConfigError::ServicesOverQuic));
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn accept_streams_have_a_connection_apart_only_beside_a_race() {
             ..Settings::default()
         };
         let carried = settings.settle(Path::new("/run/s")).unwrap().carried();
-        (carried.streams, carried.accepts_apart)
+        (carried.streams, carried.apart)
     };
     let (tls, plain) = ("https://gateway.test", "http://127.0.0.1:3128");
     let (redis, plugin) = (["redis"], ["plugin=unix:///p"]);
