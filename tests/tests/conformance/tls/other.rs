@@ -90,9 +90,9 @@ pub(crate) fn v097_resolvers_and_other_ports() {
         ] {
             lab.session.refused(lab, row, target, expect).await;
         }
-        // Nothing listens on the UDP side of the listeners: a datagram is answered by nobody.
+        // QUIC carries relay streams only, on public listeners; a plain one has nothing on its UDP side.
         let udp = tokio::net::UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
-        udp.connect(lab.gateway.ports.public).await.unwrap();
+        udp.connect(lab.gateway.ports.plain).await.unwrap();
         udp.send(b"\xc0\0\0\0\x01").await.unwrap();
         let answer = e2e::within("a refusal of the port", udp.recv(&mut [0; 64])).await;
         assert!(answer.is_err(), "{answer:?}");

@@ -1,0 +1,203 @@
+//! The kinds of end, each done by one side and looked at from the other.
+
+use std::time::Duration;
+
+use e2e::{Settings, within};
+use rustix::process::Signal;
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::lab::{Carrier, Lab, Stream};
+
+/// Who ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The program in the sandbox.
+    Sandbox,
+    /// The service, or the upstream.
+    Service,
+}
+
+/// How it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// FIN behind the last byte; the answer comes after it.
+    Fin,
+    /// RST when everything has arrived.
+    Rst,
+    /// FIN at once, then much data the other way.
+    HalfClose,
+    /// RST in the middle of bulk.
+    MidTransfer,
+    /// It is gone without a word.
+    Vanish,
+}
+
+/// How a reader saw the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// FIN, or close_notify.
+    End,
+    /// RST, or a TLS connection without close_notify.
+    Cut,
+}
+
+/// A dead path is noticed by PING in at most twice ten seconds; two busy cores may take longer.
+const GONE: Duration = Duration::from_secs(60);
+
+/// Do it, and look.
+pub(crate) async fn run(carrier: Carrier, side: Side, act: Act) {
+    if act == Act::Vanish {
+        return vanish(carrier, side).await;
+    }
+    let lab = Lab::start(carrier).await;
+    let (near, far) = lab.pair().await;
+    let (actor, other) = match side {
+        Side::Sandbox => (near, far),
+        Side::Service => (far, near),
+    };
+    match act {
+        Act::Fin => fin(actor, other, 300_000, 200_000).await,
+        Act::HalfClose => fin(actor, other, 0, 3_000_000).await,
+        Act::Rst => rst(actor, other).await,
+        Act::MidTransfer => mid_transfer(actor, other).await,
+        Act::Vanish => {}
+    }
+}
+
+async fn fin(mut actor: Stream, mut other: Stream, there: usize, back: usize) {
+    let sent = send(&mut actor, there, 1);
+    let got = read_to_end(&mut other);
+    let (sent, (got, seen)) = tokio::join!(sent, got);
+    assert_eq!((got, seen), (sent, Seen::End), "the first direction");
+    let (sent, (got, seen)) = tokio::join!(send(&mut other, back, 2), read_to_end(&mut actor));
+    assert_eq!((got, seen), (sent, Seen::End), "what came after the FIN");
+}
+
+async fn rst(mut actor: Stream, mut other: Stream) {
+    let block = bytes(64 * 1024, 3);
+    actor.write_all(&block).await.unwrap();
+    actor.flush().await.unwrap();
+    let mut read = vec![0; block.len()];
+    within("every byte before the reset", other.read_exact(&mut read))
+        .await
+        .unwrap();
+    assert!(read == block, "bytes differ");
+    actor.abort();
+    let (got, seen) = read_to_end(&mut other).await;
+    assert_eq!((got.0, seen), (0, Seen::Cut));
+}
+
+async fn mid_transfer(mut actor: Stream, mut other: Stream) {
+    let block = bytes(64 * 1024, 4);
+    let (mut sent, mut read) = (0_usize, 0_usize);
+    let mut buffer = vec![0; 64 * 1024];
+    while read < 1024 * 1024 {
+        let place = sent % block.len();
+        tokio::select! {
+            n = actor.write(&block[place..]) => sent += n.unwrap(),
+            n = other.read(&mut buffer) => {
+                let n = n.unwrap();
+                assert!(n > 0, "an end that nobody sent");
+                check(&buffer[..n], &block, read);
+                read += n;
+            }
+        }
+    }
+    actor.abort();
+    loop {
+        match within("the cut", other.read(&mut buffer)).await {
+            Ok(0) => panic!("a cut looks like an end after {read} of {sent} bytes"),
+            Ok(n) => {
+                check(&buffer[..n], &block, read);
+                read += n;
+                assert!(read <= sent);
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+fn check(got: &[u8], block: &[u8], from: usize) {
+    for (offset, byte) in got.iter().enumerate() {
+        assert_eq!(
+            *byte,
+            block[(from + offset) % block.len()],
+            "at {}",
+            from + offset
+        );
+    }
+}
+
+/// The relay client is frozen: its kernel still takes bytes, nobody answers. A program or a service that is merely silent
+/// is ended by the idle timeout.
+async fn vanish(carrier: Carrier, side: Side) {
+    let frozen = matches!(carrier, Carrier::Relay(_)) && side == Side::Sandbox;
+    let settings = if frozen {
+        Settings::default()
+    } else {
+        Settings {
+            limits: "  idleTimeout: 2s\n".to_owned(),
+            ..Settings::default()
+        }
+    };
+    let lab = Lab::with(carrier, settings).await;
+    let (mut near, mut far) = lab.pair().await;
+    if frozen {
+        let client = lab.client.as_ref().unwrap();
+        client.process.signal(Signal::STOP);
+        assert_eq!(patient(&mut far).await, Seen::Cut);
+        client.process.signal(Signal::CONT);
+    } else {
+        assert_eq!(patient(&mut far).await, Seen::Cut);
+        assert_eq!(patient(&mut near).await, Seen::Cut);
+        let record = lab.world.gateway.record("the cut", |record| {
+            ["tunnel", "stream"].contains(&record.text("kind")) && record.text("outcome") == "cut"
+        });
+        assert_eq!(record.await.text("reason"), "idle_timeout");
+    }
+}
+
+async fn patient(stream: &mut Stream) -> Seen {
+    let mut byte = [0];
+    let read = tokio::time::timeout(GONE, stream.read(&mut byte)).await;
+    match read.expect("the end of a stream whose peer is gone") {
+        Ok(0) => Seen::End,
+        Ok(_) => panic!("bytes from nobody"),
+        Err(_) => Seen::Cut,
+    }
+}
+
+/// Sends `count` bytes and FIN; their number and digest.
+async fn send(stream: &mut Stream, count: usize, seed: u64) -> (usize, String) {
+    let all = bytes(count, seed);
+    within("room to send", stream.write_all(&all))
+        .await
+        .unwrap();
+    within("the FIN", stream.shutdown()).await.unwrap();
+    (count, digest(&all))
+}
+
+async fn read_to_end(stream: &mut Stream) -> ((usize, String), Seen) {
+    let mut all = Vec::new();
+    let read = within("the end of a stream", stream.read_to_end(&mut all)).await;
+    let seen = if read.is_ok() { Seen::End } else { Seen::Cut };
+    ((all.len(), digest(&all)), seen)
+}
+
+fn digest(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(&Sha256::digest(bytes))
+}
+
+/// Bytes that differ from place to place.
+pub(crate) fn bytes(count: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let mut byte = || {
+        // Knuth's MMIX generator; the high bits are the good ones.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(&mut byte).take(count).collect()
+}

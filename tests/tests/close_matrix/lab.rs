@@ -1,0 +1,216 @@
+//! Pairs: a connection of a sandbox's program and the one that reached the service for it.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use e2e::{Ask, RelayClient, Session, Settings, Tasks, Wire, World, within};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio_rustls::client::TlsStream;
+
+/// How the sandbox's bytes reach the gateway, and what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    /// A host service, by `sluicegate-relay` with this `--transport`.
+    Relay(&'static str),
+    /// A CONNECT tunnel through the plain listener.
+    Connect,
+    /// A CONNECT tunnel through the TLS listener.
+    ConnectTls,
+}
+
+impl Carrier {
+    /// For people.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Relay(transport) => format!("host service over {transport}"),
+            Self::Connect => "egress, CONNECT".to_owned(),
+            Self::ConnectTls => "egress, CONNECT over TLS".to_owned(),
+        }
+    }
+}
+
+/// One end of a pair.
+pub(crate) enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// TLS to the gateway.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// End with RST, whatever is under way.
+    pub(crate) fn abort(self) {
+        let tcp = match &self {
+            Self::Tcp(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        // It fails on a socket that the other side has reset already: the end is the same.
+        let _ = tcp.set_zero_linger();
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Visitors by the number each begins with.
+#[derive(Default)]
+struct Visitors(Mutex<HashMap<u64, oneshot::Sender<TcpStream>>>);
+
+/// A gateway, a service behind it, and one way in.
+pub(crate) struct Lab {
+    /// Everything around it.
+    pub(crate) world: World,
+    /// The relay client, where there is one.
+    pub(crate) client: Option<RelayClient>,
+    carrier: Carrier,
+    session: Session,
+    entry: SocketAddr,
+    target: String,
+    visitors: Arc<Visitors>,
+    next: AtomicU64,
+    _tasks: Tasks,
+}
+
+impl Lab {
+    /// With the gateway's usual settings.
+    pub(crate) async fn start(carrier: Carrier) -> Self {
+        Self::with(carrier, Settings::default()).await
+    }
+
+    /// With settings of the test's own.
+    pub(crate) async fn with(carrier: Carrier, settings: Settings) -> Self {
+        let world = World::with(settings).await;
+        let service = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = service.local_addr().unwrap();
+        world.dns.point("raw.allowed.test");
+        let target = format!("raw.allowed.test:{}", address.port());
+        let session = world
+            .session_for(Ask {
+                allow: &[&target],
+                services: &[&format!("db=tcp://{address}")],
+                more: &[],
+            })
+            .await;
+        let visitors = Arc::new(Visitors::default());
+        let tasks = Tasks::default();
+        tasks.spawn(accept(service, visitors.clone()));
+        let (client, entry) = match carrier {
+            Carrier::Relay(transport) => {
+                let listen = [RelayClient::tcp("db")];
+                let client = RelayClient::up_over(&session, transport, &listen).await;
+                let entry = client.entry("db");
+                (Some(client), entry)
+            }
+            Carrier::Connect => (None, session.proxy_address()),
+            Carrier::ConnectTls => (None, world.gateway.ports.public),
+        };
+        Self {
+            world,
+            client,
+            carrier,
+            session,
+            entry,
+            target,
+            visitors,
+            next: AtomicU64::new(1),
+            _tasks: tasks,
+        }
+    }
+
+    /// A program's connection, and the service's end of it.
+    pub(crate) async fn pair(&self) -> (Stream, Stream) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (tell, told) = oneshot::channel();
+        self.visitors.0.lock().unwrap().insert(number, tell);
+        let mut near = self.dial().await;
+        // Not a TLS record and not the beginning of a request: a protocol of its own.
+        near.write_all(&[0xEE; 8]).await.unwrap();
+        near.write_all(&number.to_be_bytes()).await.unwrap();
+        near.flush().await.unwrap();
+        let far = within("the service's end of a pair", told).await.unwrap();
+        (near, Stream::Tcp(far))
+    }
+
+    async fn dial(&self) -> Stream {
+        let wire = Wire::dial(self.entry).await;
+        match self.carrier {
+            Carrier::Relay(_) => Stream::Tcp(wire.stream),
+            Carrier::Connect => Stream::Tcp(self.tunnel(wire).await),
+            Carrier::ConnectTls => {
+                let config = self.session.gateway_tls(&[b"http/1.1"]);
+                let tls = wire.tls(config, "localhost").await;
+                Stream::Tls(Box::new(self.tunnel(tls).await))
+            }
+        }
+    }
+
+    async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(&self, mut wire: Wire<S>) -> S {
+        wire.send(self.session.connect_head(&self.target)).await;
+        let head = wire.head().await;
+        assert_eq!(head.status, 200, "{head:?}");
+        wire.stream
+    }
+}
+
+/// Hands each visitor to whom waits for its number.
+async fn accept(service: TcpListener, visitors: Arc<Visitors>) {
+    let tasks = Tasks::default();
+    while let Ok((mut stream, _)) = service.accept().await {
+        let visitors = visitors.clone();
+        tasks.spawn(async move {
+            let mut preface = [0; 16];
+            if stream.read_exact(&mut preface).await.is_err() {
+                return;
+            }
+            let number = u64::from_be_bytes(preface[8..].try_into().unwrap());
+            let waiting = visitors.0.lock().unwrap().remove(&number);
+            // Who waited may have given up.
+            let _ = waiting.map(|tell| tell.send(stream));
+        });
+    }
+}

@@ -1,0 +1,253 @@
+//! Random ends. Whatever the order of bytes, FINs and resets: an end that was not sent is never seen, and what was sent
+//! whole and ended arrives whole, unless somebody reset.
+
+use std::sync::Arc;
+
+use e2e::within;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+
+use crate::act::bytes;
+use crate::lab::{Carrier, Lab, Stream};
+use crate::table::CARRIERS;
+
+/// Runs of all carriers together; `CLOSE_RUNS` sets another number.
+const RUNS: u64 = 10_000;
+/// Under way at once.
+const CROWD: usize = 16;
+/// Bytes of one direction, at most.
+const MOST: u64 = 200_000;
+
+/// What one side will do.
+#[derive(Clone, Debug)]
+struct Plan {
+    sends: usize,
+    chunk: usize,
+    /// FIN behind the last byte, but only after the other side's end was seen.
+    answers: bool,
+    /// Reset when so many bytes were sent, or so many read.
+    reset: Option<Reset>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Reset {
+    Sent(usize),
+    Read(usize),
+}
+
+/// What one side saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sight {
+    read: usize,
+    /// An end, not a cut.
+    ended: bool,
+    /// Sent everything and its FIN.
+    finished: bool,
+    did_reset: bool,
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+
+    /// Small numbers as often as large ones.
+    fn size(&mut self) -> usize {
+        let bound = 1 << self.below(18);
+        self.below(bound).min(MOST) as usize
+    }
+
+    fn plan(&mut self, other: usize) -> Plan {
+        let sends = self.size();
+        let reset = match self.below(5) {
+            0 => Some(Reset::Sent(self.below(sends as u64 + 1) as usize)),
+            1 => Some(Reset::Read(self.below(other as u64 + 1) as usize)),
+            _ => None,
+        };
+        Plan {
+            sends,
+            chunk: 1 + self.size(),
+            answers: false,
+            reset,
+        }
+    }
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    let set = std::env::var(variable).ok();
+    set.map_or(default, |value| value.parse().expect("a number"))
+}
+
+async fn runs(carrier: Carrier) {
+    let runs = number("CLOSE_RUNS", RUNS) / CARRIERS.len() as u64 + 1;
+    let seed = number("CLOSE_SEED", 20_261);
+    let lab = Arc::new(Lab::start(carrier).await);
+    let mut crowd = JoinSet::new();
+    for run in 0..runs {
+        if crowd.len() == CROWD {
+            crowd.join_next().await.unwrap().unwrap();
+        }
+        crowd.spawn(one(
+            lab.clone(),
+            seed.wrapping_mul(1_000_003).wrapping_add(run),
+        ));
+    }
+    while let Some(done) = crowd.join_next().await {
+        done.unwrap();
+    }
+}
+
+async fn one(lab: Arc<Lab>, seed: u64) {
+    let mut random = Random(seed);
+    let mut near_plan = random.plan(MOST as usize / 8);
+    let mut far_plan = random.plan(near_plan.sends);
+    // At most one waits for the other, or nobody would begin to end.
+    match random.below(4) {
+        0 => near_plan.answers = true,
+        1 => far_plan.answers = true,
+        _ => {}
+    }
+    let (near, far) = lab.pair().await;
+    let both = async { tokio::join!(side(near, &near_plan, 1), side(far, &far_plan, 2)) };
+    let what = format!("run {seed}: {near_plan:?} and {far_plan:?}");
+    let (at_near, at_far) = within(&what, both).await;
+    judge(&near_plan, at_near, at_far, &what);
+    judge(&far_plan, at_far, at_near, &what);
+}
+
+/// What `reader` saw of what `sender` did.
+fn judge(plan: &Plan, sender: Sight, reader: Sight, what: &str) {
+    let seen = format!("{what}: sender {sender:?}, reader {reader:?}");
+    assert!(reader.read <= plan.sends, "bytes nobody sent: {seen}");
+    if reader.did_reset {
+        return;
+    }
+    if reader.ended {
+        assert!(sender.finished, "an end nobody sent: {seen}");
+        assert_eq!(
+            reader.read, plan.sends,
+            "a cut that looks like an end: {seen}"
+        );
+    } else {
+        assert!(sender.did_reset, "a cut nobody made: {seen}");
+    }
+}
+
+/// One step of a writer.
+enum Step {
+    Wrote(usize),
+    Flushed,
+    Ended,
+}
+
+/// What one side has done and seen so far.
+#[derive(Default)]
+struct Progress {
+    sent: usize,
+    unflushed: bool,
+    written: bool,
+    finished: bool,
+    read: usize,
+    over: bool,
+    ended: bool,
+    /// A write met the reset: the kernel tells it once, and reads are at an end after that.
+    cut: bool,
+}
+
+impl Progress {
+    fn resets(&self, plan: &Plan) -> bool {
+        match plan.reset {
+            Some(Reset::Sent(at)) => self.sent >= at && !self.written,
+            Some(Reset::Read(at)) => self.read >= at && !self.over,
+            None => false,
+        }
+    }
+
+    fn sight(&self, did_reset: bool) -> Sight {
+        Sight {
+            read: self.read,
+            ended: self.ended,
+            finished: self.finished,
+            did_reset,
+        }
+    }
+}
+
+/// Carry out a plan and read until the end, checking every byte. Every step may be given up for another and begun again.
+async fn side(stream: Stream, plan: &Plan, seed: u64) -> Sight {
+    let (all, expected) = (bytes(plan.sends, seed), bytes(MOST as usize + 1, 3 - seed));
+    let mut buffer = vec![0; 32 * 1024];
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut now = Progress::default();
+    while !(now.over && now.written) {
+        if now.resets(plan) {
+            reader.unsplit(writer).abort();
+            return now.sight(true);
+        }
+        let bound = match plan.reset {
+            Some(Reset::Sent(at)) => at,
+            _ => all.len(),
+        };
+        let next = &all[now.sent..bound.min(now.sent + plan.chunk)];
+        let may_end = next.is_empty() && (now.over || !plan.answers);
+        let may_write = now.unflushed || !next.is_empty() || may_end;
+        let step = async {
+            if now.unflushed {
+                writer.flush().await.map(|()| Step::Flushed)
+            } else if next.is_empty() {
+                writer.shutdown().await.map(|()| Step::Ended)
+            } else {
+                writer.write(next).await.map(Step::Wrote)
+            }
+        };
+        tokio::select! {
+            step = step, if may_write && !now.written => match step {
+                Ok(Step::Wrote(n)) => (now.sent, now.unflushed) = (now.sent + n, true),
+                Ok(Step::Flushed) => now.unflushed = false,
+                Ok(Step::Ended) => (now.written, now.finished) = (true, true),
+                Err(_) => (now.written, now.cut) = (true, true),
+            },
+            read = reader.read(&mut buffer), if !now.over => match read {
+                Ok(0) => (now.over, now.ended) = (true, !now.cut),
+                Ok(n) => {
+                    let place = now.read..now.read + n;
+                    assert!(expected.get(place) == Some(&buffer[..n]), "bytes differ");
+                    now.read += n;
+                }
+                Err(_) => now.over = true,
+            },
+        }
+    }
+    now.sight(false)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn relay_quic() {
+    runs(Carrier::Relay("quic")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn relay_h2() {
+    runs(Carrier::Relay("h2")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connect() {
+    runs(Carrier::Connect).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connect_tls() {
+    runs(Carrier::ConnectTls).await;
+}

@@ -1,0 +1,134 @@
+//! The matrix: which cells there are, one test each, and the document.
+
+use std::fmt::Write;
+
+use crate::act::{Act, Side, run};
+use crate::lab::Carrier;
+
+/// Rows, in the document's order: how bytes come in.
+pub(crate) const CARRIERS: &[Carrier] = &[
+    Carrier::Relay("quic"),
+    Carrier::Relay("h2"),
+    Carrier::Connect,
+    Carrier::ConnectTls,
+];
+
+const ACTS: &[(Act, &str)] = &[
+    (Act::Fin, "FIN"),
+    (Act::HalfClose, "half-close, then data the other way"),
+    (Act::Rst, "RST"),
+    (Act::MidTransfer, "RST in the middle of bulk"),
+    (Act::Vanish, "vanishes"),
+];
+
+macro_rules! cells {
+    ($($name:ident $carrier:expr;)*) => {
+        $(mod $name {
+            use super::{Act, Carrier, Side, run};
+
+            const CARRIER: Carrier = $carrier;
+            cells!(@side sandbox Side::Sandbox);
+            cells!(@side service Side::Service);
+        })*
+
+        #[test]
+        fn every_row_has_its_tests() {
+            assert_eq!(CARRIERS, &[$($carrier),*]);
+        }
+    };
+    (@side $side:ident $value:expr) => {
+        mod $side {
+            use super::{Act, CARRIER, Side, run};
+
+            #[tokio::test]
+            async fn fin() {
+                run(CARRIER, $value, Act::Fin).await;
+            }
+
+            #[tokio::test]
+            async fn half_close() {
+                run(CARRIER, $value, Act::HalfClose).await;
+            }
+
+            #[tokio::test]
+            async fn rst() {
+                run(CARRIER, $value, Act::Rst).await;
+            }
+
+            #[tokio::test]
+            async fn mid_transfer() {
+                run(CARRIER, $value, Act::MidTransfer).await;
+            }
+
+            #[tokio::test]
+            async fn vanish() {
+                run(CARRIER, $value, Act::Vanish).await;
+            }
+        }
+    };
+}
+
+cells! {
+    relay_quic Carrier::Relay("quic");
+    relay_h2 Carrier::Relay("h2");
+    connect Carrier::Connect;
+    connect_tls Carrier::ConnectTls;
+}
+
+/// What [`run`] asserts of a cell, in words.
+fn outcome(carrier: Carrier, side: Side, act: Act) -> &'static str {
+    match act {
+        Act::Fin => "every byte, then an end; the answer after it arrives whole",
+        Act::HalfClose => "an end; 3 MB the other way arrive whole",
+        Act::Rst => "every byte, then a cut",
+        Act::MidTransfer => "a prefix, then a cut",
+        Act::Vanish if matches!(carrier, Carrier::Relay(_)) && side == Side::Sandbox => {
+            "a cut when the connection does not answer"
+        }
+        Act::Vanish => "a cut at `idleTimeout`, on both sides",
+    }
+}
+
+const PREAMBLE: &str = "# Close matrix\n\n\
+What the other side sees when one side of a relay stream or tunnel ends. Written from `tests/tests/close_matrix/table.rs`; each\n\
+cell is a test there, with digests of what was sent and received. `BLESS=1 cargo test -p e2e --test close_matrix the_document`\n\
+writes it anew.\n\n\
+An *end* is FIN on TCP and close_notify on TLS. A *cut* is RST on TCP, and on TLS a connection that ends without close_notify.\n\
+A cut is never reported as an end: beside these cells, 10,000 runs with random lengths, orders and faults (seeded, so that a\n\
+failure can be repeated) look for one that is.\n\n";
+
+fn document() -> String {
+    let mut text = PREAMBLE.to_owned();
+    for side in [Side::Sandbox, Side::Service] {
+        let (title, sees) = match side {
+            Side::Sandbox => ("The sandbox's program ends", "the service sees"),
+            Side::Service => ("The service ends", "the program sees"),
+        };
+        write!(
+            text,
+            "## {title}\n\n| way in | it does | {sees} |\n|---|---|---|\n"
+        )
+        .unwrap();
+        for carrier in CARRIERS {
+            for (act, name) in ACTS {
+                let outcome = outcome(*carrier, side, *act);
+                writeln!(text, "| {} | {name} | {outcome} |", carrier.text()).unwrap();
+            }
+        }
+        text.push('\n');
+    }
+    text.trim_end().to_owned() + "\n"
+}
+
+#[test]
+fn the_document_says_what_is_tested() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/close-matrix.md");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(path, document()).unwrap();
+    }
+    let written = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        written == document(),
+        "docs/close-matrix.md is not current: run with BLESS=1"
+    );
+}
