@@ -130,11 +130,12 @@ impl Session {
     /// See [`SessionError`].
     pub async fn open(&self, service: &str) -> Result<Box<dyn Flow>, SessionError> {
         let name = service.to_owned();
-        self.open_as(&Handshake::Service { name }, &self.config.token)
+        let service = Handshake::Service { name };
+        self.open_as(&service, &self.config.token, OPEN_PATIENCE)
             .await
     }
 
-    /// Open a stream with a credential of its own.
+    /// Open a stream with a credential of its own, waiting so long for a connection where there is none.
     ///
     /// # Errors
     /// See [`SessionError`].
@@ -142,12 +143,13 @@ impl Session {
         &self,
         target: &Handshake,
         token: &str,
+        patience: Duration,
     ) -> Result<Box<dyn Flow>, SessionError> {
-        let deadline = Instant::now() + OPEN_PATIENCE;
+        let deadline = Instant::now() + patience;
         loop {
             let connection = timeout_at(deadline, self.connection())
                 .await
-                .map_err(|_| SessionError::NotConnected(OPEN_PATIENCE))??;
+                .map_err(|_| SessionError::NotConnected(patience))??;
             match connection.open(target, token).await {
                 // Nobody has answered for it: the next connection may have it.
                 Err(OpenError::Retired) => {}

@@ -22,6 +22,8 @@ use crate::{
 
 /// After an accept that failed (out of descriptors): long enough for others to close some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A request waits this long for a connection to the gateway: an HTTP client wants an answer it can try again on.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the proxy needs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -174,7 +176,7 @@ impl Asked {
 impl Proxy {
     /// A stream to the gateway's egress, or the answer why there is none.
     pub(super) async fn open(&self, target: &Handshake) -> Result<Box<dyn Flow>, Response<Body>> {
-        let opened = self.session.open_as(target, &self.token).await;
+        let opened = self.session.open_as(target, &self.token, PATIENCE).await;
         opened.map_err(|error| {
             tracing::debug!(?target, reason = %error, "the proxy was refused a stream");
             failed(&error)
