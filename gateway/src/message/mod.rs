@@ -1,8 +1,8 @@
 //! HTTP/1 messages as everything that passes them on treats them: read strictly, with the fields that may go on, and
 //! refused in one way.
 //!
-//! What lives here: the strict reader in front of the HTTP library ([`Judged`]), what of a head is between neighbours only
-//! ([`headers`]), and the answer to a refusal ([`Rejection`]). What does not: where a message goes, and who decides that.
+//! What lives here: the strict reader in front of the HTTP library (`Judged`), what of a head is between neighbours only
+//! (`headers`), and the answer to a refusal ([`Rejection`]). What does not: where a message goes, and who decides that.
 
 pub(crate) mod headers;
 mod judged;
