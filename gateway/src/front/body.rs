@@ -9,15 +9,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::{client_body::ClientBody, exchange::Exchange};
 use crate::{
+    message::headers::clean_trailers,
     session::{Budget, Way},
-    sniff::trailer_may_pass,
     telemetry::Counters,
 };
 
@@ -121,7 +120,7 @@ impl Body for RequestBody {
                         return Poll::Ready(Some(Err(io::Error::other("byte quota"))));
                     }
                 }
-                Some(Ok(clean(frame)))
+                Some(Ok(clean_trailers(frame)))
             }
         })
     }
@@ -244,7 +243,7 @@ impl Body for ResponseBody {
                     }
                     Some(Ok(_)) | None => {}
                 }
-                let frame = clean(frame);
+                let frame = clean_trailers(frame);
                 // hyper asks no more once it knows that this was the end.
                 if streaming.inner.is_end_stream()
                     && let Some(exchange) = streaming.exchange.take()
@@ -271,22 +270,6 @@ impl Body for ResponseBody {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
             }
             Self::Upstream(streaming) => streaming.inner.size_hint(),
-        }
-    }
-}
-
-/// Trailers may not frame, route or authenticate (RFC 9110 §6.5.1).
-fn clean(frame: Frame<Bytes>) -> Frame<Bytes> {
-    match frame.into_trailers() {
-        Err(frame) => frame,
-        Ok(trailers) => {
-            let mut kept = HeaderMap::new();
-            for (name, value) in &trailers {
-                if trailer_may_pass(name.as_str().as_bytes()) {
-                    kept.append(name, value.clone());
-                }
-            }
-            Frame::trailers(kept)
         }
     }
 }

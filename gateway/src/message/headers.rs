@@ -5,7 +5,10 @@ use http::{
     header::{self, Entry},
 };
 
-use crate::sniff::is_twin;
+use bytes::Bytes;
+use http_body::Frame;
+
+use crate::sniff::{is_twin, trailer_may_pass};
 
 /// Hop-by-hop whatever Connection says.
 const HOP_BY_HOP: [&str; 9] = [
@@ -131,6 +134,22 @@ fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 fn remove(headers: &mut HeaderMap, name: &HeaderName) {
     if let Entry::Occupied(entry) = headers.entry(name) {
         entry.remove_entry_mult();
+    }
+}
+
+/// A frame as it may go on. Trailers may not frame, route or authenticate (RFC 9110 §6.5.1).
+pub(crate) fn clean_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Err(frame) => frame,
+        Ok(trailers) => {
+            let mut kept = HeaderMap::new();
+            for (name, value) in &trailers {
+                if trailer_may_pass(name.as_str().as_bytes()) {
+                    kept.append(name, value.clone());
+                }
+            }
+            Frame::trailers(kept)
+        }
     }
 }
 

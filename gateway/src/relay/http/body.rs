@@ -8,13 +8,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::{
+    message::headers::clean_trailers,
     outcome::{Outcome, Party},
-    sniff::trailer_may_pass,
     telemetry::{Counters, Recorder},
 };
 
@@ -38,7 +37,7 @@ impl Body for RequestBody {
             if let Some(data) = frame.data_ref() {
                 self.counters.add_up(data.len());
             }
-            Ok(clean(frame))
+            Ok(clean_trailers(frame))
         }))
     }
 
@@ -106,7 +105,7 @@ impl Streaming {
                 if self.inner.is_end_stream() {
                     self.end(Outcome::Completed, Party::Upstream);
                 }
-                Poll::Ready(Some(Ok(clean(frame))))
+                Poll::Ready(Some(Ok(clean_trailers(frame))))
             }
         }
     }
@@ -145,22 +144,6 @@ impl Body for ResponseBody {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
             }
             Self::Service(streaming) => streaming.inner.size_hint(),
-        }
-    }
-}
-
-/// Trailers may not frame, route or authenticate (RFC 9110 §6.5.1).
-fn clean(frame: Frame<Bytes>) -> Frame<Bytes> {
-    match frame.into_trailers() {
-        Err(frame) => frame,
-        Ok(trailers) => {
-            let mut kept = HeaderMap::new();
-            for (name, value) in &trailers {
-                if trailer_may_pass(name.as_str().as_bytes()) {
-                    kept.append(name, value.clone());
-                }
-            }
-            Frame::trailers(kept)
         }
     }
 }
