@@ -1,0 +1,179 @@
+//! What every connection is served by: resolver, way out, relay, limits.
+
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use sluicegate_certs::{TrustBundle, tls};
+use sluicegate_policy::{Admission, HostName, OwnAddresses};
+
+use super::StartError;
+use crate::{
+    config::{self, Config, DnsTransport},
+    drain::DrainWatch,
+    egress::{Egress, NameServer, Resolver, ResolverConfig, Timeouts},
+    front::{Context, Detail, Pool, h2},
+    listen::ListenerKind,
+    relay::{self, Endpoint, HttpContext, Presence, Reverse, Services, ServicesConfig},
+    session::Registry,
+    telemetry::Telemetry,
+};
+
+/// What every connection accepted from now on is served by.
+pub(in crate::app) fn context(
+    config: &Config,
+    addresses: &[(ListenerKind, SocketAddr)],
+    registry: &Arc<Registry>,
+    telemetry: &Telemetry,
+    reverse: &Reverse,
+    drain: DrainWatch,
+    presence: Arc<Presence>,
+) -> Result<Context, StartError> {
+    let hosts = Arc::new(config.dns.hosts.clone());
+    let resolver = Resolver::new(&resolver_config(config, hosts.clone()))?;
+    let own = Arc::new(OwnAddresses {
+        listeners: addresses.iter().map(|(_, address)| *address).collect(),
+        interfaces: interfaces().map_err(StartError::Interfaces)?,
+    });
+    let detail = match config.telemetry.refusal_detail {
+        config::RefusalDetail::Full => Detail::Full,
+        config::RefusalDetail::Minimal => Detail::Minimal,
+    };
+    let timeouts = timeouts(config);
+    let services = services(&resolver, own.clone(), timeouts)?;
+    let authenticator = registry.authenticator();
+    let endpoint = Endpoint {
+        authenticator: authenticator.clone(),
+        services: services.clone(),
+        presence,
+        reverse: reverse.clone(),
+        http: HttpContext {
+            telemetry: telemetry.clone(),
+            detail,
+            timeouts,
+            drain: drain.clone(),
+        },
+    };
+    let h2 = h2::Context {
+        relay: endpoint,
+        pool: relay::Pool::new(services, drain.clone()),
+        telemetry: telemetry.clone(),
+        detail,
+        limits: h2::Limits {
+            head_timeout: timeouts.head,
+            head_bytes: config.limits.max_head_bytes,
+            idle: timeouts.idle,
+            ..h2::Limits::default()
+        },
+    };
+    let admission = Admission {
+        own,
+        nat64: config.dns.nat64_prefixes().into(),
+        mixed: config.dns.mixed_answers,
+        hosts,
+    };
+    Ok(Context {
+        authenticator,
+        egress: Egress {
+            resolver,
+            admission: Arc::new(admission),
+            timeouts,
+        },
+        pool: Arc::new(Pool::default()),
+        telemetry: telemetry.clone(),
+        detail,
+        pseudonym: format!("sluicegate-{:08x}", getrandom::u32()?),
+        h2: Arc::new(h2),
+        drain,
+    })
+}
+
+fn timeouts(config: &Config) -> Timeouts {
+    Timeouts {
+        head: config.limits.head_timeout,
+        first_bytes: config.limits.first_bytes_timeout,
+        dial: config.limits.dial_timeout,
+        idle: config.limits.idle_timeout.unwrap_or(Duration::ZERO),
+        response: config.limits.response_timeout.unwrap_or(Duration::ZERO),
+        max_head: config.limits.max_head_bytes as usize,
+    }
+}
+
+/// Names to addresses, as configured.
+pub(in crate::app) fn resolver_config(
+    config: &Config,
+    hosts: Arc<BTreeMap<HostName, Vec<std::net::IpAddr>>>,
+) -> ResolverConfig {
+    let servers = config
+        .dns
+        .servers
+        .iter()
+        .flatten()
+        .map(|server| match &server.transport {
+            DnsTransport::Plain => NameServer::Plain(server.address),
+            DnsTransport::Tls { name } => NameServer::Tls {
+                address: server.address,
+                name: name.as_str().into(),
+            },
+            DnsTransport::Https { name, path } => NameServer::Https {
+                address: server.address,
+                name: name.as_str().into(),
+                path: path.as_str().into(),
+            },
+        });
+    ResolverConfig {
+        servers: servers.collect(),
+        ca_file: config.dns.ca_file.clone(),
+        timeout: config.dns.timeout,
+        cache_size: config.dns.cache_size.into(),
+        min_ttl: config.dns.min_ttl,
+        max_ttl: config.dns.max_ttl,
+        negative_ttl: config.dns.negative_ttl,
+        hosts,
+    }
+}
+
+fn services(
+    resolver: &Resolver,
+    own: Arc<OwnAddresses>,
+    timeouts: Timeouts,
+) -> Result<Services, StartError> {
+    let trust = TrustBundle::system().unwrap_or_else(|_| TrustBundle::empty());
+    let resolver = resolver.clone();
+    Ok(Services::new(ServicesConfig {
+        connect_timeout: timeouts.dial,
+        own,
+        resolve: Arc::new(move |name| {
+            let resolver = resolver.clone();
+            Box::pin(async move {
+                resolver
+                    .lookup(&name)
+                    .await
+                    .map(|r| r.addresses)
+                    .map_err(|(denial, detail)| {
+                        tracing::debug!(%name, detail, "a service's name was not resolved");
+                        denial
+                    })
+            })
+        }),
+        tls: tls::client(&trust, &[], None)?,
+        tls_h2: tls::client(&trust, &[b"h2"], None)?,
+        idle_timeout: (!timeouts.idle.is_zero()).then_some(timeouts.idle),
+    }))
+}
+
+fn interfaces() -> io::Result<Vec<std::net::IpAddr>> {
+    let all = nix::ifaddrs::getifaddrs()?;
+    Ok(all
+        .filter_map(|interface| {
+            let address = interface.address?;
+            address
+                .as_sockaddr_in()
+                .map(|v4| std::net::IpAddr::V4(v4.ip()))
+                .or_else(|| {
+                    address
+                        .as_sockaddr_in6()
+                        .map(|v6| std::net::IpAddr::V6(v6.ip()))
+                })
+        })
+        .filter(|ip| !ip.is_loopback())
+        .collect())
+}

@@ -1,0 +1,107 @@
+//! Sockets, and what is spoken on them.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use sluicegate_certs::{Identity, ServerIdentity, TrustBundle, tls};
+
+use super::StartError;
+use crate::{
+    app::PublicIdentity,
+    auth,
+    config::{self, Config},
+    front::h2,
+    listen::{Listener, ListenerKind, ResetKey, UdpListener},
+};
+
+/// What management listeners on TLS speak, by address.
+pub(super) type ManagementTls = Vec<(SocketAddr, Arc<rustls::ServerConfig>)>;
+
+/// Bind every TCP listener, in the order they are configured.
+pub(super) fn bind(config: &Config) -> Result<(Vec<Listener>, ManagementTls), StartError> {
+    let mut listeners = Vec::new();
+    let mut management = Vec::new();
+    for wanted in &config.listeners {
+        let kind = match wanted.kind {
+            config::ListenerKind::Public => ListenerKind::Public,
+            config::ListenerKind::Plain => ListenerKind::Plain,
+            config::ListenerKind::Management => ListenerKind::Management,
+            config::ListenerKind::Private => ListenerKind::Private,
+        };
+        let listener =
+            Listener::bind(kind, wanted.address).map_err(|source| StartError::Listen {
+                kind: kind.label(),
+                address: wanted.address,
+                source,
+            })?;
+        if let (Some(files), ListenerKind::Management) = (&wanted.tls, kind) {
+            let identity = ServerIdentity::new(Identity::load(&files.certificate, &files.key)?);
+            let tls = match &wanted.client_ca {
+                None => tls::server(&identity, &[b"http/1.1"])?,
+                Some(file) => {
+                    let pem = std::fs::read(file).map_err(|source| StartError::ClientCa {
+                        path: file.clone(),
+                        source,
+                    })?;
+                    let roots = TrustBundle::empty().with_pem(&pem)?;
+                    tls::server_with_client_auth(&identity, &roots, &[b"http/1.1"])?
+                }
+            };
+            management.push((listener.address, tls));
+        }
+        listeners.push(listener);
+    }
+    Ok((listeners, management))
+}
+
+/// The UDP port of each public listener's number.
+pub(super) fn bind_udp(
+    config: &Config,
+    listeners: &[Listener],
+    identity: &PublicIdentity,
+    state_dir: &config::StateDir,
+) -> Result<Vec<UdpListener>, StartError> {
+    // Bound in the order they are configured.
+    let wanted = config.listeners.iter().zip(listeners);
+    let mut wanted = wanted.filter(|(wanted, _)| wanted.quic).peekable();
+    if wanted.peek().is_none() {
+        return Ok(Vec::new());
+    }
+    let secret = auth::load_or_create_secret(&state_dir.file("quic-reset.key"))
+        .map_err(StartError::ResetKey)?;
+    let reset = ResetKey::new(&secret);
+    let streams = h2::Limits::default().streams;
+    wanted
+        .map(|(_, tcp)| {
+            let tls = identity.quic_config();
+            UdpListener::bind(tcp.address, tls, &reset, streams).map_err(|source| {
+                StartError::Listen {
+                    kind: "public, UDP",
+                    address: tcp.address,
+                    source,
+                }
+            })
+        })
+        .collect()
+}
+
+/// What the private listener speaks, where there is one.
+pub(super) fn private_tls(
+    config: &Config,
+    public: &PublicIdentity,
+) -> Result<Option<Arc<rustls::ServerConfig>>, StartError> {
+    let mut private = config.listeners.iter();
+    let private = private.find(|l| l.kind == config::ListenerKind::Private);
+    let Some((listener, ca)) = private.and_then(|l| Some((l, l.client_ca.as_ref()?))) else {
+        return Ok(None);
+    };
+    let pem = std::fs::read(ca).map_err(|source| StartError::ClientCa {
+        path: ca.clone(),
+        source,
+    })?;
+    let hosts = TrustBundle::empty().with_pem(&pem)?;
+    let identity = match &listener.tls {
+        Some(files) => ServerIdentity::new(Identity::load(&files.certificate, &files.key)?),
+        None => public.server(),
+    };
+    Ok(Some(tls::server_with_client_auth(&identity, &hosts, &[])?))
+}

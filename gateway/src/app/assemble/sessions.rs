@@ -1,0 +1,199 @@
+//! What sessions are made from: providers, capabilities, quotas, and where they are reached.
+
+use std::net::SocketAddr;
+
+use sluicegate_policy::Target;
+
+use crate::{
+    app::{PublicIdentity, probe},
+    auth::{CredentialSource, ExternalKey, ExternalKeys, Principal, Scope, TokenSource},
+    config::{self, Config},
+    listen::ListenerKind,
+    session::{
+        self, BundleContext, DialConfig, ProviderConfig, PublicUrl, RegistryConfig, lifecycle,
+    },
+};
+
+/// How sandboxes reach this gateway: is it `https`, and where.
+pub(in crate::app) fn public_url(
+    config: &Config,
+    addresses: &[(ListenerKind, SocketAddr)],
+) -> Option<(bool, Target)> {
+    let first = |kind| {
+        addresses
+            .iter()
+            .find(|(k, _)| *k == kind)
+            .map(|(_, address)| *address)
+    };
+    let url = config
+        .public_url
+        .clone()
+        .or_else(|| first(ListenerKind::Public).and_then(config::PublicUrl::of_listener));
+    match url {
+        Some(url) => Some((url.is_tls(), url.target().clone())),
+        // Without a public listener sandboxes come by the plain one.
+        None => Some((false, probe::listener_target(first(ListenerKind::Plain)?)?)),
+    }
+}
+
+/// What the registry is told.
+pub(in crate::app) fn registry_config(
+    config: &Config,
+    addresses: &[(ListenerKind, SocketAddr)],
+    identity: &PublicIdentity,
+    state_dir: &config::StateDir,
+) -> RegistryConfig {
+    let providers = config
+        .providers
+        .iter()
+        .map(|(name, provider)| (name.clone(), self::provider(config, provider)));
+    let plain = addresses
+        .iter()
+        .find(|(k, a)| *k == ListenerKind::Plain && a.ip().is_loopback())
+        .map(|(_, a)| *a);
+    let public_url =
+        public_url(config, addresses).map_or_else(PublicUrl::default, |(tls, target)| PublicUrl {
+            tls,
+            host: target.host().to_string(),
+            port: target.port(),
+        });
+    RegistryConfig {
+        providers: providers.collect(),
+        default_provider: config
+            .default_provider()
+            .map(|(name, _)| name.to_owned())
+            .unwrap_or_default(),
+        catalogue: config.services.clone(),
+        capabilities: config.capabilities.iter().map(capability).collect(),
+        base: sluicegate_policy::GrantDocument {
+            egress: config.egress.clone(),
+            ..sluicegate_policy::GrantDocument::default()
+        },
+        own_listeners: addresses.iter().map(|(_, address)| *address).collect(),
+        own_sockets: vec![state_dir.file("admin.sock"), state_dir.file("probe.sock")],
+        dial: dial(config, addresses, state_dir),
+        bundle: BundleContext {
+            plain_proxy: plain,
+            public_url,
+            ca: identity.ca(),
+        },
+        namespace_quota: session::Quota {
+            sessions: config.quotas.sessions.map(|n| n as usize),
+            limits: sluicegate_policy::Limits {
+                tunnels: config.quotas.tunnels,
+                tunnels_per_destination: None,
+                opens_per_second: config.quotas.opens_per_second,
+                bytes: config.quotas.bytes,
+                bandwidth: config.quotas.bandwidth,
+            },
+        },
+        owner_quota: owner_quota(config),
+        retention: None,
+    }
+}
+
+/// A credential of the admin API.
+pub(super) fn credential(credential: &config::CredentialConfig) -> CredentialSource {
+    // The reader takes no empty list; reading alone is the least there is.
+    let widest = credential.scopes.iter().max();
+    CredentialSource {
+        principal: Principal {
+            name: credential.name.as_str().into(),
+            scope: match widest {
+                None | Some(config::ScopeConfig::Read) => Scope::Read,
+                Some(config::ScopeConfig::Operate) => Scope::Operate,
+                Some(config::ScopeConfig::Admin) => Scope::Admin,
+            },
+            namespaces: credential.namespaces.as_deref().map(Into::into),
+            owner: credential.owner.as_deref().map(Into::into),
+        },
+        token: match &credential.token {
+            config::TokenConfig::File(path) => TokenSource::File(path.clone()),
+            config::TokenConfig::Sha256(hash) => TokenSource::Sha256(*hash),
+        },
+    }
+}
+
+pub(in crate::app) fn external(keys: &config::KeysConfig) -> ExternalKeys {
+    ExternalKeys {
+        signing: match &keys.signing {
+            config::SigningKey::File(path) => ExternalKey::File(path.clone()),
+            config::SigningKey::Env(name) => ExternalKey::Env(name.clone()),
+        },
+        verifying: keys.verifying.clone(),
+    }
+}
+
+fn owner_quota(config: &Config) -> session::Quota {
+    let owner = &config.quotas.owner;
+    session::Quota {
+        sessions: owner.sessions.map(|n| n as usize),
+        limits: sluicegate_policy::Limits {
+            tunnels: owner.tunnels,
+            tunnels_per_destination: None,
+            opens_per_second: owner.opens_per_second,
+            bytes: owner.bytes,
+            bandwidth: owner.bandwidth,
+        },
+    }
+}
+
+fn capability(
+    (name, capability): (&String, &config::CapabilityConfig),
+) -> (String, session::Capability) {
+    let bundle = session::Capability {
+        description: capability.description.clone(),
+        grant: capability.grant.clone(),
+        secrets: capability.secrets.clone(),
+    };
+    (name.clone(), bundle)
+}
+
+/// Where hosts dial what sandboxes expose.
+fn dial(
+    config: &Config,
+    addresses: &[(ListenerKind, SocketAddr)],
+    state_dir: &config::StateDir,
+) -> DialConfig {
+    let private = addresses
+        .iter()
+        .find(|(kind, _)| *kind == ListenerKind::Private)
+        .map(|(_, address)| *address);
+    let domain = config.listeners.iter().find_map(|l| l.domain.as_ref());
+    DialConfig {
+        directory: Some(state_dir.file("listeners")),
+        private: domain
+            .zip(private)
+            .map(|(domain, address)| (domain.as_str().into(), address.port())),
+    }
+}
+
+fn provider(config: &Config, provider: &config::ProviderConfig) -> ProviderConfig {
+    let life = &provider.session;
+    ProviderConfig {
+        ceiling: provider.ceiling.bound.clone(),
+        defaults: config.base_grant(provider),
+        times: lifecycle::Times {
+            ttl: life.ttl,
+            idle_timeout: life.idle_timeout,
+            max_lifetime: Some(life.max_lifetime),
+            on_expiry: match life.on_expiry {
+                config::OnExpiry::Reset => lifecycle::OnExpiry::Reset,
+                config::OnExpiry::Pause => lifecycle::OnExpiry::Pause,
+                config::OnExpiry::Stop => lifecycle::OnExpiry::Stop,
+            },
+            on_pause: match life.on_pause {
+                config::OnPause::Close => lifecycle::OnPause::Close,
+                config::OnPause::Hold => lifecycle::OnPause::Hold,
+            },
+        },
+        scopes: life.scopes.map(|scopes| session::Scopes {
+            concurrency: scopes.concurrency as usize,
+            queue: scopes.queue as usize,
+        }),
+        driver: provider.driver.clone().unwrap_or_default(),
+        advertised: Some(provider.advertised),
+        hostname_egress: provider.hostname_egress,
+        confinement: provider.confinement,
+    }
+}
