@@ -2,7 +2,7 @@
 //!
 //! Rooms: [`flow`] is one byte stream with TCP's ends, [`transport`] the connection to the gateway, [`session`] keeps
 //! one for ever, [`listen`] and [`forward`] bring local connections in, [`expose`] the host's connections to local
-//! listeners, [`proxy`] is the HTTP proxy for the way out, [`config`] says what is wanted. `main` is the command line.
+//! listeners, [`proxy`] is the HTTP proxy for the way out, [`config`] says what is wanted. `cli` in the binary is the command line.
 
 pub mod backoff;
 pub mod config;

@@ -1,0 +1,155 @@
+//! Everything that runs while a command of this client does: the connection, local listeners, exposed listeners, the proxy.
+
+use std::{sync::Arc, time::Duration};
+
+use sluicegate_relay::{
+    backoff::Backoff,
+    config::Config,
+    expose::expose,
+    forward::forward,
+    listen::Listener,
+    proxy::{self, Proxy},
+    session::{Session, SessionConfig, Status},
+    transport::{Choice, Tls},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{options::trust, report::Report};
+
+/// Streams that are open when the client is asked to end get this long.
+const GRACE: Duration = Duration::from_secs(5);
+/// The connection itself gets this long after its last stream.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// A client at work.
+pub(super) struct Client {
+    report: Report,
+    session: Session,
+    over_http: Session,
+    listening: TaskTracker,
+    streams: TaskTracker,
+    /// The connection has a tracker of its own: it outlives the streams it carries.
+    connection: TaskTracker,
+    accepting: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl Client {
+    /// Bind what is to be bound, then begin. Connecting goes on behind it, for ever.
+    ///
+    /// # Errors
+    /// A listener or the trust store; nothing runs then.
+    pub(super) async fn start(config: Config, report: Report) -> anyhow::Result<Self> {
+        let tls = Tls::new(&trust(&config)?)?;
+        let mut listeners = Vec::new();
+        for listen in &config.listen {
+            listeners.push((
+                Arc::<str>::from(listen.service.as_str()),
+                Listener::bind(&listen.address).await?,
+            ));
+        }
+        let proxy = match &config.proxy {
+            Some(proxy) => Some((Listener::bind(&proxy.address).await?, proxy)),
+            None => None,
+        };
+        let client = Self::connect(&config, tls, report);
+        for (service, listener) in listeners {
+            client.forward(service, listener)?;
+        }
+        if let Some((listener, proxy)) = proxy {
+            let address = listener.address()?.to_string().replace("tcp://", "http://");
+            report.tell("proxy", &[("address", &address)]);
+            let proxy = Proxy {
+                session: client.over_http.clone(),
+                token: proxy.token.as_str().into(),
+                any_uid: proxy.any_uid,
+                tasks: client.streams.clone(),
+            };
+            client
+                .listening
+                .spawn(proxy::serve(listener, proxy, client.accepting.clone()));
+        }
+        for exposed in config.expose {
+            let address = exposed.address.to_string();
+            let told = [("listener", &*exposed.listener), ("address", &address)];
+            report.tell("exposing", &told);
+            client.listening.spawn(expose(
+                exposed.listener.into(),
+                exposed.address,
+                client.over_http.clone(),
+                client.streams.clone(),
+                client.accepting.clone(),
+            ));
+        }
+        Ok(client)
+    }
+
+    fn connect(config: &Config, tls: Tls, report: Report) -> Self {
+        let (connection, stop) = (TaskTracker::new(), CancellationToken::new());
+        let carried = config.carried();
+        let session_config = SessionConfig {
+            endpoint: config.endpoint.clone(),
+            tls,
+            token: config.token.as_str().into(),
+            transport: carried.streams,
+            backoff: Backoff::default(),
+        };
+        let session = Session::start(session_config.clone(), &connection, stop.child_token());
+        let over_http = match carried.apart {
+            Some(transport) => {
+                let transport = Choice::Only(transport);
+                let apart = SessionConfig {
+                    transport,
+                    ..session_config
+                };
+                Session::start(apart, &connection, stop.child_token())
+            }
+            None => session.clone(),
+        };
+        Self {
+            report,
+            session,
+            over_http,
+            listening: TaskTracker::new(),
+            streams: TaskTracker::new(),
+            connection,
+            accepting: stop.child_token(),
+            stop,
+        }
+    }
+
+    fn forward(&self, service: Arc<str>, listener: Listener) -> anyhow::Result<()> {
+        let address = listener.address()?.to_string();
+        let told = [("service", &*service), ("address", &address)];
+        self.report.tell("listening", &told);
+        self.listening.spawn(forward(
+            listener,
+            service,
+            self.session.clone(),
+            self.streams.clone(),
+            self.accepting.clone(),
+        ));
+        Ok(())
+    }
+
+    /// What the connection is doing.
+    pub(super) fn status(&self) -> tokio::sync::watch::Receiver<Status> {
+        self.session.status()
+    }
+
+    /// End: no new streams, a while for those that are open, then the connection.
+    pub(super) async fn stop(self) {
+        self.accepting.cancel();
+        self.listening.close();
+        self.listening.wait().await;
+        self.streams.close();
+        let open = self.streams.len().to_string();
+        self.report.tell("stopping", &[("open", &open)]);
+        let _ = tokio::time::timeout(GRACE, self.streams.wait()).await;
+        self.stop.cancel();
+        drop((self.session, self.over_http));
+        self.connection.close();
+        // What the streams left in the connection's buffers still goes out.
+        let _ = tokio::time::timeout(FLUSH, self.connection.wait()).await;
+    }
+}

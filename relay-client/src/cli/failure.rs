@@ -1,0 +1,36 @@
+//! Failures and exit codes: 0 done, or stopped by SIGTERM or SIGINT; 1 failed; 2 bad flags, file or environment; 3 cannot
+//! listen.
+
+use std::process::ExitCode;
+
+use sluicegate_relay::{config::ConfigError, listen::ListenError};
+
+/// Bad flags, file or environment: nothing was started.
+const CONFIG: u8 = 2;
+/// A listener could not be bound.
+const LISTEN: u8 = 3;
+
+/// Say what went wrong, and the code that says it to scripts.
+pub(super) fn told(error: &anyhow::Error) -> ExitCode {
+    eprintln!("sluicegate-relay: {}", chain(error));
+    let code = if error.is::<ListenError>() {
+        LISTEN
+    } else if error.is::<ConfigError>() {
+        CONFIG
+    } else {
+        1
+    };
+    ExitCode::from(code)
+}
+
+/// The error and its causes, each said once: some name their cause themselves.
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |text, cause| {
+        let cause = cause.to_string();
+        match text.as_str() {
+            "" => cause,
+            _ if text.contains(&cause) => text,
+            _ => format!("{text}: {cause}"),
+        }
+    })
+}

@@ -1,0 +1,92 @@
+//! Which gateway, as whom, and what to carry: flags over a JSON file over the session's env bundle.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use sluicegate_certs::TrustBundle;
+use sluicegate_relay::config::{Config, ConfigError, Settings, default_directory};
+
+/// What every command that speaks to a gateway takes.
+#[derive(Args)]
+pub(super) struct Options {
+    /// The gateway's public URL [env: SLUICEGATE_RELAY_URL]
+    #[arg(long)]
+    url: Option<String>,
+    /// A file that holds the token (else the environment's SLUICEGATE_RELAY_TOKEN)
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Roots to trust beside the system's, PEM [env: SLUICEGATE_CA_FILE]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// auto, quic or h2: auto races QUIC and TLS [env: SLUICEGATE_RELAY_TRANSPORT]
+    #[arg(long, value_name = "TRANSPORT")]
+    transport: Option<String>,
+    /// NAME=unix:///path or NAME=tcp://127.0.0.1:PORT; without any, one unix socket per service of the session
+    #[arg(long, value_name = "NAME=ADDRESS")]
+    listen: Vec<String>,
+    /// A listener of this sandbox that its host may dial: NAME=unix:///path or NAME=tcp://127.0.0.1:PORT [env: SLUICEGATE_EXPOSE]
+    #[arg(long, value_name = "NAME=ADDRESS")]
+    expose: Vec<String>,
+    /// Also an HTTP proxy for the way out, at 127.0.0.1:PORT or unix:///path; programs need no credential
+    #[arg(long, value_name = "ADDRESS")]
+    proxy: Option<String>,
+    /// A file that holds the proxy's token (else the environment's SLUICEGATE_PROXY_TOKEN)
+    #[arg(long, value_name = "FILE")]
+    proxy_token_file: Option<PathBuf>,
+    /// The proxy serves every user of this network namespace, not only the one it runs as
+    #[arg(long)]
+    proxy_any_uid: bool,
+    /// A JSON file with url, tokenFile, caFile, transport, listen, expose, services, proxy, proxyTokenFile, proxyAnyUid
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Options {
+    /// Everything settled.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub(super) fn settle(&self) -> Result<Config, ConfigError> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let flags = Settings {
+            url: self.url.clone(),
+            token: None,
+            token_file: self.token_file.clone(),
+            ca_file: self.ca.clone(),
+            transport: self.transport.clone(),
+            listen: self.listen.clone(),
+            expose: self.expose.clone(),
+            services: Vec::new(),
+            proxy: self.proxy.clone(),
+            proxy_token: None,
+            proxy_token_file: self.proxy_token_file.clone(),
+            proxy_any_uid: self.proxy_any_uid,
+        };
+        let file = self
+            .config
+            .as_deref()
+            .map(Settings::read)
+            .transpose()?
+            .unwrap_or_default();
+        flags
+            .over(file)
+            .over(Settings::from_env(variable))
+            .settle(&default_directory(variable))
+    }
+}
+
+/// Whom to take for the gateway.
+///
+/// # Errors
+/// There is no system store, or the file given is none.
+pub(super) fn trust(config: &Config) -> anyhow::Result<TrustBundle> {
+    let trust = TrustBundle::system().context("the system's trust store")?;
+    let Some(path) = &config.ca_file else {
+        return Ok(trust);
+    };
+    let pem = std::fs::read(path).map_err(|error| ConfigError::File(path.clone(), error))?;
+    trust
+        .with_pem(&pem)
+        .with_context(|| format!("{}", path.display()))
+}

@@ -1,0 +1,38 @@
+//! `up`: the sidecar.
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{client::Client, options::Options, report::Report};
+
+/// Exit codes: 0 stopped by SIGTERM or SIGINT; 1 failed; 2 bad flags, file or environment; 3 cannot listen.
+#[derive(Args)]
+pub(super) struct UpArgs {
+    #[command(flatten)]
+    options: Options,
+    /// Report as JSON lines on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+/// Serve until told to stop.
+///
+/// # Errors
+/// Settings, listeners, trust.
+pub(super) async fn run(args: &UpArgs) -> anyhow::Result<()> {
+    let config = args.options.settle()?;
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let report = Report { json: args.json };
+    let gateway = config.endpoint.to_string();
+    let client = Client::start(config, report).await?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = report.follow(client.status(), gateway) => {}
+    }
+    client.stop().await;
+    Ok(())
+}
