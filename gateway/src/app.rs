@@ -27,7 +27,7 @@ use crate::{
     admin,
     config::{Config, StateDir},
     drain::Drain,
-    front::{self, Context},
+    front::{self, Context, Entry},
     listen::{self, Listener, ListenerKind, Places, UdpListener, accept_loop, accept_quic},
     probe::{Inside, Prober, Targets},
     relay::{Presence, PrivateListener, Reverse},
@@ -52,7 +52,7 @@ pub struct App {
     inside: Inside,
     listeners: Vec<Listener>,
     quic: Vec<UdpListener>,
-    management_tls: Vec<(SocketAddr, Arc<rustls::ServerConfig>)>,
+    own_tls: Vec<(SocketAddr, Arc<rustls::ServerConfig>)>,
     private_tls: Option<Arc<rustls::ServerConfig>>,
     admin_socket: UnixListener,
     drain: Arc<Drain>,
@@ -150,7 +150,7 @@ impl App {
             inside,
             listeners,
             quic,
-            management_tls,
+            own_tls,
             private_tls,
             admin_socket,
             drain,
@@ -196,11 +196,11 @@ impl App {
             }
             let telemetry = parts.telemetry.clone();
             let places = places.clone();
+            let tls = own_tls
+                .iter()
+                .find(|(a, _)| *a == listener.address)
+                .map(|(_, tls)| tls.clone());
             if listener.kind == ListenerKind::Management {
-                let tls = management_tls
-                    .iter()
-                    .find(|(a, _)| *a == listener.address)
-                    .map(|(_, tls)| tls.clone());
                 let (router, drain) = (router.clone(), watch.clone());
                 // Operators are not kept out by a crowd of sandboxes.
                 let places = Places::new(256, None);
@@ -215,8 +215,13 @@ impl App {
                     },
                 ));
             } else {
-                let tls =
-                    (listener.kind == ListenerKind::Public).then(|| parts.identity.server_config());
+                let (tls, entry) = match listener.kind {
+                    ListenerKind::Public => (Some(parts.identity.server_config()), Entry::Http),
+                    ListenerKind::Socks => (tls, Entry::Socks),
+                    ListenerKind::Plain | ListenerKind::Management | ListenerKind::Private => {
+                        (None, Entry::Http)
+                    }
+                };
                 let shared = parts.clone();
                 watch.spawn_service(accept_loop(
                     listener,
@@ -224,7 +229,7 @@ impl App {
                     places,
                     telemetry,
                     watch.clone(),
-                    move |accepted| front::serve(accepted, shared.context.load_full()),
+                    move |accepted| front::serve(entry, accepted, shared.context.load_full()),
                 ));
             }
         }

@@ -212,6 +212,15 @@ impl Gateway {
         web::request(self.ports.management, method, &path, &extra, body).await
     }
 
+    /// Where the first listener of this kind listens, as the gateway tells.
+    pub async fn listener(&self, kind: &str) -> SocketAddr {
+        let status = self.admin("GET", "/status", "").await.json();
+        let listeners = status["listeners"].as_array().unwrap();
+        let found = listeners.iter().find(|one| one["kind"] == kind);
+        let found = found.unwrap_or_else(|| panic!("no {kind} listener: {status}"));
+        found["address"].as_str().unwrap().parse().unwrap()
+    }
+
     /// `sluicegate ARGUMENTS --state-dir …`.
     pub async fn cli(&self, arguments: &[&str]) -> Finished {
         Program::new(binary("sluicegate"))

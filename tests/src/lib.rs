@@ -2,9 +2,8 @@
 //!
 //! What lives here: a programmable DNS server ([`dns`]), a test authority ([`ca`]), origins that log what
 //! reached them ([`origin`], [`raw`]), the gateway and relay client as child processes ([`gateway`],
-//! [`relay`]), sessions made by the real command line ([`session`]), a byte-exact proxy client ([`wire`]) and
-//! real programs ([`program`], [`servers`],
-//! [`flows`]). What does not: any code of the product.
+//! [`relay`]), sessions made by the real command line ([`session`]), byte-exact clients of the proxy ([`wire`], [`socks`]) and
+//! real programs ([`program`], [`servers`], [`flows`]). What does not: any code of the product.
 //!
 //! The harness panics when the world is not as a test needs it: it is the test that fails then.
 #![allow(
@@ -29,6 +28,7 @@ pub mod record;
 pub mod relay;
 pub mod servers;
 pub mod session;
+pub mod socks;
 pub mod tasks;
 pub mod web;
 pub mod wire;
@@ -44,6 +44,7 @@ pub use raw::RawOrigin;
 pub use record::Record;
 pub use relay::RelayClient;
 pub use session::{Ask, Session};
+pub use socks::Socks;
 pub use tasks::{Tasks, until, within};
 pub use wire::Wire;
 pub use world::World;

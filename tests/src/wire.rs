@@ -84,6 +84,11 @@ impl Wire {
         }
     }
 
+    /// Our end's address.
+    pub fn local(&self) -> SocketAddr {
+        self.stream.local_addr().unwrap()
+    }
+
     /// Closes with RST instead of FIN.
     pub fn abort(self) {
         self.stream.set_zero_linger().unwrap();
@@ -172,6 +177,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             self.must_read(&format!("{count} bytes")).await;
         }
         self.buffer.split_to(count).to_vec()
+    }
+
+    /// The next byte, left where it is.
+    pub async fn next(&mut self) -> u8 {
+        while self.buffer.is_empty() {
+            self.must_read("a byte").await;
+        }
+        self.buffer[0]
     }
 
     /// A response head.

@@ -118,7 +118,7 @@ impl App {
         let now = SystemTime::now();
         let config = config.in_state_dir(state_dir.path());
         let identity = PublicIdentity::open(&config, &state_dir, now)?;
-        let (listeners, management_tls) = bind(&config)?;
+        let (listeners, own_tls) = bind(&config)?;
         let quic = bind_udp(&config, &listeners, &identity, &state_dir)?;
         let udp = quic.iter().map(|listener| listener.address).collect();
         let addresses: Vec<_> = listeners.iter().map(|l| (l.kind, l.address)).collect();
@@ -203,7 +203,7 @@ impl App {
             inside,
             listeners,
             quic,
-            management_tls,
+            own_tls,
             private_tls,
             admin_socket,
             drain,

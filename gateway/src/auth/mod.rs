@@ -20,7 +20,7 @@ pub use identify::{Audience, Authenticator, Identity};
 pub use keys::{ExternalKey, ExternalKeys, KeyError, KeyInfo, Keys};
 pub use principal::{AdminCredentials, CredentialSource, Principal, Scope, TokenSource};
 pub use private_file::{PrivateFileError, load_or_create_secret, write_file};
-pub use proxy_authorization::{bearer, proxy_credential};
+pub use proxy_authorization::{bearer, proxy_credential, socks_credential};
 pub use refresh::Refreshed;
 pub use token::{
     Claims, MintError, ServiceClaim, TokenError, mint, token_id, token_session, verify,

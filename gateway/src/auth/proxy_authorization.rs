@@ -1,4 +1,5 @@
-//! `Proxy-Authorization` and `Authorization` values to the credential in them (RFC 9110 §11, RFC 7617).
+//! `Proxy-Authorization` and `Authorization` values to the credential in them (RFC 9110 §11, RFC 7617), and SOCKS5's user name
+//! and password (RFC 1929).
 
 use data_encoding::{BASE64, BASE64_NOPAD};
 use sluicegate_policy::Denial;
@@ -32,6 +33,20 @@ fn credential<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<Secret, 
     read(value).ok_or(Denial::CredentialInvalid)
 }
 
+/// The credential of a SOCKS5 client: the password, whatever the user name; where the password is empty, the user name, for
+/// programs that have one field only.
+///
+/// # Errors
+/// `CredentialMissing` where both are empty, `CredentialInvalid` where it cannot be read.
+pub fn socks_credential(name: &[u8], password: &[u8]) -> Result<Secret, Denial> {
+    let given = if password.is_empty() { name } else { password };
+    if given.is_empty() {
+        return Err(Denial::CredentialMissing);
+    }
+    let text = str::from_utf8(given).map_err(|_| Denial::CredentialInvalid)?;
+    readable(text.to_owned()).ok_or(Denial::CredentialInvalid)
+}
+
 /// `credentials = auth-scheme 1*SP token68` (RFC 9110 §11.4); the scheme's case does not matter.
 fn read(value: &[u8]) -> Option<Secret> {
     if value.len() > MAX_LENGTH {
@@ -47,7 +62,11 @@ fn read(value: &[u8]) -> Option<Secret> {
     } else {
         return None;
     };
-    // Handles and tokens are graphic ASCII: anything else is not one of ours, and must not reach a log either.
+    readable(secret)
+}
+
+/// Handles and tokens are graphic ASCII: anything else is not one of ours, and must not reach a log either.
+fn readable(secret: String) -> Option<Secret> {
     let readable = !secret.is_empty() && secret.bytes().all(|b| b.is_ascii_graphic());
     readable.then(|| Secret::new(secret))
 }
@@ -154,6 +173,20 @@ mod tests {
             bearer(both.into_iter()).unwrap_err(),
             Denial::MalformedRequest
         );
+    }
+
+    #[test]
+    fn socks_has_the_handle_in_either_field() {
+        let read = |name: &[u8], password: &[u8]| {
+            socks_credential(name, password).map(|secret| secret.reveal().to_owned())
+        };
+        assert_eq!(read(b"sluicegate", b"sgh_x").as_deref(), Ok("sgh_x"));
+        assert_eq!(read(b"sgh_x", b"").as_deref(), Ok("sgh_x"));
+        // A password that is there is the credential, and nothing else is tried.
+        assert_eq!(read(b"sgh_x", b"other").as_deref(), Ok("other"));
+        assert_eq!(read(b"", b""), Err(Denial::CredentialMissing));
+        assert_eq!(read(b"u", b"a b"), Err(Denial::CredentialInvalid));
+        assert_eq!(read(b"u", b"\xff"), Err(Denial::CredentialInvalid));
     }
 
     #[test]

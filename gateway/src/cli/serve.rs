@@ -105,6 +105,7 @@ fn announce(app: &App) {
             ListenerKind::Plain => "plaintext: proxy, relay, gRPC",
             ListenerKind::Management => "admin API, /metrics, /readyz",
             ListenerKind::Private => "TLS with client certificates: dial targets",
+            ListenerKind::Socks => "SOCKS5: proxy",
         };
         eprintln!("listening on {address} ({}; {what})", kind.label());
     }

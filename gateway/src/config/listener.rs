@@ -20,6 +20,8 @@ pub enum ListenerKind {
     Management,
     /// Hosts that dial what sandboxes expose, over TLS with a client certificate.
     Private,
+    /// Sandboxes, by SOCKS5.
+    Socks,
 }
 
 impl ListenerKind {
@@ -31,6 +33,7 @@ impl ListenerKind {
             Self::Plain => "plain",
             Self::Management => "management",
             Self::Private => "private",
+            Self::Socks => "socks",
         }
     }
 }
@@ -51,11 +54,11 @@ pub struct ListenerConfig {
     pub kind: ListenerKind,
     /// Where; port 0 lets the system choose.
     pub address: SocketAddr,
-    /// For `plain`: the private network it stands in was declared.
+    /// For `plain` and `socks`: the private network it stands in was declared.
     pub private_network: bool,
     /// For `public`: QUIC on the UDP port of the same number.
     pub quic: bool,
-    /// For `management`: TLS, needed off loopback. For `private`: its certificate, where the private CA is not used.
+    /// For `management`: TLS, needed off loopback. For `socks`: TLS before the first message. For `private`: its certificate, where the private CA is not used.
     pub tls: Option<KeyFiles>,
     /// With that TLS, clients show a certificate under these roots: operators beside their token, hosts always.
     pub client_ca: Option<PathBuf>,
@@ -73,8 +76,8 @@ const KINDS: &[(&str, Option<ListenerKind>)] = &[
     ("plain", Some(ListenerKind::Plain)),
     ("management", Some(ListenerKind::Management)),
     ("private", Some(ListenerKind::Private)),
+    ("socks", Some(ListenerKind::Socks)),
     ("sni", None),
-    ("socks", None),
     ("transparent", None),
 ];
 
@@ -142,7 +145,7 @@ impl ListenerConfig {
                 faults.error_hint(
                     node.place(),
                     "not built yet",
-                    "kinds served now: public, plain, management, private",
+                    "kinds served now: public, plain, management, private, socks",
                 );
                 None
             }
@@ -156,16 +159,20 @@ impl ListenerConfig {
         let (tls, tls_ca) = tls.map_or((None, None), |(files, ca)| (Some(files), ca));
         // What the rest means depends on the kind; unknown, only the above can be judged.
         let kind = kind?;
-        if let (Some(node), true) = (private_node, kind != ListenerKind::Plain) {
+        let in_clear = matches!(kind, ListenerKind::Plain | ListenerKind::Socks);
+        if let (Some(node), false) = (private_node, in_clear) {
             faults.error(
                 &node.key_place(),
-                "only a plain listener has privateNetwork",
+                "only a plain or socks listener has privateNetwork",
             );
         }
         if let (Some(node), true) = (quic_node, kind != ListenerKind::Public) {
             faults.error(&node.key_place(), "only a public listener has quic");
         }
-        let own_tls = matches!(kind, ListenerKind::Management | ListenerKind::Private);
+        let own_tls = matches!(
+            kind,
+            ListenerKind::Management | ListenerKind::Private | ListenerKind::Socks
+        );
         if let (Some(node), false) = (tls_node, own_tls) {
             let hint = match kind {
                 ListenerKind::Plain => "a listener with TLS is of kind public",
@@ -204,16 +211,21 @@ impl ListenerConfig {
     /// What is not encrypted stays where nobody listens in; what governs stays on this machine.
     fn judge_place(&self, node: &Node, tls_given: bool, faults: &mut Faults) {
         let ip = self.address.ip();
+        let kind = self.kind.as_str();
         match self.kind {
-            ListenerKind::Plain if is_private(ip) && !self.private_network => faults.error_hint(
+            ListenerKind::Plain | ListenerKind::Socks if tls_given => {}
+            ListenerKind::Plain | ListenerKind::Socks if is_private(ip) && !self.private_network => faults.error_hint(
                 node.place(),
-                format!("{ip} is not loopback, and a plain listener has no TLS"),
+                format!("{ip} is not loopback, and a {kind} listener has no TLS"),
                 "add privateNetwork: true if nobody else can reach that network",
             ),
-            ListenerKind::Plain if !ip.is_loopback() && !is_private(ip) => faults.error_hint(
+            ListenerKind::Plain | ListenerKind::Socks if !ip.is_loopback() && !is_private(ip) => faults.error_hint(
                 node.place(),
-                format!("{ip} is neither loopback nor one private address, and a plain listener has no TLS"),
-                "use kind public, or a loopback or private address",
+                format!("{ip} is neither loopback nor one private address, and a {kind} listener has no TLS"),
+                match self.kind {
+                    ListenerKind::Socks => "add tls: {certificate: FILE, key: FILE}, or use a loopback or private address",
+                    _ => "use kind public, or a loopback or private address",
+                },
             ),
             ListenerKind::Private if !ip.is_loopback() && !is_private(ip) => faults.error_hint(
                 node.place(),

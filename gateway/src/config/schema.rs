@@ -136,7 +136,7 @@ fn listener() -> Value {
         (
             "kind",
             choice(
-                &["public", "plain", "management", "private"],
+                &["public", "plain", "management", "private", "socks"],
                 None,
                 "What it serves.",
             ),
@@ -149,7 +149,7 @@ fn listener() -> Value {
             "privateNetwork",
             boolean(
                 false,
-                "kind plain: the private address stands in a network nobody else reaches.",
+                "kinds plain and socks: the private address stands in a network nobody else reaches.",
             ),
         ),
         (

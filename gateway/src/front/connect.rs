@@ -75,6 +75,10 @@ pub(super) struct Opened {
 }
 
 impl Opened {
+    pub(super) fn new(way: Way, recorder: Recorder) -> Self {
+        Self { way, recorder }
+    }
+
     /// Its record.
     pub(super) fn recorder(&mut self) -> &mut Recorder {
         &mut self.recorder
@@ -82,7 +86,7 @@ impl Opened {
 }
 
 /// Where it leads, whose it is, and by which policy.
-struct Way {
+pub(super) struct Way {
     upstream: egress::Opened,
     tunnel: Tunnel,
     identity: Identity,
@@ -134,8 +138,20 @@ async fn open(
     let wanted = parse_target(ask.wanted)?;
     recorder.target(&wanted);
     let wanted = target.insert(wanted);
-    let (identity, Snapshot { policy, changes }) =
+    let (identity, snapshot) =
         context.identify_proxy(ask.credentials.iter().copied(), recorder, peer.ip())?;
+    lead(context, identity, snapshot, wanted, recorder).await
+}
+
+/// Decide and dial for a session that is known, however its client asked.
+pub(super) async fn lead(
+    context: &Context,
+    identity: Identity,
+    snapshot: Snapshot,
+    wanted: &Target,
+    recorder: &mut Recorder,
+) -> Result<Way, Refusal> {
+    let Snapshot { policy, changes } = snapshot;
     let permit = context.egress.decide(&policy, wanted, recorder)?;
     let budget = identity.session.budget();
     let slot = budget.open_to(&wanted.to_string(), SystemTime::now())?;
@@ -184,7 +200,7 @@ fn parse_authority(authority: &[u8], host: Option<&[u8]>) -> Result<Target, Refu
     Ok(target)
 }
 
-/// Carry an accepted CONNECT whose 200 is sent. `first` came behind the request's head.
+/// Carry an accepted tunnel whose answer is sent. `first` came behind the request.
 pub(super) async fn carry(
     downstream: Guarded<Downstream>,
     first: Vec<u8>,

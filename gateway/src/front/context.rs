@@ -9,6 +9,7 @@ use crate::{
     auth::{Audience, Authenticator, Identity, proxy_credential},
     drain::DrainWatch,
     egress::Egress,
+    secret::Secret,
     session::Snapshot,
     telemetry::{Recorder, Telemetry},
 };
@@ -45,10 +46,23 @@ impl Context {
         recorder: &mut Recorder,
         source: std::net::IpAddr,
     ) -> Result<(Identity, Snapshot), Refusal> {
+        self.identify(|| proxy_credential(fields), recorder, source)
+    }
+
+    /// Who presents this credential to the way out? Recorded. While we go down it is not looked at.
+    ///
+    /// # Errors
+    /// As [`Context::identify_proxy`].
+    pub fn identify(
+        &self,
+        credential: impl FnOnce() -> Result<Secret, Denial>,
+        recorder: &mut Recorder,
+        source: std::net::IpAddr,
+    ) -> Result<(Identity, Snapshot), Refusal> {
         if self.drain.refusing() {
             return Err(Denial::Draining.into());
         }
-        let credential = proxy_credential(fields)?;
+        let credential = credential()?;
         let now = SystemTime::now();
         let identity = self
             .authenticator

@@ -41,7 +41,7 @@ enum First {
 }
 
 /// Serve one connection to its end.
-pub async fn serve(accepted: Accepted, context: Arc<Context>) {
+pub(super) async fn serve(accepted: Accepted, context: Arc<Context>) {
     let Accepted { stream, peer } = accepted;
     if stream.alpn() == Some(b"h2") {
         h2::serve(stream, peer, true, context).await;

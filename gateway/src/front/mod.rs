@@ -1,6 +1,6 @@
 //! How a request arrives. Each front learns `(session, target)` its own way and hands over to one pipeline.
 //!
-//! `http1` owns a connection and judges its first head; CONNECT goes to `connect`, everything else to `forward`
+//! [`Entry`] is a listener's: HTTP or SOCKS5. `http1` owns a connection and judges its first head; CONNECT goes to `connect`, everything else to `forward`
 //! behind the strict reader of `message`. [`h2`] serves HTTP/2, [`quic`] the relay's own streams. `connect_tcp` is what both
 //! versions' forms of it lead to; `upgrade` is HTTP/1.1's.
 
@@ -10,6 +10,7 @@ mod client_body;
 mod connect;
 mod connect_tcp;
 mod context;
+mod entry;
 mod exchange;
 mod forward;
 pub mod grpc;
@@ -21,11 +22,12 @@ mod pool;
 pub mod quic;
 mod rewind;
 mod send;
+mod socks;
 mod token;
 mod upgrade;
 
 pub use context::Context;
-pub use http1::serve;
+pub use entry::{Entry, serve};
 pub use pool::Pool;
 
 use crate::message::headers;

@@ -23,6 +23,8 @@ pub enum ListenerKind {
     Management,
     /// TLS with client certificates: hosts that dial what sandboxes expose.
     Private,
+    /// SOCKS5.
+    Socks,
 }
 
 impl ListenerKind {
@@ -33,11 +35,10 @@ impl ListenerKind {
             Self::Plain => "plain",
             Self::Management => "management",
             Self::Private => "private",
+            Self::Socks => "socks",
         }
     }
-}
 
-impl ListenerKind {
     /// What it speaks.
     pub const fn transports(self) -> &'static [&'static str] {
         match self {
@@ -45,6 +46,7 @@ impl ListenerKind {
             Self::Plain => &["h2", "http/1.1"],
             Self::Management => &["http/1.1"],
             Self::Private => &["TLS"],
+            Self::Socks => &["socks5"],
         }
     }
 }

@@ -149,7 +149,7 @@ impl World {
                             stream,
                             peer: downstream,
                         };
-                        front::serve(accepted, context).await;
+                        front::serve(front::Entry::Http, accepted, context).await;
                     });
                 }
             });

@@ -1,13 +1,14 @@
 //! What do the first bytes say? Pure, incremental readers that run before any library or upstream sees a byte.
 //!
 //! Here live the TLS ClientHello reader, the watch for the second hello after a HelloRetryRequest, and the strict judge of
-//! HTTP/1.1 request streams. Fed in any segmentation they give the same verdicts. No sockets, no clock, no policy: whether a
+//! HTTP/1.1 request streams, and the messages of SOCKS5. Fed in any segmentation they give the same verdicts. No sockets, no clock, no policy: whether a
 //! name is the right one, and how long to wait for it, is decided by whoever feeds them.
 
 mod client_hello;
 mod hello_watch;
 mod http_request;
 mod record;
+pub mod socks;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod testing;

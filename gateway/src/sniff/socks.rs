@@ -21,6 +21,21 @@ pub enum Message<T> {
     Malformed,
 }
 
+impl<T> Message<T> {
+    /// Is there something to say about it already?
+    pub fn is_told(&self) -> bool {
+        !matches!(self, Self::NeedMore)
+    }
+
+    /// The message and its length; `None` where there is none.
+    pub fn whole(self) -> Option<(T, usize)> {
+        match self {
+            Self::Whole(message, taken) => Some((message, taken)),
+            Self::NeedMore | Self::Malformed => None,
+        }
+    }
+}
+
 /// What is asked for (RFC 1928 §4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Command {
@@ -37,6 +52,17 @@ pub enum Destination<'a> {
     Ip(IpAddr),
     /// ATYP 3: any bytes.
     Name(&'a [u8]),
+    /// Another ATYP: where the address ends, and with it the port, nobody can know.
+    Unknown(u8),
+}
+
+/// A user name and a password (RFC 1929 §2), either of which may be empty.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Login<'a> {
+    /// UNAME.
+    pub name: &'a [u8],
+    /// PASSWD.
+    pub password: &'a [u8],
 }
 
 /// A request.
@@ -114,16 +140,16 @@ pub fn greeting(received: &[u8]) -> Message<bool> {
     })
 }
 
-/// The password. The user name is not looked at: the password is the session's handle.
-pub fn password(received: &[u8]) -> Message<&[u8]> {
+/// User name and password.
+pub fn login(received: &[u8]) -> Message<Login<'_>> {
     message(received, |bytes| {
         let Some(()) = version(bytes, PASSWORD_VERSION)? else {
             return Ok(None);
         };
-        let Some(_name) = bytes.counted() else {
+        let (Some(name), Some(password)) = (bytes.counted(), bytes.counted()) else {
             return Ok(None);
         };
-        Ok(bytes.counted())
+        Ok(Some(Login { name, password }))
     })
 }
 
@@ -139,18 +165,28 @@ pub fn request(received: &[u8]) -> Message<Request<'_>> {
         if reserved != 0 {
             return Err(());
         }
-        let destination = match kind {
-            1 => bytes.array().map(|ip: [u8; 4]| Destination::Ip(Ipv4Addr::from(ip).into())),
-            3 => bytes.counted().map(Destination::Name),
-            4 => bytes.array().map(|ip: [u8; 16]| Destination::Ip(Ipv6Addr::from(ip).into())),
-            _ => return Err(()),
-        };
-        let (Some(destination), Some(port)) = (destination, bytes.array()) else {
-            return Ok(None);
-        };
         let command = match command {
             1 => Command::Connect,
             other => Command::Other(other),
+        };
+        let destination = match kind {
+            1 => bytes
+                .array()
+                .map(|ip: [u8; 4]| Destination::Ip(Ipv4Addr::from(ip).into())),
+            3 => bytes.counted().map(Destination::Name),
+            4 => bytes
+                .array()
+                .map(|ip: [u8; 16]| Destination::Ip(Ipv6Addr::from(ip).into())),
+            other => {
+                return Ok(Some(Request {
+                    command,
+                    destination: Destination::Unknown(other),
+                    port: 0,
+                }));
+            }
+        };
+        let (Some(destination), Some(port)) = (destination, bytes.array()) else {
+            return Ok(None);
         };
         Ok(Some(Request {
             command,
@@ -176,11 +212,14 @@ mod tests {
     }
 
     #[test]
-    fn passwords() {
-        let sent = b"\x01\x01u\x03abc";
-        assert_eq!(password(sent), Message::Whole(&b"abc"[..], 7));
-        assert_eq!(password(&[1, 0, 0]), Message::Whole(&[][..], 3));
-        assert_eq!(password(&[5, 0, 0]), Message::Malformed);
+    fn logins() {
+        let whole = |name: &'static [u8], password: &'static [u8], taken| {
+            Message::Whole(Login { name, password }, taken)
+        };
+        assert_eq!(login(b"\x01\x01u\x03abc"), whole(b"u", b"abc", 7));
+        assert_eq!(login(&[1, 0, 0]), whole(b"", b"", 3));
+        assert_eq!(login(b"\x01\x02us"), Message::NeedMore);
+        assert_eq!(login(&[5, 0, 0]), Message::Malformed);
     }
 
     #[test]
@@ -202,8 +241,16 @@ mod tests {
         v6.extend([0; 15]);
         v6.extend([1, 1, 0xbb]);
         let ip = Destination::Ip("::1".parse().unwrap());
-        assert_eq!(request(&v6), Message::Whole(asked(ip, Command::Other(3)), 22));
-        assert_eq!(request(&[5, 1, 0, 2]), Message::Malformed);
+        assert_eq!(
+            request(&v6),
+            Message::Whole(asked(ip, Command::Other(3)), 22)
+        );
+        let unknown = Request {
+            command: Command::Connect,
+            destination: Destination::Unknown(2),
+            port: 0,
+        };
+        assert_eq!(request(&[5, 1, 0, 2]), Message::Whole(unknown, 4));
         assert_eq!(request(&[5, 1, 9, 1]), Message::Malformed);
     }
 
@@ -218,6 +265,10 @@ mod tests {
             match greeting(&bytes[..cut]) {
                 Message::NeedMore => {}
                 earlier => prop_assert_eq!(earlier, greeting(&bytes)),
+            }
+            match login(&bytes[..cut]) {
+                Message::NeedMore => {}
+                earlier => prop_assert_eq!(earlier, login(&bytes)),
             }
         }
     }

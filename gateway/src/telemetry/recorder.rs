@@ -47,6 +47,8 @@ pub enum Front {
     forward,
     /// connect-tcp.
     connect_tcp,
+    /// SOCKS5.
+    socks,
     /// A stream of the relay's own protocol.
     quic,
     /// gRPC.

@@ -1,5 +1,6 @@
 //! One gateway with its witnesses, shared by the rows of a section, one row at a time.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::ops::AsyncFnOnce;
 use std::sync::{Arc, LazyLock, Weak};
@@ -37,6 +38,9 @@ runtime:
 /// Deadlines short enough to wait for.
 const LIMITS: &str = "  firstBytesTimeout: 1s\n  headTimeout: 1s\n  dialTimeout: 2s\n";
 
+/// The other ways in.
+const LISTENERS: &str = "  - {kind: socks, address: \"127.0.0.1:0\"}\n";
+
 /// The setting of the table: a gateway, two targets that may be reached, a DNS server, and who sees what.
 pub(crate) struct Lab {
     /// Answers, and says what it was asked.
@@ -49,6 +53,8 @@ pub(crate) struct Lab {
     pub(crate) plain: Tap,
     /// May reach these three and nothing else.
     pub(crate) session: Sandbox,
+    /// Refusals by SOCKS that a row has looked at, by their records' ids.
+    told: Mutex<HashSet<String>>,
 }
 
 /// How far the witnesses' logs had got.
@@ -63,6 +69,7 @@ pub(crate) struct Mark {
 pub(crate) fn settings() -> Settings {
     Settings {
         limits: LIMITS.to_owned(),
+        listeners: LISTENERS.to_owned(),
         runtime: PROVIDER.to_owned(),
         ..Settings::default()
     }
@@ -111,6 +118,7 @@ impl Lab {
             api,
             plain,
             session,
+            told: Mutex::default(),
         }
     }
 
@@ -160,6 +168,20 @@ impl Lab {
             ..self.mark()
         };
         assert_eq!(&now, mark, "{what}: something went up");
+    }
+
+    /// The record of the refusal by SOCKS that this end was told of. Ports come again: each record is one refusal's.
+    pub(crate) async fn refusal_of(&self, downstream: SocketAddr) -> e2e::Record {
+        let what = format!("the record of {downstream}");
+        let own = downstream.to_string();
+        let mut told = self.told.lock().await;
+        let refused = |one: &e2e::Record| {
+            let kind = (one.text("front"), one.text("outcome")) == ("socks", "refused");
+            kind && one.text("downstream") == own && !told.contains(one.text("id"))
+        };
+        let record = self.gateway.record(&what, refused).await;
+        told.insert(record.text("id").to_owned());
+        record
     }
 
     /// The access record with this id.

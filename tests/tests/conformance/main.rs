@@ -22,6 +22,7 @@ mod limits;
 mod ports;
 mod sandbox;
 mod smuggling;
+mod socks;
 mod table;
 mod tap;
 mod tls;

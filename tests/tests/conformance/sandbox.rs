@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use data_encoding::BASE64;
 use e2e::raw::End;
 use e2e::wire::Reply;
-use e2e::{Gateway, Wire};
+use e2e::{Gateway, Wire, socks};
 use serde_json::{Value, json};
 
 use crate::lab::Lab;
@@ -18,6 +18,7 @@ pub(crate) struct Sandbox {
     /// The opaque handle.
     pub(crate) handle: String,
     proxy: SocketAddr,
+    socks: SocketAddr,
 }
 
 /// One way to ask for a target, and the row's column it stands for.
@@ -33,15 +34,18 @@ pub(crate) enum Form {
     Absolute,
     /// As HTTP/1.0 without Host.
     Absolute10,
+    /// SOCKS5, the whole conversation in one segment.
+    Socks,
 }
 
-/// All five.
-pub(crate) const FORMS: [Form; 5] = [
+/// All six.
+pub(crate) const FORMS: [Form; 6] = [
     Form::Connect,
     Form::Connect10,
     Form::ConnectKept,
     Form::Absolute,
     Form::Absolute10,
+    Form::Socks,
 ];
 
 /// What must come of a request that is not served.
@@ -62,19 +66,28 @@ impl Form {
             Self::Connect | Self::Connect10 => Front::Connect,
             Self::ConnectKept => Front::ConnectKept,
             Self::Absolute | Self::Absolute10 => Front::Absolute,
+            Self::Socks => Front::Socks,
         }
     }
 
-    /// Is it a CONNECT?
+    /// Can it say this at all? SOCKS has two bytes for a port, and 255 for a name.
+    pub(crate) fn says(self, authority: &[u8]) -> bool {
+        self != Self::Socks || socks::request(authority).is_some()
+    }
+
+    /// Does a tunnel follow?
     pub(crate) fn tunnels(self) -> bool {
         self.front() != Front::Absolute
     }
 
     /// The request's head.
     pub(crate) fn head(self, authority: &[u8], credential: &str) -> Vec<u8> {
+        if self == Self::Socks {
+            return conversation(authority, credential);
+        }
         let (line, rest): (&[u8], &[u8]) = match self {
             Self::Connect | Self::ConnectKept | Self::Connect10 => (b"CONNECT ", b""),
-            Self::Absolute | Self::Absolute10 => (b"GET http://", b"/probe"),
+            Self::Absolute | Self::Absolute10 | Self::Socks => (b"GET http://", b"/probe"),
         };
         let fields = match self {
             Self::Connect10 | Self::Absolute10 => [b" HTTP/1.0\r\n".to_vec()].concat(),
@@ -92,6 +105,34 @@ impl Form {
     }
 }
 
+impl Form {
+    /// Read the answer of a tunnel that is opened.
+    pub(crate) async fn opened(self, wire: &mut Wire, what: &str) {
+        if self == Self::Socks {
+            let opened = [5, 2, 1, 0, 5, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+            assert_eq!(wire.take(opened.len()).await, opened, "{what}");
+        } else {
+            let head = wire.head().await;
+            assert_eq!(head.status, 200, "{what}: {head:?}");
+        }
+    }
+}
+
+/// Greeting, login and request of a SOCKS5 client that waits for no answer.
+fn conversation(authority: &[u8], credential: &str) -> Vec<u8> {
+    let encoded = credential.trim_end().rsplit(' ').next().unwrap();
+    let userinfo = BASE64.decode(encoded.as_bytes()).unwrap();
+    let userinfo = String::from_utf8(userinfo).unwrap();
+    let (name, password) = userinfo.split_once(':').unwrap();
+    let request = socks::request(authority).expect("something SOCKS can say");
+    [
+        socks::GREETING.to_vec(),
+        socks::login(name, password),
+        request,
+    ]
+    .concat()
+}
+
 impl Sandbox {
     /// Create and start a session through the admin API.
     pub(crate) async fn create(gateway: &Gateway, grant: Value) -> Self {
@@ -100,11 +141,12 @@ impl Sandbox {
         assert_eq!(reply.status(), 201, "{grant}: {}", reply.text());
         let answer = reply.json();
         let url = answer["env"]["HTTP_PROXY"].as_str().unwrap();
-        let (before, proxy) = url.rsplit_once('@').unwrap();
+        let (_, proxy) = url.rsplit_once('@').unwrap();
         Self {
             id: answer["session"]["id"].as_str().unwrap().to_owned(),
-            handle: before.rsplit_once(':').unwrap().1.to_owned(),
+            handle: handle_of(&answer),
             proxy: proxy.trim_end_matches('/').parse().unwrap(),
+            socks: gateway.listener("socks").await,
         }
     }
 
@@ -148,6 +190,9 @@ impl Sandbox {
 
     /// A connection on which `form` may be asked.
     pub(crate) async fn ready(&self, lab: &Lab, form: Form) -> Wire {
+        if form == Form::Socks {
+            return Wire::dial(self.socks).await;
+        }
         let mut wire = self.dial().await;
         if form == Form::ConnectKept {
             // The setting's own session is always served; who asks next is judged anew.
@@ -167,9 +212,9 @@ impl Sandbox {
         authority: impl AsRef<[u8]>,
         expect: Expect,
     ) {
-        for form in FORMS {
-            self.refused_by(lab, row, form, authority.as_ref(), expect)
-                .await;
+        let authority = authority.as_ref();
+        for form in FORMS.into_iter().filter(|form| form.says(authority)) {
+            self.refused_by(lab, row, form, authority, expect).await;
         }
     }
 
@@ -193,6 +238,9 @@ impl Sandbox {
 
     /// Read a refusal and hold it against the record.
     pub(crate) async fn is_refused(&self, lab: &Lab, wire: &mut Wire, expect: Expect, what: &str) {
+        if wire.next().await == 5 {
+            return self.is_refused_by_socks(lab, wire, expect, what).await;
+        }
         let reply = wire.reply().await;
         let reason = refusal_reason(&reply);
         match expect {
@@ -229,6 +277,25 @@ impl Sandbox {
         }
     }
 
+    /// The same of SOCKS: a general failure for what is malformed, "not allowed" for what is denied, the reason in the record.
+    async fn is_refused_by_socks(&self, lab: &Lab, wire: &mut Wire, expect: Expect, what: &str) {
+        let (answer, end) = wire.rest().await;
+        assert_eq!(end, End::Fin, "{what}");
+        assert_eq!(answer[..4], [5, 2, 1, 0], "{what}");
+        let code = answer[5];
+        assert_eq!(answer[4..], [5, code, 0, 1, 0, 0, 0, 0, 0, 0], "{what}");
+        let record = lab.refusal_of(wire.local()).await;
+        let reason = record.text("reason");
+        match expect {
+            Expect::Malformed => assert_eq!((code, reason), (1, "malformed_target"), "{what}"),
+            Expect::Denied(reasons) => {
+                assert!(code == 2 && reasons.contains(&reason), "{what}: {record:?}");
+            }
+            Expect::Refused => assert!([1, 2].contains(&code), "{what}: {record:?}"),
+        }
+        assert_eq!(record.text("outcome"), "refused", "{what}: {record:?}");
+    }
+
     /// Ask for `authority` by every form; each must reach `tap` as `canonical`.
     pub(crate) async fn served(
         &self,
@@ -245,8 +312,7 @@ impl Sandbox {
             wire.send(form.head(authority.as_bytes(), &self.credential()))
                 .await;
             if form.tunnels() {
-                let head = wire.head().await;
-                assert_eq!(head.status, 200, "{what}: {head:?}");
+                form.opened(&mut wire, &what).await;
                 wire.send(format!("GET /probe HTTP/1.1\r\nHost: {canonical}\r\n\r\n"))
                     .await;
             }
@@ -258,6 +324,13 @@ impl Sandbox {
             row.on(form.front());
         }
     }
+}
+
+/// The handle in the answer to a session's creation.
+pub(crate) fn handle_of(answer: &Value) -> String {
+    let url = answer["env"]["HTTP_PROXY"].as_str().unwrap();
+    let (before, _) = url.rsplit_once('@').unwrap();
+    before.rsplit_once(':').unwrap().1.to_owned()
 }
 
 /// The reason token of a refusal's body; empty where there is no such body.

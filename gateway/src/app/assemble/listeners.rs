@@ -13,19 +13,20 @@ use crate::{
     listen::{Listener, ListenerKind, ResetKey, UdpListener},
 };
 
-/// What management listeners on TLS speak, by address.
-pub(super) type ManagementTls = Vec<(SocketAddr, Arc<rustls::ServerConfig>)>;
+/// What listeners with a certificate of their own speak, by address.
+pub(super) type OwnTls = Vec<(SocketAddr, Arc<rustls::ServerConfig>)>;
 
 /// Bind every TCP listener, in the order they are configured.
-pub(super) fn bind(config: &Config) -> Result<(Vec<Listener>, ManagementTls), StartError> {
+pub(super) fn bind(config: &Config) -> Result<(Vec<Listener>, OwnTls), StartError> {
     let mut listeners = Vec::new();
-    let mut management = Vec::new();
+    let mut own_tls = Vec::new();
     for wanted in &config.listeners {
         let kind = match wanted.kind {
             config::ListenerKind::Public => ListenerKind::Public,
             config::ListenerKind::Plain => ListenerKind::Plain,
             config::ListenerKind::Management => ListenerKind::Management,
             config::ListenerKind::Private => ListenerKind::Private,
+            config::ListenerKind::Socks => ListenerKind::Socks,
         };
         let listener =
             Listener::bind(kind, wanted.address).map_err(|source| StartError::Listen {
@@ -33,24 +34,30 @@ pub(super) fn bind(config: &Config) -> Result<(Vec<Listener>, ManagementTls), St
                 address: wanted.address,
                 source,
             })?;
-        if let (Some(files), ListenerKind::Management) = (&wanted.tls, kind) {
+        let alpn: Option<&[&[u8]]> = match kind {
+            ListenerKind::Management => Some(&[b"http/1.1"]),
+            ListenerKind::Socks => Some(&[]),
+            // The private listener's is made of more than its files, below.
+            ListenerKind::Public | ListenerKind::Plain | ListenerKind::Private => None,
+        };
+        if let (Some(files), Some(alpn)) = (&wanted.tls, alpn) {
             let identity = ServerIdentity::new(Identity::load(&files.certificate, &files.key)?);
             let tls = match &wanted.client_ca {
-                None => tls::server(&identity, &[b"http/1.1"])?,
+                None => tls::server(&identity, alpn)?,
                 Some(file) => {
                     let pem = std::fs::read(file).map_err(|source| StartError::ClientCa {
                         path: file.clone(),
                         source,
                     })?;
                     let roots = TrustBundle::empty().with_pem(&pem)?;
-                    tls::server_with_client_auth(&identity, &roots, &[b"http/1.1"])?
+                    tls::server_with_client_auth(&identity, &roots, alpn)?
                 }
             };
-            management.push((listener.address, tls));
+            own_tls.push((listener.address, tls));
         }
         listeners.push(listener);
     }
-    Ok((listeners, management))
+    Ok((listeners, own_tls))
 }
 
 /// The UDP port of each public listener's number.

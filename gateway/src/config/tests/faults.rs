@@ -55,13 +55,13 @@ const SINGLE: &[(&str, &str, &str)] = &[
     ),
     (
         "listener kind not built",
-        "listeners:\n  - {kind: socks, address: \"127.0.0.1:1080\"}\n  - {kind: management, address: \"127.0.0.1:1\"}\n",
-        "2:12: listeners[0].kind: not built yet (kinds served now: public, plain, management, private)",
+        "listeners:\n  - {kind: sni, address: \"127.0.0.1:443\"}\n  - {kind: management, address: \"127.0.0.1:1\"}\n",
+        "2:12: listeners[0].kind: not built yet (kinds served now: public, plain, management, private, socks)",
     ),
     (
         "listener kind unknown",
         "listeners: [{kind: publik, address: \"127.0.0.1:1\"}]\n",
-        "1:20: listeners[0].kind: expected one of public, plain, management, private, sni, socks, transparent, found \"publik\"",
+        "1:20: listeners[0].kind: expected one of public, plain, management, private, socks, sni, transparent, found \"publik\"",
     ),
     (
         "listener without address",
@@ -77,6 +77,16 @@ const SINGLE: &[(&str, &str, &str)] = &[
         "plain in public",
         "listeners: [{kind: plain, address: \"192.0.2.1:1\", privateNetwork: true}]\n",
         "1:36: listeners[0].address: 192.0.2.1 is neither loopback nor one private address, and a plain listener has no TLS (use kind public, or a loopback or private address)",
+    ),
+    (
+        "socks in public",
+        "listeners: [{kind: socks, address: \"192.0.2.1:1\", privateNetwork: true}]\n",
+        "1:36: listeners[0].address: 192.0.2.1 is neither loopback nor one private address, and a socks listener has no TLS (add tls: {certificate: FILE, key: FILE}, or use a loopback or private address)",
+    ),
+    (
+        "socks in an undeclared network",
+        "listeners: [{kind: socks, address: \"10.0.0.1:1\"}]\n",
+        "1:36: listeners[0].address: 10.0.0.1 is not loopback, and a socks listener has no TLS (add privateNetwork: true if nobody else can reach that network)",
     ),
     (
         "plain everywhere",
@@ -111,7 +121,7 @@ const SINGLE: &[(&str, &str, &str)] = &[
     (
         "private public",
         "listeners: [{kind: public, address: \"127.0.0.1:1\", privateNetwork: true}]\n",
-        "1:52: listeners[0].privateNetwork: only a plain listener has privateNetwork",
+        "1:52: listeners[0].privateNetwork: only a plain or socks listener has privateNetwork",
     ),
     (
         "one place twice",
