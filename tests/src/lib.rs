@@ -2,8 +2,9 @@
 //!
 //! What lives here: a programmable DNS server ([`dns`]), a test authority ([`ca`]), origins that log what
 //! reached them ([`origin`], [`raw`]), the gateway and relay client as child processes ([`gateway`],
-//! [`relay`]), sessions made by the real command line ([`session`]), byte-exact clients of the proxy ([`wire`], [`socks`]) and
-//! real programs ([`program`], [`servers`], [`flows`]). What does not: any code of the product.
+//! [`relay`]), sessions made by the real command line ([`session`]), byte-exact clients of the proxy ([`wire`], [`socks`]),
+//! real programs ([`program`], [`servers`], [`flows`]), and ways between that are bad on purpose ([`link`], [`network`]).
+//! What does not: any code of the product.
 //!
 //! The harness panics when the world is not as a test needs it: it is the test that fails then.
 #![allow(
@@ -21,6 +22,8 @@ pub mod edge;
 pub mod flows;
 pub mod frames;
 pub mod gateway;
+pub mod link;
+pub mod network;
 pub mod origin;
 pub mod program;
 pub mod raw;
@@ -38,6 +41,8 @@ pub use ca::Ca;
 pub use dns::{Answer, Dns};
 pub use edge::{Edge, Manner};
 pub use gateway::{Gateway, Settings};
+pub use link::{Link, Weather};
+pub use network::Network;
 pub use origin::Origin;
 pub use program::Program;
 pub use raw::RawOrigin;

@@ -99,6 +99,14 @@ impl Program {
         self
     }
 
+    /// Standard input from a file, instead of none.
+    #[must_use]
+    pub fn stdin(mut self, file: &Path) -> Self {
+        let file = std::fs::File::open(file).unwrap();
+        self.command.stdin(Stdio::from(file));
+        self
+    }
+
     /// Longer than the default minute.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {

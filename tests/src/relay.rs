@@ -6,9 +6,15 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::network::Network;
 use crate::program::{Program, Running, binary};
-use crate::session::Session;
+use crate::record::Record;
+use crate::session::{Ask, Session};
 use crate::tasks::until;
+use crate::world::World;
+
+/// What holds on one transport holds on all.
+pub const TRANSPORTS: [&str; 2] = ["quic", "h2"];
 
 /// A running relay client with its listeners open. It is killed when dropped.
 pub struct RelayClient {
@@ -21,7 +27,7 @@ impl RelayClient {
     /// Starts `sluicegate-relay up --json` with the session's bundle, one `--listen` per entry, and waits
     /// until it has said of every listener that it is open.
     pub async fn up(session: &Session, listen: &[String]) -> Self {
-        Self::start(session, &[], listen, &[]).await
+        Self::start(session, own(), &[], listen, &[]).await
     }
 
     /// As [`RelayClient::up`], by one transport alone.
@@ -31,19 +37,36 @@ impl RelayClient {
 
     /// As [`RelayClient::up`], with more arguments.
     pub async fn up_with(session: &Session, more: &[&str], listen: &[String]) -> Self {
-        Self::start(session, more, listen, &[]).await
+        Self::start(session, own(), more, listen, &[]).await
+    }
+
+    /// As [`RelayClient::up_with`], in a network of its own.
+    pub async fn up_inside(
+        network: &Network,
+        session: &Session,
+        more: &[&str],
+        listen: &[String],
+    ) -> Self {
+        let program = network.inside(&binary("sluicegate-relay"));
+        Self::start(session, program, more, listen, &[]).await
     }
 
     /// The same with one `--expose` per entry and no listener.
     pub async fn exposing(session: &Session, expose: &[String]) -> Self {
-        Self::start(session, &[], &[], expose).await
+        Self::start(session, own(), &[], &[], expose).await
     }
 
-    async fn start(session: &Session, more: &[&str], listen: &[String], expose: &[String]) -> Self {
+    async fn start(
+        session: &Session,
+        program: Program,
+        more: &[&str],
+        listen: &[String],
+        expose: &[String],
+    ) -> Self {
         // Several clients of one session: each has a log of its own.
         let number = std::fs::read_dir(session.directory()).unwrap().count();
         let log = session.directory().join(format!("relay-{number}.log"));
-        let mut program = session.program(Program::new(binary("sluicegate-relay")));
+        let mut program = session.program(program);
         program = program.args(["up", "--json"]).args(more);
         for listener in listen {
             program = program.args(["--listen", listener]);
@@ -70,6 +93,14 @@ impl RelayClient {
         .await
     }
 
+    /// By which transports it has said to be connected, one after the other.
+    pub fn connections(&self) -> Vec<String> {
+        events(&self.process.said())
+            .filter(|said| said["event"] == "connected")
+            .map(|said| said["transport"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    }
+
     /// A path for a unix listener.
     pub fn socket(session: &Session, name: &str) -> PathBuf {
         session.directory().join(format!("{name}.sock"))
@@ -90,6 +121,45 @@ impl RelayClient {
         let address = self.listening[name].strip_prefix("tcp://");
         address.expect("a TCP listener").parse().unwrap()
     }
+}
+
+/// A session for one service, and a relay client listening for it on a TCP port, over one transport.
+pub async fn relayed(
+    transport: &str,
+    world: &World,
+    name: &str,
+    url: &str,
+) -> (Session, RelayClient, String) {
+    let service = format!("{name}={url}");
+    let session = world
+        .session_for(Ask {
+            services: &[&service],
+            ..Ask::default()
+        })
+        .await;
+    let client = RelayClient::up_over(&session, transport, &[RelayClient::tcp(name)]).await;
+    let port = client.entry(name).port().to_string();
+    (session, client, port)
+}
+
+/// Asserts a stream record of `service` with bytes both ways, ended by its ends and not by the gateway. (A
+/// program that exits with bytes unread ends with RST, whatever it meant.)
+pub async fn recorded(world: &World, session: &Session, service: &str) {
+    let own = |record: &Record| {
+        let ended = ["completed", "reset"].contains(&record.text("outcome"));
+        let bytes = |way| record.number(way).is_some_and(|bytes| bytes > 0);
+        let whole = bytes("bytesUp") && bytes("bytesDown");
+        ended && whole && record.text("service") == service
+    };
+    let what = format!("a record of a stream to {service}");
+    let record = world.gateway.record(&what, own).await;
+    assert_eq!(record.text("kind"), "stream", "{record:?}");
+    assert_ne!(record.text("closedBy"), "gateway", "{record:?}");
+    assert_eq!(record.0["session"]["id"], session.json["id"], "{record:?}");
+}
+
+fn own() -> Program {
+    Program::new(binary("sluicegate-relay"))
 }
 
 /// What the client has told machines so far.

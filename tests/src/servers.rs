@@ -1,4 +1,4 @@
-//! Real servers: Redis, PostgreSQL, nginx, and Python's gRPC and WebSocket servers.
+//! Real servers: Redis, PostgreSQL, nginx, OpenSSH, and Python's gRPC and WebSocket servers.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -228,6 +228,40 @@ pub async fn haproxy_told() -> Server {
         address: loopback(port),
         directory,
     }
+}
+
+/// OpenSSH's server with a key of its own, and the private key that may log in as who runs the tests.
+pub async fn sshd() -> (Server, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port().await;
+    let root = directory.path();
+    for key in ["host", "user"] {
+        let make = Program::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]);
+        make.arg(root.join(key)).run().await.succeeded();
+    }
+    if geteuid() == Uid::ROOT {
+        // Where the server's own child has nothing to find; the package's service would have made it.
+        std::fs::create_dir_all("/run/sshd").unwrap();
+    }
+    let config = format!(
+        "ListenAddress 127.0.0.1:{port}\nHostKey {root}/host\nPidFile none\nAuthorizedKeysFile {root}/user.pub\n\
+         StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n",
+        root = root.display(),
+    );
+    std::fs::write(root.join("sshd_config"), config).unwrap();
+    // Run by its whole path, as it insists.
+    let process = Program::new("/usr/sbin/sshd")
+        .args(["-D", "-e", "-f"])
+        .arg(root.join("sshd_config"))
+        .start(&root.join("sshd.log"));
+    listening("sshd", loopback(port)).await;
+    let key = root.join("user");
+    let server = Server {
+        process,
+        address: loopback(port),
+        directory,
+    };
+    (server, key)
 }
 
 fn nginx_program() -> &'static str {

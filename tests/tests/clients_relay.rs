@@ -1,4 +1,4 @@
-//! Real programs through the relay: databases, gRPC, a gigabyte, and the Gestalt SDK.
+//! Real programs through the relay: databases, gRPC, bulk, and the Gestalt SDK.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,47 +11,11 @@ use std::time::Duration;
 use e2e::gateway::LOOPBACK_PROVIDER;
 use e2e::origin::pattern_digest;
 use e2e::program::{present, tools};
+use e2e::relay::{TRANSPORTS, recorded, relayed};
 use e2e::servers::{self, postgres_programs};
 use e2e::{Ask, Program, Record, RelayClient, Session, Settings, World};
 
-/// What carries a real program's bytes on one transport does on all.
-const TRANSPORTS: [&str; 2] = ["quic", "h2"];
 const LONG: Duration = Duration::from_secs(300);
-
-/// A session for one service, and a relay client listening for it on a TCP port, over one transport.
-async fn relayed(
-    transport: &str,
-    world: &World,
-    name: &str,
-    url: &str,
-) -> (Session, RelayClient, String) {
-    let service = format!("{name}={url}");
-    let session = world
-        .session_for(Ask {
-            services: &[&service],
-            ..Ask::default()
-        })
-        .await;
-    let client = RelayClient::up_over(&session, transport, &[RelayClient::tcp(name)]).await;
-    let port = client.entry(name).port().to_string();
-    (session, client, port)
-}
-
-/// Asserts a stream record of `service` with bytes both ways, ended by its ends and not by the gateway. (A
-/// program that exits with bytes unread ends with RST, whatever it meant.)
-async fn recorded(world: &World, session: &Session, service: &str) {
-    let own = |record: &Record| {
-        let ended = ["completed", "reset"].contains(&record.text("outcome"));
-        let bytes = |way| record.number(way).is_some_and(|bytes| bytes > 0);
-        let whole = bytes("bytesUp") && bytes("bytesDown");
-        ended && whole && record.text("service") == service
-    };
-    let what = format!("a record of a stream to {service}");
-    let record = world.gateway.record(&what, own).await;
-    assert_eq!(record.text("kind"), "stream", "{record:?}");
-    assert_ne!(record.text("closedBy"), "gateway", "{record:?}");
-    assert_eq!(record.0["session"]["id"], session.json["id"], "{record:?}");
-}
 
 #[tokio::test]
 async fn redis() {
@@ -198,13 +162,14 @@ async fn postgresql_over(transport: &str) {
 }
 
 #[tokio::test]
-async fn a_gigabyte_each_way() {
+async fn bulk_each_way() {
     for transport in TRANSPORTS {
-        a_gigabyte_each_way_over(transport).await;
+        bulk_each_way_over(transport).await;
     }
 }
 
-async fn a_gigabyte_each_way_over(transport: &str) {
+/// `RELAY_MEBIBYTES=1024` for a gibibyte.
+async fn bulk_each_way_over(transport: &str) {
     let world = World::start().await;
     let (session, _client, port) = relayed(
         transport,
@@ -213,7 +178,8 @@ async fn a_gigabyte_each_way_over(transport: &str) {
         &format!("tcp://{}", world.http.address),
     )
     .await;
-    let size: u64 = 1 << 30;
+    let mebibytes = std::env::var("RELAY_MEBIBYTES").map(|text| text.parse::<u64>().unwrap());
+    let size = mebibytes.unwrap_or(192) << 20;
     let expected = pattern_digest(size);
     let base = format!("http://127.0.0.1:{port}");
     // --noproxy: the relay's listener is local, and the bundle's NO_PROXY says so too.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use e2e::program::binary;
 use e2e::raw::{End, drain, unix_echo};
+use e2e::relay::TRANSPORTS;
 use e2e::{
     Ask, Gateway, Program, RawOrigin, RelayClient, Session, Tasks, Wire, World, until, within,
 };
@@ -27,9 +28,6 @@ struct Relayed {
     client: RelayClient,
     entry: SocketAddr,
 }
-
-/// What holds on one transport holds on all.
-const TRANSPORTS: [&str; 2] = ["quic", "h2"];
 
 impl Relayed {
     async fn start() -> Self {

@@ -1,0 +1,236 @@
+//! A link of user space between a client and a gateway, TCP and UDP on one port: it delays, loses, forgets and swallows.
+//!
+//! What is lost is drawn from a seed, packet by packet: the same seed and the same packets, the same losses. TCP's segments
+//! are not ours to lose (the kernel would only send them again): a loss there is what it looks like from above, a pause.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::tasks::{Tasks, free_port};
+
+/// What a retransmission costs, to TCP.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Read from a TCP connection at once: about a segment, as the unit of loss.
+const SEGMENT: usize = 1400;
+
+/// How bad it is, in each direction.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weather {
+    /// One way.
+    pub delay: Duration,
+    /// Up to so much more, drawn for each datagram: they overtake each other.
+    pub jitter: Duration,
+    /// Of a thousand packets, so many are lost.
+    pub lost: u64,
+}
+
+/// A running link. It is gone when dropped.
+pub struct Link {
+    /// What the client dials instead of the gateway.
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+    _tasks: Tasks,
+}
+
+/// Bytes on their way, and when they arrive.
+type Flight = (Instant, Vec<u8>);
+
+struct Shared {
+    to: SocketAddr,
+    weather: Weather,
+    seed: u64,
+    /// Packets and connections so far.
+    seen: AtomicU64,
+    /// Datagrams that were lost on purpose.
+    lost: AtomicU64,
+    swallows_udp: AtomicBool,
+    /// Where each client's datagrams leave from.
+    ways: Mutex<HashMap<SocketAddr, mpsc::UnboundedSender<Flight>>>,
+    tasks: Tasks,
+}
+
+impl Link {
+    /// A link to `to`.
+    pub async fn start(to: SocketAddr, weather: Weather, seed: u64) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port().await));
+        let (tcp, udp) = (TcpListener::bind(address), UdpSocket::bind(address));
+        let (tcp, udp) = (tcp.await.unwrap(), Arc::new(udp.await.unwrap()));
+        let shared = Arc::new(Shared {
+            to,
+            weather,
+            seed,
+            seen: AtomicU64::default(),
+            lost: AtomicU64::default(),
+            swallows_udp: AtomicBool::default(),
+            ways: Mutex::default(),
+            tasks: Tasks::default(),
+        });
+        let tasks = Tasks::default();
+        tasks.spawn(connections(tcp, shared.clone()));
+        tasks.spawn(datagrams(udp, shared.clone()));
+        Self {
+            address,
+            shared,
+            _tasks: tasks,
+        }
+    }
+
+    /// `https://` here.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// Datagrams vanish from now on, or no more.
+    pub fn swallow_udp(&self, swallow: bool) {
+        self.shared.swallows_udp.store(swallow, Ordering::Relaxed);
+    }
+
+    /// As a NAT that has forgotten everybody: what a client sends next leaves from a new port, and what comes to the old one is
+    /// lost.
+    pub fn forget(&self) {
+        self.shared.ways.lock().unwrap().clear();
+    }
+
+    /// Datagrams lost on purpose so far.
+    pub fn lost(&self) -> u64 {
+        self.shared.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    /// Whether the next packet is lost, and how much later than usual it comes.
+    fn draw(&self) -> (bool, Duration) {
+        let number = self.seen.fetch_add(1, Ordering::Relaxed);
+        let drawn = mix(self.seed.wrapping_add(number));
+        let spread = u64::try_from(self.weather.jitter.as_micros()).unwrap();
+        let late = (drawn >> 32) % (spread + 1);
+        (
+            drawn % 1000 < self.weather.lost,
+            Duration::from_micros(late),
+        )
+    }
+
+    /// When a datagram arrives, if it does.
+    fn arrival(&self) -> Option<Instant> {
+        let (lost, late) = self.draw();
+        if lost {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        let passes = !lost && !self.swallows_udp.load(Ordering::Relaxed);
+        passes.then(|| Instant::now() + self.weather.delay + late)
+    }
+}
+
+/// SplitMix64.
+fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+async fn datagrams(udp: Arc<UdpSocket>, shared: Arc<Shared>) {
+    let mut packet = vec![0; 65_535];
+    loop {
+        // An error is about a datagram sent before: its receiver is gone.
+        let Ok((length, from)) = udp.recv_from(&mut packet).await else {
+            continue;
+        };
+        let Some(at) = shared.arrival() else { continue };
+        let way = shared.ways.lock().unwrap().get(&from).cloned();
+        let way = match way {
+            Some(way) => way,
+            None => open_way(&udp, from, &shared).await,
+        };
+        let _ = way.send((at, packet[..length].to_vec()));
+    }
+}
+
+/// A port of its own for a client, both directions.
+async fn open_way(
+    udp: &Arc<UdpSocket>,
+    client: SocketAddr,
+    shared: &Arc<Shared>,
+) -> mpsc::UnboundedSender<Flight> {
+    let out = UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
+    out.connect(shared.to).await.unwrap();
+    let out = Arc::new(out);
+    let (send, mut queue) = mpsc::unbounded_channel::<Flight>();
+    let (back, link, near) = (out.clone(), shared.clone(), udp.clone());
+    shared.tasks.spawn(async move {
+        let flights = Tasks::default();
+        let mut packet = vec![0; 65_535];
+        loop {
+            tokio::select! {
+                sent = queue.recv() => {
+                    // The way is forgotten: nobody sends by it any more.
+                    let Some((at, bytes)) = sent else { return };
+                    let out = out.clone();
+                    flights.spawn(async move {
+                        tokio::time::sleep_until(at).await;
+                        let _ = out.send(&bytes).await;
+                    });
+                }
+                received = back.recv(&mut packet) => {
+                    let (Ok(length), Some(at)) = (received, link.arrival()) else { continue };
+                    let (near, bytes) = (near.clone(), packet[..length].to_vec());
+                    flights.spawn(async move {
+                        tokio::time::sleep_until(at).await;
+                        let _ = near.send_to(&bytes, client).await;
+                    });
+                }
+            }
+        }
+    });
+    shared.ways.lock().unwrap().insert(client, send.clone());
+    send
+}
+
+async fn connections(tcp: TcpListener, shared: Arc<Shared>) {
+    while let Ok((near, _)) = tcp.accept().await {
+        let Ok(far) = TcpStream::connect(shared.to).await else {
+            continue;
+        };
+        let _ = (near.set_nodelay(true), far.set_nodelay(true));
+        let (near_read, near_write) = near.into_split();
+        let (far_read, far_write) = far.into_split();
+        for (from, to) in [(near_read, far_write), (far_read, near_write)] {
+            let (send, queue) = mpsc::channel(4096);
+            let shared_too = shared.clone();
+            shared.tasks.spawn(read(from, send, shared_too));
+            shared.tasks.spawn(write(to, queue));
+        }
+    }
+}
+
+async fn read(mut from: OwnedReadHalf, queue: mpsc::Sender<Flight>, shared: Arc<Shared>) {
+    let mut segment = vec![0; SEGMENT];
+    while let Ok(length @ 1..) = from.read(&mut segment).await {
+        let (lost, _) = shared.draw();
+        let pause = if lost { PAUSE } else { Duration::ZERO };
+        let at = Instant::now() + shared.weather.delay + pause;
+        if queue.send((at, segment[..length].to_vec())).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn write(mut to: OwnedWriteHalf, mut queue: mpsc::Receiver<Flight>) {
+    while let Some((at, bytes)) = queue.recv().await {
+        // In order: a segment that is late holds up what comes behind it.
+        tokio::time::sleep_until(at).await;
+        if to.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+    let _ = to.shutdown().await;
+}
