@@ -1,0 +1,129 @@
+//! Many streams at once: frozen ones, idle ones, new ones, and a gateway that dies under them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use e2e::relay::TRANSPORTS;
+use e2e::{Tasks, until, within};
+use rustix::process::Signal;
+use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
+
+use crate::lab::{Lab, there_and_back};
+
+/// Ten readers that do not read, half of them programs and half of them services, and nobody else notices.
+#[tokio::test]
+async fn frozen_readers_hold_nobody_else_up() {
+    for transport in TRANSPORTS {
+        let lab = Lab::near(transport).await;
+        let mut frozen = Vec::new();
+        for _ in 0..5 {
+            // Nobody reads what comes back.
+            frozen.push(lab.flooding().await);
+            let mut full = lab.frozen().await;
+            let block = vec![7; 256 * 1024];
+            let patience = Duration::from_millis(500);
+            // Until nothing more is taken.
+            while let Ok(written) =
+                tokio::time::timeout(patience, full.stream.write_all(&block)).await
+            {
+                written.unwrap();
+            }
+            frozen.push(full);
+        }
+        let healthy = (0..8).map(|seed| {
+            let lab = &lab;
+            async move { there_and_back(lab.echoing().await, 500_000, seed).await }
+        });
+        let mut healthy: Vec<_> = healthy.map(Box::pin).collect();
+        let all = async {
+            for stream in &mut healthy {
+                stream.await;
+            }
+        };
+        within("eight streams beside ten frozen ones", all).await;
+        for number in 0..20 {
+            lab.asks(&format!("open {number}")).await.unwrap();
+        }
+    }
+}
+
+/// SIGKILL and a restart under load: what is in flight is lost, as a reset, and nothing that is opened later.
+#[tokio::test]
+async fn a_restart_under_load_loses_only_what_is_in_flight() {
+    for transport in TRANSPORTS {
+        let mut lab = Lab::near(transport).await;
+        let (killed, over) = (Arc::new(AtomicBool::new(false)), AtomicBool::new(false));
+        let (before, lost, after) = (
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+        );
+        let entry = lab.client.entry("told");
+        let worker = async |worker: usize| {
+            let mut number = 0;
+            while !over.load(Ordering::Relaxed) {
+                number += 1;
+                let begun_after = killed.load(Ordering::SeqCst);
+                let asked = Lab::asks_at(entry, &format!("{worker}.{number}")).await;
+                match asked {
+                    Ok(()) if begun_after => after.fetch_add(1, Ordering::Relaxed),
+                    Ok(()) => before.fetch_add(1, Ordering::Relaxed),
+                    Err(what) => {
+                        assert!(!begun_after, "{transport}: a later open was lost: {what}");
+                        lost.fetch_add(1, Ordering::Relaxed)
+                    }
+                };
+            }
+        };
+        let fate = async {
+            until("some streams", || {
+                (before.load(Ordering::Relaxed) > 50).then_some(())
+            })
+            .await;
+            lab.world.gateway.process.signal(Signal::KILL);
+            until("the gateway's end", || lab.world.gateway.process.ended()).await;
+            killed.store(true, Ordering::SeqCst);
+            lab.world.gateway.restart().await;
+            until("streams after it", || {
+                (after.load(Ordering::Relaxed) > 50).then_some(())
+            })
+            .await;
+            over.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(worker(0), worker(1), worker(2), worker(3), fate);
+        let lost = lost.load(Ordering::Relaxed);
+        assert!(lost <= 4, "{transport}: {lost} streams of 4 in flight");
+    }
+}
+
+/// A few hundred idle streams, a hundred opens a second beside them: nobody is forgotten. (Thousands: benches/relay.)
+#[tokio::test]
+async fn idle_streams_and_many_opens_get_along() {
+    for transport in TRANSPORTS {
+        let lab = Arc::new(Lab::near(transport).await);
+        let mut idle = Vec::new();
+        for _ in 0..200 {
+            idle.push(lab.echoing().await);
+        }
+        let opens = Tasks::default();
+        let whole = Arc::new(AtomicUsize::new(0));
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        let begun = Instant::now();
+        for number in 0..300 {
+            tick.tick().await;
+            let (lab, whole) = (lab.clone(), whole.clone());
+            opens.spawn(async move {
+                lab.asks(&format!("open {number}")).await.unwrap();
+                whole.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        opens.finish().await;
+        assert_eq!(whole.load(Ordering::Relaxed), 300, "{transport}");
+        assert!(begun.elapsed() >= Duration::from_secs(2), "they were paced");
+        for (seed, stream) in idle.into_iter().enumerate() {
+            there_and_back(stream, 64, seed as u64).await;
+        }
+    }
+}
