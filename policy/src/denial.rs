@@ -1,5 +1,6 @@
 //! The closed vocabulary of refusals.
-use crate::RuleId;
+use crate::{RuleId, Target, entry::Entry};
+use std::fmt;
 
 /// Who is at fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,8 +111,40 @@ pub struct Refusal {
     /// The entry that decided, where one did.
     pub rule: Option<RuleId>,
     /// What would change it, e.g. `add "api.example.com" to egress.allowedHosts`.
-    pub hint: Option<String>,
+    pub hint: Option<Hint>,
 }
+
+/// What would change a refusal. A sentence only when somebody reads it: most refusals nobody does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Hint {
+    /// An entry of `allowedHosts` for this target.
+    Allow(Target),
+    /// That rule's removal from `deniedHosts`.
+    Undeny {
+        /// The rule that always wins.
+        rule: RuleId,
+        /// What would be allowed.
+        target: Target,
+    },
+    /// Anything else.
+    Text(Box<str>),
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Allow(target) => {
+                let entry = Entry::for_target(target.host(), target.port());
+                write!(f, "add \"{entry}\" to egress.allowedHosts")
+            }
+            Self::Undeny { rule, target } => {
+                write!(f, "egress.{rule} always wins; remove it to allow {target}")
+            }
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
 impl From<Denial> for Refusal {
     fn from(denial: Denial) -> Self {
         Self {

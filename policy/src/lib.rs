@@ -28,7 +28,7 @@ pub use decide::{
     AddressPermit, Admission, Explanation, ListenerPermit, MixedAnswers, OwnAddresses,
     ServicePermit, TargetPermit, admit, decide, decide_listener, decide_service, explain,
 };
-pub use denial::{Blame, Denial, Refusal};
+pub use denial::{Blame, Denial, Hint, Refusal};
 pub use document::{
     Ceiling, EgressDocument, ExposeDocument, GrantDocument, LimitsDocument, ServiceDocument,
 };

@@ -6,16 +6,16 @@ use crate::{
     Host, RuleId,
     address::canonical,
     entry::{Entry, Pattern, Ports},
+    rule::RuleTexts,
 };
 use ipnet::IpNet;
 use names::Names;
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 /// One compiled entry.
 #[derive(Debug)]
 pub(crate) struct Compiled {
     pub(crate) entry: Entry,
-    pub(crate) rule: RuleId,
     /// A special-purpose literal or range the operator's ceiling holds: its own exception to the address ban.
     pub(crate) exception: bool,
 }
@@ -24,6 +24,8 @@ pub(crate) struct Compiled {
 #[derive(Debug, Default)]
 pub(crate) struct Matcher {
     entries: Vec<Compiled>,
+    /// How each is named in records and answers.
+    rules: Arc<RuleTexts>,
     names: Names,
     nets: HashMap<IpNet, Vec<u32>>,
     /// Prefix lengths that occur, short ones first: (IPv4?, length).
@@ -31,7 +33,9 @@ pub(crate) struct Matcher {
 }
 
 impl Matcher {
-    pub(crate) fn new(entries: Vec<Compiled>) -> Self {
+    /// A list of entries, each with its name as a rule.
+    pub(crate) fn new(list: impl Iterator<Item = (String, Compiled)>) -> Self {
+        let (rules, entries): (Vec<String>, Vec<Compiled>) = list.unzip();
         let mut hosts = Vec::new();
         let mut nets: HashMap<IpNet, Vec<u32>> = HashMap::new();
         for (index, compiled) in (0_u32..).zip(&entries) {
@@ -56,6 +60,7 @@ impl Matcher {
         lengths.dedup();
         Self {
             entries,
+            rules: Arc::new(rules.into_iter().collect()),
             names,
             nets,
             lengths,
@@ -64,6 +69,11 @@ impl Matcher {
 
     pub(crate) fn entry(&self, index: u32) -> Option<&Compiled> {
         self.entries.get(index as usize)
+    }
+
+    /// How entry `index` is named.
+    pub(crate) fn rule(&self, index: u32) -> RuleId {
+        RuleId::of(&self.rules, index)
     }
 
     pub(crate) fn entries(&self) -> &[Compiled] {

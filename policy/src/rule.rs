@@ -88,26 +88,79 @@ impl HttpRule {
 }
 
 /// The entry that decided, as written in the document, with the list it stands in: `allowedHosts[2] "*.wild.test"`.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct RuleId(Arc<str>);
+///
+/// Cheap to clone: all entries of a list share their texts.
+#[derive(Clone)]
+pub struct RuleId {
+    list: Arc<RuleTexts>,
+    index: u32,
+}
+
+/// The texts of a list's entries, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct RuleTexts {
+    text: Box<str>,
+    /// Where each ends.
+    ends: Box<[u32]>,
+}
+
+impl FromIterator<String> for RuleTexts {
+    fn from_iter<T: IntoIterator<Item = String>>(texts: T) -> Self {
+        let (mut text, mut ends) = (String::new(), Vec::new());
+        for one in texts {
+            text.push_str(&one);
+            ends.push(text.len() as u32);
+        }
+        Self {
+            text: text.into(),
+            ends: ends.into(),
+        }
+    }
+}
 
 impl RuleId {
     /// Name a rule.
     #[must_use]
     pub fn new(text: &str) -> Self {
-        Self(text.into())
+        let list = Arc::new(std::iter::once(text.to_owned()).collect());
+        Self { list, index: 0 }
+    }
+
+    /// Entry `index` of a list.
+    pub(crate) fn of(list: &Arc<RuleTexts>, index: u32) -> Self {
+        let list = Arc::clone(list);
+        Self { list, index }
     }
 
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        let index = self.index as usize;
+        let end = |index: usize| self.list.ends.get(index).map(|end| *end as usize);
+        let start = index.checked_sub(1).and_then(end).unwrap_or_default();
+        end(index)
+            .and_then(|end| self.list.text.get(start..end))
+            .unwrap_or_default()
+    }
+}
+
+impl PartialEq for RuleId {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for RuleId {}
+
+impl fmt::Debug for RuleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RuleId").field(&self.as_str()).finish()
     }
 }
 
 impl fmt::Display for RuleId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

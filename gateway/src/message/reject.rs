@@ -66,7 +66,7 @@ impl Rejection<'_> {
             "port": self.target.map(Target::port),
             "rule": self.refusal.rule.as_ref().filter(|_| full).map(|r| r.as_str().to_owned()),
             "requestId": self.request_id,
-            "hint": self.refusal.hint.as_ref().filter(|_| full),
+            "hint": self.refusal.hint.as_ref().filter(|_| full).map(ToString::to_string),
         })
     }
 

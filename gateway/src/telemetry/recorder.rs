@@ -345,8 +345,8 @@ impl Recorder {
     }
 
     /// The rule that allowed it.
-    pub fn rule(&mut self, rule: &RuleId) {
-        self.record.rule = Some(rule.clone());
+    pub fn rule(&mut self, rule: RuleId) {
+        self.record.rule = Some(rule);
     }
 
     /// The status answered.

@@ -5,7 +5,7 @@ use super::{
     permit::{AddressPermit, Basis, TargetPermit},
 };
 use crate::{
-    AddressClass, Denial, Grant, Host, HostName, Nat64Prefix, Refusal,
+    AddressClass, Denial, Grant, Hint, Host, HostName, Nat64Prefix, Refusal,
     address::{canonical, embedded},
     classify,
     grant::is_named,
@@ -178,7 +178,7 @@ fn special(permit: &TargetPermit, address: IpAddr, name: &str, source: &str) -> 
     Refusal {
         denial: Denial::SpecialAddress,
         rule: None,
-        hint: Some(hint),
+        hint: Some(Hint::Text(hint.into())),
     }
 }
 

@@ -57,7 +57,7 @@ pub fn explain(grant: &Arc<Grant>, target: &Target) -> Explanation {
                 outcome: "allow",
                 reason: reported.map(|refusal| refusal.denial.reason()),
                 rule: Some(permit.rule().to_string()),
-                hint: reported.and_then(|refusal| refusal.hint.clone()),
+                hint: reported.and_then(|refusal| Some(refusal.hint.as_ref()?.to_string())),
                 steps,
             }
         }
@@ -66,7 +66,7 @@ pub fn explain(grant: &Arc<Grant>, target: &Target) -> Explanation {
             outcome: "deny",
             reason: Some(refusal.denial.reason()),
             rule: refusal.rule.map(|rule| rule.to_string()),
-            hint: refusal.hint,
+            hint: refusal.hint.map(|hint| hint.to_string()),
             steps,
         },
     }

@@ -2,9 +2,9 @@
 
 use super::permit::{Basis, TargetPermit};
 use crate::{
-    Action, Denial, Grant, Host, HostPattern, Mode, Refusal, RuleId, Target, TlsRule,
+    Action, Denial, Grant, Hint, Host, HostPattern, Mode, Refusal, RuleId, Target, TlsRule,
     address::{METADATA_NAMES, canonical, embedded},
-    entry::{Entry, Pattern},
+    entry::Pattern,
     matcher::{Found, Matcher},
 };
 use std::{net::IpAddr, sync::Arc};
@@ -60,15 +60,13 @@ pub(super) fn judge(grant: &Grant, target: &Target) -> Verdict {
         return refused(Stage::BoundAllow, not_allowed(host), None, None);
     }
     if let Some(rule) = denied(&egress.deny, host, port) {
-        let hint = format!("egress.{rule} always wins; remove it to allow {target}");
+        let hint = Hint::Undeny {
+            rule: rule.clone(),
+            target: target.clone(),
+        };
         return refused(Stage::Deny, Denial::HostDenied, Some(rule), Some(hint));
     }
-    let hint = || {
-        Some(format!(
-            "add \"{}\" to egress.allowedHosts",
-            Entry::for_target(host, port)
-        ))
-    };
+    let hint = || Some(Hint::Allow(target.clone()));
     let Some(allow) = &egress.allow else {
         return match egress.default {
             Action::Allow => Verdict::Allowed(Basis::Default),
@@ -83,14 +81,14 @@ pub(super) fn judge(grant: &Grant, target: &Target) -> Verdict {
     match allow.find(host, port) {
         Found::Entry(index) => Verdict::Allowed(Basis::Entry(index)),
         Found::OtherPort(index) => {
-            let rule = allow.entry(index).map(|entry| entry.rule.clone());
+            let rule = Some(allow.rule(index));
             refused(Stage::Allow, Denial::PortNotAllowed, rule, hint())
         }
         Found::Nothing => refused(Stage::Allow, not_allowed(host), None, hint()),
     }
 }
 
-fn refused(stage: Stage, denial: Denial, rule: Option<RuleId>, hint: Option<String>) -> Verdict {
+fn refused(stage: Stage, denial: Denial, rule: Option<RuleId>, hint: Option<Hint>) -> Verdict {
     let refusal = Refusal { denial, rule, hint };
     Verdict::Refused { stage, refusal }
 }
@@ -105,7 +103,7 @@ fn not_allowed(host: &Host) -> Denial {
 /// The entry of a deny list that covers this host and port. An IPv6 literal is also denied for the IPv4 it stands for.
 pub(super) fn denied(list: &Matcher, host: &Host, port: u16) -> Option<RuleId> {
     let rule = |host: &Host| match list.find(host, port) {
-        Found::Entry(index) => list.entry(index).map(|entry| entry.rule.clone()),
+        Found::Entry(index) => Some(list.rule(index)),
         Found::OtherPort(_) | Found::Nothing => None,
     };
     rule(host).or_else(|| match host {

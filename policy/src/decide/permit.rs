@@ -41,20 +41,16 @@ impl TargetPermit {
 
     /// The rule that allowed it; in report mode the one that would have refused it, where there is one.
     #[must_use]
-    pub fn rule(&self) -> &RuleId {
+    pub fn rule(&self) -> RuleId {
         let egress = &self.grant.egress;
-        let reported = self
-            .reported
-            .as_ref()
-            .and_then(|refusal| refusal.rule.as_ref());
         let entry = match self.basis {
-            Basis::Entry(index) => egress.allow.as_ref().and_then(|allow| allow.entry(index)),
+            Basis::Entry(index) => egress.allow.as_ref().map(|allow| allow.rule(index)),
             Basis::Default => None,
         };
+        let reported = || self.reported.as_ref()?.rule.clone();
         entry
-            .map(|entry| &entry.rule)
-            .or(reported)
-            .unwrap_or(&egress.default_rule)
+            .or_else(reported)
+            .unwrap_or_else(|| egress.default_rule.clone())
     }
 
     /// First-bytes rule in force on this target's port.
@@ -108,15 +104,10 @@ impl TargetPermit {
         let Some(rule) = self.http() else {
             return Ok(());
         };
-        rule.judge(method, path).map_err(|denial| {
-            let entry = self
-                .http
-                .and_then(|index| self.grant.egress.rules.entry(index));
-            Refusal {
-                denial,
-                rule: entry.map(|entry| entry.rule.clone()),
-                hint: None,
-            }
+        rule.judge(method, path).map_err(|denial| Refusal {
+            denial,
+            rule: self.http.map(|index| self.grant.egress.rules.rule(index)),
+            hint: None,
         })
     }
 }

@@ -405,6 +405,7 @@ fn refusals_say_what_would_change_them() {
             decide(&grant, &target(authority))
                 .unwrap_err()
                 .hint
+                .map(|hint| hint.to_string())
                 .as_deref(),
             Some(hint)
         );
@@ -414,6 +415,7 @@ fn refusals_say_what_would_change_them() {
         .hint;
     assert!(
         hint.unwrap()
+            .to_string()
             .contains("add \"10.0.0.5\" to egress.allowedAddresses")
     );
 }

@@ -8,7 +8,6 @@ use crate::{
     entry::{Entry, Pattern, Ports},
     grant::Bound,
     matcher::{Compiled, Matcher},
-    rule::RuleId,
     text::{Faults, Node},
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -141,13 +140,15 @@ pub(super) fn matcher(
     entries: &[Written<Entry>],
     ports: impl Fn(Ports) -> Ports,
 ) -> Matcher {
-    let compiled = entries.iter().enumerate().map(|(index, written)| Compiled {
-        rule: RuleId::new(&format!("{list}[{index}] \"{}\"", written.value)),
-        entry: Entry {
+    Matcher::new(entries.iter().enumerate().map(|(index, written)| {
+        let entry = Entry {
             pattern: written.value.pattern.clone(),
             ports: ports(written.value.ports),
-        },
-        exception: false,
-    });
-    Matcher::new(compiled.collect())
+        };
+        let compiled = Compiled {
+            entry,
+            exception: false,
+        };
+        (format!("{list}[{index}] \"{}\"", written.value), compiled)
+    }))
 }

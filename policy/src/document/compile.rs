@@ -102,16 +102,14 @@ impl EgressDocument {
 }
 
 fn compile_allowed(list: &[Written<Entry>], ceiling: &Ceiling, faults: &mut Faults) -> Matcher {
-    let compiled = list.iter().enumerate().map(|(index, written)| {
+    Matcher::new(list.iter().enumerate().map(|(index, written)| {
         let entry = &written.value;
-        let special = hold_entry(written, ceiling, faults);
-        Compiled {
-            rule: RuleId::new(&format!("allowedHosts[{index}] \"{entry}\"")),
+        let compiled = Compiled {
             entry: entry.clone(),
-            exception: special,
-        }
-    });
-    Matcher::new(compiled.collect())
+            exception: hold_entry(written, ceiling, faults),
+        };
+        (format!("allowedHosts[{index}] \"{entry}\""), compiled)
+    }))
 }
 
 /// Report an entry outside the ceiling; is it its own exception to the address ban?

@@ -2,7 +2,7 @@
 
 use super::model::{RuleDocument, Written};
 use crate::{
-    Action, HttpRule, RuleId, TlsRule,
+    Action, HttpRule, TlsRule,
     entry::{Entry, Ports},
     grant::Attributes,
     matcher::{Compiled, Matcher},
@@ -31,21 +31,19 @@ pub(super) fn compile_rules(
         }
         judge_http(written, rules, &ports, &named, faults);
         judge_conflicts(written, rules, index, &named, faults);
-        compiled.push(Compiled {
-            rule: RuleId::new(&named),
-            entry: Entry {
-                pattern: rule.host.pattern.clone(),
-                ports: rule.host.ports.or_any(),
-            },
-            exception: false,
-        });
+        let entry = Entry {
+            pattern: rule.host.pattern.clone(),
+            ports: rule.host.ports.or_any(),
+        };
+        let exception = false;
+        compiled.push((named, Compiled { entry, exception }));
         attributes.push(Attributes {
             tls: rule.tls,
             ech: rule.ech.clone(),
             http: rule.http.clone(),
         });
     }
-    (Matcher::new(compiled), attributes)
+    (Matcher::new(compiled.into_iter()), attributes)
 }
 
 /// The ports on which the rule would apply: its own, as far as they are allowed; none written = all that are allowed.

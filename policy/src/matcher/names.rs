@@ -1,21 +1,37 @@
 //! Names of a list in a table that is built once, laid out so that a decision touches few cache lines: with a hundred
-//! thousand names those are what it costs.
+//! thousand names those are what it costs. A name that is not there costs a byte of `tags`, which the caches next to the
+//! processor hold; one that is, one line of `slots` beside it.
 
 use crate::{HostPattern, entry::Ports};
 
-/// A name of the list.
-#[derive(Debug)]
+/// A name of the list: one cache line, its text in it but for the longest.
+#[repr(align(64))]
+#[derive(Clone, Copy, Debug)]
 struct Slot {
     hash: u64,
-    /// Where in `text` it stands.
-    at: u32,
+    /// Index of the entry.
+    entry: u32,
+    ports: Ports,
     length: u8,
     /// This very name, not those below it?
     exact: bool,
-    ports: Ports,
-    /// Index of the entry.
-    entry: u32,
+    /// The name; where it is longer, the place in `long` where it begins.
+    text: [u8; INLINE],
 }
+
+/// Bytes of a name that fit into its line.
+const INLINE: usize = 46;
+const _: () = assert!(size_of::<Slot>() == 64);
+
+/// Where no name stands. Its tag says so; nobody reads it.
+const VACANT: Slot = Slot {
+    hash: 0,
+    entry: u32::MAX,
+    ports: Ports::Any,
+    length: 0,
+    exact: false,
+    text: [0; INLINE],
+};
 
 /// Names by hash.
 ///
@@ -23,13 +39,14 @@ struct Slot {
 /// hash only finds candidates: names are compared before they count.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// By the top bits of the hash: where in `slots` they begin. One more at the end.
-    buckets: Box<[u32]>,
-    shift: u32,
-    /// In order of hash; of one name, wide ports first.
+    /// One byte for each slot: 0 where it is vacant, else what [`tag`] makes of the hash. A run of names ends at a 0.
+    tags: Box<[u8]>,
+    /// In order of hash, each where its hash says or in the next free place; of one name, wide ports first.
     slots: Box<[Slot]>,
-    /// The names' texts, in order of `slots`.
-    text: Box<str>,
+    /// How many places hashes are spread over. The last names may stand behind them.
+    homes: usize,
+    /// The texts of names longer than [`INLINE`].
+    long: Box<str>,
     /// Bit n: there is a name of n labels; the last bit: of so many or more.
     exact: u64,
     /// Likewise, for what lies below a name.
@@ -42,8 +59,11 @@ impl Names {
             .map(|(index, pattern, ports)| (hash(pattern.name().as_str()), ports, index, pattern))
             .collect();
         hashed.sort_unstable_by_key(|(hash, ports, index, _)| (*hash, *ports, *index));
-        let (mut names, mut text) = (Self::default(), String::new());
-        let mut slots = Vec::with_capacity(hashed.len());
+        let mut names = Self {
+            homes: hashed.len() + hashed.len() / 2,
+            ..Self::default()
+        };
+        let (mut tags, mut slots, mut long) = (Vec::new(), Vec::new(), String::new());
         for (hash, ports, entry, pattern) in hashed {
             let name = pattern.name().as_str();
             let exact = matches!(pattern, HostPattern::Exact(_));
@@ -53,23 +73,22 @@ impl Names {
                 &mut names.below
             };
             *labels |= name.split('.').fold(1, |label, _| next(label));
+            let home = home(hash, names.homes).max(slots.len());
+            slots.resize(home, VACANT);
+            tags.resize(home, 0);
             slots.push(Slot {
                 hash,
-                at: text.len() as u32,
+                entry,
+                ports,
                 length: name.len() as u8,
                 exact,
-                ports,
-                entry,
+                text: inline(name, &mut long),
             });
-            text.push_str(name);
+            tags.push(tag(hash));
         }
-        let buckets = slots.len().next_power_of_two().max(2);
-        names.shift = u64::BITS - buckets.ilog2();
-        names.buckets = (0..=buckets as u64)
-            .map(|bucket| slots.partition_point(|slot| slot.hash >> names.shift < bucket) as u32)
-            .collect();
+        names.tags = tags.into();
         names.slots = slots.into();
-        names.text = text.into();
+        names.long = long.into();
         names
     }
 
@@ -106,21 +125,61 @@ impl Names {
     }
 
     fn probe(&self, hash: u64, name: &str, exact: bool, found: &mut impl FnMut(u32, Ports)) {
-        let bucket = (hash >> self.shift) as usize;
-        let Some([start, end]) = self.buckets.get(bucket..bucket + 2) else {
-            return;
-        };
-        let slots = self.slots.get(*start as usize..*end as usize);
-        for slot in slots.unwrap_or_default() {
-            if slot.hash == hash && slot.exact == exact && self.text_of(slot) == Some(name) {
+        let (home, wanted) = (home(hash, self.homes), tag(hash));
+        let run = self.tags.get(home..).unwrap_or_default();
+        for (at, tag) in (home..).zip(run) {
+            if *tag == 0 {
+                return;
+            }
+            if *tag != wanted {
+                continue;
+            }
+            let Some(slot) = self.slots.get(at) else {
+                return;
+            };
+            if slot.hash == hash
+                && slot.exact == exact
+                && self.text_of(slot) == Some(name.as_bytes())
+            {
                 found(slot.entry, slot.ports);
             }
         }
     }
 
-    fn text_of(&self, slot: &Slot) -> Option<&str> {
-        let at = slot.at as usize;
-        self.text.get(at..at + usize::from(slot.length))
+    fn text_of<'a>(&'a self, slot: &'a Slot) -> Option<&'a [u8]> {
+        let length = usize::from(slot.length);
+        if length <= INLINE {
+            return slot.text.get(..length);
+        }
+        let at = u32::from_ne_bytes(*slot.text.first_chunk()?) as usize;
+        self.long.as_bytes().get(at..at + length)
+    }
+}
+
+/// A name's text as it stands in its slot, or where it stands in `long`.
+fn inline(name: &str, long: &mut String) -> [u8; INLINE] {
+    let mut text = [0; INLINE];
+    if let Some(place) = text.get_mut(..name.len()) {
+        place.copy_from_slice(name.as_bytes());
+    } else if let Some(place) = text.first_chunk_mut() {
+        *place = (long.len() as u32).to_ne_bytes();
+        long.push_str(name);
+    }
+    text
+}
+
+/// Where among so many places a hash belongs, by its upper bits: in order of hash.
+#[inline]
+const fn home(hash: u64, homes: usize) -> usize {
+    ((hash as u128 * homes as u128) >> 64) as usize
+}
+
+/// The byte that stands for a hash, by its lower bits. Never 0.
+#[inline]
+const fn tag(hash: u64) -> u8 {
+    match hash as u8 {
+        0 => 1,
+        tag => tag,
     }
 }
 
@@ -229,5 +288,39 @@ mod tests {
             assert_eq!(found(&patterns, name), [index], "{name}");
         }
         assert_eq!(found(&patterns, "aaaaaa.test"), [0_u32; 0]);
+    }
+
+    #[test]
+    fn names_around_what_fits_into_a_line() {
+        let long = |length: usize| format!("{}.{}.test", "a".repeat(40), "b".repeat(length - 46));
+        let names: Vec<String> = (47..=100).map(long).collect();
+        let short = "c".repeat(41) + ".test";
+        let mut patterns: Vec<&str> = names.iter().map(String::as_str).collect();
+        patterns.push(&short);
+        for (index, name) in (0_u32..).zip(&patterns) {
+            assert_eq!(found(&patterns, name), [index], "{name}");
+        }
+        assert_eq!(found(&patterns, &long(101)), [0_u32; 0]);
+        assert_eq!(found(&patterns, &format!("x.{short}")), [0_u32; 0]);
+    }
+
+    #[test]
+    fn each_of_many_names_is_found_and_its_neighbours_are_not() {
+        let names: Vec<String> = (0..5_000).map(|n| format!("h{n}.many.test")).collect();
+        let patterns: Vec<&str> = names.iter().map(String::as_str).collect();
+        let patterns: Vec<HostPattern> = patterns
+            .iter()
+            .map(|text| HostPattern::parse_configured(text).expect("a pattern").0)
+            .collect();
+        let entries = (0_u32..).zip(&patterns);
+        let table = Names::new(entries.map(|(index, pattern)| (index, pattern, Ports::Any)));
+        for (index, name) in (0_u32..).zip(&names) {
+            let mut all = Vec::new();
+            table.visit(name, |index, _| all.push(index));
+            assert_eq!(all, [index], "{name}");
+            table.visit(&name.replace("many", "none"), |index, _| all.push(index));
+            table.visit(&format!("x{name}"), |index, _| all.push(index));
+            assert_eq!(all.len(), 1, "{name}");
+        }
     }
 }

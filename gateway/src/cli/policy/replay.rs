@@ -222,7 +222,7 @@ impl From<sluicegate_policy::Refusal> for Change {
             records: 0,
             reason: refusal.denial.reason().to_owned(),
             rule: refusal.rule.map(|rule| rule.to_string()),
-            hint: refusal.hint,
+            hint: refusal.hint.map(|hint| hint.to_string()),
         }
     }
 }

@@ -125,7 +125,7 @@ impl From<sluicegate_policy::Refusal> for Found {
             allow: false,
             reason: Some(refusal.denial.reason().to_owned()),
             rule: refusal.rule.map(|rule| rule.to_string()),
-            hint: refusal.hint,
+            hint: refusal.hint.map(|hint| hint.to_string()),
         }
     }
 }
@@ -205,7 +205,7 @@ fn find(policy: &Policy, expectation: &Expectation) -> Found {
         allow: true,
         reason: reported.map(|refusal| refusal.denial.reason().to_owned()),
         rule: Some(permit.rule().to_string()),
-        hint: reported.and_then(|refusal| refusal.hint.clone()),
+        hint: reported.and_then(|refusal| Some(refusal.hint.as_ref()?.to_string())),
     }
 }
 
