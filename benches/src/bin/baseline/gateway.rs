@@ -1,6 +1,11 @@
 //! The gateway as a process of its own, with one session, and the kernel's account of its CPU time.
 
-use std::{net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
@@ -25,6 +30,10 @@ listeners:
   - {kind: management, address: "127.0.0.1:0"}
 telemetry: {accessLog: none, log: error}
 limits: {drainTimeout: 1s}
+runtime:
+  providers:
+    local: {egress: {ceiling: {addresses: ["127.0.0.0/8"]}}}
+    bounded: {egress: {ceiling: {addresses: ["127.0.0.0/8"]}}, limits: {opensPerSecond: 50}}
 "#;
 
 /// A running gateway. Killed when dropped.
@@ -33,6 +42,8 @@ pub(crate) struct Gateway {
     _said: Lines<BufReader<ChildStderr>>,
     proxy: SocketAddr,
     credential: String,
+    /// The credential of a session that may open 50 tunnels a second.
+    bounded: String,
     _directory: TempDir,
 }
 
@@ -66,47 +77,32 @@ impl Gateway {
         })
         .await
         .context("the gateway did not start in time")??;
-        let create = Command::new(&binary)
-            .args([
-                "session",
-                "create",
-                "--format",
-                "json",
-                "--idle-timeout",
-                "0",
-            ])
-            .args(["--allow", &format!("{NAME}:{}", origin.port())])
-            .args(["--resolve", &format!("{NAME}={}", origin.ip())])
-            .arg("--state-dir")
-            .arg(&state)
-            .output()
-            .await?;
-        ensure!(
-            create.status.success(),
-            "{}",
-            String::from_utf8_lossy(&create.stderr)
-        );
-        let bundle: Value = serde_json::from_slice(&create.stdout)?;
-        let url = bundle.pointer("/env/HTTPS_PROXY").and_then(Value::as_str);
-        let (credential, place) = url
-            .and_then(|url| url.strip_prefix("http://sluicegate:"))
-            .and_then(|rest| rest.split_once('@'))
-            .context("no proxy in the bundle")?;
+        let (credential, proxy) = session(&binary, &state, "local", origin).await?;
+        let (bounded, _) = session(&binary, &state, "bounded", origin).await?;
         Ok(Self {
             process,
             _said: said,
-            proxy: place.parse()?,
-            credential: credential.to_owned(),
+            proxy,
+            credential,
+            bounded,
             _directory: directory,
         })
     }
 
     /// The way to the origin through this gateway.
     pub(crate) fn door(&self, origin: SocketAddr) -> Door {
+        self.door_of(&self.credential, origin)
+    }
+
+    /// The same for the session that may open 50 tunnels a second.
+    pub(crate) fn bounded_door(&self, origin: SocketAddr) -> Door {
+        self.door_of(&self.bounded, origin)
+    }
+
+    fn door_of(&self, credential: &str, origin: SocketAddr) -> Door {
         let target = format!("{NAME}:{}", origin.port());
         let connect = format!(
-            "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nProxy-Authorization: Bearer {}\r\n\r\n",
-            self.credential
+            "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nProxy-Authorization: Bearer {credential}\r\n\r\n"
         );
         Door::proxy(self.proxy, connect)
     }
@@ -140,6 +136,36 @@ impl Gateway {
         ensure!(status.success(), "the gateway ended with {status}");
         Ok(())
     }
+}
+
+/// Make a session of this provider that may reach the origin: its credential, and where the proxy is.
+async fn session(
+    binary: &Path,
+    state: &Path,
+    provider: &str,
+    origin: SocketAddr,
+) -> anyhow::Result<(String, SocketAddr)> {
+    let create = Command::new(binary)
+        .args(["session", "create", "--format", "json"])
+        .args(["--idle-timeout", "0", "--provider", provider])
+        .args(["--allow", &format!("{NAME}:{}", origin.port())])
+        .args(["--resolve", &format!("{NAME}={}", origin.ip())])
+        .arg("--state-dir")
+        .arg(state)
+        .output()
+        .await?;
+    ensure!(
+        create.status.success(),
+        "{}",
+        String::from_utf8_lossy(&create.stderr)
+    );
+    let bundle: Value = serde_json::from_slice(&create.stdout)?;
+    let url = bundle.pointer("/env/HTTPS_PROXY").and_then(Value::as_str);
+    let (credential, place) = url
+        .and_then(|url| url.strip_prefix("http://sluicegate:"))
+        .and_then(|rest| rest.split_once('@'))
+        .context("no proxy in the bundle")?;
+    Ok((credential.to_owned(), place.parse()?))
 }
 
 fn beside() -> anyhow::Result<PathBuf> {

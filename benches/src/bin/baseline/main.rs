@@ -1,17 +1,19 @@
 //! A baseline of the gateway as a process: what a new tunnel costs, and what a gibibyte through one costs, beside the same
-//! work on a direct connection. Prints two Markdown tables.
+//! work on a direct connection; and what a session notices while its neighbour is refused in masses. Prints Markdown tables.
 //!
 //! `cargo build --release -p sluicegate -p benches`, then `target/release/baseline [TUNNELS] [MEBIBYTES] [ROUNDS]`.
 //! It starts the `sluicegate` binary that stands beside it. CPU time is the kernel's account of the gateway's process.
 
+mod flood;
 mod gateway;
 mod origin;
 mod work;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
+use flood::{Flood, beside};
 use gateway::Gateway;
 use work::{Door, bulk, tunnels};
 
@@ -23,6 +25,8 @@ const MEBIBYTES: usize = 1024;
 const ROUNDS: usize = 3;
 /// Tunnels opened at once, and streams of a bulk transfer at once.
 const AT_ONCE: usize = 8;
+/// How long a flood lasts.
+const FLOOD: Duration = Duration::from_secs(10);
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -80,6 +84,31 @@ async fn measure(count: usize, mebibytes: usize, rounds: usize) -> anyhow::Resul
                     cost_of(name, cost)
                 );
             }
+        }
+    }
+    let direct = Door::direct(origin.address);
+    let (neighbour, bounded) = (
+        gateway.door(origin.address),
+        gateway.bounded_door(origin.address),
+    );
+    let floods = [
+        ("nobody", Flood::None),
+        ("as many connections to the origin", Flood::At(&direct)),
+        ("a flood of CONNECTs over its limit", Flood::At(&bounded)),
+    ];
+    println!(
+        "\n### A neighbour's new tunnels with one request each, for {} s beside a flood\n",
+        FLOOD.as_secs()
+    );
+    println!("| beside | round | p50 µs | p99 µs | of the flood: opened | refused with 429 |");
+    println!("|---|---|---|---|---|---|");
+    for round in 1..=rounds {
+        for (name, flood) in floods {
+            let seen = beside(&neighbour, flood, FLOOD).await?;
+            println!(
+                "| {name} | {round} | {} | {} | {} | {} |",
+                seen.p50, seen.p99, seen.opened, seen.refused
+            );
         }
     }
     gateway.stop().await

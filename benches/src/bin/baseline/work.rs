@@ -10,9 +10,18 @@ use tokio::{
 };
 
 /// The body of a short request.
-const SHORT: usize = 16;
+pub(crate) const SHORT: usize = 16;
 /// One read of bulk.
 const BLOCK: usize = 256 * 1024;
+
+/// What a door says to a knock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer {
+    /// It opens.
+    Open,
+    /// 429.
+    TooMany,
+}
 
 /// How to reach the origin.
 #[derive(Clone, Debug)]
@@ -39,6 +48,37 @@ impl Door {
         }
     }
 
+    /// Ask for a tunnel, and only see what becomes of it.
+    pub(crate) async fn knock(&self) -> anyhow::Result<Answer> {
+        let mut stream = TcpStream::connect(self.dial).await?;
+        if let Some(connect) = &self.connect {
+            stream.write_all(connect.as_bytes()).await?;
+            let head = head(&mut stream).await?;
+            if head.starts_with("HTTP/1.1 429") {
+                return Ok(Answer::TooMany);
+            }
+            ensure!(head.starts_with("HTTP/1.1 200"), "CONNECT: {head}");
+        }
+        Ok(Answer::Open)
+    }
+
+    /// One request on a connection of its own. The bytes of its body.
+    pub(crate) async fn fetch(&self, size: usize, buffer: &mut [u8]) -> anyhow::Result<usize> {
+        let mut stream = self.open().await?;
+        stream
+            .write_all(format!("GIVE {size}\n").as_bytes())
+            .await?;
+        let mut total = 0;
+        loop {
+            match stream.read(buffer).await? {
+                0 => break,
+                n => total += n,
+            }
+        }
+        ensure!(total == size, "{total} bytes of {size}");
+        Ok(total)
+    }
+
     async fn open(&self) -> anyhow::Result<TcpStream> {
         let mut stream = TcpStream::connect(self.dial).await?;
         stream.set_nodelay(true)?;
@@ -61,23 +101,6 @@ async fn head(stream: &mut TcpStream) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// One request on a connection of its own. The bytes of its body.
-async fn fetch(door: &Door, size: usize, buffer: &mut [u8]) -> anyhow::Result<usize> {
-    let mut stream = door.open().await?;
-    stream
-        .write_all(format!("GIVE {size}\n").as_bytes())
-        .await?;
-    let mut total = 0;
-    loop {
-        match stream.read(buffer).await? {
-            0 => break,
-            n => total += n,
-        }
-    }
-    ensure!(total == size, "{total} bytes of {size}");
-    Ok(total)
-}
-
 /// `count` connections with a short request each, `at_once` at a time.
 pub(crate) async fn tunnels(door: &Door, count: usize, at_once: usize) -> anyhow::Result<()> {
     let mut workers = JoinSet::new();
@@ -87,7 +110,7 @@ pub(crate) async fn tunnels(door: &Door, count: usize, at_once: usize) -> anyhow
         workers.spawn(async move {
             let mut buffer = [0; 512];
             for _ in 0..share {
-                fetch(&door, SHORT, &mut buffer).await?;
+                door.fetch(SHORT, &mut buffer).await?;
             }
             anyhow::Ok(())
         });
@@ -105,7 +128,7 @@ pub(crate) async fn bulk(door: &Door, mebibytes: usize, streams: usize) -> anyho
         let door = door.clone();
         workers.spawn(async move {
             let mut buffer = vec![0; BLOCK];
-            fetch(&door, mebibytes << 20, &mut buffer).await
+            door.fetch(mebibytes << 20, &mut buffer).await
         });
     }
     let mut total = 0;
