@@ -30,7 +30,7 @@ pub use halves::Halves;
 pub use io::FlowIo;
 pub use prefixed::Prefixed;
 pub use pump::{Ending, How, Meter, Side, Timers, pump};
-pub use quic::{QuicFlow, code};
+pub use quic::{QuicFlow, QuicReceive, QuicSend, code};
 pub use shared::Shared;
 pub use socket::SocketFlow;
 pub use stream::{Broken, Flow};

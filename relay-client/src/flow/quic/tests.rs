@@ -56,7 +56,7 @@ async fn every_code_is_a_reset_and_so_is_a_drop() {
 async fn stop_sending_is_heard_by_who_does_not_write() {
     let mut drivers = JoinSet::new();
     let (mut near, mut far) = quic_pair(&mut drivers).await;
-    far.receive.stop(code(ErrorCode::Connect)).unwrap();
+    far.receive.stop(code(ErrorCode::Connect));
     let broken = timeout(PATIENCE, poll_fn(|cx| near.poll_broken(cx)));
     assert_eq!(broken.await.unwrap(), Broken::Reset);
     drop(far);
@@ -79,10 +79,7 @@ async fn an_end_is_one_only_when_it_has_arrived() {
     );
     // What the path loses before that is not.
     let (mut near, far) = quic_pair(&mut drivers).await;
-    near.send
-        .write_chunk(Bytes::from_static(b"x"))
-        .await
-        .unwrap();
+    near.send.write(Bytes::from_static(b"x")).await.unwrap();
     drop(drivers);
     let finished = timeout(PATIENCE, poll_fn(|cx| near.poll_finish(cx)));
     assert_eq!(finished.await.unwrap(), Err(Broken::Lost));
