@@ -28,7 +28,7 @@ use crate::{
     config::{Config, StateDir},
     drain::Drain,
     front::{self, Context, Entry},
-    listen::{self, Listener, ListenerKind, Places, UdpListener, accept_loop, accept_quic},
+    listen::{self, Listener, ListenerKind, Places, Spoken, UdpListener, accept_loop, accept_quic},
     probe::{Inside, Prober, Targets},
     relay::{Presence, PrivateListener, Reverse},
     session::Registry,
@@ -173,9 +173,16 @@ impl App {
                 places.clone(),
                 parts.telemetry.clone(),
                 watch.clone(),
-                move |connection| {
-                    let context = shared.context.load().h2.clone();
-                    front::quic::serve(connection, context, drain.clone())
+                move |connection, spoken| {
+                    let (context, drain) = (shared.context.load_full(), drain.clone());
+                    async move {
+                        match spoken {
+                            Spoken::Relay => {
+                                front::quic::serve(connection, context.h2.clone(), drain).await;
+                            }
+                            Spoken::Http3 => front::h3::serve(connection, context, drain).await,
+                        }
+                    }
                 },
             ));
         }

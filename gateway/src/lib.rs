@@ -13,6 +13,7 @@ pub mod config;
 pub mod drain;
 pub mod egress;
 pub mod front;
+pub mod http3;
 pub mod listen;
 pub mod message;
 pub mod outcome;

@@ -238,6 +238,15 @@ impl Gateway {
         line.map_or(0.0, |value| value.trim().parse().unwrap())
     }
 
+    /// What the process holds in memory, in KiB.
+    pub fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.unwrap().split_ascii_whitespace().next().unwrap();
+        number.parse().unwrap()
+    }
+
     /// Every access record so far.
     pub fn records(&self) -> Vec<Record> {
         let log = std::fs::read_to_string(self.directory().join("access.jsonl"));

@@ -3,7 +3,7 @@
 //! What lives here: a programmable DNS server ([`dns`]), a test authority ([`ca`]), origins that log what
 //! reached them ([`origin`], [`raw`]), the gateway and relay client as child processes ([`gateway`],
 //! [`relay`]), sessions made by the real command line ([`session`]), byte-exact clients of the proxy ([`wire`], [`socks`]),
-//! real programs ([`program`], [`servers`], [`flows`]), and ways between that are bad on purpose ([`link`], [`network`]).
+//! one of HTTP/3 ([`h3`]), real programs ([`program`], [`servers`], [`flows`]), and ways between that are bad on purpose ([`link`], [`network`]).
 //! What does not: any code of the product.
 //!
 //! The harness panics when the world is not as a test needs it: it is the test that fails then.
@@ -22,6 +22,7 @@ pub mod edge;
 pub mod flows;
 pub mod frames;
 pub mod gateway;
+pub mod h3;
 pub mod link;
 pub mod network;
 pub mod origin;
@@ -41,6 +42,7 @@ pub use ca::Ca;
 pub use dns::{Answer, Dns};
 pub use edge::{Edge, Manner};
 pub use gateway::{Gateway, Settings};
+pub use h3::Http3;
 pub use link::{Link, Weather};
 pub use network::Network;
 pub use origin::Origin;

@@ -9,7 +9,8 @@
 use std::time::Duration;
 
 use e2e::frames::{
-    CONTINUATION, END_STREAM, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, block, connect, frame,
+    CONTINUATION, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, block, connect,
+    frame,
 };
 use e2e::{RawOrigin, Session, Wire, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -46,16 +47,8 @@ impl Stage {
             far,
         };
         stage.neighbour().await;
-        stage.before = stage.resident();
+        stage.before = stage.world.gateway.resident();
         stage
-    }
-
-    fn resident(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.world.gateway.process.id());
-        let status = std::fs::read_to_string(path).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.unwrap().split_ascii_whitespace().next().unwrap();
-        number.parse().unwrap()
     }
 
     /// The neighbour's tunnel carries bytes both ways, and a new one opens.
@@ -95,9 +88,26 @@ impl Stage {
     /// After the attack: what it cost, and that nobody else noticed.
     async fn bounded(&mut self, what: &str) {
         self.neighbour().await;
-        let grown = self.resident().saturating_sub(self.before);
+        let grown = self.world.gateway.resident().saturating_sub(self.before);
         assert!(grown < BOUND, "{what} cost {grown} KiB");
         assert_eq!(self.world.gateway.management("/readyz").await.status(), 200);
+    }
+}
+
+/// The code of the GOAWAY that ends a connection.
+async fn goaway(wire: &mut Wire) -> u32 {
+    loop {
+        let mut head = [0; 9];
+        let read = e2e::within("GOAWAY", wire.stream.read_exact(&mut head)).await;
+        read.expect("GOAWAY comes before the end");
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let mut payload = vec![0; length];
+        e2e::within("a payload", wire.stream.read_exact(&mut payload))
+            .await
+            .unwrap();
+        if head[3] == GOAWAY {
+            return u32::from_be_bytes(payload[4..8].try_into().unwrap());
+        }
     }
 }
 
@@ -131,6 +141,8 @@ async fn rapid_reset() {
             break;
         }
     }
+    // ENHANCE_YOUR_CALM.
+    assert_eq!(goaway(&mut wire).await, 0xb);
     stage.bounded("a rapid reset").await;
     // What was reset is not open: only the neighbour's tunnel is.
     let gateway = &stage.world.gateway;

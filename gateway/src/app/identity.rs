@@ -7,7 +7,7 @@ use std::{
 };
 
 use sluicegate_certs::{Authority, CertError, Identity, ServerIdentity, TrustBundle, tls};
-use sluicegate_relay_protocol::ALPN_RELAY;
+use sluicegate_relay_protocol::{ALPN_H3, ALPN_RELAY};
 
 use crate::{
     config::{Config, KeyFiles, StateDir},
@@ -51,7 +51,7 @@ impl PublicIdentity {
         };
         let server = ServerIdentity::new(identity);
         let config = tls::server(&server, &[b"h2", b"http/1.1"])?;
-        let quic = tls::quic_server(&server, &[ALPN_RELAY])?;
+        let quic = tls::quic_server(&server, &[ALPN_RELAY, ALPN_H3])?;
         Ok(Self {
             server,
             config,

@@ -11,6 +11,8 @@ use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::h3;
+
 /// The body of a request that is to be forwarded.
 #[derive(Debug)]
 pub(super) enum ClientBody {
@@ -18,6 +20,20 @@ pub(super) enum ClientBody {
     Http1(Incoming),
     /// HTTP/2: its stream. h2 has made sure that a Content-Length is the sum of its DATA (RFC 9113 §8.1.1).
     Http2(RecvStream),
+    /// HTTP/3: its stream, which has made sure of the same (RFC 9114 §4.1.2).
+    Http3(Box<h3::Body>),
+}
+
+impl From<RecvStream> for ClientBody {
+    fn from(body: RecvStream) -> Self {
+        Self::Http2(body)
+    }
+}
+
+impl From<h3::Body> for ClientBody {
+    fn from(body: h3::Body) -> Self {
+        Self::Http3(Box::new(body))
+    }
 }
 
 impl Body for ClientBody {
@@ -46,6 +62,7 @@ impl Body for ClientBody {
                 let trailers = ready!(stream.poll_trailers(cx)).map_err(io::Error::other)?;
                 Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
             }
+            Self::Http3(body) => body.poll_frame(cx),
         }
     }
 
@@ -53,6 +70,7 @@ impl Body for ClientBody {
         match self {
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(stream) => stream.is_end_stream(),
+            Self::Http3(body) => body.is_over(),
         }
     }
 
@@ -60,7 +78,8 @@ impl Body for ClientBody {
         match self {
             Self::Http1(body) => body.size_hint(),
             Self::Http2(stream) if stream.is_end_stream() => SizeHint::with_exact(0),
-            Self::Http2(_) => SizeHint::default(),
+            Self::Http3(body) if body.is_over() => SizeHint::with_exact(0),
+            Self::Http2(_) | Self::Http3(_) => SizeHint::default(),
         }
     }
 }

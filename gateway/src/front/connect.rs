@@ -16,7 +16,7 @@ use crate::{
     listen::Downstream,
     outcome::{Outcome, Party},
     session::{PolicyGeneration, Slot, Snapshot},
-    telemetry::{Front, Kind, Recorder},
+    telemetry::{Front, Kind, Protocol, Recorder},
 };
 
 /// What asks for a tunnel, however it was parsed.
@@ -27,6 +27,8 @@ pub(super) struct Ask<'a> {
     pub(super) credentials: Vec<&'a [u8]>,
     /// The client prefers a page.
     pub(super) html: bool,
+    /// What it came by.
+    pub(super) protocol: Protocol,
 }
 
 /// Where a tunnel is to lead, as it is said.
@@ -106,6 +108,7 @@ pub(super) async fn accept(
         Wanted::Template { .. } => (Front::connect_tcp, true),
     };
     let mut recorder = context.telemetry.begin(Kind::tunnel, front, peer);
+    recorder.protocol(ask.protocol);
     let mut target = None;
     let opened = tokio::select! {
         opened = open(context, peer, &ask, &mut target, &mut recorder) => Some(opened),

@@ -20,7 +20,7 @@ use crate::{
     listen::Downstream,
     outcome::{Outcome, Party},
     relay::{Dialled, Ticket},
-    telemetry::{Front, Kind, Recorder},
+    telemetry::{Front, Kind, Protocol, Recorder},
 };
 
 /// A request that may have its 101 or 200: where it leads is open.
@@ -51,20 +51,32 @@ pub(super) fn asked(path: &str) -> Result<Handshake, Denial> {
     })
 }
 
+/// A request, however it came.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// What its path asks for.
+    pub(super) handshake: &'a Handshake,
+    /// Its fields.
+    pub(super) fields: &'a HeaderMap,
+    /// What it came by.
+    pub(super) protocol: Protocol,
+}
+
 /// Decide and open. `gone` completes when the client gives up, which ends the dial.
 pub(super) async fn open(
     context: &Context,
-    handshake: &Handshake,
-    fields: &HeaderMap,
+    asked: Asked<'_>,
     peer: SocketAddr,
     gone: impl Future,
 ) -> Accepted<Opened> {
-    match handshake {
-        Handshake::Service { name } => service(context, name, fields, peer, gone).await,
-        Handshake::Listener { name } => listener(context, name, fields, peer, gone).await,
+    match asked.handshake {
+        Handshake::Service { name } => service(context, name, asked, peer, gone).await,
+        Handshake::Listener { name } => listener(context, name, asked, peer, gone).await,
         Handshake::Egress { host, port } => {
+            let fields = asked.fields;
             let ask = Ask {
                 wanted: Wanted::Template { host, port: *port },
+                protocol: asked.protocol,
                 credentials: fields
                     .get_all(header::AUTHORIZATION)
                     .iter()
@@ -83,12 +95,12 @@ pub(super) async fn open(
 async fn listener(
     context: &Context,
     name: &str,
-    fields: &HeaderMap,
+    asked: Asked<'_>,
     peer: SocketAddr,
     gone: impl Future,
 ) -> Accepted<Opened> {
     let mut drain = context.drain.clone();
-    let waited = match context.h2.relay.offer(fields, name, peer) {
+    let waited = match context.h2.relay.offer(asked.fields, name, peer) {
         Err(refusal) => Err(refusal),
         Ok(waiting) => tokio::select! {
             dialled = waiting.dialled(&mut drain) => dialled,
@@ -102,6 +114,7 @@ async fn listener(
             let mut recorder = context
                 .telemetry
                 .begin(Kind::stream, Front::connect_tcp, peer);
+            recorder.protocol(asked.protocol);
             recorder.service(name);
             Accepted::Refused(context.challenge(&refusal, None, &mut recorder, false))
         }
@@ -111,19 +124,20 @@ async fn listener(
 async fn service(
     context: &Context,
     name: &str,
-    fields: &HeaderMap,
+    asked: Asked<'_>,
     peer: SocketAddr,
     gone: impl Future,
 ) -> Accepted<Opened> {
     let mut recorder = context
         .telemetry
         .begin(Kind::stream, Front::connect_tcp, peer);
+    recorder.protocol(asked.protocol);
     recorder.service(name);
     let relay = &context.h2.relay;
     let admitted = if context.drain.refusing() {
         Err(Denial::Draining.into())
     } else {
-        relay.admit(fields, name, peer, &mut recorder)
+        relay.admit(asked.fields, name, peer, &mut recorder)
     };
     let ticket = match admitted {
         Ok(ticket) => ticket,

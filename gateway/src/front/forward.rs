@@ -33,7 +33,7 @@ use crate::{
     egress::{Guarded, linger_close},
     listen::Downstream,
     message::{Judged, Verdict},
-    telemetry::{Front, Kind},
+    telemetry::{Front, Kind, Protocol},
 };
 
 pub(super) use super::send::adopt;
@@ -193,6 +193,7 @@ impl Connection {
                 self.context
                     .telemetry
                     .begin(Kind::request, Front::forward, self.peer);
+            recorder.protocol(Protocol::Http1);
             let refusal = Refusal::from(denial);
             return closing(
                 self.context.reject(&refusal, None, &mut recorder, false),
@@ -231,6 +232,7 @@ impl Connection {
             Err(denial) => {
                 let telemetry = &self.context.telemetry;
                 let mut recorder = telemetry.begin(Kind::request, Front::origin, self.peer);
+                recorder.protocol(Protocol::Http1);
                 recorder.http(request.method().as_str(), request.uri().path());
                 let refusal = Refusal::from(denial);
                 let answer = self.context.challenge(&refusal, None, &mut recorder, false);
@@ -306,6 +308,7 @@ impl Connection {
                 .map(HeaderValue::as_bytes)
                 .collect(),
             html: headers::wants_html(request.headers()),
+            protocol: Protocol::Http1,
         };
         let gone = std::future::pending::<()>();
         match connect::accept(&self.context, self.peer, ask, gone).await {
@@ -327,6 +330,7 @@ impl Connection {
             .context
             .telemetry
             .begin(Kind::request, Front::forward, self.peer);
+        recorder.protocol(Protocol::Http1);
         let mut target = None;
         let answered = exchange::run(
             &self.context,

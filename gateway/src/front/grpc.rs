@@ -22,7 +22,7 @@ use crate::{
     outcome::{Outcome, Party},
     relay::{Ticket, Upstream},
     secret::Secret,
-    telemetry::{Front, Kind, Recorder},
+    telemetry::{Front, Kind, Protocol, Recorder},
 };
 
 /// Carries the relay token.
@@ -35,6 +35,7 @@ pub(super) async fn serve(exchange: Exchange, context: &Context) {
     let mut recorder = context
         .telemetry
         .begin(Kind::stream, Front::grpc, exchange.downstream);
+    recorder.protocol(Protocol::Http2);
     recorder.http("POST", exchange.request.uri().path());
     let Exchange {
         request,

@@ -1,28 +1,23 @@
-//! HTTP/2 on a listener: one connection, each stream dispatched by its request alone.
+//! HTTP/2 on a listener: one connection, each of its streams served by itself.
 //!
 //! On raw `h2`: the streams here need resets that mean resets, and room given back only as bytes move on.
 
-mod answer;
-mod forward;
-mod tunnel;
+mod respond;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use h2::{PingPong, RecvStream, ext::Protocol, server::SendResponse};
-use http::{HeaderMap, Method, Request, header};
-use sluicegate_policy::{Denial, Refusal};
+use h2::{PingPong, server::SendResponse};
 use sluicegate_relay::{flow::Chunk, transport::windows};
-use sluicegate_relay_protocol::{CONNECT_TCP, Handshake, PROOF_PATH};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
 
-use super::{Detail, connect_tcp, grpc, token};
+use super::{Detail, grpc, stream};
 use crate::{
     drain::Stage,
     relay::{Endpoint, Pool},
-    telemetry::{Front, Kind, Telemetry},
+    telemetry::Telemetry,
 };
 
 /// Bounds of one connection.
@@ -68,13 +63,7 @@ pub struct Context {
 }
 
 /// One request with the means to answer it.
-pub(super) struct Exchange {
-    pub(super) request: Request<RecvStream>,
-    pub(super) respond: SendResponse<Chunk>,
-    pub(super) downstream: SocketAddr,
-    pub(super) secure: bool,
-    pub(super) refusing: bool,
-}
+pub(super) type Exchange = stream::Exchange<SendResponse<Chunk>>;
 
 /// Serve a connection until it ends or is drained. Streams run in the drain's tasks.
 /// `secure`: under TLS.
@@ -105,10 +94,14 @@ where
                 Some(Ok((request, respond))) => {
                     let refusing = drain.refusing();
                     let exchange = Exchange { request, respond, downstream, secure, refusing };
-                    let (context, stream) = (context.clone(), streams.clone());
+                    let (context, held) = (context.clone(), streams.clone());
                     drain.spawn(async move {
-                        dispatch(exchange, context).await;
-                        drop(stream);
+                        if stream::is_grpc(&exchange.request) {
+                            grpc::serve(exchange, &context.h2).await;
+                        } else {
+                            stream::dispatch(exchange, context).await;
+                        }
+                        drop(held);
                     });
                     idle.as_mut().reset(tokio::time::Instant::now() + limit);
                 }
@@ -162,89 +155,6 @@ async fn keep_alive(ping: Option<PingPong>, every: Duration) {
             return;
         }
     }
-}
-
-/// The request alone says what it is.
-async fn dispatch(exchange: Exchange, context: Arc<super::Context>) {
-    let head = &exchange.request;
-    if is_grpc(head) {
-        return grpc::serve(exchange, &context.h2).await;
-    }
-    let classic = head.method() == Method::CONNECT && head.extensions().get::<Protocol>().is_none();
-    let refused: Refusal = if classic {
-        return tunnel::classic(exchange, context).await;
-    } else if exchange.refusing {
-        Denial::Draining.into()
-    } else if host_differs(head) {
-        Denial::HostMismatch.into()
-    } else if head.method() == Method::CONNECT {
-        match extended(head) {
-            Ok(handshake) => return tunnel::connect_tcp(exchange, &handshake, context).await,
-            Err(denial) => denial.into(),
-        }
-    } else if head.method() == Method::GET && head.uri().path() == PROOF_PATH {
-        let proved = context
-            .h2
-            .relay
-            .prove_by(head.headers(), exchange.downstream);
-        match proved {
-            Ok(()) => return answer::whole(exchange.respond, answer::nothing()),
-            Err(refusal) => refusal,
-        }
-    } else if forward::is_foreign(head, exchange.secure) {
-        return forward::serve(exchange, context).await;
-    } else if token::is_refresh(head.method(), head.uri().path()) {
-        let response = token::answer(
-            &context.authenticator,
-            head.headers(),
-            exchange.downstream,
-            context.detail,
-            &context.telemetry,
-        );
-        return answer::whole(exchange.respond, response);
-    } else {
-        match answer::own(head, &context.h2) {
-            Some(response) => return answer::whole(exchange.respond, response),
-            None => Denial::NotFound.into(),
-        }
-    };
-    let mut recorder = context
-        .telemetry
-        .begin(Kind::request, Front::origin, exchange.downstream);
-    recorder.http(head.method().as_str(), head.uri().path());
-    let answer = context.challenge(&refused, None, &mut recorder, false);
-    answer::whole(exchange.respond, answer);
-}
-
-/// POST with `application/grpc*`.
-fn is_grpc(request: &Request<RecvStream>) -> bool {
-    let content_type = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .map(http::HeaderValue::as_bytes);
-    request.method() == Method::POST
-        && content_type.is_some_and(|t| t.starts_with(b"application/grpc"))
-}
-
-/// RFC 9113 §8.3.1: a Host field must not differ from `:authority`, which every client of ours sends.
-fn host_differs(request: &Request<RecvStream>) -> bool {
-    let authority = request.uri().authority().map(|a| a.as_str().as_bytes());
-    let headers: &HeaderMap = request.headers();
-    let mut hosts = headers.get_all(header::HOST).iter();
-    authority.is_none() || hosts.any(|host| Some(host.as_bytes()) != authority)
-}
-
-/// What an extended CONNECT (RFC 8441 §4) asks for.
-fn extended(request: &Request<RecvStream>) -> Result<Handshake, Denial> {
-    match request.extensions().get::<Protocol>() {
-        Some(protocol) if protocol.as_str() == CONNECT_TCP => {}
-        _ => return Err(Denial::UnsupportedProtocol),
-    }
-    let path = request
-        .uri()
-        .path_and_query()
-        .map_or("", |path| path.as_str());
-    connect_tcp::asked(path)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::{
     listen::{Accepted, Downstream},
     message::denial_of,
     sniff::{Event, Head, RequestStream},
-    telemetry::{Front, Kind},
+    telemetry::{Front, Kind, Protocol},
 };
 
 /// RFC 9113 §3.4.
@@ -71,6 +71,7 @@ pub(super) async fn serve(accepted: Accepted, context: Arc<Context>) {
         First::Connect => connect(stream, buffer, peer, context).await,
         First::Refused(denial) => {
             let mut recorder = context.telemetry.begin(Kind::request, Front::origin, peer);
+            recorder.protocol(Protocol::Http1);
             let answer = context.reject(&Refusal::from(denial), None, &mut recorder, false);
             refuse(stream, &answer).await;
         }
@@ -149,6 +150,7 @@ fn ask<'b>(head: &Head<'b>) -> Ask<'b> {
         html: head
             .field("accept")
             .is_some_and(|v| v.starts_with(b"text/html")),
+        protocol: Protocol::Http1,
     }
 }
 

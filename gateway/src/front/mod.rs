@@ -1,8 +1,8 @@
 //! How a request arrives. Each front learns `(session, target)` its own way and hands over to one pipeline.
 //!
 //! [`Entry`] is a listener's: HTTP or SOCKS5. `http1` owns a connection and judges its first head; CONNECT goes to `connect`, everything else to `forward`
-//! behind the strict reader of `message`. [`h2`] serves HTTP/2, [`quic`] the relay's own streams. `connect_tcp` is what both
-//! versions' forms of it lead to; `upgrade` is HTTP/1.1's.
+//! behind the strict reader of `message`. [`h2`] serves HTTP/2 and [`h3`] HTTP/3, whose requests are `stream`'s; [`quic`]
+//! the relay's own streams. `connect_tcp` is what all versions' forms of it lead to; `upgrade` is HTTP/1.1's.
 
 mod asked;
 mod body;
@@ -16,6 +16,7 @@ mod forward;
 pub mod grpc;
 mod guard;
 pub mod h2;
+pub mod h3;
 mod http1;
 mod max_forwards;
 mod pool;
@@ -23,6 +24,7 @@ pub mod quic;
 mod rewind;
 mod send;
 mod socks;
+mod stream;
 mod token;
 mod upgrade;
 

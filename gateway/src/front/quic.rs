@@ -65,6 +65,10 @@ pub async fn serve(
                     return tracing::debug!(%downstream, %error, "connection ended");
                 }
             },
+            // Nothing of this protocol is unidirectional; HTTP/3, on the same port, must be allowed such streams.
+            Ok(_) = connection.accept_uni() => {
+                return connection.close(code(ErrorCode::Protocol), b"unidirectional stream");
+            }
             () = drain.reached(Stage::Draining), if !leaving => leave(&shared, &work),
             () = &mut idle, if !leaving && !limit.is_zero() => {
                 // A place held for nothing; a relay client that is still there connects again.

@@ -16,7 +16,7 @@ use super::{
     context::Context,
     headers,
 };
-use crate::{egress::Guarded, listen::Downstream};
+use crate::{egress::Guarded, listen::Downstream, telemetry::Protocol};
 
 /// What an upgrade to `connect-tcp` asks for; `None` where the request is none (its fate is another's). An HTTP/1.0 client
 /// cannot upgrade (RFC 9110 §7.8).
@@ -44,13 +44,12 @@ pub(super) async fn open(
     request: &Request<Incoming>,
     peer: SocketAddr,
 ) -> Result<(Response<ResponseBody>, Opened), Response<Bytes>> {
-    let opened = connect_tcp::open(
-        context,
+    let asked = connect_tcp::Asked {
         handshake,
-        request.headers(),
-        peer,
-        std::future::pending::<()>(),
-    );
+        fields: request.headers(),
+        protocol: Protocol::Http1,
+    };
+    let opened = connect_tcp::open(context, asked, peer, std::future::pending::<()>());
     match opened.await {
         Accepted::Opened(mut opened) => {
             opened.answered(101);

@@ -8,4 +8,4 @@ mod udp;
 pub use downstream::Downstream;
 pub use places::{Full, Place, Places};
 pub use tcp::{Accepted, Listener, ListenerKind, accept_loop};
-pub use udp::{ResetKey, UdpListener, accept_quic, flush};
+pub use udp::{ResetKey, Spoken, UdpListener, accept_quic, flush};

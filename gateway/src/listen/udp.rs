@@ -5,10 +5,10 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use aws_lc_rs::hmac;
 use quinn::{
     ConnectionId, ConnectionIdGenerator, EndpointConfig, ServerConfig, TokioRuntime,
-    crypto::rustls::QuicServerConfig,
+    crypto::rustls::{HandshakeData, QuicServerConfig},
 };
 use sluicegate_relay::{flow::code, transport::tuning};
-use sluicegate_relay_protocol::ErrorCode;
+use sluicegate_relay_protocol::{ALPN_H3, ErrorCode};
 use tokio::time;
 
 use super::{ListenerKind, Places};
@@ -109,6 +109,34 @@ impl ConnectionIdGenerator for RandomIds {
     }
 }
 
+/// What a QUIC connection speaks, by its ALPN.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Spoken {
+    /// The relay's own protocol.
+    Relay,
+    /// HTTP/3.
+    Http3,
+}
+
+impl Spoken {
+    fn of(connection: &quinn::Connection) -> Self {
+        let data = connection.handshake_data();
+        let data = data.and_then(|data| data.downcast::<HandshakeData>().ok());
+        match data.and_then(|data| data.protocol) {
+            Some(name) if name == ALPN_H3 => Self::Http3,
+            // There is no handshake without one of the two.
+            _ => Self::Relay,
+        }
+    }
+
+    fn label(self) -> TransportLabel {
+        match self {
+            Self::Relay => TransportLabel::quic,
+            Self::Http3 => TransportLabel::h3,
+        }
+    }
+}
+
 /// Accept until the drain reaches [`Stage::Draining`], from then on refuse: silence would only make clients wait. Each
 /// connection is served in a task of its own.
 pub async fn accept_quic<F, Fut>(
@@ -118,7 +146,7 @@ pub async fn accept_quic<F, Fut>(
     drain: DrainWatch,
     serve: F,
 ) where
-    F: Fn(quinn::Connection) -> Fut + Clone + Send + 'static,
+    F: Fn(quinn::Connection, Spoken) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = ()> + Send,
 {
     let kind = ListenerKind::Public.label();
@@ -143,13 +171,15 @@ pub async fn accept_quic<F, Fut>(
                 continue;
             }
         };
-        let guard = telemetry.metrics().connection(kind, TransportLabel::quic);
-        let (serve, shaking) = (serve.clone(), shaking.clone());
+        let (serve, shaking, telemetry) = (serve.clone(), shaking.clone(), telemetry.clone());
         drain.spawn(async move {
             if let Some(connection) = handshake(incoming, shaking).await {
-                serve(connection).await;
+                let spoken = Spoken::of(&connection);
+                let guard = telemetry.metrics().connection(kind, spoken.label());
+                serve(connection, spoken).await;
+                drop(guard);
             }
-            drop((guard, place));
+            drop(place);
         });
     }
 }

@@ -169,7 +169,7 @@ impl World {
         self.udp = Some(listener.endpoint());
         let (watch, context) = (self.drain.watch(), context.clone());
         let places = self.places.clone();
-        let serve = move |connection| quic::serve(connection, context.h2.clone(), watch.clone());
+        let serve = move |connection, _| quic::serve(connection, context.h2.clone(), watch.clone());
         let (telemetry, watch) = (self.telemetry.clone(), self.drain.watch());
         self.listening
             .spawn(accept_quic(listener, places, telemetry, watch, serve));

@@ -40,8 +40,10 @@ struct ListenerLabels {
 pub enum TransportLabel {
     /// TCP, with or without TLS.
     tcp,
-    /// QUIC.
+    /// The relay's own protocol on QUIC.
     quic,
+    /// HTTP/3 on QUIC.
+    h3,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]

@@ -12,5 +12,6 @@ pub use access::{AccessLog, AccessSink};
 pub use init::init_logging;
 pub use metrics::{Metrics, TransportLabel, WaitingGuard};
 pub use recorder::{
-    Caller, Counters, Front, Kind, OWN_PROVIDER, Recorder, SessionLabel, Speaker, Telemetry,
+    Caller, Counters, Front, Kind, OWN_PROVIDER, Protocol, Recorder, SessionLabel, Speaker,
+    Telemetry,
 };

@@ -59,6 +59,20 @@ pub enum Front {
     origin,
 }
 
+/// The version of HTTP it came by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+pub enum Protocol {
+    /// HTTP/1.1 and 1.0.
+    #[serde(rename = "http/1.1")]
+    Http1,
+    /// HTTP/2.
+    #[serde(rename = "h2")]
+    Http2,
+    /// HTTP/3.
+    #[serde(rename = "h3")]
+    Http3,
+}
+
 /// Who connected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Caller {
@@ -229,6 +243,7 @@ impl Telemetry {
                 id,
                 kind,
                 front,
+                protocol: None,
                 downstream: downstream.into(),
                 session: None,
                 policy_generation: None,
@@ -255,6 +270,7 @@ struct Record {
     id: String,
     kind: Kind,
     front: Front,
+    protocol: Option<Protocol>,
     downstream: Caller,
     session: Option<SessionLabel>,
     policy_generation: Option<u64>,
@@ -312,6 +328,11 @@ impl Recorder {
     /// Byte counters, to be shared with the pump.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// By which version of HTTP it came.
+    pub fn protocol(&mut self, protocol: Protocol) {
+        self.record.protocol = Some(protocol);
     }
 
     /// Whose it is.
@@ -443,6 +464,7 @@ impl Recorder {
         put("id", r.id.as_str().into());
         put("kind", serde_json::json!(r.kind));
         put("front", serde_json::json!(r.front));
+        put("protocol", serde_json::json!(r.protocol));
         put("downstream", r.downstream.to_string().into());
         put("session", serde_json::json!(r.session));
         put("policyGeneration", r.policy_generation.into());

@@ -10,11 +10,11 @@ mod code;
 mod handshake;
 pub mod message;
 pub mod preamble;
-mod varint;
+pub mod varint;
 mod version;
 
 pub use code::ErrorCode;
 pub use handshake::{Handshake, PROOF_PATH, PathError, egress_path, listener_path, service_path};
 pub use version::{
-    ALPN_H2, ALPN_HTTP1, ALPN_RELAY, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP,
+    ALPN_H2, ALPN_H3, ALPN_HTTP1, ALPN_RELAY, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP,
 };

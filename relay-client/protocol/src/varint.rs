@@ -1,10 +1,10 @@
 //! QUIC integers (RFC 9000 §16).
 
 /// The largest value there is.
-pub(crate) const MAX: u64 = (1 << 62) - 1;
+pub const MAX: u64 = (1 << 62) - 1;
 
 /// The shortest encoding. Values above [`MAX`] do not exist in the format and are clamped.
-pub(crate) fn encode(value: u64) -> impl Iterator<Item = u8> {
+pub fn encode(value: u64) -> impl Iterator<Item = u8> {
     let value = value.min(MAX);
     // The two top bits of the first byte say how many bytes there are.
     let (size, prefix) = match value {
@@ -22,7 +22,7 @@ pub(crate) fn encode(value: u64) -> impl Iterator<Item = u8> {
 }
 
 /// An integer from the front: (value, what follows it). Any encoding length is accepted.
-pub(crate) fn decode(bytes: &[u8]) -> Option<(u64, &[u8])> {
+pub fn decode(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let first = *bytes.first()?;
     let size = 1usize << (first >> 6);
     let (number, rest) = bytes.split_at_checked(size)?;

@@ -6,6 +6,9 @@ pub const CONNECT_TCP: &str = "connect-tcp";
 /// The ALPN name of HTTP/2 over TLS (RFC 9113 §3.2).
 pub const ALPN_H2: &[u8] = b"h2";
 
+/// The ALPN name of HTTP/3 (RFC 9114 §3.1).
+pub const ALPN_H3: &[u8] = b"h3";
+
 /// The ALPN name of HTTP/1.1 over TLS (RFC 7301 §6).
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";
 

@@ -16,11 +16,29 @@ const SEND_WINDOW: u64 = 16 * 1024 * 1024;
 /// Kernel buffer of the socket, each way; the kernel gives what it allows (`net.core.rmem_max`, `wmem_max`).
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 
-/// The gateway's end: takes this many streams at once on a connection.
+/// Bytes that a client which has proved nothing yet may leave unread, or send out of order, all its streams together.
+const UNPROVED: u32 = 4 * windows::STREAM;
+/// Unidirectional streams at once: HTTP/3 has three of them, and must be allowed them by the handshake (RFC 9114 §6.2).
+const UNIDIRECTIONAL: u32 = 8;
+/// The gateway asks for a sign of life where the client does not: clients of HTTP/3 seldom do, and their tunnels may be
+/// silent for longer than [`IDLE`].
+const SERVER_KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// The gateway's end: takes this many streams at once on a connection. Windows are small until [`proved`].
 pub fn server(streams: u32) -> TransportConfig {
     let mut config = common();
-    config.max_concurrent_bidi_streams(VarInt::from_u32(streams));
     config
+        .max_concurrent_bidi_streams(VarInt::from_u32(streams))
+        .max_concurrent_uni_streams(VarInt::from_u32(UNIDIRECTIONAL))
+        .receive_window(VarInt::from_u32(UNPROVED))
+        .keep_alive_interval(Some(SERVER_KEEP_ALIVE));
+    config
+}
+
+/// The client of this connection is known: it may have as much on the way as on HTTP/2.
+pub fn proved(connection: &quinn::Connection) {
+    // The same again changes nothing.
+    connection.set_receive_window(VarInt::from_u32(windows::CONNECTION));
 }
 
 /// The client's end: takes no streams, and keeps the connection and its address mapping alive.

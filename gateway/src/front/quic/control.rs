@@ -1,7 +1,10 @@
 //! The control stream: the verdict on a client's credential, and "drain soon".
 
 use sluicegate_policy::Denial;
-use sluicegate_relay::flow::{Broken, QuicFlow, code};
+use sluicegate_relay::{
+    flow::{Broken, QuicFlow, code},
+    transport::tuning,
+};
 use sluicegate_relay_protocol::{ErrorCode, message::Message, preamble::Response};
 
 use super::{Shared, refuse};
@@ -25,6 +28,7 @@ pub(super) async fn serve(mut flow: QuicFlow, token: &Secret, shared: Shared) {
     if flow.send_head(accepted).await.is_err() {
         return;
     }
+    tuning::proved(&shared.connection);
     let mut told = false;
     loop {
         tokio::select! {

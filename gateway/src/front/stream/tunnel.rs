@@ -1,12 +1,11 @@
 //! Streams that become tunnels: classic CONNECT and `connect-tcp`.
 
-use std::{future::poll_fn, sync::Arc};
+use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
-use sluicegate_relay::flow::{CapsuleFlow, StreamFlow};
+use http::{HeaderMap, HeaderValue, Response, header, request::Parts};
 use sluicegate_relay_protocol::Handshake;
 
-use super::{Exchange, answer::whole};
+use super::{Answer, Exchange};
 use crate::{
     egress::Guarded,
     front::{
@@ -18,8 +17,9 @@ use crate::{
     outcome::{Outcome, Party},
 };
 
-/// CONNECT (RFC 9113 §8.5): `:authority` is the target, DATA is the tunnel, END_STREAM is FIN and RST_STREAM is RST.
-pub(super) async fn classic(exchange: Exchange, context: Arc<Context>) {
+/// CONNECT (RFC 9113 §8.5, RFC 9114 §4.4): `:authority` is the target, DATA is the tunnel, the stream's end is FIN and its
+/// reset RST.
+pub(super) async fn classic<A: Answer>(exchange: Exchange<A>, context: Arc<Context>) {
     let Exchange {
         request,
         mut respond,
@@ -40,23 +40,28 @@ pub(super) async fn classic(exchange: Exchange, context: Arc<Context>) {
             .map(HeaderValue::as_bytes)
             .collect(),
         html: headers::wants_html(&head.headers),
+        protocol: A::PROTOCOL,
     };
-    let gone = poll_fn(|cx| respond.poll_reset(cx));
+    let gone = respond.gone();
     let mut opened = match connect::accept(&context, downstream, ask, gone).await {
         Accepted::Opened(opened) => opened,
-        Accepted::Refused(answer) => return whole(respond, answer),
+        Accepted::Refused(answer) => return respond.whole(answer).await,
         Accepted::Gone => return,
     };
-    let Ok(send) = respond.send_response(Response::new(()), false) else {
+    let Ok(tunnel) = respond.tunnel(Response::new(()), body).await else {
         return opened.recorder().ended(Outcome::Reset, Party::Downstream);
     };
-    let stream = Guarded::new(Downstream::stream(StreamFlow::new(send, body)));
+    let stream = Guarded::new(Downstream::stream(tunnel));
     connect::carry(stream, Vec::new(), opened, downstream, context).await;
 }
 
 /// `connect-tcp`: an extended CONNECT that carries capsules. What the client sends before the answer waits in the stream's
 /// window; it reaches nobody where the answer is a refusal.
-pub(super) async fn connect_tcp(exchange: Exchange, handshake: &Handshake, context: Arc<Context>) {
+pub(super) async fn connect_tcp<A: Answer>(
+    exchange: Exchange<A>,
+    handshake: &Handshake,
+    context: Arc<Context>,
+) {
     let Exchange {
         request,
         mut respond,
@@ -65,26 +70,25 @@ pub(super) async fn connect_tcp(exchange: Exchange, handshake: &Handshake, conte
     } = exchange;
     let (head, body) = request.into_parts();
     if expects_continue(&head) {
-        let mut interim = Response::new(());
-        *interim.status_mut() = StatusCode::CONTINUE;
-        // A client that is gone is noticed below.
-        let _ = respond.send_informational(interim);
+        respond.carry_on().await;
     }
-    let gone = poll_fn(|cx| respond.poll_reset(cx));
-    let opened = mapping::open(&context, handshake, &head.headers, downstream, gone).await;
+    let asked = mapping::Asked {
+        handshake,
+        fields: &head.headers,
+        protocol: A::PROTOCOL,
+    };
+    let gone = respond.gone();
+    let opened = mapping::open(&context, asked, downstream, gone).await;
     let mut opened = match opened {
         Accepted::Opened(opened) => opened,
-        Accepted::Refused(answer) => return whole(respond, answer),
+        Accepted::Refused(answer) => return respond.whole(answer).await,
         Accepted::Gone => return,
     };
     opened.answered(200);
     let mut answer = Response::new(());
     mapping::accepting(answer.headers_mut());
-    match respond.send_response(answer, false) {
-        Ok(send) => {
-            let capsules = CapsuleFlow::new(send, body);
-            opened.carry(capsules, downstream, context).await;
-        }
+    match respond.capsules(answer, body).await {
+        Ok(capsules) => opened.carry(capsules, downstream, context).await,
         Err(_) => opened.abandon(None),
     }
 }

@@ -1,0 +1,257 @@
+//! HTTP/3 on the UDP port of a public listener (ALPN `h3`): one connection, each of its request streams served by itself.
+//!
+//! On quinn's streams and our own framing (`http3`): a tunnel's FIN, RESET_STREAM and STOP_SENDING have to mean what TCP's
+//! ends mean, and `connect-tcp` has to be known.
+
+mod body;
+mod reading;
+mod respond;
+mod tunnel;
+mod unidirectional;
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use quinn::{RecvStream, SendStream, VarInt};
+use sluicegate_policy::{Denial, Refusal};
+use sluicegate_relay::flow::{Broken, QuicReceive, QuicSend};
+use tokio::{task::JoinSet, time::timeout};
+use tokio_util::task::TaskTracker;
+
+pub(super) use body::Body;
+
+use self::{
+    reading::Reading,
+    respond::Respond,
+    unidirectional::{Seen, serve as serve_unidirectional},
+};
+use super::{
+    Context,
+    h2::Limits,
+    stream::{self, Answer, Exchange},
+};
+use crate::{
+    drain::{DrainWatch, Stage},
+    http3::{self, Asked, Code, Piece, Unasked},
+    telemetry::{Front, Kind, Protocol},
+};
+
+/// Streams given up by a client before they had an answer, less those that had one: more are an attack (as CVE-2023-44487
+/// is on HTTP/2).
+const WASTED: u32 = 256;
+/// Unidirectional streams of a client: three have a meaning, a few more are there to keep servers honest (RFC 9114 §6.2.3).
+const UNIDIRECTIONAL: u32 = 64;
+/// How long a client that was told may take to close by itself.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What the streams of one connection share.
+struct Shared {
+    connection: quinn::Connection,
+    context: Arc<Context>,
+    drain: DrainWatch,
+    wasted: AtomicU32,
+}
+
+/// Serve a connection until it ends or is drained. Request streams run in the drain's tasks.
+pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut drain: DrainWatch) {
+    let limits = context.h2.limits;
+    let shared = Arc::new(Shared {
+        connection: connection.clone(),
+        context,
+        drain: drain.clone(),
+        wasted: AtomicU32::new(0),
+    });
+    let Some(mut control) = open_control(&connection, limits).await else {
+        return close(&connection, Code::StreamCreation);
+    };
+    let work = TaskTracker::new();
+    let (mut beside, seen, mut opened) = (JoinSet::new(), Arc::<Seen>::default(), 0);
+    // Request streams from here on have not been looked at.
+    let mut next = 0;
+    let mut told = false;
+    let mut idle = std::pin::pin!(tokio::time::sleep(limits.idle));
+    loop {
+        let leave = tokio::select! {
+            accepted = connection.accept_bi() => match accepted {
+                Ok((send, receive)) if told => {
+                    reject(send, receive);
+                    false
+                }
+                Ok((send, receive)) => {
+                    next = u64::from(VarInt::from(receive.id())) + 4;
+                    let (shared, token) = (shared.clone(), work.token());
+                    drain.spawn(async move {
+                        begin(send, receive, shared).await;
+                        drop(token);
+                    });
+                    idle.as_mut().reset(tokio::time::Instant::now() + limits.idle);
+                    false
+                }
+                Err(error) => {
+                    let downstream = connection.remote_address();
+                    return tracing::debug!(%downstream, %error, "connection ended");
+                }
+            },
+            Ok(receive) = connection.accept_uni() => {
+                opened += 1;
+                if opened > UNIDIRECTIONAL {
+                    return close(&connection, Code::ExcessiveLoad);
+                }
+                beside.spawn(serve_unidirectional(receive, seen.clone(), connection.clone()));
+                false
+            }
+            Some(_) = beside.join_next() => false,
+            () = drain.reached(Stage::Draining), if !told => true,
+            () = &mut idle, if !told && !limits.idle.is_zero() => {
+                idle.as_mut().reset(tokio::time::Instant::now() + limits.idle);
+                // A place held for nothing.
+                work.is_empty()
+            }
+            // What comes after this was never looked at, and the client knows it.
+            () = work.wait(), if told => {
+                let _ = timeout(LAST_WORDS, connection.closed()).await;
+                return close(&connection, Code::NoError);
+            }
+        };
+        if leave {
+            told = true;
+            work.close();
+            // A client that has no room for it finds its new streams rejected.
+            let _ = timeout(LAST_WORDS, control.write(http3::goaway(next))).await;
+        }
+    }
+}
+
+/// Our control stream. Every client has room for it (RFC 9114 §6.2), or is none.
+async fn open_control(connection: &quinn::Connection, limits: Limits) -> Option<QuicSend> {
+    let open = async {
+        let mut control = QuicSend::new(connection.open_uni().await.ok()?);
+        let settings = http3::opening(limits.head_bytes);
+        control.write(settings).await.ok().map(|()| control)
+    };
+    timeout(limits.head_timeout, open).await.ok().flatten()
+}
+
+fn close(connection: &quinn::Connection, code: Code) {
+    connection.close(number(code), b"");
+}
+
+/// The number as quinn has it.
+fn number(code: Code) -> VarInt {
+    VarInt::from_u32(code.number())
+}
+
+/// The client was told, or will be: it may send this elsewhere.
+fn reject(mut send: SendStream, mut receive: RecvStream) {
+    // Either fails only where that direction is over already.
+    let _ = send.reset(number(Code::RequestRejected));
+    let _ = receive.stop(number(Code::RequestRejected));
+}
+
+/// Read a request and serve it.
+async fn begin(send: SendStream, receive: RecvStream, shared: Arc<Shared>) {
+    let limits = shared.context.h2.limits;
+    let limit = limits.head_bytes as usize;
+    let connection = shared.connection.clone();
+    let mut reading = Reading::new(QuicReceive::new(receive), limit, connection);
+    let (respond, answered) = Respond::new(QuicSend::new(send), &shared.connection);
+    let head = timeout(limits.head_timeout, head(&mut reading, limit));
+    match head
+        .await
+        .unwrap_or(Err(Headless::Refused(Denial::HeadTimeout)))
+    {
+        Ok(Asked { head, length }) => {
+            let exchange = Exchange {
+                request: head.map(|()| Body::new(reading, length)),
+                respond,
+                downstream: shared.connection.remote_address(),
+                secure: true,
+                refusing: shared.drain.refusing(),
+            };
+            stream::dispatch(exchange, shared.context.clone()).await;
+        }
+        Err(Headless::Refused(denial)) => refuse(denial, respond, &shared).await,
+        Err(Headless::Gone) => drop(respond),
+    }
+    shared.count(answered.get());
+}
+
+/// Why a stream has no request.
+enum Headless {
+    /// The client has given it up, or the connection is over.
+    Gone,
+    Refused(Denial),
+}
+
+async fn head(reading: &mut Reading, limit: usize) -> Result<Asked, Headless> {
+    let piece = poll_fn(|cx| reading.poll_piece(cx)).await;
+    let section = match piece {
+        Ok(Some(Piece::Headers(section))) => section,
+        Ok(Some(Piece::TooLarge)) => return Err(Headless::Refused(Denial::HeaderTooLarge)),
+        Ok(Some(Piece::Data(_) | Piece::Other(..))) => {
+            reading.fail(Code::FrameUnexpected);
+            return Err(Headless::Gone);
+        }
+        // It ended before it began.
+        Ok(None) => return Err(Headless::Refused(Denial::MalformedRequest)),
+        Err(_) => return Err(Headless::Gone),
+    };
+    match http3::request(&section, limit) {
+        Ok(asked) => {
+            if asked.head.method() != http::Method::CONNECT {
+                reading.look_ahead().await;
+            }
+            Ok(asked)
+        }
+        Err(Unasked::TooLarge) => Err(Headless::Refused(Denial::HeaderTooLarge)),
+        Err(Unasked::Malformed) => Err(Headless::Refused(Denial::MalformedRequest)),
+        Err(Unasked::Coding) => {
+            reading.fail(Code::DecompressionFailed);
+            Err(Headless::Gone)
+        }
+    }
+}
+
+/// A request that is none has an answer all the same.
+async fn refuse(denial: Denial, respond: Respond, shared: &Shared) {
+    let downstream = shared.connection.remote_address();
+    let context = &shared.context;
+    let mut recorder = context
+        .telemetry
+        .begin(Kind::request, Front::origin, downstream);
+    recorder.protocol(Protocol::Http3);
+    let refusal = Refusal::from(denial);
+    let answer = context.challenge(&refusal, None, &mut recorder, false);
+    respond.whole(answer).await;
+}
+
+impl Shared {
+    /// A stream is over.
+    fn count(&self, answered: bool) {
+        let change = |wasted: u32| {
+            Some(if answered {
+                wasted.saturating_sub(1)
+            } else {
+                wasted.saturating_add(1)
+            })
+        };
+        let before = self
+            .wasted
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+        if !answered && before.unwrap_or_default() >= WASTED {
+            close(&self.connection, Code::ExcessiveLoad);
+        }
+    }
+}
+
+/// It broke the protocol: nothing more of it can be understood.
+fn broke(connection: &quinn::Connection, code: Code) -> Broken {
+    close(connection, code);
+    Broken::Malformed
+}

@@ -1,0 +1,181 @@
+//! Answers on HTTP/3 streams.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Body as _, Frame};
+use sluicegate_relay::{
+    flow::{Broken, CapsuleFlow, Connection, QuicSend},
+    transport::tuning,
+};
+
+use super::{body::Body, number, tunnel::Tunnel};
+use crate::{
+    front::{body::ResponseBody, stream::Answer},
+    http3::{self, Code},
+    telemetry::Protocol,
+};
+
+/// Has the request had an answer?
+pub(super) struct Answered(Arc<AtomicBool>);
+
+impl Answered {
+    pub(super) fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The sending side of a request stream. Dropped without having been finished, it is reset.
+pub(super) struct Respond {
+    /// `None` once somebody else takes care of it.
+    send: Option<QuicSend>,
+    answered: Arc<AtomicBool>,
+    connection: quinn::Connection,
+}
+
+impl Respond {
+    pub(super) fn new(send: QuicSend, connection: &quinn::Connection) -> (Self, Answered) {
+        let answered = Arc::new(AtomicBool::new(false));
+        let respond = Self {
+            send: Some(send),
+            answered: answered.clone(),
+            connection: connection.clone(),
+        };
+        (respond, Answered(answered))
+    }
+
+    async fn write(&mut self, bytes: Bytes) -> Result<(), Broken> {
+        match &mut self.send {
+            Some(send) => send.write(bytes).await,
+            None => Err(Broken::Reset),
+        }
+    }
+
+    async fn head(&mut self, answer: &Response<()>) -> Result<(), Broken> {
+        self.write(http3::answer(answer)).await?;
+        self.answered.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn data(&mut self, data: Bytes) -> Result<(), Broken> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        self.write(http3::data_head(data.len())).await?;
+        self.write(data).await
+    }
+
+    /// FIN; what was written goes out though this is dropped.
+    fn finish(mut self) {
+        if let Some(mut send) = self.send.take() {
+            // Refused only where the client is gone.
+            let _ = send.finish();
+        }
+    }
+
+    /// No client may take what came for all there is.
+    fn cut(mut self) {
+        if let Some(mut send) = self.send.take() {
+            send.reset(number(Code::Internal));
+        }
+    }
+
+    /// Send what comes. `false`: it was cut.
+    async fn pass(&mut self, body: &mut ResponseBody) -> Result<bool, Broken> {
+        loop {
+            let frame = tokio::select! {
+                frame = next(body) => frame,
+                () = self.gone() => return Err(Broken::Reset),
+            };
+            match frame {
+                None => return Ok(true),
+                Some(Err(_)) => return Ok(false),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.data(data).await?,
+                    Err(frame) => {
+                        if let Ok(trailers) = frame.into_trailers() {
+                            self.write(http3::behind(&trailers)).await?;
+                            return Ok(true);
+                        }
+                    }
+                },
+            }
+        }
+    }
+}
+
+impl Drop for Respond {
+    fn drop(&mut self) {
+        if let Some(send) = &mut self.send {
+            send.reset(number(Code::RequestCancelled));
+        }
+    }
+}
+
+impl Answer for Respond {
+    const PROTOCOL: Protocol = Protocol::Http3;
+    type Body = Body;
+    type Tunnel = Tunnel;
+    type Capsules = CapsuleFlow<Connection<Tunnel>>;
+
+    async fn gone(&mut self) {
+        match &mut self.send {
+            Some(send) => drop(send.broken().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn carry_on(&mut self) {
+        let _ = self.write(http3::carry_on()).await;
+    }
+
+    async fn whole(mut self, answer: Response<Bytes>) {
+        let (head, body) = answer.into_parts();
+        let head = Response::from_parts(head, ());
+        if self.head(&head).await.is_ok() && self.data(body).await.is_ok() {
+            self.finish();
+        }
+    }
+
+    async fn stream(mut self, answer: Response<ResponseBody>) {
+        let (head, mut body) = answer.into_parts();
+        if self.head(&Response::from_parts(head, ())).await.is_err() {
+            return;
+        }
+        match self.pass(&mut body).await {
+            Ok(true) => self.finish(),
+            Ok(false) => self.cut(),
+            Err(_) => {}
+        }
+    }
+
+    async fn tunnel(mut self, answer: Response<()>, body: Body) -> Result<Tunnel, Broken> {
+        self.head(&answer).await?;
+        // Whoever has a tunnel is known: it may fill more than a stranger may.
+        tuning::proved(&self.connection);
+        let send = self.send.take().ok_or(Broken::Reset)?;
+        Ok(Tunnel::new(send, body.into_reading()))
+    }
+
+    async fn capsules(
+        self,
+        answer: Response<()>,
+        body: Body,
+    ) -> Result<CapsuleFlow<Connection<Tunnel>>, Broken> {
+        let tunnel = self.tunnel(answer, body).await?;
+        Ok(CapsuleFlow::upgraded(tunnel, Bytes::new()))
+    }
+}
+
+async fn next(body: &mut ResponseBody) -> Option<io::Result<Frame<Bytes>>> {
+    poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
+}

@@ -1,0 +1,159 @@
+//! Requests that are streams of a connection, HTTP/2's and HTTP/3's: each dispatched by itself alone.
+//!
+//! What lives here is the same for both. How a request is read and how an answer is sent is each version's: [`Answer`].
+
+mod forward;
+mod own;
+mod tunnel;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use h2::ext::Protocol as Extended;
+use http::{HeaderMap, Method, Request, Response, header};
+use sluicegate_policy::{Denial, Refusal};
+use sluicegate_relay::flow::{Broken, Flow};
+use sluicegate_relay_protocol::{CONNECT_TCP, Handshake, PROOF_PATH};
+
+use super::{Context, body::ResponseBody, client_body::ClientBody, connect_tcp, token};
+use crate::telemetry::{Front, Kind, Protocol};
+
+/// The means to answer one request.
+pub(super) trait Answer: Sized + Send {
+    /// What is spoken.
+    const PROTOCOL: Protocol;
+    /// The request's body, or what comes of a tunnel.
+    type Body: Into<ClientBody> + Send;
+    /// A tunnel on the stream.
+    type Tunnel: Flow + 'static;
+    /// The same with capsules inside.
+    type Capsules: Flow + 'static;
+
+    /// Completes when the client gives up.
+    fn gone(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// 100 (Continue). A client that is gone is noticed later.
+    fn carry_on(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Send a whole answer. A client that is gone has no use for it.
+    fn whole(self, answer: Response<Bytes>) -> impl Future<Output = ()> + Send;
+
+    /// Send an answer as its body comes. What ends before its end is reset.
+    fn stream(self, answer: Response<ResponseBody>) -> impl Future<Output = ()> + Send;
+
+    /// Send the answer that makes the stream a tunnel.
+    ///
+    /// # Errors
+    /// The client is gone.
+    fn tunnel(
+        self,
+        answer: Response<()>,
+        body: Self::Body,
+    ) -> impl Future<Output = Result<Self::Tunnel, Broken>> + Send;
+
+    /// Send the answer that makes the stream one of capsules.
+    ///
+    /// # Errors
+    /// The client is gone.
+    fn capsules(
+        self,
+        answer: Response<()>,
+        body: Self::Body,
+    ) -> impl Future<Output = Result<Self::Capsules, Broken>> + Send;
+}
+
+/// One request with the means to answer it.
+pub(super) struct Exchange<A: Answer> {
+    pub(super) request: Request<A::Body>,
+    pub(super) respond: A,
+    pub(super) downstream: SocketAddr,
+    pub(super) secure: bool,
+    pub(super) refusing: bool,
+}
+
+/// The request alone says what it is.
+pub(super) async fn dispatch<A: Answer>(exchange: Exchange<A>, context: Arc<Context>) {
+    let head = &exchange.request;
+    let classic = head.method() == Method::CONNECT && head.extensions().get::<Extended>().is_none();
+    let refused: Refusal = if classic {
+        return tunnel::classic(exchange, context).await;
+    } else if exchange.refusing {
+        Denial::Draining.into()
+    } else if host_differs(head) {
+        Denial::HostMismatch.into()
+    } else if head.method() == Method::CONNECT {
+        match extended(head) {
+            Ok(handshake) => return tunnel::connect_tcp(exchange, &handshake, context).await,
+            Err(denial) => denial.into(),
+        }
+    } else if is_grpc(head) {
+        // A version that carries it never comes here with it.
+        Denial::UnsupportedProtocol.into()
+    } else if head.method() == Method::GET && head.uri().path() == PROOF_PATH {
+        let relay = &context.h2.relay;
+        match relay.prove_by(head.headers(), exchange.downstream) {
+            Ok(()) => return exchange.respond.whole(own::nothing()).await,
+            Err(refusal) => refusal,
+        }
+    } else if forward::is_foreign(head, exchange.secure) {
+        return forward::serve(exchange, context).await;
+    } else if token::is_refresh(head.method(), head.uri().path()) {
+        let response = token::answer(
+            &context.authenticator,
+            head.headers(),
+            exchange.downstream,
+            context.detail,
+            &context.telemetry,
+        );
+        return exchange.respond.whole(response).await;
+    } else {
+        match own::resource(head, &context.h2) {
+            Some(response) => return exchange.respond.whole(response).await,
+            None => Denial::NotFound.into(),
+        }
+    };
+    refuse(exchange, &refused, &context).await;
+}
+
+/// Answer with a refusal of something that is, or would have been, a resource of ours.
+async fn refuse<A: Answer>(exchange: Exchange<A>, refused: &Refusal, context: &Context) {
+    let head = &exchange.request;
+    let mut recorder = context
+        .telemetry
+        .begin(Kind::request, Front::origin, exchange.downstream);
+    recorder.protocol(A::PROTOCOL);
+    recorder.http(head.method().as_str(), head.uri().path());
+    let answer = context.challenge(refused, None, &mut recorder, false);
+    exchange.respond.whole(answer).await;
+}
+
+/// POST with `application/grpc*`.
+pub(super) fn is_grpc<B>(request: &Request<B>) -> bool {
+    let content_type = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .map(http::HeaderValue::as_bytes);
+    request.method() == Method::POST
+        && content_type.is_some_and(|t| t.starts_with(b"application/grpc"))
+}
+
+/// RFC 9113 §8.3.1, RFC 9114 §4.3.1: a Host field must not differ from `:authority`, which every client of ours sends.
+fn host_differs<B>(request: &Request<B>) -> bool {
+    let authority = request.uri().authority().map(|a| a.as_str().as_bytes());
+    let headers: &HeaderMap = request.headers();
+    let mut hosts = headers.get_all(header::HOST).iter();
+    authority.is_none() || hosts.any(|host| Some(host.as_bytes()) != authority)
+}
+
+/// What an extended CONNECT (RFC 8441 §4, RFC 9220) asks for.
+fn extended<B>(request: &Request<B>) -> Result<Handshake, Denial> {
+    match request.extensions().get::<Extended>() {
+        Some(protocol) if protocol.as_str() == CONNECT_TCP => {}
+        _ => return Err(Denial::UnsupportedProtocol),
+    }
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("", |path| path.as_str());
+    connect_tcp::asked(path)
+}
