@@ -38,13 +38,15 @@ pub async fn forward(
 async fn carry(socket: Shared, service: Arc<str>, session: Session) {
     let mut local = SocketFlow::new(socket);
     let opened = tokio::select! {
-        opened = session.open(&service) => opened,
+        // Larger than all that comes after it.
+        opened = Box::pin(session.open(&service)) => opened,
         // The program has given up: so do we.
         broken = std::future::poll_fn(|cx| local.poll_broken(cx)) => {
             tracing::debug!(%service, %broken, "closed before the stream was open");
             return;
         }
     };
+    drop(session);
     let mut stream = match opened {
         Ok(stream) => stream,
         Err(error) => {

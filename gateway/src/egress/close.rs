@@ -58,7 +58,7 @@ impl Abort for Downstream {
     fn socket(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(tcp) => Some(tcp),
-            Self::Tls(tls) => match tls.get_ref().0 {
+            Self::Tls(tls) => match &**tls.get_ref().0 {
                 Shared::Tcp(tcp) => Some(tcp),
                 Shared::Unix(_) => None,
             },

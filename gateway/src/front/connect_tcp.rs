@@ -205,10 +205,12 @@ impl Opened {
             }
             Self::Egress(opened) => {
                 let stream = Guarded::new(Downstream::stream(flow));
-                connect::carry(stream, Vec::new(), *opened, peer, context).await;
+                let carried = connect::carry(stream, Vec::new(), *opened, peer, context);
+                // Much larger than a relay stream, which would be as large with it.
+                Box::pin(carried).await;
             }
             Self::Listener(dialled) => {
-                dialled.carry(flow).await;
+                Box::pin(dialled.carry(flow)).await;
             }
         }
     }

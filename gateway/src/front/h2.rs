@@ -4,10 +4,13 @@
 
 mod respond;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
 use h2::{PingPong, server::SendResponse};
-use sluicegate_relay::{flow::Chunk, transport::windows};
+use sluicegate_relay::{
+    flow::Chunk,
+    transport::{batch::Aside, windows},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
@@ -88,16 +91,17 @@ where
     // Each stream's task holds one: alone, ours means that there is none.
     let streams = Arc::new(());
     let mut idle = std::pin::pin!(tokio::time::sleep(limit));
+    let mut aside = Aside::default();
     loop {
         tokio::select! {
-            accepted = connection.accept() => match accepted {
+            accepted = poll_fn(|cx| aside.poll(cx, |cx| connection.poll_accept(cx))) => match accepted {
                 Some(Ok((request, respond))) => {
                     let refusing = drain.refusing();
                     let exchange = Exchange { request, respond, downstream, secure, refusing };
                     let (context, held) = (context.clone(), streams.clone());
                     drain.spawn(async move {
                         if stream::is_grpc(&exchange.request) {
-                            grpc::serve(exchange, &context.h2).await;
+                            Box::pin(grpc::serve(exchange, &context.h2)).await;
                         } else {
                             stream::dispatch(exchange, context).await;
                         }

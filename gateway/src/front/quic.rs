@@ -117,9 +117,9 @@ async fn begin(
     match request.purpose {
         Purpose::Control => {
             drop(work);
-            control::serve(flow, &token, shared).await;
+            Box::pin(control::serve(flow, &token, shared)).await;
         }
-        Purpose::Service { name } => stream::service(flow, &token, &name, &shared).await,
+        Purpose::Service { name } => stream::service(flow, token, name, &shared).await,
         Purpose::Egress { host, port } => stream::egress(flow, &host, port, &shared).await,
     }
 }

@@ -71,12 +71,13 @@ pub(super) struct Exchange<A: Answer> {
     pub(super) refusing: bool,
 }
 
-/// The request alone says what it is.
+/// The request alone says what it is. Relay streams are many and live long, so their task is no larger than they need:
+/// everything else waits on the heap.
 pub(super) async fn dispatch<A: Answer>(exchange: Exchange<A>, context: Arc<Context>) {
     let head = &exchange.request;
     let classic = head.method() == Method::CONNECT && head.extensions().get::<Extended>().is_none();
     let refused: Refusal = if classic {
-        return tunnel::classic(exchange, context).await;
+        return Box::pin(tunnel::classic(exchange, context)).await;
     } else if exchange.refusing {
         Denial::Draining.into()
     } else if host_differs(head) {
@@ -96,7 +97,7 @@ pub(super) async fn dispatch<A: Answer>(exchange: Exchange<A>, context: Arc<Cont
             Err(refusal) => refusal,
         }
     } else if forward::is_foreign(head, exchange.secure) {
-        return forward::serve(exchange, context).await;
+        return Box::pin(forward::serve(exchange, context)).await;
     } else if token::is_refresh(head.method(), head.uri().path()) {
         let response = token::answer(
             &context.authenticator,

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use sluicegate_relay::flow::{Flow, FlowIo, Shared, SocketFlow, TlsFlow};
+use sluicegate_relay::flow::{Ahead, Flow, FlowIo, SocketFlow, TlsFlow};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -19,7 +19,7 @@ pub enum Downstream {
     /// Plaintext.
     Plain(TcpStream),
     /// TLS, terminated here.
-    Tls(Box<TlsStream<Shared>>),
+    Tls(Box<TlsStream<Ahead>>),
     /// One stream: HTTP/2, capsules.
     Stream(Box<FlowIo>),
 }

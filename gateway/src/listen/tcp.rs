@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use sluicegate_relay::flow::Shared;
+use sluicegate_relay::flow::Ahead;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, time};
 
@@ -181,7 +181,7 @@ async fn handshake(
     tcp: tokio::net::TcpStream,
     config: Arc<rustls::ServerConfig>,
 ) -> Option<Downstream> {
-    let accepting = tokio_rustls::TlsAcceptor::from(config).accept(Shared::from(tcp));
+    let accepting = tokio_rustls::TlsAcceptor::from(config).accept(Ahead::from(tcp));
     match time::timeout(HANDSHAKE, accepting).await {
         Ok(Ok(stream)) => Some(Downstream::Tls(Box::new(stream))),
         Ok(Err(error)) => {

@@ -4,10 +4,13 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use aws_lc_rs::hmac;
 use quinn::{
-    ConnectionId, ConnectionIdGenerator, EndpointConfig, ServerConfig, TokioRuntime,
+    ConnectionId, ConnectionIdGenerator, EndpointConfig, ServerConfig,
     crypto::rustls::{HandshakeData, QuicServerConfig},
 };
-use sluicegate_relay::{flow::code, transport::tuning};
+use sluicegate_relay::{
+    flow::code,
+    transport::{batch::DriversLast, tuning},
+};
 use sluicegate_relay_protocol::{ALPN_H3, ErrorCode};
 use tokio::time;
 
@@ -68,13 +71,13 @@ impl UdpListener {
             .incoming_buffer_size(64 << 10)
             .incoming_buffer_size_total(8 << 20)
             .migration(true);
-        let mut config = EndpointConfig::new(Arc::new(reset.0.clone()));
+        let mut config = tuning::endpoint(EndpointConfig::new(Arc::new(reset.0.clone())));
         config.cid_generator(|| Box::new(RandomIds));
         let endpoint = quinn::Endpoint::new(
             config,
             Some(server),
             tuning::socket(address)?,
-            Arc::new(TokioRuntime),
+            Arc::new(DriversLast),
         )?;
         Ok(Self {
             address: endpoint.local_addr()?,

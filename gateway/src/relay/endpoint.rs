@@ -130,7 +130,8 @@ impl Endpoint {
         recorder: &mut Recorder,
     ) {
         if ticket.permit.service().http.is_some() {
-            return super::http::carry(self, downstream, upstream, &ticket, recorder).await;
+            let carried = super::http::carry(self, downstream, upstream, &ticket, recorder);
+            return Box::pin(carried).await;
         }
         let idle = self.services.idle_timeout();
         stream::carry(&mut downstream, &mut *upstream, &ticket, idle, recorder).await;

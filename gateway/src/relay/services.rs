@@ -15,7 +15,7 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use sluicegate_policy::{
     Denial, Host, HostName, OwnAddresses, ProxyProtocol, ServicePermit, ServiceUrl,
 };
-use sluicegate_relay::flow::{Flow, Shared, SocketFlow, TlsFlow};
+use sluicegate_relay::flow::{Ahead, Flow, Shared, SocketFlow, TlsFlow};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, UnixStream},
@@ -86,7 +86,7 @@ impl ServiceFailure {
 /// A connection to a service.
 pub(super) enum Connected {
     Plain(Shared),
-    Tls(Box<TlsStream<Shared>>),
+    Tls(Box<TlsStream<Ahead>>),
 }
 
 /// Anything HTTP/2 can run on.
@@ -181,7 +181,7 @@ impl Services {
             .ok_or_else(|| ServiceFailure::unavailable("not a name in certificates"))?;
         let connector = TlsConnector::from(config.clone());
         let stream = connector
-            .connect(name, socket)
+            .connect(name, Ahead::from(socket))
             .await
             .map_err(ServiceFailure::unavailable)?;
         Ok((Connected::Tls(Box::new(stream)), address))

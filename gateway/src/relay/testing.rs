@@ -17,7 +17,7 @@ use std::{
 use sluicegate_certs::{Authority, ServerIdentity, TrustBundle, tls};
 use sluicegate_relay::{
     backoff::Backoff,
-    flow::Shared,
+    flow::Ahead,
     session::{Session, SessionConfig},
     transport::{Choice, Endpoint as Url, Tls, Transport},
 };
@@ -140,7 +140,7 @@ impl World {
                     serving.lock().unwrap().spawn(async move {
                         let stream = match acceptor {
                             None => Downstream::Plain(tcp),
-                            Some(acceptor) => match acceptor.accept(Shared::from(tcp)).await {
+                            Some(acceptor) => match acceptor.accept(Ahead::from(tcp)).await {
                                 Ok(tls) => Downstream::Tls(Box::new(tls)),
                                 Err(_) => return,
                             },

@@ -33,7 +33,8 @@ pub(crate) fn run() -> ExitCode {
     // clap ends the process itself: 0 for help and version, 2 for bad usage.
     let Command::Up(args) = Cli::parse().command;
     init_logging();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
+    // One thread: what wakes whom stays on one core, and everything that is awake is one batch (docs/performance.md).
+    let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
     {

@@ -3,6 +3,7 @@
 //! What lives here: [`Flow`], its forms (sockets, TLS, QUIC streams, HTTP/2 streams, capsules on an HTTP/2 stream or an upgraded
 //! connection), [`pump`], which joins two of them, and [`FlowIo`] for those who read and write bytes. Both ends of the relay use it. What does not: who may open what, and how connections come to be.
 
+mod ahead;
 mod capsules;
 mod carrier;
 mod chunk;
@@ -21,6 +22,7 @@ mod testing;
 mod tls;
 mod unix;
 
+pub use ahead::Ahead;
 pub use capsules::CapsuleFlow;
 pub use carrier::Carrier;
 pub use chunk::Chunk;

@@ -8,6 +8,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -58,11 +59,26 @@ impl Shared {
         }
     }
 
-    pub(super) fn try_read(&self, buffer: &mut bytes::BytesMut) -> io::Result<usize> {
-        match self {
+    pub(super) fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        let room = buffer.capacity() - buffer.len();
+        self.drain(room, || match self {
             Self::Tcp(stream) => stream.try_read_buf(buffer),
             Self::Unix(stream) => stream.try_read_buf(buffer),
-        }
+        })
+    }
+
+    /// A read that leaves room has emptied the queue: it clears the readiness too, and the next one need not ask the kernel in
+    /// vain. What comes meanwhile is a new event (epoll(7), edge-triggered), and so are FIN and RST.
+    fn drain(&self, room: usize, read: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        let mut short = None;
+        let whole = self.try_io(Interest::READABLE, || match read()? {
+            count if 0 < count && count < room => {
+                short = Some(count);
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            count => Ok(count),
+        });
+        short.map_or(whole, Ok)
     }
 
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -115,10 +131,10 @@ impl AsyncRead for Shared {
         loop {
             ready!(self.poll_read_ready(cx))?;
             let slice = buffer.initialize_unfilled();
-            let read = match &*self {
+            let read = self.drain(slice.len(), || match &*self {
                 Self::Tcp(stream) => stream.try_read(slice),
                 Self::Unix(stream) => stream.try_read(slice),
-            };
+            });
             match read {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),

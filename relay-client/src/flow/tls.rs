@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
 use super::{
-    Broken, Flow, Shared,
+    Ahead, Broken, Flow, Shared,
     socket::{Watch, broken, watch},
 };
 
@@ -21,7 +21,7 @@ const RECORD: usize = 16 * 1024;
 /// A TLS connection, client's or server's end, with its ends told apart.
 pub struct TlsFlow {
     watch: Option<Watch>,
-    stream: TlsStream<Shared>,
+    stream: TlsStream<Ahead>,
     received_fin: bool,
     sent_fin: bool,
     aborted: bool,
@@ -37,9 +37,9 @@ impl std::fmt::Debug for TlsFlow {
 
 impl TlsFlow {
     /// Take over a connection whose handshake is done.
-    pub fn new(stream: impl Into<TlsStream<Shared>>) -> Self {
+    pub fn new(stream: impl Into<TlsStream<Ahead>>) -> Self {
         let stream = stream.into();
-        if let Shared::Tcp(tcp) = stream.get_ref().0 {
+        if let Shared::Tcp(tcp) = &**stream.get_ref().0 {
             // As on a plain socket.
             let _ = tcp.set_nodelay(true);
         }
@@ -95,7 +95,7 @@ impl Flow for TlsFlow {
     }
 
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
-        let socket = self.stream.get_ref().0;
+        let socket: &Shared = self.stream.get_ref().0;
         self.watch
             .get_or_insert_with(|| watch(socket.clone()))
             .as_mut()
@@ -110,8 +110,9 @@ impl Flow for TlsFlow {
 impl TlsFlow {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (socket, session) = self.stream.get_ref();
-        // Plaintext may wait inside rustls while the socket has nothing; `wants_read` is false then.
-        if session.wants_read() {
+        // Plaintext may wait inside rustls while the socket has nothing; `wants_read` is false then. So may what was read
+        // ahead.
+        if session.wants_read() && !socket.has_unread() {
             socket.poll_read_ready(cx)
         } else {
             Poll::Ready(Ok(()))

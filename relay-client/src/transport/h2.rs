@@ -19,11 +19,12 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     ConnectError, Endpoint, OpenError,
+    batch::Last,
     error::{CONNECT_TIMEOUT, OPEN_TIMEOUT, read_some, refused},
     life::{EndOnDrop, Life},
     windows,
 };
-use crate::flow::{CapsuleFlow, Chunk};
+use crate::flow::{Ahead, CapsuleFlow, Chunk};
 
 /// A dead path is noticed after one of these …
 const PING_EVERY: Duration = Duration::from_secs(3);
@@ -79,7 +80,7 @@ impl Connection {
         let server = ServerName::try_from(endpoint.host.clone())
             .map_err(|_| ConnectError::Name(endpoint.host.clone()))?;
         let stream = TlsConnector::from(tls.clone())
-            .connect(server, tcp)
+            .connect(server, Ahead::from(tcp))
             .await
             .map_err(|e| ConnectError::Tls(name(), e))?;
         if stream.get_ref().1.alpn_protocol() != Some(ALPN_H2) {
@@ -113,6 +114,7 @@ impl Connection {
             .await
             .map_err(failed)?;
         let ping = driver.ping_pong();
+        let driver = Last::new(driver);
         let life = Life::default();
         let (settled, settings) = tokio::sync::oneshot::channel();
         let requests = Arc::new(requests);

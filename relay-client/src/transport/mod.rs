@@ -1,6 +1,7 @@
 //! Connections to the gateway: QUIC, HTTP/2 over TLS (or without it on a private network), the race between them, and for
 //! middleboxes HTTP/1.1 upgraded anew for each stream.
 
+pub mod batch;
 mod connection;
 mod endpoint;
 mod error;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use http::{HeaderMap, StatusCode};
-use quinn::{ClientConfig, EndpointConfig, TokioRuntime, crypto::rustls::QuicClientConfig};
+use quinn::{ClientConfig, EndpointConfig, crypto::rustls::QuicClientConfig};
 use sluicegate_relay_protocol::{
     ErrorCode, Handshake,
     message::Message,
@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     ConnectError, Endpoint, OpenError, Transport,
+    batch::DriversLast,
     error::{CONNECT_TIMEOUT, OPEN_TIMEOUT, refused},
     life::Life,
     tuning,
@@ -215,10 +216,10 @@ async fn dial(
     };
     let socket = tuning::socket(any).map_err(|error| error.to_string())?;
     let endpoint = quinn::Endpoint::new(
-        EndpointConfig::default(),
+        tuning::endpoint(EndpointConfig::default()),
         None,
         socket,
-        Arc::new(TokioRuntime),
+        Arc::new(DriversLast),
     );
     let endpoint = endpoint.map_err(|error| error.to_string())?;
     let connecting = endpoint.connect_with(config, address, name);

@@ -2,7 +2,9 @@
 
 use std::{io, net::SocketAddr, net::UdpSocket, time::Duration};
 
-use quinn::{IdleTimeout, TransportConfig, VarInt};
+use quinn::{
+    AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::windows;
@@ -15,6 +17,21 @@ const IDLE: Duration = Duration::from_secs(15);
 const SEND_WINDOW: u64 = 16 * 1024 * 1024;
 /// Kernel buffer of the socket, each way; the kernel gives what it allows (`net.core.rmem_max`, `wmem_max`).
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+
+/// Largest UDP payload that is looked for (RFC 8899) and taken: jumbo frames and loopback have room for more than Ethernet. quinn
+/// gives the kernel ten packets at once, which must fit into one datagram of 65,507 bytes.
+const PACKET: u16 = 6_528;
+/// The peer acknowledges at least every so many packets; every second is more than bulk needs, and costs at both ends.
+const ACKNOWLEDGE_EVERY: u32 = 8;
+/// … and waits no longer than this with fewer.
+const ACKNOWLEDGE_WITHIN: Duration = Duration::from_millis(10);
+
+/// What either end's socket takes.
+pub fn endpoint(mut config: EndpointConfig) -> EndpointConfig {
+    // It is refused below 1,200 only.
+    let _ = config.max_udp_payload_size(PACKET);
+    config
+}
 
 /// Bytes that a client which has proved nothing yet may leave unread, or send out of order, all its streams together.
 const UNPROVED: u32 = 4 * windows::STREAM;
@@ -53,7 +70,15 @@ pub fn client() -> TransportConfig {
 /// Windows are those of HTTP/2 connections: a stream is bounded, and so is what all of them may leave unread.
 fn common() -> TransportConfig {
     let mut config = TransportConfig::default();
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(PACKET);
+    let mut acknowledge = AckFrequencyConfig::default();
+    acknowledge
+        .ack_eliciting_threshold(VarInt::from_u32(ACKNOWLEDGE_EVERY - 1))
+        .max_ack_delay(Some(ACKNOWLEDGE_WITHIN));
     config
+        .mtu_discovery_config(Some(discovery))
+        .ack_frequency_config(Some(acknowledge))
         .stream_receive_window(VarInt::from_u32(windows::STREAM))
         // quinn's default is no bound at all.
         .receive_window(VarInt::from_u32(windows::CONNECTION))

@@ -18,7 +18,7 @@ use super::{
     ConnectError, Endpoint, OpenError,
     error::{BODY_MAX, refused},
 };
-use crate::flow::{CapsuleFlow, Flow, Shared, SocketFlow, TlsFlow};
+use crate::flow::{Ahead, CapsuleFlow, Flow, Shared, SocketFlow, TlsFlow};
 
 /// TCP and TLS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,7 +77,7 @@ fn upgraded(flow: impl Flow + 'static, first: Bytes) -> Box<dyn Flow> {
 
 enum Connected {
     Plain(Shared),
-    Tls(Box<tokio_rustls::client::TlsStream<Shared>>),
+    Tls(Box<tokio_rustls::client::TlsStream<Ahead>>),
 }
 
 async fn connect(endpoint: &Endpoint, tls: &Arc<ClientConfig>) -> Result<Connected, ConnectError> {
@@ -92,7 +92,7 @@ async fn connect(endpoint: &Endpoint, tls: &Arc<ClientConfig>) -> Result<Connect
     let server = ServerName::try_from(endpoint.host.clone())
         .map_err(|_| ConnectError::Name(endpoint.host.clone()))?;
     let stream = TlsConnector::from(tls.clone())
-        .connect(server, Shared::from(tcp))
+        .connect(server, Ahead::from(tcp))
         .await
         .map_err(|e| ConnectError::Tls(name(), e))?;
     // A middlebox that terminates TLS may know no ALPN: HTTP/1.1 is what is spoken without it (RFC 9112 §9.7).

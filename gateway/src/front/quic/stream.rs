@@ -14,23 +14,25 @@ use crate::{
 };
 
 /// A stream to the service of this name (as sent).
-pub(super) async fn service(mut flow: QuicFlow, token: &Secret, name: &str, shared: &Shared) {
+pub(super) async fn service(mut flow: QuicFlow, token: Secret, name: String, shared: &Shared) {
     let mut recorder = shared.begin(Kind::stream);
-    recorder.service(name);
+    recorder.service(&name);
     let relay = &shared.context.relay;
     let downstream = shared.connection.remote_address();
     let admitted = if shared.drain.refusing() {
         Err(Denial::Draining.into())
     } else {
-        relay.admit_credential(token, name, downstream, &mut recorder)
+        relay.admit_credential(&token, &name, downstream, &mut recorder)
     };
+    // Not for as long as the stream lives.
+    drop((token, name));
     let ticket = match admitted {
         Ok(ticket) => ticket,
         Err(refusal) => return refused(flow, &refusal, shared, &mut recorder).await,
     };
     // A client that gives up while the service is dialled ends the dial. What it sends meanwhile waits in its window.
     let opened = tokio::select! {
-        opened = relay.open(&ticket, &mut recorder) => Some(opened),
+        opened = Box::pin(relay.open(&ticket, &mut recorder)) => Some(opened),
         _ = poll_fn(|cx| flow.poll_broken(cx)) => None,
     };
     let upstream = match opened {

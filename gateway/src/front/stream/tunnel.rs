@@ -78,7 +78,9 @@ pub(super) async fn connect_tcp<A: Answer>(
         protocol: A::PROTOCOL,
     };
     let gone = respond.gone();
-    let opened = mapping::open(&context, asked, downstream, gone).await;
+    // What opening takes is gone once it is done, the head too: the stream may live long.
+    let opened = Box::pin(mapping::open(&context, asked, downstream, gone)).await;
+    drop(head);
     let mut opened = match opened {
         Accepted::Opened(opened) => opened,
         Accepted::Refused(answer) => return respond.whole(answer).await,

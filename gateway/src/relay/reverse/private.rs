@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
 use sluicegate_policy::Denial;
-use sluicegate_relay::flow::{Flow, Shared, TlsFlow};
+use sluicegate_relay::flow::{Ahead, Flow, Shared, TlsFlow};
 use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
@@ -64,7 +64,7 @@ impl Reverse {
     }
 
     async fn private(self, tcp: Shared, peer: SocketAddr, listener: &PrivateListener) {
-        let accepting = TlsAcceptor::from(listener.tls.clone()).accept(tcp);
+        let accepting = TlsAcceptor::from(listener.tls.clone()).accept(Ahead::from(tcp));
         let stream = match timeout(HANDSHAKE, accepting).await {
             Ok(Ok(stream)) => stream,
             // No certificate, or not one of ours: rustls has said so in an alert.

@@ -14,7 +14,7 @@ use super::{
     super::testing::{noise, tcp_pair},
     Broken, Flow, TlsFlow,
 };
-use crate::flow::{Shared, Timers, pump};
+use crate::flow::{Ahead, Timers, pump};
 
 async fn tls_pair() -> (TlsFlow, TlsFlow) {
     let now = SystemTime::now();
@@ -30,8 +30,8 @@ async fn tls_pair() -> (TlsFlow, TlsFlow) {
     let (near, far) = tcp_pair().await;
     let name = ServerName::try_from("service.test").unwrap();
     let (near, far) = tokio::join!(
-        connector.connect(name, Shared::from(near)),
-        acceptor.accept(Shared::from(far))
+        connector.connect(name, Ahead::from(near)),
+        acceptor.accept(Ahead::from(far))
     );
     (TlsFlow::new(near.unwrap()), TlsFlow::new(far.unwrap()))
 }
