@@ -28,7 +28,10 @@ use crate::{
     config::{Config, StateDir},
     drain::Drain,
     front::{self, Context, Entry},
-    listen::{self, Listener, ListenerKind, Places, Spoken, UdpListener, accept_loop, accept_quic},
+    listen::{
+        self, Arrival, Listener, ListenerKind, Places, Spoken, UdpListener, accept_loop,
+        accept_quic,
+    },
     probe::{Inside, Prober, Targets},
     relay::{Presence, PrivateListener, Reverse},
     session::Registry,
@@ -50,9 +53,8 @@ pub struct Options {
 pub struct App {
     parts: Arc<Parts>,
     inside: Inside,
-    listeners: Vec<Listener>,
+    listeners: Vec<(Listener, (Arrival, Entry))>,
     quic: Vec<UdpListener>,
-    own_tls: Vec<(SocketAddr, Arc<rustls::ServerConfig>)>,
     private_tls: Option<Arc<rustls::ServerConfig>>,
     admin_socket: UnixListener,
     drain: Arc<Drain>,
@@ -150,7 +152,6 @@ impl App {
             inside,
             listeners,
             quic,
-            own_tls,
             private_tls,
             admin_socket,
             drain,
@@ -189,7 +190,7 @@ impl App {
         if let Some(offers) = parts.registry.dials().take_offers() {
             watch.spawn_service(parts.reverse.clone().serve(offers));
         }
-        for listener in listeners {
+        for (listener, (arrival, entry)) in listeners {
             if listener.kind == ListenerKind::Private {
                 if let Some(tls) = private_tls.clone() {
                     let listener = PrivateListener {
@@ -203,17 +204,13 @@ impl App {
             }
             let telemetry = parts.telemetry.clone();
             let places = places.clone();
-            let tls = own_tls
-                .iter()
-                .find(|(a, _)| *a == listener.address)
-                .map(|(_, tls)| tls.clone());
             if listener.kind == ListenerKind::Management {
                 let (router, drain) = (router.clone(), watch.clone());
                 // Operators are not kept out by a crowd of sandboxes.
                 let places = Places::new(256, None);
                 watch.spawn_service(accept_loop(
                     listener,
-                    tls,
+                    arrival,
                     places,
                     telemetry,
                     watch.clone(),
@@ -222,21 +219,16 @@ impl App {
                     },
                 ));
             } else {
-                let (tls, entry) = match listener.kind {
-                    ListenerKind::Public => (Some(parts.identity.server_config()), Entry::Http),
-                    ListenerKind::Socks => (tls, Entry::Socks),
-                    ListenerKind::Plain | ListenerKind::Management | ListenerKind::Private => {
-                        (None, Entry::Http)
-                    }
-                };
                 let shared = parts.clone();
                 watch.spawn_service(accept_loop(
                     listener,
-                    tls,
+                    arrival,
                     places,
                     telemetry,
                     watch.clone(),
-                    move |accepted| front::serve(entry, accepted, shared.context.load_full()),
+                    move |accepted| {
+                        front::serve(entry.clone(), accepted, shared.context.load_full())
+                    },
                 ));
             }
         }

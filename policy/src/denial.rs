@@ -47,6 +47,8 @@ denials! {
     CredentialMissing "credential_missing" 407 Downstream "http_request_denied" "No credential was presented.";
     CredentialInvalid "credential_invalid" 407 Downstream "http_request_denied" "The credential is unknown, expired or revoked.";
     SourceNotAllowed "source_not_allowed" 403 Downstream "http_request_denied" "The credential may not be used from this address.";
+    SourceUnknown "source_unknown" 403 Downstream "http_request_denied" "No session has this source address.";
+    SourceAmbiguous "source_ambiguous" 403 Downstream "http_request_denied" "More than one session has this source address.";
     SessionPaused "session_paused" 403 Downstream "http_request_denied" "The session is paused.";
     SessionRevoked "session_revoked" 403 Downstream "http_request_denied" "The session was revoked.";
     SessionExpired "session_expired" 403 Downstream "http_request_denied" "The session has expired.";

@@ -15,6 +15,7 @@ enum Shown {
 }
 use Shown::{By, Never};
 
+const CAPTURED: &str = "tests/tests/captured.rs";
 const CONNECT: &str = "tests/tests/connect.rs";
 const FAULTS: &str = "tests/tests/forward_faults.rs";
 const H2: &str = "gateway/src/front/h2/tests.rs";
@@ -48,6 +49,8 @@ fn shown(denial: Denial) -> Shown {
             "tests/tests/conformance/identity/credentials.rs",
             "v101_another_source",
         ),
+        Denial::SourceUnknown => By(CAPTURED, "whose_it_is_must_be_certain"),
+        Denial::SourceAmbiguous => By(CAPTURED, "whose_it_is_must_be_certain"),
         Denial::SessionPaused => By(
             "gateway/src/relay/tests/authority.rs",
             "pause_and_policy_act_on_exactly_what_they_name",

@@ -214,11 +214,18 @@ impl Gateway {
 
     /// Where the first listener of this kind listens, as the gateway tells.
     pub async fn listener(&self, kind: &str) -> SocketAddr {
+        let all = self.listeners(kind).await;
+        *all.first().unwrap_or_else(|| panic!("no {kind} listener"))
+    }
+
+    /// Where all listeners of this kind listen, in the order they are configured.
+    pub async fn listeners(&self, kind: &str) -> Vec<SocketAddr> {
         let status = self.admin("GET", "/status", "").await.json();
         let listeners = status["listeners"].as_array().unwrap();
-        let found = listeners.iter().find(|one| one["kind"] == kind);
-        let found = found.unwrap_or_else(|| panic!("no {kind} listener: {status}"));
-        found["address"].as_str().unwrap().parse().unwrap()
+        let found = listeners.iter().filter(|one| one["kind"] == kind);
+        found
+            .map(|one| one["address"].as_str().unwrap().parse().unwrap())
+            .collect()
     }
 
     /// `sluicegate ARGUMENTS --state-dir …`.

@@ -14,6 +14,7 @@
     clippy::panic
 )]
 
+pub mod apart;
 pub mod ca;
 pub mod capsules;
 pub mod corpus;

@@ -16,7 +16,7 @@ use sluicegate_certs::CertError;
 use tokio::sync::Notify;
 
 pub(super) use context::{context, resolver_config};
-use listeners::{bind, bind_udp, private_tls};
+use listeners::{bind, bind_udp, entries, private_tls};
 use sessions::credential;
 pub(super) use sessions::{external, public_url, registry_config};
 
@@ -119,6 +119,7 @@ impl App {
         let config = config.in_state_dir(state_dir.path());
         let identity = PublicIdentity::open(&config, &state_dir, now)?;
         let (listeners, own_tls) = bind(&config)?;
+        let served = entries(&config, &listeners, &identity, &own_tls);
         let quic = bind_udp(&config, &listeners, &identity, &state_dir)?;
         let udp = quic.iter().map(|listener| listener.address).collect();
         let addresses: Vec<_> = listeners.iter().map(|l| (l.kind, l.address)).collect();
@@ -201,9 +202,8 @@ impl App {
         Ok(Self {
             parts: Arc::new(parts),
             inside,
-            listeners,
+            listeners: listeners.into_iter().zip(served).collect(),
             quic,
-            own_tls,
             private_tls,
             admin_socket,
             drain,

@@ -114,6 +114,27 @@ impl Authenticator {
         })
     }
 
+    /// Identify by where a connection comes from, as the only session of these namespaces with that source.
+    ///
+    /// # Errors
+    /// `SourceUnknown`, `SourceAmbiguous`, `StoreUnavailable`.
+    pub fn identify_source(
+        &self,
+        source: IpAddr,
+        namespaces: &[Arc<str>],
+        now: SystemTime,
+    ) -> Result<Identity, Denial> {
+        if !self.inner.index.readable() {
+            return Err(Denial::StoreUnavailable);
+        }
+        let live = self.inner.index.source(source, namespaces)?;
+        live.session.touch(now);
+        Ok(Identity {
+            session: live.session.clone(),
+            bound: None,
+        })
+    }
+
     /// For gRPC answers only: is this a validly signed token whose generation is dead?
     pub fn dead_generation(&self, presented: &Secret, now: SystemTime) -> bool {
         self.verified(presented, Audience::Relay, now)

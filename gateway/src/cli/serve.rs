@@ -106,6 +106,8 @@ fn announce(app: &App) {
             ListenerKind::Management => "admin API, /metrics, /readyz",
             ListenerKind::Private => "TLS with client certificates: dial targets",
             ListenerKind::Socks => "SOCKS5: proxy",
+            ListenerKind::Transparent => "captured connections",
+            ListenerKind::Sni => "TLS and HTTP by the name they say",
         };
         eprintln!("listening on {address} ({}; {what})", kind.label());
     }

@@ -1,9 +1,9 @@
 //! The effective configuration in the document's own form, every default written out.
 use super::{
-    AccessLog, AdminConfig, CapabilityConfig, Config, CredentialConfig, DnsConfig, KeyFiles,
-    KeysConfig, LimitsConfig, ListenerConfig, ListenerKind, OnExpiry, OnPause, ProbeConfig,
-    ProviderConfig, QuotaConfig, RefusalDetail, SessionConfig, SigningKey, TelemetryConfig,
-    TlsConfig, TokenConfig, WebhookConfig,
+    AccessLog, AdminConfig, CapabilityConfig, Config, CredentialConfig, DnsConfig, IdentifyBy,
+    KeyFiles, KeysConfig, LimitsConfig, ListenerConfig, ListenerKind, OnExpiry, OnPause,
+    ProbeConfig, ProviderConfig, QuotaConfig, RefusalDetail, SessionConfig, SigningKey,
+    TelemetryConfig, TlsConfig, TokenConfig, WebhookConfig,
 };
 use serde_json::{Map, Value, json};
 use sluicegate_policy::{Confinement, HostnameEgress, MixedAnswers, ServiceDocument, ServiceName};
@@ -90,6 +90,7 @@ fn key_files(files: &KeyFiles) -> Value {
 }
 
 fn listener(listener: &ListenerConfig) -> Value {
+    let captured = |kind| listener.capture.as_ref().filter(|_| listener.kind == kind);
     compact(json!({
         "kind": listener.kind.as_str(),
         "address": listener.address.to_string(),
@@ -104,6 +105,15 @@ fn listener(listener: &ListenerConfig) -> Value {
         }),
         "clientCa": listener.tls.is_none().then_some(listener.client_ca.as_deref()).flatten().map(path),
         "domain": listener.domain.as_ref().map(ToString::to_string),
+        "proxyProtocol": (!listener.trusted.is_empty()).then(|| json!({
+            "trusted": listener.trusted.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        })),
+        "capture": captured(ListenerKind::Transparent).map(|c| c.mode.as_str()),
+        "targetPort": captured(ListenerKind::Sni).map(|c| c.target_port),
+        "identify": listener.capture.as_ref().map(|c| c.identify.as_str()),
+        "namespaces": listener.capture.as_ref()
+            .filter(|c| c.identify == IdentifyBy::Source)
+            .map(|c| c.namespaces.clone()),
     }))
 }
 

@@ -1,5 +1,8 @@
 //! Where the gateway listens, and for what.
 use super::read;
+use capture::CaptureNodes;
+pub use capture::{CaptureConfig, CaptureMode, IdentifyBy};
+use ipnet::IpNet;
 use sluicegate_policy::{
     HostName,
     text::{Faults, Node},
@@ -8,6 +11,8 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
+
+mod capture;
 
 /// What a listener serves.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -22,6 +27,10 @@ pub enum ListenerKind {
     Private,
     /// Sandboxes, by SOCKS5.
     Socks,
+    /// Networks whose connections are brought here.
+    Transparent,
+    /// Whoever resolves a name to us.
+    Sni,
 }
 
 impl ListenerKind {
@@ -34,6 +43,8 @@ impl ListenerKind {
             Self::Management => "management",
             Self::Private => "private",
             Self::Socks => "socks",
+            Self::Transparent => "transparent",
+            Self::Sni => "sni",
         }
     }
 }
@@ -64,21 +75,25 @@ pub struct ListenerConfig {
     pub client_ca: Option<PathBuf>,
     /// For `private`: what dial targets' names end in.
     pub domain: Option<HostName>,
+    /// Peers that say by a PROXY header for whom they speak.
+    pub trusted: Vec<IpNet>,
+    /// For `transparent` and `sni`: what is captured, and whose it is.
+    pub capture: Option<CaptureConfig>,
 }
 
 /// What the names of dial targets end in where the configuration says nothing: no public name (RFC 6762 §3 and RFC 8375
 /// take their own; this one resolves only where the host's operator makes it).
 const DIAL_DOMAIN: &str = "listeners.sluicegate";
 
-/// Every word a kind can be; `None` is known and not built.
-const KINDS: &[(&str, Option<ListenerKind>)] = &[
-    ("public", Some(ListenerKind::Public)),
-    ("plain", Some(ListenerKind::Plain)),
-    ("management", Some(ListenerKind::Management)),
-    ("private", Some(ListenerKind::Private)),
-    ("socks", Some(ListenerKind::Socks)),
-    ("sni", None),
-    ("transparent", None),
+/// Every word a kind can be.
+const KINDS: &[(&str, ListenerKind)] = &[
+    ("public", ListenerKind::Public),
+    ("plain", ListenerKind::Plain),
+    ("management", ListenerKind::Management),
+    ("private", ListenerKind::Private),
+    ("socks", ListenerKind::Socks),
+    ("transparent", ListenerKind::Transparent),
+    ("sni", ListenerKind::Sni),
 ];
 
 /// Read `listeners`.
@@ -125,6 +140,8 @@ impl ListenerConfig {
             tls: None,
             client_ca: None,
             domain: None,
+            trusted: Vec::new(),
+            capture: None,
         }
     }
 
@@ -137,19 +154,10 @@ impl ListenerConfig {
         let tls_node = fields.take("tls");
         let ca_node = fields.take("clientCa");
         let domain_node = fields.take("domain");
+        let captures = CaptureNodes::take(&mut fields);
         fields.finish(faults);
 
-        let kind = kind_node.and_then(|node| match node.choice(KINDS, faults)? {
-            Some(kind) => Some(kind),
-            None => {
-                faults.error_hint(
-                    node.place(),
-                    "not built yet",
-                    "kinds served now: public, plain, management, private, socks",
-                );
-                None
-            }
-        });
+        let kind = kind_node.and_then(|node| node.choice(KINDS, faults));
         let address = address_node.and_then(|node| read::socket_address(node, faults));
         let private_network = private_node
             .and_then(|node| node.boolean(faults))
@@ -193,6 +201,8 @@ impl ListenerConfig {
                 "the PEM file of who signs the certificates of hosts",
             );
         }
+        let trusted = captures.trusted(kind, faults);
+        let capture = captures.read(node, kind, faults);
         let listener = Self {
             kind,
             address: address?,
@@ -201,9 +211,14 @@ impl ListenerConfig {
             tls,
             client_ca: tls_ca.or(own_ca),
             domain,
+            trusted,
+            capture,
         };
         if let Some(node) = address_node {
             listener.judge_place(node, tls_node.is_some(), faults);
+            if let Some(captured) = &listener.capture {
+                capture::judge_place(captured, listener.address, node, faults);
+            }
         }
         Some(listener)
     }

@@ -30,7 +30,9 @@ pub use dns::{DnsConfig, DnsServer, DnsTransport};
 pub use document::{Config, StoreConfig};
 pub use keys::{KeysConfig, SigningKey};
 pub use limits::{LimitsConfig, OwnerQuotaConfig, QuotaConfig};
-pub use listener::{KeyFiles, ListenerConfig, ListenerKind};
+pub use listener::{
+    CaptureConfig, CaptureMode, IdentifyBy, KeyFiles, ListenerConfig, ListenerKind,
+};
 pub use probe::ProbeConfig;
 pub use provider::{OnExpiry, OnPause, ProviderConfig, ScopesConfig, SessionConfig};
 pub use public_url::PublicUrl;

@@ -136,7 +136,15 @@ fn listener() -> Value {
         (
             "kind",
             choice(
-                &["public", "plain", "management", "private", "socks"],
+                &[
+                    "public",
+                    "plain",
+                    "management",
+                    "private",
+                    "socks",
+                    "transparent",
+                    "sni",
+                ],
                 None,
                 "What it serves.",
             ),
@@ -170,6 +178,42 @@ fn listener() -> Value {
         (
             "domain",
             string("kind private: what dial targets' names end in. Absent: listeners.sluicegate."),
+        ),
+        (
+            "proxyProtocol",
+            required(
+                object(vec![(
+                    "trusted",
+                    strings("Addresses and ranges of the peers that send a PROXY header, always."),
+                )]),
+                &["trusted"],
+            ),
+        ),
+        (
+            "capture",
+            choice(
+                &["redirect", "tproxy"],
+                Some("redirect"),
+                "kind transparent: how the network brings connections here.",
+            ),
+        ),
+        (
+            "targetPort",
+            number(Some(443), "kind sni: the port that targets have."),
+        ),
+        (
+            "identify",
+            choice(
+                &["source", "header"],
+                None,
+                "kinds transparent and sni: how the session of a connection is known.",
+            ),
+        ),
+        (
+            "namespaces",
+            strings(
+                "With identify source: where sessions with that source are looked for. Absent: default.",
+            ),
         ),
     ]);
     required(listener, &["kind", "address"])

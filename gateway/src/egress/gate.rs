@@ -202,6 +202,14 @@ fn judge_hello(permit: &TargetPermit, hello: &ClientHello) -> Result<(), Denial>
     }
 }
 
+/// Do these first bytes, which are not TLS, begin an HTTP/1 request? `None` while they may.
+pub fn is_http(held: &[u8]) -> Option<bool> {
+    match first_line(held) {
+        Step::Hold => None,
+        step => Some(step == Step::Http),
+    }
+}
+
 /// Is this the first line of an HTTP/1 request, or near enough that a server might take it for one? Anything that
 /// cannot become one passes to the pinned address.
 fn first_line(held: &[u8]) -> Step {

@@ -14,9 +14,10 @@ mod tunnel;
 
 pub use close::{Abort, Guarded, linger_close};
 pub use dial::{DialError, Dialler};
+pub use gate::is_http;
 
 pub use pipeline::{Egress, Opened, Timeouts};
 pub use pump::{Activity, End, Pump};
 pub use resolve::{NameServer, ResolveError, Resolved, Resolver, ResolverConfig};
 pub use standing::still_allowed;
-pub use tunnel::{Held, Tunnel};
+pub use tunnel::{ACCESS_DENIED, Held, Tunnel};

@@ -61,7 +61,7 @@ pub struct Held<D: Abort, U: Abort> {
 }
 
 /// A fatal `access_denied` alert (RFC 8446 §6.2) in a plaintext record.
-const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+pub const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 
 impl Tunnel {
     /// Carry bytes until the end. `first` came with the request. Returns the tunnel again where the client speaks

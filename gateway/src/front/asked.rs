@@ -1,9 +1,13 @@
 //! What one forwarded request asks for: its target, its decision, and itself written anew.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use http::{HeaderValue, Method, Request, Uri, Version, header, uri::Scheme};
-use sluicegate_policy::{Denial, Refusal, Target, TargetPermit};
+use sluicegate_policy::{Denial, Host, Refusal, Target, TargetPermit};
 
 use super::{client_body::ClientBody, context::Context, forward::Scope, headers, pool::PoolKey};
 use crate::{
@@ -55,6 +59,10 @@ pub(super) fn request_target(
         Scope::Inside { target, .. } if uri.scheme().is_none() && uri.authority().is_none() => {
             target.clone()
         }
+        Scope::Captured { port, literal, .. } => {
+            let named = captured_target(request, host, *port, *literal)?;
+            return Ok(named);
+        }
         Scope::Inside { target, .. } => {
             let named = uri
                 .authority()
@@ -80,6 +88,35 @@ pub(super) fn request_target(
     Ok(target)
 }
 
+/// Where a request leads whose client believes to speak to the origin: to its Host, and to no other port than the connection
+/// was meant for. A client of HTTP/1.0 may leave Host out, and then means the address.
+fn captured_target(
+    request: &Request<ClientBody>,
+    host: Option<&str>,
+    port: u16,
+    literal: Option<IpAddr>,
+) -> Result<Target, Denial> {
+    let target = match (host, literal) {
+        (Some(host), _) => {
+            Target::from_uri_authority(host, port).map_err(|_| Denial::MalformedTarget)?
+        }
+        (None, Some(ip)) if request.version() == Version::HTTP_10 => {
+            Target::new(Host::Ip(ip), port).ok_or(Denial::MalformedTarget)?
+        }
+        (None, _) => return Err(Denial::HostMismatch),
+    };
+    // RFC 9112 §3.2.2: absolute-form is taken from anybody; here it names what Host names, or nothing of ours.
+    let uri = request.uri();
+    let absolute = uri.authority().map(|authority| {
+        let plain = uri.scheme() == Some(&Scheme::HTTP);
+        plain && Target::from_uri_authority(authority.as_str(), 80).as_ref() == Ok(&target)
+    });
+    if target.port() != port || absolute == Some(false) {
+        return Err(Denial::HostMismatch);
+    }
+    Ok(target)
+}
+
 pub(super) fn decide(
     context: &Context,
     scope: &Scope,
@@ -101,6 +138,16 @@ pub(super) fn decide(
             let snapshot = identity.session.snapshot()?;
             recorder.session(identity.session.label(), snapshot.policy.number);
             (identity.clone(), snapshot)
+        }
+        Scope::Captured { login, .. } => {
+            if context.drain.refusing() {
+                return Err(Denial::Draining.into());
+            }
+            let identity = login.clone()?;
+            let snapshot = identity.session.snapshot()?;
+            identity.session.touch(SystemTime::now());
+            recorder.session(identity.session.label(), snapshot.policy.number);
+            (identity, snapshot)
         }
     };
     let Snapshot { policy, changes } = snapshot;

@@ -4,11 +4,12 @@ use std::{sync::Arc, time::SystemTime};
 
 use sluicegate_policy::{Denial, Refusal, Target};
 
-use super::{Detail, Pool, Rejection, h2};
+use super::{Detail, Pool, Rejection, captured::Identify, h2};
 use crate::{
-    auth::{Audience, Authenticator, Identity, proxy_credential},
+    auth::{Audience, Authenticator, Identity, proxy_credential, socks_credential},
     drain::DrainWatch,
     egress::Egress,
+    listen::Preface,
     secret::Secret,
     session::Snapshot,
     telemetry::{Recorder, Telemetry},
@@ -70,6 +71,39 @@ impl Context {
         let snapshot = identity.session.snapshot()?;
         identity.session.touch(now);
         recorder.session(identity.session.label(), snapshot.policy.number);
+        Ok((identity, snapshot))
+    }
+
+    /// Whose captured connection is this?
+    ///
+    /// # Errors
+    /// The refusal: nobody's, several sessions', or one's that may not open anything now.
+    pub(super) fn identify_captured(
+        &self,
+        by: &Identify,
+        preface: &Preface,
+        source: std::net::IpAddr,
+    ) -> Result<(Identity, Snapshot), Refusal> {
+        if self.drain.refusing() {
+            return Err(Denial::Draining.into());
+        }
+        let now = SystemTime::now();
+        let identity = match (by, preface) {
+            (Identify::Source(namespaces), _) => self
+                .authenticator
+                .identify_source(source, namespaces, now)?,
+            (Identify::Header, Preface::Header(header)) => {
+                let given = header.credential.as_deref().unwrap_or_default();
+                let credential = socks_credential(&[], given)?;
+                self.authenticator
+                    .identify(&credential, Audience::Egress, source, now)?
+            }
+            (Identify::Header, Preface::None | Preface::Malformed) => {
+                return Err(Denial::CredentialMissing.into());
+            }
+        };
+        let snapshot = identity.session.snapshot()?;
+        identity.session.touch(now);
         Ok((identity, snapshot))
     }
 

@@ -2,22 +2,28 @@
 
 use std::sync::Arc;
 
-use super::{Context, http1, socks};
+use super::{Captured, Context, captured, http1, socks};
 use crate::listen::Accepted;
 
 /// What a listener's connections speak.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub enum Entry {
     /// Everything that begins as HTTP.
-    Http,
+    Http {
+        /// Inside TLS.
+        secure: bool,
+    },
     /// SOCKS5.
     Socks,
+    /// Whatever was meant for somebody else.
+    Captured(Arc<Captured>),
 }
 
 /// Serve one connection to its end.
 pub async fn serve(entry: Entry, accepted: Accepted, context: Arc<Context>) {
     match entry {
-        Entry::Http => http1::serve(accepted, context).await,
+        Entry::Http { secure } => http1::serve(accepted, secure, context).await,
         Entry::Socks => socks::serve(accepted, context).await,
+        Entry::Captured(captured) => captured::serve(accepted, context, &captured).await,
     }
 }

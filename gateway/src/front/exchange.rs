@@ -98,6 +98,12 @@ pub(super) async fn run(
             recorder.session(identity.session.label(), now.policy.number);
         }
     }
+    if let Scope::Captured { login, .. } = scope
+        && let Ok(identity) = login
+        && let Ok(now) = identity.session.snapshot()
+    {
+        recorder.session(identity.session.label(), now.policy.number);
+    }
     let wanted = request_target(scope, &request)?;
     let path = request
         .uri()

@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -53,6 +53,27 @@ pub(super) enum Scope {
         /// Who opened it.
         identity: Identity,
     },
+    /// To the Host of each, on the port the connection was meant for: its client knows of no proxy.
+    Captured {
+        /// Whose connection it is, or what every request is answered with.
+        login: Result<Identity, Refusal>,
+        /// The port.
+        port: u16,
+        /// The address it was meant for, where one is known.
+        literal: Option<IpAddr>,
+        /// For records.
+        front: Front,
+    },
+}
+
+impl Scope {
+    /// How its requests come in, for records.
+    pub(super) fn front(&self) -> Front {
+        match self {
+            Self::Proxy | Self::Inside { .. } => Front::forward,
+            Self::Captured { front, .. } => *front,
+        }
+    }
 }
 
 /// What a connection becomes after its last answer.
@@ -192,7 +213,7 @@ impl Connection {
             let mut recorder =
                 self.context
                     .telemetry
-                    .begin(Kind::request, Front::forward, self.peer);
+                    .begin(Kind::request, self.scope.front(), self.peer);
             recorder.protocol(Protocol::Http1);
             let refusal = Refusal::from(denial);
             return closing(
@@ -326,10 +347,10 @@ impl Connection {
 
     async fn forward(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         let html = headers::wants_html(request.headers());
-        let mut recorder = self
-            .context
-            .telemetry
-            .begin(Kind::request, Front::forward, self.peer);
+        let mut recorder =
+            self.context
+                .telemetry
+                .begin(Kind::request, self.scope.front(), self.peer);
         recorder.protocol(Protocol::Http1);
         let mut target = None;
         let answered = exchange::run(

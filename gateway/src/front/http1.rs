@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     egress::{Guarded, linger_close},
-    listen::{Accepted, Downstream},
+    listen::{Accepted, Downstream, Preface},
     message::denial_of,
     sniff::{Event, Head, RequestStream},
     telemetry::{Front, Kind, Protocol},
@@ -40,14 +40,21 @@ enum First {
     Gone,
 }
 
-/// Serve one connection to its end.
-pub(super) async fn serve(accepted: Accepted, context: Arc<Context>) {
-    let Accepted { stream, peer } = accepted;
+/// Serve one connection to its end; `secure` where its listener speaks TLS.
+pub(super) async fn serve(accepted: Accepted, secure: bool, context: Arc<Context>) {
+    let Accepted {
+        stream,
+        peer,
+        preface,
+        ..
+    } = accepted;
+    if preface == Preface::Malformed {
+        return malformed(stream, peer, secure, &context).await;
+    }
     if stream.alpn() == Some(b"h2") {
-        h2::serve(stream, peer, true, context).await;
+        h2::serve(stream, peer, secure, context).await;
         return;
     }
-    let secure = matches!(stream, Downstream::Tls(_));
     let mut stream = Guarded::new(stream);
     let mut buffer = BytesMut::new();
     let first = match timeout(
@@ -75,6 +82,17 @@ pub(super) async fn serve(accepted: Accepted, context: Arc<Context>) {
             let answer = context.reject(&Refusal::from(denial), None, &mut recorder, false);
             refuse(stream, &answer).await;
         }
+    }
+}
+
+/// A trusted peer has not said for whom it speaks. Where TLS is to come there is no answer to give.
+async fn malformed(stream: Downstream, peer: SocketAddr, secure: bool, context: &Context) {
+    let mut recorder = context.telemetry.begin(Kind::request, Front::origin, peer);
+    let refusal = Refusal::from(Denial::MalformedRequest);
+    let answer = context.reject(&refusal, None, &mut recorder, false);
+    let stream = Guarded::new(stream);
+    if !secure {
+        refuse(stream, &answer).await;
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     auth::{Identity, socks_credential},
     egress::{Guarded, linger_close},
-    listen::{Accepted, Downstream},
+    listen::{Accepted, Downstream, Preface},
     session::Snapshot,
     sniff::socks::{self, Command, Destination, METHOD_PASSWORD, PASSWORD_VERSION, VERSION},
     telemetry::{Front, Kind, Recorder},
@@ -67,12 +67,21 @@ type Login = Result<(Identity, Snapshot), Refusal>;
 
 /// Serve one connection to its end.
 pub(super) async fn serve(accepted: Accepted, context: Arc<Context>) {
-    let Accepted { stream, peer } = accepted;
+    let Accepted {
+        stream,
+        peer,
+        preface,
+        ..
+    } = accepted;
     let mut client = Client {
         stream: Guarded::new(stream),
         buffer: BytesMut::new(),
         deadline: Instant::now() + context.egress.timeouts.head,
     };
+    if preface == Preface::Malformed {
+        let mut recorder = context.telemetry.begin(Kind::tunnel, Front::socks, peer);
+        return recorder.refused(&Denial::MalformedRequest.into());
+    }
     // Who connects and says nothing has asked for nothing.
     let greeting = client.until(|bytes| socks::greeting(bytes).is_told()).await;
     if client.buffer.is_empty() {

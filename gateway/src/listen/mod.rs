@@ -1,11 +1,16 @@
-//! Taking connections: sockets, TLS, and the limit on how many. What is asked on them is the fronts' concern.
+//! Taking connections: sockets, PROXY headers, TLS, and the limit on how many. What is asked on them is the fronts' concern.
 
+mod arrival;
 mod downstream;
+mod original_dst;
 mod places;
 mod tcp;
 mod udp;
 
+use arrival::Lost;
+pub use arrival::{Accepted, Arrival, Preface, Trust};
 pub use downstream::Downstream;
+pub use original_dst::{Capture, original_destination};
 pub use places::{Full, Place, Places};
-pub use tcp::{Accepted, Listener, ListenerKind, accept_loop};
+pub use tcp::{Listener, ListenerKind, accept_loop};
 pub use udp::{ResetKey, Spoken, UdpListener, accept_quic, flush};

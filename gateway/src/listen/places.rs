@@ -59,29 +59,51 @@ impl Places {
     /// # Errors
     /// There is none.
     pub fn take(self: &Arc<Self>, source: IpAddr) -> Result<Place, Full> {
+        let mut place = self.take_unnamed()?;
+        place.belongs_to(source)?;
+        Ok(place)
+    }
+
+    /// Take a place for a connection whose source is yet to be told.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn take_unnamed(self: &Arc<Self>) -> Result<Place, Full> {
         let permit = self
             .all
             .clone()
             .try_acquire_owned()
             .map_err(|_| Full::All)?;
-        let mut source = self.per_source.map(|max| (max, network(source)));
-        if let Some((max, source)) = &mut source {
-            let mut sources = self.sources();
-            let open = sources.get(source).copied().unwrap_or(0);
-            if open >= *max {
-                return Err(Full::Source);
-            }
-            sources.insert(*source, open + 1);
-        }
         Ok(Place {
             places: self.clone(),
-            source: source.map(|(_, source)| source),
+            source: None,
             _permit: permit,
         })
     }
 
     fn sources(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Count it as this source's, which it was not yet anybody's.
+    ///
+    /// # Errors
+    /// The source has as many as one source may.
+    pub fn belongs_to(&mut self, source: IpAddr) -> Result<(), Full> {
+        let Some(max) = self.places.per_source else {
+            return Ok(());
+        };
+        let source = network(source);
+        let mut sources = self.places.sources();
+        let open = sources.get(&source).copied().unwrap_or(0);
+        if open >= max {
+            return Err(Full::Source);
+        }
+        sources.insert(source, open + 1);
+        self.source = Some(source);
+        Ok(())
     }
 }
 
@@ -130,6 +152,17 @@ mod tests {
             places.sources().is_empty(),
             "nothing is kept of who has gone"
         );
+    }
+
+    #[test]
+    fn a_place_may_learn_later_whose_it_is() {
+        let places = Places::new(4, Some(1));
+        let mut place = places.take_unnamed().unwrap();
+        let mut other = places.take_unnamed().unwrap();
+        place.belongs_to(ip("192.0.2.1")).unwrap();
+        assert_eq!(other.belongs_to(ip("192.0.2.1")), Err(Full::Source));
+        drop((place, other));
+        assert!(places.sources().is_empty());
     }
 
     #[test]

@@ -2,11 +2,10 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use sluicegate_relay::flow::Ahead;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, time};
 
-use super::{Downstream, Places};
+use super::{Accepted, Arrival, Capture, Lost, Places};
 use crate::{
     drain::{DrainWatch, Stage},
     telemetry::{Telemetry, TransportLabel},
@@ -25,6 +24,10 @@ pub enum ListenerKind {
     Private,
     /// SOCKS5.
     Socks,
+    /// Connections that the network brings here instead of where they were meant to go.
+    Transparent,
+    /// TLS and HTTP/1 passed on by the name they say.
+    Sni,
 }
 
 impl ListenerKind {
@@ -36,6 +39,8 @@ impl ListenerKind {
             Self::Management => "management",
             Self::Private => "private",
             Self::Socks => "socks",
+            Self::Transparent => "transparent",
+            Self::Sni => "sni",
         }
     }
 
@@ -47,6 +52,8 @@ impl ListenerKind {
             Self::Management => &["http/1.1"],
             Self::Private => &["TLS"],
             Self::Socks => &["socks5"],
+            Self::Transparent => &["any TCP"],
+            Self::Sni => &["TLS, passed on", "http/1.1"],
         }
     }
 }
@@ -61,28 +68,22 @@ pub struct Listener {
     socket: TcpListener,
 }
 
-/// A connection as it came in.
-#[derive(Debug)]
-pub struct Accepted {
-    /// The connection.
-    pub stream: Downstream,
-    /// Its other end.
-    pub peer: SocketAddr,
-}
-
 /// Connections the kernel holds before they are accepted.
 const BACKLOG: i32 = 4096;
-/// A TLS handshake takes at most this long.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Pause after an accept that failed for want of file descriptors or memory.
 const EXHAUSTED: Duration = Duration::from_millis(50);
 
 impl Listener {
-    /// Bind. An IPv6 address takes IPv6 only.
+    /// Bind. An IPv6 address takes IPv6 only. What is captured by TPROXY comes to any address (IP_TRANSPARENT, which needs
+    /// CAP_NET_ADMIN).
     ///
     /// # Errors
     /// The address is taken, not ours, or not permitted.
-    pub fn bind(kind: ListenerKind, address: SocketAddr) -> io::Result<Self> {
+    pub fn bind(
+        kind: ListenerKind,
+        address: SocketAddr,
+        capture: Option<Capture>,
+    ) -> io::Result<Self> {
         let socket = Socket::new(
             Domain::for_address(address),
             Type::STREAM,
@@ -91,6 +92,13 @@ impl Listener {
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
+        }
+        if matches!(capture, Some(Capture::Tproxy { .. })) {
+            if address.is_ipv6() {
+                socket.set_ip_transparent_v6(true)?;
+            } else {
+                socket.set_ip_transparent_v4(true)?;
+            }
         }
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
@@ -113,7 +121,7 @@ impl Listener {
 /// how many there are at once; over it a connection is reset at once and counted.
 pub async fn accept_loop<F, Fut>(
     listener: Listener,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    arrival: Arrival,
     places: Arc<Places>,
     telemetry: Telemetry,
     mut drain: DrainWatch,
@@ -142,7 +150,13 @@ pub async fn accept_loop<F, Fut>(
                 continue;
             }
         };
-        let place = match places.take(peer.ip()) {
+        // Of whom a balancer speaks is known later.
+        let place = if arrival.speaks_for_others(peer.ip()) {
+            places.take_unnamed()
+        } else {
+            places.take(peer.ip())
+        };
+        let mut place = match place {
             Ok(place) => place,
             Err(full) => {
                 telemetry
@@ -156,17 +170,16 @@ pub async fn accept_loop<F, Fut>(
         let guard = telemetry
             .metrics()
             .connection(listener.kind.label(), TransportLabel::tcp);
-        let tls = tls.clone();
-        let serve = serve.clone();
+        let (arrival, serve) = (arrival.clone(), serve.clone());
+        let (metrics, kind) = (telemetry.clone(), listener.kind);
         let work = async move {
-            let stream = match tls {
-                None => Downstream::Plain(tcp),
-                Some(config) => match handshake(tcp, config).await {
-                    Some(stream) => stream,
-                    None => return,
-                },
-            };
-            serve(Accepted { stream, peer }).await;
+            match arrival.receive(tcp, peer, &mut place).await {
+                Ok(accepted) => serve(accepted).await,
+                Err(Lost::Full(full)) => metrics
+                    .metrics()
+                    .connection_refused(kind.label(), full.label()),
+                Err(Lost::Gone) => {}
+            }
             drop((guard, place));
         };
         if management {
@@ -174,21 +187,6 @@ pub async fn accept_loop<F, Fut>(
         } else {
             spawner.spawn(work);
         }
-    }
-}
-
-async fn handshake(
-    tcp: tokio::net::TcpStream,
-    config: Arc<rustls::ServerConfig>,
-) -> Option<Downstream> {
-    let accepting = tokio_rustls::TlsAcceptor::from(config).accept(Ahead::from(tcp));
-    match time::timeout(HANDSHAKE, accepting).await {
-        Ok(Ok(stream)) => Some(Downstream::Tls(Box::new(stream))),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "TLS handshake failed");
-            None
-        }
-        Err(_) => None,
     }
 }
 

@@ -138,6 +138,7 @@ impl World {
                     tcp.set_nodelay(true).unwrap();
                     let (acceptor, context) = (acceptor.clone(), context.clone());
                     serving.lock().unwrap().spawn(async move {
+                        let secure = acceptor.is_some();
                         let stream = match acceptor {
                             None => Downstream::Plain(tcp),
                             Some(acceptor) => match acceptor.accept(Ahead::from(tcp)).await {
@@ -145,11 +146,8 @@ impl World {
                                 Err(_) => return,
                             },
                         };
-                        let accepted = Accepted {
-                            stream,
-                            peer: downstream,
-                        };
-                        front::serve(front::Entry::Http, accepted, context).await;
+                        let accepted = Accepted::new(stream, downstream);
+                        front::serve(front::Entry::Http { secure }, accepted, context).await;
                     });
                 }
             });

@@ -10,6 +10,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use sluicegate_policy::Denial;
 
 use super::{Session, SessionKey};
 use crate::auth::HandleHash;
@@ -35,10 +36,29 @@ impl Live {
 struct Tables {
     sessions: HashMap<SessionKey, Arc<Live>>,
     handles: HashMap<HandleHash, SessionKey>,
+    /// Sessions by each range of their sources.
+    sources: HashMap<IpNet, Vec<SessionKey>>,
     revoked: HashSet<String>,
 }
 
-/// Living generations by session and by handle, and token ids that are revoked.
+impl Tables {
+    /// Whatever lives under this key has no sources from now on.
+    fn forget_sources(&mut self, key: &SessionKey) {
+        let Some(live) = self.sessions.get(key) else {
+            return;
+        };
+        for range in live.sources.iter().map(IpNet::trunc) {
+            if let Some(keys) = self.sources.get_mut(&range) {
+                keys.retain(|other| other != key);
+                if keys.is_empty() {
+                    self.sources.remove(&range);
+                }
+            }
+        }
+    }
+}
+
+/// Living generations by session, by handle and by source, and token ids that are revoked.
 #[derive(Debug, Default)]
 pub struct Index {
     tables: RwLock<Tables>,
@@ -55,6 +75,27 @@ impl Index {
     pub fn handle(&self, hash: &HandleHash) -> Option<Arc<Live>> {
         let tables = self.read();
         tables.sessions.get(tables.handles.get(hash)?).cloned()
+    }
+
+    /// The one living generation, in these namespaces, whose sources have `source` in them.
+    ///
+    /// # Errors
+    /// `SourceUnknown` where there is none, `SourceAmbiguous` where there are several: none of them is preferred.
+    pub fn source(&self, source: IpAddr, namespaces: &[Arc<str>]) -> Result<Arc<Live>, Denial> {
+        let source = IpNet::from(source.to_canonical());
+        let tables = self.read();
+        let ranges = (0..=source.max_prefix_len())
+            .filter_map(|length| IpNet::new(source.addr(), length).ok())
+            .filter_map(|range| tables.sources.get(&range.trunc()));
+        let mut keys = ranges
+            .flatten()
+            .filter(|key| namespaces.contains(&key.namespace));
+        let key = keys.next().ok_or(Denial::SourceUnknown)?;
+        if keys.any(|other| other != key) {
+            return Err(Denial::SourceAmbiguous);
+        }
+        let live = tables.sessions.get(key).cloned();
+        live.ok_or(Denial::SourceUnknown)
     }
 
     /// Is this token id revoked?
@@ -90,6 +131,13 @@ impl Index {
         tables
             .handles
             .extend(handles.iter().map(|hash| (*hash, key.clone())));
+        tables.forget_sources(&key);
+        for range in live.sources.iter() {
+            let keys = tables.sources.entry(range.trunc()).or_default();
+            if !keys.contains(&key) {
+                keys.push(key.clone());
+            }
+        }
         tables.sessions.insert(key, Arc::new(live));
     }
 
@@ -114,6 +162,7 @@ impl Index {
     /// No generation of this session lives.
     pub(super) fn end(&self, key: &SessionKey, handles: &[HandleHash]) {
         let mut tables = self.write();
+        tables.forget_sources(key);
         tables.sessions.remove(key);
         for hash in handles {
             tables.handles.remove(hash);
@@ -139,3 +188,6 @@ impl Index {
         self.tables.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,14 @@
 //! What do the first bytes say? Pure, incremental readers that run before any library or upstream sees a byte.
 //!
 //! Here live the TLS ClientHello reader, the watch for the second hello after a HelloRetryRequest, and the strict judge of
-//! HTTP/1.1 request streams, and the messages of SOCKS5. Fed in any segmentation they give the same verdicts. No sockets, no clock, no policy: whether a
+//! HTTP/1.1 request streams, the messages of SOCKS5, and the PROXY protocol's header. Fed in any segmentation they give the same verdicts. No sockets, no clock, no policy: whether a
 //! name is the right one, and how long to wait for it, is decided by whoever feeds them.
 
 mod client_hello;
 mod hello_watch;
 mod http_request;
+mod message;
+pub mod proxy_header;
 mod record;
 pub mod socks;
 #[cfg(test)]
@@ -19,3 +21,5 @@ pub use http_request::{
     Event, Field, Framing, Head, HeadError, MAX_FIELDS, MAX_HEAD, MAX_TRAILERS, RequestStream,
     Version, is_twin, trailer_may_pass,
 };
+pub use message::Message;
+pub use proxy_header::ProxyHeader;

@@ -1,7 +1,8 @@
-//! What a SOCKS5 client says (RFC 1928), and its user name and password (RFC 1929). Each message is read from everything
-//! received so far: whole, not yet, or never.
+//! What a SOCKS5 client says (RFC 1928), and its user name and password (RFC 1929).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::message::{Bytes, Message, Step, message};
 
 /// RFC 1928 §3.
 pub const VERSION: u8 = 5;
@@ -9,32 +10,6 @@ pub const VERSION: u8 = 5;
 pub const METHOD_PASSWORD: u8 = 2;
 /// Version of the password sub-negotiation (RFC 1929 §2).
 pub const PASSWORD_VERSION: u8 = 1;
-
-/// One message, as far as it has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Message<T> {
-    /// Not whole yet.
-    NeedMore,
-    /// Read, and how many bytes it took.
-    Whole(T, usize),
-    /// No such message.
-    Malformed,
-}
-
-impl<T> Message<T> {
-    /// Is there something to say about it already?
-    pub fn is_told(&self) -> bool {
-        !matches!(self, Self::NeedMore)
-    }
-
-    /// The message and its length; `None` where there is none.
-    pub fn whole(self) -> Option<(T, usize)> {
-        match self {
-            Self::Whole(message, taken) => Some((message, taken)),
-            Self::NeedMore | Self::Malformed => None,
-        }
-    }
-}
 
 /// What is asked for (RFC 1928 §4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,50 +49,6 @@ pub struct Request<'a> {
     pub destination: Destination<'a>,
     /// And which port; 0 is left to who judges.
     pub port: u16,
-}
-
-/// Reads bytes in order; `None` is "not there yet".
-struct Bytes<'a> {
-    all: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Bytes<'a> {
-    fn new(all: &'a [u8]) -> Self {
-        Self { all, at: 0 }
-    }
-
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let taken = self.all.get(self.at..self.at.checked_add(count)?)?;
-        self.at += count;
-        Some(taken)
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        self.take(1)?.first().copied()
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-
-    /// A length in one byte, and so many bytes.
-    fn counted(&mut self) -> Option<&'a [u8]> {
-        let count = self.byte()?;
-        self.take(count.into())
-    }
-}
-
-/// A step of a reader: `Err` is malformed, `Ok(None)` not whole yet.
-type Step<T> = Result<Option<T>, ()>;
-
-fn message<'a, T>(all: &'a [u8], read: impl FnOnce(&mut Bytes<'a>) -> Step<T>) -> Message<T> {
-    let mut bytes = Bytes::new(all);
-    match read(&mut bytes) {
-        Ok(Some(whole)) => Message::Whole(whole, bytes.at),
-        Ok(None) => Message::NeedMore,
-        Err(()) => Message::Malformed,
-    }
 }
 
 /// The first byte decides, even alone: SOCKS4 and HTTP never become SOCKS5.

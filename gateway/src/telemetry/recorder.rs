@@ -49,6 +49,10 @@ pub enum Front {
     connect_tcp,
     /// SOCKS5.
     socks,
+    /// Captured by the network.
+    transparent,
+    /// Sent here by the name it says.
+    sni,
     /// A stream of the relay's own protocol.
     quic,
     /// gRPC.

@@ -39,7 +39,11 @@ runtime:
 const LIMITS: &str = "  firstBytesTimeout: 1s\n  headTimeout: 1s\n  dialTimeout: 2s\n";
 
 /// The other ways in.
-const LISTENERS: &str = "  - {kind: socks, address: \"127.0.0.1:0\"}\n";
+const LISTENERS: &str = "  - {kind: socks, address: \"127.0.0.1:0\"}
+  - {kind: transparent, address: \"127.0.0.1:0\", identify: header, proxyProtocol: {trusted: [\"127.0.0.1\"]}}
+  - {kind: plain, address: \"127.0.0.1:0\", proxyProtocol: {trusted: [\"127.0.0.1\"]}}
+  - {kind: socks, address: \"127.0.0.1:0\", proxyProtocol: {trusted: [\"127.0.0.1\"]}}
+";
 
 /// The setting of the table: a gateway, two targets that may be reached, a DNS server, and who sees what.
 pub(crate) struct Lab {

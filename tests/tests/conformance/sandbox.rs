@@ -19,6 +19,7 @@ pub(crate) struct Sandbox {
     pub(crate) handle: String,
     proxy: SocketAddr,
     socks: SocketAddr,
+    transparent: SocketAddr,
 }
 
 /// One way to ask for a target, and the row's column it stands for.
@@ -36,16 +37,19 @@ pub(crate) enum Form {
     Absolute10,
     /// SOCKS5, the whole conversation in one segment.
     Socks,
+    /// HTTP/1 that was meant for the target's port at some address, as a trusted balancer says, with the session's credential.
+    Captured,
 }
 
-/// All six.
-pub(crate) const FORMS: [Form; 6] = [
+/// All seven.
+pub(crate) const FORMS: [Form; 7] = [
     Form::Connect,
     Form::Connect10,
     Form::ConnectKept,
     Form::Absolute,
     Form::Absolute10,
     Form::Socks,
+    Form::Captured,
 ];
 
 /// What must come of a request that is not served.
@@ -67,27 +71,41 @@ impl Form {
             Self::ConnectKept => Front::ConnectKept,
             Self::Absolute | Self::Absolute10 => Front::Absolute,
             Self::Socks => Front::Socks,
+            Self::Captured => Front::Transparent,
         }
     }
 
-    /// Can it say this at all? SOCKS has two bytes for a port, and 255 for a name.
+    /// Can it say this at all? SOCKS has two bytes for a port, and 255 for a name. A captured connection has a port before
+    /// it has a Host, whose value blanks may surround.
     pub(crate) fn says(self, authority: &[u8]) -> bool {
-        self != Self::Socks || socks::request(authority).is_some()
+        match self {
+            Self::Socks => socks::request(authority).is_some(),
+            Self::Captured => {
+                !authority.starts_with(b" ")
+                    && !authority.starts_with(b"\t")
+                    && port_of(authority).is_some()
+            }
+            _ => true,
+        }
     }
 
     /// Does a tunnel follow?
     pub(crate) fn tunnels(self) -> bool {
-        self.front() != Front::Absolute
+        !matches!(self.front(), Front::Absolute | Front::Transparent)
     }
 
     /// The request's head.
     pub(crate) fn head(self, authority: &[u8], credential: &str) -> Vec<u8> {
-        if self == Self::Socks {
-            return conversation(authority, credential);
+        match self {
+            Self::Socks => return conversation(authority, credential),
+            Self::Captured => return captured(authority, credential),
+            _ => {}
         }
         let (line, rest): (&[u8], &[u8]) = match self {
             Self::Connect | Self::ConnectKept | Self::Connect10 => (b"CONNECT ", b""),
-            Self::Absolute | Self::Absolute10 | Self::Socks => (b"GET http://", b"/probe"),
+            Self::Absolute | Self::Absolute10 | Self::Socks | Self::Captured => {
+                (b"GET http://", b"/probe")
+            }
         };
         let fields = match self {
             Self::Connect10 | Self::Absolute10 => [b" HTTP/1.0\r\n".to_vec()].concat(),
@@ -118,16 +136,52 @@ impl Form {
     }
 }
 
-/// Greeting, login and request of a SOCKS5 client that waits for no answer.
-fn conversation(authority: &[u8], credential: &str) -> Vec<u8> {
+/// The port behind the last colon, where it is one.
+fn port_of(authority: &[u8]) -> Option<u16> {
+    let colon = authority.iter().rposition(|byte| *byte == b':')?;
+    std::str::from_utf8(&authority[colon + 1..])
+        .ok()?
+        .parse()
+        .ok()
+}
+
+/// User and password of a `Proxy-Authorization` line.
+fn login_of(credential: &str) -> (String, String) {
     let encoded = credential.trim_end().rsplit(' ').next().unwrap();
     let userinfo = BASE64.decode(encoded.as_bytes()).unwrap();
     let userinfo = String::from_utf8(userinfo).unwrap();
     let (name, password) = userinfo.split_once(':').unwrap();
+    (name.to_owned(), password.to_owned())
+}
+
+/// A PROXY header that names the session and the port that was dialled, and a request to its Host.
+fn captured(authority: &[u8], credential: &str) -> Vec<u8> {
+    let (_, handle) = login_of(credential);
+    let port = port_of(authority).expect("something that has a port");
+    let length = u16::try_from(15 + handle.len()).unwrap();
+    let value = u16::try_from(handle.len()).unwrap();
+    [
+        &b"\r\n\r\n\0\r\nQUIT\n\x21\x11"[..],
+        &length.to_be_bytes(),
+        &[127, 0, 0, 1, 203, 0, 113, 1, 0x30, 0x39],
+        &port.to_be_bytes(),
+        &[0xe1],
+        &value.to_be_bytes(),
+        handle.as_bytes(),
+        b"GET /probe HTTP/1.1\r\nHost: ",
+        authority,
+        b"\r\n\r\n",
+    ]
+    .concat()
+}
+
+/// Greeting, login and request of a SOCKS5 client that waits for no answer.
+fn conversation(authority: &[u8], credential: &str) -> Vec<u8> {
+    let (name, password) = login_of(credential);
     let request = socks::request(authority).expect("something SOCKS can say");
     [
         socks::GREETING.to_vec(),
-        socks::login(name, password),
+        socks::login(&name, &password),
         request,
     ]
     .concat()
@@ -147,6 +201,7 @@ impl Sandbox {
             handle: handle_of(&answer),
             proxy: proxy.trim_end_matches('/').parse().unwrap(),
             socks: gateway.listener("socks").await,
+            transparent: gateway.listener("transparent").await,
         }
     }
 
@@ -190,8 +245,10 @@ impl Sandbox {
 
     /// A connection on which `form` may be asked.
     pub(crate) async fn ready(&self, lab: &Lab, form: Form) -> Wire {
-        if form == Form::Socks {
-            return Wire::dial(self.socks).await;
+        match form {
+            Form::Socks => return Wire::dial(self.socks).await,
+            Form::Captured => return Wire::dial(self.transparent).await,
+            _ => {}
         }
         let mut wire = self.dial().await;
         if form == Form::ConnectKept {

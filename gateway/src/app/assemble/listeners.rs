@@ -9,8 +9,9 @@ use crate::{
     app::PublicIdentity,
     auth,
     config::{self, Config},
-    front::h2,
-    listen::{Listener, ListenerKind, ResetKey, UdpListener},
+    front::{Captured, Entry, Identify, h2},
+    listen::{Arrival, Capture, Listener, ListenerKind, ResetKey, Trust, UdpListener},
+    telemetry::Front,
 };
 
 /// What listeners with a certificate of their own speak, by address.
@@ -27,18 +28,26 @@ pub(super) fn bind(config: &Config) -> Result<(Vec<Listener>, OwnTls), StartErro
             config::ListenerKind::Management => ListenerKind::Management,
             config::ListenerKind::Private => ListenerKind::Private,
             config::ListenerKind::Socks => ListenerKind::Socks,
+            config::ListenerKind::Transparent => ListenerKind::Transparent,
+            config::ListenerKind::Sni => ListenerKind::Sni,
         };
         let listener =
-            Listener::bind(kind, wanted.address).map_err(|source| StartError::Listen {
-                kind: kind.label(),
-                address: wanted.address,
-                source,
+            Listener::bind(kind, wanted.address, wanted_capture(wanted)).map_err(|source| {
+                StartError::Listen {
+                    kind: kind.label(),
+                    address: wanted.address,
+                    source,
+                }
             })?;
         let alpn: Option<&[&[u8]]> = match kind {
             ListenerKind::Management => Some(&[b"http/1.1"]),
             ListenerKind::Socks => Some(&[]),
             // The private listener's is made of more than its files, below.
-            ListenerKind::Public | ListenerKind::Plain | ListenerKind::Private => None,
+            ListenerKind::Public
+            | ListenerKind::Plain
+            | ListenerKind::Private
+            | ListenerKind::Transparent
+            | ListenerKind::Sni => None,
         };
         if let (Some(files), Some(alpn)) = (&wanted.tls, alpn) {
             let identity = ServerIdentity::new(Identity::load(&files.certificate, &files.key)?);
@@ -58,6 +67,75 @@ pub(super) fn bind(config: &Config) -> Result<(Vec<Listener>, OwnTls), StartErro
         listeners.push(listener);
     }
     Ok((listeners, own_tls))
+}
+
+/// How the network brings connections to a listener that captures; port 0 is the system's choice, and no target's.
+fn wanted_capture(wanted: &config::ListenerConfig) -> Option<Capture> {
+    let capture = wanted.capture.as_ref()?;
+    if wanted.kind != config::ListenerKind::Transparent {
+        return None;
+    }
+    Some(match capture.mode {
+        config::CaptureMode::Redirect => Capture::Redirect,
+        config::CaptureMode::Tproxy => Capture::Tproxy {
+            port: wanted.address.port(),
+        },
+    })
+}
+
+/// What each listener's connections begin with, in the order they are configured, and which front they are for.
+pub(super) fn entries(
+    config: &Config,
+    listeners: &[Listener],
+    public: &PublicIdentity,
+    own_tls: &OwnTls,
+) -> Vec<(Arrival, Entry)> {
+    let both = config.listeners.iter().zip(listeners);
+    both.map(|(wanted, listener)| {
+        let own = own_tls.iter().find(|(at, _)| *at == listener.address);
+        let tls = match listener.kind {
+            ListenerKind::Public => Some(public.server_config()),
+            _ => own.map(|(_, tls)| tls.clone()),
+        };
+        let trust = (!wanted.trusted.is_empty()).then(|| Trust {
+            networks: wanted.trusted.as_slice().into(),
+            within: config.limits.head_timeout,
+        });
+        let mut capture = wanted_capture(wanted);
+        if let Some(Capture::Tproxy { port }) = &mut capture {
+            *port = listener.address.port();
+        }
+        let entry = match (&wanted.capture, listener.kind) {
+            (Some(captured), _) => Entry::Captured(Arc::new(understood(captured, listener.kind))),
+            (None, ListenerKind::Socks) => Entry::Socks,
+            (None, _) => Entry::Http {
+                secure: tls.is_some(),
+            },
+        };
+        let arrival = Arrival {
+            tls,
+            trust,
+            capture,
+        };
+        (arrival, entry)
+    })
+    .collect()
+}
+
+fn understood(captured: &config::CaptureConfig, kind: ListenerKind) -> Captured {
+    let (front, port) = match kind {
+        ListenerKind::Sni => (Front::sni, Some(captured.target_port)),
+        _ => (Front::transparent, None),
+    };
+    let namespaces = captured.namespaces.iter().map(|name| name.as_str().into());
+    Captured {
+        front,
+        port,
+        identify: match captured.identify {
+            config::IdentifyBy::Source => Identify::Source(namespaces.collect()),
+            config::IdentifyBy::Header => Identify::Header,
+        },
+    }
 }
 
 /// The UDP port of each public listener's number.

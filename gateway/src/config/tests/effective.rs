@@ -31,6 +31,9 @@ listeners:
   - {kind: plain, address: "10.1.2.3:3128", privateNetwork: true}
   - {kind: socks, address: "10.1.2.3:1080", privateNetwork: true}
   - {kind: socks, address: "192.0.2.1:1081", tls: {certificate: c.pem, key: k.pem}}
+  - {kind: plain, address: "127.0.0.1:3129", proxyProtocol: {trusted: [192.0.2.0/24, "2001:db8::1"]}}
+  - {kind: transparent, address: "0.0.0.0:15001", capture: tproxy, identify: source, namespaces: [a, b]}
+  - {kind: sni, address: "[::]:8444", targetPort: 8443, identify: header, proxyProtocol: {trusted: [192.0.2.1]}}
   - {kind: management, address: "192.0.2.1:9443", tls: {certificate: "a b.pem", key: "yes"}}
 tls: {names: ["*.gate.test", "2001:db8::1"]}
 dns: {servers: ["tls://[2606::1]:853", "https://1.1.1.1:8443/x/y#a.test"], hosts: {a.test: ["fd00::8", 10.0.0.8]}, mixedAnswers: filter, timeout: 1500ms, nat64: ["64:ff9b:1::/48"]}

@@ -54,14 +54,9 @@ const SINGLE: &[(&str, &str, &str)] = &[
         "1:12: listeners: an empty list (leave the key out for its default)",
     ),
     (
-        "listener kind not built",
-        "listeners:\n  - {kind: sni, address: \"127.0.0.1:443\"}\n  - {kind: management, address: \"127.0.0.1:1\"}\n",
-        "2:12: listeners[0].kind: not built yet (kinds served now: public, plain, management, private, socks)",
-    ),
-    (
         "listener kind unknown",
         "listeners: [{kind: publik, address: \"127.0.0.1:1\"}]\n",
-        "1:20: listeners[0].kind: expected one of public, plain, management, private, socks, sni, transparent, found \"publik\"",
+        "1:20: listeners[0].kind: expected one of public, plain, management, private, socks, transparent, sni, found \"publik\"",
     ),
     (
         "listener without address",
@@ -87,6 +82,36 @@ const SINGLE: &[(&str, &str, &str)] = &[
         "socks in an undeclared network",
         "listeners: [{kind: socks, address: \"10.0.0.1:1\"}]\n",
         "1:36: listeners[0].address: 10.0.0.1 is not loopback, and a socks listener has no TLS (add privateNetwork: true if nobody else can reach that network)",
+    ),
+    (
+        "captured connections of nobody",
+        "listeners: [{kind: transparent, address: \"0.0.0.0:15001\"}]\n",
+        "1:13: listeners[0]: a transparent listener needs identify (source: by the sources of sessions; header: by a trusted peer's PROXY header)",
+    ),
+    (
+        "a header from nobody",
+        "listeners: [{kind: sni, address: \"0.0.0.0:443\", identify: header}]\n",
+        "1:58: listeners[0].identify: no peer is trusted to send a header (add proxyProtocol: {trusted: [ADDRESS]})",
+    ),
+    (
+        "capture where nothing is captured",
+        "listeners: [{kind: plain, address: \"127.0.0.1:1\", capture: tproxy}]\n",
+        "1:51: listeners[0].capture: only a transparent listener has this",
+    ),
+    (
+        "a port captured connections have",
+        "listeners: [{kind: transparent, address: \"0.0.0.0:443\", capture: tproxy, identify: source}]\n",
+        "1:42: listeners[0].address: connections meant for port 443 could not be told from those meant for the gateway (choose a port no target has, such as 15001)",
+    ),
+    (
+        "trust with host bits",
+        "listeners: [{kind: plain, address: \"127.0.0.1:1\", proxyProtocol: {trusted: [10.0.0.1/8]}}]\n",
+        "1:77: listeners[0].proxyProtocol.trusted[0]: expected an address or a range such as 10.0.0.0/8, found \"10.0.0.1/8\"",
+    ),
+    (
+        "operators do not come by a balancer",
+        "listeners: [{kind: management, address: \"127.0.0.1:1\", proxyProtocol: {trusted: [10.0.0.1]}}]\n",
+        "1:56: listeners[0].proxyProtocol: no proxyProtocol on a management listener",
     ),
     (
         "plain everywhere",

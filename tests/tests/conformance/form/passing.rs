@@ -1,5 +1,7 @@
 //! What passes through, and what does not.
 
+use e2e::Wire;
+
 use super::*;
 
 #[test]
@@ -163,7 +165,12 @@ pub(crate) fn v143_proxy_protocol_preambles() {
         ]
         .concat();
         let long = [&signature[..], &[0x21, 0x11, 0xff, 0xff]].concat();
-        for preamble in [v1.clone(), [v1.clone(), v1].concat(), v2, long] {
+        for preamble in [
+            v1.clone(),
+            [&v1[..], &v1].concat(),
+            v2.clone(),
+            long.clone(),
+        ] {
             for form in [Form::Connect, Form::Absolute] {
                 let mark = lab.mark();
                 let target = lab.plain_target();
@@ -179,6 +186,43 @@ pub(crate) fn v143_proxy_protocol_preambles() {
                 assert_eq!(wire.rest().await, (Vec::new(), End::Fin));
                 lab.nothing_since(&mark, "a preamble");
                 row.on(form.front());
+            }
+        }
+        // From a trusted one: once and readable, or nothing.
+        let (plain, socks) = (
+            lab.gateway.listeners("plain").await[1],
+            lab.gateway.listeners("socks").await[1],
+        );
+        let target = lab.plain_target();
+        for form in [Form::Connect, Form::Absolute, Form::Socks] {
+            let address = if form == Form::Socks { socks } else { plain };
+            let head = form.head(target.as_bytes(), &lab.session.credential());
+            for preamble in [
+                Vec::new(),
+                long.clone(),
+                [&v1[..], &v1].concat(),
+                [&v2[..], &v1].concat(),
+            ] {
+                let mark = lab.mark();
+                let mut wire = Wire::dial(address).await;
+                wire.send([&preamble[..], &head].concat()).await;
+                if form == Form::Socks {
+                    assert_eq!(wire.rest().await.0, Vec::<u8>::new());
+                } else {
+                    assert_eq!(wire.reply().await.status(), 400);
+                    assert_eq!(wire.rest().await, (Vec::new(), End::Fin));
+                }
+                lab.nothing_since(&mark, "a header that is none");
+                row.on(form.front());
+            }
+            for preamble in [&v1, &v2] {
+                let mut wire = Wire::dial(address).await;
+                wire.send([&preamble[..], &head].concat()).await;
+                if form == Form::Absolute {
+                    assert_eq!(wire.reply().await.status(), 200);
+                } else {
+                    form.opened(&mut wire, "behind a header").await;
+                }
             }
         }
     });
