@@ -77,6 +77,8 @@ denials! {
     ConnectRefused "connect_refused" 502 Upstream "connection_refused" "The upstream refused the connection.";
     ConnectUnreachable "connect_unreachable" 502 Upstream "destination_ip_unroutable" "The upstream cannot be reached.";
     ConnectTimeout "connect_timeout" 504 Upstream "connection_timeout" "The upstream did not answer in time.";
+    UpstreamProxyRefused "upstream_proxy_refused" 502 Upstream "destination_unavailable" "The operator's proxy refused the target.";
+    UpstreamProxyFailed "upstream_proxy_failed" 502 Upstream "destination_unavailable" "The operator's proxy cannot be used.";
     UpstreamReset "upstream_reset" 502 Upstream "connection_terminated" "The upstream closed before it answered.";
     UpstreamProtocol "upstream_protocol" 502 Upstream "http_protocol_error" "The upstream's answer is not valid.";
     UpstreamTimeout "upstream_timeout" 504 Upstream "http_response_timeout" "The upstream did not answer in time.";

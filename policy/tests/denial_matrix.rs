@@ -16,6 +16,7 @@ enum Shown {
 use Shown::{By, Never};
 
 const CAPTURED: &str = "tests/tests/captured.rs";
+const CHAINED: &str = "tests/tests/chained.rs";
 const CONNECT: &str = "tests/tests/connect.rs";
 const FAULTS: &str = "tests/tests/forward_faults.rs";
 const H2: &str = "gateway/src/front/h2/tests.rs";
@@ -107,6 +108,9 @@ fn shown(denial: Denial) -> Shown {
         Denial::ConnectRefused => By(FAULTS, "dead_upstreams_are_502_or_504_with_a_reason"),
         Denial::ConnectUnreachable | Denial::ConnectTimeout | Denial::UpstreamTimeout => {
             By(FAULTS, "an_upstream_that_cannot_be_had_in_time_or_at_all")
+        }
+        Denial::UpstreamProxyRefused | Denial::UpstreamProxyFailed => {
+            By(CHAINED, "a_refusal_is_an_answer_and_never_a_detour")
         }
         Denial::UpstreamReset => By(FAULTS, "dead_upstreams_are_502_or_504_with_a_reason"),
         Denial::UpstreamProtocol => By(UPSTREAM, "an_answer_framed_in_two_ways_is_not_passed_on"),

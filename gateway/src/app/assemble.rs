@@ -63,6 +63,15 @@ pub enum StartError {
     /// What the configuration's reader has admitted, refused.
     #[error("webhook {0:?} may not connect to its own address")]
     Webhook(String),
+    /// The credential for the upstream proxy.
+    #[error("cannot read upstreamProxy.credentialFile")]
+    ProxyCredential(#[source] auth::PrivateFileError),
+    /// It holds none.
+    #[error("{0:?} holds no user:password, or does not exist")]
+    NoProxyCredential(std::path::PathBuf),
+    /// What the configuration's reader has admitted, refused.
+    #[error("the upstream proxy may not be dialled at its own address")]
+    UpstreamProxy,
     /// The admin socket cannot be made.
     #[error("cannot make the admin socket in the state directory")]
     AdminSocket(#[source] io::Error),

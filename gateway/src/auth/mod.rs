@@ -19,7 +19,7 @@ pub use handle::{Handle, HandleHash};
 pub use identify::{Audience, Authenticator, Identity};
 pub use keys::{ExternalKey, ExternalKeys, KeyError, KeyInfo, Keys};
 pub use principal::{AdminCredentials, CredentialSource, Principal, Scope, TokenSource};
-pub use private_file::{PrivateFileError, load_or_create_secret, write_file};
+pub use private_file::{PrivateFileError, load_or_create_secret, read_private, write_file};
 pub use proxy_authorization::{bearer, proxy_credential, socks_credential};
 pub use refresh::Refreshed;
 pub use token::{

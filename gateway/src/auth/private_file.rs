@@ -71,7 +71,7 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 }
 
 /// Read a secret; `None` where there is no such file.
-pub(super) fn read_private(path: &Path) -> Result<Option<String>, PrivateFileError> {
+pub fn read_private(path: &Path) -> Result<Option<String>, PrivateFileError> {
     let unreadable = |source| PrivateFileError::Read {
         path: path.into(),
         source,

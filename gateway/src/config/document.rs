@@ -1,8 +1,8 @@
 //! The document as a whole: every section, and what holds between them.
 use super::{
     AdminConfig, CapabilityConfig, DnsConfig, KeysConfig, LimitsConfig, ListenerConfig,
-    ProbeConfig, ProviderConfig, PublicUrl, QuotaConfig, TelemetryConfig, TlsConfig, capability,
-    defaults, json, listener, read, yaml,
+    ProbeConfig, ProviderConfig, PublicUrl, QuotaConfig, TelemetryConfig, TlsConfig,
+    UpstreamProxyConfig, capability, defaults, json, listener, read, yaml,
 };
 use serde_json::Value;
 use sluicegate_policy::{
@@ -32,6 +32,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// How names are resolved.
     pub dns: DnsConfig,
+    /// The operator's own proxy; `None` = upstreams are dialled from here.
+    pub upstream_proxy: Option<UpstreamProxyConfig>,
     /// Where state is kept.
     pub store: StoreConfig,
     /// Signing keys that somebody else keeps; `None` = `keys` in the state directory, generated.
@@ -63,6 +65,7 @@ impl Default for Config {
             listeners: defaults::listeners(),
             tls: TlsConfig::default(),
             dns: DnsConfig::default(),
+            upstream_proxy: None,
             store: StoreConfig::default(),
             keys: None,
             quotas: QuotaConfig::default(),
@@ -197,6 +200,9 @@ impl Config {
         }
         if let Some(node) = fields.take("dns") {
             self.dns = DnsConfig::read(node, faults);
+        }
+        if let Some(node) = fields.take("upstreamProxy") {
+            self.upstream_proxy = UpstreamProxyConfig::read(node, faults);
         }
         if let Some(node) = fields.take("store") {
             let mut fields = node.fields(faults);

@@ -3,7 +3,7 @@ use super::{
     AccessLog, AdminConfig, CapabilityConfig, Config, CredentialConfig, DnsConfig, IdentifyBy,
     KeyFiles, KeysConfig, LimitsConfig, ListenerConfig, ListenerKind, OnExpiry, OnPause,
     ProbeConfig, ProviderConfig, QuotaConfig, RefusalDetail, SessionConfig, SigningKey,
-    TelemetryConfig, TlsConfig, TokenConfig, WebhookConfig,
+    TelemetryConfig, TlsConfig, TokenConfig, UpstreamProxyConfig, WebhookConfig,
 };
 use serde_json::{Map, Value, json};
 use sluicegate_policy::{Confinement, HostnameEgress, MixedAnswers, ServiceDocument, ServiceName};
@@ -26,6 +26,7 @@ pub(super) fn config(config: &Config) -> Value {
         "listeners": config.listeners.iter().map(listener).collect::<Vec<_>>(),
         "tls": tls(&config.tls),
         "dns": dns(&config.dns),
+        "upstreamProxy": config.upstream_proxy.as_ref().map(upstream_proxy),
         "store": compact(json!({"path": config.store.path.as_deref().map(path)})),
         "keys": config.keys.as_ref().map(keys),
         "quotas": quotas(&config.quotas),
@@ -114,6 +115,16 @@ fn listener(listener: &ListenerConfig) -> Value {
         "namespaces": listener.capture.as_ref()
             .filter(|c| c.identify == IdentifyBy::Source)
             .map(|c| c.namespaces.clone()),
+    }))
+}
+
+fn upstream_proxy(proxy: &UpstreamProxyConfig) -> Value {
+    compact(json!({
+        "url": proxy.url(),
+        "credentialFile": proxy.credential_file.as_deref().map(path),
+        "caFile": proxy.ca_file.as_deref().map(path),
+        "ask": proxy.ask.as_str(),
+        "bypass": proxy.bypass,
     }))
 }
 

@@ -21,6 +21,7 @@ mod schema;
 mod state_dir;
 mod telemetry;
 mod tls;
+mod upstream_proxy;
 mod webhook;
 mod yaml;
 
@@ -40,6 +41,7 @@ pub use schema::schema;
 pub use state_dir::{StateDir, StateDirError};
 pub use telemetry::{AccessLog, RefusalDetail, TelemetryConfig};
 pub use tls::TlsConfig;
+pub use upstream_proxy::{ProxyAsk, ProxyScheme, UpstreamProxyConfig};
 pub use webhook::WebhookConfig;
 
 #[cfg(test)]

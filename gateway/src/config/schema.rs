@@ -30,6 +30,7 @@ pub fn schema() -> Value {
                 string("The store's file. Absent: sluicegate.redb in the state directory."),
             )]),
         ),
+        ("upstreamProxy", upstream_proxy()),
         ("keys", keys()),
         ("quotas", quotas()),
         ("limits", limits()),
@@ -274,6 +275,38 @@ fn dns() -> Value {
             strings("NAT64 prefixes of this network, of length 32, 40, 48, 56, 64 or 96."),
         ),
     ])
+}
+
+fn upstream_proxy() -> Value {
+    let proxy = object(vec![
+        (
+            "url",
+            string("http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT."),
+        ),
+        (
+            "credentialFile",
+            string("The file with user:password (0600)."),
+        ),
+        (
+            "caFile",
+            string("PEM roots an https proxy's certificate may chain to, beside the system's."),
+        ),
+        (
+            "ask",
+            choice(
+                &["address", "name"],
+                Some("address"),
+                "What the proxy is asked for: the address judged here, or the name.",
+            ),
+        ),
+        (
+            "bypass",
+            strings(
+                "Targets and addresses that are dialled from here, as in allowedHosts. Absent: loopback.",
+            ),
+        ),
+    ]);
+    required(proxy, &["url"])
 }
 
 fn keys() -> Value {

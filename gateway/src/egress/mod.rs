@@ -1,4 +1,5 @@
-//! Out to the internet, by name: decide → resolve → admit → dial → judge first bytes → tunnel.
+//! Out to the internet, by name: decide → resolve → admit → dial → judge first bytes → tunnel. Dialled from here, or by the
+//! operator's own proxy (`proxy`).
 //!
 //! The fronts bring a session and a target; everything after that is here, and the same for all of them.
 
@@ -6,18 +7,22 @@ mod close;
 mod dial;
 mod gate;
 mod pipeline;
+mod proxy;
 mod pump;
 mod resolve;
 mod splice;
 mod standing;
 mod tunnel;
+mod upstream;
 
 pub use close::{Abort, Guarded, linger_close};
 pub use dial::{DialError, Dialler};
 pub use gate::is_http;
 
 pub use pipeline::{Egress, Opened, Timeouts};
+pub use proxy::{AskFor, Login, Speaks, UpstreamProxy};
 pub use pump::{Activity, End, Pump};
 pub use resolve::{NameServer, ResolveError, Resolved, Resolver, ResolverConfig};
 pub use standing::still_allowed;
 pub use tunnel::{ACCESS_DENIED, Held, Tunnel};
+pub use upstream::Upstream;

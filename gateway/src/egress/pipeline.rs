@@ -2,10 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use sluicegate_policy::{Admission, Grant, Refusal, Target, TargetPermit, admit, decide};
-use tokio::net::TcpStream;
+use sluicegate_policy::{
+    AddressPermit, Admission, Denial, Grant, Refusal, Target, TargetPermit, admit, decide,
+};
+use tokio::{net::TcpStream, time::timeout};
 
-use super::{dial::Dialler, resolve::Resolver};
+use super::{DialError, Upstream, UpstreamProxy, dial::Dialler, resolve::Resolver};
 use crate::{session::PolicyGeneration, telemetry::Recorder};
 
 /// How long things may take, and how large a head may be. Zero means no limit where it says so.
@@ -42,7 +44,7 @@ impl Default for Timeouts {
 #[derive(Debug)]
 pub struct Opened {
     /// The connection.
-    pub stream: TcpStream,
+    pub stream: Upstream,
     /// Its judged address.
     pub address: SocketAddr,
 }
@@ -56,6 +58,8 @@ pub struct Egress {
     pub admission: Arc<Admission>,
     /// Limits in time.
     pub timeouts: Timeouts,
+    /// The operator's own proxy, which then is the way out.
+    pub proxy: Option<UpstreamProxy>,
 }
 
 impl Egress {
@@ -114,14 +118,20 @@ impl Egress {
                 recorder.detail(detail);
                 Refusal::from(denial)
             })?;
-        if !resolved.chain.is_empty() {
-            recorder.detail(format!("via {}", resolved.chain.join(", ")));
+        let chain =
+            (!resolved.chain.is_empty()).then(|| format!("via {}", resolved.chain.join(", ")));
+        if let Some(chain) = &chain {
+            recorder.detail(chain);
         }
         let permits = admit(&policy.grant, permit, &resolved.addresses, &self.admission)?;
-        let dialler = Dialler {
-            timeout: self.timeouts.dial,
-        };
-        match dialler.dial(&permits).await {
+        let proxy = self.proxy.as_ref();
+        let proxy = proxy.filter(|proxy| !proxy.bypassed(permit.target(), &permits));
+        if let Some(proxy) = proxy {
+            let through = format!("through the upstream proxy at {}", proxy.target);
+            let known = chain.into_iter().chain([through]).collect::<Vec<_>>();
+            recorder.detail(known.join("; "));
+        }
+        match self.reach(permit.target(), &permits, proxy).await {
             Ok((stream, address)) => {
                 recorder.address(address);
                 recorder.opened();
@@ -132,5 +142,28 @@ impl Egress {
                 Err(error.denial.into())
             }
         }
+    }
+    /// Dial the judged addresses, or have the operator's proxy do it. Where it does not, nobody does.
+    async fn reach(
+        &self,
+        target: &Target,
+        permits: &[AddressPermit],
+        proxy: Option<&UpstreamProxy>,
+    ) -> Result<(Upstream, SocketAddr), DialError> {
+        let Some(proxy) = proxy else {
+            let dialler = Dialler {
+                timeout: self.timeouts.dial,
+            };
+            let (stream, address) = dialler.dial(permits).await?;
+            return Ok((stream.into(), address));
+        };
+        timeout(self.timeouts.dial, proxy.open(self, target, permits))
+            .await
+            .unwrap_or_else(|_| {
+                Err(DialError {
+                    denial: Denial::ConnectTimeout,
+                    detail: "upstream proxy: no answer in time".to_owned(),
+                })
+            })
     }
 }

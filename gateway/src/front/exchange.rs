@@ -11,7 +11,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::{body::Incoming, client::conn::http1::SendRequest, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use sluicegate_policy::{Denial, Refusal, Target};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     asked::{Way, decide, request_target, rewrite},
@@ -26,7 +26,7 @@ use super::{
     send::{Sent, send},
 };
 use crate::{
-    egress::{Guarded, Tunnel},
+    egress::{Guarded, Tunnel, Upstream},
     listen::Downstream,
     outcome::{Outcome, Party},
     session::{self, Budget, Slot},
@@ -61,14 +61,14 @@ pub(super) struct Pending {
 pub(super) struct PendingUpgrade {
     answer: Response<Incoming>,
     client: OnUpgrade,
-    upstream: Rewind<TcpStream>,
+    upstream: Rewind<Upstream>,
     tunnel: Tunnel,
     slot: Slot,
 }
 
 /// Both ends of an upgraded request.
 pub(super) struct Upgraded {
-    upstream: Rewind<TcpStream>,
+    upstream: Rewind<Upstream>,
     tunnel: Tunnel,
     slot: Slot,
     recorder: Recorder,
@@ -176,7 +176,7 @@ async fn upgrade(
         .await
         .map_err(|_| Denial::UpstreamProtocol)?;
     let parts = upgraded
-        .downcast::<TokioIo<TcpStream>>()
+        .downcast::<TokioIo<Upstream>>()
         .map_err(|_| Denial::Internal)?;
     let tunnel = Tunnel {
         session: way.identity.session.clone(),

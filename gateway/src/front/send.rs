@@ -9,7 +9,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use sluicegate_policy::{Denial, Refusal, Target};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 use super::{
     asked::{Way, key},
@@ -19,7 +19,7 @@ use super::{
     guard::Guard,
     headers,
 };
-use crate::{auth::Identity, session::PolicyGeneration, telemetry::Recorder};
+use crate::{auth::Identity, egress::Upstream, session::PolicyGeneration, telemetry::Recorder};
 
 pub(super) struct Sent {
     pub(super) answer: Response<Incoming>,
@@ -152,7 +152,7 @@ fn spare(request: &Request<RequestBody>) -> Option<Request<()>> {
 
 async fn handshake(
     context: &Context,
-    stream: TcpStream,
+    stream: Upstream,
 ) -> Result<SendRequest<RequestBody>, Refusal> {
     let (sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
@@ -176,7 +176,7 @@ pub(super) async fn adopt(
     identity: &Identity,
     policy: &PolicyGeneration,
     target: &Target,
-    stream: TcpStream,
+    stream: Upstream,
     address: SocketAddr,
 ) {
     if let Ok(sender) = handshake(context, stream).await {

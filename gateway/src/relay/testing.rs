@@ -256,6 +256,7 @@ impl World {
                 resolver: Resolver::new(&ResolverConfig::default()).unwrap(),
                 admission: Arc::default(),
                 timeouts: Timeouts::default(),
+                proxy: None,
             },
             pool: Arc::default(),
             telemetry: self.telemetry.clone(),

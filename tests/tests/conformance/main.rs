@@ -10,6 +10,7 @@
 )]
 
 mod addresses;
+mod chaining;
 mod corpora;
 mod dns;
 mod form;

@@ -7,12 +7,17 @@ use sluicegate_policy::{Admission, HostName, OwnAddresses};
 
 use super::StartError;
 use crate::{
-    config::{self, Config, DnsTransport},
+    auth::read_private,
+    config::{self, Config, DnsTransport, ProxyAsk, ProxyScheme, UpstreamProxyConfig},
     drain::DrainWatch,
-    egress::{Egress, NameServer, Resolver, ResolverConfig, Timeouts},
+    egress::{
+        AskFor, Egress, Login, NameServer, Resolver, ResolverConfig, Speaks, Timeouts,
+        UpstreamProxy,
+    },
     front::{Context, Detail, Pool, h2},
     listen::ListenerKind,
     relay::{self, Endpoint, HttpContext, Presence, Reverse, Services, ServicesConfig},
+    secret::Secret,
     session::Registry,
     telemetry::Telemetry,
 };
@@ -76,6 +81,11 @@ pub(in crate::app) fn context(
             resolver,
             admission: Arc::new(admission),
             timeouts,
+            proxy: config
+                .upstream_proxy
+                .as_ref()
+                .map(upstream_proxy)
+                .transpose()?,
         },
         pool: Arc::new(Pool::default()),
         telemetry: telemetry.clone(),
@@ -83,6 +93,57 @@ pub(in crate::app) fn context(
         pseudonym: format!("sluicegate-{:08x}", getrandom::u32()?),
         h2: Arc::new(h2),
         drain,
+    })
+}
+
+/// The operator's proxy, its credential and trust read now.
+fn upstream_proxy(config: &UpstreamProxyConfig) -> Result<UpstreamProxy, StartError> {
+    let login = match &config.credential_file {
+        None => None,
+        Some(path) => Some(login(path)?),
+    };
+    let speaks = match config.scheme {
+        ProxyScheme::Socks5 => Speaks::Socks,
+        ProxyScheme::Http => Speaks::Http(None),
+        ProxyScheme::Https => {
+            let mut trust = TrustBundle::system().unwrap_or_else(|_| TrustBundle::empty());
+            if let Some(path) = &config.ca_file {
+                let pem = std::fs::read(path).map_err(|source| StartError::ClientCa {
+                    path: path.clone(),
+                    source,
+                })?;
+                trust = trust.with_pem(&pem)?;
+            }
+            Speaks::Http(Some(tls::client(&trust, &[b"http/1.1"], None)?))
+        }
+    };
+    // Both were compiled when the configuration was read.
+    let mut faults = sluicegate_policy::text::Faults::default();
+    let grant = config.grant(&mut faults);
+    Ok(UpstreamProxy {
+        speaks,
+        target: config.target.clone(),
+        grant: Arc::new(grant.ok_or(StartError::UpstreamProxy)?),
+        login,
+        ask_for: match config.ask {
+            ProxyAsk::Address => AskFor::Address,
+            ProxyAsk::Name => AskFor::Name,
+        },
+        bypass: config.bypass_grant(&mut faults).map(Arc::new),
+    })
+}
+
+/// `user:password`; the user holds no colon, the password may.
+fn login(path: &std::path::Path) -> Result<Login, StartError> {
+    let text = read_private(path).map_err(StartError::ProxyCredential)?;
+    let text = text.unwrap_or_default();
+    let (user, password) = text
+        .trim_end_matches(['\r', '\n'])
+        .split_once(':')
+        .ok_or_else(|| StartError::NoProxyCredential(path.to_owned()))?;
+    Ok(Login {
+        user: Secret::new(user),
+        password: Secret::new(password),
     })
 }
 

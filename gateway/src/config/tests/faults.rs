@@ -49,6 +49,21 @@ const SINGLE: &[(&str, &str, &str)] = &[
         "1:12: publicUrl: http:// is for loopback and private addresses only (write https://HOST or https://HOST:PORT)",
     ),
     (
+        "a credential in the proxy's URL",
+        "upstreamProxy: {url: \"http://u:p@proxy.test:3128\"}\n",
+        "1:22: upstreamProxy.url: a credential does not stand in a URL (put user:password into credentialFile)",
+    ),
+    (
+        "a proxy of another kind",
+        "upstreamProxy: {url: \"socks4://proxy.test\"}\n",
+        "1:22: upstreamProxy.url: expected http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT, found \"socks4://proxy.test\"",
+    ),
+    (
+        "trust in a proxy without TLS",
+        "upstreamProxy: {url: \"http://proxy.test\", caFile: x}\n",
+        "1:43: upstreamProxy.caFile: only an https proxy shows a certificate",
+    ),
+    (
         "no listeners at all",
         "listeners: []\n",
         "1:12: listeners: an empty list (leave the key out for its default)",
@@ -91,7 +106,7 @@ const SINGLE: &[(&str, &str, &str)] = &[
     (
         "a header from nobody",
         "listeners: [{kind: sni, address: \"0.0.0.0:443\", identify: header}]\n",
-        "1:58: listeners[0].identify: no peer is trusted to send a header (add proxyProtocol: {trusted: [ADDRESS]})",
+        "1:59: listeners[0].identify: no peer is trusted to send a header (add proxyProtocol: {trusted: [ADDRESS]})",
     ),
     (
         "capture where nothing is captured",

@@ -172,8 +172,8 @@ rows! {
     { 137 "SOCKS without authentication: 0xFF" held socks::v137_no_authentication [Socks] "" }
     { 138 "SOCKS4a and HTTP on the SOCKS port are closed without a word" held socks::v138_other_protocols [Socks] "" }
     { 139 "CONNECT-UDP templates" NotBuilt "CONNECT-UDP: asked for, it is 501 (row 54)" }
-    { 140 "address policy with an upstream proxy" NotBuilt "chaining to another proxy" }
-    { 141 "an upstream proxy that refuses" NotBuilt "chaining to another proxy" }
+    { 140 "address policy with an upstream proxy: judged here, asked for by address" held chaining::v140_addresses_are_judged_here [Connect ConnectKept Absolute Answer Socks Transparent] "" }
+    { 141 "an upstream proxy that refuses is 502 and its own reason; nobody dials instead" held chaining::v141_a_proxy_that_refuses [Connect Absolute Socks Transparent] "more answers, SOCKS, real proxies: `tests/tests/chained.rs`" }
     { 142 "the session's own NO_PROXY changes nothing" held identity::v142_no_proxy_changes_nothing [Connect ConnectKept Absolute] "no input of the gateway carries it: a field of that name is only forwarded" }
     { 143 "PROXY headers: from an untrusted peer, twice, absent, too long" held form::v143_proxy_protocol_preambles [Connect Absolute Socks] "with HAProxy: `tests/tests/proxy_protocol.rs`" }
     { 144 "lists of Gestalt" Elsewhere "unit tests of `policy/src/import`" }
