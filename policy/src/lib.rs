@@ -26,7 +26,8 @@ pub mod text;
 pub use address::{AddressClass, Nat64Prefix, classify};
 pub use decide::{
     AddressPermit, Admission, Explanation, ListenerPermit, MixedAnswers, OwnAddresses,
-    ServicePermit, TargetPermit, admit, decide, decide_listener, decide_service, explain,
+    ServicePermit, TargetPermit, admit, decide, decide_listener, decide_name, decide_service,
+    explain,
 };
 pub use denial::{Blame, Denial, Hint, Refusal};
 pub use document::{

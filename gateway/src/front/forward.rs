@@ -25,7 +25,7 @@ use super::{
     connect_tcp,
     context::Context,
     exchange::{self, Answered, Upgraded},
-    headers, token, upgrade,
+    headers, names, token, upgrade,
 };
 use crate::{
     auth::Identity,
@@ -282,6 +282,10 @@ impl Connection {
                 self.context.detail,
                 &self.context.telemetry,
             );
+            return Some(response.map(ResponseBody::whole));
+        }
+        if let Some(name) = names::asked(request.method(), request.uri()) {
+            let response = names::answer(&self.context, name, request.headers(), self.peer);
             return Some(response.map(ResponseBody::whole));
         }
         let (kind, body) = match (request.method(), request.uri().path()) {

@@ -15,7 +15,7 @@ use sluicegate_policy::{Denial, Refusal};
 use sluicegate_relay::flow::{Broken, Flow};
 use sluicegate_relay_protocol::{CONNECT_TCP, Handshake, PROOF_PATH};
 
-use super::{Context, body::ResponseBody, client_body::ClientBody, connect_tcp, token};
+use super::{Context, body::ResponseBody, client_body::ClientBody, connect_tcp, names, token};
 use crate::telemetry::{Front, Kind, Protocol};
 
 /// The means to answer one request.
@@ -98,6 +98,9 @@ pub(super) async fn dispatch<A: Answer>(exchange: Exchange<A>, context: Arc<Cont
         }
     } else if forward::is_foreign(head, exchange.secure) {
         return Box::pin(forward::serve(exchange, context)).await;
+    } else if let Some(name) = names::asked(head.method(), head.uri()) {
+        let response = names::answer(&context, name, head.headers(), exchange.downstream);
+        return exchange.respond.whole(response).await;
     } else if token::is_refresh(head.method(), head.uri().path()) {
         let response = token::answer(
             &context.authenticator,

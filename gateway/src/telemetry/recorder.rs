@@ -57,6 +57,8 @@ pub enum Front {
     quic,
     /// gRPC.
     grpc,
+    /// The name server of a sandbox, asking what it may answer.
+    names,
     /// A host's dial to a listener of the sandbox.
     listener,
     /// Anything else in origin form.
@@ -242,6 +244,7 @@ impl Telemetry {
             start: Instant::now(),
             counters: Arc::new(Counters::default()),
             reason: "",
+            written: true,
             record: Record {
                 time: SystemTime::now(),
                 id,
@@ -300,6 +303,7 @@ pub struct Recorder {
     start: Instant,
     counters: Arc<Counters>,
     reason: &'static str,
+    written: bool,
     record: Record,
 }
 
@@ -439,6 +443,11 @@ impl Recorder {
         self.record.closed_by = Some(by);
     }
 
+    /// It counts in the metrics, and no record is written of it.
+    pub fn unwritten(&mut self) {
+        self.written = false;
+    }
+
     /// Is it the gateway's own?
     fn is_own(&self) -> bool {
         self.record
@@ -543,7 +552,7 @@ impl Drop for Recorder {
                 direction: Way::down,
             })
             .inc_by(down);
-        if self.telemetry.inner.access.wanted() {
+        if self.written && self.telemetry.inner.access.wanted() {
             let line = self.to_json();
             self.telemetry.inner.access.write(line);
         }

@@ -1,11 +1,12 @@
 //! The one decision, and the permits only it can make.
 //!
-//! `judge.rs` holds the order of precedence; [`decide`] and [`explain`] both tell what it found. `admit.rs` judges
-//! addresses, `service.rs` relay streams, `permit.rs` holds the keys to what lies behind.
+//! `judge.rs` holds the order of precedence; [`decide`] and [`explain`] both tell what it found, `name.rs` asks it of a name
+//! without a port. `admit.rs` judges addresses, `service.rs` relay streams, `permit.rs` holds the keys to what lies behind.
 
 mod admit;
 mod explain;
 mod judge;
+mod name;
 mod permit;
 #[cfg(test)]
 mod properties;
@@ -16,5 +17,6 @@ mod tests;
 pub use admit::{Admission, MixedAnswers, OwnAddresses, admit};
 pub use explain::{Explanation, explain};
 pub use judge::decide;
+pub use name::decide_name;
 pub use permit::{AddressPermit, ListenerPermit, ServicePermit, TargetPermit};
 pub use service::{decide_listener, decide_service};

@@ -54,6 +54,14 @@ fn egress(allow: &[String], deny: &[String], mode: &str) -> Arc<Grant> {
 
 proptest! {
     #[test]
+    fn a_name_is_reachable_exactly_where_one_port_is(allow in list(), deny in list(), name in name()) {
+        let grant = egress(&allow, &deny, "enforce");
+        let any = (1..=500).chain([u16::MAX]).any(|port| decide(&grant, &target(&format!("{name}:{port}"))).is_ok());
+        let asked = crate::HostName::parse(&name).unwrap();
+        prop_assert_eq!(decide_name(&grant, &asked).is_ok(), any);
+    }
+
+    #[test]
     fn nothing_is_allowed_that_no_entry_covers(allow in list(), asked in asked()) {
         let grant = egress(&allow, &[], "enforce");
         // The same question, asked of each entry alone.

@@ -14,6 +14,8 @@ const SERVICE_PREFIX: &str = "/relay/v1/";
 pub const PROOF_PATH: &str = SERVICE_PREFIX;
 /// Accept streams: the same again, for listeners of the sandbox.
 const LISTENER_PREFIX: &str = "/relay/v1/listeners/";
+/// GET here with an egress credential and a name behind it: may the session reach that name on any port?
+const NAME_PREFIX: &str = "/egress/v1/names/";
 /// A host name has at most 253 octets, an IPv6 literal fewer; a service name fewer still.
 const VARIABLE_MAX: usize = 255;
 
@@ -113,6 +115,21 @@ pub fn egress_path(host: &str, port: u16) -> String {
     // Writing to a String cannot fail.
     let _ = write!(path, "/{port}/");
     path
+}
+
+/// The path that asks whether a name may be reached.
+pub fn name_path(name: &str) -> String {
+    let mut path = NAME_PREFIX.to_owned();
+    encode(name, &mut path);
+    path
+}
+
+/// The name a path asks about, as sent and percent-decoded; `None` where it asks something else.
+///
+/// # Errors
+/// [`PathError::Variable`].
+pub fn asked_name(path: &str) -> Option<Result<String, PathError>> {
+    path.strip_prefix(NAME_PREFIX).map(decode)
 }
 
 /// Everything but RFC 3986 `unreserved` is encoded: what simple string expansion (RFC 6570 §3.2.2) leaves alone.

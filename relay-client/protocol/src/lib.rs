@@ -14,7 +14,10 @@ pub mod varint;
 mod version;
 
 pub use code::ErrorCode;
-pub use handshake::{Handshake, PROOF_PATH, PathError, egress_path, listener_path, service_path};
+pub use handshake::{
+    Handshake, PROOF_PATH, PathError, asked_name, egress_path, listener_path, name_path,
+    service_path,
+};
 pub use version::{
     ALPN_H2, ALPN_H3, ALPN_HTTP1, ALPN_RELAY, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP,
 };

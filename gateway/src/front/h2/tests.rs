@@ -87,6 +87,18 @@ async fn every_kind_of_request_has_its_answer() {
             400,
             "malformed_target",
         ),
+        (
+            "a name",
+            get("/egress/v1/names/api.test"),
+            401,
+            "credential_missing",
+        ),
+        (
+            "a name that is none",
+            get("/egress/v1/names/a..b"),
+            400,
+            "malformed_target",
+        ),
         ("classic CONNECT", classic, 407, "credential_missing"),
         (
             "websocket",

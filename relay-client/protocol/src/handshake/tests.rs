@@ -95,12 +95,14 @@ proptest! {
     fn what_is_built_is_parsed(host in "[a-z0-9._:-]{1,200}", port in 1u16.., name in "[a-z0-9][a-z0-9._:-]{0,60}") {
         prop_assert_eq!(Handshake::parse(&egress_path(&host, port)).unwrap(), egress(&host, port));
         prop_assert_eq!(Handshake::parse(&service_path(&name)).unwrap(), service(&name));
+        prop_assert_eq!(asked_name(&name_path(&host)).unwrap().unwrap(), host);
     }
 
     #[test]
     fn no_path_panics(path in ".{0,80}") {
         let _ = Handshake::parse(&path);
         let _ = Handshake::parse(&format!("/relay/v1/{path}"));
+        let _ = asked_name(&format!("/egress/v1/names/{path}"));
         let _ = Handshake::parse(&format!("/.well-known/masque/tcp/{path}/1/"));
     }
 }

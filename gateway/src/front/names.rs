@@ -1,0 +1,61 @@
+//! `GET /egress/v1/names/{name}`: may this session reach that name, on any port? Asked by the name server of a sandbox,
+//! which answers its programs with addresses that mean nothing elsewhere. Nothing is resolved here, and whoever then
+//! connects is decided for anew. A refusal is recorded; a good answer is no traffic, and is not.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
+use sluicegate_policy::{Denial, HostName, Refusal, decide_name};
+use sluicegate_relay_protocol::{PathError, asked_name};
+
+use super::Context;
+use crate::{
+    outcome::{Outcome, Party},
+    telemetry::{Front, Kind, Recorder},
+};
+
+/// A name as sent, or why there is none in the path.
+pub(super) type Asked = Result<String, PathError>;
+
+/// What a request asks about; `None` where it is no such request.
+pub(super) fn asked(method: &Method, uri: &Uri) -> Option<Asked> {
+    let path = uri.path_and_query().map_or("", |path| path.as_str());
+    asked_name(path).filter(|_| *method == Method::GET)
+}
+
+/// 204, or the refusal.
+pub(super) fn answer(
+    context: &Context,
+    asked: Asked,
+    fields: &HeaderMap,
+    peer: SocketAddr,
+) -> Response<Bytes> {
+    let mut recorder = context.telemetry.begin(Kind::request, Front::names, peer);
+    match decide(context, asked, fields, peer, &mut recorder) {
+        Ok(()) => {
+            recorder.ended(Outcome::Completed, Party::Gateway);
+            recorder.unwritten();
+            let mut response = Response::new(Bytes::new());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
+        }
+        Err(refusal) => context.challenge(&refusal, None, &mut recorder, false),
+    }
+}
+
+fn decide(
+    context: &Context,
+    asked: Asked,
+    fields: &HeaderMap,
+    peer: SocketAddr,
+    recorder: &mut Recorder,
+) -> Result<(), Refusal> {
+    let asked = asked.map_err(|_| Denial::MalformedTarget)?;
+    let name = HostName::parse(&asked).map_err(|_| Denial::MalformedTarget)?;
+    recorder.target(&name);
+    let credentials = fields.get_all(header::AUTHORIZATION).iter();
+    let credentials = credentials.map(HeaderValue::as_bytes);
+    let (_, snapshot) = context.identify_proxy(credentials, recorder, peer.ip())?;
+    decide_name(&snapshot.policy.grant, &name)
+}
