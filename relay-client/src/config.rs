@@ -163,6 +163,11 @@ pub enum ConfigError {
     /// A listener to expose.
     #[error("exposed listener: {0}")]
     Expose(#[source] AddressError),
+    /// A path in a sandbox that has places of its own.
+    #[error(
+        "{0}: in `run` the path of a unix socket is the sandbox's own choice; leave it out, or name a port"
+    )]
+    Placed(String),
     /// One name twice.
     #[error("{0} is exposed twice")]
     ExposedTwice(String),

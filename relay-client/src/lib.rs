@@ -2,13 +2,15 @@
 //!
 //! Rooms: [`flow`] is one byte stream with TCP's ends, [`transport`] the connection to the gateway, [`session`] keeps
 //! one for ever, [`listen`] and [`forward`] bring local connections in, [`expose`] the host's connections to local
-//! listeners, [`proxy`] is the HTTP proxy for the way out, [`config`] says what is wanted. `cli` in the binary is the command line.
+//! listeners, [`proxy`] is the HTTP proxy for the way out, [`isolate`] runs a command that has no other, [`config`] says what
+//! is wanted. `cli` in the binary is the command line.
 
 pub mod backoff;
 pub mod config;
 pub mod expose;
 pub mod flow;
 pub mod forward;
+pub mod isolate;
 pub mod listen;
 pub mod proxy;
 pub mod session;

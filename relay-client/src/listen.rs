@@ -159,6 +159,8 @@ pub enum ListenError {
 pub enum Listener {
     /// Unix.
     Unix(UnixListener, SocketFile),
+    /// Unix, at this path of a namespace that is one sandbox's alone: whoever can reach it may use it.
+    Inside(UnixListener, PathBuf),
     /// TCP.
     Tcp(TcpListener),
 }
@@ -200,6 +202,7 @@ impl Listener {
     pub fn address(&self) -> io::Result<Address> {
         match self {
             Self::Unix(_, file) => Ok(Address::Unix(file.0.clone())),
+            Self::Inside(_, path) => Ok(Address::Unix(path.clone())),
             Self::Tcp(listener) => Ok(Address::Tcp(listener.local_addr()?)),
         }
     }
@@ -211,6 +214,7 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<Shared> {
         match self {
             Self::Tcp(listener) => Ok(listener.accept().await?.0.into()),
+            Self::Inside(listener, _) => Ok(listener.accept().await?.0.into()),
             Self::Unix(listener, _) => loop {
                 let (stream, _) = listener.accept().await?;
                 match stream.peer_cred() {

@@ -4,7 +4,7 @@ mod keeper;
 
 use std::{sync::Arc, time::Duration};
 
-use sluicegate_relay_protocol::Handshake;
+use sluicegate_relay_protocol::{Handshake, name_path};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -171,6 +171,29 @@ impl Session {
             match connection.accept(&target, &self.config.token).await {
                 Err(OpenError::Retired) => {}
                 accepted => return Ok(accepted?),
+            }
+        }
+    }
+
+    /// May the session reach `name`, on any port? The session must be one over HTTP/2.
+    ///
+    /// # Errors
+    /// See [`SessionError`]; a refusal says why not.
+    pub async fn may_reach(
+        &self,
+        name: &str,
+        token: &str,
+        patience: Duration,
+    ) -> Result<(), SessionError> {
+        let deadline = Instant::now() + patience;
+        let path = name_path(name);
+        loop {
+            let connection = timeout_at(deadline, self.connection())
+                .await
+                .map_err(|_| SessionError::NotConnected(patience))??;
+            match connection.get(&path, token).await {
+                Err(OpenError::Retired) => {}
+                answered => return Ok(answered?),
             }
         }
     }

@@ -19,7 +19,37 @@ use super::{options::trust, report::Report};
 /// Streams that are open when the client is asked to end get this long.
 const GRACE: Duration = Duration::from_secs(5);
 /// The connection itself gets this long after its last stream.
-const FLUSH: Duration = Duration::from_secs(1);
+pub(super) const FLUSH: Duration = Duration::from_secs(1);
+
+/// What carries streams to services, and what carries accept streams and the way out: often the same.
+pub(super) fn sessions(
+    config: &Config,
+    tls: Tls,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> (Session, Session) {
+    let carried = config.carried();
+    let session_config = SessionConfig {
+        endpoint: config.endpoint.clone(),
+        tls,
+        token: config.token.as_str().into(),
+        transport: carried.streams,
+        backoff: Backoff::default(),
+    };
+    let session = Session::start(session_config.clone(), tasks, stop.child_token());
+    let over_http = match carried.apart {
+        Some(transport) => {
+            let transport = Choice::Only(transport);
+            let apart = SessionConfig {
+                transport,
+                ..session_config
+            };
+            Session::start(apart, tasks, stop.child_token())
+        }
+        None => session.clone(),
+    };
+    (session, over_http)
+}
 
 /// A client at work.
 pub(super) struct Client {
@@ -86,26 +116,7 @@ impl Client {
 
     fn connect(config: &Config, tls: Tls, report: Report) -> Self {
         let (connection, stop) = (TaskTracker::new(), CancellationToken::new());
-        let carried = config.carried();
-        let session_config = SessionConfig {
-            endpoint: config.endpoint.clone(),
-            tls,
-            token: config.token.as_str().into(),
-            transport: carried.streams,
-            backoff: Backoff::default(),
-        };
-        let session = Session::start(session_config.clone(), &connection, stop.child_token());
-        let over_http = match carried.apart {
-            Some(transport) => {
-                let transport = Choice::Only(transport);
-                let apart = SessionConfig {
-                    transport,
-                    ..session_config
-                };
-                Session::start(apart, &connection, stop.child_token())
-            }
-            None => session.clone(),
-        };
+        let (session, over_http) = sessions(config, tls, &connection, &stop);
         Self {
             report,
             session,

@@ -6,13 +6,18 @@ use std::process::ExitCode;
 use sluicegate_relay::{config::ConfigError, listen::ListenError};
 
 /// Bad flags, file or environment: nothing was started.
-const CONFIG: u8 = 2;
+pub(super) const CONFIG: u8 = 2;
 /// A listener could not be bound.
 const LISTEN: u8 = 3;
 
+/// Say what went wrong, with a code of the caller's.
+pub(super) fn with_code(code: u8, error: &anyhow::Error) -> ExitCode {
+    eprintln!("sluicegate-relay: {}", chain(error));
+    ExitCode::from(code)
+}
+
 /// Say what went wrong, and the code that says it to scripts.
 pub(super) fn told(error: &anyhow::Error) -> ExitCode {
-    eprintln!("sluicegate-relay: {}", chain(error));
     let code = if error.is::<ListenError>() {
         LISTEN
     } else if error.is::<ConfigError>() {
@@ -20,7 +25,7 @@ pub(super) fn told(error: &anyhow::Error) -> ExitCode {
     } else {
         1
     };
-    ExitCode::from(code)
+    with_code(code, error)
 }
 
 /// The error and its causes, each said once: some name their cause themselves.

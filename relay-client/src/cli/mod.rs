@@ -6,6 +6,7 @@ mod client;
 mod failure;
 mod options;
 mod report;
+mod run;
 mod up;
 
 use std::{io::IsTerminal, process::ExitCode, time::Duration};
@@ -26,13 +27,23 @@ struct Cli {
 enum Command {
     /// Listen locally and carry each connection to its host service, until told to stop.
     Up(up::UpArgs),
+    /// Run a command that has no way out but the gateway.
+    Run(run::RunArgs),
 }
 
 /// Arguments → runtime → command → exit code.
 pub(crate) fn run() -> ExitCode {
+    // The processes that confine a command are this program again; it says so before anything else is done.
+    if let Some(code) = sluicegate_relay::isolate::reenter() {
+        return code;
+    }
     // clap ends the process itself: 0 for help and version, 2 for bad usage.
-    let Command::Up(args) = Cli::parse().command;
-    init_logging();
+    let args = match Cli::parse().command {
+        Command::Up(args) => args,
+        // It has signals to hold back before there are threads.
+        Command::Run(args) => return run::main(args),
+    };
+    init_logging("warn,sluicegate_relay=info");
     // One thread: what wakes whom stays on one core, and everything that is awake is one batch (docs/performance.md).
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -50,10 +61,10 @@ pub(crate) fn run() -> ExitCode {
     code
 }
 
-/// To standard error, so that standard output is only what was asked for. `RUST_LOG` chooses; `info` without it.
-fn init_logging() {
+/// To standard error, so that standard output is only what was asked for. `RUST_LOG` chooses, or else the default.
+fn init_logging(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,sluicegate_relay=info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

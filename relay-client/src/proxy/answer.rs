@@ -70,9 +70,13 @@ impl Own {
 
     /// The answer.
     pub(super) fn response(self) -> Response<Body> {
+        self.said_whole().map(|body| Either::Left(Full::new(body)))
+    }
+
+    fn said_whole(self) -> Response<Bytes> {
         let (status, reason, error, sentence) = self.said();
         let body = json!({"error": sentence, "reason": reason});
-        let mut response = whole(status, format!("{body}\n").into());
+        let mut response = bare(status, format!("{body}\n").into());
         let fields = response.headers_mut();
         fields.insert(
             header::CONTENT_TYPE,
@@ -88,20 +92,42 @@ impl Own {
 
 /// Why a stream did not open, as an answer.
 pub(super) fn failed(error: &SessionError) -> Response<Body> {
+    why(error).map(|body| Either::Left(Full::new(body)))
+}
+
+fn why(error: &SessionError) -> Response<Bytes> {
     match error {
         SessionError::Open(OpenError::Refused(refused)) => passed_on(refused),
-        SessionError::Open(OpenError::Timeout(_)) => Own::Timeout.response(),
-        _ => Own::Unreachable.response(),
+        SessionError::Open(OpenError::Timeout(_)) => Own::Timeout.said_whole(),
+        _ => Own::Unreachable.said_whole(),
     }
 }
 
+/// The same as the bytes of a last HTTP/1.1 answer, for a connection that nobody serves.
+pub fn refusal(error: &SessionError) -> Bytes {
+    let response = why(error);
+    let status = response.status();
+    let reason = status.canonical_reason().unwrap_or("Refused");
+    let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();
+    for (name, value) in response.headers() {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            bytes.extend_from_slice(part);
+        }
+    }
+    let length = response.body().len();
+    let end = format!("Content-Length: {length}\r\nConnection: close\r\n\r\n");
+    bytes.extend_from_slice(end.as_bytes());
+    bytes.extend_from_slice(response.body());
+    bytes.into()
+}
+
 /// The gateway's refusal. Its 401 asks for a credential the program does not have: to the program that is a no.
-fn passed_on(refused: &Refused) -> Response<Body> {
+fn passed_on(refused: &Refused) -> Response<Bytes> {
     let status = match refused.status {
         StatusCode::UNAUTHORIZED => StatusCode::FORBIDDEN,
         status => status,
     };
-    let mut response = whole(status, refused.answer.body.clone());
+    let mut response = bare(status, refused.answer.body.clone());
     for name in [
         header::CONTENT_TYPE,
         header::CACHE_CONTROL,
@@ -116,7 +142,11 @@ fn passed_on(refused: &Refused) -> Response<Body> {
 }
 
 pub(super) fn whole(status: StatusCode, body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Either::Left(Full::new(body)));
+    bare(status, body).map(|body| Either::Left(Full::new(body)))
+}
+
+fn bare(status: StatusCode, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response
 }
@@ -155,6 +185,15 @@ mod tests {
             }),
         };
         SessionError::Open(OpenError::Refused(refused))
+    }
+
+    #[test]
+    fn a_last_answer_is_whole() {
+        let bytes = super::refusal(&refused(StatusCode::FORBIDDEN));
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        assert!(text.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{text}");
+        assert!(text.contains("\r\nproxy-status: sluicegate;"), "{text}");
+        assert!(text.ends_with("Content-Length: 2\r\nConnection: close\r\n\r\n{}"));
     }
 
     #[test]

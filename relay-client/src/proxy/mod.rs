@@ -12,4 +12,5 @@ mod forward;
 mod peer;
 mod serve;
 
+pub use answer::refusal;
 pub use serve::{Proxy, serve};

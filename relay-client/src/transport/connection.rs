@@ -124,6 +124,17 @@ impl Connection {
         }
     }
 
+    /// Ask a path of the gateway's, by HTTP/2.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; on QUIC [`OpenError::NotCarried`].
+    pub async fn get(&self, path: &str, token: &str) -> Result<(), OpenError> {
+        match self {
+            Self::Quic(_) => Err(OpenError::NotCarried(Transport::Quic)),
+            Self::H2(connection) => connection.get(path, token).await,
+        }
+    }
+
     /// Open a stream.
     ///
     /// # Errors

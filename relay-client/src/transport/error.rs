@@ -114,7 +114,7 @@ pub enum OpenError {
     #[error("the answer is {0}; is that the gateway's public URL?")]
     Answer(&'static str),
     /// There is nothing on this transport that asks for it.
-    #[error("{0} carries no accept streams")]
+    #[error("{0} does not carry this")]
     NotCarried(Transport),
     /// The credential holds characters no header field takes.
     #[error("the token is not a header value")]

@@ -148,7 +148,15 @@ impl Connection {
     /// # Errors
     /// [`OpenError::Refused`] where the gateway does not know the credential, or does not serve its session now.
     pub async fn prove(&self, token: &str) -> Result<(), OpenError> {
-        let request = self.builder(Method::GET, PROOF_PATH, token)?.body(());
+        self.get(PROOF_PATH, token).await
+    }
+
+    /// GET a path of the gateway's: a good answer, or the refusal. What a good answer holds is not read.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn get(&self, path: &str, token: &str) -> Result<(), OpenError> {
+        let request = self.builder(Method::GET, path, token)?.body(());
         let request = request.map_err(|_| OpenError::Token)?;
         let asked = timeout(OPEN_TIMEOUT, self.ask(request, true));
         asked

@@ -1,0 +1,175 @@
+//! `sluicegate-relay run`: a command that has no way out but a gateway elsewhere, as a session that was made there.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Args;
+use sluicegate_relay::{
+    config::{Config, ConfigError, Settings, default_directory},
+    isolate::{self, EXIT_CODES, RunFlags, Service, Signals, Ways},
+    listen::Address,
+    session::{Session, Status},
+    transport::Tls,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    client::{FLUSH, sessions},
+    failure::{self, with_code},
+    init_logging,
+    options::trust,
+};
+
+/// `run`.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct RunArgs {
+    /// The gateway's public URL [env: SLUICEGATE_RELAY_URL]
+    #[arg(long)]
+    url: Option<String>,
+    /// A file that holds the token (else the environment's SLUICEGATE_RELAY_TOKEN); the command does not see it
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// A file that holds the egress token (else the environment's SLUICEGATE_PROXY_TOKEN); the command does not see it
+    #[arg(long, value_name = "FILE")]
+    proxy_token_file: Option<PathBuf>,
+    /// Roots to trust beside the system's, PEM [env: SLUICEGATE_CA_FILE]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// auto, quic or h2: auto races QUIC and TLS [env: SLUICEGATE_RELAY_TRANSPORT]
+    #[arg(long, value_name = "TRANSPORT")]
+    transport: Option<String>,
+    /// A host service at a port of the sandbox: NAME=tcp://127.0.0.1:PORT; those of SLUICEGATE_SERVICES that are not named
+    /// so have a unix socket, and a variable that says where
+    #[arg(long, value_name = "NAME=ADDRESS")]
+    listen: Vec<String>,
+    #[command(flatten)]
+    run: RunFlags,
+}
+
+/// Until there is a connection, or a reason why not; then the command begins all the same.
+const FIRST_CONNECTION: Duration = Duration::from_secs(3);
+
+pub(super) fn main(args: RunArgs) -> ExitCode {
+    init_logging("warn");
+    let (config, services) = match settle(&args) {
+        Ok(settled) => settled,
+        Err(error) => return with_code(failure::CONFIG, &error.into()),
+    };
+    // Before there are threads.
+    let signals = match Signals::hold() {
+        Ok(signals) => signals,
+        Err(error) => return with_code(isolate::FAILED, &error.into()),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return with_code(isolate::FAILED, &error.into()),
+    };
+    let code = match runtime.block_on(run(args, config, services, signals)) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) if error.is::<ConfigError>() => with_code(failure::CONFIG, &error),
+        Err(error) => with_code(isolate::FAILED, &error),
+    };
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    code
+}
+
+fn settle(args: &RunArgs) -> Result<(Config, Vec<Service>), ConfigError> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let flags = Settings {
+        url: args.url.clone(),
+        token_file: args.token_file.clone(),
+        ca_file: args.ca.clone(),
+        transport: args.transport.clone(),
+        // Only that there is one matters: where it stands in the sandbox is settled.
+        proxy: args.run.goes_out().then(|| "127.0.0.1:3128".to_owned()),
+        proxy_token_file: args.proxy_token_file.clone(),
+        ..Settings::default()
+    };
+    let env = Settings::from_env(variable);
+    if let Some(placed) = args.listen.iter().find(|one| one.contains("=unix:")) {
+        return Err(ConfigError::Placed(placed.clone()));
+    }
+    let mut listen = args.listen.clone();
+    for service in &env.services {
+        let named = |one: &String| one.split('=').next() == Some(service);
+        if !args.listen.iter().any(named) {
+            // A place of the sandbox's own; the path is settled there.
+            listen.push(format!("{service}=unix:///{service}.sock"));
+        }
+    }
+    let settings = Settings {
+        listen,
+        ..flags.over(Settings {
+            expose: Vec::new(),
+            services: Vec::new(),
+            ..env
+        })
+    };
+    let config = settings.settle(&default_directory(variable))?;
+    let services = config.listen.iter().map(|listen| Service {
+        name: listen.service.clone(),
+        address: match &listen.address {
+            Address::Tcp(address) => Some(*address),
+            Address::Unix(_) => None,
+        },
+    });
+    let services = services.collect();
+    Ok((config, services))
+}
+
+async fn run(
+    args: RunArgs,
+    config: Config,
+    services: Vec<Service>,
+    signals: Signals,
+) -> anyhow::Result<u8> {
+    if args.run.is_unconfined() {
+        eprintln!(
+            "sluicegate-relay: WARNING: --unconfined: the command can reach whatever this user can; the proxy variables are a mere request"
+        );
+    }
+    let tls = Tls::new(&trust(&config)?)?;
+    let (connection, stop) = (TaskTracker::new(), CancellationToken::new());
+    let (streams, out) = sessions(&config, tls, &connection, &stop);
+    let token = config.proxy.as_ref().map(|proxy| proxy.token.as_str());
+    let ways = Ways {
+        token: token.unwrap_or_default().into(),
+        streams,
+        out,
+    };
+    tell_if_unreachable(&ways.out).await;
+    let hide = [args.token_file, args.proxy_token_file];
+    let confinement = args
+        .run
+        .confinement(services, hide.into_iter().flatten().collect());
+    let directory = isolate::directory()?;
+    let code = isolate::run(confinement, ways, signals, directory.path()).await?;
+    stop.cancel();
+    connection.close();
+    let _ = tokio::time::timeout(FLUSH, connection.wait()).await;
+    Ok(code)
+}
+
+/// A gateway that cannot be reached, or takes no credential of ours, is no reason not to run the command; but to say so.
+async fn tell_if_unreachable(out: &Session) {
+    let mut status = out.status();
+    let settled = status.wait_for(|status| *status != Status::Connecting);
+    match tokio::time::timeout(FIRST_CONNECTION, settled).await {
+        Ok(Ok(status)) => match &*status {
+            Status::Connecting | Status::Connected { .. } => {}
+            Status::Unauthorized { reason } => {
+                eprintln!("sluicegate-relay: the gateway refuses the token: {reason}");
+            }
+            Status::Waiting { reason, .. } => {
+                eprintln!("sluicegate-relay: no connection to the gateway yet: {reason}");
+            }
+        },
+        Ok(Err(_)) => {}
+        Err(_) => eprintln!(
+            "sluicegate-relay: no connection to the gateway yet: it has not answered within {FIRST_CONNECTION:?}"
+        ),
+    }
+}

@@ -1,0 +1,191 @@
+//! What the supervisor and the processes it starts say to each other, over a unix socket in a private directory: lengths
+//! and JSON, then listeners as descriptors, then one byte per signal.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut, Read, Write},
+    mem::MaybeUninit,
+    net::SocketAddr,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::PathBuf,
+};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// The name of the socket in the supervisor's directory.
+pub(super) const SOCKET: &str = "control";
+/// A message is at most this long: thousands of paths.
+const LONGEST: usize = 4 << 20;
+/// Descriptors in one message; the kernel takes 253.
+const TOGETHER: usize = 64;
+
+/// The outer process has made its namespaces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Unshared;
+
+/// What becomes of its user ids.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) enum Mapping {
+    /// The supervisor has written the maps, with every id of its own.
+    Written,
+    /// It may not: the process maps its own id to itself.
+    Own,
+}
+
+/// One listener that is wanted in the sandbox.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) enum Wanted {
+    Tcp(SocketAddr),
+    Udp(SocketAddr),
+    /// A unix stream socket.
+    Unix(PathBuf),
+}
+
+/// A path that is hidden from the command.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub(super) enum Hidden {
+    /// An empty directory stands in its place.
+    Directory(PathBuf),
+    /// An empty file does, which nobody accepts connections on.
+    File(PathBuf),
+}
+
+/// What the inner process is to do.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Plan {
+    /// The supervisor's directory, whose place a private file system takes.
+    pub(super) directory: PathBuf,
+    /// Where connections that are not to loopback arrive.
+    pub(super) capture: Option<u16>,
+    pub(super) listeners: Vec<Wanted>,
+    /// What stands in these files, where they exist.
+    pub(super) files: Vec<(PathBuf, String)>,
+    pub(super) hidden: Vec<Hidden>,
+    pub(super) read_only: bool,
+    /// Stays as it is, though the rest is read-only.
+    pub(super) writable: Vec<PathBuf>,
+}
+
+/// What the inner process has done.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Prepared {
+    /// For each listener that was wanted, whether there is one. Without IPv6 some are missing.
+    pub(super) listeners: Vec<bool>,
+    /// What could not be had and does no harm.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Everything is served: the command may begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Go;
+
+/// Write one message.
+pub(super) fn say(mut stream: &UnixStream, message: &impl Serialize) -> io::Result<()> {
+    stream.write_all(&encode(message)?)
+}
+
+/// Read one message.
+pub(super) fn hear<T: DeserializeOwned>(mut stream: &UnixStream) -> io::Result<T> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let mut bytes = vec![0; sane(length)?];
+    stream.read_exact(&mut bytes)?;
+    decode(&bytes)
+}
+
+pub(super) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    let json = serde_json::to_vec(message)?;
+    let length = u32::try_from(json.len()).map_err(io::Error::other)?;
+    Ok([&length.to_be_bytes()[..], &json].concat())
+}
+
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    serde_json::from_slice(bytes).map_err(io::Error::from)
+}
+
+/// The length that stands before a message.
+pub(super) fn sane(length: [u8; 4]) -> io::Result<usize> {
+    let length = u32::from_be_bytes(length) as usize;
+    if length > LONGEST {
+        return Err(io::Error::from(io::ErrorKind::InvalidData));
+    }
+    Ok(length)
+}
+
+/// Hand over descriptors, in order.
+pub(super) fn give(stream: &UnixStream, descriptors: &[OwnedFd]) -> io::Result<()> {
+    for some in descriptors.chunks(TOGETHER) {
+        let some: Vec<BorrowedFd<'_>> = some.iter().map(AsFd::as_fd).collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(TOGETHER))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&some));
+        sendmsg(
+            stream,
+            &[IoSlice::new(&[0])],
+            &mut control,
+            SendFlags::empty(),
+        )?;
+    }
+    Ok(())
+}
+
+/// Take what one call of [`give`]'s chunks holds.
+pub(super) fn take(stream: impl AsFd, into: &mut Vec<OwnedFd>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(TOGETHER))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let mut data = [IoSliceMut::new(&mut byte)];
+    let got = recvmsg(stream, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    if got.bytes == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            into.extend(descriptors);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use std::{
+        net::TcpListener,
+        os::{fd::OwnedFd, unix::net::UnixStream},
+    };
+
+    use super::{Go, Mapping, give, hear, sane, say, take};
+
+    #[test]
+    fn what_is_said_is_heard_and_descriptors_arrive() {
+        let (near, far) = UnixStream::pair().unwrap();
+        say(&near, &Mapping::Own).unwrap();
+        say(&near, &Go).unwrap();
+        assert_eq!(hear::<Mapping>(&far).unwrap(), Mapping::Own);
+        assert_eq!(hear::<Go>(&far).unwrap(), Go);
+        let given: Vec<OwnedFd> = (0..70)
+            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap().into())
+            .collect();
+        give(&near, &given).unwrap();
+        let mut taken = Vec::new();
+        while taken.len() < given.len() {
+            take(&far, &mut taken).unwrap();
+        }
+        let port = |fd: &OwnedFd| {
+            let listener = TcpListener::from(fd.try_clone().unwrap());
+            listener.local_addr().unwrap().port()
+        };
+        assert!(given.iter().map(port).eq(taken.iter().map(port)));
+        drop(near);
+        assert!(take(&far, &mut taken).is_err());
+        assert!(sane([255; 4]).is_err());
+    }
+}

@@ -1,0 +1,95 @@
+//! What namespaces do not hold: a seccomp filter for the command and all that come of it.
+//!
+//! - Sockets of other families than unix, IPv4, IPv6 and netlink: AF_VSOCK reaches the hypervisor from any network
+//!   namespace, and others are not tied to one either.
+//! - io_uring, which makes sockets without a system call that a filter sees.
+//! - TIOCSTI and TIOCLINUX, which type into the terminal that the shell outside reads.
+
+use std::{collections::BTreeMap, io};
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Is, SeccompCondition,
+    SeccompFilter, SeccompRule, TargetArch,
+};
+
+const FAMILIES: [i32; 4] = [
+    libc::AF_UNIX,
+    libc::AF_INET,
+    libc::AF_INET6,
+    libc::AF_NETLINK,
+];
+/// Of the x32 ABI's system calls, which share the architecture's number with the others.
+#[cfg(target_arch = "x86_64")]
+const X32: i64 = 0x4000_0000;
+
+/// Apply to this thread, for good.
+///
+/// # Errors
+/// The kernel has no seccomp filters, or this machine's architecture is not known.
+pub(super) fn apply() -> io::Result<()> {
+    for program in programs().map_err(io::Error::other)? {
+        seccompiler::apply_filter(&program).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+fn programs() -> Result<[BpfProgram; 2], seccompiler::BackendError> {
+    let mut families = Vec::new();
+    for family in FAMILIES {
+        let family = u64::from(family.unsigned_abs());
+        families.push(SeccompCondition::new(0, Length::Dword, Is::Ne, family)?);
+    }
+    let foreign = vec![SeccompRule::new(families)?];
+    let sockets = rules([
+        (libc::SYS_socket, foreign.clone()),
+        (libc::SYS_socketpair, foreign),
+    ]);
+    let mut typing = Vec::new();
+    for request in [libc::TIOCSTI, libc::TIOCLINUX] {
+        let is = SeccompCondition::new(1, Length::Dword, Is::Eq, request)?;
+        typing.push(SeccompRule::new(vec![is])?);
+    }
+    let others = rules([
+        (libc::SYS_ioctl, typing),
+        (libc::SYS_io_uring_setup, Vec::new()),
+    ]);
+    Ok([
+        program(sockets, libc::EAFNOSUPPORT)?,
+        program(others, libc::EPERM)?,
+    ])
+}
+
+fn rules<const N: usize>(of: [(i64, Vec<SeccompRule>); N]) -> BTreeMap<i64, Vec<SeccompRule>> {
+    let mut rules = BTreeMap::from(of);
+    #[cfg(target_arch = "x86_64")]
+    {
+        let again: Vec<_> = rules
+            .iter()
+            // ioctl has a number of its own there.
+            .map(|(call, rule)| match *call {
+                libc::SYS_ioctl => (X32 | 514, rule.clone()),
+                call => (X32 | call, rule.clone()),
+            })
+            .collect();
+        rules.extend(again);
+    }
+    rules
+}
+
+/// A call of another architecture (32-bit programs) ends its process: there socket calls look different.
+fn program(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    errno: i32,
+) -> Result<BpfProgram, seccompiler::BackendError> {
+    let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
+    let refused = SeccompAction::Errno(errno.unsigned_abs());
+    SeccompFilter::new(rules, SeccompAction::Allow, refused, architecture)?.try_into()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn it_compiles_for_this_machine() {
+        assert!(super::programs().is_ok());
+    }
+}

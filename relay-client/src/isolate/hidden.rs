@@ -1,0 +1,164 @@
+//! What of the file system leads out, or holds secrets: hidden from the command.
+//!
+//! A unix socket with a path is reached from any network namespace. The well-known ones are hidden by their directories;
+//! what else listens now is found in the kernel's own list.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
+};
+
+use super::control::Hidden;
+
+/// Name services, buses, container engines, displays: directories of sockets.
+const DIRECTORIES: [&str; 16] = [
+    "/run/systemd/resolve",
+    "/run/nscd",
+    "/run/dbus",
+    "/run/avahi-daemon",
+    "/run/docker",
+    "/run/containerd",
+    "/run/podman",
+    "/run/crio",
+    "/run/libvirt",
+    "/run/screen",
+    "/run/cups",
+    "/run/pcscd",
+    "/run/postgresql",
+    "/run/mysqld",
+    "/tmp/.X11-unix",
+    "/tmp/.ICE-unix",
+];
+const FILES: [&str; 3] = [
+    "/run/docker.sock",
+    "/run/snapd.socket",
+    "/run/systemd/private",
+];
+/// `__SO_ACCEPTCON` in /proc/net/unix: it listens.
+const LISTENS: u32 = 0x1_0000;
+
+/// Everything to hide, each place once and nothing below another. `more` is the caller's own: files of tokens, state.
+pub(super) fn find(more: &[PathBuf], variable: impl Fn(&str) -> Option<String>) -> Vec<Hidden> {
+    let uid = rustix::process::getuid().as_raw();
+    let mut directories: Vec<PathBuf> = DIRECTORIES.iter().map(PathBuf::from).collect();
+    directories.push(format!("/run/user/{uid}").into());
+    directories.push(format!("/tmp/tmux-{uid}").into());
+    let below = |name: &str, rest: &str| variable(name).map(|base| Path::new(&base).join(rest));
+    // The gateway's state on this machine: its socket and its tokens.
+    directories.extend(
+        [
+            below("XDG_RUNTIME_DIR", ""),
+            below("SLUICEGATE_STATE_DIR", ""),
+            below("STATE_DIRECTORY", ""),
+            below("XDG_STATE_HOME", "sluicegate"),
+            below("HOME", ".local/state/sluicegate"),
+        ]
+        .into_iter()
+        .flatten(),
+    );
+    let mut files: Vec<PathBuf> = FILES.iter().map(PathBuf::from).collect();
+    files.extend(variable("SSH_AUTH_SOCK").map(PathBuf::from));
+    files.extend(listening(
+        &fs::read_to_string("/proc/net/unix").unwrap_or_default(),
+    ));
+    for path in more {
+        if path.is_dir() {
+            directories.push(path.clone());
+        } else {
+            files.push(path.clone());
+        }
+    }
+    settle(directories, files)
+}
+
+fn settle(directories: Vec<PathBuf>, files: Vec<PathBuf>) -> Vec<Hidden> {
+    let real = |path: PathBuf| fs::canonicalize(path).ok();
+    // Sorted, a directory comes before what is below it.
+    let directories: BTreeSet<PathBuf> = directories
+        .into_iter()
+        .filter_map(real)
+        .filter(|path| path.is_dir() && path.parent().is_some())
+        .collect();
+    let mut hidden: Vec<PathBuf> = Vec::new();
+    for directory in directories {
+        if !hidden.iter().any(|over| directory.starts_with(over)) {
+            hidden.push(directory);
+        }
+    }
+    let files: BTreeSet<PathBuf> = files
+        .into_iter()
+        .filter_map(real)
+        .filter(|path| !path.is_dir() && !hidden.iter().any(|over| path.starts_with(over)))
+        .collect();
+    let directories = hidden.into_iter().map(Hidden::Directory);
+    directories
+        .chain(files.into_iter().map(Hidden::File))
+        .collect()
+}
+
+/// The paths of sockets that take connections or datagrams (proc_pid_net(5)): whatever is bound and is there.
+fn listening(table: &str) -> Vec<PathBuf> {
+    let bound = |line: &str| {
+        let mut columns = line.split_ascii_whitespace();
+        let flags = u32::from_str_radix(columns.nth(3)?, 16).ok()?;
+        let kind = columns.next()?;
+        // The path is the rest of the line, blanks and all; abstract names begin with `@` and are a network namespace's.
+        let path = line.get(line.find(" /")? + 1..)?;
+        let datagrams = kind == "0002";
+        (datagrams || flags & LISTENS != 0).then(|| PathBuf::from(path))
+    };
+    let socket =
+        |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    table
+        .lines()
+        .skip(1)
+        .filter_map(bound)
+        .filter(socket)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use std::{fs, os::unix::net::UnixListener, path::PathBuf};
+
+    use super::{Hidden, find, listening, settle};
+
+    #[test]
+    fn what_listens_is_found_in_the_kernels_list() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a socket");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let table = fs::read_to_string("/proc/net/unix").unwrap();
+        assert!(listening(&table).contains(&path));
+        assert!(find(&[], |_| None).contains(&Hidden::File(path)));
+        for broken in ["", "x\n", "x\ny\n", "x\n0: 2 0 zz 0001 01 5 /tmp"] {
+            assert_eq!(listening(broken), Vec::<PathBuf>::new());
+        }
+    }
+
+    #[test]
+    fn a_directory_hides_what_is_below_it() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        for file in ["a/one", "two"] {
+            fs::write(root.join(file), "").unwrap();
+        }
+        let directories = vec![
+            root.join("a/b"),
+            root.join("a"),
+            "/".into(),
+            root.join("no"),
+        ];
+        let files = vec![root.join("a/one"), root.join("two"), root.join("none")];
+        let expected = [
+            Hidden::Directory(root.join("a")),
+            Hidden::File(root.join("two")),
+        ];
+        assert_eq!(settle(directories, files), expected);
+    }
+}

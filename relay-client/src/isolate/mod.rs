@@ -1,0 +1,54 @@
+//! A command that has no way out but the gateway: its own user, network, mount, process and IPC namespaces, with loopback
+//! as the only interface. Needs no privileges.
+//!
+//! The supervisor (this process, with its runtime and its connections to the gateway) starts [`stage`]'s two processes,
+//! which set up the sandbox and hand over listeners that stand in it. Whatever the command connects to ends at one of
+//! those: the proxy, a host service, the name server ([`dns`], [`names`], [`pool`]), or [`capture`]. The supervisor
+//! carries it to the gateway from its own namespace; nothing in the sandbox is ever routed.
+//!
+//! Rooms: [`supervise`] is the way through, [`control`] what is said to the processes inside; [`netlink`], [`nat`],
+//! [`mounts`], [`rights`] and [`filter`] are what they do to themselves; [`hidden`] and [`environment`] what the command
+//! does not get to see; [`forbidden`] explains a kernel that does not let us; [`signals`] and [`wait`] pass on signals
+//! and ends.
+
+mod capture;
+mod control;
+mod dns;
+mod environment;
+mod filter;
+mod flags;
+mod forbidden;
+mod hidden;
+mod mounts;
+mod names;
+mod nat;
+mod netlink;
+mod pool;
+mod rights;
+mod signals;
+mod stage;
+mod supervise;
+mod terminal;
+mod wait;
+
+pub use flags::{EXIT_CODES, RunFlags};
+pub use signals::Signals;
+pub use stage::reenter;
+pub use supervise::{Confinement, IsolateError, Network, Service, Ways, directory, run};
+
+/// The command could not be started, or what confines it failed. (As `env`, `timeout` and `docker run` have it.)
+pub const FAILED: u8 = 125;
+/// This system does not let the command be confined; nothing was run.
+pub const CANNOT_CONFINE: u8 = 123;
+/// It is there and cannot be executed.
+pub const NOT_EXECUTABLE: u8 = 126;
+/// It is not there.
+pub const NOT_FOUND: u8 = 127;
+
+fn exec_failure(error: &std::io::Error) -> u8 {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        NOT_FOUND
+    } else {
+        NOT_EXECUTABLE
+    }
+}

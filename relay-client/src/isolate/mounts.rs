@@ -1,0 +1,192 @@
+//! What the command sees of the file system: everything as it is, but for the resolver's files, the host's sockets, and
+//! what belongs to whoever confines it.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    io::Errno,
+    mount::{
+        MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change,
+        mount_remount,
+    },
+};
+
+use super::control::{Hidden, Plan};
+
+/// Bytes and files of the private file systems are bounded by this; they live in memory.
+const SCRATCH: &std::ffi::CStr = c"mode=0700,size=64m";
+/// Below these a read-only tree stays writable: they are no disk, and programs need them.
+const ALWAYS_WRITABLE: [&str; 4] = ["/proc", "/dev/shm", "/dev/mqueue", "/dev/pts"];
+
+/// What stands where something is hidden, below the supervisor's directory.
+const NOTHING: &str = "nothing";
+/// For temporary files where the rest is read-only.
+pub(super) const TEMPORARY: &str = "tmp";
+
+/// Make it so. What could not be had and does no harm comes back as warnings.
+///
+/// # Errors
+/// Something would stay visible that must not.
+pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    // Nothing of this is to be seen outside.
+    mount_change(
+        "/",
+        MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
+    )
+    .map_err(|error| told("/", error))?;
+    // The supervisor's process ids are not ours: a /proc of our own, where the kernel lets us.
+    let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    if let Err(error) = mount("proc", "/proc", "proc", quiet, None) {
+        warnings.push(format!(
+            "/proc shows the processes outside, by other numbers: a new one cannot be mounted here ({error})"
+        ));
+    }
+    for path in &plan.writable {
+        // A mount of its own, which is left alone below.
+        mount_bind_recursive(path, path).map_err(|error| told(path, error))?;
+    }
+    for hidden in &plan.hidden {
+        if let Hidden::Directory(path) = hidden {
+            unless_unreachable(scratch(path)).map_err(|error| told(path, error))?;
+        }
+    }
+    fs::create_dir_all(&plan.directory)?;
+    scratch(&plan.directory).map_err(|error| told(&plan.directory, error))?;
+    fs::create_dir(plan.directory.join(TEMPORARY))?;
+    let nothing = plan.directory.join(NOTHING);
+    fs::write(&nothing, "")?;
+    for (place, (path, text)) in plan.files.iter().enumerate() {
+        replace(&plan.directory.join(place.to_string()), path, text)?;
+    }
+    for hidden in &plan.hidden {
+        if let Hidden::File(path) = hidden {
+            unless_unreachable(mount_bind(&nothing, path)).map_err(|error| told(path, error))?;
+        }
+    }
+    if plan.read_only {
+        read_only(plan)?;
+    }
+    // The working directory is looked up anew, so that it is in what was mounted over it.
+    if let Ok(directory) = std::env::current_dir() {
+        std::env::set_current_dir(directory)?;
+    }
+    Ok(warnings)
+}
+
+fn scratch(path: &Path) -> Result<(), Errno> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount("tmpfs", path, "tmpfs", flags, SCRATCH)
+}
+
+/// What is not there, or cannot be reached, cannot be reached by the command either: it runs as the same user.
+fn unless_unreachable(mounted: Result<(), Errno>) -> Result<(), Errno> {
+    match mounted {
+        Err(Errno::NOENT | Errno::ACCESS | Errno::NOTDIR) => Ok(()),
+        mounted => mounted,
+    }
+}
+
+fn told(path: impl AsRef<Path>, error: Errno) -> io::Error {
+    let error = io::Error::from(error);
+    io::Error::new(
+        error.kind(),
+        format!("{}: {error}", path.as_ref().display()),
+    )
+}
+
+/// Put `text` in the place of a file. One that was in a directory hidden by now is made anew there.
+fn replace(own: &Path, path: &Path, text: &str) -> io::Result<()> {
+    if path.exists() {
+        fs::write(own, text)?;
+        return mount_bind(own, path).map_err(|error| told(path, error));
+    }
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let written = fs::create_dir_all(parent).and_then(|()| fs::write(path, text));
+    written.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+/// Every mount read-only, except what is to be written to. Flags a mount has already must be given again.
+fn read_only(plan: &Plan) -> io::Result<()> {
+    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    let writable = |at: &Path| {
+        let always = ALWAYS_WRITABLE.iter().map(Path::new);
+        let mut all = always
+            .chain(plan.writable.iter().map(PathBuf::as_path))
+            .chain([plan.directory.as_path()]);
+        all.any(|exempt| at.starts_with(exempt))
+    };
+    for (path, flags) in table.lines().filter_map(parse) {
+        if writable(&path) {
+            continue;
+        }
+        let flags = flags | MountFlags::BIND | MountFlags::RDONLY;
+        unless_unreachable(mount_remount(&path, flags, c"")).map_err(|error| told(&path, error))?;
+    }
+    Ok(())
+}
+
+/// Mount point and flags of a line of mountinfo (proc_pid_mountinfo(5)).
+fn parse(line: &str) -> Option<(PathBuf, MountFlags)> {
+    let mut columns = line.split(' ');
+    let path = unescape(columns.nth(4)?);
+    let mut flags = MountFlags::empty();
+    for option in columns.next()?.split(',') {
+        flags |= match option {
+            "nosuid" => MountFlags::NOSUID,
+            "nodev" => MountFlags::NODEV,
+            "noexec" => MountFlags::NOEXEC,
+            "noatime" => MountFlags::NOATIME,
+            "nodiratime" => MountFlags::NODIRATIME,
+            "relatime" => MountFlags::RELATIME,
+            _ => MountFlags::empty(),
+        };
+    }
+    Some((path, flags))
+}
+
+/// Blanks and backslashes stand as three octal digits there.
+fn unescape(text: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt;
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = after
+            .get(..3)
+            .and_then(|digits| str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match octal {
+            Some(escaped) if byte == b'\\' => {
+                bytes.push(escaped);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            _ => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    std::ffi::OsString::from_vec(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use std::path::Path;
+
+    use rustix::mount::MountFlags;
+
+    #[test]
+    fn a_line_of_mountinfo() {
+        let line =
+            "36 35 98:0 /mnt1 /mnt\\040a\\134b rw,nosuid,noatime master:1 - ext3 /dev/root rw";
+        let (path, flags) = super::parse(line).unwrap();
+        assert_eq!(path, Path::new("/mnt a\\b"));
+        assert_eq!(flags, MountFlags::NOSUID | MountFlags::NOATIME);
+        assert!(super::parse("36 35 98:0").is_none());
+    }
+}

@@ -1,0 +1,319 @@
+//! The two processes between the supervisor and the command: this same binary, started again with words of its own, with
+//! one thread each, so that it may change its namespaces.
+//!
+//! ```text
+//! supervisor ── outer: makes user, network, process and IPC namespaces; waits; cleans up
+//!                └─ inner: first process in there; loopback, routes, a mount namespace, listeners;
+//!                   │      then lets go of every right
+//!                   └─ the command
+//! ```
+//! They talk to the supervisor over [`control`](super::control). Whichever of them ends, for whatever reason, the others
+//! end: the kernel kills a process namespace with its first process, the inner process dies with the outer one, and both
+//! see the supervisor's end on their connections.
+
+use std::{
+    ffi::{CStr, OsStr, OsString},
+    fs, io,
+    os::unix::{net::UnixStream, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitCode},
+};
+
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::signal::SigSet,
+};
+use rustix::process::{Gid, Pid, Signal, Uid, kill_process, set_parent_process_death_signal};
+
+use super::{
+    CANNOT_CONFINE, FAILED,
+    control::{self, Go, Mapping, Plan, Prepared, Unshared, Wanted},
+    filter,
+    forbidden::{Knobs, Step},
+    mounts, nat, netlink, rights,
+    wait::{Event, Watch, code_of},
+};
+
+/// The word that makes this binary one of the two. No user types it.
+pub(super) const WORD: &str = "__confined";
+const OUTER: &str = "outer";
+const INNER: &str = "inner";
+/// Only the command, with its signals as they should be.
+const PLAIN: &str = "plain";
+
+/// What the processes are called in lists.
+const NAME: &CStr = c"sluicegate-box";
+
+/// A set-up that did not work.
+struct Broken {
+    code: u8,
+    message: String,
+}
+
+impl Broken {
+    fn at(what: &str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self {
+            code: FAILED,
+            message: format!("cannot confine the command: {what}: {error}"),
+        }
+    }
+
+    fn exec(program: &OsStr, error: &io::Error) -> Self {
+        Self {
+            code: super::exec_failure(error),
+            message: format!("cannot run {}: {error}", program.display()),
+        }
+    }
+
+    fn forbidden(step: Step) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self {
+            code: CANNOT_CONFINE,
+            message: Knobs::read().explain(step, &error),
+        }
+    }
+}
+
+/// The arguments that start the outer process.
+pub(super) fn arguments(directory: &Path, command: &[OsString]) -> Vec<OsString> {
+    again(OUTER, directory, command)
+}
+
+/// The arguments that start the command without confinement.
+pub(super) fn plain_arguments(command: &[OsString]) -> Vec<OsString> {
+    again(PLAIN, Path::new("/"), command)
+}
+
+fn again(role: &str, directory: &Path, command: &[OsString]) -> Vec<OsString> {
+    let words = [OsStr::new(WORD), role.as_ref(), directory.as_os_str()];
+    words
+        .into_iter()
+        .chain(command.iter().map(OsString::as_os_str))
+        .map(OsStr::to_owned)
+        .collect()
+}
+
+/// Is this process one of the two? Then this is all of it; to be called first thing in `main`, before there are threads.
+pub fn reenter() -> Option<ExitCode> {
+    let mut words = std::env::args_os().skip(1);
+    if words.next()? != WORD {
+        return None;
+    }
+    let (Some(role), Some(directory)) = (words.next(), words.next().map(PathBuf::from)) else {
+        return Some(ExitCode::from(FAILED));
+    };
+    let command: Vec<OsString> = words.collect();
+    // Only a name: nothing depends on it.
+    let _ = rustix::thread::set_name(NAME);
+    let ended = match role.to_str() {
+        Some(OUTER) => outer(&directory, &command),
+        Some(INNER) => inner(&directory, &command),
+        Some(PLAIN) => Err(become_plain(&command)),
+        _ => return Some(ExitCode::from(FAILED)),
+    };
+    Some(ExitCode::from(ended.unwrap_or_else(|broken| {
+        eprintln!("sluicegate: {}", broken.message);
+        broken.code
+    })))
+}
+
+fn outer(directory: &Path, command: &[OsString]) -> Result<u8, Broken> {
+    // Whatever else was open when the supervisor was started is not the command's.
+    close_fds::set_fds_cloexec(3, &[]);
+    let watch = Watch::everything().map_err(Broken::at("signals"))?;
+    let supervisor = UnixStream::connect(directory.join(control::SOCKET))
+        .map_err(Broken::at("the supervisor is gone"))?;
+    // Read before: inside they are nobody's until they are mapped.
+    let own = (rustix::process::geteuid(), rustix::process::getegid());
+    unshare(CloneFlags::CLONE_NEWUSER)
+        .map_err(io::Error::from)
+        .map_err(Broken::forbidden(Step::User))?;
+    control::say(&supervisor, &Unshared).map_err(Broken::at("the supervisor is gone"))?;
+    let mapping: Mapping =
+        control::hear(&supervisor).map_err(Broken::at("the supervisor is gone"))?;
+    if mapping == Mapping::Own {
+        map_own(own).map_err(Broken::forbidden(Step::Map))?;
+    }
+    // Not the mounts: this process stays where it can clean up.
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC)
+        .map_err(io::Error::from)
+        .map_err(Broken::forbidden(Step::Others))?;
+    rights::carry_over_exec().map_err(Broken::forbidden(Step::Others))?;
+    let inner = itself(again(INNER, directory, command))
+        .spawn()
+        .map_err(Broken::at("the first process of the sandbox"))?;
+    let inner = pid_of(&inner);
+    let mut supervised = true;
+    loop {
+        match watch.next(supervised.then_some(&supervisor)) {
+            Event::Ended(pid, status) if pid == inner => {
+                if !supervised {
+                    // Nobody else is there to do it.
+                    let _ = fs::remove_dir_all(directory);
+                }
+                return Ok(code_of(status));
+            }
+            Event::Ended(..) | Event::Said(_) => {}
+            Event::Silence => {
+                supervised = false;
+                // It ends with its whole namespace; that it is gone is told by its end.
+                let _ = kill_process(inner, Signal::KILL);
+            }
+        }
+    }
+}
+
+/// This same program, however its file is called by now.
+fn itself(arguments: Vec<OsString>) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    if let Some(name) = std::env::args_os().next() {
+        command.arg0(name);
+    }
+    command.args(arguments);
+    command
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_child(child)
+}
+
+/// Our own id to itself, which needs no right: and no other.
+fn map_own((uid, gid): (Uid, Gid)) -> io::Result<()> {
+    let (uid, gid) = (uid.as_raw(), gid.as_raw());
+    // user_namespaces(7): without a right to the group map, groups must be frozen first.
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
+    fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
+}
+
+fn inner(directory: &Path, command: &[OsString]) -> Result<u8, Broken> {
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(io::Error::from)
+        .map_err(Broken::at("the tie to its parent"))?;
+    let watch = Watch::everything().map_err(Broken::at("signals"))?;
+    let supervisor = UnixStream::connect(directory.join(control::SOCKET))
+        .map_err(Broken::at("the supervisor is gone"))?;
+    let plan: Plan = control::hear(&supervisor).map_err(Broken::at("the plan"))?;
+    network(&plan)?;
+    unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(io::Error::from)
+        .map_err(Broken::forbidden(Step::Others))?;
+    let warnings = mounts::arrange(&plan).map_err(Broken::at("mounts"))?;
+    let (listeners, descriptors) = listen(&plan.listeners).map_err(Broken::at("a listener"))?;
+    let prepared = Prepared {
+        listeners,
+        warnings,
+    };
+    control::say(&supervisor, &prepared).map_err(Broken::at("the supervisor is gone"))?;
+    control::give(&supervisor, &descriptors).map_err(Broken::at("the supervisor is gone"))?;
+    // From here on they are the supervisor's alone.
+    drop(descriptors);
+    // What the command could read in this process's memory, or make it do, is nothing it cannot do itself; still.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .map_err(io::Error::from)
+        .map_err(Broken::at("its own memory"))?;
+    rights::let_go().map_err(Broken::at("capabilities"))?;
+    filter::apply().map_err(Broken::at("the filter of system calls"))?;
+    let Go = control::hear(&supervisor).map_err(Broken::at("the supervisor is gone"))?;
+    let child = start(command)?;
+    loop {
+        match watch.next(Some(&supervisor)) {
+            // With this process the rest of its namespace ends.
+            Event::Ended(pid, status) if pid == child => return Ok(code_of(status)),
+            Event::Ended(..) => {}
+            Event::Said(signal) => {
+                if let Some(signal) = Signal::from_named_raw(signal.into()) {
+                    // It may have ended just now.
+                    let _ = kill_process(child, signal);
+                }
+            }
+            Event::Silence => return Ok(FAILED),
+        }
+    }
+}
+
+/// Start the command. Its failures have the codes shells give them.
+fn start(command: &[OsString]) -> Result<Pid, Broken> {
+    let (program, mut command) = split(command)?;
+    // A child inherits what is blocked. The first process of a namespace does not die of what arrives meanwhile.
+    let spawned = unblocked(|| command.spawn()).map_err(Broken::at("signals"))?;
+    spawned
+        .map(|child| pid_of(&child))
+        .map_err(|error| Broken::exec(program, &error))
+}
+
+/// Become the command, where nothing is confined.
+fn become_plain(command: &[OsString]) -> Broken {
+    match split(command) {
+        Ok((program, mut command)) => match unblocked(|| command.exec()) {
+            Ok(error) => Broken::exec(program, &error),
+            Err(error) => Broken::at("signals")(error),
+        },
+        Err(broken) => broken,
+    }
+}
+
+fn split(command: &[OsString]) -> Result<(&OsString, Command), Broken> {
+    let Some((program, arguments)) = command.split_first() else {
+        return Err(Broken {
+            code: FAILED,
+            message: "there is no command".to_owned(),
+        });
+    };
+    let mut command = Command::new(program);
+    command.args(arguments);
+    Ok((program, command))
+}
+
+fn unblocked<T>(run: impl FnOnce() -> T) -> io::Result<T> {
+    let before = SigSet::thread_get_mask()?;
+    SigSet::empty().thread_set_mask()?;
+    let ran = run();
+    before.thread_set_mask()?;
+    Ok(ran)
+}
+
+fn network(plan: &Plan) -> Result<(), Broken> {
+    netlink::loopback_up().map_err(Broken::at("loopback"))?;
+    let Some(port) = plan.capture else {
+        return Ok(());
+    };
+    netlink::everything_is_here(false).map_err(Broken::at("routes"))?;
+    if Path::new("/proc/sys/net/ipv6").exists() {
+        netlink::everything_is_here(true).map_err(Broken::at("IPv6 routes"))?;
+    }
+    nat::redirect_tcp(port).map_err(|error| Broken {
+        code: CANNOT_CONFINE,
+        message: format!(
+            "the kernel cannot redirect connections ({error}): it has no nf_tables with NAT (nf_tables, nft_chain_nat, \
+             nft_redir). Nothing was run. Without it: --net proxy"
+        ),
+    })
+}
+
+/// Bind what is wanted. An IPv6 address that cannot be had is left out: there may be no IPv6.
+fn listen(wanted: &[Wanted]) -> io::Result<(Vec<bool>, Vec<std::os::fd::OwnedFd>)> {
+    let (mut there, mut descriptors) = (Vec::new(), Vec::new());
+    for one in wanted {
+        let (bound, ipv6) = match one {
+            Wanted::Tcp(address) => (
+                std::net::TcpListener::bind(address).map(Into::into),
+                address.is_ipv6(),
+            ),
+            Wanted::Udp(address) => (
+                std::net::UdpSocket::bind(address).map(Into::into),
+                address.is_ipv6(),
+            ),
+            Wanted::Unix(path) => (
+                std::os::unix::net::UnixListener::bind(path).map(Into::into),
+                false,
+            ),
+        };
+        there.push(bound.is_ok());
+        match bound {
+            Ok(descriptor) => descriptors.push(descriptor),
+            Err(_) if ipv6 => {}
+            Err(error) => return Err(io::Error::new(error.kind(), format!("{one:?}: {error}"))),
+        }
+    }
+    Ok((there, descriptors))
+}

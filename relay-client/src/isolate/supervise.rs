@@ -1,0 +1,607 @@
+//! From a command to its exit code: start the sandbox, serve what stands in it, pass on signals, wait.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    sync::Arc,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
+    net::{TcpListener, UdpSocket, UnixListener, UnixStream},
+    process::{Child, Command},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    CANNOT_CONFINE, FAILED,
+    capture::Capture,
+    control::{self, Go, Hidden, Mapping, Plan, Prepared, Unshared, Wanted},
+    dns::Server,
+    environment::{self, Environment, Place},
+    hidden, mounts,
+    names::Names,
+    rights,
+    signals::{Listening, Signals},
+    stage,
+    terminal::Foreground,
+    wait::exit_code,
+};
+use crate::{
+    forward::forward,
+    listen::{Address, Listen, Listener},
+    proxy::{self, Proxy},
+    session::Session,
+};
+
+/// Each step of the set-up takes milliseconds; a machine that is busy gets this long.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What is being sent when the command ends goes out within this time.
+const GRACE: Duration = Duration::from_millis(500);
+/// Where the proxy is, in a namespace that has nothing else.
+const PROXY: u16 = 3128;
+/// Where captured connections arrive.
+const CAPTURE: u16 = 3127;
+const DNS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 53), Ipv4Addr::LOCALHOST];
+
+/// How much of a network the command gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Network {
+    /// Loopback, and the host services that were asked for.
+    None,
+    /// And the HTTP proxy.
+    Proxy,
+    /// And names, and every TCP connection is carried to the gateway.
+    #[default]
+    Transparent,
+}
+
+/// What is to be run, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Confinement {
+    /// The command and its arguments.
+    pub command: Vec<OsString>,
+    /// Its network.
+    pub network: Network,
+    /// Host services, and where they are to be found inside.
+    pub services: Vec<Service>,
+    /// More variables.
+    pub env: Vec<(String, String)>,
+    /// The file system is read-only …
+    pub read_only: bool,
+    /// … but for this.
+    pub writable: Vec<PathBuf>,
+    /// Files and directories it does not get to see.
+    pub hide: Vec<PathBuf>,
+    /// No namespaces at all: the variables are a request, and nothing keeps the command from ignoring them.
+    pub unconfined: bool,
+}
+
+/// One host service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// A loopback address in the sandbox; `None` for a unix socket.
+    pub address: Option<SocketAddr>,
+}
+
+/// How to the gateway.
+#[derive(Clone, Debug)]
+pub struct Ways {
+    /// For streams to services.
+    pub streams: Session,
+    /// For the way out, over HTTP/2.
+    pub out: Session,
+    /// The egress credential; empty where the network is none.
+    pub token: Arc<str>,
+}
+
+/// What confines the command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum IsolateError {
+    /// A step of the set-up.
+    #[error("{0}: {1}")]
+    Step(&'static str, #[source] io::Error),
+    /// A path that is not UTF-8, or does not exist.
+    #[error("{0}: {1}")]
+    Path(PathBuf, #[source] io::Error),
+    /// A listener outside, for a command that is not confined.
+    #[error(transparent)]
+    Listen(#[from] crate::listen::ListenError),
+}
+
+fn step(what: &'static str) -> impl FnOnce(io::Error) -> IsolateError {
+    move |error| IsolateError::Step(what, error)
+}
+
+/// A private directory for [`run`]. What else the caller keeps in it is hidden from the command as well, and goes with it
+/// even when the caller is killed.
+///
+/// # Errors
+/// It cannot be made.
+pub fn directory() -> Result<TempDir, IsolateError> {
+    let directory = tempfile::Builder::new().prefix("sluicegate-run-").tempdir();
+    directory.map_err(step("a temporary directory"))
+}
+
+/// Run the command to its end; its exit code, or one of this module's.
+///
+/// # Errors
+/// See [`IsolateError`].
+pub async fn run(
+    confinement: Confinement,
+    ways: Ways,
+    signals: Signals,
+    directory: &Path,
+) -> Result<u8, IsolateError> {
+    let mut signals = signals.listen().map_err(step("signals"))?;
+    let _foreground = Foreground::note();
+    let serving = Serving {
+        ways,
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+    };
+    let code = if confinement.unconfined {
+        unconfined(confinement, &serving, &mut signals, directory).await
+    } else {
+        confined(confinement, &serving, &mut signals, directory).await
+    };
+    serving.stop.cancel();
+    serving.tasks.close();
+    let _ = timeout(GRACE, serving.tasks.wait()).await;
+    code
+}
+
+/// What serves the listeners.
+struct Serving {
+    ways: Ways,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+async fn confined(
+    confinement: Confinement,
+    serving: &Serving,
+    signals: &mut Listening,
+    directory: &Path,
+) -> Result<u8, IsolateError> {
+    let (listeners, plan) = plan(&confinement, directory)?;
+    let control = UnixListener::bind(directory.join(control::SOCKET))
+        .map_err(step("a socket to what confines the command"))?;
+    let environment = environment(&confinement, &listeners);
+    let mut command = itself(stage::arguments(directory, &confinement.command));
+    apply(&mut command, environment);
+    if plan.read_only {
+        command.env("TMPDIR", directory.join(mounts::TEMPORARY));
+    }
+    let mut outer = command.spawn().map_err(step("this same program"))?;
+    let pid = outer.id();
+    let ready = tokio::select! {
+        ready = prepare(&control, pid, &plan) => ready,
+        // It has said why.
+        ended = outer.wait() => return Ok(ended.map_or(FAILED, before_the_command)),
+    };
+    // The outer process sees our end by its connection, the inner one by its own.
+    let (_outer, mut inner) = match ready {
+        Ok((first, inner, prepared, descriptors)) => {
+            for warning in &prepared.warnings {
+                tracing::warn!("{warning}");
+            }
+            let there = listeners.into_iter().zip(&prepared.listeners);
+            let there = there.filter(|(_, there)| **there).map(|(one, _)| one);
+            let there: Vec<_> = there.collect();
+            let ipv6 = there
+                .iter()
+                .any(|one| matches!(one.what, What::Capture) && one.is_ipv6());
+            serving.start(there, descriptors, ipv6)?;
+            (first, inner)
+        }
+        Err(error) => {
+            // What it says of itself is better than what was seen of it.
+            return match timeout(PATIENCE, outer.wait()).await {
+                Ok(Ok(ended)) => Ok(before_the_command(ended)),
+                _ => Err(error),
+            };
+        }
+    };
+    // Nobody else is to come: the command, least of all.
+    drop(control);
+    let _ = fs::remove_file(directory.join(control::SOCKET));
+    let go = control::encode(&Go).map_err(step("to begin"))?;
+    inner.write_all(&go).await.map_err(step("to begin"))?;
+    wait(&mut outer, signals, Some(&mut inner)).await
+}
+
+/// This same program, however its file is called by now.
+fn itself(arguments: Vec<OsString>) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    if let Some(name) = std::env::args_os().next() {
+        command.arg0(name);
+    }
+    command.args(arguments);
+    command
+}
+
+/// An end before the command began is never a success.
+fn before_the_command(status: ExitStatus) -> u8 {
+    match exit_code(status) {
+        0 => FAILED,
+        code @ (CANNOT_CONFINE | FAILED) => code,
+        _ => FAILED,
+    }
+}
+
+/// A listener, what serves it, and where it stands.
+struct Standing {
+    what: What,
+    wanted: Wanted,
+}
+
+impl Standing {
+    fn is_ipv6(&self) -> bool {
+        matches!(self.wanted, Wanted::Tcp(SocketAddr::V6(_)))
+    }
+}
+
+enum What {
+    Proxy,
+    Capture,
+    NamesUdp,
+    NamesTcp,
+    Service(String),
+}
+
+/// What stands in the sandbox, and the rest of the plan.
+fn plan(
+    confinement: &Confinement,
+    directory: &Path,
+) -> Result<(Vec<Standing>, Plan), IsolateError> {
+    let mut standing = Vec::new();
+    let mut put = |what, wanted| standing.push(Standing { what, wanted });
+    if confinement.network != Network::None {
+        put(
+            What::Proxy,
+            Wanted::Tcp((Ipv4Addr::LOCALHOST, PROXY).into()),
+        );
+    }
+    let transparent = confinement.network == Network::Transparent;
+    if transparent {
+        for address in DNS {
+            put(What::NamesUdp, Wanted::Udp((address, 53).into()));
+            put(What::NamesTcp, Wanted::Tcp((address, 53).into()));
+        }
+        put(
+            What::Capture,
+            Wanted::Tcp((Ipv4Addr::LOCALHOST, CAPTURE).into()),
+        );
+        put(
+            What::Capture,
+            Wanted::Tcp((Ipv6Addr::LOCALHOST, CAPTURE).into()),
+        );
+    }
+    for (place, service) in confinement.services.iter().enumerate() {
+        let wanted = match service.address {
+            Some(address) => Wanted::Tcp(address),
+            None => Wanted::Unix(directory.join(socket_name(&service.name, place))),
+        };
+        put(What::Service(service.name.clone()), wanted);
+    }
+    let real = |path: &PathBuf| {
+        fs::canonicalize(path).map_err(|error| IsolateError::Path(path.clone(), error))
+    };
+    let writable: Result<Vec<_>, _> = confinement.writable.iter().map(real).collect();
+    let mut hidden = hidden::find(&confinement.hide, |name| std::env::var(name).ok());
+    // Its place is taken by a file system of the sandbox's own.
+    hidden.retain(|one| match one {
+        Hidden::Directory(path) | Hidden::File(path) => !path.starts_with(directory),
+    });
+    let plan = Plan {
+        directory: directory.to_owned(),
+        capture: transparent.then_some(CAPTURE),
+        listeners: standing.iter().map(|one| one.wanted.clone()).collect(),
+        files: files(transparent),
+        hidden,
+        read_only: confinement.read_only,
+        writable: writable?,
+    };
+    Ok((standing, plan))
+}
+
+/// `cache:main` → `cache_main.sock`. Two that would be alike are told apart by their place.
+fn socket_name(service: &str, place: usize) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if service.chars().all(plain) {
+        return format!("{service}.sock");
+    }
+    let safe = |c| if plain(c) { c } else { '_' };
+    let safe: String = service.chars().map(safe).collect();
+    format!("{safe}.{place}.sock")
+}
+
+/// The resolver's files: our name server, and no names but this machine's own.
+fn files(transparent: bool) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy().into_owned();
+    let hosts = format!(
+        "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.0.1 {host}\n"
+    );
+    if let Ok(path) = fs::canonicalize("/etc/hosts") {
+        files.push((path, hosts));
+    }
+    let conf = if transparent {
+        "nameserver 127.0.0.53\noptions edns0 timeout:5 attempts:2\n"
+    } else {
+        "# There are no names here.\nnameserver 127.0.0.53\noptions timeout:1 attempts:1\n"
+    };
+    if let Ok(path) = fs::canonicalize("/etc/resolv.conf") {
+        files.push((path, conf.to_owned()));
+    }
+    files
+}
+
+fn environment(confinement: &Confinement, listeners: &[Standing]) -> Environment {
+    let proxy = listeners
+        .iter()
+        .find_map(|one| match (&one.what, &one.wanted) {
+            (What::Proxy, Wanted::Tcp(address)) => Some(*address),
+            _ => None,
+        });
+    let services = listeners.iter().filter_map(|one| {
+        let What::Service(service) = &one.what else {
+            return None;
+        };
+        let address = match &one.wanted {
+            Wanted::Unix(path) => Address::Unix(path.clone()),
+            Wanted::Tcp(address) | Wanted::Udp(address) => Address::Tcp(*address),
+        };
+        Some(Place {
+            service: service.clone(),
+            address,
+        })
+    });
+    let services: Vec<_> = services.collect();
+    environment::of(variables(), proxy, &services, &confinement.env)
+}
+
+/// Names of the variables there are; those that are no text are the command's business.
+fn variables() -> impl Iterator<Item = String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
+}
+
+fn apply(command: &mut Command, environment: Environment) {
+    for name in environment.remove {
+        command.env_remove(name);
+    }
+    command.envs(environment.set);
+}
+
+/// Both processes come, one after the other; the second brings the listeners.
+async fn prepare(
+    control: &UnixListener,
+    outer: Option<u32>,
+    plan: &Plan,
+) -> Result<(UnixStream, UnixStream, Prepared, Vec<OwnedFd>), IsolateError> {
+    let prepared = async {
+        let (mut first, _) = control.accept().await?;
+        let Unshared = hear(&mut first).await?;
+        let mapping = map(outer)?;
+        first.write_all(&control::encode(&mapping)?).await?;
+        let (mut inner, _) = control.accept().await?;
+        inner.write_all(&control::encode(plan)?).await?;
+        let prepared: Prepared = hear(&mut inner).await?;
+        let expected = prepared.listeners.iter().filter(|there| **there).count();
+        let mut descriptors = Vec::new();
+        while descriptors.len() < expected {
+            inner.readable().await?;
+            let taken = inner.try_io(Interest::READABLE, || {
+                control::take(&inner, &mut descriptors)
+            });
+            match taken {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                taken => taken?,
+            }
+        }
+        io::Result::Ok((first, inner, prepared, descriptors))
+    };
+    match timeout(PATIENCE, prepared).await {
+        Ok(prepared) => prepared.map_err(step("to confine the command")),
+        Err(_) => Err(step("to confine the command")(
+            io::ErrorKind::TimedOut.into(),
+        )),
+    }
+}
+
+async fn hear<T: serde::de::DeserializeOwned>(stream: &mut UnixStream) -> io::Result<T> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).await?;
+    let mut bytes = vec![0; control::sane(length)?];
+    stream.read_exact(&mut bytes).await?;
+    control::decode(&bytes)
+}
+
+/// Where we may, the ids of the new user namespace are all of ours, as they are.
+fn map(outer: Option<u32>) -> io::Result<Mapping> {
+    let Some(pid) = outer.filter(|_| rights::may_map_ids()) else {
+        return Ok(Mapping::Own);
+    };
+    for kind in ["uid_map", "gid_map"] {
+        let own = fs::read_to_string(format!("/proc/self/{kind}"))?;
+        let same = own.lines().filter_map(|line| {
+            let mut columns = line.split_ascii_whitespace();
+            let (first, count) = (columns.next()?, columns.nth(1)?);
+            Some(format!("{first} {first} {count}\n"))
+        });
+        fs::write(format!("/proc/{pid}/{kind}"), same.collect::<String>())?;
+    }
+    Ok(Mapping::Written)
+}
+
+impl Serving {
+    fn start(
+        &self,
+        listeners: Vec<Standing>,
+        descriptors: Vec<OwnedFd>,
+        ipv6: bool,
+    ) -> Result<(), IsolateError> {
+        let names = Names::new(self.ways.out.clone(), self.ways.token.clone());
+        let server = Server {
+            names: names.clone(),
+            ipv6,
+            tasks: self.tasks.clone(),
+            stop: self.stop.clone(),
+        };
+        let capture = Capture {
+            session: self.ways.out.clone(),
+            token: self.ways.token.clone(),
+            names,
+            tasks: self.tasks.clone(),
+            stop: self.stop.clone(),
+        };
+        for (one, descriptor) in listeners.into_iter().zip(descriptors) {
+            let adopted = adopt(one.wanted, descriptor).map_err(step("a listener"))?;
+            match (one.what, adopted) {
+                (What::NamesUdp, Adopted::Udp(socket)) => {
+                    self.tasks.spawn(server.clone().serve_udp(socket));
+                }
+                (What::NamesTcp, Adopted::Stream(Listener::Tcp(listener))) => {
+                    self.tasks.spawn(server.clone().serve_tcp(listener));
+                }
+                (What::Capture, Adopted::Stream(Listener::Tcp(listener))) => {
+                    self.tasks.spawn(capture.clone().serve(listener));
+                }
+                (What::Proxy, Adopted::Stream(listener)) => self.proxy(listener, true),
+                (What::Service(name), Adopted::Stream(listener)) => self.service(&name, listener),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// `any_uid`: whoever reaches it is in the sandbox.
+    fn proxy(&self, listener: Listener, any_uid: bool) {
+        let proxy = Proxy {
+            session: self.ways.out.clone(),
+            token: self.ways.token.clone(),
+            any_uid,
+            tasks: self.tasks.clone(),
+        };
+        self.tasks
+            .spawn(proxy::serve(listener, proxy, self.stop.clone()));
+    }
+
+    fn service(&self, name: &str, listener: Listener) {
+        self.tasks.spawn(forward(
+            listener,
+            name.into(),
+            self.ways.streams.clone(),
+            self.tasks.clone(),
+            self.stop.clone(),
+        ));
+    }
+}
+
+enum Adopted {
+    Stream(Listener),
+    Udp(UdpSocket),
+}
+
+/// A listener that was made in the sandbox. Accepting on it, and all that is accepted, is in there; this process is not.
+fn adopt(wanted: Wanted, descriptor: OwnedFd) -> io::Result<Adopted> {
+    Ok(match wanted {
+        Wanted::Tcp(_) => {
+            let listener = std::net::TcpListener::from(descriptor);
+            listener.set_nonblocking(true)?;
+            Adopted::Stream(Listener::Tcp(TcpListener::from_std(listener)?))
+        }
+        Wanted::Udp(_) => {
+            let socket = std::net::UdpSocket::from(descriptor);
+            socket.set_nonblocking(true)?;
+            Adopted::Udp(UdpSocket::from_std(socket)?)
+        }
+        Wanted::Unix(path) => {
+            let listener = std::os::unix::net::UnixListener::from(descriptor);
+            listener.set_nonblocking(true)?;
+            Adopted::Stream(Listener::Inside(UnixListener::from_std(listener)?, path))
+        }
+    })
+}
+
+/// Until the child ends, passing on signals: by the connection to the inner process, or to the child itself.
+async fn wait(
+    child: &mut Child,
+    signals: &mut Listening,
+    mut inner: Option<&mut UnixStream>,
+) -> Result<u8, IsolateError> {
+    loop {
+        tokio::select! {
+            ended = child.wait() => return ended.map(exit_code).map_err(step("the command's end")),
+            signal = signals.next() => {
+                // It may have ended just now.
+                match &mut inner {
+                    Some(inner) => drop(inner.write_all(&[signal]).await),
+                    None => send(child, signal),
+                }
+            }
+        }
+    }
+}
+
+fn send(child: &Child, signal: u8) {
+    let pid = child.id().and_then(|id| id.try_into().ok());
+    let pid = pid.and_then(rustix::process::Pid::from_raw);
+    let signal = rustix::process::Signal::from_named_raw(signal.into());
+    if let (Some(pid), Some(signal)) = (pid, signal) {
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+/// The command as a plain child, with variables that ask it to use the proxy.
+async fn unconfined(
+    confinement: Confinement,
+    serving: &Serving,
+    signals: &mut Listening,
+    directory: &Path,
+) -> Result<u8, IsolateError> {
+    let anywhere = || Address::Tcp((Ipv4Addr::LOCALHOST, 0).into());
+    let mut proxy = None;
+    if confinement.network != Network::None {
+        let listener = Listener::bind(&anywhere()).await?;
+        if let Address::Tcp(address) = listener.address().map_err(step("the proxy"))? {
+            proxy = Some(address);
+        }
+        serving.proxy(listener, false);
+    }
+    let mut places = Vec::new();
+    for (place, service) in confinement.services.iter().enumerate() {
+        let wanted = match service.address {
+            // The number is the host's own: another is taken.
+            Some(_) => anywhere(),
+            None => Address::Unix(directory.join(socket_name(&service.name, place))),
+        };
+        let listen = Listen {
+            service: service.name.clone(),
+            address: wanted,
+        };
+        let listener = Listener::bind(&listen.address).await?;
+        places.push(Place {
+            service: listen.service,
+            address: listener.address().map_err(step("a service"))?,
+        });
+        serving.service(&service.name, listener);
+    }
+    let mut command = itself(stage::plain_arguments(&confinement.command));
+    command.kill_on_drop(true);
+    let environment = environment::of(variables(), proxy, &places, &confinement.env);
+    apply(&mut command, environment);
+    let mut child = command.spawn().map_err(step("this same program"))?;
+    wait(&mut child, signals, None).await
+}
