@@ -1,4 +1,4 @@
-//! The command line: one file per group of commands. Commands talk to the composition root (`serve`, `demo`) or to a
+//! The command line: one file per group of commands. Commands talk to the composition root (`serve`, `demo`, `run`) or to a
 //! running gateway's admin API; exit codes are in [`failure`].
 
 mod ca;
@@ -13,6 +13,7 @@ mod keys;
 mod output;
 mod policy;
 mod provider;
+mod run;
 mod serve;
 mod session;
 mod session_create;
@@ -40,6 +41,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// A tour on this machine: allowed, refused, relayed, revoked. Needs no internet.
     Demo(demo::DemoArgs),
+    /// Run a command whose only way out is a gateway of its own, in this process.
+    Run(run::RunArgs),
     /// Sessions of a running gateway.
     #[command(subcommand)]
     Session(session::SessionCommand),
@@ -75,8 +78,16 @@ enum Command {
 
 /// Arguments → runtime → command → exit code.
 pub fn run() -> ExitCode {
+    // The processes that confine a command are this program again; it says so before anything else is done.
+    if let Some(code) = sluicegate_relay::isolate::reenter() {
+        return code;
+    }
     // clap ends the process itself: 0 for help and version, 2 for bad usage.
-    let cli = Cli::parse();
+    let command = match Cli::parse().command {
+        // It has signals to hold back before there are threads.
+        Command::Run(args) => return run::main(args),
+        command => command,
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -86,7 +97,7 @@ pub fn run() -> ExitCode {
             return Failure::new(failure::FAILED, format!("cannot start: {error}")).report();
         }
     };
-    match runtime.block_on(dispatch(cli.command)) {
+    match runtime.block_on(dispatch(command)) {
         Ok(code) => code,
         Err(failure) => failure.report(),
     }
@@ -96,6 +107,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(args) => return serve::run(args).await,
         Command::Demo(args) => return Ok(demo::run(args).await?),
+        Command::Run(args) => return Ok(run::main(args)),
         Command::Session(command) => session::run(command).await?,
         Command::Capability(command) => capability::run(command).await?,
         Command::Policy(command) => policy::run(command).await?,
