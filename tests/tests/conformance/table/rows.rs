@@ -72,9 +72,9 @@ rows! {
     { 37 "a thousand records (truncated, asked again over TCP): capped" held dns::v037_a_thousand_records [Connect ConnectKept Absolute Socks Transparent] "" }
     { 38 "a denied name causes no query" held dns::v038_a_denied_name_is_never_asked_for [Connect ConnectKept Absolute Socks Transparent] "" }
     { 39 "no search domains, no hosts file" held dns::v039_no_search_domains_no_hosts_file [Connect ConnectKept Absolute] "" }
-    { 40 "HTTPS and SVCB answers from our DNS" NotBuilt "the gateway serves no DNS yet" }
+    { 40 "HTTPS and SVCB answers from our DNS" Elsewhere "`tests/tests/confinement/names.rs`: the name server of `run` has none" }
     { 41 "broken IPv6: Happy Eyeballs inside the judged set" held dns::v041_broken_ipv6 [Connect ConnectKept Absolute Socks Transparent] "" }
-    { 42 "TXT, NULL, ANY and high-entropy labels" NotBuilt "the gateway serves no DNS yet" }
+    { 42 "TXT, NULL, ANY and high-entropy labels" Elsewhere "`tests/tests/confinement/names.rs`: refused by the name server of `run`; no question leaves it, and questions are budgeted" }
     { 43 "a hello in the segment of its CONNECT" held tls::v043_hello_in_the_segment_of_the_connect [Connect ConnectKept Socks] "" }
     { 44 "nothing is read behind a refused CONNECT" held form::v044_nothing_is_read_behind_a_refused_connect [Connect ConnectKept] "" }
     { 45 "CONNECT with content" held form::v045_connect_with_content [Connect ConnectKept] "" }
@@ -145,7 +145,7 @@ rows! {
     { 110 "an unreadable policy changes nothing" held identity::v110_an_unreadable_policy_changes_nothing [Connect] "" }
     { 111 "a CONNECT racing a change is judged by one generation" held identity::v111_one_generation_judges [Connect] "" }
     { 112 "control plane unreachable or stale" Elsewhere "`gateway/src/auth/identify/tests.rs`: an embedded store that cannot be read is 503 at once; a replicated store is not built yet" }
-    { 113 "a killed gateway lets nothing out" held identity::v113_a_dead_gateway_lets_nothing_out [Connect] "" }
+    { 113 "a killed gateway lets nothing out" held identity::v113_a_dead_gateway_lets_nothing_out [Connect] "inside a sandbox of `run`: `tests/tests/confinement/relay.rs`" }
     { 114 "audit sink full" NotBuilt "there is no choice between blocking and dropping yet" }
     { 115 "slow headers" held limits::v115_slow_heads [Connect Absolute] "" }
     { 116 "idle tunnels" held limits::v116_idle_tunnels [Connect] "" }

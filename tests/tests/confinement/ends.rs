@@ -1,0 +1,293 @@
+//! Exit codes, signals, terminals, and that nothing is left behind, however it ends.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use e2e::program::Running;
+use e2e::until;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::outer::{Outer, outer};
+
+#[test]
+fn codes_and_streams_pass_through() {
+    outer("ends::codes_and_streams_pass_through", async |outer| {
+        let table: [(&[&str], i32); 6] = [
+            (&["true"], 0),
+            (&["sh", "-c", "exit 7"], 7),
+            (&["sh", "-c", "kill -9 $$"], 137),
+            (&["sh", "-c", "kill -TERM $$"], 143),
+            (&["/no/such/program"], 127),
+            (&["/etc/passwd"], 126),
+        ];
+        for (command, code) in table {
+            let done = outer.run(&[], command).run().await;
+            assert_eq!(done.code, Some(code), "{command:?}: {}", done.stderr);
+        }
+        let sum = "printf 'in' | \"$0\" run --env WORD=out -- sh -c 'printf \"%s %s\" \"$(cat)\" $WORD; echo err >&2'";
+        let done = outer
+            .as_nobody("sh")
+            .args(["-c", sum, &outer.text("bin/sluicegate")])
+            .run()
+            .await;
+        assert_eq!(
+            (done.text().as_str(), done.stderr.as_str()),
+            ("in out", "err\n")
+        );
+        // What the shell had open is not passed on.
+        let leak = "exec 7</etc/passwd; \"$0\" run -- sh -c 'cat <&7'";
+        let done = outer
+            .as_nobody("sh")
+            .args(["-c", leak, &outer.text("bin/sluicegate")])
+            .run()
+            .await;
+        assert_ne!(done.code, Some(0), "{}", done.text());
+        // Bad usage, before anything runs.
+        for flags in [
+            ["--allow", "*"],
+            ["--resolve", "x"],
+            ["--service", "db=ftp://x"],
+            ["--rw", "/"],
+        ] {
+            let done = outer.run(&flags, &["true"]).run().await;
+            assert_eq!(done.code, Some(2), "{flags:?}: {}", done.stderr);
+        }
+        outer.left_nothing().await;
+    });
+}
+
+#[test]
+fn signals_reach_the_command_once() {
+    outer("ends::signals_reach_the_command_once", async |outer| {
+        let script = "trap 'echo term' TERM; trap 'echo usr; exit 3' USR1; echo ready; while :; do sleep 0.1; done";
+        let log = outer.path("signals.log");
+        let mut running = outer.run(&[], &["sh", "-c", script]).start(&log);
+        let said = |word: &str| fs::read_to_string(&log).unwrap().matches(word).count();
+        until("the command", || (said("ready") == 1).then_some(())).await;
+        running.signal(Signal::TERM);
+        until("the first", || (said("term") == 1).then_some(())).await;
+        running.signal(Signal::TERM);
+        until("the second", || (said("term") == 2).then_some(())).await;
+        running.signal(Signal::USR1);
+        assert_eq!(running.wait("the command's end").await, 3);
+        assert_eq!(said("term"), 2);
+    });
+}
+
+/// Under a terminal of its own, by Python's pty: its size, its keys, and the foreground.
+#[test]
+fn the_terminal_is_the_commands() {
+    outer("ends::the_terminal_is_the_commands", async |outer| {
+        let script = r#"
+import os, pty, select, sys, time
+pid, fd = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[1], sys.argv[1:])
+seen, deadline = b"", time.monotonic() + 40
+def wait(word):
+    global seen
+    while word not in seen:
+        if time.monotonic() > deadline: sys.exit("no %r in %r" % (word, seen))
+        if select.select([fd], [], [], 1)[0]:
+            try: seen += os.read(fd, 1000)
+            except OSError: sys.exit("ended: %r" % seen)
+wait(b"ready /dev/pts/")
+os.write(fd, b"\x03")
+wait(b"interrupted 1")
+os.write(fd, b"a line\n")
+wait(b"got a line")
+_, status = os.waitpid(pid, 0)
+print(os.waitstatus_to_exitcode(status), seen.count(b"interrupted"))
+"#;
+        let inside = "n=0; trap 'n=$((n+1)); echo interrupted $n' INT; test -t 0 && echo ready $(tty); \
+                      while ! read -r line; do :; done; echo got $line; exit 5";
+        let python = outer.path("terminal.py");
+        fs::write(&python, script).unwrap();
+        super::outer::open_to_all(&python);
+        let done = outer
+            .as_nobody("/usr/bin/python3")
+            .arg(&python)
+            .arg(outer.path("bin/sluicegate"))
+            .args(["run", "--", "bash", "-c", inside])
+            .run()
+            .await;
+        assert_eq!(done.succeeded(), "5 1\n");
+    });
+}
+
+#[test]
+fn a_daemon_ends_with_the_command() {
+    outer("ends::a_daemon_ends_with_the_command", async |outer| {
+        let mark = mark();
+        let script = format!(
+            "setsid sh -c 'exec -a {mark} sleep 1000' & setsid bash -c '(exec -a {mark} sleep 1000) & disown' ; sleep 0.3"
+        );
+        let done = outer
+            .run(&[], &["bash", "-c", &script.replace("sh -c", "bash -c")])
+            .run()
+            .await;
+        done.succeeded();
+        until("nothing to be left", || {
+            processes(&mark).is_empty().then_some(())
+        })
+        .await;
+        outer.left_nothing().await;
+    });
+}
+
+/// A word that stands in the arguments of all that belongs to one run.
+fn mark() -> String {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    format!("sluicegate-mark-{}-{count}", std::process::id())
+}
+
+/// Processes whose arguments hold `mark`, by id, and their parents.
+fn processes(mark: &str) -> Vec<(i32, i32)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(id) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+        else {
+            continue;
+        };
+        let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let after = stat
+            .rsplit_once(") ")
+            .map(|(_, rest)| rest)
+            .unwrap_or_default();
+        let mut columns = after.split(' ');
+        let (state, parent) = (columns.next(), columns.next());
+        let parent = parent
+            .and_then(|parent| parent.parse().ok())
+            .unwrap_or_default();
+        let marked = String::from_utf8_lossy(&arguments).contains(mark);
+        if marked && id != i32::try_from(std::process::id()).unwrap() && state != Some("Z") {
+            found.push((id, parent));
+        }
+    }
+    found
+}
+
+/// Every namespace some living process is in. One that has ended and waits for its parent still names some.
+fn namespaces() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        if stat
+            .rsplit_once(") ")
+            .is_none_or(|(_, rest)| rest.starts_with('Z'))
+        {
+            continue;
+        }
+        for kind in ["net", "mnt", "user", "pid", "ipc"] {
+            if let Ok(link) = fs::read_link(entry.path().join("ns").join(kind)) {
+                found.insert(link.display().to_string());
+            }
+        }
+    }
+    found
+}
+
+fn mounts() -> String {
+    fs::read_to_string("/proc/self/mountinfo").unwrap()
+}
+
+fn sockets() -> String {
+    let table = fs::read_to_string("/proc/net/unix").unwrap();
+    let ours = table
+        .lines()
+        .filter(|line| line.contains("sluicegate-run-"));
+    ours.collect::<Vec<_>>().join("\n")
+}
+
+/// The chain of one run: supervisor, outer, inner, command.
+async fn chain(outer: &Arc<Outer>, mark: &str, number: usize) -> (Running, Vec<i32>) {
+    let script = format!("(exec -a {mark} sleep 1000) & exec -a {mark} sleep 1000");
+    let log = outer.path(&format!("chain-{number}.log"));
+    let service = "cache=unix:///nowhere";
+    let program = outer.run(
+        &["--service", service, "--env", &format!("MARK={mark}")],
+        &["bash", "-c", &script],
+    );
+    let running = program.start(&log);
+    let chain = until("the whole chain", || {
+        let found = processes(mark);
+        let child = |of: i32| {
+            found
+                .iter()
+                .find(|(_, parent)| *parent == of)
+                .map(|(id, _)| *id)
+        };
+        let first = running.id();
+        let second = child(first)?;
+        let third = child(second)?;
+        let fourth = child(third)?;
+        // And the command's own child: all of it runs.
+        let done = fs::read(format!("/proc/{fourth}/cmdline"))
+            .unwrap_or_default()
+            .starts_with(mark.as_bytes());
+        (found.len() >= 5 && done).then(|| vec![first, second, third, fourth])
+    })
+    .await;
+    (running, chain)
+}
+
+#[test]
+fn whichever_process_is_killed_nothing_is_left() {
+    outer(
+        "ends::whichever_process_is_killed_nothing_is_left",
+        async |outer| {
+            for victim in 0..4 {
+                let (before, mounted) = (namespaces(), mounts());
+                let mark = mark();
+                let (mut running, chain) = chain(&outer, &mark, victim).await;
+                assert!(namespaces().len() > before.len());
+                let pid = Pid::from_raw(chain[victim]).unwrap();
+                kill_process(pid, Signal::KILL).unwrap();
+                let code = running.wait("the end of it all").await;
+                assert_eq!(
+                    code,
+                    if victim == 0 { -1 } else { 137 },
+                    "{victim}: {}",
+                    running.said()
+                );
+                until("no process", || processes(&mark).is_empty().then_some(())).await;
+                until("no namespace", || {
+                    namespaces().is_subset(&before).then_some(())
+                })
+                .await;
+                assert_eq!(mounts(), mounted);
+                assert_eq!(sockets(), "");
+                outer.left_nothing().await;
+            }
+        },
+    );
+}
+
+#[test]
+fn read_only_but_for_what_is_named() {
+    outer("ends::read_only_but_for_what_is_named", async |outer| {
+        let work = outer.path("home/work");
+        fs::create_dir(&work).unwrap();
+        fs::set_permissions(&work, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let script = "touch $HOME/no 2>/dev/null && echo home; touch work/yes && echo work; \
+                      touch $TMPDIR/t && echo tmp; touch /dev/shm/sluicegate-$$ && rm /dev/shm/sluicegate-$$ && echo shm; \
+                      echo x >/dev/null && echo null; exit 0";
+        let inside = format!("cd {} && {script}", outer.path("home").display());
+        let done = outer
+            .run(
+                &["--ro", "--rw", work.to_str().unwrap()],
+                &["sh", "-c", &inside],
+            )
+            .run()
+            .await;
+        assert_eq!(done.succeeded(), "work\ntmp\nshm\nnull\n");
+        assert!(work.join("yes").exists() && !Path::new(&outer.path("home/no")).exists());
+    });
+}

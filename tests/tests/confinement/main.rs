@@ -1,0 +1,19 @@
+//! `sluicegate run` and `sluicegate-relay run`: what is allowed works unchanged, and there is no other way out.
+//!
+//! Each test runs in a network namespace of its own (`outer`), in which addresses of the internet, of a LAN and of the
+//! host's loopback have listeners that would notice, and a packet capture that sees whatever is not loopback to loopback.
+//! Nothing can leave the machine even where confinement fails.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+mod clients;
+mod ends;
+mod forbidden;
+mod names;
+mod outer;
+mod relay;
+mod walls;

@@ -1,0 +1,123 @@
+//! The name server inside.
+
+use super::outer::outer;
+
+#[test]
+fn allowed_names_have_addresses_and_others_do_not_exist() {
+    outer(
+        "names::allowed_names_have_addresses_and_others_do_not_exist",
+        async |outer| {
+            let script = r#"
+            ask() { echo "$1 $2 $(dig +time=5 +tries=1 +noall +comments +answer "$@" 2>&1 | tr '\n\t' '  ')"; }
+            ask api.allowed.test A
+            ask API.Allowed.Test. AAAA
+            ask api.allowed.test HTTPS
+            ask api.allowed.test SVCB
+            ask api.allowed.test TXT
+            ask api.allowed.test ANY
+            ask api.allowed.test NULL
+            ask api.allowed.test MX
+            ask evil.test A
+            ask evil.test HTTPS
+            ask c2VjcmV0LXRoYXQtaXMtZXhmaWx0cmF0ZWQtYnktbmFtZS1xdWVyaWVz.evil.test A
+            ask c2VjcmV0.evil.test TXT
+            ask deep.wild.test A
+            ask wild.test A
+            ask localhost A
+            ask api.allowed.test A +tcp
+            ask 1.0.18.198.in-addr.arpa PTR
+            echo "hosts $(getent ahosts api.allowed.test | tr '\n' ' ')"
+            dig +time=2 +tries=1 @8.8.8.8 api.allowed.test A >/dev/null 2>&1; echo "elsewhere $?"
+        "#;
+            let done = outer
+                .run(&["--allow", "*.wild.test:9"], &["sh", "-c", script])
+                .run()
+                .await;
+            let stderr = done.stderr.clone();
+            let said = done.succeeded();
+            let has = |start: &str, parts: &[&str]| {
+                let line = said
+                    .lines()
+                    .find(|line| line.starts_with(start))
+                    .unwrap_or_default();
+                for part in parts {
+                    assert!(line.contains(part), "{start}: {part}\n{said}\n{stderr}");
+                }
+            };
+            has("api.allowed.test A status", &[]);
+            has("api.allowed.test A", &["NOERROR", " 10 ", "198.18.0."]);
+            has(
+                "API.Allowed.Test. AAAA",
+                &["NOERROR", "fd73:6c75:6963:6567::"],
+            );
+            for kind in ["HTTPS", "SVCB", "MX"] {
+                has(
+                    &format!("api.allowed.test {kind}"),
+                    &["NOERROR", "ANSWER: 0"],
+                );
+            }
+            for kind in ["TXT", "ANY", "NULL"] {
+                has(&format!("api.allowed.test {kind}"), &["REFUSED"]);
+            }
+            has("evil.test A", &["NXDOMAIN"]);
+            has("evil.test HTTPS", &["NXDOMAIN"]);
+            has("c2VjcmV0LXRoYXQ", &["NXDOMAIN"]);
+            has("c2VjcmV0.evil.test TXT", &["REFUSED"]);
+            has("deep.wild.test A", &["NOERROR", "198.18.0."]);
+            has("wild.test A", &["NXDOMAIN"]);
+            has("localhost A", &["127.0.0.1"]);
+            has("1.0.18.198", &["NXDOMAIN"]);
+            has("hosts", &["198.18.0.1"]);
+            assert!(said.contains("elsewhere 9"), "{said}");
+            // No query left the sandbox, for whatever name: addresses there mean nothing.
+            assert_eq!(outer.dns.queries(), []);
+            // And each name that was refused is in the decision log.
+            assert!(outer.was_refused("evil.test", "host_not_allowed"));
+            let names = outer
+                .records()
+                .iter()
+                .filter(|record| record.text("front") == "names")
+                .count();
+            assert!(
+                (3..=6).contains(&names),
+                "one for each name, not for each query: {names}"
+            );
+            assert!(stderr.contains("--allow evil.test"), "{stderr}");
+        },
+    );
+}
+
+#[test]
+fn a_flood_of_names_is_budgeted() {
+    outer("names::a_flood_of_names_is_budgeted", async |outer| {
+        let script = r#"
+import os, socket, struct
+sent, codes = 1000, {}
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(10)
+for n in range(sent):
+    labels = [os.urandom(20).hex().encode(), b"evil", b"test"]
+    name = b"".join(bytes([len(l)]) + l for l in labels) + b"\0"
+    s.sendto(struct.pack(">HHHHHH", n, 0x100, 1, 0, 0, 0) + name + struct.pack(">HH", 1, 1), ("127.0.0.53", 53))
+    reply = s.recv(1000)
+    codes[reply[3] & 15] = codes.get(reply[3] & 15, 0) + 1
+print(codes.get(3, 0), codes.get(5, 0))
+"#;
+        let started = std::time::Instant::now();
+        let done = outer
+            .run(&["--quiet"], &["/usr/bin/python3", "-c", script])
+            .run()
+            .await;
+        let most = 201 + 51 * (started.elapsed().as_secs() + 1);
+        let said = done.succeeded();
+        let (missing, refused) = said.trim().split_once(' ').unwrap();
+        let (missing, refused): (u64, u64) = (missing.parse().unwrap(), refused.parse().unwrap());
+        assert_eq!(missing + refused, 1000, "{said}");
+        assert!(
+            missing >= 200 && missing <= most,
+            "{missing} of at most {most}"
+        );
+        assert_eq!(outer.records().len() as u64, missing);
+        assert_eq!(outer.dns.queries(), []);
+    });
+}

@@ -1,0 +1,107 @@
+//! `sluicegate-relay run`: the same, with a gateway elsewhere.
+
+use e2e::{Ask, Gateway, Session, Settings, servers};
+use rustix::process::Signal;
+
+use super::outer::{Outer, outer};
+
+async fn gateway(outer: &Outer) -> Gateway {
+    let settings = Settings {
+        dns: Some(outer.dns.address),
+        ..Settings::default()
+    };
+    Gateway::start(&settings).await
+}
+
+fn command(outer: &Outer, session: &Session, flags: &[&str], command: &[&str]) -> e2e::Program {
+    let trust = outer.path("gateway-ca.pem");
+    std::fs::copy(session.bundle(), &trust).unwrap();
+    super::outer::open_to_all(&trust);
+    outer
+        .as_nobody(&outer.text("bin/sluicegate-relay"))
+        .arg("run")
+        .args(flags)
+        .arg("--")
+        .args(command)
+        .envs(&session.env)
+        .env("SLUICEGATE_CA_FILE", &trust)
+        .env("CURL_CA_BUNDLE", outer.path("ca.pem"))
+        .env("SSL_CERT_FILE", outer.path("ca.pem"))
+}
+
+#[test]
+fn a_session_made_elsewhere() {
+    outer("relay::a_session_made_elsewhere", async |outer| {
+        let gateway = gateway(&outer).await;
+        let redis = servers::redis().await;
+        let cache = format!("cache=tcp://{}", redis.address);
+        let (api, plain) = (outer.api(), outer.plain());
+        let ask = Ask {
+            allow: &[&api, &plain],
+            services: &[&cache],
+            ..Ask::default()
+        };
+        let session = Session::create(&gateway, &outer.ca, ask).await;
+        let script = format!(
+            "curl -sS -o /dev/null -w '%{{http_code}} ' https://{api}/echo\n\
+             curl -sS -o /dev/null -w '%{{http_code}} ' --noproxy '*' http://{plain}/echo\n\
+             redis-cli -s \"${{GESTALT_CACHE_SOCKET#unix://}}\" ping\n\
+             curl -sS --noproxy '*' https://evil.test/ 2>/dev/null; echo $?\n\
+             env | grep -E 'TOKEN|@' | wc -l\n"
+        );
+        let said = command(&outer, &session, &[], &["sh", "-c", &script])
+            .run()
+            .await;
+        assert_eq!(said.succeeded(), "200 200 PONG\n6\n0\n");
+        let refused = gateway.record_of("evil.test").await;
+        assert_eq!(refused.text("reason"), "host_not_allowed");
+        // At a port of its own.
+        let listen = ["--listen", "cache=tcp://127.0.0.1:6379"];
+        let said = command(&outer, &session, &listen, &["redis-cli", "ping"])
+            .run()
+            .await;
+        assert_eq!(said.succeeded(), "PONG\n");
+        let listen = ["--listen", "cache=unix:///tmp/x.sock"];
+        let refused = command(&outer, &session, &listen, &["true"]).run().await;
+        assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    });
+}
+
+#[test]
+fn without_its_gateway_a_sandbox_has_no_way_out() {
+    outer(
+        "relay::without_its_gateway_a_sandbox_has_no_way_out",
+        async |outer| {
+            let gateway = gateway(&outer).await;
+            let (api, plain) = (outer.api(), outer.plain());
+            let ask = Ask {
+                allow: &[&api, &plain],
+                ..Ask::default()
+            };
+            let session = Session::create(&gateway, &outer.ca, ask).await;
+            let script = format!(
+                "ask() {{ curl -sS -o /dev/null --max-time 15 -w '%{{http_code}}\\n' \"$@\" http://{plain}/echo 2>/dev/null; }}\n\
+             ask; ask --noproxy '*'; touch $HOME/before; while ! test -e $HOME/after; do sleep 0.1; done\n\
+             ask & ask --noproxy '*' & ask --noproxy '*' --connect-to ::8.8.8.8:80 & wait\n"
+            );
+            let log = outer.path("dead.log");
+            let mut running = command(&outer, &session, &[], &["sh", "-c", &script]).start(&log);
+            e2e::until("the first half", || {
+                outer.path("home/before").exists().then_some(())
+            })
+            .await;
+            gateway.process.signal(Signal::KILL);
+            std::fs::write(outer.path("home/after"), "").unwrap();
+            // Each gives the gateway its time to come back.
+            let minute = std::time::Duration::from_secs(60);
+            e2e::tasks::until_for(minute, "the second half", || running.ended()).await;
+            let said = running.said();
+            let codes: Vec<&str> = said.lines().filter(|line| line.len() == 3).collect();
+            assert_eq!(codes[..2], ["200", "200"], "{said}");
+            for code in &codes[2..] {
+                assert!(["502", "000"].contains(code), "{said}");
+            }
+            assert_eq!(codes.len(), 5, "{said}");
+        },
+    );
+}

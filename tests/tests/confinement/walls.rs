@@ -1,0 +1,170 @@
+//! No other way out, whatever a program tries.
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
+
+use e2e::program::clients;
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+use super::outer::{Outer, open_to_all, outer};
+
+/// Copies `walls.py` to where everybody can read it, and gives the command that runs it.
+async fn attempts(outer: &Outer) -> (Vec<String>, [Box<dyn std::any::Any>; 3]) {
+    let script = outer.path("walls.py");
+    std::fs::copy(clients().join("python/walls.py"), &script).unwrap();
+    open_to_all(&script);
+    let host = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let path = outer.path("home/host.sock");
+    let unix = UnixListener::bind(&path).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let name = format!("sluicegate-test-{}", std::process::id());
+    let address = UnixAddress::from_abstract_name(&name).unwrap();
+    let hidden = UnixListener::bind_addr(&address).unwrap();
+    let port = host.local_addr().unwrap().port();
+    let command = [
+        "/usr/bin/python3".to_owned(),
+        script.display().to_string(),
+        port.to_string(),
+        path.display().to_string(),
+        name,
+    ];
+    (
+        command.to_vec(),
+        [Box::new(host), Box::new(unix), Box::new(hidden)],
+    )
+}
+
+fn judge(found: &Value, root: bool) {
+    let outcome = |what: &str| {
+        found[what]["outcome"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let is = |what: &str, wanted: &str| assert_eq!(outcome(what), wanted, "{what}: {found:#}");
+    // Captured, judged by the gateway, and refused in words or by a reset.
+    for what in [
+        "internet",
+        "lan",
+        "metadata",
+        "ipv6",
+        "mapped",
+        "dns over tcp",
+    ] {
+        is(what, "ECONNRESET");
+    }
+    assert_eq!(
+        outcome("internet tls").as_bytes(),
+        "\u{15}\u{3}\u{3}\0\u{2}\u{2}1".as_bytes()
+    );
+    let http = outcome("internet http");
+    assert!(
+        http.starts_with("HTTP/1.1 403 ") && http.contains("address_not_allowed"),
+        "{http}"
+    );
+    // The sandbox's own loopback, where nothing listens.
+    is("host loopback", "ECONNREFUSED");
+    for what in ["udp dns", "udp quic", "udp ipv6", "udp lan"] {
+        is(what, "ECONNREFUSED");
+    }
+    is("host unix socket", "ECONNREFUSED");
+    is("host abstract socket", "ECONNREFUSED");
+    for what in ["raw", "raw ipv6"] {
+        is(what, "EPERM");
+    }
+    is("ping socket", "EACCES");
+    for what in ["packet", "vsock", "bluetooth"] {
+        is(what, "EAFNOSUPPORT");
+    }
+    for what in ["io_uring", "typing"] {
+        is(what, "EPERM");
+    }
+    for what in [
+        "routes",
+        "interfaces",
+        "rules",
+        "unmount",
+        "another namespace",
+    ] {
+        assert!(outcome(what).starts_with("exit "), "{what}: {found:#}");
+    }
+    for what in ["first process", "parent"] {
+        let outcome = outcome(what);
+        assert!(
+            outcome == "EPERM" || outcome == "EACCES",
+            "{what}: {found:#}"
+        );
+    }
+    assert_eq!(found["links"], serde_json::json!(["lo"]));
+    assert!(found["processes"].as_u64().unwrap() <= 3, "{found:#}");
+    if !root {
+        assert_eq!(found["capabilities"], "0000000000000000");
+    }
+    assert_eq!(found["environment"], serde_json::json!([]));
+    for (what, tried) in found.as_object().unwrap() {
+        let seconds = tried["seconds"].as_f64().unwrap_or_default();
+        assert!(seconds < 15.0, "{what} did not fail fast: {tried}");
+    }
+}
+
+#[test]
+fn an_ordinary_user_reaches_nothing_else() {
+    outer(
+        "walls::an_ordinary_user_reaches_nothing_else",
+        async |outer| {
+            let (command, _held) = attempts(&outer).await;
+            let command: Vec<&str> = command.iter().map(String::as_str).collect();
+            let program = outer
+                .run(&[], &command)
+                .env("SOME_PROXY", "http://x:y@127.0.0.1:1");
+            let program = program.env("SLUICEGATE_RELAY_TOKEN", "secret");
+            let done = program.env("SOME_PROXY", "").run().await;
+            let stderr = done.stderr.clone();
+            let found: Value = serde_json::from_str(&done.succeeded()).expect(&stderr);
+            judge(&found, false);
+            for target in [
+                "8.8.8.8:22",
+                "8.8.8.8:443",
+                "10.99.0.1:5432",
+                "[2606:4700:4700::1111]:22",
+            ] {
+                assert!(outer.was_refused(target, "address_not_allowed"), "{target}");
+            }
+            assert!(outer.was_refused("169.254.169.254:80", "address_not_allowed"));
+            assert!(stderr.contains("--allow 8.8.8.8:22"), "{stderr}");
+            outer.left_nothing().await;
+        },
+    );
+}
+
+#[test]
+fn nor_does_root() {
+    outer("walls::nor_does_root", async |outer| {
+        let (command, _held) = attempts(&outer).await;
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        let done = outer.run_as_root(&["--quiet"], &command).run().await;
+        judge(&serde_json::from_str(&done.succeeded()).unwrap(), true);
+    });
+}
+
+#[test]
+fn without_a_network_there_is_none() {
+    outer("walls::without_a_network_there_is_none", async |outer| {
+        let url = format!("https://{}/echo", outer.api());
+        let code = async |flags: &[&str], curl: &[&str]| {
+            let command = [&["curl", "-sS", "--max-time", "20"], curl, &[url.as_str()]].concat();
+            let done = outer.run(flags, &command).run().await;
+            (done.code.unwrap(), done.stderr)
+        };
+        // Neither names nor a proxy; nor a way to an address.
+        assert_eq!(code(&["--net", "none"], &[]).await.0, 6);
+        let (status, _) = code(&["--net", "none"], &["--connect-to", "::8.8.8.8:443"]).await;
+        assert_eq!(status, 7);
+        // The proxy alone.
+        assert_eq!(code(&["--net", "proxy"], &[]).await.0, 0);
+        assert_eq!(code(&["--net", "proxy"], &["--noproxy", "*"]).await.0, 6);
+        // Nothing was asked of anybody.
+        assert_eq!(outer.dns.queries_for("evil.test"), 0);
+    });
+}
