@@ -14,6 +14,7 @@ mod queue;
 mod quota;
 mod reload;
 mod resolved;
+mod tally;
 mod webhooks;
 
 use std::{
@@ -72,6 +73,8 @@ pub struct Registry {
     index: Arc<Index>,
     config: ArcSwap<RegistryConfig>,
     entries: RwLock<BTreeMap<SessionKey, Arc<Entry>>>,
+    /// Locked within `entries`, or alone.
+    tally: Mutex<tally::Tally>,
     /// Held over every change, commit included.
     writer: Mutex<()>,
     revoked: Mutex<BTreeMap<String, u64>>,
@@ -108,6 +111,7 @@ impl Registry {
             dials: Dials::new(config.dial.clone()),
             config: ArcSwap::from_pointee(config),
             entries: RwLock::default(),
+            tally: Mutex::default(),
             writer: Mutex::default(),
             revoked: Mutex::default(),
             events: broadcast::channel(1024).0,
@@ -320,10 +324,15 @@ impl Registry {
             &key,
             living.map(|(session, policy)| (session, &*policy.grant)),
         );
-        self.entries
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, entry);
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let old = entries.insert(key, entry.clone());
+        self.tally_up(old.as_deref(), Some(&entry));
+    }
+
+    /// Under the lock of `entries`.
+    fn tally_up(&self, old: Option<&Entry>, new: Option<&Entry>) {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.replace(old.map(|old| &old.record), new.map(|new| &new.record));
     }
 
     /// Is it time to save what sessions used? True once every `period`.
@@ -344,10 +353,9 @@ impl Registry {
 
     pub(super) fn remove(&self, key: &SessionKey) {
         self.dials.settle(key, None);
-        self.entries
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(key);
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let old = entries.remove(key);
+        self.tally_up(old.as_deref(), None);
     }
 
     pub(super) fn store(&self) -> &dyn Store {

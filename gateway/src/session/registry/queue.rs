@@ -97,7 +97,7 @@ impl Registry {
     /// Start what waits and has a place now, in order. Called by the sweep, which every change wakes.
     pub(in crate::session) fn promote(&self, now: SystemTime) {
         let mut waiting: Vec<(Ticket, SessionKey)> = self
-            .all()
+            .queued()
             .iter()
             .filter_map(|entry| Some((entry.record.queued?, entry.record.key())))
             .collect();
@@ -173,15 +173,11 @@ impl Registry {
 
     /// What `pick` finds in the other sessions of a session's scope.
     fn peers<T>(&self, of: &Record, pick: impl Fn(&Record) -> Option<T>) -> Vec<T> {
-        let same = |record: &Record| {
-            record.scope == of.scope
-                && record.namespace == of.namespace
-                && record.provider == of.provider
-                && record.id != of.id
-        };
-        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let records = entries.values().map(|entry| &entry.record);
-        records.filter(|r| same(r)).filter_map(pick).collect()
+        let others = self.scope_of(of);
+        others
+            .iter()
+            .filter_map(|entry| pick(&entry.record))
+            .collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use super::{Registry, RegistryError};
-use crate::session::{Budget, Record, lifecycle::State};
+use crate::session::{Budget, Record};
 
 /// Namespace, and the owner within it.
 pub(super) type Owner = (Arc<str>, Option<Arc<str>>);
@@ -11,17 +11,22 @@ pub(super) type Owner = (Arc<str>, Option<Arc<str>>);
 impl Registry {
     /// The budget the session counts along in: its owner's, which counts along in the namespace's.
     pub(in crate::session) fn owner(&self, record: &Record) -> Arc<Budget> {
+        self.budget_of(&record.namespace, record.owner.as_deref())
+    }
+
+    /// The budget of an owner, or of a namespace as a whole.
+    pub fn budget_of(&self, namespace: &str, owner: Option<&str>) -> Arc<Budget> {
         let config = self.config();
         let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        let namespace: Arc<str> = record.namespace.as_str().into();
+        let namespace: Arc<str> = namespace.into();
         let all = owners
             .entry((namespace.clone(), None))
             .or_insert_with(|| Arc::new(Budget::new(config.namespace_quota.limits, None)))
             .clone();
-        match &record.owner {
+        match owner {
             None => all,
             Some(owner) => owners
-                .entry((namespace, Some(owner.as_str().into())))
+                .entry((namespace, Some(owner.into())))
                 .or_insert_with(|| Arc::new(Budget::new(config.owner_quota.limits, Some(all))))
                 .clone(),
         }
@@ -55,13 +60,7 @@ impl Registry {
         ];
         for (limit, owner) in bounds {
             let Some(limit) = limit else { continue };
-            let counts = |record: &Record| {
-                record.namespace == namespace
-                    && record.lease.state != State::Stopped
-                    && owner.is_none_or(|owner| record.owner.as_deref() == Some(owner))
-            };
-            let all = self.all();
-            let in_use = all.iter().filter(|entry| counts(&entry.record)).count();
+            let in_use = self.owned(namespace, owner);
             if in_use >= limit {
                 let whose = owner.map_or_else(
                     || format!("namespace {namespace:?}"),

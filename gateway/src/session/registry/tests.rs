@@ -422,6 +422,7 @@ async fn a_revocation_that_cannot_be_stored_takes_effect_all_the_same() {
     let session = living(&f, "one");
     let broken = Arc::new(Broken);
     let registry = Registry {
+        tally: Mutex::default(),
         store: broken,
         keys: f.registry.keys.clone(),
         index: f.registry.index.clone(),

@@ -1,0 +1,168 @@
+//! What ten thousand sessions cost: creating and starting them one after another, a page of the list, a sweep. Not
+//! criterion's: each create changes what the next one meets, and how the cost grows is the question.
+//!
+//! `cargo bench --bench sessions -- 10000`
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use sluicegate::{
+    auth::Keys,
+    session::{
+        CreateRequest, ProviderConfig, Quota, Registry, RegistryConfig, Scopes, SessionKey,
+        lifecycle::Times,
+    },
+    store::EmbeddedStore,
+};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Bounds that count, and do not bind: what they cost is part of a create.
+fn config() -> RegistryConfig {
+    let provider = ProviderConfig {
+        times: Times {
+            idle_timeout: Some(Duration::from_secs(600)),
+            max_lifetime: Some(Duration::from_secs(86_400)),
+            ..Times::default()
+        },
+        scopes: Some(Scopes {
+            concurrency: 1_000_000,
+            queue: 0,
+        }),
+        ..ProviderConfig::default()
+    };
+    let quota = Quota {
+        sessions: Some(1_000_000),
+        ..Quota::default()
+    };
+    RegistryConfig {
+        providers: BTreeMap::from([("local".to_owned(), provider)]),
+        default_provider: "local".into(),
+        namespace_quota: quota,
+        owner_quota: quota,
+        ..RegistryConfig::default()
+    }
+}
+
+fn asked(n: usize) -> Outcome<CreateRequest> {
+    let text = format!(
+        "{{id: s{n}, owner: o{}, scope: c{}, allow: ['api.example.com', '*.example.org']}}",
+        n % 50,
+        n % 500
+    );
+    CreateRequest::read(&text).map_err(|faults| faults.to_string().into())
+}
+
+fn milliseconds(of: Duration) -> f64 {
+    of.as_secs_f64() * 1000.0
+}
+
+/// Median and worst of several goes.
+fn several(goes: usize, mut go: impl FnMut() -> usize) -> (f64, f64, usize) {
+    let mut took = Vec::new();
+    let mut seen = 0;
+    for _ in 0..goes {
+        let begun = Instant::now();
+        seen = go();
+        took.push(milliseconds(begun.elapsed()));
+    }
+    took.sort_by(f64::total_cmp);
+    let at = |index: usize| took.get(index).copied().unwrap_or_default();
+    (at(goes / 2), at(goes - 1), seen)
+}
+
+fn open(directory: &std::path::Path) -> Outcome<Arc<Registry>> {
+    let store = EmbeddedStore::open(&directory.join("sluicegate.redb"))?;
+    let keys = Keys::load_or_create(&directory.join("keys"))?;
+    Ok(Registry::open(
+        Arc::new(store),
+        Arc::new(keys),
+        config(),
+        SystemTime::now(),
+    )?)
+}
+
+fn main() -> Outcome<()> {
+    let wanted = std::env::args().filter_map(|text| text.parse().ok()).next();
+    let wanted: usize = wanted.unwrap_or(10_000);
+    let directory = tempfile::tempdir()?;
+    let registry = open(directory.path())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()?;
+    println!("| create and start | milliseconds each | worst |");
+    println!("|---|---|---|");
+    let step = (wanted / 10).max(1);
+    for first in (0..wanted).step_by(step) {
+        let mut worst = Duration::ZERO;
+        let begun = Instant::now();
+        let last = (first + step).min(wanted);
+        for n in first..last {
+            let one = Instant::now();
+            runtime.block_on(registry.create("local".into(), asked(n)?))?;
+            worst = worst.max(one.elapsed());
+        }
+        let each = milliseconds(begun.elapsed()) / (last - first) as f64;
+        println!(
+            "| {} to {last} | {each:.2} | {:.1} |",
+            first + 1,
+            milliseconds(worst)
+        );
+    }
+    println!("\n| with {wanted} sessions | milliseconds, median | worst | sessions |");
+    println!("|---|---|---|---|");
+    let everybody = |_: &str, _: Option<&str>| true;
+    let one_owner = |_: &str, owner: Option<&str>| owner == Some("o7");
+    let middle = SessionKey {
+        namespace: "default".into(),
+        provider: "local".into(),
+        id: "s5".into(),
+    };
+    let page = |limit, after, seen: &dyn Fn(&str, Option<&str>) -> bool| {
+        let (views, _) = registry.page(None, Some("local"), seen, after, limit);
+        let text = serde_json::to_vec(&views).unwrap_or_default();
+        std::hint::black_box(text);
+        views.len()
+    };
+    let row = |what: &str, (median, worst, seen): (f64, f64, usize)| {
+        println!("| {what} | {median:.2} | {worst:.2} | {seen} |");
+    };
+    row(
+        "first page of 1000",
+        several(20, || page(1000, None, &everybody)),
+    );
+    row(
+        "first page of 100",
+        several(20, || page(100, None, &everybody)),
+    );
+    row(
+        "page of 100 from the middle",
+        several(20, || page(100, Some(&middle), &everybody)),
+    );
+    row(
+        "page of 100 of one owner in 50",
+        several(20, || page(100, None, &one_owner)),
+    );
+    let now = SystemTime::now();
+    row(
+        "sweep, nothing due",
+        several(50, || usize::from(registry.sweep_once(now).is_some())),
+    );
+    let begun = Instant::now();
+    registry.sweep_once(now + Duration::from_secs(90_000));
+    let due = milliseconds(begun.elapsed());
+    println!("| sweep, all due (a commit each) | {due:.0} | - | {wanted} |");
+    drop(registry);
+    let begun = Instant::now();
+    let registry = open(directory.path())?;
+    println!(
+        "| open the store | {:.0} | - | {} |",
+        milliseconds(begun.elapsed()),
+        registry.list(None, None).len()
+    );
+    Ok(())
+}
