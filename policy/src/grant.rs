@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -70,11 +71,13 @@ pub struct Service {
 /// Everything one session may reach, compiled. Immutable; share it in an `Arc`.
 #[derive(Debug)]
 pub struct Grant {
-    pub(crate) egress: Egress,
+    pub(crate) egress: Arc<Egress>,
     pub(crate) services: BTreeMap<ServiceName, Service>,
     pub(crate) expose: BTreeMap<ServiceName, Expose>,
     pub(crate) limits: Limits,
     pub(crate) mode: Mode,
+    /// What must allow a target, and admit its addresses, too.
+    pub(crate) also: Option<Arc<Grant>>,
 }
 
 impl Grant {
@@ -106,6 +109,20 @@ impl Grant {
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// This grant, narrowed: a target is allowed where `by` allows it too, whatever the mode, and nothing of the sandbox
+    /// is exposed. Services stay: what bounds those is the credential (`ServiceBound`).
+    #[must_use]
+    pub fn narrowed(&self, by: Arc<Self>) -> Self {
+        Self {
+            egress: self.egress.clone(),
+            services: self.services.clone(),
+            expose: BTreeMap::new(),
+            limits: self.limits,
+            mode: self.mode,
+            also: Some(by),
+        }
     }
 
     /// Does the session need a proxy that judges names? True where `allowedHosts` names anything or the default is deny.

@@ -36,7 +36,7 @@ pub use document::{
 pub use expose::{Dial, Expose};
 pub use grant::{Grant, Limits, ProxyProtocol, Service, ServiceHttp};
 pub use host::{HostError, HostName, HostPattern};
-pub use import::{Choices, Imported, System, import};
+pub use import::{Choices, Imported, System, import, import_gestalt_claims};
 pub use lint::{SourceLint, lint, lint_source};
 pub use profile::{
     Circumstances, Confinement, EgressMode, HostServiceAccess, HostnameEgress, Misplacement,

@@ -1,7 +1,7 @@
 //! The judgement of addresses: every answer, and only these are dialled.
 
 use super::{
-    judge::denied,
+    judge::{decide, denied},
     permit::{AddressPermit, Basis, TargetPermit},
 };
 use crate::{
@@ -101,7 +101,7 @@ pub fn admit(
     let mut admitted = Vec::with_capacity(answers.len());
     let mut first_refusal = None;
     for answer in answers {
-        match judge_address(grant, permit, *answer, admission) {
+        match judge_everywhere(grant, permit, *answer, admission) {
             Ok(()) => admitted.push(AddressPermit {
                 address: SocketAddr::new(*answer, port),
             }),
@@ -114,6 +114,21 @@ pub fn admit(
         Some(refusal) => Err(refusal),
         None => Err(Denial::DnsFailed.into()),
     }
+}
+
+/// By this grant, and by the one that narrows it.
+fn judge_everywhere(
+    grant: &Grant,
+    permit: &TargetPermit,
+    answer: IpAddr,
+    admission: &Admission,
+) -> Result<(), Refusal> {
+    judge_address(grant, permit, answer, admission)?;
+    let Some(also) = &grant.also else {
+        return Ok(());
+    };
+    let permit = decide(also, &permit.target)?;
+    judge_everywhere(also, &permit, answer, admission)
 }
 
 fn judge_address(

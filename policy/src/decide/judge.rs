@@ -18,6 +18,10 @@ pub fn decide(grant: &Arc<Grant>, target: &Target) -> Result<TargetPermit, Refus
         }
         Verdict::Refused { refusal, .. } => return Err(refusal),
     };
+    if let Some(also) = &grant.also {
+        // A bound, as the operator's is: report mode does not lift it.
+        decide(also, target)?;
+    }
     Ok(permit(grant, target, basis, reported))
 }
 

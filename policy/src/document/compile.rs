@@ -32,11 +32,12 @@ impl GrantDocument {
         let clean = own.is_clean();
         faults.append(own);
         clean.then(|| Grant {
-            egress,
+            egress: egress.into(),
             services,
             expose: expose.collect(),
             limits: self.limits.limits,
             mode: self.egress.mode.unwrap_or_default(),
+            also: None,
         })
     }
 }

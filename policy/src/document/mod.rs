@@ -1,7 +1,8 @@
 //! Policy documents: text to types, all faults at once, and within the operator's ceiling.
 //!
 //! `model.rs` is what a document says; `read_*.rs` turns text into it, `write.rs` back; `merge.rs` lays documents over
-//! each other; `compile.rs` makes the [`Grant`](crate::Grant), `ceiling.rs` holds the operator's bound on it.
+//! each other; `compile.rs` makes the [`Grant`](crate::Grant), `ceiling.rs` holds the operator's bound on it, `foreign.rs` makes one of a
+//! policy that somebody else wrote.
 
 #[cfg(test)]
 mod bounds_tests;
@@ -10,6 +11,7 @@ mod compile;
 mod compile_rules;
 #[cfg(test)]
 mod expose_tests;
+mod foreign;
 mod merge;
 mod model;
 mod read_egress;

@@ -2,12 +2,36 @@
 
 use super::{Draft, block, bracketed, has_whole_name, refuse};
 use crate::{
-    Action,
-    text::{Faults, Fields, Node},
+    Action, EgressDocument,
+    text::{self, Faults, Fields, Node},
 };
 use std::net::Ipv6Addr;
 
 const ACTIONS: &[(&str, Action)] = &[("allow", Action::Allow), ("deny", Action::Deny)];
+
+/// The policy in a token's claims `allowed_hosts` and `default_action`. Entries that match nothing there match nothing
+/// here; without any host and any action nothing is allowed.
+pub fn import_gestalt_claims(hosts: &[String], default: Option<Action>) -> EgressDocument {
+    let hosts: Vec<&str> = hosts
+        .iter()
+        .map(|host| host.trim())
+        .filter(|host| !host.is_empty())
+        .collect();
+    // Nobody reads these faults: whoever could mend them signed the token long ago.
+    let mut faults = Faults::default();
+    let root = text::parse(&serde_json::json!(hosts).to_string(), &mut faults);
+    let mut draft = Draft::default();
+    for item in root.list(&mut faults) {
+        draft.begin_allowed();
+        if let Some(text) = item.string(&mut faults) {
+            host(item, text, &mut draft, &mut faults);
+        }
+    }
+    if let (true, Some(action)) = (hosts.is_empty(), default) {
+        draft.default_action(action);
+    }
+    draft.finish(&mut faults).egress
+}
 
 /// Read `{allowedHosts, defaultAction}`, bare or under `egress`; the claims of its tokens spell the keys with `_`.
 pub(super) fn read(root: &Node, faults: &mut Faults) -> Draft {

@@ -19,6 +19,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 
+pub use gestalt::import_gestalt_claims;
 pub use system::{Choices, Imported, System, import};
 
 use draft::{Draft, block, bracketed, has_whole_name, refuse};
