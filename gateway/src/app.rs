@@ -68,6 +68,7 @@ struct Parts {
     registry: Arc<Registry>,
     telemetry: Telemetry,
     reverse: Reverse,
+    gestalt: Arc<crate::auth::Gestalt>,
     identity: PublicIdentity,
     prober: Arc<Prober>,
     presence: Arc<Presence>,
@@ -99,6 +100,8 @@ const SETTLE: Duration = Duration::from_millis(500);
 const FLUSH: Duration = Duration::from_millis(500);
 /// Idle upstream connections are looked through this often.
 const REAP: Duration = Duration::from_secs(10);
+/// Tokens that are sessions themselves are looked through this often: what is open with one ends with it.
+const EXPIRE: Duration = Duration::from_secs(1);
 /// Certificates of ours are looked at this often.
 const RENEW: Duration = Duration::from_secs(3600);
 
@@ -333,10 +336,12 @@ fn admin_state(
 async fn housekeeping(parts: Arc<Parts>, mut watch: crate::drain::DrainWatch) {
     let mut reap = tokio::time::interval(REAP);
     let mut renew = tokio::time::interval(RENEW);
+    let mut expire = tokio::time::interval(EXPIRE);
     loop {
         tokio::select! {
             () = watch.reached(crate::drain::Stage::Forced) => return,
             _ = reap.tick() => parts.context.load().pool.reap(),
+            _ = expire.tick() => parts.gestalt.sweep(std::time::SystemTime::now()),
             _ = renew.tick() => {
                 if let Err(error) = parts.identity.renew(std::time::SystemTime::now()) {
                     tracing::error!(%error, "the certificate of the public listener could not be renewed");

@@ -18,12 +18,12 @@ use tokio::sync::Notify;
 pub(super) use context::{context, resolver_config};
 use listeners::{bind, bind_udp, entries, private_tls};
 use sessions::credential;
-pub(super) use sessions::{external, public_url, registry_config};
+pub(super) use sessions::{external, gestalt, public_url, registry_config};
 
 use super::{App, Options, Parts, PublicIdentity, Settings, probe, reload::Reloader};
 use crate::{
     admin,
-    auth::{self, AdminCredentials, AdminToken, AdminTokenError, KeyError, Keys},
+    auth::{self, AdminCredentials, AdminToken, AdminTokenError, Gestalt, KeyError, Keys},
     config::{self, Config},
     drain::Drain,
     egress::ResolveError,
@@ -96,6 +96,9 @@ pub enum StartError {
     /// The admin token.
     #[error("cannot open the admin token")]
     AdminToken(#[from] AdminTokenError),
+    /// The key of gestaltd's tokens.
+    #[error("cannot open the key of compat.gestalt")]
+    Gestalt(#[from] auth::GestaltError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -158,6 +161,13 @@ impl App {
             registry_config(&config, &addresses, &identity, &state_dir),
             now,
         )?;
+        let gestalt = {
+            let registry = registry.clone();
+            Gestalt::new(registry.index().clone(), move |namespace| {
+                registry.budget_of(namespace, None)
+            })
+        };
+        gestalt.follow(self::gestalt(&config))?;
         let admin_path = state_dir.file("admin.sock");
         let admin_socket = admin::bind_unix(&admin_path).map_err(StartError::AdminSocket)?;
         let drain = Arc::new(Drain::default());
@@ -172,6 +182,7 @@ impl App {
             &reverse,
             drain.watch(),
             presence.clone(),
+            gestalt.clone(),
         )?;
         let inside = Inside::bind(state_dir.file("probe.sock"))
             .await
@@ -186,6 +197,7 @@ impl App {
             registry,
             telemetry,
             reverse,
+            gestalt,
             identity,
             token,
             credentials,

@@ -64,6 +64,7 @@ impl Reloader {
             &parts.reverse,
             self.drain.clone(),
             parts.presence.clone(),
+            parts.gestalt.clone(),
         )
         .map_err(|error| chain(&error))?;
         let plan = probe::plan(
@@ -83,6 +84,11 @@ impl Reloader {
         })
         .await;
         keys.map_err(|error| chain(&error))?
+            .map_err(|error| chain(&error))?;
+        let (gestalt, terms) = (parts.gestalt.clone(), assemble::gestalt(&config));
+        tokio::task::spawn_blocking(move || gestalt.follow(terms))
+            .await
+            .map_err(|error| chain(&error))?
             .map_err(|error| chain(&error))?;
         let registry =
             assemble::registry_config(&config, &parts.addresses, &parts.identity, &parts.state_dir);

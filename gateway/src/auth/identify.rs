@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc, time::SystemTime};
 use sluicegate_policy::{Denial, ServiceBound};
 
 use super::{
-    HandleHash, Keys, ServiceClaim,
+    Gestalt, HandleHash, Keys, ServiceClaim,
     token::judge,
     token_cache::{TokenCache, Verified},
 };
@@ -57,6 +57,7 @@ struct Inner {
     index: Arc<Index>,
     keys: Arc<Keys>,
     tokens: TokenCache,
+    gestalt: Option<Arc<Gestalt>>,
 }
 
 impl Authenticator {
@@ -67,6 +68,20 @@ impl Authenticator {
                 index,
                 keys,
                 tokens: TokenCache::default(),
+                gestalt: None,
+            }),
+        }
+    }
+
+    /// The same, accepting tokens of gestaltd too, where `gestalt` has terms for them.
+    #[must_use]
+    pub fn accepting(&self, gestalt: Arc<Gestalt>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                index: self.inner.index.clone(),
+                keys: self.inner.keys.clone(),
+                tokens: TokenCache::default(),
+                gestalt: Some(gestalt),
             }),
         }
     }
@@ -95,9 +110,11 @@ impl Authenticator {
             ),
             Some(_) => return Err(Denial::CredentialInvalid),
             None => {
-                let verified = self
-                    .verified(presented, audience, now)
-                    .ok_or(Denial::CredentialInvalid)?;
+                let Some(verified) = self.verified(presented, audience, now) else {
+                    let gestalt = self.inner.gestalt.as_ref();
+                    let gestalt = gestalt.ok_or(Denial::CredentialInvalid)?;
+                    return gestalt.identify(presented, audience, source, now);
+                };
                 (
                     self.living(&verified).ok_or(Denial::CredentialInvalid)?,
                     verified.bound.clone(),

@@ -1,9 +1,10 @@
 //! Who is asking: credentials in, a live session out.
 //!
-//! Here live keys, signed tokens, handles, the admin token, and the header fields they come in. What a session may do
+//! Here live keys, signed tokens, handles, tokens of gestaltd, the admin token, and the header fields they come in. What a session may do
 //! lives in `session`.
 
 mod admin_token;
+mod gestalt;
 mod handle;
 mod identify;
 mod keys;
@@ -15,6 +16,7 @@ mod token;
 mod token_cache;
 
 pub use admin_token::{AdminToken, AdminTokenError};
+pub use gestalt::{Gestalt, GestaltError, GestaltKey, GestaltTerms, SessionCheck};
 pub use handle::{Handle, HandleHash};
 pub use identify::{Audience, Authenticator, Identity};
 pub use keys::{ExternalKey, ExternalKeys, KeyError, KeyInfo, Keys};

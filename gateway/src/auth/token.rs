@@ -10,15 +10,15 @@ use jsonwebtoken::{Algorithm, crypto};
 use serde::{Deserialize, Serialize};
 use sluicegate_policy::{Direction, MethodPrefix, ServiceBound, ServiceName};
 
-use super::{Audience, keys::Keys};
+use super::{Audience, gestalt, keys::Keys};
 use crate::{clock::unix_seconds, secret::Secret, session::SessionKey};
 
 /// Who issues our tokens.
 const ISSUER: &str = "sluicegate";
 /// Clocks of two replicas may differ by this much.
-const LEEWAY: Duration = Duration::from_secs(5);
+pub(super) const LEEWAY: Duration = Duration::from_secs(5);
 /// No token of ours comes near; a longer text is not worth decoding.
-const MAX_LENGTH: usize = 8 * 1024;
+pub(super) const MAX_LENGTH: usize = 8 * 1024;
 
 /// Why a token is not one of ours. Only for records: every one of these is the same answer on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -194,13 +194,20 @@ pub fn mint(
 
 /// What we read of a JOSE header; members that would change how it is to be read are refused, not ignored.
 #[derive(Deserialize)]
-struct Header {
-    alg: String,
+pub(super) struct Header {
+    pub(super) alg: String,
     kid: Option<String>,
     crit: Option<serde_json::Value>,
     b64: Option<serde_json::Value>,
     enc: Option<serde_json::Value>,
     zip: Option<serde_json::Value>,
+}
+
+impl Header {
+    /// Does it ask for what changes the reading of the rest?
+    pub(super) fn is_extended(&self) -> bool {
+        self.crit.is_some() || self.b64.is_some() || self.enc.is_some() || self.zip.is_some()
+    }
 }
 
 /// A token whose signature and shape are good; its times and audience are judged at each use.
@@ -218,11 +225,7 @@ pub(super) fn verify_signature(keys: &Keys, token: &str) -> Result<Signed, Token
     let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
     let (header, claims) = message.split_once('.').ok_or(TokenError::Malformed)?;
     let header: Header = part(header)?;
-    let extended = header.crit.is_some()
-        || header.b64.is_some()
-        || header.enc.is_some()
-        || header.zip.is_some();
-    if header.alg != "EdDSA" || extended {
+    if header.alg != "EdDSA" || header.is_extended() {
         return Err(TokenError::UnsupportedHeader);
     }
     let kid = header.kid.ok_or(TokenError::UnknownKey)?;
@@ -248,7 +251,8 @@ pub(super) fn verify_signature(keys: &Keys, token: &str) -> Result<Signed, Token
     Ok(Signed { claims, kid })
 }
 
-fn part<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, TokenError> {
+/// One of a token's parts.
+pub(super) fn part<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, TokenError> {
     let bytes = BASE64URL_NOPAD
         .decode(text.as_bytes())
         .map_err(|_| TokenError::Malformed)?;
@@ -300,9 +304,13 @@ pub fn token_id(keys: &Keys, text: &str, now: SystemTime) -> Option<(String, u64
     if let Ok(signed) = verify_signature(keys, text) {
         return Some((signed.claims.jti, signed.claims.exp));
     }
+    if let Some(known) = gestalt::token_id(text) {
+        return Some(known);
+    }
     let is_id = BASE64URL_NOPAD
         .decode(text.as_bytes())
-        .is_ok_and(|bytes| bytes.len() == 16);
+        .is_ok_and(|bytes| bytes.len() == 16)
+        || gestalt::is_token_id(text);
     is_id.then(|| (text.to_owned(), unix_seconds(now) + 366 * 86_400))
 }
 

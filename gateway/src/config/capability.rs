@@ -86,7 +86,7 @@ impl CeilingConfig {
         }
     }
 
-    fn read(node: &Node, faults: &mut Faults) -> Self {
+    pub(super) fn read(node: &Node, faults: &mut Faults) -> Self {
         Self {
             bound: Ceiling::read(node, faults),
             written: plain_value(node),

@@ -1,8 +1,6 @@
 //! The document as a whole: every section, and what holds between them.
 use super::{
-    AdminConfig, CapabilityConfig, DnsConfig, KeysConfig, LimitsConfig, ListenerConfig,
-    ProbeConfig, ProviderConfig, PublicUrl, QuotaConfig, TelemetryConfig, TlsConfig,
-    UpstreamProxyConfig, capability, defaults, json, listener, read, yaml,
+    AdminConfig, CapabilityConfig, CompatConfig, DnsConfig, KeysConfig, LimitsConfig, ListenerConfig, ProbeConfig, ProviderConfig, PublicUrl, QuotaConfig, TelemetryConfig, TlsConfig, UpstreamProxyConfig, capability, defaults, json, listener, read, yaml,
 };
 use serde_json::Value;
 use sluicegate_policy::{
@@ -56,6 +54,8 @@ pub struct Config {
     pub probe: ProbeConfig,
     /// Records and logs.
     pub telemetry: TelemetryConfig,
+    /// Credentials of other systems that are accepted.
+    pub compat: CompatConfig,
 }
 
 impl Default for Config {
@@ -77,6 +77,7 @@ impl Default for Config {
             admin: AdminConfig::default(),
             probe: ProbeConfig::default(),
             telemetry: TelemetryConfig::default(),
+            compat: CompatConfig::default(),
         }
     }
 }
@@ -187,7 +188,10 @@ impl Config {
         config.read_gateway(&mut fields, faults);
         config.read_grants(&mut fields, faults);
         if let Some(node) = fields.take("compat") {
-            read::not_built(node, faults);
+            config.compat = CompatConfig::read(node, faults);
+            if let Some(gestalt) = &config.compat.gestalt {
+                gestalt.judge(node, &config, faults);
+            }
         }
         fields.finish(faults);
         config

@@ -1,9 +1,7 @@
 //! The effective configuration in the document's own form, every default written out.
+use super::compat::VERIFY;
 use super::{
-    AccessLog, AdminConfig, CapabilityConfig, Config, CredentialConfig, DnsConfig, IdentifyBy,
-    KeyFiles, KeysConfig, LimitsConfig, ListenerConfig, ListenerKind, OnExpiry, OnPause,
-    ProbeConfig, ProviderConfig, QuotaConfig, RefusalDetail, SessionConfig, SigningKey,
-    TelemetryConfig, TlsConfig, TokenConfig, UpstreamProxyConfig, WebhookConfig,
+    AccessLog, AdminConfig, CapabilityConfig, Config, CredentialConfig, DnsConfig, GestaltConfig, GestaltKeyConfig, IdentifyBy, KeyFiles, KeysConfig, LimitsConfig, ListenerConfig, ListenerKind, OnExpiry, OnPause, ProbeConfig, ProviderConfig, QuotaConfig, RefusalDetail, SessionConfig, SigningKey, TelemetryConfig, TlsConfig, TokenConfig, UpstreamProxyConfig, WebhookConfig,
 };
 use serde_json::{Map, Value, json};
 use sluicegate_policy::{Confinement, HostnameEgress, MixedAnswers, ServiceDocument, ServiceName};
@@ -38,6 +36,28 @@ pub(super) fn config(config: &Config) -> Value {
         "admin": admin(&config.admin),
         "probe": probe(&config.probe),
         "telemetry": telemetry(&config.telemetry),
+        "compat": config.compat.gestalt.as_ref().map(|one| json!({"gestalt": gestalt(one)})),
+    }))
+}
+
+fn gestalt(config: &GestaltConfig) -> Value {
+    let (file, variable) = match &config.key {
+        GestaltKeyConfig::File(file) => (Some(path(file)), None),
+        GestaltKeyConfig::Env(name) => (None, Some(name)),
+    };
+    let word = VERIFY
+        .iter()
+        .find(|(_, verify)| *verify == config.verify_sessions);
+    let services: Vec<String> = config.services.iter().map(ToString::to_string).collect();
+    compact(json!({
+        "keyFile": file,
+        "keyEnv": variable,
+        "ceiling": config.ceiling.written,
+        "services": unless_empty(&services),
+        "legacyDefaultAllow": config.legacy_default_allow,
+        "verifySessions": word.map(|(word, _)| *word),
+        "provider": config.provider,
+        "namespace": config.namespace,
     }))
 }
 

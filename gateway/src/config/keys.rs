@@ -45,7 +45,7 @@ impl KeysConfig {
     }
 }
 
-fn variable_name(node: &Node, faults: &mut Faults) -> Option<String> {
+pub(super) fn variable_name(node: &Node, faults: &mut Faults) -> Option<String> {
     let text = node.string(faults)?;
     let named = !text.is_empty()
         && !text.starts_with(|c: char| c.is_ascii_digit())

@@ -6,6 +6,7 @@
 
 mod admin;
 mod capability;
+mod compat;
 mod defaults;
 mod dns;
 mod document;
@@ -27,6 +28,7 @@ mod yaml;
 
 pub use admin::{AdminConfig, CredentialConfig, ScopeConfig, TokenConfig};
 pub use capability::{CapabilityConfig, CeilingConfig};
+pub use compat::{CompatConfig, GestaltConfig, GestaltKeyConfig, VerifySessions};
 pub use dns::{DnsConfig, DnsServer, DnsTransport};
 pub use document::{Config, StoreConfig};
 pub use keys::{KeysConfig, SigningKey};

@@ -123,8 +123,3 @@ pub(super) fn ipv6_prefix(node: &Node, faults: &mut Faults) -> Option<Ipv6Net> {
         ),
     }
 }
-
-/// A key that is documented but not served by this build: never silently ignored.
-pub(super) fn not_built(node: &Node, faults: &mut Faults) {
-    faults.error_hint(&node.key_place(), "not built yet", "leave the key out");
-}

@@ -53,6 +53,7 @@ pub fn schema() -> Value {
         ("admin", admin()),
         ("probe", probe()),
         ("telemetry", telemetry()),
+        ("compat", object(vec![("gestalt", gestalt())])),
     ]);
     if let Some(map) = root.as_object_mut() {
         map.insert(
@@ -102,6 +103,53 @@ fn credential() -> Value {
         ),
     ]);
     required(credential, &["name", "scopes"])
+}
+
+fn gestalt() -> Value {
+    let gestalt = object(vec![
+        (
+            "keyFile",
+            string(
+                "The file with gestaltd's key (0600): 64 hexadecimal characters as they are, anything else by Argon2id.",
+            ),
+        ),
+        (
+            "keyEnv",
+            string("Or the environment variable that holds it."),
+        ),
+        ("ceiling", policy::ceiling()),
+        (
+            "services",
+            strings("The services that tokens may name. Absent: none."),
+        ),
+        (
+            "legacyDefaultAllow",
+            boolean(
+                false,
+                "No hosts and no action in a token allow everything within the ceiling, instead of nothing.",
+            ),
+        ),
+        (
+            "verifySessions",
+            choice(
+                &["registry", "trust-token"],
+                Some("registry"),
+                "What a token's session is held against: the sessions of this gateway, or nothing.",
+            ),
+        ),
+        (
+            "provider",
+            string("Whose sessions tokens name. Absent: the default provider's."),
+        ),
+        (
+            "namespace",
+            with_default(
+                string("The namespace of the sessions that tokens name."),
+                Some(json!("default")),
+            ),
+        ),
+    ]);
+    required(gestalt, &["ceiling"])
 }
 
 fn webhook() -> Value {

@@ -166,7 +166,7 @@ pub(super) fn key(identity: &Identity, policy: &PolicyGeneration, target: &Targe
     PoolKey {
         session: identity.session.key().clone(),
         generation: identity.session.generation(),
-        policy: policy.number,
+        policy: (policy.number, policy.narrowed),
         target: target.clone(),
     }
 }

@@ -18,7 +18,8 @@ use crate::session::SessionKey;
 pub(super) struct PoolKey {
     pub(super) session: SessionKey,
     pub(super) generation: u64,
-    pub(super) policy: u64,
+    /// Its number, and which credential narrows it.
+    pub(super) policy: (u64, u64),
     pub(super) target: Target,
 }
 

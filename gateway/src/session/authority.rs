@@ -1,7 +1,7 @@
 //! What one generation of a session may do right now, and the watch by which live tunnels learn that it changed.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::SystemTime,
 };
 
@@ -29,6 +29,8 @@ pub struct PolicyGeneration {
     pub number: u64,
     /// What it allows.
     pub grant: Arc<Grant>,
+    /// Which credential narrows it with a bound of its own; 0 = none does.
+    pub narrowed: u64,
 }
 
 /// A session's policy at one moment, for one open: what decides it and what its record says are the same.
@@ -65,6 +67,31 @@ impl Authority {
             Self::Ended(_) => Err(Denial::CredentialInvalid),
         }
     }
+
+    fn narrowed(&self, by: &Narrowing) -> Self {
+        let narrowed = |policy: &PolicyGeneration| {
+            Arc::new(PolicyGeneration {
+                number: policy.number,
+                grant: Arc::new(policy.grant.narrowed(by.grant.clone())),
+                narrowed: by.id,
+            })
+        };
+        match self {
+            Self::Live(policy) => Self::Live(narrowed(policy)),
+            Self::Paused { hold, policy } => Self::Paused {
+                hold: *hold,
+                policy: narrowed(policy),
+            },
+            Self::Ended(denial) => Self::Ended(*denial),
+        }
+    }
+}
+
+/// What one credential allows of its session.
+#[derive(Debug)]
+struct Narrowing {
+    id: u64,
+    grant: Arc<Grant>,
 }
 
 /// One generation of a session.
@@ -77,6 +104,8 @@ pub struct Session {
     /// When its `maxLifetime` is over; a pause moves it.
     ends_at: Mutex<Option<SystemTime>>,
     dials: Mutex<Arc<DialTargets>>,
+    /// This generation as single credentials see it: whatever is published here is published there.
+    narrowed: Mutex<Vec<(Weak<Session>, Narrowing)>>,
 }
 
 impl Session {
@@ -95,7 +124,28 @@ impl Session {
             budget,
             ends_at: Mutex::new(None),
             dials: Mutex::default(),
+            narrowed: Mutex::default(),
         }
+    }
+
+    /// This generation as a credential sees it that allows less: the same life, budget and name, and of its policy what
+    /// `grant` allows too. `id` tells such credentials apart, and is not 0.
+    #[must_use]
+    pub fn narrowed(&self, id: u64, grant: Arc<Grant>) -> Arc<Self> {
+        let mut all = self.narrowed.lock().unwrap_or_else(PoisonError::into_inner);
+        let by = Narrowing { id, grant };
+        let session = Arc::new(Self {
+            key: self.key.clone(),
+            generation: self.generation,
+            authority: watch::Sender::new(self.authority().narrowed(&by)),
+            budget: self.budget.clone(),
+            ends_at: Mutex::new(self.ends_at()),
+            dials: Mutex::default(),
+            narrowed: Mutex::default(),
+        });
+        all.retain(|(session, _)| session.strong_count() > 0);
+        all.push((Arc::downgrade(&session), by));
+        session
     }
 
     /// Whose it is.
@@ -153,7 +203,25 @@ impl Session {
         if let Authority::Live(policy) | Authority::Paused { policy, .. } = &authority {
             self.budget.set_limits(policy.grant.limits());
         }
+        // Held meanwhile: one that is made now begins with what is published.
+        let narrowed = self.narrowed.lock().unwrap_or_else(PoisonError::into_inner);
+        for (session, by) in narrowed.iter() {
+            if let Some(session) = session.upgrade() {
+                session.follow(authority.narrowed(by));
+            }
+        }
         self.authority.send_replace(authority);
+    }
+
+    /// What is over for one credential is not revived by what becomes of its session.
+    fn follow(&self, authority: Authority) {
+        self.authority.send_if_modified(|own| {
+            let lives = !matches!(own, Authority::Ended(_));
+            if lives {
+                *own = authority;
+            }
+            lives
+        });
     }
 
     /// When the generation's life is over, whatever keeps it alive; `None` = never.

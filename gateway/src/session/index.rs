@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -12,7 +12,7 @@ use std::{
 use ipnet::IpNet;
 use sluicegate_policy::Denial;
 
-use super::{Session, SessionKey};
+use super::{Authority, Session, SessionKey};
 use crate::auth::HandleHash;
 
 /// A living generation.
@@ -39,6 +39,8 @@ struct Tables {
     /// Sessions by each range of their sources.
     sources: HashMap<IpNet, Vec<SessionKey>>,
     revoked: HashSet<String>,
+    /// What ends with a token, by its id.
+    tied: HashMap<String, Weak<Session>>,
 }
 
 impl Tables {
@@ -57,6 +59,9 @@ impl Tables {
         }
     }
 }
+
+/// Dead entries of `tied` are looked for from here on.
+const TIED: usize = 1024;
 
 /// Living generations by session, by handle and by source, and token ids that are revoked.
 #[derive(Debug, Default)]
@@ -170,7 +175,27 @@ impl Index {
     }
 
     pub(super) fn revoke(&self, id: String) {
-        self.write().revoked.insert(id);
+        let mut tables = self.write();
+        let tied = tables.tied.remove(&id);
+        tables.revoked.insert(id);
+        drop(tables);
+        if let Some(session) = tied.and_then(|session| session.upgrade()) {
+            session.publish(Authority::Ended(Denial::SessionRevoked));
+        }
+    }
+
+    /// This session ends when the token of this id is revoked; at once, where it is.
+    pub fn tie(&self, id: &str, session: &Arc<Session>) {
+        let mut tables = self.write();
+        if tables.revoked.contains(id) {
+            drop(tables);
+            session.publish(Authority::Ended(Denial::SessionRevoked));
+            return;
+        }
+        if tables.tied.len() >= TIED {
+            tables.tied.retain(|_, session| session.strong_count() > 0);
+        }
+        tables.tied.insert(id.to_owned(), Arc::downgrade(session));
     }
 
     pub(super) fn forget(&self, ids: &[String]) {

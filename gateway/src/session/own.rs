@@ -77,7 +77,11 @@ impl Registry {
             )
         };
         let (relay, egress) = (token(Audience::Relay)?, token(Audience::Egress)?);
-        let policy = Arc::new(PolicyGeneration { number: 1, grant });
+        let policy = Arc::new(PolicyGeneration {
+            number: 1,
+            grant,
+            narrowed: 0,
+        });
         let session = Arc::new(Session::new(key, generation, policy, None));
         let live = Live {
             session: session.clone(),

@@ -7,7 +7,7 @@ use sluicegate_policy::{Admission, HostName, OwnAddresses};
 
 use super::StartError;
 use crate::{
-    auth::read_private,
+    auth::{Gestalt, read_private},
     config::{self, Config, DnsTransport, ProxyAsk, ProxyScheme, UpstreamProxyConfig},
     drain::DrainWatch,
     egress::{
@@ -23,6 +23,10 @@ use crate::{
 };
 
 /// What every connection accepted from now on is served by.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the parts of a gateway, once at the start and once on each reload"
+)]
 pub(in crate::app) fn context(
     config: &Config,
     addresses: &[(ListenerKind, SocketAddr)],
@@ -31,6 +35,7 @@ pub(in crate::app) fn context(
     reverse: &Reverse,
     drain: DrainWatch,
     presence: Arc<Presence>,
+    gestalt: Arc<Gestalt>,
 ) -> Result<Context, StartError> {
     let hosts = Arc::new(config.dns.hosts.clone());
     let resolver = Resolver::new(&resolver_config(config, hosts.clone()))?;
@@ -44,7 +49,7 @@ pub(in crate::app) fn context(
     };
     let timeouts = timeouts(config);
     let services = services(&resolver, own.clone(), timeouts)?;
-    let authenticator = registry.authenticator();
+    let authenticator = registry.authenticator().accepting(gestalt);
     let endpoint = Endpoint {
         authenticator: authenticator.clone(),
         services: services.clone(),

@@ -6,7 +6,10 @@ use sluicegate_policy::Target;
 
 use crate::{
     app::{PublicIdentity, probe},
-    auth::{CredentialSource, ExternalKey, ExternalKeys, Principal, Scope, TokenSource},
+    auth::{
+        CredentialSource, ExternalKey, ExternalKeys, GestaltKey, GestaltTerms, Principal, Scope,
+        SessionCheck, TokenSource,
+    },
     config::{self, Config},
     listen::ListenerKind,
     session::{
@@ -136,6 +139,33 @@ fn owner_quota(config: &Config) -> session::Quota {
             bandwidth: owner.bandwidth,
         },
     }
+}
+
+/// The terms on which tokens of gestaltd are accepted.
+pub(in crate::app) fn gestalt(config: &Config) -> Option<GestaltTerms> {
+    let gestalt = config.compat.gestalt.as_ref()?;
+    let named = config
+        .services
+        .iter()
+        .filter(|(name, _)| gestalt.services.contains(name));
+    let default = || config.default_provider().map(|(name, _)| name.to_owned());
+    Some(GestaltTerms {
+        key: match &gestalt.key {
+            config::GestaltKeyConfig::File(file) => GestaltKey::File(file.clone()),
+            config::GestaltKeyConfig::Env(name) => GestaltKey::Env(name.clone()),
+        },
+        ceiling: gestalt.ceiling.bound.clone(),
+        services: named
+            .map(|(name, service)| (name.clone(), service.clone()))
+            .collect(),
+        legacy_default_allow: gestalt.legacy_default_allow,
+        check: match gestalt.verify_sessions {
+            config::VerifySessions::Registry => SessionCheck::Registry,
+            config::VerifySessions::TrustToken => SessionCheck::TrustToken,
+        },
+        namespace: gestalt.namespace.clone(),
+        provider: gestalt.provider.clone().or_else(default)?,
+    })
 }
 
 fn capability(

@@ -152,7 +152,7 @@ fn session_limits() -> Value {
     ])
 }
 
-fn ceiling() -> Value {
+pub(super) fn ceiling() -> Value {
     object(vec![
         (
             "allowedHosts",

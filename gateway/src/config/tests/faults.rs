@@ -24,9 +24,24 @@ const SINGLE: &[(&str, &str, &str)] = &[
         "1:1: expected a mapping, found a list",
     ),
     (
-        "known, not built",
-        "compat: {gestalt: {}}\n",
-        "1:1: compat: not built yet (leave the key out)",
+        "gestaltd's tokens without a ceiling",
+        "compat: {gestalt: {keyFile: /k}}\n",
+        "1:19: compat.gestalt: compat.gestalt has no ceiling (write what no token of gestaltd may exceed: ceiling: {allowedHosts: [...]}; {} leaves names unbounded)",
+    ),
+    (
+        "gestaltd's tokens with two keys",
+        "compat: {gestalt: {keyFile: /k, keyEnv: K, ceiling: {}}}\n",
+        "1:19: compat.gestalt: one of keyFile and keyEnv",
+    ),
+    (
+        "gestaltd's tokens for a service that is none",
+        "compat: {gestalt: {keyFile: /k, ceiling: {}, services: [cache]}}\n",
+        "1:9: compat: compat.gestalt.services names cache, which is no service (declare it under services)",
+    ),
+    (
+        "gestaltd's tokens for a provider that is none",
+        "compat: {gestalt: {keyFile: /k, ceiling: {}, provider: elsewhere}}\n",
+        "1:9: compat: compat.gestalt.provider names \"elsewhere\", which is none (declare it under runtime.providers)",
     ),
     (
         "keys without one",

@@ -47,7 +47,7 @@ fn mappings(schema: &Value, steps: &[Step], found: &mut Vec<(Vec<Step>, BTreeSet
 }
 
 /// Keys the reader knows and this build does not serve; they are not offered.
-const NOT_BUILT: [&str; 3] = ["compat", "intercept", "inject"];
+const NOT_BUILT: [&str; 2] = ["intercept", "inject"];
 
 /// The reader is asked itself: a key nobody could know makes it tell which it knows there.
 #[test]

@@ -92,6 +92,7 @@ impl Registry {
         let created = Event::of(&record, "session.created", None, now);
         let policy = Arc::new(PolicyGeneration {
             number: 1,
+            narrowed: 0,
             grant: Arc::new(grant),
         });
         let entry = Entry {

@@ -24,6 +24,7 @@ pub(super) fn policy(
     Ok(Arc::new(PolicyGeneration {
         number: record.policy_generation,
         grant: Arc::new(grant),
+        narrowed: 0,
     }))
 }
 

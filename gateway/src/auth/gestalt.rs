@@ -1,0 +1,332 @@
+//! Tokens as gestaltd mints them, where the operator accepts them: verified under its key, tied to a session, and never
+//! more than the operator's ceiling allows.
+//!
+//! `key.rs` derives the key, `claims.rs` reads and judges one token; here each good token becomes a [`Session`] as that
+//! token sees it, which every front serves like any other.
+
+mod claims;
+mod key;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
+
+use arc_swap::ArcSwapOption;
+use jsonwebtoken::DecodingKey;
+use sha2::{Digest, Sha256};
+use sluicegate_policy::{
+    Action, Ceiling, Denial, Direction, Grant, ServiceBound, ServiceDocument, ServiceName,
+    import_gestalt_claims,
+};
+use subtle::ConstantTimeEq;
+
+use super::{Audience, Identity};
+use crate::{
+    secret::Secret,
+    session::{Authority, Budget, Index, PolicyGeneration, Session, SessionKey},
+};
+use claims::Claims;
+pub(super) use claims::{is_token_id, token_id};
+pub use key::{GestaltError, GestaltKey};
+
+/// Tokens remembered before those that do nothing are looked through.
+const KEPT: usize = 8192;
+
+/// What a token's session is held against.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SessionCheck {
+    /// It must be one that lives here, and the token narrows what that one may do.
+    Registry,
+    /// None: until it expires or its id is revoked, the token is the session.
+    TrustToken,
+}
+
+/// On which terms tokens are accepted.
+#[derive(Clone, PartialEq, Debug)]
+pub struct GestaltTerms {
+    /// Where their key is.
+    pub key: GestaltKey,
+    /// What none of them exceeds.
+    pub ceiling: Ceiling,
+    /// The host services they may name.
+    pub services: BTreeMap<ServiceName, ServiceDocument>,
+    /// Without hosts and without an action everything within the ceiling is allowed, as gestaltd has it.
+    pub legacy_default_allow: bool,
+    /// How sessions are verified.
+    pub check: SessionCheck,
+    /// Namespace of the sessions they name.
+    pub namespace: String,
+    /// Provider of the sessions they name.
+    pub provider: String,
+}
+
+struct Accepted {
+    terms: GestaltTerms,
+    secret: [u8; 32],
+    key: DecodingKey,
+}
+
+/// One token, and the session as it sees it.
+#[derive(Debug)]
+struct Known {
+    claims: Claims,
+    session: Arc<Session>,
+    /// The session of the registry it narrows.
+    whole: Option<Arc<Session>>,
+    bound: Arc<[ServiceBound]>,
+}
+
+/// Accepts gestaltd's tokens, or none.
+pub struct Gestalt {
+    index: Arc<Index>,
+    accepted: ArcSwapOption<Accepted>,
+    /// By the token's SHA-256. Only good tokens enter.
+    known: Mutex<HashMap<[u8; 32], Arc<Known>>>,
+    /// The budget of the namespace that tokens count along in which are sessions themselves.
+    budget: Box<dyn Fn(&str) -> Arc<Budget> + Send + Sync>,
+    narrowings: AtomicU64,
+}
+
+impl std::fmt::Debug for Gestalt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gestalt(***)")
+    }
+}
+
+impl Gestalt {
+    /// Accepts none until it has terms.
+    pub fn new(
+        index: Arc<Index>,
+        budget: impl Fn(&str) -> Arc<Budget> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            index,
+            accepted: ArcSwapOption::empty(),
+            known: Mutex::default(),
+            budget: Box::new(budget),
+            narrowings: AtomicU64::new(1),
+        })
+    }
+
+    /// Accept tokens on these terms from now on, or none. What other terms let in ends. Deriving a key takes a while:
+    /// call it where that may block.
+    ///
+    /// # Errors
+    /// The key cannot be read; the terms so far stay.
+    pub fn follow(&self, terms: Option<GestaltTerms>) -> Result<(), GestaltError> {
+        let accepted = match terms {
+            None => None,
+            Some(terms) => {
+                let secret = terms.key.derive()?;
+                let key = DecodingKey::from_secret(&secret);
+                Some(Arc::new(Accepted { terms, secret, key }))
+            }
+        };
+        let before = self.accepted.load_full();
+        let same = match (&before, &accepted) {
+            (Some(before), Some(after)) => {
+                before.terms == after.terms && bool::from(before.secret.ct_eq(&after.secret))
+            }
+            (before, after) => before.is_none() && after.is_none(),
+        };
+        if same {
+            return Ok(());
+        }
+        self.accepted.store(accepted);
+        for (_, known) in self.known().drain() {
+            let over = Authority::Ended(Denial::SessionRevoked);
+            known.session.publish(over);
+        }
+        Ok(())
+    }
+
+    /// Whose token is this? Whatever is wrong with it is one refusal.
+    pub(super) fn identify(
+        &self,
+        presented: &Secret,
+        audience: Audience,
+        source: IpAddr,
+        now: SystemTime,
+    ) -> Result<Identity, Denial> {
+        let accepted = self.accepted.load_full();
+        let accepted = accepted.ok_or(Denial::CredentialInvalid)?;
+        let hash: [u8; 32] = Sha256::digest(presented.reveal()).into();
+        let found = self.known().get(&hash).cloned();
+        let known = match found {
+            Some(known) => known,
+            None => {
+                let claims = claims::verify(&accepted.key, presented.reveal())
+                    .ok_or(Denial::CredentialInvalid)?;
+                // Judged before anything is made of it.
+                if !claims.are_good(audience, now) {
+                    return Err(Denial::CredentialInvalid);
+                }
+                self.make(&accepted, claims, hash, now)
+                    .ok_or(Denial::CredentialInvalid)?
+            }
+        };
+        if !known.claims.are_good(audience, now) || self.index.is_revoked(&known.claims.jti) {
+            return Err(Denial::CredentialInvalid);
+        }
+        if let Some(whole) = &known.whole {
+            let live = self.index.session(whole.key());
+            // Another generation is another session: what was made of the token is made anew.
+            let Some(live) = live.filter(|live| Arc::ptr_eq(&live.session, whole)) else {
+                self.known().remove(&hash);
+                return match self.index.session(whole.key()) {
+                    Some(_) => self.identify(presented, audience, source, now),
+                    None => Err(Denial::CredentialInvalid),
+                };
+            };
+            if !live.accepts(source) {
+                return Err(Denial::SourceNotAllowed);
+            }
+        }
+        known.session.touch(now);
+        Ok(Identity {
+            session: known.session.clone(),
+            bound: Some(known.bound.clone()),
+        })
+    }
+
+    /// The session as this token sees it. `None`: it names none that lives.
+    fn make(
+        &self,
+        accepted: &Arc<Accepted>,
+        claims: Claims,
+        hash: [u8; 32],
+        now: SystemTime,
+    ) -> Option<Arc<Known>> {
+        let terms = &accepted.terms;
+        let bound = services(terms, &claims)?;
+        let grant = Arc::new(policy(terms, &claims, &bound));
+        let key = SessionKey {
+            namespace: terms.namespace.as_str().into(),
+            provider: terms.provider.as_str().into(),
+            id: claims.session_id.as_deref().unwrap_or(&claims.jti).into(),
+        };
+        let id = self.narrowings.fetch_add(1, Ordering::Relaxed);
+        let whole = match terms.check {
+            SessionCheck::Registry => {
+                claims.session_id.as_ref()?;
+                Some(self.index.session(&key)?.session.clone())
+            }
+            SessionCheck::TrustToken => None,
+        };
+        let session = match &whole {
+            Some(whole) => whole.narrowed(id, grant),
+            None => Arc::new(Session::new(
+                key,
+                0,
+                Arc::new(PolicyGeneration {
+                    number: 0,
+                    grant,
+                    narrowed: id,
+                }),
+                Some((self.budget)(&terms.namespace)),
+            )),
+        };
+        self.index.tie(&claims.jti, &session);
+        tracing::info!(
+            session = %session.key().id,
+            app = claims.app.as_deref().unwrap_or_default(),
+            audience = claims.audience(),
+            jti = %claims.jti,
+            "a token of gestaltd is accepted"
+        );
+        let known = Arc::new(Known {
+            claims,
+            session,
+            whole,
+            bound: bound.into(),
+        });
+        self.keep(accepted, hash, &known, now).then_some(known)
+    }
+
+    /// `false`: other terms came meanwhile, and what these let in is over.
+    fn keep(
+        &self,
+        accepted: &Arc<Accepted>,
+        hash: [u8; 32],
+        known: &Arc<Known>,
+        now: SystemTime,
+    ) -> bool {
+        if self.known().len() >= KEPT {
+            self.sweep(now);
+            // One that nothing is open with can be verified again.
+            self.known()
+                .retain(|_, known| Arc::strong_count(&known.session) > 1);
+        }
+        let mut all = self.known();
+        // Under the lock: terms are changed first, and then what is kept is ended.
+        let stands = self.accepted.load();
+        let stands = stands
+            .as_ref()
+            .is_some_and(|now| Arc::ptr_eq(now, accepted));
+        if stands {
+            all.insert(hash, known.clone());
+        }
+        stands
+    }
+
+    /// End what is over: tokens that are sessions themselves take what is open with them.
+    pub fn sweep(&self, now: SystemTime) {
+        self.known().retain(|_, known| {
+            let expired = known.claims.is_over(now);
+            if expired && known.whole.is_none() {
+                let over = Authority::Ended(Denial::SessionExpired);
+                known.session.publish(over);
+            }
+            !expired && !matches!(known.session.authority(), Authority::Ended(_))
+        });
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<Known>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What of the operator's services the token is for; nothing, where it is for egress. `None`: it cannot be read.
+fn services(terms: &GestaltTerms, claims: &Claims) -> Option<Vec<ServiceBound>> {
+    let Some((service, method_prefix)) = claims.service()? else {
+        return Some(Vec::new());
+    };
+    let binding = claims.binding();
+    let named = terms.services.keys().filter(|name| {
+        let bound = name.binding().map(key::as_variable);
+        name.base() == service && (binding.is_none() || bound.as_deref() == binding)
+    });
+    let bounds = named.map(|name| ServiceBound {
+        name: name.clone(),
+        method_prefix: Some(method_prefix.clone()),
+        direction: Direction::In,
+    });
+    Some(bounds.collect())
+}
+
+/// The token's own policy within the ceiling; nothing for one that is not for egress.
+fn policy(terms: &GestaltTerms, claims: &Claims, bound: &[ServiceBound]) -> Grant {
+    let (hosts, action) = match claims.policy() {
+        Some((hosts, None)) if hosts.is_empty() && terms.legacy_default_allow => {
+            (hosts, Some(Action::Allow))
+        }
+        Some(policy) => policy,
+        None => (&[][..], Some(Action::Deny)),
+    };
+    let services = terms
+        .services
+        .iter()
+        .filter(|(name, _)| bound.iter().any(|one| one.name == **name))
+        .map(|(name, service)| (name.clone(), service.clone()))
+        .collect();
+    import_gestalt_claims(hosts, action).within(&terms.ceiling, &services)
+}
+
+#[cfg(test)]
+mod tests;

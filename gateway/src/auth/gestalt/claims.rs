@@ -1,0 +1,167 @@
+//! One token of gestaltd: HS256, one audience, and the claims its minter always writes.
+
+use std::time::{Duration, SystemTime};
+
+use data_encoding::BASE64URL_NOPAD;
+use jsonwebtoken::{Algorithm, DecodingKey, crypto};
+use serde::Deserialize;
+use sluicegate_policy::{Action, MethodPrefix};
+
+use crate::{
+    auth::{
+        Audience,
+        token::{Header, LEEWAY, MAX_LENGTH, part},
+    },
+    clock::unix_seconds,
+};
+
+const ISSUER: &str = "gestaltd";
+const RELAY: &str = "gestalt-host-service-relay";
+const EGRESS: &str = "gestalt-egress-proxy";
+/// gestaltd mints none that lives longer.
+const LONGEST: Duration = Duration::from_secs(30 * 86_400);
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum OneAudience {
+    Text(String),
+    /// As Go's library writes it.
+    List([String; 1]),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    Allow,
+    Deny,
+}
+
+/// What is read of the claims, all of one type each.
+#[derive(Debug, Deserialize)]
+pub(super) struct Claims {
+    iss: String,
+    aud: OneAudience,
+    /// Token id.
+    pub(super) jti: String,
+    iat: u64,
+    nbf: u64,
+    exp: u64,
+    /// Which app; `plugin` in older versions.
+    #[serde(alias = "plugin")]
+    pub(super) app: Option<String>,
+    /// Whose session.
+    pub(super) session_id: Option<String>,
+    service: Option<String>,
+    env_var: Option<String>,
+    method_prefix: Option<String>,
+    #[serde(default)]
+    allowed_hosts: Option<Vec<String>>,
+    default_action: Option<Word>,
+}
+
+/// Signature and shape; times and audience are judged at each use.
+pub(super) fn verify(key: &DecodingKey, token: &str) -> Option<Claims> {
+    if token.len() > MAX_LENGTH {
+        return None;
+    }
+    let (message, signature) = token.rsplit_once('.')?;
+    let (header, claims) = message.split_once('.')?;
+    let header: Header = part(header).ok()?;
+    if header.alg != "HS256" || header.is_extended() {
+        return None;
+    }
+    // Strict base64url: one signature has one spelling.
+    BASE64URL_NOPAD.decode(signature.as_bytes()).ok()?;
+    let valid = crypto::verify(signature, message.as_bytes(), key, Algorithm::HS256);
+    if !valid.unwrap_or(false) {
+        return None;
+    }
+    let claims: Claims = part(claims).ok()?;
+    let lives = claims.exp.checked_sub(claims.iat)?;
+    let named = |text: &Option<String>| text.as_ref().is_none_or(|text| is_word(text));
+    let good = claims.iss == ISSUER
+        && is_word(&claims.jti)
+        && named(&claims.session_id)
+        && lives <= LONGEST.as_secs();
+    good.then_some(claims)
+}
+
+/// Goes into records and answers: graphic, and not long.
+fn is_word(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+impl Claims {
+    /// As written.
+    pub(super) fn audience(&self) -> &str {
+        match &self.aud {
+            OneAudience::Text(text) => text,
+            OneAudience::List([text]) => text,
+        }
+    }
+
+    /// Is it for this, and in its time?
+    pub(super) fn are_good(&self, audience: Audience, now: SystemTime) -> bool {
+        let wanted = match audience {
+            Audience::Relay => RELAY,
+            Audience::Egress => EGRESS,
+            Audience::Admin => return false,
+        };
+        let begun = unix_seconds(now).saturating_add(LEEWAY.as_secs()) >= self.nbf.max(self.iat);
+        self.audience() == wanted && begun && !self.is_over(now)
+    }
+
+    /// Has it expired?
+    pub(super) fn is_over(&self, now: SystemTime) -> bool {
+        unix_seconds(now) >= self.exp.saturating_add(LEEWAY.as_secs())
+    }
+
+    /// The service it is for, and the methods; `Some(None)` where it is for egress, `None` where it cannot be read. Its
+    /// minter writes both, always.
+    pub(super) fn service(&self) -> Option<Option<(&str, MethodPrefix)>> {
+        if self.audience() != RELAY {
+            return Some(None);
+        }
+        let (service, prefix) = (self.service.as_deref()?, self.method_prefix.as_deref()?);
+        Some(Some((service, MethodPrefix::parse(prefix)?)))
+    }
+
+    /// The binding in the variable that older versions name: `GESTALT_CACHE_SOCKET_MAIN` is for `MAIN`.
+    pub(super) fn binding(&self) -> Option<&str> {
+        let (_, binding) = self.env_var.as_deref()?.split_once("_SOCKET_")?;
+        (!binding.is_empty()).then_some(binding)
+    }
+
+    /// Hosts and action of a token for egress.
+    pub(super) fn policy(&self) -> Option<(&[String], Option<Action>)> {
+        let action = self.default_action.map(|word| match word {
+            Word::Allow => Action::Allow,
+            Word::Deny => Action::Deny,
+        });
+        let hosts = self.allowed_hosts.as_deref().unwrap_or_default();
+        (self.audience() == EGRESS).then_some((hosts, action))
+    }
+}
+
+/// Id and expiry of a text that reads like one of these tokens, for its revocation: whoever signed it.
+pub(in crate::auth) fn token_id(text: &str) -> Option<(String, u64)> {
+    #[derive(Deserialize)]
+    struct Read {
+        iss: String,
+        jti: String,
+        exp: u64,
+    }
+    let mut parts = text.split('.');
+    let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);
+    let read: Read = part(claims).ok()?;
+    (read.iss == ISSUER && is_word(&read.jti)).then_some((read.jti, read.exp))
+}
+
+/// Could the text be such a token's id? (A UUID, RFC 9562 §4.)
+pub(in crate::auth) fn is_token_id(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, b)| match at {
+            8 | 13 | 18 | 23 => b == b'-',
+            _ => b.is_ascii_hexdigit(),
+        })
+}
