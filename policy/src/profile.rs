@@ -63,6 +63,15 @@ pub enum Confinement {
 pub enum Proof {
     /// It works.
     Proved,
+    /// It works, though not in every way it is meant to: nothing is lost, and something can be mended.
+    Impaired {
+        /// What does not, in one sentence without its full stop.
+        reason: String,
+        /// Since when, in seconds of Unix time.
+        since: u64,
+        /// The setting that mends it.
+        setting: String,
+    },
     /// Nobody knows yet. Unknown is not lost: see [`settled`].
     Unknown,
     /// It does not.
@@ -91,7 +100,7 @@ pub struct Circumstances {
     pub proxy: Proof,
 }
 
-/// Something a deployment cannot give, and what would mend it.
+/// Something a deployment cannot give, or gives with less to fall back on, and what would mend it.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Shortfall {
@@ -105,7 +114,7 @@ pub struct Shortfall {
     pub setting: Option<String>,
 }
 
-/// What the deployment can really give, with a shortfall for each field below the best.
+/// What the deployment can really give, with a shortfall for each field below the best, or impaired.
 #[must_use]
 pub fn effective(of: &Circumstances) -> (Profile, Vec<Shortfall>) {
     let mut shortfalls = Vec::new();
@@ -137,7 +146,7 @@ fn extremes(of: &Circumstances) -> (Profile, Profile) {
     let assume = |better: Proof| {
         let known = |proof: &Proof| match proof {
             Proof::Unknown => better.clone(),
-            Proof::Proved | Proof::Unproved { .. } => proof.clone(),
+            known => known.clone(),
         };
         effective(&Circumstances {
             relay: known(&of.relay),
@@ -158,6 +167,10 @@ fn host_services(of: &Circumstances, shortfalls: &mut Vec<Shortfall>) -> HostSer
     match (of.advertised.host_service_access, &of.relay) {
         (HostServiceAccess::Direct, _) => HostServiceAccess::Direct,
         (_, Proof::Proved) => HostServiceAccess::Relay,
+        (_, impaired @ Proof::Impaired { .. }) => {
+            shortfalls.extend(shortfall("hostServiceAccess", impaired));
+            HostServiceAccess::Relay
+        }
         (_, unproved) => {
             shortfalls.extend(shortfall("hostServiceAccess", unproved));
             HostServiceAccess::None
@@ -180,10 +193,10 @@ fn egress(of: &Circumstances, shortfalls: &mut Vec<Shortfall>) -> EgressMode {
         });
         return of.advertised.egress_mode;
     }
-    if of.proxy == Proof::Proved {
+    shortfalls.extend(shortfall("egressMode", &of.proxy));
+    if matches!(of.proxy, Proof::Proved | Proof::Impaired { .. }) {
         return EgressMode::Hostname;
     }
-    shortfalls.extend(shortfall("egressMode", &of.proxy));
     if hostname {
         EgressMode::None
     } else {
@@ -200,7 +213,12 @@ fn shortfall(field: &'static str, proof: &Proof) -> Option<Shortfall> {
             since: None,
             setting: None,
         }),
-        Proof::Unproved {
+        Proof::Impaired {
+            reason,
+            since,
+            setting,
+        }
+        | Proof::Unproved {
             reason,
             since,
             setting,

@@ -1,6 +1,7 @@
 //! What stands between the outside and the gateway's public listener, and can be broken: a balancer that carries bytes,
 //! shows a certificate of its own, lets everything pass, or is gone.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_rustls::TlsAcceptor;
 
 use crate::tasks::{Tasks, until};
@@ -34,17 +35,31 @@ pub struct Edge {
     /// Where it listens while it does.
     pub address: SocketAddr,
     manner: Arc<Mutex<Manner>>,
+    datagrams: Arc<Mutex<Option<SocketAddr>>>,
+    _carrying: Tasks,
     accepting: Mutex<Option<Tasks>>,
 }
 
 impl Edge {
     /// Listen on a port of our own choosing; nobody is led anywhere yet.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", crate::tasks::free_port().await));
-        let listener = listener.await.unwrap();
+        // The same port for both, as a public listener has it.
+        let (listener, socket) = loop {
+            let at = ("127.0.0.1", crate::tasks::free_port().await);
+            if let (Ok(listener), Ok(socket)) =
+                (TcpListener::bind(at).await, UdpSocket::bind(at).await)
+            {
+                break (listener, socket);
+            }
+        };
+        let datagrams = Arc::default();
+        let carrying = Tasks::default();
+        carrying.spawn(carry_datagrams(socket, Arc::clone(&datagrams)));
         let edge = Self {
             address: listener.local_addr().unwrap(),
             manner: Arc::new(Mutex::new(Manner::Gone)),
+            datagrams,
+            _carrying: carrying,
             accepting: Mutex::default(),
         };
         edge.accept(listener);
@@ -64,6 +79,11 @@ impl Edge {
         *self.accepting.lock().unwrap() = Some(tasks);
     }
 
+    /// Datagrams go there from now on; `None`: nowhere, without a word, as where UDP is blocked.
+    pub fn carry_datagrams(&self, to: Option<SocketAddr>) {
+        *self.datagrams.lock().unwrap() = to;
+    }
+
     /// Behave like this from now on. Connections that are open are cut.
     pub async fn behave(&self, manner: Manner) {
         let gone = matches!(manner, Manner::Gone);
@@ -79,6 +99,33 @@ impl Edge {
         if !gone {
             self.accept(listener);
         }
+    }
+}
+
+async fn carry_datagrams(socket: UdpSocket, to: Arc<Mutex<Option<SocketAddr>>>) {
+    let socket = Arc::new(socket);
+    let (mut peers, answers) = (
+        HashMap::<SocketAddr, Arc<UdpSocket>>::new(),
+        Tasks::default(),
+    );
+    let mut datagram = [0; 65_536];
+    while let Ok((length, from)) = socket.recv_from(&mut datagram).await {
+        let Some(to) = *to.lock().unwrap() else {
+            continue;
+        };
+        if !peers.contains_key(&from) {
+            let upstream = Arc::new(UdpSocket::bind(("127.0.0.1", 0)).await.unwrap());
+            upstream.connect(to).await.unwrap();
+            let (back, upwards) = (Arc::clone(&socket), Arc::clone(&upstream));
+            answers.spawn(async move {
+                let mut datagram = [0; 65_536];
+                while let Ok(length) = upwards.recv(&mut datagram).await {
+                    let _ = back.send_to(&datagram[..length], from).await;
+                }
+            });
+            peers.insert(from, upstream);
+        }
+        let _ = peers[&from].send(&datagram[..length]).await;
     }
 }
 

@@ -107,7 +107,7 @@ async fn uses_cache(session: &Session, token: &str) -> Result<String, String> {
         .run()
         .await;
     match run.code {
-        Some(0) => Ok(run.stdout),
+        Some(0) => Ok(run.text()),
         _ => Err(run.stderr),
     }
 }

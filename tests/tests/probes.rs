@@ -9,6 +9,7 @@
 use e2e::edge::showing;
 use e2e::tasks::PATIENCE;
 use e2e::{Answer, Dns, Edge, Gateway, Manner, Settings, servers};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -28,9 +29,13 @@ impl Lab {
 
     async fn with(dns: Dns, probe: &str, more: &str) -> Self {
         let edge = Edge::start().await;
-        let probe = format!(
-            "\nprobe: {{interval: 100ms, timeout: 10s, resolve: 127.0.0.1{probe}}}\n{more}"
-        );
+        let timeout = if probe.contains("timeout") {
+            ""
+        } else {
+            "timeout: 10s, "
+        };
+        let probe =
+            format!("\nprobe: {{interval: 100ms, {timeout}resolve: 127.0.0.1{probe}}}\n{more}");
         let gateway = Gateway::start(&Settings {
             dns: Some(dns.address),
             public_url: Some(format!("https://gateway.test:{}", edge.address.port())),
@@ -43,6 +48,7 @@ impl Lab {
             gateway,
             _dns: dns,
         };
+        lab.edge.carry_datagrams(Some(lab.gateway.ports.public));
         lab.mend().await;
         lab
     }
@@ -333,4 +339,91 @@ async fn asked_for_now_it_looks_now() {
         "hostname",
         "what was found is kept"
     );
+}
+
+#[tokio::test]
+async fn blocked_udp_is_said_and_takes_nothing_while_tls_carries_the_relay() {
+    let lab = Lab::start(", timeout: 2s", "").await;
+    lab.is_well().await;
+    assert_eq!(lab.state("quic").await, "works");
+    lab.edge.carry_datagrams(None);
+    lab.becomes(
+        "relay",
+        "hostname",
+        &[("hostServiceAccess", "listeners[].quic", "UDP port")],
+    )
+    .await;
+    assert_eq!(lab.state("quic").await, "fails");
+    assert_eq!(lab.state("http2").await, "works");
+    assert_eq!(
+        lab.placement(r#"{"hostServices": ["any"]}"#).await,
+        Value::Null
+    );
+    lab.edge.carry_datagrams(Some(lab.gateway.ports.public));
+    lab.is_well().await;
+    assert!(lab.changes().await.is_empty(), "no profile changed");
+}
+
+/// A gateway with one service, which is well.
+async fn with_service(service: &str) -> Lab {
+    let lab = Lab::start("", &format!("services: {{one: {service}}}\n")).await;
+    lab.is_well().await;
+    assert_eq!(lab.state("service:one").await, "works");
+    lab
+}
+
+impl Lab {
+    /// The service is lost, and nothing else.
+    async fn loses_the_service(&self, why: &str) {
+        let shortfall = ("hostServiceAccess", "services.one", why);
+        self.becomes("none", "hostname", &[shortfall]).await;
+    }
+}
+
+#[tokio::test]
+async fn grpc_health_is_believed_both_ways() {
+    let server = servers::python("grpc_health.py", &["a.b.Service"]).await;
+    let lab = with_service(&format!(
+        "{{url: \"tcp://{}\", health: \"grpc:a.b.Service\"}}",
+        server.address
+    ))
+    .await;
+    server.process.signal(Signal::USR1);
+    lab.loses_the_service("NOT_SERVING").await;
+    server.process.signal(Signal::USR2);
+    lab.is_well().await;
+}
+
+#[tokio::test]
+async fn postgresql_answers_an_sslrequest_and_a_stopped_one_does_not() {
+    let server = servers::postgres().await;
+    let url = format!("tcp://{}", server.address);
+    let lab = with_service(&format!("{{url: \"{url}\", health: postgres}}")).await;
+    // The postmaster accepts for as long as it exists; stopped, nobody answers.
+    server.process.signal(Signal::STOP);
+    lab.loses_the_service("one").await;
+    server.process.signal(Signal::CONT);
+    lab.is_well().await;
+}
+
+#[tokio::test]
+async fn an_http_path_must_be_answered_2xx_and_a_bare_one_must_accept() {
+    let origin = servers::nginx_plain().await;
+    let url = format!("tcp://{}", origin.address);
+    let lab = with_service(&format!("{{url: \"{url}\", health: /healthz}}")).await;
+    server_gone(origin).await;
+    lab.loses_the_service("one is not well").await;
+
+    let bare = e2e::RawOrigin::start().await;
+    let address = bare.address;
+    let lab = with_service(&format!("\"tcp://{address}\"")).await;
+    drop(bare);
+    lab.loses_the_service("one is not well").await;
+    let _back = tokio::net::TcpListener::bind(address).await.unwrap();
+    lab.is_well().await;
+}
+
+async fn server_gone(mut server: servers::Server) {
+    server.process.signal(Signal::KILL);
+    server.process.wait("the server to be gone").await;
 }

@@ -6,13 +6,14 @@ use sluicegate_certs::{TrustBundle, tls};
 use sluicegate_policy::{
     Ceiling, GrantDocument, Health, Host, ServiceDocument, ServiceName, Target, text::Faults,
 };
+use sluicegate_relay_protocol::ALPN_RELAY;
 
 use super::{
     PublicIdentity, StartError,
     assemble::{public_url, resolver_config},
 };
 use crate::{
-    config::Config,
+    config::{self, Config},
     egress::Resolver,
     front::Context,
     listen::ListenerKind,
@@ -86,12 +87,26 @@ fn road(
         resolve: config.probe.resolve.clone(),
         h2: tls::client(&trust, &[b"h2"], None)?,
         h1: tls::client(&trust, &[b"http/1.1"], None)?,
+        quic: if tls && serves_quic(config) {
+            Some(tls::quic_client(&trust, &[ALPN_RELAY])?)
+        } else {
+            None
+        },
         certificate_setting: if config.tls.files.is_some() {
             "tls.certificate"
         } else {
             "tls.names"
         },
     }))
+}
+
+/// Does the first public listener, which the public URL is taken for, serve QUIC?
+fn serves_quic(config: &Config) -> bool {
+    let mut public = config
+        .listeners
+        .iter()
+        .filter(|listener| listener.kind == config::ListenerKind::Public);
+    public.next().is_some_and(|listener| listener.quic)
 }
 
 /// A listener's own address as a target; an unspecified one is surely reached at loopback.

@@ -13,6 +13,8 @@ pub enum Check {
     Certificate,
     /// HTTP/2 with extended CONNECT (RFC 8441 §3).
     Http2,
+    /// A QUIC connection carries a relay stream there and back.
+    Quic,
     /// A token minted now opens a relay stream, and bytes come back on it.
     Token,
     /// A host service of the configuration is well.
@@ -36,6 +38,7 @@ impl Check {
             Self::Reach => "reach",
             Self::Certificate => "certificate",
             Self::Http2 => "http2",
+            Self::Quic => "quic",
             Self::Token => "token",
             Self::Service(_) => "service",
             Self::Refuses => "proxy.refuses",
@@ -46,7 +49,7 @@ impl Check {
         }
     }
 
-    /// Does the relay depend on it?
+    /// Does the relay depend on it? QUIC failing leaves HTTP/2: that is a shortfall, not a loss.
     pub const fn of_relay(&self) -> bool {
         matches!(
             self,

@@ -25,6 +25,8 @@ pub struct Road {
     pub h2: Arc<ClientConfig>,
     /// The same, ALPN `http/1.1`.
     pub h1: Arc<ClientConfig>,
+    /// The same for QUIC; absent where the public listener does not serve it.
+    pub quic: Option<Arc<ClientConfig>>,
     /// The setting that gives another certificate.
     pub certificate_setting: &'static str,
 }
@@ -72,6 +74,9 @@ impl Plan {
             checks.push(Check::Reach);
             if road.tls {
                 checks.push(Check::Certificate);
+            }
+            if road.quic.is_some() {
+                checks.push(Check::Quic);
             }
             checks.extend([
                 Check::Http2,

@@ -198,7 +198,7 @@ impl Prober {
         let (relay, proxy) = self.proofs(&memory.tracks);
         for (path, proof) in [("relay", &relay), ("proxy", &proxy)] {
             if *proof != Proof::Unknown {
-                let proved = *proof == Proof::Proved;
+                let proved = !matches!(proof, Proof::Unproved { .. });
                 self.telemetry.metrics().proved(path, proved);
             }
         }

@@ -14,9 +14,18 @@ pub(super) type Tracks = BTreeMap<Check, Track>;
 
 /// Is the relay proved? Relay clients that are connected prove the way in.
 pub(super) fn relay(tracks: &Tracks, connected: bool) -> Proof {
-    of(tracks, |check| {
+    let proof = of(tracks, |check| {
         check.of_relay() && !(connected && check.of_road())
-    })
+    });
+    let quic = tracks.get(&Check::Quic).and_then(Track::state);
+    match (proof, quic) {
+        (Proof::Proved, Some((State::Fails { reason, setting }, since))) => Proof::Impaired {
+            reason: reason.clone(),
+            since: *since,
+            setting: setting.clone(),
+        },
+        (proof, _) => proof,
+    }
 }
 
 /// Is the proxy proved?
@@ -119,6 +128,34 @@ mod tests {
             (Proof::Proved, lost("proxy.refuses fails"))
         );
         assert_eq!(relay(&Tracks::new(), false), Proof::Unknown);
+    }
+
+    #[test]
+    fn quic_that_fails_impairs_the_relay_and_takes_nothing() {
+        use Check::*;
+        let road = [
+            (Reach, Some(true)),
+            (Http2, Some(true)),
+            (Token, Some(true)),
+        ];
+        let with = |quic, token| {
+            let mut all = road.to_vec();
+            all.push((Quic, quic));
+            all.push((Token, token));
+            relay(&tracks(&all), false)
+        };
+        let impaired = Proof::Impaired {
+            reason: "quic fails".into(),
+            since: 1,
+            setting: "publicUrl".into(),
+        };
+        assert_eq!(with(Some(true), Some(true)), Proof::Proved);
+        assert_eq!(with(None, Some(true)), Proof::Proved);
+        assert_eq!(with(Some(false), Some(true)), impaired);
+        assert!(matches!(
+            relay(&tracks(&[(Quic, Some(false)), (Token, Some(false))]), false),
+            Proof::Unproved { reason, .. } if reason == "token fails"
+        ));
     }
 
     #[test]

@@ -1,16 +1,21 @@
 //! The relay's own checks: HTTP/2 with extended CONNECT, and a token's way to the echo service and back.
 
-use std::future::poll_fn;
+use std::{
+    future::poll_fn,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::Bytes;
+use rustls::ClientConfig;
 use sluicegate_relay::{
     flow::Flow,
-    transport::{ConnectError, Endpoint, H2Connection, OpenError},
+    transport::{ConnectError, Endpoint, H2Connection, OpenError, QuicConnection},
 };
 use sluicegate_relay_protocol::Handshake;
 use tokio_util::task::TaskTracker;
 
-use super::{check::Finding, inside::ECHO, plan::Road, road::Io};
+use super::{check::Finding, inside::ECHO, plan::Road, road::Io, run::QUIC_SETTING};
 use crate::secret::Secret;
 
 /// HTTP/2 over a connection that is there, up to the peer's SETTINGS.
@@ -28,14 +33,48 @@ pub(super) async fn http2(
 
 /// Open a stream to the echo service with a fresh token, and see the same bytes come back, then the end.
 pub(super) async fn round_trip(connection: &H2Connection, token: &Secret) -> Result<(), Finding> {
-    let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce)
-        .map_err(|_| Finding::Unknown("the system gives no randomness".to_owned()))?;
+    let nonce = nonce()?;
     let echo = Handshake::Service { name: ECHO.into() };
-    let mut flow = connection
+    let flow = connection
         .open(&echo, token.reveal())
         .await
         .map_err(|error| refused(&error))?;
+    there_and_back(flow, nonce).await
+}
+
+/// The same over a QUIC connection of its own.
+pub(super) async fn over_quic(
+    road: &Road,
+    addresses: &[IpAddr],
+    tls: &Arc<ClientConfig>,
+    token: &Secret,
+    tasks: &TaskTracker,
+) -> Result<(), Finding> {
+    let endpoint = Endpoint::parse(&road.url())
+        .map_err(|error| Finding::fail(error.to_string(), "publicUrl"))?;
+    let at = addresses
+        .iter()
+        .map(|ip| SocketAddr::new(*ip, road.target.port()));
+    let connection = QuicConnection::connect_at(&endpoint, at, tls, tasks)
+        .await
+        .map_err(|error| Finding::fail(error.to_string(), QUIC_SETTING))?;
+    let nonce = nonce()?;
+    let echo = Handshake::Service { name: ECHO.into() };
+    let flow = connection
+        .open(&echo, token.reveal())
+        .await
+        .map_err(|error| refused(&error))?;
+    there_and_back(flow, nonce).await
+}
+
+fn nonce() -> Result<[u8; 16], Finding> {
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce)
+        .map_err(|_| Finding::Unknown("the system gives no randomness".to_owned()))?;
+    Ok(nonce)
+}
+
+async fn there_and_back(mut flow: impl Flow, nonce: [u8; 16]) -> Result<(), Finding> {
     let broken = |error: &dyn std::fmt::Display| {
         Finding::fail(
             format!("a relay stream to the gateway's own service broke: {error}"),

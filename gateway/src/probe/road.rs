@@ -51,7 +51,7 @@ pub(super) async fn dial(plan: &Plan, road: &Road) -> Result<TcpStream, Finding>
     Err(last)
 }
 
-async fn addresses(plan: &Plan, road: &Road) -> Result<Vec<IpAddr>, Finding> {
+pub(super) async fn addresses(plan: &Plan, road: &Road) -> Result<Vec<IpAddr>, Finding> {
     if !road.resolve.is_empty() {
         return Ok(road.resolve.clone());
     }

@@ -20,6 +20,9 @@ use super::{
 };
 use crate::{clock::unix_seconds, secret::Secret};
 
+/// What mends QUIC that does not get through, where UDP cannot be let through.
+pub(super) const QUIC_SETTING: &str = "listeners[].quic";
+
 /// Credentials of the probe's session for one run.
 pub(super) struct Credentials {
     pub(super) relay: Secret,
@@ -80,8 +83,10 @@ async fn inward(plan: &Plan, road: &Road, credentials: &Credentials) -> Vec<(Che
             None => None,
         }
     };
-    let (relay, proxy) = tokio::join!(relay, proxy(plan, road, &credentials.egress));
+    let quic = over_quic(plan, road, &credentials.relay, &tasks);
+    let (relay, quic, proxy) = tokio::join!(relay, quic, proxy(plan, road, &credentials.egress));
     found.extend(relay);
+    found.extend(quic);
     found.extend(proxy);
     drop(connection);
     found
@@ -112,6 +117,26 @@ async fn over_tls(
     )
     .await;
     (connection, Some(last))
+}
+
+/// Over UDP, beside everything that goes over TCP.
+async fn over_quic(
+    plan: &Plan,
+    road: &Road,
+    token: &Secret,
+    tasks: &TaskTracker,
+) -> Option<(Check, Last)> {
+    let tls = road.quic.as_ref()?;
+    let what = (
+        format!("QUIC with {} (UDP port {})", road.url(), road.target.port()),
+        QUIC_SETTING.to_owned(),
+    );
+    let trip = async {
+        let addresses = road::addresses(plan, road).await?;
+        relay::over_quic(road, &addresses, tls, token, tasks).await
+    };
+    let (_, last) = timed(plan.timeout, &what, trip).await;
+    Some((Check::Quic, last))
 }
 
 async fn proxy(plan: &Plan, road: &Road, token: &Secret) -> Vec<(Check, Last)> {

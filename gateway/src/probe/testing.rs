@@ -42,6 +42,7 @@ pub(crate) fn plan(public: Option<Target>, asked: Vec<ServiceName>) -> Plan {
             resolve: Vec::new(),
             h2: tls.clone(),
             h1: tls.clone(),
+            quic: None,
             certificate_setting: "tls.names",
         }),
         resolver: Resolver::new(&Default::default()).expect("a resolver"),

@@ -17,4 +17,5 @@ pub use self::h2::Connection as H2Connection;
 pub use connection::{Choice, ChoiceError, Connection, Tls, Transport};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Answer, ConnectError, OpenError, Refused};
+pub use quic::Connection as QuicConnection;
 pub use race::{Racer, Won};

@@ -70,13 +70,26 @@ impl Connection {
         tls: &Arc<rustls::ClientConfig>,
         tasks: &TaskTracker,
     ) -> Result<Self, ConnectError> {
-        timeout(CONNECT_TIMEOUT, Self::connect_untimed(endpoint, tls, tasks))
+        let connected = async {
+            // The system's own resolution is right here: this is the sandbox asking for its gateway, not a target.
+            #[allow(clippy::disallowed_methods, reason = "as TcpStream::connect does")]
+            let addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))
+                .await
+                .map_err(|error| ConnectError::Quic(endpoint.to_string(), error.to_string()))?;
+            Self::connect_at(endpoint, addresses, tls, tasks).await
+        };
+        timeout(CONNECT_TIMEOUT, connected)
             .await
             .map_err(|_| ConnectError::Timeout(endpoint.to_string(), CONNECT_TIMEOUT))?
     }
 
-    async fn connect_untimed(
+    /// Connect to these addresses, whatever the endpoint's host resolves to. There is no deadline but the caller's.
+    ///
+    /// # Errors
+    /// [`ConnectError::Quic`].
+    pub async fn connect_at(
         endpoint: &Endpoint,
+        addresses: impl IntoIterator<Item = SocketAddr>,
         tls: &Arc<rustls::ClientConfig>,
         tasks: &TaskTracker,
     ) -> Result<Self, ConnectError> {
@@ -87,13 +100,8 @@ impl Connection {
         let crypto = QuicClientConfig::try_from(tls.clone()).map_err(|e| failed(e.to_string()))?;
         let mut config = ClientConfig::new(Arc::new(crypto));
         config.transport_config(Arc::new(tuning::client()));
-        // The system's own resolution is right here: this is the sandbox asking for its gateway, not a target.
-        #[allow(clippy::disallowed_methods, reason = "as TcpStream::connect does")]
-        let addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))
-            .await
-            .map_err(|error| failed(error.to_string()))?;
         let mut attempts = JoinSet::new();
-        for (place, address) in addresses.enumerate() {
+        for (place, address) in addresses.into_iter().enumerate() {
             let (config, name) = (config.clone(), endpoint.host.clone());
             attempts.spawn(async move {
                 tokio::time::sleep(STAGGER * u32::try_from(place).unwrap_or(u32::MAX)).await;
