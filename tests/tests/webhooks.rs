@@ -194,6 +194,73 @@ async fn what_nobody_takes_is_given_up_and_shown() {
         letters[0]["error"].as_str().unwrap().contains("410"),
         "{hook}"
     );
+    for (outcome, count) in [("delivered", 1.0), ("failed", 2.0), ("given_up", 1.0)] {
+        let sample = format!("sluicegate_webhook_deliveries_total{{outcome=\"{outcome}\"}} ");
+        assert_eq!(world.gateway.metric(&sample).await, count, "{outcome}");
+    }
+}
+
+/// Over TLS its certificate must be for its name and of an authority it may be of; nothing is said to anybody else.
+#[tokio::test]
+async fn over_https_only_a_receiver_with_the_right_certificate_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca = e2e::Ca::create();
+    let roots = directory.path().join("roots.pem");
+    std::fs::write(&roots, ca.pem()).unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let url = format!("https://hook.allowed.test:{port}/in");
+    let hook = format!(
+        "url: \"{url}\", events: [session.created], caFile: \"{}\", allowedAddresses: [127.0.0.1]",
+        roots.display()
+    );
+    let world = World::with(settings(directory.path(), &hook)).await;
+    world.dns.point("hook.allowed.test");
+    let create = ["session", "create", "--provider", "test", "--id", "one"];
+    world.gateway.cli(&create).await.succeeded();
+    let impostors = [
+        ca.server(&["other.test"], &[b"http/1.1"]),
+        e2e::Ca::create().server(&["hook.allowed.test"], &[b"http/1.1"]),
+    ];
+    for tls in impostors {
+        let (stream, _) = tokio::time::timeout(PATIENCE, listener.accept())
+            .await
+            .expect("an attempt")
+            .unwrap();
+        let shown = tokio_rustls::TlsAcceptor::from(tls).accept(stream).await;
+        let told = match shown {
+            // TLS 1.3: the server's handshake may be over before the client's alert.
+            Ok(mut stream) => stream.read_u8().await.is_ok(),
+            Err(_) => false,
+        };
+        assert!(!told, "something was said to an impostor");
+    }
+    let (stream, _) = tokio::time::timeout(PATIENCE, listener.accept())
+        .await
+        .expect("another attempt")
+        .unwrap();
+    let tls = ca.server(&["hook.allowed.test"], &[b"http/1.1"]);
+    let mut stream = tokio_rustls::TlsAcceptor::from(tls)
+        .accept(stream)
+        .await
+        .unwrap();
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap() as char);
+    }
+    let mut delivery = Delivery {
+        head,
+        body: String::new(),
+    };
+    let length = delivery.field("content-length").parse().unwrap();
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.unwrap();
+    delivery.body = String::from_utf8(body).unwrap();
+    assert_eq!(
+        delivery.field("sluicegate-signature"),
+        signed(delivery.field("sluicegate-timestamp"), &url, &delivery.body)
+    );
+    assert_eq!(delivery.json()["type"], "session.created");
 }
 
 #[tokio::test]

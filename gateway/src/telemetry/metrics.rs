@@ -52,6 +52,11 @@ struct ProbeLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct PathLabels {
     path: &'static str,
@@ -106,6 +111,7 @@ pub struct Metrics {
     probes: Family<ProbeLabels, Counter>,
     proved: Family<PathLabels, Gauge>,
     profile_changes: Counter,
+    webhooks: Family<OutcomeLabels, Counter>,
 }
 
 fn open_buckets() -> Histogram {
@@ -199,6 +205,12 @@ impl Default for Metrics {
             "Changes of a provider's effective profile",
             profile_changes.clone(),
         );
+        let webhooks = Family::default();
+        registry.register(
+            "webhook_deliveries",
+            "Attempts to deliver events to webhooks: delivered, failed, and given_up once for an event",
+            webhooks.clone(),
+        );
         Self {
             registry,
             ended,
@@ -215,6 +227,7 @@ impl Default for Metrics {
             probes,
             proved,
             profile_changes,
+            webhooks,
         }
     }
 }
@@ -269,6 +282,13 @@ impl Metrics {
     /// A provider's effective profile is another than before.
     pub fn profile_changed(&self) {
         self.profile_changes.inc();
+    }
+
+    /// What became of an attempt to deliver an event.
+    pub fn webhook(&self, outcome: &'static str) {
+        self.webhooks
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc();
     }
 
     /// An accept stream waits; the guard's drop takes it off the gauge.

@@ -211,6 +211,7 @@ async fn one(
         let tried = tokio::time::timeout(ATTEMPT, trying).await;
         let error = match tried.unwrap_or_else(|_| Err(format!("no answer within {ATTEMPT:?}"))) {
             Ok(()) => {
+                context.telemetry.metrics().webhook("delivered");
                 board.update(&hook.name, |state| {
                     state.delivered += 1;
                     (state.attempts, state.error) = (0, None);
@@ -219,6 +220,7 @@ async fn one(
             }
             Err(error) => error,
         };
+        context.telemetry.metrics().webhook("failed");
         tracing::warn!(webhook = %hook.name, event = event.cursor, attempt, error, "a delivery failed");
         board.update(&hook.name, |state| {
             (state.attempts, state.error) = (attempt, Some(error.clone()));
@@ -230,6 +232,7 @@ async fn one(
             wait = (wait * 2).min(longest);
         }
     }
+    reach().telemetry.metrics().webhook("given_up");
     let error = "given up";
     tracing::error!(webhook = %hook.name, event = event.cursor, error, "kept among the dead letters");
     let mut why = None;
