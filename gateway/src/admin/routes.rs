@@ -1,11 +1,12 @@
 //! Every route with what it takes and answers: the router and the OpenAPI document come from this table.
 
 use axum::Router;
-use serde_json::{Value, json};
+use serde_json::Value;
+use utoipa::openapi::{RefOr, Schema};
 
 use super::{
     State, capabilities, control, events, logs,
-    openapi::{Api, Media, Operation, delete, get, patch, post},
+    openapi::{Api, Media, Operation, delete, get, patch, post, shape},
     placement, policy, providers, sessions, webhooks,
 };
 
@@ -15,35 +16,27 @@ pub(super) fn all() -> (Router<State>, Value) {
     gateway(api).finish()
 }
 
-fn word() -> Value {
-    json!({ "type": "string" })
+fn now() -> RefOr<Schema> {
+    shape::words(["now"])
 }
 
-fn now() -> Value {
-    json!({ "enum": ["now"] })
+fn yes_or_no() -> RefOr<Schema> {
+    shape::words(["true", "false"])
 }
 
-fn yes_or_no() -> Value {
-    json!({ "enum": ["true", "false"] })
+fn page_size() -> RefOr<Schema> {
+    shape::integer(1, 1000)
 }
 
-fn page_size() -> Value {
-    json!({ "type": "integer", "minimum": 1, "maximum": 1000 })
+fn seconds() -> RefOr<Schema> {
+    shape::integer(0, 60)
 }
 
-fn seconds() -> Value {
-    json!({ "type": "integer", "minimum": 0, "maximum": 60 })
-}
-
-fn records() -> Value {
-    json!({ "type": "integer", "minimum": 0, "maximum": 1000 })
+fn records() -> RefOr<Schema> {
+    shape::integer(0, 1000)
 }
 
 const WAIT: &str = "Seconds to wait for what comes next.";
-
-fn cursor() -> Value {
-    json!({ "type": "string", "pattern": "^[0-9]+$" })
-}
 
 /// What probes of the process ask, without credential.
 fn own(api: Api) -> Api {
@@ -140,15 +133,19 @@ fn sessions_of(api: Api) -> Api {
                 page_size,
                 "Sessions of one page, 1000 by default and at most.",
             )
-            .query("after", word, "The cursor `next` of the page before.")
-            .query("namespace", word, "Sessions of one namespace.")
+            .query(
+                "after",
+                shape::text,
+                "The cursor `next` of the page before.",
+            )
+            .query("namespace", shape::text, "Sessions of one namespace.")
             .answer(200, Media::Json("Sessions"))
     };
     let one = |operation: Operation| {
         operation
             .query(
                 "namespace",
-                word,
+                shape::text,
                 "The session's namespace; `default` where absent.",
             )
             .problems(&[404])
@@ -214,7 +211,7 @@ fn sessions_of(api: Api) -> Api {
             vec![
                 page(Operation::new("listSessions", "Sessions of every provider")).query(
                     "provider",
-                    word,
+                    shape::text,
                     "Sessions of one provider.",
                 ),
             ],
@@ -236,7 +233,7 @@ fn bindings(api: Api) -> Api {
     )
     .answer(200, Media::Json("Resolved"));
     let read = one("readLog", "What its runtime logged")
-        .query("after", cursor, "Begin after this record.")
+        .query("after", shape::digits, "Begin after this record.")
         .query("limit", records, "Records at most; 200 by default.")
         .query("wait", seconds, WAIT)
         .answer(200, Media::Json("Log"));
@@ -334,7 +331,7 @@ fn gateway(api: Api) -> Api {
         yes_or_no,
         "`false`: what is stored, then the end.",
     )
-    .query("after", cursor, "Begin after this cursor.")
+    .query("after", shape::digits, "Begin after this cursor.")
     .header("Last-Event-ID", "As `after`; wins over it.")
     .answer(200, Media::Events);
     let revoke = json(

@@ -11,20 +11,24 @@ use axum::{
     routing::{MethodFilter, MethodRouter, on},
 };
 use http::{HeaderMap, StatusCode, header};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
+use utoipa::openapi::{
+    Components, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi, Paths,
+    security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
 
 use super::{operation::Operation, schemas};
 use crate::admin::{Problem, State, request::query};
 
 /// One method of a route.
 pub(in crate::admin) struct Verb {
-    name: &'static str,
+    method: HttpMethod,
     router: MethodRouter<State>,
     operations: Vec<Operation>,
 }
 
 macro_rules! verb {
-    ($name:ident, $filter:ident) => {
+    ($name:ident, $filter:ident, $method:ident) => {
         /// This method, with what it takes and answers: one operation, or one for each path of the document it serves.
         pub(in crate::admin) fn $name<H, T>(handler: H, operations: Vec<Operation>) -> Verb
         where
@@ -32,7 +36,7 @@ macro_rules! verb {
             T: 'static,
         {
             Verb::new(
-                stringify!($name),
+                HttpMethod::$method,
                 MethodFilter::$filter,
                 handler,
                 operations,
@@ -41,14 +45,14 @@ macro_rules! verb {
     };
 }
 
-verb!(get, GET);
-verb!(post, POST);
-verb!(patch, PATCH);
-verb!(delete, DELETE);
+verb!(get, GET, Get);
+verb!(post, POST, Post);
+verb!(patch, PATCH, Patch);
+verb!(delete, DELETE, Delete);
 
 impl Verb {
     fn new<H, T>(
-        name: &'static str,
+        method: HttpMethod,
         filter: MethodFilter,
         handler: H,
         operations: Vec<Operation>,
@@ -69,7 +73,7 @@ impl Verb {
         };
         let router = on(filter, handler).layer(middleware::from_fn(check));
         Self {
-            name,
+            method,
             router,
             operations,
         }
@@ -194,14 +198,14 @@ fn acceptable(headers: &HeaderMap, types: &[&str]) -> bool {
 /// Routes and their document.
 pub(in crate::admin) struct Api {
     router: Router<State>,
-    paths: Map<String, Value>,
+    paths: Paths,
 }
 
 impl Api {
     pub(in crate::admin) fn new() -> Self {
         Self {
             router: Router::new(),
-            paths: Map::new(),
+            paths: Paths::new(),
         }
     }
 
@@ -211,10 +215,9 @@ impl Api {
         for verb in verbs {
             for operation in &verb.operations {
                 let path = operation.path.unwrap_or(path);
-                let item = self.paths.entry(path).or_insert_with(|| json!({}));
-                if let Some(item) = item.as_object_mut() {
-                    item.insert(verb.name.into(), operation.object(path));
-                }
+                let method = vec![verb.method.clone()];
+                self.paths
+                    .add_path_operation(path, method, operation.object(path));
             }
             methods = methods.merge(verb.router);
         }
@@ -224,22 +227,32 @@ impl Api {
 
     /// The routes, and the document (OpenAPI 3.1).
     pub(in crate::admin) fn finish(self) -> (Router<State>, Value) {
-        let document = json!({
-            "openapi": "3.1.0",
-            "info": {
-                "title": "Sluicegate admin API",
-                "version": env!("CARGO_PKG_VERSION"),
-                "description": "On the management listener and the unix socket of the state directory. Errors are RFC 9457 problem details.",
-                "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
-            },
-            "paths": self.paths,
-            "components": {
-                "schemas": schemas::all(),
-                "securitySchemes": {
-                    "adminToken": { "type": "http", "scheme": "bearer", "description": "The admin token of the state directory." },
-                },
-            },
-        });
+        let info = InfoBuilder::new()
+            .title("Sluicegate admin API")
+            .version(env!("CARGO_PKG_VERSION"))
+            .description(Some(
+                "On the management listener and the unix socket of the state directory. Errors are RFC 9457 problem details.",
+            ))
+            .license(Some(
+                LicenseBuilder::new()
+                    .name("Apache-2.0")
+                    .identifier(Some("Apache-2.0"))
+                    .build(),
+            ))
+            .build();
+        let token = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("The admin token of the state directory."))
+            .build();
+        let mut components = Components::new();
+        components.schemas = schemas::all()
+            .map(|(name, schema)| (name.to_owned(), schema))
+            .collect();
+        components.add_security_scheme("adminToken", SecurityScheme::Http(token));
+        let mut document = OpenApi::new(info, self.paths);
+        document.components = Some(components);
+        // What serialises to text serialises to a value.
+        let document = serde_json::to_value(document).unwrap_or_default();
         (self.router, document)
     }
 }

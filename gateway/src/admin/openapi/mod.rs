@@ -7,6 +7,7 @@
 mod api;
 mod operation;
 mod schemas;
+pub(super) mod shape;
 
 pub(super) use api::{Api, delete, get, patch, post};
 pub(super) use operation::{Media, Operation};

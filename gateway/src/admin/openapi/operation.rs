@@ -1,6 +1,13 @@
 //! What one operation takes and answers.
 
-use serde_json::{Map, Value, json};
+use utoipa::openapi::{
+    self, Content, Ref, RefOr, Required, Response, ResponseBuilder, Responses, Schema,
+    path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
+    request_body::RequestBodyBuilder,
+    security::SecurityRequirement,
+};
+
+use super::shape;
 
 /// What an answer of success is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,21 +32,20 @@ impl Media {
         }
     }
 
-    fn content(self) -> Value {
-        let schema = match self {
+    fn schema(self) -> RefOr<Schema> {
+        match self {
             Self::Json(name) => reference(name),
-            Self::Text | Self::Metrics | Self::Events => json!({ "type": "string" }),
-        };
-        json!({ self.content_type(): { "schema": schema } })
+            Self::Text | Self::Metrics | Self::Events => shape::text(),
+        }
     }
 }
 
-fn reference(name: &str) -> Value {
-    json!({ "$ref": format!("#/components/schemas/{name}") })
+fn reference(name: &str) -> RefOr<Schema> {
+    Ref::from_schema_name(name).into()
 }
 
 /// A key of the query: its name, its schema, and what it does.
-type QueryKey = (&'static str, fn() -> Value, &'static str);
+type QueryKey = (&'static str, fn() -> RefOr<Schema>, &'static str);
 
 /// One operation.
 #[derive(Clone, Debug)]
@@ -96,7 +102,7 @@ impl Operation {
     pub(in crate::admin) fn query(
         mut self,
         name: &'static str,
-        schema: fn() -> Value,
+        schema: fn() -> RefOr<Schema>,
         what: &'static str,
     ) -> Self {
         self.query.push((name, schema, what));
@@ -151,52 +157,63 @@ impl Operation {
     }
 
     /// The Operation Object (OpenAPI 3.1 §4.8.10).
-    pub(super) fn object(&self, path: &str) -> Value {
-        let mut object = json!({
-            "operationId": self.id,
-            "summary": self.summary,
-            "parameters": self.parameters(path),
-            "responses": self.responses(),
-            "security": if self.open { json!([]) } else { json!([{ "adminToken": [] }]) },
-        });
-        if let (Some(schema), Some(fields)) = (self.body, object.as_object_mut()) {
-            let schema = json!({ "schema": reference(schema) });
-            fields.insert(
-                "requestBody".into(),
-                json!({ "content": { "application/json": schema } }),
-            );
-        }
-        object
+    pub(super) fn object(&self, path: &str) -> openapi::path::Operation {
+        let security = if self.open {
+            Vec::new()
+        } else {
+            vec![SecurityRequirement::new("adminToken", [""; 0])]
+        };
+        OperationBuilder::new()
+            .operation_id(Some(self.id))
+            .summary(Some(self.summary))
+            .parameters(Some(self.parameters(path)))
+            .request_body(self.body.map(|schema| {
+                RequestBodyBuilder::new()
+                    .content("application/json", content(reference(schema)))
+                    .build()
+            }))
+            .responses(self.responses())
+            .securities(Some(security))
+            .build()
     }
 
-    fn parameters(&self, path: &str) -> Vec<Value> {
+    fn parameters(&self, path: &str) -> Vec<Parameter> {
         let names = path
             .split('{')
             .skip(1)
             .filter_map(|rest| rest.split_once('}'));
         let in_path = names.map(|(name, _)| {
-            json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string", "minLength": 1 } })
+            let parameter = ParameterBuilder::new()
+                .name(name)
+                .schema(Some(shape::name()));
+            let parameter = parameter.parameter_in(ParameterIn::Path);
+            parameter.required(Required::True).build()
         });
-        let query = self.query.iter().map(|(name, schema, what)| {
-            json!({ "name": name, "in": "query", "required": false, "schema": schema(), "description": what })
-        });
+        let optional = |name: &str, place, schema: RefOr<Schema>, what: &str| {
+            ParameterBuilder::new()
+                .name(name)
+                .parameter_in(place)
+                .required(Required::False)
+                .schema(Some(schema))
+                .description(Some(what))
+                .build()
+        };
+        let query = self
+            .query
+            .iter()
+            .map(|(name, schema, what)| optional(name, ParameterIn::Query, schema(), what));
         let scoped = !self.open && !self.query.iter().any(|(name, ..)| *name == NAMESPACE.0);
         let (name, what) = NAMESPACE;
-        let scoped = scoped.then(|| {
-            json!({ "name": name, "in": "query", "required": false, "schema": { "type": "string" }, "description": what })
-        });
-        let headers = self.headers.iter().map(|(name, what)| {
-            json!({ "name": name, "in": "header", "required": false, "schema": { "type": "string" }, "description": what })
-        });
+        let scoped = scoped.then(|| optional(name, ParameterIn::Query, shape::text(), what));
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, what)| optional(name, ParameterIn::Header, shape::text(), what));
         in_path.chain(query).chain(scoped).chain(headers).collect()
     }
 
-    fn responses(&self) -> Value {
-        let mut responses = Map::new();
-        for (status, media) in &self.answers {
-            let answer = json!({ "description": phrase(*status), "content": media.content() });
-            responses.insert(status.to_string(), answer);
-        }
+    fn responses(&self) -> Responses {
+        let mut responses = Responses::new();
         let mut problems = self.problems.clone();
         if !self.open {
             problems.extend(GUARDED);
@@ -206,15 +223,28 @@ impl Operation {
         }
         // The Host and Origin checks stand in front of open routes too.
         problems.extend([400, 403]);
-        problems.sort_unstable();
-        problems.dedup();
         for status in problems {
-            let content = json!({ "application/problem+json": { "schema": reference("Problem") } });
-            let problem = json!({ "description": phrase(status), "content": content });
-            responses.entry(status.to_string()).or_insert(problem);
+            let problem = answer(status, "application/problem+json", reference("Problem"));
+            responses.responses.insert(status.to_string(), problem);
         }
-        responses.into()
+        for (status, media) in &self.answers {
+            let answer = answer(*status, media.content_type(), media.schema());
+            responses.responses.insert(status.to_string(), answer);
+        }
+        responses
     }
+}
+
+fn content(schema: RefOr<Schema>) -> Content {
+    Content::new(Some(schema))
+}
+
+fn answer(status: u16, kind: &str, schema: RefOr<Schema>) -> RefOr<Response> {
+    ResponseBuilder::new()
+        .description(phrase(status))
+        .content(kind, content(schema))
+        .build()
+        .into()
 }
 
 fn phrase(status: u16) -> &'static str {
