@@ -157,6 +157,8 @@ async fn a_certificate_that_expired_takes_both_and_gives_them_back() {
     );
     let records = lab.gateway.records();
     assert!(records.is_empty(), "probes are no traffic: {records:?}");
+    let status = lab.gateway.admin("GET", "/status", "").await.json();
+    assert_eq!(status["refusalsLastHour"], json!({}), "nor refusals");
 }
 
 #[tokio::test]
@@ -315,6 +317,91 @@ async fn a_canary_of_the_operators_own_must_pass() {
 }
 
 #[tokio::test]
+async fn an_agent_elsewhere_finds_what_the_gateway_cannot() {
+    let origin = e2e::RawOrigin::start().await;
+    let edge = Edge::start().await;
+    let port = edge.address.port();
+    let dns = Dns::start().await;
+    // For the gateway itself its public name leads nowhere.
+    let gateway = Gateway::start(&Settings {
+        dns: Some(dns.address),
+        public_url: Some(format!("https://gateway.test:{port}")),
+        more: format!(
+            "\nprobe: {{interval: 100ms, timeout: 10s, from: agent}}\nservices: {{one: \"tcp://{}\"}}\n",
+            origin.address
+        ),
+        ..Settings::default()
+    })
+    .await;
+    edge.carry_datagrams(Some(gateway.ports.public));
+    let lab = Lab {
+        edge,
+        gateway,
+        _dns: dns,
+    };
+    lab.mend().await;
+    let agent = async || {
+        let run = [
+            "probe",
+            "agent",
+            "--once",
+            "--json",
+            "--resolve",
+            "127.0.0.1",
+        ];
+        lab.gateway.cli(&run).await.succeeded()
+    };
+    assert_eq!(
+        lab.provider().await["profile"]["effective"],
+        Value::Null,
+        "nobody looked yet"
+    );
+    for _ in 0..3 {
+        let report: Value = serde_json::from_str(&agent().await).unwrap();
+        let checks = report["checks"].as_array().unwrap();
+        assert!(checks.len() >= 8, "{report:#}");
+        assert!(
+            checks.iter().all(|check| check["outcome"] == "pass"),
+            "{report:#}"
+        );
+    }
+    lab.is_well().await;
+    assert_eq!(
+        lab.state("service:one").await,
+        "works",
+        "the gateway's own to ask"
+    );
+
+    let expired = showing(&lab.gateway.state(), "gateway.test", true);
+    let plain = lab.gateway.ports.plain;
+    lab.edge.behave(Manner::Terminate(expired, plain)).await;
+    for _ in 0..3 {
+        agent().await;
+    }
+    lab.becomes(
+        "none",
+        "none",
+        &[
+            ("hostServiceAccess", "tls.names", "has expired"),
+            ("egressMode", "tls.names", "has expired"),
+        ],
+    )
+    .await;
+    lab.mend().await;
+    for _ in 0..3 {
+        agent().await;
+    }
+    lab.is_well().await;
+    let records = lab.gateway.records();
+    assert!(records.is_empty(), "probes are no traffic: {records:?}");
+    // A gateway that probes itself takes nobody's word.
+    let own = Lab::start("", "").await;
+    let refused = own.gateway.cli(&["probe", "agent", "--once"]).await;
+    assert_eq!(refused.code, Some(4), "{}", refused.stderr);
+    assert!(refused.stderr.contains("probe.from"), "{}", refused.stderr);
+}
+
+#[tokio::test]
 async fn asked_for_now_it_looks_now() {
     // Never by itself.
     let dns = Dns::start().await;
@@ -346,6 +433,7 @@ async fn blocked_udp_is_said_and_takes_nothing_while_tls_carries_the_relay() {
     let lab = Lab::start(", timeout: 2s", "").await;
     lab.is_well().await;
     assert_eq!(lab.state("quic").await, "works");
+    let before = lab.changes().await;
     lab.edge.carry_datagrams(None);
     lab.becomes(
         "relay",
@@ -361,12 +449,12 @@ async fn blocked_udp_is_said_and_takes_nothing_while_tls_carries_the_relay() {
     );
     lab.edge.carry_datagrams(Some(lab.gateway.ports.public));
     lab.is_well().await;
-    assert!(lab.changes().await.is_empty(), "no profile changed");
+    assert_eq!(lab.changes().await, before, "no profile changed");
 }
 
 /// A gateway with one service, which is well.
 async fn with_service(service: &str) -> Lab {
-    let lab = Lab::start("", &format!("services: {{one: {service}}}\n")).await;
+    let lab = Lab::start(", timeout: 2s", &format!("services: {{one: {service}}}\n")).await;
     lab.is_well().await;
     assert_eq!(lab.state("service:one").await, "works");
     lab
@@ -382,7 +470,7 @@ impl Lab {
 
 #[tokio::test]
 async fn grpc_health_is_believed_both_ways() {
-    let server = servers::python("grpc_health.py", &["a.b.Service"]).await;
+    let server = servers::python("health.py", &["a.b.Service"]).await;
     let lab = with_service(&format!(
         "{{url: \"tcp://{}\", health: \"grpc:a.b.Service\"}}",
         server.address

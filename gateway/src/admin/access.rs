@@ -168,7 +168,8 @@ fn needed(method: &Method, rest: &str) -> Scope {
     if questions.iter().any(|question| rest.ends_with(question)) {
         return Scope::Read;
     }
-    if is_of_sessions(rest) || rest == "credentials:revoke" {
+    let of_agents = ["probe:begin", "probe:report"].contains(&rest);
+    if is_of_sessions(rest) || rest == "credentials:revoke" || of_agents {
         return Scope::Operate;
     }
     Scope::Admin

@@ -13,6 +13,7 @@ mod openapi;
 mod page;
 mod placement;
 mod policy;
+mod probe;
 mod problem;
 mod providers;
 mod request;

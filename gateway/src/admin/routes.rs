@@ -7,7 +7,7 @@ use utoipa::openapi::{RefOr, Schema};
 use super::{
     State, capabilities, control, events, logs,
     openapi::{Api, Media, Operation, delete, get, patch, post, shape},
-    placement, policy, providers, sessions, webhooks,
+    placement, policy, probe, providers, sessions, webhooks,
 };
 
 /// The routes, and the document of them.
@@ -353,6 +353,15 @@ fn gateway(api: Api) -> Api {
         "Webhooks",
     )
     .problems(&[503]);
+    let begin = json(
+        "beginProbe",
+        "What an agent elsewhere needs for one run of checks",
+        "ProbeLent",
+    )
+    .problems(&[409, 503]);
+    let report = json("reportProbe", "What the agent found", "ProbeTaken")
+        .body("ProbeReport")
+        .problems(&[409]);
     let document = json("openapi", "This document", "OpenApi");
     api.route(
         "/admin/api/v1/policy:explain",
@@ -386,6 +395,14 @@ fn gateway(api: Api) -> Api {
     .route(
         "/admin/api/v1/credentials:revoke",
         vec![post(control::revoke_credential, vec![revoke])],
+    )
+    .route(
+        "/admin/api/v1/probe:begin",
+        vec![post(probe::begin, vec![begin])],
+    )
+    .route(
+        "/admin/api/v1/probe:report",
+        vec![post(probe::report, vec![report])],
     )
     .route(
         "/admin/openapi.json",

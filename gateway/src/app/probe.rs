@@ -13,11 +13,11 @@ use super::{
     assemble::{public_url, resolver_config},
 };
 use crate::{
-    config::{self, Config},
+    config::{self, Config, ProbeFrom},
     egress::Resolver,
     front::Context,
     listen::ListenerKind,
-    probe::{Plan, Road, Targets},
+    probe::{Maker, Plan, Road, Targets, Way},
 };
 
 /// One configuration's probes.
@@ -44,17 +44,30 @@ pub(super) fn plan(
     let catalogue = catalogue
         .compile(&Ceiling::default(), &mut faults)
         .ok_or_else(|| StartError::ProbeGrant("services do not compile".to_owned()))?;
+    let resolver = Resolver::new(&resolver)?;
+    let way = road(config, addresses, identity)?.map(|road| {
+        Arc::new(Way {
+            road,
+            timeout: config.probe.timeout,
+            resolver: resolver.clone(),
+            own_canary: targets.origin(),
+            canary: config.probe.canary.clone(),
+        })
+    });
     Ok(Plan {
+        from: match config.probe.from {
+            ProbeFrom::Own => Maker::Own,
+            ProbeFrom::Agent => Maker::Agent,
+        },
         interval: config.probe.interval,
         timeout: config.probe.timeout,
-        road: road(config, addresses, identity)?,
-        resolver: Resolver::new(&resolver)?,
+        way,
+        ca_pem: identity.ca().map(|ca| ca.ca_pem.clone()),
+        resolver,
         services: context.h2.relay.services.clone(),
         asked: catalogue.services().map(|(name, _)| name.clone()).collect(),
         catalogue: Arc::new(catalogue),
         grant: Arc::new(grant),
-        own_canary: targets.origin(),
-        canary: config.probe.canary.clone(),
         name: config.probe.resolved_name().cloned(),
     })
 }

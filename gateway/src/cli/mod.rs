@@ -12,6 +12,7 @@ pub mod failure;
 mod keys;
 mod output;
 mod policy;
+mod probe;
 mod provider;
 mod run;
 mod serve;
@@ -57,6 +58,9 @@ enum Command {
     /// Runtime providers: what they advertise, and what is proved.
     #[command(subcommand)]
     Provider(provider::ProviderCommand),
+    /// Probes from elsewhere.
+    #[command(subcommand)]
+    Probe(probe::ProbeCommand),
     /// Placement of workloads.
     #[command(subcommand)]
     Placement(provider::PlacementCommand),
@@ -114,6 +118,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Check(args) => check::run(&args)?,
         Command::Provider(command) => provider::run(command).await?,
         Command::Placement(command) => provider::placement(command).await?,
+        Command::Probe(command) => probe::run(command).await?,
         Command::Keys(command) => keys::run(command).await?,
         Command::Ca(command) => ca::run(&command)?,
         Command::Events(args) => events::run(args).await?,

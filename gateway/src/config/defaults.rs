@@ -1,7 +1,7 @@
 //! Every default of the configuration, in one place. docs/configuration.md and the schema repeat them; a test compares.
 use super::{
     AccessLog, DnsConfig, LimitsConfig, ListenerConfig, ListenerKind, OnExpiry, OnPause,
-    ProbeConfig, RefusalDetail, SessionConfig, TelemetryConfig,
+    ProbeConfig, ProbeFrom, RefusalDetail, SessionConfig, TelemetryConfig,
 };
 use sluicegate_policy::{
     Confinement, EgressMode, HostServiceAccess, HostnameEgress, MixedAnswers, Profile,
@@ -67,6 +67,7 @@ impl Default for DnsConfig {
 impl Default for ProbeConfig {
     fn default() -> Self {
         Self {
+            from: ProbeFrom::default(),
             interval: Some(seconds(30)),
             timeout: seconds(5),
             resolve: Vec::new(),

@@ -1,8 +1,8 @@
 //! The effective configuration in the document's own form, every default written out.
-use super::compat::VERIFY;
 use super::{
     AccessLog, AdminConfig, CapabilityConfig, Config, CredentialConfig, DnsConfig, GestaltConfig, GestaltKeyConfig, IdentifyBy, KeyFiles, KeysConfig, LimitsConfig, ListenerConfig, ListenerKind, OnExpiry, OnPause, ProbeConfig, ProviderConfig, QuotaConfig, RefusalDetail, SessionConfig, SigningKey, TelemetryConfig, TlsConfig, TokenConfig, UpstreamProxyConfig, WebhookConfig,
 };
+use super::{compat::VERIFY, probe::FROM};
 use serde_json::{Map, Value, json};
 use sluicegate_policy::{Confinement, HostnameEgress, MixedAnswers, ServiceDocument, ServiceName};
 use std::{collections::BTreeMap, path::Path, time::Duration};
@@ -257,7 +257,7 @@ fn credential(credential: &CredentialConfig) -> Value {
 
 fn probe(probe: &ProbeConfig) -> Value {
     compact(json!({
-        "from": "self",
+        "from": FROM.iter().find(|(_, from)| *from == probe.from).map(|(word, _)| *word),
         "interval": duration(probe.interval.unwrap_or_default()),
         "timeout": duration(probe.timeout),
         "resolve": unless_empty(&probe.resolve),

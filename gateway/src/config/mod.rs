@@ -36,7 +36,7 @@ pub use limits::{LimitsConfig, OwnerQuotaConfig, QuotaConfig};
 pub use listener::{
     CaptureConfig, CaptureMode, IdentifyBy, KeyFiles, ListenerConfig, ListenerKind,
 };
-pub use probe::ProbeConfig;
+pub use probe::{ProbeConfig, ProbeFrom};
 pub use provider::{OnExpiry, OnPause, ProviderConfig, ScopesConfig, SessionConfig};
 pub use public_url::PublicUrl;
 pub use schema::schema;

@@ -9,9 +9,25 @@ use std::{net::IpAddr, time::Duration};
 /// Most often: every check is a connection, most of them a TLS handshake.
 const SHORTEST: Duration = Duration::from_millis(100);
 
+/// Who makes the checks of the way in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ProbeFrom {
+    /// The gateway.
+    #[default]
+    Own,
+    /// Agents elsewhere, by `probe agent`.
+    Agent,
+}
+
+/// The words for it.
+pub(super) const FROM: [(&str, ProbeFrom); 2] =
+    [("self", ProbeFrom::Own), ("agent", ProbeFrom::Agent)];
+
 /// The self-checks behind effective profiles.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProbeConfig {
+    /// Who makes the checks of the way in.
+    pub from: ProbeFrom,
     /// Between two runs, give or take a tenth; `None` = never.
     pub interval: Option<Duration>,
     /// Deadline of each check.
@@ -28,9 +44,12 @@ impl ProbeConfig {
     pub(super) fn read(node: &Node, faults: &mut Faults) -> Self {
         let mut probe = Self::default();
         let mut fields = node.fields(faults);
-        if let Some(node) = fields.take("from") {
-            from(node, faults);
-        }
+        keep(
+            &mut probe.from,
+            fields
+                .take("from")
+                .and_then(|node| node.choice(&FROM, faults)),
+        );
         let interval = fields.take("interval").and_then(|node| {
             let interval = read::or_none(node, faults)?;
             if interval.is_some_and(|interval| interval < SHORTEST) {
@@ -69,20 +88,6 @@ impl ProbeConfig {
                 sluicegate_policy::Host::Ip(_) => None,
             })
     }
-}
-
-/// Probes go out of this process. Agents elsewhere would see more (the road from outside), and are not there.
-fn from(node: &Node, faults: &mut Faults) {
-    if node.string(faults) == Some("agent") {
-        faults.error_hint(
-            node.place(),
-            "probe.from: agent is not built yet: no agent elsewhere can report to this gateway"
-                .to_owned(),
-            "write self, or leave it out: the gateway then probes itself by its public URL",
-        );
-        return;
-    }
-    node.choice(&[("self", ())], faults);
 }
 
 fn target(node: &Node, faults: &mut Faults) -> Option<Target> {

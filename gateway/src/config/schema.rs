@@ -476,7 +476,11 @@ fn probe() -> Value {
     object(vec![
         (
             "from",
-            choice(&["self"], Some("self"), "Who probes: the gateway itself."),
+            choice(
+                &["self", "agent"],
+                Some("self"),
+                "Who makes the checks of the way in: the gateway itself, or agents elsewhere (`probe agent`).",
+            ),
         ),
         (
             "interval",

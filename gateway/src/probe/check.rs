@@ -49,6 +49,22 @@ impl Check {
         }
     }
 
+    /// A check of the way in by its name: the others are nobody's to report.
+    pub(super) fn of_way(name: &str) -> Option<Self> {
+        const ALL: [Check; 9] = [
+            Check::Reach,
+            Check::Certificate,
+            Check::Http2,
+            Check::Quic,
+            Check::Token,
+            Check::Refuses,
+            Check::Judges,
+            Check::Carries,
+            Check::Canary,
+        ];
+        ALL.into_iter().find(|check| check.label() == name)
+    }
+
     /// Does the relay depend on it? QUIC failing leaves HTTP/2: that is a shortfall, not a loss.
     pub const fn of_relay(&self) -> bool {
         matches!(

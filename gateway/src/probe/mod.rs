@@ -2,10 +2,12 @@
 //!
 //! What lives here: the checks ([`Check`]) and how one is made (`road`, `relay`, `proxy`), what they are made against
 //! (`inside`: an echo service and a canary that only the probe's own session reaches), how results become states
-//! (`track`, pure) and states become effective profiles (`proof`, pure), and the task that does it all ([`Prober`]).
+//! (`track`, pure) and states become effective profiles (`proof`, pure), the task that does it all ([`Prober`]), and agents that make the
+//! checks of the way in from elsewhere (`agent`).
 //! What does not: the rules of the effective profile (`sluicegate_policy`), how a service's health is asked for
 //! (`relay`), routes (`admin`).
 
+mod agent;
 mod check;
 mod inside;
 mod plan;
@@ -20,7 +22,8 @@ mod run;
 pub(crate) mod testing;
 mod track;
 
+pub use agent::{AgentError, LentError, Reported, reported, run_lent};
 pub use check::{Check, Finding};
 pub use inside::{Inside, Targets};
-pub use plan::{Plan, Road};
+pub use plan::{Maker, Plan, Road, Way};
 pub use prober::Prober;

@@ -39,15 +39,43 @@ impl Road {
     }
 }
 
+/// The way in, and what is met at its end: all that an agent elsewhere needs too.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// Where it leads.
+    pub road: Road,
+    /// Deadline of each check.
+    pub timeout: Duration,
+    /// Resolves afresh: a cached answer would hide that DNS is dead.
+    pub resolver: Resolver,
+    /// The gateway's own canary origin.
+    pub own_canary: SocketAddr,
+    /// `probe.canary`.
+    pub canary: Option<Target>,
+}
+
+/// Who makes the checks of the way in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Maker {
+    /// The gateway.
+    Own,
+    /// Agents elsewhere, who report.
+    Agent,
+}
+
 /// Everything a run needs.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Who makes the checks of the way in.
+    pub from: Maker,
     /// Between two runs; absent = only when asked.
     pub interval: Option<Duration>,
     /// Deadline of each check.
     pub timeout: Duration,
     /// The way in. Absent: no listener takes sandboxes.
-    pub road: Option<Road>,
+    pub way: Option<Arc<Way>>,
+    /// What an agent elsewhere has to trust beside its system's roots.
+    pub ca_pem: Option<Arc<str>>,
     /// Resolves afresh: a cached answer would hide that DNS is dead.
     pub resolver: Resolver,
     /// Opens host services to ask for their health.
@@ -56,10 +84,6 @@ pub struct Plan {
     pub catalogue: Arc<Grant>,
     /// What the probe's session may reach.
     pub grant: Arc<Grant>,
-    /// The gateway's own canary origin.
-    pub own_canary: SocketAddr,
-    /// `probe.canary`.
-    pub canary: Option<Target>,
     /// `probe.name`.
     pub name: Option<HostName>,
     /// The services that are asked for their health.
@@ -67,32 +91,37 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The checks this plan makes.
+    /// The checks this plan makes, or has made.
     pub(super) fn checks(&self) -> Vec<Check> {
-        let mut checks = Vec::new();
-        if let Some(road) = &self.road {
-            checks.push(Check::Reach);
-            if road.tls {
-                checks.push(Check::Certificate);
-            }
-            if road.quic.is_some() {
-                checks.push(Check::Quic);
-            }
-            checks.extend([
-                Check::Http2,
-                Check::Token,
-                Check::Refuses,
-                Check::Judges,
-                Check::Carries,
-            ]);
-            if self.canary.is_some() {
-                checks.push(Check::Canary);
-            }
-        }
+        let mut checks: Vec<Check> = self.way.iter().flat_map(|way| way.checks()).collect();
         if self.name.is_some() {
             checks.push(Check::Resolver);
         }
         checks.extend(self.asked.iter().cloned().map(Check::Service));
+        checks
+    }
+}
+
+impl Way {
+    /// The checks of the way in.
+    pub(super) fn checks(&self) -> Vec<Check> {
+        let mut checks = vec![Check::Reach];
+        if self.road.tls {
+            checks.push(Check::Certificate);
+        }
+        if self.road.quic.is_some() {
+            checks.push(Check::Quic);
+        }
+        checks.extend([
+            Check::Http2,
+            Check::Token,
+            Check::Refuses,
+            Check::Judges,
+            Check::Carries,
+        ]);
+        if self.canary.is_some() {
+            checks.push(Check::Canary);
+        }
         checks
     }
 

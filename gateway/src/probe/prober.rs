@@ -6,10 +6,11 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
+use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 use sluicegate_policy::{
     Circumstances, Misplacement, Mode, Profile, Proof, Shortfall, Workload, settled,
@@ -18,18 +19,20 @@ use sluicegate_policy::{
 use tokio::sync::Notify;
 
 use super::{
+    agent::{self, AgentError, Reported, Turn},
     check::Check,
-    plan::Plan,
+    plan::{Maker, Plan},
     proof::{self, Tracks},
     report::{self, Published},
     run::{self, Credentials, Found},
     track::Track,
 };
 use crate::{
+    auth::MintError,
     clock::unix_seconds,
     drain::{DrainWatch, Stage},
     relay::Presence,
-    session::{ProviderConfig, Registry},
+    session::{OwnSession, ProviderConfig, Registry},
     telemetry::Telemetry,
 };
 
@@ -60,6 +63,8 @@ pub struct Prober {
     /// Runs begun so far.
     begun: AtomicU64,
     replaced: Notify,
+    /// The run of an agent, one at a time.
+    lent: Mutex<Option<Turn>>,
 }
 
 impl Prober {
@@ -83,6 +88,7 @@ impl Prober {
             turn: tokio::sync::Mutex::default(),
             begun: AtomicU64::new(0),
             replaced: Notify::new(),
+            lent: Mutex::default(),
         })
     }
 
@@ -153,20 +159,78 @@ impl Prober {
     async fn run_once(&self) {
         self.begun.fetch_add(1, Ordering::AcqRel);
         let plan = self.plan.load_full();
-        let now = SystemTime::now();
-        let own = self
-            .registry
-            .own_session(plan.grant.clone(), CREDENTIAL_LIFE, now);
+        // The probe's own session is the agents' where those make its checks.
+        let own = (plan.from == Maker::Own).then(|| self.own_session(&plan));
         let credentials = match &own {
-            Ok(own) => Ok(Credentials {
+            Some(Ok(own)) => Ok(Credentials {
                 relay: own.relay.clone(),
                 egress: own.egress.clone(),
             }),
-            Err(error) => Err(format!("no token can be minted: {error}")),
+            Some(Err(error)) => Err(format!("no token can be minted: {error}")),
+            None => Err("agents make these checks".to_owned()),
         };
         let found = run::run(&plan, credentials).await;
         drop(own);
         self.take(found).await;
+    }
+
+    fn own_session(&self, plan: &Plan) -> Result<OwnSession, MintError> {
+        let now = SystemTime::now();
+        self.registry
+            .own_session(plan.grant.clone(), CREDENTIAL_LIFE, now)
+    }
+
+    /// Lend an agent what it needs for one run.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub fn begin(&self) -> Result<Value, AgentError> {
+        let plan = self.plan.load_full();
+        if plan.from == Maker::Own {
+            return Err(AgentError::NotAsked);
+        }
+        let way = plan.way.as_ref().ok_or(AgentError::NoRoad)?;
+        let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        if lent
+            .as_ref()
+            .is_some_and(|turn| turn.until > Instant::now())
+        {
+            return Err(AgentError::Busy);
+        }
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|_| AgentError::Mint)?;
+        let id = BASE64URL_NOPAD.encode(&id);
+        // The one before ends as this one begins.
+        drop(lent.take());
+        let own = self.own_session(&plan).map_err(|_| AgentError::Mint)?;
+        let told = agent::lent(way, &id, &own, plan.ca_pem.as_deref());
+        *lent = Some(Turn {
+            id,
+            until: Instant::now() + agent::TURN,
+            _own: own,
+        });
+        Ok(told)
+    }
+
+    /// Take what an agent found in the run it began.
+    ///
+    /// # Errors
+    /// [`AgentError::NoTurn`].
+    pub async fn report(&self, run: &str, found: Vec<Reported>) -> Result<(), AgentError> {
+        {
+            let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+            let own = lent
+                .as_ref()
+                .is_some_and(|turn| turn.id == run && turn.until > Instant::now());
+            if !own || self.plan.load().from == Maker::Own {
+                return Err(AgentError::NoTurn);
+            }
+            drop(lent.take());
+        }
+        // One at a time, as runs are.
+        let _turn = self.turn.lock().await;
+        self.take(Reported::into_found(found)).await;
+        Ok(())
     }
 
     async fn take(&self, found: Found) {

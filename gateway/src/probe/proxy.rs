@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{
     check::Finding,
     inside::ANYTHING,
-    plan::{Plan, Road},
+    plan::{Road, Way},
     road::{Alpn, Io, dial, secure},
 };
 use crate::secret::Secret;
@@ -19,7 +19,7 @@ const MAX_HEAD: usize = 16 * 1024;
 
 /// The proxy as the probe's session sees it.
 pub(super) struct Proxy<'a> {
-    pub(super) plan: &'a Plan,
+    pub(super) way: &'a Way,
     pub(super) road: &'a Road,
     pub(super) token: &'a Secret,
 }
@@ -137,7 +137,7 @@ impl Proxy<'_> {
     }
 
     fn own_target(&self) -> Result<Target, Finding> {
-        self.plan
+        self.way
             .own_canary()
             .ok_or_else(|| Finding::Unknown("the gateway's own canary has no port".to_owned()))
     }
@@ -151,7 +151,7 @@ impl Proxy<'_> {
     }
 
     async fn connect(&self, target: &str) -> Result<Answer, Finding> {
-        let tcp = dial(self.plan, self.road).await?;
+        let tcp = dial(self.way, self.road).await?;
         let mut io = secure(self.road, tcp, Alpn::H1).await?;
         let request = format!(
             "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nProxy-Authorization: Bearer {}\r\n\r\n",

@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     check::Finding,
-    plan::{Plan, Road},
+    plan::{Road, Way},
 };
 
 /// A connection to the public URL.
@@ -27,8 +27,8 @@ pub(super) enum Alpn {
 }
 
 /// Dial the public URL's host.
-pub(super) async fn dial(plan: &Plan, road: &Road) -> Result<TcpStream, Finding> {
-    let addresses = addresses(plan, road).await?;
+pub(super) async fn dial(way: &Way, road: &Road) -> Result<TcpStream, Finding> {
+    let addresses = addresses(way, road).await?;
     let mut last = Finding::fail(format!("{} has no address", road.target), "publicUrl");
     for ip in addresses {
         let address = SocketAddr::new(ip, road.target.port());
@@ -51,14 +51,14 @@ pub(super) async fn dial(plan: &Plan, road: &Road) -> Result<TcpStream, Finding>
     Err(last)
 }
 
-pub(super) async fn addresses(plan: &Plan, road: &Road) -> Result<Vec<IpAddr>, Finding> {
+pub(super) async fn addresses(way: &Way, road: &Road) -> Result<Vec<IpAddr>, Finding> {
     if !road.resolve.is_empty() {
         return Ok(road.resolve.clone());
     }
     match road.target.host() {
         Host::Ip(ip) => Ok(vec![*ip]),
         // The system's own names and static entries are a sandbox's business too, but not this gateway's.
-        Host::Name(name) => match plan.resolver.lookup(name).await {
+        Host::Name(name) => match way.resolver.lookup(name).await {
             Ok(resolved) => Ok(resolved.addresses),
             Err((denial, detail)) => Err(Finding::fail(
                 format!(

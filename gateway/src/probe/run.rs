@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     check::{Check, Finding},
-    plan::{Plan, Road},
+    plan::{Maker, Plan, Road, Way},
     proxy::Proxy,
     relay, road,
     track::Last,
@@ -32,22 +32,35 @@ pub(super) struct Credentials {
 /// What was found, by check.
 pub(super) type Found = BTreeMap<Check, Last>;
 
-/// Make every check once. `credentials` are absent where none could be minted, and why.
+/// Make every check once that is this process's to make. `credentials` are absent where none could be minted, and why.
 pub(super) async fn run(plan: &Arc<Plan>, credentials: Result<Credentials, String>) -> Found {
     let mut found = Found::new();
     let inward = async {
-        match (&plan.road, credentials) {
-            (None, _) => Vec::new(),
-            (Some(road), Ok(credentials)) => inward(plan, road, &credentials).await,
-            (Some(_), Err(why)) => vec![(Check::Token, at_once(Finding::fail(why, "store")))],
+        match (&plan.way, plan.from, credentials) {
+            (None, _, _) | (_, Maker::Agent, _) => Found::new(),
+            (Some(way), Maker::Own, Ok(credentials)) => way_in(way, &credentials).await,
+            (Some(way), Maker::Own, Err(why)) => {
+                let token = (Check::Token, at_once(Finding::fail(why, "store")));
+                completed(way, Found::from([token]))
+            }
         }
     };
     let (inward, services, resolver) = tokio::join!(inward, services(plan), resolver(plan));
     found.extend(inward);
     found.extend(services);
     found.extend(resolver);
-    // What another check's failure kept from being made.
-    for check in plan.checks() {
+    found
+}
+
+/// Every check of the way in, once.
+pub(super) async fn way_in(way: &Arc<Way>, credentials: &Credentials) -> Found {
+    let found = inward(way, &way.road, credentials).await;
+    completed(way, found.into_iter().collect())
+}
+
+/// With what another check's failure kept from being made.
+fn completed(way: &Way, mut found: Found) -> Found {
+    for check in way.checks() {
         found.entry(check).or_insert_with(|| {
             at_once(Finding::Unknown(
                 "not looked at: what it depends on fails".to_owned(),
@@ -58,18 +71,18 @@ pub(super) async fn run(plan: &Arc<Plan>, credentials: Result<Credentials, Strin
 }
 
 /// By the public URL: reach, certificate, then relay and proxy side by side.
-async fn inward(plan: &Plan, road: &Road, credentials: &Credentials) -> Vec<(Check, Last)> {
+async fn inward(way: &Way, road: &Road, credentials: &Credentials) -> Vec<(Check, Last)> {
     let mut found = Vec::new();
     let (tcp, last) = timed(
-        plan.timeout,
+        way.timeout,
         &at(road, "connecting to"),
-        road::dial(plan, road),
+        road::dial(way, road),
     )
     .await;
     found.push((Check::Reach, last));
     let Some(tcp) = tcp else { return found };
     let tasks = TaskTracker::new();
-    let (connection, last) = over_tls(plan, road, tcp, &tasks, &mut found).await;
+    let (connection, last) = over_tls(way, road, tcp, &tasks, &mut found).await;
     let Some(last) = last else { return found };
     found.push((Check::Http2, last));
     let relay = async {
@@ -77,14 +90,14 @@ async fn inward(plan: &Plan, road: &Road, credentials: &Credentials) -> Vec<(Che
             Some(connection) => {
                 let trip = relay::round_trip(connection, &credentials.relay);
                 let what = at(road, "a relay stream by");
-                let (_, last) = timed(plan.timeout, &what, trip).await;
+                let (_, last) = timed(way.timeout, &what, trip).await;
                 Some((Check::Token, last))
             }
             None => None,
         }
     };
-    let quic = over_quic(plan, road, &credentials.relay, &tasks);
-    let (relay, quic, proxy) = tokio::join!(relay, quic, proxy(plan, road, &credentials.egress));
+    let quic = over_quic(way, road, &credentials.relay, &tasks);
+    let (relay, quic, proxy) = tokio::join!(relay, quic, proxy(way, road, &credentials.egress));
     found.extend(relay);
     found.extend(quic);
     found.extend(proxy);
@@ -94,14 +107,14 @@ async fn inward(plan: &Plan, road: &Road, credentials: &Credentials) -> Vec<(Che
 
 /// TLS, then HTTP/2 on it. The second is absent where there was nothing to ask for HTTP/2 on.
 async fn over_tls(
-    plan: &Plan,
+    way: &Way,
     road: &Road,
     tcp: TcpStream,
     tasks: &TaskTracker,
     found: &mut Vec<(Check, Last)>,
 ) -> (Option<H2Connection>, Option<Last>) {
     let (io, last) = timed(
-        plan.timeout,
+        way.timeout,
         &at(road, "TLS with"),
         road::secure(road, tcp, road::Alpn::H2),
     )
@@ -111,7 +124,7 @@ async fn over_tls(
     }
     let Some(io) = io else { return (None, None) };
     let (connection, last) = timed(
-        plan.timeout,
+        way.timeout,
         &at(road, "HTTP/2 with"),
         relay::http2(road, io, tasks),
     )
@@ -121,7 +134,7 @@ async fn over_tls(
 
 /// Over UDP, beside everything that goes over TCP.
 async fn over_quic(
-    plan: &Plan,
+    way: &Way,
     road: &Road,
     token: &Secret,
     tasks: &TaskTracker,
@@ -132,16 +145,16 @@ async fn over_quic(
         QUIC_SETTING.to_owned(),
     );
     let trip = async {
-        let addresses = road::addresses(plan, road).await?;
+        let addresses = road::addresses(way, road).await?;
         relay::over_quic(road, &addresses, tls, token, tasks).await
     };
-    let (_, last) = timed(plan.timeout, &what, trip).await;
+    let (_, last) = timed(way.timeout, &what, trip).await;
     Some((Check::Quic, last))
 }
 
-async fn proxy(plan: &Plan, road: &Road, token: &Secret) -> Vec<(Check, Last)> {
-    let proxy = Proxy { plan, road, token };
-    let (within, what) = (plan.timeout, at(road, "a CONNECT to"));
+async fn proxy(way: &Way, road: &Road, token: &Secret) -> Vec<(Check, Last)> {
+    let proxy = Proxy { way, road, token };
+    let (within, what) = (way.timeout, at(road, "a CONNECT to"));
     let (refuses, judges, carries) = tokio::join!(
         timed(within, &what, proxy.refuses()),
         timed(within, &what, proxy.judges()),
@@ -152,7 +165,7 @@ async fn proxy(plan: &Plan, road: &Road, token: &Secret) -> Vec<(Check, Last)> {
         (Check::Judges, judges.1),
         (Check::Carries, carries.1),
     ];
-    if let Some(target) = &plan.canary {
+    if let Some(target) = &way.canary {
         let what = (format!("the canary {target}"), "probe.canary".to_owned());
         let (_, last) = timed(within, &what, proxy.canary(target)).await;
         found.push((Check::Canary, last));

@@ -8,7 +8,7 @@ use sluicegate_policy::{
     Ceiling, Denial, Grant, GrantDocument, OwnAddresses, ServiceName, Target, text::Faults,
 };
 
-use super::{Plan, Prober, Road};
+use super::{Maker, Plan, Prober, Road, Way};
 use crate::{
     egress::Resolver,
     relay::{Services, ServicesConfig},
@@ -33,10 +33,10 @@ pub(crate) fn plan(public: Option<Target>, asked: Vec<ServiceName>) -> Plan {
         tls_h2: tls.clone(),
         idle_timeout: None,
     });
-    Plan {
-        interval: None,
-        timeout: std::time::Duration::from_secs(1),
-        road: public.map(|target| Road {
+    let timeout = std::time::Duration::from_secs(1);
+    let resolver = Resolver::new(&Default::default()).expect("a resolver");
+    let way = |target| Way {
+        road: Road {
             target,
             tls: true,
             resolve: Vec::new(),
@@ -44,13 +44,22 @@ pub(crate) fn plan(public: Option<Target>, asked: Vec<ServiceName>) -> Plan {
             h1: tls.clone(),
             quic: None,
             certificate_setting: "tls.names",
-        }),
-        resolver: Resolver::new(&Default::default()).expect("a resolver"),
+        },
+        timeout,
+        resolver: resolver.clone(),
+        own_canary: SocketAddr::from(([127, 0, 0, 1], 1)),
+        canary: None,
+    };
+    Plan {
+        from: Maker::Own,
+        interval: None,
+        timeout,
+        way: public.map(way).map(Arc::new),
+        ca_pem: None,
+        resolver: resolver.clone(),
         services,
         catalogue: empty_grant(),
         grant: empty_grant(),
-        own_canary: SocketAddr::from(([127, 0, 0, 1], 1)),
-        canary: None,
         name: None,
         asked,
     }

@@ -99,6 +99,23 @@ fn answers() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Capabilities", object([("capabilities", list(free()))])),
         ("Resolved", object([("resolved", any())])),
         ("Log", free()),
+        (
+            "ProbeLent",
+            object([
+                ("run", text()),
+                ("publicUrl", text()),
+                ("quic", boolean()),
+                ("certificateSetting", text()),
+                ("caPem", or_null(Type::String)),
+                ("relayToken", text()),
+                ("egressToken", text()),
+                ("origin", text()),
+                ("canary", or_null(Type::String)),
+                ("timeoutMilliseconds", count()),
+                ("seconds", count()),
+            ]),
+        ),
+        ("ProbeTaken", object([("taken", count())])),
         ("Appended", object([("last", count())])),
         ("OpenApi", object([("openapi", text()), ("paths", free())])),
     ];
@@ -340,6 +357,29 @@ fn requests() -> Vec<(&'static str, RefOr<Schema>)> {
         ("text", text()),
         ("time", text()),
     ]);
+    let checks = [
+        "reach",
+        "certificate",
+        "http2",
+        "quic",
+        "token",
+        "proxy.refuses",
+        "proxy.judges",
+        "proxy.carries",
+        "proxy.canary",
+    ];
+    let finding = strict([
+        ("name", words(checks)),
+        ("outcome", words(["pass", "fail", "unknown"])),
+        ("reason", text()),
+        ("setting", text()),
+        ("milliseconds", count()),
+    ]);
+    let finding = ["name", "outcome", "milliseconds"]
+        .into_iter()
+        .fold(finding, required);
+    let report = strict([("run", text()), ("checks", list(finding))]);
+    let report = ["run", "checks"].into_iter().fold(report, required);
     let keepalive = strict([
         ("reason", text()),
         ("extendSeconds", integer(1, 31_622_400)),
@@ -366,6 +406,7 @@ fn requests() -> Vec<(&'static str, RefOr<Schema>)> {
             "Revoke",
             required(strict([("credential", text())]), "credential"),
         ),
+        ("ProbeReport", report),
         ("Workload", workload),
     ]
 }

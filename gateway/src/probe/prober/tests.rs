@@ -6,7 +6,7 @@
 )]
 use sluicegate_policy::{Confinement, EgressMode, HostServiceAccess, HostnameEgress, Target};
 
-use super::super::{Finding, testing};
+use super::super::{Finding, reported, testing};
 use super::*;
 use crate::{
     session::{
@@ -221,4 +221,57 @@ async fn asked_at_the_same_moment_runs_are_shared_and_never_overlap() {
         "{shortfalls:?}"
     );
     assert_eq!(prober.registry.index().len(), 0, "its session is gone");
+}
+
+#[tokio::test]
+async fn agents_are_lent_one_run_at_a_time_and_only_theirs_is_taken() {
+    let fixture = Fixture::new();
+    let telemetry = Telemetry::new(AccessLog::open(&Default::default()).unwrap()).unwrap();
+    let target = Target::from_authority("gateway.test:443").unwrap();
+    let own = testing::plan(Some(target), Vec::new());
+    let prober = Prober::new(
+        fixture.registry.clone(),
+        telemetry,
+        Arc::default(),
+        own.clone(),
+    );
+    assert_eq!(prober.begin().unwrap_err(), AgentError::NotAsked);
+    prober.replace(Plan {
+        from: Maker::Agent,
+        ..own.clone()
+    });
+    let reach = |outcome: &str| {
+        let why = ("unreachable".to_owned(), "publicUrl".to_owned());
+        vec![reported("reach", outcome, why, 1).unwrap()]
+    };
+    let refused = prober.report("none", reach("pass")).await;
+    assert_eq!(refused.unwrap_err(), AgentError::NoTurn);
+    for _ in 0..3 {
+        let lent = prober.begin().unwrap();
+        assert_eq!(lent["publicUrl"], "https://gateway.test:443");
+        assert_eq!(prober.begin().unwrap_err(), AgentError::Busy);
+        let run = lent["run"].as_str().unwrap();
+        prober.report(run, reach("fail")).await.unwrap();
+        let again = prober.report(run, reach("fail")).await;
+        assert_eq!(again.unwrap_err(), AgentError::NoTurn, "once each");
+    }
+    let checks = prober.checks();
+    let state = checks
+        .iter()
+        .find(|check| check["name"] == "reach")
+        .unwrap();
+    assert_eq!(
+        (&state["state"], &state["setting"]),
+        (&json!("fails"), &json!("publicUrl"))
+    );
+    for (name, outcome) in [
+        ("service:cache", "pass"),
+        ("resolver", "pass"),
+        ("reach", "well"),
+    ] {
+        assert!(
+            reported(name, outcome, Default::default(), 1).is_err(),
+            "{name} {outcome}"
+        );
+    }
 }
