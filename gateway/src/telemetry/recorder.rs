@@ -520,7 +520,7 @@ impl Drop for Recorder {
         {
             self.cut(Denial::Draining);
         }
-        if self.record.outcome == Outcome::Refused {
+        if self.record.outcome == Outcome::Refused && !self.is_own() {
             let now = clock::unix_seconds(SystemTime::now());
             self.telemetry.inner.refusals.count(self.reason, now);
         }
