@@ -1,6 +1,8 @@
 //! The document as a whole: every section, and what holds between them.
 use super::{
-    AdminConfig, CapabilityConfig, CompatConfig, DnsConfig, KeysConfig, LimitsConfig, ListenerConfig, ProbeConfig, ProviderConfig, PublicUrl, QuotaConfig, TelemetryConfig, TlsConfig, UpstreamProxyConfig, capability, defaults, json, listener, read, yaml,
+    AdminConfig, CapabilityConfig, CompatConfig, DnsConfig, KeysConfig, LimitsConfig,
+    ListenerConfig, ProbeConfig, ProviderConfig, PublicUrl, QuotaConfig, TelemetryConfig,
+    TlsConfig, UpstreamProxyConfig, capability, defaults, json, listener, read, yaml,
 };
 use serde_json::Value;
 use sluicegate_policy::{

@@ -1,6 +1,9 @@
 //! The effective configuration in the document's own form, every default written out.
 use super::{
-    AccessLog, AdminConfig, CapabilityConfig, Config, CredentialConfig, DnsConfig, GestaltConfig, GestaltKeyConfig, IdentifyBy, KeyFiles, KeysConfig, LimitsConfig, ListenerConfig, ListenerKind, OnExpiry, OnPause, ProbeConfig, ProviderConfig, QuotaConfig, RefusalDetail, SessionConfig, SigningKey, TelemetryConfig, TlsConfig, TokenConfig, UpstreamProxyConfig, WebhookConfig,
+    AccessLog, AdminConfig, CapabilityConfig, Config, CredentialConfig, DnsConfig, GestaltConfig,
+    GestaltKeyConfig, IdentifyBy, KeyFiles, KeysConfig, LimitsConfig, ListenerConfig, ListenerKind,
+    OnExpiry, OnPause, ProbeConfig, ProviderConfig, QuotaConfig, RefusalDetail, SessionConfig,
+    SigningKey, TelemetryConfig, TlsConfig, TokenConfig, UpstreamProxyConfig, WebhookConfig,
 };
 use super::{compat::VERIFY, probe::FROM};
 use serde_json::{Map, Value, json};

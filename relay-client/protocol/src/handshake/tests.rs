@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
-use super::{Handshake, PathError, egress_path, listener_path, service_path};
+use super::{
+    Handshake, PathError, asked_name, egress_path, listener_path, name_path, service_path,
+};
 use proptest::prelude::*;
 
 fn egress(host: &str, port: u16) -> Handshake {
