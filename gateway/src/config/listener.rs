@@ -165,6 +165,7 @@ impl ListenerConfig {
         let quic = quic_node.and_then(|node| node.boolean(faults));
         let tls = tls_node.and_then(|node| KeyFiles::read(node, faults));
         let (tls, tls_ca) = tls.map_or((None, None), |(files, ca)| (Some(files), ca));
+        let trusted = captures.trusted(kind, faults);
         // What the rest means depends on the kind; unknown, only the above can be judged.
         let kind = kind?;
         let in_clear = matches!(kind, ListenerKind::Plain | ListenerKind::Socks);
@@ -201,7 +202,6 @@ impl ListenerConfig {
                 "the PEM file of who signs the certificates of hosts",
             );
         }
-        let trusted = captures.trusted(kind, faults);
         let capture = captures.read(node, kind, faults);
         let listener = Self {
             kind,

@@ -91,11 +91,11 @@ impl<'a> CaptureNodes<'a> {
     }
 
     /// The trusted peers; none where the key is absent.
-    pub(super) fn trusted(&self, kind: ListenerKind, faults: &mut Faults) -> Vec<IpNet> {
+    pub(super) fn trusted(&self, kind: Option<ListenerKind>, faults: &mut Faults) -> Vec<IpNet> {
         let Some(node) = self.proxy_protocol else {
             return Vec::new();
         };
-        if matches!(kind, ListenerKind::Management | ListenerKind::Private) {
+        if let Some(kind @ (ListenerKind::Management | ListenerKind::Private)) = kind {
             let message = format!("no proxyProtocol on a {} listener", kind.as_str());
             faults.error(&node.key_place(), message);
         }
