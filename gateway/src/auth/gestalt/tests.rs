@@ -338,7 +338,7 @@ async fn services_are_those_the_token_names_and_its_methods() {
             .unwrap();
         assert!(opens(&bound, "cache:main", GET) && !opens(&bound, "cache", GET));
         // A service that the operator does not list for such tokens.
-        let db = json!({"jti": "y", "service": "db", "method_prefix": "/"});
+        let db = json!({"jti": "y", "service": "db", "method_prefix": "/a/"});
         let db = world
             .identify(&minted(&relay(db)), Audience::Relay)
             .unwrap();
