@@ -1,7 +1,7 @@
 //! The decision, told.
 
 use super::{
-    decide,
+    Admission, admit, decide,
     judge::{Stage, Verdict, judge},
 };
 use crate::{Action, Grant, Mode, Target, TlsRule};
@@ -25,11 +25,25 @@ pub struct Explanation {
     pub steps: Vec<String>,
 }
 
-/// `decide`, told. Never differs from it.
+/// `decide`, told, and `admit` where the target is an address itself: no resolver needs to be asked for that. Never
+/// differs from them, but that it knows no addresses of a gateway's own.
 #[must_use]
 pub fn explain(grant: &Arc<Grant>, target: &Target) -> Explanation {
     let mut steps = steps(grant, target);
-    match decide(grant, target) {
+    let decided = decide(grant, target).and_then(|permit| {
+        if let Some(literal) = permit.literal {
+            let admitted = admit(grant, &permit, &[literal], &Admission::default());
+            if let Err(refusal) = admitted {
+                let reason = refusal.denial.describe();
+                steps.push(format!(
+                    "The address is judged like an answer of DNS. {reason}"
+                ));
+                return Err(refusal);
+            }
+        }
+        Ok(permit)
+    });
+    match decided {
         Ok(permit) => {
             let reported = permit.reported();
             if reported.is_some() {

@@ -8,7 +8,7 @@
 
 use super::*;
 use crate::{
-    Grant, Target,
+    Grant, Host, Target,
     testing::{grant, target},
 };
 use proptest::prelude::*;
@@ -89,7 +89,13 @@ proptest! {
     fn explain_and_decide_never_differ(allow in list(), deny in list(), report: bool, asked in asked()) {
         let grant = egress(&allow, &deny, if report { "report" } else { "enforce" });
         let told = explain(&grant, &asked);
-        match decide(&grant, &asked) {
+        let decided = decide(&grant, &asked).and_then(|permit| {
+            if let Host::Ip(address) = asked.host() {
+                admit(&grant, &permit, &[*address], &Admission::default())?;
+            }
+            Ok(permit)
+        });
+        match decided {
             Ok(permit) => {
                 prop_assert_eq!(told.outcome, "allow");
                 prop_assert_eq!(told.rule, Some(permit.rule().to_string()));

@@ -636,3 +636,21 @@ fn explanations_tell_the_steps() {
         "host_denied"
     );
 }
+
+#[test]
+fn an_address_that_would_be_refused_is_explained_as_refused() {
+    let grant = grant("defaultAction: allow");
+    for (authority, reason) in [
+        ("169.254.169.254:80", "metadata_address"),
+        ("10.0.0.1:443", "special_address"),
+        ("[2002:7f00:1::]:443", "special_address"),
+    ] {
+        let told = explain(&grant, &target(authority));
+        assert_eq!(
+            (told.outcome, told.reason),
+            ("deny", Some(reason)),
+            "{authority}"
+        );
+    }
+    assert_eq!(explain(&grant, &target("8.8.8.8:443")).outcome, "allow");
+}
