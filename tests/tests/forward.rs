@@ -223,3 +223,21 @@ async fn bodies_arrive_whole_both_ways() {
         "first,second"
     );
 }
+
+#[tokio::test]
+async fn a_query_without_a_path_goes_up_as_it_was_judged() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let plain = world.plain();
+    let mut wire = session.dial().await;
+    let fields = format!("Host: {plain}\r\n");
+    session
+        .ask(
+            &mut wire,
+            &format!("GET http://{plain}?only=query"),
+            &fields,
+        )
+        .await;
+    wire.reply().await;
+    world.http.saw("/?only=query");
+}

@@ -105,11 +105,7 @@ pub(super) async fn run(
         recorder.session(identity.session.label(), now.policy.number);
     }
     let wanted = request_target(scope, &request)?;
-    let path = request
-        .uri()
-        .path_and_query()
-        .map_or("/", |p| p.as_str())
-        .to_owned();
+    let path = origin_form(request.uri());
     recorder.target(&wanted);
     recorder.http(request.method().as_str(), &path);
     let wanted = target.insert(wanted);
@@ -315,5 +311,33 @@ impl Exchange {
     /// The client has gone: hyper dropped an answer it could not send on.
     pub(super) fn downstream_left(&mut self) {
         self.recorder.ended(Outcome::Reset, Party::Downstream);
+    }
+}
+
+/// The path with its query as it is judged, recorded and sent: an empty path is "/" (RFC 9112 §3.2.1), also before a query.
+fn origin_form(uri: &http::Uri) -> String {
+    match uri.path_and_query().map(http::uri::PathAndQuery::as_str) {
+        None | Some("") => "/".to_owned(),
+        Some(query) if query.starts_with('?') => format!("/{query}"),
+        Some(path) => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::origin_form;
+
+    #[test]
+    fn an_empty_path_is_a_slash_also_before_a_query() {
+        for (uri, path) in [
+            ("http://a.test", "/"),
+            ("http://a.test?x=1", "/?x=1"),
+            ("http://a.test/?x=1", "/?x=1"),
+            ("http://a.test/b?x=1", "/b?x=1"),
+            ("/b", "/b"),
+        ] {
+            assert_eq!(origin_form(&uri.parse().unwrap()), path, "{uri}");
+        }
     }
 }
