@@ -1,7 +1,7 @@
 //! What stands between the outside and the gateway's public listener, and can be broken: a balancer that carries bytes,
 //! shows a certificate of its own, lets everything pass, or is gone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -113,7 +113,7 @@ async fn carry_datagrams(socket: UdpSocket, to: Arc<Mutex<Option<SocketAddr>>>) 
         let Some(to) = *to.lock().unwrap() else {
             continue;
         };
-        if !peers.contains_key(&from) {
+        if let Entry::Vacant(place) = peers.entry(from) {
             let upstream = Arc::new(UdpSocket::bind(("127.0.0.1", 0)).await.unwrap());
             upstream.connect(to).await.unwrap();
             let (back, upwards) = (Arc::clone(&socket), Arc::clone(&upstream));
@@ -123,7 +123,7 @@ async fn carry_datagrams(socket: UdpSocket, to: Arc<Mutex<Option<SocketAddr>>>) 
                     let _ = back.send_to(&datagram[..length], from).await;
                 }
             });
-            peers.insert(from, upstream);
+            place.insert(upstream);
         }
         let _ = peers[&from].send(&datagram[..length]).await;
     }

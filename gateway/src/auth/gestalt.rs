@@ -82,6 +82,9 @@ struct Known {
     bound: Arc<[ServiceBound]>,
 }
 
+/// The budget of a namespace.
+type BudgetOf = dyn Fn(&str) -> Arc<Budget> + Send + Sync;
+
 /// Accepts gestaltd's tokens, or none.
 pub struct Gestalt {
     index: Arc<Index>,
@@ -89,7 +92,7 @@ pub struct Gestalt {
     /// By the token's SHA-256. Only good tokens enter.
     known: Mutex<HashMap<[u8; 32], Arc<Known>>>,
     /// The budget of the namespace that tokens count along in which are sessions themselves.
-    budget: Box<dyn Fn(&str) -> Arc<Budget> + Send + Sync>,
+    budget: Box<BudgetOf>,
     narrowings: AtomicU64,
 }
 

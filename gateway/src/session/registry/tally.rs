@@ -131,7 +131,7 @@ mod tests {
             runtime.block_on(async {
                 let f = Fixture::new();
                 for (which, what) in steps {
-                    let (id, owner) = (format!("s{which}"), ["ann", "bob"][usize::from(which % 2)]);
+                    let (id, owner) = (format!("s{which}"), if which % 2 == 0 { "ann" } else { "bob" });
                     let scoped = if which < 3 { ", scope: chat" } else { "" };
                     let action = match what {
                         0 | 1 => {
