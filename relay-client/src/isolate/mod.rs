@@ -1,14 +1,14 @@
 //! A command that has no way out but the gateway: its own user, network, mount, process and IPC namespaces, with loopback
 //! as the only interface. Needs no privileges.
 //!
-//! The supervisor (this process, with its runtime and its connections to the gateway) starts [`stage`]'s two processes,
+//! The supervisor (this process, with its runtime and its connections to the gateway) starts `stage`'s two processes,
 //! which set up the sandbox and hand over listeners that stand in it. Whatever the command connects to ends at one of
-//! those: the proxy, a host service, the name server ([`dns`], [`names`], [`pool`]), or [`capture`]. The supervisor
+//! those: the proxy, a host service, the name server (`dns`, `names`, `pool`), or `capture`. The supervisor
 //! carries it to the gateway from its own namespace; nothing in the sandbox is ever routed.
 //!
-//! Rooms: [`supervise`] is the way through, [`control`] what is said to the processes inside; [`netlink`], [`nat`],
-//! [`mounts`], [`rights`] and [`filter`] are what they do to themselves; [`hidden`] and [`environment`] what the command
-//! does not get to see; [`forbidden`] explains a kernel that does not let us; [`signals`] and [`wait`] pass on signals
+//! Rooms: `supervise` is the way through, `control` what is said to the processes inside; `netlink`, `nat`,
+//! `mounts`, `rights` and `filter` are what they do to themselves; `hidden` and `environment` what the command
+//! does not get to see; `forbidden` explains a kernel that does not let us; `signals` and `wait` pass on signals
 //! and ends.
 
 mod capture;
