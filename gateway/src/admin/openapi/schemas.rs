@@ -8,6 +8,7 @@ use super::shape::{
     any, any_of, boolean, constant, count, free, integer, list, map, object, or_null, pattern,
     required, strict, text, texts, with, words,
 };
+use crate::session::Observation;
 
 /// Every schema, by name.
 pub(super) fn all() -> impl Iterator<Item = (&'static str, RefOr<Schema>)> {
@@ -337,16 +338,8 @@ fn requests() -> Vec<(&'static str, RefOr<Schema>)> {
         ("expose", expose()),
         ("limits", limits()),
     ]);
-    let states = words(["starting", "running", "stopping", "stopped", "destroyed"]);
-    let reasons = words([
-        "completed",
-        "stopped",
-        "idle_timeout",
-        "failed",
-        "oom",
-        "start_failed",
-        "max_lifetime",
-    ]);
+    let states = words(Observation::STATES);
+    let reasons = words(Observation::REASONS);
     let observe = strict([
         ("state", states),
         ("reason", reasons),
