@@ -12,7 +12,7 @@ use sluicegate_policy::{AddressPermit, Denial, Grant, Host, Target, decide};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::{DialError, Egress, Upstream, upstream::Carrier};
+use super::{Carrier, DialError, Egress, Upstream};
 use crate::secret::Secret;
 
 /// What it speaks.

@@ -22,11 +22,10 @@ use super::{
     guard::Guard,
     headers, max_forwards,
     pool::{Pool, PoolKey},
-    rewind::Rewind,
     send::{Sent, send},
 };
 use crate::{
-    egress::{Guarded, Tunnel, Upstream},
+    egress::{Guarded, Rewind, Tunnel, Upstream},
     listen::Downstream,
     outcome::{Outcome, Party},
     session::{self, Budget, Slot},

@@ -15,10 +15,9 @@ use super::{
     context::Context,
     forward::{self, Scope},
     h2,
-    rewind::Rewind,
 };
 use crate::{
-    egress::{Guarded, linger_close},
+    egress::{Guarded, Rewind, linger_close},
     listen::{Accepted, Downstream, Preface},
     message::denial_of,
     sniff::{Event, Head, RequestStream},

@@ -24,7 +24,6 @@ mod max_forwards;
 mod names;
 mod pool;
 pub mod quic;
-mod rewind;
 mod send;
 mod socks;
 mod stream;

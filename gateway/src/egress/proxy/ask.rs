@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{DialError, Login, failed};
-use crate::egress::{Upstream, upstream::Carrier};
+use crate::egress::{Carrier, Upstream};
 
 /// A proxy's answer: longer ones are pages nobody reads.
 const LONGEST_ANSWER: usize = 16 * 1024;
@@ -56,7 +56,7 @@ pub(super) async fn by_connect(
         .next()
         .unwrap_or_default();
     match status(line) {
-        Some(200..=299) => Ok(Upstream::carried(carrier, early)),
+        Some(200..=299) => Ok(Upstream::new(early, carrier)),
         Some(code @ (502 | 503)) => Err(answered(Denial::ConnectUnreachable, &code.to_string())),
         Some(504) => Err(answered(Denial::ConnectTimeout, "504")),
         Some(code) => Err(answered(Denial::UpstreamProxyRefused, &code.to_string())),
@@ -147,7 +147,7 @@ pub(super) async fn by_socks(
     };
     let mut rest = vec![0; bound + 2];
     carrier.read_exact(&mut rest).await.map_err(broken)?;
-    Ok(Upstream::carried(carrier, Bytes::new()))
+    Ok(Upstream::new(Bytes::new(), carrier))
 }
 
 fn counted(bytes: &mut Vec<u8>, text: &[u8]) -> Result<(), DialError> {

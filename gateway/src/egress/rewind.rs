@@ -12,17 +12,18 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::egress::Abort;
+use super::Abort;
 
 /// Gives `prefix` first, then what the connection has.
 #[derive(Debug)]
-pub(super) struct Rewind<S> {
+pub struct Rewind<S> {
     prefix: Bytes,
     stream: S,
 }
 
 impl<S> Rewind<S> {
-    pub(super) fn new(prefix: Bytes, stream: S) -> Self {
+    /// `prefix` was read from `stream` already.
+    pub fn new(prefix: Bytes, stream: S) -> Self {
         Self { prefix, stream }
     }
 }
