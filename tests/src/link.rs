@@ -100,6 +100,11 @@ impl Link {
         self.shared.ways.lock().unwrap().clear();
     }
 
+    /// How many packets and connections have come so far.
+    pub fn seen(&self) -> u64 {
+        self.shared.seen.load(Ordering::Relaxed)
+    }
+
     /// Datagrams lost on purpose so far.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)

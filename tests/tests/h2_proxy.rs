@@ -530,7 +530,7 @@ async fn drain_says_goaway_and_lets_tunnels_end() {
             if asked.is_err() {
                 break;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::task::yield_now().await;
         }
     };
     within("GOAWAY", refusing).await;

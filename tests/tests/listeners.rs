@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use e2e::raw::End;
 use e2e::servers::{self, postgres_programs};
 use e2e::tasks::free_port;
-use e2e::{Ask, Ca, Program, Record, RelayClient, Session, Settings, Wire, World, until};
+use e2e::{Ask, Ca, Program, Record, RelayClient, Session, Settings, Wire, World, until, within};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, UnixStream};
 
@@ -33,13 +33,13 @@ async fn exposed(world: &World, grants: &[&str], exposes: &[String]) -> (Session
 
 /// Until as many accept streams wait.
 async fn offered(world: &World, wanted: f64) {
-    let deadline = tokio::time::Instant::now() + e2e::tasks::PATIENCE;
     let gateway = &world.gateway;
-    let sample = "sluicegate_accept_streams_waiting ";
-    while gateway.metric(sample).await < wanted {
-        assert!(tokio::time::Instant::now() < deadline, "never offered");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let waiting = async {
+        while gateway.metric("sluicegate_accept_streams_waiting ").await < wanted {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the offers", waiting).await;
 }
 
 fn target(session: &Session, name: &str) -> String {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use e2e::Weather;
 use e2e::relay::TRANSPORTS;
+use e2e::{Weather, until};
 
 use crate::lab::{Lab, eventually, there_and_back};
 
@@ -37,7 +37,9 @@ async fn a_forgetful_nat_costs_no_quic_stream() {
     let (idle, busy) = (lab.echoing().await, lab.echoing().await);
     let forget = async {
         for _ in 0..3 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // In the middle of what goes to and fro.
+            let then = link.seen() + 100;
+            until("packets", || (link.seen() >= then).then_some(())).await;
             link.forget();
         }
     };
