@@ -16,9 +16,10 @@ use sluicegate_policy::{
     Denial, Host, HostName, OwnAddresses, ProxyProtocol, ServicePermit, ServiceUrl,
 };
 use sluicegate_relay::flow::{Ahead, Flow, Shared, SocketFlow, TlsFlow};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    net::{TcpStream, UnixStream},
+    net::{TcpSocket, TcpStream, UnixStream},
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -94,14 +95,25 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 impl Connected {
+    /// A flow says its own end from here on.
     fn flow(self) -> Box<dyn Flow> {
+        self.ends_with_fin();
         match self {
             Self::Plain(socket) => Box::new(SocketFlow::new(socket)),
             Self::Tls(stream) => Box::new(TlsFlow::new(*stream)),
         }
     }
 
+    /// Takes back what [`reset_if_dropped`] asked for.
+    fn ends_with_fin(&self) {
+        match self {
+            Self::Plain(socket) => socket.close_finishes(),
+            Self::Tls(stream) => stream.get_ref().0.close_finishes(),
+        }
+    }
+
     pub(super) fn io(self) -> Box<dyn Io> {
+        self.ends_with_fin();
         match self {
             Self::Plain(socket) => Box::new(socket),
             Self::Tls(stream) => stream,
@@ -229,7 +241,7 @@ impl Services {
                     detail: address.to_string(),
                 });
             }
-            match TcpStream::connect(address).await {
+            match reset_if_dropped(address).await {
                 Ok(stream) => {
                     // Small messages must not wait for one another's acknowledgement.
                     let _ = stream.set_nodelay(true);
@@ -240,6 +252,17 @@ impl Services {
         }
         Err(last)
     }
+}
+
+/// A connection that nobody takes over ends in RST: a service must not take it for one that was finished. The kernel may
+/// have connected it while its client was giving up.
+async fn reset_if_dropped(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+    socket.connect(address).await
 }
 
 fn server_name(host: &Host) -> Option<ServerName<'static>> {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::BytesMut;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -117,6 +118,14 @@ impl Shared {
         if let Self::Tcp(stream) = self {
             // Fails only on a socket that is no longer one; the close then has nothing to say either way.
             let _ = stream.set_zero_linger();
+        }
+    }
+
+    /// Make the close that follows a FIN again, and what is still to be sent before it.
+    pub fn close_finishes(&self) {
+        if let Self::Tcp(stream) = self {
+            // As above.
+            let _ = SockRef::from(&**stream).set_linger(None);
         }
     }
 }

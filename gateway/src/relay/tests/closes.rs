@@ -156,8 +156,8 @@ async fn a_cut_flood_ends_in_a_reset() {
         let mut heard = Vec::new();
         let end = within("read", second.read_to_end(&mut heard)).await;
         assert_eq!(
-            end.unwrap_err().kind(),
-            ErrorKind::ConnectionReset,
+            end.map_err(|error| error.kind()),
+            Err(ErrorKind::ConnectionReset),
             "{over} {program_first}"
         );
         assert!(flood.starts_with(&heard), "{over} {program_first}");

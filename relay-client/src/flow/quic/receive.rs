@@ -89,10 +89,12 @@ impl QuicReceive {
             return Poll::Pending;
         }
         match pin!(self.stream.received_reset()).poll(cx) {
-            Poll::Ready(Ok(Some(_))) => Poll::Ready(Broken::Reset),
-            Poll::Ready(Err(error)) => Poll::Ready(unheard(&error)),
-            Poll::Ready(Ok(None)) | Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(Some(_))) => self.later = Some(Broken::Reset),
+            Poll::Ready(Err(error)) => self.later = Some(unheard(&error)),
+            Poll::Ready(Ok(None)) | Poll::Pending => return Poll::Pending,
         }
+        // Whoever reads after all must not be told an end.
+        self.later.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// STOP_SENDING, where there is still something to stop.
