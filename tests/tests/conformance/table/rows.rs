@@ -161,7 +161,7 @@ rows! {
     { 126 "a service or port that was not declared" Elsewhere "`tests/tests/relay.rs`: `a_service_outside_the_grant_is_refused`" }
     { 127 "socket paths that lead elsewhere" Elsewhere "`gateway/src/relay/tests/authority.rs`: `only_a_real_socket_is_a_unix_service`" }
     { 128 "a service at the gateway's own listeners" held identity::v128_the_gateway_is_no_service [Configuration] "" }
-    { 129 "foreign Host or Origin to an HTTP service" NotBuilt "HTTP-aware services" }
+    { 129 "foreign Host or Origin to an HTTP service" Elsewhere "`gateway/src/relay/http/tests.rs`, for services with `http`: 403" }
     { 130 "one session's relay used by another" Elsewhere "`gateway/src/relay/tests/authority.rs`: `one_session_cannot_open_what_another_has`" }
     { 131 "aliases of the host through egress" held addresses::v131_aliases_of_the_host [Connect ConnectKept Absolute Socks Transparent] "" }
     { 132 "a service that comes back under another uid" Elsewhere "`gateway/src/relay/tests/authority.rs`: where `peerUid` is set, the peer of a unix service is read at every open; TCP services are not verified" }
@@ -176,11 +176,11 @@ rows! {
     { 141 "an upstream proxy that refuses is 502 and its own reason; nobody dials instead" held chaining::v141_a_proxy_that_refuses [Connect Absolute Socks Transparent] "more answers, SOCKS, real proxies: `tests/tests/chained.rs`" }
     { 142 "the session's own NO_PROXY changes nothing" held identity::v142_no_proxy_changes_nothing [Connect ConnectKept Absolute] "no input of the gateway carries it: a field of that name is only forwarded" }
     { 143 "PROXY headers: from an untrusted peer, twice, absent, too long" held form::v143_proxy_protocol_preambles [Connect Absolute Socks] "with HAProxy: `tests/tests/proxy_protocol.rs`" }
-    { 144 "lists of Gestalt" Elsewhere "unit tests of `policy/src/import`" }
-    { 145 "Dreadnode: accepted" Elsewhere "unit tests of `policy/src/import`" }
-    { 146 "Dreadnode: refused" Elsewhere "unit tests of `policy/src/import`" }
-    { 147 "lists of just-bash" Elsewhere "unit tests of `policy/src/import`" }
-    { 148 "lists of Gondolin" Elsewhere "unit tests of `policy/src/import`" }
-    { 149 "lists of Smokescreen" Elsewhere "unit tests of `policy/src/import`" }
-    { 150 "lists of Docker, Modal, E2B style lists" Elsewhere "unit tests of `policy/src/import`" }
+    { 144 "lists of Gestalt" Elsewhere "`policy/src/import/tests/gestalt.rs`: tests `v144_…`" }
+    { 145 "Dreadnode: accepted" Elsewhere "`policy/src/import/tests/dreadnode.rs`: tests `v145_…`" }
+    { 146 "Dreadnode: refused" Elsewhere "`policy/src/import/tests/dreadnode.rs`: tests `v146_…`" }
+    { 147 "lists of just-bash" Elsewhere "`policy/src/import/tests/just_bash.rs`: tests `v147_…`" }
+    { 148 "lists of Gondolin" Elsewhere "`policy/src/import/tests/gondolin.rs`: tests `v148_…`" }
+    { 149 "lists of Smokescreen" Elsewhere "`policy/src/import/tests/smokescreen.rs`: tests `v149_…`" }
+    { 150 "lists of Docker, Modal, E2B style lists" Elsewhere "`policy/src/import/tests/docker.rs`: tests `v150_…`" }
 }
