@@ -1,10 +1,7 @@
 //! How a tunnel, request or stream ended.
 
-use serde::Serialize;
-
 /// The end of one piece of work.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Outcome {
     /// Opened, and closed by one of its ends in order.
     Completed,
@@ -20,9 +17,22 @@ pub enum Outcome {
     Abandoned,
 }
 
+impl Outcome {
+    /// In records and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Reset => "reset",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Cut => "cut",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
 /// Who closed first.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Party {
     /// The client.
     Downstream,
@@ -30,4 +40,15 @@ pub enum Party {
     Upstream,
     /// The gateway.
     Gateway,
+}
+
+impl Party {
+    /// In records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Downstream => "downstream",
+            Self::Upstream => "upstream",
+            Self::Gateway => "gateway",
+        }
+    }
 }

@@ -1,15 +1,18 @@
-//! Where access records go: one JSON line each, written in batches by a thread of its own.
+//! Where access records go: one JSON line each, gathered by whoever ends a tunnel and written by a thread of its own.
 //!
-//! The data path never waits for the disk: a full queue drops the record and counts it.
+//! The data path never waits for the disk: a line is copied behind those that wait, and where too many wait it is dropped
+//! and counted. The writer lets lines gather for a moment: a wake-up and a write for each would cost
+//! more than the line.
 
 use std::{
     io::Write,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{SyncSender, sync_channel},
     },
+    time::Duration,
 };
 
 /// Where to write.
@@ -26,20 +29,57 @@ pub enum AccessSink {
     None,
 }
 
-/// Lines waiting for the writer before records are dropped.
-const QUEUE: usize = 16_384;
-/// Bytes gathered into one write.
+/// Bytes waiting for the writer before records are dropped: some 16,000 of them.
+const MOST: usize = 8 * 1024 * 1024;
+/// So many waiting bytes are written at once …
 const BATCH: usize = 64 * 1024;
+/// … and fewer after this long.
+const GATHER: Duration = Duration::from_millis(10);
 
-enum Message {
-    Line(String),
-    Flush(SyncSender<()>),
+/// What waits for the writer.
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    lines: u64,
+    flushes: Vec<SyncSender<()>>,
+    /// Nothing more will come.
+    closed: bool,
+}
+
+impl Waiting {
+    /// Must the writer look at once?
+    fn urgent(&self) -> bool {
+        self.closed || !self.flushes.is_empty() || self.bytes.len() >= BATCH
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    more: Condvar,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The ends of the queue that are filled; with the last one the writer ends.
+#[derive(Debug)]
+struct Sender(Arc<Queue>);
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.0.lock().closed = true;
+        self.0.more.notify_one();
+    }
 }
 
 /// The writer's queue. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
-    queue: Option<SyncSender<Message>>,
+    queue: Option<Arc<Sender>>,
     dropped: Arc<AtomicU64>,
     live: tokio::sync::broadcast::Sender<Arc<str>>,
 }
@@ -75,12 +115,12 @@ impl AccessLog {
         let queue = match output {
             None => None,
             Some(output) => {
-                let (send, receive) = sync_channel(QUEUE);
-                let dropped = dropped.clone();
+                let queue = Arc::new(Queue::default());
+                let (source, dropped) = (queue.clone(), dropped.clone());
                 std::thread::Builder::new()
                     .name("access-log".into())
-                    .spawn(move || write_batches(&receive, output, &dropped))?;
-                Some(send)
+                    .spawn(move || write_batches(&source, output, &dropped))?;
+                Some(Arc::new(Sender(queue)))
             }
         };
         Ok(Self {
@@ -96,14 +136,27 @@ impl AccessLog {
     }
 
     /// Hand one record (JSON, no newline) to the writer and to live readers.
-    pub(super) fn write(&self, line: String) {
+    pub(super) fn write(&self, line: &str) {
         if self.live.receiver_count() > 0 {
-            let _ = self.live.send(line.as_str().into());
+            let _ = self.live.send(line.into());
         }
-        if let Some(queue) = &self.queue
-            && queue.try_send(Message::Line(line)).is_err()
-        {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        if let Some(Sender(queue)) = self.queue.as_deref() {
+            let mut waiting = queue.lock();
+            if waiting.bytes.len() + line.len() > MOST {
+                drop(waiting);
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            let (before, few) = (waiting.bytes.len(), waiting.bytes.is_empty());
+            waiting.bytes.extend_from_slice(line.as_bytes());
+            waiting.bytes.push(b'\n');
+            waiting.lines += 1;
+            // It sleeps until there is a first line, and then until there are many.
+            let many = before < BATCH && waiting.bytes.len() >= BATCH;
+            drop(waiting);
+            if few || many {
+                queue.more.notify_one();
+            }
         }
     }
 
@@ -119,50 +172,85 @@ impl AccessLog {
 
     /// Wait until everything handed over so far is written. Blocks: for shutdown and tests.
     pub fn flush(&self) {
-        if let Some(queue) = &self.queue {
+        if let Some(Sender(queue)) = self.queue.as_deref() {
             let (done, wait) = sync_channel(1);
-            if queue.send(Message::Flush(done)).is_ok() {
-                let _ = wait.recv();
-            }
+            queue.lock().flushes.push(done);
+            queue.more.notify_one();
+            let _ = wait.recv();
         }
     }
 }
 
-fn write_batches(
-    queue: &Receiver<Message>,
-    mut output: Box<dyn Write + Send>,
-    dropped: &AtomicU64,
-) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while let Ok(first) = queue.recv() {
-        let mut next = Some(first);
-        let mut lines = 0;
-        let mut flushed = Vec::new();
-        while let Some(message) = next {
-            match message {
-                Message::Line(line) => {
-                    batch.extend_from_slice(line.as_bytes());
-                    batch.push(b'\n');
-                    lines += 1;
-                }
-                Message::Flush(done) => flushed.push(done),
-            }
-            next = if batch.len() < BATCH {
-                queue.try_recv().ok()
-            } else {
-                None
-            };
+fn write_batches(queue: &Queue, mut output: Box<dyn Write + Send>, dropped: &AtomicU64) {
+    let mut batch = Waiting::default();
+    while take(queue, &mut batch) {
+        let written = output.write_all(&batch.bytes).and_then(|()| output.flush());
+        if written.is_err() {
+            dropped.fetch_add(batch.lines, Ordering::Relaxed);
         }
-        if output
-            .write_all(&batch)
-            .and_then(|()| output.flush())
-            .is_err()
-        {
-            dropped.fetch_add(lines, Ordering::Relaxed);
-        }
-        batch.clear();
-        for done in flushed {
+        batch.bytes.clear();
+        // What a burst needed is not kept.
+        batch.bytes.shrink_to(2 * BATCH);
+        batch.lines = 0;
+        for done in batch.flushes.drain(..) {
             let _ = done.send(());
         }
+    }
+}
+
+/// Wait for something to write and change it for the empty `batch`. `false`: there will be no more.
+fn take(queue: &Queue, batch: &mut Waiting) -> bool {
+    let waiting = queue.lock();
+    let waiting = queue
+        .more
+        .wait_while(waiting, |waiting| {
+            waiting.bytes.is_empty() && !waiting.urgent()
+        })
+        .unwrap_or_else(PoisonError::into_inner);
+    let (mut waiting, _) = queue
+        .more
+        .wait_timeout_while(waiting, GATHER, |waiting| !waiting.urgent())
+        .unwrap_or_else(PoisonError::into_inner);
+    let last = waiting.closed && waiting.bytes.is_empty() && waiting.flushes.is_empty();
+    std::mem::swap(&mut waiting.bytes, &mut batch.bytes);
+    std::mem::swap(&mut waiting.lines, &mut batch.lines);
+    std::mem::swap(&mut waiting.flushes, &mut batch.flushes);
+    !last
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn lines_are_written_in_order_and_the_last_ones_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.jsonl");
+        let log = AccessLog::open(&AccessSink::File(path.clone())).unwrap();
+        let expected: String = (0..5000).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+        for line in expected.lines() {
+            log.write(line);
+        }
+        log.flush();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+        assert_eq!(log.dropped(), 0);
+    }
+
+    #[test]
+    fn what_nobody_takes_is_dropped_and_counted() {
+        let queue = Arc::new(Queue::default());
+        let log = AccessLog {
+            queue: Some(Arc::new(Sender(queue.clone()))),
+            dropped: Arc::default(),
+            live: tokio::sync::broadcast::channel(1).0,
+        };
+        let line = "x".repeat(MOST / 4);
+        for _ in 0..5 {
+            log.write(&line);
+        }
+        assert_eq!(log.dropped(), 2);
+        assert_eq!(queue.lock().lines, 3);
     }
 }

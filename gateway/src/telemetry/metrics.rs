@@ -1,5 +1,7 @@
 //! Prometheus metrics with closed label sets: host and session names stand in records only.
 
+use std::sync::OnceLock;
+
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -18,14 +20,23 @@ pub(super) struct EndLabels {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-pub(super) struct KindLabels {
-    pub(super) kind: Kind,
+struct KindLabels {
+    kind: Kind,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-pub(super) struct BytesLabels {
-    pub(super) kind: Kind,
-    pub(super) direction: Way,
+struct BytesLabels {
+    kind: Kind,
+    direction: Way,
+}
+
+/// What every tunnel, request or stream of one kind moves: looked up once, and not for each of them.
+#[derive(Debug)]
+pub(super) struct OfKind {
+    pub(super) open: Gauge,
+    pub(super) up: Counter,
+    pub(super) down: Counter,
+    pub(super) open_seconds: Histogram,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -69,7 +80,7 @@ struct OverLimitLabels {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
-pub(super) enum Way {
+enum Way {
     #[allow(non_camel_case_types, reason = "the label's text")]
     up,
     #[allow(non_camel_case_types, reason = "the label's text")]
@@ -82,14 +93,7 @@ impl prometheus_client::encoding::EncodeLabelValue for Outcome {
         encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
     ) -> std::fmt::Result {
         use std::fmt::Write;
-        encoder.write_str(match self {
-            Self::Completed => "completed",
-            Self::Reset => "reset",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-            Self::Cut => "cut",
-            Self::Abandoned => "abandoned",
-        })
+        encoder.write_str(self.as_str())
     }
 }
 
@@ -98,9 +102,10 @@ impl prometheus_client::encoding::EncodeLabelValue for Outcome {
 pub struct Metrics {
     registry: Registry,
     pub(super) ended: Family<EndLabels, Counter>,
-    pub(super) open: Family<KindLabels, Gauge>,
-    pub(super) bytes: Family<BytesLabels, Counter>,
-    pub(super) open_seconds: Family<KindLabels, Histogram>,
+    open: Family<KindLabels, Gauge>,
+    bytes: Family<BytesLabels, Counter>,
+    open_seconds: Family<KindLabels, Histogram>,
+    kinds: [OnceLock<OfKind>; 3],
     connections: Family<ListenerLabels, Gauge>,
     accepted: Family<ListenerLabels, Counter>,
     over_limit: Family<OverLimitLabels, Counter>,
@@ -217,6 +222,7 @@ impl Default for Metrics {
             open,
             bytes,
             open_seconds,
+            kinds: Default::default(),
             connections,
             accepted,
             over_limit,
@@ -239,6 +245,29 @@ impl Metrics {
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+
+    /// The metrics of one kind.
+    pub(super) fn of(&self, kind: Kind) -> &OfKind {
+        let [tunnels, requests, streams] = &self.kinds;
+        let of_kind = match kind {
+            Kind::tunnel => tunnels,
+            Kind::request => requests,
+            Kind::stream => streams,
+        };
+        of_kind.get_or_init(|| {
+            let bytes = |direction| {
+                let labels = BytesLabels { kind, direction };
+                self.bytes.get_or_create(&labels).clone()
+            };
+            let labels = KindLabels { kind };
+            OfKind {
+                open: self.open.get_or_create(&labels).clone(),
+                up: bytes(Way::up),
+                down: bytes(Way::down),
+                open_seconds: self.open_seconds.get_or_create(&labels).clone(),
+            }
+        })
     }
 
     /// A connection came in on a listener of this kind; the guard's drop takes it off the gauge.

@@ -4,6 +4,7 @@
 
 mod access;
 mod init;
+mod line;
 mod metrics;
 mod recorder;
 mod refusals;

@@ -1,21 +1,23 @@
 //! One owner for the record and the metrics of one tunnel, request or stream.
 
 use std::{
+    cell::RefCell,
+    io::Write,
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use prometheus_client::encoding::EncodeLabelValue;
-use serde::Serialize;
 use sluicegate_policy::{Denial, Refusal, RuleId};
 
 use super::{
     access::AccessLog,
-    metrics::{BytesLabels, EndLabels, KindLabels, Metrics, Way},
+    line::Line,
+    metrics::{EndLabels, Metrics},
     refusals::Refusals,
 };
 use crate::{
@@ -24,8 +26,7 @@ use crate::{
 };
 
 /// What is recorded.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, EncodeLabelValue)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
 #[allow(non_camel_case_types, reason = "the label's text")]
 pub enum Kind {
     /// Bytes both ways to an egress target.
@@ -36,9 +37,19 @@ pub enum Kind {
     stream,
 }
 
+impl Kind {
+    /// In records.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::tunnel => "tunnel",
+            Self::request => "request",
+            Self::stream => "stream",
+        }
+    }
+}
+
 /// How it came in.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, EncodeLabelValue)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
 #[allow(non_camel_case_types, reason = "the label's text")]
 pub enum Front {
     /// CONNECT.
@@ -65,18 +76,45 @@ pub enum Front {
     origin,
 }
 
+impl Front {
+    /// In records.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::connect => "connect",
+            Self::forward => "forward",
+            Self::connect_tcp => "connect-tcp",
+            Self::socks => "socks",
+            Self::transparent => "transparent",
+            Self::sni => "sni",
+            Self::quic => "quic",
+            Self::grpc => "grpc",
+            Self::names => "names",
+            Self::listener => "listener",
+            Self::origin => "origin",
+        }
+    }
+}
+
 /// The version of HTTP it came by.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Protocol {
     /// HTTP/1.1 and 1.0.
-    #[serde(rename = "http/1.1")]
     Http1,
     /// HTTP/2.
-    #[serde(rename = "h2")]
     Http2,
     /// HTTP/3.
-    #[serde(rename = "h3")]
     Http3,
+}
+
+impl Protocol {
+    /// In records.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "http/1.1",
+            Self::Http2 => "h2",
+            Self::Http3 => "h3",
+        }
+    }
 }
 
 /// Who connected.
@@ -145,8 +183,7 @@ impl Counters {
 pub const OWN_PROVIDER: &str = "_gateway";
 
 /// Whose it was.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionLabel {
     /// Namespace.
     pub namespace: Arc<str>,
@@ -226,26 +263,16 @@ impl Telemetry {
 
     /// Begin one record.
     pub fn begin(&self, kind: Kind, front: Front, downstream: impl Into<Caller>) -> Recorder {
-        let id = format!(
-            "{:08x}{:08x}",
-            self.inner.prefix,
-            self.inner.next.fetch_add(1, Ordering::Relaxed)
-        );
-        let open = self
-            .inner
-            .metrics
-            .open
-            .get_or_create(&KindLabels { kind })
-            .clone();
-        open.inc();
+        let next = self.inner.next.fetch_add(1, Ordering::Relaxed);
+        let id = RequestId::new(self.inner.prefix, next);
+        self.inner.metrics.of(kind).open.inc();
         Recorder {
             telemetry: self.clone(),
-            open,
             start: Instant::now(),
             counters: Arc::new(Counters::default()),
             reason: "",
             written: true,
-            record: Record {
+            record: Box::new(Record {
                 time: SystemTime::now(),
                 id,
                 kind,
@@ -264,17 +291,46 @@ impl Telemetry {
                 grpc_status: None,
                 would_refuse: None,
                 detail: None,
-                open_ms: None,
+                open: None,
                 outcome: Outcome::Abandoned,
                 closed_by: None,
-            },
+            }),
         }
+    }
+}
+
+/// Which record: eight hexadecimal digits of the process, and its number in at least eight.
+#[derive(Clone, Copy)]
+struct RequestId {
+    digits: [u8; 24],
+    length: u8,
+}
+
+impl RequestId {
+    fn new(prefix: u32, number: u64) -> Self {
+        let mut id = Self {
+            digits: [0; 24],
+            length: 0,
+        };
+        let mut room = id.digits.as_mut_slice();
+        // Never more than 24 digits.
+        let _ = write!(room, "{prefix:08x}{number:08x}");
+        let left = room.len();
+        id.length = u8::try_from(id.digits.len() - left).unwrap_or_default();
+        id
+    }
+
+    fn as_str(&self) -> &str {
+        let digits = self.digits.get(..usize::from(self.length));
+        digits
+            .and_then(|digits| str::from_utf8(digits).ok())
+            .unwrap_or_default()
     }
 }
 
 struct Record {
     time: SystemTime,
-    id: String,
+    id: RequestId,
     kind: Kind,
     front: Front,
     protocol: Option<Protocol>,
@@ -291,7 +347,7 @@ struct Record {
     grpc_status: Option<u32>,
     would_refuse: Option<&'static str>,
     detail: Option<String>,
-    open_ms: Option<f64>,
+    open: Option<Duration>,
     outcome: Outcome,
     closed_by: Option<Party>,
 }
@@ -299,18 +355,18 @@ struct Record {
 /// The one owner of a record; dropping it writes.
 pub struct Recorder {
     telemetry: Telemetry,
-    open: prometheus_client::metrics::gauge::Gauge,
     start: Instant,
     counters: Arc<Counters>,
     reason: &'static str,
     written: bool,
-    record: Record,
+    /// Apart, so that what is moved from stage to stage is small.
+    record: Box<Record>,
 }
 
 impl std::fmt::Debug for Recorder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Recorder")
-            .field("id", &self.record.id)
+            .field("id", &self.id())
             .finish_non_exhaustive()
     }
 }
@@ -318,7 +374,7 @@ impl std::fmt::Debug for Recorder {
 impl Recorder {
     /// The request id, also given in refusals.
     pub fn id(&self) -> &str {
-        &self.record.id
+        self.record.id.as_str()
     }
 
     /// For whom this is recorded.
@@ -328,7 +384,7 @@ impl Recorder {
                 Caller::Address(address) => Some(address),
                 Caller::User(_) => None,
             },
-            id: self.record.id.clone(),
+            id: self.id().to_owned(),
             session: self.record.session.clone(),
         }
     }
@@ -404,16 +460,9 @@ impl Recorder {
         if self.is_own() {
             return;
         }
-        self.record.open_ms = Some(elapsed.as_secs_f64() * 1e3);
-        let labels = KindLabels {
-            kind: self.record.kind,
-        };
-        self.telemetry
-            .inner
-            .metrics
-            .open_seconds
-            .get_or_create(&labels)
-            .observe(elapsed.as_secs_f64());
+        self.record.open = Some(elapsed);
+        let metrics = self.telemetry.inner.metrics.of(self.record.kind);
+        metrics.open_seconds.observe(elapsed.as_secs_f64());
     }
 
     /// Refused (or failed) before it opened.
@@ -464,53 +513,63 @@ impl Recorder {
         }
     }
 
-    fn to_json(&self) -> String {
-        let r = &self.record;
+    /// The record as it is written: one JSON object, no line end.
+    fn write(&self, bytes: &mut Vec<u8>) {
+        let r = &*self.record;
         let (up, down) = self.counters.total();
-        let mut fields = serde_json::Map::new();
-        let mut put = |key: &str, value: serde_json::Value| {
-            if !value.is_null() {
-                fields.insert(key.into(), value);
-            }
+        let mut line = Line::begin(bytes);
+        line.time("time", r.time)
+            .text("id", self.id())
+            .text("kind", r.kind.as_str())
+            .text("front", r.front.as_str())
+            .maybe("protocol", r.protocol.map(Protocol::as_str));
+        match r.downstream {
+            Caller::Address(address) => line.address("downstream", address),
+            Caller::User(_) => line.text("downstream", &r.downstream.to_string()),
         };
-        put("time", clock::rfc3339(r.time).into());
-        put("id", r.id.as_str().into());
-        put("kind", serde_json::json!(r.kind));
-        put("front", serde_json::json!(r.front));
-        put("protocol", serde_json::json!(r.protocol));
-        put("downstream", r.downstream.to_string().into());
-        put("session", serde_json::json!(r.session));
-        put("policyGeneration", r.policy_generation.into());
-        put("method", r.method.as_deref().into());
-        put("target", r.target.as_deref().into());
-        put("path", r.path.as_deref().into());
-        put("service", r.service.as_deref().into());
-        put("address", r.address.map(|a| a.to_string()).into());
-        put("rule", r.rule.as_ref().map(RuleId::as_str).into());
-        put("status", r.status.into());
-        put("grpcStatus", r.grpc_status.into());
-        put("outcome", serde_json::json!(r.outcome));
-        put(
-            "reason",
-            (!self.reason.is_empty()).then_some(self.reason).into(),
-        );
-        put("wouldRefuse", r.would_refuse.into());
-        put("detail", r.detail.as_deref().into());
-        put("closedBy", serde_json::json!(r.closed_by));
-        put("bytesUp", up.into());
-        put("bytesDown", down.into());
-        put("openMs", r.open_ms.map(round).into());
-        put(
-            "durationMs",
-            round(self.start.elapsed().as_secs_f64() * 1e3).into(),
-        );
-        serde_json::Value::Object(fields).to_string()
+        if let Some(session) = &r.session {
+            line.object("session", |line| {
+                line.text("namespace", &session.namespace)
+                    .text("provider", &session.provider)
+                    .text("id", &session.id)
+                    .number("generation", session.generation);
+            });
+        }
+        if let Some(number) = r.policy_generation {
+            line.number("policyGeneration", number);
+        }
+        line.maybe("method", r.method.as_deref())
+            .maybe("target", r.target.as_deref())
+            .maybe("path", r.path.as_deref())
+            .maybe("service", r.service.as_deref());
+        if let Some(address) = r.address {
+            line.address("address", address);
+        }
+        line.maybe("rule", r.rule.as_ref().map(RuleId::as_str));
+        if let Some(status) = r.status {
+            line.number("status", status.into());
+        }
+        if let Some(code) = r.grpc_status {
+            line.number("grpcStatus", code.into());
+        }
+        line.text("outcome", r.outcome.as_str())
+            .maybe("reason", Some(self.reason).filter(|text| !text.is_empty()))
+            .maybe("wouldRefuse", r.would_refuse)
+            .maybe("detail", r.detail.as_deref())
+            .maybe("closedBy", r.closed_by.map(Party::as_str))
+            .number("bytesUp", up)
+            .number("bytesDown", down);
+        if let Some(open) = r.open {
+            line.millis("openMs", open);
+        }
+        line.millis("durationMs", self.start.elapsed());
+        line.end();
     }
 }
 
-/// Microseconds are enough for a person and a line.
-fn round(ms: f64) -> f64 {
-    (ms * 1e3).round() / 1e3
+thread_local! {
+    /// Lines are put together here: a record that is written allocates nothing.
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Drop for Recorder {
@@ -526,7 +585,8 @@ impl Drop for Recorder {
         }
         let metrics = &self.telemetry.inner.metrics;
         let kind = self.record.kind;
-        self.open.dec();
+        let of_kind = metrics.of(kind);
+        of_kind.open.dec();
         if self.is_own() {
             return;
         }
@@ -538,23 +598,16 @@ impl Drop for Recorder {
         };
         metrics.ended.get_or_create(&labels).inc();
         let (up, down) = self.counters.total();
-        metrics
-            .bytes
-            .get_or_create(&BytesLabels {
-                kind,
-                direction: Way::up,
-            })
-            .inc_by(up);
-        metrics
-            .bytes
-            .get_or_create(&BytesLabels {
-                kind,
-                direction: Way::down,
-            })
-            .inc_by(down);
+        of_kind.up.inc_by(up);
+        of_kind.down.inc_by(down);
         if self.written && self.telemetry.inner.access.wanted() {
-            let line = self.to_json();
-            self.telemetry.inner.access.write(line);
+            LINE.with_borrow_mut(|line| {
+                line.clear();
+                self.write(line);
+                if let Ok(line) = str::from_utf8(line) {
+                    self.telemetry.inner.access.write(line);
+                }
+            });
         }
     }
 }
