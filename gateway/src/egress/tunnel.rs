@@ -67,7 +67,7 @@ impl Tunnel {
     /// Carry bytes until the end. `first` came with the request. Returns the tunnel again where the client speaks
     /// plain HTTP/1 that is to be judged request by request.
     pub async fn run<D, U>(
-        mut self,
+        &mut self,
         mut downstream: Guarded<D>,
         mut upstream: Guarded<U>,
         first: Vec<u8>,

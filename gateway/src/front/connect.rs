@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{
     auth::Identity,
-    egress::{self, Guarded, Tunnel},
+    egress::{Guarded, Tunnel, Upstream},
     listen::Downstream,
     outcome::{Outcome, Party},
-    session::{PolicyGeneration, Slot, Snapshot},
+    session::{Destination, PolicyGeneration, Slot, Snapshot},
     telemetry::{Front, Kind, Protocol, Recorder},
 };
 
@@ -72,13 +72,17 @@ impl<O> Accepted<O> {
 
 /// A tunnel that may have its 200.
 pub(super) struct Opened {
-    way: Way,
+    /// Apart: it is handed on from stage to stage, and each would hold room for it.
+    way: Box<Way>,
     recorder: Recorder,
 }
 
 impl Opened {
     pub(super) fn new(way: Way, recorder: Recorder) -> Self {
-        Self { way, recorder }
+        Self {
+            way: Box::new(way),
+            recorder,
+        }
     }
 
     /// Its record.
@@ -89,7 +93,9 @@ impl Opened {
 
 /// Where it leads, whose it is, and by which policy.
 pub(super) struct Way {
-    upstream: egress::Opened,
+    /// Until the tunnel carries.
+    upstream: Option<Upstream>,
+    address: SocketAddr,
     tunnel: Tunnel,
     identity: Identity,
     policy: Arc<PolicyGeneration>,
@@ -117,7 +123,7 @@ pub(super) async fn accept(
     match opened {
         Some(Ok(way)) => {
             recorder.status(200);
-            Accepted::Opened(Opened { way, recorder })
+            Accepted::Opened(Opened::new(way, recorder))
         }
         Some(Err(refusal)) => Accepted::Refused(if challenged {
             context.challenge(&refusal, target.as_ref(), &mut recorder, ask.html)
@@ -157,7 +163,7 @@ pub(super) async fn lead(
     let Snapshot { policy, changes } = snapshot;
     let permit = context.egress.decide(&policy, wanted, recorder)?;
     let budget = identity.session.budget();
-    let slot = budget.open_to(&wanted.to_string(), SystemTime::now())?;
+    let slot = budget.open_to(Destination::Target(wanted.clone()), SystemTime::now())?;
     let upstream = context.egress.open(&policy, &permit, recorder).await?;
     let tunnel = Tunnel {
         session: identity.session.clone(),
@@ -170,7 +176,8 @@ pub(super) async fn lead(
         gated: true,
     };
     Ok(Way {
-        upstream,
+        upstream: Some(upstream.stream),
+        address: upstream.address,
         tunnel,
         identity,
         policy,
@@ -211,35 +218,40 @@ pub(super) async fn carry(
     peer: SocketAddr,
     context: Arc<Context>,
 ) {
-    let Opened { way, recorder } = opened;
+    let Opened { mut way, recorder } = opened;
+    let Some(upstream) = way.upstream.take() else {
+        return;
+    };
+    let held = way
+        .tunnel
+        .run(downstream, Guarded::new(upstream), first, recorder)
+        .await;
     let Way {
-        upstream,
+        address,
         tunnel,
         identity,
         policy,
         slot,
-    } = way;
-    let address = upstream.address;
-    let target = tunnel.permit.target().clone();
-    let held = tunnel
-        .run(downstream, Guarded::new(upstream.stream), first, recorder)
-        .await;
+        ..
+    } = *way;
     drop(slot);
     if let Some(mut held) = held {
+        let target = tunnel.permit.target().clone();
         // Plain HTTP inside a tunnel is judged as absolute-form would be, request by request.
         held.recorder.ended(Outcome::Completed, Party::Downstream);
         drop(held.recorder);
         if let Some(upstream) = held.upstream.take() {
-            forward::adopt(&context, &identity, &policy, &target, upstream, address).await;
+            let adopt = forward::adopt(&context, &identity, &policy, &target, upstream, address);
+            Box::pin(adopt).await;
         }
         let buffer = BytesMut::from(held.bytes.as_slice());
-        forward::serve(
+        Box::pin(forward::serve(
             held.downstream,
             buffer,
             peer,
             context,
             Scope::Inside { target, identity },
-        )
+        ))
         .await;
     }
 }

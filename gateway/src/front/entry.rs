@@ -23,7 +23,10 @@ pub enum Entry {
 pub async fn serve(entry: Entry, accepted: Accepted, context: Arc<Context>) {
     match entry {
         Entry::Http { secure } => http1::serve(accepted, secure, context).await,
-        Entry::Socks => socks::serve(accepted, context).await,
-        Entry::Captured(captured) => captured::serve(accepted, context, &captured).await,
+        // Apart: an HTTP connection need not hold room for them.
+        Entry::Socks => Box::pin(socks::serve(accepted, context)).await,
+        Entry::Captured(captured) => {
+            Box::pin(captured::serve(accepted, context, &captured)).await;
+        }
     }
 }

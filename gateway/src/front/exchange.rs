@@ -28,7 +28,7 @@ use crate::{
     egress::{Guarded, Rewind, Tunnel, Upstream},
     listen::Downstream,
     outcome::{Outcome, Party},
-    session::{self, Budget, Slot},
+    session::{self, Budget, Destination, Slot},
     telemetry::Recorder,
 };
 
@@ -114,7 +114,7 @@ pub(super) async fn run(
         return Err(Denial::LoopDetected.into());
     }
     let budget = way.identity.session.budget();
-    let slot = budget.open_to(&wanted.to_string(), SystemTime::now())?;
+    let slot = budget.open_to(Destination::Target(wanted.clone()), SystemTime::now())?;
     let method = request.method().clone();
     if max_forwards::is_final(&method, request.headers_mut())? {
         recorder.status(200);
@@ -249,7 +249,7 @@ impl PendingUpgrade {
 
 impl Upgraded {
     /// Carry the upgraded protocol to its end.
-    pub(super) async fn carry(self, downstream: Guarded<Downstream>, first: Vec<u8>) {
+    pub(super) async fn carry(mut self, downstream: Guarded<Downstream>, first: Vec<u8>) {
         self.tunnel
             .run(
                 downstream,

@@ -78,7 +78,7 @@ impl Scope {
 
 /// What a connection becomes after its last answer.
 enum After {
-    Upgraded(OnUpgrade, Upgraded),
+    Upgraded(OnUpgrade, Box<Upgraded>),
     Connected(OnUpgrade, connect::Opened),
     /// Capsules follow.
     Capsules(OnUpgrade, connect_tcp::Opened),
@@ -370,7 +370,7 @@ impl Connection {
             Ok(Answered::Streaming(pending)) => pending.into_response(recorder),
             Ok(Answered::Upgraded(pending)) => {
                 let (answer, client, upgraded) = pending.into_parts(recorder);
-                self.become_after(After::Upgraded(client, upgraded));
+                self.become_after(After::Upgraded(client, Box::new(upgraded)));
                 answer
             }
             Ok(Answered::Own(answer)) => answer,

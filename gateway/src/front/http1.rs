@@ -20,7 +20,7 @@ use crate::{
     egress::{Guarded, Rewind, linger_close},
     listen::{Accepted, Downstream, Preface},
     message::denial_of,
-    sniff::{Event, Head, RequestStream},
+    sniff::{Event, Head, Judged, RequestStream},
     telemetry::{Front, Kind, Protocol},
 };
 
@@ -32,7 +32,7 @@ const CHUNK: usize = 4096;
 /// What a connection's first bytes are.
 enum First {
     Http2,
-    Connect,
+    Connect(Judged),
     Other,
     Refused(Denial),
     /// Nothing came, or not enough before the client left.
@@ -48,10 +48,11 @@ pub(super) async fn serve(accepted: Accepted, secure: bool, context: Arc<Context
         ..
     } = accepted;
     if preface == Preface::Malformed {
-        return malformed(stream, peer, secure, &context).await;
+        return Box::pin(malformed(stream, peer, secure, &context)).await;
     }
     if stream.alpn() == Some(b"h2") {
-        h2::serve(stream, peer, secure, context).await;
+        // What a tunnel does not need is kept apart from it, and made only where it is needed.
+        Box::pin(h2::serve(stream, peer, secure, context)).await;
         return;
     }
     let mut stream = Guarded::new(stream);
@@ -71,15 +72,17 @@ pub(super) async fn serve(accepted: Accepted, secure: bool, context: Arc<Context
         First::Http2 => {
             stream.release();
             let stream = Rewind::new(buffer.freeze(), stream);
-            h2::serve(stream, peer, secure, context).await;
+            Box::pin(h2::serve(stream, peer, secure, context)).await;
         }
-        First::Other => forward::serve(stream, buffer, peer, context, Scope::Proxy).await,
-        First::Connect => connect(stream, buffer, peer, context).await,
+        First::Other => {
+            Box::pin(forward::serve(stream, buffer, peer, context, Scope::Proxy)).await;
+        }
+        First::Connect(judged) => connect(stream, buffer, judged, peer, context).await,
         First::Refused(denial) => {
             let mut recorder = context.telemetry.begin(Kind::request, Front::origin, peer);
             recorder.protocol(Protocol::Http1);
             let answer = context.reject(&Refusal::from(denial), None, &mut recorder, false);
-            refuse(stream, &answer).await;
+            Box::pin(refuse(stream, &answer)).await;
         }
     }
 }
@@ -116,7 +119,7 @@ async fn read_first(
         }
         match judge.step(buffer) {
             Event::NeedMore => {}
-            Event::Head(head) if head.is_connect() => return First::Connect,
+            Event::Head(head) if head.is_connect() => return First::Connect(head.judged()),
             Event::Malformed(error) => return First::Refused(denial_of(error)),
             Event::Head(_) | Event::Body(_) | Event::End | Event::Opaque => return First::Other,
         }
@@ -127,16 +130,17 @@ async fn read_first(
 async fn connect(
     mut stream: Guarded<Downstream>,
     mut buffer: BytesMut,
+    judged: Judged,
     peer: SocketAddr,
     context: Arc<Context>,
 ) {
-    let mut judge = RequestStream::with_max_head(context.egress.timeouts.max_head);
-    let Event::Head(head) = judge.step(&buffer) else {
+    let Some(head) = judged.head(&buffer) else {
         return;
     };
     let consumed = head.len();
     let gone = std::future::pending::<()>();
-    match connect::accept(&context, peer, ask(&head), gone).await {
+    // What opens a tunnel is not held while it is open.
+    match Box::pin(connect::accept(&context, peer, ask(&head), gone)).await {
         Answered::Opened(opened) => {
             let first = buffer.split_off(consumed.min(buffer.len())).to_vec();
             drop(buffer);
@@ -144,29 +148,33 @@ async fn connect(
                 .write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n")
                 .await;
             if sent.is_ok() && stream.flush().await.is_ok() {
-                connect::carry(stream, first, opened, peer, context).await;
+                Box::pin(connect::carry(stream, first, opened, peer, context)).await;
             }
         }
         // What a client sends behind a CONNECT is the tunnel's: refused, it is never read as another request.
-        Answered::Refused(answer) => refuse(stream, &answer).await,
+        Answered::Refused(answer) => Box::pin(refuse(stream, &answer)).await,
         Answered::Gone => {}
     }
 }
 
 fn ask<'b>(head: &Head<'b>) -> Ask<'b> {
+    let (mut host, mut accept, mut credentials) = (None, None, Vec::new());
+    for field in head.fields() {
+        if field.is("proxy-authorization") {
+            credentials.push(field.value);
+        } else if field.is("host") {
+            host = host.or(Some(field.value));
+        } else if field.is("accept") {
+            accept = accept.or(Some(field.value));
+        }
+    }
     Ask {
         wanted: Wanted::Authority {
             authority: head.target(),
-            host: head.field("host"),
+            host,
         },
-        credentials: head
-            .fields()
-            .filter(|f| f.is("proxy-authorization"))
-            .map(|f| f.value)
-            .collect(),
-        html: head
-            .field("accept")
-            .is_some_and(|v| v.starts_with(b"text/html")),
+        credentials,
+        html: accept.is_some_and(|v| v.starts_with(b"text/html")),
         protocol: Protocol::Http1,
     }
 }

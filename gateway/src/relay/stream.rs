@@ -15,7 +15,7 @@ use super::Present;
 use crate::{
     auth::Identity,
     outcome::{Outcome, Party},
-    session::{Authority, Session, Slot, Snapshot, Way},
+    session::{Authority, Destination, Session, Slot, Snapshot, Way},
     telemetry::{Counters, Recorder},
 };
 
@@ -59,7 +59,10 @@ impl Ticket {
             method,
         )?;
         let now = SystemTime::now();
-        let slot = identity.session.budget().open_to(name.as_str(), now)?;
+        let slot = identity
+            .session
+            .budget()
+            .open_to(Destination::Service(name.clone()), now)?;
         identity.session.touch(now);
         Ok(Self {
             identity,

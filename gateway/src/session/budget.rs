@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sluicegate_policy::{Denial, Limits};
+use sluicegate_policy::{Denial, Limits, ServiceName, Target};
 use tokio::time::Instant;
 
 use super::pace::{Pace, Way};
@@ -25,7 +25,7 @@ pub struct Budget {
     max_bytes: AtomicU64,
     open: AtomicU64,
     /// Open now, by destination; none is kept at zero, so it holds no more than is open.
-    destinations: Mutex<HashMap<Box<str>, u64>>,
+    destinations: Mutex<HashMap<Destination, u64>>,
     bytes: AtomicU64,
     /// Milliseconds since the epoch.
     active: AtomicU64,
@@ -43,6 +43,15 @@ struct Bucket {
     filled: Option<SystemTime>,
 }
 
+/// Where a tunnel or stream leads, as limits count it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Destination {
+    /// A host and port.
+    Target(Target),
+    /// A host service.
+    Service(ServiceName),
+}
+
 /// One open tunnel or stream; dropping it frees the place.
 #[derive(Debug)]
 pub struct Slot {
@@ -50,26 +59,7 @@ pub struct Slot {
     /// Its place in the owner's budget.
     _owner: Option<Box<Slot>>,
     /// Its place at its destination.
-    _place: Option<Place>,
-}
-
-/// One more open to a destination; dropping it makes one less.
-#[derive(Debug)]
-struct Place {
-    budget: Arc<Budget>,
-    destination: Box<str>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut destinations = self.budget.destinations();
-        if let Some(open) = destinations.get_mut(&self.destination) {
-            *open -= 1;
-            if *open == 0 {
-                destinations.remove(&self.destination);
-            }
-        }
-    }
+    destination: Option<Destination>,
 }
 
 impl Drop for Slot {
@@ -77,6 +67,9 @@ impl Drop for Slot {
         // The idle clock starts when the last thing closes, not when it opened.
         self.budget.touch(SystemTime::now());
         self.budget.open.fetch_sub(1, Ordering::AcqRel);
+        if let Some(destination) = &self.destination {
+            self.budget.leave(destination);
+        }
     }
 }
 
@@ -157,7 +150,7 @@ impl Budget {
         let mut slot = Slot {
             budget: self.clone(),
             _owner: None,
-            _place: None,
+            destination: None,
         };
         if let Some(owner) = &self.owner {
             slot._owner = Some(Box::new(owner.open(now)?));
@@ -170,36 +163,57 @@ impl Budget {
         }
     }
 
-    /// Take a place for one tunnel or stream to `destination`, in whatever spelling its front always uses.
+    /// Take a place for one tunnel or stream to `destination`.
     ///
     /// # Errors
     /// `TooManyToDestination`, and those of [`Budget::open`]. A refusal takes nothing of the other limits.
-    pub fn open_to(self: &Arc<Self>, destination: &str, now: SystemTime) -> Result<Slot, Denial> {
-        let place = self.place(destination);
-        if place.is_err() {
+    pub fn open_to(
+        self: &Arc<Self>,
+        destination: Destination,
+        now: SystemTime,
+    ) -> Result<Slot, Denial> {
+        if let Err(denial) = self.enter(&destination) {
             self.touch(now);
+            return Err(denial);
         }
-        let place = place?;
-        let mut slot = self.open(now)?;
-        slot._place = Some(place);
-        Ok(slot)
+        match self.open(now) {
+            Ok(mut slot) => {
+                slot.destination = Some(destination);
+                Ok(slot)
+            }
+            Err(denial) => {
+                self.leave(&destination);
+                Err(denial)
+            }
+        }
     }
 
-    fn place(self: &Arc<Self>, destination: &str) -> Result<Place, Denial> {
+    /// Counted whether there is a limit or not: one that comes later counts what is open.
+    fn enter(&self, destination: &Destination) -> Result<(), Denial> {
         let max = self.max_to_destination.load(Ordering::Acquire);
         let mut destinations = self.destinations();
-        let open = destinations.get(destination).copied().unwrap_or(0);
-        if open >= max {
-            return Err(Denial::TooManyToDestination);
+        match destinations.get_mut(destination) {
+            Some(open) if *open >= max => return Err(Denial::TooManyToDestination),
+            Some(open) => *open += 1,
+            None if max == 0 => return Err(Denial::TooManyToDestination),
+            None => {
+                destinations.insert(destination.clone(), 1);
+            }
         }
-        destinations.insert(destination.into(), open + 1);
-        Ok(Place {
-            budget: self.clone(),
-            destination: destination.into(),
-        })
+        Ok(())
     }
 
-    fn destinations(&self) -> MutexGuard<'_, HashMap<Box<str>, u64>> {
+    fn leave(&self, destination: &Destination) {
+        let mut destinations = self.destinations();
+        if let Some(open) = destinations.get_mut(destination) {
+            *open -= 1;
+            if *open == 0 {
+                destinations.remove(destination);
+            }
+        }
+    }
+
+    fn destinations(&self) -> MutexGuard<'_, HashMap<Destination, u64>> {
         self.destinations
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

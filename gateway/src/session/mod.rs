@@ -25,7 +25,7 @@ mod view;
 
 pub use authority::{Authority, PolicyGeneration, Session, SessionKey, Snapshot};
 pub use binding::{Binding, BindingRequest, Capability};
-pub use budget::{Budget, Slot};
+pub use budget::{Budget, Destination, Slot};
 pub use bundle::{Bundle, BundleContext, CaFiles, PublicUrl};
 pub use config::{ProviderConfig, Quota, RegistryConfig, Scopes};
 pub use dials::{DialConfig, DialTargets, Dials, Offer, OfferSocket};

@@ -13,7 +13,7 @@ use body::{Body, Progress};
 use scan::Scan;
 
 pub use fields::{Field, is_twin, trailer_may_pass};
-pub use head::{Framing, Head};
+pub use head::{Framing, Head, Judged};
 pub use start_line::Version;
 
 /// Longest head unless said otherwise, in bytes, request line and final empty line included.

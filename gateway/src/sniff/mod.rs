@@ -18,8 +18,8 @@ mod testing;
 pub use client_hello::{ClientHello, HelloError, MAX_HELLO, MAX_HELLO_WIRE, Reader, Sni, Verdict};
 pub use hello_watch::{ClientStep, HelloWatch, ServerStep};
 pub use http_request::{
-    Event, Field, Framing, Head, HeadError, MAX_FIELDS, MAX_HEAD, MAX_TRAILERS, RequestStream,
-    Version, is_twin, trailer_may_pass,
+    Event, Field, Framing, Head, HeadError, Judged, MAX_FIELDS, MAX_HEAD, MAX_TRAILERS,
+    RequestStream, Version, is_twin, trailer_may_pass,
 };
 pub use message::Message;
 pub use proxy_header::ProxyHeader;

@@ -27,6 +27,10 @@ fn v120_the_tunnel_after_the_last_is_refused_and_a_closed_one_makes_room() {
     assert!(budget.open(now()).is_ok());
 }
 
+fn target(text: &str) -> Destination {
+    Destination::Target(Target::from_authority(text).unwrap())
+}
+
 #[test]
 fn v120_the_tunnel_after_the_last_to_one_destination_is_refused() {
     let budget = budget(Limits {
@@ -35,7 +39,7 @@ fn v120_the_tunnel_after_the_last_to_one_destination_is_refused() {
         opens_per_second: Some(5),
         ..Limits::default()
     });
-    let open = |destination| budget.open_to(destination, now());
+    let open = |destination| budget.open_to(target(destination), now());
     let first = open("a.test:443").unwrap();
     let second = open("a.test:443").unwrap();
     for _ in 0..10 {
@@ -61,7 +65,7 @@ fn a_place_at_a_destination_is_given_back_when_another_limit_refuses() {
         tunnels_per_destination: Some(1),
         ..Limits::default()
     });
-    let open = || budget.open_to("a.test:443", now()).unwrap_err();
+    let open = || budget.open_to(target("a.test:443"), now()).unwrap_err();
     assert_eq!(
         (open(), open()),
         (Denial::TooManyTunnels, Denial::TooManyTunnels)

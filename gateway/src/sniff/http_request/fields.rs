@@ -27,24 +27,54 @@ impl<'b> Field<'b> {
 
 /// `tchar` (RFC 9110 §5.6.2).
 pub(super) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
+    class(byte) & TOKEN != 0
+}
+
+/// May it stand in a field value or a request line: blanks, visible bytes, and what is not ASCII.
+pub(super) fn is_text_byte(byte: u8) -> bool {
+    class(byte) & TEXT != 0
+}
+
+const TOKEN: u8 = 1;
+const TEXT: u8 = 2;
+
+/// Looked up: every byte of every head is asked for.
+#[allow(clippy::indexing_slicing, reason = "a byte is below 256")]
+fn class(byte: u8) -> u8 {
+    const CLASSES: [u8; 256] = {
+        let mut classes = [0; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let b = byte as u8;
+            if b.is_ascii_alphanumeric()
+                || matches!(
+                    b,
+                    b'!' | b'#'
+                        | b'$'
+                        | b'%'
+                        | b'&'
+                        | b'\''
+                        | b'*'
+                        | b'+'
+                        | b'-'
+                        | b'.'
+                        | b'^'
+                        | b'_'
+                        | b'`'
+                        | b'|'
+                        | b'~'
+                )
+            {
+                classes[byte] |= TOKEN;
+            }
+            if b == b'\t' || b == b' ' || b.is_ascii_graphic() || b >= 0x80 {
+                classes[byte] |= TEXT;
+            }
+            byte += 1;
+        }
+        classes
+    };
+    CLASSES[usize::from(byte)]
 }
 
 /// The field lines of a scanned section, up to its empty line.

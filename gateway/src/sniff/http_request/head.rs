@@ -1,5 +1,7 @@
 //! A whole head: its fields judged together, and the framing they give.
 
+use std::mem::MaybeUninit;
+
 use super::fields::{self, Field, is_twin};
 use super::scan::Scan;
 use super::start_line::{StartLine, Version};
@@ -21,11 +23,45 @@ pub enum Framing {
 pub struct Head<'b> {
     line: StartLine<'b>,
     section: &'b [u8],
+    start: usize,
     len: usize,
     framing: Framing,
 }
 
+/// Where a sound head stands: what is left of a judgement when the bytes it looked at are let go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Judged {
+    start: usize,
+    len: usize,
+    framing: Framing,
+}
+
+impl Judged {
+    /// The head again, without judging it again; `buffer` is what it was found at the front of. `None`: it is another.
+    #[must_use]
+    pub fn head<'b>(&self, buffer: &'b [u8]) -> Option<Head<'b>> {
+        let (line, section) = split(buffer.get(self.start..self.len)?).ok()?;
+        Some(Head {
+            line,
+            section,
+            start: self.start,
+            len: self.len,
+            framing: self.framing,
+        })
+    }
+}
+
 impl<'b> Head<'b> {
+    /// That it was judged, and where it stands.
+    #[must_use]
+    pub fn judged(&self) -> Judged {
+        Judged {
+            start: self.start,
+            len: self.len,
+            framing: self.framing,
+        }
+    }
+
     /// Bytes to consume: the head and an empty line that may have stood before it.
     #[allow(clippy::len_without_is_empty, reason = "a head is never empty")]
     #[must_use]
@@ -86,23 +122,29 @@ pub(super) fn read<'b>(scan: &mut Scan, buffer: &'b [u8]) -> Result<Option<Head<
         return Ok(None);
     };
     let bytes = buffer.get(start..len).unwrap_or_default();
-    let end = bytes
-        .iter()
-        .position(|&b| b == b'\r')
-        .ok_or(HeadError::RequestLine)?;
-    let line = StartLine::parse(bytes.get(..end).unwrap_or_default())?;
-    let section = bytes.get(end + 2..).unwrap_or_default();
+    let (line, section) = split(bytes)?;
     let found = Found::in_section(section)?;
     found.judge_host(line.version)?;
     let framing = found.framing(&line)?;
     let head = Head {
         line,
         section,
+        start,
         len,
         framing,
     };
     agree(&head, bytes)?;
     Ok(Some(head))
+}
+
+/// Request line and fields of a whole head.
+fn split(bytes: &[u8]) -> Result<(StartLine<'_>, &[u8]), HeadError> {
+    let end = bytes
+        .iter()
+        .position(|&b| b == b'\r')
+        .ok_or(HeadError::RequestLine)?;
+    let line = StartLine::parse(bytes.get(..end).unwrap_or_default())?;
+    Ok((line, bytes.get(end + 2..).unwrap_or_default()))
 }
 
 /// The fields that decide framing and routing, each at most once.
@@ -200,10 +242,11 @@ fn parse_length(value: &[u8]) -> Option<u64> {
 
 /// The second opinion: an independent parser must read the same request.
 fn agree(head: &Head<'_>, bytes: &[u8]) -> Result<(), HeadError> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut request = httparse::Request::new(&mut fields);
-    let whole =
-        matches!(request.parse(bytes), Ok(httparse::Status::Complete(n)) if n == bytes.len());
+    // Left as they are until they are filled: clearing room for a hundred fields costs more than reading a few.
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut []);
+    let parsed = request.parse_with_uninit_headers(bytes, &mut fields);
+    let whole = matches!(parsed, Ok(httparse::Status::Complete(n)) if n == bytes.len());
     let version = match head.version() {
         Version::Http10 => 0,
         Version::Http11 => 1,
@@ -212,12 +255,11 @@ fn agree(head: &Head<'_>, bytes: &[u8]) -> Result<(), HeadError> {
         && request.method == Some(head.method())
         && request.path.map(str::as_bytes) == Some(head.target())
         && request.version == Some(version)
-        && request.headers.len() == head.fields().count()
         && request
             .headers
             .iter()
-            .zip(head.fields())
-            .all(|(h, f)| h.name.as_bytes() == f.name && h.value == f.value);
+            .map(|h| (h.name.as_bytes(), h.value))
+            .eq(head.fields().map(|f| (f.name, f.value)));
     if same {
         Ok(())
     } else {

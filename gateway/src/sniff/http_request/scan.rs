@@ -1,6 +1,6 @@
 //! The byte-wise scan of a head or trailer section: what no line may contain, found at the byte that is wrong.
 
-use super::fields::is_token_byte;
+use super::fields::{is_text_byte, is_token_byte};
 use super::start_line::StartLine;
 use super::{HeadError, MAX_FIELDS, MAX_TRAILERS};
 
@@ -63,7 +63,11 @@ impl Scan {
     /// Look at what is new in `buffer`. `Some((start, len))` once the section is whole: it begins at `start` and ends before
     /// `len`, its empty line included.
     pub(super) fn run(&mut self, buffer: &[u8]) -> Result<Option<(usize, usize)>, HeadError> {
-        for &byte in buffer.get(self.seen..).unwrap_or_default() {
+        loop {
+            self.run_on(buffer);
+            let Some(&byte) = buffer.get(self.seen) else {
+                return Ok(None);
+            };
             if self.seen == self.limit {
                 return Err(self.too_large);
             }
@@ -87,7 +91,20 @@ impl Scan {
             }
             self.at = at;
         }
-        Ok(None)
+    }
+
+    /// Pass over bytes that change nothing: most of a head lies in the middle of something.
+    fn run_on(&mut self, buffer: &[u8]) {
+        let stays: fn(u8) -> bool = match self.at {
+            At::Name => is_token_byte,
+            At::Value => is_text_byte,
+            // A tab is none of a request line's bytes.
+            At::RequestLine => |b| b != b'\t' && is_text_byte(b),
+            _ => return,
+        };
+        let rest = buffer.get(self.seen..).unwrap_or_default();
+        let run = rest.iter().take(self.limit - self.seen);
+        self.seen += run.take_while(|&&b| stays(b)).count();
     }
 
     fn next(&mut self, byte: u8) -> Result<At, HeadError> {
@@ -100,9 +117,7 @@ impl Scan {
             (At::StartCr, b'\n') => Ok(At::Start { skipped: true }),
             (At::Start { .. }, b) if is_token_byte(b) => Ok(At::RequestLine),
             (At::RequestLine, b'\r') => Ok(At::RequestLineCr),
-            (At::RequestLine, b) if b == b' ' || b.is_ascii_graphic() || b >= 0x80 => {
-                Ok(At::RequestLine)
-            }
+            (At::RequestLine, b) if b != b'\t' && is_text_byte(b) => Ok(At::RequestLine),
             (At::RequestLineCr | At::LineCr, b'\n') => Ok(At::LineStart),
             (At::StartCr | At::RequestLineCr | At::LineCr | At::EndCr, _) => Err(BareCr),
             (_, b'\n') => Err(BareLf),
@@ -115,9 +130,7 @@ impl Scan {
             (At::Name, b' ' | b'\t') => Err(SpaceBeforeColon),
             (At::LineStart | At::Name, _) => Err(FieldName),
             (At::Value, b'\r') => Ok(At::LineCr),
-            (At::Value, b) if b == b'\t' || b == b' ' || b.is_ascii_graphic() || b >= 0x80 => {
-                Ok(At::Value)
-            }
+            (At::Value, b) if is_text_byte(b) => Ok(At::Value),
             (At::Value, _) => Err(FieldValue),
         }
     }
