@@ -1,6 +1,10 @@
 //! Going down in order: refuse new work, ask the old to end, cut what is left.
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -94,24 +98,58 @@ impl DrainWatch {
 
     /// Spawn work that the drain waits for; it is dropped at [`Stage::Forced`].
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.spawn_into(&self.tasks, task);
+        self.tasks.spawn(self.forced(task));
     }
 
     /// Spawn what serves the work until it is over: the drain does not wait for it. It is dropped at
     /// [`Stage::Forced`], so that sessions can still be revoked, and expire, while tunnels end.
     pub fn spawn_service(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.spawn_into(&self.services, task);
+        self.services.spawn(self.forced(task));
     }
 
-    fn spawn_into(&self, tracker: &TaskTracker, task: impl Future<Output = ()> + Send + 'static) {
-        let mut watch = self.stage.clone();
-        tracker.spawn(async move {
-            tokio::select! {
-                biased;
-                () = task => {}
-                _ = watch.wait_for(|now| *now >= Stage::Forced) => {}
-            }
-        });
+    fn forced<T: Future<Output = ()> + Send + 'static>(
+        &self,
+        task: T,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let mut stage = self.stage.clone();
+        Forced {
+            task,
+            stage: stage.clone(),
+            armed: false,
+            force: async move {
+                let _ = stage.wait_for(|now| *now >= Stage::Forced).await;
+            },
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A task until it is forced to end. By hand, as an async block would hold the task twice.
+    struct Forced<T, F> {
+        #[pin]
+        task: T,
+        #[pin]
+        force: F,
+        // Read without a lock, so that `force`, whose lock all tasks share, is polled only when the stage has changed.
+        stage: watch::Receiver<Stage>,
+        armed: bool,
+    }
+}
+
+impl<T: Future<Output = ()>, F: Future<Output = ()>> Future for Forced<T, F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.task.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        // A spawned task has one waker for life: once is enough.
+        let armed = std::mem::replace(this.armed, true);
+        if armed && matches!(this.stage.has_changed(), Ok(false)) {
+            return Poll::Pending;
+        }
+        this.force.poll(cx)
     }
 }
 
