@@ -125,6 +125,11 @@ impl App {
         &self.parts.registry
     }
 
+    /// What connections are served with from now on.
+    pub fn context(&self) -> Arc<Context> {
+        self.parts.context.load_full()
+    }
+
     /// Records and metrics.
     pub fn telemetry(&self) -> &Telemetry {
         &self.parts.telemetry
