@@ -36,6 +36,8 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 pub fn server(identity: &ServerIdentity, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, CertError> {
     let mut config = server_config(identity, None, alpn, ALL_VERSIONS)?;
     config.ticketer = aws_lc_rs::Ticketer::new()?;
+    // Each is made and sent in every handshake, and one resumes the next connection; that one brings the next.
+    config.send_tls13_tickets = 1;
     Ok(Arc::new(config))
 }
 
