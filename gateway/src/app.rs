@@ -187,7 +187,7 @@ impl App {
                     async move {
                         match spoken {
                             Spoken::Relay => {
-                                front::quic::serve(connection, context.h2.clone(), drain).await;
+                                front::quic::serve(connection, context, drain).await;
                             }
                             Spoken::Http3 => front::h3::serve(connection, context, drain).await,
                         }

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -18,6 +19,9 @@ use crate::{
 pub struct Settings {
     /// The gateway's public URL.
     pub url: Option<String>,
+    /// Addresses of the gateway, instead of what its name stands for.
+    #[serde(default)]
+    pub resolve: Vec<IpAddr>,
     /// The credential. In the environment or a file only: arguments are public.
     #[serde(skip)]
     pub token: Option<String>,
@@ -25,7 +29,7 @@ pub struct Settings {
     pub token_file: Option<PathBuf>,
     /// Roots to trust beside the system's, PEM.
     pub ca_file: Option<PathBuf>,
-    /// `auto`, `quic` or `h2`.
+    /// `auto`, `quic`, `h2` or `h1`.
     pub transport: Option<String>,
     /// `NAME=unix:///path` or `NAME=tcp://127.0.0.1:PORT`.
     #[serde(default)]
@@ -46,6 +50,8 @@ pub struct Settings {
     /// The proxy serves every user that can reach it.
     #[serde(default)]
     pub proxy_any_uid: bool,
+    /// Where it tells how it is: `127.0.0.1:PORT` or `unix:///path`.
+    pub status: Option<String>,
 }
 
 impl std::fmt::Debug for Settings {
@@ -65,6 +71,8 @@ pub struct Config {
     pub endpoint: Endpoint,
     /// The credential.
     pub token: String,
+    /// The file it was read from.
+    pub token_file: Option<PathBuf>,
     /// Roots to trust beside the system's.
     pub ca_file: Option<PathBuf>,
     /// Which transports may be used.
@@ -75,28 +83,8 @@ pub struct Config {
     pub expose: Vec<Exposed>,
     /// The HTTP proxy, where one is wanted.
     pub proxy: Option<ProxyConfig>,
-}
-
-/// Which transports carry what.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Carried {
-    /// For streams to services, and for all there is where nothing has a connection apart.
-    pub streams: Choice,
-    /// A connection of their own for accept streams and the way out, by this transport.
-    pub apart: Option<Transport>,
-}
-
-impl Config {
-    /// Only HTTP/2 carries accept streams and the way out. Streams to services race beside them as they would without.
-    pub fn carried(&self) -> Carried {
-        let (streams, apart) = match self.transport {
-            Choice::Auto if self.expose.is_empty() && self.proxy.is_none() => (Choice::Auto, None),
-            Choice::Auto if self.listen.is_empty() => (Choice::Only(Transport::H2), None),
-            Choice::Auto if self.endpoint.is_tls() => (Choice::Auto, Some(Transport::H2)),
-            chosen => (chosen, None),
-        };
-        Carried { streams, apart }
-    }
+    /// Where it tells how it is.
+    pub status: Option<Address>,
 }
 
 /// The HTTP proxy of the sandbox.
@@ -152,11 +140,9 @@ pub enum ConfigError {
     /// QUIC without TLS.
     #[error("transport: quic needs an https:// URL")]
     QuicWithoutTls,
-    /// Exposed listeners or the proxy on QUIC alone.
-    #[error(
-        "transport: quic carries neither accept streams nor the way out: --expose and --proxy need auto or h2"
-    )]
-    ServicesOverQuic,
+    /// Nobody said where.
+    #[error("where? pass --status (or SLUICEGATE_RELAY_STATUS) as it was given to `up`")]
+    NoStatus,
     /// A listener.
     #[error("listener: {0}")]
     Listen(#[from] AddressError),
@@ -202,6 +188,7 @@ impl Settings {
         };
         Self {
             url: variable("SLUICEGATE_RELAY_URL"),
+            resolve: Vec::new(),
             token: variable("SLUICEGATE_RELAY_TOKEN"),
             token_file: None,
             ca_file: variable("SLUICEGATE_CA_FILE").map(PathBuf::from),
@@ -213,6 +200,7 @@ impl Settings {
             proxy_token: variable("SLUICEGATE_PROXY_TOKEN"),
             proxy_token_file: None,
             proxy_any_uid: false,
+            status: variable("SLUICEGATE_RELAY_STATUS"),
         }
     }
 
@@ -223,6 +211,11 @@ impl Settings {
         let own_proxy_token = self.proxy_token.is_some() || self.proxy_token_file.is_some();
         Self {
             url: self.url.or(under.url),
+            resolve: if self.resolve.is_empty() {
+                under.resolve
+            } else {
+                self.resolve
+            },
             token: if own_token { self.token } else { under.token },
             token_file: if own_token {
                 self.token_file
@@ -258,6 +251,7 @@ impl Settings {
                 under.proxy_token_file
             },
             proxy_any_uid: self.proxy_any_uid || under.proxy_any_uid,
+            status: self.status.or(under.status),
         }
     }
 
@@ -266,16 +260,29 @@ impl Settings {
     /// # Errors
     /// See [`ConfigError`].
     pub fn settle(self, directory: &Path) -> Result<Config, ConfigError> {
-        let endpoint = Endpoint::parse(&self.url.ok_or(ConfigError::NoUrl)?)?;
+        let config = self.settle_to_look(directory)?;
+        if config.listen.is_empty() && config.expose.is_empty() && config.proxy.is_none() {
+            return Err(ConfigError::NoServices);
+        }
+        Ok(config)
+    }
+
+    /// The same where nothing is to be carried.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn settle_to_look(self, directory: &Path) -> Result<Config, ConfigError> {
+        let endpoint = Endpoint::parse(&self.url.ok_or(ConfigError::NoUrl)?)?.fixed(self.resolve);
         let transport: Choice = self.transport.as_deref().unwrap_or("auto").parse()?;
         if transport == Choice::Only(Transport::Quic) && !endpoint.is_tls() {
             return Err(ConfigError::QuicWithoutTls);
         }
-        let token = credential(self.token, self.token_file)?.ok_or(ConfigError::NoToken)?;
+        let token_file = self.token_file.filter(|_| self.token.is_none());
+        let token = credential(self.token, token_file.clone())?.ok_or(ConfigError::NoToken)?;
         let proxy = match &self.proxy {
             None => None,
             Some(place) => Some(ProxyConfig {
-                address: proxy_address(place)?,
+                address: bare_address(place)?,
                 token: credential(self.proxy_token, self.proxy_token_file)?
                     .ok_or(ConfigError::NoProxyToken)?,
                 any_uid: self.proxy_any_uid,
@@ -298,13 +305,6 @@ impl Settings {
             .iter()
             .map(|text| Exposed::parse(text).map_err(ConfigError::Expose))
             .collect::<Result<Vec<_>, _>>()?;
-        if listen.is_empty() && expose.is_empty() && proxy.is_none() {
-            return Err(ConfigError::NoServices);
-        }
-        let apart = !expose.is_empty() || proxy.is_some();
-        if apart && transport == Choice::Only(Transport::Quic) {
-            return Err(ConfigError::ServicesOverQuic);
-        }
         let mut names = std::collections::BTreeSet::new();
         if let Some(again) = expose.iter().find(|one| !names.insert(&one.listener)) {
             return Err(ConfigError::ExposedTwice(again.listener.clone()));
@@ -323,11 +323,13 @@ impl Settings {
         Ok(Config {
             endpoint,
             token,
+            token_file,
             ca_file: self.ca_file,
             transport,
             listen,
             proxy,
             expose,
+            status: self.status.as_deref().map(bare_address).transpose()?,
         })
     }
 }
@@ -345,8 +347,11 @@ fn credential(given: Option<String>, file: Option<PathBuf>) -> Result<Option<Str
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
-/// `127.0.0.1:3128` is what proxies are usually given as.
-fn proxy_address(text: &str) -> Result<Address, AddressError> {
+/// `127.0.0.1:3128` is what proxies, and what people look at, are usually given as.
+///
+/// # Errors
+/// See [`AddressError`].
+pub fn bare_address(text: &str) -> Result<Address, AddressError> {
     if text.contains("://") {
         Address::parse(text)
     } else {

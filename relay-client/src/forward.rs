@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    flow::{Flow, How, Shared, Side, SocketFlow, Timers, pump},
+    flow::{Early, Flow, How, Prefixed, Shared, Side, SocketFlow, Timers, pump},
     listen::Listener,
-    session::Session,
+    session::{Session, SessionError},
+    transport::OpenError,
 };
 
 /// After an accept that failed (out of descriptors): long enough for others to close some.
@@ -37,24 +38,23 @@ pub async fn forward(
 
 async fn carry(socket: Shared, service: Arc<str>, session: Session) {
     let mut local = SocketFlow::new(socket);
-    let opened = tokio::select! {
-        // Larger than all that comes after it.
-        opened = Box::pin(session.open(&service)) => opened,
-        // The program has given up: so do we.
-        broken = std::future::poll_fn(|cx| local.poll_broken(cx)) => {
-            tracing::debug!(%service, %broken, "closed before the stream was open");
-            return;
-        }
-    };
+    let mut early = Early::of(&mut local);
+    // Larger than all that comes after it.
+    let opened = Box::pin(session.open_early(&service, &mut early)).await;
+    let rest = early.rest();
     drop(session);
     let mut stream = match opened {
         Ok(stream) => stream,
+        Err(SessionError::Open(OpenError::Broken(broken))) => {
+            tracing::debug!(%service, %broken, "closed before the stream was open");
+            return local.reset();
+        }
         Err(error) => {
             tracing::warn!(%service, reason = %error, "stream refused");
-            local.reset();
-            return;
+            return local.reset();
         }
     };
+    let mut local = Prefixed::new(rest, local);
     let ending = pump(&mut local, &mut stream, Timers::default(), &()).await;
     let by = match ending.by {
         Some(Side::A) => "local",

@@ -2,11 +2,12 @@
 //!
 //! Rooms: [`flow`] is one byte stream with TCP's ends, [`transport`] the connection to the gateway, [`session`] keeps
 //! one for ever, [`listen`] and [`forward`] bring local connections in, [`expose`] the host's connections to local
-//! listeners, [`proxy`] is the HTTP proxy for the way out, [`isolate`] runs a command that has no other, [`config`] says what
-//! is wanted. `cli` in the binary is the command line.
+//! listeners, [`proxy`] is the HTTP proxy for the way out, [`isolate`] runs a command that has no other, [`status`] tells how it
+//! all is, [`doctor`] why it is not, [`config`] says what is wanted. `cli` in the binary is the command line.
 
 pub mod backoff;
 pub mod config;
+pub mod doctor;
 pub mod expose;
 pub mod flow;
 pub mod forward;
@@ -14,4 +15,5 @@ pub mod isolate;
 pub mod listen;
 pub mod proxy;
 pub mod session;
+pub mod status;
 pub mod transport;

@@ -1,10 +1,14 @@
 //! Keeps a connection to the gateway, for ever.
 
+mod credential;
 mod keeper;
+mod refresh;
+mod spare;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use sluicegate_relay_protocol::{Handshake, name_path};
+use bytes::Bytes;
+use sluicegate_relay_protocol::Handshake;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -13,10 +17,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     backoff::Backoff,
-    flow::Flow,
+    flow::{Early, Flow, Held},
+    status::Stats,
     transport::{Choice, Connection, Endpoint, OpenError, Racer, Tls, Transport},
 };
-use keeper::Keeper;
+pub use credential::{Credential, Ends};
+use keeper::{Keeper, Teller};
 
 /// An open waits this long for a connection before it fails.
 const OPEN_PATIENCE: Duration = Duration::from_secs(30);
@@ -29,7 +35,7 @@ pub struct SessionConfig {
     /// Whom to trust there.
     pub tls: Tls,
     /// The credential.
-    pub token: Arc<str>,
+    pub token: Credential,
     /// Which transports may be used.
     pub transport: Choice,
     /// How to wait between attempts.
@@ -77,6 +83,9 @@ pub enum SessionError {
     /// No connection came in time.
     #[error("no connection to the gateway within {0:?}")]
     NotConnected(Duration),
+    /// The connection went before it was answered, and with it the program's first bytes: they may have arrived.
+    #[error("the connection was lost while the stream was being opened")]
+    Lost,
     /// Nobody keeps a connection any more.
     #[error("the client is stopping")]
     Stopped,
@@ -89,7 +98,10 @@ pub enum SessionError {
 #[derive(Clone, Debug)]
 pub struct Session {
     config: SessionConfig,
+    stats: Arc<Stats>,
     current: watch::Receiver<Option<Connection>>,
+    /// To another replica, where there are several.
+    spare: watch::Receiver<Option<Connection>>,
     status: watch::Receiver<Status>,
 }
 
@@ -110,13 +122,30 @@ impl Session {
             choice: config.transport,
             tasks: tasks.clone(),
         };
-        let keeper = Keeper::new(racer, config.backoff, publish, tell);
-        tasks.spawn(async move { stop.run_until_cancelled(keeper.keep()).await });
-        Self {
+        let spare_racer = racer.clone();
+        let stats = Arc::new(Stats::default());
+        let keeper = Keeper::new(
+            racer,
+            config.backoff,
+            publish,
+            Teller::new(tell, stats.clone()),
+        );
+        let (publish_spare, spare) = watch::channel(None);
+        let keeping = stop.clone();
+        let sparing = spare::keep(spare_racer, current.clone(), publish_spare);
+        tasks.spawn(async move { keeping.run_until_cancelled(sparing).await });
+        let keeping = stop.clone();
+        tasks.spawn(async move { keeping.run_until_cancelled(keeper.keep()).await });
+        let session = Self {
             config,
+            stats,
             current,
+            spare,
             status,
-        }
+        };
+        let refreshing = refresh::keep_fresh(session.clone(), session.config.token.clone());
+        tasks.spawn(async move { stop.run_until_cancelled(refreshing).await });
+        session
     }
 
     /// What the connection is doing.
@@ -124,15 +153,49 @@ impl Session {
         self.status.clone()
     }
 
+    /// What it has counted.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The gateway, for people.
+    pub fn gateway(&self) -> String {
+        self.config.endpoint.to_string()
+    }
+
+    /// When the credential ends, where it has an end.
+    pub fn token_ends(&self) -> Option<Ends> {
+        self.config.token.ends()
+    }
+
     /// Open a stream to a host service, waiting for a connection where there is none right now.
     ///
     /// # Errors
     /// See [`SessionError`].
     pub async fn open(&self, service: &str) -> Result<Box<dyn Flow>, SessionError> {
+        self.open_early(service, &mut Early::nothing()).await
+    }
+
+    /// The same for a program that may say something before the stream is open: it is sent right behind the request, where
+    /// the transport allows that and the connection is not in doubt. No byte of it is ever said to a service twice:
+    ///
+    /// - While nothing was sent, an open whose connection goes is tried again on the next one.
+    /// - What was sent is sent again with it where the peer has said that it processed none of it: HTTP/2's
+    ///   REFUSED_STREAM, or a GOAWAY whose last stream comes before it (RFC 9113 §8.7, §6.8); on QUIC a reset with
+    ///   [`ErrorCode::Refused`](sluicegate_relay_protocol::ErrorCode::Refused), or a close that says how many streams were
+    ///   taken; on either a refusal that says `draining`.
+    /// - Otherwise it may have arrived: the open fails with [`SessionError::Lost`], and the program's connection is reset.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    pub async fn open_early(
+        &self,
+        service: &str,
+        early: &mut Early<'_>,
+    ) -> Result<Box<dyn Flow>, SessionError> {
         let name = service.to_owned();
         let service = Handshake::Service { name };
-        self.open_as(&service, &self.config.token, OPEN_PATIENCE)
-            .await
+        self.open_by(&service, None, OPEN_PATIENCE, early).await
     }
 
     /// Open a stream with a credential of its own, waiting so long for a connection where there is none.
@@ -145,21 +208,58 @@ impl Session {
         token: &str,
         patience: Duration,
     ) -> Result<Box<dyn Flow>, SessionError> {
+        let mut nothing = Early::nothing();
+        self.open_by(target, Some(token), patience, &mut nothing)
+            .await
+    }
+
+    async fn open_by(
+        &self,
+        target: &Handshake,
+        token: Option<&str>,
+        patience: Duration,
+        early: &mut Early<'_>,
+    ) -> Result<Box<dyn Flow>, SessionError> {
+        match self.open_uncounted(target, token, patience, early).await {
+            Ok(flow) => Ok(Box::new(Held::new(flow, self.stats.opened()))),
+            Err(error) => {
+                self.stats.not_opened(&error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn open_uncounted(
+        &self,
+        target: &Handshake,
+        token: Option<&str>,
+        patience: Duration,
+        early: &mut Early<'_>,
+    ) -> Result<Box<dyn Flow>, SessionError> {
         let deadline = Instant::now() + patience;
         loop {
-            let connection = timeout_at(deadline, self.connection())
-                .await
-                .map_err(|_| SessionError::NotConnected(patience))??;
-            match connection.open(target, token).await {
-                // Nobody has answered for it: the next connection may have it.
+            let connection = tokio::select! {
+                connection = timeout_at(deadline, self.connection()) => {
+                    connection.map_err(|_| SessionError::NotConnected(patience))??
+                }
+                // Nobody is there any more to open it for.
+                broken = poll_fn(|cx| early.poll_gone(cx)) => {
+                    return Err(OpenError::Broken(broken).into());
+                }
+            };
+            let token = token.map_or_else(|| self.config.token.now(), Into::into);
+            match connection.open(target, &token, early).await {
+                // Somebody may have got them: they are not said again.
+                Err(OpenError::Retired) if early.has_left() => return Err(SessionError::Lost),
+                // Nobody has answered for it, and nothing that was said has reached anybody: the next connection has it.
                 Err(OpenError::Retired) => {}
-                opened => return Ok(Box::new(opened?)),
+                opened => return Ok(opened?),
             }
         }
     }
 
     /// Offer a listener to the host: a stream once somebody dials it, however late, and on whatever connection there is by
-    /// then. The session must be one over HTTP/2.
+    /// then.
     ///
     /// # Errors
     /// See [`SessionError`].
@@ -168,14 +268,25 @@ impl Session {
         let target = Handshake::Listener { name };
         loop {
             let connection = self.connection().await?;
-            match connection.accept(&target, &self.config.token).await {
+            match connection.accept(&target, &self.config.token.now()).await {
                 Err(OpenError::Retired) => {}
-                accepted => return Ok(accepted?),
+                Ok(flow) => return Ok(Box::new(Held::new(flow, self.stats.opened()))),
+                Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// May the session reach `name`, on any port? The session must be one over HTTP/2.
+    /// A fresh token for this one, as the gateway's JSON.
+    async fn refresh(&self, token: &str) -> Result<Bytes, SessionError> {
+        loop {
+            match self.connection().await?.refresh(token).await {
+                Err(OpenError::Retired) => {}
+                answer => return Ok(answer?),
+            }
+        }
+    }
+
+    /// May the session reach `name`, on any port?
     ///
     /// # Errors
     /// See [`SessionError`]; a refusal says why not.
@@ -186,12 +297,11 @@ impl Session {
         patience: Duration,
     ) -> Result<(), SessionError> {
         let deadline = Instant::now() + patience;
-        let path = name_path(name);
         loop {
             let connection = timeout_at(deadline, self.connection())
                 .await
                 .map_err(|_| SessionError::NotConnected(patience))??;
-            match connection.get(&path, token).await {
+            match connection.may_reach(name, token).await {
                 Err(OpenError::Retired) => {}
                 answered => return Ok(answered?),
             }
@@ -201,11 +311,12 @@ impl Session {
     /// A connection that takes new streams.
     async fn connection(&self) -> Result<Connection, SessionError> {
         let usable = |c: &Option<Connection>| c.as_ref().is_some_and(|c| !c.is_retired());
-        let mut current = self.current.clone();
-        let connection = match current.wait_for(usable).await {
-            Ok(connection) => connection.clone(),
-            Err(_) => None,
+        let (mut current, mut spare) = (self.current.clone(), self.spare.clone());
+        let connection = tokio::select! {
+            biased;
+            connection = current.wait_for(usable) => connection.map(|found| found.clone()),
+            connection = spare.wait_for(usable) => connection.map(|found| found.clone()),
         };
-        connection.ok_or(SessionError::Stopped)
+        connection.ok().flatten().ok_or(SessionError::Stopped)
     }
 }

@@ -1,7 +1,11 @@
 //! From a presented credential to a live session. A verified token is not authority: the registry must say that the
 //! generation lives.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use sluicegate_policy::{Denial, ServiceBound};
 
@@ -12,7 +16,7 @@ use super::{
 };
 use crate::{
     secret::Secret,
-    session::{Index, Live, Session},
+    session::{Index, Live, Session, SessionKey},
 };
 
 /// What a credential is for.
@@ -156,6 +160,10 @@ impl Authenticator {
     pub fn dead_generation(&self, presented: &Secret, now: SystemTime) -> bool {
         self.verified(presented, Audience::Relay, now)
             .is_some_and(|verified| self.living(&verified).is_none())
+    }
+
+    pub(super) fn token_ttl(&self, key: &SessionKey) -> Option<Duration> {
+        self.inner.index.session(key)?.token_ttl
     }
 
     pub(super) fn keys(&self) -> &Keys {

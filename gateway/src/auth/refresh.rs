@@ -10,7 +10,8 @@ use sluicegate_policy::Denial;
 use super::{Audience, Authenticator, HandleHash, token};
 use crate::{secret::Secret, session::Session};
 
-/// How long a refreshed token is good for; its generation's own end comes first where it is nearer.
+/// How long a refreshed token is good for where the provider says nothing; its generation's own end comes first where it is
+/// nearer.
 const LIFE: Duration = Duration::from_secs(15 * 60);
 
 /// A token in exchange for another.
@@ -45,7 +46,7 @@ impl Authenticator {
         session.snapshot()?;
         drop(session.budget().open(now)?);
         let services = self.services_of(presented, now)?;
-        let expires = now + LIFE;
+        let expires = now + self.token_ttl(session.key()).unwrap_or(LIFE);
         let expires = session.ends_at().map_or(expires, |end| expires.min(end));
         let minted = token::mint(
             self.keys(),

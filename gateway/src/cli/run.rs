@@ -259,14 +259,13 @@ fn ways(bundle: &Value, directory: &Path, stop: &CancellationToken) -> anyhow::R
         endpoint: config.endpoint,
         // Nothing here is reached over TLS.
         tls: Tls::new(&TrustBundle::empty())?,
-        token: config.token.into(),
+        token: config.token.as_str().into(),
         transport: config.transport,
         backoff: Backoff::default(),
     };
     let session = Session::start(session_config, &tasks, stop.child_token());
     Ok(Ways {
-        streams: session.clone(),
-        out: session,
+        session,
         token: token.into(),
     })
 }

@@ -93,6 +93,7 @@ impl Default for SessionConfig {
             ttl: None,
             idle_timeout: Some(seconds(600)),
             max_lifetime: seconds(86_400),
+            token_ttl: None,
             on_expiry: OnExpiry::Reset,
             on_pause: OnPause::Close,
             scopes: None,

@@ -348,6 +348,7 @@ fn session(session: &SessionConfig) -> Value {
         "ttl": session.ttl.map(duration),
         "idleTimeout": or_none(session.idle_timeout),
         "maxLifetime": duration(session.max_lifetime),
+        "tokenTtl": session.token_ttl.map(duration),
         "onExpiry": match session.on_expiry {
             OnExpiry::Reset => "reset",
             OnExpiry::Pause => "pause",

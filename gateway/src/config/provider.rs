@@ -39,6 +39,8 @@ pub struct SessionConfig {
     pub idle_timeout: Option<Duration>,
     /// No generation lives longer, kept alive or not.
     pub max_lifetime: Duration,
+    /// Life of the token `sluicegate-relay` is given, which it exchanges in time; `None` = as long as the generation.
+    pub token_ttl: Option<Duration>,
     /// What expiry does.
     pub on_expiry: OnExpiry,
     /// What pausing does to open tunnels.
@@ -229,6 +231,9 @@ impl SessionConfig {
             .take("maxLifetime")
             .and_then(|node| read::positive(node, faults));
         keep(&mut session.max_lifetime, longest);
+        session.token_ttl = fields
+            .take("tokenTtl")
+            .and_then(|node| read::positive(node, faults));
         let expiries = [
             ("reset", OnExpiry::Reset),
             ("pause", OnExpiry::Pause),

@@ -120,6 +120,11 @@ impl<S: Abort> Guarded<S> {
         self.armed = false;
     }
 
+    /// The connection, to be asked something. `None` if it was taken before.
+    pub fn get(&self) -> Option<&S> {
+        self.stream.as_ref()
+    }
+
     /// The connection, unguarded. `None` if it was taken before.
     pub fn take(&mut self) -> Option<S> {
         self.stream.take()

@@ -21,6 +21,8 @@ use crate::{
 
 /// What asks for a tunnel, however it was parsed.
 pub(super) struct Ask<'a> {
+    /// What carries it.
+    pub(super) front: Front,
     /// Where to.
     pub(super) wanted: Wanted<'a>,
     /// The values of Proxy-Authorization (CONNECT) or Authorization (connect-tcp).
@@ -28,7 +30,7 @@ pub(super) struct Ask<'a> {
     /// The client prefers a page.
     pub(super) html: bool,
     /// What it came by.
-    pub(super) protocol: Protocol,
+    pub(super) protocol: Option<Protocol>,
 }
 
 /// Where a tunnel is to lead, as it is said.
@@ -109,12 +111,11 @@ pub(super) async fn accept(
     ask: Ask<'_>,
     gone: impl Future,
 ) -> Accepted<Opened> {
-    let (front, challenged) = match ask.wanted {
-        Wanted::Authority { .. } => (Front::connect, false),
-        Wanted::Template { .. } => (Front::connect_tcp, true),
-    };
-    let mut recorder = context.telemetry.begin(Kind::tunnel, front, peer);
-    recorder.protocol(ask.protocol);
+    let challenged = matches!(ask.wanted, Wanted::Template { .. });
+    let mut recorder = context.telemetry.begin(Kind::tunnel, ask.front, peer);
+    if let Some(protocol) = ask.protocol {
+        recorder.protocol(protocol);
+    }
     let mut target = None;
     let opened = tokio::select! {
         opened = open(context, peer, &ask, &mut target, &mut recorder) => Some(opened),

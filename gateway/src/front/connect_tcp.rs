@@ -1,12 +1,13 @@
-//! `connect-tcp` (draft-ietf-httpbis-connect-tcp), whatever HTTP version asked: to a host service or out to a target.
+//! `connect-tcp` (draft-ietf-httpbis-connect-tcp), whatever HTTP version asked, and its like on QUIC: to a host service, out
+//! to a target, or an accept stream.
 //!
-//! How it is asked and accepted is each version's: `upgrade` for HTTP/1.1, `h2`. Credentials come in `Authorization`, and
+//! How it is asked and accepted is each transport's: `upgrade` for HTTP/1.1, `h2`, `quic`. Credentials come in `Authorization`, and
 //! a missing one is 401, never 407: to the client this is an origin.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use sluicegate_policy::Denial;
+use sluicegate_policy::{Denial, Refusal};
 use sluicegate_relay::flow::Flow;
 use sluicegate_relay_protocol::{CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, Handshake, PathError};
 
@@ -16,10 +17,12 @@ use super::{
     headers,
 };
 use crate::{
+    auth::bearer,
     egress::Guarded,
     listen::Downstream,
     outcome::{Outcome, Party},
     relay::{Dialled, Ticket},
+    secret::Secret,
     telemetry::{Front, Kind, Protocol, Recorder},
 };
 
@@ -40,6 +43,47 @@ pub(super) struct Service {
     recorder: Recorder,
 }
 
+/// Who asks, and by what.
+pub(super) struct Asker<'a> {
+    /// What carries it.
+    pub(super) front: Front,
+    /// Where it comes from.
+    pub(super) peer: SocketAddr,
+    /// Which HTTP, where it is one.
+    pub(super) protocol: Option<Protocol>,
+    /// The values of `Authorization`.
+    pub(super) credentials: Vec<&'a [u8]>,
+    /// It prefers a page.
+    pub(super) html: bool,
+}
+
+impl<'a> Asker<'a> {
+    /// Over HTTP.
+    pub(super) fn new(fields: &'a HeaderMap, peer: SocketAddr, protocol: Protocol) -> Self {
+        Self {
+            front: Front::connect_tcp,
+            peer,
+            protocol: Some(protocol),
+            credentials: fields
+                .get_all(header::AUTHORIZATION)
+                .iter()
+                .map(HeaderValue::as_bytes)
+                .collect(),
+            html: headers::wants_html(fields),
+        }
+    }
+
+    fn told(&self, recorder: &mut Recorder) {
+        if let Some(protocol) = self.protocol {
+            recorder.protocol(protocol);
+        }
+    }
+
+    fn presented(&self) -> Result<Secret, Denial> {
+        bearer(self.credentials.iter().copied())
+    }
+}
+
 /// What a path asks for, as sent.
 ///
 /// # Errors
@@ -51,40 +95,25 @@ pub(super) fn asked(path: &str) -> Result<Handshake, Denial> {
     })
 }
 
-/// A request, however it came.
-#[derive(Clone, Copy)]
-pub(super) struct Asked<'a> {
-    /// What its path asks for.
-    pub(super) handshake: &'a Handshake,
-    /// Its fields.
-    pub(super) fields: &'a HeaderMap,
-    /// What it came by.
-    pub(super) protocol: Protocol,
-}
-
 /// Decide and open. `gone` completes when the client gives up, which ends the dial.
 pub(super) async fn open(
     context: &Context,
-    asked: Asked<'_>,
-    peer: SocketAddr,
+    handshake: &Handshake,
+    asker: Asker<'_>,
     gone: impl Future,
 ) -> Accepted<Opened> {
-    match asked.handshake {
-        Handshake::Service { name } => service(context, name, asked, peer, gone).await,
-        Handshake::Listener { name } => listener(context, name, asked, peer, gone).await,
+    match handshake {
+        Handshake::Service { name } => service(context, name, asker, gone).await,
+        Handshake::Listener { name } => listener(context, name, asker, gone).await,
         Handshake::Egress { host, port } => {
-            let fields = asked.fields;
             let ask = Ask {
+                front: asker.front,
                 wanted: Wanted::Template { host, port: *port },
-                protocol: asked.protocol,
-                credentials: fields
-                    .get_all(header::AUTHORIZATION)
-                    .iter()
-                    .map(HeaderValue::as_bytes)
-                    .collect(),
-                html: headers::wants_html(fields),
+                protocol: asker.protocol,
+                credentials: asker.credentials,
+                html: asker.html,
             };
-            connect::accept(context, peer, ask, gone)
+            connect::accept(context, asker.peer, ask, gone)
                 .await
                 .map(|opened| Opened::Egress(Box::new(opened)))
         }
@@ -95,12 +124,15 @@ pub(super) async fn open(
 async fn listener(
     context: &Context,
     name: &str,
-    asked: Asked<'_>,
-    peer: SocketAddr,
+    asker: Asker<'_>,
     gone: impl Future,
 ) -> Accepted<Opened> {
     let mut drain = context.drain.clone();
-    let waited = match context.h2.relay.offer(asked.fields, name, peer) {
+    let offered = asker
+        .presented()
+        .map_err(Refusal::from)
+        .and_then(|presented| context.h2.relay.offer(&presented, name, asker.peer));
+    let waited = match offered {
         Err(refusal) => Err(refusal),
         Ok(waiting) => tokio::select! {
             dialled = waiting.dialled(&mut drain) => dialled,
@@ -113,8 +145,8 @@ async fn listener(
         Err(refusal) => {
             let mut recorder = context
                 .telemetry
-                .begin(Kind::stream, Front::connect_tcp, peer);
-            recorder.protocol(asked.protocol);
+                .begin(Kind::stream, asker.front, asker.peer);
+            asker.told(&mut recorder);
             recorder.service(name);
             Accepted::Refused(context.challenge(&refusal, None, &mut recorder, false))
         }
@@ -124,20 +156,22 @@ async fn listener(
 async fn service(
     context: &Context,
     name: &str,
-    asked: Asked<'_>,
-    peer: SocketAddr,
+    asker: Asker<'_>,
     gone: impl Future,
 ) -> Accepted<Opened> {
     let mut recorder = context
         .telemetry
-        .begin(Kind::stream, Front::connect_tcp, peer);
-    recorder.protocol(asked.protocol);
+        .begin(Kind::stream, asker.front, asker.peer);
+    asker.told(&mut recorder);
     recorder.service(name);
     let relay = &context.h2.relay;
     let admitted = if context.drain.refusing() {
         Err(Denial::Draining.into())
     } else {
-        relay.admit(asked.fields, name, peer, &mut recorder)
+        asker
+            .presented()
+            .map_err(Refusal::from)
+            .and_then(|presented| relay.admit(&presented, name, asker.peer, &mut recorder))
     };
     let ticket = match admitted {
         Ok(ticket) => ticket,

@@ -12,11 +12,11 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{HeaderValue, Method, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::{body::Incoming, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use sluicegate_policy::{Denial, Refusal, Target};
-use sluicegate_relay_protocol::Handshake;
+use sluicegate_relay_protocol::{Handshake, PROOF_PATH};
 
 use super::{
     body::ResponseBody,
@@ -31,7 +31,7 @@ use crate::{
     auth::Identity,
     drain::Stage,
     egress::{Guarded, linger_close},
-    listen::Downstream,
+    listen::{Downstream, Hangup},
     message::{Judged, Verdict},
     telemetry::{Front, Kind, Protocol},
 };
@@ -94,7 +94,12 @@ struct Connection {
     after: Mutex<Option<After>>,
     /// An answer may have been ended by the connection's end alone: its client speaks HTTP/1.0.
     unframed: AtomicBool,
+    /// Tells that a client which waits for its answer has gone.
+    hangup: Mutex<Option<Hangup>>,
 }
+
+/// A connection that begins like this may wait long for its answer.
+const LONG_WAIT: &[u8] = b"GET /relay/v1/listeners/";
 
 /// Serve requests until the connection ends. `buffer` was read already; nothing of it was consumed.
 pub(super) async fn serve(
@@ -106,6 +111,11 @@ pub(super) async fn serve(
 ) {
     let timeouts = context.egress.timeouts;
     let verdict = Arc::new(Verdict::default());
+    let hangup = if buffer.starts_with(LONG_WAIT) {
+        downstream.get().and_then(Downstream::hangup)
+    } else {
+        None
+    };
     let io: Io = TokioIo::new(Judged::new(downstream, buffer, verdict.clone(), timeouts));
     let mut drain = context.drain.clone();
     let state = Arc::new(Connection {
@@ -115,6 +125,7 @@ pub(super) async fn serve(
         verdict,
         after: Mutex::new(None),
         unframed: AtomicBool::new(false),
+        hangup: Mutex::new(hangup),
     });
     let service = {
         let state = state.clone();
@@ -151,6 +162,8 @@ pub(super) async fn serve(
             tracing::debug!(%error, "connection ended early");
         }
     }
+    // It holds the socket too: what ends from here on must end at once.
+    drop(state.take_hangup());
     let after = state
         .after
         .lock()
@@ -241,6 +254,13 @@ impl Connection {
         }
     }
 
+    fn take_hangup(&self) -> Option<Hangup> {
+        self.hangup
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
     /// An upgrade to `connect-tcp`. A refusal leaves the connection as it is, for the next request.
     async fn connect_tcp(
         &self,
@@ -249,7 +269,10 @@ impl Connection {
     ) -> Response<ResponseBody> {
         let client = hyper::upgrade::on(&mut request);
         let opened = match asked {
-            Ok(handshake) => upgrade::open(&self.context, &handshake, &request, self.peer).await,
+            Ok(handshake) => {
+                let gone = self.take_hangup();
+                upgrade::open(&self.context, &handshake, &request, self.peer, gone).await
+            }
             Err(denial) => {
                 let telemetry = &self.context.telemetry;
                 let mut recorder = telemetry.begin(Kind::request, Front::origin, self.peer);
@@ -288,6 +311,9 @@ impl Connection {
             let response = names::answer(&self.context, name, request.headers(), self.peer);
             return Some(response.map(ResponseBody::whole));
         }
+        if request.method() == Method::GET && request.uri().path() == PROOF_PATH {
+            return Some(self.proof(request));
+        }
         let (kind, body) = match (request.method(), request.uri().path()) {
             (&Method::GET | &Method::HEAD, "/healthz") => {
                 ("text/plain; charset=utf-8", "ok\n".to_owned())
@@ -305,6 +331,30 @@ impl Connection {
         Some(answer)
     }
 
+    /// The verdict on a relay credential.
+    fn proof(&self, request: &Request<Incoming>) -> Response<ResponseBody> {
+        let context = &self.context;
+        let proved = if context.drain.refusing() {
+            Err(Denial::Draining.into())
+        } else {
+            context.h2.relay.prove_by(request.headers(), self.peer)
+        };
+        match proved {
+            Ok(()) => {
+                let mut answer = Response::new(ResponseBody::empty());
+                *answer.status_mut() = StatusCode::NO_CONTENT;
+                answer
+            }
+            Err(refusal) => {
+                let telemetry = &context.telemetry;
+                let mut recorder = telemetry.begin(Kind::request, Front::origin, self.peer);
+                recorder.http(request.method().as_str(), request.uri().path());
+                let answer = context.challenge(&refusal, None, &mut recorder, false);
+                answer.map(ResponseBody::whole)
+            }
+        }
+    }
+
     /// A CONNECT that came after other requests on its connection.
     async fn connect(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
         let client = hyper::upgrade::on(&mut request);
@@ -314,6 +364,7 @@ impl Connection {
         let authority = uri.authority().filter(|_| bare);
         let authority = authority.map(ToString::to_string).unwrap_or_default();
         let ask = Ask {
+            front: Front::connect,
             wanted: Wanted::Authority {
                 // Inside a tunnel there is no proxy to ask: an empty authority is malformed.
                 authority: if matches!(self.scope, Scope::Proxy) {
@@ -333,7 +384,7 @@ impl Connection {
                 .map(HeaderValue::as_bytes)
                 .collect(),
             html: headers::wants_html(request.headers()),
-            protocol: Protocol::Http1,
+            protocol: Some(Protocol::Http1),
         };
         let gone = std::future::pending::<()>();
         match connect::accept(&self.context, self.peer, ask, gone).await {

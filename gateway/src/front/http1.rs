@@ -169,13 +169,14 @@ fn ask<'b>(head: &Head<'b>) -> Ask<'b> {
         }
     }
     Ask {
+        front: Front::connect,
         wanted: Wanted::Authority {
             authority: head.target(),
             host,
         },
         credentials,
         html: accept.is_some_and(|v| v.starts_with(b"text/html")),
-        protocol: Protocol::Http1,
+        protocol: Some(Protocol::Http1),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `GET /egress/v1/names/{name}`: may this session reach that name, on any port? Asked by the name server of a sandbox,
+//! `GET /egress/v1/names/{name}`, or a stream of the relay's own protocol: may this session reach that name, on any port? Asked by the name server of a sandbox,
 //! which answers its programs with addresses that mean nothing elsewhere. Nothing is resolved here, and whoever then
 //! connects is decided for anew. A refusal is recorded; a good answer is no traffic, and is not.
 
@@ -31,8 +31,20 @@ pub(super) fn answer(
     fields: &HeaderMap,
     peer: SocketAddr,
 ) -> Response<Bytes> {
+    let credentials = fields.get_all(header::AUTHORIZATION).iter();
+    let credentials = credentials.map(HeaderValue::as_bytes);
+    answer_to(context, asked, credentials, peer)
+}
+
+/// The same for credentials that came some other way.
+pub(super) fn answer_to<'a>(
+    context: &Context,
+    asked: Asked,
+    credentials: impl Iterator<Item = &'a [u8]>,
+    peer: SocketAddr,
+) -> Response<Bytes> {
     let mut recorder = context.telemetry.begin(Kind::request, Front::names, peer);
-    match decide(context, asked, fields, peer, &mut recorder) {
+    match decide(context, asked, credentials, peer, &mut recorder) {
         Ok(()) => {
             recorder.ended(Outcome::Completed, Party::Gateway);
             recorder.unwritten();
@@ -44,18 +56,16 @@ pub(super) fn answer(
     }
 }
 
-fn decide(
+fn decide<'a>(
     context: &Context,
     asked: Asked,
-    fields: &HeaderMap,
+    credentials: impl Iterator<Item = &'a [u8]>,
     peer: SocketAddr,
     recorder: &mut Recorder,
 ) -> Result<(), Refusal> {
     let asked = asked.map_err(|_| Denial::MalformedTarget)?;
     let name = HostName::parse(&asked).map_err(|_| Denial::MalformedTarget)?;
     recorder.target(&name);
-    let credentials = fields.get_all(header::AUTHORIZATION).iter();
-    let credentials = credentials.map(HeaderValue::as_bytes);
     let (_, snapshot) = context.identify_proxy(credentials, recorder, peer.ip())?;
     decide_name(&snapshot.policy.grant, &name)
 }

@@ -5,17 +5,19 @@ mod stream;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
+use http::header;
 use quinn::{RecvStream, SendStream};
-use sluicegate_policy::Refusal;
 use sluicegate_relay::flow::{Flow, QuicFlow, code};
 use sluicegate_relay_protocol::{
     ErrorCode,
     preamble::{Purpose, Request, Response},
+    varint,
 };
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Detail, Rejection, h2};
+use super::Context;
 use crate::{
     drain::{DrainWatch, Stage},
     secret::Secret,
@@ -25,7 +27,7 @@ use crate::{
 /// What the streams of one connection share.
 #[derive(Clone)]
 struct Shared {
-    context: Arc<h2::Context>,
+    context: Arc<Context>,
     drain: DrainWatch,
     connection: quinn::Connection,
     /// The client is to open its streams elsewhere.
@@ -33,26 +35,25 @@ struct Shared {
 }
 
 /// Serve a connection until it ends or is drained. Streams run in the drain's tasks.
-pub async fn serve(
-    connection: quinn::Connection,
-    context: Arc<h2::Context>,
-    mut drain: DrainWatch,
-) {
+pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut drain: DrainWatch) {
     let shared = Shared {
         context,
         drain: drain.clone(),
         connection: connection.clone(),
         leaving: CancellationToken::new(),
     };
-    let limit = shared.context.limits.idle;
+    let limit = shared.context.h2.limits.idle;
     // Control streams are not work: a connection with nothing else is idle.
     let work = TaskTracker::new();
     let mut idle = std::pin::pin!(tokio::time::sleep(limit));
+    // Streams come in the order of their numbers.
+    let mut taken = 0;
     loop {
         let leaving = shared.leaving.is_cancelled();
         tokio::select! {
             accepted = connection.accept_bi() => match accepted {
                 Ok((send, receive)) => {
+                    taken += 1;
                     let (shared, token) = (shared.clone(), work.token());
                     drain.spawn(async move {
                         // A control stream lets go of it.
@@ -77,8 +78,7 @@ pub async fn serve(
                 }
                 idle.as_mut().reset(tokio::time::Instant::now() + limit);
             }
-            // What comes after this was never seen, and the client knows it.
-            () = work.wait(), if leaving => return finish(&connection).await,
+            () = work.wait(), if leaving => return finish(&connection, taken).await,
         }
     }
 }
@@ -88,10 +88,12 @@ fn leave(shared: &Shared, work: &TaskTracker) {
     work.close();
 }
 
-/// A moment for what was written last to go out, unless the client closes first.
-async fn finish(connection: &quinn::Connection) {
+/// A moment for what was written last to go out, unless the client closes first. What came after so many streams was never
+/// seen, and the client is told so, as by GOAWAY.
+async fn finish(connection: &quinn::Connection, taken: u64) {
     let _ = timeout(LAST_WORDS, connection.closed()).await;
-    connection.close(code(ErrorCode::Done), b"");
+    let taken: Vec<u8> = varint::encode(taken).collect();
+    connection.close(code(ErrorCode::Done), &taken);
 }
 
 /// How long a client that was told may take to close by itself.
@@ -106,7 +108,7 @@ async fn begin(
 ) {
     let mut flow = QuicFlow::new(send, receive);
     let read = timeout(
-        shared.context.limits.head_timeout,
+        shared.context.h2.limits.head_timeout,
         flow.head(Request::decode),
     );
     let request = match read.await {
@@ -119,8 +121,9 @@ async fn begin(
             drop(work);
             Box::pin(control::serve(flow, &token, shared)).await;
         }
-        Purpose::Service { name } => stream::service(flow, token, name, &shared).await,
-        Purpose::Egress { host, port } => stream::egress(flow, &host, port, &shared).await,
+        Purpose::Open(handshake) => stream::carry(flow, token, handshake, &shared).await,
+        Purpose::Refresh => stream::refresh(flow, &token, &shared).await,
+        Purpose::Name { name } => stream::name(flow, &token, name, &shared).await,
     }
 }
 
@@ -131,25 +134,28 @@ impl Shared {
     }
 }
 
-/// Answer with a refusal: the same status, reason and body as over HTTP.
-async fn refuse(mut flow: QuicFlow, refusal: &Refusal, detail: Detail, recorder: &mut Recorder) {
-    recorder.refused(refusal);
-    let request_id = recorder.id().to_owned();
-    let rejection = Rejection {
-        refusal,
-        target: None,
-        request_id: &request_id,
-        detail,
-        origin_auth: true,
-        html: false,
-    };
-    let status = rejection.status().as_u16();
-    recorder.status(status);
-    let body = rejection.json().to_string().into_bytes();
-    match (Response::Refused { status, body }).encode() {
+/// Fields of a refusal that mean something to the program that is told of it.
+const TOLD: [http::HeaderName; 4] = [
+    header::CONTENT_TYPE,
+    header::CACHE_CONTROL,
+    header::RETRY_AFTER,
+    http::HeaderName::from_static("proxy-status"),
+];
+
+/// Answer with a refusal: the same status, reason, body and fields as over HTTP.
+async fn refuse(mut flow: QuicFlow, answer: http::Response<Bytes>) {
+    let mut said = Vec::new();
+    for name in &TOLD {
+        if let Some(value) = answer.headers().get(name) {
+            said.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+    }
+    let status = answer.status().as_u16();
+    let body = answer.into_body().to_vec();
+    match (Response::Refused { status, body, said }).encode() {
         // Who does not take the answer has no use for it.
         Ok(head) => match flow.send_head(head).await {
-            Ok(()) => flow.refuse(),
+            Ok(()) => flow.decline(),
             Err(_) => flow.reset(),
         },
         Err(_) => flow.abort(ErrorCode::Refused),

@@ -6,20 +6,20 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use serde_json::json;
 use sluicegate_policy::{Denial, Refusal};
+use sluicegate_relay_protocol::TOKEN_PATH;
 
 use super::{Detail, Rejection};
 use crate::{
     auth::{Authenticator, bearer},
     clock::rfc3339,
     outcome::{Outcome, Party},
+    secret::Secret,
     telemetry::{Front, Kind, Telemetry},
 };
 
-const PATH: &str = "/relay/v1/token";
-
 /// Is this request one?
 pub(super) fn is_refresh(method: &Method, path: &str) -> bool {
-    *method == Method::POST && path == PATH
+    *method == Method::POST && path == TOKEN_PATH
 }
 
 /// Answer it: `{token, expiresAt}`, or the refusal. A body is not looked at.
@@ -30,14 +30,26 @@ pub(super) fn answer(
     detail: Detail,
     telemetry: &Telemetry,
 ) -> Response<Bytes> {
-    let mut recorder = telemetry.begin(Kind::request, Front::origin, downstream);
-    recorder.http("POST", PATH);
     let presented = bearer(
         headers
             .get_all(header::AUTHORIZATION)
             .iter()
             .map(HeaderValue::as_bytes),
     );
+    let asker = (Front::origin, downstream);
+    refreshed(authenticator, presented, asker, detail, telemetry)
+}
+
+/// The same for a credential that came some other way.
+pub(super) fn refreshed(
+    authenticator: &Authenticator,
+    presented: Result<Secret, Denial>,
+    (front, downstream): (Front, SocketAddr),
+    detail: Detail,
+    telemetry: &Telemetry,
+) -> Response<Bytes> {
+    let mut recorder = telemetry.begin(Kind::request, front, downstream);
+    recorder.http("POST", TOKEN_PATH);
     let refreshed = presented.and_then(|presented| {
         authenticator.refresh(&presented, downstream.ip(), SystemTime::now())
     });

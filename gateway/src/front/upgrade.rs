@@ -12,11 +12,15 @@ use sluicegate_relay_protocol::{CONNECT_TCP, Handshake};
 use super::{
     body::ResponseBody,
     connect::Accepted,
-    connect_tcp::{self, Opened},
+    connect_tcp::{self, Asker, Opened},
     context::Context,
     headers,
 };
-use crate::{egress::Guarded, listen::Downstream, telemetry::Protocol};
+use crate::{
+    egress::Guarded,
+    listen::{Downstream, Hangup},
+    telemetry::Protocol,
+};
 
 /// What an upgrade to `connect-tcp` asks for; `None` where the request is none (its fate is another's). An HTTP/1.0 client
 /// cannot upgrade (RFC 9110 §7.8).
@@ -43,20 +47,24 @@ pub(super) async fn open(
     handshake: &Handshake,
     request: &Request<Incoming>,
     peer: SocketAddr,
+    hangup: Option<Hangup>,
 ) -> Result<(Response<ResponseBody>, Opened), Response<Bytes>> {
-    let asked = connect_tcp::Asked {
-        handshake,
-        fields: request.headers(),
-        protocol: Protocol::Http1,
+    let gone = async {
+        match hangup {
+            Some(hangup) => hangup.heard().await,
+            // Nothing says so here; the dial's own deadline is the bound.
+            None => std::future::pending().await,
+        }
     };
-    let opened = connect_tcp::open(context, asked, peer, std::future::pending::<()>());
+    let asker = Asker::new(request.headers(), peer, Protocol::Http1);
+    let opened = connect_tcp::open(context, handshake, asker, gone);
     match opened.await {
         Accepted::Opened(mut opened) => {
             opened.answered(101);
             Ok((switching(), opened))
         }
         Accepted::Refused(answer) => Err(answer),
-        // Nothing says so here; the dial's own deadline is the bound.
+        // Nobody reads it.
         Accepted::Gone => Err(Response::new(Bytes::new())),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::AsFd,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -22,6 +23,18 @@ pub enum Downstream {
     Tls(Box<TlsStream<Ahead>>),
     /// One stream: HTTP/2, capsules.
     Stream(Box<FlowIo>),
+}
+
+/// The same socket once more. While it lives, the connection's close says nothing.
+#[derive(Debug)]
+pub struct Hangup(TcpStream);
+
+impl Hangup {
+    /// Completes when something comes, be it an end: it was to be silent.
+    pub async fn heard(self) {
+        // In error it is gone as well.
+        let _ = self.0.readable().await;
+    }
 }
 
 impl Downstream {
@@ -47,6 +60,18 @@ impl Downstream {
             Self::Tls(tls) => Some(Box::new(TlsFlow::new(*tls))),
             Self::Stream(_) => None,
         }
+    }
+
+    /// To be told when the client of a connection goes that has nothing to say. `None` for a stream, which tells by
+    /// itself, and where the system has no descriptor left.
+    pub fn hangup(&self) -> Option<Hangup> {
+        let socket = match self {
+            Self::Plain(tcp) => tcp.as_fd().try_clone_to_owned(),
+            Self::Tls(tls) => tls.get_ref().0.as_fd().try_clone_to_owned(),
+            Self::Stream(_) => return None,
+        };
+        let socket = TcpStream::from_std(socket.ok()?.into()).ok()?;
+        Some(Hangup(socket))
     }
 
     /// The protocol agreed by ALPN.

@@ -9,7 +9,7 @@ mod udp;
 
 use arrival::Lost;
 pub use arrival::{Accepted, Arrival, Preface, Trust};
-pub use downstream::Downstream;
+pub use downstream::{Downstream, Hangup};
 pub use original_dst::{Capture, original_destination};
 pub use places::{Full, Place, Places};
 pub use tcp::{Listener, ListenerKind, accept_loop};

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use rustls::ClientConfig;
 use sluicegate_relay::{
-    flow::Flow,
+    flow::{Early, Flow},
     transport::{ConnectError, Endpoint, H2Connection, OpenError, QuicConnection},
 };
 use sluicegate_relay_protocol::Handshake;
@@ -36,7 +36,7 @@ pub(super) async fn round_trip(connection: &H2Connection, token: &Secret) -> Res
     let nonce = nonce()?;
     let echo = Handshake::Service { name: ECHO.into() };
     let flow = connection
-        .open(&echo, token.reveal())
+        .open(&echo, token.reveal(), &mut Early::nothing())
         .await
         .map_err(|error| refused(&error))?;
     there_and_back(flow, nonce).await
@@ -61,7 +61,7 @@ pub(super) async fn over_quic(
     let nonce = nonce()?;
     let echo = Handshake::Service { name: ECHO.into() };
     let flow = connection
-        .open(&echo, token.reveal())
+        .open(&echo, token.reveal(), &mut Early::nothing())
         .await
         .map_err(|error| refused(&error))?;
     there_and_back(flow, nonce).await

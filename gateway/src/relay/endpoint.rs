@@ -29,27 +29,12 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Decide for one `connect-tcp` stream to the service of this name (as sent, percent-decoded), by the credential in
-    /// `Authorization`. Every stream is decided anew, on the live session.
+    /// Decide for one stream to the service of this name (as sent, percent-decoded), by the credential presented. Every
+    /// stream is decided anew, on the live session.
     ///
     /// # Errors
     /// The refusal to answer with.
     pub fn admit(
-        &self,
-        headers: &HeaderMap,
-        service: &str,
-        downstream: SocketAddr,
-        recorder: &mut Recorder,
-    ) -> Result<Ticket, Refusal> {
-        let presented = presented(headers)?;
-        self.admit_credential(&presented, service, downstream, recorder)
-    }
-
-    /// As [`Endpoint::admit`], by a credential that came some other way.
-    ///
-    /// # Errors
-    /// The refusal to answer with.
-    pub fn admit_credential(
         &self,
         presented: &Secret,
         service: &str,

@@ -51,7 +51,7 @@ pub(crate) async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
 }
 
 /// Every transport of the client: what holds on one holds on all.
-pub(crate) const TRANSPORTS: [Transport; 2] = [Transport::Quic, Transport::H2];
+pub(crate) const TRANSPORTS: [Transport; 3] = [Transport::Quic, Transport::H2, Transport::H1];
 
 /// Everything one test needs, on this machine's loopback.
 pub(crate) struct World {
@@ -167,7 +167,7 @@ impl World {
         self.udp = Some(listener.endpoint());
         let (watch, context) = (self.drain.watch(), context.clone());
         let places = self.places.clone();
-        let serve = move |connection, _| quic::serve(connection, context.h2.clone(), watch.clone());
+        let serve = move |connection, _| quic::serve(connection, context.clone(), watch.clone());
         let (telemetry, watch) = (self.telemetry.clone(), self.drain.watch());
         self.listening
             .spawn(accept_quic(listener, places, telemetry, watch, serve));
@@ -339,9 +339,38 @@ impl World {
 
     /// A relay client over what it may choose from.
     pub(crate) fn client_over(&self, transport: Choice, token: &str) -> Client {
+        self.client_at(self.address, transport, token)
+    }
+
+    /// A middlebox that terminates TLS, with these ALPN names, in front of the gateway's plain listener.
+    pub(crate) async fn middlebox(&self, tasks: &mut JoinSet<()>, alpn: &[&[u8]]) -> SocketAddr {
+        let config = tls::server(&self.identity(), alpn).unwrap();
+        let acceptor = TlsAcceptor::from(config);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, gateway) = (listener.local_addr().unwrap(), self.plain);
+        tasks.spawn(async move {
+            let mut passing = JoinSet::new();
+            while let Ok((tcp, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                passing.spawn(async move {
+                    let (Ok(mut near), Ok(mut far)) = (
+                        acceptor.accept(tcp).await,
+                        TcpStream::connect(gateway).await,
+                    ) else {
+                        return;
+                    };
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+        });
+        address
+    }
+
+    /// A relay client of what is at this address.
+    pub(crate) fn client_at(&self, address: SocketAddr, transport: Choice, token: &str) -> Client {
         let trust = self.trust();
         let config = SessionConfig {
-            endpoint: Url::parse(&format!("https://{}", self.address)).unwrap(),
+            endpoint: Url::parse(&format!("https://{address}")).unwrap(),
             tls: Tls::new(&trust).unwrap(),
             token: token.into(),
             transport,

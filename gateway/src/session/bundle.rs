@@ -131,16 +131,23 @@ pub(super) fn make(
     let mut env = proxy_variables(context, handle);
     let key = record.key();
     let expires = record.lease.ends_at.unwrap_or(now + LONGEST);
-    let token_for = |audience, services| {
+    let token_until = |audience, services, expires| {
         let generation = (&key, record.lease.generation);
         mint(keys, audience, generation, services, now, expires)
     };
+    let token_for = |audience, services| token_until(audience, services, expires);
     let token = |services| token_for(Audience::Relay, services);
     let mut put = |name: &str, value: String| env.push((name.into(), value));
 
-    let general = token(None)?;
+    // The one for the client of ours, which asks for the next in time.
+    let ends = record
+        .lease
+        .times
+        .token_ttl
+        .map_or(expires, |ttl| expires.min(now + ttl));
+    let relay = token_until(Audience::Relay, None, ends)?;
     put("SLUICEGATE_RELAY_URL", context.public_url.http());
-    put("SLUICEGATE_RELAY_TOKEN", general.reveal().into());
+    put("SLUICEGATE_RELAY_TOKEN", relay.reveal().into());
     put("SLUICEGATE_SERVICES", record.bound.join(","));
     // For the proxy of the relay client: the programs behind it hold no credential.
     let egress = token_for(Audience::Egress, None)?;
@@ -148,6 +155,7 @@ pub(super) fn make(
     if !record.bound.is_empty() {
         let socket = context.public_url.socket();
         let bare: BTreeSet<&str> = record.bound.iter().map(|name| bare(name)).collect();
+        let general = token(None)?;
         put("GESTALT_HOST_SERVICE_SOCKET", socket.clone());
         put("GESTALT_HOST_SERVICE_TOKEN", general.reveal().into());
         put(

@@ -7,6 +7,7 @@ use std::{
         Arc, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -22,6 +23,8 @@ pub struct Live {
     pub session: Arc<Session>,
     /// Where its credentials may come from; empty = anywhere.
     pub sources: Arc<[IpNet]>,
+    /// How long a fresh relay token is good for; `None` = what is usual.
+    pub token_ttl: Option<Duration>,
 }
 
 impl Live {

@@ -83,6 +83,10 @@ pub struct Times {
     pub on_expiry: OnExpiry,
     /// What a pause does to open tunnels.
     pub on_pause: OnPause,
+    /// A relay token is good for so long, and is exchanged for a fresh one by clients that can; `None` = as long as the
+    /// generation.
+    #[serde(default)]
+    pub token_ttl: Option<Duration>,
 }
 
 /// Everything the table looks at.

@@ -86,6 +86,7 @@ impl Registry {
         let live = Live {
             session: session.clone(),
             sources: Arc::default(),
+            token_ttl: None,
         };
         self.index().live(live, &[]);
         Ok(OwnSession {

@@ -59,6 +59,7 @@ impl TimesRequest {
             max_lifetime,
             on_expiry: self.on_expiry.unwrap_or(base.on_expiry),
             on_pause: self.on_pause.unwrap_or(base.on_pause),
+            token_ttl: base.token_ttl,
         }
     }
 

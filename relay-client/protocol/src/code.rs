@@ -4,7 +4,8 @@
 /// has the same reason, so that a packet capture reads the same.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ErrorCode {
-    /// A connection: nothing is left on it. What was opened and has no answer was never seen.
+    /// A connection: nothing is left on it. The gateway's reason is how many streams it took, a QUIC integer: those opened
+    /// behind them were never seen.
     Done,
     /// A connection: cut, whatever is open on it.
     Forced,
@@ -12,7 +13,7 @@ pub enum ErrorCode {
     Protocol,
     /// A connection: the gateway is at its limit.
     Overloaded,
-    /// A stream: refused; the reason is in the response.
+    /// A stream: refused; the reason is in the response. Without a response, it was not processed.
     Refused,
     /// A stream: given up by the one who opened it, before or after its answer.
     Cancelled,

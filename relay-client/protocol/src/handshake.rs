@@ -12,6 +12,8 @@ const SERVICE_PREFIX: &str = "/relay/v1/";
 /// GET here with a relay credential is answered with a good status where that credential opens streams now, else with the
 /// refusal they would get: a client shows it before it says that it is connected.
 pub const PROOF_PATH: &str = SERVICE_PREFIX;
+/// POST here with a relay credential is answered with a fresh one, as JSON: `{token, expiresAt}`.
+pub const TOKEN_PATH: &str = "/relay/v1/token";
 /// Accept streams: the same again, for listeners of the sandbox.
 const LISTENER_PREFIX: &str = "/relay/v1/listeners/";
 /// GET here with an egress credential and a name behind it: may the session reach that name on any port?

@@ -15,8 +15,8 @@ mod version;
 
 pub use code::ErrorCode;
 pub use handshake::{
-    Handshake, PROOF_PATH, PathError, asked_name, egress_path, listener_path, name_path,
-    service_path,
+    Handshake, PROOF_PATH, PathError, TOKEN_PATH, asked_name, egress_path, listener_path,
+    name_path, service_path,
 };
 pub use version::{
     ALPN_H2, ALPN_H3, ALPN_HTTP1, ALPN_RELAY, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP,

@@ -9,7 +9,7 @@
 //! the opener's bytes may follow at once; after an acceptance, the service's. FIN, RESET_STREAM and STOP_SENDING are
 //! QUIC's own, each direction by itself.
 
-use crate::varint;
+use crate::{Handshake, varint};
 
 /// The version of requests. A peer that reads another one refuses the stream and says so.
 pub const VERSION: u8 = 1;
@@ -22,25 +22,27 @@ const TOKEN: u64 = 0;
 const SERVICE: u64 = 1;
 const HOST: u64 = 2;
 const PORT: u64 = 3;
+const LISTENER: u64 = 4;
+const NAME: u64 = 5;
 const STATUS: u64 = 0;
 const BODY: u64 = 1;
+const SAID: u64 = 2;
+/// The largest number of a purpose.
+const LAST: u8 = 5;
 
 /// What a stream is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Purpose {
     /// The connection's own affairs: [`crate::message`]s follow. One per connection.
     Control,
-    /// A host service by name.
-    Service {
+    /// A stream for a program: to a host service, out to a target, or an accept stream of a listener.
+    Open(Handshake),
+    /// A fresh token for this one: its JSON follows the acceptance, then FIN.
+    Refresh,
+    /// May a name be reached, on any port? The answer is the verdict; the credential is the one for the way out.
+    Name {
         /// The name.
         name: String,
-    },
-    /// An egress target.
-    Egress {
-        /// A name, an IPv4 or an unbracketed IPv6 literal.
-        host: String,
-        /// 1 to 65535.
-        port: u16,
     },
 }
 
@@ -73,6 +75,8 @@ pub enum Response {
         status: u16,
         /// The JSON body of the same refusal elsewhere.
         body: Vec<u8>,
+        /// Its fields that matter to whoever passes it on, as `name: value` lines.
+        said: Vec<u8>,
     },
 }
 
@@ -103,14 +107,23 @@ impl Request {
         field(&mut fields, TOKEN, self.token.as_bytes());
         let purpose = match &self.purpose {
             Purpose::Control => 0,
-            Purpose::Service { name } => {
+            Purpose::Open(Handshake::Service { name }) => {
                 field(&mut fields, SERVICE, name.as_bytes());
                 1
             }
-            Purpose::Egress { host, port } => {
+            Purpose::Open(Handshake::Egress { host, port }) => {
                 field(&mut fields, HOST, host.as_bytes());
                 field(&mut fields, PORT, &port.to_be_bytes());
                 2
+            }
+            Purpose::Open(Handshake::Listener { name }) => {
+                field(&mut fields, LISTENER, name.as_bytes());
+                3
+            }
+            Purpose::Refresh => 4,
+            Purpose::Name { name } => {
+                field(&mut fields, NAME, name.as_bytes());
+                LAST
             }
         };
         whole(&[VERSION, purpose], &fields)
@@ -131,23 +144,29 @@ impl Request {
         let Some((kind, rest)) = rest.split_first() else {
             return Ok(None);
         };
-        if *kind > 2 {
+        if *kind > LAST {
             return Err(PreambleError::Kind(*kind));
         }
         let Some((fields, length)) = delimited(rest)? else {
             return Ok(None);
         };
-        let [token, service, host, port] =
-            take(fields, [TOKEN, SERVICE, HOST, PORT]).ok_or(PreambleError::Field)?;
+        let wanted = [TOKEN, SERVICE, HOST, PORT, LISTENER, NAME];
+        let [token, service, host, port, listener, name] =
+            take(fields, wanted).ok_or(PreambleError::Field)?;
         let purpose = match kind {
             0 => Purpose::Control,
-            1 => Purpose::Service {
+            1 => Purpose::Open(Handshake::Service {
                 name: text(service)?,
-            },
-            _ => Purpose::Egress {
+            }),
+            2 => Purpose::Open(Handshake::Egress {
                 host: text(host)?,
                 port: number(port)?,
-            },
+            }),
+            3 => Purpose::Open(Handshake::Listener {
+                name: text(listener)?,
+            }),
+            4 => Purpose::Refresh,
+            _ => Purpose::Name { name: text(name)? },
         };
         let token = text(token)?;
         Ok(Some((Self { purpose, token }, 2 + length)))
@@ -163,9 +182,12 @@ impl Response {
         let mut fields = Vec::new();
         match self {
             Self::Accepted => whole(&[0], &fields),
-            Self::Refused { status, body } => {
+            Self::Refused { status, body, said } => {
                 field(&mut fields, STATUS, &status.to_be_bytes());
                 field(&mut fields, BODY, body);
+                if !said.is_empty() {
+                    field(&mut fields, SAID, said);
+                }
                 whole(&[1], &fields)
             }
         }
@@ -185,12 +207,14 @@ impl Response {
         let Some((fields, length)) = delimited(rest)? else {
             return Ok(None);
         };
-        let [status, body] = take(fields, [STATUS, BODY]).ok_or(PreambleError::Field)?;
+        let [status, body, said] =
+            take(fields, [STATUS, BODY, SAID]).ok_or(PreambleError::Field)?;
         let response = match kind {
             0 => Self::Accepted,
             _ => Self::Refused {
                 status: number(status)?,
                 body: body.ok_or(PreambleError::Field)?.to_vec(),
+                said: said.unwrap_or_default().to_vec(),
             },
         };
         Ok(Some((response, 1 + length)))

@@ -9,8 +9,9 @@ use sluicegate_relay::{
     forward::forward,
     listen::Listener,
     proxy::{self, Proxy},
-    session::{Session, SessionConfig, Status},
-    transport::{Choice, Tls},
+    session::{Credential, Session, SessionConfig, Status},
+    status::{self, Board},
+    transport::Tls,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -21,41 +22,27 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The connection itself gets this long after its last stream.
 pub(super) const FLUSH: Duration = Duration::from_secs(1);
 
-/// What carries streams to services, and what carries accept streams and the way out: often the same.
-pub(super) fn sessions(
+/// What carries everything.
+pub(super) fn session(
     config: &Config,
     tls: Tls,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) -> (Session, Session) {
-    let carried = config.carried();
-    let session_config = SessionConfig {
+) -> Session {
+    let config = SessionConfig {
         endpoint: config.endpoint.clone(),
         tls,
-        token: config.token.as_str().into(),
-        transport: carried.streams,
+        token: Credential::new(&config.token, config.token_file.clone()),
+        transport: config.transport,
         backoff: Backoff::default(),
     };
-    let session = Session::start(session_config.clone(), tasks, stop.child_token());
-    let over_http = match carried.apart {
-        Some(transport) => {
-            let transport = Choice::Only(transport);
-            let apart = SessionConfig {
-                transport,
-                ..session_config
-            };
-            Session::start(apart, tasks, stop.child_token())
-        }
-        None => session.clone(),
-    };
-    (session, over_http)
+    Session::start(config, tasks, stop.child_token())
 }
 
 /// A client at work.
 pub(super) struct Client {
     report: Report,
     session: Session,
-    over_http: Session,
     listening: TaskTracker,
     streams: TaskTracker,
     /// The connection has a tracker of its own: it outlives the streams it carries.
@@ -82,7 +69,14 @@ impl Client {
             Some(proxy) => Some((Listener::bind(&proxy.address).await?, proxy)),
             None => None,
         };
+        let status = match &config.status {
+            Some(address) => Some(Listener::bind(address).await?),
+            None => None,
+        };
         let client = Self::connect(&config, tls, report);
+        if let Some(listener) = status {
+            client.tell_at(listener, &config)?;
+        }
         for (service, listener) in listeners {
             client.forward(service, listener)?;
         }
@@ -90,7 +84,7 @@ impl Client {
             let address = listener.address()?.to_string().replace("tcp://", "http://");
             report.tell("proxy", &[("address", &address)]);
             let proxy = Proxy {
-                session: client.over_http.clone(),
+                session: client.session.clone(),
                 token: proxy.token.as_str().into(),
                 any_uid: proxy.any_uid,
                 tasks: client.streams.clone(),
@@ -106,7 +100,7 @@ impl Client {
             client.listening.spawn(expose(
                 exposed.listener.into(),
                 exposed.address,
-                client.over_http.clone(),
+                client.session.clone(),
                 client.streams.clone(),
                 client.accepting.clone(),
             ));
@@ -116,17 +110,34 @@ impl Client {
 
     fn connect(config: &Config, tls: Tls, report: Report) -> Self {
         let (connection, stop) = (TaskTracker::new(), CancellationToken::new());
-        let (session, over_http) = sessions(config, tls, &connection, &stop);
+        let session = session(config, tls, &connection, &stop);
         Self {
             report,
             session,
-            over_http,
             listening: TaskTracker::new(),
             streams: TaskTracker::new(),
             connection,
             accepting: stop.child_token(),
             stop,
         }
+    }
+
+    fn tell_at(&self, listener: Listener, config: &Config) -> anyhow::Result<()> {
+        let address = listener.address()?.to_string().replace("tcp://", "http://");
+        self.report.tell("status", &[("address", &address)]);
+        let names = |names: Vec<&str>| serde_json::Value::from(names);
+        let board = Board {
+            session: self.session.clone(),
+            configured: serde_json::json!({
+                "listen": names(config.listen.iter().map(|one| &*one.service).collect()),
+                "expose": names(config.expose.iter().map(|one| &*one.listener).collect()),
+                "proxy": config.proxy.is_some(),
+            }),
+        };
+        let (tasks, stop) = (self.listening.clone(), self.accepting.clone());
+        self.listening
+            .spawn(status::serve(listener, board, tasks, stop));
+        Ok(())
     }
 
     fn forward(&self, service: Arc<str>, listener: Listener) -> anyhow::Result<()> {
@@ -158,7 +169,7 @@ impl Client {
         self.report.tell("stopping", &[("open", &open)]);
         let _ = tokio::time::timeout(GRACE, self.streams.wait()).await;
         self.stop.cancel();
-        drop((self.session, self.over_http));
+        drop(self.session);
         self.connection.close();
         // What the streams left in the connection's buffers still goes out.
         let _ = tokio::time::timeout(FLUSH, self.connection.wait()).await;

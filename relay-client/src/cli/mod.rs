@@ -3,10 +3,12 @@
 //! (exit codes).
 
 mod client;
+mod doctor;
 mod failure;
 mod options;
 mod report;
 mod run;
+mod status;
 mod up;
 
 use std::{io::IsTerminal, process::ExitCode, time::Duration};
@@ -25,10 +27,31 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Listen locally and carry each connection to its host service, until told to stop.
-    Up(up::UpArgs),
+    #[command(flatten)]
+    Plain(Plain),
     /// Run a command that has no way out but the gateway.
     Run(run::RunArgs),
+}
+
+/// Those that have nothing to do before there is a runtime.
+#[derive(Subcommand)]
+enum Plain {
+    /// Listen locally and carry each connection to its host service, until told to stop.
+    Up(up::UpArgs),
+    /// Try every step to the gateway and its services, and say what to change.
+    Doctor(doctor::DoctorArgs),
+    /// How a client that runs with --status is.
+    Status(status::StatusArgs),
+}
+
+impl Plain {
+    async fn run(&self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Up(args) => up::run(args).await.map(|()| ExitCode::SUCCESS),
+            Self::Doctor(args) => doctor::run(args).await,
+            Self::Status(args) => status::run(args).await,
+        }
+    }
 }
 
 /// Arguments → runtime → command → exit code.
@@ -38,8 +61,8 @@ pub(crate) fn run() -> ExitCode {
         return code;
     }
     // clap ends the process itself: 0 for help and version, 2 for bad usage.
-    let args = match Cli::parse().command {
-        Command::Up(args) => args,
+    let command = match Cli::parse().command {
+        Command::Plain(command) => command,
         // It has signals to hold back before there are threads.
         Command::Run(args) => return run::main(args),
     };
@@ -52,10 +75,8 @@ pub(crate) fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failure::told(&error.into()),
     };
-    let code = match runtime.block_on(up::run(&args)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure::told(&error),
-    };
+    let ran = runtime.block_on(command.run());
+    let code = ran.unwrap_or_else(|error| failure::told(&error));
     // What the grace period left over must not hold the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
     code

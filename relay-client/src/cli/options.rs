@@ -13,13 +13,16 @@ pub(super) struct Options {
     /// The gateway's public URL [env: SLUICEGATE_RELAY_URL]
     #[arg(long)]
     url: Option<String>,
+    /// An address of the gateway, instead of what its name stands for; repeatable
+    #[arg(long, value_name = "ADDRESS")]
+    resolve: Vec<std::net::IpAddr>,
     /// A file that holds the token (else the environment's SLUICEGATE_RELAY_TOKEN)
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Roots to trust beside the system's, PEM [env: SLUICEGATE_CA_FILE]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// auto, quic or h2: auto races QUIC and TLS [env: SLUICEGATE_RELAY_TRANSPORT]
+    /// auto, quic, h2 or h1: auto races QUIC and TLS, h1 where neither passes [env: SLUICEGATE_RELAY_TRANSPORT]
     #[arg(long, value_name = "TRANSPORT")]
     transport: Option<String>,
     /// NAME=unix:///path or NAME=tcp://127.0.0.1:PORT; without any, one unix socket per service of the session
@@ -37,7 +40,11 @@ pub(super) struct Options {
     /// The proxy serves every user of this network namespace, not only the one it runs as
     #[arg(long)]
     proxy_any_uid: bool,
-    /// A JSON file with url, tokenFile, caFile, transport, listen, expose, services, proxy, proxyTokenFile, proxyAnyUid
+    /// Tell how it is at 127.0.0.1:PORT or unix:///path: /status, /metrics, /healthz [env: SLUICEGATE_RELAY_STATUS]
+    #[arg(long, value_name = "ADDRESS")]
+    status: Option<String>,
+    /// A JSON file with url, resolve, tokenFile, caFile, transport, listen, expose, services, proxy, proxyTokenFile, proxyAnyUid,
+    /// status
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -48,9 +55,21 @@ impl Options {
     /// # Errors
     /// See [`ConfigError`].
     pub(super) fn settle(&self) -> Result<Config, ConfigError> {
-        let variable = |name: &str| std::env::var(name).ok();
+        self.settings()?.settle(&directory())
+    }
+
+    /// The same where nothing is to be carried.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub(super) fn settle_to_look(&self) -> Result<Config, ConfigError> {
+        self.settings()?.settle_to_look(&directory())
+    }
+
+    fn settings(&self) -> Result<Settings, ConfigError> {
         let flags = Settings {
             url: self.url.clone(),
+            resolve: self.resolve.clone(),
             token: None,
             token_file: self.token_file.clone(),
             ca_file: self.ca.clone(),
@@ -62,6 +81,7 @@ impl Options {
             proxy_token: None,
             proxy_token_file: self.proxy_token_file.clone(),
             proxy_any_uid: self.proxy_any_uid,
+            status: self.status.clone(),
         };
         let file = self
             .config
@@ -69,11 +89,16 @@ impl Options {
             .map(Settings::read)
             .transpose()?
             .unwrap_or_default();
-        flags
-            .over(file)
-            .over(Settings::from_env(variable))
-            .settle(&default_directory(variable))
+        Ok(flags.over(file).over(Settings::from_env(variable)))
     }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn directory() -> PathBuf {
+    default_directory(variable)
 }
 
 /// Whom to take for the gateway.

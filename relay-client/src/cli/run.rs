@@ -13,7 +13,7 @@ use sluicegate_relay::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    client::{FLUSH, sessions},
+    client::{FLUSH, session},
     failure::{self, with_code},
     init_logging,
     options::trust,
@@ -35,7 +35,7 @@ pub(super) struct RunArgs {
     /// Roots to trust beside the system's, PEM [env: SLUICEGATE_CA_FILE]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// auto, quic or h2: auto races QUIC and TLS [env: SLUICEGATE_RELAY_TRANSPORT]
+    /// auto, quic, h2 or h1: auto races QUIC and TLS, h1 where neither passes [env: SLUICEGATE_RELAY_TRANSPORT]
     #[arg(long, value_name = "TRANSPORT")]
     transport: Option<String>,
     /// A host service at a port of the sandbox: NAME=tcp://127.0.0.1:PORT; those of SLUICEGATE_SERVICES that are not named
@@ -133,14 +133,13 @@ async fn run(
     }
     let tls = Tls::new(&trust(&config)?)?;
     let (connection, stop) = (TaskTracker::new(), CancellationToken::new());
-    let (streams, out) = sessions(&config, tls, &connection, &stop);
+    let session = session(&config, tls, &connection, &stop);
     let token = config.proxy.as_ref().map(|proxy| proxy.token.as_str());
     let ways = Ways {
         token: token.unwrap_or_default().into(),
-        streams,
-        out,
+        session,
     };
-    tell_if_unreachable(&ways.out).await;
+    tell_if_unreachable(&ways.session).await;
     let hide = [args.token_file, args.proxy_token_file];
     let confinement = args
         .run
@@ -154,8 +153,8 @@ async fn run(
 }
 
 /// A gateway that cannot be reached, or takes no credential of ours, is no reason not to run the command; but to say so.
-async fn tell_if_unreachable(out: &Session) {
-    let mut status = out.status();
+async fn tell_if_unreachable(session: &Session) {
+    let mut status = session.status();
     let settled = status.wait_for(|status| *status != Status::Connecting);
     match tokio::time::timeout(FIRST_CONNECTION, settled).await {
         Ok(Ok(status)) => match &*status {

@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-use super::{Choice, ConfigError, Settings, Transport, default_directory};
+use super::{ConfigError, Settings, default_directory};
 use std::{io::Write, path::Path};
 
 fn bundle(name: &str) -> Option<String> {
@@ -120,11 +120,6 @@ fn what_is_missing_is_named() {
         settle(|s| s.expose = vec!["p=unix:///a".into(), "p=unix:///b".into()]),
         ConfigError::ExposedTwice(_)
     ));
-    let quic = settle(|s| {
-        s.expose = vec!["p=unix:///a".into()];
-        s.transport = Some("quic".into());
-    });
-    assert!(matches!(quic, ConfigError::ServicesOverQuic));
 }
 
 #[test]
@@ -237,35 +232,4 @@ fn the_proxy_has_a_place_and_a_credential_of_its_own() {
         without.settle(Path::new("/")),
         Err(ConfigError::NoProxyToken)
     ));
-}
-
-#[test]
-fn accept_streams_have_a_connection_apart_only_beside_a_race() {
-    let carried = |url: &str, transport: &str, services: &[&str], expose: &[&str]| {
-        let own = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect();
-        let settings = Settings {
-            url: Some(url.into()),
-            token: Some("t".into()),
-            transport: Some(transport.into()),
-            services: own(services),
-            expose: own(expose),
-            ..Settings::default()
-        };
-        let carried = settings.settle(Path::new("/run/s")).unwrap().carried();
-        (carried.streams, carried.apart)
-    };
-    let (tls, plain) = ("https://gateway.test", "http://127.0.0.1:3128");
-    let (redis, plugin) = (["redis"], ["plugin=unix:///p"]);
-    let h2 = Choice::Only(Transport::H2);
-    assert_eq!(carried(tls, "auto", &redis, &[]), (Choice::Auto, None));
-    assert_eq!(
-        carried(tls, "auto", &redis, &plugin),
-        (Choice::Auto, Some(Transport::H2))
-    );
-    assert_eq!(carried(tls, "auto", &[], &plugin), (h2, None));
-    assert_eq!(carried(tls, "h2", &redis, &plugin), (h2, None));
-    assert_eq!(
-        carried(plain, "auto", &redis, &plugin),
-        (Choice::Auto, None)
-    );
 }

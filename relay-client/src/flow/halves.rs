@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
 use sluicegate_relay_protocol::capsule::{DATA, FINAL_DATA, Head};
 
-use super::{Broken, Chunk, carrier::Carrier};
+use super::{Broken, Chunk, Early, carrier::Carrier};
 
 /// Frames smaller than this are joined while they wait: h2 budgets small unread frames per connection, and one slow
 /// reader must not use up its neighbours' share.
@@ -62,29 +62,9 @@ impl Halves {
         kind: Option<u64>,
         payload: &mut Bytes,
     ) -> Poll<Result<(), Broken>> {
-        let head = if kind.is_some() { Head::USUAL_MAX } else { 0 };
-        let wanted = payload.len() + head;
-        // Reserved only with data in hand: an idle stream holds none of the connection's window.
-        self.send.reserve_capacity(wanted);
-        loop {
-            let room = self.send.capacity();
-            // A few bytes of room would make frames of almost nothing but head.
-            if room >= wanted.min(head + LEAST) {
-                let payload = payload.split_to(payload.len().min(room - head));
-                let chunk = match kind {
-                    Some(kind) => Chunk::capsule(kind, payload),
-                    None => payload.into(),
-                };
-                self.send
-                    .send_data(chunk, false)
-                    .map_err(|error| broken(&error))?;
-                return Poll::Ready(Ok(()));
-            }
-            match ready!(self.send.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(broken(&error))),
-                None => return Poll::Ready(Err(self.closed(cx))),
-            }
+        match ready!(poll_send(&mut self.send, cx, kind, payload)) {
+            Some(sent) => Poll::Ready(sent.map_err(|error| broken(&error))),
+            None => Poll::Ready(Err(self.closed(cx))),
         }
     }
 
@@ -207,6 +187,54 @@ impl Carrier for Halves {
         if !std::mem::replace(&mut self.aborted, true) {
             // RFC 9113 §8.7: closed before any processing occurred.
             self.send.send_reset(Reason::REFUSED_STREAM);
+        }
+    }
+}
+
+/// From the front of `payload`; `None`: sending is over.
+fn poll_send(
+    send: &mut SendStream<Chunk>,
+    cx: &mut Context<'_>,
+    kind: Option<u64>,
+    payload: &mut Bytes,
+) -> Poll<Option<Result<(), h2::Error>>> {
+    let head = if kind.is_some() { Head::USUAL_MAX } else { 0 };
+    let wanted = payload.len() + head;
+    // Reserved only with data in hand: an idle stream holds none of the connection's window.
+    send.reserve_capacity(wanted);
+    loop {
+        let room = send.capacity();
+        // A few bytes of room would make frames of almost nothing but head.
+        if room >= wanted.min(head + LEAST) {
+            let payload = payload.split_to(payload.len().min(room - head));
+            let chunk = match kind {
+                Some(kind) => Chunk::capsule(kind, payload),
+                None => payload.into(),
+            };
+            return Poll::Ready(Some(send.send_data(chunk, false)));
+        }
+        match ready!(send.poll_capacity(cx)) {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            None => return Poll::Ready(None),
+        }
+    }
+}
+
+/// Sends, on a stream that is not answered yet, what a program says that does not wait for it. Never ready but for a
+/// program that has given up: what becomes of the stream, its answer says.
+pub(crate) fn poll_early(
+    send: &mut SendStream<Chunk>,
+    early: &mut Early<'_>,
+    cx: &mut Context<'_>,
+) -> Poll<Broken> {
+    loop {
+        match ready!(early.poll_next(cx)) {
+            Err(broken) => return Poll::Ready(broken),
+            Ok(unsent) => match ready!(poll_send(send, cx, Some(DATA), unsent)) {
+                Some(Ok(())) => {}
+                Some(Err(_)) | None => return Poll::Pending,
+            },
         }
     }
 }

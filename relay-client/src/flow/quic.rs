@@ -6,8 +6,9 @@ mod send;
 
 use std::{
     any::Any,
+    future::poll_fn,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -17,7 +18,7 @@ use sluicegate_relay_protocol::ErrorCode;
 pub use receive::QuicReceive;
 pub use send::QuicSend;
 
-use super::{Broken, Flow};
+use super::{Broken, Early, Flow};
 
 /// One stream.
 #[derive(Debug)]
@@ -59,16 +60,28 @@ impl QuicFlow {
         &mut self,
         decode: impl Fn(&[u8]) -> Result<Option<(T, usize)>, E>,
     ) -> Result<T, Broken> {
-        let mut read = BytesMut::from(std::mem::take(&mut self.ahead));
-        loop {
-            if let Some((head, length)) = decode(&read).map_err(|_| Broken::Malformed)? {
-                self.ahead = read.split_off(length.min(read.len())).freeze();
-                return Ok(head);
-            }
-            match std::future::poll_fn(|cx| self.receive.poll_bytes(cx)).await? {
-                Some(bytes) => read.extend_from_slice(&bytes),
-                None => return Err(Broken::Truncated),
-            }
+        read_head(&mut self.receive, &mut self.ahead, decode).await
+    }
+
+    /// As [`QuicFlow::head`], and meanwhile sends what a program says that does not wait for it.
+    ///
+    /// # Errors
+    /// As [`QuicFlow::head`], or the program has given up.
+    pub async fn answer<T, E>(
+        &mut self,
+        decode: impl Fn(&[u8]) -> Result<Option<(T, usize)>, E>,
+        early: &mut Early<'_>,
+    ) -> Result<T, Broken> {
+        let Self {
+            send,
+            receive,
+            ahead,
+            ..
+        } = self;
+        tokio::select! {
+            biased;
+            head = read_head(receive, ahead, decode) => head,
+            broken = poll_fn(|cx| poll_early(send, early, cx)) => Err(broken),
         }
     }
 
@@ -81,7 +94,7 @@ impl QuicFlow {
     }
 
     /// Send FIN after what was sent, and want nothing more from the peer: the orderly end of a stream that was refused.
-    pub fn refuse(mut self) {
+    pub fn decline(mut self) {
         let _ = self.send.finish();
         self.receive.stop(code(ErrorCode::Refused));
         self.aborted = true;
@@ -124,6 +137,10 @@ impl Flow for QuicFlow {
     fn reset(&mut self) {
         self.abort(ErrorCode::Connect);
     }
+
+    fn refuse(&mut self) {
+        self.abort(ErrorCode::Refused);
+    }
 }
 
 impl Drop for QuicFlow {
@@ -134,9 +151,51 @@ impl Drop for QuicFlow {
     }
 }
 
+async fn read_head<T, E>(
+    receive: &mut QuicReceive,
+    ahead: &mut Bytes,
+    decode: impl Fn(&[u8]) -> Result<Option<(T, usize)>, E>,
+) -> Result<T, Broken> {
+    let mut read = BytesMut::from(std::mem::take(ahead));
+    loop {
+        if let Some((head, length)) = decode(&read).map_err(|_| Broken::Malformed)? {
+            *ahead = read.split_off(length.min(read.len())).freeze();
+            return Ok(head);
+        }
+        match poll_fn(|cx| receive.poll_bytes(cx)).await? {
+            Some(bytes) => read.extend_from_slice(&bytes),
+            None => return Err(Broken::Truncated),
+        }
+    }
+}
+
+/// Never ready but for a program that has given up: what becomes of the stream, its answer says.
+fn poll_early(send: &mut QuicSend, early: &mut Early<'_>, cx: &mut Context<'_>) -> Poll<Broken> {
+    loop {
+        match ready!(early.poll_next(cx)) {
+            Err(broken) => return Poll::Ready(broken),
+            Ok(unsent) => {
+                let chunks = std::slice::from_mut(unsent);
+                if ready!(send.poll_chunks(cx, chunks)).is_err() {
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
 /// The number as quinn has it.
 pub fn code(reason: ErrorCode) -> VarInt {
     VarInt::from_u32(reason.number())
+}
+
+/// Any reset is a reset; one says more.
+fn reason(number: VarInt) -> Broken {
+    if number == code(ErrorCode::Refused) {
+        Broken::Refused
+    } else {
+        Broken::Reset
+    }
 }
 
 #[cfg(test)]

@@ -96,10 +96,8 @@ pub struct Service {
 /// How to the gateway.
 #[derive(Clone, Debug)]
 pub struct Ways {
-    /// For streams to services.
-    pub streams: Session,
-    /// For the way out, over HTTP/2.
-    pub out: Session,
+    /// What carries streams to services, and the way out.
+    pub session: Session,
     /// The egress credential; empty where the network is none.
     pub token: Arc<str>,
 }
@@ -452,7 +450,7 @@ impl Serving {
         descriptors: Vec<OwnedFd>,
         ipv6: bool,
     ) -> Result<(), IsolateError> {
-        let names = Names::new(self.ways.out.clone(), self.ways.token.clone());
+        let names = Names::new(self.ways.session.clone(), self.ways.token.clone());
         let server = Server {
             names: names.clone(),
             ipv6,
@@ -460,7 +458,7 @@ impl Serving {
             stop: self.stop.clone(),
         };
         let capture = Capture {
-            session: self.ways.out.clone(),
+            session: self.ways.session.clone(),
             token: self.ways.token.clone(),
             names,
             tasks: self.tasks.clone(),
@@ -489,7 +487,7 @@ impl Serving {
     /// `any_uid`: whoever reaches it is in the sandbox.
     fn proxy(&self, listener: Listener, any_uid: bool) {
         let proxy = Proxy {
-            session: self.ways.out.clone(),
+            session: self.ways.session.clone(),
             token: self.ways.token.clone(),
             any_uid,
             tasks: self.tasks.clone(),
@@ -502,7 +500,7 @@ impl Serving {
         self.tasks.spawn(forward(
             listener,
             name.into(),
-            self.ways.streams.clone(),
+            self.ways.session.clone(),
             self.tasks.clone(),
             self.stop.clone(),
         ));

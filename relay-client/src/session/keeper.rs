@@ -1,6 +1,6 @@
 //! The task behind a session: connects, tells, and moves on to another connection before the one it has is gone.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -10,23 +10,41 @@ use tokio::{
 use super::Status;
 use crate::{
     backoff::Backoff,
+    status::Stats,
     transport::{Connection, Racer, Refused, Transport, Won},
 };
 
 /// A connection that lived this long was a success: the next failure starts from a short wait.
 const SETTLED: Duration = Duration::from_secs(10);
-/// While HTTP/2 carries the streams, QUIC is tried again after about this long …
+/// While something else than QUIC carries the streams, what is better is tried again after about this long …
 const PROBE_FIRST: Duration = Duration::from_secs(4);
 /// … and then less and less often, down to this.
 const PROBE_RARELY: Duration = Duration::from_secs(300);
 /// A credential that was refused is shown again after at most this long.
 const PROVE_AGAIN: Duration = Duration::from_secs(15);
 
+/// Tells what the connection does.
+pub(super) struct Teller {
+    tell: watch::Sender<Status>,
+    stats: Arc<Stats>,
+}
+
+impl Teller {
+    pub(super) fn new(tell: watch::Sender<Status>, stats: Arc<Stats>) -> Self {
+        Self { tell, stats }
+    }
+
+    fn tell(&self, status: Status) {
+        self.stats.changed();
+        self.tell.send_replace(status);
+    }
+}
+
 pub(super) struct Keeper {
     racer: Racer,
     backoff: Backoff,
     publish: watch::Sender<Option<Connection>>,
-    tell: watch::Sender<Status>,
+    teller: Teller,
     /// What answered last, or answers better.
     first: Transport,
 }
@@ -36,13 +54,13 @@ impl Keeper {
         racer: Racer,
         backoff: Backoff,
         publish: watch::Sender<Option<Connection>>,
-        tell: watch::Sender<Status>,
+        teller: Teller,
     ) -> Self {
         Self {
             racer,
             backoff,
             publish,
-            tell,
+            teller,
             first: Transport::Quic,
         }
     }
@@ -62,9 +80,9 @@ impl Keeper {
             };
             let wait = self.backoff.wait();
             tracing::warn!(gateway = %self.racer.endpoint, %reason, ?wait, attempt = self.backoff.attempts(), "reconnecting");
-            self.tell.send_replace(Status::Waiting { reason, wait });
+            self.teller.tell(Status::Waiting { reason, wait });
             sleep(wait).await;
-            self.tell.send_replace(Status::Connecting);
+            self.teller.tell(Status::Connecting);
         }
     }
 
@@ -80,7 +98,7 @@ impl Keeper {
                 () = connection.retired() => break,
                 better = probe(&racer, connection.transport(), &mut probes) => {
                     // Streams of the connection before go on to their end.
-                    connection.retire("QUIC works");
+                    connection.retire("a better transport works");
                     (connection, refused) = (better.connection.clone(), better.refused.clone());
                     self.moved_to(better);
                 }
@@ -101,6 +119,7 @@ impl Keeper {
     /// From here on new streams go there.
     fn moved_to(&mut self, won: Won) {
         self.first = won.connection.transport();
+        self.teller.stats.connected(self.first);
         self.publish.send_replace(Some(won.connection.clone()));
         self.tell_standing(&won.connection, won.refused.as_ref(), &won.why);
     }
@@ -120,23 +139,22 @@ impl Keeper {
                 Status::Unauthorized { reason }
             }
         };
-        self.tell.send_replace(status);
+        self.teller.tell(status);
     }
 }
 
-/// Completes with a connection over QUIC, where another transport carries the streams and may be left.
+/// Completes with a connection by a better transport, where there may be one.
 async fn probe(racer: &Racer, now: Transport, backoff: &mut Backoff) -> Won {
-    if now == Transport::Quic || !racer.may_race() {
+    if racer.better_than(now).is_none() {
         return std::future::pending().await;
     }
     loop {
         // Never at once: what has just failed fails again.
         sleep(backoff.bound() / 2 + backoff.wait() / 2).await;
-        let why = "UDP works again".to_owned();
-        match racer.connect(Transport::Quic, why).await {
+        match racer.improve(now).await {
             Ok(won) => return won,
             Err(error) => {
-                tracing::debug!(gateway = %racer.endpoint, %error, "QUIC still does not answer");
+                tracing::debug!(gateway = %racer.endpoint, %error, "nothing better answers yet");
             }
         }
     }
@@ -154,6 +172,7 @@ async fn prove_again(
     }
     loop {
         sleep(backoff.bound() / 2 + backoff.wait() / 2).await;
+        racer.token.reread();
         match racer.prove(connection).await {
             Ok(None) => return None,
             Ok(Some(refused)) => tracing::warn!(%refused, "the token is still refused"),

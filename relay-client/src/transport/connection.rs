@@ -1,14 +1,15 @@
 //! One connection, whatever carries it.
 
-use std::{str::FromStr, sync::Arc};
+use std::{net::IpAddr, str::FromStr, sync::Arc};
 
+use bytes::Bytes;
 use rustls::ClientConfig;
 use sluicegate_certs::{CertError, TrustBundle, tls};
-use sluicegate_relay_protocol::{ALPN_H2, ALPN_RELAY, Handshake};
+use sluicegate_relay_protocol::{ALPN_H2, ALPN_HTTP1, ALPN_RELAY, Handshake, name_path};
 use tokio_util::task::TaskTracker;
 
-use super::{ConnectError, Endpoint, OpenError, h2, life::Life, quic};
-use crate::flow::Flow;
+use super::{ConnectError, Endpoint, OpenError, h1, h2, life::Life, quic};
+use crate::flow::{Early, Flow};
 
 /// What carries streams.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -17,6 +18,8 @@ pub enum Transport {
     Quic,
     /// HTTP/2: extended CONNECT, capsules.
     H2,
+    /// HTTP/1.1: an upgraded connection for each stream, capsules.
+    H1,
 }
 
 impl Transport {
@@ -25,6 +28,7 @@ impl Transport {
         match self {
             Self::Quic => "quic",
             Self::H2 => "h2",
+            Self::H1 => "h1",
         }
     }
 }
@@ -38,7 +42,7 @@ impl std::fmt::Display for Transport {
 /// Which transports may be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Choice {
-    /// Whichever answers; QUIC is preferred.
+    /// Whichever answers; QUIC is preferred, HTTP/1.1 the last resort.
     #[default]
     Auto,
     /// This one, or none.
@@ -47,7 +51,7 @@ pub enum Choice {
 
 /// Not the name of a transport.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0:?} is not a transport: auto, quic or h2")]
+#[error("{0:?} is not a transport: auto, quic, h2 or h1")]
 pub struct ChoiceError(String);
 
 impl FromStr for Choice {
@@ -58,6 +62,7 @@ impl FromStr for Choice {
             "auto" => Ok(Self::Auto),
             "quic" => Ok(Self::Only(Transport::Quic)),
             "h2" => Ok(Self::Only(Transport::H2)),
+            "h1" => Ok(Self::Only(Transport::H1)),
             other => Err(ChoiceError(other.to_owned())),
         }
     }
@@ -67,6 +72,7 @@ impl FromStr for Choice {
 #[derive(Clone, Debug)]
 pub struct Tls {
     h2: Arc<ClientConfig>,
+    h1: Arc<ClientConfig>,
     quic: Arc<ClientConfig>,
 }
 
@@ -78,6 +84,7 @@ impl Tls {
     pub fn new(trust: &TrustBundle) -> Result<Self, CertError> {
         Ok(Self {
             h2: tls::client(trust, &[ALPN_H2], None)?,
+            h1: tls::client(trust, &[ALPN_HTTP1], None)?,
             quic: tls::quic_client(trust, &[ALPN_RELAY])?,
         })
     }
@@ -90,6 +97,8 @@ pub enum Connection {
     Quic(quic::Connection),
     /// HTTP/2.
     H2(h2::Connection),
+    /// HTTP/1.1.
+    H1(h1::Connection),
 }
 
 impl Connection {
@@ -110,6 +119,9 @@ impl Connection {
             Transport::H2 => h2::Connection::connect(endpoint, &tls.h2, tasks)
                 .await
                 .map(Self::H2),
+            Transport::H1 => h1::Connection::connect(endpoint, &tls.h1, tasks)
+                .await
+                .map(Self::H1),
         }
     }
 
@@ -121,53 +133,81 @@ impl Connection {
         match self {
             Self::Quic(connection) => connection.prove(token).await,
             Self::H2(connection) => connection.prove(token).await,
+            Self::H1(connection) => connection.prove(token).await,
         }
     }
 
-    /// Ask a path of the gateway's, by HTTP/2.
+    /// A fresh token for this one: the gateway's JSON.
     ///
     /// # Errors
-    /// See [`OpenError`]; on QUIC [`OpenError::NotCarried`].
-    pub async fn get(&self, path: &str, token: &str) -> Result<(), OpenError> {
+    /// [`OpenError::Refused`] where it gives none.
+    pub async fn refresh(&self, token: &str) -> Result<Bytes, OpenError> {
         match self {
-            Self::Quic(_) => Err(OpenError::NotCarried(Transport::Quic)),
-            Self::H2(connection) => connection.get(path, token).await,
+            Self::Quic(connection) => connection.refresh(token).await,
+            Self::H2(connection) => connection.refresh(token).await,
+            Self::H1(connection) => connection.refresh(token).await,
         }
     }
 
-    /// Open a stream.
+    /// May the session whose egress credential this is reach `name`, on any port?
+    ///
+    /// # Errors
+    /// [`OpenError::Refused`] where it may not.
+    pub async fn may_reach(&self, name: &str, token: &str) -> Result<(), OpenError> {
+        match self {
+            Self::Quic(connection) => connection.may_reach(name, token).await,
+            Self::H2(connection) => connection.get(&name_path(name), token).await,
+            Self::H1(connection) => connection.get(&name_path(name), token).await,
+        }
+    }
+
+    /// Open a stream. What goes ahead of the answer is `early`'s.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn open(&self, target: &Handshake, token: &str) -> Result<Box<dyn Flow>, OpenError> {
+    pub async fn open(
+        &self,
+        target: &Handshake,
+        token: &str,
+        early: &mut Early<'_>,
+    ) -> Result<Box<dyn Flow>, OpenError> {
         let opened: Result<Box<dyn Flow>, OpenError> = match self {
-            Self::Quic(connection) => match connection.open(target, token).await {
+            Self::Quic(connection) => match connection.open(target, token, early).await {
                 Ok(flow) => Ok(Box::new(flow)),
                 Err(error) => Err(error),
             },
-            Self::H2(connection) => match connection.open(target, token).await {
+            Self::H2(connection) => match connection.open(target, token, early).await {
                 Ok(flow) => Ok(Box::new(flow)),
                 Err(error) => Err(error),
             },
+            Self::H1(connection) => connection.open(target, token, early).await,
         };
+        if matches!(opened, Err(OpenError::Refused(_))) {
+            // What is refused has reached nobody.
+            early.unseen();
+        }
         self.judged(opened)
     }
 
     /// Open an accept stream for a listener: answered only once there is a dial, however long that takes.
     ///
     /// # Errors
-    /// See [`OpenError`]; on QUIC [`OpenError::NotCarried`].
+    /// See [`OpenError`].
     pub async fn accept(
         &self,
         target: &Handshake,
         token: &str,
     ) -> Result<Box<dyn Flow>, OpenError> {
         let opened: Result<Box<dyn Flow>, OpenError> = match self {
-            Self::Quic(_) => Err(OpenError::NotCarried(Transport::Quic)),
+            Self::Quic(connection) => match connection.accept(target, token).await {
+                Ok(flow) => Ok(Box::new(flow)),
+                Err(error) => Err(error),
+            },
             Self::H2(connection) => match connection.accept(target, token).await {
                 Ok(flow) => Ok(Box::new(flow)),
                 Err(error) => Err(error),
             },
+            Self::H1(connection) => connection.accept(target, token).await,
         };
         self.judged(opened)
     }
@@ -188,6 +228,16 @@ impl Connection {
         match self {
             Self::Quic(_) => Transport::Quic,
             Self::H2(_) => Transport::H2,
+            Self::H1(_) => Transport::H1,
+        }
+    }
+
+    /// The address of the gateway at the other end, where there is one connection that has it.
+    pub fn peer(&self) -> Option<IpAddr> {
+        match self {
+            Self::Quic(connection) => Some(connection.peer()),
+            Self::H2(connection) => connection.peer(),
+            Self::H1(_) => None,
         }
     }
 
@@ -220,6 +270,7 @@ impl Connection {
         match self {
             Self::Quic(connection) => connection.life(),
             Self::H2(connection) => connection.life(),
+            Self::H1(connection) => connection.life(),
         }
     }
 }

@@ -1,8 +1,12 @@
 //! Where the gateway is.
 
-use std::net::IpAddr;
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 use http::Uri;
+use tokio::net::TcpStream;
 
 /// Where the gateway is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -10,6 +14,8 @@ pub struct Endpoint {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) tls: bool,
+    /// Instead of what the name stands for, where there are any.
+    at: Vec<IpAddr>,
 }
 
 /// Why a URL is not a gateway's.
@@ -75,7 +81,12 @@ impl Endpoint {
         if !tls && !is_private(&host) {
             return Err(EndpointError::Clear(url.into()));
         }
-        Ok(Self { host, port, tls })
+        Ok(Self {
+            host,
+            port,
+            tls,
+            at: Vec::new(),
+        })
     }
 
     /// `host:port`, IPv6 literals in brackets.
@@ -85,6 +96,42 @@ impl Endpoint {
         } else {
             format!("{}:{}", self.host, self.port)
         }
+    }
+
+    /// The host's name or address.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The same gateway, at these addresses and no others.
+    #[must_use]
+    pub fn fixed(self, at: Vec<IpAddr>) -> Self {
+        Self { at, ..self }
+    }
+
+    /// The same gateway, at this address alone.
+    #[must_use]
+    pub fn at(&self, address: IpAddr) -> Self {
+        self.clone().fixed(vec![address])
+    }
+
+    /// Where it is now.
+    ///
+    /// # Errors
+    /// The resolver's word.
+    pub async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        if !self.at.is_empty() {
+            let all = self.at.iter().map(|ip| SocketAddr::new(*ip, self.port));
+            return Ok(all.collect());
+        }
+        // The system's own resolution is right here: this is the sandbox asking for its gateway, not a target.
+        #[allow(clippy::disallowed_methods, reason = "as TcpStream::connect does")]
+        let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await?;
+        Ok(found.collect())
+    }
+
+    pub(super) async fn tcp(&self) -> io::Result<TcpStream> {
+        TcpStream::connect(&*self.addresses().await?).await
     }
 
     /// Is it reached over TLS?

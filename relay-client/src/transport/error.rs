@@ -5,11 +5,10 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::Transport;
 use crate::flow::Broken;
 
 /// Until there is a connection.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The gateway answers after it has dialled the service.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// A refusal's body is a few hundred bytes.
@@ -28,7 +27,7 @@ pub enum ConnectError {
     #[error("TLS with {0} failed: {1}")]
     Tls(String, #[source] io::Error),
     /// Some other protocol was chosen.
-    #[error("{0} does not speak HTTP/2 there")]
+    #[error("{0} does not speak the HTTP that was asked for")]
     Alpn(String),
     /// HTTP/2 failed.
     #[error("HTTP/2 with {0} failed: {1}")]
@@ -46,11 +45,31 @@ pub enum ConnectError {
     #[error("{0} did not answer for the token: {1}")]
     Unproved(String, #[source] Box<OpenError>),
     /// Neither transport.
-    #[error("{0}; {1}")]
-    Neither(String, String),
+    #[error("{}; {}", _0.0, _0.1)]
+    Neither(Box<(ConnectError, ConnectError)>),
     /// It took too long.
     #[error("{0} did not answer within {1:?}")]
     Timeout(String, Duration),
+}
+
+impl ConnectError {
+    /// Something answered over TCP (and TLS), but not as a gateway does over HTTP/2: a middlebox may pass HTTP/1.1.
+    pub fn is_of_http2(&self) -> bool {
+        match self {
+            Self::Alpn(_)
+            | Self::Http(..)
+            | Self::NotAGateway(_)
+            | Self::Unproved(..)
+            // Swallowed, maybe.
+            | Self::Timeout(..) => true,
+            Self::Neither(both) => both.0.is_of_http2() || both.1.is_of_http2(),
+            Self::Tcp(..)
+            | Self::Name(_)
+            | Self::Tls(..)
+            | Self::Quic(..)
+            | Self::Draining(_) => false,
+        }
+    }
 }
 
 /// A stream refused by the gateway.
@@ -113,9 +132,6 @@ pub enum OpenError {
     /// The answer is not a gateway's.
     #[error("the answer is {0}; is that the gateway's public URL?")]
     Answer(&'static str),
-    /// There is nothing on this transport that asks for it.
-    #[error("{0} does not carry this")]
-    NotCarried(Transport),
     /// The credential holds characters no header field takes.
     #[error("the token is not a header value")]
     Token,

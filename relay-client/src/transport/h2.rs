@@ -2,18 +2,21 @@
 
 use std::{
     future::poll_fn,
+    net::IpAddr,
     sync::{Arc, Weak},
     task::Poll,
     time::Duration,
 };
 
+use bytes::Bytes;
 use h2::{PingPong, RecvStream, SendStream, client::SendRequest, ext::Protocol};
 use http::{HeaderValue, Method, Request, Uri, Version, header};
 use rustls::{ClientConfig, pki_types::ServerName};
 use sluicegate_relay_protocol::{
     ALPN_H2, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP, Handshake, PROOF_PATH,
+    TOKEN_PATH,
 };
-use tokio::{io::AsyncRead, io::AsyncWrite, net::TcpStream, time::timeout};
+use tokio::{io::AsyncRead, io::AsyncWrite, time::timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::task::TaskTracker;
 
@@ -24,7 +27,7 @@ use super::{
     life::{EndOnDrop, Life},
     windows,
 };
-use crate::flow::{Ahead, CapsuleFlow, Chunk};
+use crate::flow::{Ahead, CapsuleFlow, Chunk, Early, poll_early};
 
 /// A dead path is noticed after one of these …
 const PING_EVERY: Duration = Duration::from_secs(3);
@@ -37,6 +40,7 @@ pub struct Connection {
     /// Shared so that the keep-alive can see when nobody opens streams here any more.
     requests: Arc<SendRequest<Chunk>>,
     endpoint: Arc<Endpoint>,
+    peer: Option<IpAddr>,
     life: Life,
 }
 
@@ -69,13 +73,15 @@ impl Connection {
         tasks: &TaskTracker,
     ) -> Result<Self, ConnectError> {
         let name = || endpoint.to_string();
-        // The system's own resolution is right here: this is the sandbox asking for its gateway, not a target.
-        let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
+        let tcp = endpoint
+            .tcp()
             .await
             .map_err(|e| ConnectError::Tcp(name(), e))?;
+        let peer = tcp.peer_addr().ok().map(|peer| peer.ip().to_canonical());
         let _ = tcp.set_nodelay(true);
         if !endpoint.tls {
-            return Self::over(tcp, endpoint, tasks).await;
+            let connection = Self::over(tcp, endpoint, tasks).await?;
+            return Ok(Self { peer, ..connection });
         }
         let server = ServerName::try_from(endpoint.host.clone())
             .map_err(|_| ConnectError::Name(endpoint.host.clone()))?;
@@ -86,7 +92,8 @@ impl Connection {
         if stream.get_ref().1.alpn_protocol() != Some(ALPN_H2) {
             return Err(ConnectError::Alpn(name()));
         }
-        Self::over(stream, endpoint, tasks).await
+        let connection = Self::over(stream, endpoint, tasks).await?;
+        Ok(Self { peer, ..connection })
     }
 
     /// HTTP/2 over a stream that is connected already.
@@ -130,6 +137,7 @@ impl Connection {
         let connection = Self {
             requests,
             endpoint: Arc::new(endpoint.clone()),
+            peer: None,
             life,
         };
         // The first PING comes back after the peer's SETTINGS: only then is it known what it takes (RFC 8441 §3).
@@ -165,13 +173,34 @@ impl Connection {
             .map(drop)
     }
 
+    /// A fresh token for this one, as JSON.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn refresh(&self, token: &str) -> Result<Bytes, OpenError> {
+        let request = self.builder(Method::POST, TOKEN_PATH, token)?.body(());
+        let request = request.map_err(|_| OpenError::Token)?;
+        let asked = async {
+            let (_send, body) = self.ask(request, true).await?;
+            Ok(read_some(body).await)
+        };
+        timeout(OPEN_TIMEOUT, asked)
+            .await
+            .map_err(|_| OpenError::Timeout(OPEN_TIMEOUT))?
+    }
+
     /// Open a stream.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn open(&self, target: &Handshake, token: &str) -> Result<CapsuleFlow, OpenError> {
+    pub async fn open(
+        &self,
+        target: &Handshake,
+        token: &str,
+        early: &mut Early<'_>,
+    ) -> Result<CapsuleFlow, OpenError> {
         let request = self.connect_tcp(target, token)?;
-        let asked = timeout(OPEN_TIMEOUT, self.ask(request, false));
+        let asked = timeout(OPEN_TIMEOUT, self.ask_early(request, false, early));
         let (send, receive) = asked
             .await
             .map_err(|_| OpenError::Timeout(OPEN_TIMEOUT))??;
@@ -203,21 +232,43 @@ impl Connection {
         request: Request<()>,
         end: bool,
     ) -> Result<(SendStream<Chunk>, RecvStream), OpenError> {
+        self.ask_early(request, end, &mut Early::nothing()).await
+    }
+
+    /// The same, sending meanwhile what does not wait for it (draft-ietf-httpbis-connect-tcp: "optimistic" data).
+    async fn ask_early(
+        &self,
+        request: Request<()>,
+        end: bool,
+        early: &mut Early<'_>,
+    ) -> Result<(SendStream<Chunk>, RecvStream), OpenError> {
+        early.again();
         let mut requests = SendRequest::clone(&self.requests)
             .ready()
             .await
             .map_err(|error| self.retire(&error))?;
-        let (response, send) = requests
+        let (response, mut send) = requests
             .send_request(request, end)
             .map_err(|error| self.retire(&error))?;
-        let response = match response.await {
+        let response = tokio::select! {
+            biased;
+            response = response => response,
+            broken = poll_fn(|cx| poll_early(&mut send, early, cx)) => {
+                return Err(OpenError::Broken(broken));
+            }
+        };
+        let response = match response {
             Ok(response) => response,
-            // RFC 9113 §8.7: REFUSED_STREAM was not processed.
-            Err(error) if error.reason() == Some(h2::Reason::REFUSED_STREAM) => {
+            // RFC 9113 §8.7, §6.8: a stream that is refused, or behind the last one of a GOAWAY, was not processed.
+            Err(error)
+                if error.reason() == Some(h2::Reason::REFUSED_STREAM)
+                    || (error.is_go_away() && error.is_remote()) =>
+            {
+                early.unseen();
                 return Err(self.retire(&error));
             }
             Err(error) if error.is_reset() => return Err(OpenError::Stream(error)),
-            // The connection ended. There was no answer, and no byte of the program's was sent: another may have it.
+            // The connection ended, and there was no answer.
             Err(error) => return Err(self.retire(&error)),
         };
         let (head, body) = response.into_parts();
@@ -255,6 +306,10 @@ impl Connection {
     fn retire(&self, why: &h2::Error) -> OpenError {
         self.life.retire(why.to_string());
         OpenError::Retired
+    }
+
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        self.peer
     }
 
     pub(super) fn life(&self) -> &Life {

@@ -1,10 +1,11 @@
 //! Connections to the gateway: QUIC, HTTP/2 over TLS (or without it on a private network), the race between them, and for
-//! middleboxes HTTP/1.1 upgraded anew for each stream.
+//! middleboxes HTTP/1.1, a connection upgraded anew for each stream.
 
 pub mod batch;
 mod connection;
 mod endpoint;
 mod error;
+mod h1;
 mod h2;
 mod life;
 mod quic;
@@ -16,6 +17,6 @@ pub mod windows;
 pub use self::h2::Connection as H2Connection;
 pub use connection::{Choice, ChoiceError, Connection, Tls, Transport};
 pub use endpoint::{Endpoint, EndpointError};
-pub use error::{Answer, ConnectError, OpenError, Refused};
+pub use error::{Answer, CONNECT_TIMEOUT, ConnectError, OpenError, Refused};
 pub use quic::Connection as QuicConnection;
 pub use race::{Racer, Won};

@@ -2,17 +2,20 @@
 //! `sluicegate-relay/1`).
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    future::poll_fn,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
-use http::{HeaderMap, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use quinn::{ClientConfig, EndpointConfig, crypto::rustls::QuicClientConfig};
 use sluicegate_relay_protocol::{
     ErrorCode, Handshake,
     message::Message,
     preamble::{Purpose, Request, Response},
+    varint,
 };
 use tokio::{
     task::JoinSet,
@@ -21,13 +24,13 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    ConnectError, Endpoint, OpenError, Transport,
+    ConnectError, Endpoint, OpenError,
     batch::DriversLast,
-    error::{CONNECT_TIMEOUT, OPEN_TIMEOUT, refused},
+    error::{BODY_MAX, CONNECT_TIMEOUT, OPEN_TIMEOUT, refused},
     life::Life,
     tuning,
 };
-use crate::flow::{Broken, QuicFlow, code};
+use crate::flow::{Broken, Early, Flow, QuicFlow, code};
 
 /// Of a gateway's addresses the next is tried when the one before has not answered for this long (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -35,6 +38,8 @@ const STAGGER: Duration = Duration::from_millis(250);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// … and takes no new streams when nothing has come back for this long, though the keep-alive asks every two seconds.
 const SILENCE: Duration = Duration::from_secs(5);
+/// Nothing goes ahead of an answer after this much of it: longer than the keep-alive and its answer take.
+const DOUBT: Duration = Duration::from_millis(2500);
 /// What is said of such a path.
 pub(super) const SILENT: &str = "nothing came back over UDP for 5 s";
 /// The last packet's way out.
@@ -71,9 +76,8 @@ impl Connection {
         tasks: &TaskTracker,
     ) -> Result<Self, ConnectError> {
         let connected = async {
-            // The system's own resolution is right here: this is the sandbox asking for its gateway, not a target.
-            #[allow(clippy::disallowed_methods, reason = "as TcpStream::connect does")]
-            let addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))
+            let addresses = endpoint
+                .addresses()
                 .await
                 .map_err(|error| ConnectError::Quic(endpoint.to_string(), error.to_string()))?;
             Self::connect_at(endpoint, addresses, tls, tasks).await
@@ -132,66 +136,159 @@ impl Connection {
     /// # Errors
     /// [`OpenError::Refused`] where the gateway does not know the credential, or does not serve its session now.
     pub async fn prove(&self, token: &str) -> Result<(), OpenError> {
-        let control = self.open_stream(Purpose::Control, token).await?;
+        let control = self
+            .open_stream(Purpose::Control, token, &mut Early::nothing())
+            .await?;
         self.shared
             .tasks
             .spawn(listen(control, self.shared.life.clone()));
         Ok(())
     }
 
-    /// Open a relay stream.
+    /// Open a stream.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn open(&self, target: &Handshake, token: &str) -> Result<QuicFlow, OpenError> {
-        let purpose = match target {
-            Handshake::Service { name } => Purpose::Service { name: name.clone() },
-            Handshake::Listener { .. } => return Err(OpenError::NotCarried(Transport::Quic)),
-            Handshake::Egress { host, port } => Purpose::Egress {
-                host: host.clone(),
-                port: *port,
-            },
-        };
-        let flow = self.open_stream(purpose, token).await?;
+    pub async fn open(
+        &self,
+        target: &Handshake,
+        token: &str,
+        early: &mut Early<'_>,
+    ) -> Result<QuicFlow, OpenError> {
+        let flow = self
+            .open_stream(Purpose::Open(target.clone()), token, early)
+            .await?;
         Ok(flow.holding(self.shared.clone()))
     }
 
-    async fn open_stream(&self, purpose: Purpose, token: &str) -> Result<QuicFlow, OpenError> {
+    /// Open an accept stream: it is answered only once there is a dial, however long that takes.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn accept(&self, target: &Handshake, token: &str) -> Result<QuicFlow, OpenError> {
+        let mut nothing = Early::nothing();
+        let flow = tokio::select! {
+            biased;
+            opened = self.open_untimed(Purpose::Open(target.clone()), token, &mut nothing) => opened?,
+            () = self.shared.life.ended() => return Err(OpenError::Retired),
+        };
+        Ok(flow.holding(self.shared.clone()))
+    }
+
+    /// A fresh token for this one, as JSON.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn refresh(&self, token: &str) -> Result<Bytes, OpenError> {
+        let mut flow = self
+            .open_stream(Purpose::Refresh, token, &mut Early::nothing())
+            .await?;
+        let mut body = BytesMut::new();
+        let whole = async {
+            while let Some(chunk) = poll_fn(|cx| flow.poll_read(cx)).await? {
+                if body.len() + chunk.len() > BODY_MAX {
+                    return Err(Broken::Malformed);
+                }
+                body.extend_from_slice(&chunk);
+            }
+            poll_fn(|cx| flow.poll_finish(cx)).await
+        };
+        timeout(OPEN_TIMEOUT, whole)
+            .await
+            .map_err(|_| OpenError::Timeout(OPEN_TIMEOUT))?
+            .map_err(|broken| self.broken(broken))?;
+        Ok(body.freeze())
+    }
+
+    /// May the session whose credential for the way out this is reach `name`, on any port?
+    ///
+    /// # Errors
+    /// [`OpenError::Refused`] where it may not.
+    pub async fn may_reach(&self, name: &str, token: &str) -> Result<(), OpenError> {
+        let name = name.to_owned();
+        let purpose = Purpose::Name { name };
+        let flow = self
+            .open_stream(purpose, token, &mut Early::nothing())
+            .await?;
+        flow.decline();
+        Ok(())
+    }
+
+    async fn open_stream(
+        &self,
+        purpose: Purpose,
+        token: &str,
+        early: &mut Early<'_>,
+    ) -> Result<QuicFlow, OpenError> {
         tokio::select! {
             biased;
-            opened = timeout(OPEN_TIMEOUT, self.open_untimed(purpose, token)) => {
+            opened = timeout(OPEN_TIMEOUT, self.open_untimed(purpose, token, early)) => {
                 opened.map_err(|_| OpenError::Timeout(OPEN_TIMEOUT))?
             }
-            // It never had an answer, and no byte of the program's is on it: another connection may have it.
+            // It never had an answer.
             () = self.shared.life.ended() => Err(OpenError::Retired),
         }
     }
 
-    async fn open_untimed(&self, purpose: Purpose, token: &str) -> Result<QuicFlow, OpenError> {
+    async fn open_untimed(
+        &self,
+        purpose: Purpose,
+        token: &str,
+        early: &mut Early<'_>,
+    ) -> Result<QuicFlow, OpenError> {
+        early.again();
         let token = token.to_owned();
         let request = Request { purpose, token }.encode();
         let request = request.map_err(|_| OpenError::Token)?;
         // Waits for a place where the gateway's limit on streams is reached.
         let opened = self.shared.quic.open_bi().await;
         let (send, receive) = opened.map_err(|error| self.lost(&error.to_string()))?;
+        let place = send.id().index();
         let mut flow = QuicFlow::new(send, receive);
         match flow.send_head(request).await {
             // An answer may stand behind a STOP_SENDING.
-            Ok(()) | Err(Broken::Reset) => {}
+            Ok(()) | Err(Broken::Reset | Broken::Refused) => {}
             Err(broken) => return Err(self.broken(broken)),
         }
-        match flow.head(Response::decode).await {
+        // On a path that may be dead nothing goes ahead: it could not be said again elsewhere.
+        let answered = if self.shared.life.is_doubtful() {
+            tokio::select! {
+                answered = flow.head(Response::decode) => answered,
+                broken = poll_fn(|cx| early.poll_gone(cx)) => Err(broken),
+            }
+        } else {
+            flow.answer(Response::decode, early).await
+        };
+        match answered {
             Ok(Response::Accepted) => Ok(flow),
-            Ok(Response::Refused { status, body }) => {
+            Ok(Response::Refused { status, body, said }) => {
                 flow.abort(ErrorCode::Cancelled);
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
-                Err(OpenError::Refused(refused(
-                    status,
-                    &HeaderMap::new(),
-                    &body,
-                )))
+                Err(OpenError::Refused(refused(status, &fields(&said), &body)))
             }
-            Err(broken) => Err(self.broken(broken)),
+            // Without an answer: not processed, as in HTTP/3 (RFC 9114 §8.1, H3_REQUEST_REJECTED).
+            Err(Broken::Refused) => {
+                early.unseen();
+                Err(self.lost("the gateway refused a stream unread"))
+            }
+            Err(broken) => {
+                if self.never_taken(place) {
+                    early.unseen();
+                }
+                Err(self.broken(broken))
+            }
+        }
+    }
+
+    /// Has the gateway closed the connection, saying that it took fewer streams than would bring it to this one?
+    fn never_taken(&self, place: u64) -> bool {
+        match self.shared.quic.close_reason() {
+            Some(quinn::ConnectionError::ApplicationClosed(close))
+                if close.error_code == code(ErrorCode::Done) =>
+            {
+                varint::decode(&close.reason).is_some_and(|(taken, _)| place >= taken)
+            }
+            _ => false,
         }
     }
 
@@ -207,9 +304,24 @@ impl Connection {
         OpenError::Retired
     }
 
+    pub(super) fn peer(&self) -> IpAddr {
+        self.shared.quic.remote_address().ip().to_canonical()
+    }
+
     pub(super) fn life(&self) -> &Life {
         &self.shared.life
     }
+}
+
+/// The fields of a refusal; what is none is passed over.
+fn fields(said: &[u8]) -> HeaderMap {
+    let text = String::from_utf8_lossy(said);
+    let lines = text.lines().filter_map(|line| line.split_once(": "));
+    let field = |(name, value): (&str, &str)| {
+        let name = HeaderName::try_from(name).ok()?;
+        Some((name, HeaderValue::from_str(value).ok()?))
+    };
+    lines.filter_map(field).collect()
 }
 
 /// One attempt, from a socket of its own.
@@ -249,6 +361,7 @@ async fn watch(quic: quinn::Connection, socket: quinn::Endpoint, life: Life) {
                 let now = quic.stats().udp_rx.datagrams;
                 silent = if now == heard { silent + 1 } else { 0 };
                 heard = now;
+                life.doubt(LOOK_EVERY * silent >= DOUBT);
                 if LOOK_EVERY * silent >= SILENCE {
                     life.end(SILENT);
                 }

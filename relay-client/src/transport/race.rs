@@ -1,15 +1,20 @@
 //! Which transport it is to be: QUIC gets a head start, whatever answers first with a verdict on the credential wins, and
-//! the winner is tried first the next time.
+//! the winner is tried first the next time. Where neither it nor HTTP/2 passes, HTTP/1.1 does.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
+
+use crate::session::Credential;
 
 use super::{Choice, ConnectError, Connection, Endpoint, OpenError, Refused, Tls, Transport};
 
 /// What is tried first has this long before the other joins in.
 const HEAD_START: Duration = Duration::from_millis(250);
+
+/// Where HTTP/2 cannot pass, QUIC has this long before HTTP/1.1 is tried.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// Makes connections.
 #[derive(Clone)]
@@ -19,7 +24,7 @@ pub struct Racer {
     /// Whom to trust there.
     pub tls: Tls,
     /// The credential that is shown.
-    pub token: Arc<str>,
+    pub token: Credential,
     /// What may be used.
     pub choice: Choice,
     /// What connections need to live.
@@ -38,26 +43,71 @@ pub struct Won {
 }
 
 impl Racer {
-    /// May another transport than this one be tried?
-    pub fn may_race(&self) -> bool {
-        self.choice == Choice::Auto && self.endpoint.tls
+    /// What is better than this one, and may be tried beside it.
+    pub fn better_than(&self, now: Transport) -> Option<Transport> {
+        match now {
+            _ if self.choice != Choice::Auto => None,
+            Transport::Quic => None,
+            Transport::H2 => self.endpoint.tls.then_some(Transport::Quic),
+            Transport::H1 if self.endpoint.tls => Some(Transport::Quic),
+            Transport::H1 => Some(Transport::H2),
+        }
     }
 
-    /// Connect by what may be used, `first` before the other.
+    /// A connection by something better than `now`.
     ///
     /// # Errors
-    /// Why neither answered.
-    pub async fn race(&self, first: Transport) -> Result<Won, ConnectError> {
-        if !self.may_race() {
-            let (only, why) = match self.choice {
-                Choice::Only(only) => (only, "the only one allowed"),
-                Choice::Auto => (Transport::H2, "a gateway without TLS has no other"),
-            };
-            return self.connect(only, why.to_owned()).await;
+    /// Why there is none.
+    pub async fn improve(&self, now: Transport) -> Result<Won, ConnectError> {
+        let better = match self.better_than(now) {
+            Some(better) => better,
+            None => now,
+        };
+        let tried = self.connect(better, format!("{better} works again")).await;
+        match tried {
+            Err(error) if now == Transport::H1 && better == Transport::Quic => {
+                let why = format!("{} works again", Transport::H2);
+                let won = self.connect(Transport::H2, why).await;
+                won.map_err(|other| both(error, other))
+            }
+            tried => tried,
         }
-        let second = match first {
-            Transport::Quic => Transport::H2,
-            Transport::H2 => Transport::Quic,
+    }
+
+    /// Connect by what may be used, `first` before the others. HTTP/1.1 comes in only where it was `first` or where the
+    /// others cannot pass.
+    ///
+    /// # Errors
+    /// Why none answered.
+    pub async fn race(&self, first: Transport) -> Result<Won, ConnectError> {
+        if let Choice::Only(only) = self.choice {
+            return self.connect(only, "the only one allowed".to_owned()).await;
+        }
+        if first == Transport::H1 {
+            let why = "it was tried first and answered".to_owned();
+            match self.connect(Transport::H1, why).await {
+                Ok(won) => return Ok(won),
+                Err(error) => tracing::debug!(%error, "HTTP/1.1 does not answer"),
+            }
+        }
+        let raced = if self.endpoint.tls {
+            self.race_two(first).await
+        } else {
+            let why = "a gateway without TLS has no QUIC".to_owned();
+            self.connect(Transport::H2, why).await
+        };
+        match raced {
+            Err(error) if first != Transport::H1 && error.is_of_http2() => {
+                self.instead(Transport::H1, error).await
+            }
+            raced => raced,
+        }
+    }
+
+    async fn race_two(&self, first: Transport) -> Result<Won, ConnectError> {
+        let (first, second) = match first {
+            Transport::H2 => (Transport::H2, Transport::Quic),
+            Transport::Quic | Transport::H1 => (Transport::Quic, Transport::H2),
         };
         let mut one = pin!(self.connect(first, "it was tried first and answered".to_owned()));
         let failed = tokio::select! {
@@ -68,25 +118,32 @@ impl Racer {
             () = sleep(HEAD_START) => None,
         };
         if let Some(error) = failed {
-            return self.instead(second, &error).await;
+            return self.instead(second, error).await;
         }
         let late = format!("{first} had not answered yet");
         let mut two = pin!(self.connect(second, late));
         tokio::select! {
             won = &mut one => match won {
                 Ok(won) => Ok(won),
-                Err(error) => two.await.map_err(|other| both(&error, &other)),
+                Err(error) => two.await.map_err(|other| both(error, other)),
             },
             won = &mut two => match won {
                 Ok(won) => Ok(won),
-                Err(error) => one.await.map_err(|other| both(&other, &error)),
+                // A middlebox answers for HTTP/2 at once and for UDP never: there is no point in waiting for that.
+                Err(error) if error.is_of_http2() && first == Transport::Quic => {
+                    match timeout(LAST_CHANCE, one).await {
+                        Ok(won) => won.map_err(|other| both(error, other)),
+                        Err(_) => Err(error),
+                    }
+                }
+                Err(error) => one.await.map_err(|other| both(error, other)),
             },
         }
     }
 
-    async fn instead(&self, second: Transport, failed: &ConnectError) -> Result<Won, ConnectError> {
+    async fn instead(&self, second: Transport, failed: ConnectError) -> Result<Won, ConnectError> {
         let won = self.connect(second, failed.to_string()).await;
-        won.map_err(|error| both(failed, &error))
+        won.map_err(|error| ConnectError::Neither(Box::new((failed, error))))
     }
 
     /// Connect by this transport alone.
@@ -110,7 +167,7 @@ impl Racer {
     /// The gateway gave none.
     pub async fn prove(&self, connection: &Connection) -> Result<Option<Refused>, ConnectError> {
         let name = || self.endpoint.to_string();
-        match connection.prove(&self.token).await {
+        match connection.prove(&self.token.now()).await {
             Ok(()) => Ok(None),
             Err(OpenError::Refused(refused)) if refused.is_draining() => {
                 Err(ConnectError::Draining(name()))
@@ -121,6 +178,6 @@ impl Racer {
     }
 }
 
-fn both(one: &ConnectError, two: &ConnectError) -> ConnectError {
-    ConnectError::Neither(one.to_string(), two.to_string())
+fn both(one: ConnectError, two: ConnectError) -> ConnectError {
+    ConnectError::Neither(Box::new((one, two)))
 }

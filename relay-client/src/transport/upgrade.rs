@@ -1,29 +1,26 @@
-//! The last resort: one HTTP/1.1 connection per stream, upgraded to `connect-tcp`. It passes where a middlebox knows
-//! neither HTTP/2 nor UDP, at the price of a connection and its handshakes for every stream.
+//! One HTTP/1.1 connection: upgraded to `connect-tcp`, or asked one thing.
 
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use rustls::{ClientConfig, pki_types::ServerName};
 use sluicegate_relay_protocol::{ALPN_HTTP1, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
 
 use super::{
     ConnectError, Endpoint, OpenError,
-    error::{BODY_MAX, refused},
+    error::{BODY_MAX, CONNECT_TIMEOUT, refused},
 };
 use crate::flow::{Ahead, CapsuleFlow, Flow, Shared, SocketFlow, TlsFlow};
 
-/// TCP and TLS together.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The gateway answers after it has dialled.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// TCP asks for a sign of life after this much silence, and again.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Bytes of an answer's head.
 const HEAD_MAX: usize = 16 * 1024;
 /// Its fields.
@@ -39,7 +36,8 @@ pub fn tls(
     sluicegate_certs::tls::client(trust, &[ALPN_HTTP1], None)
 }
 
-/// Connect and open one stream at `path` (see `sluicegate_relay_protocol::service_path`). `tls` is [`tls()`]'s.
+/// Connect and open one stream at `path` (see `sluicegate_relay_protocol::service_path`). `tls` is [`tls()`]'s. The answer
+/// may be long in coming: the caller knows how long it may take.
 ///
 /// # Errors
 /// [`OpenError::Connect`] where there is no connection, [`OpenError::Refused`] where the gateway says no, and the others
@@ -54,38 +52,134 @@ pub async fn open(
     let connected = timeout(CONNECT_TIMEOUT, connect(endpoint, tls))
         .await
         .map_err(|_| ConnectError::Timeout(endpoint.to_string(), CONNECT_TIMEOUT))??;
-    let asked = async {
-        match connected {
-            Connected::Plain(mut stream) => {
-                let first = ask(&mut stream, &request).await?;
-                Ok(upgraded(SocketFlow::new(stream), first))
-            }
-            Connected::Tls(mut stream) => {
-                let first = ask(stream.as_mut(), &request).await?;
-                Ok(upgraded(TlsFlow::new(*stream), first))
-            }
+    // Given up before its answer, it is reset: no stream is to be opened on it any more.
+    let abandoned = Abandoned(Some(connected.socket()));
+    let opened = match connected {
+        Connected::Plain(mut stream) => {
+            let first = ask(&mut stream, &request).await?;
+            upgraded(SocketFlow::new(stream), first)
+        }
+        Connected::Tls(mut stream) => {
+            let first = ask(stream.as_mut(), &request).await?;
+            upgraded(TlsFlow::new(*stream), first)
         }
     };
-    timeout(OPEN_TIMEOUT, asked)
-        .await
-        .map_err(|_| OpenError::Timeout(OPEN_TIMEOUT))?
+    abandoned.not();
+    Ok(opened)
+}
+
+/// Ask one thing and read the whole answer: the body of a good one.
+///
+/// # Errors
+/// As [`open`].
+pub(super) async fn whole(
+    connected: Connected,
+    endpoint: &Endpoint,
+    method: Method,
+    path: &str,
+    token: Option<&str>,
+) -> Result<Bytes, OpenError> {
+    let authorization = match token {
+        Some(token) if HeaderValue::from_str(token).is_err() => return Err(OpenError::Token),
+        Some(token) => format!("Authorization: Bearer {token}\r\n"),
+        None => String::new(),
+    };
+    let length = if method == Method::POST {
+        "Content-Length: 0\r\n"
+    } else {
+        ""
+    };
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{length}{authorization}\r\n",
+        endpoint.authority()
+    );
+    match connected {
+        Connected::Plain(mut stream) => answer(&mut stream, &request).await,
+        Connected::Tls(mut stream) => answer(stream.as_mut(), &request).await,
+    }
+}
+
+async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    request: &str,
+) -> Result<Bytes, OpenError> {
+    stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
+    let mut buffer = BytesMut::new();
+    loop {
+        let (status, fields, length) = read_head(stream, &mut buffer).await?;
+        buffer.advance(length);
+        if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            continue;
+        }
+        let body = match status {
+            StatusCode::NO_CONTENT => Bytes::new(),
+            _ => read_body(stream, buffer, &fields).await,
+        };
+        return if status.is_success() {
+            Ok(body)
+        } else {
+            Err(OpenError::Refused(refused(status, &fields, &body)))
+        };
+    }
+}
+
+/// A connection whose answer is awaited.
+struct Abandoned(Option<Shared>);
+
+impl Abandoned {
+    fn not(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.0 {
+            socket.close_resets();
+        }
+    }
 }
 
 fn upgraded(flow: impl Flow + 'static, first: Bytes) -> Box<dyn Flow> {
     Box::new(CapsuleFlow::upgraded(flow, first))
 }
 
-enum Connected {
+/// Connected, and nothing asked yet.
+#[derive(Debug)]
+pub(super) enum Connected {
     Plain(Shared),
     Tls(Box<tokio_rustls::client::TlsStream<Ahead>>),
 }
 
-async fn connect(endpoint: &Endpoint, tls: &Arc<ClientConfig>) -> Result<Connected, ConnectError> {
+impl Connected {
+    fn socket(&self) -> Shared {
+        match self {
+            Self::Plain(socket) => socket.clone(),
+            Self::Tls(stream) => Shared::clone(stream.get_ref().0),
+        }
+    }
+}
+
+/// TCP, and TLS where the gateway has it.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub(super) async fn connect(
+    endpoint: &Endpoint,
+    tls: &Arc<ClientConfig>,
+) -> Result<Connected, ConnectError> {
     let name = || endpoint.to_string();
-    let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
+    let tcp = endpoint
+        .tcp()
         .await
         .map_err(|e| ConnectError::Tcp(name(), e))?;
     let _ = tcp.set_nodelay(true);
+    // An accept stream may wait for days: a path that is dead by then is noticed.
+    let alive = TcpKeepalive::new()
+        .with_time(KEEP_ALIVE)
+        .with_interval(KEEP_ALIVE);
+    let _ = SockRef::from(&tcp).set_tcp_keepalive(&alive);
     if !endpoint.tls {
         return Ok(Connected::Plain(tcp.into()));
     }

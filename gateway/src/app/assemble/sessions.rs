@@ -216,6 +216,7 @@ fn provider(config: &Config, provider: &config::ProviderConfig) -> ProviderConfi
                 config::OnPause::Close => lifecycle::OnPause::Close,
                 config::OnPause::Hold => lifecycle::OnPause::Hold,
             },
+            token_ttl: life.token_ttl,
         },
         scopes: life.scopes.map(|scopes| session::Scopes {
             concurrency: scopes.concurrency as usize,

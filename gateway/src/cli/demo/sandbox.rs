@@ -251,7 +251,7 @@ async fn sidecar(
     let session_config = SessionConfig {
         endpoint: config.endpoint,
         tls: Tls::new(&trust)?,
-        token: config.token.into(),
+        token: config.token.as_str().into(),
         transport: config.transport,
         backoff: Backoff::default(),
     };

@@ -81,6 +81,13 @@ fn session() -> Value {
             duration(Some("1d"), "No generation lives longer."),
         ),
         (
+            "tokenTtl",
+            duration(
+                None,
+                "Life of SLUICEGATE_RELAY_TOKEN, which sluicegate-relay exchanges in time. Absent: as long as the generation.",
+            ),
+        ),
+        (
             "onExpiry",
             choice(
                 &["reset", "pause", "stop"],

@@ -16,11 +16,14 @@ pub(super) async fn serve(mut flow: QuicFlow, token: &Secret, shared: Shared) {
     let proved = if shared.drain.refusing() {
         Err(Denial::Draining.into())
     } else {
-        shared.context.relay.prove(token, downstream)
+        shared.context.h2.relay.prove(token, downstream)
     };
     if let Err(refusal) = proved {
         let mut recorder = shared.begin(Kind::request);
-        return refuse(flow, &refusal, shared.context.detail, &mut recorder).await;
+        let answer = shared
+            .context
+            .challenge(&refusal, None, &mut recorder, false);
+        return refuse(flow, answer).await;
     }
     let Ok(accepted) = Response::Accepted.encode() else {
         return;

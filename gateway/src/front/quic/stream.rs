@@ -1,63 +1,105 @@
-//! One relay stream on QUIC.
+//! One stream on QUIC that carries bytes, and those that ask for one thing: a fresh token, a name.
 
 use std::future::poll_fn;
 
-use sluicegate_policy::{Denial, Refusal};
+use http::StatusCode;
+use sluicegate_policy::Denial;
 use sluicegate_relay::flow::{Broken, Flow, QuicFlow};
-use sluicegate_relay_protocol::preamble::Response;
+use sluicegate_relay_protocol::{Handshake, preamble::Response};
 
 use super::{Shared, refuse};
 use crate::{
-    outcome::{Outcome, Party},
+    front::{
+        connect::Accepted,
+        connect_tcp::{self, Asker},
+        names, token,
+    },
     secret::Secret,
-    telemetry::{Kind, Recorder},
+    telemetry::{Front, Kind},
 };
 
-/// A stream to the service of this name (as sent).
-pub(super) async fn service(mut flow: QuicFlow, token: Secret, name: String, shared: &Shared) {
-    let mut recorder = shared.begin(Kind::stream);
-    recorder.service(&name);
-    let relay = &shared.context.relay;
-    let downstream = shared.connection.remote_address();
-    let admitted = if shared.drain.refusing() {
-        Err(Denial::Draining.into())
-    } else {
-        relay.admit_credential(&token, &name, downstream, &mut recorder)
+/// Decide, open and carry, as over HTTP. What the client sends before the answer waits in the stream's window; it reaches
+/// nobody where the answer is a refusal.
+pub(super) async fn carry(
+    mut flow: QuicFlow,
+    token: Secret,
+    handshake: Handshake,
+    shared: &Shared,
+) {
+    let bearer = bearer(&token);
+    let peer = shared.connection.remote_address();
+    let asker = Asker {
+        front: Front::quic,
+        peer,
+        protocol: None,
+        credentials: vec![bearer.reveal().as_bytes()],
+        html: false,
     };
-    // Not for as long as the stream lives.
-    drop((token, name));
-    let ticket = match admitted {
-        Ok(ticket) => ticket,
-        Err(refusal) => return refused(flow, &refusal, shared, &mut recorder).await,
+    // A client that gives up while the target is dialled ends the dial.
+    let gone = poll_fn(|cx| flow.poll_broken(cx));
+    // What opening takes is gone once it is done: the stream may live long.
+    let opened = Box::pin(connect_tcp::open(&shared.context, &handshake, asker, gone)).await;
+    drop((token, bearer, handshake));
+    let mut opened = match opened {
+        Accepted::Opened(opened) => opened,
+        Accepted::Refused(answer) => return refuse(flow, answer).await,
+        Accepted::Gone => return,
     };
-    // A client that gives up while the service is dialled ends the dial. What it sends meanwhile waits in its window.
-    let opened = tokio::select! {
-        opened = Box::pin(relay.open(&ticket, &mut recorder)) => Some(opened),
-        _ = poll_fn(|cx| flow.poll_broken(cx)) => None,
-    };
-    let upstream = match opened {
-        None => return recorder.ended(Outcome::Reset, Party::Downstream),
-        Some(Err(refusal)) => return refused(flow, &refusal, shared, &mut recorder).await,
-        Some(Ok(upstream)) => upstream,
-    };
-    recorder.status(200);
-    let accepted = Response::Accepted.encode();
-    let sent = match accepted {
-        Ok(head) => flow.send_head(head).await,
-        Err(_) => Err(Broken::Malformed),
-    };
-    if sent.is_err() {
-        return recorder.ended(Outcome::Reset, Party::Downstream);
+    opened.answered(200);
+    match accept(&mut flow).await {
+        Ok(()) => opened.carry(flow, peer, shared.context.clone()).await,
+        Err(_) => opened.abandon(None),
     }
-    relay.carry(flow, upstream, ticket, &mut recorder).await;
 }
 
-/// A stream to an egress target.
-pub(super) async fn egress(flow: QuicFlow, host: &str, port: u16, shared: &Shared) {
-    let mut recorder = shared.begin(Kind::tunnel);
-    recorder.target(format_args!("{host}:{port}"));
-    let refusal = Denial::UnsupportedProtocol.into();
-    refused(flow, &refusal, shared, &mut recorder).await;
+/// A fresh token for this one.
+pub(super) async fn refresh(mut flow: QuicFlow, token: &Secret, shared: &Shared) {
+    let context = &shared.context;
+    let peer = shared.connection.remote_address();
+    let answer = token::refreshed(
+        &context.authenticator,
+        Ok(Secret::new(token.reveal().to_owned())),
+        (Front::quic, peer),
+        context.detail,
+        &context.telemetry,
+    );
+    if answer.status() != StatusCode::OK {
+        return refuse(flow, answer).await;
+    }
+    let sent = async {
+        accept(&mut flow).await?;
+        flow.send_head(answer.into_body().to_vec()).await?;
+        poll_fn(|cx| flow.poll_finish(cx)).await
+    };
+    // A client that is gone asks again.
+    let _ = sent.await;
+}
+
+/// May a name be reached?
+pub(super) async fn name(mut flow: QuicFlow, token: &Secret, name: String, shared: &Shared) {
+    let bearer = bearer(token);
+    let peer = shared.connection.remote_address();
+    let credentials = std::iter::once(bearer.reveal().as_bytes());
+    let answer = names::answer_to(&shared.context, Ok(name), credentials, peer);
+    if !answer.status().is_success() {
+        return refuse(flow, answer).await;
+    }
+    let said = async {
+        accept(&mut flow).await?;
+        poll_fn(|cx| flow.poll_finish(cx)).await
+    };
+    // A client that is gone asks again.
+    let _ = said.await;
+}
+
+/// As it stands in `Authorization`.
+fn bearer(token: &Secret) -> Secret {
+    Secret::new(format!("Bearer {}", token.reveal()))
+}
+
+async fn accept(flow: &mut QuicFlow) -> Result<(), Broken> {
+    let accepted = Response::Accepted.encode().map_err(|_| Broken::Malformed)?;
+    flow.send_head(accepted).await
 }
 
 /// A stream that did not say in time what it is, or said what cannot be read.
@@ -69,9 +111,8 @@ pub(super) async fn no_head(flow: QuicFlow, broken: Option<Broken>, shared: &Sha
         Some(_) => return,
     };
     let mut recorder = shared.begin(Kind::stream);
-    refused(flow, &denial.into(), shared, &mut recorder).await;
-}
-
-async fn refused(flow: QuicFlow, refusal: &Refusal, shared: &Shared, recorder: &mut Recorder) {
-    refuse(flow, refusal, shared.context.detail, recorder).await;
+    let answer = shared
+        .context
+        .challenge(&denial.into(), None, &mut recorder, false);
+    refuse(flow, answer).await;
 }

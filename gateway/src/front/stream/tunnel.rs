@@ -11,10 +11,12 @@ use crate::{
     front::{
         Context,
         connect::{self, Accepted, Ask, Wanted},
-        connect_tcp as mapping, headers,
+        connect_tcp::{self as mapping, Asker},
+        headers,
     },
     listen::Downstream,
     outcome::{Outcome, Party},
+    telemetry::Front,
 };
 
 /// CONNECT (RFC 9113 §8.5, RFC 9114 §4.4): `:authority` is the target, DATA is the tunnel, the stream's end is FIN and its
@@ -29,6 +31,7 @@ pub(super) async fn classic<A: Answer>(exchange: Exchange<A>, context: Arc<Conte
     let (head, body) = request.into_parts();
     let authority = head.uri.authority().map(|a| a.as_str()).unwrap_or_default();
     let ask = Ask {
+        front: Front::connect,
         wanted: Wanted::Authority {
             authority: authority.as_bytes(),
             host: head.headers.get(header::HOST).map(HeaderValue::as_bytes),
@@ -40,7 +43,7 @@ pub(super) async fn classic<A: Answer>(exchange: Exchange<A>, context: Arc<Conte
             .map(HeaderValue::as_bytes)
             .collect(),
         html: headers::wants_html(&head.headers),
-        protocol: A::PROTOCOL,
+        protocol: Some(A::PROTOCOL),
     };
     let gone = respond.gone();
     let mut opened = match connect::accept(&context, downstream, ask, gone).await {
@@ -72,14 +75,10 @@ pub(super) async fn connect_tcp<A: Answer>(
     if expects_continue(&head) {
         respond.carry_on().await;
     }
-    let asked = mapping::Asked {
-        handshake,
-        fields: &head.headers,
-        protocol: A::PROTOCOL,
-    };
     let gone = respond.gone();
+    let asker = Asker::new(&head.headers, downstream, A::PROTOCOL);
     // What opening takes is gone once it is done, the head too: the stream may live long.
-    let opened = Box::pin(mapping::open(&context, asked, downstream, gone)).await;
+    let opened = Box::pin(mapping::open(&context, handshake, asker, gone)).await;
     drop(head);
     let mut opened = match opened {
         Accepted::Opened(opened) => opened,

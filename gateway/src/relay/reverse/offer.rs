@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
-use http::{HeaderMap, HeaderValue, header};
 use sluicegate_policy::{Denial, ListenerPermit, Refusal, ServiceName, decide_listener};
 use sluicegate_relay::flow::Flow;
 use tokio::sync::oneshot;
@@ -12,9 +11,10 @@ use super::{
     standing::Standing,
 };
 use crate::{
-    auth::{Audience, bearer},
+    auth::Audience,
     drain::{DrainWatch, Stage},
     relay::Endpoint,
+    secret::Secret,
     telemetry::WaitingGuard,
 };
 
@@ -36,27 +36,21 @@ pub struct Dialled {
 }
 
 impl Endpoint {
-    /// Decide for one accept stream of the listener of this name (as sent, percent-decoded), by the credential in
-    /// `Authorization`: each is judged anew, on the live session, and watched from then on.
+    /// Decide for one accept stream of the listener of this name (as sent, percent-decoded), by the credential
+    /// presented: each is judged anew, on the live session, and watched from then on.
     ///
     /// # Errors
     /// The refusal to answer with.
     pub fn offer(
         &self,
-        headers: &HeaderMap,
+        presented: &Secret,
         listener: &str,
         downstream: SocketAddr,
     ) -> Result<Waiting, Refusal> {
-        let presented = bearer(
-            headers
-                .get_all(header::AUTHORIZATION)
-                .iter()
-                .map(HeaderValue::as_bytes),
-        )?;
         let now = SystemTime::now();
         let identity =
             self.authenticator
-                .identify(&presented, Audience::Relay, downstream.ip(), now)?;
+                .identify(presented, Audience::Relay, downstream.ip(), now)?;
         let name = ServiceName::parse(listener).map_err(|_| Denial::ListenerNotAllowed)?;
         let snapshot = identity.session.snapshot()?;
         let permit: ListenerPermit =

@@ -44,7 +44,7 @@ async fn refusals_over(over: Transport) {
     let client = world.client_over(Choice::Only(over), &token);
     let unreadable = match over {
         Transport::Quic => "malformed_request",
-        Transport::H2 => "malformed_target",
+        Transport::H2 | Transport::H1 => "malformed_target",
     };
     let table = [
         ("down", 503, "service_unavailable"),

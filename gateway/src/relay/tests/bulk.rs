@@ -57,7 +57,7 @@ async fn sixty_four_mebibytes_each_way_over_each_kind_of_service() {
     for (over, client, service) in each {
         let front = match over {
             Transport::Quic => "quic",
-            Transport::H2 => "connect-tcp",
+            Transport::H2 | Transport::H1 => "connect-tcp",
         };
         let address = client.forward(service).await;
         let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();

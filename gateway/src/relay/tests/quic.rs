@@ -1,7 +1,7 @@
 //! QUIC as it is on the wire: what is answered to whom, without the relay client.
 
 use sluicegate_relay_protocol::{
-    ErrorCode,
+    ErrorCode, Handshake,
     message::Message,
     preamble::{Purpose, Request, Response},
 };
@@ -18,7 +18,7 @@ fn head(purpose: Purpose, token: &str) -> Vec<u8> {
 }
 
 fn service(name: &str) -> Purpose {
-    Purpose::Service { name: name.into() }
+    Purpose::Open(Handshake::Service { name: name.into() })
 }
 
 /// Everything that comes back on a stream that begins with these bytes, and then ends.
@@ -34,9 +34,11 @@ async fn ask(connection: &quinn::Connection, bytes: &[u8]) -> Vec<u8> {
 
 fn refusal(answer: &[u8]) -> (u16, String) {
     match Response::decode(answer).unwrap().unwrap() {
-        (Response::Refused { status, body }, length) if length == answer.len() => {
+        (Response::Refused { status, body, said }, length) if length == answer.len() => {
             let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
             assert!(json["requestId"].is_string(), "{json}");
+            let said = String::from_utf8(said).unwrap();
+            assert!(said.contains("proxy-status: sluicegate"), "{said}");
             (status, json["reason"].as_str().unwrap().to_owned())
         }
         other => panic!("{other:?}"),
@@ -49,10 +51,11 @@ async fn every_head_has_its_answer() {
     let echo = tcp_service(&mut tasks, Manner::Echo).await;
     let token = world.session("heads", &format!("{{echo: '{echo}'}}")).await;
     let (_socket, connection) = world.quic().await.unwrap();
-    let egress = Purpose::Egress {
+    let egress = Purpose::Open(Handshake::Egress {
         host: "a.test".into(),
         port: 443,
-    };
+    });
+    let listener = Purpose::Open(Handshake::Listener { name: "p".into() });
     let mut newer = head(service("echo"), &token);
     newer[0] = 2;
     for (what, bytes, status, reason) in [
@@ -70,7 +73,24 @@ async fn every_head_has_its_answer() {
             403,
             "service_not_allowed",
         ),
-        ("egress", head(egress, &token), 501, "unsupported_protocol"),
+        (
+            "egress with a relay token",
+            head(egress, &token),
+            401,
+            "credential_invalid",
+        ),
+        (
+            "a listener that is not the session's",
+            head(listener, &token),
+            403,
+            "listener_not_allowed",
+        ),
+        (
+            "a fresh token for a forged one",
+            head(Purpose::Refresh, "x"),
+            401,
+            "credential_invalid",
+        ),
         (
             "a forged proof",
             head(Purpose::Control, "x"),

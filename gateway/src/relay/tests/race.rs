@@ -59,7 +59,10 @@ async fn without_udp_streams_go_over_tls_and_back_when_it_works() {
     kept.write_all(b"hello").await.unwrap();
     within("echo", kept.read_exact(&mut [0; 5])).await.unwrap();
     world.unblock_udp().await;
-    assert_eq!(connected(&client, Transport::Quic).await, "UDP works again");
+    assert_eq!(
+        connected(&client, Transport::Quic).await,
+        "quic works again"
+    );
     assert_eq!(call(address, b"new").await.unwrap(), b"new");
     world.record(|record| record["front"] == "quic").await;
     // The stream of before goes on where it began.
@@ -80,7 +83,9 @@ async fn udp_that_goes_silent_is_left_without_anyones_help() {
     cut.write_all(b"hello").await.unwrap();
     within("echo", cut.read_exact(&mut [0; 5])).await.unwrap();
     world.block_udp();
-    // This one waits for the other connection: nobody has answered for it.
+    // What is opened while the path is not yet doubted is in flight, and lost with it; this one waits for the other
+    // connection: nothing of it has gone ahead.
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
     let answer = within("an open in the silence", call(address, b"later")).await;
     assert_eq!(answer.unwrap(), b"later");
     connected(&client, Transport::H2).await;
@@ -160,4 +165,22 @@ async fn opens_in_a_drain_wait_for_the_gateway_that_comes() {
             .unwrap()
             .unwrap();
     }
+}
+
+/// A middlebox that terminates TLS (so it seems: it is the gateway's plain listener behind it) and knows no HTTP/2.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_neither_quic_nor_http2_passes_http1_does() {
+    let (world, mut tasks) = (World::new().await, JoinSet::new());
+    world.block_udp();
+    let only_http1 = world.middlebox(&mut tasks, &[b"http/1.1"]).await;
+    let echo = tcp_service(&mut tasks, Manner::Echo).await;
+    let token = world.session("race", &format!("{{echo: '{echo}'}}")).await;
+    let client = world.client_at(only_http1, Choice::Auto, &token);
+    let why = connected(&client, Transport::H1).await;
+    assert!(why.contains("does not speak the HTTP"), "{why}");
+    let address = client.forward("echo").await;
+    assert_eq!(call(address, b"over").await.unwrap(), b"over");
+    world
+        .record(|record| record["front"] == "connect-tcp" && record["service"] == "echo")
+        .await;
 }

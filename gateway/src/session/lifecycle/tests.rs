@@ -21,6 +21,7 @@ fn times() -> Times {
         max_lifetime: Some(600 * SECOND),
         on_expiry: OnExpiry::Reset,
         on_pause: OnPause::Close,
+        token_ttl: None,
     }
 }
 

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 use super::{FIELDS_MAX, HEAD_MAX, PreambleError, Purpose, Request, Response};
+use crate::Handshake;
 use proptest::prelude::*;
 
 fn hex(bytes: &[u8]) -> String {
@@ -14,12 +15,20 @@ fn request(purpose: Purpose) -> Request {
 }
 
 fn service(name: &str) -> Request {
-    request(Purpose::Service { name: name.into() })
+    request(Purpose::Open(Handshake::Service { name: name.into() }))
 }
 
 fn egress(host: &str, port: u16) -> Request {
     let host = host.into();
-    request(Purpose::Egress { host, port })
+    request(Purpose::Open(Handshake::Egress { host, port }))
+}
+
+fn listener(name: &str) -> Request {
+    request(Purpose::Open(Handshake::Listener { name: name.into() }))
+}
+
+fn name(name: &str) -> Request {
+    request(Purpose::Name { name: name.into() })
 }
 
 #[test]
@@ -34,6 +43,11 @@ fn requests_on_the_wire() {
             egress("a.test", 443),
             "0102110003746f6b0206612e74657374030201bb",
         ),
+        // … listener (4).
+        (listener("p"), "0103080003746f6b040170"),
+        (request(Purpose::Refresh), "0104050003746f6b"),
+        // … name (5).
+        (name("a.test"), "01050d0003746f6b0506612e74657374"),
     ] {
         let bytes = request.encode().unwrap();
         assert_eq!(hex(&bytes), wire);
@@ -46,11 +60,19 @@ fn responses_on_the_wire() {
     let refused = Response::Refused {
         status: 403,
         body: b"{}".to_vec(),
+        said: Vec::new(),
+    };
+    let told = Response::Refused {
+        status: 429,
+        body: Vec::new(),
+        said: b"a: b".to_vec(),
     };
     for (response, wire) in [
         (Response::Accepted, "0000"),
         // Verdict, length; status (0), body (1).
         (refused, "01080002019301027b7d"),
+        // … fields (2).
+        (told, "010c000201ad01000204613a2062"),
     ] {
         let bytes = response.encode().unwrap();
         assert_eq!(hex(&bytes), wire);
@@ -76,7 +98,7 @@ fn malformed_requests() {
     assert_eq!(FIELDS_MAX + 1, 0x4001);
     for (what, bytes, expected) in [
         ("another version", &[2][..], PreambleError::Version(2)),
-        ("another purpose", &[1, 3], PreambleError::Kind(3)),
+        ("another purpose", &[1, 6], PreambleError::Kind(6)),
         ("too long", &long, PreambleError::TooLong),
         ("no token", &[1, 0, 0], field),
         ("no name", &[1, 1, 3, 0, 1, b't'], field),
@@ -119,7 +141,11 @@ fn a_head_that_cannot_be_read_back_is_not_written() {
     };
     assert_eq!(long.encode(), Err(PreambleError::TooLong));
     let body = vec![b'x'; FIELDS_MAX];
-    let refused = Response::Refused { status: 403, body };
+    let refused = Response::Refused {
+        status: 403,
+        body,
+        said: Vec::new(),
+    };
     assert_eq!(refused.encode(), Err(PreambleError::TooLong));
 }
 
@@ -131,12 +157,14 @@ fn the_credential_does_not_show() {
 proptest! {
     #[test]
     fn every_prefix_asks_for_more(
-        name in "[!-~]{1,40}", token in "[!-~]{1,200}", port in 1u16.., kind in 0..3,
+        name in "[!-~]{1,40}", token in "[!-~]{1,200}", port in 1u16.., kind in 0..5,
     ) {
         let purpose = match kind {
             0 => Purpose::Control,
-            1 => Purpose::Service { name },
-            _ => Purpose::Egress { host: name, port },
+            1 => Purpose::Open(Handshake::Service { name }),
+            2 => Purpose::Open(Handshake::Listener { name }),
+            3 => Purpose::Refresh,
+            _ => Purpose::Open(Handshake::Egress { host: name, port }),
         };
         let request = Request { purpose, token };
         let bytes = request.encode().unwrap();
@@ -148,8 +176,12 @@ proptest! {
     }
 
     #[test]
-    fn refusals_come_back(status in 1u16.., body in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let refused = Response::Refused { status, body };
+    fn refusals_come_back(
+        status in 1u16..,
+        body in proptest::collection::vec(any::<u8>(), 0..300),
+        said in proptest::collection::vec(any::<u8>(), 0..99),
+    ) {
+        let refused = Response::Refused { status, body, said };
         let bytes = refused.encode().unwrap();
         for cut in 0..bytes.len() {
             prop_assert_eq!(Response::decode(&bytes[..cut]), Ok(None));

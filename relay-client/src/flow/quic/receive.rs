@@ -9,7 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use quinn::{ReadError, RecvStream, ResetError, VarInt};
 
-use super::super::Broken;
+use super::{super::Broken, reason};
 
 /// Packets are small: what has come is joined up to this, so that a socket is not written to packet by packet.
 pub(super) const JOINED: usize = 64 * 1024;
@@ -89,7 +89,7 @@ impl QuicReceive {
             return Poll::Pending;
         }
         match pin!(self.stream.received_reset()).poll(cx) {
-            Poll::Ready(Ok(Some(_))) => self.later = Some(Broken::Reset),
+            Poll::Ready(Ok(Some(number))) => self.later = Some(reason(number)),
             Poll::Ready(Err(error)) => self.later = Some(unheard(&error)),
             Poll::Ready(Ok(None)) | Poll::Pending => return Poll::Pending,
         }
@@ -106,10 +106,10 @@ impl QuicReceive {
 fn unread(error: &ReadError) -> Broken {
     match error {
         ReadError::ConnectionLost(_) => Broken::Lost,
-        ReadError::Reset(_)
-        | ReadError::ClosedStream
-        | ReadError::IllegalOrderedRead
-        | ReadError::ZeroRttRejected => Broken::Reset,
+        ReadError::Reset(number) => reason(*number),
+        ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected => {
+            Broken::Reset
+        }
     }
 }
 

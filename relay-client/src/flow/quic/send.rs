@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use quinn::{SendStream, StoppedError, VarInt, WriteError};
 
-use super::super::Broken;
+use super::{super::Broken, reason};
 
 type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send>>;
 
@@ -101,7 +101,7 @@ impl QuicSend {
                 self.finished = true;
                 Poll::Ready(Ok(()))
             }
-            Ok(Some(_)) => Poll::Ready(Err(Broken::Reset)),
+            Ok(Some(number)) => Poll::Ready(Err(reason(number))),
             Err(_) => Poll::Ready(Err(Broken::Lost)),
         }
     }
@@ -112,7 +112,7 @@ impl QuicSend {
             return Poll::Pending;
         }
         match ready!(self.stopped().as_mut().poll(cx)) {
-            Ok(Some(_)) => Poll::Ready(Broken::Reset),
+            Ok(Some(number)) => Poll::Ready(reason(number)),
             Err(_) => Poll::Ready(Broken::Lost),
             Ok(None) => {
                 // Everything has arrived: nobody can stop this direction any more.
@@ -143,8 +143,7 @@ impl QuicSend {
 fn unwritten(error: &WriteError) -> Broken {
     match error {
         WriteError::ConnectionLost(_) => Broken::Lost,
-        WriteError::Stopped(_) | WriteError::ClosedStream | WriteError::ZeroRttRejected => {
-            Broken::Reset
-        }
+        WriteError::Stopped(number) => reason(*number),
+        WriteError::ClosedStream | WriteError::ZeroRttRejected => Broken::Reset,
     }
 }

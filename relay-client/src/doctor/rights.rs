@@ -1,0 +1,177 @@
+//! What the credentials are good for, and whether somebody is there behind the gateway and here.
+
+use std::time::SystemTime;
+
+use sluicegate_relay_protocol::Handshake;
+use tokio::net::{TcpStream, UnixStream};
+
+use super::{Check, Finding, Outcome, Wanted};
+use crate::{
+    config::Config,
+    flow::Early,
+    listen::Address,
+    session::Ends,
+    transport::{Connection, OpenError, Refused},
+};
+
+/// No policy allows it: the name cannot exist (RFC 6761 §6.4).
+const REFUSED: &str = "sluicegate-canary.invalid";
+
+pub(super) async fn token(config: &Config, connection: &Connection) -> Check {
+    Check::of("token", async {
+        match connection.prove(&config.token).await {
+            Ok(()) => {
+                let ends = match Ends::of(&config.token) {
+                    Some(ends) => {
+                        let left = ends.left(SystemTime::now()).as_secs();
+                        let left = std::time::Duration::from_secs(left);
+                        format!("ends in {}", humantime::format_duration(left))
+                    }
+                    None => "has no end of its own".to_owned(),
+                };
+                let covers = match services_of(&config.token) {
+                    Some(services) => format!("for {}", services.join(", ")),
+                    None => "for whatever its session may open".to_owned(),
+                };
+                Finding::ok(format!("accepted; {ends}; {covers}"))
+            }
+            Err(OpenError::Refused(refused)) => Finding::failed(
+                refused.to_string(),
+                match refused.reason.as_str() {
+                    "session_paused" => "resume the session (`sluicegate session resume`)",
+                    "source_not_allowed" => "the session's `sources` do not hold this sandbox's address",
+                    _ => "the token is wrong, expired or of a generation that is over: start the session again (`sluicegate \
+                          session start`) and pass what it prints",
+                },
+            ),
+            Err(error) => Finding::failed(error.to_string(), "try again"),
+        }
+    })
+    .await
+}
+
+/// The names in the token's `svc`; not verified: the gateway does that.
+fn services_of(token: &str) -> Option<Vec<String>> {
+    let claims = token.split('.').nth(1)?;
+    let json = data_encoding::BASE64URL_NOPAD
+        .decode(claims.as_bytes())
+        .ok()?;
+    let claims: serde_json::Value = serde_json::from_slice(&json).ok()?;
+    let named = claims.get("svc")?.as_array()?.iter();
+    let named = named.filter_map(|entry| Some(entry.get("name")?.as_str()?.to_owned()));
+    Some(named.collect())
+}
+
+/// Each service that is listened for: does it open?
+pub(super) async fn services(config: &Config, connection: &Connection) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for listen in &config.listen {
+        let target = Handshake::Service {
+            name: listen.service.clone(),
+        };
+        let name = format!("service {}", listen.service);
+        let check = Check::of(name, async {
+            // Dropped, the stream is reset: the service sees a connection that says nothing.
+            match connection
+                .open(&target, &config.token, &mut Early::nothing())
+                .await
+            {
+                Ok(_) => Finding::ok("opens"),
+                Err(OpenError::Refused(refused)) => service_refused(&refused),
+                Err(error) => Finding::failed(error.to_string(), "try again"),
+            }
+        });
+        checks.push(check.await);
+    }
+    checks
+}
+
+fn service_refused(refused: &Refused) -> Finding {
+    let advice = match (&refused.hint, refused.reason.as_str()) {
+        (Some(hint), _) => hint.clone(),
+        (None, "service_unavailable") => {
+            "the gateway cannot reach the service: is it up, on the gateway's host?".to_owned()
+        }
+        (None, "service_not_allowed") => {
+            "add the service to the session's `services`, or to the provider's".to_owned()
+        }
+        (None, reason) => format!("see {reason} in docs/relay.md"),
+    };
+    Finding::failed(refused.to_string(), advice)
+}
+
+/// Each exposed listener: does somebody listen here?
+pub(super) async fn exposed(config: &Config) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for exposed in &config.expose {
+        let name = format!("listener {}", exposed.listener);
+        let check = Check::of(name, async {
+            let connected = match &exposed.address {
+                Address::Unix(path) => UnixStream::connect(path).await.map(drop),
+                Address::Tcp(address) => TcpStream::connect(address).await.map(drop),
+            };
+            match connected {
+                Ok(()) => Finding::ok(format!("{} takes connections", exposed.address)),
+                Err(error) => Finding::failed(
+                    format!("{}: {error}", exposed.address),
+                    "start what is to be exposed; dials of the host are reset until then",
+                ),
+            }
+        });
+        checks.push(check.await);
+    }
+    checks
+}
+
+/// The way out: a target that must be refused, and one that must pass.
+pub(super) async fn proxy(config: &Config, connection: &Connection, wanted: &Wanted) -> Vec<Check> {
+    let Some(proxy) = &config.proxy else {
+        return vec![Check::skipped("proxy", "no --proxy is configured")];
+    };
+    let open = async |host: &str, port| {
+        let host = host.to_owned();
+        let target = Handshake::Egress { host, port };
+        let mut nothing = Early::nothing();
+        connection.open(&target, &proxy.token, &mut nothing).await
+    };
+    let mut checks = Vec::new();
+    let refused = Check::of("proxy refuses", async {
+        match open(REFUSED, 443).await {
+            Ok(_) => Finding::failed(
+                format!("{REFUSED} was let through"),
+                "the session's egress policy allows any name: set allowedHosts",
+            ),
+            Err(OpenError::Refused(refused)) if refused.status == http::StatusCode::UNAUTHORIZED => {
+                Finding::failed(
+                    refused.to_string(),
+                    "the proxy's token is not taken: pass SLUICEGATE_PROXY_TOKEN of a session that runs",
+                )
+            }
+            Err(OpenError::Refused(refused)) if refused.status == http::StatusCode::FORBIDDEN => {
+                Finding::ok(format!("{REFUSED}: {refused}"))
+            }
+            Err(error) => Finding {
+                outcome: Outcome::Warning,
+                detail: format!("{REFUSED}: {error}"),
+                advice: Some("a name that cannot exist passed the policy and failed after it: is the default `allow`?".into()),
+            },
+        }
+    });
+    checks.push(refused.await);
+    if let Some((host, port)) = &wanted.canary {
+        let passed = Check::of("proxy passes", async {
+            match open(host, *port).await {
+                Ok(_) => Finding::ok(format!("{host}:{port} opens")),
+                Err(OpenError::Refused(refused)) => Finding::failed(
+                    format!("{host}:{port}: {refused}"),
+                    refused.hint.clone().unwrap_or_else(|| {
+                        "add it to the session's allowedHosts (`sluicegate policy explain` says why)".into()
+                    }),
+                ),
+                Err(error) => Finding::failed(format!("{host}:{port}: {error}"), "try again"),
+            }
+        });
+        checks.push(passed.await);
+    }
+    checks
+}

@@ -1,0 +1,182 @@
+//! What a program says before its stream is answered: it travels right behind the request, and one round trip is saved.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Broken, Flow};
+
+/// So much of it is sent, and kept until the answer: another gateway may have to be told the same.
+pub const EARLY: usize = 32 * 1024;
+
+/// The program's side of a stream that is being opened.
+pub struct Early<'a> {
+    /// `None`: nothing is sent before the answer.
+    program: Option<&'a mut dyn Flow>,
+    /// Everything it has said so far.
+    said: BytesMut,
+    /// Of that, not yet sent on this attempt.
+    unsent: Bytes,
+    ended: bool,
+    /// Something was sent that may have arrived, though nobody has said so.
+    left: bool,
+}
+
+impl std::fmt::Debug for Early<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Early")
+            .field("said", &self.said.len())
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Early<'a> {
+    /// Of this program.
+    pub fn of(program: &'a mut dyn Flow) -> Self {
+        Self {
+            program: Some(program),
+            ..Self::nothing()
+        }
+    }
+
+    /// Nothing goes before the answer.
+    pub fn nothing() -> Self {
+        Self {
+            program: None,
+            said: BytesMut::new(),
+            unsent: Bytes::new(),
+            ended: false,
+            left: false,
+        }
+    }
+
+    /// A new attempt: what was said is said again.
+    pub(crate) fn again(&mut self) {
+        self.unsent = self.said.clone().freeze();
+        self.left = false;
+    }
+
+    /// The peer has said that it has passed nothing on.
+    pub(crate) fn unseen(&mut self) {
+        self.left = false;
+    }
+
+    /// May what was sent have arrived? Then it must not be said again elsewhere.
+    pub fn has_left(&self) -> bool {
+        self.left
+    }
+
+    /// What was said and not sent: it comes first on the stream that is open now.
+    pub fn rest(self) -> Bytes {
+        self.unsent
+    }
+
+    /// The next bytes to send, to be written from their front. `Err`: the program has given up.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<&mut Bytes, Broken>> {
+        let Some(program) = &mut self.program else {
+            return Poll::Pending;
+        };
+        if self.unsent.is_empty() {
+            if self.ended || self.said.len() >= EARLY {
+                return program.poll_broken(cx).map(Err);
+            }
+            match ready!(program.poll_read(cx)) {
+                Ok(Some(chunk)) => {
+                    self.said.extend_from_slice(&chunk);
+                    self.unsent = chunk;
+                }
+                // The stream's FIN comes with the rest, once it is open.
+                Ok(None) => {
+                    self.ended = true;
+                    return program.poll_broken(cx).map(Err);
+                }
+                Err(broken) => return Poll::Ready(Err(broken)),
+            }
+        }
+        self.left = true;
+        Poll::Ready(Ok(&mut self.unsent))
+    }
+
+    /// Only to know when the program gives up: this transport takes nothing before the answer.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
+        match &mut self.program {
+            Some(program) => program.poll_broken(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::{EARLY, Early};
+    use crate::flow::{Flow, SocketFlow};
+    use bytes::{Buf, Bytes};
+    use std::future::poll_fn;
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    async fn pair() -> (TcpStream, SocketFlow) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap());
+        let (near, far) = tokio::join!(near, listener.accept());
+        (near.unwrap(), SocketFlow::new(far.unwrap().0))
+    }
+
+    /// What would be sent until it has no more, `most` bytes of it.
+    async fn sent(early: &mut Early<'_>, most: usize) -> usize {
+        let mut count = 0;
+        while count < most {
+            let taken = poll_fn(|cx| {
+                early.poll_next(cx).map(|next| {
+                    let next = next.unwrap();
+                    let length = next.len().min(most - count);
+                    next.advance(length);
+                    length
+                })
+            });
+            count += taken.await;
+        }
+        count
+    }
+
+    #[tokio::test]
+    async fn it_is_bounded_kept_and_said_again() {
+        let (mut program, mut flow) = pair().await;
+        program.write_all(&vec![7; 4 * EARLY]).await.unwrap();
+        let mut early = Early::of(&mut flow);
+        let first = sent(&mut early, EARLY).await;
+        assert!(early.has_left());
+        early.again();
+        assert!(!early.has_left());
+        assert!(sent(&mut early, first).await == first);
+        let mut rest = early.rest();
+        let mut total = first + rest.len();
+        rest.clear();
+        while total < 4 * EARLY {
+            total += poll_fn(|cx| flow.poll_read(cx))
+                .await
+                .unwrap()
+                .unwrap()
+                .len();
+        }
+        assert_eq!(total, 4 * EARLY);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_resets_is_heard_and_nothing_is_nothing() {
+        let (program, mut flow) = pair().await;
+        program.set_zero_linger().unwrap();
+        drop(program);
+        let mut early = Early::of(&mut flow);
+        let gone = poll_fn(|cx| early.poll_next(cx).map(|next| next.is_err())).await;
+        assert!(gone);
+        let mut nothing = Early::nothing();
+        nothing.again();
+        let never = poll_fn(|cx| std::task::Poll::Ready(nothing.poll_next(cx).is_pending())).await;
+        assert!(never && nothing.rest() == Bytes::new());
+    }
+}

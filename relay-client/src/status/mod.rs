@@ -1,0 +1,9 @@
+//! How the client is, for people and machines: `/status` (JSON), `/metrics` (Prometheus), `/healthz`.
+//!
+//! Rooms: `stats` counts, `serve` answers.
+
+mod serve;
+mod stats;
+
+pub use serve::{Board, ask, serve};
+pub use stats::{Open, Stats};
