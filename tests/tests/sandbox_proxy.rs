@@ -125,7 +125,7 @@ async fn curl_goes_out_by_both_forms() {
     let record = gateway.record_of(&stage.world.api()).await;
     assert_eq!(
         (record.text("kind"), record.text("front")),
-        ("tunnel", "connect-tcp")
+        ("tunnel", "quic")
     );
     assert_eq!(record.0["session"]["id"], stage.session.json["id"]);
     // The request is judged and recorded as one.

@@ -132,7 +132,7 @@ fn check(got: &[u8], block: &[u8], from: usize) {
 /// The relay client is frozen: its kernel still takes bytes, nobody answers. A program or a service that is merely silent
 /// is ended by the idle timeout.
 async fn vanish(carrier: Carrier, side: Side) {
-    let frozen = matches!(carrier, Carrier::Relay(_)) && side == Side::Sandbox;
+    let frozen = carrier.is_watched() && side == Side::Sandbox;
     let settings = if frozen {
         Settings::default()
     } else {

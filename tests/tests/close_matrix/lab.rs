@@ -20,6 +20,10 @@ use tokio_rustls::client::TlsStream;
 pub(crate) enum Carrier {
     /// A host service, by `sluicegate-relay` with this `--transport`.
     Relay(&'static str),
+    /// A listener of the sandbox that its host dials, offered by `sluicegate-relay` with this `--transport`.
+    Exposed(&'static str),
+    /// The way out, by the proxy of `sluicegate-relay` with this `--transport`.
+    Proxy(&'static str),
     /// A CONNECT tunnel through the plain listener.
     Connect,
     /// A CONNECT tunnel through the TLS listener.
@@ -31,8 +35,21 @@ impl Carrier {
     pub(crate) fn text(self) -> String {
         match self {
             Self::Relay(transport) => format!("host service over {transport}"),
+            Self::Exposed(transport) => format!("exposed listener over {transport}"),
+            Self::Proxy(transport) => format!("egress over {transport}"),
             Self::Connect => "egress, CONNECT".to_owned(),
             Self::ConnectTls => "egress, CONNECT over TLS".to_owned(),
+        }
+    }
+
+    /// The relay client asks for signs of life on what carries this. (TCP's own are answered by the kernel of a process
+    /// that is frozen.)
+    pub(crate) fn is_watched(self) -> bool {
+        match self {
+            Self::Relay(transport) | Self::Exposed(transport) | Self::Proxy(transport) => {
+                transport != "h1"
+            }
+            Self::Connect | Self::ConnectTls => false,
         }
     }
 }
@@ -133,7 +150,7 @@ impl Lab {
             .session_for(Ask {
                 allow: &[&target],
                 services: &[&format!("db=tcp://{address}")],
-                more: &[],
+                more: &["--expose", "plugin=tcp"],
             })
             .await;
         let visitors = Arc::new(Visitors::default());
@@ -146,9 +163,29 @@ impl Lab {
                 let entry = client.entry("db");
                 (Some(client), entry)
             }
+            Carrier::Exposed(transport) => {
+                let offer = format!("plugin=tcp://{address}");
+                let more = ["--transport", transport, "--expose", &offer];
+                let client = RelayClient::up_with(&session, &more, &[RelayClient::tcp("db")]).await;
+                let target = session.json["dialTargets"]["plugin"].as_str().unwrap();
+                let entry = target.strip_prefix("tcp://").unwrap().parse().unwrap();
+                (Some(client), entry)
+            }
+            Carrier::Proxy(transport) => {
+                let more = ["--transport", transport, "--proxy", "127.0.0.1:0"];
+                let client = RelayClient::up_with(&session, &more, &[RelayClient::tcp("db")]).await;
+                let said = client.event("proxy").await;
+                let address = said["address"].as_str().unwrap();
+                let entry = address.strip_prefix("http://").unwrap().parse().unwrap();
+                (Some(client), entry)
+            }
             Carrier::Connect => (None, session.proxy_address()),
             Carrier::ConnectTls => (None, world.gateway.ports.public),
         };
+        if let (Some(client), Carrier::Exposed(_)) = (&client, carrier) {
+            client.event("connected").await;
+            offered(&world).await;
+        }
         Self {
             world,
             client,
@@ -173,28 +210,60 @@ impl Lab {
         near.write_all(&number.to_be_bytes()).await.unwrap();
         near.flush().await.unwrap();
         let far = within("the service's end of a pair", told).await.unwrap();
-        (near, Stream::Tcp(far))
+        match self.carrier {
+            // It is the host that dials.
+            Carrier::Exposed(_) => (Stream::Tcp(far), near),
+            _ => (near, Stream::Tcp(far)),
+        }
     }
 
     async fn dial(&self) -> Stream {
         let wire = Wire::dial(self.entry).await;
         match self.carrier {
-            Carrier::Relay(_) => Stream::Tcp(wire.stream),
-            Carrier::Connect => Stream::Tcp(self.tunnel(wire).await),
+            Carrier::Relay(_) | Carrier::Exposed(_) => Stream::Tcp(wire.stream),
+            Carrier::Proxy(_) => {
+                let target = &self.target;
+                let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+                Stream::Tcp(self.tunnel(wire, head).await)
+            }
+            Carrier::Connect => {
+                let head = self.session.connect_head(&self.target);
+                Stream::Tcp(self.tunnel(wire, head).await)
+            }
             Carrier::ConnectTls => {
                 let config = self.session.gateway_tls(&[b"http/1.1"]);
                 let tls = wire.tls(config, "localhost").await;
-                Stream::Tls(Box::new(self.tunnel(tls).await))
+                let head = self.session.connect_head(&self.target);
+                Stream::Tls(Box::new(self.tunnel(tls, head).await))
             }
         }
     }
 
-    async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(&self, mut wire: Wire<S>) -> S {
-        wire.send(self.session.connect_head(&self.target)).await;
+    async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        mut wire: Wire<S>,
+        request: String,
+    ) -> S {
+        wire.send(request).await;
         let head = wire.head().await;
         assert_eq!(head.status, 200, "{head:?}");
         wire.stream
     }
+}
+
+/// Until accept streams wait.
+async fn offered(world: &World) {
+    let waiting = async {
+        while world
+            .gateway
+            .metric("sluicegate_accept_streams_waiting ")
+            .await
+            < 1.0
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    within("an offer", waiting).await;
 }
 
 /// Hands each visitor to whom waits for its number.

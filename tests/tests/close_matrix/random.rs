@@ -9,12 +9,13 @@ use tokio::task::JoinSet;
 
 use crate::act::bytes;
 use crate::lab::{Carrier, Lab, Stream};
-use crate::table::CARRIERS;
 
 /// Runs of all carriers together; `CLOSE_RUNS` sets another number.
 const RUNS: u64 = 10_000;
 /// Under way at once.
 const CROWD: usize = 16;
+/// Tests below.
+const WAYS: u64 = 8;
 /// Bytes of one direction, at most.
 const MOST: u64 = 200_000;
 
@@ -90,7 +91,7 @@ fn number(variable: &str, default: u64) -> u64 {
 }
 
 async fn runs(carrier: Carrier) {
-    let runs = number("CLOSE_RUNS", RUNS) / CARRIERS.len() as u64 + 1;
+    let runs = number("CLOSE_RUNS", RUNS) / WAYS + 1;
     let seed = number("CLOSE_SEED", 20_261);
     let lab = Arc::new(Lab::start(carrier).await);
     let mut crowd = JoinSet::new();
@@ -240,6 +241,26 @@ async fn relay_quic() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn relay_h2() {
     runs(Carrier::Relay("h2")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn relay_h1() {
+    runs(Carrier::Relay("h1")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exposed_quic() {
+    runs(Carrier::Exposed("quic")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exposed_h1() {
+    runs(Carrier::Exposed("h1")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proxy_quic() {
+    runs(Carrier::Proxy("quic")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

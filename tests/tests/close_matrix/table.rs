@@ -9,6 +9,13 @@ use crate::lab::Carrier;
 pub(crate) const CARRIERS: &[Carrier] = &[
     Carrier::Relay("quic"),
     Carrier::Relay("h2"),
+    Carrier::Relay("h1"),
+    Carrier::Exposed("quic"),
+    Carrier::Exposed("h2"),
+    Carrier::Exposed("h1"),
+    Carrier::Proxy("quic"),
+    Carrier::Proxy("h2"),
+    Carrier::Proxy("h1"),
     Carrier::Connect,
     Carrier::ConnectTls,
 ];
@@ -71,6 +78,13 @@ macro_rules! cells {
 cells! {
     relay_quic Carrier::Relay("quic");
     relay_h2 Carrier::Relay("h2");
+    relay_h1 Carrier::Relay("h1");
+    exposed_quic Carrier::Exposed("quic");
+    exposed_h2 Carrier::Exposed("h2");
+    exposed_h1 Carrier::Exposed("h1");
+    proxy_quic Carrier::Proxy("quic");
+    proxy_h2 Carrier::Proxy("h2");
+    proxy_h1 Carrier::Proxy("h1");
     connect Carrier::Connect;
     connect_tls Carrier::ConnectTls;
 }
@@ -82,7 +96,7 @@ fn outcome(carrier: Carrier, side: Side, act: Act) -> &'static str {
         Act::HalfClose => "an end; 3 MB the other way arrive whole",
         Act::Rst => "every byte, then a cut",
         Act::MidTransfer => "a prefix, then a cut",
-        Act::Vanish if matches!(carrier, Carrier::Relay(_)) && side == Side::Sandbox => {
+        Act::Vanish if carrier.is_watched() && side == Side::Sandbox => {
             "a cut when the connection does not answer"
         }
         Act::Vanish => "a cut at `idleTimeout`, on both sides",
@@ -95,14 +109,16 @@ cell is a test there, with digests of what was sent and received. `BLESS=1 cargo
 writes it anew.\n\n\
 An *end* is FIN on TCP and close_notify on TLS. A *cut* is RST on TCP, and on TLS a connection that ends without close_notify.\n\
 A cut is never reported as an end: beside these cells, 10,000 runs with random lengths, orders and faults (seeded, so that a\n\
-failure can be repeated) look for one that is.\n\n";
+failure can be repeated) look for one that is.\n\n\
+At an exposed listener it is the host that dials, so that the sandbox's program is the one that listens. A relay client that is\n\
+frozen is noticed on QUIC and HTTP/2, which ask it for signs of life; on HTTP/1.1 only its kernel is asked.\n\n";
 
 fn document() -> String {
     let mut text = PREAMBLE.to_owned();
     for side in [Side::Sandbox, Side::Service] {
         let (title, sees) = match side {
             Side::Sandbox => ("The sandbox's program ends", "the service sees"),
-            Side::Service => ("The service ends", "the program sees"),
+            Side::Service => ("The service ends, or the host", "the program sees"),
         };
         write!(
             text,
