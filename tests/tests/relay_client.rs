@@ -1,0 +1,451 @@
+//! `sluicegate-relay` over each transport: fresh tokens, bytes that do not wait for the answer, and what it tells of
+//! itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use e2e::gateway::LOOPBACK_PROVIDER;
+use e2e::program::binary;
+use e2e::{
+    Ask, LateLink, Program, Record, RelayClient, Session, Settings, Tasks, Wire, World, until, web,
+    within,
+};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const TRANSPORTS: [&str; 3] = ["quic", "h2", "h1"];
+
+/// A service that says everything back.
+async fn echo(tasks: &Tasks) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tasks.spawn(async move {
+        let each = Tasks::default();
+        while let Ok((stream, _)) = listener.accept().await {
+            each.spawn(async move {
+                let (mut read, mut write) = stream.into_split();
+                // A stream that is reset ends it.
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+            });
+        }
+    });
+    address
+}
+
+async fn said(stream: &mut TcpStream, question: &[u8]) {
+    stream.write_all(question).await.unwrap();
+    let mut answer = vec![0; question.len()];
+    within("the echo", stream.read_exact(&mut answer))
+        .await
+        .unwrap();
+    assert_eq!(answer, question);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_are_exchanged_in_time_and_no_stream_notices() {
+    let tasks = Tasks::default();
+    let service = format!("echo=tcp://{}", echo(&tasks).await);
+    let settings = Settings {
+        runtime: format!("{LOOPBACK_PROVIDER}      session: {{tokenTtl: 2s}}\n"),
+        ..Settings::default()
+    };
+    let world = World::with(settings).await;
+    let each = TRANSPORTS.map(async |transport| {
+        let ask = Ask {
+            services: &[&service],
+            ..Ask::default()
+        };
+        let session = world.session_for(ask).await;
+        let client = RelayClient::up_over(&session, transport, &[RelayClient::tcp("echo")]).await;
+        let mut kept = TcpStream::connect(client.entry("echo")).await.unwrap();
+        said(&mut kept, b"before").await;
+        let first = session.variable("SLUICEGATE_RELAY_TOKEN");
+        let credential = format!("Authorization: Bearer {first}\r\n");
+        let ended = async {
+            loop {
+                let path = "/relay/v1/token";
+                let reply = web::request(world.gateway.ports.plain, "POST", path, &credential, "");
+                if reply.await.status() == 401 {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        within("the first token's end", ended).await;
+        said(&mut kept, b"the stream of before").await;
+        let mut new = TcpStream::connect(client.entry("echo")).await.unwrap();
+        said(&mut new, b"and a new one").await;
+        let front = if transport == "quic" {
+            "quic"
+        } else {
+            "origin"
+        };
+        let exchanged = |record: &&Record| {
+            record.text("front") == front
+                && record.mentions("/relay/v1/token")
+                && record.mentions(session.id())
+                && record.number("status") == Some(200)
+        };
+        let count = world.gateway.records().iter().filter(exchanged).count();
+        assert!(count >= 2, "{transport}: {count} exchanges");
+    });
+    let [quic, h2, h1] = each;
+    tokio::join!(quic, h2, h1);
+}
+
+/// How long one call takes on a connection that is warm: the shortest of a few, since this machine has other work too.
+async fn shortest(entry: SocketAddr) -> Duration {
+    let mut best = Duration::MAX;
+    for _ in 0..6 {
+        let begun = Instant::now();
+        let mut stream = TcpStream::connect(entry).await.unwrap();
+        said(&mut stream, b"one question").await;
+        best = best.min(begun.elapsed());
+    }
+    best
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_costs_no_round_trip_of_its_own() {
+    let (tasks, world) = (Tasks::default(), World::start().await);
+    let service = format!("echo=tcp://{}", echo(&tasks).await);
+    let ask = Ask {
+        services: &[&service],
+        ..Ask::default()
+    };
+    let session = world.session_for(ask).await;
+    let trip = Duration::from_millis(300);
+    let link = LateLink::to(world.gateway.ports.public, trip / 2).await;
+    let url = format!("https://{}", link.address);
+    for (transport, most) in [("quic", 1.7), ("h2", 1.7), ("h1", f64::MAX)] {
+        let more = ["--transport", transport, "--url", &url];
+        let listen = [RelayClient::tcp("echo")];
+        let client = RelayClient::up_with(&session, &more, &listen).await;
+        client.event("connected").await;
+        let trips = shortest(client.entry("echo")).await.div_duration_f64(trip);
+        assert!(
+            trips >= 1.0,
+            "{transport}: {trips} round trips: not this link"
+        );
+        assert!(trips < most, "{transport}: {trips} round trips");
+        if transport == "h1" {
+            // TLS, the upgrade, and only then the question (the link takes TCP connections at once).
+            assert!(trips >= 2.5, "{transport}: {trips} round trips");
+        }
+    }
+}
+
+/// What `sluicegate-relay doctor --json` says: its exit code, and each check's outcome by name.
+async fn doctor(session: &Session, more: &[&str]) -> (Option<i32>, Value) {
+    let program = session.program(Program::new(binary("sluicegate-relay")));
+    let finished = program.args(["doctor", "--json"]).args(more).run().await;
+    let said: Value = serde_json::from_slice(&finished.stdout).expect(&finished.stderr);
+    (finished.code, said)
+}
+
+fn finding<'a>(said: &'a Value, name: &str) -> &'a Value {
+    let checks = said["checks"].as_array().unwrap();
+    let found = checks.iter().find(|check| check["check"] == name);
+    found.unwrap_or_else(|| panic!("no check {name}: {said}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_says_what_works_and_what_to_change() {
+    let (tasks, world) = (Tasks::default(), World::start().await);
+    let (_origin, target) = world.raw_origin().await;
+    let service = format!("echo=tcp://{}", echo(&tasks).await);
+    let ask = Ask {
+        allow: &[&target],
+        services: &[&service, "down=tcp://127.0.0.1:1"],
+        ..Ask::default()
+    };
+    let session = world.session_for(ask).await;
+    let listen = ["--listen", "echo=tcp://127.0.0.1:0"];
+    let proxy = ["--proxy", "127.0.0.1:0", "--canary", &target];
+    let (code, said) = doctor(&session, &[listen.as_slice(), &proxy].concat()).await;
+    assert_eq!(code, Some(0), "{said}");
+    for name in [
+        "name",
+        "tcp",
+        "quic",
+        "h2",
+        "h1",
+        "token",
+        "service echo",
+        "proxy refuses",
+        "proxy passes",
+    ] {
+        assert_eq!(finding(&said, name)["outcome"], "ok", "{said}");
+    }
+
+    let more = [
+        "--listen",
+        "down=tcp://127.0.0.1:0",
+        "--listen",
+        "other=tcp://127.0.0.1:0",
+        "--expose",
+        "plugin=tcp://127.0.0.1:1",
+    ];
+    let (code, said) = doctor(&session, &more).await;
+    assert_eq!(code, Some(1), "{said}");
+    for (name, reason) in [
+        ("service down", "service_unavailable"),
+        ("service other", "service_not_allowed"),
+        ("listener plugin", "refused"),
+    ] {
+        let found = finding(&said, name);
+        assert_eq!(found["outcome"], "failed", "{said}");
+        assert!(
+            found["detail"].as_str().unwrap().contains(reason),
+            "{found}"
+        );
+        assert!(found["advice"].is_string(), "{found}");
+    }
+
+    let forged = session.directory().join("forged");
+    std::fs::write(&forged, "e30.e30.AAAA").unwrap();
+    let more = ["--token-file", forged.to_str().unwrap()];
+    let (code, said) = doctor(&session, &more).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(finding(&said, "token")["outcome"], "failed");
+
+    let nowhere = ["--url", "https://127.0.0.1:1"];
+    let (code, said) = doctor(&session, &nowhere).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(finding(&said, "tcp")["outcome"], "failed");
+    assert_eq!(finding(&said, "token")["outcome"], "skipped");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_client_tells_how_it_is() {
+    let (tasks, world) = (Tasks::default(), World::start().await);
+    let service = format!("echo=tcp://{}", echo(&tasks).await);
+    let ask = Ask {
+        services: &[&service],
+        ..Ask::default()
+    };
+    let session = world.session_for(ask).await;
+    let more = ["--transport", "h2", "--status", "127.0.0.1:0"];
+    let client = RelayClient::up_with(&session, &more, &[RelayClient::tcp("echo")]).await;
+    client.event("connected").await;
+    let event = client.event("status").await;
+    let url = event["address"].as_str().unwrap();
+    let place = url.strip_prefix("http://").unwrap();
+    let address: SocketAddr = place.parse().unwrap();
+    let mut stream = TcpStream::connect(client.entry("echo")).await.unwrap();
+    said(&mut stream, b"hello").await;
+
+    let told = web::fetch(address, "/status").await.json();
+    assert_eq!(told["state"], "connected", "{told}");
+    assert_eq!(told["transport"], "h2", "{told}");
+    assert_eq!(told["streams"]["open"], 1, "{told}");
+    assert_eq!(told["listen"], serde_json::json!(["echo"]), "{told}");
+    let metrics = web::fetch(address, "/metrics").await.text();
+    for sample in [
+        "sluicegate_relay_connected{transport=\"h2\"} 1",
+        "sluicegate_relay_connected{transport=\"quic\"} 0",
+        "sluicegate_relay_streams_open 1",
+        "sluicegate_relay_opens_total{result=\"opened\"} 1",
+    ] {
+        assert!(metrics.lines().any(|line| line == sample), "{metrics}");
+    }
+    assert_eq!(web::fetch(address, "/healthz").await.status(), 200);
+    let ask = || {
+        let program = Program::new(binary("sluicegate-relay"));
+        program.args(["status", "--status", place]).run()
+    };
+    let text = ask().await.succeeded();
+    assert!(text.contains("connected") && text.contains("h2"), "{text}");
+
+    world.gateway.process.signal(rustix::process::Signal::KILL);
+    client.event("reconnecting").await;
+    let health = async {
+        while web::fetch(address, "/healthz").await.status() != 503 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    within("an unhealthy answer", health).await;
+    assert_eq!(ask().await.code, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_replica_has_what_is_opened_when_one_is_gone() {
+    let (tasks, world) = (Tasks::default(), World::start().await);
+    let service = format!("echo=tcp://{}", echo(&tasks).await);
+    let ask = Ask {
+        services: &[&service],
+        ..Ask::default()
+    };
+    let session = world.session_for(ask).await;
+    let public = world.gateway.ports.public;
+    let (first, second) = loop {
+        let first = LateLink::to(public, Duration::ZERO).await;
+        let other = SocketAddr::from(([127, 0, 0, 2], first.address.port()));
+        if let Some(second) = LateLink::between(other, public, Duration::ZERO).await {
+            break (first, second);
+        }
+    };
+    let url = format!("https://localhost:{}", first.address.port());
+    let more = ["--transport", "h2", "--url", &url];
+    let replicas = ["--resolve", "127.0.0.1", "--resolve", "127.0.0.2"];
+    let more = [more, replicas].concat();
+    let client = RelayClient::up_with(&session, &more, &[RelayClient::tcp("echo")]).await;
+    client.event("connected").await;
+    let both = || {
+        client
+            .process
+            .said()
+            .contains("a second connection")
+            .then_some(())
+    };
+    until("the second connection", both).await;
+    let mut old = TcpStream::connect(client.entry("echo")).await.unwrap();
+    said(&mut old, b"by the first").await;
+    drop(first);
+    client.event("reconnecting").await;
+    // The first address answers nobody any more, and nothing waits for it.
+    let mut new = TcpStream::connect(client.entry("echo")).await.unwrap();
+    said(&mut new, b"by the second").await;
+    let cut = within("the first one's end", old.read(&mut [0])).await;
+    assert!(cut.is_err(), "{cut:?}");
+    drop(second);
+}
+
+/// Streams of all three kinds of one client.
+struct Three {
+    world: World,
+    session: Session,
+    client: RelayClient,
+    target: String,
+    proxy: SocketAddr,
+    dial: SocketAddr,
+    _tasks: Tasks,
+}
+
+impl Three {
+    async fn over(transport: &str) -> Self {
+        let (tasks, world) = (Tasks::default(), World::start().await);
+        let address = echo(&tasks).await;
+        world.dns.point("raw.allowed.test");
+        let target = format!("raw.allowed.test:{}", address.port());
+        let service = format!("echo=tcp://{address}");
+        let ask = Ask {
+            allow: &[&target],
+            services: &[&service],
+            more: &["--expose", "plugin=tcp"],
+        };
+        let session = world.session_for(ask).await;
+        let offer = format!("plugin=tcp://{address}");
+        let more = [
+            "--transport",
+            transport,
+            "--expose",
+            &offer,
+            "--proxy",
+            "127.0.0.1:0",
+        ];
+        let client = RelayClient::up_with(&session, &more, &[RelayClient::tcp("echo")]).await;
+        client.event("connected").await;
+        let said = client.event("proxy").await;
+        let place = |text: &str, scheme: &str| text.strip_prefix(scheme).unwrap().parse().unwrap();
+        let proxy = place(said["address"].as_str().unwrap(), "http://");
+        let dial = place(
+            session.json["dialTargets"]["plugin"].as_str().unwrap(),
+            "tcp://",
+        );
+        Self {
+            world,
+            session,
+            client,
+            target,
+            proxy,
+            dial,
+            _tasks: tasks,
+        }
+    }
+
+    /// One of each, with an answer on it.
+    async fn open(&self) -> [TcpStream; 3] {
+        let offered = async {
+            let sample = "sluicegate_accept_streams_waiting ";
+            while self.world.gateway.metric(sample).await < 1.0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within("an offer", offered).await;
+        let mut wire = Wire::dial(self.proxy).await;
+        let target = &self.target;
+        wire.send(format!(
+            "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n"
+        ))
+        .await;
+        assert_eq!(wire.head().await.status, 200);
+        let mut streams = [
+            TcpStream::connect(self.client.entry("echo")).await.unwrap(),
+            TcpStream::connect(self.dial).await.unwrap(),
+            wire.stream,
+        ];
+        for stream in &mut streams {
+            // No TLS record, no request: a protocol of its own.
+            said(stream, &[0xEE; 9]).await;
+        }
+        streams
+    }
+
+    async fn act(&self, action: &str) {
+        let arguments = ["session", action, self.session.id()];
+        self.world.gateway.cli(&arguments).await.succeeded();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_withdrawn_ends_on_every_kind_of_stream_over_each_transport() {
+    let each = TRANSPORTS.map(async |transport| {
+        let three = Three::over(transport).await;
+        for (action, reason) in [("pause", "session_paused"), ("reset", "session_revoked")] {
+            let streams = three.open().await;
+            three.act(action).await;
+            for mut stream in streams {
+                let end = within("the cut", stream.read(&mut [0])).await;
+                assert!(end.is_err(), "{transport} {action}: {end:?}");
+            }
+            for kind in ["connect-tcp", "listener"] {
+                let front = if transport == "quic" && kind == "connect-tcp" {
+                    "quic"
+                } else {
+                    kind
+                };
+                let cut = |record: &Record| {
+                    record.text("front") == front
+                        && record.text("outcome") == "cut"
+                        && record.text("reason") == reason
+                };
+                three.world.gateway.record("a cut", cut).await;
+            }
+            if action == "pause" {
+                three.act("resume").await;
+                let back = || {
+                    let said = three.client.process.said();
+                    let mut states = said.lines().rev().filter_map(|line| {
+                        let event: Value = serde_json::from_str(line).ok()?;
+                        let state = event["event"].as_str()?.to_owned();
+                        ["connected", "unauthorized", "reconnecting"]
+                            .contains(&&*state)
+                            .then_some(state)
+                    });
+                    (states.next()? == "connected").then_some(())
+                };
+                until("the connection", back).await;
+            }
+        }
+    });
+    let [quic, h2, h1] = each;
+    tokio::join!(quic, h2, h1);
+}
