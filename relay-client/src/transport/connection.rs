@@ -173,11 +173,11 @@ impl Connection {
     ) -> Result<Box<dyn Flow>, OpenError> {
         let opened: Result<Box<dyn Flow>, OpenError> = match self {
             Self::Quic(connection) => match connection.open(target, token, early).await {
-                Ok(flow) => Ok(Box::new(flow)),
+                Ok(flow) => Ok(Box::new(connection.hearing(flow))),
                 Err(error) => Err(error),
             },
             Self::H2(connection) => match connection.open(target, token, early).await {
-                Ok(flow) => Ok(Box::new(flow)),
+                Ok(flow) => Ok(Box::new(connection.hearing(flow))),
                 Err(error) => Err(error),
             },
             Self::H1(connection) => connection.open(target, token, early).await,
@@ -200,11 +200,11 @@ impl Connection {
     ) -> Result<Box<dyn Flow>, OpenError> {
         let opened: Result<Box<dyn Flow>, OpenError> = match self {
             Self::Quic(connection) => match connection.accept(target, token).await {
-                Ok(flow) => Ok(Box::new(flow)),
+                Ok(flow) => Ok(Box::new(connection.hearing(flow))),
                 Err(error) => Err(error),
             },
             Self::H2(connection) => match connection.accept(target, token).await {
-                Ok(flow) => Ok(Box::new(flow)),
+                Ok(flow) => Ok(Box::new(connection.hearing(flow))),
                 Err(error) => Err(error),
             },
             Self::H1(connection) => connection.accept(target, token).await,

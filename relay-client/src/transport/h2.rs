@@ -24,10 +24,11 @@ use super::{
     ConnectError, Endpoint, OpenError,
     batch::Last,
     error::{CONNECT_TIMEOUT, OPEN_TIMEOUT, read_some, refused},
+    heard::{Heard, LastWord},
     life::{EndOnDrop, Life},
     windows,
 };
-use crate::flow::{Ahead, CapsuleFlow, Chunk, Early, poll_early};
+use crate::flow::{Ahead, CapsuleFlow, Chunk, Early, Flow, poll_early};
 
 /// A dead path is noticed after one of these …
 const PING_EVERY: Duration = Duration::from_secs(3);
@@ -41,6 +42,7 @@ pub struct Connection {
     requests: Arc<SendRequest<Chunk>>,
     endpoint: Arc<Endpoint>,
     peer: Option<IpAddr>,
+    heard: LastWord,
     life: Life,
 }
 
@@ -138,6 +140,7 @@ impl Connection {
             requests,
             endpoint: Arc::new(endpoint.clone()),
             peer: None,
+            heard: LastWord::default(),
             life,
         };
         // The first PING comes back after the peer's SETTINGS: only then is it known what it takes (RFC 8441 §3).
@@ -250,12 +253,14 @@ impl Connection {
         let (response, mut send) = requests
             .send_request(request, end)
             .map_err(|error| self.retire(&error))?;
+        let doubtful = self.heard.is_doubtful();
         let response = tokio::select! {
             biased;
             response = response => response,
-            broken = poll_fn(|cx| poll_early(&mut send, early, cx)) => {
-                return Err(OpenError::Broken(broken));
-            }
+            broken = poll_fn(|cx| match doubtful {
+                true => early.poll_gone(cx),
+                false => poll_early(&mut send, early, cx),
+            }) => return Err(OpenError::Broken(broken)),
         };
         let response = match response {
             Ok(response) => response,
@@ -271,6 +276,7 @@ impl Connection {
             // The connection ended, and there was no answer.
             Err(error) => return Err(self.retire(&error)),
         };
+        self.heard.heard();
         let (head, body) = response.into_parts();
         if head.status.is_success() {
             return Ok((send, body));
@@ -306,6 +312,11 @@ impl Connection {
     fn retire(&self, why: &h2::Error) -> OpenError {
         self.life.retire(why.to_string());
         OpenError::Retired
+    }
+
+    /// What comes on this stream shows that there is somebody.
+    pub(super) fn hearing<F: Flow>(&self, flow: F) -> Heard<F> {
+        Heard::new(flow, self.heard.clone())
     }
 
     pub(super) fn peer(&self) -> Option<IpAddr> {

@@ -1,9 +1,6 @@
 //! How much longer a connection is good for, known to it and to the tasks that watch it.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +12,6 @@ pub(super) struct Life {
     /// Nothing comes back: what has no answer yet will not get one here.
     dead: CancellationToken,
     why: Arc<Mutex<Option<String>>>,
-    doubtful: Arc<AtomicBool>,
 }
 
 impl Life {
@@ -31,15 +27,6 @@ impl Life {
     pub(super) fn end(&self, why: impl Into<String>) {
         self.retire(why);
         self.dead.cancel();
-    }
-
-    /// It has been silent for longer than it should.
-    pub(super) fn doubt(&self, doubtful: bool) {
-        self.doubtful.store(doubtful, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_doubtful(&self) -> bool {
-        self.doubtful.load(Ordering::Relaxed)
     }
 
     pub(super) async fn retired(&self) {

@@ -7,6 +7,7 @@ mod endpoint;
 mod error;
 mod h1;
 mod h2;
+mod heard;
 mod life;
 mod quic;
 mod race;

@@ -27,6 +27,7 @@ use super::{
     ConnectError, Endpoint, OpenError,
     batch::DriversLast,
     error::{BODY_MAX, CONNECT_TIMEOUT, OPEN_TIMEOUT, refused},
+    heard::{Heard, LastWord},
     life::Life,
     tuning,
 };
@@ -38,8 +39,6 @@ const STAGGER: Duration = Duration::from_millis(250);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// … and takes no new streams when nothing has come back for this long, though the keep-alive asks every two seconds.
 const SILENCE: Duration = Duration::from_secs(5);
-/// Nothing goes ahead of an answer after this much of it: longer than the keep-alive and its answer take.
-const DOUBT: Duration = Duration::from_millis(2500);
 /// What is said of such a path.
 pub(super) const SILENT: &str = "nothing came back over UDP for 5 s";
 /// The last packet's way out.
@@ -57,6 +56,7 @@ struct Shared {
     quic: quinn::Connection,
     tasks: TaskTracker,
     life: Life,
+    heard: LastWord,
 }
 
 impl Drop for Shared {
@@ -127,7 +127,13 @@ impl Connection {
         let life = Life::default();
         tasks.spawn(watch(quic.clone(), socket, life.clone()));
         let tasks = tasks.clone();
-        let shared = Arc::new(Shared { quic, tasks, life });
+        let heard = LastWord::default();
+        let shared = Arc::new(Shared {
+            quic,
+            tasks,
+            life,
+            heard,
+        });
         Self { shared }
     }
 
@@ -200,6 +206,11 @@ impl Connection {
         Ok(body.freeze())
     }
 
+    /// What comes on this stream shows that there is somebody.
+    pub(super) fn hearing<F: Flow>(&self, flow: F) -> Heard<F> {
+        Heard::new(flow, self.shared.heard.clone())
+    }
+
     /// May the session whose credential for the way out this is reach `name`, on any port?
     ///
     /// # Errors
@@ -244,6 +255,7 @@ impl Connection {
         let opened = self.shared.quic.open_bi().await;
         let (send, receive) = opened.map_err(|error| self.lost(&error.to_string()))?;
         let place = send.id().index();
+        let doubtful = self.shared.heard.is_doubtful();
         let mut flow = QuicFlow::new(send, receive);
         match flow.send_head(request).await {
             // An answer may stand behind a STOP_SENDING.
@@ -251,7 +263,7 @@ impl Connection {
             Err(broken) => return Err(self.broken(broken)),
         }
         // On a path that may be dead nothing goes ahead: it could not be said again elsewhere.
-        let answered = if self.shared.life.is_doubtful() {
+        let answered = if doubtful {
             tokio::select! {
                 answered = flow.head(Response::decode) => answered,
                 broken = poll_fn(|cx| early.poll_gone(cx)) => Err(broken),
@@ -259,6 +271,9 @@ impl Connection {
         } else {
             flow.answer(Response::decode, early).await
         };
+        if answered.is_ok() {
+            self.shared.heard.heard();
+        }
         match answered {
             Ok(Response::Accepted) => Ok(flow),
             Ok(Response::Refused { status, body, said }) => {
@@ -361,7 +376,6 @@ async fn watch(quic: quinn::Connection, socket: quinn::Endpoint, life: Life) {
                 let now = quic.stats().udp_rx.datagrams;
                 silent = if now == heard { silent + 1 } else { 0 };
                 heard = now;
-                life.doubt(LOOK_EVERY * silent >= DOUBT);
                 if LOOK_EVERY * silent >= SILENCE {
                     life.end(SILENT);
                 }
