@@ -15,7 +15,7 @@ const RUNS: u64 = 10_000;
 /// Under way at once.
 const CROWD: usize = 16;
 /// Tests below.
-const WAYS: u64 = 8;
+const WAYS: u64 = 11;
 /// Bytes of one direction, at most.
 const MOST: u64 = 200_000;
 
@@ -254,6 +254,11 @@ async fn exposed_quic() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exposed_h2() {
+    runs(Carrier::Exposed("h2")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exposed_h1() {
     runs(Carrier::Exposed("h1")).await;
 }
@@ -261,6 +266,16 @@ async fn exposed_h1() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn proxy_quic() {
     runs(Carrier::Proxy("quic")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proxy_h2() {
+    runs(Carrier::Proxy("h2")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proxy_h1() {
+    runs(Carrier::Proxy("h1")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

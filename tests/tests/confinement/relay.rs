@@ -49,10 +49,14 @@ fn a_session_made_elsewhere() {
              curl -sS --noproxy '*' https://evil.test/ 2>/dev/null; echo $?\n\
              env | grep -E 'TOKEN|@' | wc -l\n"
         );
-        let said = command(&outer, &session, &[], &["sh", "-c", &script])
-            .run()
-            .await;
-        assert_eq!(said.succeeded(), "200 200 PONG\n6\n0\n");
+        // Names are asked for, and everything is carried, by each transport alike.
+        for transport in ["quic", "h2", "h1"] {
+            let by = ["--transport", transport];
+            let said = command(&outer, &session, &by, &["sh", "-c", &script])
+                .run()
+                .await;
+            assert_eq!(said.succeeded(), "200 200 PONG\n6\n0\n", "{transport}");
+        }
         let refused = gateway.record_of("evil.test").await;
         assert_eq!(refused.text("reason"), "host_not_allowed");
         // At a port of its own.

@@ -21,6 +21,10 @@ fn service(name: &str) -> Purpose {
     Purpose::Open(Handshake::Service { name: name.into() })
 }
 
+fn name(name: &str) -> Purpose {
+    Purpose::Name { name: name.into() }
+}
+
 /// Everything that comes back on a stream that begins with these bytes, and then ends.
 async fn ask(connection: &quinn::Connection, bytes: &[u8]) -> Vec<u8> {
     let (mut send, mut receive) = connection.open_bi().await.unwrap();
@@ -92,6 +96,18 @@ async fn every_head_has_its_answer() {
             "credential_invalid",
         ),
         (
+            "a name with a relay token",
+            head(name("a.test"), &token),
+            401,
+            "credential_invalid",
+        ),
+        (
+            "what is no name",
+            head(name("a..test"), &token),
+            400,
+            "malformed_target",
+        ),
+        (
             "a forged proof",
             head(Purpose::Control, "x"),
             401,
@@ -101,7 +117,8 @@ async fn every_head_has_its_answer() {
         let answer = ask(&connection, &bytes).await;
         assert_eq!(refusal(&answer), (status, reason.to_owned()), "{what}");
         let record = world.record(|record| record["reason"] == reason).await;
-        assert_eq!(record["front"], "quic", "{record}");
+        let front = record["front"].as_str().unwrap();
+        assert!(matches!(front, "quic" | "names"), "{record}");
     }
     // A stream that ends inside its head has nobody to answer.
     assert!(
@@ -167,6 +184,8 @@ async fn a_control_stream_hears_of_the_drain_and_the_connection_ends_with_its_la
         match within("the end", connection.closed()).await {
             quinn::ConnectionError::ApplicationClosed(close) => {
                 assert_eq!(close.error_code, ErrorCode::Done.number().into());
+                // The control stream, the one that went on, the one that was refused.
+                assert_eq!(&*close.reason, [3]);
             }
             other => panic!("{other}"),
         }
