@@ -4,6 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use rustls::AlertDescription;
 
 use crate::flow::Broken;
 
@@ -53,6 +54,17 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Why the handshake with `gateway` failed: some say in an alert that they speak no protocol of ours (RFC 7301 §3.2).
+    pub(super) fn of_handshake(gateway: String, error: io::Error) -> Self {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match inner {
+            Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+                Self::Alpn(gateway)
+            }
+            _ => Self::Tls(gateway, error),
+        }
+    }
+
     /// Something answered over TCP (and TLS), but not as a gateway does over HTTP/2: a middlebox may pass HTTP/1.1.
     pub fn is_of_http2(&self) -> bool {
         match self {

@@ -90,7 +90,7 @@ impl Connection {
         let stream = TlsConnector::from(tls.clone())
             .connect(server, Ahead::from(tcp))
             .await
-            .map_err(|e| ConnectError::Tls(name(), e))?;
+            .map_err(|e| ConnectError::of_handshake(name(), e))?;
         if stream.get_ref().1.alpn_protocol() != Some(ALPN_H2) {
             return Err(ConnectError::Alpn(name()));
         }

@@ -188,7 +188,7 @@ pub(super) async fn connect(
     let stream = TlsConnector::from(tls.clone())
         .connect(server, Ahead::from(tcp))
         .await
-        .map_err(|e| ConnectError::Tls(name(), e))?;
+        .map_err(|e| ConnectError::of_handshake(name(), e))?;
     // A middlebox that terminates TLS may know no ALPN: HTTP/1.1 is what is spoken without it (RFC 9112 §9.7).
     match stream.get_ref().1.alpn_protocol() {
         None | Some(ALPN_HTTP1) => Ok(Connected::Tls(Box::new(stream))),

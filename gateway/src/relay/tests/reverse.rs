@@ -239,8 +239,13 @@ async fn revocation_ends_dials_that_run_and_offers_that_wait(over: Transport) {
     reset(stream).await;
     assert_eq!(ended(&world, "session_revoked").await["outcome"], "cut");
     // The offers were answered with the reason, each with its own record.
+    let front = if over == Transport::Quic {
+        "quic"
+    } else {
+        "connect-tcp"
+    };
     world
-        .record(|r| r["front"] == "connect-tcp" && r["reason"] == "session_revoked")
+        .record(|r| r["front"] == front && r["reason"] == "session_revoked")
         .await;
     let address = target.strip_prefix("tcp://").unwrap();
     assert!(
