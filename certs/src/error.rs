@@ -42,6 +42,12 @@ pub enum CertError {
     /// No private key in what should be one.
     #[error("no PEM private key found")]
     NoKey,
+    /// A key of another kind.
+    #[error("not an Ed25519 key")]
+    NotEd25519,
+    /// The system gave none.
+    #[error("the system gives no randomness")]
+    NoRandomness,
     /// PEM framing or its base64 is broken.
     #[error("malformed PEM: {0}")]
     Pem(String),

@@ -1,11 +1,12 @@
 //! Keys, certificates and trust.
 //!
-//! What lives here: the private authority and what it issues, identities read from files, trust bundles, and `tls`,
+//! What lives here: the private authority and what it issues, identities read from files, the keys of clients and what they prove, trust bundles, and `tls`,
 //! the only place that builds rustls configurations. What does not: sockets, handshakes in progress, policy.
 //! The cryptography is aws-lc-rs, passed explicitly everywhere: where two providers end up in one binary, rustls'
 //! implicit default panics.
 
 mod authority;
+mod client_key;
 mod error;
 mod files;
 mod identity;
@@ -15,6 +16,7 @@ pub mod tls;
 mod trust;
 
 pub use authority::Authority;
+pub use client_key::{Channel, ClientKey, Thumbprint, ThumbprintError, proven, split_proof};
 pub use error::CertError;
 pub use identity::{Identity, ServerIdentity};
 pub use leaf_cache::LeafCache;

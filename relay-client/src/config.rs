@@ -29,6 +29,8 @@ pub struct Settings {
     pub token_file: Option<PathBuf>,
     /// Roots to trust beside the system's, PEM.
     pub ca_file: Option<PathBuf>,
+    /// A file that holds the key the credentials are bound to.
+    pub key_file: Option<PathBuf>,
     /// `auto`, `quic`, `h2` or `h1`.
     pub transport: Option<String>,
     /// `NAME=unix:///path` or `NAME=tcp://127.0.0.1:PORT`.
@@ -75,6 +77,8 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     /// Roots to trust beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// The key the credentials are bound to, where they are.
+    pub key_file: Option<PathBuf>,
     /// Which transports may be used.
     pub transport: Choice,
     /// What to listen on.
@@ -192,6 +196,7 @@ impl Settings {
             token: variable("SLUICEGATE_RELAY_TOKEN"),
             token_file: None,
             ca_file: variable("SLUICEGATE_CA_FILE").map(PathBuf::from),
+            key_file: variable("SLUICEGATE_RELAY_KEY_FILE").map(PathBuf::from),
             transport: variable("SLUICEGATE_RELAY_TRANSPORT"),
             listen: Vec::new(),
             expose: list("SLUICEGATE_EXPOSE"),
@@ -223,6 +228,7 @@ impl Settings {
                 under.token_file
             },
             ca_file: self.ca_file.or(under.ca_file),
+            key_file: self.key_file.or(under.key_file),
             transport: self.transport.or(under.transport),
             listen: if self.listen.is_empty() {
                 under.listen
@@ -325,6 +331,7 @@ impl Settings {
             token,
             token_file,
             ca_file: self.ca_file,
+            key_file: self.key_file,
             transport,
             listen,
             proxy,

@@ -8,6 +8,7 @@
 )]
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use e2e::gateway::LOOPBACK_PROVIDER;
@@ -331,6 +332,11 @@ struct Three {
 
 impl Three {
     async fn over(transport: &str) -> Self {
+        Self::asking(transport, &[], &[]).await
+    }
+
+    /// With more arguments of `session create` and of `up`.
+    async fn asking(transport: &str, create: &[&str], up: &[&str]) -> Self {
         let (tasks, world) = (Tasks::default(), World::start().await);
         let address = echo(&tasks).await;
         world.dns.point("raw.allowed.test");
@@ -339,7 +345,7 @@ impl Three {
         let ask = Ask {
             allow: &[&target],
             services: &[&service],
-            more: &["--expose", "plugin=tcp"],
+            more: &[&["--expose", "plugin=tcp"], create].concat(),
         };
         let session = world.session_for(ask).await;
         let offer = format!("plugin=tcp://{address}");
@@ -351,6 +357,7 @@ impl Three {
             "--proxy",
             "127.0.0.1:0",
         ];
+        let more = [&more, up].concat();
         let client = RelayClient::up_with(&session, &more, &[RelayClient::tcp("echo")]).await;
         client.event("connected").await;
         let said = client.event("proxy").await;
@@ -448,4 +455,67 @@ async fn what_is_withdrawn_ends_on_every_kind_of_stream_over_each_transport() {
     });
     let [quic, h2, h1] = each;
     tokio::join!(quic, h2, h1);
+}
+
+/// A key in this file; its thumbprint.
+async fn made(key: &Path) -> String {
+    let program = Program::new(binary("sluicegate-relay"));
+    let made = program.args(["key", "--key", key.to_str().unwrap()]).run();
+    made.await.succeeded().trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_bound_to_a_key_is_of_use_to_its_holder_alone() {
+    let keys = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (keys.path().join("ours.pem"), keys.path().join("theirs.pem"));
+    let thumbprint = made(&ours).await;
+    assert_eq!(made(&ours).await, thumbprint, "it is made once");
+    assert_ne!(made(&theirs).await, thumbprint);
+    let (ours, theirs) = (ours.to_str().unwrap(), theirs.to_str().unwrap());
+    for transport in TRANSPORTS {
+        let create = ["--client-key", &thumbprint];
+        let three = Three::asking(transport, &create, &["--key", ours]).await;
+        assert_eq!(three.session.json["clientKey"], thumbprint);
+        drop(three.open().await);
+        for (what, key) in [("no key", None), ("another key", Some(theirs))] {
+            let mut more = vec!["--transport", transport];
+            more.extend(key.map(|key| ["--key", key]).into_iter().flatten());
+            let listen = [RelayClient::tcp("echo")];
+            let thief = RelayClient::up_with(&three.session, &more, &listen).await;
+            let told = thief.event("unauthorized").await;
+            let reason = told["reason"].as_str().unwrap();
+            assert!(
+                reason.contains("credential_invalid"),
+                "{transport} {what}: {reason}"
+            );
+            let refused = async {
+                // The reset may come before the connection is ours.
+                let mut stream = TcpStream::connect(thief.entry("echo")).await?;
+                stream.read(&mut [0]).await
+            };
+            let end = within("a refusal", refused).await;
+            assert!(end.is_err(), "{transport} {what}: {end:?}");
+        }
+        // Where no key can be proved, the answer is that to rubbish, whatever it is for.
+        let port = three.world.gateway.ports.plain;
+        let answer = async |token: &str| {
+            let credential = format!("Authorization: Bearer {token}\r\n");
+            let reply = web::request(port, "POST", "/relay/v1/token", &credential, "").await;
+            let (status, mut told) = (reply.status(), reply.json());
+            told["requestId"] = "".into();
+            (status, told)
+        };
+        let stolen = three.session.variable("SLUICEGATE_RELAY_TOKEN");
+        assert_eq!(answer(stolen).await, answer("x.y.z").await);
+        let mut wire = Wire::dial(port).await;
+        let (token, target) = (
+            three.session.variable("SLUICEGATE_PROXY_TOKEN"),
+            &three.target,
+        );
+        wire.send(format!(
+            "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nProxy-Authorization: Bearer {token}\r\n\r\n"
+        ))
+        .await;
+        assert_eq!(wire.head().await.status, 407);
+    }
 }

@@ -7,10 +7,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use sluicegate_certs::Thumbprint;
 use sluicegate_policy::{Denial, ServiceBound};
 
 use super::{
-    Gestalt, HandleHash, Keys, ServiceClaim,
+    Gestalt, HandleHash, Keys, Presented, ServiceClaim,
     token::judge,
     token_cache::{TokenCache, Verified},
 };
@@ -93,10 +94,11 @@ impl Authenticator {
     /// Identify a signed token or a handle.
     ///
     /// # Errors
-    /// `CredentialInvalid` (unknown, forged, expired, dead generation alike; see `dead_generation`), `SourceNotAllowed`, `StoreUnavailable`.
-    pub fn identify(
+    /// `CredentialInvalid` (unknown, forged, expired, dead generation, another key or none alike; see `dead_generation`),
+    /// `SourceNotAllowed`, `StoreUnavailable`.
+    pub fn identify<'a>(
         &self,
-        presented: &Secret,
+        presented: impl Into<Presented<'a>>,
         audience: Audience,
         source: IpAddr,
         now: SystemTime,
@@ -104,7 +106,8 @@ impl Authenticator {
         if !self.inner.index.readable() {
             return Err(Denial::StoreUnavailable);
         }
-        let (live, bound) = match HandleHash::of(presented.reveal()) {
+        let presented = presented.into();
+        let (live, bound) = match HandleHash::of(presented.text()) {
             Some(hash) if audience != Audience::Admin => (
                 self.inner
                     .index
@@ -114,17 +117,26 @@ impl Authenticator {
             ),
             Some(_) => return Err(Denial::CredentialInvalid),
             None => {
-                let Some(verified) = self.verified(presented, audience, now) else {
+                let Some(verified) = self.verified(presented.text(), audience, now) else {
                     let gestalt = self.inner.gestalt.as_ref();
                     let gestalt = gestalt.ok_or(Denial::CredentialInvalid)?;
-                    return gestalt.identify(presented, audience, source, now);
+                    return gestalt.identify(presented.secret(), audience, source, now);
                 };
+                if let Some(confirmation) = &verified.claims.cnf
+                    && !proves(&presented, &confirmation.jkt)
+                {
+                    // What the session says is the same; a token whose session has another key by now is none.
+                    return Err(stolen(&verified.session));
+                }
                 (
                     self.living(&verified).ok_or(Denial::CredentialInvalid)?,
                     verified.bound.clone(),
                 )
             }
         };
+        if live.key.is_some() && live.key != presented.proved() {
+            return Err(stolen(live.session.key()));
+        }
         if !live.accepts(source) {
             return Err(Denial::SourceNotAllowed);
         }
@@ -158,12 +170,16 @@ impl Authenticator {
 
     /// For gRPC answers only: is this a validly signed token whose generation is dead?
     pub fn dead_generation(&self, presented: &Secret, now: SystemTime) -> bool {
-        self.verified(presented, Audience::Relay, now)
+        self.verified(presented.reveal(), Audience::Relay, now)
             .is_some_and(|verified| self.living(&verified).is_none())
     }
 
-    pub(super) fn token_ttl(&self, key: &SessionKey) -> Option<Duration> {
-        self.inner.index.session(key)?.token_ttl
+    /// How long a fresh token of this session is good for, and whose key it is bound to.
+    pub(super) fn terms(&self, key: &SessionKey) -> (Option<Duration>, Option<Thumbprint>) {
+        match self.inner.index.session(key) {
+            Some(live) => (live.token_ttl, live.key),
+            None => (None, None),
+        }
     }
 
     pub(super) fn keys(&self) -> &Keys {
@@ -173,10 +189,10 @@ impl Authenticator {
     /// The bound of a token that was identified, as it is written in it.
     pub(super) fn services_of(
         &self,
-        presented: &Secret,
+        presented: &Presented<'_>,
         now: SystemTime,
     ) -> Result<Option<Vec<ServiceClaim>>, Denial> {
-        let verified = self.verified(presented, Audience::Relay, now);
+        let verified = self.verified(presented.text(), Audience::Relay, now);
         let verified = verified.ok_or(Denial::CredentialInvalid)?;
         Ok(verified.claims.svc.clone())
     }
@@ -188,14 +204,14 @@ impl Authenticator {
 
     fn verified(
         &self,
-        presented: &Secret,
+        presented: &str,
         audience: Audience,
         now: SystemTime,
     ) -> Option<Arc<Verified>> {
         let verified = self
             .inner
             .tokens
-            .verified(&self.inner.keys, presented.reveal())
+            .verified(&self.inner.keys, presented)
             .ok()?;
         judge(&verified.claims, audience, now).ok()?;
         Some(verified)
@@ -208,6 +224,19 @@ impl Authenticator {
         let live = self.inner.index.session(&verified.session)?;
         (live.session.generation() == verified.claims.r#gen).then_some(live)
     }
+}
+
+fn proves(presented: &Presented<'_>, wanted: &str) -> bool {
+    presented
+        .proved()
+        .is_some_and(|key| key.to_string() == wanted)
+}
+
+/// Somebody has a credential and not the key it is bound to. The answer is the same as to any other bad one; the operator
+/// should know.
+fn stolen(session: &SessionKey) -> Denial {
+    tracing::warn!(session = ?session.id, "a credential was presented without the key it is bound to: it may have been stolen");
+    Denial::CredentialInvalid
 }
 
 #[cfg(test)]

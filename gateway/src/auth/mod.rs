@@ -8,6 +8,7 @@ mod gestalt;
 mod handle;
 mod identify;
 mod keys;
+mod presented;
 mod principal;
 mod private_file;
 mod proxy_authorization;
@@ -20,10 +21,12 @@ pub use gestalt::{Gestalt, GestaltError, GestaltKey, GestaltTerms, SessionCheck}
 pub use handle::{Handle, HandleHash};
 pub use identify::{Audience, Authenticator, Identity};
 pub use keys::{ExternalKey, ExternalKeys, KeyError, KeyInfo, Keys};
+pub use presented::Presented;
 pub use principal::{AdminCredentials, CredentialSource, Principal, Scope, TokenSource};
 pub use private_file::{PrivateFileError, load_or_create_secret, read_private, write_file};
 pub use proxy_authorization::{bearer, proxy_credential, socks_credential};
 pub use refresh::Refreshed;
 pub use token::{
-    Claims, MintError, ServiceClaim, TokenError, mint, token_id, token_session, verify,
+    Claims, Confirmation, MintError, ServiceClaim, TokenError, mint, token_id, token_session,
+    verify,
 };

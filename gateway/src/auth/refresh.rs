@@ -1,4 +1,4 @@
-//! A fresh relay token for a live one: the same session, generation and bound, a later end.
+//! A fresh relay token for a live one: the same session, generation, bound and key, a later end.
 
 use std::{
     net::IpAddr,
@@ -7,7 +7,7 @@ use std::{
 
 use sluicegate_policy::Denial;
 
-use super::{Audience, Authenticator, HandleHash, token};
+use super::{Audience, Authenticator, HandleHash, Presented, token};
 use crate::{secret::Secret, session::Session};
 
 /// How long a refreshed token is good for where the provider says nothing; its generation's own end comes first where it is
@@ -31,13 +31,14 @@ impl Authenticator {
     /// # Errors
     /// `CredentialInvalid` for whatever is no living token (handles have no end and are not exchanged), `SessionPaused`,
     /// `SourceNotAllowed`, `TooManyOpens` and its like, `StoreUnavailable`, `Internal`.
-    pub fn refresh(
+    pub fn refresh<'a>(
         &self,
-        presented: &Secret,
+        presented: impl Into<Presented<'a>>,
         source: IpAddr,
         now: SystemTime,
     ) -> Result<Refreshed, Denial> {
-        if HandleHash::of(presented.reveal()).is_some() {
+        let presented = presented.into();
+        if HandleHash::of(presented.text()).is_some() {
             return Err(Denial::CredentialInvalid);
         }
         let session = self
@@ -45,14 +46,16 @@ impl Authenticator {
             .session;
         session.snapshot()?;
         drop(session.budget().open(now)?);
-        let services = self.services_of(presented, now)?;
-        let expires = now + self.token_ttl(session.key()).unwrap_or(LIFE);
+        let services = self.services_of(&presented, now)?;
+        let (life, key) = self.terms(session.key());
+        let expires = now + life.unwrap_or(LIFE);
         let expires = session.ends_at().map_or(expires, |end| expires.min(end));
         let minted = token::mint(
             self.keys(),
             Audience::Relay,
             (session.key(), session.generation()),
             services,
+            key,
             now,
             expires,
         );

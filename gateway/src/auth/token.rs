@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{Algorithm, crypto};
 use serde::{Deserialize, Serialize};
+use sluicegate_certs::Thumbprint;
 use sluicegate_policy::{Direction, MethodPrefix, ServiceBound, ServiceName};
 
 use super::{Audience, gestalt, keys::Keys};
@@ -121,6 +122,17 @@ pub struct Claims {
     /// Upper bound on services; absent = the live grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub svc: Option<Vec<ServiceClaim>>,
+    /// Whose key presents it (RFC 7800); absent = anybody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Confirmation>,
+}
+
+/// The claim `cnf`: one method, and one that is understood. A token that asks for another is no token of ours.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirmation {
+    /// The key's thumbprint (RFC 9449 §6.1).
+    pub jkt: String,
 }
 
 impl Claims {
@@ -150,7 +162,7 @@ impl Claims {
     }
 }
 
-/// Mint a token for one generation of a session, valid from `now` to `expires`.
+/// Mint a token for one generation of a session, valid from `now` to `expires`, for whoever holds `key` where there is one.
 ///
 /// # Errors
 /// No key, no randomness, or the signing failed.
@@ -159,10 +171,11 @@ pub fn mint(
     audience: Audience,
     session: (&SessionKey, u64),
     services: Option<Vec<ServiceClaim>>,
+    key: Option<Thumbprint>,
     now: SystemTime,
     expires: SystemTime,
 ) -> Result<Secret, MintError> {
-    let (kid, key) = keys.signing().ok_or(MintError::NoKey)?;
+    let (kid, signing) = keys.signing().ok_or(MintError::NoKey)?;
     let mut id = [0; 16];
     getrandom::fill(&mut id)?;
     let (owner, generation) = session;
@@ -179,6 +192,9 @@ pub fn mint(
         sid: owner.id.to_string(),
         r#gen: generation,
         svc: services,
+        cnf: key.map(|key| Confirmation {
+            jkt: key.to_string(),
+        }),
     };
     let header = serde_json::json!({ "alg": "EdDSA", "typ": "JWT", "kid": &*kid }).to_string();
     let body = serde_json::to_vec(&claims).map_err(|_| MintError::Signing)?;
@@ -187,7 +203,7 @@ pub fn mint(
         BASE64URL_NOPAD.encode(header.as_bytes()),
         BASE64URL_NOPAD.encode(&body)
     );
-    let signature = crypto::sign(message.as_bytes(), &key.encoding, Algorithm::EdDSA)
+    let signature = crypto::sign(message.as_bytes(), &signing.encoding, Algorithm::EdDSA)
         .map_err(|_| MintError::Signing)?;
     Ok(Secret::new(format!("{message}.{signature}")))
 }

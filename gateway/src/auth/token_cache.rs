@@ -119,6 +119,7 @@ mod tests {
                 Audience::Relay,
                 (&session, 1),
                 None,
+                None,
                 now,
                 now + Duration::from_secs(9),
             )

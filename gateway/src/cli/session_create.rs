@@ -171,6 +171,9 @@ pub(super) struct CreateArgs {
     /// An address or range its credentials may come from.
     #[arg(long = "source", value_name = "CIDR")]
     sources: Vec<String>,
+    /// The key its credentials are bound to, as `sluicegate-relay key` prints it.
+    #[arg(long, value_name = "THUMBPRINT")]
+    client_key: Option<String>,
     /// Create it idle, without credentials.
     #[arg(long)]
     no_start: bool,
@@ -192,6 +195,7 @@ impl CreateArgs {
             ("onPause", &self.on_pause),
             ("scope", &self.scope),
             ("owner", &self.owner),
+            ("clientKey", &self.client_key),
         ];
         for (key, value) in texts {
             if let Some(value) = value {

@@ -132,7 +132,7 @@ pub(super) fn decide(
                 .get_all(header::PROXY_AUTHORIZATION)
                 .iter()
                 .map(HeaderValue::as_bytes);
-            context.identify_proxy(fields, recorder, peer.ip())?
+            context.identify_proxy(fields, None, recorder, peer.ip())?
         }
         Scope::Inside { identity, .. } => {
             let snapshot = identity.session.snapshot()?;

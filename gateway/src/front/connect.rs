@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::Response;
+use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, Host, Refusal, Target};
 
 use super::{
@@ -27,6 +28,8 @@ pub(super) struct Ask<'a> {
     pub(super) wanted: Wanted<'a>,
     /// The values of Proxy-Authorization (CONNECT) or Authorization (connect-tcp).
     pub(super) credentials: Vec<&'a [u8]>,
+    /// What the two ends of its connection share; for credentials that are bound to a key.
+    pub(super) channel: Option<&'a Channel>,
     /// The client prefers a page.
     pub(super) html: bool,
     /// What it came by.
@@ -148,8 +151,12 @@ async fn open(
     let wanted = parse_target(ask.wanted)?;
     recorder.target(&wanted);
     let wanted = target.insert(wanted);
-    let (identity, snapshot) =
-        context.identify_proxy(ask.credentials.iter().copied(), recorder, peer.ip())?;
+    let (identity, snapshot) = context.identify_proxy(
+        ask.credentials.iter().copied(),
+        ask.channel,
+        recorder,
+        peer.ip(),
+    )?;
     lead(context, identity, snapshot, wanted, recorder).await
 }
 

@@ -7,6 +7,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, Refusal};
 use sluicegate_relay::flow::Flow;
 use sluicegate_relay_protocol::{CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, Handshake, PathError};
@@ -17,7 +18,7 @@ use super::{
     headers,
 };
 use crate::{
-    auth::bearer,
+    auth::{Presented, bearer},
     egress::Guarded,
     listen::Downstream,
     outcome::{Outcome, Party},
@@ -55,11 +56,18 @@ pub(super) struct Asker<'a> {
     pub(super) credentials: Vec<&'a [u8]>,
     /// It prefers a page.
     pub(super) html: bool,
+    /// What the two ends of its connection share.
+    pub(super) channel: Option<&'a Channel>,
 }
 
 impl<'a> Asker<'a> {
     /// Over HTTP.
-    pub(super) fn new(fields: &'a HeaderMap, peer: SocketAddr, protocol: Protocol) -> Self {
+    pub(super) fn new(
+        fields: &'a HeaderMap,
+        peer: SocketAddr,
+        channel: Option<&'a Channel>,
+        protocol: Protocol,
+    ) -> Self {
         Self {
             front: Front::connect_tcp,
             peer,
@@ -70,6 +78,7 @@ impl<'a> Asker<'a> {
                 .map(HeaderValue::as_bytes)
                 .collect(),
             html: headers::wants_html(fields),
+            channel,
         }
     }
 
@@ -111,6 +120,7 @@ pub(super) async fn open(
                 wanted: Wanted::Template { host, port: *port },
                 protocol: asker.protocol,
                 credentials: asker.credentials,
+                channel: asker.channel,
                 html: asker.html,
             };
             connect::accept(context, asker.peer, ask, gone)
@@ -128,10 +138,10 @@ async fn listener(
     gone: impl Future,
 ) -> Accepted<Opened> {
     let mut drain = context.drain.clone();
-    let offered = asker
-        .presented()
-        .map_err(Refusal::from)
-        .and_then(|presented| context.h2.relay.offer(&presented, name, asker.peer));
+    let offered = asker.presented().map_err(Refusal::from).and_then(|shown| {
+        let presented = Presented::on(&shown, asker.channel);
+        context.h2.relay.offer(presented, name, asker.peer)
+    });
     let waited = match offered {
         Err(refusal) => Err(refusal),
         Ok(waiting) => tokio::select! {
@@ -168,10 +178,10 @@ async fn service(
     let admitted = if context.drain.refusing() {
         Err(Denial::Draining.into())
     } else {
-        asker
-            .presented()
-            .map_err(Refusal::from)
-            .and_then(|presented| relay.admit(&presented, name, asker.peer, &mut recorder))
+        asker.presented().map_err(Refusal::from).and_then(|shown| {
+            let presented = Presented::on(&shown, asker.channel);
+            relay.admit(presented, name, asker.peer, &mut recorder)
+        })
     };
     let ticket = match admitted {
         Ok(ticket) => ticket,

@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, Refusal, Target};
 
 use super::{Detail, Pool, Rejection, captured::Identify, h2};
 use crate::{
-    auth::{Audience, Authenticator, Identity, proxy_credential, socks_credential},
+    auth::{Audience, Authenticator, Identity, Presented, proxy_credential, socks_credential},
     drain::DrainWatch,
     egress::Egress,
     listen::Preface,
@@ -44,10 +45,11 @@ impl Context {
     pub fn identify_proxy<'a>(
         &self,
         fields: impl Iterator<Item = &'a [u8]>,
+        channel: Option<&Channel>,
         recorder: &mut Recorder,
         source: std::net::IpAddr,
     ) -> Result<(Identity, Snapshot), Refusal> {
-        self.identify(|| proxy_credential(fields), recorder, source)
+        self.identify(|| proxy_credential(fields), channel, recorder, source)
     }
 
     /// Who presents this credential to the way out? Recorded. While we go down it is not looked at.
@@ -57,6 +59,7 @@ impl Context {
     pub fn identify(
         &self,
         credential: impl FnOnce() -> Result<Secret, Denial>,
+        channel: Option<&Channel>,
         recorder: &mut Recorder,
         source: std::net::IpAddr,
     ) -> Result<(Identity, Snapshot), Refusal> {
@@ -65,9 +68,10 @@ impl Context {
         }
         let credential = credential()?;
         let now = SystemTime::now();
+        let presented = Presented::on(&credential, channel);
         let identity = self
             .authenticator
-            .identify(&credential, Audience::Egress, source, now)?;
+            .identify(presented, Audience::Egress, source, now)?;
         let snapshot = identity.session.snapshot()?;
         identity.session.touch(now);
         recorder.session(identity.session.label(), snapshot.policy.number);

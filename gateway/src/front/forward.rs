@@ -15,6 +15,7 @@ use bytes::BytesMut;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::{body::Incoming, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
+use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, Refusal, Target};
 use sluicegate_relay_protocol::{Handshake, PROOF_PATH};
 
@@ -89,6 +90,7 @@ enum After {
 struct Connection {
     context: Arc<Context>,
     peer: SocketAddr,
+    channel: Option<Channel>,
     scope: Scope,
     verdict: Arc<Verdict>,
     after: Mutex<Option<After>>,
@@ -116,11 +118,13 @@ pub(super) async fn serve(
     } else {
         None
     };
+    let channel = downstream.get().and_then(Downstream::channel);
     let io: Io = TokioIo::new(Judged::new(downstream, buffer, verdict.clone(), timeouts));
     let mut drain = context.drain.clone();
     let state = Arc::new(Connection {
         context,
         peer,
+        channel,
         scope,
         verdict,
         after: Mutex::new(None),
@@ -271,7 +275,8 @@ impl Connection {
         let opened = match asked {
             Ok(handshake) => {
                 let gone = self.take_hangup();
-                upgrade::open(&self.context, &handshake, &request, self.peer, gone).await
+                let from = (self.peer, self.channel.as_ref());
+                upgrade::open(&self.context, &handshake, &request, from, gone).await
             }
             Err(denial) => {
                 let telemetry = &self.context.telemetry;
@@ -301,6 +306,7 @@ impl Connection {
             let response = token::answer(
                 &self.context.authenticator,
                 request.headers(),
+                self.channel.as_ref(),
                 self.peer,
                 self.context.detail,
                 &self.context.telemetry,
@@ -308,7 +314,13 @@ impl Connection {
             return Some(response.map(ResponseBody::whole));
         }
         if let Some(name) = names::asked(request.method(), request.uri()) {
-            let response = names::answer(&self.context, name, request.headers(), self.peer);
+            let response = names::answer(
+                &self.context,
+                name,
+                request.headers(),
+                self.channel.as_ref(),
+                self.peer,
+            );
             return Some(response.map(ResponseBody::whole));
         }
         if request.method() == Method::GET && request.uri().path() == PROOF_PATH {
@@ -337,7 +349,11 @@ impl Connection {
         let proved = if context.drain.refusing() {
             Err(Denial::Draining.into())
         } else {
-            context.h2.relay.prove_by(request.headers(), self.peer)
+            let channel = self.channel.as_ref();
+            context
+                .h2
+                .relay
+                .prove_by(request.headers(), channel, self.peer)
         };
         match proved {
             Ok(()) => {
@@ -383,6 +399,7 @@ impl Connection {
                 .iter()
                 .map(HeaderValue::as_bytes)
                 .collect(),
+            channel: None,
             html: headers::wants_html(request.headers()),
             protocol: Some(Protocol::Http1),
         };

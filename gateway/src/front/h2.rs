@@ -7,6 +7,7 @@ mod respond;
 use std::{future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
 use h2::{PingPong, server::SendResponse};
+use sluicegate_certs::Channel;
 use sluicegate_relay::{
     flow::Chunk,
     transport::{batch::Aside, windows},
@@ -70,8 +71,12 @@ pub(super) type Exchange = stream::Exchange<SendResponse<Chunk>>;
 
 /// Serve a connection until it ends or is drained. Streams run in the drain's tasks.
 /// `secure`: under TLS.
-pub async fn serve<IO>(io: IO, downstream: SocketAddr, secure: bool, context: Arc<super::Context>)
-where
+pub async fn serve<IO>(
+    io: IO,
+    (downstream, channel): (SocketAddr, Option<Channel>),
+    secure: bool,
+    context: Arc<super::Context>,
+) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut drain = context.drain.clone();
@@ -97,7 +102,7 @@ where
             accepted = poll_fn(|cx| aside.poll(cx, |cx| connection.poll_accept(cx))) => match accepted {
                 Some(Ok((request, respond))) => {
                     let refusing = drain.refusing();
-                    let exchange = Exchange { request, respond, downstream, secure, refusing };
+                    let exchange = Exchange { request, respond, downstream, channel, secure, refusing };
                     let (context, held) = (context.clone(), streams.clone());
                     drain.spawn(async move {
                         if stream::is_grpc(&exchange.request) {

@@ -31,6 +31,7 @@ use self::{
     respond::Respond,
     unidirectional::{Seen, serve as serve_unidirectional},
 };
+use super::quic::quic_channel;
 use super::{
     Context,
     h2::Limits,
@@ -171,6 +172,7 @@ async fn begin(send: SendStream, receive: RecvStream, shared: Arc<Shared>) {
                 request: head.map(|()| Body::new(reading, length)),
                 respond,
                 downstream: shared.connection.remote_address(),
+                channel: quic_channel(&shared.connection),
                 secure: true,
                 refusing: shared.drain.refusing(),
             };

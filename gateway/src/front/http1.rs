@@ -52,7 +52,8 @@ pub(super) async fn serve(accepted: Accepted, secure: bool, context: Arc<Context
     }
     if stream.alpn() == Some(b"h2") {
         // What a tunnel does not need is kept apart from it, and made only where it is needed.
-        Box::pin(h2::serve(stream, peer, secure, context)).await;
+        let channel = stream.channel();
+        Box::pin(h2::serve(stream, (peer, channel), secure, context)).await;
         return;
     }
     let mut stream = Guarded::new(stream);
@@ -71,8 +72,9 @@ pub(super) async fn serve(accepted: Accepted, secure: bool, context: Arc<Context
         First::Gone => stream.release(),
         First::Http2 => {
             stream.release();
+            let channel = stream.get().and_then(Downstream::channel);
             let stream = Rewind::new(buffer.freeze(), stream);
-            Box::pin(h2::serve(stream, peer, secure, context)).await;
+            Box::pin(h2::serve(stream, (peer, channel), secure, context)).await;
         }
         First::Other => {
             Box::pin(forward::serve(stream, buffer, peer, context, Scope::Proxy)).await;
@@ -175,6 +177,7 @@ fn ask<'b>(head: &Head<'b>) -> Ask<'b> {
             host,
         },
         credentials,
+        channel: None,
         html: accept.is_some_and(|v| v.starts_with(b"text/html")),
         protocol: Some(Protocol::Http1),
     }

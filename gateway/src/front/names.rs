@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
+use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, HostName, Refusal, decide_name};
 use sluicegate_relay_protocol::{PathError, asked_name};
 
@@ -29,11 +30,12 @@ pub(super) fn answer(
     context: &Context,
     asked: Asked,
     fields: &HeaderMap,
+    channel: Option<&Channel>,
     peer: SocketAddr,
 ) -> Response<Bytes> {
     let credentials = fields.get_all(header::AUTHORIZATION).iter();
     let credentials = credentials.map(HeaderValue::as_bytes);
-    answer_to(context, asked, credentials, peer)
+    answer_to(context, asked, credentials, channel, peer)
 }
 
 /// The same for credentials that came some other way.
@@ -41,10 +43,11 @@ pub(super) fn answer_to<'a>(
     context: &Context,
     asked: Asked,
     credentials: impl Iterator<Item = &'a [u8]>,
+    channel: Option<&Channel>,
     peer: SocketAddr,
 ) -> Response<Bytes> {
     let mut recorder = context.telemetry.begin(Kind::request, Front::names, peer);
-    match decide(context, asked, credentials, peer, &mut recorder) {
+    match decide(context, asked, (credentials, channel), peer, &mut recorder) {
         Ok(()) => {
             recorder.ended(Outcome::Completed, Party::Gateway);
             recorder.unwritten();
@@ -59,13 +62,13 @@ pub(super) fn answer_to<'a>(
 fn decide<'a>(
     context: &Context,
     asked: Asked,
-    credentials: impl Iterator<Item = &'a [u8]>,
+    (credentials, channel): (impl Iterator<Item = &'a [u8]>, Option<&Channel>),
     peer: SocketAddr,
     recorder: &mut Recorder,
 ) -> Result<(), Refusal> {
     let asked = asked.map_err(|_| Denial::MalformedTarget)?;
     let name = HostName::parse(&asked).map_err(|_| Denial::MalformedTarget)?;
     recorder.target(&name);
-    let (_, snapshot) = context.identify_proxy(credentials, recorder, peer.ip())?;
+    let (_, snapshot) = context.identify_proxy(credentials, channel, recorder, peer.ip())?;
     decide_name(&snapshot.policy.grant, &name)
 }

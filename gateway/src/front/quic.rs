@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::header;
 use quinn::{RecvStream, SendStream};
+use sluicegate_certs::Channel;
 use sluicegate_relay::flow::{Flow, QuicFlow, code};
 use sluicegate_relay_protocol::{
     ErrorCode,
@@ -30,6 +31,7 @@ struct Shared {
     context: Arc<Context>,
     drain: DrainWatch,
     connection: quinn::Connection,
+    channel: Option<Channel>,
     /// The client is to open its streams elsewhere.
     leaving: CancellationToken,
 }
@@ -39,6 +41,7 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
     let shared = Shared {
         context,
         drain: drain.clone(),
+        channel: quic_channel(&connection),
         connection: connection.clone(),
         leaving: CancellationToken::new(),
     };
@@ -132,6 +135,13 @@ impl Shared {
         let downstream = self.connection.remote_address();
         self.context.telemetry.begin(kind, Front::quic, downstream)
     }
+}
+
+/// What the two ends of a connection share; QUIC has TLS 1.3 (RFC 9001 §4.2).
+pub(super) fn quic_channel(connection: &quinn::Connection) -> Option<Channel> {
+    let mut bytes = [0; 32];
+    let exported = connection.export_keying_material(&mut bytes, Channel::LABEL, b"");
+    exported.is_ok().then(|| Channel::exported(bytes))
 }
 
 /// Fields of a refusal that mean something to the program that is told of it.

@@ -150,7 +150,7 @@ async fn login(
         return Err(Stop::silent(Denial::MalformedRequest));
     };
     let credential = || socks_credential(login.name, login.password);
-    let login = context.identify(credential, recorder, peer.ip());
+    let login = context.identify(credential, None, recorder, peer.ip());
     if let Err(refusal) = &login
         && matches!(
             refusal.denial,

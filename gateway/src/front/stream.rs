@@ -11,6 +11,7 @@ use std::{net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use h2::ext::Protocol as Extended;
 use http::{HeaderMap, Method, Request, Response, header};
+use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, Refusal};
 use sluicegate_relay::flow::{Broken, Flow};
 use sluicegate_relay_protocol::{CONNECT_TCP, Handshake, PROOF_PATH};
@@ -67,6 +68,7 @@ pub(super) struct Exchange<A: Answer> {
     pub(super) request: Request<A::Body>,
     pub(super) respond: A,
     pub(super) downstream: SocketAddr,
+    pub(super) channel: Option<Channel>,
     pub(super) secure: bool,
     pub(super) refusing: bool,
 }
@@ -92,19 +94,25 @@ pub(super) async fn dispatch<A: Answer>(exchange: Exchange<A>, context: Arc<Cont
         Denial::UnsupportedProtocol.into()
     } else if head.method() == Method::GET && head.uri().path() == PROOF_PATH {
         let relay = &context.h2.relay;
-        match relay.prove_by(head.headers(), exchange.downstream) {
+        match relay.prove_by(
+            head.headers(),
+            exchange.channel.as_ref(),
+            exchange.downstream,
+        ) {
             Ok(()) => return exchange.respond.whole(own::nothing()).await,
             Err(refusal) => refusal,
         }
     } else if forward::is_foreign(head, exchange.secure) {
         return Box::pin(forward::serve(exchange, context)).await;
     } else if let Some(name) = names::asked(head.method(), head.uri()) {
-        let response = names::answer(&context, name, head.headers(), exchange.downstream);
+        let (channel, peer) = (exchange.channel.as_ref(), exchange.downstream);
+        let response = names::answer(&context, name, head.headers(), channel, peer);
         return exchange.respond.whole(response).await;
     } else if token::is_refresh(head.method(), head.uri().path()) {
         let response = token::answer(
             &context.authenticator,
             head.headers(),
+            exchange.channel.as_ref(),
             exchange.downstream,
             context.detail,
             &context.telemetry,

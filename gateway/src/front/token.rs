@@ -5,12 +5,13 @@ use std::{net::SocketAddr, time::SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use serde_json::json;
+use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, Refusal};
 use sluicegate_relay_protocol::TOKEN_PATH;
 
 use super::{Detail, Rejection};
 use crate::{
-    auth::{Authenticator, bearer},
+    auth::{Authenticator, Presented, bearer},
     clock::rfc3339,
     outcome::{Outcome, Party},
     secret::Secret,
@@ -26,6 +27,7 @@ pub(super) fn is_refresh(method: &Method, path: &str) -> bool {
 pub(super) fn answer(
     authenticator: &Authenticator,
     headers: &HeaderMap,
+    channel: Option<&Channel>,
     downstream: SocketAddr,
     detail: Detail,
     telemetry: &Telemetry,
@@ -37,21 +39,28 @@ pub(super) fn answer(
             .map(HeaderValue::as_bytes),
     );
     let asker = (Front::origin, downstream);
-    refreshed(authenticator, presented, asker, detail, telemetry)
+    refreshed(
+        authenticator,
+        (presented, channel),
+        asker,
+        detail,
+        telemetry,
+    )
 }
 
 /// The same for a credential that came some other way.
 pub(super) fn refreshed(
     authenticator: &Authenticator,
-    presented: Result<Secret, Denial>,
+    (shown, channel): (Result<Secret, Denial>, Option<&Channel>),
     (front, downstream): (Front, SocketAddr),
     detail: Detail,
     telemetry: &Telemetry,
 ) -> Response<Bytes> {
     let mut recorder = telemetry.begin(Kind::request, front, downstream);
     recorder.http("POST", TOKEN_PATH);
-    let refreshed = presented.and_then(|presented| {
-        authenticator.refresh(&presented, downstream.ip(), SystemTime::now())
+    let refreshed = shown.and_then(|shown| {
+        let presented = Presented::on(&shown, channel);
+        authenticator.refresh(presented, downstream.ip(), SystemTime::now())
     });
     match refreshed {
         Ok(refreshed) => {

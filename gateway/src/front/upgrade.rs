@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body, Incoming};
+use sluicegate_certs::Channel;
 use sluicegate_policy::Denial;
 use sluicegate_relay::flow::CapsuleFlow;
 use sluicegate_relay_protocol::{CONNECT_TCP, Handshake};
@@ -46,7 +47,7 @@ pub(super) async fn open(
     context: &Context,
     handshake: &Handshake,
     request: &Request<Incoming>,
-    peer: SocketAddr,
+    (peer, channel): (SocketAddr, Option<&Channel>),
     hangup: Option<Hangup>,
 ) -> Result<(Response<ResponseBody>, Opened), Response<Bytes>> {
     let gone = async {
@@ -56,7 +57,7 @@ pub(super) async fn open(
             None => std::future::pending().await,
         }
     };
-    let asker = Asker::new(request.headers(), peer, Protocol::Http1);
+    let asker = Asker::new(request.headers(), peer, channel, Protocol::Http1);
     let opened = connect_tcp::open(context, handshake, asker, gone);
     match opened.await {
         Accepted::Opened(mut opened) => {

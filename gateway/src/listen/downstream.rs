@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use sluicegate_certs::Channel;
 use sluicegate_relay::flow::{Ahead, Flow, FlowIo, SocketFlow, TlsFlow};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -72,6 +73,14 @@ impl Downstream {
         };
         let socket = TcpStream::from_std(socket.ok()?.into()).ok()?;
         Some(Hangup(socket))
+    }
+
+    /// What the two ends of this connection share, where it is TLS.
+    pub fn channel(&self) -> Option<Channel> {
+        match self {
+            Self::Tls(tls) => Channel::of(tls.get_ref().1),
+            Self::Plain(_) | Self::Stream(_) => None,
+        }
     }
 
     /// The protocol agreed by ALPN.

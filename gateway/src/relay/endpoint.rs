@@ -3,12 +3,13 @@
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderValue, header};
+use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, Refusal, ServiceName};
 use sluicegate_relay::flow::Flow;
 
 use super::{HttpContext, Presence, Reverse, Services, Ticket, stream};
 use crate::{
-    auth::{Audience, Authenticator, bearer},
+    auth::{Audience, Authenticator, Presented, bearer},
     secret::Secret,
     telemetry::Recorder,
 };
@@ -36,7 +37,7 @@ impl Endpoint {
     /// The refusal to answer with.
     pub fn admit(
         &self,
-        presented: &Secret,
+        presented: Presented<'_>,
         service: &str,
         downstream: SocketAddr,
         recorder: &mut Recorder,
@@ -59,7 +60,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// The refusal that streams would be answered with.
-    pub fn prove(&self, presented: &Secret, downstream: SocketAddr) -> Result<(), Refusal> {
+    pub fn prove(&self, presented: Presented<'_>, downstream: SocketAddr) -> Result<(), Refusal> {
         let now = SystemTime::now();
         let identity =
             self.authenticator
@@ -72,8 +73,14 @@ impl Endpoint {
     ///
     /// # Errors
     /// As [`Endpoint::prove`].
-    pub fn prove_by(&self, headers: &HeaderMap, downstream: SocketAddr) -> Result<(), Refusal> {
-        self.prove(&presented(headers)?, downstream)
+    pub fn prove_by(
+        &self,
+        headers: &HeaderMap,
+        channel: Option<&Channel>,
+        downstream: SocketAddr,
+    ) -> Result<(), Refusal> {
+        let shown = presented(headers)?;
+        self.prove(Presented::on(&shown, channel), downstream)
     }
 
     /// Open the service. The right to it may end meanwhile.

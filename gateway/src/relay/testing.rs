@@ -14,7 +14,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sluicegate_certs::{Authority, ServerIdentity, TrustBundle, tls};
+use sluicegate_certs::{Authority, ClientKey, ServerIdentity, TrustBundle, tls};
 use sluicegate_relay::{
     backoff::Backoff,
     flow::Ahead,
@@ -366,12 +366,22 @@ impl World {
         address
     }
 
+    /// A relay client with a key of its own.
+    pub(crate) fn client_holding(&self, key: ClientKey, transport: Choice, token: &str) -> Client {
+        let tls = Tls::new(&self.trust()).unwrap().with_key(key);
+        self.client_by(tls, self.address, transport, token)
+    }
+
     /// A relay client of what is at this address.
     pub(crate) fn client_at(&self, address: SocketAddr, transport: Choice, token: &str) -> Client {
-        let trust = self.trust();
+        let tls = Tls::new(&self.trust()).unwrap();
+        self.client_by(tls, address, transport, token)
+    }
+
+    fn client_by(&self, tls: Tls, address: SocketAddr, transport: Choice, token: &str) -> Client {
         let config = SessionConfig {
             endpoint: Url::parse(&format!("https://{address}")).unwrap(),
-            tls: Tls::new(&trust).unwrap(),
+            tls,
             token: token.into(),
             transport,
             backoff: Backoff::new(Duration::from_millis(20), Duration::from_millis(200)),

@@ -117,6 +117,9 @@ impl fmt::Debug for Bundle {
     }
 }
 
+/// Where the relay client's proxy is in the sandbox of a session whose credentials are bound to its key.
+const SIDECAR: &str = "http://127.0.0.1:3128";
+
 /// Tokens of a generation without `maxLifetime` end after this; its handles do not.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
@@ -128,12 +131,20 @@ pub(super) fn make(
     handle: &Handle,
     now: SystemTime,
 ) -> Result<Bundle, RegistryError> {
-    let mut env = proxy_variables(context, handle);
+    let client_key = record.key_of_client();
+    let proxy = match client_key {
+        // A handle proves no key: the way out is the client's own proxy.
+        Some(_) => SIDECAR.to_owned(),
+        None => proxy_url(context, handle),
+    };
+    let mut env = proxy_variables(&proxy);
     let key = record.key();
     let expires = record.lease.ends_at.unwrap_or(now + LONGEST);
     let token_until = |audience, services, expires| {
         let generation = (&key, record.lease.generation);
-        mint(keys, audience, generation, services, now, expires)
+        mint(
+            keys, audience, generation, services, client_key, now, expires,
+        )
     };
     let token_for = |audience, services| token_until(audience, services, expires);
     let token = |services| token_for(Audience::Relay, services);
@@ -152,7 +163,8 @@ pub(super) fn make(
     // For the proxy of the relay client: the programs behind it hold no credential.
     let egress = token_for(Audience::Egress, None)?;
     put("SLUICEGATE_PROXY_TOKEN", egress.reveal().into());
-    if !record.bound.is_empty() {
+    // SDKs have no key either: they use the client's sockets.
+    if !record.bound.is_empty() && client_key.is_none() {
         let socket = context.public_url.socket();
         let bare: BTreeSet<&str> = record.bound.iter().map(|name| bare(name)).collect();
         let general = token(None)?;
@@ -190,7 +202,7 @@ pub(super) fn make(
     Ok(Bundle { env, files })
 }
 
-fn proxy_variables(context: &BundleContext, handle: &Handle) -> Vec<(String, String)> {
+fn proxy_url(context: &BundleContext, handle: &Handle) -> String {
     let url = &context.public_url;
     let (scheme, place) = match context.plain_proxy {
         Some(address) => ("http", address.to_string()),
@@ -199,7 +211,10 @@ fn proxy_variables(context: &BundleContext, handle: &Handle) -> Vec<(String, Str
             format!("{}:{}", url.host, url.port),
         ),
     };
-    let proxy = format!("{scheme}://sluicegate:{}@{place}", handle.secret.reveal());
+    format!("{scheme}://sluicegate:{}@{place}", handle.secret.reveal())
+}
+
+fn proxy_variables(proxy: &str) -> Vec<(String, String)> {
     let names = [
         "HTTP_PROXY",
         "HTTPS_PROXY",
@@ -210,7 +225,7 @@ fn proxy_variables(context: &BundleContext, handle: &Handle) -> Vec<(String, Str
     ];
     let mut env: Vec<_> = names
         .into_iter()
-        .map(|name| (name.to_owned(), proxy.clone()))
+        .map(|name| (name.to_owned(), proxy.to_owned()))
         .collect();
     for name in ["NO_PROXY", "no_proxy"] {
         env.push((name.into(), "localhost,127.0.0.1,::1".into()));

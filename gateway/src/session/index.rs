@@ -11,6 +11,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use sluicegate_certs::Thumbprint;
 use sluicegate_policy::Denial;
 
 use super::{Authority, Session, SessionKey};
@@ -25,6 +26,8 @@ pub struct Live {
     pub sources: Arc<[IpNet]>,
     /// How long a fresh relay token is good for; `None` = what is usual.
     pub token_ttl: Option<Duration>,
+    /// The key its credentials are bound to; `None` = none.
+    pub key: Option<Thumbprint>,
 }
 
 impl Live {

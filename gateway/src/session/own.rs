@@ -72,6 +72,7 @@ impl Registry {
                 audience,
                 (&key, generation),
                 None,
+                None,
                 now,
                 now + life,
             )
@@ -87,6 +88,7 @@ impl Registry {
             session: session.clone(),
             sources: Arc::default(),
             token_ttl: None,
+            key: None,
         };
         self.index().live(live, &[]);
         Ok(OwnSession {

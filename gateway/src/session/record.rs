@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use sluicegate_certs::Thumbprint;
 
 use super::{Binding, SessionKey, lifecycle::Lease};
 
@@ -31,6 +32,9 @@ pub struct Record {
     pub scope: Option<String>,
     /// Source ranges its credentials may come from; empty = any.
     pub sources: Vec<ipnet::IpNet>,
+    /// Thumbprint of the key its credentials are bound to.
+    #[serde(default)]
+    pub client_key: Option<String>,
     /// Hashes of the living generation's handles, oldest first.
     pub handles: Vec<String>,
     /// Services the generation's env bundle was made for.
@@ -88,6 +92,11 @@ impl Record {
             provider: self.provider.as_str().into(),
             id: self.id.as_str().into(),
         }
+    }
+
+    /// The key its credentials are bound to.
+    pub fn key_of_client(&self) -> Option<Thumbprint> {
+        self.client_key.as_ref()?.parse().ok()
     }
 
     /// The entity tag of its representation (RFC 9110 §8.8.3), without quotes: another one after every change.

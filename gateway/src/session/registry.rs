@@ -446,6 +446,7 @@ pub(super) fn live(session: &Arc<Session>, record: &Record) -> Live {
         session: session.clone(),
         sources: record.sources.as_slice().into(),
         token_ttl: record.lease.times.token_ttl,
+        key: record.key_of_client(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use sluicegate_certs::Thumbprint;
 use sluicegate_policy::{
     EgressDocument, GrantDocument,
     text::{self, Faults, Fields, Node, Place},
@@ -129,6 +130,8 @@ pub struct CreateRequest {
     pub owner: Option<String>,
     /// Where its credentials may come from.
     pub sources: Vec<IpNet>,
+    /// The key its credentials are bound to.
+    pub client_key: Option<Thumbprint>,
     /// Its own grant.
     pub document: GrantDocument,
     /// Capabilities it is bound to from the start.
@@ -182,6 +185,9 @@ impl CreateRequest {
             .take("sources")
             .map(|node| ranges(node, &mut faults))
             .unwrap_or_default();
+        let client_key = fields
+            .take("clientKey")
+            .and_then(|node| thumbprint(node, &mut faults));
         let patch = read_grant(&mut fields, &mut faults);
         fields.finish(&mut faults);
         let capabilities = patch.capabilities.clone();
@@ -194,6 +200,7 @@ impl CreateRequest {
             scope,
             owner,
             sources,
+            client_key,
             document,
             capabilities: capabilities.unwrap_or_default(),
         };
@@ -221,6 +228,9 @@ impl CreateRequest {
         );
         if let Some(owner) = &self.owner {
             text.push_str(&format!(" owner {owner}"));
+        }
+        if let Some(key) = &self.client_key {
+            text.push_str(&format!(" key {key}"));
         }
         if !self.capabilities.is_empty() {
             text.push_str(&format!(" {:?}", self.capabilities));
@@ -351,6 +361,17 @@ pub(super) fn name(node: &Node, faults: &mut Faults) -> Option<String> {
     }
     node.expected(
         "a letter or digit, then letters, digits, '.', '_' or '-', at most 63 in all",
+        faults,
+    )
+}
+
+fn thumbprint(node: &Node, faults: &mut Faults) -> Option<Thumbprint> {
+    let text = node.string(faults)?;
+    if let Ok(key) = text.parse() {
+        return Some(key);
+    }
+    node.expected(
+        "the thumbprint of a client's key, as `sluicegate-relay key` prints it",
         faults,
     )
 }

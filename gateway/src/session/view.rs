@@ -42,6 +42,7 @@ pub(super) fn session(config: &RegistryConfig, entry: &Entry) -> Value {
             "at": rfc3339(observed.at),
         })),
         "sources": record.sources,
+        "clientKey": record.client_key,
         "capabilities": record
             .capabilities
             .iter()

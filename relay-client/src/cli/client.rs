@@ -15,7 +15,7 @@ use sluicegate_relay::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{options::trust, report::Report};
+use super::{options::tls, report::Report};
 
 /// Streams that are open when the client is asked to end get this long.
 const GRACE: Duration = Duration::from_secs(5);
@@ -57,7 +57,7 @@ impl Client {
     /// # Errors
     /// A listener or the trust store; nothing runs then.
     pub(super) async fn start(config: Config, report: Report) -> anyhow::Result<Self> {
-        let tls = Tls::new(&trust(&config)?)?;
+        let tls = tls(&config)?;
         let mut listeners = Vec::new();
         for listen in &config.listen {
             listeners.push((

@@ -4,12 +4,9 @@ use std::{io::Write, process::ExitCode};
 
 use clap::Args;
 use serde_json::json;
-use sluicegate_relay::{
-    doctor::{Check, Wanted, examine},
-    transport::Tls,
-};
+use sluicegate_relay::doctor::{Check, Wanted, examine};
 
-use super::options::{Options, trust};
+use super::options::{Options, tls};
 
 /// Exit codes: 0 everything works; 1 something failed; 2 bad flags, file or environment.
 #[derive(Args)]
@@ -40,7 +37,7 @@ fn canary(text: &str) -> Result<(String, u16), String> {
 /// Settings, trust.
 pub(super) async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let config = args.options.settle_to_look()?;
-    let tls = Tls::new(&trust(&config)?)?;
+    let tls = tls(&config)?;
     let wanted = Wanted {
         canary: args.canary.clone(),
     };

@@ -5,6 +5,7 @@
 mod client;
 mod doctor;
 mod failure;
+mod key;
 mod options;
 mod report;
 mod run;
@@ -42,6 +43,8 @@ enum Plain {
     Doctor(doctor::DoctorArgs),
     /// How a client that runs with --status is.
     Status(status::StatusArgs),
+    /// Make the key that a session's credentials are bound to, and print its thumbprint.
+    Key(key::KeyArgs),
 }
 
 impl Plain {
@@ -50,6 +53,7 @@ impl Plain {
             Self::Up(args) => up::run(args).await.map(|()| ExitCode::SUCCESS),
             Self::Doctor(args) => doctor::run(args).await,
             Self::Status(args) => status::run(args).await,
+            Self::Key(args) => key::run(args),
         }
     }
 }

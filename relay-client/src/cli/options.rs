@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use sluicegate_certs::TrustBundle;
-use sluicegate_relay::config::{Config, ConfigError, Settings, default_directory};
+use sluicegate_certs::{ClientKey, TrustBundle};
+use sluicegate_relay::{
+    config::{Config, ConfigError, Settings, default_directory},
+    transport::Tls,
+};
 
 /// What every command that speaks to a gateway takes.
 #[derive(Args)]
@@ -22,6 +25,9 @@ pub(super) struct Options {
     /// Roots to trust beside the system's, PEM [env: SLUICEGATE_CA_FILE]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// A file that holds the key the tokens are bound to; made by `sluicegate-relay key` [env: SLUICEGATE_RELAY_KEY_FILE]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
     /// auto, quic, h2 or h1: auto races QUIC and TLS, h1 where neither passes [env: SLUICEGATE_RELAY_TRANSPORT]
     #[arg(long, value_name = "TRANSPORT")]
     transport: Option<String>,
@@ -73,6 +79,7 @@ impl Options {
             token: None,
             token_file: self.token_file.clone(),
             ca_file: self.ca.clone(),
+            key_file: self.key.clone(),
             transport: self.transport.clone(),
             listen: self.listen.clone(),
             expose: self.expose.clone(),
@@ -101,11 +108,24 @@ fn directory() -> PathBuf {
     default_directory(variable)
 }
 
+/// Whom to take for the gateway, and who we are.
+///
+/// # Errors
+/// As [`trust`]; the key's file.
+pub(super) fn tls(config: &Config) -> anyhow::Result<Tls> {
+    let tls = Tls::new(&trust(config)?)?;
+    match &config.key_file {
+        // It is for `key` to make one: a session is bound to it before there is a client.
+        Some(path) => Ok(tls.with_key(ClientKey::load(path)?)),
+        None => Ok(tls),
+    }
+}
+
 /// Whom to take for the gateway.
 ///
 /// # Errors
 /// There is no system store, or the file given is none.
-pub(super) fn trust(config: &Config) -> anyhow::Result<TrustBundle> {
+fn trust(config: &Config) -> anyhow::Result<TrustBundle> {
     let trust = TrustBundle::system().context("the system's trust store")?;
     let Some(path) = &config.ca_file else {
         return Ok(trust);

@@ -8,7 +8,6 @@ use sluicegate_relay::{
     isolate::{self, EXIT_CODES, RunFlags, Service, Signals, Ways},
     listen::Address,
     session::{Session, Status},
-    transport::Tls,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -16,7 +15,7 @@ use super::{
     client::{FLUSH, session},
     failure::{self, with_code},
     init_logging,
-    options::trust,
+    options::tls,
 };
 
 /// `run`.
@@ -35,6 +34,9 @@ pub(super) struct RunArgs {
     /// Roots to trust beside the system's, PEM [env: SLUICEGATE_CA_FILE]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// A file that holds the key the tokens are bound to; the command does not see it [env: SLUICEGATE_RELAY_KEY_FILE]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
     /// auto, quic, h2 or h1: auto races QUIC and TLS, h1 where neither passes [env: SLUICEGATE_RELAY_TRANSPORT]
     #[arg(long, value_name = "TRANSPORT")]
     transport: Option<String>,
@@ -82,6 +84,7 @@ fn settle(args: &RunArgs) -> Result<(Config, Vec<Service>), ConfigError> {
         url: args.url.clone(),
         token_file: args.token_file.clone(),
         ca_file: args.ca.clone(),
+        key_file: args.key.clone(),
         transport: args.transport.clone(),
         // Only that there is one matters: where it stands in the sandbox is settled.
         proxy: args.run.goes_out().then(|| "127.0.0.1:3128".to_owned()),
@@ -131,7 +134,7 @@ async fn run(
             "sluicegate-relay: WARNING: --unconfined: the command can reach whatever this user can; the proxy variables are a mere request"
         );
     }
-    let tls = Tls::new(&trust(&config)?)?;
+    let tls = tls(&config)?;
     let (connection, stop) = (TaskTracker::new(), CancellationToken::new());
     let session = session(&config, tls, &connection, &stop);
     let token = config.proxy.as_ref().map(|proxy| proxy.token.as_str());
@@ -140,7 +143,7 @@ async fn run(
         session,
     };
     tell_if_unreachable(&ways.session).await;
-    let hide = [args.token_file, args.proxy_token_file];
+    let hide = [args.token_file, args.proxy_token_file, config.key_file];
     let confinement = args
         .run
         .confinement(services, hide.into_iter().flatten().collect());

@@ -4,7 +4,7 @@ use std::{net::IpAddr, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
 use rustls::ClientConfig;
-use sluicegate_certs::{CertError, TrustBundle, tls};
+use sluicegate_certs::{CertError, ClientKey, TrustBundle, tls};
 use sluicegate_relay_protocol::{ALPN_H2, ALPN_HTTP1, ALPN_RELAY, Handshake, name_path};
 use tokio_util::task::TaskTracker;
 
@@ -68,12 +68,13 @@ impl FromStr for Choice {
     }
 }
 
-/// The TLS configurations of a client, one per transport.
+/// The TLS configurations of a client, one per transport, and its own key.
 #[derive(Clone, Debug)]
 pub struct Tls {
     h2: Arc<ClientConfig>,
     h1: Arc<ClientConfig>,
     quic: Arc<ClientConfig>,
+    key: Option<Arc<ClientKey>>,
 }
 
 impl Tls {
@@ -86,7 +87,15 @@ impl Tls {
             h2: tls::client(trust, &[ALPN_H2], None)?,
             h1: tls::client(trust, &[ALPN_HTTP1], None)?,
             quic: tls::quic_client(trust, &[ALPN_RELAY])?,
+            key: None,
         })
+    }
+
+    /// Prove with this key what credentials are bound to it.
+    #[must_use]
+    pub fn with_key(self, key: ClientKey) -> Self {
+        let key = Some(Arc::new(key));
+        Self { key, ..self }
     }
 }
 
@@ -115,13 +124,15 @@ impl Connection {
         match transport {
             Transport::Quic => quic::Connection::connect(endpoint, &tls.quic, tasks)
                 .await
-                .map(Self::Quic),
+                .map(|connection| Self::Quic(connection.with_key(tls.key.clone()))),
             Transport::H2 => h2::Connection::connect(endpoint, &tls.h2, tasks)
                 .await
-                .map(Self::H2),
-            Transport::H1 => h1::Connection::connect(endpoint, &tls.h1, tasks)
-                .await
-                .map(Self::H1),
+                .map(|connection| Self::H2(connection.with_key(tls.key.clone()))),
+            Transport::H1 => {
+                let key = tls.key.clone();
+                let connected = h1::Connection::connect(endpoint, &tls.h1, key, tasks);
+                connected.await.map(Self::H1)
+            }
         }
     }
 

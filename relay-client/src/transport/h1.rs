@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::Method;
 use rustls::ClientConfig;
+use sluicegate_certs::ClientKey;
 use sluicegate_relay_protocol::{Handshake, PROOF_PATH, TOKEN_PATH};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -42,6 +43,7 @@ pub struct Connection {
 struct Shared {
     endpoint: Endpoint,
     tls: Arc<ClientConfig>,
+    key: Option<Arc<ClientKey>>,
     places: Arc<Semaphore>,
     /// The one that showed that there is somebody, until something is asked on it.
     first: Mutex<Option<Connected>>,
@@ -56,6 +58,7 @@ impl Connection {
     pub async fn connect(
         endpoint: &Endpoint,
         tls: &Arc<ClientConfig>,
+        key: Option<Arc<ClientKey>>,
         tasks: &TaskTracker,
     ) -> Result<Self, ConnectError> {
         let first = timeout(CONNECT_TIMEOUT, upgrade::connect(endpoint, tls))
@@ -64,6 +67,7 @@ impl Connection {
         let shared = Arc::new(Shared {
             endpoint: endpoint.clone(),
             tls: tls.clone(),
+            key,
             places: Arc::new(Semaphore::new(CONNECTIONS)),
             first: Mutex::new(Some(first)),
             life: Life::default(),
@@ -106,7 +110,9 @@ impl Connection {
                 Some(connected) => connected,
                 None => upgrade::connect(&self.shared.endpoint, &self.shared.tls).await?,
             };
-            upgrade::whole(connected, &self.shared.endpoint, method, path, Some(token)).await
+            let prover = connected.prover(self.shared.key.clone());
+            let token = prover.present(token);
+            upgrade::whole(connected, &self.shared.endpoint, method, path, Some(&token)).await
         };
         timeout(OPEN_TIMEOUT, asked)
             .await
@@ -166,8 +172,10 @@ impl Connection {
         token: &str,
     ) -> Result<Box<dyn Flow>, OpenError> {
         let place = self.place().await?;
-        let Shared { endpoint, tls, .. } = &*self.shared;
-        let flow = upgrade::open(endpoint, tls, &target.path(), token).await?;
+        let Shared {
+            endpoint, tls, key, ..
+        } = &*self.shared;
+        let flow = upgrade::open(endpoint, tls, key.clone(), &target.path(), token).await?;
         Ok(Box::new(Held::new(flow, place)))
     }
 

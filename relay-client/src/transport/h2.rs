@@ -12,6 +12,7 @@ use bytes::Bytes;
 use h2::{PingPong, RecvStream, SendStream, client::SendRequest, ext::Protocol};
 use http::{HeaderValue, Method, Request, Uri, Version, header};
 use rustls::{ClientConfig, pki_types::ServerName};
+use sluicegate_certs::{Channel, ClientKey};
 use sluicegate_relay_protocol::{
     ALPN_H2, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP, Handshake, PROOF_PATH,
     TOKEN_PATH,
@@ -26,6 +27,7 @@ use super::{
     error::{CONNECT_TIMEOUT, OPEN_TIMEOUT, read_some, refused},
     heard::{Heard, LastWord},
     life::{EndOnDrop, Life},
+    prover::Prover,
     windows,
 };
 use crate::flow::{Ahead, CapsuleFlow, Chunk, Early, Flow, poll_early};
@@ -42,6 +44,8 @@ pub struct Connection {
     requests: Arc<SendRequest<Chunk>>,
     endpoint: Arc<Endpoint>,
     peer: Option<IpAddr>,
+    channel: Option<Channel>,
+    prover: Prover,
     heard: LastWord,
     life: Life,
 }
@@ -94,8 +98,13 @@ impl Connection {
         if stream.get_ref().1.alpn_protocol() != Some(ALPN_H2) {
             return Err(ConnectError::Alpn(name()));
         }
+        let channel = Channel::of(stream.get_ref().1);
         let connection = Self::over(stream, endpoint, tasks).await?;
-        Ok(Self { peer, ..connection })
+        Ok(Self {
+            peer,
+            channel,
+            ..connection
+        })
     }
 
     /// HTTP/2 over a stream that is connected already.
@@ -140,6 +149,8 @@ impl Connection {
             requests,
             endpoint: Arc::new(endpoint.clone()),
             peer: None,
+            channel: None,
+            prover: Prover::default(),
             heard: LastWord::default(),
             life,
         };
@@ -152,6 +163,12 @@ impl Connection {
             return Err(ConnectError::NotAGateway(endpoint.to_string()));
         }
         Ok(connection)
+    }
+
+    /// Prove with this key what credentials are bound to it.
+    pub(super) fn with_key(self, key: Option<Arc<ClientKey>>) -> Self {
+        let prover = Prover::new(key, self.channel);
+        Self { prover, ..self }
     }
 
     /// Show the credential on a request of its own: the gateway's verdict on it.
@@ -299,8 +316,8 @@ impl Connection {
             .scheme(self.endpoint.scheme())
             .authority(self.endpoint.authority())
             .path_and_query(path);
-        let mut bearer =
-            HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| OpenError::Token)?;
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", self.prover.present(token)))
+            .map_err(|_| OpenError::Token)?;
         bearer.set_sensitive(true);
         Ok(Request::builder()
             .method(method)

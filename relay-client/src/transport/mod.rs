@@ -9,6 +9,7 @@ mod h1;
 mod h2;
 mod heard;
 mod life;
+mod prover;
 mod quic;
 mod race;
 pub mod tuning;

@@ -11,6 +11,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use quinn::{ClientConfig, EndpointConfig, crypto::rustls::QuicClientConfig};
+use sluicegate_certs::{Channel, ClientKey};
 use sluicegate_relay_protocol::{
     ErrorCode, Handshake,
     message::Message,
@@ -29,6 +30,7 @@ use super::{
     error::{BODY_MAX, CONNECT_TIMEOUT, OPEN_TIMEOUT, refused},
     heard::{Heard, LastWord},
     life::Life,
+    prover::Prover,
     tuning,
 };
 use crate::flow::{Broken, Early, Flow, QuicFlow, code};
@@ -49,6 +51,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Connection {
     shared: Arc<Shared>,
+    prover: Prover,
 }
 
 #[derive(Debug)]
@@ -134,7 +137,21 @@ impl Connection {
             life,
             heard,
         });
-        Self { shared }
+        Self {
+            shared,
+            prover: Prover::default(),
+        }
+    }
+
+    /// Prove with this key what credentials are bound to it.
+    pub(super) fn with_key(self, key: Option<Arc<ClientKey>>) -> Self {
+        let mut bytes = [0; 32];
+        let quic = &self.shared.quic;
+        // QUIC has TLS 1.3 (RFC 9001 §4.2).
+        let exported = quic.export_keying_material(&mut bytes, Channel::LABEL, b"");
+        let channel = exported.is_ok().then(|| Channel::exported(bytes));
+        let prover = Prover::new(key, channel);
+        Self { prover, ..self }
     }
 
     /// Show the credential on the control stream, which from then on is listened to: the gateway's verdict on it.
@@ -248,7 +265,7 @@ impl Connection {
         early: &mut Early<'_>,
     ) -> Result<QuicFlow, OpenError> {
         early.again();
-        let token = token.to_owned();
+        let token = self.prover.present(token).into_owned();
         let request = Request { purpose, token }.encode();
         let request = request.map_err(|_| OpenError::Token)?;
         // Waits for a place where the gateway's limit on streams is reached.

@@ -5,6 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use rustls::{ClientConfig, pki_types::ServerName};
+use sluicegate_certs::{Channel, ClientKey};
 use sluicegate_relay_protocol::{ALPN_HTTP1, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -16,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     ConnectError, Endpoint, OpenError,
     error::{BODY_MAX, CONNECT_TIMEOUT, refused},
+    prover::Prover,
 };
 use crate::flow::{Ahead, CapsuleFlow, Flow, Shared, SocketFlow, TlsFlow};
 
@@ -45,13 +47,14 @@ pub fn tls(
 pub async fn open(
     endpoint: &Endpoint,
     tls: &Arc<ClientConfig>,
+    key: Option<Arc<ClientKey>>,
     path: &str,
     token: &str,
 ) -> Result<Box<dyn Flow>, OpenError> {
-    let request = request(endpoint, path, token)?;
     let connected = timeout(CONNECT_TIMEOUT, connect(endpoint, tls))
         .await
         .map_err(|_| ConnectError::Timeout(endpoint.to_string(), CONNECT_TIMEOUT))??;
+    let request = request(endpoint, path, &connected.prover(key).present(token))?;
     // Given up before its answer, it is reset: no stream is to be opened on it any more.
     let abandoned = Abandoned(Some(connected.socket()));
     let opened = match connected {
@@ -153,6 +156,15 @@ pub(super) enum Connected {
 }
 
 impl Connected {
+    /// Shows credentials on it.
+    pub(super) fn prover(&self, key: Option<Arc<ClientKey>>) -> Prover {
+        let channel = match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => Channel::of(stream.get_ref().1),
+        };
+        Prover::new(key, channel)
+    }
+
     fn socket(&self) -> Shared {
         match self {
             Self::Plain(socket) => socket.clone(),

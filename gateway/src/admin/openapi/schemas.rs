@@ -321,6 +321,7 @@ fn create() -> RefOr<Schema> {
         ("onPause", words(["close", "hold"])),
         ("scope", text()),
         ("sources", texts()),
+        ("clientKey", text()),
         ("owner", text()),
     ];
     more.into_iter()

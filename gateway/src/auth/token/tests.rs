@@ -39,10 +39,18 @@ fn owner() -> SessionKey {
 impl Fixture {
     fn mint(&self, audience: Audience) -> String {
         let expires = self.now + Duration::from_secs(600);
-        mint(&self.keys, audience, (&owner(), 3), None, self.now, expires)
-            .unwrap()
-            .reveal()
-            .to_owned()
+        mint(
+            &self.keys,
+            audience,
+            (&owner(), 3),
+            None,
+            None,
+            self.now,
+            expires,
+        )
+        .unwrap()
+        .reveal()
+        .to_owned()
     }
 
     fn verify(&self, token: &str) -> Result<Claims, TokenError> {

@@ -8,7 +8,7 @@ use sluicegate_relay::{
 use sluicegate_relay_protocol::{ErrorCode, message::Message, preamble::Response};
 
 use super::{Shared, refuse};
-use crate::{secret::Secret, telemetry::Kind};
+use crate::{auth::Presented, secret::Secret, telemetry::Kind};
 
 /// Serve one until the connection ends.
 pub(super) async fn serve(mut flow: QuicFlow, token: &Secret, shared: Shared) {
@@ -16,7 +16,8 @@ pub(super) async fn serve(mut flow: QuicFlow, token: &Secret, shared: Shared) {
     let proved = if shared.drain.refusing() {
         Err(Denial::Draining.into())
     } else {
-        shared.context.h2.relay.prove(token, downstream)
+        let presented = Presented::on(token, shared.channel.as_ref());
+        shared.context.h2.relay.prove(presented, downstream)
     };
     if let Err(refusal) = proved {
         let mut recorder = shared.begin(Kind::request);

@@ -34,6 +34,7 @@ pub(super) async fn carry(
         protocol: None,
         credentials: vec![bearer.reveal().as_bytes()],
         html: false,
+        channel: shared.channel.as_ref(),
     };
     // A client that gives up while the target is dialled ends the dial.
     let gone = poll_fn(|cx| flow.poll_broken(cx));
@@ -58,7 +59,10 @@ pub(super) async fn refresh(mut flow: QuicFlow, token: &Secret, shared: &Shared)
     let peer = shared.connection.remote_address();
     let answer = token::refreshed(
         &context.authenticator,
-        Ok(Secret::new(token.reveal().to_owned())),
+        (
+            Ok(Secret::new(token.reveal().to_owned())),
+            shared.channel.as_ref(),
+        ),
         (Front::quic, peer),
         context.detail,
         &context.telemetry,
@@ -80,7 +84,8 @@ pub(super) async fn name(mut flow: QuicFlow, token: &Secret, name: String, share
     let bearer = bearer(token);
     let peer = shared.connection.remote_address();
     let credentials = std::iter::once(bearer.reveal().as_bytes());
-    let answer = names::answer_to(&shared.context, Ok(name), credentials, peer);
+    let channel = shared.channel.as_ref();
+    let answer = names::answer_to(&shared.context, Ok(name), credentials, channel, peer);
     if !answer.status().is_success() {
         return refuse(flow, answer).await;
     }

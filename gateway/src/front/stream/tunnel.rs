@@ -42,6 +42,7 @@ pub(super) async fn classic<A: Answer>(exchange: Exchange<A>, context: Arc<Conte
             .iter()
             .map(HeaderValue::as_bytes)
             .collect(),
+        channel: None,
         html: headers::wants_html(&head.headers),
         protocol: Some(A::PROTOCOL),
     };
@@ -69,6 +70,7 @@ pub(super) async fn connect_tcp<A: Answer>(
         request,
         mut respond,
         downstream,
+        channel,
         ..
     } = exchange;
     let (head, body) = request.into_parts();
@@ -76,7 +78,7 @@ pub(super) async fn connect_tcp<A: Answer>(
         respond.carry_on().await;
     }
     let gone = respond.gone();
-    let asker = Asker::new(&head.headers, downstream, A::PROTOCOL);
+    let asker = Asker::new(&head.headers, downstream, channel.as_ref(), A::PROTOCOL);
     // What opening takes is gone once it is done, the head too: the stream may live long.
     let opened = Box::pin(mapping::open(&context, handshake, asker, gone)).await;
     drop(head);

@@ -11,10 +11,9 @@ use super::{
     standing::Standing,
 };
 use crate::{
-    auth::Audience,
+    auth::{Audience, Presented},
     drain::{DrainWatch, Stage},
     relay::Endpoint,
-    secret::Secret,
     telemetry::WaitingGuard,
 };
 
@@ -43,7 +42,7 @@ impl Endpoint {
     /// The refusal to answer with.
     pub fn offer(
         &self,
-        presented: &Secret,
+        presented: Presented<'_>,
         listener: &str,
         downstream: SocketAddr,
     ) -> Result<Waiting, Refusal> {

@@ -1,5 +1,7 @@
 //! QUIC as it is on the wire: what is answered to whom, without the relay client.
 
+use sluicegate_certs::{Channel, ClientKey};
+use sluicegate_relay::transport::Choice;
 use sluicegate_relay_protocol::{
     ErrorCode, Handshake,
     message::Message,
@@ -9,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     drain::Stage,
-    relay::testing::{Manner, World, tcp_service, within},
+    relay::testing::{Manner, TRANSPORTS, World, call, tcp_service, within},
 };
 
 fn head(purpose: Purpose, token: &str) -> Vec<u8> {
@@ -258,4 +260,88 @@ async fn a_connection_over_the_limit_is_refused_and_counted() {
         }
     };
     within("the connection is counted", counted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bound_token_is_good_with_its_key_on_the_keys_own_connection() {
+    let (world, mut tasks) = (World::new().await, JoinSet::new());
+    let echo = tcp_service(&mut tasks, Manner::Echo).await;
+    let keys = tempfile::tempdir().unwrap();
+    let key = |name: &str| ClientKey::load_or_create(&keys.path().join(name)).unwrap();
+    let (ours, theirs) = (key("ours"), key("theirs"));
+    let thumbprint = ours.thumbprint();
+    let asked = format!("{{id: bound, clientKey: '{thumbprint}', services: {{echo: '{echo}'}}}}");
+    let token = world.session_of(&asked).await;
+    let (_here, here) = world.quic().await.unwrap();
+    let (_there, there) = world.quic().await.unwrap();
+    let [at_here, at_there] = [&here, &there].map(|connection| {
+        let mut bytes = [0; 32];
+        connection
+            .export_keying_material(&mut bytes, Channel::LABEL, b"")
+            .unwrap();
+        Channel::exported(bytes)
+    });
+    let good = ours.present(&token, &at_here);
+    let answer = ask(
+        &here,
+        &[head(service("echo"), &good), b"x".to_vec()].concat(),
+    )
+    .await;
+    assert_eq!(
+        answer,
+        [Response::Accepted.encode().unwrap(), b"x".to_vec()].concat()
+    );
+    for (what, connection, shown) in [
+        ("no proof", &here, token.clone()),
+        ("a replay on another connection", &there, good.clone()),
+        ("another key", &here, theirs.present(&token, &at_here)),
+        (
+            "a proof for another token",
+            &here,
+            format!("{token}~{}", good_of(&ours, &at_here)),
+        ),
+        ("rubbish behind it", &here, format!("{token}~a.b.c")),
+    ] {
+        for purpose in [service("echo"), Purpose::Refresh, Purpose::Control] {
+            let refused = refusal(&ask(connection, &head(purpose, &shown)).await);
+            assert_eq!(refused, (401, "credential_invalid".to_owned()), "{what}");
+        }
+    }
+    // The key may be shown anywhere it can be proved.
+    let again = ours.present(&token, &at_there);
+    let answer = ask(&there, &head(service("echo"), &again)).await;
+    assert_eq!(answer, Response::Accepted.encode().unwrap());
+    // And what it is exchanged for is bound to the same key.
+    let answer = ask(&here, &head(Purpose::Refresh, &good)).await;
+    let body = answer.get(2..).unwrap();
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap();
+    let fresh = body["token"].as_str().unwrap();
+    let refused = refusal(&ask(&here, &head(service("echo"), fresh)).await);
+    assert_eq!(refused, (401, "credential_invalid".to_owned()));
+    let fresh = ours.present(fresh, &at_here);
+    let answer = ask(&here, &head(service("echo"), &fresh)).await;
+    assert_eq!(answer, Response::Accepted.encode().unwrap());
+}
+
+/// The proof alone, for some other token.
+fn good_of(key: &ClientKey, channel: &Channel) -> String {
+    let presented = key.present("x.y.z", channel);
+    presented.split_once('~').unwrap().1.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_the_key_is_served_over_each_transport() {
+    for over in TRANSPORTS {
+        let (world, mut tasks) = (World::new().await, JoinSet::new());
+        let echo = tcp_service(&mut tasks, Manner::Echo).await;
+        let keys = tempfile::tempdir().unwrap();
+        let key = ClientKey::load_or_create(&keys.path().join("key")).unwrap();
+        let thumbprint = key.thumbprint();
+        let asked =
+            format!("{{id: bound, clientKey: '{thumbprint}', services: {{echo: '{echo}'}}}}");
+        let token = world.session_of(&asked).await;
+        let client = world.client_holding(key, Choice::Only(over), &token);
+        let address = client.forward("echo").await;
+        assert_eq!(call(address, b"bound").await.unwrap(), b"bound", "{over}");
+    }
 }

@@ -18,7 +18,7 @@ async fn open(world: &World, url: &str, service: &str, token: &str) -> Result<Fl
     let endpoint = Endpoint::parse(url).unwrap();
     let tls = upgrade::tls(&world.trust()).unwrap();
     let path = service_path(service);
-    let opening = upgrade::open(&endpoint, &tls, &path, token);
+    let opening = upgrade::open(&endpoint, &tls, None, &path, token);
     Ok(FlowIo::new(within("an answer", opening).await?))
 }
 

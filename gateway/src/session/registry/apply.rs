@@ -81,6 +81,7 @@ impl Registry {
             queued: None,
             observed: None,
             sources: request.sources,
+            client_key: request.client_key.map(|key| key.to_string()),
             handles: Vec::new(),
             bound: Vec::new(),
             bound_capabilities: Vec::new(),
