@@ -196,6 +196,98 @@ async fn whatever_is_no_living_token_gets_one_and_the_same_answer() {
     assert_eq!(exchange(&world, good).await.0, 200, "the real one is good");
 }
 
+/// The JOSE cookbook (RFC 7520) and RFC 8037: with the one key of the kind that is ours as the gateway's own, what it signs
+/// is what others compute, and what others sign is good; everything else in it is what any other text is.
+#[tokio::test]
+async fn the_jose_cookbook_is_understood_and_lets_nobody_in() {
+    let Some(corpus) = e2e::corpus::folder("jose-cookbook") else {
+        return;
+    };
+    let read = |path: &std::path::Path| -> Value {
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    };
+    let example = read(&corpus.join("curve25519/jws.json"));
+    let text = |pointer: &str| example.pointer(pointer).unwrap().as_str().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("rfc8037.pem");
+    private_key(text("/input/key/d"), &key);
+    // Their example, computed anew by somebody else's Ed25519, so that the key file is theirs.
+    let signed = openssl_signs(&key, text("/signing/sig-input"));
+    assert_eq!(signed, text("/signing/sig"));
+    let settings = e2e::Settings {
+        more: format!("\nkeys: {{signingKeyFile: \"{}\"}}\n", key.display()),
+        ..e2e::Settings::default()
+    };
+    let world = World::with(settings).await;
+    let jwks = web::fetch(world.gateway.ports.plain, "/.well-known/jwks.json").await;
+    let jwks: Value = serde_json::from_slice(&jwks.body).unwrap();
+    assert_eq!(jwks["keys"][0]["x"], example["input"]["key"]["x"]);
+    let session = world.session().await;
+    let ours = token(&session);
+    // Ed25519 has one signature of a text: ours is theirs.
+    let (message, signature) = ours.rsplit_once('.').unwrap();
+    assert_eq!(openssl_signs(&key, message), signature);
+    // And theirs is good: the same claims with another id.
+    let (header, _) = message.split_once('.').unwrap();
+    let mut body = claims(ours);
+    body["jti"] = "AAAAAAAAAAAAAAAAAAAAAA".into();
+    let body = data_encoding::BASE64URL_NOPAD.encode(body.to_string().as_bytes());
+    let message = format!("{header}.{body}");
+    let theirs = format!("{message}.{}", openssl_signs(&key, &message));
+    assert_eq!(exchange(&world, &theirs).await.0, 200);
+    let (_, expected) = exchange(&world, "x.y.z").await;
+    let mut examples = 0;
+    for folder in ["curve25519", "jwe", "jws", "rfc7797"] {
+        for file in std::fs::read_dir(corpus.join(folder)).unwrap() {
+            let path = file.unwrap().path();
+            let output = &read(&path)["output"];
+            for form in ["compact", "json", "json_flat"] {
+                let shown = match &output[form] {
+                    Value::Null => continue,
+                    Value::String(text) => text.clone(),
+                    // Nobody sends it so; but who does is told no more.
+                    other => data_encoding::BASE64URL_NOPAD.encode(other.to_string().as_bytes()),
+                };
+                let (status, mut told) = exchange(&world, &shown).await;
+                told["requestId"] = expected["requestId"].clone();
+                let what = format!("{} {form}", path.display());
+                assert_eq!((status, &told), (401, &expected), "{what}");
+                examples += 1;
+            }
+        }
+    }
+    assert!(examples >= 50, "only {examples} examples");
+}
+
+/// PKCS #8 of an Ed25519 key (RFC 8410 §7).
+fn private_key(d: &str, path: &std::path::Path) {
+    let mut der = data_encoding::HEXLOWER
+        .decode(b"302e020100300506032b657004220420")
+        .unwrap();
+    der.extend(data_encoding::BASE64URL_NOPAD.decode(d.as_bytes()).unwrap());
+    let text = data_encoding::BASE64.encode(&der);
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n");
+    std::fs::write(path, pem).unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(path, private).unwrap();
+}
+
+/// This text's signature, as a JWS has it.
+fn openssl_signs(key: &std::path::Path, message: &str) -> String {
+    let file = key.with_extension("message");
+    std::fs::write(&file, message).unwrap();
+    let output = std::process::Command::new("openssl")
+        .args(["pkeyutl", "-sign", "-rawin", "-inkey"])
+        .arg(key)
+        .arg("-in")
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    data_encoding::BASE64URL_NOPAD.encode(&output.stdout)
+}
+
 /// A key as others make it.
 fn openssl_key(path: &std::path::Path) {
     let made = std::process::Command::new("openssl")

@@ -6,7 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use data_encoding::BASE64URL_NOPAD;
-use jsonwebtoken::{Algorithm, crypto};
+use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use serde::{Deserialize, Serialize};
 use sluicegate_certs::Thumbprint;
 use sluicegate_policy::{Direction, MethodPrefix, ServiceBound, ServiceName};
@@ -246,25 +246,27 @@ pub(super) fn verify_signature(keys: &Keys, token: &str) -> Result<Signed, Token
     }
     let kid = header.kid.ok_or(TokenError::UnknownKey)?;
     let key = keys.verifying(&kid).ok_or(TokenError::UnknownKey)?;
-    // Strict base64url: one signature has one spelling.
-    BASE64URL_NOPAD
-        .decode(signature.as_bytes())
-        .map_err(|_| TokenError::Malformed)?;
-    let valid = crypto::verify(
-        signature,
-        message.as_bytes(),
-        &key.decoding,
-        Algorithm::EdDSA,
-    );
-    if !valid.unwrap_or(false) {
-        return Err(TokenError::Signature);
-    }
+    signed_by(&key.decoding, message, signature)?;
     let claims: Claims = part(claims)?;
     if claims.iss != ISSUER || claims.jti.is_empty() {
         return Err(TokenError::Audience);
     }
     claims.bound()?;
     Ok(Signed { claims, kid })
+}
+
+/// A JWS by this Ed25519 key (RFC 8037 §3.1).
+fn signed_by(key: &DecodingKey, message: &str, signature: &str) -> Result<(), TokenError> {
+    // Strict base64url: one signature has one spelling.
+    BASE64URL_NOPAD
+        .decode(signature.as_bytes())
+        .map_err(|_| TokenError::Malformed)?;
+    let valid = crypto::verify(signature, message.as_bytes(), key, Algorithm::EdDSA);
+    if valid.unwrap_or(false) {
+        Ok(())
+    } else {
+        Err(TokenError::Signature)
+    }
 }
 
 /// One of a token's parts.

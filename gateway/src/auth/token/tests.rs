@@ -282,3 +282,24 @@ fn no_byte_of_a_token_can_change() {
         assert!(f.verify(text).is_err(), "{text}");
     }
 }
+
+#[test]
+fn the_signature_of_rfc_8037_is_good_and_no_other() {
+    // Appendix A.4, with the key of A.2.
+    let key = BASE64URL_NOPAD
+        .decode(b"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
+        .unwrap();
+    let key = DecodingKey::from_ed_der(&key);
+    let message = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
+    let signature =
+        "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
+    assert_eq!(signed_by(&key, message, signature), Ok(()));
+    let other = signature.replacen('h', "i", 1);
+    assert_eq!(signed_by(&key, message, &other), Err(TokenError::Signature));
+    let longer = format!("{message}Zw");
+    let refused = signed_by(&key, &longer, signature);
+    assert_eq!(refused, Err(TokenError::Signature));
+    let padded = format!("{signature}==");
+    let refused = signed_by(&key, message, &padded);
+    assert_eq!(refused, Err(TokenError::Malformed));
+}
