@@ -457,6 +457,95 @@ async fn what_is_withdrawn_ends_on_every_kind_of_stream_over_each_transport() {
     tokio::join!(quic, h2, h1);
 }
 
+/// What an operator changes reaches what is open within this.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+impl Three {
+    /// PATCH of the session, as a control plane does it.
+    async fn patch(&self, change: Value) {
+        let path = format!("/runtime/providers/test/sessions/{}", self.session.id());
+        let change = change.to_string();
+        let answer = self.world.gateway.admin("PATCH", &path, &change).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+    }
+
+    /// Each ends in a reset, and soon.
+    async fn are_cut(streams: [TcpStream; 3], what: &str) {
+        let begun = Instant::now();
+        for mut stream in streams {
+            let end = within("the cut", stream.read(&mut [0])).await;
+            assert!(end.is_err(), "{what}: {end:?}");
+        }
+        let took = begun.elapsed();
+        assert!(took < AT_ONCE, "{what}: cut after {took:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_policy_cuts_what_it_takes_away_and_nothing_else() {
+    for transport in TRANSPORTS {
+        let three = Three::over(transport).await;
+        let [mut service, mut listener, mut egress] = three.open().await;
+        // One after the other is taken away; what is left notices nothing.
+        for (taken, change) in [
+            ("egress", serde_json::json!({"allow": []})),
+            ("expose", serde_json::json!({"expose": {}})),
+            ("services", serde_json::json!({"services": {}})),
+        ] {
+            three.patch(change).await;
+            let begun = Instant::now();
+            let cut = match taken {
+                "egress" => &mut egress,
+                "expose" => &mut listener,
+                _ => &mut service,
+            };
+            let end = within("the cut", cut.read(&mut [0])).await;
+            let took = begun.elapsed();
+            assert!(end.is_err(), "{transport} {taken}: {end:?}");
+            assert!(took < AT_ONCE, "{transport} {taken}: cut after {took:?}");
+            if taken == "egress" {
+                said(&mut listener, b"still here").await;
+            }
+            if taken != "services" {
+                said(&mut service, b"and here").await;
+            }
+        }
+        let cuts = || {
+            let records = three.world.gateway.records();
+            // Accept streams that wait are refused for the same reason.
+            let cut = |record: &&Record| {
+                record.text("outcome") == "cut" && record.text("reason") == "policy_changed"
+            };
+            (records.iter().filter(cut).count() == 3).then_some(())
+        };
+        until("three records of cuts", cuts).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_that_is_spent_cuts_every_kind_of_stream() {
+    for transport in TRANSPORTS {
+        let three = Three::over(transport).await;
+        let mut streams = three.open().await;
+        // Less than has passed already: the next byte of each is one too many.
+        three
+            .patch(serde_json::json!({"limits": {"bytes": 1}}))
+            .await;
+        for stream in &mut streams {
+            stream.write_all(b"x").await.unwrap();
+        }
+        Three::are_cut(streams, transport).await;
+        let cuts = || {
+            let records = three.world.gateway.records();
+            let cut = |record: &&Record| {
+                record.text("outcome") == "cut" && record.text("reason") == "byte_quota"
+            };
+            (records.iter().filter(cut).count() == 3).then_some(())
+        };
+        until("three records of cuts", cuts).await;
+    }
+}
+
 /// A key in this file; its thumbprint.
 async fn made(key: &Path) -> String {
     let program = Program::new(binary("sluicegate-relay"));

@@ -127,3 +127,40 @@ async fn idle_streams_and_many_opens_get_along() {
         }
     }
 }
+
+/// SIGTERM and a restart under load. The client is told before the gateway goes, moves over when there is one again, and
+/// what is opened meanwhile waits: nothing is lost, not even what is open when the drain begins.
+#[tokio::test]
+async fn a_drain_and_a_restart_under_load_lose_nothing() {
+    for transport in TRANSPORTS {
+        let mut lab = Lab::near(transport).await;
+        let (over, whole) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let open = lab.echoing().await;
+        let entry = lab.client.entry("told");
+        let worker = async |worker: usize| {
+            let mut number = 0;
+            while !over.load(Ordering::Relaxed) {
+                number += 1;
+                let asked = Lab::asks_at(entry, &format!("{worker}.{number}")).await;
+                asked.unwrap_or_else(|what| panic!("{transport}: an open was lost: {what}"));
+                whole.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let more = async |what: &str| {
+            let begun = whole.load(Ordering::Relaxed);
+            let enough = || (whole.load(Ordering::Relaxed) > begun + 50).then_some(());
+            until(what, enough).await;
+        };
+        let fate = async {
+            more("some streams").await;
+            lab.world.gateway.terminate();
+            // What was open goes on while the gateway goes down, and ends as it should.
+            there_and_back(open, 200_000, 1).await;
+            until("the gateway's end", || lab.world.gateway.process.ended()).await;
+            lab.world.gateway.restart().await;
+            more("streams after it").await;
+            over.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(worker(0), worker(1), worker(2), worker(3), fate);
+    }
+}
