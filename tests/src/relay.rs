@@ -14,7 +14,7 @@ use crate::tasks::until;
 use crate::world::World;
 
 /// What holds on one transport holds on all.
-pub const TRANSPORTS: [&str; 2] = ["quic", "h2"];
+pub const TRANSPORTS: [&str; 3] = ["quic", "h2", "h1"];
 
 /// A running relay client with its listeners open. It is killed when dropped.
 pub struct RelayClient {

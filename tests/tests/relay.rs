@@ -285,7 +285,7 @@ async fn the_client_comes_back_after_the_gateway_does() {
 /// Opens one after another through a SIGKILL and a restart: only what was open is lost.
 #[tokio::test]
 async fn a_gateway_that_is_killed_loses_only_what_is_open() {
-    for transport in ["auto", "quic", "h2"] {
+    for transport in ["auto", "quic", "h2", "h1"] {
         let world = World::start().await;
         let path = world.root().join("service.sock");
         let tasks = Tasks::default();

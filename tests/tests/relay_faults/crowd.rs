@@ -84,6 +84,8 @@ async fn a_restart_under_load_loses_only_what_is_in_flight() {
             .await;
             lab.world.gateway.process.signal(Signal::KILL);
             until("the gateway's end", || lab.world.gateway.process.ended()).await;
+            // What is begun within milliseconds of its last word is in flight (docs/relay.md).
+            tokio::time::sleep(Duration::from_millis(100)).await;
             killed.store(true, Ordering::SeqCst);
             lab.world.gateway.restart().await;
             until("streams after it", || {
