@@ -1,6 +1,5 @@
 //! The closed vocabulary of refusals.
-use crate::{RuleId, Target, entry::Entry};
-use std::fmt;
+use crate::{Hint, RuleId};
 
 /// Who is at fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +70,7 @@ denials! {
     EchDenied "ech_denied" 403 Downstream "http_request_denied" "Encrypted ClientHello is not allowed to this host.";
     FirstBytesTimeout "first_bytes_timeout" 403 Downstream "http_request_denied" "The first bytes did not arrive in time.";
     // Names and addresses that fail.
-    DnsNotFound "dns_not_found" 502 Upstream "dns_error" "The name does not exist.";
+    DnsNotFound "dns_not_found" 502 Upstream "dns_error" "The name does not exist, or has no address.";
     DnsFailed "dns_failed" 502 Upstream "dns_error" "The name could not be resolved.";
     DnsTimeout "dns_timeout" 504 Upstream "dns_timeout" "The name was not resolved in time.";
     ConnectRefused "connect_refused" 502 Upstream "connection_refused" "The upstream refused the connection.";
@@ -116,37 +115,6 @@ pub struct Refusal {
     pub rule: Option<RuleId>,
     /// What would change it, e.g. `add "api.example.com" to egress.allowedHosts`.
     pub hint: Option<Hint>,
-}
-
-/// What would change a refusal. A sentence only when somebody reads it: most refusals nobody does.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Hint {
-    /// An entry of `allowedHosts` for this target.
-    Allow(Target),
-    /// That rule's removal from `deniedHosts`.
-    Undeny {
-        /// The rule that always wins.
-        rule: RuleId,
-        /// What would be allowed.
-        target: Target,
-    },
-    /// Anything else.
-    Text(Box<str>),
-}
-
-impl fmt::Display for Hint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Allow(target) => {
-                let entry = Entry::for_target(target.host(), target.port());
-                write!(f, "add \"{entry}\" to egress.allowedHosts")
-            }
-            Self::Undeny { rule, target } => {
-                write!(f, "egress.{rule} always wins; remove it to allow {target}")
-            }
-            Self::Text(text) => f.write_str(text),
-        }
-    }
 }
 
 impl From<Denial> for Refusal {

@@ -1,8 +1,8 @@
 //! The compiled grant of one session: rules, services, limits.
 
 use crate::{
-    Action, EchRule, Expose, HostName, HttpRule, MethodPrefix, Mode, RuleId, ServiceName,
-    ServiceUrl, TlsRule, matcher::Matcher,
+    Action, AddressClass, EchRule, Expose, HostName, HttpRule, MethodPrefix, Mode, RuleId,
+    ServiceName, ServiceUrl, TlsRule, matcher::Matcher,
 };
 use ipnet::IpNet;
 use std::{
@@ -151,6 +151,8 @@ pub(crate) struct Egress {
     pub(crate) default: Action,
     /// The rule named where the default decided.
     pub(crate) default_rule: RuleId,
+    /// The rule named where report mode let through what no rule names.
+    pub(crate) report_rule: RuleId,
     /// `None` where `allowedHosts` is absent; an empty one denies everything.
     pub(crate) allow: Option<Matcher>,
     pub(crate) deny: Matcher,
@@ -176,6 +178,14 @@ impl Bound {
     /// Is this very address named, not only a range around it?
     pub(crate) fn names(&self, address: IpAddr) -> bool {
         is_named(&self.addresses, address)
+    }
+
+    /// May a session except an address of this class? A metadata address has to be named alone.
+    pub(crate) fn holds(&self, address: IpAddr, class: AddressClass) -> bool {
+        match class {
+            AddressClass::Metadata => self.names(address),
+            _ => self.addresses.iter().any(|net| net.contains(&address)),
+        }
     }
 }
 

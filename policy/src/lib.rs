@@ -9,6 +9,7 @@ mod document;
 mod entry;
 mod expose;
 mod grant;
+mod hint;
 mod host;
 mod import;
 mod lint;
@@ -29,12 +30,13 @@ pub use decide::{
     ServicePermit, TargetPermit, admit, decide, decide_listener, decide_name, decide_service,
     explain,
 };
-pub use denial::{Blame, Denial, Hint, Refusal};
+pub use denial::{Blame, Denial, Refusal};
 pub use document::{
     Ceiling, EgressDocument, ExposeDocument, GrantDocument, LimitsDocument, ServiceDocument,
 };
 pub use expose::{Dial, Expose};
 pub use grant::{Grant, Limits, ProxyProtocol, Service, ServiceHttp};
+pub use hint::Hint;
 pub use host::{HostError, HostName, HostPattern};
 pub use import::{Choices, Imported, System, import, import_gestalt_claims};
 pub use lint::{SourceLint, lint, lint_source};

@@ -1,11 +1,11 @@
 //! The judgement of addresses: every answer, and only these are dialled.
 
 use super::{
-    judge::{decide, denied},
+    judge::{decide, denied, narrowed},
     permit::{AddressPermit, Basis, TargetPermit},
 };
 use crate::{
-    AddressClass, Denial, Grant, Hint, Host, HostName, Nat64Prefix, Refusal,
+    AddressClass, Denial, Grant, Hint, Host, HostName, Nat64Prefix, Refusal, Target,
     address::{canonical, embedded},
     classify,
     grant::is_named,
@@ -127,8 +127,8 @@ fn judge_everywhere(
     let Some(also) = &grant.also else {
         return Ok(());
     };
-    let permit = decide(also, &permit.target)?;
-    judge_everywhere(also, &permit, answer, admission)
+    let narrower = decide(also, &permit.target).map_err(narrowed)?;
+    judge_everywhere(also, &narrower, answer, admission).map_err(narrowed)
 }
 
 fn judge_address(
@@ -146,54 +146,56 @@ fn judge_address(
     };
     let reached = || std::iter::once(address).chain(inner.clone().into_iter().flatten());
     if reached().any(|one| admission.own.listens_on(one, port)) {
-        return Err(Denial::OwnListener.into());
+        return Err(refused(
+            Denial::OwnListener,
+            Hint::Fixed("nothing allows this: the gateway is no target of its own"),
+        ));
     }
     for one in reached() {
         let host = Host::Ip(one);
         if let Some(rule) =
             denied(&egress.bound.deny, &host, port).or_else(|| denied(&egress.deny, &host, port))
         {
+            let hint = Hint::Undeny {
+                rule: rule.clone(),
+                target: Target::new(host, port).unwrap_or_else(|| permit.target.clone()),
+            };
             return Err(Refusal {
-                denial: Denial::HostDenied,
                 rule: Some(rule),
-                hint: None,
+                ..refused(Denial::HostDenied, hint)
             });
         }
     }
     if admission.is_static(permit.target.host(), address) {
         return Ok(());
     }
-    match classify(address, &admission.nat64) {
+    let class = classify(address, &admission.nat64);
+    let denial = match class {
         AddressClass::Metadata
             if !(egress.bound.names(address) && is_exception(grant, permit, address, true)) =>
         {
-            Err(Denial::MetadataAddress.into())
+            Denial::MetadataAddress
         }
-        AddressClass::Special { name, source } if !is_exception(grant, permit, address, false) => {
-            Err(special(permit, address, name, source))
+        AddressClass::Special { .. } if !is_exception(grant, permit, address, false) => {
+            Denial::SpecialAddress
         }
         AddressClass::Global
             if reached().any(|one| admission.own.is_interface(one))
                 && !is_exception(grant, permit, address, false) =>
         {
-            Err(Denial::AddressNotAllowed.into())
+            Denial::AddressNotAllowed
         }
-        _ => Ok(()),
-    }
+        _ => return Ok(()),
+    };
+    let hint = Hint::except(grant, &permit.target, address, class);
+    Err(refused(denial, hint))
 }
 
-fn special(permit: &TargetPermit, address: IpAddr, name: &str, source: &str) -> Refusal {
-    let what = format!("{address} is {name} ({source})");
-    let hint = match permit.target.host() {
-        Host::Name(_) => format!(
-            "{what}: add \"{address}\" to egress.allowedAddresses, within the operator's ceiling"
-        ),
-        Host::Ip(_) => what,
-    };
+fn refused(denial: Denial, hint: Hint) -> Refusal {
     Refusal {
-        denial: Denial::SpecialAddress,
+        denial,
         rule: None,
-        hint: Some(Hint::Text(hint.into())),
+        hint: Some(hint),
     }
 }
 

@@ -20,9 +20,18 @@ pub fn decide(grant: &Arc<Grant>, target: &Target) -> Result<TargetPermit, Refus
     };
     if let Some(also) = &grant.also {
         // A bound, as the operator's is: report mode does not lift it.
-        decide(also, target)?;
+        decide(also, target).map_err(narrowed)?;
     }
     Ok(permit(grant, target, basis, reported))
+}
+
+/// A credential's own bound is in no list of the session's.
+pub(super) fn narrowed(refusal: Refusal) -> Refusal {
+    let hint = "the credential allows less than its session: get one that allows this";
+    Refusal {
+        hint: Some(Hint::Fixed(hint)),
+        ..refusal
+    }
 }
 
 /// Which step refused.
@@ -55,22 +64,22 @@ pub(super) fn judge(grant: &Grant, target: &Target) -> Verdict {
     let egress = &grant.egress;
     let (host, port) = (target.host(), target.port());
     if !may_name_metadata(grant, host) {
-        return refused(Stage::Metadata, Denial::MetadataAddress, None, None);
+        let hint = Some(Hint::Raise(target.clone()));
+        return refused(Stage::Metadata, Denial::MetadataAddress, None, hint);
     }
     if let Some(rule) = denied(&egress.bound.deny, host, port) {
-        return refused(Stage::BoundDeny, Denial::HostDenied, Some(rule), None);
+        let hint = undeny(&rule, target);
+        return refused(Stage::BoundDeny, Denial::HostDenied, Some(rule), hint);
     }
     if !within_bound(grant, host, port) {
-        return refused(Stage::BoundAllow, not_allowed(host), None, None);
+        let hint = Some(Hint::raise(grant, target));
+        return refused(Stage::BoundAllow, not_allowed(host), None, hint);
     }
     if let Some(rule) = denied(&egress.deny, host, port) {
-        let hint = Hint::Undeny {
-            rule: rule.clone(),
-            target: target.clone(),
-        };
-        return refused(Stage::Deny, Denial::HostDenied, Some(rule), Some(hint));
+        let hint = undeny(&rule, target);
+        return refused(Stage::Deny, Denial::HostDenied, Some(rule), hint);
     }
-    let hint = || Some(Hint::Allow(target.clone()));
+    let hint = || Some(Hint::allow(grant, target));
     let Some(allow) = &egress.allow else {
         return match egress.default {
             Action::Allow => Verdict::Allowed(Basis::Default),
@@ -95,6 +104,14 @@ pub(super) fn judge(grant: &Grant, target: &Target) -> Verdict {
 fn refused(stage: Stage, denial: Denial, rule: Option<RuleId>, hint: Option<Hint>) -> Verdict {
     let refusal = Refusal { denial, rule, hint };
     Verdict::Refused { stage, refusal }
+}
+
+/// Only its removal allows what a deny covers.
+fn undeny(rule: &RuleId, target: &Target) -> Option<Hint> {
+    Some(Hint::Undeny {
+        rule: rule.clone(),
+        target: target.clone(),
+    })
 }
 
 fn not_allowed(host: &Host) -> Denial {

@@ -5,6 +5,8 @@
 
 mod admit;
 mod explain;
+#[cfg(test)]
+mod hints;
 mod judge;
 mod name;
 mod permit;

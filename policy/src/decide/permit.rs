@@ -1,8 +1,8 @@
 //! The keys to resolving, dialling and opening. Fields are private to this folder: nothing else makes one.
 
 use crate::{
-    Denial, EchRule, Expose, Grant, Host, HttpRule, Refusal, RuleId, Service, ServiceName,
-    ServiceUrl, Target, TlsRule,
+    Denial, EchRule, Expose, Grant, Hint, Host, HttpRule, Refusal, RuleId, Service, ServiceName,
+    ServiceUrl, Target, TlsRule, hint,
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -48,9 +48,14 @@ impl TargetPermit {
             Basis::Default => None,
         };
         let reported = || self.reported.as_ref()?.rule.clone();
-        entry
-            .or_else(reported)
-            .unwrap_or_else(|| egress.default_rule.clone())
+        entry.or_else(reported).unwrap_or_else(|| {
+            // A list that names nothing is no default.
+            let rule = match egress.allow {
+                Some(_) => &egress.report_rule,
+                None => &egress.default_rule,
+            };
+            rule.clone()
+        })
     }
 
     /// First-bytes rule in force on this target's port.
@@ -104,10 +109,15 @@ impl TargetPermit {
         let Some(rule) = self.http() else {
             return Ok(());
         };
-        rule.judge(method, path).map_err(|denial| Refusal {
-            denial,
-            rule: self.http.map(|index| self.grant.egress.rules.rule(index)),
-            hint: None,
+        rule.judge(method, path).map_err(|denial| {
+            let rule = self.http.map(|index| self.grant.egress.rules.rule(index));
+            let place = rule.as_ref().map_or("", RuleId::as_str);
+            let hint = hint::http(denial, &format!("egress.{place}"), method, path);
+            Refusal {
+                denial,
+                rule,
+                hint: Some(hint),
+            }
         })
     }
 }
@@ -167,7 +177,7 @@ impl ServicePermit {
             Host::Ip(_) => false,
         });
         if !http.hosts.is_empty() && !known {
-            return Err(Denial::ServiceHostNotAllowed.into());
+            return Err(self.refuse(Denial::ServiceHostNotAllowed, None));
         }
         let allowed = |origin: &[u8]| {
             let listed = |one: &String| one.as_bytes().eq_ignore_ascii_case(origin);
@@ -175,9 +185,21 @@ impl ServicePermit {
         };
         // A request without Origin is no page's; one of a page that may not even say where it is from says `null`.
         if !http.origins.is_empty() && !origins.all(allowed) {
-            return Err(Denial::ServiceOriginNotAllowed.into());
+            return Err(self.refuse(Denial::ServiceOriginNotAllowed, None));
         }
-        http.rule.judge(method, path).map_err(Refusal::from)
+        http.rule.judge(method, path).map_err(|denial| {
+            let hint = hint::http(denial, &self.place(), method, path);
+            self.refuse(denial, Some(hint))
+        })
+    }
+
+    fn place(&self) -> String {
+        format!("services.{}", self.name)
+    }
+
+    fn refuse(&self, denial: Denial, hint: Option<Hint>) -> Refusal {
+        let rule = Some(RuleId::new(&format!("{}.http", self.place())));
+        Refusal { denial, rule, hint }
     }
 
     /// Everything known of it: timers, peer uid, PROXY header, HTTP and gRPC bounds.

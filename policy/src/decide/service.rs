@@ -1,7 +1,10 @@
 //! The decisions about relay streams: host services, and listeners of the sandbox.
 
-use super::permit::{ListenerPermit, ServicePermit};
-use crate::{Denial, Direction, Grant, MethodPrefix, Refusal, ServiceBound, ServiceName};
+use super::{
+    judge::narrowed,
+    permit::{ListenerPermit, ServicePermit},
+};
+use crate::{Denial, Direction, Grant, Hint, MethodPrefix, Refusal, ServiceBound, ServiceName};
 
 /// May the session open this service in this direction, within the token's bound (`None` = the live grant), for this
 /// method path (`None` = a raw stream; a bound with a prefix then refuses)?
@@ -16,13 +19,21 @@ pub fn decide_service(
 ) -> Result<ServicePermit, Refusal> {
     let service = match (direction, grant.services.get(name)) {
         (Direction::In, Some(service)) => service,
-        _ => return Err(Denial::ServiceNotAllowed.into()),
+        _ => {
+            let hint = Hint::Fixed("name it in the session's services");
+            return Err(refused(Denial::ServiceNotAllowed, hint));
+        }
     };
     hold_bound(bound, name, direction, method, Denial::ServiceNotAllowed)?;
     // What its `http` bounds is judged on streams of HTTP/1, request by request; a gRPC call would pass by it.
     let by_grpc = service.http.is_some() && method.is_some();
     if by_grpc || !within(service.grpc_method_prefix.as_ref(), method) {
-        return Err(Denial::ServiceMethodNotAllowed.into());
+        let hint = if by_grpc {
+            "the service is bounded by http: open it as a stream of HTTP/1"
+        } else {
+            "widen the service's grpc prefix, and call a method within it"
+        };
+        return Err(refused(Denial::ServiceMethodNotAllowed, Hint::Fixed(hint)));
     }
     Ok(ServicePermit {
         name: name.clone(),
@@ -39,7 +50,10 @@ pub fn decide_listener(
     bound: Option<&[ServiceBound]>,
     name: &ServiceName,
 ) -> Result<ListenerPermit, Refusal> {
-    let listener = grant.expose.get(name).ok_or(Denial::ListenerNotAllowed)?;
+    let listener = grant.expose.get(name).ok_or_else(|| {
+        let hint = Hint::Fixed("name it in the session's expose");
+        refused(Denial::ListenerNotAllowed, hint)
+    })?;
     hold_bound(
         bound,
         name,
@@ -60,19 +74,27 @@ fn hold_bound(
     direction: Direction,
     method: Option<&str>,
     unnamed: Denial,
-) -> Result<(), Denial> {
+) -> Result<(), Refusal> {
     let Some(bound) = bound else { return Ok(()) };
     let mut named = bound
         .iter()
         .filter(|one| one.name == *name && one.direction == direction)
         .peekable();
     if named.peek().is_none() {
-        return Err(unnamed);
+        return Err(narrowed(unnamed.into()));
     }
     if named.any(|one| within(one.method_prefix.as_ref(), method)) {
         Ok(())
     } else {
-        Err(Denial::ServiceMethodNotAllowed)
+        Err(narrowed(Denial::ServiceMethodNotAllowed.into()))
+    }
+}
+
+fn refused(denial: Denial, hint: Hint) -> Refusal {
+    Refusal {
+        denial,
+        rule: None,
+        hint: Some(hint),
     }
 }
 

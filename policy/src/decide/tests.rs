@@ -446,6 +446,9 @@ fn report_mode_lets_names_pass_and_says_so() {
         Err(Denial::SpecialAddress),
         "addresses are judged"
     );
+    let empty = compile("egress: {mode: report, allowedHosts: []}", "{}").unwrap();
+    let permit = decide(&empty, &target("a.test:443")).unwrap();
+    assert_eq!(permit.rule().to_string(), "mode \"report\"");
     let told = explain(&grant, &target("b.test:443"));
     assert_eq!((told.outcome, told.reason), ("allow", Some("host_denied")));
 }

@@ -85,6 +85,7 @@ impl EgressDocument {
                 Action::Allow => "defaultAction \"allow\"",
                 Action::Deny => "defaultAction \"deny\"",
             }),
+            report_rule: RuleId::new("mode \"report\""),
             allow,
             deny: matcher("deniedHosts", &self.denied_hosts, Ports::or_any),
             rules,
@@ -138,6 +139,8 @@ fn hold_entry(written: &Written<Entry>, ceiling: &Ceiling, faults: &mut Faults) 
                 "only the provider's ceiling.allowedHosts can name it",
             );
         }
+        // Addresses that the operator excepts by hand are exceptions too: a network's own NAT64 prefix, the gateway's host.
+        Pattern::Net(net) if ceiling.holds_net(net) => return true,
         _ if ceiling.holds_entry(entry) => {}
         _ => faults.error_hint(
             &written.place,

@@ -38,6 +38,7 @@ impl EgressDocument {
         let egress = Egress {
             default,
             default_rule: RuleId::new("token.defaultAction"),
+            report_rule: RuleId::new("token.defaultAction"),
             allow,
             deny: Matcher::default(),
             rules: Matcher::default(),

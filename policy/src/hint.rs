@@ -1,0 +1,169 @@
+//! What would change a refusal: an instruction that leads on when it is followed, or the word that nothing does.
+
+use crate::{
+    AddressClass, Denial, Grant, Host, RuleId, Target, address::canonical, classify, entry::Entry,
+    path,
+};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+/// What would change a refusal. A sentence only when somebody reads it: most refusals nobody does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Hint {
+    /// An entry of `allowedHosts` for this target.
+    Allow(Target),
+    /// That rule's removal from `deniedHosts`, the session's own or the ceiling's.
+    Undeny {
+        /// The rule that always wins.
+        rule: RuleId,
+        /// What would be allowed.
+        target: Target,
+    },
+    /// An entry of the ceiling's `allowedHosts` for this target: the operator's to write.
+    Raise(Target),
+    /// An exception for an address that is refused for what it is.
+    Except {
+        /// The address, as it was asked for or answered.
+        address: SocketAddr,
+        /// What it is.
+        class: AddressClass,
+        /// Does the operator's ceiling hold it already?
+        held: bool,
+        /// Was it asked for itself, and not by a name? Then `allowedHosts` is where it is named.
+        literal: bool,
+    },
+    /// A value in one of the lists that bound HTTP requests, e.g. `"PUT"` in `egress.rules[0] "a.test": http.methods`.
+    Http {
+        /// The list.
+        list: Box<str>,
+        /// What would have to stand there.
+        value: Box<str>,
+    },
+    /// No rule changes it, and why; or what else does.
+    Fixed(&'static str),
+}
+
+impl Hint {
+    /// What would allow a target that no entry of the session's allows: a special-purpose literal needs the operator too.
+    pub(crate) fn allow(grant: &Grant, target: &Target) -> Self {
+        Self::literal(grant, target).unwrap_or_else(|| Self::Allow(target.clone()))
+    }
+
+    /// What would bring a target within the operator's ceiling.
+    pub(crate) fn raise(grant: &Grant, target: &Target) -> Self {
+        Self::literal(grant, target).unwrap_or_else(|| Self::Raise(target.clone()))
+    }
+
+    /// The exception a literal needs, where the ceiling does not hold it.
+    fn literal(grant: &Grant, target: &Target) -> Option<Self> {
+        let Host::Ip(address) = target.host() else {
+            return None;
+        };
+        let class = classify(*address, &[]);
+        let special = class != AddressClass::Global;
+        let held = grant.egress.bound.holds(canonical(*address), class);
+        (special && !held).then(|| Self::Except {
+            address: SocketAddr::new(*address, target.port()),
+            class,
+            held,
+            literal: true,
+        })
+    }
+
+    /// The exception an address needs that was refused for its class.
+    pub(crate) fn except(
+        grant: &Grant,
+        target: &Target,
+        address: IpAddr,
+        class: AddressClass,
+    ) -> Self {
+        Self::Except {
+            address: SocketAddr::new(address, target.port()),
+            class,
+            held: grant.egress.bound.holds(address, class),
+            literal: matches!(target.host(), Host::Ip(_)),
+        }
+    }
+}
+
+/// What would let a request through that a rule of `place` refused.
+pub(crate) fn http(denial: Denial, place: &str, method: &str, path: &str) -> Hint {
+    let add = |list: &str, value: &str| Hint::Http {
+        list: format!("{place}: http.{list}").into(),
+        value: value.into(),
+    };
+    match denial {
+        Denial::MethodNotAllowed => add("methods", method),
+        _ => match path::narrowest(path) {
+            Some(prefix) => add("pathPrefixes", prefix),
+            None => Hint::Fixed(
+                "no prefix covers a path that two parsers could read differently: send it plain",
+            ),
+        },
+    }
+}
+
+/// The narrowest entry for a host and port, as the reader of documents takes it.
+fn entry(host: &Host, port: u16) -> Entry {
+    match host {
+        Host::Name(_) => Entry::for_target(host, port),
+        Host::Ip(address) => Entry::for_target(&Host::Ip(canonical(*address)), port),
+    }
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Allow(target) => {
+                let entry = entry(target.host(), target.port());
+                write!(f, "add \"{entry}\" to egress.allowedHosts")
+            }
+            Self::Undeny { rule, target } => {
+                let who = if rule.as_str().starts_with("ceiling.") {
+                    "only the operator can remove it"
+                } else {
+                    "remove it"
+                };
+                write!(f, "egress.{rule} always wins; {who} to allow {target}")
+            }
+            Self::Raise(target) => {
+                let entry = entry(target.host(), target.port());
+                write!(
+                    f,
+                    "only the operator can allow it: add \"{entry}\" to the provider's ceiling.allowedHosts"
+                )
+            }
+            Self::Except {
+                address,
+                class,
+                held,
+                literal,
+            } => {
+                let ip = canonical(address.ip());
+                match class {
+                    AddressClass::Special { name, source } => {
+                        write!(f, "{ip} is {name} ({source}): ")?;
+                    }
+                    AddressClass::Metadata => write!(f, "{ip} is a metadata address: ")?,
+                    AddressClass::Global => write!(f, "{ip} is the gateway's own address: ")?,
+                }
+                if !held {
+                    write!(
+                        f,
+                        "only the operator can allow that: add \"{ip}\" to the provider's ceiling.addresses; then "
+                    )?;
+                }
+                if *literal {
+                    let entry = entry(&Host::Ip(ip), address.port());
+                    write!(f, "add \"{entry}\" to egress.allowedHosts")
+                } else {
+                    write!(f, "add \"{ip}\" to egress.allowedAddresses")
+                }
+            }
+            Self::Http { list, value } => write!(f, "add {value:?} to {list}"),
+            Self::Fixed(text) => f.write_str(text),
+        }
+    }
+}
