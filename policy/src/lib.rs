@@ -39,7 +39,7 @@ pub use grant::{Grant, Limits, ProxyProtocol, Service, ServiceHttp};
 pub use hint::Hint;
 pub use host::{HostError, HostName, HostPattern};
 pub use import::{Choices, Imported, System, import, import_gestalt_claims};
-pub use lint::{SourceLint, lint, lint_source};
+pub use lint::{SourceLint, lint, lint_blocks, lint_ceiling, lint_source};
 pub use profile::{
     Circumstances, Confinement, EgressMode, HostServiceAccess, HostnameEgress, Misplacement,
     Profile, Proof, Shortfall, Workload, effective, placement, settled, settled_placement,

@@ -1,17 +1,21 @@
 //! What is allowed to be written and still should be looked at.
 //!
-//! [`lint`] looks at the meaning of one `egress` block, [`lint_source`] at the text it stands in. Both only warn.
+//! [`lint`] looks at the meaning of one `egress` block, [`lint_ceiling`] at an operator's bound, [`lint_source`] at the
+//! text they stand in. All only warn.
 
 use crate::{
-    EgressDocument,
+    Ceiling, EgressDocument,
     address::METADATA,
-    entry::{Entry, Pattern, Ports},
-    host::HostPattern,
+    document::Written,
+    entry::{Pattern, Ports},
     text::{self, Faults, Kind, Node, Place},
 };
+use index::{Index, Item};
 use ipnet::IpNet;
 use std::collections::HashMap;
 
+mod index;
+mod rules;
 mod secrets;
 #[cfg(test)]
 mod tests;
@@ -32,22 +36,22 @@ pub fn lint_source(source: &str) -> SourceLint {
     let mut faults = Faults::default();
     let masked = secrets::find(source, &mut faults);
     let root = text::parse(source, &mut Faults::default());
-    visit(&root, &mut faults);
+    visit(&root, &mut |block| judge_block(block, &mut faults));
     SourceLint { faults, masked }
 }
 
 /// Every `egress` block of the tree.
-fn visit(node: &Node, faults: &mut Faults) {
+fn visit(node: &Node, found: &mut impl FnMut(&Node)) {
     match node.kind() {
         Kind::Map(entries) => {
             for (key, value) in entries {
                 if key == "egress" {
-                    judge_block(value, faults);
+                    found(value);
                 }
-                visit(value, faults);
+                visit(value, found);
             }
         }
-        Kind::List(items) => items.iter().for_each(|item| visit(item, faults)),
+        Kind::List(items) => items.iter().for_each(|item| visit(item, found)),
         Kind::Null | Kind::Scalar { .. } | Kind::Broken => {}
     }
 }
@@ -84,28 +88,38 @@ fn judge_block(block: &Node, faults: &mut Faults) {
     }
 }
 
-/// Look at one block: entries and rules that are never reached, entries that add nothing, every port allowed.
+/// Look at one block: entries and rules that are never reached or add nothing, every port allowed, very large ranges.
 pub fn lint(egress: &EgressDocument, faults: &mut Faults) {
-    let denied = Index::new(egress.denied_hosts.iter().map(|written| Item {
-        entry: &written.value,
-        ports: written.value.ports.or_any(),
-        place: &written.place,
-    }));
-    let allowed = Index::new(egress.allowed_hosts.iter().flatten().map(|written| Item {
-        entry: &written.value,
-        ports: written.value.ports,
-        place: &written.place,
-    }));
+    let denied = Index::of(&egress.denied_hosts, Ports::or_any);
+    let allowed = egress.allowed_hosts.as_deref().unwrap_or_default();
+    let allowed = Index::of(allowed, |ports| ports);
+    lint_hosts(&allowed, &denied, faults);
+    for item in allowed.items.iter().filter(|item| item.ports == Ports::Any) {
+        let message = format!("\"{}\" allows every port", item.entry);
+        let hint = Some("write the ports that are needed".to_owned());
+        faults.warn(item.place, message, hint);
+    }
+    rules::lint(egress, &denied, faults);
+    lint_addresses(&egress.allowed_addresses, faults);
+}
+
+/// Look at an operator's bound as at a block. Every port of a host is a bound like another.
+pub fn lint_ceiling(ceiling: &Ceiling, faults: &mut Faults) {
+    let denied = Index::of(ceiling.denied(), Ports::or_any);
+    let allowed = Index::of(ceiling.allowed(), |ports| ports);
+    lint_hosts(&allowed, &denied, faults);
+    lint_addresses(ceiling.excepted(), faults);
+}
+
+fn lint_hosts(allowed: &Index<'_>, denied: &Index<'_>, faults: &mut Faults) {
     for (at, item) in allowed.items.iter().enumerate() {
         if let Some(deny) = denied.bars(item) {
             warn_unreachable(&format!("\"{}\"", item.entry), item.place, deny, faults);
         } else if let Some(wider) = allowed.wider(at) {
             warn_redundant(item, wider, faults);
         }
-        if item.ports == Ports::Any {
-            let message = format!("\"{}\" allows every port", item.entry);
-            let hint = Some("write the ports that are needed".to_owned());
-            faults.warn(item.place, message, hint);
+        if let Pattern::Net(net) = item.entry.pattern {
+            warn_broad(net, item.place, faults);
         }
     }
     for (at, item) in denied.items.iter().enumerate() {
@@ -113,35 +127,14 @@ pub fn lint(egress: &EgressDocument, faults: &mut Faults) {
             warn_redundant(item, wider, faults);
         }
     }
-    lint_rules(egress, &denied, faults);
-    lint_addresses(egress, faults);
 }
 
-fn lint_rules(egress: &EgressDocument, denied: &Index<'_>, faults: &mut Faults) {
-    for written in &egress.rules {
-        let rule = &written.value;
-        let item = Item {
-            entry: &rule.host,
-            ports: rule.host.ports.or_any(),
-            place: &written.place,
-        };
-        if let Some(deny) = denied.bars(&item) {
-            let what = format!("the rule for \"{}\"", rule.host);
-            warn_unreachable(&what, item.place, deny, faults);
-        }
-        if rule.tls.is_none() && rule.ech.is_none() && rule.http.is_none() {
-            let message = format!("the rule for \"{}\" sets nothing", rule.host);
-            faults.warn(item.place, message, Some("leave it out".to_owned()));
-        }
-    }
-}
-
-fn lint_addresses(egress: &EgressDocument, faults: &mut Faults) {
+fn lint_addresses(list: &[Written<IpNet>], faults: &mut Faults) {
     let mut seen: HashMap<IpNet, usize> = HashMap::new();
-    for (at, written) in egress.allowed_addresses.iter().enumerate() {
+    for (at, written) in list.iter().enumerate() {
         seen.entry(written.value).or_insert(at);
     }
-    for (at, written) in egress.allowed_addresses.iter().enumerate() {
+    for (at, written) in list.iter().enumerate() {
         let net = written.value;
         let twice = seen.get(&net).is_some_and(|first| *first < at);
         let wider = supernets(net).find(|wider| seen.contains_key(wider));
@@ -150,6 +143,48 @@ fn lint_addresses(egress: &EgressDocument, faults: &mut Faults) {
             let message = format!("\"{net}\" adds nothing: \"{wider}\" covers it");
             faults.warn(&written.place, message, Some("leave one out".to_owned()));
         }
+        warn_broad(net, &written.place, faults);
+    }
+}
+
+/// Each `egress` block of a text, and the ceiling in it, on its own: where the text as a whole is refused, what is well
+/// formed can be looked at all the same. Faults are left to whoever reads the text.
+#[must_use]
+pub fn lint_blocks(source: &str) -> Faults {
+    let mut found = Faults::default();
+    let root = text::parse(source, &mut Faults::default());
+    visit(&root, &mut |block| {
+        let mut ignored = Faults::default();
+        lint(&EgressDocument::read(block, &mut ignored), &mut found);
+        if let Kind::Map(entries) = block.kind() {
+            let ceilings = entries.iter().filter(|(key, _)| key == "ceiling");
+            for (_, ceiling) in ceilings {
+                lint_ceiling(&Ceiling::read(ceiling, &mut ignored), &mut found);
+            }
+        }
+    });
+    Faults {
+        warnings: found.warnings,
+        ..Faults::default()
+    }
+}
+
+/// More than anybody has: larger than a /8, than all unique local addresses, than what a registry hands out.
+fn warn_broad(net: IpNet, place: &Place, faults: &mut Faults) {
+    let broad = match net {
+        IpNet::V4(net) => net.prefix_len() < 8,
+        IpNet::V6(net) if net.addr().is_unique_local() => false,
+        IpNet::V6(net) => net.prefix_len() < 16 && !net.addr().is_unicast_link_local(),
+    };
+    if broad {
+        let message = if net.prefix_len() == 0 {
+            let family = if net.addr().is_ipv4() { "IPv4" } else { "IPv6" };
+            format!("\"{net}\" covers every {family} address")
+        } else {
+            format!("\"{net}\" covers a very large range of addresses")
+        };
+        let hint = Some("name the networks that are needed".to_owned());
+        faults.warn(place, message, hint);
     }
 }
 
@@ -168,130 +203,6 @@ fn warn_redundant(item: &Item<'_>, wider: &Item<'_>, faults: &mut Faults) {
         wider.told()
     );
     faults.warn(item.place, message, Some("leave one out".to_owned()));
-}
-
-/// One entry, with the ports it stands for in its list.
-struct Item<'a> {
-    entry: &'a Entry,
-    ports: Ports,
-    place: &'a Place,
-}
-
-impl Item<'_> {
-    fn told(&self) -> String {
-        let Place { position, path } = self.place;
-        format!("\"{}\" ({path}, line {})", self.entry, position.line)
-    }
-}
-
-/// A list that can be asked which of its entries cover a pattern, without looking at each.
-struct Index<'a> {
-    items: Vec<Item<'a>>,
-    exact: HashMap<&'a str, Vec<usize>>,
-    below: HashMap<&'a str, Vec<usize>>,
-    nets: HashMap<IpNet, Vec<usize>>,
-}
-
-impl<'a> Index<'a> {
-    fn new(items: impl Iterator<Item = Item<'a>>) -> Self {
-        let mut index = Self {
-            items: items.collect(),
-            exact: HashMap::new(),
-            below: HashMap::new(),
-            nets: HashMap::new(),
-        };
-        for (at, item) in index.items.iter().enumerate() {
-            match &item.entry.pattern {
-                Pattern::Host(HostPattern::Exact(name)) => {
-                    index.exact.entry(name.as_str()).or_default().push(at);
-                }
-                Pattern::Host(HostPattern::Below(name)) => {
-                    index.below.entry(name.as_str()).or_default().push(at);
-                }
-                Pattern::Net(net) => index.nets.entry(*net).or_default().push(at),
-            }
-        }
-        index
-    }
-
-    /// Every entry that covers all hosts of `pattern`, the closest first.
-    fn covering(&self, pattern: &Pattern) -> Vec<usize> {
-        let mut found = Vec::new();
-        match pattern {
-            Pattern::Net(net) => {
-                for net in std::iter::once(*net).chain(supernets(*net)) {
-                    found.extend(self.nets.get(&net).into_iter().flatten());
-                }
-            }
-            Pattern::Host(host) => {
-                let name = host.name().as_str();
-                match host {
-                    HostPattern::Exact(_) => {
-                        found.extend(self.exact.get(name).into_iter().flatten())
-                    }
-                    HostPattern::Below(_) => {
-                        found.extend(self.below.get(name).into_iter().flatten())
-                    }
-                }
-                let mut rest = name;
-                while let Some((_, parent)) = rest.split_once('.') {
-                    found.extend(self.below.get(parent).into_iter().flatten());
-                    rest = parent;
-                }
-            }
-        }
-        found
-    }
-
-    /// An entry of this (denying) list that, alone or with others, leaves nothing of `item`.
-    fn bars(&self, item: &Item<'_>) -> Option<&Item<'a>> {
-        let found = self.covering(&item.entry.pattern);
-        let covering: Vec<&Item<'a>> = found.iter().filter_map(|at| self.items.get(*at)).collect();
-        let covers = |port| covering.iter().any(|own| own.ports.covers(port));
-        let all = match item.ports {
-            Ports::Any => covering.iter().any(|own| own.ports == Ports::Any),
-            Ports::Web => covers(80) && covers(443),
-            Ports::One(port) => covers(port),
-        };
-        let first = covering
-            .iter()
-            .find(|own| overlap(own.ports, item.ports))
-            .copied();
-        first.filter(|_| all)
-    }
-
-    /// Another entry of the list that covers the one at `at` on its own; of two equal ones, the later has one.
-    fn wider(&self, at: usize) -> Option<&Item<'a>> {
-        let item = self.items.get(at)?;
-        if matches!(item.entry.pattern, Pattern::Net(net) if is_metadata(net)) {
-            return None;
-        }
-        let found = self.covering(&item.entry.pattern).into_iter();
-        found
-            .filter(|other| *other != at)
-            .filter_map(|other| Some((other, self.items.get(other)?)))
-            .find(|(other, own)| {
-                let equal = own.ports == item.ports && own.entry.pattern == item.entry.pattern;
-                contains(own.ports, item.ports) && (!equal || *other < at)
-            })
-            .map(|(_, own)| own)
-    }
-}
-
-fn contains(outer: Ports, inner: Ports) -> bool {
-    match (outer, inner) {
-        (Ports::Any, _) | (Ports::Web, Ports::Web) => true,
-        (outer, Ports::One(port)) => outer.covers(port),
-        _ => false,
-    }
-}
-
-fn overlap(a: Ports, b: Ports) -> bool {
-    match (a, b) {
-        (Ports::Any, _) | (_, Ports::Any) | (Ports::Web, Ports::Web) => true,
-        (a, Ports::One(port)) => a.covers(port),
-        (Ports::One(port), b) => b.covers(port),
-    }
 }
 
 fn supernets(net: IpNet) -> impl Iterator<Item = IpNet> {

@@ -1,13 +1,18 @@
 //! The smallest sensible allowlist for what was seen.
 
 use crate::{
-    EgressDocument, Host, HostName, HostPattern, Target,
+    AddressClass, EgressDocument, Host, HostName, HostPattern, Target,
+    address::canonical,
+    classify,
     entry::{Entry, Pattern, Ports},
     host::{Suffix, suffix},
     text::{self, Faults},
 };
 use ipnet::IpNet;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 #[cfg(test)]
 mod tests;
@@ -20,9 +25,12 @@ type Seen = BTreeMap<Host, BTreeSet<u16>>;
 /// Without `collapse` it allows exactly them: a host seen on one port is allowed on that port. With it, `collapse` or
 /// more names directly below the same domain, seen on the same port, become `*.domain`; the domain is a registrable one
 /// or below one (public suffix list, both sections), never a suffix and never below a top-level name no list knows.
+///
+/// `dialled` is what names resolved to: the special-purpose ones of these need an exception (`allowedAddresses`).
 #[must_use]
 pub fn suggest<'a>(
     seen: impl IntoIterator<Item = &'a Target>,
+    dialled: impl IntoIterator<Item = IpAddr>,
     collapse: Option<usize>,
 ) -> EgressDocument {
     let mut hosts = Seen::new();
@@ -56,7 +64,16 @@ pub fn suggest<'a>(
     let list: Vec<String> = below.chain(exact).collect();
     // Our own reader makes the document, so that nothing gets past the grammar.
     let mut faults = Faults::default();
-    let block = serde_json::json!({ "allowedHosts": list });
+    let exceptions: BTreeSet<IpAddr> = dialled
+        .into_iter()
+        .map(canonical)
+        .filter(|address| classify(*address, &[]) != AddressClass::Global)
+        .collect();
+    let block = if exceptions.is_empty() {
+        serde_json::json!({ "allowedHosts": list })
+    } else {
+        serde_json::json!({ "allowedHosts": list, "allowedAddresses": exceptions })
+    };
     EgressDocument::read(&text::parse(&block.to_string(), &mut faults), &mut faults)
 }
 

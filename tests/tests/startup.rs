@@ -179,3 +179,16 @@ async fn what_happens_is_counted() {
     assert!(line.is_some_and(|line| line.ends_with(" 1")), "{text}");
     assert!(!text.contains("evil.test"), "a host name became a label");
 }
+
+#[test]
+fn a_reader_that_has_gone_is_no_failure() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = std::process::Command::new(binary("sluicegate"))
+        .args(["check", "--schema"])
+        .stdout(writer)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!((ended.status.code(), said.as_str()), (Some(0), ""));
+}

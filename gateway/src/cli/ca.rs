@@ -37,11 +37,11 @@ pub(super) fn run(command: &CaCommand) -> Result<(), Failure> {
     };
     let pem = std::fs::read_to_string(path).map_err(anyhow::Error::from)?;
     if args.client.json {
-        println!("{:#}", serde_json::json!({ "path": path, "pem": pem }));
+        say!("{:#}", serde_json::json!({ "path": path, "pem": pem }));
     } else if args.path {
-        println!("{}", path.display());
+        say!("{}", path.display());
     } else {
-        print!("{pem}");
+        say_whole!("{pem}");
     }
     Ok(())
 }

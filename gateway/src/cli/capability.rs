@@ -108,7 +108,7 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
     };
     let body = client.call(Method::GET, &path, None).await?.body;
     if args.client.json {
-        println!("{body:#}");
+        say!("{body:#}");
         return Ok(());
     }
     show(&body);
@@ -132,7 +132,7 @@ fn show(body: &Value) {
         ]);
     }
     let rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
-    print!("{}", table(&rows));
+    say_whole!("{}", table(&rows));
 }
 
 async fn install(args: InstallArgs, action: &str) -> Result<(), Failure> {
@@ -171,11 +171,11 @@ async fn act(
     let path = session_path(&client, &args.which, &below).await?;
     let body = client.call(method, &path, body).await?.body;
     if args.client.json {
-        println!("{body:#}");
+        say!("{body:#}");
         return Ok(());
     }
     let session = body.get("session").cloned().unwrap_or_default();
-    println!(
+    say!(
         "session {} is {}, policy generation {}",
         text(&session, "id"),
         text(&session, "state"),
@@ -191,17 +191,17 @@ async fn resolved(args: ResolvedArgs) -> Result<(), Failure> {
     let body = client.call(Method::GET, &path, None).await?.body;
     let resolved = body.get("resolved").cloned().unwrap_or_default();
     if args.client.json {
-        println!("{resolved:#}");
+        say!("{resolved:#}");
         return Ok(());
     }
-    println!("policy generation {}", text(&resolved, "policyGeneration"));
+    say!("policy generation {}", text(&resolved, "policyGeneration"));
     let mut rows = vec![["ENTRY", "VALUE", "FROM"].map(str::to_owned).to_vec()];
     for part in ["egress", "services", "limits", "secrets"] {
         if let Some(value) = resolved.get(part) {
             entries(part, value, &mut rows);
         }
     }
-    print!("{}", table(&rows));
+    say_whole!("{}", table(&rows));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 use sluicegate_policy::{
-    lint, lint_source,
+    lint, lint_blocks, lint_ceiling, lint_source,
     text::{Fault, Faults},
 };
 
@@ -31,7 +31,7 @@ pub(super) struct CheckArgs {
 
 pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     let Some(file) = args.file.as_ref().filter(|_| !args.schema) else {
-        println!("{:#}", schema());
+        say!("{:#}", schema());
         return Ok(());
     };
     let name = file.display().to_string();
@@ -41,7 +41,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     let lenient = !args.strict || faults.warnings.is_empty();
     let passes = faults.is_clean() && lenient;
     if args.json {
-        println!(
+        say!(
             "{:#}",
             json!({ "valid": faults.is_clean(), "errors": faults.errors, "warnings": faults.warnings })
         );
@@ -56,7 +56,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
         ));
     }
     if !args.json {
-        println!("{name}: valid, {warnings} warning(s)");
+        say!("{name}: valid, {warnings} warning(s)");
     }
     Ok(())
 }
@@ -73,7 +73,11 @@ fn judge(source: &str) -> (Faults, String) {
             });
             faults
         }
-        Err(faults) => faults,
+        Err(mut faults) => {
+            // One fault must not hide what the blocks say.
+            faults.append(lint_blocks(source));
+            faults
+        }
     };
     faults.append(of_text.faults);
     (faults, of_text.masked)
@@ -85,6 +89,7 @@ fn lint_config(config: &Config) -> Faults {
     let mut found = Faults::default();
     for provider in config.providers.values() {
         lint(&config.base_grant(provider).egress, &mut found);
+        lint_ceiling(&provider.ceiling.bound, &mut found);
     }
     for capability in config.capabilities.values() {
         lint(&capability.grant.egress, &mut found);
@@ -153,6 +158,27 @@ mod tests {
             assert!(
                 warning.starts_with(place) && warning.contains(words),
                 "{warning}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_fault_hides_nothing() {
+        let (faults, _) = judge(
+            "speling: 1\nruntime:\n  providers:\n    a:\n      egress:\n        allowedHosts: ['a.test:*', b.c]\n        \
+             deniedHosts: [b.c]\n        ceiling: {addresses: ['::/0']}\n",
+        );
+        let told: Vec<String> = faults.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(faults.errors.len(), 1, "{faults}");
+        for words in [
+            "allows every port",
+            "\"b.c\" is never reached",
+            "every IPv6 address",
+        ] {
+            assert_eq!(
+                told.iter().filter(|told| told.contains(words)).count(),
+                1,
+                "{words}: {told:#?}"
             );
         }
     }

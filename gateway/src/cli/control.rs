@@ -16,10 +16,10 @@ pub(super) async fn status(args: &ClientArgs) -> Result<(), Failure> {
         .await?
         .body;
     if args.json {
-        println!("{body:#}");
+        say!("{body:#}");
         return Ok(());
     }
-    print!("{}", screen(&body));
+    say_whole!("{}", screen(&body));
     Ok(())
 }
 
@@ -98,14 +98,14 @@ pub(super) async fn reload(args: &ClientArgs) -> Result<(), Failure> {
         .await?
         .body;
     if args.json {
-        println!("{body:#}");
+        say!("{body:#}");
     } else {
         let detail = body
             .get("detail")
             .and_then(Value::as_str)
             .unwrap_or_default();
         for line in detail.lines() {
-            println!("reloaded: {}", printable(line));
+            say!("reloaded: {}", printable(line));
         }
     }
     Ok(())
@@ -117,9 +117,9 @@ pub(super) async fn drain(args: &ClientArgs) -> Result<(), Failure> {
         .await?
         .body;
     if args.json {
-        println!("{body:#}");
+        say!("{body:#}");
     } else {
-        println!("draining: new work is refused, tunnels have until the drain timeout");
+        say!("draining: new work is refused, tunnels have until the drain timeout");
     }
     Ok(())
 }

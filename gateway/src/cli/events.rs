@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::{
     client::{Client, ClientArgs},
     failure::{Failure, UNREACHABLE},
-    output::{printable, text},
+    output::{is_closed, printable, text},
 };
 
 /// `events`.
@@ -92,6 +92,9 @@ pub(super) async fn follow(
             let data: Value = serde_json::from_str(&message.data).unwrap_or_default();
             if wanted(&data) {
                 show(&message, &data, json);
+                if is_closed() {
+                    return Ok(());
+                }
             }
         }
     }
@@ -100,7 +103,7 @@ pub(super) async fn follow(
 
 fn show(message: &Message, body: &Value, json: bool) {
     if json {
-        println!("{}", message.data);
+        say!("{}", message.data);
         return;
     }
     let session = body.get("session").cloned().unwrap_or_default();
@@ -145,7 +148,7 @@ fn show(message: &Message, body: &Value, json: bool) {
         message.event.clone()
     };
     let cursor = message.id.as_deref().unwrap_or("-");
-    println!(
+    say!(
         "{} {cursor} {name} {who} {}",
         text(body, "time"),
         more.join(" ")

@@ -33,7 +33,7 @@ pub(super) async fn run(command: KeysCommand) -> Result<(), Failure> {
         other => other?,
     };
     if args.json {
-        println!("{body:#}");
+        say!("{body:#}");
         return Ok(());
     }
     let mut rows = vec![["KEY", "USE", "CREATED"].map(str::to_owned).to_vec()];
@@ -53,7 +53,7 @@ pub(super) async fn run(command: KeysCommand) -> Result<(), Failure> {
             text(key, "created"),
         ]);
     }
-    print!("{}", table(&rows));
+    say_whole!("{}", table(&rows));
     Ok(())
 }
 

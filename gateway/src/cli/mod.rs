@@ -1,6 +1,9 @@
 //! The command line: one file per group of commands. Commands talk to the composition root (`serve`, `demo`, `run`) or to a
 //! running gateway's admin API; exit codes are in [`failure`].
 
+#[macro_use]
+mod output;
+
 mod ca;
 mod capability;
 mod check;
@@ -10,7 +13,6 @@ mod demo;
 mod events;
 pub mod failure;
 mod keys;
-mod output;
 mod policy;
 mod probe;
 mod provider;

@@ -1,6 +1,46 @@
 //! Text for shells and people.
 
+use std::{
+    fmt::Arguments,
+    io::{self, ErrorKind, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
 use serde_json::Value;
+
+/// Nobody reads standard output any more.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// `println!`, except that a reader that has gone (`… | head -1`) is no failure.
+macro_rules! say {
+    () => { $crate::cli::output::write(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::cli::output::write(format_args!("{}\n", format_args!($($text)*))) };
+}
+
+/// `print!`, likewise.
+macro_rules! say_whole {
+    ($($text:tt)*) => { $crate::cli::output::write(format_args!($($text)*)) };
+}
+
+/// To standard output. What cannot be written is told once, unless it is that nobody reads: then the command goes on, for
+/// its exit code, and what follows something for ever looks at [`is_closed`].
+pub(super) fn write(text: Arguments<'_>) {
+    if is_closed() {
+        return;
+    }
+    let mut out = io::stdout().lock();
+    if let Err(error) = out.write_fmt(text).and_then(|()| out.flush()) {
+        CLOSED.store(true, Ordering::Relaxed);
+        if error.kind() != ErrorKind::BrokenPipe {
+            eprintln!("sluicegate: cannot write to standard output: {error}");
+        }
+    }
+}
+
+/// Was standard output found closed?
+pub(super) fn is_closed() -> bool {
+    CLOSED.load(Ordering::Relaxed)
+}
 
 /// `export K='V'` lines for `eval` in any POSIX shell.
 pub(super) fn export(env: &[(String, String)]) -> String {

@@ -70,7 +70,7 @@ async fn once(args: &AgentArgs) -> Result<(), Failure> {
 
 fn show(report: &Value, json: bool) {
     if json {
-        println!("{report}");
+        say!("{report}");
         return;
     }
     let mut rows = vec![["CHECK", "OUTCOME", "WHY"].map(str::to_owned).to_vec()];
@@ -82,5 +82,5 @@ fn show(report: &Value, json: bool) {
             text(check, "reason"),
         ]);
     }
-    print!("{}", table(&rows));
+    say_whole!("{}", table(&rows));
 }

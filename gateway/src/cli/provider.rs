@@ -65,14 +65,14 @@ pub(super) async fn run(command: ProviderCommand) -> Result<(), Failure> {
         .await?
         .body;
     if args.json {
-        println!("{body:#}");
+        say!("{body:#}");
         return Ok(());
     }
     let providers = body.as_array().map(Vec::as_slice).unwrap_or_default();
-    print!("{}", summary(providers));
+    say_whole!("{}", summary(providers));
     if let (true, Some(first)) = (check, providers.first()) {
-        println!();
-        print!("{}", checks(first));
+        say!();
+        say_whole!("{}", checks(first));
     }
     Ok(())
 }
@@ -183,11 +183,11 @@ pub(super) async fn placement(command: PlacementCommand) -> Result<(), Failure> 
         .await?
         .body;
     if args.client.json {
-        println!("{body:#}");
+        say!("{body:#}");
     }
     if body.get("placeable").and_then(Value::as_bool) == Some(true) {
         if !args.client.json {
-            println!("placeable with {provider}");
+            say!("placeable with {provider}");
         }
         return Ok(());
     }

@@ -30,7 +30,7 @@ pub(super) struct ServeArgs {
 pub(super) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
     let (config, warnings) = read_config(&args)?;
     if args.check {
-        println!("the configuration is valid");
+        say!("the configuration is valid");
         return Ok(ExitCode::SUCCESS);
     }
     init_logging(&config.telemetry.log);

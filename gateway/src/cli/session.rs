@@ -186,11 +186,11 @@ async fn told(args: OneArgs, action: &str) -> Result<(), Failure> {
 
 fn tell(args: &ClientArgs, body: &Value) {
     if args.json {
-        println!("{body:#}");
+        say!("{body:#}");
         return;
     }
     let session = body.get("session").cloned().unwrap_or_default();
-    println!(
+    say!(
         "session {} is {}, generation {}, expires {}",
         text(&session, "id"),
         text(&session, "state"),
@@ -215,14 +215,14 @@ async fn show(args: OneArgs) -> Result<(), Failure> {
     let body = client.call(Method::GET, &path, None).await?.body;
     let session = body.get("session").cloned().unwrap_or_default();
     if args.client.json {
-        println!("{session:#}");
+        say!("{session:#}");
         return Ok(());
     }
     for (key, value) in session.as_object().into_iter().flatten() {
         match value {
             Value::Null => {}
-            Value::Object(_) => println!("{key}:\n{}", indented(value)),
-            _ => println!("{key}: {}", text(&session, key)),
+            Value::Object(_) => say!("{key}:\n{}", indented(value)),
+            _ => say!("{key}: {}", text(&session, key)),
         }
     }
     Ok(())
@@ -246,7 +246,7 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
     }
     let body = every(&client, query).await?;
     if args.client.json {
-        println!("{body:#}");
+        say!("{body:#}");
         return Ok(());
     }
     let columns = [
@@ -272,7 +272,7 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
     for session in sessions(&body) {
         rows.push(columns.map(|column| text(session, column)).to_vec());
     }
-    print!("{}", table(&rows));
+    say_whole!("{}", table(&rows));
     Ok(())
 }
 

@@ -254,9 +254,9 @@ pub(super) fn show_bundle(body: &Value, format: Format, again: bool) -> Result<(
         return Err(Failure::new(REFUSED, message));
     }
     match format {
-        Format::Env => print!("{}", export(&variables(body))),
-        Format::Dotenv => print!("{}", dotenv(&variables(body))),
-        Format::Json => println!("{body:#}"),
+        Format::Env => say_whole!("{}", export(&variables(body))),
+        Format::Dotenv => say_whole!("{}", dotenv(&variables(body))),
+        Format::Json => say!("{body:#}"),
     }
     if format == Format::Json {
         return Ok(());

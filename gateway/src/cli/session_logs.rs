@@ -65,11 +65,11 @@ pub(super) async fn logs(args: LogsArgs) -> Result<(), Failure> {
 
 fn show(record: &Value, json: bool) {
     if json {
-        println!("{record}");
+        say!("{record}");
         return;
     }
     let said = record.get("text").and_then(Value::as_str);
-    println!(
+    say!(
         "{} {:<7} {}",
         text(record, "time"),
         text(record, "stream"),

@@ -118,6 +118,21 @@ impl Ceiling {
         }
     }
 
+    /// `allowedHosts` as written; an absent list has nothing in it.
+    pub(crate) fn allowed(&self) -> &[Written<Entry>] {
+        self.allowed_hosts.as_deref().unwrap_or_default()
+    }
+
+    /// `deniedHosts` as written.
+    pub(crate) fn denied(&self) -> &[Written<Entry>] {
+        &self.denied_hosts
+    }
+
+    /// `addresses` as written.
+    pub(crate) fn excepted(&self) -> &[Written<IpNet>] {
+        &self.addresses
+    }
+
     /// Is there a bound on names?
     pub(super) fn bounds_names(&self) -> bool {
         self.allowed_hosts.is_some()

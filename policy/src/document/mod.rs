@@ -24,5 +24,7 @@ mod write;
 pub use ceiling::Ceiling;
 pub use model::{EgressDocument, ExposeDocument, GrantDocument, LimitsDocument, ServiceDocument};
 
+pub(crate) use model::{RuleDocument, Written};
+
 use read_egress::{entries, strings};
 use read_service::read_http_rule;

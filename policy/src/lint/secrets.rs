@@ -34,8 +34,11 @@ const KEYS: &[&str] = &[
     "apikey",
     "privatekey",
     "accesskey",
-    "authtoken",
-    "bearertoken",
+    "token",
+    "authorization",
+    "cookie",
+    "credential",
+    "credentials",
 ];
 
 /// Characters shorter than this are not judged by how random they look.
@@ -125,44 +128,30 @@ fn spans(line: &str) -> Vec<Span> {
     spans
 }
 
-/// `password: VALUE`, in a mapping of either style, quoted or not.
+/// `password: VALUE`, in a mapping of either style, quoted or not; `password=VALUE`, in a text or a URL.
 fn keyed(chars: &[char], spans: &mut Vec<Span>) {
+    let comment = comment_at(chars);
     for (at, c) in chars.iter().enumerate() {
         let quoted = at > 0 && matches!(chars.get(at - 1), Some('"' | '\''));
         let next = chars.get(at + 1).copied();
-        if *c != ':' || !(quoted || next.is_some_and(char::is_whitespace)) {
+        let mapped = *c == ':' && (quoted || next.is_some_and(char::is_whitespace));
+        if !(mapped || *c == '=') || !is_secret_key(chars.get(..at).unwrap_or_default()) {
             continue;
         }
-        let before = chars.get(..at).unwrap_or_default().iter().rev();
-        let key: String = before
-            .skip_while(|c| matches!(c, '"' | '\''))
-            .take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
-            .filter(|c| !matches!(c, '_' | '-'))
-            .map(char::to_ascii_lowercase)
-            .collect();
-        let key: String = key.chars().rev().collect();
-        if !KEYS.iter().any(|secret| key.ends_with(secret)) {
-            continue;
-        }
-        let rest = chars.get(at + 1..).unwrap_or_default();
-        let start = at
-            + 1
-            + rest
-                .iter()
-                .take_while(|c| c.is_whitespace() || matches!(c, '"' | '\''))
-                .count();
-        let value = chars.get(start..).unwrap_or_default();
-        let length = value
+        let start = at + 1 + lead(chars.get(at + 1..).unwrap_or_default(), mapped);
+        let rest = chars.get(start..).unwrap_or_default();
+        let in_comment = comment.is_some_and(|comment| comment < at);
+        let length = if mapped && !in_comment {
+            let flow = chars.get(..at).unwrap_or_default().contains(&'{');
+            mapped_length(rest, chars.get(start.wrapping_sub(1)).copied(), flow)
+        } else {
+            word_length(rest)
+        };
+        let value = rest.get(..length).unwrap_or_default();
+        let within = spans
             .iter()
-            .take_while(|c| !c.is_whitespace() && !matches!(c, '"' | '\'' | ',' | '}' | ']'))
-            .count();
-        // A reference, a collection, a comment or nothing is no password.
-        if length > 0
-            && !matches!(
-                value.first(),
-                Some('$' | '{' | '[' | '|' | '>' | '#' | '~' | '/')
-            )
-        {
+            .any(|span| span.start < start + length && start < span.end);
+        if !within && is_secret_value(value, in_comment) {
             spans.push(Span {
                 start,
                 end: start + length,
@@ -170,6 +159,78 @@ fn keyed(chars: &[char], spans: &mut Vec<Span>) {
             });
         }
     }
+}
+
+/// Where a comment begins (YAML 1.2 §6.6): at the start, or after white space, outside quotes.
+fn comment_at(chars: &[char]) -> Option<usize> {
+    let mut quote = None;
+    let mut before = ' ';
+    for (at, c) in chars.iter().enumerate() {
+        match (quote, *c) {
+            (Some(open), c) if open == c => quote = None,
+            (None, '"' | '\'') if !before.is_alphanumeric() => quote = Some(*c),
+            (None, '#') if before.is_whitespace() => return Some(at),
+            _ => {}
+        }
+        before = *c;
+    }
+    None
+}
+
+/// Does the text end in a key that names a secret?
+fn is_secret_key(before: &[char]) -> bool {
+    let key: String = before
+        .iter()
+        .rev()
+        .skip_while(|c| matches!(c, '"' | '\''))
+        .take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+        .filter(|c| !matches!(c, '_' | '-'))
+        .map(char::to_ascii_lowercase)
+        .collect();
+    let key: String = key.chars().rev().collect();
+    KEYS.iter().any(|secret| key.ends_with(secret))
+}
+
+/// What stands between a key and its value.
+fn lead(rest: &[char], mapped: bool) -> usize {
+    let skipped = |c: &&char| match c {
+        '"' | '\'' => true,
+        c => mapped && c.is_whitespace(),
+    };
+    rest.iter().take_while(skipped).count()
+}
+
+/// A mapping's value: to its closing quote; bare, to the end of the line, a comment, or of its entry in a flow mapping.
+fn mapped_length(value: &[char], before: Option<char>, flow: bool) -> usize {
+    if let Some(quote) = before.filter(|c| matches!(c, '"' | '\'')) {
+        return value.iter().take_while(|c| **c != quote).count();
+    }
+    let comment = comment_at(value).unwrap_or(value.len());
+    let value = value.get(..comment).unwrap_or_default();
+    let end = value
+        .iter()
+        .position(|c| flow && matches!(c, ',' | '}' | ']'));
+    let value = value.get(..end.unwrap_or(value.len())).unwrap_or_default();
+    value.len() - value.iter().rev().take_while(|c| c.is_whitespace()).count()
+}
+
+/// A word of a longer text.
+fn word_length(value: &[char]) -> usize {
+    let ends =
+        |c: &char| c.is_whitespace() || matches!(c, '"' | '\'' | '&' | ';' | ',' | '}' | ']' | ')');
+    value.iter().take_while(|c| !ends(c)).count()
+}
+
+/// A reference, a collection, a path, nothing at all is no secret; nor is a plain word of a comment.
+fn is_secret_value(value: &[char], in_comment: bool) -> bool {
+    const WORDS: [&str; 5] = ["null", "true", "false", "yes", "no"];
+    let text: String = value.iter().collect();
+    let is_other = text.is_empty() || text.starts_with(|c| "${[|>#~/=&*".contains(c));
+    let is_prose = || {
+        let letter = |c: &char| c.is_ascii_lowercase() || matches!(c, '.' | '-');
+        in_comment && value.iter().all(letter)
+    };
+    !(is_other || text.contains("${") || WORDS.contains(&text.as_str()) || is_prose())
 }
 
 /// `scheme://user:PASSWORD@host`.

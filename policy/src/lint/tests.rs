@@ -67,6 +67,54 @@ fn every_port_and_rules_that_do_nothing() {
 }
 
 #[test]
+fn rules_that_change_nothing() {
+    let found = warnings(
+        "  allowedHosts: ['a.test:443', 'b.test:*', '*.c.test', 'd.test:8080', x.e.test]\n  rules:\n    - {host: a.test, tls: require}\n    \
+         - {host: b.test, tls: auto}\n    - {host: '*.c.test', tls: opaque, ech: deny}\n    - {host: x.c.test, tls: opaque}\n    \
+         - {host: x.c.test, ech: deny}\n    - {host: y.c.test, ech: outer}\n    - {host: d.test, tls: opaque}\n    \
+         - {host: 'd.test:8080', tls: auto}\n    - {host: '*.e.test', tls: opaque}\n    - {host: x.e.test, tls: auto}\n    \
+         - {host: 'd.test:8080', tls: auto}\n",
+    );
+    // `require` is what 443 has; not so `auto`, which differs there. `d` on 8080 is said closer; `*.e.test` reaches only `x`.
+    assert_eq!(
+        places(&found, "adds nothing: what it says holds"),
+        ["4:7", "7:7", "8:7", "14:7"],
+        "{found:#?}"
+    );
+    assert_eq!(
+        places(&found, "closer rules say it all"),
+        ["10:7", "12:7"],
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn ranges_that_nobody_has() {
+    let found = warnings(
+        "  allowedHosts: ['0.0.0.0/0:22', 8.0.0.0/8, '[2000::/3]', '[fd00::/8]']\n  allowedAddresses: ['::/0', fc00::/7, \
+         10.0.0.0/8, 0.0.0.0/1]\n",
+    );
+    assert_eq!(places(&found, "every IPv4 address"), ["2:18"]);
+    assert_eq!(places(&found, "every IPv6 address"), ["3:22"]);
+    assert_eq!(places(&found, "very large range"), ["2:45", "3:52"]);
+}
+
+#[test]
+fn a_ceiling_is_looked_at_too() {
+    let ceiling = testing::ceiling(
+        "{allowedHosts: ['*.a.test:*', b.a.test, c.test], deniedHosts: [c.test], addresses: [0.0.0.0/0, 10.0.0.0/8]}",
+    );
+    let mut faults = Faults::default();
+    lint_ceiling(&ceiling, &mut faults);
+    let told: Vec<String> = faults.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 4, "{told:#?}");
+    assert!(told[0].contains("\"b.a.test\" adds nothing"), "{told:#?}");
+    assert!(told[1].contains("\"c.test\" is never reached"), "{told:#?}");
+    assert!(told[2].contains("every IPv4 address"), "{told:#?}");
+    assert!(told[3].contains("\"10.0.0.0/8\" adds nothing"), "{told:#?}");
+}
+
+#[test]
 fn a_metadata_address_named_alone_is_not_covered_by_its_range() {
     let found = warnings(
         "  allowedHosts: [169.254.0.0/16, 169.254.169.254, 169.254.1.1]\n  allowedAddresses: [10.0.0.0/8, 10.1.0.0/16, \
@@ -129,6 +177,34 @@ fn secrets_are_found_where_they_stand_and_never_shown() {
             17,
             "hunter2",
         ),
+        ("adminToken: letmein".to_owned(), 13, "letmein"),
+        (
+            "Authorization: Bearer let me in".to_owned(),
+            16,
+            "let me in",
+        ),
+        (
+            "setHeaders: {authorization: \"Basic a b\", x: y}".to_owned(),
+            30,
+            "a b",
+        ),
+        ("Cookie: 'sid=letmein; a=b'".to_owned(), 10, "letmein"),
+        ("set-cookie: sid=abc".to_owned(), 13, "abc"),
+        ("X-Api-Key: letmein".to_owned(), 12, "letmein"),
+        (
+            "dsn: 'host=db password=letmein user=x'".to_owned(),
+            24,
+            "letmein",
+        ),
+        ("env: [PGPASSWORD=letmein, A=b]".to_owned(), 18, "letmein"),
+        (
+            "url: https://a.test/?token=letmein&x=1".to_owned(),
+            28,
+            "letmein",
+        ),
+        ("# password: hunter2".to_owned(), 13, "hunter2"),
+        ("a: 2 # admin_token=Letmein".to_owned(), 20, "Letmein"),
+        ("credentials: letmein".to_owned(), 14, "letmein"),
     ] {
         let found = lint_source(&format!("a: 1\n{line}\n"));
         let shown: Vec<String> = found
@@ -188,6 +264,16 @@ fn names_paths_and_digests_are_no_secrets() {
         "certificate: /etc/ssl/certs/Gateway-Certificate-2026-Production.pem",
         "url: unix:///run/cache/GestaltHostServiceRelay0.sock",
         "secretsDirectory: /etc/keys",
+        "tokenTtl: 15m",
+        "token: null",
+        "requireToken: true",
+        "cookie: \"${COOKIE}\"",
+        "authorization: Bearer ${TOKEN}",
+        "secrets: [a, b]",
+        "# the token: a scoped one, and its password: chosen by hand",
+        "# secret == public, if token= is empty",
+        "url: https://a.test/?token=${TOKEN}&password=",
+        "methods: [SetPassword, GetToken]",
         "allowedHosts: [task-runner.example.com, sk-learn.org, npm_config.example.com]",
     ] {
         let found = lint_source(&format!("{line}\n"));

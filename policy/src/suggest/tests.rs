@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 fn suggested(seen: &[&str], collapse: Option<usize>) -> Vec<String> {
     let seen: Vec<Target> = seen.iter().map(|text| testing::target(text)).collect();
-    let block = suggest(&seen, collapse).to_value();
+    let block = suggest(&seen, [], collapse).to_value();
     let list = block["allowedHosts"].as_array().unwrap();
     list.iter()
         .map(|entry| entry.as_str().unwrap().to_owned())
@@ -24,6 +24,20 @@ fn grant(egress: EgressDocument) -> Arc<crate::Grant> {
         ..GrantDocument::default()
     };
     testing::compile(&document.to_json(), "addresses: [0.0.0.0/0, '::/0']").unwrap()
+}
+
+#[test]
+fn what_was_dialled_needs_its_exception() {
+    let seen = [testing::target("db.corp.test:5432")];
+    let dialled = ["::ffff:10.1.2.3", "93.184.215.14", "10.1.2.3", "fd00::7"];
+    let dialled = dialled.map(|address| address.parse().unwrap());
+    let block = suggest(&seen, dialled, None).to_value();
+    assert_eq!(
+        block["allowedAddresses"],
+        serde_json::json!(["10.1.2.3/32", "fd00::7/128"])
+    );
+    let none = suggest(&seen, ["93.184.215.14".parse().unwrap()], None).to_value();
+    assert!(none.get("allowedAddresses").is_none(), "{none}");
 }
 
 #[test]
@@ -111,7 +125,7 @@ fn targets() -> impl Strategy<Value = Vec<Target>> {
 proptest! {
     #[test]
     fn exactly_what_was_seen_is_allowed(seen in targets(), others in targets()) {
-        let grant = grant(suggest(&seen, None));
+        let grant = grant(suggest(&seen, [], None));
         for target in seen.iter().chain(&others) {
             prop_assert_eq!(decide(&grant, target).is_ok(), seen.contains(target), "{}", target);
         }
@@ -119,7 +133,7 @@ proptest! {
 
     #[test]
     fn collapsing_loses_nothing_and_never_lengthens(seen in targets(), least in 0..5_usize) {
-        let (short, long) = (suggest(&seen, Some(least)), suggest(&seen, None));
+        let (short, long) = (suggest(&seen, [], Some(least)), suggest(&seen, [], None));
         let length = |block: &EgressDocument| block.to_value()["allowedHosts"].as_array().unwrap().len();
         prop_assert!(length(&short) <= length(&long));
         let grant = grant(short);

@@ -70,18 +70,18 @@ pub(in crate::cli) async fn run(args: ExplainArgs) -> Result<(), Failure> {
 
 fn show(answer: &Value, json: bool) {
     if json {
-        println!("{answer:#}");
+        say!("{answer:#}");
         return;
     }
     let part = |key: &str| output::text(answer, key);
-    println!("{}: {}", part("target"), part("outcome"));
+    say!("{}: {}", part("target"), part("outcome"));
     for (label, key) in [
         ("reason", "reason"),
         ("rule", "rule"),
         ("to change it", "hint"),
     ] {
         if part(key) != "-" {
-            println!("  {label}: {}", part(key));
+            say!("  {label}: {}", part(key));
         }
     }
     for step in answer
@@ -90,7 +90,7 @@ fn show(answer: &Value, json: bool) {
         .into_iter()
         .flatten()
     {
-        println!(
+        say!(
             "  - {}",
             output::printable(step.as_str().unwrap_or_default())
         );

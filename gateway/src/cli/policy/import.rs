@@ -50,7 +50,7 @@ pub(in crate::cli) fn run(args: &ImportArgs) -> Result<(), Failure> {
         Ok(imported) => imported,
         Err(faults) => {
             if args.json {
-                println!(
+                say!(
                     "{:#}",
                     json!({ "errors": faults.errors, "notes": faults.warnings })
                 );
@@ -60,7 +60,7 @@ pub(in crate::cli) fn run(args: &ImportArgs) -> Result<(), Failure> {
     };
     let egress = imported.document.egress.to_value();
     if args.json {
-        println!("{:#}", json!({ "egress": egress, "notes": imported.notes }));
+        say!("{:#}", json!({ "egress": egress, "notes": imported.notes }));
         return Ok(());
     }
     let notes = Faults {
@@ -69,6 +69,6 @@ pub(in crate::cli) fn run(args: &ImportArgs) -> Result<(), Failure> {
     };
     let masked = sluicegate_policy::lint_source(&text).masked;
     eprint!("{}", notes.render(&masked, &name));
-    print!("{}", yaml::block(&egress));
+    say_whole!("{}", yaml::block(&egress));
     Ok(())
 }

@@ -38,8 +38,8 @@ pub(super) struct Seen {
     pub(super) address: Option<SocketAddr>,
     /// Method and path (without its query) of a plain HTTP request.
     pub(super) request: Option<(String, String)>,
-    /// The upstream's name did not exist.
-    pub(super) nameless: bool,
+    /// The upstream's name led to no address.
+    pub(super) unresolved: bool,
 }
 
 /// What one line is.
@@ -177,7 +177,10 @@ fn judge(line: &[u8], session: Option<&str>) -> Result<Line, String> {
         verdict,
         address: record.address,
         request,
-        nameless: record.reason.as_deref() == Some("dns_not_found"),
+        unresolved: matches!(
+            record.reason.as_deref(),
+            Some("dns_not_found" | "dns_failed" | "dns_timeout")
+        ),
     })))
 }
 

@@ -53,9 +53,9 @@ pub(in crate::cli) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     if args.json {
         let told = serde_json::to_value(&difference)
             .map_err(|error| Failure::new(FAILED, error.to_string()))?;
-        println!("{told:#}");
+        say!("{told:#}");
     } else {
-        print!("{}", difference.told(args.examples));
+        say_whole!("{}", difference.told(args.examples));
         for line in &difference.malformed_lines {
             eprintln!("{}: {}", args.access_log.display(), output::printable(line));
         }

@@ -101,6 +101,9 @@ pub(super) fn from_document(source: &str, path: &Path) -> Result<Policy, Failure
 /// within; without one the bound is that of the built-in provider `local`. `None` where anything is wrong.
 pub(super) fn read(node: &Node, faults: &mut Faults) -> Option<Grant> {
     let mut fields = node.fields(faults);
+    if !node.is_map() {
+        return None;
+    }
     let is_whole = ["egress", "services", "limits"]
         .into_iter()
         .any(|key| fields.take(key).is_some());

@@ -1,10 +1,10 @@
 //! `policy suggest`: an allowlist for what an access log shows.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use sluicegate_policy::{Target, suggest};
+use sluicegate_policy::{Host, Target, suggest};
 
 use super::{
     super::failure::Failure,
@@ -35,8 +35,10 @@ pub(in crate::cli) struct SuggestArgs {
 #[derive(Debug, Default)]
 struct Shown {
     reached: BTreeSet<Target>,
-    /// Names that do not exist.
-    nameless: BTreeSet<Target>,
+    /// What names of these resolved to.
+    dialled: BTreeSet<IpAddr>,
+    /// Names that never led to an address.
+    unresolved: BTreeSet<Target>,
     /// Denied by a rule of the session's own, which no allow overrules.
     denied: BTreeSet<Target>,
     refused: usize,
@@ -48,10 +50,13 @@ impl Shown {
             Verdict::Passed { would_refuse } if would_refuse.as_deref() == Some("host_denied") => {
                 self.denied.insert(seen.target);
             }
-            Verdict::Passed { .. } if seen.nameless => {
-                self.nameless.insert(seen.target);
+            Verdict::Passed { .. } if seen.unresolved => {
+                self.unresolved.insert(seen.target);
             }
             Verdict::Passed { .. } => {
+                if let (Host::Name(_), Some(address)) = (seen.target.host(), seen.address) {
+                    self.dialled.insert(address.ip());
+                }
                 self.reached.insert(seen.target);
             }
             Verdict::Refused(_) | Verdict::Address(_) => self.refused += 1,
@@ -70,11 +75,12 @@ impl Shown {
             format!("{}{more}", shown.join(", "))
         };
         let mut notes = Vec::new();
-        let nameless: BTreeSet<Target> = self.nameless.difference(&self.reached).cloned().collect();
-        if !nameless.is_empty() {
+        let unresolved = self.unresolved.difference(&self.reached);
+        let unresolved: BTreeSet<Target> = unresolved.cloned().collect();
+        if !unresolved.is_empty() {
             notes.push(format!(
-                "left out, as the names do not exist: {}",
-                names(&nameless)
+                "left out, as the names led to no address: {}",
+                names(&unresolved)
             ));
         }
         if !self.denied.is_empty() {
@@ -108,10 +114,18 @@ pub(in crate::cli) fn run(args: &SuggestArgs) -> Result<(), Failure> {
     let passed = log::read(&args.access_log, args.session.as_deref(), |seen| {
         shown.add(seen)
     })?;
-    let egress = suggest(&shown.reached, args.collapse.then_some(args.min)).to_value();
-    let notes = shown.left_out(&passed);
+    let collapse = args.collapse.then_some(args.min);
+    let egress = suggest(&shown.reached, shown.dialled.iter().copied(), collapse).to_value();
+    let mut notes = shown.left_out(&passed);
+    if egress.get("allowedAddresses").is_some() {
+        notes.push(
+            "names resolved to special-purpose addresses: allowedAddresses holds them, within the operator's ceiling; \
+             where dns.hosts gave them, leave them out"
+                .to_owned(),
+        );
+    }
     if args.json {
-        println!(
+        say!(
             "{:#}",
             json!({ "egress": egress, "targets": shown.reached.len(), "notes": notes })
         );
@@ -120,6 +134,6 @@ pub(in crate::cli) fn run(args: &SuggestArgs) -> Result<(), Failure> {
     for note in &notes {
         eprintln!("{}: {note}", args.access_log.display());
     }
-    print!("{}", yaml::block(&egress));
+    say_whole!("{}", yaml::block(&egress));
     Ok(())
 }

@@ -64,17 +64,17 @@ pub(in crate::cli) fn run(args: &TestArgs) -> Result<(), Failure> {
                 expectation.target,
                 differences.join("; ")
             );
-            println!("{}", output::printable(&line));
+            say!("{}", output::printable(&line));
         }
     }
     let passed = results.len() - failed;
     if args.json {
-        println!(
+        say!(
             "{:#}",
             json!({ "passed": passed, "failed": failed, "tests": told })
         );
     } else {
-        println!("{passed} passed, {failed} failed");
+        say!("{passed} passed, {failed} failed");
     }
     if failed > 0 {
         return Err(Failure::new(
