@@ -53,6 +53,10 @@ fn classify_v6(address: Ipv6Addr, nat64: &[Nat64Prefix]) -> AddressClass {
     if METADATA.contains(&address.into()) {
         return AddressClass::Metadata;
     }
+    // `::` and `::1` look like compatible addresses, and are not (RFC 4291 §2.5.5.1).
+    if address.is_unspecified() || address.is_loopback() {
+        return registry(address);
+    }
     let mut worst = AddressClass::Global;
     for inner in embedded(address, nat64) {
         match classify_v4(inner) {

@@ -276,3 +276,18 @@ proptest::proptest! {
         proptest::prop_assert_ne!(classify(six.into(), &[]), AddressClass::Global);
     }
 }
+
+#[test]
+fn the_unspecified_and_the_loopback_address_are_no_compatible_ones() {
+    for (address, name) in [
+        ("::", "unspecified"),
+        ("::1", "loopback"),
+        ("::2", "this network"),
+    ] {
+        let AddressClass::Special { name: found, .. } = classify(address.parse().unwrap(), &[])
+        else {
+            panic!("{address} is not special");
+        };
+        assert!(found.contains(name), "{address}: {found}");
+    }
+}
