@@ -29,6 +29,8 @@ pub enum Answer {
     Failing,
     /// No reply at all.
     Silent,
+    /// These addresses where IPv4 is asked for; no reply to a question for IPv6.
+    SilentSix(Vec<IpAddr>),
 }
 
 #[derive(Default)]
@@ -123,9 +125,10 @@ impl Zone {
             let (answer, ttl) = known.unwrap_or((Answer::Missing, 0));
             match answer {
                 Answer::Silent => return None,
+                Answer::SilentSix(_) if kind == RecordType::AAAA => return None,
                 Answer::Failing => reply.code = ResponseCode::ServFail,
                 Answer::Missing => reply.code = ResponseCode::NXDomain,
-                Answer::Addresses(addresses) => {
+                Answer::Addresses(addresses) | Answer::SilentSix(addresses) => {
                     let data = addresses.into_iter().filter_map(|ip| data_of(ip, kind));
                     let records = data.map(|data| Record::from_rdata(owner.clone(), ttl, data));
                     reply.records.extend(records);
