@@ -234,8 +234,17 @@ fn first_line(held: &[u8]) -> Step {
 }
 
 fn says_version(line: &[u8]) -> bool {
-    line.windows(6)
-        .any(|six| six.eq_ignore_ascii_case(b" HTTP/"))
+    let version = |six: &[u8]| {
+        six.split_first()
+            .is_some_and(|(before, name)| is_gap(*before) && name.eq_ignore_ascii_case(b"HTTP/"))
+    };
+    line.windows(6).any(version)
+}
+
+/// What lenient servers take to part the words of a request line (RFC 9112 §3): such a line is judged as HTTP too, and
+/// refused there.
+fn is_gap(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | 0x0b | 0x0c | b'\r')
 }
 
 /// A request without a version is HTTP/0.9's; some servers still answer it.
@@ -243,7 +252,7 @@ fn says_method(line: &[u8]) -> bool {
     const METHODS: [&[u8]; 8] = [
         b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE",
     ];
-    let mut words = line.split(|b| *b == b' ');
+    let mut words = line.split(|b| is_gap(*b));
     let method = words.next().unwrap_or_default();
     let target = words.next().unwrap_or_default();
     METHODS
@@ -252,14 +261,12 @@ fn says_method(line: &[u8]) -> bool {
         && (target.starts_with(b"/") || target.starts_with(b"http"))
 }
 
-/// A token (RFC 9110 §5.6.2) of at most 32 bytes, alone or followed by a space.
+/// A token (RFC 9110 §5.6.2), alone or with a gap behind it. Servers bound methods neither in length nor, most of them, in
+/// what they begin with.
 fn may_become_request(bytes: &[u8]) -> bool {
-    let method = bytes.split(|b| *b == b' ').next().unwrap_or_default();
+    let method = bytes.split(|b| is_gap(*b)).next().unwrap_or_default();
     let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    // Registered methods begin with a letter, and so does every one that was seen.
-    method.len() <= 32
-        && method.first().is_none_or(u8::is_ascii_alphabetic)
-        && method.iter().all(token)
+    method.iter().all(token)
 }
 
 #[cfg(test)]
@@ -276,6 +283,13 @@ mod tests {
         assert_eq!(first_line(b"GET / HTTP/1.2\r\n"), Step::Http);
         assert_eq!(first_line(b"GET / HTTP/1.1 \r\n"), Step::Http);
         assert_eq!(first_line(b"get /old\r\n"), Step::Http);
+        assert_eq!(first_line(b"GET\t/\tHTTP/1.1\r\n"), Step::Http);
+        assert_eq!(first_line(b"GET\x0b/ HTTP/1.1\r\n"), Step::Http);
+        assert_eq!(first_line(b"GET /\rHTTP/1.1\r\n"), Step::Http);
+        assert_eq!(first_line(b"_X / HTTP/1.1\r\n"), Step::Http);
+        let long = [&[b'M'; 5000][..], b" / HTTP/1.1\r\n"].concat();
+        assert_eq!(first_line(&long), Step::Http);
+        assert_eq!(first_line(&[b'M'; 4000]), Step::Hold);
         assert_eq!(first_line(b"CONNECT {\"verbose\":false}\r\n"), Step::Open);
         assert_eq!(first_line(b"PRI * HTTP/2.0\r\n\r\n"), Step::Open);
         assert_eq!(first_line(b"EHLO me\r\n"), Step::Open);

@@ -14,7 +14,7 @@ use super::{
     connect::{self, Accepted as Answered, Ask, Wanted},
     context::Context,
     forward::{self, Scope},
-    h2,
+    h2, headers,
 };
 use crate::{
     egress::{Guarded, Rewind, linger_close},
@@ -160,14 +160,14 @@ async fn connect(
 }
 
 fn ask<'b>(head: &Head<'b>) -> Ask<'b> {
-    let (mut host, mut accept, mut credentials) = (None, None, Vec::new());
+    let (mut host, mut accept, mut credentials) = (None, Vec::new(), Vec::new());
     for field in head.fields() {
         if field.is("proxy-authorization") {
             credentials.push(field.value);
         } else if field.is("host") {
             host = host.or(Some(field.value));
         } else if field.is("accept") {
-            accept = accept.or(Some(field.value));
+            accept.push(field.value);
         }
     }
     Ask {
@@ -178,7 +178,7 @@ fn ask<'b>(head: &Head<'b>) -> Ask<'b> {
         },
         credentials,
         channel: None,
-        html: accept.is_some_and(|v| v.starts_with(b"text/html")),
+        html: headers::prefers_html(accept.into_iter()),
         protocol: Some(Protocol::Http1),
     }
 }

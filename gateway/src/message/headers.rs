@@ -11,8 +11,9 @@ use http_body::Frame;
 use crate::sniff::{is_twin, trailer_may_pass};
 
 /// Hop-by-hop whatever Connection says.
-const HOP_BY_HOP: [&str; 9] = [
+const HOP_BY_HOP: [&str; 10] = [
     "connection",
+    "http2-settings",
     "keep-alive",
     "proxy-connection",
     "proxy-authenticate",
@@ -105,7 +106,31 @@ pub(crate) fn looped(headers: &HeaderMap, pseudonym: &str) -> bool {
 
 /// Does the client prefer a page?
 pub(crate) fn wants_html(headers: &HeaderMap) -> bool {
-    tokens(headers, &header::ACCEPT).any(|kind| kind.starts_with("text/html"))
+    let fields = headers.get_all(header::ACCEPT).iter();
+    prefers_html(fields.map(HeaderValue::as_bytes))
+}
+
+/// The same of the values of its `Accept` fields (RFC 9110 §12.5.1): it names `text/html` itself, with a weight that is
+/// neither zero nor below JSON's.
+pub(crate) fn prefers_html<'h>(fields: impl Iterator<Item = &'h [u8]>) -> bool {
+    let (mut html, mut json) = (0.0_f32, 0.0_f32);
+    for range in fields.flat_map(|field| field.split(|b| *b == b',')) {
+        let Ok(range) = std::str::from_utf8(range) else {
+            continue;
+        };
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default();
+        let weight = parts
+            .filter_map(|part| part.split_once('='))
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
+            .map_or(1.0, |(_, q)| q.trim().parse().unwrap_or(0.0));
+        if kind.eq_ignore_ascii_case("text/html") {
+            html = html.max(weight);
+        } else if kind.eq_ignore_ascii_case("application/json") {
+            json = json.max(weight);
+        }
+    }
+    html > 0.0 && html >= json
 }
 
 /// An answer whose framing can be read two ways is not passed on (RFC 9112 §6.3): Content-Length beside a transfer coding,
@@ -215,6 +240,27 @@ mod tests {
             .is_some()
         );
         assert!(upgrade(&headers(&[("connection", "upgrade"), ("upgrade", "h2c")])).is_none());
+    }
+
+    #[test]
+    fn a_page_is_for_those_who_name_it() {
+        for (accept, page) in [
+            (
+                "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+                true,
+            ),
+            ("TEXT/HTML ; q=0.5, */*", true),
+            ("application/json;q=0.4, text/html;q=0.5", true),
+            ("application/json, text/html;q=0.5", false),
+            ("text/html;q=0", false),
+            ("text/html; Q=0.000", false),
+            ("text/htmlx", false),
+            ("*/*", false),
+            ("", false),
+        ] {
+            let map = headers(&[("accept", accept)]);
+            assert_eq!(wants_html(&map), page, "{accept}");
+        }
     }
 
     #[test]

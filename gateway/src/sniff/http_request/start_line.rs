@@ -38,6 +38,10 @@ impl<'b> StartLine<'b> {
             // Two parts only is HTTP/0.9.
             Some(_) | None => return Err(HeadError::Version),
         };
+        // HTTP/2's preface alone begins so (RFC 9113 §11.6).
+        if method == b"PRI" {
+            return Err(HeadError::RequestLine);
+        }
         let method = std::str::from_utf8(method).map_err(|_| HeadError::RequestLine)?;
         judge_target(method, target)?;
         Ok(Self {
