@@ -136,3 +136,55 @@ async fn a_capability_taken_from_the_catalogue_pauses_who_is_bound_to_it() {
     assert_eq!(resume.code, Some(2));
     assert!(resume.stderr.contains("plain"), "{}", resume.stderr);
 }
+
+/// What a script reads: with `--json` every command that asks a gateway writes JSON and nothing else, one value or one a
+/// line, and fails without a word there.
+#[tokio::test]
+async fn every_command_speaks_json() {
+    let world = world().await;
+    let commands = [
+        "session create --id one --provider test",
+        "session list",
+        "session show one --provider test",
+        "session start one --provider test",
+        "session pause one --provider test",
+        "session resume one --provider test",
+        "session keepalive one --provider test",
+        "session observe one running --provider test",
+        "session logs one --provider test",
+        "capability list",
+        "capability install one raw --provider test",
+        "capability list one --provider test",
+        "capability disable one raw --provider test",
+        "capability enable one raw --provider test",
+        "capability update one raw --provider test",
+        "capability resolved one --provider test",
+        "capability uninstall one raw --provider test",
+        "session revoke one --provider test",
+        "session stop one --provider test",
+        "provider list",
+        "provider check",
+        "placement check --provider test",
+        "keys list",
+        "keys rotate",
+        "ca show",
+        "events",
+        "status",
+        "policy explain api.example.com --provider test",
+        "reload",
+        "drain",
+    ];
+    for command in commands {
+        let mut words: Vec<&str> = command.split(' ').collect();
+        words.push("--json");
+        let ended = world.gateway.cli(&words).await;
+        assert_eq!(ended.code, Some(0), "{command}: {ended:?}");
+        let read =
+            serde_json::Deserializer::from_slice(&ended.stdout).into_iter::<serde_json::Value>();
+        let values: Result<Vec<_>, _> = read.collect();
+        assert!(
+            values.as_ref().is_ok_and(|values| !values.is_empty()),
+            "{command}: {values:?} {ended:?}"
+        );
+    }
+}
