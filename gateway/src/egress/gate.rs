@@ -28,6 +28,8 @@ pub struct Gate {
     phase: Phase,
     /// The client began a TLS record: a cut can be said in TLS.
     tls: bool,
+    /// One of its hellos was encrypted.
+    ech: bool,
 }
 
 #[derive(Debug)]
@@ -40,6 +42,8 @@ enum Phase {
 
 /// The longest first line that is still waited for.
 const LONGEST_LINE: usize = 16 * 1024;
+/// Bytes of empty lines before it. Servers skip one or a few; more are held by nobody.
+const LONGEST_BLANK: usize = 64;
 /// Content type of a TLS handshake record.
 const HANDSHAKE: u8 = 22;
 
@@ -52,6 +56,7 @@ impl Gate {
                 permit: permit.clone(),
                 phase: Phase::First(Box::default()),
                 tls: false,
+                ech: false,
             }),
         }
     }
@@ -87,6 +92,11 @@ impl Gate {
         self.tls
     }
 
+    /// Was a hello an encrypted one?
+    pub fn ech(&self) -> bool {
+        self.ech
+    }
+
     /// The client's next bytes: `held` is everything not yet forwarded, and ends with the `new` ones.
     pub fn client_sent(&mut self, held: &[u8], new: usize) -> Step {
         let chunk = held
@@ -103,6 +113,7 @@ impl Gate {
                         Step::Cut(Denial::MethodNotAllowed)
                     }
                     Verdict::Hello(hello) => {
+                        self.ech |= hello.ech;
                         if let Err(denial) = judge_hello(&self.permit, &hello) {
                             return Step::Cut(denial);
                         }
@@ -145,16 +156,19 @@ impl Gate {
         }
     }
 
-    fn after_hello(&self, step: ClientStep) -> Step {
+    fn after_hello(&mut self, step: ClientStep) -> Step {
         match step {
             ClientStep::Pass => Step::Forward,
             ClientStep::NeedMore => Step::Hold,
             ClientStep::Done => Step::Open,
             ClientStep::Malformed(_) => Step::Cut(Denial::TlsMalformed),
-            ClientStep::Hello(hello) => match judge_hello(&self.permit, &hello) {
-                Ok(()) => Step::Open,
-                Err(denial) => Step::Cut(denial),
-            },
+            ClientStep::Hello(hello) => {
+                self.ech |= hello.ech;
+                match judge_hello(&self.permit, &hello) {
+                    Ok(()) => Step::Open,
+                    Err(denial) => Step::Cut(denial),
+                }
+            }
         }
     }
 }
@@ -211,16 +225,22 @@ pub fn is_http(held: &[u8]) -> Option<bool> {
 }
 
 /// Is this the first line of an HTTP/1 request, or near enough that a server might take it for one? Anything that
-/// cannot become one passes to the pinned address.
+/// cannot become one passes to the pinned address. What is longer than anybody's request line, and begins like one, is left to
+/// the judge of requests, who refuses it: how bytes were split never changes the verdict.
 fn first_line(held: &[u8]) -> Step {
     // RFC 9112 §2.2: a server skips empty lines before the request line, and so do we.
     let start = held.iter().position(|b| !b"\r\n".contains(b));
+    if start.unwrap_or(held.len()) > LONGEST_BLANK {
+        return Step::Http;
+    }
     let held = held.get(start.unwrap_or(held.len())..).unwrap_or_default();
-    let line = match held.iter().position(|b| *b == b'\n') {
-        Some(end) => held.get(..end).unwrap_or_default(),
-        None if held.len() > LONGEST_LINE => return Step::Open,
-        None if may_become_request(held) => return Step::Hold,
-        None => return Step::Open,
+    let longest = held.get(..=LONGEST_LINE);
+    let seen = longest.unwrap_or(held);
+    let line = match seen.iter().position(|b| *b == b'\n') {
+        Some(end) => seen.get(..end).unwrap_or_default(),
+        None if !may_become_request(seen) => return Step::Open,
+        None if longest.is_some() => return Step::Http,
+        None => return Step::Hold,
     };
     let line = line.trim_ascii_end();
     if line == b"PRI * HTTP/2.0" {
@@ -271,7 +291,9 @@ fn may_become_request(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Step, first_line};
+    use proptest::prelude::*;
+
+    use super::{LONGEST_BLANK, LONGEST_LINE, Step, first_line};
 
     #[test]
     fn http_is_told_by_its_first_line() {
@@ -296,5 +318,41 @@ mod tests {
         assert_eq!(first_line(b"SSH-2.0-OpenSSH_9.2\r\n"), Step::Open);
         assert_eq!(first_line(b"\x00\x00\x00\x08\x04\xd2\x16\x2f"), Step::Open);
         assert_eq!(first_line(b"*1\r\n$4\r\nPING\r\n"), Step::Open);
+    }
+
+    #[test]
+    fn nothing_is_held_for_ever() {
+        assert_eq!(first_line(&[b'\n'; LONGEST_BLANK]), Step::Hold);
+        assert_eq!(first_line(&[b'\n'; LONGEST_BLANK + 1]), Step::Http);
+        let long = [b"GET /".as_slice(), &vec![b'a'; LONGEST_LINE]].concat();
+        assert_eq!(first_line(&long), Step::Http);
+        let binary = [b"\x01".as_slice(), &vec![b'a'; LONGEST_LINE]].concat();
+        assert_eq!(first_line(&binary), Step::Open);
+    }
+
+    /// Lines as clients, servers of other protocols and attackers write them, some of them very long.
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let word = prop::sample::select(vec![
+            "GET", "get", "\r\n", "\n", " ", "\t", "/", "HTTP/1.1", "PRI", "*", "HTTP/2.0",
+            "Host: a", "\0", "x",
+        ]);
+        let part = prop_oneof![
+            6 => word.prop_map(|word| word.as_bytes().to_vec()),
+            1 => (any::<u8>(), 0..70_usize).prop_map(|(byte, times)| vec![byte; times]),
+            1 => Just(vec![b'a'; LONGEST_LINE - 3]),
+        ];
+        prop::collection::vec(part, 0..9).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn splitting_never_changes_the_verdict(bytes in bytes(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8)) {
+            let whole = first_line(&bytes);
+            for cut in cuts {
+                let part = bytes.get(..cut.index(bytes.len() + 1)).unwrap_or_default();
+                let early = first_line(part);
+                prop_assert!(early == Step::Hold || early == whole, "{:?} then {:?}: {}", early, whole, part.escape_ascii());
+            }
+        }
     }
 }
