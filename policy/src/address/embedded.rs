@@ -111,7 +111,9 @@ pub(crate) fn embedded(
         matches!(s, [_, _, _, _, 0 | 0x200, 0x5efe, _, _]).then(low),
         WELL_KNOWN.extract(address),
     ];
-    let local = matches!(s, [0x64, 0xff9b, 1, ..]);
+    // The operator's word for where it stands is better than a guess.
+    let is_known = nat64.iter().any(|prefix| prefix.extract(address).is_some());
+    let local = matches!(s, [0x64, 0xff9b, 1, ..]) && !is_known;
     let lengths: &[u8] = if local { &[48, 56, 64, 96] } else { &[] };
     let local = lengths
         .iter()

@@ -291,3 +291,16 @@ fn the_unspecified_and_the_loopback_address_are_no_compatible_ones() {
         assert!(found.contains(name), "{address}: {found}");
     }
 }
+
+#[test]
+fn a_known_prefix_within_the_local_use_block_is_not_guessed_at() {
+    let address = "64:ff9b:1::808:808".parse().unwrap();
+    let prefix = Nat64Prefix::new("64:ff9b:1::".parse().unwrap(), 96).unwrap();
+    assert!(matches!(
+        classify(address, &[]),
+        AddressClass::Special { .. }
+    ));
+    assert_eq!(classify(address, &[prefix]), AddressClass::Global);
+    let metadata = "64:ff9b:1::a9fe:a9fe".parse().unwrap();
+    assert_eq!(classify(metadata, &[prefix]), AddressClass::Metadata);
+}
