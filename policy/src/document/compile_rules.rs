@@ -2,7 +2,7 @@
 
 use super::model::{RuleDocument, Written};
 use crate::{
-    Action, HttpRule, TlsRule,
+    Action, EchRule, HttpRule, TlsRule,
     entry::{Entry, Ports},
     grant::Attributes,
     matcher::{Compiled, Matcher},
@@ -30,6 +30,7 @@ pub(super) fn compile_rules(
             );
         }
         judge_http(written, rules, &ports, &named, faults);
+        judge_ech(written, rules, &named, faults);
         judge_conflicts(written, rules, index, &named, faults);
         let entry = Entry {
             pattern: rule.host.pattern.clone(),
@@ -119,6 +120,37 @@ fn judge_http(
             }
         ),
     );
+}
+
+/// An encrypted hello cannot be told from other bytes where nobody looks at them. (One host below a pattern may be opaque.)
+fn judge_ech(
+    written: &Written<RuleDocument>,
+    rules: &[Written<RuleDocument>],
+    named: &str,
+    faults: &mut Faults,
+) {
+    let rule = &written.value;
+    let asks = rule
+        .ech
+        .as_ref()
+        .is_some_and(|ech| *ech != EchRule::default());
+    let ports = rule.host.ports.or_any();
+    let around = rules.iter().map(|other| &other.value).filter(|other| {
+        let theirs = other.host.ports.or_any();
+        other.tls.is_some()
+            && other.host.contains_hosts(&rule.host.pattern)
+            && (theirs == ports || theirs == Ports::Any)
+    });
+    // Of rules around the same hosts the closest has the longest pattern, and its ports are the narrower ones.
+    let closest = around.max_by_key(|other| {
+        let inner = rule.host.contains_hosts(&other.host.pattern);
+        let length = other.host.to_string().len();
+        (inner, length, other.host.ports.or_any())
+    });
+    if asks && closest.is_some_and(|other| other.tls == Some(TlsRule::Opaque)) {
+        let message = format!("{named}: ech cannot be enforced in an opaque tunnel");
+        faults.error_hint(&written.place, message, "write tls: auto or tls: require");
+    }
 }
 
 /// Two rules for one host and port that say different things: nobody could tell which holds.

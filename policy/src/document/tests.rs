@@ -346,3 +346,31 @@ proptest! {
         document.compile(&Ceiling::local(), &mut Faults::default());
     }
 }
+
+#[test]
+fn ech_is_refused_where_nobody_looks() {
+    let faults = |rules: &str| {
+        let source = format!("egress: {{allowedHosts: ['*.a.test:8080'], rules: [{rules}]}}");
+        crate::testing::compile(&source, "{}")
+            .err()
+            .unwrap_or_default()
+    };
+    for rules in [
+        "{host: '*.a.test', tls: opaque, ech: deny}",
+        "{host: '*.a.test', tls: opaque}, {host: x.a.test, ech: deny}",
+        "{host: 'x.a.test:8080', tls: opaque}, {host: 'x.a.test:8080', ech: {publicNames: [b.test]}}",
+    ] {
+        assert!(
+            faults(rules).contains("ech cannot be enforced"),
+            "{rules}: {}",
+            faults(rules)
+        );
+    }
+    for rules in [
+        "{host: '*.a.test', ech: deny}, {host: x.a.test, tls: opaque}",
+        "{host: '*.a.test', tls: opaque}, {host: x.a.test, tls: auto, ech: deny}",
+        "{host: '*.a.test', tls: opaque, ech: outer}",
+    ] {
+        assert_eq!(faults(rules), "", "{rules}");
+    }
+}
