@@ -321,6 +321,10 @@ fn admin_state(
         }
     };
     let stop = parts.asked_to_stop.clone();
+    let admission = {
+        let parts = parts.clone();
+        move || parts.context.load().egress.admission.clone()
+    };
     admin::State {
         registry: parts.registry.clone(),
         telemetry: parts.telemetry.clone(),
@@ -329,6 +333,7 @@ fn admin_state(
         webhooks: settings.board.clone(),
         allowed_hosts: settings.allowed_hosts.clone(),
         allowed_origins: settings.allowed_origins.clone(),
+        admission: Arc::new(admission),
         drain: Arc::new(move || stop.notify_one()),
         reload,
         ready: Arc::new(ready),

@@ -106,7 +106,7 @@ pub(crate) fn http(denial: Denial, place: &str, method: &str, path: &str) -> Hin
 }
 
 /// The narrowest entry for a host and port, as the reader of documents takes it.
-fn entry(host: &Host, port: u16) -> Entry {
+pub(crate) fn entry(host: &Host, port: u16) -> Entry {
     match host {
         Host::Name(_) => Entry::for_target(host, port),
         Host::Ip(address) => Entry::for_target(&Host::Ip(canonical(*address)), port),

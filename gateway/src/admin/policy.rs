@@ -67,11 +67,15 @@ pub(super) async fn explain(
             let namespace = namespace.unwrap_or_else(|| principal.home());
             let key = key(Some(namespace), &provider, session);
             access::touches(&state, &principal, &key)?;
-            state.registry.explain(&key, &question.target)?
+            let admission = (state.admission)();
+            state.registry.explain(&key, &question.target, &admission)?
         }
-        None => state
-            .registry
-            .explain_document(&provider, &question.document, &question.target)?,
+        None => state.registry.explain_document(
+            &provider,
+            &question.document,
+            &question.target,
+            &(state.admission)(),
+        )?,
     };
     Ok(answer(StatusCode::OK, &json!(explanation)))
 }

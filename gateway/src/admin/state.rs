@@ -2,6 +2,8 @@
 
 use std::{pin::Pin, sync::Arc};
 
+use sluicegate_policy::Admission;
+
 use crate::{
     auth::AdminCredentials, drain::DrainWatch, probe::Prober, session::Registry,
     telemetry::Telemetry, webhook::Board,
@@ -27,6 +29,8 @@ pub struct State {
     pub allowed_hosts: Arc<[String]>,
     /// Values of `Origin` accepted; any other is refused, as no browser page has business here.
     pub allowed_origins: Arc<[String]>,
+    /// How addresses are judged, as of the last reload.
+    pub admission: Arc<dyn Fn() -> Arc<Admission> + Send + Sync>,
     /// Begin to go down. Returns at once.
     pub drain: Arc<dyn Fn() + Send + Sync>,
     /// Apply the configuration file again: what was done, or why the old one stays.

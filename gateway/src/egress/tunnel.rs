@@ -86,6 +86,9 @@ impl Tunnel {
         let end = self
             .carry(&mut pump, &mut downstream, &mut upstream, &recorder)
             .await;
+        if pump.ech() {
+            recorder.ech();
+        }
         match end {
             End::Finished(by) => {
                 recorder.ended(Outcome::Completed, by);
@@ -197,6 +200,7 @@ impl Tunnel {
         still_allowed(
             &authority,
             &self.permit,
+            None,
             Some(self.dialled),
             &self.admission,
         )

@@ -109,7 +109,9 @@ pub(super) async fn run(
     recorder.http(request.method().as_str(), &path);
     let wanted = target.insert(wanted);
     let way = decide(context, scope, peer, &request, wanted, recorder)?;
-    way.permit.judge_http(request.method().as_str(), &path)?;
+    if let Some(reported) = way.permit.judge_http(request.method().as_str(), &path)? {
+        recorder.would_refuse(&reported);
+    }
     if headers::looped(request.headers(), &context.pseudonym) {
         return Err(Denial::LoopDetected.into());
     }
@@ -127,6 +129,7 @@ pub(super) async fn run(
     let guard = Guard::new(
         way.authority.clone(),
         way.permit.clone(),
+        (method.as_str().to_owned(), path.clone()),
         context.egress.admission.clone(),
         context.egress.timeouts.idle,
         recorder.counters().clone(),

@@ -23,6 +23,8 @@ type Changed = Pin<Box<dyn Future<Output = watch::Receiver<Authority>> + Send>>;
 pub(super) struct Guard {
     changed: Changed,
     permit: TargetPermit,
+    /// Method and path.
+    request: (String, String),
     /// Once dialled.
     dialled: Option<IpAddr>,
     admission: Arc<Admission>,
@@ -42,6 +44,7 @@ impl Guard {
     pub(super) fn new(
         authority: watch::Receiver<Authority>,
         permit: TargetPermit,
+        request: (String, String),
         admission: Arc<Admission>,
         idle: Duration,
         counters: Arc<Counters>,
@@ -51,6 +54,7 @@ impl Guard {
         Self {
             changed: changed(authority),
             permit,
+            request,
             dialled: None,
             admission,
             idle,
@@ -71,6 +75,7 @@ impl Guard {
             let verdict = still_allowed(
                 &authority.borrow_and_update(),
                 &self.permit,
+                Some((&self.request.0, &self.request.1)),
                 self.dialled,
                 &self.admission,
             );

@@ -4,7 +4,7 @@ use super::{
     Admission, admit, decide,
     judge::{Stage, Verdict, judge},
 };
-use crate::{Action, Grant, Mode, Target, TlsRule};
+use crate::{Action, Grant, Host, Mode, Target, TlsRule, hint::entry};
 use std::sync::Arc;
 
 /// Everything `decide` looked at, for people.
@@ -25,21 +25,24 @@ pub struct Explanation {
     pub steps: Vec<String>,
 }
 
-/// `decide`, told, and `admit` where the target is an address itself: no resolver needs to be asked for that. Never
-/// differs from them, but that it knows no addresses of a gateway's own.
+/// `decide`, told, and `admit` where no resolver needs to be asked: the target is an address itself, or has static answers.
+/// Never differs from them.
 #[must_use]
-pub fn explain(grant: &Arc<Grant>, target: &Target) -> Explanation {
+pub fn explain(grant: &Arc<Grant>, target: &Target, admission: &Admission) -> Explanation {
     let mut steps = steps(grant, target);
     let decided = decide(grant, target).and_then(|permit| {
-        if let Some(literal) = permit.literal {
-            let admitted = admit(grant, &permit, &[literal], &Admission::default());
-            if let Err(refusal) = admitted {
-                let reason = refusal.denial.describe();
-                steps.push(format!(
-                    "The address is judged like an answer of DNS. {reason}"
-                ));
-                return Err(refusal);
-            }
+        let fixed = match target.host() {
+            Host::Name(name) => admission.hosts.get(name).map(Vec::as_slice),
+            Host::Ip(_) => None,
+        };
+        if let Some(answers) = permit.answers().or(fixed)
+            && let Err(refusal) = admit(grant, &permit, answers, admission)
+        {
+            let reason = refusal.denial.describe();
+            steps.push(format!(
+                "The address is judged like an answer of DNS. {reason}"
+            ));
+            return Err(refusal);
         }
         Ok(permit)
     });
@@ -71,7 +74,13 @@ pub fn explain(grant: &Arc<Grant>, target: &Target) -> Explanation {
                 outcome: "allow",
                 reason: reported.map(|refusal| refusal.denial.reason()),
                 rule: Some(permit.rule().to_string()),
-                hint: reported.and_then(|refusal| Some(refusal.hint.as_ref()?.to_string())),
+                hint: match reported {
+                    Some(refusal) => refusal.hint.as_ref().map(ToString::to_string),
+                    None => Some(format!(
+                        "add \"{}\" to egress.deniedHosts to refuse it",
+                        entry(target.host(), target.port())
+                    )),
+                },
                 steps,
             }
         }

@@ -1,8 +1,8 @@
 //! The keys to resolving, dialling and opening. Fields are private to this folder: nothing else makes one.
 
 use crate::{
-    Denial, EchRule, Expose, Grant, Hint, Host, HttpRule, Refusal, RuleId, Service, ServiceName,
-    ServiceUrl, Target, TlsRule, hint,
+    Denial, EchRule, Expose, Grant, Hint, Host, HttpRule, Mode, Refusal, RuleId, Service,
+    ServiceName, ServiceUrl, Target, TlsRule, hint,
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -104,12 +104,30 @@ impl TargetPermit {
         self.reported.as_deref()
     }
 
-    /// Judge one plain HTTP request by the rule's methods and path prefixes (path as sent, with query).
-    pub fn judge_http(&self, method: &str, path: &str) -> Result<(), Refusal> {
+    /// Would everything that passed under `earlier` pass under this one, first bytes and requests alike?
+    #[must_use]
+    pub fn admits_all_of(&self, earlier: &Self) -> bool {
+        // Nobody looked at what is opaque, so that nothing is known of it.
+        let tls = self.tls == TlsRule::Opaque
+            || (self.tls.admits_all_of(earlier.tls) && self.ech().admits_all_of(earlier.ech()));
+        let any = HttpRule::default();
+        let http = self.http().unwrap_or(&any);
+        tls && http.admits_all_of(earlier.http().unwrap_or(&any))
+    }
+
+    /// Judge one plain HTTP request by the rule's methods and path prefixes (path as sent, with query). In report mode it
+    /// passes, with what would have been refused.
+    ///
+    /// # Errors
+    /// `MethodNotAllowed`, `PathNotAllowed`.
+    pub fn judge_http(&self, method: &str, path: &str) -> Result<Option<Refusal>, Refusal> {
         let Some(rule) = self.http() else {
-            return Ok(());
+            return Ok(None);
         };
-        rule.judge(method, path).map_err(|denial| {
+        let Err(denial) = rule.judge(method, path) else {
+            return Ok(None);
+        };
+        let refusal = {
             let rule = self.http.map(|index| self.grant.egress.rules.rule(index));
             let place = rule.as_ref().map_or("", RuleId::as_str);
             let hint = hint::http(denial, &format!("egress.{place}"), method, path);
@@ -118,7 +136,11 @@ impl TargetPermit {
                 rule,
                 hint: Some(hint),
             }
-        })
+        };
+        match self.grant.mode {
+            Mode::Report => Ok(Some(refusal)),
+            Mode::Enforce => Err(refusal),
+        }
     }
 }
 

@@ -24,7 +24,8 @@ fn entry() -> impl Strategy<Value = String> {
         name(),
         name().prop_map(|name| format!("*.{name}")),
         Just("10.0.0.0/8".to_owned()),
-        Just("1.2.3.4".to_owned())
+        Just("1.2.3.4".to_owned()),
+        Just("[2600:64::/64]".to_owned())
     ];
     (
         host,
@@ -34,10 +35,20 @@ fn entry() -> impl Strategy<Value = String> {
 }
 
 fn asked() -> impl Strategy<Value = Target> {
-    let host =
-        prop_oneof![4 => name(), 1 => Just("1.2.3.4".to_owned()), 1 => Just("10.1.1.1".to_owned())];
+    let host = prop_oneof![4 => name(), 1 => Just("1.2.3.4".to_owned()), 1 => Just("10.1.1.1".to_owned()), 1 => Just("[2600:64::7f00:1]".to_owned())];
     (host, prop_oneof![Just(22), Just(80), Just(443), Just(9)])
         .prop_map(|(host, port)| target(&format!("{host}:{port}")))
+}
+
+/// A network with a NAT64 prefix of its own, and a static answer that some lists deny.
+fn admission() -> Admission {
+    let prefix = crate::Nat64Prefix::new("2600:64::".parse().unwrap(), 96).unwrap();
+    let name = crate::HostName::parse("a.test").unwrap();
+    Admission {
+        nat64: vec![prefix].into(),
+        hosts: Arc::new([(name, vec![IpAddr::from([10, 1, 1, 1])])].into()),
+        ..Admission::default()
+    }
 }
 
 fn list() -> impl Strategy<Value = Vec<String>> {
@@ -88,10 +99,15 @@ proptest! {
     #[test]
     fn explain_and_decide_never_differ(allow in list(), deny in list(), report: bool, asked in asked()) {
         let grant = egress(&allow, &deny, if report { "report" } else { "enforce" });
-        let told = explain(&grant, &asked);
+        let admission = admission();
+        let told = explain(&grant, &asked, &admission);
         let decided = decide(&grant, &asked).and_then(|permit| {
-            if let Host::Ip(address) = asked.host() {
-                admit(&grant, &permit, &[*address], &Admission::default())?;
+            let answers = match asked.host() {
+                Host::Ip(address) => Some(vec![*address]),
+                Host::Name(name) => admission.hosts.get(name).cloned(),
+            };
+            if let Some(answers) = answers {
+                admit(&grant, &permit, &answers, &admission)?;
             }
             Ok(permit)
         });

@@ -449,7 +449,7 @@ fn report_mode_lets_names_pass_and_says_so() {
     let empty = compile("egress: {mode: report, allowedHosts: []}", "{}").unwrap();
     let permit = decide(&empty, &target("a.test:443")).unwrap();
     assert_eq!(permit.rule().to_string(), "mode \"report\"");
-    let told = explain(&grant, &target("b.test:443"));
+    let told = explain(&grant, &target("b.test:443"), &Admission::default());
     assert_eq!((told.outcome, told.reason), ("allow", Some("host_denied")));
 }
 
@@ -621,7 +621,7 @@ fn http_of_a_service() {
 #[test]
 fn explanations_tell_the_steps() {
     let grant = grant("allowedHosts: [a.test], deniedHosts: [b.test]");
-    let told = explain(&grant, &target("c.test:22"));
+    let told = explain(&grant, &target("c.test:22"), &Admission::default());
     assert_eq!(told.outcome, "deny");
     assert_eq!(
         told.hint.as_deref(),
@@ -632,7 +632,7 @@ fn explanations_tell_the_steps() {
             .contains(&"No entry of allowedHosts covers the host.".to_owned()),
         "{told:?}"
     );
-    let told = explain(&grant, &target("b.test:22"));
+    let told = explain(&grant, &target("b.test:22"), &Admission::default());
     assert_eq!(told.rule.as_deref(), Some("deniedHosts[0] \"b.test\""));
     assert_eq!(
         serde_json::to_value(&told).unwrap()["reason"],
@@ -648,12 +648,15 @@ fn an_address_that_would_be_refused_is_explained_as_refused() {
         ("10.0.0.1:443", "special_address"),
         ("[2002:7f00:1::]:443", "special_address"),
     ] {
-        let told = explain(&grant, &target(authority));
+        let told = explain(&grant, &target(authority), &Admission::default());
         assert_eq!(
             (told.outcome, told.reason),
             ("deny", Some(reason)),
             "{authority}"
         );
     }
-    assert_eq!(explain(&grant, &target("8.8.8.8:443")).outcome, "allow");
+    assert_eq!(
+        explain(&grant, &target("8.8.8.8:443"), &Admission::default()).outcome,
+        "allow"
+    );
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use http::Method;
 use serde_json::{Map, Value};
 use sluicegate_policy::{
-    Ceiling, Grant, GrantDocument, Target, explain,
+    Admission, Ceiling, Grant, GrantDocument, Target, explain,
     text::{self, Faults},
 };
 
@@ -50,17 +50,17 @@ pub(in crate::cli) async fn run(args: ExplainArgs) -> Result<(), Failure> {
     let here = !args.grant.is_empty() && args.provider.is_none() && args.session.is_none();
     let answer = if let Some(path) = &args.policy {
         let policy = source::load(path, None)?;
-        told(&policy.grant, &args.target)?
+        told(&policy.grant, &args.target, &policy.admission)?
     } else if let Some(path) = &args.config {
         let over = read(document)?;
         let text = source::read_text(path)?;
         let policy = source::from_config(&text, path, args.provider.as_deref(), &over)?;
-        told(&policy.grant, &args.target)?
+        told(&policy.grant, &args.target, &policy.admission)?
     } else if here {
         let mut faults = Faults::default();
         let compiled = read(document)?.compile(&Ceiling::local(), &mut faults);
         let grant = compiled.ok_or_else(|| wrong_flags(&faults))?;
-        told(&Arc::new(grant), &args.target)?
+        told(&Arc::new(grant), &args.target, &Admission::default())?
     } else {
         ask(&args, document).await?
     };
@@ -119,14 +119,14 @@ async fn ask(args: &ExplainArgs, mut question: Map<String, Value>) -> Result<Val
         .body)
 }
 
-fn told(grant: &Arc<Grant>, target: &str) -> Result<Value, Failure> {
+fn told(grant: &Arc<Grant>, target: &str, admission: &Admission) -> Result<Value, Failure> {
     let target = Target::from_uri_authority(target, 443).map_err(|error| {
         Failure::new(
             USAGE,
             format!("{target:?}: {error}; expected HOST or HOST:PORT"),
         )
     })?;
-    serde_json::to_value(explain(grant, &target))
+    serde_json::to_value(explain(grant, &target, admission))
         .map_err(|error| Failure::new(FAILED, error.to_string()))
 }
 

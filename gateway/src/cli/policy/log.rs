@@ -95,7 +95,8 @@ pub(super) fn read(
     } else {
         Box::new(BufReader::new(File::open(path).map_err(cannot)?))
     };
-    read_lines(reader, session, found).map_err(|error| Failure::new(FAILED, error.to_string()))
+    read_lines(reader, session, found)
+        .map_err(|error| Failure::new(FAILED, format!("{}: {error}", path.display())))
 }
 
 pub(super) fn read_lines(
@@ -207,9 +208,8 @@ fn verdict(record: &Record) -> Result<Option<Verdict>, String> {
         _ => None,
     };
     match record.outcome.as_str() {
-        // What was cut for its first bytes or its size had passed.
-        "completed" | "reset" | "failed" => Ok(passed()),
-        "cut" => Ok(refused.or_else(passed)),
+        // What was cut had passed: its first bytes, its size, or a later policy ended it.
+        "completed" | "reset" | "failed" | "cut" => Ok(passed()),
         "refused" => Ok(refused),
         // Dropped without a word: it had passed if a rule or an address is known.
         "abandoned" if record.rule.is_some() || record.address.is_some() => Ok(passed()),

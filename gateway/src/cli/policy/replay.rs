@@ -233,10 +233,12 @@ fn judge(policy: &Policy, seen: &Seen) -> Now {
         Ok(permit) => permit,
         Err(refusal) => return Now::Denied(refusal.into()),
     };
-    if let Some((method, path)) = &seen.request
-        && let Err(refusal) = permit.judge_http(method, path)
-    {
-        return Now::Denied(refusal.into());
+    let mut reported = permit.reported().is_some();
+    if let Some((method, path)) = &seen.request {
+        match permit.judge_http(method, path) {
+            Ok(also) => reported |= also.is_some(),
+            Err(refusal) => return Now::Denied(refusal.into()),
+        }
     }
     let fixed: Option<Vec<IpAddr>> = permit.answers().map(<[IpAddr]>::to_vec);
     let dialled = || seen.address.map(|address| vec![address.ip()]);
@@ -246,6 +248,6 @@ fn judge(policy: &Policy, seen: &Seen) -> Now {
         return Now::Denied(refusal.into());
     }
     Now::Allowed {
-        would_refuse: permit.reported().is_some(),
+        would_refuse: reported,
     }
 }

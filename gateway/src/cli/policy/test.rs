@@ -188,10 +188,12 @@ fn find(policy: &Policy, expectation: &Expectation) -> Found {
         Ok(permit) => permit,
         Err(refusal) => return refusal.into(),
     };
-    if let Some((method, path)) = &expectation.request
-        && let Err(refusal) = permit.judge_http(method, path)
-    {
-        return refusal.into();
+    let mut reported = permit.reported().cloned();
+    if let Some((method, path)) = &expectation.request {
+        match permit.judge_http(method, path) {
+            Ok(also) => reported = reported.or(also),
+            Err(refusal) => return refusal.into(),
+        }
     }
     // A literal and a static answer are known; what else a name resolves to, the expectation has to say.
     let answers = permit.answers().unwrap_or(&expectation.addresses);
@@ -200,12 +202,15 @@ fn find(policy: &Policy, expectation: &Expectation) -> Found {
     {
         return refusal.into();
     }
-    let reported = permit.reported();
     Found {
         allow: true,
-        reason: reported.map(|refusal| refusal.denial.reason().to_owned()),
+        reason: reported
+            .as_ref()
+            .map(|refusal| refusal.denial.reason().to_owned()),
         rule: Some(permit.rule().to_string()),
-        hint: reported.and_then(|refusal| Some(refusal.hint.as_ref()?.to_string())),
+        hint: reported
+            .as_ref()
+            .and_then(|refusal| Some(refusal.hint.as_ref()?.to_string())),
     }
 }
 

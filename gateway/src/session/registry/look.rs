@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use sluicegate_policy::{Explanation, GrantDocument, Target};
+use sluicegate_policy::{Admission, Explanation, GrantDocument, Target};
 
 use super::{Entry, Registry, RegistryError, compile};
 use crate::{
@@ -111,13 +111,18 @@ impl Registry {
     ///
     /// # Errors
     /// Unknown session, or one whose grant the configuration no longer allows.
-    pub fn explain(&self, key: &SessionKey, target: &Target) -> Result<Explanation, RegistryError> {
+    pub fn explain(
+        &self,
+        key: &SessionKey,
+        target: &Target,
+        admission: &Admission,
+    ) -> Result<Explanation, RegistryError> {
         let entry = self.entry(key)?;
         let policy = match &entry.policy {
             Some(policy) => policy.clone(),
             None => compile::policy(&self.config(), &entry.record)?,
         };
-        Ok(sluicegate_policy::explain(&policy.grant, target))
+        Ok(sluicegate_policy::explain(&policy.grant, target, admission))
     }
 
     /// What a grant that does not exist yet would say of a target.
@@ -129,8 +134,13 @@ impl Registry {
         provider: &str,
         document: &GrantDocument,
         target: &Target,
+        admission: &Admission,
     ) -> Result<Explanation, RegistryError> {
         let (_, grant) = compile::grant(&self.config(), provider, &[], document)?;
-        Ok(sluicegate_policy::explain(&Arc::new(grant), target))
+        Ok(sluicegate_policy::explain(
+            &Arc::new(grant),
+            target,
+            admission,
+        ))
     }
 }
