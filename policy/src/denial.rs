@@ -83,10 +83,10 @@ denials! {
     UpstreamTimeout "upstream_timeout" 504 Upstream "http_response_timeout" "The upstream did not answer in time.";
     IdleTimeout "idle_timeout" 504 Upstream "connection_read_timeout" "Nothing moved for too long.";
     // Limits.
-    TooManyTunnels "too_many_tunnels" 429 Downstream "http_request_denied" "The session has too many tunnels open.";
+    TooManyTunnels "too_many_tunnels" 429 Downstream "http_request_denied" "The session, or its owner, has too many tunnels open.";
     TooManyToDestination "too_many_to_destination" 429 Downstream "http_request_denied" "The session has too many tunnels open to this destination.";
-    TooManyOpens "too_many_opens" 429 Downstream "http_request_denied" "The session opens tunnels too fast.";
-    ByteQuota "byte_quota" 429 Downstream "http_request_denied" "The session has used its bytes.";
+    TooManyOpens "too_many_opens" 429 Downstream "http_request_denied" "The session, or its owner, opens tunnels too fast.";
+    ByteQuota "byte_quota" 429 Downstream "http_request_denied" "The session, or its owner, has used its bytes.";
     ConnectionLimit "connection_limit" 503 Gateway "connection_limit_reached" "The gateway is at its connection limit.";
     // Relay.
     ServiceNotAllowed "service_not_allowed" 403 Downstream "http_request_denied" "The session has no such host service.";

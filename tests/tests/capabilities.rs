@@ -175,6 +175,12 @@ async fn every_command_speaks_json() {
         "drain",
     ];
     for command in commands {
+        if command.starts_with("session logs") {
+            let record = r#"{"records": [{"stream": "stdout", "text": "begun"}]}"#;
+            let path = "/runtime/providers/test/sessions/one/logs";
+            let appended = world.gateway.admin("POST", path, record).await;
+            assert_eq!(appended.status(), 200, "{}", appended.text());
+        }
         let mut words: Vec<&str> = command.split(' ').collect();
         words.push("--json");
         let ended = world.gateway.cli(&words).await;

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use rustix::io::Errno;
 use sluicegate_policy::{AddressPermit, Denial};
 use tokio::{net::TcpStream, task::JoinSet, time};
 
@@ -95,7 +96,19 @@ async fn connect(permit: AddressPermit) -> io::Result<(TcpStream, SocketAddr)> {
     Ok((stream, address))
 }
 
+/// Is it this process, or this machine, that has nothing left to connect with?
+fn is_exhausted(error: &io::Error) -> bool {
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
+    error
+        .raw_os_error()
+        .is_some_and(|code| exhausted.contains(&Errno::from_raw_os_error(code)))
+}
+
 fn denial(error: &io::Error) -> Denial {
+    // EMFILE, ENFILE, ENOMEM, ENOBUFS: ours, not the destination's.
+    if is_exhausted(error) {
+        return Denial::ConnectionLimit;
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Denial::ConnectRefused,
         io::ErrorKind::TimedOut => Denial::ConnectTimeout,

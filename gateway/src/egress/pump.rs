@@ -63,6 +63,8 @@ pub struct Pump {
     activity: Activity,
     /// The bytes it began with were judged.
     begun: bool,
+    /// A hello of the client's was an encrypted one.
+    ech: bool,
 }
 
 /// When bytes moved.
@@ -138,6 +140,7 @@ impl Pump {
             first_fin: None,
             activity,
             begun: false,
+            ech: false,
         }
     }
 
@@ -161,6 +164,11 @@ impl Pump {
     /// Did the client begin TLS, as far as the gate has seen?
     pub fn tls(&self) -> bool {
         self.gate.as_ref().is_some_and(Gate::tls)
+    }
+
+    /// Was one of the client's hellos an encrypted one?
+    pub fn ech(&self) -> bool {
+        self.ech
     }
 
     /// The client's bytes not yet sent on.
@@ -202,6 +210,7 @@ impl Pump {
             Some(gate) => gate.client_sent(&self.up.kept, new),
             None => Step::Open,
         };
+        self.ech |= self.gate.as_ref().is_some_and(Gate::ech);
         match step {
             Step::Hold => {
                 self.up.held = true;

@@ -20,6 +20,7 @@ use hickory_resolver::{
 };
 use sluicegate_certs::{TrustBundle, tls};
 use sluicegate_policy::{Denial, HostName, TargetPermit};
+use tokio::time::Instant;
 
 /// One upstream name server.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,7 +56,7 @@ pub struct ResolverConfig {
     pub timeout: Duration,
     /// Cached answers.
     pub cache_size: u64,
-    /// Floor of a positive answer's life.
+    /// Floor of an answer's life, "no such name" included.
     pub min_ttl: Duration,
     /// Ceiling of a positive answer's life.
     pub max_ttl: Duration,
@@ -107,7 +108,7 @@ pub struct Resolved {
 const MOST_ANSWERS: usize = 64;
 /// Aliases on the way to an address. Honest chains have two or three.
 const MOST_ALIASES: usize = 8;
-/// How long the other family is waited for once one has answered with addresses.
+/// How long the other family is waited for at most, once one has answered with addresses.
 const LATE: Duration = Duration::from_secs(1);
 
 /// Resolves names. Cheap to clone.
@@ -187,7 +188,8 @@ impl Resolver {
         // An absolute name is never completed by a search domain.
         fqdn.set_fqdn(true);
         // hickory's own timeout counts each try; ours is the whole.
-        let [six, four] = tokio::time::timeout(self.timeout, self.both(&fqdn))
+        let deadline = Instant::now() + self.timeout;
+        let [six, four] = tokio::time::timeout_at(deadline, self.both(&fqdn))
             .await
             .map_err(|_| {
                 (
@@ -202,7 +204,7 @@ impl Resolver {
         };
         if nothing(&six) && nothing(&four) {
             // Names without an address, and aliases that never end, look the same from here.
-            let walked = tokio::time::timeout(self.timeout, self.walk(fqdn)).await;
+            let walked = tokio::time::timeout_at(deadline, self.walk(fqdn)).await;
             if let Ok(Some(why)) = walked {
                 return Err((Denial::DnsFailed, why));
             }
@@ -216,14 +218,15 @@ impl Resolver {
     async fn both(&self, fqdn: &Name) -> [Result<Lookup, NetError>; 2] {
         let six = self.inner.lookup(fqdn.clone(), RecordType::AAAA);
         let four = self.inner.lookup(fqdn.clone(), RecordType::A);
+        let late = LATE.min(self.timeout / 4);
         tokio::pin!(six, four);
         tokio::select! {
             six = &mut six => {
-                let four = behind(&six, four).await;
+                let four = behind(&six, four, late).await;
                 [six, four]
             }
             four = &mut four => {
-                let six = behind(&four, six).await;
+                let six = behind(&four, six, late).await;
                 [six, four]
             }
         }
@@ -261,9 +264,10 @@ fn too_many_aliases() -> String {
 async fn behind(
     first: &Result<Lookup, NetError>,
     other: impl Future<Output = Result<Lookup, NetError>>,
+    late: Duration,
 ) -> Result<Lookup, NetError> {
     if first.is_ok() {
-        tokio::time::timeout(LATE, other)
+        tokio::time::timeout(late, other)
             .await
             .unwrap_or(Err(NetError::Timeout))
     } else {
@@ -291,7 +295,7 @@ fn options(config: &ResolverConfig) -> ResolverOpts {
     options.timeout = (config.timeout / 2).max(Duration::from_millis(100));
     options.positive_min_ttl = Some(config.min_ttl);
     options.positive_max_ttl = Some(config.max_ttl);
-    options.negative_min_ttl = Some(Duration::ZERO);
+    options.negative_min_ttl = Some(config.min_ttl.min(config.negative_ttl));
     options.negative_max_ttl = Some(config.negative_ttl);
     options
 }

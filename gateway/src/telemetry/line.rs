@@ -54,6 +54,13 @@ impl<'b> Line<'b> {
         self
     }
 
+    /// True.
+    pub(super) fn flag(&mut self, key: &str) -> &mut Self {
+        self.key(key);
+        self.bytes.extend_from_slice(b"true");
+        self
+    }
+
     /// A time, RFC 3339 in UTC with milliseconds.
     pub(super) fn time(&mut self, key: &str, value: SystemTime) -> &mut Self {
         self.key(key);

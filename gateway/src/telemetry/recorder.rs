@@ -290,6 +290,7 @@ impl Telemetry {
                 status: None,
                 grpc_status: None,
                 would_refuse: None,
+                ech: false,
                 detail: None,
                 open: None,
                 outcome: Outcome::Abandoned,
@@ -346,6 +347,7 @@ struct Record {
     status: Option<u16>,
     grpc_status: Option<u32>,
     would_refuse: Option<&'static str>,
+    ech: bool,
     detail: Option<String>,
     open: Option<Duration>,
     outcome: Outcome,
@@ -449,6 +451,11 @@ impl Recorder {
         self.record.would_refuse = Some(refusal.denial.reason());
     }
 
+    /// The client's hello was an encrypted one (RFC 9849): its inner name is not known.
+    pub fn ech(&mut self) {
+        self.record.ech = true;
+    }
+
     /// What only the operator may see: the resolver's or the kernel's own words.
     pub fn detail(&mut self, detail: impl ToString) {
         self.record.detail = Some(detail.to_string());
@@ -474,7 +481,8 @@ impl Recorder {
             }
         };
         self.reason = refusal.denial.reason();
-        if self.record.rule.is_none() {
+        // What refused outweighs what had let it through until then.
+        if refusal.rule.is_some() {
             self.record.rule.clone_from(&refusal.rule);
         }
     }
@@ -554,8 +562,11 @@ impl Recorder {
         }
         line.text("outcome", r.outcome.as_str())
             .maybe("reason", Some(self.reason).filter(|text| !text.is_empty()))
-            .maybe("wouldRefuse", r.would_refuse)
-            .maybe("detail", r.detail.as_deref())
+            .maybe("wouldRefuse", r.would_refuse);
+        if r.ech {
+            line.flag("ech");
+        }
+        line.maybe("detail", r.detail.as_deref())
             .maybe("closedBy", r.closed_by.map(Party::as_str))
             .number("bytesUp", up)
             .number("bytesDown", down);
