@@ -240,33 +240,93 @@ fn corpus_ada_wpt_url_hosts() {
     }
 }
 
-/// SSRF tricks: what is not a plain name or literal is no target at all.
+/// SSRF tricks: what is not a plain name or literal is no target at all, and what is a name passes as that very name only.
 #[test]
 fn corpus_ssrf_req_filter_spellings() {
-    let Some(text) = corpus("ssrf-req-filter/blockedUrls.json") else {
+    let (Some(blocked), Some(allowed)) = (
+        corpus("ssrf-req-filter/blockedUrls.json"),
+        corpus("ssrf-req-filter/allowedUrls.json"),
+    ) else {
         return;
     };
-    let urls: Vec<String> = serde_json::from_str(&text).unwrap();
-    for url in &urls {
+    let urls = |text: &str| -> Vec<String> { serde_json::from_str(text).unwrap() };
+    let authority = |url: &str| {
         let rest = url.split_once("://").unwrap().1;
-        let authority = rest.split(['/', '?', '#']).next().unwrap();
-        match Target::from_uri_authority(authority, 80) {
+        rest.split(['/', '?', '#']).next().unwrap().to_owned()
+    };
+    let blocked = urls(&blocked);
+    for url in &blocked {
+        match Target::from_uri_authority(&authority(url), 80) {
             Err(_) => {}
             Ok(target) => match target.host() {
-                Host::Ip(address) => {
-                    assert!(
-                        crate::classify(*address, &[]) != crate::AddressClass::Global,
-                        "{url}"
-                    );
-                }
-                Host::Name(name) => assert!(
-                    !name.as_str().ends_with(|c: char| c.is_ascii_digit()),
+                Host::Ip(address) => assert!(
+                    crate::classify(*address, &[]) != crate::AddressClass::Global,
                     "{url}"
                 ),
+                // A name is judged by what it resolves to; here it must be no address in disguise, nor another name.
+                Host::Name(name) => {
+                    assert!(name.as_str().parse::<IpAddr>().is_err(), "{url}");
+                    assert!(
+                        !name.as_str().ends_with(|c: char| c.is_ascii_digit()),
+                        "{url}"
+                    );
+                    let spelled = authority(url).to_ascii_lowercase();
+                    assert_eq!(spelled.split(':').next(), Some(name.as_str()), "{url}");
+                }
             },
         }
     }
-    assert!(urls.len() > 40);
+    assert!(blocked.len() > 40);
+    let allowed = urls(&allowed);
+    for url in &allowed {
+        let target = Target::from_uri_authority(&authority(url), 443).unwrap();
+        assert_eq!(target.host().to_string(), authority(url));
+    }
+    assert!(allowed.len() > 3);
+}
+
+/// Smokescreen's table of host and port: what it takes and we do too means the same; what we take beyond it, or not, is named.
+#[test]
+fn corpus_smokescreen_hostport_with_scheme() {
+    let Some(text) = corpus("smokescreen-acl/hostport_with_scheme.json") else {
+        return;
+    };
+    let cases: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    // Bare IPv6 and raw Unicode are no URI authority (RFC 3986 §3.2.2); leading zeros are not how a port is written (row 20).
+    let stricter = ["2001:DB8::1337", "\u{1f510}", "\u{2709}", ":007"];
+    // An IPv6 literal without a port has the scheme's, as everything else has.
+    let laxer = ["[2001:DB8::1337]"];
+    for case in &cases {
+        let hostport = case["hostport"].as_str().unwrap();
+        let default = match case["scheme"].as_str().unwrap() {
+            "http" => 80,
+            "https" => 443,
+            "smtp" => 25,
+            _ => continue,
+        };
+        let theirs = case["err"] == "";
+        match Target::from_uri_authority(hostport, default) {
+            Ok(target) if theirs => {
+                let host = case["host"].as_str().unwrap().trim_end_matches('.');
+                let ours = target.host().to_string();
+                assert_eq!(ours.trim_matches(['[', ']']), host, "{hostport}");
+                assert_eq!(
+                    u64::from(target.port()),
+                    case["port"].as_u64().unwrap(),
+                    "{hostport}"
+                );
+            }
+            Ok(_) => assert!(laxer.contains(&hostport), "{hostport}"),
+            Err(_) if theirs => {
+                let named = stricter
+                    .iter()
+                    .any(|part| hostport.starts_with(part) || hostport.ends_with(part));
+                assert!(named, "{hostport}");
+            }
+            Err(_) => {}
+        }
+    }
+    assert!(cases.len() >= 17);
 }
 
 proptest::proptest! {

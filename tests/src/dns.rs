@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hickory_proto::op::{HeaderCounts, Metadata, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_server::Server;
 use hickory_server::net::runtime::Time;
+use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 use tokio::net::{TcpListener, UdpSocket};
@@ -25,10 +26,14 @@ pub enum Answer {
     Alias(String),
     /// NXDOMAIN.
     Missing,
+    /// NXDOMAIN with the authority record that says how long that may be believed (RFC 2308 §5).
+    Gone,
     /// SERVFAIL.
     Failing,
     /// No reply at all.
     Silent,
+    /// Truncated over UDP, and no reply over TCP.
+    Truncated,
     /// These addresses where IPv4 is asked for; no reply to a question for IPv6.
     SilentSix(Vec<IpAddr>),
 }
@@ -107,15 +112,19 @@ struct Authority(Arc<Mutex<Zone>>);
 struct Reply {
     code: ResponseCode,
     records: Vec<Record>,
+    authority: Vec<Record>,
+    truncated: bool,
 }
 
 impl Zone {
     /// None: stay silent.
-    fn reply(&mut self, name: &str, kind: RecordType) -> Option<Reply> {
+    fn reply(&mut self, name: &str, kind: RecordType, over_tcp: bool) -> Option<Reply> {
         self.log.push((name.to_owned(), kind));
         let mut reply = Reply {
             code: ResponseCode::NoError,
             records: Vec::new(),
+            authority: Vec::new(),
+            truncated: false,
         };
         let mut current = name.to_owned();
         // A loop of aliases is answered as far as a real resolver would carry it in one message.
@@ -125,9 +134,18 @@ impl Zone {
             let (answer, ttl) = known.unwrap_or((Answer::Missing, 0));
             match answer {
                 Answer::Silent => return None,
+                Answer::Truncated if over_tcp => return None,
+                Answer::Truncated => reply.truncated = true,
                 Answer::SilentSix(_) if kind == RecordType::AAAA => return None,
                 Answer::Failing => reply.code = ResponseCode::ServFail,
                 Answer::Missing => reply.code = ResponseCode::NXDomain,
+                Answer::Gone => {
+                    reply.code = ResponseCode::NXDomain;
+                    let soa = SOA::new(owner.clone(), owner.clone(), 1, 60, 60, 60, ttl);
+                    reply
+                        .authority
+                        .push(Record::from_rdata(owner, ttl, RData::SOA(soa)));
+                }
                 Answer::Addresses(addresses) | Answer::SilentSix(addresses) => {
                     let data = addresses.into_iter().filter_map(|ip| data_of(ip, kind));
                     let records = data.map(|data| Record::from_rdata(owner.clone(), ttl, data));
@@ -170,14 +188,16 @@ impl RequestHandler for Authority {
             let name = name.trim_end_matches('.').to_ascii_lowercase();
             (name, info.query.query_type())
         });
+        let over_tcp = request.protocol() == Protocol::Tcp;
         let reply = match asked {
-            Ok((name, kind)) => self.0.lock().unwrap().reply(&name, kind),
+            Ok((name, kind)) => self.0.lock().unwrap().reply(&name, kind, over_tcp),
             Err(_) => None,
         };
         if let Some(reply) = reply {
             metadata.response_code = reply.code;
+            metadata.truncation = reply.truncated;
             let builder = MessageResponseBuilder::from_message_request(request);
-            let message = builder.build(metadata, &reply.records, [], [], []);
+            let message = builder.build(metadata, &reply.records, [], &reply.authority, []);
             if let Ok(info) = responses.send_response(message).await {
                 return info;
             }

@@ -28,6 +28,11 @@ impl Record {
         self.0[key].as_str().unwrap_or_default()
     }
 
+    /// Whether `key` is there and true.
+    pub fn flag(&self, key: &str) -> bool {
+        self.0[key] == true
+    }
+
     /// The number at `key`.
     pub fn number(&self, key: &str) -> Option<u64> {
         self.0[key].as_u64()

@@ -97,7 +97,7 @@ async fn connect(permit: AddressPermit) -> io::Result<(TcpStream, SocketAddr)> {
 }
 
 /// Is it this process, or this machine, that has nothing left to connect with?
-fn is_exhausted(error: &io::Error) -> bool {
+pub(super) fn is_exhausted(error: &io::Error) -> bool {
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
     error
         .raw_os_error()

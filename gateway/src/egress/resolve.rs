@@ -22,6 +22,8 @@ use sluicegate_certs::{TrustBundle, tls};
 use sluicegate_policy::{Denial, HostName, TargetPermit};
 use tokio::time::Instant;
 
+use super::dial::is_exhausted;
+
 /// One upstream name server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NameServer {
@@ -398,6 +400,7 @@ fn failure(six: Option<NetError>, four: Option<NetError>) -> (Denial, String) {
             e if e.is_nx_domain() => (Denial::DnsNotFound, "NXDOMAIN".to_owned()),
             e if e.is_no_records_found() => continue,
             NetError::Timeout => (Denial::DnsTimeout, error.to_string()),
+            NetError::Io(io) if is_exhausted(io) => (Denial::ConnectionLimit, error.to_string()),
             _ => (Denial::DnsFailed, error.to_string()),
         };
         if worst.0 == Denial::DnsNotFound {

@@ -10,7 +10,7 @@ use std::{
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::{body::Incoming, client::conn::http1::SendRequest, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use sluicegate_policy::{Denial, Refusal, Target};
+use sluicegate_policy::{Denial, Hint, Refusal, Target, TlsRule};
 use tokio::time::Instant;
 
 use super::{
@@ -109,6 +109,15 @@ pub(super) async fn run(
     recorder.http(request.method().as_str(), &path);
     let wanted = target.insert(wanted);
     let way = decide(context, scope, peer, &request, wanted, recorder)?;
+    // This request is in the plain, whatever port it is for.
+    if way.permit.tls() == TlsRule::Require {
+        return Err(Refusal {
+            hint: Some(Hint::Fixed(
+                "ask by https:// through CONNECT, or have a rule with tls: auto for this host and port",
+            )),
+            ..Denial::TlsRequired.into()
+        });
+    }
     if let Some(reported) = way.permit.judge_http(request.method().as_str(), &path)? {
         recorder.would_refuse(&reported);
     }

@@ -1,7 +1,8 @@
 //! TCP listeners and their accept loops.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, time};
 
@@ -131,6 +132,7 @@ pub async fn accept_loop<F, Fut>(
     Fut: Future<Output = ()> + Send,
 {
     let spawner = drain.clone();
+    let mut spare = Spare::default();
     let management = listener.kind == ListenerKind::Management;
     let until = if management {
         Stage::Forced
@@ -146,7 +148,13 @@ pub async fn accept_loop<F, Fut>(
         let (tcp, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                pause_if_exhausted(&error).await;
+                if spare.refuse_one(&error, &listener.socket).await {
+                    telemetry
+                        .metrics()
+                        .connection_refused(listener.kind.label(), "descriptors");
+                } else {
+                    pause_if_exhausted(&error).await;
+                }
                 continue;
             }
         };
@@ -187,6 +195,38 @@ pub async fn accept_loop<F, Fut>(
         } else {
             spawner.spawn(work);
         }
+    }
+}
+
+/// A descriptor that is kept for the hour when there is none: with it one connection can be taken and reset, instead of
+/// being left to wait for nothing.
+struct Spare(Option<File>);
+
+impl Default for Spare {
+    fn default() -> Self {
+        Self(File::open("/dev/null").ok())
+    }
+}
+
+impl Spare {
+    /// Where accepting failed for want of descriptors: was a connection refused?
+    async fn refuse_one(&mut self, error: &io::Error, socket: &TcpListener) -> bool {
+        let wanting = [Errno::MFILE, Errno::NFILE];
+        let code = error.raw_os_error().map(Errno::from_raw_os_error);
+        if !code.is_some_and(|code| wanting.contains(&code)) || self.0.take().is_none() {
+            // Somebody else took it the last time; perhaps there is one again.
+            self.0 = File::open("/dev/null").ok();
+            return false;
+        }
+        let refused = match time::timeout(Duration::from_millis(1), socket.accept()).await {
+            Ok(Ok((tcp, _))) => {
+                let _ = tcp.set_zero_linger();
+                true
+            }
+            _ => false,
+        };
+        *self = Self::default();
+        refused
     }
 }
 

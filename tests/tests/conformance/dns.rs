@@ -203,6 +203,7 @@ pub(crate) fn v036_failures_are_told_apart() {
             ("missing.wild.test", Answer::Missing, 502, "dns_not_found"),
             ("failing.wild.test", Answer::Failing, 502, "dns_failed"),
             ("silent.wild.test", Answer::Silent, 504, "dns_timeout"),
+            ("cut.wild.test", Answer::Truncated, 504, "dns_timeout"),
         ] {
             lab.dns.set(name, answer);
             fails(lab, row, name, &[(status, reason)]).await;
@@ -222,6 +223,14 @@ pub(crate) fn v037_a_thousand_records() {
         lab.dns
             .set("many.wild.test", Answer::Addresses(many.collect()));
         served(lab, row, &lab.session, "many.wild.test").await;
+        // What is not kept is not judged, and never dialled: the refused ones stand behind the bound.
+        let public = (0..64).map(|n| IpAddr::from([127, 0, 0, n + 1]));
+        let private = (0..100).map(|n| IpAddr::from([10, 0, 0, n + 1]));
+        lab.dns.set(
+            "capped.wild.test",
+            Answer::Addresses(public.chain(private).collect()),
+        );
+        served(lab, row, &lab.session, "capped.wild.test").await;
     });
 }
 

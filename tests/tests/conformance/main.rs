@@ -24,6 +24,7 @@ mod ports;
 mod sandbox;
 mod smuggling;
 mod socks;
+mod streams;
 mod table;
 mod tap;
 mod tls;

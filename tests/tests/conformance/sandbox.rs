@@ -9,6 +9,7 @@ use e2e::{Gateway, Wire, socks};
 use serde_json::{Value, json};
 
 use crate::lab::Lab;
+use crate::streams;
 use crate::table::{Front, Row};
 
 /// A session's credential and where to take it.
@@ -273,6 +274,14 @@ impl Sandbox {
         for form in FORMS.into_iter().filter(|form| form.says(authority)) {
             self.refused_by(lab, row, form, authority, expect).await;
         }
+        if let Some(request) = streams::request(authority, &self.credential()) {
+            let what = format!("HTTP/2 {:?}", authority.escape_ascii().to_string());
+            let mark = lab.mark();
+            let reply = streams::ask(self.proxy, request).await.reply().await;
+            self.is_refused_with(lab, &reply, expect, &what).await;
+            lab.nothing_since(&mark, &what);
+            row.on(Front::Http2);
+        }
     }
 
     /// Ask for `authority` by one form, which may not be served: nothing asked, nothing dialled.
@@ -299,7 +308,15 @@ impl Sandbox {
             return self.is_refused_by_socks(lab, wire, expect, what).await;
         }
         let reply = wire.reply().await;
-        let reason = refusal_reason(&reply);
+        self.is_refused_with(lab, &reply, expect, what).await;
+        if reply.status() == 400 {
+            assert_eq!(wire.rest().await, (Vec::new(), End::Fin), "{what}: goes on");
+        }
+    }
+
+    /// Hold an answer against the record.
+    async fn is_refused_with(&self, lab: &Lab, reply: &Reply, expect: Expect, what: &str) {
+        let reason = refusal_reason(reply);
         match expect {
             Expect::Malformed => assert_eq!(reply.status(), 400, "{what}: {}", reply.text()),
             Expect::Denied(reasons) => {
@@ -317,9 +334,6 @@ impl Sandbox {
                     reply.text()
                 );
             }
-        }
-        if reply.status() == 400 {
-            assert_eq!(wire.rest().await, (Vec::new(), End::Fin), "{what}: goes on");
         }
         if reply.status() == 403 {
             assert!(
@@ -379,6 +393,16 @@ impl Sandbox {
             assert_eq!(seen.len(), before + 1, "{what}");
             assert_eq!(seen.last().unwrap().values("host"), [canonical], "{what}");
             row.on(form.front());
+        }
+        if let Some(request) = streams::request(authority.as_bytes(), &self.credential()) {
+            let what = format!("HTTP/2 {authority:?}");
+            let before = tap.requests_for(" /probe ").len();
+            let mut tunnel = streams::ask(self.proxy, request).await;
+            assert_eq!(tunnel.head.status, 200, "{what}");
+            let probe = format!("GET /probe HTTP/1.1\r\nHost: {canonical}\r\n\r\n");
+            assert_eq!(tunnel.exchange(probe).await, "HTTP/1.1 200 OK", "{what}");
+            assert_eq!(tap.requests_for(" /probe ").len(), before + 1, "{what}");
+            row.on(Front::Http2);
         }
     }
 }

@@ -131,9 +131,8 @@ What the gateway does, input by input. Written from `tests/tests/conformance/tab
 current. `BLESS=1 cargo test -p e2e --test conformance the_document` writes it anew.\n\n\
 A row is *held* when its test passes on every front named, with the DNS server's query log and the upstream's byte log as\n\
 witnesses: what is denied causes no query and no byte upstream, what is cut leaves nothing upstream. Fronts that are not\n\
-named cannot express the row, or share the pipeline with one that is named: HTTP/2, HTTP/3, connect-tcp and SNI listeners\n\
-have tests of their own (`h2_proxy.rs`, `h3_proxy.rs`, `connect_tcp.rs`, `captured.rs`). *Held elsewhere*: a unit test\n\
-beside the code. *Residual risk*: it cannot be kept on the wire, and why.\n\n\
+named cannot express the row, or share the pipeline with one that is named: HTTP/3, connect-tcp and SNI listeners have\n\
+tests of their own (`h3_proxy.rs`, `connect_tcp.rs`, `captured.rs`). *Held elsewhere*: a unit test beside the code. *Residual risk*: it cannot be kept on the wire, and why.\n\n\
 | row | input | fronts | result |\n|---|---|---|---|\n";
 
 #[test]

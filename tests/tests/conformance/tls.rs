@@ -11,8 +11,8 @@ use serde_json::json;
 
 use crate::hello::{Hello, message, record, retry_request, server_name};
 use crate::lab::{Lab, Shared, settings};
-use crate::sandbox::{Form, Sandbox};
-use crate::table::Row;
+use crate::sandbox::{Form, Sandbox, refusal_reason};
+use crate::table::{Front, Row};
 use crate::tap::{Mode, Tap};
 
 pub(crate) use extensions::*;

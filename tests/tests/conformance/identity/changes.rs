@@ -51,6 +51,30 @@ pub(crate) fn v108_a_tighter_policy_cuts_exactly_what_it_forbids() {
         session
             .refused(lab, row, plain, Denied(&["host_not_allowed"]))
             .await;
+        // A rule that asks for less leaves what is open; one that asks for more does not.
+        let api = lab.api_target();
+        let with = |rule: serde_json::Value| {
+            let mut rule = rule;
+            rule["host"] = json!(api);
+            json!({"allowedHosts": [api], "allowedAddresses": ["127.0.0.0/8"], "rules": [rule]})
+        };
+        let auto = with(json!({"tls": "auto", "ech": "deny"}));
+        let session = lab.sandbox(json!({"egress": auto})).await;
+        let mut tunnel = session.tunnel(&api).await;
+        // Neither TLS nor HTTP: the gate is open, and stays so.
+        tunnel.send("\0open").await;
+        for looser in [
+            json!({"ech": "outer"}),
+            json!({"tls": "opaque"}),
+            json!({"tls": "auto"}),
+        ] {
+            session.patch(&lab.gateway, with(looser)).await;
+        }
+        tunnel.stays_quiet().await;
+        session
+            .patch(&lab.gateway, with(json!({"tls": "require"})))
+            .await;
+        assert!(tunnel.cut().await < Duration::from_secs(1));
     });
 }
 

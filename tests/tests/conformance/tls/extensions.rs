@@ -32,6 +32,10 @@ pub(crate) fn v084_ech_with_the_targets_outer_name() {
         let tunnels = Tunnels::of(lab).await;
         let ech = |name: &str| Hello::new(name).with(ECH, &ECH_OUTER).wire();
         tunnels.passes(row, REQUIRE, &[ech(REQUIRE)]).await;
+        let logged = |one: &e2e::Record| one.flag("ech") && one.text("target").starts_with(REQUIRE);
+        lab.gateway
+            .record("a hello that was encrypted", logged)
+            .await;
         tunnels
             .cuts(
                 row,

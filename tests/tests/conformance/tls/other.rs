@@ -24,6 +24,16 @@ pub(crate) fn v091_not_tls() {
             .cuts(row, REQUIRE, &[http], Cut::Reset, "tls_required")
             .await;
         tunnels.passes(row, "opaque.tls.test", &[http]).await;
+        // Nor as a request of its own: it would reach the host in the plain.
+        let tap = Tap::start(Mode::Http).await;
+        let asked = format!("{REQUIRE}:{}", tap.port());
+        let fields = format!("Host: {asked}\r\n");
+        let request = format!("GET http://{asked}/probe");
+        let (reply, _wire) = tunnels.session.ask(&request, &fields).await;
+        assert_eq!(reply.status(), 403, "{}", reply.text());
+        assert_eq!(refusal_reason(&reply), "tls_required");
+        assert_eq!(tap.bytes(), b"");
+        row.on(Front::Absolute);
         for (form, _) in WAYS {
             let tap = Tap::start(Mode::Http).await;
             let mut wire = tunnels.open(AUTO, &tap, form, http).await;
