@@ -29,7 +29,7 @@ use crate::{
     drain::Drain,
     front::{self, Context, Entry},
     listen::{
-        self, Arrival, Listener, ListenerKind, Places, Spoken, UdpListener, accept_loop,
+        self, Arrival, Carrying, Listener, ListenerKind, Places, Spoken, UdpListener, accept_loop,
         accept_quic,
     },
     probe::{Inside, Prober, Targets},
@@ -223,7 +223,9 @@ impl App {
                     telemetry,
                     watch.clone(),
                     move |accepted| {
-                        admin::serve_connection(accepted.stream, router.clone(), drain.clone())
+                        let (router, drain) = (router.clone(), drain.clone());
+                        let serving = admin::serve_connection(accepted.stream, router, drain);
+                        async move { Some(Box::pin(serving) as Carrying) }
                     },
                 ));
             } else {

@@ -26,5 +26,5 @@ pub use pump::{Activity, End, Pump};
 pub use resolve::{NameServer, ResolveError, Resolved, Resolver, ResolverConfig};
 pub use rewind::Rewind;
 pub use standing::still_allowed;
-pub use tunnel::{ACCESS_DENIED, Held, Tunnel};
+pub use tunnel::{ACCESS_DENIED, Carried, Ends, Tunnel};
 pub use upstream::{Carrier, Upstream};

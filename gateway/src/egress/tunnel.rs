@@ -17,7 +17,6 @@ use super::{
     close::{Abort, Guarded, linger_close},
     gate::Gate,
     pump::{End, Pump},
-    splice::Plain,
     standing::still_allowed,
 };
 use crate::{
@@ -47,32 +46,35 @@ pub struct Tunnel {
     pub gated: bool,
 }
 
-/// A tunnel whose client turned out to speak plain HTTP/1.
+/// What a tunnel lies between. In one piece: what is handed on from one async function to the next is held by both.
 #[derive(Debug)]
-pub struct Held<D: Abort, U: Abort> {
+pub struct Ends<D: Abort, U: Abort> {
+    /// The tunnel's record, written before the ends are let go.
+    pub recorder: Recorder,
+    /// The client's bytes that nobody has judged yet: those that came with the request.
+    pub first: Vec<u8>,
+    /// The dialled upstream.
+    pub upstream: Guarded<U>,
     /// The client.
     pub downstream: Guarded<D>,
-    /// The dialled upstream, nothing sent to it yet.
-    pub upstream: Guarded<U>,
-    /// The client's first bytes.
-    pub bytes: Vec<u8>,
-    /// The record goes on.
-    pub recorder: Recorder,
+}
+
+/// How a tunnel came to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Carried {
+    /// Both ends may be dropped, and what was not finished is reset by that.
+    Over,
+    /// The client speaks plain HTTP/1 that is to be judged request by request: its bytes so far are in `first`, and nothing was
+    /// sent upstream.
+    Http,
 }
 
 /// A fatal `access_denied` alert (RFC 8446 §6.2) in a plaintext record.
 pub const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 
 impl Tunnel {
-    /// Carry bytes until the end. `first` came with the request. Returns the tunnel again where the client speaks
-    /// plain HTTP/1 that is to be judged request by request.
-    pub async fn run<D, U>(
-        &mut self,
-        mut downstream: Guarded<D>,
-        mut upstream: Guarded<U>,
-        first: Vec<u8>,
-        mut recorder: Recorder,
-    ) -> Option<Held<D, U>>
+    /// Carry bytes until the end.
+    pub async fn run<D, U>(&mut self, ends: &mut Ends<D, U>) -> Carried
     where
         D: AsyncRead + AsyncWrite + Unpin + Abort,
         U: AsyncRead + AsyncWrite + Unpin + Abort,
@@ -82,10 +84,14 @@ impl Tunnel {
         } else {
             None
         };
-        let mut pump = Pump::new(gate, first);
-        let end = self
-            .carry(&mut pump, &mut downstream, &mut upstream, &recorder)
-            .await;
+        let mut pump = Pump::new(gate, std::mem::take(&mut ends.first));
+        let end = self.carry(&mut pump, ends).await;
+        let Ends {
+            recorder,
+            first,
+            upstream,
+            downstream,
+        } = ends;
         if pump.ech() {
             recorder.ech();
         }
@@ -101,34 +107,24 @@ impl Tunnel {
                 recorder.cut(denial);
                 // While there is a gate, TLS is still in its plaintext handshake, and an alert can be read.
                 if pump.tls() && downstream.write_all(&ACCESS_DENIED).await.is_ok() {
-                    linger_close(&mut downstream).await;
+                    linger_close(downstream).await;
                     downstream.release();
                 }
             }
             End::Http => {
-                return Some(Held {
-                    downstream,
-                    upstream,
-                    bytes: pump.take_held(),
-                    recorder,
-                });
+                *first = pump.take_held();
+                return Carried::Http;
             }
         }
-        None
+        Carried::Over
     }
 
-    async fn carry<D, U>(
-        &mut self,
-        pump: &mut Pump,
-        downstream: &mut D,
-        upstream: &mut U,
-        recorder: &Recorder,
-    ) -> End
+    async fn carry<D, U>(&mut self, pump: &mut Pump, ends: &mut Ends<D, U>) -> End
     where
-        D: AsyncRead + AsyncWrite + Plain + Unpin,
-        U: AsyncRead + AsyncWrite + Plain + Unpin,
+        D: AsyncRead + AsyncWrite + Unpin + Abort,
+        U: AsyncRead + AsyncWrite + Unpin + Abort,
     {
-        let counters = recorder.counters().clone();
+        let counters = ends.recorder.counters().clone();
         let budget = self.session.budget().clone();
         let start = Instant::now();
         let observe = |party: Party, bytes: usize| {
@@ -158,7 +154,7 @@ impl Tunnel {
                         return End::Cut(denial);
                     }
                 }
-                end = pump.run(downstream, upstream, observe) => return end,
+                end = pump.run(&mut ends.downstream, &mut ends.upstream, observe) => return end,
                 () = sleep_until(deadline) => {
                     let now = Instant::now();
                     let activity = pump.activity();

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     egress::{ACCESS_DENIED, Guarded, is_http, linger_close},
-    listen::{Accepted, Downstream, Preface},
+    listen::{Accepted, Carrying, Downstream, Preface},
     sniff::{Reader, Sni, Verdict},
     telemetry::{Front, Kind},
 };
@@ -68,8 +68,12 @@ const HANDSHAKE: u8 = 22;
 /// Read at once.
 const CHUNK: usize = 4096;
 
-/// Serve one connection to its end.
-pub(super) async fn serve(accepted: Accepted, context: Arc<Context>, captured: &Captured) {
+/// Serve one connection until it is known what it carries.
+pub(super) async fn serve(
+    accepted: Accepted,
+    context: Arc<Context>,
+    captured: &Captured,
+) -> Option<Carrying> {
     let Accepted {
         stream,
         peer,
@@ -91,7 +95,8 @@ pub(super) async fn serve(accepted: Accepted, context: Arc<Context>, captured: &
         Ok(destination) => destination,
         Err(denial) => {
             let mut recorder = context.telemetry.begin(Kind::tunnel, captured.front, peer);
-            return recorder.refused(&denial.into());
+            recorder.refused(&denial.into());
+            return None;
         }
     };
     let login = context.identify_captured(&captured.identify, &preface, peer.ip());
@@ -104,7 +109,10 @@ pub(super) async fn serve(accepted: Accepted, context: Arc<Context>, captured: &
     let deadline = Instant::now() + context.egress.timeouts.first_bytes;
     let first = read_first(&mut stream, &mut held, deadline, may_wait).await;
     let target = match first {
-        First::Gone => return stream.release(),
+        First::Gone => {
+            stream.release();
+            return None;
+        }
         First::Http => {
             let scope = Scope::Captured {
                 login: login.map(|(identity, _)| identity),
@@ -112,7 +120,7 @@ pub(super) async fn serve(accepted: Accepted, context: Arc<Context>, captured: &
                 literal,
                 front: captured.front,
             };
-            return forward::serve(stream, held, peer, context, scope).await;
+            return Some(Box::pin(forward::serve(stream, held, peer, context, scope)));
         }
         First::Name(name) => Target::new(Host::Name(name), port).ok_or(Denial::MalformedTarget),
         First::Nameless => literal_target.ok_or(Denial::SniMissing),
@@ -131,14 +139,16 @@ pub(super) async fn serve(accepted: Accepted, context: Arc<Context>, captured: &
     }
     .await;
     match led {
-        Ok(way) => {
-            let opened = Opened::new(way, recorder);
-            connect::carry(stream, held.to_vec(), opened, peer, context).await;
+        Ok(led) => {
+            let opened = Opened::new(led, recorder);
+            let carrying = connect::carry(stream, held.to_vec(), opened, peer, context);
+            Some(Box::pin(carrying))
         }
         Err(refusal) => {
             recorder.refused(&refusal);
             drop(recorder);
             refuse(stream, &held).await;
+            None
         }
     }
 }

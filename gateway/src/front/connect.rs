@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     auth::Identity,
-    egress::{Guarded, Tunnel, Upstream},
+    egress::{Carried, Ends, Guarded, Tunnel, Upstream},
     listen::Downstream,
     outcome::{Outcome, Party},
     session::{Destination, PolicyGeneration, Slot, Snapshot},
@@ -77,17 +77,13 @@ impl<O> Accepted<O> {
 
 /// A tunnel that may have its 200.
 pub(super) struct Opened {
-    /// Apart: it is handed on from stage to stage, and each would hold room for it.
-    way: Box<Way>,
+    led: Led,
     recorder: Recorder,
 }
 
 impl Opened {
-    pub(super) fn new(way: Way, recorder: Recorder) -> Self {
-        Self {
-            way: Box::new(way),
-            recorder,
-        }
+    pub(super) fn new(led: Led, recorder: Recorder) -> Self {
+        Self { led, recorder }
     }
 
     /// Its record.
@@ -96,10 +92,15 @@ impl Opened {
     }
 }
 
+/// A way that is open.
+pub(super) struct Led {
+    upstream: Upstream,
+    /// Apart: it is handed on from stage to stage, and each would hold room for it.
+    way: Box<Way>,
+}
+
 /// Where it leads, whose it is, and by which policy.
-pub(super) struct Way {
-    /// Until the tunnel carries.
-    upstream: Option<Upstream>,
+struct Way {
     address: SocketAddr,
     tunnel: Tunnel,
     identity: Identity,
@@ -125,9 +126,9 @@ pub(super) async fn accept(
         _ = gone => None,
     };
     match opened {
-        Some(Ok(way)) => {
+        Some(Ok(led)) => {
             recorder.status(200);
-            Accepted::Opened(Opened::new(way, recorder))
+            Accepted::Opened(Opened::new(led, recorder))
         }
         Some(Err(refusal)) => Accepted::Refused(if challenged {
             context.challenge(&refusal, target.as_ref(), &mut recorder, ask.html)
@@ -147,7 +148,7 @@ async fn open(
     ask: &Ask<'_>,
     target: &mut Option<Target>,
     recorder: &mut Recorder,
-) -> Result<Way, Refusal> {
+) -> Result<Led, Refusal> {
     let wanted = parse_target(ask.wanted)?;
     recorder.target(&wanted);
     let wanted = target.insert(wanted);
@@ -167,7 +168,7 @@ pub(super) async fn lead(
     snapshot: Snapshot,
     wanted: &Target,
     recorder: &mut Recorder,
-) -> Result<Way, Refusal> {
+) -> Result<Led, Refusal> {
     let Snapshot { policy, changes } = snapshot;
     let permit = context.egress.decide(&policy, wanted, recorder)?;
     let budget = identity.session.budget();
@@ -183,13 +184,15 @@ pub(super) async fn lead(
         first_bytes: context.egress.timeouts.first_bytes,
         gated: true,
     };
-    Ok(Way {
-        upstream: Some(upstream.stream),
-        address: upstream.address,
-        tunnel,
-        identity,
-        policy,
-        slot,
+    Ok(Led {
+        upstream: upstream.stream,
+        way: Box::new(Way {
+            address: upstream.address,
+            tunnel,
+            identity,
+            policy,
+            slot,
+        }),
     })
 }
 
@@ -219,47 +222,59 @@ fn parse_authority(authority: &[u8], host: Option<&[u8]>) -> Result<Target, Refu
 }
 
 /// Carry an accepted tunnel whose answer is sent. `first` came behind the request.
-pub(super) async fn carry(
+pub(super) fn carry(
     downstream: Guarded<Downstream>,
     first: Vec<u8>,
     opened: Opened,
     peer: SocketAddr,
     context: Arc<Context>,
-) {
-    let Opened { mut way, recorder } = opened;
-    let Some(upstream) = way.upstream.take() else {
-        return;
+) -> impl Future<Output = ()> + Send {
+    let Opened { led, recorder } = opened;
+    let Led { upstream, mut way } = led;
+    let mut ends = Ends {
+        recorder,
+        first,
+        upstream: Guarded::new(upstream),
+        downstream,
     };
-    let held = way
-        .tunnel
-        .run(downstream, Guarded::new(upstream), first, recorder)
-        .await;
+    async move {
+        if way.tunnel.run(&mut ends).await == Carried::Http {
+            // Apart: few tunnels need the room.
+            Box::pin(judged(ends, way, peer, context)).await;
+        } else {
+            drop(ends);
+        }
+    }
+}
+
+/// Plain HTTP inside a tunnel is judged as absolute-form would be, request by request.
+async fn judged(
+    ends: Ends<Downstream, Upstream>,
+    way: Box<Way>,
+    peer: SocketAddr,
+    context: Arc<Context>,
+) {
     let Way {
         address,
         tunnel,
         identity,
         policy,
         slot,
-        ..
     } = *way;
     drop(slot);
-    if let Some(mut held) = held {
-        let target = tunnel.permit.target().clone();
-        // Plain HTTP inside a tunnel is judged as absolute-form would be, request by request.
-        held.recorder.ended(Outcome::Completed, Party::Downstream);
-        drop(held.recorder);
-        if let Some(upstream) = held.upstream.take() {
-            let adopt = forward::adopt(&context, &identity, &policy, &target, upstream, address);
-            Box::pin(adopt).await;
-        }
-        let buffer = BytesMut::from(held.bytes.as_slice());
-        Box::pin(forward::serve(
-            held.downstream,
-            buffer,
-            peer,
-            context,
-            Scope::Inside { target, identity },
-        ))
-        .await;
+    let Ends {
+        mut recorder,
+        first,
+        mut upstream,
+        downstream,
+    } = ends;
+    let target = tunnel.permit.target().clone();
+    recorder.ended(Outcome::Completed, Party::Downstream);
+    drop(recorder);
+    if let Some(upstream) = upstream.take() {
+        forward::adopt(&context, &identity, &policy, &target, upstream, address).await;
     }
+    let buffer = BytesMut::from(first.as_slice());
+    let scope = Scope::Inside { target, identity };
+    forward::serve(downstream, buffer, peer, context, scope).await;
 }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     auth::{Presented, bearer},
     egress::Guarded,
-    listen::Downstream,
+    listen::{Carrying, Downstream},
     outcome::{Outcome, Party},
     relay::{Dialled, Ticket},
     secret::Secret,
@@ -230,15 +230,15 @@ impl Opened {
         }
     }
 
-    /// Carry it to its end; the answer is sent.
-    pub(super) async fn carry(
+    /// Carry it to its end; the answer is sent. Each as large as it has to be.
+    pub(super) fn carry(
         self,
         flow: impl Flow + 'static,
         peer: SocketAddr,
         context: Arc<Context>,
-    ) {
+    ) -> Carrying {
         match self {
-            Self::Service(service) => {
+            Self::Service(service) => Box::pin(async move {
                 let Service {
                     ticket,
                     upstream,
@@ -246,16 +246,12 @@ impl Opened {
                 } = *service;
                 let relay = &context.h2.relay;
                 relay.carry(flow, upstream, ticket, &mut recorder).await;
-            }
+            }),
             Self::Egress(opened) => {
                 let stream = Guarded::new(Downstream::stream(flow));
-                let carried = connect::carry(stream, Vec::new(), *opened, peer, context);
-                // Much larger than a relay stream, which would be as large with it.
-                Box::pin(carried).await;
+                Box::pin(connect::carry(stream, Vec::new(), *opened, peer, context))
             }
-            Self::Listener(dialled) => {
-                Box::pin(dialled.carry(flow)).await;
-            }
+            Self::Listener(dialled) => Box::pin(dialled.carry(flow)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Captured, Context, captured, http1, socks};
-use crate::listen::Accepted;
+use crate::listen::{Accepted, Carrying};
 
 /// What a listener's connections speak.
 #[derive(Clone, Debug)]
@@ -19,14 +19,11 @@ pub enum Entry {
     Captured(Arc<Captured>),
 }
 
-/// Serve one connection to its end.
-pub async fn serve(entry: Entry, accepted: Accepted, context: Arc<Context>) {
+/// Serve one connection until it is known what it carries; that is left to be awaited.
+pub async fn serve(entry: Entry, accepted: Accepted, context: Arc<Context>) -> Option<Carrying> {
     match entry {
         Entry::Http { secure } => http1::serve(accepted, secure, context).await,
-        // Apart: an HTTP connection need not hold room for them.
-        Entry::Socks => Box::pin(socks::serve(accepted, context)).await,
-        Entry::Captured(captured) => {
-            Box::pin(captured::serve(accepted, context, &captured)).await;
-        }
+        Entry::Socks => socks::serve(accepted, context).await,
+        Entry::Captured(captured) => captured::serve(accepted, context, &captured).await,
     }
 }

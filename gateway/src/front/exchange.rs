@@ -25,7 +25,7 @@ use super::{
     send::{Sent, send},
 };
 use crate::{
-    egress::{Guarded, Rewind, Tunnel, Upstream},
+    egress::{Ends, Guarded, Rewind, Tunnel, Upstream},
     listen::Downstream,
     outcome::{Outcome, Party},
     session::{self, Budget, Destination, Slot},
@@ -262,14 +262,14 @@ impl PendingUpgrade {
 impl Upgraded {
     /// Carry the upgraded protocol to its end.
     pub(super) async fn carry(mut self, downstream: Guarded<Downstream>, first: Vec<u8>) {
-        self.tunnel
-            .run(
-                downstream,
-                Guarded::new(self.upstream),
-                first,
-                self.recorder,
-            )
-            .await;
+        let mut ends = Ends {
+            recorder: self.recorder,
+            first,
+            upstream: Guarded::new(self.upstream),
+            downstream,
+        };
+        self.tunnel.run(&mut ends).await;
+        drop(ends);
         drop(self.slot);
     }
 }

@@ -20,6 +20,7 @@ use tokio::{
 use super::{Detail, grpc, stream};
 use crate::{
     drain::Stage,
+    listen::Carrying,
     relay::{Endpoint, Pool},
     telemetry::Telemetry,
 };
@@ -103,12 +104,11 @@ pub async fn serve<IO>(
                 Some(Ok((request, respond))) => {
                     let refusing = drain.refusing();
                     let exchange = Exchange { request, respond, downstream, channel, secure, refusing };
-                    let (context, held) = (context.clone(), streams.clone());
+                    let held = streams.clone();
+                    let opening = Box::pin(open(exchange, context.clone()));
                     drain.spawn(async move {
-                        if stream::is_grpc(&exchange.request) {
-                            Box::pin(grpc::serve(exchange, &context.h2)).await;
-                        } else {
-                            stream::dispatch(exchange, context).await;
+                        if let Some(carrying) = opening.await {
+                            carrying.await;
                         }
                         drop(held);
                     });
@@ -134,6 +134,16 @@ pub async fn serve<IO>(
             () = &mut alive => return tracing::debug!(%downstream, "the peer does not answer"),
         }
     }
+}
+
+/// Serve a stream until it is known what it carries.
+async fn open(exchange: Exchange, context: Arc<super::Context>) -> Option<Carrying> {
+    if !stream::is_grpc(&exchange.request) {
+        return stream::dispatch(exchange, context).await;
+    }
+    Some(Box::pin(async move {
+        grpc::serve(exchange, &context.h2).await;
+    }))
 }
 
 fn builder(limits: &Limits) -> h2::server::Builder {

@@ -176,7 +176,11 @@ async fn begin(send: SendStream, receive: RecvStream, shared: Arc<Shared>) {
                 secure: true,
                 refusing: shared.drain.refusing(),
             };
-            stream::dispatch(exchange, shared.context.clone()).await;
+            // What opening takes is gone before a tunnel begins to live.
+            let opening = Box::pin(stream::dispatch(exchange, shared.context.clone()));
+            if let Some(carrying) = opening.await {
+                carrying.await;
+            }
         }
         Err(Headless::Refused(denial)) => refuse(denial, respond, &shared).await,
         Err(Headless::Gone) => drop(respond),

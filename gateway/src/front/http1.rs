@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     egress::{Guarded, Rewind, linger_close},
-    listen::{Accepted, Downstream, Preface},
+    listen::{Accepted, Carrying, Downstream, Preface},
     message::denial_of,
     sniff::{Event, Head, Judged, RequestStream},
     telemetry::{Front, Kind, Protocol},
@@ -39,8 +39,12 @@ enum First {
     Gone,
 }
 
-/// Serve one connection to its end; `secure` where its listener speaks TLS.
-pub(super) async fn serve(accepted: Accepted, secure: bool, context: Arc<Context>) {
+/// Serve one connection until it is known what it carries; `secure` where its listener speaks TLS.
+pub(super) async fn serve(
+    accepted: Accepted,
+    secure: bool,
+    context: Arc<Context>,
+) -> Option<Carrying> {
     let Accepted {
         stream,
         peer,
@@ -48,13 +52,17 @@ pub(super) async fn serve(accepted: Accepted, secure: bool, context: Arc<Context
         ..
     } = accepted;
     if preface == Preface::Malformed {
-        return Box::pin(malformed(stream, peer, secure, &context)).await;
+        malformed(stream, peer, secure, &context).await;
+        return None;
     }
     if stream.alpn() == Some(b"h2") {
-        // What a tunnel does not need is kept apart from it, and made only where it is needed.
         let channel = stream.channel();
-        Box::pin(h2::serve(stream, (peer, channel), secure, context)).await;
-        return;
+        return Some(Box::pin(h2::serve(
+            stream,
+            (peer, channel),
+            secure,
+            context,
+        )));
     }
     let mut stream = Guarded::new(stream);
     let mut buffer = BytesMut::new();
@@ -69,22 +77,32 @@ pub(super) async fn serve(accepted: Accepted, secure: bool, context: Arc<Context
         Err(_) => First::Refused(Denial::HeadTimeout),
     };
     match first {
-        First::Gone => stream.release(),
+        First::Gone => {
+            stream.release();
+            None
+        }
         First::Http2 => {
             stream.release();
             let channel = stream.get().and_then(Downstream::channel);
             let stream = Rewind::new(buffer.freeze(), stream);
-            Box::pin(h2::serve(stream, (peer, channel), secure, context)).await;
+            Some(Box::pin(h2::serve(
+                stream,
+                (peer, channel),
+                secure,
+                context,
+            )))
         }
         First::Other => {
-            Box::pin(forward::serve(stream, buffer, peer, context, Scope::Proxy)).await;
+            let serving = forward::serve(stream, buffer, peer, context, Scope::Proxy);
+            Some(Box::pin(serving))
         }
         First::Connect(judged) => connect(stream, buffer, judged, peer, context).await,
         First::Refused(denial) => {
             let mut recorder = context.telemetry.begin(Kind::request, Front::origin, peer);
             recorder.protocol(Protocol::Http1);
             let answer = context.reject(&Refusal::from(denial), None, &mut recorder, false);
-            Box::pin(refuse(stream, &answer)).await;
+            refuse(stream, &answer).await;
+            None
         }
     }
 }
@@ -135,27 +153,29 @@ async fn connect(
     judged: Judged,
     peer: SocketAddr,
     context: Arc<Context>,
-) {
-    let Some(head) = judged.head(&buffer) else {
-        return;
-    };
+) -> Option<Carrying> {
+    let head = judged.head(&buffer)?;
     let consumed = head.len();
     let gone = std::future::pending::<()>();
-    // What opens a tunnel is not held while it is open.
-    match Box::pin(connect::accept(&context, peer, ask(&head), gone)).await {
+    match connect::accept(&context, peer, ask(&head), gone).await {
         Answered::Opened(opened) => {
             let first = buffer.split_off(consumed.min(buffer.len())).to_vec();
             drop(buffer);
             let sent = stream
                 .write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n")
                 .await;
-            if sent.is_ok() && stream.flush().await.is_ok() {
-                Box::pin(connect::carry(stream, first, opened, peer, context)).await;
+            if sent.is_err() || stream.flush().await.is_err() {
+                return None;
             }
+            let carrying = connect::carry(stream, first, opened, peer, context);
+            Some(Box::pin(carrying))
         }
         // What a client sends behind a CONNECT is the tunnel's: refused, it is never read as another request.
-        Answered::Refused(answer) => Box::pin(refuse(stream, &answer)).await,
-        Answered::Gone => {}
+        Answered::Refused(answer) => {
+            refuse(stream, &answer).await;
+            None
+        }
+        Answered::Gone => None,
     }
 }
 

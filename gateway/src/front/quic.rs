@@ -16,11 +16,15 @@ use sluicegate_relay_protocol::{
     varint,
 };
 use tokio::time::timeout;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 use super::Context;
 use crate::{
     drain::{DrainWatch, Stage},
+    listen::Carrying,
     secret::Secret,
     telemetry::{Front, Kind, Recorder},
 };
@@ -58,9 +62,13 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
                 Ok((send, receive)) => {
                     taken += 1;
                     let (shared, token) = (shared.clone(), work.token());
+                    let opening = Box::pin(begin(send, receive, shared, token));
                     drain.spawn(async move {
-                        // A control stream lets go of it.
-                        begin(send, receive, shared, token).await;
+                        let (token, carrying) = opening.await;
+                        if let Some(carrying) = carrying {
+                            carrying.await;
+                        }
+                        drop(token);
                     });
                     idle.as_mut().reset(tokio::time::Instant::now() + limit);
                 }
@@ -102,13 +110,13 @@ async fn finish(connection: &quinn::Connection, taken: u64) {
 /// How long a client that was told may take to close by itself.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// The head of a stream says what it is.
+/// The head of a stream says what it is. What may live long is left to be awaited; `work` comes back where it is work.
 async fn begin(
     send: SendStream,
     receive: RecvStream,
     shared: Shared,
-    work: tokio_util::task::task_tracker::TaskTrackerToken,
-) {
+    work: TaskTrackerToken,
+) -> (Option<TaskTrackerToken>, Option<Carrying>) {
     let mut flow = QuicFlow::new(send, receive);
     let read = timeout(
         shared.context.h2.limits.head_timeout,
@@ -116,18 +124,28 @@ async fn begin(
     );
     let request = match read.await {
         Ok(Ok(request)) => request,
-        failed => return stream::no_head(flow, failed.ok().and_then(Result::err), &shared).await,
+        failed => {
+            stream::no_head(flow, failed.ok().and_then(Result::err), &shared).await;
+            return (Some(work), None);
+        }
     };
     let token = Secret::new(request.token);
-    match request.purpose {
+    let carrying = match request.purpose {
         Purpose::Control => {
-            drop(work);
-            Box::pin(control::serve(flow, &token, shared)).await;
+            let serving = async move { control::serve(flow, &token, shared).await };
+            return (None, Some(Box::pin(serving)));
         }
-        Purpose::Open(handshake) => stream::carry(flow, token, handshake, &shared).await,
-        Purpose::Refresh => stream::refresh(flow, &token, &shared).await,
-        Purpose::Name { name } => stream::name(flow, &token, name, &shared).await,
-    }
+        Purpose::Open(handshake) => stream::open(flow, token, handshake, &shared).await,
+        Purpose::Refresh => {
+            stream::refresh(flow, &token, &shared).await;
+            None
+        }
+        Purpose::Name { name } => {
+            stream::name(flow, &token, name, &shared).await;
+            None
+        }
+    };
+    (Some(work), carrying)
 }
 
 impl Shared {

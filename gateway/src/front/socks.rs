@@ -21,7 +21,7 @@ use super::{
 use crate::{
     auth::{Identity, socks_credential},
     egress::{Guarded, linger_close},
-    listen::{Accepted, Downstream, Preface},
+    listen::{Accepted, Carrying, Downstream, Preface},
     session::Snapshot,
     sniff::socks::{self, Command, Destination, METHOD_PASSWORD, PASSWORD_VERSION, VERSION},
     telemetry::{Front, Kind, Recorder},
@@ -65,8 +65,8 @@ struct Client {
 /// Who asks; or a refusal that its request will be answered with.
 type Login = Result<(Identity, Snapshot), Refusal>;
 
-/// Serve one connection to its end.
-pub(super) async fn serve(accepted: Accepted, context: Arc<Context>) {
+/// Serve one connection until it is known what it carries.
+pub(super) async fn serve(accepted: Accepted, context: Arc<Context>) -> Option<Carrying> {
     let Accepted {
         stream,
         peer,
@@ -80,13 +80,14 @@ pub(super) async fn serve(accepted: Accepted, context: Arc<Context>) {
     };
     if preface == Preface::Malformed {
         let mut recorder = context.telemetry.begin(Kind::tunnel, Front::socks, peer);
-        return recorder.refused(&Denial::MalformedRequest.into());
+        recorder.refused(&Denial::MalformedRequest.into());
+        return None;
     }
     // Who connects and says nothing has asked for nothing.
     let greeting = client.until(|bytes| socks::greeting(bytes).is_told()).await;
     if client.buffer.is_empty() {
         client.stream.release();
-        return;
+        return None;
     }
     let mut recorder = context.telemetry.begin(Kind::tunnel, Front::socks, peer);
     let opened = match greeting {
@@ -94,13 +95,15 @@ pub(super) async fn serve(accepted: Accepted, context: Arc<Context>) {
         Err(stop) => Err(stop),
     };
     match opened {
-        Ok(way) => {
+        Ok(led) => {
             let succeeded = reply::reply(reply::SUCCEEDED);
-            if client.say(&succeeded).await.is_ok() {
-                let first = client.buffer.to_vec();
-                let opened = Opened::new(way, recorder);
-                connect::carry(client.stream, first, opened, peer, context).await;
+            if client.say(&succeeded).await.is_err() {
+                return None;
             }
+            let first = client.buffer.to_vec();
+            let opened = Opened::new(led, recorder);
+            let carrying = connect::carry(client.stream, first, opened, peer, context);
+            return Some(Box::pin(carrying));
         }
         Err(Stop::Gone) => client.stream.release(),
         Err(Stop::Refused(refusal, bytes)) => {
@@ -112,6 +115,7 @@ pub(super) async fn serve(accepted: Accepted, context: Arc<Context>) {
             }
         }
     }
+    None
 }
 
 /// Methods, login, request, and the way it leads.
@@ -120,7 +124,7 @@ async fn open(
     context: &Context,
     peer: SocketAddr,
     recorder: &mut Recorder,
-) -> Result<connect::Way, Stop> {
+) -> Result<connect::Led, Stop> {
     match socks::greeting(&client.buffer).whole() {
         Some((true, taken)) => client.buffer.advance(taken),
         Some((false, _)) => {

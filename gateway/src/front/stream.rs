@@ -17,14 +17,17 @@ use sluicegate_relay::flow::{Broken, Flow};
 use sluicegate_relay_protocol::{CONNECT_TCP, Handshake, PROOF_PATH};
 
 use super::{Context, body::ResponseBody, client_body::ClientBody, connect_tcp, names, token};
-use crate::telemetry::{Front, Kind, Protocol};
+use crate::{
+    listen::Carrying,
+    telemetry::{Front, Kind, Protocol},
+};
 
 /// The means to answer one request.
-pub(super) trait Answer: Sized + Send {
+pub(super) trait Answer: Sized + Send + 'static {
     /// What is spoken.
     const PROTOCOL: Protocol;
     /// The request's body, or what comes of a tunnel.
-    type Body: Into<ClientBody> + Send;
+    type Body: Into<ClientBody> + Send + 'static;
     /// A tunnel on the stream.
     type Tunnel: Flow + 'static;
     /// The same with capsules inside.
@@ -73,13 +76,15 @@ pub(super) struct Exchange<A: Answer> {
     pub(super) refusing: bool,
 }
 
-/// The request alone says what it is. Relay streams are many and live long, so their task is no larger than they need:
-/// everything else waits on the heap.
-pub(super) async fn dispatch<A: Answer>(exchange: Exchange<A>, context: Arc<Context>) {
+/// The request alone says what it is. What may live long is left to be awaited.
+pub(super) async fn dispatch<A: Answer>(
+    exchange: Exchange<A>,
+    context: Arc<Context>,
+) -> Option<Carrying> {
     let head = &exchange.request;
     let classic = head.method() == Method::CONNECT && head.extensions().get::<Extended>().is_none();
     let refused: Refusal = if classic {
-        return Box::pin(tunnel::classic(exchange, context)).await;
+        return tunnel::classic(exchange, context).await;
     } else if exchange.refusing {
         Denial::Draining.into()
     } else if host_differs(head) {
@@ -99,15 +104,19 @@ pub(super) async fn dispatch<A: Answer>(exchange: Exchange<A>, context: Arc<Cont
             exchange.channel.as_ref(),
             exchange.downstream,
         ) {
-            Ok(()) => return exchange.respond.whole(own::nothing()).await,
+            Ok(()) => {
+                exchange.respond.whole(own::nothing()).await;
+                return None;
+            }
             Err(refusal) => refusal,
         }
     } else if forward::is_foreign(head, exchange.secure) {
-        return Box::pin(forward::serve(exchange, context)).await;
+        return Some(Box::pin(forward::serve(exchange, context)));
     } else if let Some(name) = names::asked(head.method(), head.uri()) {
         let (channel, peer) = (exchange.channel.as_ref(), exchange.downstream);
         let response = names::answer(&context, name, head.headers(), channel, peer);
-        return exchange.respond.whole(response).await;
+        exchange.respond.whole(response).await;
+        return None;
     } else if token::is_refresh(head.method(), head.uri().path()) {
         let response = token::answer(
             &context.authenticator,
@@ -117,14 +126,19 @@ pub(super) async fn dispatch<A: Answer>(exchange: Exchange<A>, context: Arc<Cont
             context.detail,
             &context.telemetry,
         );
-        return exchange.respond.whole(response).await;
+        exchange.respond.whole(response).await;
+        return None;
     } else {
         match own::resource(head, &context.h2) {
-            Some(response) => return exchange.respond.whole(response).await,
+            Some(response) => {
+                exchange.respond.whole(response).await;
+                return None;
+            }
             None => Denial::NotFound.into(),
         }
     };
     refuse(exchange, &refused, &context).await;
+    None
 }
 
 /// Answer with a refusal of something that is, or would have been, a resource of ours.

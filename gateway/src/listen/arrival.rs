@@ -135,7 +135,7 @@ impl Arrival {
         let trust = self.trust.filter(|trust| trust.covers(peer.ip()));
         let preface = match trust {
             None => Preface::None,
-            Some(trust) => Box::pin(trust.header(&mut tcp)).await.ok_or(Lost::Gone)?,
+            Some(trust) => trust.header(&mut tcp).await.ok_or(Lost::Gone)?,
         };
         if let Preface::Header(header) = &preface {
             if let Some((from, to)) = header.ends {
@@ -149,9 +149,8 @@ impl Arrival {
             }
         }
         let stream = match self.tls {
-            // Apart: its state is large, and gone when the connection begins to be served.
             Some(config) if preface != Preface::Malformed => {
-                Box::pin(handshake(tcp, config)).await.ok_or(Lost::Gone)?
+                handshake(tcp, config).await.ok_or(Lost::Gone)?
             }
             // What cannot be told whose it is gets no handshake.
             _ => Downstream::Plain(tcp),

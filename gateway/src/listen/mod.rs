@@ -12,5 +12,5 @@ pub use arrival::{Accepted, Arrival, Preface, Trust};
 pub use downstream::{Downstream, Hangup};
 pub use original_dst::{Capture, original_destination};
 pub use places::{Full, Place, Places};
-pub use tcp::{Listener, ListenerKind, accept_loop};
+pub use tcp::{Carrying, Listener, ListenerKind, accept_loop};
 pub use udp::{ResetKey, Spoken, UdpListener, accept_quic, flush};

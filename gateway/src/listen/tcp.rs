@@ -1,6 +1,6 @@
 //! TCP listeners and their accept loops.
 
-use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fs::File, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -102,6 +102,8 @@ impl Listener {
             }
         }
         socket.set_nonblocking(true)?;
+        // What it accepts has it from the start.
+        socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into())?;
@@ -118,6 +120,10 @@ impl Listener {
     }
 }
 
+/// What is left of a connection or a stream once it is open: it may be there for days, and idle. Opening takes several times
+/// as much room, which is not kept for as long.
+pub type Carrying = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Accept until the drain reaches [`Stage::Draining`] (operators are let in until the end); each connection is served in a task of its own. `places` bounds
 /// how many there are at once; over it a connection is reset at once and counted.
 pub async fn accept_loop<F, Fut>(
@@ -129,7 +135,7 @@ pub async fn accept_loop<F, Fut>(
     serve: F,
 ) where
     F: Fn(Accepted) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = ()> + Send,
+    Fut: Future<Output = Option<Carrying>> + Send + 'static,
 {
     let spawner = drain.clone();
     let mut spare = Spare::default();
@@ -174,19 +180,28 @@ pub async fn accept_loop<F, Fut>(
                 continue;
             }
         };
-        let _ = tcp.set_nodelay(true);
         let guard = telemetry
             .metrics()
             .connection(listener.kind.label(), TransportLabel::tcp);
         let (arrival, serve) = (arrival.clone(), serve.clone());
         let (metrics, kind) = (telemetry.clone(), listener.kind);
-        let work = async move {
-            match arrival.receive(tcp, peer, &mut place).await {
+        let opening = Box::pin(async move {
+            let carrying = match arrival.receive(tcp, peer, &mut place).await {
                 Ok(accepted) => serve(accepted).await,
-                Err(Lost::Full(full)) => metrics
-                    .metrics()
-                    .connection_refused(kind.label(), full.label()),
-                Err(Lost::Gone) => {}
+                Err(Lost::Full(full)) => {
+                    metrics
+                        .metrics()
+                        .connection_refused(kind.label(), full.label());
+                    None
+                }
+                Err(Lost::Gone) => None,
+            };
+            (place, carrying)
+        });
+        let work = async move {
+            let (place, carrying) = opening.await;
+            if let Some(carrying) = carrying {
+                carrying.await;
             }
             drop((guard, place));
         };

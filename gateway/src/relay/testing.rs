@@ -147,7 +147,10 @@ impl World {
                             },
                         };
                         let accepted = Accepted::new(stream, downstream);
-                        front::serve(front::Entry::Http { secure }, accepted, context).await;
+                        let entry = front::Entry::Http { secure };
+                        if let Some(carrying) = front::serve(entry, accepted, context).await {
+                            carrying.await;
+                        }
                     });
                 }
             });

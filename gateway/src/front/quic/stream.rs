@@ -14,18 +14,19 @@ use crate::{
         connect_tcp::{self, Asker},
         names, token,
     },
+    listen::Carrying,
     secret::Secret,
     telemetry::{Front, Kind},
 };
 
-/// Decide, open and carry, as over HTTP. What the client sends before the answer waits in the stream's window; it reaches
+/// Decide and open, as over HTTP; to carry it is left to be awaited. What the client sends before the answer waits in the stream's window; it reaches
 /// nobody where the answer is a refusal.
-pub(super) async fn carry(
+pub(super) async fn open(
     mut flow: QuicFlow,
     token: Secret,
     handshake: Handshake,
     shared: &Shared,
-) {
+) -> Option<Carrying> {
     let bearer = bearer(&token);
     let peer = shared.connection.remote_address();
     let asker = Asker {
@@ -38,18 +39,21 @@ pub(super) async fn carry(
     };
     // A client that gives up while the target is dialled ends the dial.
     let gone = poll_fn(|cx| flow.poll_broken(cx));
-    // What opening takes is gone once it is done: the stream may live long.
-    let opened = Box::pin(connect_tcp::open(&shared.context, &handshake, asker, gone)).await;
-    drop((token, bearer, handshake));
-    let mut opened = match opened {
+    let mut opened = match connect_tcp::open(&shared.context, &handshake, asker, gone).await {
         Accepted::Opened(opened) => opened,
-        Accepted::Refused(answer) => return refuse(flow, answer).await,
-        Accepted::Gone => return,
+        Accepted::Refused(answer) => {
+            refuse(flow, answer).await;
+            return None;
+        }
+        Accepted::Gone => return None,
     };
     opened.answered(200);
     match accept(&mut flow).await {
-        Ok(()) => opened.carry(flow, peer, shared.context.clone()).await,
-        Err(_) => opened.abandon(None),
+        Ok(()) => Some(opened.carry(flow, peer, shared.context.clone())),
+        Err(_) => {
+            opened.abandon(None);
+            None
+        }
     }
 }
 

@@ -14,14 +14,17 @@ use crate::{
         connect_tcp::{self as mapping, Asker},
         headers,
     },
-    listen::Downstream,
+    listen::{Carrying, Downstream},
     outcome::{Outcome, Party},
     telemetry::Front,
 };
 
 /// CONNECT (RFC 9113 §8.5, RFC 9114 §4.4): `:authority` is the target, DATA is the tunnel, the stream's end is FIN and its
 /// reset RST.
-pub(super) async fn classic<A: Answer>(exchange: Exchange<A>, context: Arc<Context>) {
+pub(super) async fn classic<A: Answer>(
+    exchange: Exchange<A>,
+    context: Arc<Context>,
+) -> Option<Carrying> {
     let Exchange {
         request,
         mut respond,
@@ -49,14 +52,19 @@ pub(super) async fn classic<A: Answer>(exchange: Exchange<A>, context: Arc<Conte
     let gone = respond.gone();
     let mut opened = match connect::accept(&context, downstream, ask, gone).await {
         Accepted::Opened(opened) => opened,
-        Accepted::Refused(answer) => return respond.whole(answer).await,
-        Accepted::Gone => return,
+        Accepted::Refused(answer) => {
+            respond.whole(answer).await;
+            return None;
+        }
+        Accepted::Gone => return None,
     };
     let Ok(tunnel) = respond.tunnel(Response::new(()), body).await else {
-        return opened.recorder().ended(Outcome::Reset, Party::Downstream);
+        opened.recorder().ended(Outcome::Reset, Party::Downstream);
+        return None;
     };
     let stream = Guarded::new(Downstream::stream(tunnel));
-    connect::carry(stream, Vec::new(), opened, downstream, context).await;
+    let carrying = connect::carry(stream, Vec::new(), opened, downstream, context);
+    Some(Box::pin(carrying))
 }
 
 /// `connect-tcp`: an extended CONNECT that carries capsules. What the client sends before the answer waits in the stream's
@@ -65,7 +73,7 @@ pub(super) async fn connect_tcp<A: Answer>(
     exchange: Exchange<A>,
     handshake: &Handshake,
     context: Arc<Context>,
-) {
+) -> Option<Carrying> {
     let Exchange {
         request,
         mut respond,
@@ -79,20 +87,23 @@ pub(super) async fn connect_tcp<A: Answer>(
     }
     let gone = respond.gone();
     let asker = Asker::new(&head.headers, downstream, channel.as_ref(), A::PROTOCOL);
-    // What opening takes is gone once it is done, the head too: the stream may live long.
-    let opened = Box::pin(mapping::open(&context, handshake, asker, gone)).await;
-    drop(head);
-    let mut opened = match opened {
+    let mut opened = match mapping::open(&context, handshake, asker, gone).await {
         Accepted::Opened(opened) => opened,
-        Accepted::Refused(answer) => return respond.whole(answer).await,
-        Accepted::Gone => return,
+        Accepted::Refused(answer) => {
+            respond.whole(answer).await;
+            return None;
+        }
+        Accepted::Gone => return None,
     };
     opened.answered(200);
     let mut answer = Response::new(());
     mapping::accepting(answer.headers_mut());
     match respond.capsules(answer, body).await {
-        Ok(capsules) => opened.carry(capsules, downstream, context).await,
-        Err(_) => opened.abandon(None),
+        Ok(capsules) => Some(opened.carry(capsules, downstream, context)),
+        Err(_) => {
+            opened.abandon(None);
+            None
+        }
     }
 }
 
