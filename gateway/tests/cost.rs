@@ -166,5 +166,6 @@ fn a_tunnel_allocates_so_often_holds_so_much_and_leaves_nothing() {
     assert!(allocations <= ALLOCATIONS, "{allocations}");
     assert!(opening.bytes_current <= IDLE, "{opening:?}");
     let kept = opening.count_current + closing.count_current;
-    assert_eq!(kept, 0, "something is kept: {opening:?} {closing:?}");
+    // The connection itself was made before the count began, and goes with the tunnel.
+    assert!(kept <= 0, "something is kept: {opening:?} {closing:?}");
 }
