@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::program::{Finished, Program, Running, binary};
 use crate::record::Record;
-use crate::tasks::{PATIENCE, free_port, until};
+use crate::tasks::{PATIENCE, free_port, until, until_told};
 use crate::web;
 use crate::wire::Reply;
 
@@ -243,6 +243,12 @@ impl Gateway {
         let text = self.management("/metrics").await.text();
         let line = text.lines().find_map(|line| line.strip_prefix(sample));
         line.map_or(0.0, |value| value.trim().parse().unwrap())
+    }
+
+    /// Waits until a sample is at least this.
+    pub async fn metric_reaches(&self, sample: &str, least: f64) {
+        let looked = async || (self.metric(sample).await >= least).then_some(());
+        until_told(sample, looked).await;
     }
 
     /// What the process holds in memory, in KiB.

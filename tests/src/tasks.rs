@@ -64,6 +64,20 @@ pub async fn until_for<T>(
     }
 }
 
+/// As [`until`], where looking takes a wait itself.
+pub async fn until_told<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    within(what, async {
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            if let Some(found) = probe().await {
+                return found;
+            }
+            tick.tick().await;
+        }
+    })
+    .await
+}
+
 /// Waits until something listens on `address`.
 pub async fn listening(what: &str, address: SocketAddr) {
     let deadline = Instant::now() + PATIENCE;

@@ -8,7 +8,10 @@
 
 use std::{collections::VecDeque, net::SocketAddr, os::unix::fs::PermissionsExt};
 
-use e2e::{Settings, World, tasks::PATIENCE};
+use e2e::{
+    Settings, World,
+    tasks::{PATIENCE, until_told},
+};
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::{
@@ -57,8 +60,17 @@ impl Receiver {
         }
     }
 
-    /// The next delivery, answered with this status.
+    /// The next delivery, answered with this status; the connection stays open.
     async fn next(&mut self, status: u16) -> Delivery {
+        let answer = format!("HTTP/1.1 {status} Said\r\nContent-Length: 0\r\n\r\n");
+        let (delivery, stream) = self.answered(&answer).await;
+        self.open.push_back(stream);
+        self.open.truncate(4);
+        delivery
+    }
+
+    /// The next delivery, answered with these bytes.
+    async fn answered(&mut self, answer: &str) -> (Delivery, TcpStream) {
         let (mut stream, _) = tokio::time::timeout(PATIENCE, self.listener.accept())
             .await
             .expect("a delivery")
@@ -81,11 +93,8 @@ impl Receiver {
             if body.len() < length {
                 continue;
             }
-            let answer = format!("HTTP/1.1 {status} Said\r\nContent-Length: 0\r\n\r\n");
             stream.write_all(answer.as_bytes()).await.unwrap();
-            self.open.push_back(stream);
-            self.open.truncate(4);
-            return delivery;
+            return (delivery, stream);
         }
     }
 }
@@ -155,6 +164,45 @@ async fn events_are_told_in_order_signed_and_again_until_acknowledged() {
     assert_eq!(receiver.next(200).await.json()["type"], "session.stopped");
 }
 
+/// How servers end their side is theirs to choose: the answer counts.
+#[tokio::test]
+async fn an_acknowledgement_counts_however_its_connection_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::start().await;
+    let hook = format!(
+        "url: \"http://{}/\", events: [session.created], allowedAddresses: [127.0.0.1]",
+        receiver.address
+    );
+    let world = World::with(settings(directory.path(), &hook)).await;
+    for (id, answer) in [
+        ("kept", "HTTP/1.1 204 Said\r\n\r\n"),
+        (
+            "closing",
+            "HTTP/1.1 200 Said\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        ),
+        ("old", "HTTP/1.0 200 Said\r\n\r\nthank you"),
+        (
+            "short",
+            "HTTP/1.1 200 Said\r\nContent-Length: 100\r\n\r\nthank",
+        ),
+    ] {
+        let create = ["session", "create", "--provider", "test", "--id", id];
+        world.gateway.cli(&create).await.succeeded();
+        let (delivery, stream) = receiver.answered(answer).await;
+        // Not the one before, again.
+        assert_eq!(delivery.json()["session"]["id"], id);
+        drop(stream);
+    }
+    // Without an answer it is none, and comes again.
+    let create = ["session", "create", "--provider", "test", "--id", "mute"];
+    world.gateway.cli(&create).await.succeeded();
+    for answer in ["", "HTTP/1.1 204 Said\r\n\r\n"] {
+        let (delivery, stream) = receiver.answered(answer).await;
+        assert_eq!(delivery.json()["session"]["id"], "mute");
+        drop(stream);
+    }
+}
+
 #[tokio::test]
 async fn what_nobody_takes_is_given_up_and_shown() {
     let directory = tempfile::tempdir().unwrap();
@@ -174,18 +222,13 @@ async fn what_nobody_takes_is_given_up_and_shown() {
     }
     let next = receiver.next(200).await;
     assert_eq!(next.json()["session"]["id"], "two", "the next one follows");
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    let mut tick = tokio::time::interval(std::time::Duration::from_millis(20));
-    let hook = loop {
+    let told = async || {
         let reply = world.gateway.admin("GET", "/webhooks", "").await;
         let told: Value = serde_json::from_slice(&reply.body).unwrap();
         let hook = told["webhooks"][0].clone();
-        if hook["delivered"] == 1 {
-            break hook;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "{hook}");
-        tick.tick().await;
+        (hook["delivered"] == 1).then_some(hook)
     };
+    let hook = until_told("a delivery", told).await;
     assert_eq!(hook["name"], "control");
     let letters = hook["deadLetters"].as_array().unwrap();
     assert_eq!(letters.len(), 1, "{hook}");
