@@ -72,6 +72,45 @@ pub trait Flow: Send {
     }
 }
 
+/// Within an `impl Flow` that has its own reads and writes: everything else is the flow's in this field.
+#[macro_export]
+macro_rules! forward_flow {
+    ($flow:ident) => {
+        fn poll_flush(
+            &mut self,
+            cx: &mut ::std::task::Context<'_>,
+        ) -> ::std::task::Poll<::std::result::Result<(), $crate::flow::Broken>> {
+            self.$flow.poll_flush(cx)
+        }
+
+        fn poll_finish(
+            &mut self,
+            cx: &mut ::std::task::Context<'_>,
+        ) -> ::std::task::Poll<::std::result::Result<(), $crate::flow::Broken>> {
+            self.$flow.poll_finish(cx)
+        }
+
+        fn poll_close(&mut self, cx: &mut ::std::task::Context<'_>) -> ::std::task::Poll<()> {
+            self.$flow.poll_close(cx)
+        }
+
+        fn poll_broken(
+            &mut self,
+            cx: &mut ::std::task::Context<'_>,
+        ) -> ::std::task::Poll<$crate::flow::Broken> {
+            self.$flow.poll_broken(cx)
+        }
+
+        fn reset(&mut self) {
+            self.$flow.reset();
+        }
+
+        fn refuse(&mut self) {
+            self.$flow.refuse();
+        }
+    };
+}
+
 impl<F: Flow + ?Sized> Flow for Box<F> {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
         (**self).poll_read(cx)

@@ -84,29 +84,7 @@ impl<F: Flow> Flow for Heard<F> {
         self.flow.poll_write(cx, chunk)
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        self.flow.poll_flush(cx)
-    }
-
-    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        self.flow.poll_finish(cx)
-    }
-
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.flow.poll_close(cx)
-    }
-
-    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
-        self.flow.poll_broken(cx)
-    }
-
-    fn reset(&mut self) {
-        self.flow.reset();
-    }
-
-    fn refuse(&mut self) {
-        self.flow.refuse();
-    }
+    crate::forward_flow!(flow);
 }
 
 #[cfg(test)]
