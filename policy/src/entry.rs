@@ -134,6 +134,22 @@ impl Entry {
         }
     }
 
+    /// Do the two cover some host together, ports aside? One of them then covers all hosts of the other.
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        self.contains_hosts(&other.pattern) || other.contains_hosts(&self.pattern)
+    }
+
+    /// Of two entries around the same hosts, in lists where no port written means every port, the more specific one has
+    /// more: it is the one whose attributes hold.
+    pub(crate) fn closeness(&self) -> (usize, Ports) {
+        let length = match &self.pattern {
+            Pattern::Host(HostPattern::Exact(_)) => usize::MAX,
+            Pattern::Host(HostPattern::Below(name)) => name.as_str().len(),
+            Pattern::Net(net) => usize::from(net.prefix_len()),
+        };
+        (length, self.ports.or_any())
+    }
+
     /// The suffix of a `*.suffix` entry.
     pub(crate) fn below(&self) -> Option<&HostName> {
         match &self.pattern {

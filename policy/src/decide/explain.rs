@@ -4,7 +4,7 @@ use super::{
     Admission, admit, decide,
     judge::{Stage, Verdict, judge},
 };
-use crate::{Action, Grant, Host, Mode, Target, TlsRule, hint::entry};
+use crate::{Action, Grant, Mode, Target, TlsRule, hint::entry};
 use std::sync::Arc;
 
 /// Everything `decide` looked at, for people.
@@ -31,11 +31,7 @@ pub struct Explanation {
 pub fn explain(grant: &Arc<Grant>, target: &Target, admission: &Admission) -> Explanation {
     let mut steps = steps(grant, target);
     let decided = decide(grant, target).and_then(|permit| {
-        let fixed = match target.host() {
-            Host::Name(name) => admission.hosts.get(name).map(Vec::as_slice),
-            Host::Ip(_) => None,
-        };
-        if let Some(answers) = permit.answers().or(fixed)
+        if let Some(answers) = permit.known_answers(admission)
             && let Err(refusal) = admit(grant, &permit, answers, admission)
         {
             let reason = refusal.denial.describe();

@@ -1,5 +1,6 @@
 //! The keys to resolving, dialling and opening. Fields are private to this folder: nothing else makes one.
 
+use super::Admission;
 use crate::{
     Denial, EchRule, Expose, Grant, Hint, Host, HttpRule, Mode, Refusal, RuleId, Service,
     ServiceName, ServiceUrl, Target, TlsRule, hint,
@@ -96,6 +97,16 @@ impl TargetPermit {
                 .get(name)
                 .map(|answers| &**answers),
         }
+    }
+
+    /// The same, with what the operator's static answers (`dns.hosts`) say; `None` where only a resolver knows.
+    #[must_use]
+    pub fn known_answers<'a>(&'a self, admission: &'a Admission) -> Option<&'a [IpAddr]> {
+        let fixed = || match self.target.host() {
+            Host::Name(name) => admission.hosts.get(name).map(Vec::as_slice),
+            Host::Ip(_) => None,
+        };
+        self.answers().or_else(fixed)
     }
 
     /// In report mode: what would have been refused.

@@ -94,8 +94,7 @@ fn judge_http(
     // A rule beside or below this one may set `tls` for the same hosts.
     let tls = |wanted: TlsRule| {
         rules.iter().map(|other| &other.value).any(|other| {
-            let meets = other.host.contains_hosts(&rule.host.pattern)
-                || rule.host.contains_hosts(&other.host.pattern);
+            let meets = other.host.meets(&rule.host);
             let (a, b) = (other.host.ports.or_any(), rule.host.ports.or_any());
             other.tls == Some(wanted) && meets && (a == b || a == Ports::Any || b == Ports::Any)
         })
@@ -141,12 +140,7 @@ fn judge_ech(
             && other.host.contains_hosts(&rule.host.pattern)
             && (theirs == ports || theirs == Ports::Any)
     });
-    // Of rules around the same hosts the closest has the longest pattern, and its ports are the narrower ones.
-    let closest = around.max_by_key(|other| {
-        let inner = rule.host.contains_hosts(&other.host.pattern);
-        let length = other.host.to_string().len();
-        (inner, length, other.host.ports.or_any())
-    });
+    let closest = around.max_by_key(|other| other.host.closeness());
     if asks && closest.is_some_and(|other| other.tls == Some(TlsRule::Opaque)) {
         let message = format!("{named}: ech cannot be enforced in an opaque tunnel");
         faults.error_hint(&written.place, message, "write tls: auto or tls: require");

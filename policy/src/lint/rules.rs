@@ -7,8 +7,7 @@ use super::{
 use crate::{
     Action, EchRule, EgressDocument, HttpRule, TlsRule,
     document::RuleDocument,
-    entry::{Entry, Pattern, Ports},
-    host::HostPattern,
+    entry::{Pattern, Ports},
     text::Faults,
 };
 use std::cmp::Reverse;
@@ -70,15 +69,9 @@ fn effect(rules: &[&RuleDocument], idle: &[bool], at: usize, egress: &EgressDocu
         .copied()
         .enumerate()
         .filter(|(index, _)| *index == at || !idle.get(*index).copied().unwrap_or_default())
-        .filter(|(_, rule)| meets(&rule.host, &own.host.pattern))
+        .filter(|(_, rule)| rule.host.meets(&own.host))
         .collect();
-    near.sort_by_key(|(index, rule)| {
-        Reverse((
-            closeness(&rule.host.pattern),
-            rule.host.ports.or_any(),
-            *index,
-        ))
-    });
+    near.sort_by_key(|(index, rule)| Reverse((rule.host.closeness(), *index)));
     let ports: Vec<u16> = near
         .iter()
         .filter_map(|(_, rule)| match rule.host.ports {
@@ -185,25 +178,5 @@ impl View<'_> {
             }
             _ => Effect::Outdone,
         }
-    }
-}
-
-fn meets(entry: &Entry, pattern: &Pattern) -> bool {
-    let inner = |outer: &Pattern, inner: &Pattern| {
-        let entry = Entry {
-            pattern: outer.clone(),
-            ports: Ports::Any,
-        };
-        entry.contains_hosts(inner)
-    };
-    inner(&entry.pattern, pattern) || inner(pattern, &entry.pattern)
-}
-
-/// Of two patterns around the same hosts the closer has more.
-fn closeness(pattern: &Pattern) -> usize {
-    match pattern {
-        Pattern::Host(HostPattern::Exact(_)) => usize::MAX,
-        Pattern::Host(HostPattern::Below(name)) => name.as_str().len(),
-        Pattern::Net(net) => usize::from(net.prefix_len()),
     }
 }

@@ -240,7 +240,8 @@ fn judge(policy: &Policy, seen: &Seen) -> Now {
             Err(refusal) => return Now::Denied(refusal.into()),
         }
     }
-    let fixed: Option<Vec<IpAddr>> = permit.answers().map(<[IpAddr]>::to_vec);
+    let known = permit.known_answers(&policy.admission);
+    let fixed: Option<Vec<IpAddr>> = known.map(<[IpAddr]>::to_vec);
     let dialled = || seen.address.map(|address| vec![address.ip()]);
     if let Some(answers) = fixed.or_else(dialled)
         && let Err(refusal) = admit(&policy.grant, &permit, &answers, &policy.admission)

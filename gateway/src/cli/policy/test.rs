@@ -196,7 +196,8 @@ fn find(policy: &Policy, expectation: &Expectation) -> Found {
         }
     }
     // A literal and a static answer are known; what else a name resolves to, the expectation has to say.
-    let answers = permit.answers().unwrap_or(&expectation.addresses);
+    let known = permit.known_answers(&policy.admission);
+    let answers = known.unwrap_or(&expectation.addresses);
     if !answers.is_empty()
         && let Err(refusal) = admit(&policy.grant, &permit, answers, &policy.admission)
     {

@@ -133,3 +133,17 @@ fn a_suite_that_cannot_be_read_is_bad_input() {
         assert!(failure.to_string().contains(words), "{source}: {failure}");
     }
 }
+
+#[test]
+fn what_the_operator_answers_is_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = "dns: {hosts: {fixed.a.test: 203.0.114.9}}\negress: {allowedHosts: ['*.a.test'], deniedHosts: [203.0.114.9]}\n";
+    std::fs::write(directory.path().join("config.yaml"), config).unwrap();
+    let source = "config: config.yaml\ntests:\n  - {target: fixed.a.test, expect: deny, reason: host_denied}\n  \
+                  - {target: other.a.test, expect: allow}\n";
+    let suite = read(source, &directory.path().join("suite.yaml")).unwrap();
+    for expectation in &suite.expectations {
+        let found = find(&suite.policy, expectation);
+        assert_eq!(expectation.differences(&found), Vec::<String>::new());
+    }
+}
