@@ -1,5 +1,17 @@
 //! How a tunnel, request or stream ended.
 
+use std::io;
+
+use rustix::io::Errno;
+
+/// Is it this process, or this machine, that has nothing left to work with: descriptors, memory?
+pub fn is_exhausted(error: &io::Error) -> bool {
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
+    error
+        .raw_os_error()
+        .is_some_and(|code| exhausted.contains(&Errno::from_raw_os_error(code)))
+}
+
 /// The end of one piece of work.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Outcome {

@@ -2,9 +2,10 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use rustix::io::Errno;
 use sluicegate_policy::{AddressPermit, Denial};
 use tokio::{net::TcpStream, task::JoinSet, time};
+
+use crate::outcome::is_exhausted;
 
 /// RFC 8305 §5, Connection Attempt Delay.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -94,14 +95,6 @@ async fn connect(permit: AddressPermit) -> io::Result<(TcpStream, SocketAddr)> {
     }
     stream.set_nodelay(true)?;
     Ok((stream, address))
-}
-
-/// Is it this process, or this machine, that has nothing left to connect with?
-pub(super) fn is_exhausted(error: &io::Error) -> bool {
-    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
-    error
-        .raw_os_error()
-        .is_some_and(|code| exhausted.contains(&Errno::from_raw_os_error(code)))
 }
 
 fn denial(error: &io::Error) -> Denial {

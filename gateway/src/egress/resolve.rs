@@ -22,7 +22,7 @@ use sluicegate_certs::{TrustBundle, tls};
 use sluicegate_policy::{Denial, HostName, TargetPermit};
 use tokio::time::Instant;
 
-use super::dial::is_exhausted;
+use crate::outcome::is_exhausted;
 
 /// One upstream name server.
 #[derive(Clone, PartialEq, Eq, Debug)]

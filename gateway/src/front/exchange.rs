@@ -138,7 +138,7 @@ pub(super) async fn run(
     let guard = Guard::new(
         way.authority.clone(),
         way.permit.clone(),
-        (method.as_str().to_owned(), path.clone()),
+        (method.clone(), path),
         context.egress.admission.clone(),
         context.egress.timeouts.idle,
         recorder.counters().clone(),

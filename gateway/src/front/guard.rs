@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use http::Method;
 use sluicegate_policy::{Admission, Denial, TargetPermit};
 use tokio::{
     sync::watch,
@@ -24,7 +25,7 @@ pub(super) struct Guard {
     changed: Changed,
     permit: TargetPermit,
     /// Method and path.
-    request: (String, String),
+    request: (Method, String),
     /// Once dialled.
     dialled: Option<IpAddr>,
     admission: Arc<Admission>,
@@ -44,7 +45,7 @@ impl Guard {
     pub(super) fn new(
         authority: watch::Receiver<Authority>,
         permit: TargetPermit,
-        request: (String, String),
+        request: (Method, String),
         admission: Arc<Admission>,
         idle: Duration,
         counters: Arc<Counters>,
@@ -75,7 +76,7 @@ impl Guard {
             let verdict = still_allowed(
                 &authority.borrow_and_update(),
                 &self.permit,
-                Some((&self.request.0, &self.request.1)),
+                Some((self.request.0.as_str(), &self.request.1)),
                 self.dialled,
                 &self.admission,
             );

@@ -2,13 +2,13 @@
 
 use std::{fs::File, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, time};
 
 use super::{Accepted, Arrival, Capture, Lost, Places};
 use crate::{
     drain::{DrainWatch, Stage},
+    outcome::is_exhausted,
     telemetry::{Telemetry, TransportLabel},
 };
 
@@ -226,9 +226,7 @@ impl Default for Spare {
 impl Spare {
     /// Where accepting failed for want of descriptors: was a connection refused?
     async fn refuse_one(&mut self, error: &io::Error, socket: &TcpListener) -> bool {
-        let wanting = [Errno::MFILE, Errno::NFILE];
-        let code = error.raw_os_error().map(Errno::from_raw_os_error);
-        if !code.is_some_and(|code| wanting.contains(&code)) || self.0.take().is_none() {
+        if !is_exhausted(error) || self.0.take().is_none() {
             // Somebody else took it the last time; perhaps there is one again.
             self.0 = File::open("/dev/null").ok();
             return false;
