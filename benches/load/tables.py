@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """tables.py RESULTS DOCUMENT: the run's tables, written between the marks of the document."""
-import json, os, statistics, sys
+import json, os, re, statistics, sys
 from collections import defaultdict
 
 import plots
@@ -60,7 +60,10 @@ def load(folder):
             result = json.loads(line)
             peer, label = result["peer"], result.get("label")
             if result.get("error") or result.get("errors"):
-                errors[peer].add(f"{label}: {result.get('error') or result.get('first_error')}"[:120])
+                told = result.get("error") or result.get("first_error") or ""
+                # Where its output is on the machine that measured is nobody else's concern.
+                told = re.sub(r",? *(see )?/\S+", "", told)
+                errors[peer].add(f"{label}: {told}"[:120])
             if result.get("error"):
                 continue
             flat = {key: value for key, value in result.items() if isinstance(value, (int, float))}

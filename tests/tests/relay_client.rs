@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use e2e::gateway::LOOPBACK_PROVIDER;
 use e2e::program::binary;
+use e2e::tasks::until_told;
 use e2e::{
     Ask, LateLink, Program, Record, RelayClient, Session, Settings, Tasks, Wire, World, until, web,
     within,
@@ -69,17 +70,12 @@ async fn tokens_are_exchanged_in_time_and_no_stream_notices() {
         said(&mut kept, b"before").await;
         let first = session.variable("SLUICEGATE_RELAY_TOKEN");
         let credential = format!("Authorization: Bearer {first}\r\n");
-        let ended = async {
-            loop {
-                let path = "/relay/v1/token";
-                let reply = web::request(world.gateway.ports.plain, "POST", path, &credential, "");
-                if reply.await.status() == 401 {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
+        let ended = async || {
+            let path = "/relay/v1/token";
+            let reply = web::request(world.gateway.ports.plain, "POST", path, &credential, "");
+            (reply.await.status() == 401).then_some(())
         };
-        within("the first token's end", ended).await;
+        until_told("the first token's end", ended).await;
         said(&mut kept, b"the stream of before").await;
         let mut new = TcpStream::connect(client.entry("echo")).await.unwrap();
         said(&mut new, b"and a new one").await;
@@ -267,12 +263,8 @@ async fn a_running_client_tells_how_it_is() {
 
     world.gateway.process.signal(rustix::process::Signal::KILL);
     client.event("reconnecting").await;
-    let health = async {
-        while web::fetch(address, "/healthz").await.status() != 503 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    within("an unhealthy answer", health).await;
+    let unhealthy = async || (web::fetch(address, "/healthz").await.status() == 503).then_some(());
+    until_told("an unhealthy answer", unhealthy).await;
     assert_eq!(ask().await.code, Some(1));
 }
 
@@ -380,13 +372,8 @@ impl Three {
 
     /// One of each, with an answer on it.
     async fn open(&self) -> [TcpStream; 3] {
-        let offered = async {
-            let sample = "sluicegate_accept_streams_waiting ";
-            while self.world.gateway.metric(sample).await < 1.0 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        within("an offer", offered).await;
+        let sample = "sluicegate_accept_streams_waiting ";
+        self.world.gateway.metric_reaches(sample, 1.0).await;
         let mut wire = Wire::dial(self.proxy).await;
         let target = &self.target;
         wire.send(format!(

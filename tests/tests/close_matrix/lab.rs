@@ -253,17 +253,8 @@ impl Lab {
 
 /// Until accept streams wait.
 async fn offered(world: &World) {
-    let waiting = async {
-        while world
-            .gateway
-            .metric("sluicegate_accept_streams_waiting ")
-            .await
-            < 1.0
-        {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    within("an offer", waiting).await;
+    let sample = "sluicegate_accept_streams_waiting ";
+    world.gateway.metric_reaches(sample, 1.0).await;
 }
 
 /// Hands each visitor to whom waits for its number.
