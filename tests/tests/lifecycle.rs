@@ -423,3 +423,25 @@ async fn a_disk_that_fills_up_while_serving_is_told_and_recovered_from() {
     let ready = web::fetch(ports.management, "/readyz").await;
     assert_eq!(ready.status(), 200, "{}", ready.text());
 }
+
+#[tokio::test]
+async fn nothing_is_acknowledged_after_the_store_was_taken_away() {
+    let world = World::start().await;
+    let (store, aside) = (
+        world.gateway.state().join("sluicegate.redb"),
+        world.gateway.state().join("aside"),
+    );
+    std::fs::rename(&store, &aside).unwrap();
+    let path = "/runtime/providers/test/sessions";
+    let refused = world.gateway.admin("POST", path, "{}").await;
+    assert_eq!(refused.status(), 503, "{}", refused.text());
+    assert_eq!(
+        refused.json()["type"],
+        "urn:sluicegate:problem:store-unavailable"
+    );
+    std::fs::rename(&aside, &store).unwrap();
+    let deadline = tokio::time::Instant::now() + e2e::tasks::PATIENCE;
+    while world.gateway.admin("POST", path, "{}").await.status() != 201 {
+        assert!(tokio::time::Instant::now() < deadline);
+    }
+}

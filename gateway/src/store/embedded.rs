@@ -10,7 +10,9 @@ use std::{
     },
 };
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
+};
 
 use super::{Batch, Loaded, LogPage, Store, StoreError, StoredEvent};
 
@@ -81,6 +83,23 @@ impl EmbeddedStore {
             self.failed.store(true, Ordering::Release);
             StoreError::Failed(Box::new(error))
         })
+    }
+
+    /// One transaction, made durable in the file that stands at our path: a store that was taken away is written on by its
+    /// open descriptor, and lost at the next start.
+    fn write<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        self.in_place()?;
+        let done = self.with(|database| {
+            let write = database.begin_write()?;
+            let done = work(&write)?;
+            write.commit()?;
+            Ok(done)
+        })?;
+        self.in_place()?;
+        Ok(done)
     }
 
     fn check_format(&self) -> Result<(), StoreError> {
@@ -193,38 +212,33 @@ impl Store for EmbeddedStore {
     }
 
     fn commit(&self, batch: &Batch) -> Result<u64, StoreError> {
-        self.with(|database| {
-            let write = database.begin_write()?;
-            let cursor = {
-                let mut sessions = write.open_table(SESSIONS)?;
-                for (key, row) in &batch.put {
-                    sessions.insert(key.as_str(), row.as_slice())?;
+        self.write(|write| {
+            let mut sessions = write.open_table(SESSIONS)?;
+            for (key, row) in &batch.put {
+                sessions.insert(key.as_str(), row.as_slice())?;
+            }
+            let mut logs = write.open_table(LOGS)?;
+            for key in &batch.remove {
+                sessions.remove(key.as_str())?;
+                let all = (key.as_str(), 0)..=(key.as_str(), u64::MAX);
+                logs.retain_in(all, |_, _| false)?;
+            }
+            let mut revoked = write.open_table(REVOKED)?;
+            for (id, until) in &batch.revoke {
+                revoked.insert(id.as_str(), *until)?;
+            }
+            for id in &batch.forget {
+                revoked.remove(id.as_str())?;
+            }
+            let mut events = write.open_table(EVENTS)?;
+            let mut cursor = events.last()?.map_or(0, |(cursor, _)| cursor.value());
+            for body in &batch.events {
+                cursor += 1;
+                events.insert(cursor, body.as_slice())?;
+                if let Some(stale) = cursor.checked_sub(EVENTS_KEPT) {
+                    events.remove(stale)?;
                 }
-                let mut logs = write.open_table(LOGS)?;
-                for key in &batch.remove {
-                    sessions.remove(key.as_str())?;
-                    let all = (key.as_str(), 0)..=(key.as_str(), u64::MAX);
-                    logs.retain_in(all, |_, _| false)?;
-                }
-                let mut revoked = write.open_table(REVOKED)?;
-                for (id, until) in &batch.revoke {
-                    revoked.insert(id.as_str(), *until)?;
-                }
-                for id in &batch.forget {
-                    revoked.remove(id.as_str())?;
-                }
-                let mut events = write.open_table(EVENTS)?;
-                let mut cursor = events.last()?.map_or(0, |(cursor, _)| cursor.value());
-                for body in &batch.events {
-                    cursor += 1;
-                    events.insert(cursor, body.as_slice())?;
-                    if let Some(stale) = cursor.checked_sub(EVENTS_KEPT) {
-                        events.remove(stale)?;
-                    }
-                }
-                cursor
-            };
-            write.commit()?;
+            }
             Ok(cursor)
         })
     }
@@ -246,24 +260,19 @@ impl Store for EmbeddedStore {
     }
 
     fn append_log(&self, key: &str, records: &[Vec<u8>], keep: u64) -> Result<u64, StoreError> {
-        self.with(|database| {
-            let write = database.begin_write()?;
-            let last = {
-                let mut logs = write.open_table(LOGS)?;
-                let mut last = match logs.range((key, 0)..=(key, u64::MAX))?.next_back() {
-                    Some(row) => row?.0.value().1,
-                    None => 0,
-                };
-                for record in records {
-                    last += 1;
-                    logs.insert((key, last), record.as_slice())?;
-                }
-                if let Some(stale) = last.checked_sub(keep) {
-                    logs.retain_in((key, 0)..=(key, stale), |_, _| false)?;
-                }
-                last
+        self.write(|write| {
+            let mut logs = write.open_table(LOGS)?;
+            let mut last = match logs.range((key, 0)..=(key, u64::MAX))?.next_back() {
+                Some(row) => row?.0.value().1,
+                None => 0,
             };
-            write.commit()?;
+            for record in records {
+                last += 1;
+                logs.insert((key, last), record.as_slice())?;
+            }
+            if let Some(stale) = last.checked_sub(keep) {
+                logs.retain_in((key, 0)..=(key, stale), |_, _| false)?;
+            }
             Ok(last)
         })
     }
@@ -307,27 +316,23 @@ impl Store for EmbeddedStore {
         cursor: u64,
         dead: Option<&[u8]>,
     ) -> Result<(), StoreError> {
-        self.with(|database| {
-            let write = database.begin_write()?;
-            {
-                write.open_table(HOOKS)?.insert(name, cursor)?;
-                if let Some(dead) = dead {
-                    let mut letters = write.open_table(DEAD)?;
-                    letters.insert((name, cursor), dead)?;
-                    let stale = match letters
-                        .range((name, 0)..=(name, u64::MAX))?
-                        .rev()
-                        .nth(DEAD_KEPT as usize)
-                    {
-                        Some(row) => Some(row?.0.value().1),
-                        None => None,
-                    };
-                    if let Some(stale) = stale {
-                        letters.retain_in((name, 0)..=(name, stale), |_, _| false)?;
-                    }
+        self.write(|write| {
+            write.open_table(HOOKS)?.insert(name, cursor)?;
+            if let Some(dead) = dead {
+                let mut letters = write.open_table(DEAD)?;
+                letters.insert((name, cursor), dead)?;
+                let stale = match letters
+                    .range((name, 0)..=(name, u64::MAX))?
+                    .rev()
+                    .nth(DEAD_KEPT as usize)
+                {
+                    Some(row) => Some(row?.0.value().1),
+                    None => None,
+                };
+                if let Some(stale) = stale {
+                    letters.retain_in((name, 0)..=(name, stale), |_, _| false)?;
                 }
             }
-            write.commit()?;
             Ok(())
         })
     }

@@ -242,3 +242,32 @@ fn a_webhook_goes_on_where_it_was_and_its_dead_letters_are_bounded() {
     assert_eq!(newest, [(DEAD_KEPT + 6, b"x".to_vec())]);
     assert_eq!(store.webhook_dead("b", 9).unwrap().len(), 1);
 }
+
+#[test]
+fn nothing_is_acknowledged_that_goes_into_a_file_nobody_will_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let store = EmbeddedStore::open(&path).unwrap();
+    store.commit(&batch("a", b"1", &[b"made"])).unwrap();
+    let aside = dir.path().join("aside");
+    fs::rename(&path, &aside).unwrap();
+    let gone = |found: Result<u64, StoreError>| {
+        assert!(
+            matches!(found, Err(StoreError::Vanished { .. })),
+            "{found:?}"
+        );
+    };
+    gone(store.commit(&batch("b", b"2", &[b"lost"])));
+    gone(store.append_log("a", &[b"line".to_vec()], 9));
+    gone(store.webhook_settle("w", 1, None).map(|()| 0));
+    fs::rename(&aside, &path).unwrap();
+    assert_eq!(store.commit(&batch("c", b"3", &[b"kept"])).unwrap(), 2);
+    let keys: Vec<_> = store
+        .load()
+        .unwrap()
+        .sessions
+        .into_iter()
+        .map(|row| row.0)
+        .collect();
+    assert_eq!(keys, ["a", "c"]);
+}
