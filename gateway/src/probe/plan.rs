@@ -94,9 +94,7 @@ impl Plan {
     /// The checks this plan makes, or has made.
     pub(super) fn checks(&self) -> Vec<Check> {
         let mut checks: Vec<Check> = self.way.iter().flat_map(|way| way.checks()).collect();
-        if self.name.is_some() {
-            checks.push(Check::Resolver);
-        }
+        checks.push(Check::Resolver);
         checks.extend(self.asked.iter().cloned().map(Check::Service));
         checks
     }

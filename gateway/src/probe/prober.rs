@@ -399,6 +399,11 @@ fn circumstances(provider: &ProviderConfig, relay: &Proof, proxy: &Proof) -> Opt
 
 /// The plan's checks, with what is known of them.
 fn tracks_of(plan: &Plan, mut known: Tracks) -> Tracks {
+    if plan.name.is_none() {
+        let why = "there is no name to ask for: set probe.name";
+        let unasked = Track::unasked(why, unix_seconds(SystemTime::now()));
+        known.insert(Check::Resolver, unasked);
+    }
     let with_track = |check: Check| {
         let track = known.remove(&check).unwrap_or_default();
         (check, track)

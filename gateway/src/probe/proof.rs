@@ -36,7 +36,7 @@ pub(super) fn proxy(tracks: &Tracks) -> Proof {
 /// The first of the checks that fails is the reason: what depends on it was not looked at.
 fn of(tracks: &Tracks, counts: impl Fn(&Check) -> bool) -> Proof {
     let mut unknown = false;
-    for (_, track) in tracks.iter().filter(|(check, _)| counts(check)) {
+    for (check, track) in tracks.iter().filter(|(check, _)| counts(check)) {
         match track.state() {
             Some((State::Works, _)) => {}
             Some((State::Fails { reason, setting }, since)) => {
@@ -46,6 +46,8 @@ fn of(tracks: &Tracks, counts: impl Fn(&Check) -> bool) -> Proof {
                     setting: setting.clone(),
                 };
             }
+            // Without a name to ask for, the resolver proves nothing and takes nothing.
+            None if *check == Check::Resolver && track.is_unasked() => {}
             None => unknown = true,
         }
     }
@@ -128,6 +130,18 @@ mod tests {
             (Proof::Proved, lost("proxy.refuses fails"))
         );
         assert_eq!(relay(&Tracks::new(), false), Proof::Unknown);
+    }
+
+    #[test]
+    fn a_resolver_with_nothing_to_ask_for_proves_nothing_and_takes_nothing() {
+        use Check::*;
+        let with = |found: Option<bool>| proxy(&tracks(&[(Reach, Some(true)), (Resolver, found)]));
+        assert_eq!(with(Some(true)), Proof::Proved);
+        assert_eq!(with(None), Proof::Proved);
+        assert_eq!(with(Some(false)), lost("resolver fails"));
+        let mut pending = tracks(&[(Reach, Some(true))]);
+        pending.insert(Resolver, Track::default());
+        assert_eq!(proxy(&pending), Proof::Unknown, "not looked at yet");
     }
 
     #[test]

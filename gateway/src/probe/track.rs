@@ -46,6 +46,19 @@ pub(super) struct Track {
 }
 
 impl Track {
+    /// Of what there is nothing to look at.
+    pub(super) fn unasked(why: &str, at: u64) -> Self {
+        let last = Last {
+            finding: Finding::Unknown(why.into()),
+            at,
+            took: 0,
+        };
+        Self {
+            last: Some(last),
+            ..Self::default()
+        }
+    }
+
     /// What is established, and since when.
     pub(super) fn state(&self) -> Option<&(State, u64)> {
         self.state.as_ref()
@@ -54,6 +67,12 @@ impl Track {
     /// The newest finding.
     pub(super) fn last(&self) -> Option<&Last> {
         self.last.as_ref()
+    }
+
+    /// Is there nothing to look at, or was it never found to be anything?
+    pub(super) fn is_unasked(&self) -> bool {
+        let unknown = |last: &Last| matches!(last.finding, Finding::Unknown(_));
+        self.state.is_none() && self.pending.is_none() && self.last().is_some_and(unknown)
     }
 
     /// Would more of the newest finding change something?

@@ -37,7 +37,9 @@ fn prober(config: RegistryConfig) -> (Fixture, Arc<Prober>) {
 
 /// Every check of the plan with this finding, but for those named.
 fn all_but(prober: &Prober, others: &[(Check, Finding)]) -> Vec<(Check, Finding)> {
-    let checks = prober.plan.load().checks();
+    let mut checks = prober.plan.load().checks();
+    // These plans have no name to ask for, so that no run finds anything of it.
+    checks.retain(|check| *check != Check::Resolver);
     let finding = |check: &Check| {
         let other = others.iter().find(|(named, _)| named == check);
         other.map_or(Finding::Pass, |(_, finding)| finding.clone())

@@ -127,7 +127,12 @@ async fn providers_show_both_profiles_and_what_falls_short() {
     let one = async || g.call("GET", "runtime/providers", "").await.body[0].clone();
     let before = one().await;
     assert_eq!(before["profile"]["effective"], Value::Null);
-    assert_eq!(before["checks"].as_array().unwrap().len(), EVERY.len());
+    let checks = before["checks"].as_array().unwrap();
+    assert_eq!(checks.len(), EVERY.len() + 1);
+    let resolver = checks.iter().find(|check| check["name"] == "resolver");
+    let last = &resolver.unwrap()["last"];
+    assert_eq!(last["outcome"], "unknown");
+    assert!(last["reason"].as_str().unwrap().contains("probe.name"));
     found(&g, &Finding::Pass).await;
     let proved = one().await;
     for key in [
