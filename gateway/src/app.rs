@@ -270,6 +270,8 @@ impl App {
         tracing::info!("draining");
         parts.telemetry.draining();
         let cut = drain.run(SETTLE, settings.drain_timeout).await;
+        let registry = parts.registry.clone();
+        let _ = tokio::task::spawn_blocking(move || registry.save_usage()).await;
         listen::flush(&endpoints, FLUSH).await;
         let _ = std::fs::remove_file(parts.state_dir.file("admin.sock"));
         parts.telemetry.access().flush();

@@ -20,7 +20,7 @@ mod webhooks;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError, RwLock},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -160,8 +160,8 @@ impl Registry {
                 policy.clone(),
                 Some(self.owner(&entry.record)),
             ));
-            // Nothing could move while the gateway was down: the idle clock starts anew.
-            session.budget().restore(entry.record.bytes, now);
+            let active = active_again(&entry.record, now);
+            session.budget().restore(entry.record.bytes, active);
             session.set_ends_at(entry.record.lease.ends_at);
             if entry.record.lease.state == State::Paused {
                 let hold = entry.record.lease.times.on_pause == super::lifecycle::OnPause::Hold;
@@ -358,7 +358,7 @@ impl Registry {
         self.tally_up(old.as_deref(), None);
     }
 
-    pub(super) fn store(&self) -> &dyn Store {
+    pub(crate) fn store(&self) -> &dyn Store {
         &*self.store
     }
 
@@ -439,6 +439,19 @@ impl Drop for Told<'_> {
             let _ = self.events.send((cursor, text));
         }
     }
+}
+
+/// What clients of a gateway that was away are given to come back, before its idle clocks go on.
+const RETURN: Duration = Duration::from_secs(60);
+
+/// The last activity of a session that is taken up. Nothing could move while the gateway was down, and its clients need a
+/// moment to come back; beyond that a restart is no activity.
+fn active_again(record: &Record, now: SystemTime) -> SystemTime {
+    let Some(idle) = record.lease.times.idle_timeout else {
+        return record.active_at;
+    };
+    let grace = now.checked_sub(idle.saturating_sub(RETURN));
+    grace.map_or(record.active_at, |grace| grace.max(record.active_at))
 }
 
 pub(super) fn live(session: &Arc<Session>, record: &Record) -> Live {

@@ -66,7 +66,9 @@ impl Registry {
         }
         self.forget_expired_revocations(now);
         self.promote(now);
-        self.save_usage(now);
+        if self.usage_due(now, USAGE_PERIOD) {
+            self.save_usage();
+        }
         let retention = self.config().retention.unwrap_or(RETENTION);
         let mut next: Option<SystemTime> = None;
         for entry in self.all() {
@@ -105,22 +107,20 @@ impl Registry {
         }
     }
 
-    /// Bytes spent and last activity, now and then: a byte quota survives a crash but for the last few seconds.
-    fn save_usage(&self, now: SystemTime) {
-        if !self.usage_due(now, USAGE_PERIOD) {
-            return;
-        }
+    /// Bytes spent and last activity, now and then and at the end: a byte quota and an idle clock survive a crash but for the
+    /// last few seconds.
+    pub fn save_usage(&self) {
         let _writer = self.writer().lock().unwrap_or_else(PoisonError::into_inner);
         let mut moved = Vec::new();
         for entry in self.all() {
             let Some(session) = &entry.session else {
                 continue;
             };
-            let bytes = session.budget().bytes();
-            if bytes != entry.record.bytes {
+            let (bytes, active) = (session.budget().bytes(), session.budget().last_activity());
+            if bytes != entry.record.bytes || active > entry.record.active_at {
                 let mut next = (*entry).clone();
                 next.record.bytes = bytes;
-                next.record.active_at = session.budget().last_activity();
+                next.record.active_at = active;
                 moved.push(next);
             }
         }
@@ -132,7 +132,9 @@ impl Registry {
             Ok(_told) => moved
                 .into_iter()
                 .for_each(|entry| self.put_quietly(Arc::new(entry))),
-            Err(error) => tracing::warn!(%error, "bytes spent could not be saved"),
+            Err(error) => {
+                tracing::warn!(%error, "bytes spent and last activity could not be saved")
+            }
         }
     }
 

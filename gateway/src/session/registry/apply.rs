@@ -166,6 +166,14 @@ impl Registry {
         if effects == Effects::default() {
             return Ok(self.unchanged(before));
         }
+        let asked_for = matches!(
+            action,
+            Action::Start | Action::Resume | Action::Keepalive(_)
+        );
+        if let (true, Some(session)) = (asked_for, &before.session) {
+            // Whoever asks for it means to use it: the idle clock begins anew.
+            session.touch(now);
+        }
         let mut prepared = self.prepare(before, lease, effects, now)?;
         let record = &mut prepared.entry.record;
         if effects.change.is_some() {
@@ -212,6 +220,7 @@ impl Registry {
         }
         if let Some(session) = &before.session {
             record.bytes = session.budget().bytes();
+            record.active_at = session.budget().last_activity();
         }
         let mut gone = Vec::new();
         if matches!(effects.change, Some(Change::Begin | Change::End(_))) {

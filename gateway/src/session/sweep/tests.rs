@@ -113,6 +113,69 @@ async fn a_window_goes_on_over_a_restart() {
 }
 
 #[tokio::test]
+async fn an_idle_clock_goes_on_over_restarts() {
+    let f = Fixture::new();
+    create(&f, "{id: one, idleTimeout: 300s}").await;
+    let now = SystemTime::now();
+    let mut f = f;
+    // However often it starts again: nobody has come.
+    for _ in 0..3 {
+        f = f.restarted();
+    }
+    f.sweep(now + 299 * SECOND);
+    assert_eq!(f.state("one"), "running");
+    f.sweep(now + 301 * SECOND);
+    assert_eq!(f.state("one"), "idle");
+}
+
+#[tokio::test]
+async fn what_moved_before_a_restart_counts_and_clients_have_a_minute_to_come_back() {
+    let f = Fixture::new();
+    let long_ago = SystemTime::now() - 3600 * SECOND;
+    for id in ["moved", "still"] {
+        let asked = request(&format!("{{id: {id}, idleTimeout: 600s}}"));
+        f.registry.create_at("local", asked, long_ago).unwrap();
+    }
+    let found = f.registry.index().session(&f.key("moved")).unwrap();
+    let moved_at = SystemTime::now() - 100 * SECOND;
+    found.session.touch(moved_at);
+    f.registry.save_usage();
+    let f = f.restarted();
+    let now = SystemTime::now();
+    f.sweep(now + 55 * SECOND);
+    assert_eq!(f.state("still"), "running", "a minute to come back");
+    f.sweep(now + 61 * SECOND);
+    assert_eq!(f.state("still"), "idle");
+    f.sweep(now + 495 * SECOND);
+    assert_eq!(f.state("moved"), "running");
+    f.sweep(now + 505 * SECOND);
+    assert_eq!(f.state("moved"), "idle");
+}
+
+#[tokio::test]
+async fn whoever_starts_resumes_or_keeps_alive_is_not_idle() {
+    let f = Fixture::new();
+    for (id, action) in [
+        ("resumed", Action::Resume),
+        ("kept", Action::Keepalive(SECOND)),
+        ("started", Action::Start),
+    ] {
+        create(&f, &format!("{{id: {id}, idleTimeout: 10s}}")).await;
+        let now = SystemTime::now();
+        let key = f.key(id);
+        if action == Action::Resume {
+            f.registry.act_at(&key, Action::Pause, None, now).unwrap();
+        }
+        let later = now + 9 * SECOND;
+        f.registry.act_at(&key, action, None, later).unwrap();
+        f.sweep(now + 18 * SECOND);
+        assert_eq!(f.state(id), "running");
+        f.sweep(now + 20 * SECOND);
+        assert_eq!(f.state(id), "idle", "{id}");
+    }
+}
+
+#[tokio::test]
 async fn a_stopped_session_stays_readable_until_it_is_reaped() {
     let f = Fixture::with(crate::session::RegistryConfig {
         retention: Some(60 * SECOND),
