@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
+    net::{TcpStream, UnixStream},
 };
 
 /// Rounds, each of them one kill.
@@ -26,16 +26,22 @@ const KILLS: u64 = 200;
 const SESSIONS: &str = "/admin/api/v1/runtime/providers/local/sessions";
 
 /// What was acknowledged of one session.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Default)]
 struct Known {
-    state: &'static str,
+    state: String,
     generation: u64,
     policy: u64,
     log: u64,
+    /// Capabilities it is bound to.
+    bound: usize,
+    /// Credentials of its present generation: a handle and a signed token.
+    credentials: Vec<String>,
+    /// Credentials that were revoked one by one.
+    revoked: Vec<String>,
 }
 
 /// A request over the admin socket; nothing where the gateway died before it answered.
-async fn call(state: &Path, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
+async fn raw(state: &Path, method: &str, path: &str, body: &str) -> Option<String> {
     let token = std::fs::read_to_string(state.join("admin.token")).ok()?;
     let mut stream = UnixStream::connect(state.join("admin.sock")).await.ok()?;
     let head = format!(
@@ -47,7 +53,12 @@ async fn call(state: &Path, method: &str, path: &str, body: &str) -> Option<(u16
     stream.write_all(head.as_bytes()).await.ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.ok()?;
-    let answer = String::from_utf8(answer).ok()?;
+    String::from_utf8(answer).ok()
+}
+
+/// The same of an answer that is JSON.
+async fn call(state: &Path, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
+    let answer = raw(state, method, path, body).await?;
     let status: u16 = answer.split(' ').nth(1)?.parse().ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     // An answer that was cut is none.
@@ -81,46 +92,125 @@ async fn change(state: &Path, id: &str, known: Option<&Known>, turn: u64) -> Opt
         let (status, told) = call(state, "POST", SESSIONS, &body).await?;
         // A create that was durable and not answered is answered by its replay.
         assert!(matches!(status, 200 | 201), "{told}");
-        return Some(read(&told, 0));
+        return Some(read(&told, &Known::default()));
     };
-    if turn % 4 == 3 {
-        let body = r#"{"records": [{"stream": "stdout", "text": "x"}]}"#;
-        let (status, told) = call(state, "POST", &format!("{path}/logs"), body).await?;
-        assert_eq!(status, 200, "{told}");
-        return Some(Known {
-            log: told["last"].as_u64().unwrap(),
-            ..known.clone()
-        });
-    }
-    let (method, path, body) = match (turn % 4, known.state) {
-        (0, _) => {
+    let running = known.state == "running";
+    let (method, path, body) = match turn % 7 {
+        0 => {
             let host = format!("h{turn}.example.com");
             ("PATCH", path, json!({ "allow": [host] }).to_string())
         }
-        (_, "running") => ("POST", format!("{path}:reset"), String::new()),
+        1 => {
+            let body = r#"{"records": [{"stream": "stdout", "text": "x"}]}"#;
+            let (status, told) = call(state, "POST", &format!("{path}/logs"), body).await?;
+            assert_eq!(status, 200, "{told}");
+            let log = told["last"].as_u64().unwrap();
+            return Some(Known {
+                log,
+                ..known.clone()
+            });
+        }
+        2 if known.bound == 0 => ("POST", format!("{path}/capabilities/more"), String::new()),
+        2 => ("DELETE", format!("{path}/capabilities/more"), String::new()),
+        3 if !known.credentials.is_empty() => {
+            let mut after = known.clone();
+            let one = after.credentials.remove(0);
+            after.revoked.push(one.clone());
+            let body = json!({ "credential": one }).to_string();
+            let revoke = "/admin/api/v1/credentials:revoke";
+            let (status, told) = call(state, "POST", revoke, &body).await?;
+            // Revoked, durable and not answered: it is unknown when it is asked again.
+            assert!(matches!(status, 200 | 404), "{told}");
+            return Some(after);
+        }
+        4 if running => ("POST", format!("{path}:pause"), String::new()),
+        5 if known.state == "paused" => ("POST", format!("{path}:resume"), String::new()),
+        6 if running => ("POST", format!("{path}:reset"), String::new()),
         _ => ("POST", format!("{path}:start"), String::new()),
     };
     let (status, told) = call(state, method, &path, &body).await?;
-    // A reset that was durable and not answered is 409 when it is asked again.
-    if status == 409 {
-        let (_, told) = call(state, "GET", path.trim_end_matches(":reset"), "").await?;
-        return Some(read(&told, known.log));
+    // A reset or an uninstallation that was durable and not answered has nothing to do when it is asked again.
+    if matches!(status, 404 | 409) {
+        let (_, told) = call(state, "GET", &format!("{SESSIONS}/{id}"), "").await?;
+        return Some(read(&told, known));
     }
-    assert_eq!(status, 200, "{told}");
-    Some(read(&told, known.log))
+    assert!(matches!(status, 200 | 201), "{method} {path}: {told}");
+    Some(read(&told, known))
 }
 
-fn read(told: &Value, log: u64) -> Known {
+/// What an answer adds to what was known.
+fn read(told: &Value, known: &Known) -> Known {
     let session = &told["session"];
+    let generation = session["generation"].as_u64().unwrap();
+    let mut credentials = known.credentials.clone();
+    if generation != known.generation || session["state"] == "idle" {
+        credentials.clear();
+    }
+    if let Some(proxy) = told["env"]["HTTP_PROXY"].as_str() {
+        let handle = proxy.split(['@', ':']).nth(2).unwrap();
+        let token = told["env"]["SLUICEGATE_PROXY_TOKEN"].as_str().unwrap();
+        credentials = vec![handle.to_owned(), token.to_owned()];
+    }
     Known {
-        state: if session["state"] == "running" {
-            "running"
-        } else {
-            "idle"
-        },
-        generation: session["generation"].as_u64().unwrap(),
+        state: session["state"].as_str().unwrap().to_owned(),
+        generation,
         policy: session["policyGeneration"].as_u64().unwrap(),
-        log,
+        bound: session["capabilities"].as_array().unwrap().len(),
+        credentials,
+        ..known.clone()
+    }
+}
+
+/// Does the proxy take this credential?
+async fn is_taken(proxy: SocketAddr, credential: &str) -> bool {
+    let mut stream = TcpStream::connect(proxy).await.unwrap();
+    let head = format!(
+        "CONNECT nowhere.example.org:443 HTTP/1.1\r\nHost: nowhere.example.org:443\r\n\
+         Proxy-Authorization: Bearer {credential}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await.unwrap();
+    let status = String::from_utf8_lossy(&status).into_owned();
+    assert!(
+        status.ends_with("403") || status.ends_with("407"),
+        "{status}"
+    );
+    status.ends_with("403")
+}
+
+/// The stored events: each a number above the one before it, and what was read of them once is still so.
+#[derive(Default)]
+struct Events {
+    last: u64,
+    text: String,
+}
+
+impl Events {
+    async fn verify(&mut self, state: &Path) {
+        let before = self.last.saturating_sub(1);
+        let path = format!("/admin/api/v1/events?follow=false&after={before}");
+        let told = raw(state, "GET", &path, "").await.expect("an answer");
+        let mut next = self.last;
+        for message in told.split("event: session").skip(1) {
+            let id = message.split_once("id: ").unwrap().1;
+            let (id, data) = id.split_once('\n').unwrap();
+            let id: u64 = id.parse().unwrap();
+            // What follows the line is the framing of chunks.
+            let data = data.lines().next().unwrap();
+            if id == self.last {
+                assert_eq!(data, self.text, "event {id} is another one now");
+                continue;
+            }
+            assert_eq!(id, next + 1, "{told}");
+            next = id;
+            data.clone_into(&mut self.text);
+        }
+        assert!(
+            next >= self.last && !told.contains("event: reset"),
+            "{told}"
+        );
+        self.last = next;
     }
 }
 
@@ -138,7 +228,12 @@ async fn work(state: &Path, lane: u64, known: &mut BTreeMap<String, Known>) -> O
 
 /// Everything acknowledged is there. Of the one session whose answer did not come, one more change may have been made
 /// durable, and it is known from now on; none that was told is undone.
-async fn verify(state: &Path, lane: &mut BTreeMap<String, Known>, doubtful: Option<&str>) {
+async fn verify(
+    state: &Path,
+    proxy: SocketAddr,
+    lane: &mut BTreeMap<String, Known>,
+    doubtful: Option<&str>,
+) {
     for (id, known) in lane {
         let (status, told) = call(state, "GET", &format!("{SESSIONS}/{id}"), "")
             .await
@@ -146,9 +241,18 @@ async fn verify(state: &Path, lane: &mut BTreeMap<String, Known>, doubtful: Opti
         assert_eq!(status, 200, "{id} was acknowledged and is gone: {known:?}");
         let path = format!("{SESSIONS}/{id}/logs?limit=1");
         let (_, log) = call(state, "GET", &path, "").await.expect("an answer");
-        let found = read(&told, log["last"].as_u64().unwrap());
+        let mut found = read(&told, known);
+        found.log = log["last"].as_u64().unwrap();
+        for revoked in known.revoked.iter().rev().take(2) {
+            assert!(!is_taken(proxy, revoked).await, "{id}: a revoked one works");
+        }
         if doubtful != Some(id) {
             assert_eq!(found, *known, "{id}");
+            if known.state == "running" {
+                for credential in &known.credentials {
+                    assert!(is_taken(proxy, credential).await, "{id}: {known:?}");
+                }
+            }
             continue;
         }
         let more = |found: u64, known: u64| (known..=known + 1).contains(&found);
@@ -158,6 +262,8 @@ async fn verify(state: &Path, lane: &mut BTreeMap<String, Known>, doubtful: Opti
                 && more(found.log, known.log),
             "{id}: {found:?}, acknowledged {known:?}"
         );
+        // Which of its credentials were withdrawn, or given, is not known any more.
+        found.credentials.clear();
         *known = found;
     }
 }
@@ -172,11 +278,13 @@ async fn two_hundred_kills_lose_nothing_that_was_acknowledged() {
     let port = SocketAddr::from(([127, 0, 0, 1], free_port().await));
     let yaml = format!(
         "listeners: [{{kind: plain, address: \"{port}\"}}]\ntelemetry: {{accessLog: none}}\n\
+         capabilities: {{more: {{egress: {{allowedHosts: [more.example.com]}}}}}}\n\
          runtime: {{providers: {{local: {{session: {{idleTimeout: 0}}}}}}}}\n"
     );
     std::fs::write(&config, yaml).unwrap();
     let mut known: [BTreeMap<String, Known>; 2] = Default::default();
     let mut doubtful = [None, None];
+    let mut events = Events::default();
     let mut dice: u64 = 0x9e37_79b9_7f4a_7c15;
     for kill in 0..KILLS {
         dice ^= dice << 13;
@@ -185,8 +293,9 @@ async fn two_hundred_kills_lose_nothing_that_was_acknowledged() {
         let mut process = serve(&config, directory.path());
         ready(&mut process, &state).await;
         for (lane, doubtful) in known.iter_mut().zip(&doubtful) {
-            verify(&state, lane, doubtful.as_deref()).await;
+            verify(&state, port, lane, doubtful.as_deref()).await;
         }
+        events.verify(&state).await;
         let [first, second] = &mut known;
         let axe = async {
             tokio::time::sleep(Duration::from_micros(dice % 60_000)).await;
@@ -207,8 +316,13 @@ async fn two_hundred_kills_lose_nothing_that_was_acknowledged() {
         .flat_map(BTreeMap::values)
         .map(|k| k.generation)
         .sum();
+    let revoked: usize = known
+        .iter()
+        .flat_map(BTreeMap::values)
+        .map(|k| k.revoked.len())
+        .sum();
     assert!(
-        sessions >= 2 && generations > KILLS / 10,
+        sessions >= 2 && generations > KILLS / 10 && revoked > 10 && events.last > KILLS,
         "hardly anything happened: {known:?}"
     );
 }
