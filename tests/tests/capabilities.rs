@@ -160,6 +160,8 @@ async fn every_command_speaks_json() {
         "capability update one raw --provider test",
         "capability resolved one --provider test",
         "capability uninstall one raw --provider test",
+        "credential revoke AAAAAAAAAAAAAAAAAAAAAA",
+        "webhook list",
         "session revoke one --provider test",
         "session stop one --provider test",
         "provider list",

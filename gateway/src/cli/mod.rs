@@ -9,6 +9,7 @@ mod capability;
 mod check;
 mod client;
 mod control;
+mod credential;
 mod demo;
 mod events;
 pub mod failure;
@@ -21,6 +22,7 @@ mod serve;
 mod session;
 mod session_create;
 mod session_logs;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -52,6 +54,9 @@ enum Command {
     /// Capabilities: the catalogue, and what sessions are bound to.
     #[command(subcommand)]
     Capability(capability::CapabilityCommand),
+    /// One credential, apart from its session.
+    #[command(subcommand)]
+    Credential(credential::CredentialCommand),
     /// Questions about policy.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -72,6 +77,9 @@ enum Command {
     /// The private CA.
     #[command(subcommand)]
     Ca(ca::CaCommand),
+    /// Deliveries of events, and what was given up.
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     /// Lifecycle events and access records.
     Events(events::EventsArgs),
     /// One screen: readiness, providers, sessions.
@@ -116,6 +124,8 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Run(args) => return Ok(run::main(args)),
         Command::Session(command) => session::run(command).await?,
         Command::Capability(command) => capability::run(command).await?,
+        Command::Credential(command) => credential::run(command).await?,
+        Command::Webhook(command) => webhook::run(command).await?,
         Command::Policy(command) => policy::run(command).await?,
         Command::Check(args) => check::run(&args)?,
         Command::Provider(command) => provider::run(command).await?,
