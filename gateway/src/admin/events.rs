@@ -18,14 +18,14 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Frame;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{
     broadcast::{self, error::RecvError},
     mpsc,
 };
 
 use super::{Problem, State};
-use crate::{auth::Principal, session::Registry};
+use crate::{auth::Principal, session::Registry, store::StoredEvent};
 
 /// Messages under way to a reader.
 const QUEUE: usize = 64;
@@ -126,7 +126,7 @@ impl Feed {
     async fn run(mut self, after: Option<u64>, follow: bool) -> Result<(), Gone> {
         let mut last = 0;
         if let Some(after) = after {
-            last = self.replay(after).await?;
+            last = self.from(after).await?;
         }
         if !follow {
             return Ok(());
@@ -151,7 +151,7 @@ impl Feed {
                     Ok(body) if !self.view.shows(&body) => {}
                     Ok(body) => self.put(message("access", None, &body)).await?,
                     Err(RecvError::Lagged(missed)) => {
-                        self.put(message("lagged", None, &format!("{{\"missed\":{missed}}}"))).await?;
+                        self.put(lagged("access", missed)).await?;
                     }
                     Err(RecvError::Closed) => return Ok(()),
                 },
@@ -161,16 +161,38 @@ impl Feed {
         }
     }
 
-    /// Everything stored after `last`; returns the new last cursor.
+    /// Everything stored after a reader's own cursor. One that was never given comes from another store: its reader is
+    /// told so, and given all there is.
+    async fn from(&self, after: u64) -> Result<u64, Gone> {
+        let Some(before) = after.checked_sub(1) else {
+            // From the beginning, whatever that is by now.
+            let oldest = self.stored(0, 1).await?.first().map_or(0, |e| e.cursor);
+            return self.replay(oldest.saturating_sub(1)).await;
+        };
+        if !self.stored(before, 1).await?.is_empty() {
+            return self.replay(after).await;
+        }
+        let data = json!({ "type": "events.reset", "after": after });
+        self.put(message("reset", None, &data.to_string())).await?;
+        self.replay(0).await
+    }
+
+    async fn stored(&self, after: u64, most: usize) -> Result<Vec<StoredEvent>, Gone> {
+        let events = self.registry.events_after(after, most).await;
+        events.map_err(|_| Gone)
+    }
+
+    /// Everything stored after `last`, which was; returns the new last cursor.
     async fn replay(&self, mut last: u64) -> Result<u64, Gone> {
         loop {
-            let page = self
-                .registry
-                .events_after(last, PAGE)
-                .await
-                .map_err(|_| Gone)?;
+            let page = self.stored(last, PAGE).await?;
             let full = page.len() == PAGE;
             for event in page {
+                // Cursors rise by one: what is not there was dropped.
+                let missed = event.cursor.saturating_sub(last.saturating_add(1));
+                if missed > 0 {
+                    self.put(lagged("session", missed)).await?;
+                }
                 last = event.cursor;
                 let body = String::from_utf8_lossy(&event.body);
                 if !self.view.shows(&body) {
@@ -188,6 +210,12 @@ impl Feed {
     async fn put(&self, text: String) -> Result<(), Gone> {
         self.send.send(text.into()).await.map_err(|_| Gone)
     }
+}
+
+/// So many messages of a kind will not come any more.
+fn lagged(kind: &str, missed: u64) -> String {
+    let data = json!({ "type": "events.lagged", "kind": kind, "missed": missed });
+    message("lagged", None, &data.to_string())
 }
 
 /// One message. Our JSON holds no line end, so one `data` line is enough.

@@ -630,3 +630,43 @@ async fn the_socket_is_private_replaces_a_stale_one_and_serves() {
     assert!(bind_unix(&file).is_err());
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
 }
+
+#[tokio::test]
+async fn what_a_cursor_cannot_give_is_told() {
+    let g = gateway();
+    g.call("POST", SESSIONS, r#"{"id": "one"}"#).await;
+    let read = async |query: &str| {
+        let path = format!("/admin/api/v1/events?follow=false&{query}");
+        let response = g.router.clone().oneshot(g.request("GET", &path, ""));
+        let body = response.await.unwrap().into_body().collect().await.unwrap();
+        String::from_utf8(body.to_bytes().into()).unwrap()
+    };
+    // The cursor of another store: all there is, and a word about it.
+    let reset = read("after=77").await;
+    assert!(reset.starts_with("event: reset\ndata: "), "{reset}");
+    assert!(
+        reset.contains("\"after\":77") && reset.contains("id: 1\n"),
+        "{reset}"
+    );
+    for fine in ["after=0", "after=1", "after=2"] {
+        let text = read(fine).await;
+        assert!(
+            !text.contains("reset") && !text.contains("lagged"),
+            "{text}"
+        );
+    }
+    assert_eq!(read("after=2").await, "", "nothing came since");
+    // More than are kept: the first of them is number 8.
+    let store = g.fixture.registry.store();
+    let many = crate::store::Batch {
+        events: vec![b"{}".to_vec(); 10_005],
+        ..crate::store::Batch::default()
+    };
+    assert_eq!(store.commit(&many).unwrap(), 10_007);
+    let lagged = read("after=2").await;
+    let told =
+        "event: lagged\ndata: {\"kind\":\"session\",\"missed\":5,\"type\":\"events.lagged\"}\n\n";
+    assert!(lagged.starts_with(told), "{}", &lagged[..200]);
+    assert!(lagged[told.len()..].starts_with("event: session\nid: 8\n"));
+    assert!(read("after=0").await.starts_with("event: session\nid: 8\n"));
+}
