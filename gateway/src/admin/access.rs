@@ -13,6 +13,12 @@ use crate::{
 
 const API: &str = "/admin/api/v1/";
 
+/// The same route scoped, of one that shows or does only what its namespace has.
+pub(super) fn scoped(path: &str) -> Option<String> {
+    let rest = path.strip_prefix(API).filter(|rest| is_partial(rest))?;
+    Some(format!("{API}namespaces/{{namespace}}/{rest}"))
+}
+
 /// `/admin/api/v1/namespaces/{ns}/REST` is `/admin/api/v1/REST?namespace={ns}`: every route is there scoped.
 /// Two namespaces that differ are `None`.
 pub(super) fn unscoped(uri: &Uri) -> Option<Uri> {

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{
     Problem, State,
     request::{body_text, json as answer},
-    sessions::{key, shown},
+    sessions::{key, shown, tagged},
 };
 use crate::session::{Bind, BindingRequest};
 
@@ -86,7 +86,7 @@ pub(super) async fn act(
     } else {
         StatusCode::OK
     };
-    Ok(answer(status, &shown(issued)))
+    Ok(tagged(status, &shown(issued)))
 }
 
 /// `DELETE …/capabilities/{name}`: uninstall.
@@ -97,5 +97,5 @@ pub(super) async fn uninstall(
 ) -> Result<Response, Problem> {
     let key = key(namespace(&query), &provider, &session);
     let issued = state.registry.bind(key, name, Bind::Uninstall).await?;
-    Ok(answer(StatusCode::OK, &shown(issued)))
+    Ok(tagged(StatusCode::OK, &shown(issued)))
 }

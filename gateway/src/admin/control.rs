@@ -46,7 +46,10 @@ pub(super) async fn metrics(Extract(state): Extract<State>) -> Response {
 }
 
 /// One screen: the composition root's part, sessions by state, and the store.
-pub(super) async fn status(Extract(state): Extract<State>) -> Response {
+pub(super) async fn status(
+    Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
+) -> Response {
     let mut body = (state.status)();
     if !body.is_object() {
         body = json!({});
@@ -60,7 +63,10 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
             state.registry.index().readable().into(),
         );
         fields.insert("sessions".into(), json!(state.registry.states()));
-        fields.insert("providers".into(), super::providers::all(&state));
+        fields.insert(
+            "providers".into(),
+            super::providers::all(&state, &principal, None),
+        );
         fields.insert("refusalsLastHour".into(), json!(state.telemetry.refusals()));
         fields.insert(
             "accessRecordsDropped".into(),

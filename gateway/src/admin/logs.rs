@@ -1,6 +1,6 @@
 //! A session's log: runtimes append, operators read.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, ops::RangeInclusive, time::Duration};
 
 use axum::{
     body::Body,
@@ -90,19 +90,23 @@ pub(super) async fn list(
     Path((provider, session)): Path<(String, String)>,
     Query(query): Parameters,
 ) -> Result<Response, Problem> {
-    let number = |name: &str, absent: u64, most: u64| match query.get(name) {
+    let number = |name: &str, absent: u64, bounds: RangeInclusive<u64>| match query.get(name) {
         None => Ok(absent),
-        Some(text) => text.parse().ok().filter(|n| *n <= most).ok_or_else(|| {
-            let detail = format!("{name} is a whole number, at most {most}");
-            Problem::new(StatusCode::BAD_REQUEST, "malformed-query", detail)
-        }),
+        Some(text) => {
+            let number = text.parse().ok().filter(|n| bounds.contains(n));
+            number.ok_or_else(|| {
+                let (least, most) = (bounds.start(), bounds.end());
+                let detail = format!("{name} is a whole number from {least} to {most}");
+                Problem::new(StatusCode::BAD_REQUEST, "malformed-query", detail)
+            })
+        }
     };
-    let after = number("after", 0, u64::MAX)?;
-    let limit = number("limit", LIMIT as u64, MAX_LIMIT as u64)?;
-    let wait = Duration::from_secs(number("wait", 0, MAX_WAIT)?);
+    let after = number("after", 0, 0..=u64::MAX)?;
+    let limit = number("limit", LIMIT as u64, 1..=MAX_LIMIT as u64)?;
+    let wait = Duration::from_secs(number("wait", 0, 0..=MAX_WAIT)?);
     let namespace = query.get("namespace").map(String::as_str);
     let key = key(namespace, &provider, &session);
-    let limit = usize::try_from(limit).unwrap_or(LIMIT).max(1);
+    let limit = usize::try_from(limit).unwrap_or(LIMIT);
     let page = state.registry.log(key, after, limit, wait).await?;
     Ok(answer(StatusCode::OK, &page))
 }

@@ -1,8 +1,10 @@
 //! Is a workload placeable with a provider, as this deployment really is?
 
+use std::collections::HashMap;
+
 use axum::{
     body::Body,
-    extract::{Path, RawQuery, State as Extract},
+    extract::{Path, Query, State as Extract},
     response::Response,
 };
 use http::StatusCode;
@@ -23,12 +25,12 @@ use super::{
 pub(super) async fn check(
     Extract(state): Extract<State>,
     Path(provider): Path<String>,
-    RawQuery(raw): RawQuery,
+    Query(query): Query<HashMap<String, String>>,
     body: Body,
 ) -> Result<Response, Problem> {
     known(&state, &provider)?;
     let workload = workload(&body_text(body).await?)?;
-    probe_first(&state, raw.as_deref()).await?;
+    probe_first(&state, &query).await?;
     let config = state.registry.config();
     let settings = config
         .providers

@@ -1,31 +1,35 @@
 //! The runtime providers, and what this deployment can really give them.
 
+use std::{collections::HashMap, sync::Arc};
+
 use axum::{
-    extract::{RawQuery, State as Extract},
+    Extension,
+    extract::{Query, State as Extract},
     response::Response,
 };
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{
-    Problem, State,
-    request::{json as answer, query},
-};
-use crate::session::ProviderConfig;
+use super::{Problem, State, request::json as answer};
+use crate::{auth::Principal, session::ProviderConfig};
 
-/// `GET runtime/providers?probe=now`.
+/// `GET runtime/providers?probe=now`. `sessionCount` counts what whoever asks can list.
 pub(super) async fn list(
     Extract(state): Extract<State>,
-    RawQuery(raw): RawQuery,
+    Extension(principal): Extension<Arc<Principal>>,
+    Query(query): Query<HashMap<String, String>>,
 ) -> Result<Response, Problem> {
-    probe_first(&state, raw.as_deref()).await?;
-    Ok(answer(StatusCode::OK, &all(&state)))
+    probe_first(&state, &query).await?;
+    let namespace = query.get("namespace").map(String::as_str);
+    Ok(answer(StatusCode::OK, &all(&state, &principal, namespace)))
 }
 
 /// `?probe=now`: what is answered was found just now.
-pub(super) async fn probe_first(state: &State, raw: Option<&str>) -> Result<(), Problem> {
-    let asked = query(raw, &["probe"])?;
-    match asked.get("probe").map(String::as_str) {
+pub(super) async fn probe_first(
+    state: &State,
+    query: &HashMap<String, String>,
+) -> Result<(), Problem> {
+    match query.get("probe").map(String::as_str) {
         None => Ok(()),
         Some("now") => {
             state.prober.now().await;
@@ -39,23 +43,24 @@ pub(super) async fn probe_first(state: &State, raw: Option<&str>) -> Result<(), 
     }
 }
 
-pub(super) fn all(state: &State) -> Value {
+pub(super) fn all(state: &State, principal: &Principal, namespace: Option<&str>) -> Value {
     let config = state.registry.config();
     let checks = state.prober.checks();
+    let seen =
+        |namespace: &str, owner: Option<&str>| principal.sees(namespace) && principal.owns(owner);
     let provider = |(name, provider): (&String, &ProviderConfig)| {
-        let default = *name == config.default_provider;
-        one(state, name, provider, default, &checks)
+        let mut shown = one(state, name, provider, &checks);
+        if let Some(fields) = shown.as_object_mut() {
+            let count = state.registry.count(name, namespace, &seen);
+            fields.insert("default".into(), (*name == config.default_provider).into());
+            fields.insert("sessionCount".into(), count.into());
+        }
+        shown
     };
     config.providers.iter().map(provider).collect()
 }
 
-fn one(
-    state: &State,
-    name: &str,
-    provider: &ProviderConfig,
-    default: bool,
-    checks: &[Value],
-) -> Value {
+fn one(state: &State, name: &str, provider: &ProviderConfig, checks: &[Value]) -> Value {
     let effective = state.prober.effective(name);
     let (profile, shortfalls, since) = match effective {
         Some((profile, shortfalls, since)) => (Some(profile), shortfalls, Some(since)),
@@ -64,9 +69,7 @@ fn one(
     json!({
         "name": name,
         "driver": provider.driver,
-        "default": default,
         "loaded": true,
-        "sessionCount": state.registry.count(name),
         "profile": { "advertised": provider.advertised, "effective": profile },
         "effectiveSince": since,
         "shortfalls": shortfalls,

@@ -1,6 +1,6 @@
 //! Paths, queries and bodies to types.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use axum::{body::Body, extract::Query, response::Response};
 use http::{HeaderValue, StatusCode, header};
@@ -61,11 +61,8 @@ pub(super) fn read<T>(
     }
 }
 
-/// The query, of known keys only, each once.
-pub(super) fn query(
-    raw: Option<&str>,
-    known: &[&str],
-) -> Result<BTreeMap<String, String>, Problem> {
+/// The query has known keys only, each once.
+pub(super) fn check_query(raw: Option<&str>, known: &[&str]) -> Result<(), Problem> {
     let malformed =
         |detail: String| Problem::new(StatusCode::BAD_REQUEST, "malformed-query", detail);
     let uri = format!("/?{}", raw.unwrap_or_default());
@@ -74,8 +71,8 @@ pub(super) fn query(
         .ok()
         .and_then(|uri| Query::<Vec<(String, String)>>::try_from_uri(&uri).ok())
         .ok_or_else(|| malformed("the query is not key=value pairs".to_owned()))?;
-    let mut found = BTreeMap::new();
-    for (key, value) in pairs.0 {
+    let mut found = BTreeSet::new();
+    for (key, _) in pairs.0 {
         if !known.contains(&key.as_str()) {
             let known = if known.is_empty() {
                 "none".to_owned()
@@ -86,11 +83,11 @@ pub(super) fn query(
                 "unknown query key {key:?}; known here: {known}"
             )));
         }
-        if found.insert(key.clone(), value).is_some() {
+        if !found.insert(key.clone()) {
             return Err(malformed(format!("query key {key:?} is given twice")));
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// A JSON answer that no cache keeps: it may hold credentials.

@@ -32,10 +32,6 @@ fn seconds() -> RefOr<Schema> {
     shape::integer(0, 60)
 }
 
-fn records() -> RefOr<Schema> {
-    shape::integer(0, 1000)
-}
-
 const WAIT: &str = "Seconds to wait for what comes next.";
 
 /// What probes of the process ask, without credential.
@@ -234,7 +230,7 @@ fn bindings(api: Api) -> Api {
     .answer(200, Media::Json("Resolved"));
     let read = one("readLog", "What its runtime logged")
         .query("after", shape::digits, "Begin after this record.")
-        .query("limit", records, "Records at most; 200 by default.")
+        .query("limit", page_size, "Records at most; 200 by default.")
         .query("wait", seconds, WAIT)
         .answer(200, Media::Json("Log"));
     let append = one("appendLog", "Runtimes append")

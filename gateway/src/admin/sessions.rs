@@ -22,7 +22,7 @@ use crate::{
     auth::Principal,
     session::{
         CreateRequest, Issued, Observation, PatchRequest, SessionKey, is_session_id,
-        lifecycle::Action,
+        lifecycle::Action, no_secrets,
     },
 };
 
@@ -105,8 +105,12 @@ pub(super) async fn create(
         (false, false) => StatusCode::OK,
     };
     let id = text_of(&issued.view, "id");
-    let mut response = answer(status, &shown(issued));
-    let location = format!("/admin/api/v1/runtime/providers/{provider}/sessions/{id}");
+    let mut response = tagged(status, &shown(issued));
+    let scope = match namespace.as_str() {
+        "default" => String::new(),
+        other => format!("namespaces/{other}/"),
+    };
+    let location = format!("/admin/api/v1/{scope}runtime/providers/{provider}/sessions/{id}");
     if let (StatusCode::CREATED | StatusCode::ACCEPTED, Ok(value)) =
         (status, HeaderValue::from_str(&location))
     {
@@ -194,8 +198,8 @@ fn if_match(headers: &HeaderMap) -> Vec<String> {
 }
 
 /// A session's answer with its entity tag.
-fn tagged(body: &Value) -> Response {
-    let mut response = answer(StatusCode::OK, body);
+pub(super) fn tagged(status: StatusCode, body: &Value) -> Response {
+    let mut response = answer(status, body);
     let tag = body.get("session").and_then(|session| session.get("etag"));
     let tag = tag.and_then(Value::as_str).unwrap_or_default();
     if let Ok(value) = HeaderValue::from_str(&format!("\"{tag}\"")) {
@@ -219,7 +223,7 @@ pub(super) async fn show(
         .registry
         .show(&key)
         .ok_or_else(|| not_found(&session))?;
-    Ok(tagged(&json!({ "session": view })))
+    Ok(tagged(StatusCode::OK, &json!({ "session": view })))
 }
 
 /// `PATCH …/sessions/{session}`: `egress`, `services`, `limits`, each replaced whole; a new policy generation.
@@ -238,7 +242,8 @@ pub(super) async fn patch(
         &provider,
         &session,
     );
-    Ok(tagged(&shown(state.registry.patch(key, patch).await?)))
+    let patched = shown(state.registry.patch(key, patch).await?);
+    Ok(tagged(StatusCode::OK, &patched))
 }
 
 /// `DELETE …/sessions/{session}`: stop.
@@ -252,10 +257,8 @@ pub(super) async fn delete(
         &provider,
         &session,
     );
-    Ok(answer(
-        StatusCode::OK,
-        &shown(state.registry.act(key, Action::Stop, None).await?),
-    ))
+    let stopped = shown(state.registry.act(key, Action::Stop, None).await?);
+    Ok(tagged(StatusCode::OK, &stopped))
 }
 
 /// `POST …/sessions/{session}:{action}`. Ids hold no colon, so the last one parts them.
@@ -290,14 +293,7 @@ pub(super) async fn act(
             (_, Some(node)) => node.expected("extendSeconds with keepalive only", faults),
             (_, None) => None,
         };
-        if let Some(node) = fields.take("secretIds") {
-            let hint = "leave secretIds out, and give the sandbox its secrets by other means";
-            faults.error_hint(
-                &node.key_place(),
-                "this gateway holds no secrets: none can be injected",
-                hint,
-            );
-        }
+        no_secrets(fields, faults);
         let reason = fields
             .take("reason")
             .and_then(|node| node.string(faults))
@@ -330,7 +326,7 @@ pub(super) async fn act(
     } else {
         StatusCode::OK
     };
-    Ok(answer(status, &shown(issued)))
+    Ok(tagged(status, &shown(issued)))
 }
 
 /// `?wait=SECONDS`: how long a start may wait for a place in its scope before it is answered 202.
@@ -403,7 +399,7 @@ async fn observe(state: &State, key: SessionKey, text: &str) -> Result<Response,
     if let Some(fields) = body.as_object_mut() {
         fields.insert("current".into(), current.into());
     }
-    Ok(answer(StatusCode::OK, &body))
+    Ok(tagged(StatusCode::OK, &body))
 }
 
 /// `{session, stale, staleBindings, env?, files?}`.

@@ -24,6 +24,18 @@ pub fn is_session_id(text: &str) -> bool {
         && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
+/// `secretIds` of whatever starts a session: known, and refused, until there is somewhere to take secrets from.
+pub fn no_secrets(fields: &mut Fields<'_>, faults: &mut Faults) {
+    if let Some(node) = fields.take("secretIds") {
+        let hint = "leave secretIds out, and give the sandbox its secrets by other means";
+        faults.error_hint(
+            &node.key_place(),
+            "this gateway holds no secrets: none can be injected",
+            hint,
+        );
+    }
+}
+
 /// Times a request names; the provider's fill the rest. Zero = never.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TimesRequest {
@@ -188,6 +200,7 @@ impl CreateRequest {
         let client_key = fields
             .take("clientKey")
             .and_then(|node| thumbprint(node, &mut faults));
+        no_secrets(&mut fields, &mut faults);
         let patch = read_grant(&mut fields, &mut faults);
         fields.finish(&mut faults);
         let capabilities = patch.capabilities.clone();

@@ -1,6 +1,6 @@
 //! The table of routes, and what stands in front of each.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     Router,
@@ -18,7 +18,7 @@ use utoipa::openapi::{
 };
 
 use super::{operation::Operation, schemas};
-use crate::admin::{Problem, State, request::query};
+use crate::admin::{Problem, State, access, request::check_query};
 
 /// One method of a route.
 pub(in crate::admin) struct Verb {
@@ -89,13 +89,12 @@ struct Contract {
 
 impl Contract {
     fn of(operations: &[Operation]) -> Self {
-        let mut keys: Vec<_> = operations.iter().flat_map(Operation::keys).collect();
-        keys.sort_unstable();
-        keys.dedup();
+        let keys: BTreeSet<_> = operations.iter().flat_map(Operation::keys).collect();
+        let types: BTreeSet<_> = operations.iter().flat_map(Operation::types).collect();
         Self {
-            keys,
+            keys: keys.into_iter().collect(),
             body: operations.iter().any(Operation::has_body),
-            types: operations.iter().flat_map(Operation::types).collect(),
+            types: types.into_iter().collect(),
         }
     }
 
@@ -108,7 +107,7 @@ impl Contract {
                 detail,
             ));
         }
-        query(request.uri().query(), &self.keys)?;
+        check_query(request.uri().query(), &self.keys)?;
         let headers = request.headers();
         if self.body && !readable(headers) {
             let detail = "the body is read as application/json or application/yaml";
@@ -215,14 +214,21 @@ impl Api {
         for verb in verbs {
             for operation in &verb.operations {
                 let path = operation.path.unwrap_or(path);
-                let method = vec![verb.method.clone()];
-                self.paths
-                    .add_path_operation(path, method, operation.object(path));
+                self.document(path, &verb.method, operation);
+                if let Some(scoped) = access::scoped(path) {
+                    self.document(&scoped, &verb.method, &operation.in_namespace());
+                }
             }
             methods = methods.merge(verb.router);
         }
         self.router = self.router.route(path, methods);
         self
+    }
+
+    fn document(&mut self, path: &str, method: &HttpMethod, operation: &Operation) {
+        let object = operation.object(path);
+        self.paths
+            .add_path_operation(path, vec![method.clone()], object);
     }
 
     /// The routes, and the document (OpenAPI 3.1).

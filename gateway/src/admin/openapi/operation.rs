@@ -1,5 +1,7 @@
 //! What one operation takes and answers.
 
+use std::borrow::Cow;
+
 use utoipa::openapi::{
     self, Content, Ref, RefOr, Required, Response, ResponseBuilder, Responses, Schema,
     path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
@@ -50,12 +52,14 @@ type QueryKey = (&'static str, fn() -> RefOr<Schema>, &'static str);
 /// One operation.
 #[derive(Clone, Debug)]
 pub(in crate::admin) struct Operation {
-    id: &'static str,
+    id: Cow<'static, str>,
     summary: &'static str,
     /// The path in the document, where it is another than the router's.
     pub(super) path: Option<&'static str>,
     /// Needs no credential.
     open: bool,
+    /// Its path names a namespace.
+    in_namespace: bool,
     query: Vec<QueryKey>,
     headers: Vec<(&'static str, &'static str)>,
     body: Option<&'static str>,
@@ -74,10 +78,11 @@ impl Operation {
     /// An operation with its id in the document, and what it does in a line.
     pub(in crate::admin) const fn new(id: &'static str, summary: &'static str) -> Self {
         Self {
-            id,
+            id: Cow::Borrowed(id),
             summary,
             path: None,
             open: false,
+            in_namespace: false,
             query: Vec::new(),
             headers: Vec::new(),
             body: None,
@@ -90,6 +95,14 @@ impl Operation {
     pub(in crate::admin) const fn at(mut self, path: &'static str) -> Self {
         self.path = Some(path);
         self
+    }
+
+    /// The same with its namespace in the path.
+    pub(super) fn in_namespace(&self) -> Self {
+        let mut scoped = self.clone();
+        scoped.id = format!("{}InNamespace", self.id).into();
+        scoped.in_namespace = true;
+        scoped
     }
 
     /// It needs no credential.
@@ -164,7 +177,7 @@ impl Operation {
             vec![SecurityRequirement::new("adminToken", [""; 0])]
         };
         OperationBuilder::new()
-            .operation_id(Some(self.id))
+            .operation_id(Some(self.id.as_ref()))
             .summary(Some(self.summary))
             .parameters(Some(self.parameters(path)))
             .request_body(self.body.map(|schema| {
@@ -201,8 +214,11 @@ impl Operation {
         let query = self
             .query
             .iter()
+            .filter(|(name, ..)| !(self.in_namespace && *name == NAMESPACE.0))
             .map(|(name, schema, what)| optional(name, ParameterIn::Query, schema(), what));
-        let scoped = !self.open && !self.query.iter().any(|(name, ..)| *name == NAMESPACE.0);
+        let scoped = !self.open
+            && !self.in_namespace
+            && !self.query.iter().any(|(name, ..)| *name == NAMESPACE.0);
         let (name, what) = NAMESPACE;
         let scoped = scoped.then(|| optional(name, ParameterIn::Query, shape::text(), what));
         let headers = self

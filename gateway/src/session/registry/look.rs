@@ -98,11 +98,19 @@ impl Registry {
             .collect()
     }
 
-    /// How many sessions of a provider are not stopped.
-    pub fn count(&self, provider: &str) -> usize {
+    /// How many sessions of a provider are not stopped, among those that `seen` lets through.
+    pub fn count(
+        &self,
+        provider: &str,
+        namespace: Option<&str>,
+        seen: &dyn Fn(&str, Option<&str>) -> bool,
+    ) -> usize {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let counts = |(key, entry): &(&SessionKey, &Arc<Entry>)| {
-            *key.provider == *provider && entry.record.lease.state != State::Stopped
+            *key.provider == *provider
+                && namespace.is_none_or(|asked| *key.namespace == *asked)
+                && entry.record.lease.state != State::Stopped
+                && seen(&key.namespace, entry.record.owner.as_deref())
         };
         entries.iter().filter(counts).count()
     }

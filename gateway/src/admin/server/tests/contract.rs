@@ -76,6 +76,12 @@ async fn what_no_route_takes_is_refused_before_anything_is_done() {
         ("GET", "sessions?limit=1&limit=2", 400),
         ("GET", "sessions?after=!", 400),
         ("GET", "keys?x=1", 400),
+        ("GET", "runtime/providers?probe=later", 400),
+        (
+            "GET",
+            "runtime/providers/local/sessions/none/logs?limit=0",
+            400,
+        ),
         ("POST", "drain?now=1", 400),
         ("PUT", "sessions", 405),
         ("DELETE", "keys", 405),

@@ -278,3 +278,97 @@ async fn events_of_others_are_not_seen() {
     let scoped = "namespaces/default/events?follow=false";
     assert_eq!(seen(None, scoped).await, [false, false, true]);
 }
+
+/// From the document: what is scoped there is scoped in truth, however it is asked.
+#[tokio::test]
+async fn every_route_of_a_namespace_is_there_in_each_form() {
+    let g = gateway();
+    let document = crate::admin::routes::document();
+    let mut asked = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let Some(rest) = path.strip_prefix("/admin/api/v1/namespaces/{namespace}/") else {
+            continue;
+        };
+        for method in item.as_object().unwrap().keys() {
+            asked += 1;
+            let rest = rest
+                .replace("{provider}", "local")
+                .replace("{session}", "none")
+                .replace("{capability}", "none");
+            let plain = match rest.as_str() {
+                "events" => "events?follow=false",
+                rest => rest,
+            };
+            let (mark, end) = match plain.split_once('?') {
+                Some(_) => ('&', "?follow=false"),
+                None => ('?', ""),
+            };
+            let forms = [
+                plain.to_owned(),
+                format!("{plain}{mark}namespace=team"),
+                format!("namespaces/team/{rest}{end}"),
+            ];
+            for form in forms {
+                let method = method.to_uppercase();
+                let mut request = g.request(&method, &format!("/admin/api/v1/{form}"), "{}");
+                let token = "Bearer team-0123456789abcdef".parse().unwrap();
+                request.headers_mut().insert("authorization", token);
+                let response = serve(g.router.clone(), request).await.unwrap();
+                let status = response.status().as_u16();
+                let bytes = response.into_body().collect().await.unwrap().to_bytes();
+                let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+                let kind = body["type"].as_str().unwrap_or_default();
+                for never in [
+                    "malformed-query",
+                    "bounded",
+                    ":not-found",
+                    "unknown-namespace",
+                ] {
+                    assert!(!kind.ends_with(never), "{method} {form}: {status} {kind}");
+                }
+            }
+        }
+    }
+    assert!(asked > 15, "{asked}");
+}
+
+#[tokio::test]
+async fn sessions_are_counted_for_whoever_asks() {
+    let g = gateway();
+    for body in [
+        r#"{"id": "a", "namespace": "team", "owner": "ann"}"#,
+        r#"{"id": "b", "namespace": "team"}"#,
+        r#"{"id": "c"}"#,
+    ] {
+        g.call("POST", SESSIONS, body).await;
+    }
+    let count = |answer: &Answer| answer.body[0]["sessionCount"].as_u64().unwrap();
+    let providers = "runtime/providers";
+    assert_eq!(count(&g.call("GET", providers, "").await), 3);
+    let scoped = g.call("GET", "namespaces/team/runtime/providers", "").await;
+    assert_eq!(count(&scoped), 2);
+    assert_eq!(count(&g.by("team", "GET", providers, "").await), 2);
+    assert_eq!(count(&g.by("two", "GET", providers, "").await), 2);
+    assert_eq!(count(&g.by("ann", "GET", providers, "").await), 1);
+}
+
+#[tokio::test]
+async fn a_new_session_stands_where_its_location_says() {
+    let g = gateway();
+    for (body, place) in [
+        (r#"{"id": "a"}"#, "/admin/api/v1/runtime"),
+        (
+            r#"{"id": "a", "namespace": "team"}"#,
+            "/admin/api/v1/namespaces/team/runtime",
+        ),
+    ] {
+        let created = g.call("POST", SESSIONS, body).await;
+        assert_eq!(created.status, 201);
+        let location = created.headers["location"].to_str().unwrap();
+        assert!(location.starts_with(place), "{location}");
+        let path = location.strip_prefix("/admin/api/v1/").unwrap();
+        let shown = g.call("GET", path, "").await;
+        assert_eq!(shown.status, 200, "{path}");
+        assert_eq!(shown.headers["etag"], created.headers["etag"]);
+    }
+}
