@@ -10,6 +10,7 @@ pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod descriptors;
 pub mod drain;
 pub mod egress;
 pub mod front;

@@ -9,6 +9,7 @@ use super::failure::{Failure, USAGE};
 use crate::{
     app::{App, Options},
     config::{Config, StateDir},
+    descriptors,
     listen::ListenerKind,
     telemetry::init_logging,
 };
@@ -38,6 +39,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
         tracing::warn!("{warning}");
     }
     tracing::debug!("effective configuration:\n{}", config.masked_yaml());
+    ask_for_descriptors(config.limits.connections);
     let path = StateDir::locate(args.state_dir.as_deref(), |name| std::env::var_os(name))
         .map_err(anyhow::Error::from)?;
     let state_dir = StateDir::open(&path).map_err(anyhow::Error::from)?;
@@ -70,6 +72,19 @@ pub(super) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
         tracing::warn!(connections = cut, "cut at the drain's deadline");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// All this user may have; less than the connections need is for the operator to know now, not at the busiest hour.
+fn ask_for_descriptors(connections: u32) {
+    match descriptors::raise() {
+        Ok(Some(limit)) if limit < u64::from(connections) * 2 => tracing::warn!(
+            limit,
+            connections,
+            "fewer file descriptors than limits.connections needs, two for each tunnel: raise LimitNOFILE= or ulimit -n, or new connections are reset before that many are open"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of file descriptors stays as it is"),
+    }
 }
 
 fn read_config(args: &ServeArgs) -> Result<(Config, Vec<String>), Failure> {

@@ -3,9 +3,16 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use sluicegate_policy::{AddressPermit, Denial};
-use tokio::{net::TcpStream, task::JoinSet, time};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+    time,
+};
 
-use crate::outcome::is_exhausted;
+use crate::{
+    descriptors::{self, For},
+    outcome::is_exhausted,
+};
 
 /// RFC 8305 §5, Connection Attempt Delay.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -85,7 +92,14 @@ async fn race(permits: &[AddressPermit]) -> io::Result<(TcpStream, SocketAddr)> 
 
 async fn connect(permit: AddressPermit) -> io::Result<(TcpStream, SocketAddr)> {
     let address = permit.address();
-    let stream = TcpStream::connect(address).await?;
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if descriptors::is_kept_back(&socket, For::Leaving) {
+        return Err(descriptors::error());
+    }
+    let stream = socket.connect(address).await?;
     // What was judged is what is talked to: nothing between us and the kernel may have rewritten it.
     if stream.peer_addr()? != address {
         return Err(io::Error::new(

@@ -22,7 +22,10 @@ use sluicegate_certs::{TrustBundle, tls};
 use sluicegate_policy::{Denial, HostName, TargetPermit};
 use tokio::time::Instant;
 
-use crate::outcome::is_exhausted;
+use crate::{
+    descriptors::{self, For},
+    outcome::is_exhausted,
+};
 
 /// One upstream name server.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -183,6 +186,9 @@ impl Resolver {
                 addresses: fixed.clone(),
                 chain: Vec::new(),
             });
+        }
+        if descriptors::are_scarce(For::Leaving) {
+            return Err((Denial::ConnectionLimit, descriptors::error().to_string()));
         }
         let Ok(mut fqdn) = Name::from_ascii(name.as_str()) else {
             return Err((Denial::DnsFailed, "the name does not fit DNS".into()));
@@ -401,6 +407,10 @@ fn failure(six: Option<NetError>, four: Option<NetError>) -> (Denial, String) {
             e if e.is_no_records_found() => continue,
             NetError::Timeout => (Denial::DnsTimeout, error.to_string()),
             NetError::Io(io) if is_exhausted(io) => (Denial::ConnectionLimit, error.to_string()),
+            // The library does not say that it found no descriptor.
+            _ if descriptors::are_scarce(For::Leaving) => {
+                (Denial::ConnectionLimit, error.to_string())
+            }
             _ => (Denial::DnsFailed, error.to_string()),
         };
         if worst.0 == Denial::DnsNotFound {

@@ -14,6 +14,8 @@ use std::{
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::{io::Interest, net::TcpStream};
 
+use crate::descriptors::{self, For};
+
 /// Bytes a pipe is asked to hold. The kernel counts slots, one per fragment: fewer bytes may fill it.
 const CAPACITY: usize = 1024 * 1024;
 /// A smaller pipe is no better than a copy: the kernel gives such to a user who has too many.
@@ -62,6 +64,9 @@ struct Ends {
 impl Ends {
     fn open() -> Option<Self> {
         let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
+        if descriptors::is_kept_back(&writer, For::Leaving) {
+            return None;
+        }
         let capacity = match fcntl_setpipe_size(&writer, CAPACITY) {
             Ok(size) => size,
             Err(_) => rustix::pipe::fcntl_getpipe_size(&writer).ok()?,

@@ -1,14 +1,14 @@
 //! TCP listeners and their accept loops.
 
-use std::{fs::File, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, time};
 
 use super::{Accepted, Arrival, Capture, Lost, Places};
 use crate::{
+    descriptors::{self, For},
     drain::{DrainWatch, Stage},
-    outcome::is_exhausted,
     telemetry::{Telemetry, TransportLabel},
 };
 
@@ -138,7 +138,6 @@ pub async fn accept_loop<F, Fut>(
     Fut: Future<Output = Option<Carrying>> + Send + 'static,
 {
     let spawner = drain.clone();
-    let mut spare = Spare::default();
     let management = listener.kind == ListenerKind::Management;
     let until = if management {
         Stage::Forced
@@ -154,16 +153,18 @@ pub async fn accept_loop<F, Fut>(
         let (tcp, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                if spare.refuse_one(&error, &listener.socket).await {
-                    telemetry
-                        .metrics()
-                        .connection_refused(listener.kind.label(), "descriptors");
-                } else {
-                    pause_if_exhausted(&error).await;
-                }
+                pause_if_exhausted(&error).await;
                 continue;
             }
         };
+        // Operators are let in to the last one.
+        if !management && descriptors::is_kept_back(&tcp, For::Arriving) {
+            telemetry
+                .metrics()
+                .connection_refused(listener.kind.label(), "descriptors");
+            let _ = tcp.set_zero_linger();
+            continue;
+        }
         // Of whom a balancer speaks is known later.
         let place = if arrival.speaks_for_others(peer.ip()) {
             places.take_unnamed()
@@ -210,36 +211,6 @@ pub async fn accept_loop<F, Fut>(
         } else {
             spawner.spawn(work);
         }
-    }
-}
-
-/// A descriptor that is kept for the hour when there is none: with it one connection can be taken and reset, instead of
-/// being left to wait for nothing.
-struct Spare(Option<File>);
-
-impl Default for Spare {
-    fn default() -> Self {
-        Self(File::open("/dev/null").ok())
-    }
-}
-
-impl Spare {
-    /// Where accepting failed for want of descriptors: was a connection refused?
-    async fn refuse_one(&mut self, error: &io::Error, socket: &TcpListener) -> bool {
-        if !is_exhausted(error) || self.0.take().is_none() {
-            // Somebody else took it the last time; perhaps there is one again.
-            self.0 = File::open("/dev/null").ok();
-            return false;
-        }
-        let refused = match time::timeout(Duration::from_millis(1), socket.accept()).await {
-            Ok(Ok((tcp, _))) => {
-                let _ = tcp.set_zero_linger();
-                true
-            }
-            _ => false,
-        };
-        *self = Self::default();
-        refused
     }
 }
 

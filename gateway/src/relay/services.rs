@@ -25,7 +25,11 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::proxy_protocol;
-use crate::telemetry::Speaker;
+use crate::{
+    descriptors::{self, For},
+    outcome::is_exhausted,
+    telemetry::Speaker,
+};
 
 /// Resolves the name of a `tls://` service: the operator's resolver, never `getaddrinfo`.
 pub type Resolve = Arc<
@@ -81,6 +85,17 @@ impl ServiceFailure {
             denial: Denial::ServiceUnavailable,
             detail: detail.to_string(),
         }
+    }
+
+    /// Of a connection that could not be made.
+    fn of(error: &io::Error, detail: String) -> Self {
+        let denial = if is_exhausted(error) {
+            // Ours, not the service's.
+            Denial::ConnectionLimit
+        } else {
+            Denial::ServiceUnavailable
+        };
+        Self { denial, detail }
     }
 }
 
@@ -207,7 +222,8 @@ impl Services {
         let (stream, address) = match permit.url() {
             ServiceUrl::Unix(path) => {
                 let stream = unix(path, permit.service().peer_uid).await;
-                return Ok((stream.map_err(ServiceFailure::unavailable)?.into(), None));
+                let stream = stream.map_err(|e| ServiceFailure::of(&e, e.to_string()))?;
+                return Ok((stream.into(), None));
             }
             ServiceUrl::Tcp(ip, port) => self.dial(&[*ip], *port).await?,
             ServiceUrl::Tls { host, port } => {
@@ -247,7 +263,7 @@ impl Services {
                     let _ = stream.set_nodelay(true);
                     return Ok((stream, address));
                 }
-                Err(error) => last = ServiceFailure::unavailable(format!("{address}: {error}")),
+                Err(error) => last = ServiceFailure::of(&error, format!("{address}: {error}")),
             }
         }
         Err(last)
@@ -261,6 +277,9 @@ async fn reset_if_dropped(address: SocketAddr) -> io::Result<TcpStream> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
+    if descriptors::is_kept_back(&socket, For::Leaving) {
+        return Err(descriptors::error());
+    }
     SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
     socket.connect(address).await
 }
@@ -296,6 +315,9 @@ async fn unix(path: &Path, uid: Option<u32>) -> io::Result<UnixStream> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a socket"));
     }
     let stream = UnixStream::connect(format!("/proc/self/fd/{}", file.as_raw_fd())).await?;
+    if descriptors::is_kept_back(&stream, For::Leaving) {
+        return Err(descriptors::error());
+    }
     if let Some(wanted) = uid {
         let found = stream.peer_cred()?.uid();
         if found != wanted {
