@@ -8,8 +8,9 @@
 
 use std::net::IpAddr;
 
+use e2e::program::binary;
 use e2e::raw::End;
-use e2e::{Answer, Ask, RawOrigin, Settings, Wire, World};
+use e2e::{Answer, Ask, Program, RawOrigin, Settings, Wire, World};
 
 #[tokio::test]
 async fn allowed_target_carries_tls_end_to_end() {
@@ -113,6 +114,80 @@ async fn refusals_name_their_reason() {
         assert_eq!(body["reason"], reason, "{target}: {body}");
     }
     assert_eq!(world.dns.queries(), [], "a denied name was asked for");
+}
+
+/// An access log decided again by the policy it was written under: whatever refused a target, nothing changes.
+#[tokio::test]
+async fn what_was_recorded_is_decided_the_same_again() {
+    let world = World::start().await;
+    let port = world.http.port();
+    let (own, plain) = (world.gateway.ports.management.to_string(), world.plain());
+    let session = world
+        .session_for(Ask {
+            more: &[
+                "--allow=*.allowed.test:*",
+                "--allow=127.0.0.1:*",
+                "--allow-address=127.0.0.1/32",
+                "--deny=bad.allowed.test",
+                "--deny=203.0.114.0/24",
+            ],
+            ..Ask::default()
+        })
+        .await;
+    let ip = |text: &str| Answer::Addresses(vec![text.parse::<IpAddr>().unwrap()]);
+    world.dns.set("denied.allowed.test", ip("203.0.114.9"));
+    world.dns.set("private.allowed.test", ip("10.0.0.9"));
+    world.dns.point("own.allowed.test");
+    for (target, reason) in [
+        (plain.as_str(), ""),
+        (&format!("denied.allowed.test:{port}"), "host_denied"),
+        (&format!("bad.allowed.test:{port}"), "host_denied"),
+        (&format!("private.allowed.test:{port}"), "special_address"),
+        ("other.test:443", "host_not_allowed"),
+        (own.as_str(), "own_listener"),
+        (
+            &format!("own.allowed.test:{}", world.gateway.ports.management.port()),
+            "own_listener",
+        ),
+    ] {
+        let (head, wire) = session.connect(target).await;
+        assert_eq!(head.status == 200, reason.is_empty(), "{target}");
+        drop(wire);
+        let record = world.gateway.record_of(target).await;
+        assert_eq!(record.text("reason"), reason, "{target}: {record:?}");
+    }
+    let record = world
+        .gateway
+        .record_of(&format!("denied.allowed.test:{port}"))
+        .await;
+    assert_eq!(record.0["answers"], serde_json::json!(["203.0.114.9"]));
+    let policy = "allowedHosts: ['*.allowed.test:*', '127.0.0.1:*']\nallowedAddresses: [127.0.0.1/32]\n\
+                  deniedHosts: [bad.allowed.test, 203.0.114.0/24]\n";
+    let files = world.gateway.directory();
+    let against = files.join("same.yaml");
+    std::fs::write(&against, policy).unwrap();
+    let log = files.join("access.jsonl");
+    let replay = async |policy: &std::path::Path| {
+        let (log, policy) = (log.to_str().unwrap(), policy.to_str().unwrap());
+        let words = ["policy", "replay", log, "--against", policy, "--json"];
+        let told = Program::new(binary("sluicegate")).args(words).run().await;
+        let told = told.succeeded();
+        serde_json::from_str::<serde_json::Value>(&told).unwrap()
+    };
+    let same = replay(&against).await;
+    assert_eq!(
+        (&same["stillAllowed"], &same["stillDenied"]),
+        (&1.into(), &6.into()),
+        "{same:#}"
+    );
+    for kind in ["newlyAllowed", "newlyDenied", "unknown"] {
+        assert_eq!(same[kind]["records"], 0, "{kind}: {same:#}");
+    }
+    std::fs::write(&against, policy.replace(", 203.0.114.0/24", "")).unwrap();
+    let other = replay(&against).await;
+    let target = format!("denied.allowed.test:{port}");
+    assert_eq!(other["newlyAllowed"]["targets"][&target]["records"], 1);
+    assert_eq!(other["newlyAllowed"]["records"], 1, "{other:#}");
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ pub struct Gate {
     tls: bool,
     /// One of its hellos was encrypted.
     ech: bool,
+    /// What report mode let pass.
+    reported: Option<Denial>,
 }
 
 #[derive(Debug)]
@@ -60,6 +62,7 @@ impl Gate {
                 phase: Phase::First(Box::default()),
                 tls: false,
                 ech: false,
+                reported: None,
             }),
         }
     }
@@ -86,13 +89,31 @@ impl Gate {
     pub fn at_end(&self) -> Option<Denial> {
         match self.phase {
             Phase::First(_) | Phase::Watch(_) => Some(Denial::TlsMalformed),
-            Phase::Line => self.permit.http().map(|_| Denial::MethodNotAllowed),
+            Phase::Line => self.bound(),
+        }
+    }
+
+    /// Methods and paths are ruled, and what goes by cannot be judged by them.
+    fn bound(&self) -> Option<Denial> {
+        let ruled = self.permit.http().is_some() && !self.permit.only_reports();
+        ruled.then_some(Denial::MethodNotAllowed)
+    }
+
+    /// It goes by all the same: in report mode that is told.
+    fn pass(&mut self) {
+        if self.permit.http().is_some() {
+            self.reported = Some(Denial::MethodNotAllowed);
         }
     }
 
     /// Did the client begin TLS?
     pub fn tls(&self) -> bool {
         self.tls
+    }
+
+    /// What report mode let pass.
+    pub fn reported(&self) -> Option<Denial> {
+        self.reported
     }
 
     /// Was a hello an encrypted one?
@@ -105,6 +126,7 @@ impl Gate {
         let chunk = held
             .get(held.len().saturating_sub(new)..)
             .unwrap_or_default();
+        let bound = self.bound();
         match &mut self.phase {
             Phase::First(reader) => {
                 self.tls |= held.first() == Some(&HANDSHAKE);
@@ -112,10 +134,10 @@ impl Gate {
                     Verdict::NeedMore => Step::Hold,
                     Verdict::Malformed(_) => Step::Cut(Denial::TlsMalformed),
                     // Methods and paths cannot be seen inside TLS: letting it pass would go round them.
-                    Verdict::Hello(_) if self.permit.http().is_some() => {
-                        Step::Cut(Denial::MethodNotAllowed)
-                    }
                     Verdict::Hello(hello) => {
+                        if let Some(denial) = bound {
+                            return Step::Cut(denial);
+                        }
                         self.ech |= hello.ech;
                         if let Err(denial) = judge_hello(&self.permit, &hello) {
                             return Step::Cut(denial);
@@ -124,6 +146,7 @@ impl Gate {
                         let mut watch = std::mem::take(reader.as_mut()).into_watch();
                         let step = watch.from_client(rest);
                         self.phase = Phase::Watch(Box::new(watch));
+                        self.pass();
                         self.after_hello(step)
                     }
                     Verdict::NotTls if self.permit.tls() == TlsRule::Require => {
@@ -152,10 +175,14 @@ impl Gate {
     }
 
     /// Not TLS: HTTP is judged as HTTP, and where methods and paths are ruled nothing else may pass.
-    fn line(&self, held: &[u8]) -> Step {
-        match first_line(held) {
-            Step::Open if self.permit.http().is_some() => Step::Cut(Denial::MethodNotAllowed),
-            step => step,
+    fn line(&mut self, held: &[u8]) -> Step {
+        match (first_line(held), self.bound()) {
+            (Step::Open, Some(denial)) => Step::Cut(denial),
+            (Step::Open, None) => {
+                self.pass();
+                Step::Open
+            }
+            (step, _) => step,
         }
     }
 
@@ -293,9 +320,68 @@ fn may_become_request(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use proptest::prelude::*;
 
-    use super::{LONGEST_BLANK, LONGEST_LINE, Step, first_line};
+    use std::sync::Arc;
+
+    use sluicegate_policy::{
+        Ceiling, Denial, EgressDocument, GrantDocument, Target, decide,
+        text::{self, Faults},
+    };
+
+    use super::{Gate, LONGEST_BLANK, LONGEST_LINE, Step, first_line};
+
+    fn gate(mode: &str) -> Gate {
+        let source = format!(
+            "{{mode: {mode}, allowedHosts: ['a.test:80'], rules: [{{host: 'a.test:80', http: {{methods: [GET]}}}}]}}"
+        );
+        let mut faults = Faults::default();
+        let root = text::parse(&source, &mut faults);
+        let egress = EgressDocument::read(&root, &mut faults);
+        let document = GrantDocument {
+            egress,
+            ..GrantDocument::default()
+        };
+        let grant = document.compile(&Ceiling::default(), &mut faults).unwrap();
+        let target = Target::from_authority("a.test:80").unwrap();
+        Gate::new(&decide(&Arc::new(grant), &target).unwrap()).unwrap()
+    }
+
+    fn hello() -> Vec<u8> {
+        let tls = sluicegate_certs::tls::client(&sluicegate_certs::TrustBundle::empty(), &[], None);
+        let name = "a.test".try_into().unwrap();
+        let mut bytes = Vec::new();
+        let mut client = rustls::ClientConnection::new(tls.unwrap(), name).unwrap();
+        client.write_tls(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn what_methods_cannot_be_seen_in_is_cut_or_in_report_mode_told() {
+        let tls = hello();
+        for bytes in [b"SSH-2.0-x\r\n".as_slice(), &tls] {
+            let mut enforced = gate("enforce");
+            let step = enforced.client_sent(bytes, bytes.len());
+            assert_eq!(step, Step::Cut(Denial::MethodNotAllowed));
+            let mut reported = gate("report");
+            let step = reported.client_sent(bytes, bytes.len());
+            assert!(matches!(step, Step::Open | Step::Forward), "{step:?}");
+            assert_eq!(reported.reported(), Some(Denial::MethodNotAllowed));
+        }
+        let mut half = gate("report");
+        assert_eq!(half.client_sent(b"SSH-2", 5), Step::Hold);
+        assert_eq!((half.at_end(), half.reported()), (None, None));
+        let mut half = gate("enforce");
+        half.client_sent(b"SSH-2", 5);
+        assert_eq!(half.at_end(), Some(Denial::MethodNotAllowed));
+        // A request is judged by itself, and told by whoever judges it.
+        let mut request = gate("report");
+        let get = b"POST / HTTP/1.1\r\n";
+        assert_eq!(request.client_sent(get, get.len()), Step::Http);
+        assert_eq!(request.reported(), None);
+    }
 
     #[test]
     fn http_is_told_by_its_first_line() {

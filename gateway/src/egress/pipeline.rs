@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use sluicegate_policy::{
-    AddressPermit, Admission, Denial, Grant, Refusal, Target, TargetPermit, admit, decide,
+    AddressPermit, Admission, Denial, Grant, Host, Refusal, Target, TargetPermit, admit, decide,
 };
 use tokio::{net::TcpStream, time::timeout};
 
@@ -76,7 +76,7 @@ impl Egress {
         let permit = decide(&policy.grant, target)?;
         recorder.rule(permit.rule());
         if let Some(reported) = permit.reported() {
-            recorder.would_refuse(reported);
+            recorder.would_refuse(reported.denial);
         }
         Ok(permit)
     }
@@ -123,7 +123,12 @@ impl Egress {
         if let Some(chain) = &chain {
             recorder.detail(chain);
         }
-        let permits = admit(&policy.grant, permit, &resolved.addresses, &self.admission)?;
+        let permits = admit(&policy.grant, permit, &resolved.addresses, &self.admission);
+        let permits = permits.inspect_err(|_| {
+            if matches!(permit.target().host(), Host::Name(_)) {
+                recorder.answers(resolved.addresses.clone());
+            }
+        })?;
         let proxy = self.proxy.as_ref();
         let proxy = proxy.filter(|proxy| !proxy.bypassed(permit.target(), &permits));
         if let Some(proxy) = proxy {

@@ -65,6 +65,8 @@ pub struct Pump {
     begun: bool,
     /// A hello of the client's was an encrypted one.
     ech: bool,
+    /// What report mode let pass of its first bytes.
+    reported: Option<Denial>,
 }
 
 /// When bytes moved.
@@ -141,6 +143,7 @@ impl Pump {
             activity,
             begun: false,
             ech: false,
+            reported: None,
         }
     }
 
@@ -169,6 +172,11 @@ impl Pump {
     /// Was one of the client's hellos an encrypted one?
     pub fn ech(&self) -> bool {
         self.ech
+    }
+
+    /// What report mode let pass of the client's first bytes.
+    pub fn reported(&self) -> Option<Denial> {
+        self.reported
     }
 
     /// The client's bytes not yet sent on.
@@ -210,7 +218,10 @@ impl Pump {
             Some(gate) => gate.client_sent(&self.up.kept, new),
             None => Step::Open,
         };
-        self.ech |= self.gate.as_ref().is_some_and(Gate::ech);
+        if let Some(gate) = &self.gate {
+            self.ech |= gate.ech();
+            self.reported = self.reported.or(gate.reported());
+        }
         match step {
             Step::Hold => {
                 self.up.held = true;

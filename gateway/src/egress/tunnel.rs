@@ -95,6 +95,9 @@ impl Tunnel {
         if pump.ech() {
             recorder.ech();
         }
+        if let Some(denial) = pump.reported() {
+            recorder.would_refuse(denial);
+        }
         match end {
             End::Finished(by) => {
                 recorder.ended(Outcome::Completed, by);
@@ -104,6 +107,9 @@ impl Tunnel {
             // Both guards reset what they hold.
             End::Reset(by) => recorder.ended(Outcome::Reset, by),
             End::Cut(denial) => {
+                if let Some(rule) = self.permit.rule_behind(denial) {
+                    recorder.rule(rule);
+                }
                 recorder.cut(denial);
                 // While there is a gate, TLS is still in its plaintext handshake, and an alert can be read.
                 if pump.tls() && downstream.write_all(&ACCESS_DENIED).await.is_ok() {

@@ -115,11 +115,12 @@ pub(super) async fn run(
             hint: Some(Hint::Fixed(
                 "ask by https:// through CONNECT, or have a rule with tls: auto for this host and port",
             )),
-            ..Denial::TlsRequired.into()
+            rule: way.permit.rule_behind(Denial::TlsRequired),
+            denial: Denial::TlsRequired,
         });
     }
     if let Some(reported) = way.permit.judge_http(request.method().as_str(), &path)? {
-        recorder.would_refuse(&reported);
+        recorder.would_refuse(reported.denial);
     }
     if headers::looped(request.headers(), &context.pseudonym) {
         return Err(Denial::LoopDetected.into());

@@ -116,6 +116,21 @@ impl<'b> Line<'b> {
         self
     }
 
+    /// A list of addresses.
+    pub(super) fn addresses(&mut self, key: &str, values: &[IpAddr]) -> &mut Self {
+        self.key(key);
+        for (n, value) in values.iter().enumerate() {
+            self.bytes.push(if n == 0 { b'[' } else { b',' });
+            // Into memory: it cannot fail.
+            drop(write!(self.bytes, "\"{value}\""));
+        }
+        if values.is_empty() {
+            self.bytes.push(b'[');
+        }
+        self.bytes.push(b']');
+        self
+    }
+
     /// An object in the object.
     pub(super) fn object(&mut self, key: &str, fill: impl FnOnce(&mut Line<'_>)) -> &mut Self {
         self.key(key);

@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     io::Write,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -286,6 +286,7 @@ impl Telemetry {
                 path: None,
                 service: None,
                 address: None,
+                answers: Vec::new(),
                 rule: None,
                 status: None,
                 grpc_status: None,
@@ -343,6 +344,7 @@ struct Record {
     path: Option<String>,
     service: Option<String>,
     address: Option<SocketAddr>,
+    answers: Vec<IpAddr>,
     rule: Option<RuleId>,
     status: Option<u16>,
     grpc_status: Option<u32>,
@@ -426,6 +428,11 @@ impl Recorder {
         self.record.service = Some(name.to_string());
     }
 
+    /// What a name resolved to, where that is why it was refused.
+    pub fn answers(&mut self, answers: Vec<IpAddr>) {
+        self.record.answers = answers;
+    }
+
     /// The address dialled.
     pub fn address(&mut self, address: SocketAddr) {
         self.record.address = Some(address);
@@ -447,8 +454,8 @@ impl Recorder {
     }
 
     /// Report mode let this pass.
-    pub fn would_refuse(&mut self, refusal: &Refusal) {
-        self.record.would_refuse = Some(refusal.denial.reason());
+    pub fn would_refuse(&mut self, denial: Denial) {
+        self.record.would_refuse = Some(denial.reason());
     }
 
     /// The client's hello was an encrypted one (RFC 9849): its inner name is not known.
@@ -552,6 +559,9 @@ impl Recorder {
             .maybe("service", r.service.as_deref());
         if let Some(address) = r.address {
             line.address("address", address);
+        }
+        if !r.answers.is_empty() {
+            line.addresses("answers", &r.answers);
         }
         line.maybe("rule", r.rule.as_ref().map(RuleId::as_str));
         if let Some(status) = r.status {

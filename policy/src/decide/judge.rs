@@ -178,7 +178,8 @@ fn permit(
     basis: Basis,
     reported: Option<Box<Refusal>>,
 ) -> TargetPermit {
-    let (mut tls, mut ech, mut http) = (TlsRule::default_for(target.port()), None, None);
+    let (mut tls_from, mut ech, mut http) = (None, None, None);
+    let mut tls = TlsRule::default_for(target.port());
     let egress = &grant.egress;
     egress.rules.visit(target.host(), |index, ports| {
         let Some(attributes) = egress.attributes.get(index as usize) else {
@@ -188,6 +189,7 @@ fn permit(
             return;
         }
         tls = attributes.tls.unwrap_or(tls);
+        tls_from = attributes.tls.map(|_| index).or(tls_from);
         ech = attributes.ech.as_ref().map(|_| index).or(ech);
         http = attributes.http.as_ref().map(|_| index).or(http);
     });
@@ -196,6 +198,7 @@ fn permit(
         target: target.clone(),
         basis,
         tls,
+        tls_from,
         ech,
         http,
         literal: match target.host() {

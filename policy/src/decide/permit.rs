@@ -26,7 +26,8 @@ pub struct TargetPermit {
     pub(super) target: Target,
     pub(super) basis: Basis,
     pub(super) tls: TlsRule,
-    /// The entry of `rules` each attribute comes from.
+    /// The entry of `rules` each attribute comes from; `tls` may be the port's default.
+    pub(super) tls_from: Option<u32>,
     pub(super) ech: Option<u32>,
     pub(super) http: Option<u32>,
     pub(super) literal: Option<IpAddr>,
@@ -85,6 +86,28 @@ impl TargetPermit {
         attributes.and_then(|found| found.http.as_ref())
     }
 
+    /// The rule by which something under this permit is refused for this reason; `None` where no rule says so.
+    #[must_use]
+    pub fn rule_behind(&self, denial: Denial) -> Option<RuleId> {
+        let index = match denial {
+            Denial::EchDenied => self.ech,
+            Denial::MethodNotAllowed | Denial::PathNotAllowed => self.http,
+            Denial::TlsRequired
+            | Denial::TlsMalformed
+            | Denial::SniMissing
+            | Denial::SniMismatch
+            | Denial::FirstBytesTimeout => self.tls_from,
+            _ => None,
+        };
+        index.map(|index| self.grant.egress.rules.rule(index))
+    }
+
+    /// Are the author's rules only reported on, and not kept to?
+    #[must_use]
+    pub fn only_reports(&self) -> bool {
+        self.grant.mode == Mode::Report
+    }
+
     /// Static answers (or the literal itself): no resolution is to be made.
     #[must_use]
     pub fn answers(&self) -> Option<&[IpAddr]> {
@@ -139,7 +162,7 @@ impl TargetPermit {
             return Ok(None);
         };
         let refusal = {
-            let rule = self.http.map(|index| self.grant.egress.rules.rule(index));
+            let rule = self.rule_behind(denial);
             let place = rule.as_ref().map_or("", RuleId::as_str);
             let hint = hint::http(denial, &format!("egress.{place}"), method, path);
             Refusal {

@@ -485,6 +485,33 @@ fn attributes_come_from_the_most_specific_rule_that_has_them() {
         Denial::PathNotAllowed
     );
     assert!(permit("x.a.test:8080").judge_http("POST", "/").is_ok());
+    // What is cut later is cut by the rule that asked for it, not by the entry that allowed it.
+    for (authority, denial, rule) in [
+        (
+            "x.a.test:443",
+            Denial::EchDenied,
+            Some("rules[0] \"*.a.test\""),
+        ),
+        ("x.a.test:443", Denial::SniMismatch, None),
+        (
+            "db.a.test:443",
+            Denial::TlsRequired,
+            Some("rules[3] \"db.a.test:443\""),
+        ),
+        (
+            "web.a.test:8080",
+            Denial::MethodNotAllowed,
+            Some("rules[2] \"web.a.test:8080\""),
+        ),
+        ("x.a.test:443", Denial::SpecialAddress, None),
+    ] {
+        let behind = permit(authority).rule_behind(denial);
+        assert_eq!(
+            behind.as_ref().map(crate::RuleId::as_str),
+            rule,
+            "{authority}"
+        );
+    }
 }
 
 #[test]

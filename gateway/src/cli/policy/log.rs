@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, BufRead, BufReader},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::Path,
 };
 
@@ -25,7 +25,7 @@ pub(super) enum Verdict {
     Passed { would_refuse: Option<String> },
     /// It was refused, with the reason.
     Refused(String),
-    /// It was refused for what its name resolved to, with the reason. The log does not say what that was.
+    /// It was refused for its address, or for what its name resolved to, with the reason.
     Address(String),
 }
 
@@ -34,8 +34,9 @@ pub(super) enum Verdict {
 pub(super) struct Seen {
     pub(super) target: Target,
     pub(super) verdict: Verdict,
-    /// The address dialled.
-    pub(super) address: Option<SocketAddr>,
+    /// What its name resolved to: the address dialled, or all of them where one was refused. Empty where the log does not
+    /// say.
+    pub(super) answers: Vec<IpAddr>,
     /// Method and path (without its query) of a plain HTTP request.
     pub(super) request: Option<(String, String)>,
     /// The upstream's name led to no address.
@@ -70,6 +71,8 @@ struct Record {
     reason: Option<String>,
     rule: Option<String>,
     address: Option<SocketAddr>,
+    #[serde(default)]
+    answers: Vec<IpAddr>,
     would_refuse: Option<String>,
     method: Option<String>,
     path: Option<String>,
@@ -173,10 +176,11 @@ fn judge(line: &[u8], session: Option<&str>) -> Result<Line, String> {
         (Some("request"), Some(method), Some(path)) => Some((method, path)),
         _ => None,
     };
+    let dialled = record.address.map(|address| address.ip());
     Ok(Line::Judged(Box::new(Seen {
         target,
         verdict,
-        address: record.address,
+        answers: record.answers.into_iter().chain(dialled).collect(),
         request,
         unresolved: matches!(
             record.reason.as_deref(),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use sluicegate_policy::{Host, admit, decide};
+use sluicegate_policy::{Denial, Host, admit, decide};
 
 use super::{
     super::failure::{FAILED, Failure},
@@ -75,7 +75,7 @@ struct Difference {
     still_denied: usize,
     newly_denied: Changes,
     newly_allowed: Changes,
-    /// Refused before for what the name resolved to, which the log does not say; the new policy allows the name.
+    /// Refused before for what the name resolved to, which this log does not say; the new policy allows the name.
     unknown: Changes,
     /// Allowed, because the new policy only reports; counted among the allowed.
     would_refuse: usize,
@@ -114,12 +114,16 @@ impl Difference {
         self.records += 1;
         let now = judge(policy, seen);
         self.would_refuse += usize::from(matches!(now, Now::Allowed { would_refuse: true }));
-        let literal = matches!(seen.target.host(), Host::Ip(_));
+        let known = matches!(seen.target.host(), Host::Ip(_)) || !seen.answers.is_empty();
         match (&seen.verdict, now) {
             (Verdict::Passed { .. }, Now::Allowed { .. }) => self.still_allowed += 1,
             (Verdict::Passed { .. }, Now::Denied(change)) => self.newly_denied.add(seen, change),
             (Verdict::Refused(_) | Verdict::Address(_), Now::Denied(_)) => self.still_denied += 1,
-            (Verdict::Address(reason), Now::Allowed { .. }) if !literal => {
+            // The gateway is no target of its own, whatever a policy says.
+            (Verdict::Address(reason), _) if reason == Denial::OwnListener.reason() => {
+                self.still_denied += 1;
+            }
+            (Verdict::Address(reason), Now::Allowed { .. }) if !known => {
                 self.unknown.add(seen, Change::because(reason));
             }
             (Verdict::Refused(reason) | Verdict::Address(reason), Now::Allowed { .. }) => {
@@ -242,8 +246,8 @@ fn judge(policy: &Policy, seen: &Seen) -> Now {
     }
     let known = permit.known_answers(&policy.admission);
     let fixed: Option<Vec<IpAddr>> = known.map(<[IpAddr]>::to_vec);
-    let dialled = || seen.address.map(|address| vec![address.ip()]);
-    if let Some(answers) = fixed.or_else(dialled)
+    let then = || Some(seen.answers.clone()).filter(|answers| !answers.is_empty());
+    if let Some(answers) = fixed.or_else(then)
         && let Err(refusal) = admit(&policy.grant, &permit, &answers, &policy.admission)
     {
         return Now::Denied(refusal.into());

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use sluicegate_policy::{
-    Admission, Ceiling, EgressDocument, Grant, GrantDocument,
+    Admission, Ceiling, EgressDocument, Grant, GrantDocument, OwnAddresses,
     text::{self, Faults, Kind, Node},
 };
 
@@ -74,11 +74,17 @@ pub(super) fn from_config(
         .merge(&config.with_known_services(over));
     let mut faults = Faults::default();
     let grant = document.compile(&provider.ceiling.bound, &mut faults);
+    // Interfaces, and ports that the system chooses, are the running gateway's to know.
+    let listeners = config.listeners.iter().map(|listener| listener.address);
+    let own = OwnAddresses {
+        listeners: listeners.filter(|address| address.port() != 0).collect(),
+        ..OwnAddresses::default()
+    };
     let admission = Admission {
+        own: Arc::new(own),
         nat64: config.dns.nat64_prefixes().into(),
         mixed: config.dns.mixed_answers,
         hosts: Arc::new(config.dns.hosts.clone()),
-        ..Admission::default()
     };
     finish(grant, admission, &faults, source, &name)
 }

@@ -54,8 +54,8 @@ impl Shown {
                 self.unresolved.insert(seen.target);
             }
             Verdict::Passed { .. } => {
-                if let (Host::Name(_), Some(address)) = (seen.target.host(), seen.address) {
-                    self.dialled.insert(address.ip());
+                if matches!(seen.target.host(), Host::Name(_)) {
+                    self.dialled.extend(&seen.answers);
                 }
                 self.reached.insert(seen.target);
             }

@@ -107,3 +107,33 @@ fn nothing_decided_otherwise_is_no_change() {
     assert_eq!(found.newly_allowed, Changes::default());
     assert_eq!(found.still_denied, 4);
 }
+
+/// What a name resolved to is in the record of its refusal: the same policy decides the same.
+#[test]
+fn a_refusal_by_answers_is_decided_again_by_the_answers() {
+    let log = r#"
+{"target":"a.test:443","outcome":"refused","reason":"host_denied","rule":"deniedHosts[0]","answers":["203.0.114.9"]}
+{"target":"b.test:443","outcome":"refused","reason":"special_address","answers":["203.0.114.7","10.0.0.9"]}
+{"target":"c.test:443","outcome":"refused","reason":"own_listener","answers":["127.0.0.1"]}
+"#;
+    let against = |policy: &str| {
+        let policy = source::from_document(policy, Path::new("new.yaml")).unwrap();
+        let mut difference = Difference::default();
+        log::read_lines(log.as_bytes(), None, |seen| difference.add(&policy, &seen)).unwrap();
+        difference
+    };
+    let same = against("defaultAction: allow\ndeniedHosts: [203.0.114.9]\n");
+    assert!(!same.is_change(), "{same:?}");
+    assert_eq!((same.still_denied, same.unknown.records), (3, 0));
+    let other = against(
+        "{egress: {defaultAction: allow, allowedAddresses: [10.0.0.0/8, 127.0.0.0/8], ceiling: {addresses: [10.0.0.0/8, 127.0.0.0/8]}}}",
+    );
+    assert_eq!(
+        counts(&other.newly_allowed),
+        [
+            ("a.test:443", 1, "host_denied"),
+            ("b.test:443", 1, "special_address")
+        ]
+    );
+    assert_eq!(other.still_denied, 1, "the gateway itself stays refused");
+}
