@@ -32,7 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Endpoint, HttpContext, Pool, Reverse, Services, ServicesConfig};
 use crate::{
-    drain::Drain,
+    drain::{Drain, Stage},
     egress::{Egress, Resolver, ResolverConfig, Timeouts},
     front::{self, Context, Detail, h2, quic},
     listen::{Accepted, Downstream, Places, ResetKey, UdpListener, accept_quic},
@@ -133,11 +133,20 @@ impl World {
         ] {
             *address = listener.local_addr().unwrap();
             let (serving, context) = (self.serving.clone(), context.clone());
+            let mut drain = self.drain.watch();
             self.listening.spawn(async move {
-                while let Ok((tcp, downstream)) = listener.accept().await {
+                loop {
+                    // As the gateway's own: nobody new in a drain, and it waits for who is there.
+                    let (tcp, downstream) = tokio::select! {
+                        () = drain.reached(Stage::Draining) => return,
+                        accepted = listener.accept() => accepted.unwrap(),
+                    };
                     tcp.set_nodelay(true).unwrap();
                     let (acceptor, context) = (acceptor.clone(), context.clone());
+                    let (ends, ended) = tokio::sync::oneshot::channel::<()>();
+                    drain.spawn(async move { drop(ended.await) });
                     serving.lock().unwrap().spawn(async move {
+                        let _ends = ends;
                         let secure = acceptor.is_some();
                         let stream = match acceptor {
                             None => Downstream::Plain(tcp),

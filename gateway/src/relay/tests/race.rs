@@ -144,11 +144,8 @@ async fn opens_in_a_drain_wait_for_the_gateway_that_comes() {
             // One after the other, all through the drain and the restart: not one is lost.
             for number in 0..200u32 {
                 let answer = within("an open", call(address, &number.to_le_bytes())).await;
-                assert_eq!(
-                    answer.unwrap(),
-                    number.to_le_bytes(),
-                    "{over}: open {number}"
-                );
+                let answer = answer.unwrap_or_else(|why| panic!("{over}: open {number}: {why}"));
+                assert_eq!(answer, number.to_le_bytes(), "{over}: open {number}");
                 if number == 20 {
                     begun.take().unwrap().send(()).unwrap();
                 }
