@@ -41,6 +41,15 @@ pub enum Hint {
         /// What would have to stand there.
         value: Box<str>,
     },
+    /// A limit is reached.
+    InUse {
+        /// In use now.
+        used: u64,
+        /// The limit.
+        most: u64,
+        /// Of what.
+        what: &'static str,
+    },
     /// No rule changes it, and why; or what else does.
     Fixed(&'static str),
 }
@@ -163,6 +172,7 @@ impl fmt::Display for Hint {
                 }
             }
             Self::Http { list, value } => write!(f, "add {value:?} to {list}"),
+            Self::InUse { used, most, what } => write!(f, "{used} of {most} {what}"),
             Self::Fixed(text) => f.write_str(text),
         }
     }

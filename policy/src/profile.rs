@@ -225,7 +225,8 @@ fn shortfall(field: &'static str, proof: &Proof) -> Option<Shortfall> {
         } => Some(Shortfall {
             field,
             reason: reason.clone(),
-            since: Some(*since),
+            // 0 = it is a matter of configuration.
+            since: Some(*since).filter(|since| *since > 0),
             setting: Some(setting.clone()),
         }),
     }

@@ -195,6 +195,8 @@ impl Gestalt {
         Ok(Identity {
             session: known.session.clone(),
             bound: Some(known.bound.clone()),
+            // What was made of the token ends with it.
+            bearer: None,
         })
     }
 

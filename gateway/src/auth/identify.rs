@@ -11,13 +11,13 @@ use sluicegate_certs::Thumbprint;
 use sluicegate_policy::{Denial, ServiceBound};
 
 use super::{
-    Gestalt, HandleHash, Keys, Presented, ServiceClaim,
-    token::judge,
+    Gestalt, HandleHash, Keys, Presented,
+    token::{Claims, TokenError, judge},
     token_cache::{TokenCache, Verified},
 };
 use crate::{
     secret::Secret,
-    session::{Index, Live, Session, SessionKey},
+    session::{Bearer, Credential, Index, Live, Session, SessionKey, Snapshot},
 };
 
 /// What a credential is for.
@@ -49,6 +49,18 @@ pub struct Identity {
     pub session: Arc<Session>,
     /// The token's own bound on services; `None` = the live grant.
     pub bound: Option<Arc<[ServiceBound]>>,
+    /// What can be withdrawn of it; `None` where that ends the session.
+    pub bearer: Option<Bearer>,
+}
+
+impl Identity {
+    /// The live policy for one open, and the watch on whatever may end it.
+    ///
+    /// # Errors
+    /// As [`Session::snapshot`].
+    pub fn snapshot(&self) -> Result<Snapshot, Denial> {
+        self.session.snapshot_for(self.bearer.clone())
+    }
 }
 
 /// Verifies credentials. Cheap to clone.
@@ -107,13 +119,14 @@ impl Authenticator {
             return Err(Denial::StoreUnavailable);
         }
         let presented = presented.into();
-        let (live, bound) = match HandleHash::of(presented.text()) {
+        let (live, bound, credential) = match HandleHash::of(presented.text()) {
             Some(hash) if audience != Audience::Admin => (
                 self.inner
                     .index
                     .handle(&hash)
                     .ok_or(Denial::CredentialInvalid)?,
                 None,
+                Credential::Handle(hash),
             ),
             Some(_) => return Err(Denial::CredentialInvalid),
             None => {
@@ -131,6 +144,7 @@ impl Authenticator {
                 (
                     self.living(&verified).ok_or(Denial::CredentialInvalid)?,
                     verified.bound.clone(),
+                    verified.credential.clone(),
                 )
             }
         };
@@ -144,6 +158,7 @@ impl Authenticator {
         Ok(Identity {
             session: live.session.clone(),
             bound,
+            bearer: Some(Bearer::new(self.inner.index.clone(), credential)),
         })
     }
 
@@ -165,6 +180,7 @@ impl Authenticator {
         Ok(Identity {
             session: live.session.clone(),
             bound: None,
+            bearer: None,
         })
     }
 
@@ -186,15 +202,15 @@ impl Authenticator {
         &self.inner.keys
     }
 
-    /// The bound of a token that was identified, as it is written in it.
-    pub(super) fn services_of(
+    /// What a token that was identified says.
+    pub(super) fn claims_of(
         &self,
         presented: &Presented<'_>,
         now: SystemTime,
-    ) -> Result<Option<Vec<ServiceClaim>>, Denial> {
+    ) -> Result<Claims, Denial> {
         let verified = self.verified(presented.text(), Audience::Relay, now);
         let verified = verified.ok_or(Denial::CredentialInvalid)?;
-        Ok(verified.claims.svc.clone())
+        Ok(verified.claims.clone())
     }
 
     /// The published JWKS document.
@@ -213,12 +229,24 @@ impl Authenticator {
             .tokens
             .verified(&self.inner.keys, presented)
             .ok()?;
-        judge(&verified.claims, audience, now).ok()?;
+        let judged = |paused| judge(&verified.claims, audience, now, paused);
+        match judged(Duration::ZERO) {
+            Err(TokenError::Expired) => judged(self.paused(&verified, now)),
+            other => other,
+        }
+        .ok()?;
         Some(verified)
     }
 
+    /// How long the token's generation, if it lives, has been paused.
+    fn paused(&self, verified: &Verified, now: SystemTime) -> Duration {
+        let live = self.inner.index.session(&verified.session);
+        let live = live.filter(|live| live.session.generation() == verified.claims.r#gen);
+        live.map_or(Duration::ZERO, |live| live.session.paused(now))
+    }
+
     fn living(&self, verified: &Verified) -> Option<Arc<Live>> {
-        if self.inner.index.is_revoked(&verified.claims.jti) {
+        if self.inner.index.is_withdrawn(&verified.credential) {
             return None;
         }
         let live = self.inner.index.session(&verified.session)?;

@@ -54,6 +54,12 @@ pub enum KeyError {
         "the signing key is the configuration's own (keys): change it there, keep the old one in keys.verifyingKeyFiles, and reload"
     )]
     External,
+    /// The key that signs is not taken away.
+    #[error("{0:?} is the key that signs: rotate first")]
+    Signing(String),
+    /// No such key.
+    #[error("there is no key {0:?}")]
+    Unknown(String),
     /// A key could not be made.
     #[error("cannot generate an Ed25519 key")]
     Generate(#[source] rcgen::Error),
@@ -187,6 +193,28 @@ impl Keys {
         let kid = generate(directory)?;
         self.reload()?;
         Ok(kid)
+    }
+
+    /// Take a key away: what it signed is good no more, at once and for good. The one that signs stays.
+    ///
+    /// # Errors
+    /// It signs, is not there, is not ours to take away, or its file cannot be removed.
+    pub fn retire(&self, kid: &str) -> Result<(), KeyError> {
+        let source = self.source.load();
+        let Source::Directory(directory) = &**source else {
+            return Err(KeyError::External);
+        };
+        let set = self.set.load();
+        if *set.signing == *kid {
+            return Err(KeyError::Signing(kid.into()));
+        }
+        // Only names that are known become paths.
+        if !set.keys.contains_key(kid) {
+            return Err(KeyError::Unknown(kid.into()));
+        }
+        let path = directory.join(format!("{kid}.pem"));
+        std::fs::remove_file(&path).map_err(|source| KeyError::Directory { path, source })?;
+        self.reload()
     }
 
     /// Read the directory again: a key whose file is gone verifies no more.

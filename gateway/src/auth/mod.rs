@@ -27,6 +27,6 @@ pub use private_file::{PrivateFileError, load_or_create_secret, read_private, wr
 pub use proxy_authorization::{bearer, proxy_credential, socks_credential};
 pub use refresh::Refreshed;
 pub use token::{
-    Claims, Confirmation, MintError, ServiceClaim, TokenError, mint, token_id, token_session,
-    verify,
+    Claims, Confirmation, Mint, MintError, ServiceClaim, TokenError, mint, token_ids,
+    token_session, verify,
 };

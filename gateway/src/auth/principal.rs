@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -98,10 +99,13 @@ pub enum TokenSource {
 }
 
 /// Every credential the admin API takes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct AdminCredentials {
-    all: Vec<([u8; 32], Arc<Principal>)>,
+    all: ArcSwap<Vec<Known>>,
 }
+
+/// A token's SHA-256, and whose it is.
+type Known = ([u8; 32], Arc<Principal>);
 
 impl AdminCredentials {
     /// The operator's token and the credentials of the configuration.
@@ -125,19 +129,26 @@ impl AdminCredentials {
             };
             all.push((hash, Arc::new(source.principal.clone())));
         }
-        Ok(Self { all })
+        Ok(Self {
+            all: ArcSwap::from_pointee(all),
+        })
+    }
+
+    /// These from now on: what no longer is among them lets nobody in any more.
+    pub fn follow(&self, others: Self) {
+        self.all.store(others.all.into_inner());
     }
 
     /// Whose token is this? Every one is compared, so that the time taken tells nothing.
     pub fn identify(&self, presented: &str) -> Option<Arc<Principal>> {
         let digest: [u8; 32] = Sha256::digest(presented).into();
         let mut found = None;
-        for (hash, principal) in &self.all {
+        for (hash, principal) in self.all.load().iter() {
             if bool::from(hash.as_slice().ct_eq(digest.as_slice())) {
-                found.get_or_insert(principal);
+                found.get_or_insert_with(|| principal.clone());
             }
         }
-        found.cloned()
+        found
     }
 }
 

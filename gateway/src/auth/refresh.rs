@@ -7,7 +7,10 @@ use std::{
 
 use sluicegate_policy::Denial;
 
-use super::{Audience, Authenticator, HandleHash, Presented, token};
+use super::{
+    Audience, Authenticator, HandleHash, Presented,
+    token::{self, Mint},
+};
 use crate::{secret::Secret, session::Session};
 
 /// How long a refreshed token is good for where the provider says nothing; its generation's own end comes first where it is
@@ -41,23 +44,28 @@ impl Authenticator {
         if HandleHash::of(presented.text()).is_some() {
             return Err(Denial::CredentialInvalid);
         }
-        let session = self
-            .identify(presented, Audience::Relay, source, now)?
-            .session;
-        session.snapshot()?;
+        let identity = self.identify(presented, Audience::Relay, source, now)?;
+        identity.snapshot()?;
+        let session = identity.session;
         drop(session.budget().open(now)?);
-        let services = self.services_of(&presented, now)?;
+        let claims = self.claims_of(&presented, now)?;
         let (life, key) = self.terms(session.key());
         let expires = now + life.unwrap_or(LIFE);
         let expires = session.ends_at().map_or(expires, |end| expires.min(end));
         let minted = token::mint(
             self.keys(),
-            Audience::Relay,
-            (session.key(), session.generation()),
-            services,
-            key,
+            Mint {
+                audience: Audience::Relay,
+                session: session.key(),
+                generation: session.generation(),
+                services: claims.svc,
+                key,
+                // Of the first of them: one that was stolen is not made good by being refreshed.
+                family: Some(claims.fam.unwrap_or(claims.jti)),
+                paused: session.paused(now),
+                expires,
+            },
             now,
-            expires,
         );
         let token = minted.map_err(|error| {
             tracing::error!(%error, "a relay token could not be refreshed");

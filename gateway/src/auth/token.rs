@@ -125,6 +125,38 @@ pub struct Claims {
     /// Whose key presents it (RFC 7800); absent = anybody's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Confirmation>,
+    /// The id of the token it descends from by refreshing: revoking that one revokes this one, and the other way round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fam: Option<String>,
+    /// Seconds the generation had been paused when this was minted. What it is paused from then on, this lives longer.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pau: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// What a token is to be.
+#[derive(Debug)]
+pub struct Mint<'a> {
+    /// For whom.
+    pub audience: Audience,
+    /// Whose.
+    pub session: &'a SessionKey,
+    /// Of which generation.
+    pub generation: u64,
+    /// Its own bound on services; absent = the live grant.
+    pub services: Option<Vec<ServiceClaim>>,
+    /// Whoever holds this key may present it; absent = anybody.
+    pub key: Option<Thumbprint>,
+    /// The id of the token it descends from.
+    pub family: Option<String>,
+    /// How long the generation has been paused until now.
+    pub paused: Duration,
+    /// Its end, pauses aside.
+    pub expires: SystemTime,
 }
 
 /// The claim `cnf`: one method, and one that is understood. A token that asks for another is no token of ours.
@@ -162,39 +194,33 @@ impl Claims {
     }
 }
 
-/// Mint a token for one generation of a session, valid from `now` to `expires`, for whoever holds `key` where there is one.
+/// Mint a token, valid from `now`.
 ///
 /// # Errors
 /// No key, no randomness, or the signing failed.
-pub fn mint(
-    keys: &Keys,
-    audience: Audience,
-    session: (&SessionKey, u64),
-    services: Option<Vec<ServiceClaim>>,
-    key: Option<Thumbprint>,
-    now: SystemTime,
-    expires: SystemTime,
-) -> Result<Secret, MintError> {
+pub fn mint(keys: &Keys, asked: Mint<'_>, now: SystemTime) -> Result<Secret, MintError> {
     let (kid, signing) = keys.signing().ok_or(MintError::NoKey)?;
     let mut id = [0; 16];
     getrandom::fill(&mut id)?;
-    let (owner, generation) = session;
+    let owner = asked.session;
     let claims = Claims {
         iss: ISSUER.into(),
-        aud: audience.as_str().into(),
+        aud: asked.audience.as_str().into(),
         sub: format!("{}/{}/{}", owner.namespace, owner.provider, owner.id),
         jti: BASE64URL_NOPAD.encode(&id),
         iat: unix_seconds(now),
         nbf: unix_seconds(now),
-        exp: unix_seconds(expires),
+        exp: unix_seconds(asked.expires),
         ns: owner.namespace.to_string(),
         prv: owner.provider.to_string(),
         sid: owner.id.to_string(),
-        r#gen: generation,
-        svc: services,
-        cnf: key.map(|key| Confirmation {
+        r#gen: asked.generation,
+        svc: asked.services,
+        cnf: asked.key.map(|key| Confirmation {
             jkt: key.to_string(),
         }),
+        fam: asked.family,
+        pau: asked.paused.as_secs(),
     };
     let header = serde_json::json!({ "alg": "EdDSA", "typ": "JWT", "kid": &*kid }).to_string();
     let body = serde_json::to_vec(&claims).map_err(|_| MintError::Signing)?;
@@ -277,17 +303,19 @@ pub(super) fn part<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Toke
     serde_json::from_slice(&bytes).map_err(|_| TokenError::Malformed)
 }
 
-/// Audience and times.
+/// Audience and times, of a token whose generation has been paused for so long all in all.
 pub(super) fn judge(
     claims: &Claims,
     audience: Audience,
     now: SystemTime,
+    paused: Duration,
 ) -> Result<(), TokenError> {
     if claims.aud != audience.as_str() {
         return Err(TokenError::Audience);
     }
     let (now, leeway) = (unix_seconds(now), LEEWAY.as_secs());
-    if now >= claims.exp.saturating_add(leeway) {
+    let pauses = paused.as_secs().saturating_sub(claims.pau);
+    if now >= claims.exp.saturating_add(leeway).saturating_add(pauses) {
         return Err(TokenError::Expired);
     }
     if now.saturating_add(leeway) < claims.nbf.max(claims.iat) {
@@ -307,7 +335,7 @@ pub fn verify(
     now: SystemTime,
 ) -> Result<Claims, TokenError> {
     let signed = verify_signature(keys, token)?;
-    judge(&signed.claims, audience, now)?;
+    judge(&signed.claims, audience, now, Duration::ZERO)?;
     Ok(signed.claims)
 }
 
@@ -316,20 +344,23 @@ pub fn token_session(keys: &Keys, text: &str) -> Option<SessionKey> {
     Some(verify_signature(keys, text).ok()?.claims.session())
 }
 
-/// Id and expiry of one of our tokens as presented, for its revocation: whatever its audience, expired or not. A text
-/// that is no token but could be an id is taken for one, and kept as long as any token may live.
-pub fn token_id(keys: &Keys, text: &str, now: SystemTime) -> Option<(String, u64)> {
-    if let Ok(signed) = verify_signature(keys, text) {
-        return Some((signed.claims.jti, signed.claims.exp));
+/// The ids by which a token as presented is revoked, whatever its audience, expired or not, and until when that has to be
+/// remembered. A text that is no token but could be an id is taken for one. Of ours, pauses move the end, and what descends
+/// from it has an end of its own: they are kept as long as any token may live.
+pub fn token_ids(keys: &Keys, text: &str, now: SystemTime) -> Option<(Vec<String>, u64)> {
+    let longest = unix_seconds(now) + 366 * 86_400;
+    if let Ok(Signed { claims, .. }) = verify_signature(keys, text) {
+        let ids = std::iter::once(claims.jti).chain(claims.fam);
+        return Some((ids.collect(), longest));
     }
-    if let Some(known) = gestalt::token_id(text) {
-        return Some(known);
+    if let Some((id, until)) = gestalt::token_id(text) {
+        return Some((vec![id], until));
     }
     let is_id = BASE64URL_NOPAD
         .decode(text.as_bytes())
         .is_ok_and(|bytes| bytes.len() == 16)
         || gestalt::is_token_id(text);
-    is_id.then(|| (text.to_owned(), unix_seconds(now) + 366 * 86_400))
+    is_id.then(|| (vec![text.to_owned()], longest))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::{
     keys::Keys,
     token::{Claims, TokenError, verify_signature},
 };
-use crate::session::SessionKey;
+use crate::session::{Credential, SessionKey};
 
 /// Entries per half; when the young half is full it becomes the old one.
 const HALF: usize = 4096;
@@ -23,6 +23,7 @@ pub(super) struct Verified {
     pub(super) claims: Claims,
     pub(super) session: SessionKey,
     pub(super) bound: Option<Arc<[ServiceBound]>>,
+    pub(super) credential: Credential,
     kid: String,
 }
 
@@ -53,10 +54,15 @@ impl TokenCache {
         let signed = verify_signature(keys, token)?;
         let bound = signed.claims.bound()?.map(Arc::from);
         let session = signed.claims.session();
+        let credential = Credential::Token {
+            id: signed.claims.jti.as_str().into(),
+            family: signed.claims.fam.as_deref().map(Into::into),
+        };
         let verified = Arc::new(Verified {
             claims: signed.claims,
             session,
             bound,
+            credential,
             kid: signed.kid,
         });
         self.keep(hash, verified.clone());
@@ -98,7 +104,10 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::auth::{Audience, token::mint};
+    use crate::auth::{
+        Audience,
+        token::{Mint, mint},
+    };
 
     #[test]
     fn only_good_tokens_are_kept_and_never_more_than_two_halves() {
@@ -116,12 +125,17 @@ mod tests {
         for _ in 0..2 {
             let token = mint(
                 &keys,
-                Audience::Relay,
-                (&session, 1),
-                None,
-                None,
+                Mint {
+                    audience: Audience::Relay,
+                    session: &session,
+                    generation: 1,
+                    services: None,
+                    key: None,
+                    family: None,
+                    paused: Duration::ZERO,
+                    expires: now + Duration::from_secs(9),
+                },
                 now,
-                now + Duration::from_secs(9),
             )
             .unwrap();
             let first = cache.verified(&keys, token.reveal()).unwrap();

@@ -9,7 +9,6 @@ use std::{
 use sluicegate_policy::{Admission, Denial, TargetPermit};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    sync::watch,
     time::{Instant, sleep_until},
 };
 
@@ -21,7 +20,7 @@ use super::{
 };
 use crate::{
     outcome::{Outcome, Party},
-    session::{Authority, Session, Way},
+    session::{Changes, Session, Way},
     telemetry::Recorder,
 };
 
@@ -31,7 +30,7 @@ pub struct Tunnel {
     /// Whose it is.
     pub session: Arc<Session>,
     /// Subscribed before the decision was made: a change in between is seen.
-    pub authority: watch::Receiver<Authority>,
+    pub authority: Changes,
     /// What allowed it; judged again when the policy changes.
     pub permit: TargetPermit,
     /// The address dialled; judged again likewise.
@@ -198,7 +197,7 @@ impl Tunnel {
     }
 
     fn still_allowed(&mut self) -> Result<(), Denial> {
-        let authority = self.authority.borrow_and_update();
+        let authority = self.authority.now();
         still_allowed(
             &authority,
             &self.permit,

@@ -21,7 +21,7 @@ pub(super) struct Way {
     pub(super) identity: Identity,
     pub(super) policy: Arc<PolicyGeneration>,
     pub(super) permit: TargetPermit,
-    pub(super) authority: tokio::sync::watch::Receiver<crate::session::Authority>,
+    pub(super) authority: crate::session::Changes,
     pub(super) key: PoolKey,
 }
 
@@ -135,7 +135,7 @@ pub(super) fn decide(
             context.identify_proxy(fields, None, recorder, peer.ip())?
         }
         Scope::Inside { identity, .. } => {
-            let snapshot = identity.session.snapshot()?;
+            let snapshot = identity.snapshot()?;
             recorder.session(identity.session.label(), snapshot.policy.number);
             (identity.clone(), snapshot)
         }
@@ -144,7 +144,7 @@ pub(super) fn decide(
                 return Err(Denial::Draining.into());
             }
             let identity = login.clone()?;
-            let snapshot = identity.session.snapshot()?;
+            let snapshot = identity.snapshot()?;
             identity.session.touch(SystemTime::now());
             recorder.session(identity.session.label(), snapshot.policy.number);
             (identity, snapshot)

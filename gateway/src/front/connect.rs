@@ -172,7 +172,9 @@ pub(super) async fn lead(
     let Snapshot { policy, changes } = snapshot;
     let permit = context.egress.decide(&policy, wanted, recorder)?;
     let budget = identity.session.budget();
-    let slot = budget.open_to(Destination::Target(wanted.clone()), SystemTime::now())?;
+    let slot = budget
+        .open_to(Destination::Target(wanted.clone()), SystemTime::now())
+        .map_err(|denial| budget.refusal(denial))?;
     let upstream = context.egress.open(&policy, &permit, recorder).await?;
     let tunnel = Tunnel {
         session: identity.session.clone(),

@@ -72,7 +72,7 @@ impl Context {
         let identity = self
             .authenticator
             .identify(presented, Audience::Egress, source, now)?;
-        let snapshot = identity.session.snapshot()?;
+        let snapshot = identity.snapshot()?;
         identity.session.touch(now);
         recorder.session(identity.session.label(), snapshot.policy.number);
         Ok((identity, snapshot))
@@ -106,7 +106,7 @@ impl Context {
                 return Err(Denial::CredentialMissing.into());
             }
         };
-        let snapshot = identity.session.snapshot()?;
+        let snapshot = identity.snapshot()?;
         identity.session.touch(now);
         Ok((identity, snapshot))
     }

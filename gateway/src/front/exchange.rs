@@ -126,7 +126,9 @@ pub(super) async fn run(
         return Err(Denial::LoopDetected.into());
     }
     let budget = way.identity.session.budget();
-    let slot = budget.open_to(Destination::Target(wanted.clone()), SystemTime::now())?;
+    let slot = budget
+        .open_to(Destination::Target(wanted.clone()), SystemTime::now())
+        .map_err(|denial| budget.refusal(denial))?;
     let method = request.method().clone();
     if max_forwards::is_final(&method, request.headers_mut())? {
         recorder.status(200);

@@ -112,7 +112,7 @@ fn admit(
         .headers
         .get(BINDING)
         .map(|binding| binding.to_str().unwrap_or_default());
-    let snapshot = identity.session.snapshot()?;
+    let snapshot = identity.snapshot()?;
     recorder.session(identity.session.label(), snapshot.policy.number);
     let name = choose::service(
         &snapshot.policy.grant,

@@ -10,15 +10,16 @@ use std::{
 
 use http::Method;
 use sluicegate_policy::{Admission, Denial, TargetPermit};
-use tokio::{
-    sync::watch,
-    time::{Instant, Sleep, sleep_until},
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::{
+    egress::still_allowed,
+    session::{Authority, Changes},
+    telemetry::Counters,
 };
 
-use crate::{egress::still_allowed, session::Authority, telemetry::Counters};
-
 /// Waits for a change of authority, then hands the watch back.
-type Changed = Pin<Box<dyn Future<Output = watch::Receiver<Authority>> + Send>>;
+type Changed = Pin<Box<dyn Future<Output = Changes> + Send>>;
 
 /// Watches over one exchange.
 pub(super) struct Guard {
@@ -43,7 +44,7 @@ const FAR: Duration = Duration::from_secs(86_400);
 impl Guard {
     /// Watch `authority`, subscribed before `permit` was decided.
     pub(super) fn new(
-        authority: watch::Receiver<Authority>,
+        authority: Changes,
         permit: TargetPermit,
         request: (Method, String),
         admission: Arc<Admission>,
@@ -74,7 +75,7 @@ impl Guard {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Denial> {
         while let Poll::Ready(mut authority) = self.changed.as_mut().poll(cx) {
             let verdict = still_allowed(
-                &authority.borrow_and_update(),
+                &authority.now(),
                 &self.permit,
                 Some((self.request.0.as_str(), &self.request.1)),
                 self.dialled,
@@ -99,11 +100,10 @@ impl Guard {
     }
 }
 
-fn changed(mut authority: watch::Receiver<Authority>) -> Changed {
+fn changed(mut authority: Changes) -> Changed {
     Box::pin(async move {
         // The session's owner is gone: its last word stands, and nothing more will be said.
-        if authority.changed().await.is_err() && !matches!(*authority.borrow(), Authority::Ended(_))
-        {
+        if authority.changed().await.is_err() && !matches!(authority.peek(), Authority::Ended(_)) {
             std::future::pending::<()>().await;
         }
         authority

@@ -67,6 +67,9 @@ pub struct Prober {
     lent: Mutex<Option<Turn>>,
 }
 
+/// Between runs made because somebody asked, where they may overturn what is established.
+const APART: Duration = Duration::from_secs(1);
+
 impl Prober {
     /// Nothing is known yet.
     pub fn new(
@@ -140,9 +143,18 @@ impl Prober {
         // A whole run may have begun and ended since.
         let mut runs = u32::from(self.begun.load(Ordering::Acquire) > asked);
         while runs == 0 || (runs < IN_A_ROW && self.is_moving()) {
+            // What is established is not overturned by one bad moment.
+            if runs > 0 && self.overturns() {
+                tokio::time::sleep(APART).await;
+            }
             self.run_once().await;
             runs += 1;
         }
+    }
+
+    fn overturns(&self) -> bool {
+        let overturned = |track: &Track| track.state().is_some() && track.is_moving();
+        self.memory().tracks.values().any(overturned)
     }
 
     fn is_moving(&self) -> bool {
@@ -317,16 +329,25 @@ impl Prober {
             reason = reason.as_deref().unwrap_or_default(),
             "effective profile"
         );
-        // What is known for the first time did not change.
-        let Some(before) = change.before else { return };
-        self.telemetry.metrics().profile_changed();
-        let value = json!({
-            "name": change.provider,
-            "before": before,
-            "after": change.after,
-            "shortfalls": change.shortfalls,
+        // Before a restart it may have been another.
+        let before = match change.before {
+            Some(before) => Some(json!(before)),
+            None => self.registry.last_profile(&change.provider),
+        };
+        let after = json!(change.after);
+        let changed = before.filter(|before| *before != after).map(|before| {
+            self.telemetry.metrics().profile_changed();
+            json!({
+                "name": change.provider,
+                "before": before,
+                "after": change.after,
+                "shortfalls": change.shortfalls,
+            })
         });
-        if let Err(error) = self.registry.profile_changed(value, reason).await {
+        let noted = self
+            .registry
+            .profile_is(change.provider, after, changed, reason);
+        if let Err(error) = noted.await {
             tracing::error!(%error, "a change of an effective profile could not be recorded");
         }
     }

@@ -40,10 +40,15 @@ fn of(tracks: &Tracks, counts: impl Fn(&Check) -> bool) -> Proof {
         match track.state() {
             Some((State::Works, _)) => {}
             Some((State::Fails { reason, setting }, since)) => {
+                let mut why = (reason.clone(), *since, setting.clone());
+                if let Check::Service(_) = check {
+                    others(tracks, check, &mut why);
+                }
+                let (reason, since, setting) = why;
                 return Proof::Unproved {
-                    reason: reason.clone(),
-                    since: *since,
-                    setting: setting.clone(),
+                    reason,
+                    since,
+                    setting,
                 };
             }
             // Without a name to ask for, the resolver proves nothing and takes nothing.
@@ -55,6 +60,22 @@ fn of(tracks: &Tracks, counts: impl Fn(&Check) -> bool) -> Proof {
         Proof::Unknown
     } else {
         Proof::Proved
+    }
+}
+
+/// Services fail each by itself: all of them are told.
+fn others(tracks: &Tracks, first: &Check, why: &mut (String, u64, String)) {
+    for (check, track) in tracks {
+        let (Check::Service(_), Some((State::Fails { reason, setting }, since))) =
+            (check, track.state())
+        else {
+            continue;
+        };
+        if check != first {
+            why.0.push_str(&format!("; {reason}"));
+            why.1 = why.1.min(*since);
+            why.2.push_str(&format!(", {setting}"));
+        }
     }
 }
 
@@ -181,6 +202,17 @@ mod tests {
         assert_eq!(relay(&hairpin, false), lost("reach fails"));
         assert_eq!(relay(&hairpin, true), Proof::Proved);
         assert_eq!(proxy(&hairpin), lost("reach fails"));
+        let other = sluicegate_policy::ServiceName::parse("db").ok();
+        let other = Service(other.unwrap_or_else(|| unreachable!("a service name")));
+        let both = tracks(&[(service.clone(), Some(false)), (other, Some(false))]);
+        assert_eq!(
+            relay(&both, true),
+            Proof::Unproved {
+                reason: "service:cache fails; service:db fails".into(),
+                since: 1,
+                setting: "publicUrl, publicUrl".into(),
+            }
+        );
         let down = tracks(&[(Reach, Some(false)), (service, Some(false))]);
         assert_eq!(relay(&down, true), lost("service:cache fails"));
     }

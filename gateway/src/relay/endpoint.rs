@@ -48,7 +48,7 @@ impl Endpoint {
                 .identify(presented, Audience::Relay, downstream.ip(), now)?;
         // A name that cannot exist is a name the session does not have: no more is said about names.
         let name = ServiceName::parse(service).map_err(|_| Denial::ServiceNotAllowed)?;
-        let snapshot = identity.session.snapshot()?;
+        let snapshot = identity.snapshot()?;
         let mut ticket = Ticket::issue(identity, snapshot, &name, None, recorder)?;
         ticket.present = self
             .presence
@@ -65,7 +65,7 @@ impl Endpoint {
         let identity =
             self.authenticator
                 .identify(presented, Audience::Relay, downstream.ip(), now)?;
-        identity.session.snapshot()?;
+        identity.snapshot()?;
         Ok(())
     }
 

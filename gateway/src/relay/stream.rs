@@ -9,13 +9,13 @@ use sluicegate_policy::{
     Denial, Direction, Refusal, ServiceBound, ServiceName, ServicePermit, decide_service,
 };
 use sluicegate_relay::flow::{Broken, Flow, How, Meter, Side, Timers, pump};
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::Present;
 use crate::{
     auth::Identity,
     outcome::{Outcome, Party},
-    session::{Authority, Destination, Session, Slot, Snapshot, Way},
+    session::{Authority, Changes, Destination, Session, Slot, Snapshot, Way},
     telemetry::{Counters, Recorder},
 };
 
@@ -29,7 +29,7 @@ pub struct Ticket {
     /// The path that was judged; absent for raw streams.
     pub method: Option<String>,
     /// By which policy it was judged; changes after that are seen.
-    watch: watch::Receiver<Authority>,
+    watch: Changes,
     policy: u64,
     _slot: Slot,
     /// It proves the way in, where it came from another machine.
@@ -62,7 +62,8 @@ impl Ticket {
         let slot = identity
             .session
             .budget()
-            .open_to(Destination::Service(name.clone()), now)?;
+            .open_to(Destination::Service(name.clone()), now)
+            .map_err(|denial| identity.session.budget().refusal(denial))?;
         identity.session.touch(now);
         Ok(Self {
             identity,
@@ -97,7 +98,7 @@ impl Ticket {
     pub fn withdrawn(&self) -> Option<Denial> {
         let bound = self.identity.bound.as_deref();
         withdrawn(
-            &self.identity.session.authority(),
+            &self.watch.peek(),
             bound,
             &self.permit,
             self.method.as_deref(),
@@ -120,7 +121,7 @@ impl Ticket {
 
 /// Completes when what was permitted no longer is: re-decided on every change of the session.
 pub async fn still_allowed(
-    mut watch: watch::Receiver<Authority>,
+    mut watch: Changes,
     bound: Option<&[ServiceBound]>,
     permit: &ServicePermit,
     method: Option<&str>,
@@ -130,7 +131,7 @@ pub async fn still_allowed(
             // The session's owner is gone, and with it everything that could allow this.
             return Denial::SessionRevoked;
         }
-        if let Some(denial) = withdrawn(&watch.borrow_and_update(), bound, permit, method) {
+        if let Some(denial) = withdrawn(&watch.now(), bound, permit, method) {
             return denial;
         }
     }

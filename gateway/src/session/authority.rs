@@ -2,13 +2,13 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use sluicegate_policy::{Denial, Grant};
 use tokio::sync::watch;
 
-use super::{Budget, DialTargets};
+use super::{Bearer, Budget, Changes, DialTargets, lifecycle::Lease};
 use crate::telemetry::SessionLabel;
 
 /// `(namespace, provider, session id)`.
@@ -39,7 +39,7 @@ pub struct Snapshot {
     /// What judges.
     pub policy: Arc<PolicyGeneration>,
     /// Changes since: none is missed between the decision and the watch.
-    pub changes: watch::Receiver<Authority>,
+    pub changes: Changes,
 }
 
 /// What a generation may do now.
@@ -94,6 +94,13 @@ struct Narrowing {
     grant: Arc<Grant>,
 }
 
+/// Pauses that are over, and the present one.
+#[derive(Debug, Default)]
+struct Pauses {
+    total: Duration,
+    since: Option<SystemTime>,
+}
+
 /// One generation of a session.
 #[derive(Debug)]
 pub struct Session {
@@ -103,6 +110,7 @@ pub struct Session {
     budget: Arc<Budget>,
     /// When its `maxLifetime` is over; a pause moves it.
     ends_at: Mutex<Option<SystemTime>>,
+    pauses: Mutex<Pauses>,
     dials: Mutex<Arc<DialTargets>>,
     /// This generation as single credentials see it: whatever is published here is published there.
     narrowed: Mutex<Vec<(Weak<Session>, Narrowing)>>,
@@ -123,6 +131,7 @@ impl Session {
             authority: watch::Sender::new(Authority::Live(policy)),
             budget,
             ends_at: Mutex::new(None),
+            pauses: Mutex::default(),
             dials: Mutex::default(),
             narrowed: Mutex::default(),
         }
@@ -140,6 +149,7 @@ impl Session {
             authority: watch::Sender::new(self.authority().narrowed(&by)),
             budget: self.budget.clone(),
             ends_at: Mutex::new(self.ends_at()),
+            pauses: Mutex::default(),
             dials: Mutex::default(),
             narrowed: Mutex::default(),
         });
@@ -178,10 +188,23 @@ impl Session {
     /// # Errors
     /// The denial that a new open gets: paused, revoked, expired.
     pub fn snapshot(&self) -> Result<Snapshot, Denial> {
+        self.snapshot_for(None)
+    }
+
+    /// The same for whoever came by a credential, whose withdrawal then is a change too.
+    ///
+    /// # Errors
+    /// As [`Session::snapshot`].
+    pub fn snapshot_for(&self, bearer: Option<Bearer>) -> Result<Snapshot, Denial> {
         // Subscribed first: a change after the policy is read is a change that is seen.
-        let changes = self.authority.subscribe();
-        let policy = changes.borrow().live()?;
+        let changes = Changes::new(self.authority.subscribe(), bearer);
+        let policy = changes.peek().live()?;
         Ok(Snapshot { policy, changes })
+    }
+
+    /// Everything open looks again whether it still may: one of its credentials was withdrawn.
+    pub(super) fn look_again(&self) {
+        self.authority.send_modify(|_| {});
     }
 
     /// The live policy, of this moment only.
@@ -229,8 +252,22 @@ impl Session {
         *self.ends_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn set_ends_at(&self, at: Option<SystemTime>) {
-        *self.ends_at.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    /// How long this generation has been paused, all in all. Its signed tokens live as much longer.
+    pub fn paused(&self, now: SystemTime) -> Duration {
+        let pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = pauses
+            .since
+            .and_then(|since| now.duration_since(since).ok());
+        pauses.total + present.unwrap_or_default()
+    }
+
+    /// What its lease says of its times.
+    pub(super) fn set_times(&self, lease: &Lease) {
+        *self.ends_at.lock().unwrap_or_else(PoisonError::into_inner) = lease.ends_at;
+        *self.pauses.lock().unwrap_or_else(PoisonError::into_inner) = Pauses {
+            total: lease.paused_total,
+            since: lease.paused_at,
+        };
     }
 
     /// Where its host dials what the sandbox exposes.

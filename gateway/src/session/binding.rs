@@ -32,6 +32,9 @@ pub struct Binding {
     pub enabled: bool,
     /// What narrows it for this session, as canonical JSON of a grant: the services taken, and limits. `{}` = nothing.
     pub narrowed: String,
+    /// Its services were named, and there are none: it takes none of the capability's.
+    #[serde(default)]
+    pub no_services: bool,
     /// When it was installed.
     pub installed_at: SystemTime,
 }
@@ -45,6 +48,8 @@ pub struct BindingRequest {
     pub enabled: Option<bool>,
     /// Services taken (absent = all) and limits; `None` = not said.
     pub narrowed: Option<GrantDocument>,
+    /// Services were named, and none is taken: that is not the same as not naming any.
+    pub no_services: bool,
 }
 
 impl BindingRequest {
@@ -77,6 +82,7 @@ impl BindingRequest {
                 name: name(node, faults)?,
                 enabled: None,
                 narrowed: None,
+                no_services: false,
             });
         }
         let mut fields = node.fields(faults);
@@ -98,7 +104,8 @@ impl BindingRequest {
                 hint,
             );
         }
-        let said = fields.take("services").is_some() | fields.take("limits").is_some();
+        let services = fields.take("services").is_some();
+        let said = services | fields.take("limits").is_some();
         let mut document = GrantDocument::take(fields, faults);
         document.egress = Default::default();
         for (service, written) in &document.services {
@@ -118,6 +125,7 @@ impl BindingRequest {
         Self {
             name,
             enabled,
+            no_services: services && document.services.is_empty(),
             narrowed: said.then_some(document),
         }
     }
@@ -137,8 +145,13 @@ impl BindingRequest {
             (None, Some(before)) => before.narrowed.clone(),
             (None, None) => GrantDocument::default().to_json(),
         };
+        let no_services = match (&self.narrowed, before) {
+            (None, Some(before)) => before.no_services,
+            (Some(_) | None, _) => self.no_services,
+        };
         let binding = Binding {
             name: self.name.clone(),
+            no_services,
             enabled: self
                 .enabled
                 .unwrap_or_else(|| before.is_none_or(|before| before.enabled)),
@@ -187,7 +200,7 @@ impl Binding {
                 ));
             }
         }
-        if !narrowed.services.is_empty() {
+        if self.no_services || !narrowed.services.is_empty() {
             grant
                 .services
                 .retain(|name, _| narrowed.services.contains_key(name));
@@ -229,7 +242,9 @@ impl Binding {
         let services = narrowed
             .get("services")
             .and_then(Value::as_object)
-            .map(|services| services.keys().cloned().collect::<Vec<_>>());
+            .map(|services| services.keys().cloned().collect::<Vec<_>>())
+            .filter(|services| !services.is_empty())
+            .or_else(|| self.no_services.then(Vec::new));
         json!({
             "name": self.name,
             "enabled": self.enabled,

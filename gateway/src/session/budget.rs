@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sluicegate_policy::{Denial, Limits, ServiceName, Target};
+use sluicegate_policy::{Denial, Hint, Limits, Refusal, ServiceName, Target};
 use tokio::time::Instant;
 
 use super::pace::{Pace, Way};
@@ -121,10 +121,27 @@ impl Budget {
     pub fn restore(&self, bytes: u64, active: SystemTime) {
         self.bytes.store(bytes, Ordering::Release);
         self.touch(active);
-        let mut owner = self.owner.as_ref();
-        while let Some(budget) = owner {
-            budget.bytes.fetch_add(bytes, Ordering::AcqRel);
-            owner = budget.owner.as_ref();
+        if let Some(owner) = &self.owner {
+            owner.count_along(bytes);
+        }
+    }
+
+    /// Bytes that were spent here by what counts no more by itself.
+    pub fn count_along(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        if let Some(owner) = &self.owner {
+            owner.count_along(bytes);
+        }
+    }
+
+    /// Nobody remembers who spent these.
+    pub fn forget(&self, bytes: u64) {
+        let less = |now: u64| Some(now.saturating_sub(bytes));
+        let _ = self
+            .bytes
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        if let Some(owner) = &self.owner {
+            owner.forget(bytes);
         }
     }
 
@@ -160,6 +177,24 @@ impl Budget {
             Ok(slot)
         } else {
             Err(Denial::TooManyOpens)
+        }
+    }
+
+    /// A refusal of this budget's with what is in use of it, or of its owner's.
+    pub fn refusal(&self, denial: Denial) -> Refusal {
+        let limit = |limit: &AtomicU64| limit.load(Ordering::Acquire);
+        let (used, most, what) = match denial {
+            Denial::TooManyTunnels => (self.open_now(), limit(&self.max_open), "open"),
+            Denial::ByteQuota => (self.bytes(), limit(&self.max_bytes), "bytes spent"),
+            other => return other.into(),
+        };
+        match &self.owner {
+            Some(owner) if used < most => owner.refusal(denial),
+            _ => Refusal {
+                denial,
+                rule: None,
+                hint: Some(Hint::InUse { used, most, what }),
+            },
         }
     }
 

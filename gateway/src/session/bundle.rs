@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    auth::{Audience, Handle, Keys, ServiceClaim, mint},
+    auth::{Audience, Handle, Keys, Mint, ServiceClaim, mint},
     session::{Record, RegistryError},
 };
 
@@ -141,10 +141,17 @@ pub(super) fn make(
     let key = record.key();
     let expires = record.lease.ends_at.unwrap_or(now + LONGEST);
     let token_until = |audience, services, expires| {
-        let generation = (&key, record.lease.generation);
-        mint(
-            keys, audience, generation, services, client_key, now, expires,
-        )
+        let asked = Mint {
+            audience,
+            session: &key,
+            generation: record.lease.generation,
+            services,
+            key: client_key,
+            family: None,
+            paused: record.lease.paused_total,
+            expires,
+        };
+        mint(keys, asked, now)
     };
     let token_for = |audience, services| token_until(audience, services, expires);
     let token = |services| token_for(Audience::Relay, services);

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use sluicegate_certs::Thumbprint;
 use sluicegate_policy::Denial;
 
-use super::{Authority, Session, SessionKey};
+use super::{Authority, Credential, Session, SessionKey};
 use crate::auth::HandleHash;
 
 /// A living generation.
@@ -114,6 +114,18 @@ impl Index {
         self.read().revoked.contains(id)
     }
 
+    /// Was this credential withdrawn, or has it made room for newer ones?
+    pub fn is_withdrawn(&self, credential: &Credential) -> bool {
+        let tables = self.read();
+        match credential {
+            Credential::Handle(hash) => !tables.handles.contains_key(hash),
+            Credential::Token { id, family } => {
+                let mut ids = std::iter::once(id).chain(family);
+                ids.any(|id| tables.revoked.contains(&**id))
+            }
+        }
+    }
+
     /// Could the store be read a moment ago?
     pub fn readable(&self) -> bool {
         !self.unreadable.load(Ordering::Acquire)
@@ -166,8 +178,15 @@ impl Index {
         tables.handles.insert(hash, key.clone());
     }
 
+    /// A handle is good no more; what is open by it ends.
     pub(super) fn remove_handle(&self, hash: &HandleHash) {
-        self.write().handles.remove(hash);
+        let mut tables = self.write();
+        let key = tables.handles.remove(hash);
+        let live = key.and_then(|key| tables.sessions.get(&key).cloned());
+        drop(tables);
+        if let Some(live) = live {
+            live.session.look_again();
+        }
     }
 
     /// No generation of this session lives.
@@ -180,11 +199,17 @@ impl Index {
         }
     }
 
+    /// A token is good no more, and none that descends from it; what is open by them ends.
     pub(super) fn revoke(&self, id: String) {
         let mut tables = self.write();
         let tied = tables.tied.remove(&id);
         tables.revoked.insert(id);
+        // An id alone does not say whose it is. This is seldom, and a look is cheap.
+        let all: Vec<_> = tables.sessions.values().cloned().collect();
         drop(tables);
+        for live in all {
+            live.session.look_again();
+        }
         if let Some(session) = tied.and_then(|session| session.upgrade()) {
             session.publish(Authority::Ended(Denial::SessionRevoked));
         }

@@ -106,6 +106,9 @@ pub struct Lease {
     pub ends_at: Option<SystemTime>,
     /// Since when it is paused.
     pub paused_at: Option<SystemTime>,
+    /// How long this generation's earlier pauses were.
+    #[serde(default)]
+    pub paused_total: Duration,
 }
 
 impl Lease {
@@ -119,6 +122,7 @@ impl Lease {
             expires_at: None,
             ends_at: None,
             paused_at: None,
+            paused_total: Duration::ZERO,
         }
     }
 }
@@ -269,6 +273,7 @@ fn begin(lease: &Lease, now: SystemTime) -> (Lease, Effects) {
         expires_at: window(times, now, ends_at),
         ends_at,
         paused_at: None,
+        paused_total: Duration::ZERO,
     };
     let effects = Effects {
         change: Some(Change::Begin),
@@ -313,6 +318,7 @@ fn resume(lease: &Lease, now: SystemTime) -> (Lease, Effects) {
         expires_at: window(lease.times, now, ends_at),
         ends_at,
         paused_at: None,
+        paused_total: lease.paused_total + paused,
         ..lease.clone()
     };
     (

@@ -6,13 +6,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use serde_json::Value;
 use sluicegate_policy::{Denial, Grant};
 
 use super::{
     Authority, Event, Index, Live, PolicyGeneration, Registry, RegistryError, Session, SessionKey,
 };
 use crate::{
-    auth::{Audience, MintError, mint},
+    auth::{Audience, Mint, MintError, mint},
     secret::Secret,
     store::Batch,
     telemetry::OWN_PROVIDER,
@@ -69,12 +70,17 @@ impl Registry {
         let token = |audience| {
             mint(
                 self.keys(),
-                audience,
-                (&key, generation),
-                None,
-                None,
+                Mint {
+                    audience,
+                    session: &key,
+                    generation,
+                    services: None,
+                    key: None,
+                    family: None,
+                    paused: Duration::ZERO,
+                    expires: now + life,
+                },
                 now,
-                now + life,
             )
         };
         let (relay, egress) = (token(Audience::Relay)?, token(Audience::Egress)?);
@@ -99,13 +105,20 @@ impl Registry {
         })
     }
 
-    /// Make it durable that a provider's effective profile changed, and tell whoever follows the events.
+    /// What was last found of a provider, before a restart too.
+    pub fn last_profile(&self, provider: &str) -> Option<Value> {
+        self.profiles().get(provider).cloned()
+    }
+
+    /// Make it durable what a provider's effective profile is now. Where that is a change, whoever follows the events is told.
     ///
     /// # Errors
     /// The store.
-    pub async fn profile_changed(
+    pub async fn profile_is(
         self: &Arc<Self>,
-        change: serde_json::Value,
+        provider: String,
+        profile: Value,
+        change: Option<Value>,
         reason: Option<String>,
     ) -> Result<(), RegistryError> {
         self.blocking(move |registry, now| {
@@ -113,8 +126,18 @@ impl Registry {
                 .writer()
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            let event = Event::of_provider("provider.profileChanged", change, reason, now);
-            registry.commit(Batch::default(), &[], &[event]).map(drop)
+            if registry.profiles().get(&provider) == Some(&profile) {
+                return Ok(());
+            }
+            let event = |change| Event::of_provider("provider.profileChanged", change, reason, now);
+            let events: Vec<Event> = change.map(event).into_iter().collect();
+            let batch = Batch {
+                profiles: vec![(provider.clone(), profile.to_string().into_bytes())],
+                ..Batch::default()
+            };
+            let _told = registry.commit(batch, &[], &events)?;
+            registry.profiles().insert(provider, profile);
+            Ok(())
         })
         .await
     }

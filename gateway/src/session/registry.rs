@@ -19,7 +19,7 @@ mod webhooks;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
 
@@ -50,6 +50,15 @@ pub(super) struct Entry {
     pub(super) session: Option<Arc<Session>>,
     /// Its compiled grant; `None` where the configuration no longer allows it.
     pub(super) policy: Option<Arc<PolicyGeneration>>,
+    /// Its generation was ended by this, which could not be made durable yet: the record still says that it lives.
+    pub(super) withdrawn: Option<Withdrawal>,
+}
+
+/// An end that the store does not know of.
+#[derive(Clone, Debug)]
+pub(super) struct Withdrawal {
+    pub(super) action: Action,
+    pub(super) reason: Option<String>,
 }
 
 /// What an action led to.
@@ -87,6 +96,8 @@ pub struct Registry {
     owners: Mutex<BTreeMap<quota::Owner, Arc<Budget>>>,
     /// Where hosts dial what sandboxes expose.
     dials: Dials,
+    /// The effective profile last found of each provider.
+    profiles: Mutex<BTreeMap<String, serde_json::Value>>,
 }
 
 impl Registry {
@@ -109,6 +120,7 @@ impl Registry {
             keys,
             index: Arc::default(),
             dials: Dials::new(config.dial.clone()),
+            profiles: Mutex::new(profiles(&loaded.profiles)),
             config: ArcSwap::from_pointee(config),
             entries: RwLock::default(),
             tally: Mutex::default(),
@@ -143,6 +155,7 @@ impl Registry {
             record,
             session: None,
             policy: None,
+            withdrawn: None,
         };
         let broken = match compile::policy(&config, &entry.record) {
             Ok(policy) => {
@@ -152,17 +165,19 @@ impl Registry {
             Err(error) => Some(error),
         };
         let key = entry.record.key();
+        let owner = self.owner(&entry.record);
+        owner.count_along(entry.record.earlier_bytes);
         let lives = matches!(entry.record.lease.state, State::Running | State::Paused);
         if let (true, Some(policy)) = (lives, &entry.policy) {
             let session = Arc::new(Session::new(
                 key.clone(),
                 entry.record.lease.generation,
                 policy.clone(),
-                Some(self.owner(&entry.record)),
+                Some(owner),
             ));
             let active = active_again(&entry.record, now);
             session.budget().restore(entry.record.bytes, active);
-            session.set_ends_at(entry.record.lease.ends_at);
+            session.set_times(&entry.record.lease);
             if entry.record.lease.state == State::Paused {
                 let hold = entry.record.lease.times.on_pause == super::lifecycle::OnPause::Hold;
                 session.publish(Authority::Paused {
@@ -173,6 +188,8 @@ impl Registry {
             self.index
                 .live(live(&session, &entry.record), &hashes(&entry.record));
             entry.session = Some(session);
+        } else {
+            owner.count_along(entry.record.bytes);
         }
         let entry = Arc::new(entry);
         self.put(entry.clone());
@@ -356,10 +373,18 @@ impl Registry {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         let old = entries.remove(key);
         self.tally_up(old.as_deref(), None);
+        drop(entries);
+        if let Some(old) = old {
+            self.forget_use(&old.record);
+        }
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
         &*self.store
+    }
+
+    pub(super) fn profiles(&self) -> MutexGuard<'_, BTreeMap<String, serde_json::Value>> {
+        self.profiles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn writer(&self) -> &Mutex<()> {
@@ -439,6 +464,13 @@ impl Drop for Told<'_> {
             let _ = self.events.send((cursor, text));
         }
     }
+}
+
+/// What the store has of providers. What cannot be read is like what is not known.
+fn profiles(rows: &[(String, Vec<u8>)]) -> BTreeMap<String, serde_json::Value> {
+    let read =
+        |(name, row): &(String, Vec<u8>)| Some((name.clone(), serde_json::from_slice(row).ok()?));
+    rows.iter().filter_map(read).collect()
 }
 
 /// What clients of a gateway that was away are given to come back, before its idle clocks go on.

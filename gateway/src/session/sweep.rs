@@ -77,6 +77,10 @@ impl Registry {
                 self.reap(&entry, now);
                 continue;
             }
+            if entry.withdrawn.is_some() {
+                self.settle(&entry, now);
+                continue;
+            }
             let Some((at, _)) = due(&entry) else { continue };
             if at <= now {
                 self.expire(&entry, now);
@@ -135,6 +139,16 @@ impl Registry {
             Err(error) => {
                 tracing::warn!(%error, "bytes spent and last activity could not be saved")
             }
+        }
+    }
+
+    /// An end that could not be made durable is tried again.
+    fn settle(&self, seen: &Entry, now: SystemTime) {
+        let key = seen.record.key();
+        let _writer = self.writer().lock().unwrap_or_else(PoisonError::into_inner);
+        let settled = self.entry(&key).and_then(|entry| self.settled(entry, now));
+        if let Err(error) = settled {
+            tracing::error!(session = %seen.record.row_key(), %error, "it was withdrawn, and that cannot be recorded yet");
         }
     }
 

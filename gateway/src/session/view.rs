@@ -59,6 +59,10 @@ pub(super) fn session(config: &RegistryConfig, entry: &Entry) -> Value {
         for key in ["egress", "services", "expose", "limits"] {
             fields.insert(key.into(), part(key));
         }
+        if entry.withdrawn.is_some() {
+            // Whatever the record says: nothing works any more, and the state follows once it is durable.
+            fields.insert("withdrawn".into(), true.into());
+        }
         if let Some(session) = &entry.session {
             let budget = session.budget();
             let usage = json!({

@@ -2,10 +2,10 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
-        PoisonError, RwLock,
+        Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -34,6 +34,8 @@ const HOOKS: TableDefinition<'_, &str, u64> = TableDefinition::new("webhooks");
 const DEAD: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("dead");
 /// Dead letters of one webhook.
 const DEAD_KEPT: u64 = 200;
+/// By provider: what was last found of it. Older versions do not know the table, and lose nothing by that.
+const PROFILES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("profiles");
 const LOGS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("logs");
 
 /// `redb` on one file of mode 0600.
@@ -41,9 +43,14 @@ const LOGS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("logs
 pub struct EmbeddedStore {
     path: PathBuf,
     open: RwLock<Open>,
+    /// The file's first bytes as our last write left them. Held over every write.
+    head: Mutex<Head>,
     /// Something failed since it was opened: it is opened anew at the next probe.
     failed: AtomicBool,
 }
+
+/// Where redb keeps what it knows of its pages: each commit changes something there.
+type Head = [u8; 512];
 
 /// `None` after an IO error whose reopening failed, until a probe succeeds.
 #[derive(Debug)]
@@ -62,9 +69,11 @@ impl EmbeddedStore {
         let store = Self {
             path: path.into(),
             open: RwLock::new(open),
+            head: Mutex::new([0; 512]),
             failed: AtomicBool::new(false),
         };
         store.check_format()?;
+        store.look(&mut store.head())?;
         // An empty commit writes: a disk that is full or read-only is found now, not at the first session.
         store.commit(&Batch::default())?;
         Ok(store)
@@ -91,15 +100,53 @@ impl EmbeddedStore {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        self.in_place()?;
+        let mut head = self.head();
+        self.in_place(&head)?;
         let done = self.with(|database| {
             let write = database.begin_write()?;
             let done = work(&write)?;
             write.commit()?;
             Ok(done)
-        })?;
-        self.in_place()?;
-        Ok(done)
+        });
+        // Even a write that failed may have written.
+        self.look(&mut head)?;
+        done
+    }
+
+    fn head(&self) -> MutexGuard<'_, Head> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first bytes of the file at our path, which is the one we have open.
+    fn look(&self, head: &mut Head) -> Result<(), StoreError> {
+        let inode = self
+            .open
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .inode;
+        let vanished = || StoreError::Vanished {
+            path: self.path.clone(),
+        };
+        let file = fs::File::open(&self.path).map_err(|_| vanished())?;
+        let same = file.metadata().is_ok_and(|found| found.ino() == inode);
+        let read = file.read_exact_at(head, 0);
+        if same && read.is_ok() {
+            Ok(())
+        } else {
+            Err(vanished())
+        }
+    }
+
+    /// Is the file at our path the one we have open, as we left it?
+    fn in_place(&self, expected: &Head) -> Result<(), StoreError> {
+        let mut found = [0; 512];
+        self.look(&mut found)?;
+        if found == *expected {
+            return Ok(());
+        }
+        Err(StoreError::Vanished {
+            path: self.path.clone(),
+        })
     }
 
     fn check_format(&self) -> Result<(), StoreError> {
@@ -121,6 +168,7 @@ impl EmbeddedStore {
                 write.open_table(LOGS)?;
                 write.open_table(HOOKS)?;
                 write.open_table(DEAD)?;
+                write.open_table(PROFILES)?;
                 found
             };
             write.commit()?;
@@ -140,27 +188,13 @@ impl EmbeddedStore {
         }
     }
 
-    /// Is the file at our path the one we have open?
-    fn in_place(&self) -> Result<(), StoreError> {
-        let inode = self
-            .open
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .inode;
-        match fs::metadata(&self.path) {
-            Ok(metadata) if metadata.ino() == inode && metadata.len() > 0 => Ok(()),
-            Ok(_) | Err(_) => Err(StoreError::Vanished {
-                path: self.path.clone(),
-            }),
-        }
-    }
-
     /// After an IO error the database refuses everything until it is opened anew.
     fn reopen(&self) -> Result<(), StoreError> {
         let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
         slot.database = None;
         *slot = open(&self.path)?;
-        Ok(())
+        drop(slot);
+        self.look(&mut self.head())
     }
 }
 
@@ -207,6 +241,11 @@ impl Store for EmbeddedStore {
                 let (id, until) = row?;
                 loaded.revoked.push((id.value().to_owned(), until.value()));
             }
+            for row in read.open_table(PROFILES)?.iter()? {
+                let (provider, profile) = row?;
+                let profile = (provider.value().to_owned(), profile.value().to_vec());
+                loaded.profiles.push(profile);
+            }
             Ok(loaded)
         })
     }
@@ -229,6 +268,10 @@ impl Store for EmbeddedStore {
             }
             for id in &batch.forget {
                 revoked.remove(id.as_str())?;
+            }
+            let mut profiles = write.open_table(PROFILES)?;
+            for (provider, profile) in &batch.profiles {
+                profiles.insert(provider.as_str(), profile.as_slice())?;
             }
             let mut events = write.open_table(EVENTS)?;
             let mut cursor = events.last()?.map_or(0, |(cursor, _)| cursor.value());
@@ -356,7 +399,7 @@ impl Store for EmbeddedStore {
     }
 
     fn probe(&self) -> Result<(), StoreError> {
-        self.in_place()?;
+        self.in_place(&self.head())?;
         let read = |database: &Database| {
             let read = database.begin_read()?;
             read.open_table(META)?.get("format")?;

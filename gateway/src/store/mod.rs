@@ -38,8 +38,8 @@ pub enum StoreError {
         /// What we know.
         expected: u64,
     },
-    /// The file is gone, or is another than the one opened.
-    #[error("the store {path} is gone or was replaced while in use")]
+    /// The file is gone, or is another than the one opened, or somebody else wrote to it.
+    #[error("the store {path} is gone, or was replaced or overwritten, while in use")]
     Vanished {
         /// The file.
         path: PathBuf,
@@ -56,6 +56,8 @@ pub struct Loaded {
     pub sessions: Vec<(String, Vec<u8>)>,
     /// Revoked token ids and when (seconds since the epoch) their tokens expire anyway.
     pub revoked: Vec<(String, u64)>,
+    /// What was last found of each provider.
+    pub profiles: Vec<(String, Vec<u8>)>,
 }
 
 /// One atomic change.
@@ -71,6 +73,8 @@ pub struct Batch {
     pub forget: Vec<String>,
     /// Events to append.
     pub events: Vec<Vec<u8>>,
+    /// What is found of providers now.
+    pub profiles: Vec<(String, Vec<u8>)>,
 }
 
 /// A stretch of a session's log.

@@ -38,7 +38,9 @@ impl Node {
 impl<'a> Fields<'a> {
     /// The value of `key`, `None` where the key is absent. The key is known from now on.
     pub fn take(&mut self, key: &'static str) -> Option<&'a Node> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         let entries = self.entries;
         let index = entries.iter().position(|(name, _)| name == key)?;
         if let Some(taken) = self.taken.get_mut(index) {

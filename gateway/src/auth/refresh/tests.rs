@@ -111,16 +111,18 @@ async fn what_is_dead_paused_or_no_token_is_not_exchanged() {
     world.act(Action::Resume).await;
     let fresh = world.refresh(&token).unwrap();
 
-    // One token revoked by its id; the other of the same generation lives.
+    // One token revoked by its id, and with it what came of it; the others of the same generation live.
     let registry = &world.fixture.registry;
     let id = world.claims(&token).jti;
     assert!(registry.revoke_credential(id).await.unwrap());
     assert_eq!(refused(&token), Denial::CredentialInvalid);
-    world.refresh(fresh.token.reveal()).unwrap();
+    assert_eq!(refused(fresh.token.reveal()), Denial::CredentialInvalid);
+    let other = variable(&env, "GESTALT_CACHE_TOKEN");
+    world.refresh(&other).unwrap();
     world.act(Action::Reset).await;
     world.act(Action::Start).await;
     assert_eq!(
-        refused(fresh.token.reveal()),
+        refused(&other),
         Denial::CredentialInvalid,
         "another generation"
     );
@@ -138,4 +140,29 @@ async fn the_rate_of_opens_bounds_it() {
     };
     ask().unwrap();
     assert_eq!(ask().map(|_| ()).unwrap_err(), Denial::TooManyOpens);
+}
+
+/// Whoever stole one of them has them all; so has whoever revokes one.
+#[tokio::test]
+async fn revoking_a_token_revokes_what_came_of_it() {
+    for revoked in 0..3 {
+        let (world, env) = World::start(ONE).await;
+        let mut all = vec![variable(&env, "SLUICEGATE_RELAY_TOKEN")];
+        for _ in 0..2 {
+            let fresh = world.refresh(all.last().unwrap()).unwrap();
+            all.push(fresh.token.reveal().to_owned());
+        }
+        let other = variable(&env, "GESTALT_CACHE_TOKEN");
+        let credential = all[revoked].clone();
+        let registry = &world.fixture.registry;
+        assert!(registry.revoke_credential(credential).await.unwrap());
+        for token in &all {
+            assert_eq!(
+                world.refresh(token).unwrap_err(),
+                Denial::CredentialInvalid,
+                "the {revoked}th was revoked"
+            );
+        }
+        world.refresh(&other).unwrap();
+    }
 }

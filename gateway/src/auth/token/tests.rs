@@ -41,12 +41,17 @@ impl Fixture {
         let expires = self.now + Duration::from_secs(600);
         mint(
             &self.keys,
-            audience,
-            (&owner(), 3),
-            None,
-            None,
+            Mint {
+                audience,
+                session: &owner(),
+                generation: 3,
+                services: None,
+                key: None,
+                family: None,
+                paused: Duration::ZERO,
+                expires,
+            },
             self.now,
-            expires,
         )
         .unwrap()
         .reveal()

@@ -30,9 +30,13 @@ pub(crate) fn advertising(access: HostServiceAccess, mode: EgressMode) -> Regist
 
 fn prober(config: RegistryConfig) -> (Fixture, Arc<Prober>) {
     let fixture = Fixture::with(config);
-    let telemetry = Telemetry::new(AccessLog::open(&Default::default()).unwrap()).unwrap();
-    let prober = testing::idle(&fixture.registry, &telemetry);
+    let prober = prober_of(&fixture);
     (fixture, prober)
+}
+
+fn prober_of(fixture: &Fixture) -> Arc<Prober> {
+    let telemetry = Telemetry::new(AccessLog::open(&Default::default()).unwrap()).unwrap();
+    testing::idle(&fixture.registry, &telemetry)
 }
 
 /// Every check of the plan with this finding, but for those named.
@@ -276,4 +280,28 @@ async fn agents_are_lent_one_run_at_a_time_and_only_theirs_is_taken() {
             "{name} {outcome}"
         );
     }
+}
+
+/// Another process may have told what was found before.
+#[tokio::test]
+async fn a_change_over_a_restart_is_a_change() {
+    let config = advertising(HostServiceAccess::Relay, EgressMode::Hostname);
+    let (fixture, one) = prober(config.clone());
+    three(&one, &all_but(&one, &[])).await;
+    assert!(fixture.events().await.is_empty());
+    drop(one);
+    let fixture = fixture.restarted_with(config.clone());
+    let again = prober_of(&fixture);
+    three(&again, &all_but(&again, &[])).await;
+    assert!(fixture.events().await.is_empty(), "it is as it was");
+    drop(again);
+    let fixture = fixture.restarted_with(config);
+    let other = prober_of(&fixture);
+    let leak = Finding::fail("it let pass what it must refuse", "publicUrl");
+    three(&other, &all_but(&other, &[(Check::Refuses, leak)])).await;
+    assert_eq!(fixture.events().await, ["provider.profileChanged"]);
+    let events = fixture.registry.events_after(0, 10).await.unwrap();
+    let lost: Value = serde_json::from_slice(&events[0].body).unwrap();
+    assert_eq!(lost["provider"]["before"]["egressMode"], "hostname");
+    assert_eq!(lost["provider"]["after"]["egressMode"], "none");
 }

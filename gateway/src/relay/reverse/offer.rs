@@ -51,7 +51,7 @@ impl Endpoint {
             self.authenticator
                 .identify(presented, Audience::Relay, downstream.ip(), now)?;
         let name = ServiceName::parse(listener).map_err(|_| Denial::ListenerNotAllowed)?;
-        let snapshot = identity.session.snapshot()?;
+        let snapshot = identity.snapshot()?;
         let permit: ListenerPermit =
             decide_listener(&snapshot.policy.grant, identity.bound.as_deref(), &name)?;
         let board = self.reverse.board(&identity.session, &name);

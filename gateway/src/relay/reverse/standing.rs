@@ -3,23 +3,22 @@
 use std::sync::Arc;
 
 use sluicegate_policy::{Denial, ListenerPermit, ServiceBound, decide_listener};
-use tokio::sync::watch;
 
-use crate::session::Authority;
+use crate::session::{Authority, Changes};
 
 /// What was permitted, and the watch on whether it still is.
 #[derive(Debug)]
 pub(super) struct Standing {
     bound: Option<Arc<[ServiceBound]>>,
     permit: ListenerPermit,
-    changes: watch::Receiver<Authority>,
+    changes: Changes,
 }
 
 impl Standing {
     pub(super) fn new(
         bound: Option<Arc<[ServiceBound]>>,
         permit: ListenerPermit,
-        changes: watch::Receiver<Authority>,
+        changes: Changes,
     ) -> Self {
         Self {
             bound,
@@ -35,8 +34,7 @@ impl Standing {
                 // The session's owner is gone, and with it everything that could allow this.
                 return Denial::SessionRevoked;
             }
-            let authority = self.changes.borrow_and_update().clone();
-            match authority {
+            match self.changes.now() {
                 Authority::Ended(denial) => return denial,
                 Authority::Paused { hold: false, .. } => return Denial::SessionPaused,
                 Authority::Paused { hold: true, .. } => {}

@@ -5,7 +5,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Entry, Issued, Registry, RegistryError, compile, hashes, live};
+use super::{Entry, Issued, Registry, RegistryError, Withdrawal, compile, hashes, live};
 use crate::{
     auth::{Handle, HandleHash},
     session::{
@@ -53,6 +53,7 @@ impl Registry {
             id: id.as_str().into(),
         };
         if let Ok(existing) = self.entry(&key) {
+            let existing = self.settled(existing, now)?;
             return self.replay(&existing, &digest, now);
         }
         let faults = request.times.faults(settings.times);
@@ -88,6 +89,7 @@ impl Registry {
             capabilities,
             active_at: now,
             bytes: 0,
+            earlier_bytes: 0,
             reason: None,
         };
         let created = Event::of(&record, "session.created", None, now);
@@ -100,6 +102,7 @@ impl Registry {
             record,
             session: None,
             policy: Some(policy),
+            withdrawn: None,
         };
         if request.start {
             return self.start_or_queue(&entry, Some(created), now);
@@ -145,12 +148,32 @@ impl Registry {
         now: SystemTime,
     ) -> Result<Issued, RegistryError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = self.entry(key)?;
+        let entry = match action {
+            // It is this that was asked for, or more of it.
+            Action::Reset | Action::Stop | Action::Gone => self.entry(key)?,
+            _ => self.settled(self.entry(key)?, now)?,
+        };
         match action {
             Action::Start => self.start_or_queue(&entry, None, now),
             Action::Reset if entry.record.queued.is_some() => self.dequeue(&entry, reason, now),
             _ => self.apply(&entry, action, reason, None, now),
         }
+    }
+
+    /// The entry, once an end of its generation that was not durable is. Under the writer's lock.
+    ///
+    /// # Errors
+    /// It still cannot be made so: what follows from it cannot be either.
+    pub(in crate::session) fn settled(
+        &self,
+        entry: Arc<Entry>,
+        now: SystemTime,
+    ) -> Result<Arc<Entry>, RegistryError> {
+        let Some(Withdrawal { action, reason }) = entry.withdrawn.clone() else {
+            return Ok(entry);
+        };
+        self.apply(&entry, action, reason, None, now)?;
+        self.entry(&entry.record.key())
     }
 
     /// One step, under the writer's lock.
@@ -180,6 +203,7 @@ impl Registry {
             record.reason.clone_from(&reason);
         }
         let name = effects.event.unwrap_or("session.credentialIssued");
+        let reason_again = reason.clone();
         let was_created = created.is_some();
         let events: Vec<Event> = created
             .into_iter()
@@ -187,7 +211,7 @@ impl Registry {
             .collect();
         let _told = self
             .commit(Batch::default(), &[record], &events)
-            .inspect_err(|_| withdraw(self, before, effects))?;
+            .inspect_err(|_| self.withdraw(before, effects, action, reason_again))?;
         let entry = self.show_step(
             prepared.entry,
             effects,
@@ -226,6 +250,7 @@ impl Registry {
         if matches!(effects.change, Some(Change::Begin | Change::End(_))) {
             gone = hashes(record);
             record.handles.clear();
+            record.earlier_bytes = record.earlier_bytes.saturating_add(record.bytes);
             record.bytes = 0;
         }
         if matches!(effects.change, Some(Change::Begin | Change::Live)) && entry.policy.is_none() {
@@ -295,7 +320,7 @@ impl Registry {
     ) -> Arc<Entry> {
         let key = entry.record.key();
         if let Some(session) = &entry.session {
-            session.set_ends_at(entry.record.lease.ends_at);
+            session.set_times(&entry.record.lease);
         }
         match (effects.change, &entry.session, &entry.policy) {
             (Some(Change::Begin), Some(session), _) => {
@@ -323,7 +348,7 @@ impl Registry {
                 session
                     .budget()
                     .restore(entry.record.bytes, entry.record.changed_at);
-                session.set_ends_at(entry.record.lease.ends_at);
+                session.set_times(&entry.record.lease);
                 self.index
                     .live(live(&session, &entry.record), &hashes(&entry.record));
                 entry.session = Some(session);
@@ -343,9 +368,27 @@ impl Registry {
             }
             (Some(_) | None, _, _) => {}
         }
+        entry.withdrawn = None;
         let entry = Arc::new(entry);
         self.put(entry.clone());
         entry
+    }
+
+    /// An end that could not be made durable still takes effect here and now: fail closed. The record keeps its state until
+    /// the end is settled, by the same action once more or by the sweep.
+    fn withdraw(&self, before: &Entry, effects: Effects, action: Action, reason: Option<String>) {
+        let Some(Change::End(denial)) = effects.change else {
+            return;
+        };
+        if let Some(session) = &before.session {
+            session.publish(Authority::Ended(denial));
+            self.index.end(session.key(), &hashes(&before.record));
+        }
+        self.put_quietly(Arc::new(Entry {
+            session: None,
+            withdrawn: Some(Withdrawal { action, reason }),
+            ..before.clone()
+        }));
     }
 
     pub(super) fn unchanged(&self, entry: &Entry) -> Issued {
@@ -355,15 +398,6 @@ impl Registry {
             bundle: None,
             stale: Vec::new(),
         }
-    }
-}
-
-/// A withdrawal that could not be made durable still takes effect here and now: fail closed. The record keeps its
-/// state, so that the same action can be taken again.
-fn withdraw(registry: &Registry, before: &Entry, effects: Effects) {
-    if let (Some(Change::End(denial)), Some(session)) = (effects.change, &before.session) {
-        session.publish(Authority::Ended(denial));
-        registry.index.end(session.key(), &hashes(&before.record));
     }
 }
 

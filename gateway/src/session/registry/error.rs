@@ -35,7 +35,7 @@ pub enum RegistryError {
         state: State,
     },
     /// The id is taken.
-    #[error("session {id:?} exists and was created by another request")]
+    #[error("{}", taken(id, *state))]
     Taken {
         /// The id.
         id: String,
@@ -91,4 +91,14 @@ pub enum RegistryError {
     /// The work was dropped half way: the process is going down.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// Why an id cannot be used.
+fn taken(id: &str, state: State) -> String {
+    match state {
+        State::Stopped => {
+            format!("session {id:?} is stopped: its id is free again when its record is removed")
+        }
+        _ => format!("session {id:?} exists and was created by another request"),
+    }
 }

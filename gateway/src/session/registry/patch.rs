@@ -7,7 +7,7 @@ use std::{
 
 use super::{Entry, Issued, Registry, RegistryError, compile};
 use crate::{
-    auth::{HandleHash, token_id},
+    auth::{HandleHash, token_ids},
     session::{Authority, Event, PatchRequest, SessionKey, lifecycle::State},
     store::Batch,
 };
@@ -98,11 +98,11 @@ impl Registry {
         if let Some(hash) = HandleHash::of(credential) {
             return self.revoke_handle(hash, now);
         }
-        let Some((id, until)) = token_id(&self.keys, credential, now) else {
+        let Some((ids, until)) = token_ids(&self.keys, credential, now) else {
             return Ok(false);
         };
         let batch = Batch {
-            revoke: vec![(id.clone(), until)],
+            revoke: ids.iter().map(|id| (id.clone(), until)).collect(),
             ..Batch::default()
         };
         let _told = self.commit(
@@ -110,15 +110,16 @@ impl Registry {
             &[],
             &[Event::bare(
                 "credential.revoked",
-                Some(format!("token {id}")),
+                ids.first().map(|id| format!("token {id}")),
                 now,
             )],
         )?;
-        self.revoked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id.clone(), until);
-        self.index.revoke(id);
+        let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        revoked.extend(ids.iter().map(|id| (id.clone(), until)));
+        drop(revoked);
+        for id in ids {
+            self.index.revoke(id);
+        }
         Ok(true)
     }
 

@@ -32,6 +32,19 @@ impl Registry {
         }
     }
 
+    /// What a session spent counts as long as there is a record of it; an owner of whom nothing is left is forgotten.
+    pub(super) fn forget_use(&self, record: &Record) {
+        let spent = record.earlier_bytes.saturating_add(record.bytes);
+        self.owner(record).forget(spent);
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        // Owners first: each holds on to its namespace's.
+        for whole in [false, true] {
+            owners.retain(|(_, owner), budget| {
+                owner.is_none() != whole || Arc::strong_count(budget) > 1 || budget.bytes() > 0
+            });
+        }
+    }
+
     /// New limits for every namespace and owner.
     pub(super) fn limit_owners(&self) {
         let config = self.config();

@@ -62,8 +62,12 @@ impl Registry {
         }
         drop(heard);
         for (entry, error) in broken {
+            let what = match entry.record.lease.state {
+                State::Running => "was paused",
+                _ => "cannot go on",
+            };
             notes.push(format!(
-                "session {} was paused: {}",
+                "session {} {what}: {}",
                 entry.record.id,
                 told(&error)
             ));

@@ -423,6 +423,7 @@ async fn a_revocation_that_cannot_be_stored_takes_effect_all_the_same() {
     let broken = Arc::new(Broken);
     let registry = Registry {
         tally: Mutex::default(),
+        profiles: Mutex::default(),
         store: broken,
         keys: f.registry.keys.clone(),
         index: f.registry.index.clone(),

@@ -7,9 +7,6 @@ use serde_json::{Value, json};
 use super::{Registry, RegistryError};
 use crate::store::Batch;
 
-/// Dead letters of one answer, newest last.
-const SHOWN: usize = 100;
-
 impl Registry {
     /// The last event a webhook is done with. One that is new begins with what happens from now on.
     ///
@@ -45,13 +42,13 @@ impl Registry {
         .await
     }
 
-    /// What was given up of a webhook, the newest: `[{cursor, event, error, attempts}]`.
+    /// What was given up of a webhook and is kept, the newest 200: `[{cursor, event, error, attempts}]`.
     ///
     /// # Errors
     /// The store.
     pub async fn webhook_dead(self: &Arc<Self>, name: String) -> Result<Vec<Value>, RegistryError> {
         self.blocking(move |registry, _| {
-            let letters = registry.store.webhook_dead(&name, SHOWN)?;
+            let letters = registry.store.webhook_dead(&name, usize::MAX)?;
             let shown = |(cursor, body): (u64, Vec<u8>)| {
                 let mut letter: Value = serde_json::from_slice(&body).unwrap_or_default();
                 if let Some(fields) = letter.as_object_mut() {

@@ -246,8 +246,138 @@ async fn revocations_of_expired_tokens_are_forgotten() {
     assert_eq!(
         f.registry.revocations_before(u64::MAX).len(),
         1,
-        "kept for the leeway"
+        "kept as long as any token may live"
     );
-    f.sweep(now + 120 * SECOND);
+    // A pause would move the end of what the token descends from, and of what comes of it.
+    f.sweep(now + 367 * 86_400 * SECOND);
     assert!(f.registry.revocations_before(u64::MAX).is_empty());
+}
+
+/// Whatever is signed and has an end: a pause moves it, and only it.
+#[tokio::test]
+async fn the_same_credentials_work_again_after_a_pause() {
+    let f = Fixture::new();
+    let asked = request("{id: one, maxLifetime: 100s, idleTimeout: 0}");
+    let now = SystemTime::now();
+    let issued = f.registry.create_at("local", asked, now).unwrap();
+    let env = issued.bundle.unwrap().env;
+    let tokens = ["SLUICEGATE_RELAY_TOKEN", "SLUICEGATE_PROXY_TOKEN"].map(|wanted| {
+        let found = env.iter().find(|(name, _)| name == wanted);
+        crate::secret::Secret::new(found.unwrap().1.clone())
+    });
+    let good = |f: &Fixture, at: SystemTime| {
+        let audiences = [crate::auth::Audience::Relay, crate::auth::Audience::Egress];
+        let authenticator = f.registry.authenticator();
+        let all = tokens.iter().zip(audiences).map(|(token, audience)| {
+            let source = std::net::Ipv4Addr::LOCALHOST.into();
+            let found = authenticator.identify(token, audience, source, at);
+            found.and_then(|identity| identity.snapshot().map(drop))
+        });
+        all.collect::<Result<Vec<()>, Denial>>().map(drop)
+    };
+    let act = |f: &Fixture, action, at| f.registry.act_at(&f.key("one"), action, None, at).unwrap();
+    act(&f, Action::Pause, now + 50 * SECOND);
+    let weekend = now + 200_000 * SECOND;
+    assert_eq!(good(&f, weekend), Err(Denial::SessionPaused));
+    act(&f, Action::Resume, weekend);
+    assert_eq!(good(&f, weekend + 49 * SECOND), Ok(()));
+    let f = f.restarted();
+    assert_eq!(good(&f, weekend + 49 * SECOND), Ok(()));
+    assert_eq!(
+        good(&f, weekend + 60 * SECOND),
+        Err(Denial::CredentialInvalid),
+        "fifty seconds were left of it"
+    );
+    // What is issued after a pause is not given that pause too.
+    let fresh = act(&f, Action::Start, weekend + SECOND).bundle.unwrap().env;
+    let found = fresh
+        .iter()
+        .find(|(name, _)| name == "SLUICEGATE_PROXY_TOKEN");
+    let fresh = crate::secret::Secret::new(found.unwrap().1.clone());
+    let late = weekend + 60 * SECOND;
+    let source = std::net::Ipv4Addr::LOCALHOST.into();
+    let audience = crate::auth::Audience::Egress;
+    let found = f
+        .registry
+        .authenticator()
+        .identify(&fresh, audience, source, late);
+    assert_eq!(found.unwrap_err(), Denial::CredentialInvalid);
+}
+
+/// An end that could not be recorded holds at once, is seen, and is recorded as soon as that can be.
+#[tokio::test]
+async fn what_was_withdrawn_without_a_store_is_settled_with_one() {
+    for again in [None, Some(Action::Reset), Some(Action::Start)] {
+        let f = Fixture::new();
+        create(&f, "{id: one, idleTimeout: 0}").await;
+        let (store, aside) = (f.store_path(), f.dir.path().join("aside"));
+        std::fs::rename(&store, &aside).unwrap();
+        let act = |action| f.registry.act(f.key("one"), action, None);
+        act(Action::Reset).await.unwrap_err();
+        assert!(f.registry.index().session(&f.key("one")).is_none());
+        let view = f.registry.show(&f.key("one")).unwrap();
+        assert_eq!(
+            (&view["state"], &view["withdrawn"]),
+            (&"running".into(), &true.into())
+        );
+        assert!(act(Action::Start).await.is_err(), "no dead credentials");
+        std::fs::rename(&aside, &store).unwrap();
+        match again {
+            None => drop(f.sweep(SystemTime::now())),
+            Some(action) => drop(act(action).await.unwrap()),
+        }
+        let view = f.registry.show(&f.key("one")).unwrap();
+        assert!(view.get("withdrawn").is_none(), "{again:?}");
+        let started = again == Some(Action::Start);
+        let expected = if started { ("running", 2) } else { ("idle", 1) };
+        let found = (
+            view["state"].as_str().unwrap(),
+            view["generation"].as_u64().unwrap(),
+        );
+        assert_eq!(found, expected, "{again:?}");
+        assert_eq!(f.registry.index().session(&f.key("one")).is_some(), started);
+        assert_eq!(f.restarted().state("one"), expected.0);
+    }
+}
+
+/// What an owner spent counts as long as there is a record of it: over generations, and over restarts.
+#[tokio::test]
+async fn an_owners_bytes_survive_generations_and_restarts() {
+    let limits = sluicegate_policy::Limits {
+        bytes: Some(100),
+        ..Default::default()
+    };
+    let config = crate::session::RegistryConfig {
+        owner_quota: crate::session::Quota {
+            limits,
+            ..Default::default()
+        },
+        retention: Some(60 * SECOND),
+        ..config()
+    };
+    let f = Fixture::with(config.clone());
+    for id in ["one", "two"] {
+        create(&f, &format!("{{id: {id}, owner: zoe, idleTimeout: 0}}")).await;
+    }
+    let spend = |f: &Fixture, id: &str, bytes| {
+        let live = f.registry.index().session(&f.key(id)).unwrap();
+        live.session.budget().spend(bytes)
+    };
+    assert_eq!(spend(&f, "one", 60), Ok(()));
+    f.registry
+        .act(f.key("one"), Action::Reset, None)
+        .await
+        .unwrap();
+    let f = f.restarted_with(config.clone());
+    assert_eq!(spend(&f, "two", 30), Ok(()));
+    f.registry.save_usage();
+    let f = f.restarted_with(config.clone());
+    assert_eq!(spend(&f, "two", 20), Err(Denial::ByteQuota));
+    // The record of the session that spent most is removed.
+    f.registry
+        .act(f.key("one"), Action::Stop, None)
+        .await
+        .unwrap();
+    f.sweep(SystemTime::now() + 61 * SECOND);
+    assert_eq!(spend(&f, "two", 20), Ok(()));
 }

@@ -271,3 +271,45 @@ fn nothing_is_acknowledged_that_goes_into_a_file_nobody_will_open() {
         .collect();
     assert_eq!(keys, ["a", "c"]);
 }
+
+#[test]
+fn a_file_that_somebody_else_wrote_to_is_not_written_on() {
+    for damage in 0..3 {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let store = EmbeddedStore::open(&path).unwrap();
+        let before = fs::read(&path).unwrap();
+        store.commit(&batch("a", b"1", &[b"made"])).unwrap();
+        store.probe().unwrap();
+        match damage {
+            // An older copy, put in place over the one that is open.
+            0 => fs::write(&path, before).unwrap(),
+            1 => fs::write(&path, vec![0x5a; before.len()]).unwrap(),
+            _ => fs::OpenOptions::new()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_len(0)
+                .unwrap(),
+        }
+        let refused = store.commit(&batch("b", b"2", &[b"lost"]));
+        assert!(
+            matches!(refused, Err(StoreError::Vanished { .. })),
+            "{damage}: {refused:?}"
+        );
+        assert!(store.probe().is_err(), "{damage}");
+    }
+}
+
+#[test]
+fn what_was_found_of_providers_is_there_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let batch = Batch {
+        profiles: vec![("p".into(), b"x".to_vec())],
+        ..Batch::default()
+    };
+    EmbeddedStore::open(&path).unwrap().commit(&batch).unwrap();
+    let loaded = EmbeddedStore::open(&path).unwrap().load().unwrap();
+    assert_eq!(loaded.profiles, [("p".to_owned(), b"x".to_vec())]);
+}

@@ -337,3 +337,51 @@ async fn the_resolved_grant_names_the_origin_of_every_entry() {
     );
     assert_eq!(resolved["capabilities"][1]["enabled"], false);
 }
+
+/// None is not the same as no word about them.
+#[tokio::test]
+async fn a_binding_that_takes_no_service_gives_none() {
+    let f = Fixture::with(catalogue());
+    f.registry
+        .create("local".into(), request("{id: one}"))
+        .await
+        .unwrap();
+    let services = |f: &Fixture| {
+        let policy = living(f, "one").policy().unwrap();
+        policy
+            .grant
+            .services()
+            .map(|(name, _)| name.to_string())
+            .collect::<Vec<_>>()
+    };
+    for (source, expected) in [
+        ("{}", vec!["cache", "db"]),
+        ("{services: [db]}", vec!["db"]),
+        ("{services: []}", vec![]),
+        ("{limits: {tunnels: 3}}", vec!["cache", "db"]),
+    ] {
+        bind(&f, "data", Bind::Install(asked("data", source)))
+            .await
+            .unwrap();
+        assert_eq!(services(&f), expected, "{source}");
+        let view = f.registry.show(&f.key("one")).unwrap();
+        let shown = &view["capabilities"][0]["services"];
+        let all = expected.len() == 2;
+        assert_eq!(
+            *shown,
+            if all {
+                serde_json::Value::Null
+            } else {
+                json!(expected)
+            }
+        );
+    }
+    let config = catalogue();
+    bind(&f, "data", Bind::Install(asked("data", "{services: []}")))
+        .await
+        .unwrap();
+    bind(&f, "data", Bind::Enable(false)).await.unwrap();
+    bind(&f, "data", Bind::Enable(true)).await.unwrap();
+    let f = f.restarted_with(config);
+    assert_eq!(services(&f), Vec::<String>::new());
+}

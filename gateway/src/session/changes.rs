@@ -1,0 +1,84 @@
+//! The watch of something that is open: on its session's authority, and on the credential by which it was opened.
+
+use std::sync::Arc;
+
+use sluicegate_policy::Denial;
+use tokio::sync::watch::{self, error::RecvError};
+
+use super::{Authority, Index};
+use crate::auth::HandleHash;
+
+/// What of a credential can be withdrawn, apart from its session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Credential {
+    /// A handle.
+    Handle(HandleHash),
+    /// A signed token.
+    Token {
+        /// Its id.
+        id: Arc<str>,
+        /// The id of the token it descends from by refreshing, where it does.
+        family: Option<Arc<str>>,
+    },
+}
+
+/// By which credential somebody came, and where it is known whether it is still good.
+#[derive(Clone, Debug)]
+pub struct Bearer {
+    index: Arc<Index>,
+    credential: Credential,
+}
+
+impl Bearer {
+    /// Of this credential, judged by this index.
+    pub fn new(index: Arc<Index>, credential: Credential) -> Self {
+        Self { index, credential }
+    }
+
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.index.is_withdrawn(&self.credential)
+    }
+}
+
+/// Changes of what one open may do.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    authority: watch::Receiver<Authority>,
+    bearer: Option<Bearer>,
+}
+
+impl Changes {
+    pub(super) fn new(authority: watch::Receiver<Authority>, bearer: Option<Bearer>) -> Self {
+        Self { authority, bearer }
+    }
+
+    /// Completes when something changed since [`Changes::now`] was asked.
+    ///
+    /// # Errors
+    /// The session's owner is gone.
+    pub async fn changed(&mut self) -> Result<(), RecvError> {
+        self.authority.changed().await
+    }
+
+    /// What it may do now.
+    pub fn now(&mut self) -> Authority {
+        let authority = self.authority.borrow_and_update().clone();
+        self.judged(authority)
+    }
+
+    /// The same, without marking it as seen.
+    pub fn peek(&self) -> Authority {
+        let authority = self.authority.borrow().clone();
+        self.judged(authority)
+    }
+
+    fn judged(&self, authority: Authority) -> Authority {
+        let withdrawn = || self.bearer.as_ref().is_some_and(Bearer::is_withdrawn);
+        match authority {
+            Authority::Live(_) | Authority::Paused { .. } if withdrawn() => {
+                Authority::Ended(Denial::SessionRevoked)
+            }
+            authority => authority,
+        }
+    }
+}
