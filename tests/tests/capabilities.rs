@@ -169,6 +169,7 @@ async fn every_command_speaks_json() {
         "placement check --provider test",
         "keys list",
         "keys rotate",
+        "keys retire KID",
         "ca show",
         "events",
         "status",
@@ -183,6 +184,11 @@ async fn every_command_speaks_json() {
             let appended = world.gateway.admin("POST", path, record).await;
             assert_eq!(appended.status(), 200, "{}", appended.text());
         }
+        let old = world.gateway.admin("GET", "/keys", "").await.json();
+        let mut old = old["keys"].as_array().unwrap().iter();
+        let old = old.rfind(|key| key["signing"] == false);
+        let old = old.map_or("KID", |key| key["kid"].as_str().unwrap());
+        let command = command.replace("KID", old);
         let mut words: Vec<&str> = command.split(' ').collect();
         words.push("--json");
         let ended = world.gateway.cli(&words).await;

@@ -263,3 +263,54 @@ async fn logs_are_appended_paged_dropped_at_the_bound_and_followed() {
     .await;
     assert!(!following.said().contains("line 4499"));
 }
+
+/// Files of credentials are read again at a reload; what is signed with is read for each delivery.
+#[tokio::test]
+async fn rotated_credentials_of_operators_are_good_from_a_reload_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ci.token");
+    let write = |path: &Path, text: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    write(&file, "ci-0123456789abcdef-one");
+    let world = World::with(Settings {
+        more: format!(
+            "admin: {{credentials: [{{name: ci, scopes: [read], tokenFile: \"{}\"}}]}}\n",
+            file.display()
+        ),
+        ..Settings::default()
+    })
+    .await;
+    let status = async |token: &str| {
+        let credential = format!("Authorization: Bearer {token}\r\n");
+        let path = "/admin/api/v1/sessions";
+        let management = world.gateway.ports.management;
+        e2e::web::request(management, "GET", path, &credential, "")
+            .await
+            .status()
+    };
+    assert_eq!(status("ci-0123456789abcdef-one").await, 200);
+    write(&file, "ci-0123456789abcdef-two");
+    let own = world.gateway.state().join("admin.token");
+    let operator = std::fs::read_to_string(&own).unwrap();
+    write(&own, "operator-0123456789abcdef");
+    // By whoever still has the old one.
+    let credential = format!("Authorization: Bearer {}\r\n", operator.trim());
+    let management = world.gateway.ports.management;
+    let path = "/admin/api/v1/reload";
+    let reloaded = e2e::web::request(management, "POST", path, &credential, "").await;
+    assert_eq!(reloaded.status(), 200, "{}", reloaded.text());
+    assert_eq!(status("ci-0123456789abcdef-one").await, 401);
+    assert_eq!(status("ci-0123456789abcdef-two").await, 200);
+    assert_eq!(status(operator.trim()).await, 401);
+    assert_eq!(status("operator-0123456789abcdef").await, 200);
+    // A file that others can read is refused, and what was good stays so.
+    std::fs::write(&file, "ci-0123456789abcdef-six").unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = world.gateway.cli(&["reload"]).await;
+    assert_ne!(refused.code, Some(0), "{refused:?}");
+    assert_eq!(status("ci-0123456789abcdef-two").await, 200);
+}

@@ -338,3 +338,44 @@ async fn keys_of_somebody_else_are_rotated_by_a_reload_with_overlap() {
         assert_eq!(jwks["keys"].as_array().unwrap().len(), published, "{jwks}");
     }
 }
+
+/// One credential is withdrawn: what is open by it is cut within a second, what another one opened stays.
+#[tokio::test]
+async fn what_a_revoked_credential_opened_is_cut_and_nothing_else() {
+    let (world, _origin, session, target) = World::with_raw().await;
+    let token = session.env["SLUICEGATE_PROXY_TOKEN"].clone();
+    let open = async |scheme: &str, credential: &str| {
+        let mut wire = session.dial().await;
+        let head = format!(
+            "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nProxy-Authorization: {scheme} {credential}\r\n\r\n"
+        );
+        wire.send(head).await;
+        assert_eq!(wire.head().await.status, 200);
+        wire
+    };
+    let handle = session.handle().to_owned();
+    let (by_token, by_handle) = (open("Bearer", &token).await, open("Bearer", &handle).await);
+    let revoke = async |credential: &str| {
+        let done = world
+            .gateway
+            .cli(&["credential", "revoke", credential])
+            .await;
+        done.succeeded();
+    };
+    let cut = async |mut wire: e2e::Wire| {
+        let end = tokio::time::timeout(std::time::Duration::from_secs(1), wire.rest()).await;
+        assert_eq!(end.expect("cut within a second").1, e2e::raw::End::Reset);
+    };
+    revoke(&token).await;
+    cut(by_token).await;
+    let mut by_handle = by_handle;
+    by_handle.stays_quiet().await;
+    revoke(&handle).await;
+    cut(by_handle).await;
+    let what = "a tunnel that was cut";
+    let record = world
+        .gateway
+        .record(what, |record| record.text("outcome") == "cut")
+        .await;
+    assert_eq!(record.text("reason"), "session_revoked");
+}

@@ -19,8 +19,8 @@ pub(super) fn scoped(path: &str) -> Option<String> {
     Some(format!("{API}namespaces/{{namespace}}/{rest}"))
 }
 
-/// `/admin/api/v1/namespaces/{ns}/REST` is `/admin/api/v1/REST?namespace={ns}`: every route is there scoped.
-/// Two namespaces that differ are `None`.
+/// `/admin/api/v1/namespaces/{ns}/REST` is `/admin/api/v1/REST?namespace={ns}`: every route of which a namespace has a part is
+/// there scoped. Two namespaces that differ are `None`, and so is what concerns the whole gateway.
 pub(super) fn unscoped(uri: &Uri) -> Option<Uri> {
     let Some(rest) = uri
         .path()
@@ -30,7 +30,7 @@ pub(super) fn unscoped(uri: &Uri) -> Option<Uri> {
         return Some(uri.clone());
     };
     let (namespace, rest) = rest.split_once('/')?;
-    if !crate::session::is_session_id(namespace) {
+    if !crate::session::is_session_id(namespace) || !is_partial(rest) {
         return None;
     }
     match parameter(uri, "namespace") {
@@ -242,6 +242,8 @@ mod tests {
             ("/admin/api/v1/namespaces/a/sessions?namespace=b", None),
             ("/admin/api/v1/namespaces/a%2F../sessions", None),
             ("/admin/api/v1/namespaces/a", None),
+            ("/admin/api/v1/namespaces/a/drain", None),
+            ("/admin/api/v1/namespaces/a/keys:rotate", None),
             ("/healthz", Some("/healthz")),
         ] {
             assert_eq!(plain(scoped).as_deref(), expected, "{scoped}");

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{
     Problem, State,
-    request::{body_text, json as answer},
+    request::{body_text, json as answer, read},
     sessions::{key, shown, tagged},
 };
 use crate::session::{Bind, BindingRequest};
@@ -68,8 +68,10 @@ pub(super) async fn act(
     let how = match action {
         None => Bind::Install(asked()?),
         Some("update") => Bind::Update(asked()?),
-        Some("enable") => Bind::Enable(true),
-        Some("disable") => Bind::Enable(false),
+        Some(action @ ("enable" | "disable")) => {
+            read(&text, |_, _| Some(()))?;
+            Bind::Enable(action == "enable")
+        }
         Some(other) => {
             let detail = format!("there is no action {other:?}: enable, disable, update");
             return Err(Problem::new(

@@ -125,6 +125,40 @@ pub(super) async fn rotate_keys(Extract(state): Extract<State>) -> Result<Respon
     ))
 }
 
+/// Take a key away: `{kid}`. What it signed is good no more.
+pub(super) async fn retire_key(
+    Extract(state): Extract<State>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let text = body_text(body).await?;
+    let kid = read(&text, |fields, faults| {
+        let kid = fields.require("kid", faults);
+        kid.and_then(|node| node.scalar(faults)).map(str::to_owned)
+    })?;
+    let keys = state.registry.keys().clone();
+    let retired = tokio::task::spawn_blocking(move || keys.retire(&kid)).await;
+    let failed =
+        |detail: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "not-retired", detail);
+    retired
+        .map_err(|error| failed(error.to_string()))?
+        .map_err(|error| match error {
+            KeyError::External => {
+                Problem::new(StatusCode::CONFLICT, "external-keys", error.to_string())
+            }
+            KeyError::Signing(_) => {
+                Problem::new(StatusCode::CONFLICT, "signing-key", error.to_string())
+            }
+            KeyError::Unknown(_) => {
+                Problem::new(StatusCode::NOT_FOUND, "unknown-key", error.to_string())
+            }
+            other => failed(other.to_string()),
+        })?;
+    Ok(answer(
+        StatusCode::OK,
+        &json!({ "keys": state.registry.keys().list() }),
+    ))
+}
+
 /// Revoke one credential: `{credential}`, a handle, a signed token or a token's id.
 pub(super) async fn revoke_credential(
     Extract(state): Extract<State>,

@@ -7,7 +7,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{Problem, State, access};
 use crate::auth::{Principal, bearer};
@@ -47,11 +47,8 @@ fn check(state: &State, request: &Request) -> Result<Option<Arc<Principal>>, Pro
         ));
     }
     for origin in headers.get_all(header::ORIGIN) {
-        if !state
-            .allowed_origins
-            .iter()
-            .any(|allowed| allowed.as_bytes() == origin.as_bytes())
-        {
+        let listed = |allowed: &String| allowed.as_bytes() == origin.as_bytes();
+        if !is_own_origin(headers, origin) && !state.allowed_origins.iter().any(listed) {
             let detail =
                 "requests of other web pages are refused; add the origin to admin.allowedOrigins";
             return Err(Problem::new(
@@ -82,6 +79,16 @@ fn check(state: &State, request: &Request) -> Result<Option<Arc<Principal>>, Pro
         "unauthorized",
         detail,
     ))
+}
+
+/// Does a page that came from where this request goes ask? (The host was judged before.)
+fn is_own_origin(headers: &HeaderMap, origin: &HeaderValue) -> bool {
+    let authority = origin.to_str().ok().and_then(|text| text.split_once("://"));
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+    authority.is_some_and(|(scheme, authority)| {
+        matches!(scheme, "http" | "https")
+            && host.is_some_and(|host| host.eq_ignore_ascii_case(authority.as_bytes()))
+    })
 }
 
 /// Exactly one Host, and one of ours: loopback names and addresses, or a configured one. The port does not matter.
@@ -161,6 +168,33 @@ mod tests {
             assert!(!allowed(&[host]), "{host}");
         }
         assert!(!allowed(&[]), "none");
+        assert!(host_allowed(
+            &{
+                let mut headers = HeaderMap::new();
+                headers.append(header::HOST, "[2001:db8::1]:9443".parse().unwrap());
+                headers
+            },
+            &["[2001:db8::1]".to_owned()]
+        ));
         assert!(!allowed(&["localhost", "localhost"]), "two");
+    }
+    #[test]
+    fn a_page_of_ours_is_told_by_where_it_came_from() {
+        let own = |host: &str, origin: &str| {
+            let mut headers = HeaderMap::new();
+            headers.append(header::HOST, host.parse().unwrap());
+            is_own_origin(&headers, &origin.parse().unwrap())
+        };
+        assert!(own("127.0.0.1:9443", "http://127.0.0.1:9443"));
+        assert!(own("gateway.internal", "https://Gateway.Internal"));
+        for other in [
+            "null",
+            "http://127.0.0.1:9444",
+            "http://evil.test",
+            "file://127.0.0.1:9443",
+            "127.0.0.1:9443",
+        ] {
+            assert!(!own("127.0.0.1:9443", other), "{other}");
+        }
     }
 }

@@ -341,6 +341,9 @@ fn gateway(api: Api) -> Api {
     let reload = json("reload", "Apply the configuration file again", "Reloaded").problems(&[422]);
     let rotate =
         json("rotateKeys", "A new key signs from now on", "KeyRotated").problems(&[409, 500]);
+    let retire = json("retireKey", "What a key signed is good no more", "Keys")
+        .body("RetireKey")
+        .problems(&[404, 409, 500]);
     let keys = json("listKeys", "The signing keys, without secrets", "Keys");
     let status = json("status", "One screen", "Status");
     let hooks = json(
@@ -387,6 +390,10 @@ fn gateway(api: Api) -> Api {
     .route(
         "/admin/api/v1/keys:rotate",
         vec![post(control::rotate_keys, vec![rotate])],
+    )
+    .route(
+        "/admin/api/v1/keys:retire",
+        vec![post(control::retire_key, vec![retire])],
     )
     .route(
         "/admin/api/v1/credentials:revoke",

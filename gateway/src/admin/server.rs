@@ -48,7 +48,10 @@ async fn serve(
             *request.uri_mut() = uri;
             router.oneshot(request).await
         }
-        None => Ok(access::unknown_namespace("").into_response()),
+        None => {
+            let detail = "no namespace has such a route, or the request names two";
+            Ok(Problem::new(StatusCode::NOT_FOUND, "unknown-namespace", detail).into_response())
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use sha2::Digest;
 
 use super::{
     Problem, State,
-    access::unknown_namespace,
+    access::{touches, unknown_namespace},
     page,
     request::{body_text, json as answer, read},
 };
@@ -32,6 +32,8 @@ type Parameters = Query<HashMap<String, String>>;
 const EXTENSION: Duration = Duration::from_secs(300);
 /// The longest a request may wait for a place in a scope, in seconds.
 const MAX_WAIT: u64 = 60;
+/// Bytes of a reason: it is kept with the session and with its event.
+const MAX_REASON: usize = 1024;
 /// The longest one keepalive may ask for; `maxLifetime` bounds it anyway.
 const MAX_EXTENSION: u64 = 366 * 86_400;
 
@@ -91,9 +93,16 @@ pub(super) async fn create(
     let text = body_text(body).await?;
     let mut request = CreateRequest::read(&text).map_err(|faults| Problem::faults(&faults))?;
     if request.id.is_none() {
-        request.id = idempotent_id(&headers)?;
+        request.id = idempotent_id(&headers, &principal)?;
     }
     place(&principal, &query, &mut request)?;
+    if let Some(id) = &request.id {
+        touches(
+            &state,
+            &principal,
+            &key(Some(request.namespace()), &provider, id),
+        )?;
+    }
     let longest = wait(&query)?;
     let namespace = request.namespace().to_owned();
     let issued = state.registry.create(provider.clone(), request).await?;
@@ -162,19 +171,26 @@ fn text_of(view: &Value, key: &str) -> String {
 
 /// The id that an `Idempotency-Key` stands for: the same key again is the same session, across restarts too, and with
 /// another body it is a conflict.
-fn idempotent_id(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(key) = headers.get("idempotency-key") else {
+fn idempotent_id(headers: &HeaderMap, principal: &Principal) -> Result<Option<String>, Problem> {
+    let mut keys = headers.get_all("idempotency-key").iter();
+    let Some(key) = keys.next() else {
         return Ok(None);
     };
-    if key.is_empty() || key.len() > 255 {
-        let detail = "an Idempotency-Key has 1 to 255 octets";
+    if key.is_empty() || key.len() > 255 || keys.next().is_some() {
+        let detail = "one Idempotency-Key, of 1 to 255 octets";
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
             "malformed-field",
             detail,
         ));
     }
-    let digest = data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(key.as_bytes()));
+    // Two owners may choose the same key.
+    let owner = principal.owner.as_deref().unwrap_or_default();
+    let mut digest = sha2::Sha256::new();
+    digest.update(owner);
+    digest.update(if owner.is_empty() { "" } else { "\0" });
+    digest.update(key);
+    let digest = data_encoding::HEXLOWER.encode(&digest.finalize());
     Ok(Some(format!("k-{}", digest.get(..32).unwrap_or(&digest))))
 }
 
@@ -294,10 +310,13 @@ pub(super) async fn act(
             (_, None) => None,
         };
         no_secrets(fields, faults);
-        let reason = fields
-            .take("reason")
-            .and_then(|node| node.string(faults))
-            .map(str::to_owned);
+        let reason = fields.take("reason").and_then(|node| {
+            let text = node.string(faults)?;
+            if text.len() > MAX_REASON {
+                return node.expected("at most 1 KiB of text", faults);
+            }
+            Some(text.to_owned())
+        });
         Some((extend.unwrap_or(EXTENSION), reason))
     })?;
     let action = match name {

@@ -6,7 +6,7 @@ mod sessions;
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -24,10 +24,10 @@ use super::{App, Options, Parts, PublicIdentity, Settings, probe, reload::Reload
 use crate::{
     admin,
     auth::{self, AdminCredentials, AdminToken, AdminTokenError, Gestalt, KeyError, Keys},
-    config::{self, Config},
+    config::{self, Config, StateDir},
     drain::Drain,
     egress::ResolveError,
-    listen::Places,
+    listen::{ListenerKind, Places},
     probe::{Inside, Prober},
     relay::{Presence, Reverse},
     session::{Registry, RegistryError},
@@ -141,14 +141,8 @@ impl App {
             None => Keys::load_or_create(&state_dir.file("keys"))?,
             Some(keys) => Keys::external(external(keys))?,
         });
-        let token_file = config
-            .admin
-            .token_file
-            .clone()
-            .unwrap_or_else(|| state_dir.file("admin.token"));
-        let token = Arc::new(AdminToken::load_or_create(&token_file)?);
-        let sources: Vec<_> = config.admin.credentials.iter().map(credential).collect();
-        let credentials = Arc::new(AdminCredentials::load(&token, &sources)?);
+        let (token, credentials) = admin_credentials(&config, &state_dir)?;
+        let (token, credentials) = (Arc::new(token), Arc::new(credentials));
         let store_file = config
             .store
             .path
@@ -212,7 +206,7 @@ impl App {
             hooks,
             board: Arc::default(),
             drain_timeout: config.limits.drain_timeout,
-            allowed_hosts: config.admin.allowed_hosts.clone().into(),
+            allowed_hosts: allowed_hosts(&config, &parts).into(),
             allowed_origins: config.admin.allowed_origins.clone().into(),
             reloader: Arc::new(Reloader::new(config_file, config.clone(), drain.watch())),
         };
@@ -241,4 +235,40 @@ fn access_sink(config: &Config) -> AccessSink {
         config::AccessLog::None => AccessSink::None,
         config::AccessLog::File(path) => AccessSink::File(path.clone()),
     }
+}
+
+/// The operator's token and the configuration's credentials, as their files are now.
+pub(super) fn admin_credentials(
+    config: &Config,
+    state_dir: &StateDir,
+) -> Result<(AdminToken, AdminCredentials), StartError> {
+    let own = config.admin.token_file.clone();
+    let token = AdminToken::load_or_create(&own.unwrap_or_else(|| state_dir.file("admin.token")))?;
+    let sources: Vec<_> = config.admin.credentials.iter().map(credential).collect();
+    let credentials = AdminCredentials::load(&token, &sources)?;
+    Ok((token, credentials))
+}
+
+/// Hosts the admin API answers to besides loopback ones: the configuration's, and its listeners' own addresses.
+fn allowed_hosts(config: &Config, parts: &Parts) -> Vec<String> {
+    let context = parts.context.load();
+    let interfaces = &context.egress.admission.own.interfaces;
+    let listening = parts.addresses.iter();
+    let own = listening
+        .filter(|(kind, _)| *kind == ListenerKind::Management)
+        .flat_map(|(_, address)| match address.ip() {
+            ip if ip.is_unspecified() => interfaces.clone(),
+            ip => vec![ip],
+        });
+    let own = own.map(|ip| match ip {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    });
+    config
+        .admin
+        .allowed_hosts
+        .iter()
+        .cloned()
+        .chain(own)
+        .collect()
 }

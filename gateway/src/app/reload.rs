@@ -75,6 +75,8 @@ impl Reloader {
             &parts.targets,
         )
         .map_err(|error| chain(&error))?;
+        let (_, credentials) = assemble::admin_credentials(&config, &parts.state_dir)
+            .map_err(|error| chain(&error))?;
         // Files of keys may have changed, as where others rotate them.
         let keys = parts.registry.keys().clone();
         let external = config.keys.as_ref().map(assemble::external);
@@ -100,6 +102,7 @@ impl Reloader {
         if let Some(leaf) = leaf {
             parts.identity.replace(leaf);
         }
+        parts.credentials.follow(credentials);
         parts.context.store(context.into());
         parts.prober.replace(plan);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = config;

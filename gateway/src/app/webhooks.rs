@@ -18,7 +18,7 @@ pub(super) fn hooks(config: &Config) -> Result<Vec<Hook>, StartError> {
 
 fn hook(config: &WebhookConfig) -> Result<Hook, StartError> {
     let missing = || crate::auth::AdminTokenError::Missing(config.secret_file.clone());
-    let secret = AdminToken::load(&config.secret_file)?.ok_or_else(missing)?;
+    AdminToken::load(&config.secret_file)?.ok_or_else(missing)?;
     let tls = if config.tls {
         let mut trust = TrustBundle::system().unwrap_or_else(|_| TrustBundle::empty());
         if let Some(path) = &config.ca_file {
@@ -41,7 +41,7 @@ fn hook(config: &WebhookConfig) -> Result<Hook, StartError> {
         target: config.target.clone(),
         path: config.path.clone(),
         tls,
-        secret: secret.secret().clone(),
+        secret_file: config.secret_file.clone(),
         events: config.events.clone(),
         attempts: config.attempts,
         grant: Arc::new(grant),

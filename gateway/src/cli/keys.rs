@@ -1,6 +1,6 @@
 //! Signing keys: through the running gateway, else in its state directory.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -18,17 +18,35 @@ pub(super) enum KeysCommand {
     List(ClientArgs),
     /// Make a new key that signs from now on; the old ones go on verifying until their files are removed.
     Rotate(ClientArgs),
+    /// Take a key away: what it signed is good no more.
+    Retire(RetireArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RetireArgs {
+    /// The key's id, as `keys list` shows it; not the one that signs.
+    kid: String,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// What is asked of the keys.
+enum Asked<'a> {
+    List,
+    Rotate,
+    Retire(&'a str),
 }
 
 pub(super) async fn run(command: KeysCommand) -> Result<(), Failure> {
-    let (args, rotate) = match &command {
-        KeysCommand::List(args) => (args, false),
-        KeysCommand::Rotate(args) => (args, true),
+    let (args, asked) = match &command {
+        KeysCommand::List(args) => (args, Asked::List),
+        KeysCommand::Rotate(args) => (args, Asked::Rotate),
+        KeysCommand::Retire(retire) => (&retire.client, Asked::Retire(&retire.kid)),
     };
-    let body = match through_gateway(args, rotate).await {
+    let body = match through_gateway(args, &asked).await {
         // A gateway that is not running reads the directory when it starts.
         Err(failure) if failure.code() == UNREACHABLE && args.admin_url.is_none() => {
-            in_directory(args, rotate)?
+            in_directory(args, &asked)?
         }
         other => other?,
     };
@@ -57,17 +75,21 @@ pub(super) async fn run(command: KeysCommand) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn through_gateway(args: &ClientArgs, rotate: bool) -> Result<Value, Failure> {
+async fn through_gateway(args: &ClientArgs, asked: &Asked<'_>) -> Result<Value, Failure> {
     let client = Client::new(args)?;
-    let (method, path) = if rotate {
-        (Method::POST, "/admin/api/v1/keys:rotate")
-    } else {
-        (Method::GET, "/admin/api/v1/keys")
+    let keys = "/admin/api/v1/keys";
+    let (method, path, body) = match asked {
+        Asked::List => (Method::GET, keys.to_owned(), None),
+        Asked::Rotate => (Method::POST, format!("{keys}:rotate"), None),
+        Asked::Retire(kid) => {
+            let body = json!({ "kid": kid });
+            (Method::POST, format!("{keys}:retire"), Some(body))
+        }
     };
-    Ok(client.call(method, path, None).await?.body)
+    Ok(client.call(method, &path, body.as_ref()).await?.body)
 }
 
-fn in_directory(args: &ClientArgs, rotate: bool) -> Result<Value, Failure> {
+fn in_directory(args: &ClientArgs, asked: &Asked<'_>) -> Result<Value, Failure> {
     let directory = args.state_path()?.join("keys");
     if !directory.is_dir() {
         let message = format!(
@@ -78,8 +100,10 @@ fn in_directory(args: &ClientArgs, rotate: bool) -> Result<Value, Failure> {
     }
     let failed = |error| Failure::new(FAILED, format!("{:#}", anyhow::Error::from(error)));
     let keys = Keys::load_or_create(&directory).map_err(failed)?;
-    if rotate {
-        keys.rotate().map_err(failed)?;
+    match asked {
+        Asked::List => {}
+        Asked::Rotate => drop(keys.rotate().map_err(failed)?),
+        Asked::Retire(kid) => keys.retire(kid).map_err(failed)?,
     }
     Ok(json!({ "keys": keys.list() }))
 }

@@ -1,6 +1,7 @@
 //! One webhook's task: the next event, attempts with backoff, then the one after it.
 
 use std::{
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -17,10 +18,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Board, signature};
 use crate::{
+    auth::AdminToken,
     clock::unix_seconds,
     drain::{DrainWatch, Stage},
     egress::Egress,
-    secret::Secret,
     session::{Registry, RegistryError},
     store::StoredEvent,
 };
@@ -49,8 +50,8 @@ pub struct Hook {
     pub path: String,
     /// `https`: the trust its certificate is judged by.
     pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// Signs.
-    pub secret: Secret,
+    /// Signs, and is read again for each delivery: whoever rotates it does not have to say so.
+    pub secret_file: PathBuf,
     /// Types of events wanted; `session.*` stands for all of sessions, none at all for every type.
     pub events: Vec<String>,
     /// Attempts before an event is given up.
@@ -80,7 +81,9 @@ impl Hook {
             fields.insert("cursor".into(), cursor.into());
         }
         let (body, seconds) = (body.to_string(), unix_seconds(SystemTime::now()));
-        let signed = signature(&self.secret, seconds, &self.url, &body);
+        let secret = AdminToken::load(&self.secret_file).map_err(|error| error.to_string())?;
+        let secret = secret.ok_or_else(|| format!("there is no {}", self.secret_file.display()))?;
+        let signed = signature(secret.secret(), seconds, &self.url, &body);
         let request = Request::post(&self.path)
             .header(header::HOST, self.target.to_string())
             .header(header::CONTENT_TYPE, "application/json")

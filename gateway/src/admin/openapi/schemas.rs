@@ -224,6 +224,7 @@ fn session() -> RefOr<Schema> {
         ("lastActivity", text()),
     ]);
     let session = with(session, "dialTargets", map(text()));
+    let session = with(session, "withdrawn", boolean());
     with(with(session, "dialErrors", map(text())), "usage", usage)
 }
 
@@ -400,6 +401,7 @@ fn requests() -> Vec<(&'static str, RefOr<Schema>)> {
             "Revoke",
             required(strict([("credential", text())]), "credential"),
         ),
+        ("RetireKey", required(strict([("kid", text())]), "kid")),
         ("ProbeReport", report),
         ("Workload", workload),
     ]

@@ -167,6 +167,10 @@ async fn an_idempotency_key_is_one_session_across_a_restart() {
     assert_ne!(other.body["session"]["id"], first.body["session"]["id"]);
     let empty = g.send(create(&g, "", body)).await;
     assert_eq!(empty.status, 400);
+    let mut two = create(&g, "key-1", body);
+    two.headers_mut()
+        .append("idempotency-key", "key-2".parse().unwrap());
+    assert_eq!(g.send(two).await.status, 400);
     let Gateway {
         fixture,
         router,
@@ -214,4 +218,39 @@ async fn a_change_meant_for_another_version_is_refused() {
     let listed = format!("\"x\", {}", now.to_str().unwrap());
     assert_eq!(g.send(patch(&listed, second)).await.status, 200);
     assert_eq!(g.send(patch("*", first)).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_an_action_is_told_is_read_and_bounded() {
+    let g = gateway();
+    g.call("POST", SESSIONS, r#"{"id": "one", "secretIds": ["x"]}"#)
+        .await;
+    let missing = g.call("GET", &format!("{SESSIONS}/one"), "").await;
+    assert_eq!(missing.status, 404, "there are no secrets to begin with");
+    g.call("POST", SESSIONS, r#"{"id": "one"}"#).await;
+    let pause = async |reason: &str| {
+        let body = json!({ "reason": reason }).to_string();
+        g.call("POST", &format!("{SESSIONS}/one:pause"), &body)
+            .await
+            .status
+    };
+    assert_eq!(pause(&"x".repeat(1025)).await, 422);
+    assert_eq!(pause(&"x".repeat(1024)).await, 200);
+    for body in [r#"{"garbage": 1}"#, "[1]"] {
+        let path = format!("{SESSIONS}/one/capabilities/x:enable");
+        assert_eq!(g.call("POST", &path, body).await.status, 422, "{body}");
+    }
+    let retire = async |kid: &str| {
+        let body = json!({ "kid": kid }).to_string();
+        g.call("POST", "keys:retire", &body).await
+    };
+    let signing = g.call("GET", "keys", "").await.body["keys"][0]["kid"].clone();
+    let signing = signing.as_str().unwrap();
+    assert_eq!(retire(signing).await.status, 409);
+    assert_eq!(retire("../admin").await.status, 404);
+    g.call("POST", "keys:rotate", "").await;
+    let left = retire(signing).await;
+    assert_eq!(left.status, 200, "{}", left.body);
+    assert_eq!(left.body["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(retire(signing).await.status, 404);
 }

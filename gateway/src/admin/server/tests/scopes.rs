@@ -372,3 +372,26 @@ async fn a_new_session_stands_where_its_location_says() {
         assert_eq!(shown.headers["etag"], created.headers["etag"]);
     }
 }
+
+#[tokio::test]
+async fn what_another_owner_has_is_not_told_by_a_create() {
+    let g = gateway();
+    let theirs = r#"{"id": "t1", "namespace": "team", "owner": "tom"}"#;
+    g.call("POST", SESSIONS, theirs).await;
+    let taken = g.by("ann", "POST", SESSIONS, r#"{"id": "t1"}"#).await;
+    assert_eq!((taken.status, token(&taken)), (403, "not-the-owner"));
+    // The same key of two owners is two sessions.
+    let create = async |name: &str| {
+        let path = format!("/admin/api/v1/{SESSIONS}?namespace=team");
+        let mut request = g.request("POST", &path, "{}");
+        let token = format!("Bearer {name}-0123456789abcdef").parse().unwrap();
+        request.headers_mut().insert("authorization", token);
+        let key = "run-1".parse().unwrap();
+        request.headers_mut().insert("idempotency-key", key);
+        g.send(request).await
+    };
+    let (team, ann) = (create("team").await, create("ann").await);
+    assert_eq!((team.status, ann.status), (201, 201), "{}", ann.body);
+    assert_eq!(create("ann").await.status, 200);
+    assert_ne!(team.body["session"]["id"], ann.body["session"]["id"]);
+}
