@@ -18,6 +18,8 @@ const FAMILIES: [i32; 4] = [
     libc::AF_INET6,
     libc::AF_NETLINK,
 ];
+/// TIOCSTI and TIOCLINUX, as numbers: their type in `libc` is another one with each C library.
+const TYPING: [u64; 2] = [0x5412, 0x541c];
 /// Of the x32 ABI's system calls, which share the architecture's number with the others.
 #[cfg(target_arch = "x86_64")]
 const X32: i64 = 0x4000_0000;
@@ -45,7 +47,7 @@ fn programs() -> Result<[BpfProgram; 2], seccompiler::BackendError> {
         (libc::SYS_socketpair, foreign),
     ]);
     let mut typing = Vec::new();
-    for request in [libc::TIOCSTI, libc::TIOCLINUX] {
+    for request in TYPING {
         let is = SeccompCondition::new(1, Length::Dword, Is::Eq, request)?;
         typing.push(SeccompRule::new(vec![is])?);
     }
