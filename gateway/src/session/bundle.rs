@@ -92,7 +92,7 @@ pub struct CaFiles {
 /// What every bundle of this gateway is made of.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct BundleContext {
-    /// A plaintext loopback listener, where there is one: what most clients can speak to.
+    /// A plaintext listener that sandboxes reach, where there is one: what most clients can speak to.
     pub plain_proxy: Option<SocketAddr>,
     /// Where sandboxes reach the gateway.
     pub public_url: PublicUrl,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use sluicegate_policy::Target;
+use sluicegate_policy::{Host, Target};
 
 use crate::{
     app::{PublicIdentity, probe},
@@ -39,6 +39,19 @@ pub(in crate::app) fn public_url(
     }
 }
 
+/// The plain listener that sandboxes are told of: on loopback, or at the very address the public URL has, since who reaches
+/// the one reaches the other.
+fn plain_proxy(
+    addresses: &[(ListenerKind, SocketAddr)],
+    public: Option<&Host>,
+) -> Option<SocketAddr> {
+    let plain = || addresses.iter().filter(|(k, _)| *k == ListenerKind::Plain);
+    plain()
+        .find(|(_, a)| a.ip().is_loopback())
+        .or_else(|| plain().find(|(_, a)| public == Some(&Host::Ip(a.ip()))))
+        .map(|(_, address)| *address)
+}
+
 /// What the registry is told.
 pub(in crate::app) fn registry_config(
     config: &Config,
@@ -50,16 +63,13 @@ pub(in crate::app) fn registry_config(
         .providers
         .iter()
         .map(|(name, provider)| (name.clone(), self::provider(config, provider)));
-    let plain = addresses
-        .iter()
-        .find(|(k, a)| *k == ListenerKind::Plain && a.ip().is_loopback())
-        .map(|(_, a)| *a);
-    let public_url =
-        public_url(config, addresses).map_or_else(PublicUrl::default, |(tls, target)| PublicUrl {
-            tls,
-            host: target.host().to_string(),
-            port: target.port(),
-        });
+    let public = public_url(config, addresses);
+    let plain = plain_proxy(addresses, public.as_ref().map(|(_, target)| target.host()));
+    let public_url = public.map_or_else(PublicUrl::default, |(tls, target)| PublicUrl {
+        tls,
+        host: target.host().to_string(),
+        port: target.port(),
+    });
     RegistryConfig {
         providers: providers.collect(),
         default_provider: config
@@ -226,5 +236,33 @@ fn provider(config: &Config, provider: &config::ProviderConfig) -> ProviderConfi
         advertised: Some(provider.advertised),
         hostname_egress: provider.hostname_egress,
         confinement: provider.confinement,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn sandboxes_are_told_of_a_plain_listener_they_can_reach() {
+        let at = |kind, address: &str| (kind, address.parse().unwrap());
+        let listeners = [
+            at(ListenerKind::Public, "172.30.77.2:8443"),
+            at(ListenerKind::Plain, "172.30.77.2:3128"),
+        ];
+        let told = |listeners: &[_], host: &str| {
+            let host = Target::from_authority(host).unwrap();
+            plain_proxy(listeners, Some(host.host())).map(|address| address.to_string())
+        };
+        let there = Some("172.30.77.2:3128".to_owned());
+        assert_eq!(told(&listeners, "172.30.77.2:8443"), there);
+        assert_eq!(told(&listeners, "172.30.77.3:8443"), None);
+        assert_eq!(told(&listeners, "gateway.test:8443"), None);
+        assert_eq!(plain_proxy(&listeners, None), None);
+        let local = [listeners[0], at(ListenerKind::Plain, "127.0.0.1:3128")];
+        let loopback = Some("127.0.0.1:3128".to_owned());
+        assert_eq!(told(&local, "gateway.test:8443"), loopback);
     }
 }
