@@ -171,6 +171,7 @@ async fn every_command_speaks_json() {
         "keys rotate",
         "keys retire KID",
         "ca show",
+        "ca show --bundle",
         "events",
         "status",
         "policy explain api.example.com --provider test",

@@ -19,6 +19,9 @@ pub(super) enum CaCommand {
 pub(super) struct ShowArgs {
     #[command(flatten)]
     client: ClientArgs,
+    /// What the CA variables of an env bundle name: the system's roots and this certificate.
+    #[arg(long)]
+    bundle: bool,
     /// Print the file's path instead.
     #[arg(long)]
     path: bool,
@@ -27,7 +30,11 @@ pub(super) struct ShowArgs {
 pub(super) fn run(command: &CaCommand) -> Result<(), Failure> {
     let CaCommand::Show(args) = command;
     let state = args.client.state_path()?;
-    let candidates = [state.join("ca.pem"), state.join("ca").join("ca.pem")];
+    let candidates = if args.bundle {
+        vec![state.join("ca-bundle.pem")]
+    } else {
+        vec![state.join("ca.pem"), state.join("ca").join("ca.pem")]
+    };
     let Some(path) = candidates.iter().find(|path| path.is_file()) else {
         let message = format!(
             "there is no private CA in {}: one is made at the first start without a certificate of your own",
