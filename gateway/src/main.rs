@@ -1,5 +1,9 @@
 //! The `sluicegate` binary: arguments → runtime → command → exit code.
 
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     sluicegate::cli::run()
 }
