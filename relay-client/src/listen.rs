@@ -275,19 +275,18 @@ impl MakeWay {
 /// Bound under another name in a directory of its own, made private, then moved into place: there is no moment in which
 /// another user could connect.
 fn bind_private(path: &Path) -> io::Result<Listener> {
-    let mut staging = path.as_os_str().to_owned();
-    staging.push(format!(".{}", std::process::id()));
-    let staging = PathBuf::from(staging);
-    fs::DirBuilder::new().mode(0o700).create(&staging)?;
-    let inner = staging.join("s");
-    let bound = UnixListener::bind(&inner).and_then(|listener| {
-        fs::set_permissions(&inner, fs::Permissions::from_mode(0o600))?;
-        fs::rename(&inner, path)?;
-        Ok(Listener::Unix(listener, SocketFile(path.into())))
-    });
-    let _ = fs::remove_file(&inner);
-    let _ = fs::remove_dir(&staging);
-    bound
+    let directory = path.parent().unwrap_or(Path::new("."));
+    // Directories of tempfile are 0700. Not named by our process id, which in a container is another's too, and was the last
+    // one's. A short name, as socket paths hold 107 bytes.
+    let staging = tempfile::Builder::new()
+        .prefix(".s")
+        .rand_bytes(4)
+        .tempdir_in(directory)?;
+    let inner = staging.path().join("s");
+    let listener = UnixListener::bind(&inner)?;
+    fs::set_permissions(&inner, fs::Permissions::from_mode(0o600))?;
+    fs::rename(&inner, path)?;
+    Ok(Listener::Unix(listener, SocketFile(path.into())))
 }
 
 #[cfg(test)]
