@@ -135,8 +135,8 @@ pub(super) async fn retire_key(
         let kid = fields.require("kid", faults);
         kid.and_then(|node| node.scalar(faults)).map(str::to_owned)
     })?;
-    let keys = state.registry.keys().clone();
-    let retired = tokio::task::spawn_blocking(move || keys.retire(&kid)).await;
+    let registry = state.registry.clone();
+    let retired = tokio::task::spawn_blocking(move || registry.retire_key(&kid)).await;
     let failed =
         |detail: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "not-retired", detail);
     retired

@@ -7,6 +7,7 @@ mod sessions;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -141,8 +142,10 @@ impl App {
             None => Keys::load_or_create(&state_dir.file("keys"))?,
             Some(keys) => Keys::external(external(keys))?,
         });
-        let (token, credentials) = admin_credentials(&config, &state_dir)?;
-        let (token, credentials) = (Arc::new(token), Arc::new(credentials));
+        let token = Arc::new(AdminToken::load_or_create(&token_file(
+            &config, &state_dir,
+        ))?);
+        let credentials = Arc::new(admin_credentials(&config, &token)?);
         let store_file = config
             .store
             .path
@@ -237,16 +240,19 @@ fn access_sink(config: &Config) -> AccessSink {
     }
 }
 
-/// The operator's token and the configuration's credentials, as their files are now.
+/// Where the operator's token is.
+pub(super) fn token_file(config: &Config, state_dir: &StateDir) -> PathBuf {
+    let own = config.admin.token_file.clone();
+    own.unwrap_or_else(|| state_dir.file("admin.token"))
+}
+
+/// The operator's token, and the configuration's credentials as their files are now.
 pub(super) fn admin_credentials(
     config: &Config,
-    state_dir: &StateDir,
-) -> Result<(AdminToken, AdminCredentials), StartError> {
-    let own = config.admin.token_file.clone();
-    let token = AdminToken::load_or_create(&own.unwrap_or_else(|| state_dir.file("admin.token")))?;
+    token: &AdminToken,
+) -> Result<AdminCredentials, StartError> {
     let sources: Vec<_> = config.admin.credentials.iter().map(credential).collect();
-    let credentials = AdminCredentials::load(&token, &sources)?;
-    Ok((token, credentials))
+    Ok(AdminCredentials::load(token, &sources)?)
 }
 
 /// Hosts the admin API answers to besides loopback ones: the configuration's, and its listeners' own addresses.

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Mutex, sync::PoisonError, time::SystemTime};
 
 use super::{Parts, assemble, probe};
-use crate::{config::Config, drain::DrainWatch};
+use crate::{auth::AdminToken, config::Config, drain::DrainWatch};
 
 /// Reads the configuration file again.
 pub(super) struct Reloader {
@@ -75,10 +75,15 @@ impl Reloader {
             &parts.targets,
         )
         .map_err(|error| chain(&error))?;
-        let (_, credentials) = assemble::admin_credentials(&config, &parts.state_dir)
-            .map_err(|error| chain(&error))?;
+        // Nothing is made anew here: a token that is gone was taken away by somebody.
+        let file = assemble::token_file(&config, &parts.state_dir);
+        let token = AdminToken::load(&file).map_err(|error| chain(&error))?;
+        let token = token.ok_or_else(|| format!("there is no {}", file.display()))?;
+        let credentials =
+            assemble::admin_credentials(&config, &token).map_err(|error| chain(&error))?;
         // Files of keys may have changed, as where others rotate them.
         let keys = parts.registry.keys().clone();
+        let before = keys.list();
         let external = config.keys.as_ref().map(assemble::external);
         let keys = tokio::task::spawn_blocking(move || match external {
             Some(external) => keys.follow(external),
@@ -87,6 +92,7 @@ impl Reloader {
         .await;
         keys.map_err(|error| chain(&error))?
             .map_err(|error| chain(&error))?;
+        parts.registry.keys_changed(before);
         let (gestalt, terms) = (parts.gestalt.clone(), assemble::gestalt(&config));
         tokio::task::spawn_blocking(move || gestalt.follow(terms))
             .await

@@ -57,6 +57,7 @@ impl TokenCache {
         let credential = Credential::Token {
             id: signed.claims.jti.as_str().into(),
             family: signed.claims.fam.as_deref().map(Into::into),
+            key: signed.kid.as_str().into(),
         };
         let verified = Arc::new(Verified {
             claims: signed.claims,

@@ -245,11 +245,17 @@ impl Dial {
             half_close: listener.half_close_timeout,
         };
         let meter = Spending::new(&self.session, self.recorder.counters());
-        let mut sandbox = delivery.flow;
+        let (mut sandbox, mut accepted) = (delivery.flow, delivery.standing);
+        let lost = async {
+            tokio::select! {
+                denial = standing.lost() => denial,
+                denial = accepted.lost() => denial,
+            }
+        };
         join(
             &mut *self.flow,
             &mut *sandbox,
-            standing.lost(),
+            lost,
             timers,
             &meter,
             &mut self.recorder,

@@ -48,8 +48,10 @@ pub struct BindingRequest {
     pub enabled: Option<bool>,
     /// Services taken (absent = all) and limits; `None` = not said.
     pub narrowed: Option<GrantDocument>,
-    /// Services were named, and none is taken: that is not the same as not naming any.
-    pub no_services: bool,
+    /// Of that, services were named; none of them is not the same as no word of them.
+    pub services_said: bool,
+    /// Of that, limits were.
+    pub limits_said: bool,
 }
 
 impl BindingRequest {
@@ -82,7 +84,8 @@ impl BindingRequest {
                 name: name(node, faults)?,
                 enabled: None,
                 narrowed: None,
-                no_services: false,
+                services_said: false,
+                limits_said: false,
             });
         }
         let mut fields = node.fields(faults);
@@ -104,8 +107,8 @@ impl BindingRequest {
                 hint,
             );
         }
-        let services = fields.take("services").is_some();
-        let said = services | fields.take("limits").is_some();
+        let services_said = fields.take("services").is_some();
+        let limits_said = fields.take("limits").is_some();
         let mut document = GrantDocument::take(fields, faults);
         document.egress = Default::default();
         for (service, written) in &document.services {
@@ -125,8 +128,9 @@ impl BindingRequest {
         Self {
             name,
             enabled,
-            no_services: services && document.services.is_empty(),
-            narrowed: said.then_some(document),
+            narrowed: (services_said || limits_said).then_some(document),
+            services_said,
+            limits_said,
         }
     }
 
@@ -140,15 +144,22 @@ impl BindingRequest {
         config: &RegistryConfig,
         now: SystemTime,
     ) -> Result<Binding, RegistryError> {
-        let narrowed = match (&self.narrowed, before) {
-            (Some(document), _) => document.to_json(),
-            (None, Some(before)) => before.narrowed.clone(),
-            (None, None) => GrantDocument::default().to_json(),
+        // What a request does not name stays as it was.
+        let mut narrowed = match before {
+            Some(before) => before.narrowed()?,
+            None => GrantDocument::default(),
         };
-        let no_services = match (&self.narrowed, before) {
-            (None, Some(before)) => before.no_services,
-            (Some(_) | None, _) => self.no_services,
-        };
+        let mut no_services = before.is_some_and(|before| before.no_services);
+        if let Some(said) = &self.narrowed {
+            if self.services_said {
+                narrowed.services.clone_from(&said.services);
+                no_services = said.services.is_empty();
+            }
+            if self.limits_said {
+                narrowed.limits = said.limits;
+            }
+        }
+        let narrowed = narrowed.to_json();
         let binding = Binding {
             name: self.name.clone(),
             no_services,

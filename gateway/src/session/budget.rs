@@ -117,10 +117,15 @@ impl Budget {
         }
     }
 
-    /// Go on from what was stored before a restart; the owner's count had it too.
-    pub fn restore(&self, bytes: u64, active: SystemTime) {
+    /// Go on from what was stored before a restart, and is counted with the owner already.
+    pub fn go_on(&self, bytes: u64, active: SystemTime) {
         self.bytes.store(bytes, Ordering::Release);
         self.touch(active);
+    }
+
+    /// Go on from what was stored before a restart; the owner's count had it too.
+    pub fn restore(&self, bytes: u64, active: SystemTime) {
+        self.go_on(bytes, active);
         if let Some(owner) = &self.owner {
             owner.count_along(bytes);
         }
@@ -186,6 +191,13 @@ impl Budget {
         let (used, most, what) = match denial {
             Denial::TooManyTunnels => (self.open_now(), limit(&self.max_open), "open"),
             Denial::ByteQuota => (self.bytes(), limit(&self.max_bytes), "bytes spent"),
+            Denial::TooManyOpens => {
+                let bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+                let rate = bucket.rate.map(u64::from);
+                // Whose bucket is empty has none left of its second's.
+                let used = rate.map_or(0, |rate| if bucket.tokens < 1.0 { rate } else { 0 });
+                (used, rate.unwrap_or(NONE), "opens of this second")
+            }
             other => return other.into(),
         };
         match &self.owner {

@@ -139,7 +139,14 @@ pub(super) fn make(
     };
     let mut env = proxy_variables(&proxy);
     let key = record.key();
-    let expires = record.lease.ends_at.unwrap_or(now + LONGEST);
+    // A pause that lasts moves the end of the generation when it is over.
+    let since = record
+        .lease
+        .paused_at
+        .and_then(|since| now.duration_since(since).ok());
+    let present = since.unwrap_or_default();
+    let ends_at = record.lease.ends_at.map(|end| end + present);
+    let expires = ends_at.unwrap_or(now + LONGEST);
     let token_until = |audience, services, expires| {
         let asked = Mint {
             audience,
@@ -148,7 +155,7 @@ pub(super) fn make(
             services,
             key: client_key,
             family: None,
-            paused: record.lease.paused_total,
+            paused: record.lease.paused_total + present,
             expires,
         };
         mint(keys, asked, now)

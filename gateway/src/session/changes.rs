@@ -19,6 +19,8 @@ pub enum Credential {
         id: Arc<str>,
         /// The id of the token it descends from by refreshing, where it does.
         family: Option<Arc<str>>,
+        /// The id of the key that signed it.
+        key: Arc<str>,
     },
 }
 

@@ -45,6 +45,11 @@ struct Tables {
     /// Sessions by each range of their sources.
     sources: HashMap<IpNet, Vec<SessionKey>>,
     revoked: HashSet<String>,
+    /// Handles that were withdrawn one by one, of generations that live. (One that made room for newer ones lets nobody in any
+    /// more, and cuts nothing.)
+    withdrawn: HashMap<HandleHash, SessionKey>,
+    /// Signing keys that were taken away.
+    retired: HashSet<String>,
     /// What ends with a token, by its id.
     tied: HashMap<String, Weak<Session>>,
 }
@@ -118,10 +123,10 @@ impl Index {
     pub fn is_withdrawn(&self, credential: &Credential) -> bool {
         let tables = self.read();
         match credential {
-            Credential::Handle(hash) => !tables.handles.contains_key(hash),
-            Credential::Token { id, family } => {
+            Credential::Handle(hash) => tables.withdrawn.contains_key(hash),
+            Credential::Token { id, family, key } => {
                 let mut ids = std::iter::once(id).chain(family);
-                ids.any(|id| tables.revoked.contains(&**id))
+                ids.any(|id| tables.revoked.contains(&**id)) || tables.retired.contains(&**key)
             }
         }
     }
@@ -182,7 +187,10 @@ impl Index {
     pub(super) fn remove_handle(&self, hash: &HandleHash) {
         let mut tables = self.write();
         let key = tables.handles.remove(hash);
-        let live = key.and_then(|key| tables.sessions.get(&key).cloned());
+        let live = key
+            .as_ref()
+            .and_then(|key| tables.sessions.get(key).cloned());
+        tables.withdrawn.extend(key.map(|key| (*hash, key)));
         drop(tables);
         if let Some(live) = live {
             live.session.look_again();
@@ -194,6 +202,7 @@ impl Index {
         let mut tables = self.write();
         tables.forget_sources(key);
         tables.sessions.remove(key);
+        tables.withdrawn.retain(|_, owner| owner != key);
         for hash in handles {
             tables.handles.remove(hash);
         }
@@ -212,6 +221,21 @@ impl Index {
         }
         if let Some(session) = tied.and_then(|session| session.upgrade()) {
             session.publish(Authority::Ended(Denial::SessionRevoked));
+        }
+    }
+
+    /// These keys verify no more: what is open by their tokens ends.
+    pub(super) fn retire(&self, keys: impl IntoIterator<Item = String>) {
+        let mut tables = self.write();
+        let before = tables.retired.len();
+        tables.retired.extend(keys);
+        let all = match tables.retired.len() > before {
+            true => tables.sessions.values().cloned().collect(),
+            false => Vec::new(),
+        };
+        drop(tables);
+        for live in all {
+            live.session.look_again();
         }
     }
 

@@ -38,7 +38,7 @@ pub use log::{LogLine, LogRecord};
 pub use observe::Observation;
 
 use crate::{
-    auth::{Authenticator, HandleHash, Keys},
+    auth::{Authenticator, HandleHash, KeyError, KeyInfo, Keys},
     store::{Batch, Store, StoredEvent},
 };
 
@@ -52,6 +52,15 @@ pub(super) struct Entry {
     pub(super) policy: Option<Arc<PolicyGeneration>>,
     /// Its generation was ended by this, which could not be made durable yet: the record still says that it lives.
     pub(super) withdrawn: Option<Withdrawal>,
+}
+
+/// A revocation that the store does not know of.
+#[derive(Debug)]
+pub(super) struct Unsaved {
+    batch: Batch,
+    event: Event,
+    /// Whose record says so.
+    key: Option<SessionKey>,
 }
 
 /// An end that the store does not know of.
@@ -87,6 +96,7 @@ pub struct Registry {
     /// Held over every change, commit included.
     writer: Mutex<()>,
     revoked: Mutex<BTreeMap<String, u64>>,
+    unsaved: Mutex<Vec<Unsaved>>,
     events: broadcast::Sender<(u64, Arc<str>)>,
     changed: Notify,
     usage_saved: Mutex<SystemTime>,
@@ -121,6 +131,7 @@ impl Registry {
             index: Arc::default(),
             dials: Dials::new(config.dial.clone()),
             profiles: Mutex::new(profiles(&loaded.profiles)),
+            unsaved: Mutex::default(),
             config: ArcSwap::from_pointee(config),
             entries: RwLock::default(),
             tally: Mutex::default(),
@@ -279,6 +290,24 @@ impl Registry {
             .await
     }
 
+    /// Take a signing key away: its tokens are good no more, and what is open by them ends. Blocks.
+    ///
+    /// # Errors
+    /// As [`Keys::retire`].
+    pub fn retire_key(&self, kid: &str) -> Result<(), KeyError> {
+        self.keys.retire(kid)?;
+        self.index.retire([kid.to_owned()]);
+        Ok(())
+    }
+
+    /// Keys were read again: what is open by tokens of those that are gone ends.
+    pub fn keys_changed(&self, before: Vec<KeyInfo>) {
+        let now = self.keys.list();
+        let gone = before.into_iter().map(|key| key.kid);
+        let gone = gone.filter(|kid| now.iter().all(|key| key.kid != *kid));
+        self.index.retire(gone);
+    }
+
     /// Take over a new configuration; every living session is judged by it, in one commit. Returns what somebody
     /// should know.
     ///
@@ -381,6 +410,10 @@ impl Registry {
 
     pub(crate) fn store(&self) -> &dyn Store {
         &*self.store
+    }
+
+    pub(super) fn unsaved(&self) -> MutexGuard<'_, Vec<Unsaved>> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn profiles(&self) -> MutexGuard<'_, BTreeMap<String, serde_json::Value>> {

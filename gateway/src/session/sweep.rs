@@ -64,6 +64,7 @@ impl Registry {
         if !self.probe_store() {
             return None;
         }
+        self.save_revocations();
         self.forget_expired_revocations(now);
         self.promote(now);
         if self.usage_due(now, USAGE_PERIOD) {

@@ -49,8 +49,8 @@ pub struct EmbeddedStore {
     failed: AtomicBool,
 }
 
-/// Where redb keeps what it knows of its pages: each commit changes something there.
-type Head = [u8; 512];
+/// A file's length, and its first bytes, where redb keeps what it knows of its pages: each commit changes something there.
+type Head = (u64, [u8; 512]);
 
 /// `None` after an IO error whose reopening failed, until a probe succeeds.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl EmbeddedStore {
         let store = Self {
             path: path.into(),
             open: RwLock::new(open),
-            head: Mutex::new([0; 512]),
+            head: Mutex::new((0, [0; 512])),
             failed: AtomicBool::new(false),
         };
         store.check_format()?;
@@ -128,9 +128,10 @@ impl EmbeddedStore {
             path: self.path.clone(),
         };
         let file = fs::File::open(&self.path).map_err(|_| vanished())?;
-        let same = file.metadata().is_ok_and(|found| found.ino() == inode);
-        let read = file.read_exact_at(head, 0);
-        if same && read.is_ok() {
+        let found = file.metadata().map_err(|_| vanished())?;
+        head.0 = found.len();
+        let read = file.read_exact_at(&mut head.1, 0);
+        if found.ino() == inode && read.is_ok() {
             Ok(())
         } else {
             Err(vanished())
@@ -139,7 +140,7 @@ impl EmbeddedStore {
 
     /// Is the file at our path the one we have open, as we left it?
     fn in_place(&self, expected: &Head) -> Result<(), StoreError> {
-        let mut found = [0; 512];
+        let mut found = (0, [0; 512]);
         self.look(&mut found)?;
         if found == *expected {
             return Ok(());

@@ -41,7 +41,9 @@ pub(super) async fn keep_fresh(session: Session, credential: Credential) {
                     continue;
                 }
                 tracing::warn!(%reason, "no fresh token; asking again");
-                sleep(LEAST / 2 + backoff.wait()).await;
+                // A short life leaves little time to ask in.
+                let wait = backoff.wait().min(ends.life / 4);
+                sleep(LEAST / 2 + wait).await;
             }
         }
     }

@@ -8,6 +8,8 @@ use std::{
 use sluicegate_relay::flow::Flow;
 use tokio::sync::oneshot;
 
+use super::standing::Standing;
+
 /// Accept streams that may wait for one listener of one generation, all its clients together.
 pub(super) const MAX_WAITING: usize = 128;
 /// Dials that may wait for one listener.
@@ -20,6 +22,8 @@ pub(super) struct Delivery {
     pub(super) over: oneshot::Sender<()>,
     /// Silence after which the stream is cut, where the listener sets none.
     pub(super) idle: Option<std::time::Duration>,
+    /// The sandbox's own right to it, which its credential gives.
+    pub(super) standing: Standing,
 }
 
 impl std::fmt::Debug for Delivery {

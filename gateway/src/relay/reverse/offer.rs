@@ -32,6 +32,7 @@ pub struct Waiting {
 pub struct Dialled {
     call: Call,
     idle: Option<std::time::Duration>,
+    standing: Standing,
 }
 
 impl Endpoint {
@@ -78,7 +79,7 @@ impl Waiting {
                 denial = self.standing.lost() => return Err(denial.into()),
                 () = drain.reached(Stage::Refusing) => return Err(Denial::Draining.into()),
                 called = &mut self.called => match called {
-                    Ok(call) => return Ok(Dialled { call, idle: self.idle }),
+                    Ok(call) => return Ok(Dialled { call, idle: self.idle, standing: self.standing }),
                     // The dial that had taken it gave up before it called: it is on offer again.
                     Err(_) => self.called = self.board.offer().ok_or(Denial::TooManyAccepts)?,
                 },
@@ -96,6 +97,7 @@ impl Dialled {
             flow: Box::new(sandbox),
             over,
             idle: self.idle,
+            standing: self.standing,
         };
         if self.call.send(delivery).is_ok() {
             let _ = ended.await;

@@ -347,7 +347,7 @@ impl Registry {
                 ));
                 session
                     .budget()
-                    .restore(entry.record.bytes, entry.record.changed_at);
+                    .go_on(entry.record.bytes, entry.record.changed_at);
                 session.set_times(&entry.record.lease);
                 self.index
                     .live(live(&session, &entry.record), &hashes(&entry.record));
@@ -368,7 +368,9 @@ impl Registry {
             }
             (Some(_) | None, _, _) => {}
         }
-        entry.withdrawn = None;
+        if matches!(effects.change, Some(Change::End(_) | Change::Begin)) {
+            entry.withdrawn = None;
+        }
         let entry = Arc::new(entry);
         self.put(entry.clone());
         entry

@@ -67,7 +67,7 @@ impl Registry {
         now: SystemTime,
     ) -> Result<(Issued, bool), RegistryError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = self.entry(key)?;
+        let entry = self.settled(self.entry(key)?, now)?;
         let generation = entry.record.lease.generation;
         if observation
             .generation

@@ -24,6 +24,8 @@ impl Registry {
         let old = self.config();
         let (mut changed, mut broken) = (Vec::new(), Vec::new());
         for entry in self.all() {
+            // What was withdrawn is not given back by being judged anew.
+            let entry = self.settled(entry, now)?;
             if entry.record.lease.state == State::Stopped || !affects(&old, &config, &entry) {
                 continue;
             }

@@ -424,6 +424,7 @@ async fn a_revocation_that_cannot_be_stored_takes_effect_all_the_same() {
     let registry = Registry {
         tally: Mutex::default(),
         profiles: Mutex::default(),
+        unsaved: Mutex::default(),
         store: broken,
         keys: f.registry.keys.clone(),
         index: f.registry.index.clone(),

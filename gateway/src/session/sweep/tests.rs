@@ -381,3 +381,181 @@ async fn an_owners_bytes_survive_generations_and_restarts() {
     f.sweep(SystemTime::now() + 61 * SECOND);
     assert_eq!(spend(&f, "two", 20), Ok(()));
 }
+
+/// The same for single credentials: what cannot be recorded holds, and is recorded as soon as it can be.
+#[tokio::test]
+async fn a_revocation_without_a_store_holds_and_is_saved_with_one() {
+    let f = Fixture::new();
+    let issued = f
+        .registry
+        .create("local".into(), request("{id: one, idleTimeout: 0}"));
+    let env = issued.await.unwrap().bundle.unwrap().env;
+    let variable = |name: &str| env.iter().find(|(key, _)| key == name).unwrap().1.clone();
+    let token = variable("SLUICEGATE_PROXY_TOKEN");
+    let url = variable("HTTP_PROXY");
+    let handle = url.split(['@', ':']).nth(2).unwrap().to_owned();
+    let good = |f: &Fixture, credential: &str| {
+        let secret = crate::secret::Secret::new(credential);
+        let source = std::net::Ipv4Addr::LOCALHOST.into();
+        let audience = crate::auth::Audience::Egress;
+        let authenticator = f.registry.authenticator();
+        authenticator.identify(&secret, audience, source, SystemTime::now())
+    };
+    let mut open = [&token, &handle].map(|one| good(&f, one).unwrap().snapshot().unwrap().changes);
+    let (store, aside) = (f.store_path(), f.dir.path().join("aside"));
+    std::fs::rename(&store, &aside).unwrap();
+    for credential in [&token, &handle] {
+        assert!(
+            f.registry
+                .revoke_credential(credential.clone())
+                .await
+                .is_err()
+        );
+        assert_eq!(good(&f, credential).unwrap_err(), Denial::CredentialInvalid);
+    }
+    for changes in &mut open {
+        changes.changed().await.unwrap();
+        assert!(matches!(
+            changes.now(),
+            Authority::Ended(Denial::SessionRevoked)
+        ));
+    }
+    std::fs::rename(&aside, &store).unwrap();
+    f.sweep(SystemTime::now());
+    let told = f.events().await;
+    assert_eq!(
+        told.iter()
+            .filter(|event| *event == "credential.revoked")
+            .count(),
+        2
+    );
+    let f = f.restarted();
+    for credential in [&token, &handle] {
+        assert_eq!(good(&f, credential).unwrap_err(), Denial::CredentialInvalid);
+    }
+}
+
+/// A reload judges sessions anew; one that was withdrawn is not given back by that.
+#[tokio::test]
+async fn what_was_withdrawn_stays_so_over_a_reload() {
+    let f = Fixture::new();
+    create(
+        &f,
+        "{id: one, services: {db: 'tcp://127.0.0.1:5432'}, idleTimeout: 0}",
+    )
+    .await;
+    let (store, aside) = (f.store_path(), f.dir.path().join("aside"));
+    std::fs::rename(&store, &aside).unwrap();
+    let reset = f.registry.act(f.key("one"), Action::Reset, None);
+    reset.await.unwrap_err();
+    std::fs::rename(&aside, &store).unwrap();
+    let mut narrower = config();
+    narrower.providers.get_mut("local").unwrap().ceiling = Default::default();
+    f.registry.replace_config(narrower).await.unwrap();
+    f.registry.replace_config(config()).await.unwrap();
+    assert_eq!(f.state("one"), "idle");
+    assert!(f.registry.index().session(&f.key("one")).is_none());
+}
+
+/// Handles of a session that the configuration keeps paused are still somebody's to revoke, and its bytes are counted once.
+#[tokio::test]
+async fn a_session_that_cannot_go_on_keeps_its_credentials_and_its_count() {
+    let f = Fixture::new();
+    let asked = "{id: one, owner: zoe, services: {db: 'tcp://127.0.0.1:5432'}, idleTimeout: 0}";
+    let issued = f.registry.create("local".into(), request(asked));
+    let env = issued.await.unwrap().bundle.unwrap().env;
+    let url = env
+        .iter()
+        .find(|(key, _)| key == "HTTP_PROXY")
+        .unwrap()
+        .1
+        .clone();
+    let handle = url.split(['@', ':']).nth(2).unwrap().to_owned();
+    let live = f.registry.index().session(&f.key("one")).unwrap();
+    live.session.budget().spend(1000).unwrap();
+    f.registry.save_usage();
+    drop(live);
+    let mut narrower = config();
+    narrower.providers.get_mut("local").unwrap().ceiling = Default::default();
+    f.registry.replace_config(narrower.clone()).await.unwrap();
+    assert_eq!(f.state("one"), "paused");
+    let f = f.restarted_with(narrower);
+    assert!(f.registry.revoke_credential(handle).await.unwrap());
+    f.registry.replace_config(config()).await.unwrap();
+    f.registry
+        .act(f.key("one"), Action::Resume, None)
+        .await
+        .unwrap();
+    let owner = f.registry.budget_of("default", Some("zoe"));
+    assert_eq!(owner.bytes(), 1000);
+}
+
+/// What is issued while a pause lasts lives as long as it says, and the rest of the pause more.
+#[tokio::test]
+async fn a_token_issued_in_a_pause_is_given_only_what_comes_of_it() {
+    let f = Fixture::new();
+    let now = SystemTime::now();
+    let asked = request("{id: one, maxLifetime: 100s, idleTimeout: 0}");
+    f.registry.create_at("local", asked, now).unwrap();
+    let act = |action, at| f.registry.act_at(&f.key("one"), action, None, at).unwrap();
+    act(Action::Pause, now + 10 * SECOND);
+    let issued = act(Action::Start, now + 1000 * SECOND);
+    act(Action::Resume, now + 2000 * SECOND);
+    let env = issued.bundle.unwrap().env;
+    let token = env
+        .iter()
+        .find(|(key, _)| key == "SLUICEGATE_PROXY_TOKEN")
+        .unwrap();
+    let secret = crate::secret::Secret::new(token.1.as_str());
+    let good = |at| {
+        let source = std::net::Ipv4Addr::LOCALHOST.into();
+        let audience = crate::auth::Audience::Egress;
+        let found = f
+            .registry
+            .authenticator()
+            .identify(&secret, audience, source, at);
+        found.is_ok()
+    };
+    // Ninety seconds of the generation are left after the pause.
+    assert!(good(now + 2089 * SECOND));
+    assert!(!good(now + 2096 * SECOND));
+}
+
+/// A handle that made room for newer ones lets nobody in any more, and cuts nothing; a retired key cuts its own.
+#[tokio::test]
+async fn evicted_handles_cut_nothing_and_retired_keys_do() {
+    let f = Fixture::new();
+    let issued = f
+        .registry
+        .create("local".into(), request("{id: one, idleTimeout: 0}"));
+    let env = issued.await.unwrap().bundle.unwrap().env;
+    let variable = |name: &str| env.iter().find(|(key, _)| key == name).unwrap().1.clone();
+    let url = variable("HTTP_PROXY");
+    let handle = url.split(['@', ':']).nth(2).unwrap().to_owned();
+    let token = variable("SLUICEGATE_PROXY_TOKEN");
+    let identify = |credential: &str| {
+        let secret = crate::secret::Secret::new(credential);
+        let source = std::net::Ipv4Addr::LOCALHOST.into();
+        let audience = crate::auth::Audience::Egress;
+        let authenticator = f.registry.authenticator();
+        authenticator.identify(&secret, audience, source, SystemTime::now())
+    };
+    let mut by_handle = identify(&handle).unwrap().snapshot().unwrap().changes;
+    let mut by_token = identify(&token).unwrap().snapshot().unwrap().changes;
+    for _ in 0..33 {
+        f.registry
+            .act(f.key("one"), Action::Start, None)
+            .await
+            .unwrap();
+    }
+    assert_eq!(identify(&handle).unwrap_err(), Denial::CredentialInvalid);
+    let old = f.registry.keys().list()[0].kid.clone();
+    f.registry.keys().rotate().unwrap();
+    f.registry.retire_key(&old).unwrap();
+    assert!(matches!(by_handle.now(), Authority::Live(_)));
+    by_token.changed().await.unwrap();
+    assert!(matches!(
+        by_token.now(),
+        Authority::Ended(Denial::SessionRevoked)
+    ));
+}

@@ -274,7 +274,7 @@ fn nothing_is_acknowledged_that_goes_into_a_file_nobody_will_open() {
 
 #[test]
 fn a_file_that_somebody_else_wrote_to_is_not_written_on() {
-    for damage in 0..3 {
+    for damage in 0..4 {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let store = EmbeddedStore::open(&path).unwrap();
@@ -285,6 +285,10 @@ fn a_file_that_somebody_else_wrote_to_is_not_written_on() {
             // An older copy, put in place over the one that is open.
             0 => fs::write(&path, before).unwrap(),
             1 => fs::write(&path, vec![0x5a; before.len()]).unwrap(),
+            2 => {
+                let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+                file.set_len(file.metadata().unwrap().len() / 8).unwrap();
+            }
             _ => fs::OpenOptions::new()
                 .write(true)
                 .open(&path)

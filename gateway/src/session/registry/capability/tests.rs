@@ -358,7 +358,8 @@ async fn a_binding_that_takes_no_service_gives_none() {
         ("{}", vec!["cache", "db"]),
         ("{services: [db]}", vec!["db"]),
         ("{services: []}", vec![]),
-        ("{limits: {tunnels: 3}}", vec!["cache", "db"]),
+        ("{limits: {tunnels: 3}}", vec![]),
+        ("{services: [db]}", vec!["db"]),
     ] {
         bind(&f, "data", Bind::Install(asked("data", source)))
             .await
