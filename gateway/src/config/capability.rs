@@ -3,7 +3,7 @@
 use super::read;
 use serde_json::{Map, Value};
 use sluicegate_policy::{
-    Ceiling, EgressDocument, GrantDocument, ServiceDocument, ServiceName,
+    Ceiling, EgressDocument, GrantDocument, Mode, ServiceDocument, ServiceName,
     text::{Fault, Faults, Fields, Kind, Node},
 };
 use std::collections::BTreeMap;
@@ -32,6 +32,14 @@ impl CapabilityConfig {
             .unwrap_or_default();
         let grant = GrantDocument::take(&mut fields, faults);
         fields.finish(faults);
+        if grant.egress.mode() == Mode::Report {
+            // It would lift the rules of whoever is bound to it, all of them.
+            faults.error_hint(
+                node.place(),
+                "a capability adds to a session, and mode: report would take its rules away",
+                "write mode: report in the session's own egress, or in its provider's",
+            );
+        }
         Self {
             description,
             grant,

@@ -3,7 +3,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -49,10 +52,35 @@ impl Continue {
     }
 }
 
+/// A client's body on its way up, as its exchange sees it.
+#[derive(Debug, Default)]
+struct Upload {
+    whole: AtomicBool,
+    over: Continue,
+}
+
+/// The exchange's end of it: whatever is not sent by the time this is dropped is not sent any more. Nobody would watch it.
+#[derive(Debug)]
+pub(super) struct UploadEnd(Arc<Upload>);
+
+impl UploadEnd {
+    /// Has all of it gone up?
+    pub(super) fn is_whole(&self) -> bool {
+        self.0.whole.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for UploadEnd {
+    fn drop(&mut self) {
+        self.0.over.say();
+    }
+}
+
 /// A client's body on its way up.
 #[derive(Debug)]
 pub(super) struct RequestBody {
     inner: Option<ClientBody>,
+    upload: Arc<Upload>,
     counters: Arc<Counters>,
     budget: Arc<Budget>,
     /// While set, the body is not read, so that the client is not told to go on.
@@ -67,13 +95,22 @@ impl RequestBody {
         counters: Arc<Counters>,
         budget: Arc<Budget>,
     ) -> Self {
+        let upload = Arc::new(Upload::default());
+        let whole = inner.as_ref().is_none_or(Body::is_end_stream);
+        upload.whole.store(whole, Ordering::Release);
         Self {
             inner,
+            upload,
             counters,
             budget,
             wait: None,
             rest: None,
         }
+    }
+
+    /// For the exchange it belongs to.
+    pub(super) fn end(&self) -> UploadEnd {
+        UploadEnd(self.upload.clone())
     }
 
     /// Send nothing before the upstream has said 100, or a moment has passed.
@@ -92,6 +129,9 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = &mut *self;
+        if this.inner.is_some() && this.upload.over.poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(io::Error::other("the exchange is over"))));
+        }
         if let Some((word, timer)) = &mut this.wait {
             if word.poll(cx).is_pending() && timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
@@ -105,9 +145,15 @@ impl Body for RequestBody {
         let Some(inner) = &mut this.inner else {
             return Poll::Ready(None);
         };
-        let frame = ready!(Pin::new(inner).poll_frame(cx));
+        let frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
+        if matches!(frame, None | Some(Ok(_))) && Body::is_end_stream(inner) {
+            this.upload.whole.store(true, Ordering::Release);
+        }
         Poll::Ready(match frame {
-            None => None,
+            None => {
+                this.upload.whole.store(true, Ordering::Release);
+                None
+            }
             Some(Err(error)) => Some(Err(error)),
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {

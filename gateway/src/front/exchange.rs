@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     asked::{Way, decide, request_target, rewrite},
-    body::{RequestBody, ResponseBody, Streaming},
+    body::{RequestBody, ResponseBody, Streaming, UploadEnd},
     client_body::ClientBody,
     context::Context,
     forward::Scope,
@@ -50,6 +50,7 @@ pub(super) struct Pending {
     sender: SendRequest<RequestBody>,
     address: SocketAddr,
     guard: Guard,
+    upload: UploadEnd,
     /// Where the connection goes afterwards; `None` after an upgrade that was asked for and not taken up, since its
     /// upstream may have been left in doubt.
     pool: Option<Arc<Pool>>,
@@ -153,6 +154,7 @@ pub(super) async fn run(
         sender,
         address,
         guard,
+        upload,
     } = sent;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let pool = wants.is_none().then(|| context.pool.clone());
@@ -164,6 +166,7 @@ pub(super) async fn run(
             sender,
             address,
             guard,
+            upload,
             pool,
             pseudonym,
         };
@@ -221,6 +224,7 @@ impl Pending {
             slot: self.slot,
             budget: self.way.identity.session.budget().clone(),
             guard: self.guard,
+            upload: self.upload,
             pool: self.pool,
             key: self.way.key,
             address: self.address,
@@ -283,6 +287,7 @@ pub(super) struct Exchange {
     slot: Slot,
     budget: Arc<Budget>,
     guard: Guard,
+    upload: UploadEnd,
     pool: Option<Arc<Pool>>,
     key: PoolKey,
     address: SocketAddr,
@@ -302,10 +307,11 @@ impl Exchange {
         Ok(self.budget.rest(session::Way::Down, bytes, Instant::now()))
     }
 
-    /// The answer is whole: the connection may serve another request of this session.
+    /// The answer is whole: the connection may serve another request of this session, unless the request was not whole. Then
+    /// it ends here.
     pub(super) fn complete(mut self) {
         self.recorder.ended(Outcome::Completed, Party::Upstream);
-        if let Some(pool) = self.pool {
+        if let Some(pool) = self.pool.filter(|_| self.upload.is_whole()) {
             pool.put(self.key, self.sender, self.address);
         }
         drop(self.slot);

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::{
     asked::{Way, key},
-    body::{Continue, RequestBody},
+    body::{Continue, RequestBody, UploadEnd},
     client_body::ClientBody,
     context::Context,
     guard::Guard,
@@ -26,6 +26,7 @@ pub(super) struct Sent {
     pub(super) sender: SendRequest<RequestBody>,
     pub(super) address: SocketAddr,
     pub(super) guard: Guard,
+    pub(super) upload: UploadEnd,
 }
 
 /// Send over an idle connection of this session or a new one. A connection that closed while it idled costs another
@@ -49,6 +50,7 @@ pub(super) async fn send(
             body
         }
     });
+    let upload = request.body().end();
     if expects {
         hyper::ext::on_informational(&mut request, move |informational| {
             if informational.status() == StatusCode::CONTINUE {
@@ -74,7 +76,12 @@ pub(super) async fn send(
             }
         };
         guard.dialled(address.ip());
-        if sender.ready().await.is_err() {
+        let ready = tokio::select! {
+            biased;
+            denial = std::future::poll_fn(|cx| guard.poll(cx)) => return Err(denial.into()),
+            ready = sender.ready() => ready,
+        };
+        if ready.is_err() {
             if reused {
                 continue;
             }
@@ -105,6 +112,7 @@ pub(super) async fn send(
                     sender,
                     address,
                     guard,
+                    upload,
                 });
             }
             Err(mut failed) => match failed.take_message() {
@@ -125,7 +133,10 @@ pub(super) async fn send(
                         continue;
                     }
                     recorder.detail(&error);
-                    let denial = if malformed {
+                    let denial = if error.is_user() {
+                        // Its body broke off, or was none: that is nobody's fault up there.
+                        Denial::MalformedRequest
+                    } else if malformed {
                         Denial::UpstreamProtocol
                     } else {
                         Denial::UpstreamReset

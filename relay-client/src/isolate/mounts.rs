@@ -21,6 +21,17 @@ const SCRATCH: &std::ffi::CStr = c"mode=0700,size=64m";
 /// Below these a read-only tree stays writable: they are no disk, and programs need them.
 const ALWAYS_WRITABLE: [&str; 4] = ["/proc", "/dev/shm", "/dev/mqueue", "/dev/pts"];
 
+/// The kernel's own knobs. It looks at the user's number only, and a sandbox's root has root's: what is written there acts
+/// outside.
+const KERNEL: [&str; 6] = [
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/proc/irq",
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/asound",
+];
+
 /// What stands where something is hidden, below the supervisor's directory.
 const NOTHING: &str = "nothing";
 /// For temporary files where the rest is read-only.
@@ -44,6 +55,9 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
         warnings.push(format!(
             "/proc shows the processes outside, by other numbers: a new one cannot be mounted here ({error})"
         ));
+    }
+    for path in KERNEL {
+        unless_unreachable(look_only(path)).map_err(|error| told(path, error))?;
     }
     for path in &plan.writable {
         // A mount of its own, which is left alone below.
@@ -75,6 +89,14 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
         std::env::set_current_dir(directory)?;
     }
     Ok(warnings)
+}
+
+/// Nothing below it can be written to, whoever asks.
+fn look_only(path: &str) -> Result<(), Errno> {
+    // With what is mounted below it, which an ordinary user may not leave out.
+    mount_bind_recursive(path, path)?;
+    let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount_remount(path, quiet | MountFlags::BIND | MountFlags::RDONLY, c"")
 }
 
 fn scratch(path: &Path) -> Result<(), Errno> {

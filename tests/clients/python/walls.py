@@ -81,6 +81,16 @@ def type_into_terminal():
     return "TYPED"
 
 
+def kernel():
+    # What is there already: whoever can write it could write anything, and the kernel would run it outside.
+    path = "/proc/sys/kernel/core_pattern"
+    with open(path) as knob:
+        was = knob.read()
+    with open(path, "w") as knob:
+        knob.write(was)
+    return "WRITTEN"
+
+
 def join(pid):
     if LIBC.setns(os.open(f"/proc/{pid}/ns/net", os.O_RDONLY), 0) < 0:
         raise OSError(ctypes.get_errno(), "")
@@ -113,6 +123,7 @@ print(json.dumps({
     "bluetooth": tried(lambda: make(31, socket.SOCK_RAW, 1)),
     "io_uring": tried(io_uring),
     "typing": tried(type_into_terminal),
+    "kernel": tried(kernel),
     "routes": tried(lambda: ran("ip", "route", "add", "10.0.0.0/8", "dev", "lo")),
     "interfaces": tried(lambda: ran("ip", "link", "add", "out", "type", "dummy")),
     "rules": tried(lambda: ran("nft", "flush", "ruleset")),

@@ -80,6 +80,7 @@ fn judge(found: &Value, root: bool) {
     for what in ["io_uring", "typing"] {
         is(what, "EPERM");
     }
+    is("kernel", "EROFS");
     for what in [
         "routes",
         "interfaces",
