@@ -223,6 +223,9 @@ async fn what_is_no_upgrade_is_not_one() {
         let mut wire = stage.plain().await;
         wire.send(&request).await;
         assert_eq!(wire.reply().await.status(), status, "{request}");
+        if status == 400 {
+            assert_eq!(wire.rest().await, (Vec::new(), End::Fin), "{request}");
+        }
     }
     stage.service.stays_alone().await;
 }

@@ -151,6 +151,59 @@ async fn an_upgraded_connection_carries_bytes_both_ways_and_their_end() {
     assert_eq!(wire.rest().await, (Vec::new(), End::Fin));
 }
 
+/// A client that offers an upgrade nobody takes (Java offers h2c with every request) and wants no other answer.
+#[tokio::test]
+async fn an_upgrade_nobody_takes_leaves_the_end_as_it_is() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let plain = world.plain();
+    let offer =
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
+    let fields = format!("Host: {plain}\r\n");
+    for (first, last) in [
+        (None, format!("{fields}{offer}Connection: close\r\n")),
+        (
+            Some(format!("{fields}{offer}")),
+            format!("{fields}Connection: close\r\n"),
+        ),
+        (
+            Some(format!("{fields}{offer}")),
+            "Host: evil.test\r\n".to_owned(),
+        ),
+    ] {
+        let mut wire = session.dial().await;
+        let line = format!("GET http://{plain}/echo");
+        if let Some(first) = &first {
+            session.ask(&mut wire, &line, first).await;
+            assert_eq!(wire.reply().await.status(), 200);
+        }
+        session.ask(&mut wire, &line, &last).await;
+        wire.reply().await;
+        assert_eq!(wire.rest().await, (Vec::new(), End::Fin), "{last}");
+    }
+}
+
+/// Nor is the connection kept for it when the client has gone.
+#[tokio::test]
+async fn an_upgrade_nobody_takes_is_not_waited_for() {
+    let (world, origin, session, target) = World::with_raw().await;
+    let before = world.gateway.descriptors();
+    for _ in 0..5 {
+        let mut wire = session.dial().await;
+        let fields = format!("Host: {target}\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n");
+        session
+            .ask(&mut wire, &format!("GET http://{target}/"), &fields)
+            .await;
+        let far = origin.accept().await;
+        wire.abort();
+        drop(far);
+    }
+    until("every connection to be let go", || {
+        (world.gateway.descriptors() <= before).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn expectations_are_met_by_the_origin_or_the_final_status() {
     let world = World::start().await;

@@ -83,8 +83,8 @@ enum After {
     Connected(OnUpgrade, connect::Opened),
     /// Capsules follow.
     Capsules(OnUpgrade, connect_tcp::Opened),
-    /// A refused CONNECT: the library lets go of the connection as if it had become a tunnel.
-    Refused(OnUpgrade),
+    /// Nothing, though it was offered: the library lets go of the connection as if it had become what was asked for.
+    Declined(OnUpgrade),
 }
 
 struct Connection {
@@ -138,19 +138,22 @@ pub(super) async fn serve(
             async move { Ok::<_, io::Error>(state.answer(request).await) }
         })
     };
-    let serving = hyper::server::conn::http1::Builder::new()
-        .preserve_header_case(true)
-        // A client may end its side and still wait for its answer.
-        .half_close(true)
-        .max_buf_size(128 * 1024)
-        .serve_connection(io, service)
-        .with_upgrades();
-    tokio::pin!(serving);
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        () = drain.reached(Stage::Draining) => {
-            serving.as_mut().graceful_shutdown();
-            serving.as_mut().await
+    // Gone before anybody asks what it left: an upgrade it never came to would be waited for as long as it lived.
+    let ended = {
+        let serving = hyper::server::conn::http1::Builder::new()
+            .preserve_header_case(true)
+            // A client may end its side and still wait for its answer.
+            .half_close(true)
+            .max_buf_size(128 * 1024)
+            .serve_connection(io, service)
+            .with_upgrades();
+        tokio::pin!(serving);
+        tokio::select! {
+            ended = serving.as_mut() => ended,
+            () = drain.reached(Stage::Draining) => {
+                serving.as_mut().graceful_shutdown();
+                serving.as_mut().await
+            }
         }
     };
     match ended {
@@ -203,7 +206,7 @@ pub(super) async fn serve(
             }
             None => opened.abandon(None),
         },
-        Some(After::Refused(client)) => {
+        Some(After::Declined(client)) => {
             if let Some((mut downstream, _)) = reclaim(client).await {
                 linger_close(&mut downstream).await;
                 downstream.release();
@@ -223,6 +226,9 @@ async fn reclaim(client: OnUpgrade) -> Option<(Guarded<Downstream>, Vec<u8>)> {
 
 impl Connection {
     async fn answer(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        if let Some(client) = request.extensions().get::<OnUpgrade>() {
+            self.become_after(After::Declined(client.clone()));
+        }
         if request.version() < Version::HTTP_11 {
             self.unframed.store(true, Ordering::Release);
         }
@@ -265,7 +271,7 @@ impl Connection {
             .take()
     }
 
-    /// An upgrade to `connect-tcp`. A refusal leaves the connection as it is, for the next request.
+    /// An upgrade to `connect-tcp`. A refusal of what was understood leaves the connection as it is, for the next request.
     async fn connect_tcp(
         &self,
         mut request: Request<Incoming>,
@@ -292,6 +298,9 @@ impl Connection {
             Ok((answer, opened)) => {
                 self.become_after(After::Capsules(client, opened));
                 answer
+            }
+            Err(answer) if answer.status() == StatusCode::BAD_REQUEST => {
+                closing(answer, Denial::MalformedTarget)
             }
             Err(answer) => answer.map(ResponseBody::whole),
         }
@@ -409,10 +418,7 @@ impl Connection {
                 self.become_after(After::Connected(client, opened));
                 Response::new(ResponseBody::empty())
             }
-            Accepted::Refused(answer) => {
-                self.become_after(After::Refused(client));
-                closing(answer, Denial::MalformedRequest)
-            }
+            Accepted::Refused(answer) => closing(answer, Denial::MalformedRequest),
             Accepted::Gone => Response::new(ResponseBody::empty()),
         }
     }
