@@ -1,7 +1,11 @@
 //! Capsules (RFC 9297) of `connect-tcp`, written and read by a reader of the tests' own.
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::io;
 
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::pipe::{Far, Pipe, reset};
 use crate::wire::Wire;
 
 /// DATA, draft-ietf-httpbis-connect-tcp-12.
@@ -63,4 +67,57 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             assert_eq!(kind, u64::from(DATA), "an unexpected capsule");
         }
     }
+}
+
+/// The stream inside the capsules of another.
+pub fn inside<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(outer: Wire<S>) -> Wire<Pipe> {
+    let (stream, early) = outer.into_parts();
+    let (from, mut to) = tokio::io::split(stream);
+    Wire::over(Pipe::carried(|far| async move {
+        let Far { down, mut up } = far;
+        let arriving = async move {
+            let mut from = Box::pin(io::Cursor::new(early).chain(from));
+            let end = loop {
+                match next(&mut from).await {
+                    Ok((kind, part)) => {
+                        let _ = down.send(Ok(part.into()));
+                        if kind == u64::from(FINAL_DATA) {
+                            return;
+                        }
+                        assert_eq!(kind, u64::from(DATA), "an unexpected capsule");
+                    }
+                    Err(_) => break reset(),
+                }
+            };
+            let _ = down.send(Err(end));
+        };
+        let sending = async move {
+            while let Some(part) = up.recv().await {
+                let part = part.map_or_else(
+                    || capsule(FINAL_DATA, &[]),
+                    |part: Bytes| part.chunks(10_000).flat_map(|c| capsule(DATA, c)).collect(),
+                );
+                // Whoever is gone has said so in the other direction.
+                let _ = to.write_all(&part).await;
+            }
+        };
+        tokio::join!(arriving, sending);
+    }))
+}
+
+async fn number(from: &mut (impl AsyncRead + Unpin)) -> io::Result<u64> {
+    let first = from.read_u8().await?;
+    let mut number = u64::from(first & 0x3f);
+    for _ in 1..1 << (first >> 6) {
+        number = number << 8 | u64::from(from.read_u8().await?);
+    }
+    Ok(number)
+}
+
+async fn next(from: &mut (impl AsyncRead + Unpin)) -> io::Result<(u64, Vec<u8>)> {
+    let kind = number(from).await?;
+    let length = number(from).await?;
+    let mut payload = vec![0; usize::try_from(length).unwrap()];
+    from.read_exact(&mut payload).await?;
+    Ok((kind, payload))
 }

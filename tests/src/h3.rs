@@ -1,6 +1,8 @@
 //! An HTTP/3 client: aioquic in a process of its own, driven line by line.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -14,9 +16,9 @@ use crate::world::World;
 
 /// One HTTP/3 connection to the public listener.
 pub struct Http3 {
-    _child: Child,
-    commands: ChildStdin,
-    lines: Lines<BufReader<ChildStdout>>,
+    pub(crate) child: Child,
+    pub(crate) commands: ChildStdin,
+    pub(crate) lines: Lines<BufReader<ChildStdout>>,
     /// Read while something else was waited for.
     waiting: VecDeque<Value>,
 }
@@ -33,6 +35,19 @@ pub struct Head {
 }
 
 impl Head {
+    /// Of an event.
+    pub(crate) fn of(event: &Value) -> Self {
+        let fields: Vec<(String, String)> =
+            serde_json::from_value(event["fields"].clone()).unwrap();
+        let (status, fields) = fields.split_first().unwrap();
+        assert_eq!(status.0, ":status");
+        Self {
+            status: status.1.parse().unwrap(),
+            fields: fields.to_vec(),
+            end: event["end"] == true,
+        }
+    }
+
     /// How many fields have this name?
     pub fn count(&self, name: &str) -> usize {
         self.fields.iter().filter(|(n, _)| n == name).count()
@@ -51,12 +66,16 @@ pub enum Ending {
 impl Http3 {
     /// Connects; the handshake is through when this answers.
     pub async fn connect(world: &World, session: &Session) -> Self {
+        Self::dial(world.gateway.ports.public, &session.bundle()).await
+    }
+
+    /// The same to any address, trusting the authorities in this file.
+    pub async fn dial(public: SocketAddr, trusted: &Path) -> Self {
         let python = present(&tools().join("venv/bin/python"));
-        let public = world.gateway.ports.public;
         let mut child = Command::new(python)
             .arg(clients().join("python/h3_driver.py"))
             .args([public.ip().to_string(), public.port().to_string()])
-            .arg(session.bundle())
+            .arg(trusted)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -65,7 +84,7 @@ impl Http3 {
         let mut http = Self {
             commands: child.stdin.take().unwrap(),
             lines: BufReader::new(child.stdout.take().unwrap()).lines(),
-            _child: child,
+            child,
             waiting: VecDeque::new(),
         };
         http.event("a connection", |e| e["event"] == "connected")
@@ -135,15 +154,7 @@ impl Http3 {
                 e["event"] == "headers" && e["stream"] == stream
             })
             .await;
-        let fields: Vec<(String, String)> =
-            serde_json::from_value(event["fields"].clone()).unwrap();
-        let (status, fields) = fields.split_first().unwrap();
-        assert_eq!(status.0, ":status");
-        Head {
-            status: status.1.parse().unwrap(),
-            fields: fields.to_vec(),
-            end: event["end"] == true,
-        }
+        Head::of(&event)
     }
 
     /// Everything that comes on a stream, and how it ends.
@@ -203,11 +214,11 @@ impl Http3 {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unhex(text: &str) -> Vec<u8> {
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
     text.as_bytes()
         .chunks(2)
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())

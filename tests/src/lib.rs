@@ -3,7 +3,7 @@
 //! What lives here: a programmable DNS server ([`dns`]), a test authority ([`ca`]), origins that log what
 //! reached them ([`origin`], [`raw`]), the gateway and relay client as child processes ([`gateway`],
 //! [`relay`]), sessions made by the real command line ([`session`]), byte-exact clients of the proxy ([`wire`], [`socks`]),
-//! one of HTTP/3 ([`h3`]), real programs ([`program`], [`servers`], [`flows`]), and ways between that are bad on purpose ([`link`], [`network`]).
+//! one of HTTP/3 ([`h3`], [`h3_streams`]), real programs ([`program`], [`servers`], [`flows`]), and ways between that are bad on purpose ([`link`], [`network`]).
 //! What does not: any code of the product.
 //!
 //! The harness panics when the world is not as a test needs it: it is the test that fails then.
@@ -25,10 +25,12 @@ pub mod forwarder;
 pub mod frames;
 pub mod gateway;
 pub mod h3;
+pub mod h3_streams;
 pub mod late;
 pub mod link;
 pub mod network;
 pub mod origin;
+pub mod pipe;
 pub mod program;
 pub mod raw;
 pub mod record;
@@ -51,6 +53,7 @@ pub use late::LateLink;
 pub use link::{Link, Weather};
 pub use network::Network;
 pub use origin::Origin;
+pub use pipe::Pipe;
 pub use program::Program;
 pub use raw::RawOrigin;
 pub use record::Record;

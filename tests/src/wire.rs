@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -102,6 +102,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             stream,
             buffer: BytesMut::new(),
         }
+    }
+
+    /// The same stream as another type.
+    pub fn map<T>(self, to: impl FnOnce(S) -> T) -> Wire<T> {
+        Wire {
+            stream: to(self.stream),
+            buffer: self.buffer,
+        }
+    }
+
+    /// The stream, and what was read from it that nobody has asked for yet.
+    pub fn into_parts(self) -> (S, Bytes) {
+        (self.stream, self.buffer.freeze())
     }
 
     /// TLS inside this stream, verified for `name`.

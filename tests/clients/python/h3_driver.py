@@ -6,6 +6,7 @@ Each line of standard input is a JSON command, each line of standard output a JS
 
 Commands: {"op": "request", "fields": [[name, value]...], "end": bool}, {"op": "data", "stream", "bytes", "end"},
 {"op": "reset", "stream", "code"}, {"op": "stop", "stream", "code"}, {"op": "raw", "uni": bool, "bytes", "end"},
+{"op": "leave", "stream"} (whatever is still open of it),
 {"op": "append", "stream", "bytes", "end"} (as raw, on a stream that is there), {"op": "burst", "count", "fields"} (requests
 that are reset at once), {"op": "fill", "stream", "count"} (so many bytes of DATA).
 Events: opened (stream), headers (stream, fields, end), data (stream, bytes, end), reset (stream, code),
@@ -100,6 +101,13 @@ class Driver(QuicConnectionProtocol):
             self.http.send_data(command["stream"], bytes.fromhex(command["bytes"]), command["end"])
         elif op == "reset":
             quic.reset_stream(command["stream"], command["code"])
+        elif op == "leave":
+            # Both ways, as far as they are still open.
+            stream = quic._streams.get(command["stream"])
+            if stream and not stream.sender.is_finished:
+                quic.reset_stream(stream.stream_id, 0x10C)
+            if stream and not stream.receiver.is_finished:
+                quic.stop_stream(stream.stream_id, 0x10C)
         elif op == "stop":
             quic.stop_stream(command["stream"], command["code"])
         elif op == "raw":
