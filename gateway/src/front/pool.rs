@@ -11,7 +11,10 @@ use hyper::client::conn::http1::SendRequest;
 use sluicegate_policy::Target;
 
 use super::body::RequestBody;
-use crate::session::SessionKey;
+use crate::{
+    descriptors::{self, For},
+    session::SessionKey,
+};
 
 /// Whose connection, under which policy, where to.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -58,12 +61,16 @@ impl Pool {
         None
     }
 
-    /// Keep a connection; over the limits it is closed instead.
+    /// Keep a connection; over the limits it is closed instead. What is idle is the first to go where nobody can be let in
+    /// any more.
     pub(super) fn put(&self, key: PoolKey, sender: SendRequest<RequestBody>, address: SocketAddr) {
         if sender.is_closed() {
             return;
         }
         let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if descriptors::are_scarce(For::Arriving) {
+            return all.clear();
+        }
         if all.len() >= KEYS && !all.contains_key(&key) {
             return;
         }
@@ -79,10 +86,11 @@ impl Pool {
 
     /// Close what has idled too long. Called now and then.
     pub fn reap(&self) {
+        let scarce = descriptors::are_scarce(For::Arriving);
         let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, waiting| {
             waiting.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < LIFE);
-            !waiting.is_empty()
+            !scarce && !waiting.is_empty()
         });
     }
 }
