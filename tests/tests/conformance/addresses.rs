@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::lab::{Lab, Shared, settings};
 use crate::sandbox::Expect::{Denied, Malformed, Refused};
-use crate::sandbox::{Expect, FORMS, Sandbox};
+use crate::sandbox::{Expect, Sandbox};
 use crate::table::{Front, Row};
 
 static LAB: Shared = Shared::new(|| {
@@ -40,17 +40,10 @@ async fn answers_refused(
 ) {
     let name = "answers.wild.test";
     lab.dns.set(name, Answer::Addresses(answers.to_vec()));
-    for form in FORMS {
-        let what = format!("{form:?} {answers:?}");
-        let mut wire = session.ready(lab, form).await;
-        let mark = lab.mark();
-        let target = format!("{name}:{}", lab.api.port());
-        wire.send(form.head(target.as_bytes(), &session.credential()))
-            .await;
-        session.is_refused(lab, &mut wire, expect, &what).await;
-        lab.nothing_dialled_since(&mark, &what);
-        row.on(form.front());
-    }
+    let target = format!("{name}:{}", lab.api.port());
+    session
+        .refused_once_resolved(lab, row, &target, expect)
+        .await;
     row.on(Front::Answer);
 }
 
@@ -337,14 +330,11 @@ pub(crate) fn v131_aliases_of_the_host() {
         let session = lab
             .sandbox(json!({"egress": {"allowedHosts": entries}}))
             .await;
-        for (name, form) in names.iter().flat_map(|name| FORMS.map(|form| (name, form))) {
+        for name in names {
             let target = format!("{name}:{port}");
-            let mut wire = session.ready(lab, form).await;
-            let mark = lab.mark();
-            wire.send(form.head(target.as_bytes(), &session.credential()))
+            session
+                .refused_once_resolved(lab, row, &target, SPECIAL)
                 .await;
-            session.is_refused(lab, &mut wire, SPECIAL, &target).await;
-            lab.nothing_dialled_since(&mark, &target);
         }
     });
 }

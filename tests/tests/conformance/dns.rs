@@ -7,9 +7,10 @@ use e2e::Answer;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::forms::{FORMS, Form};
 use crate::lab::{Lab, Shared, settings};
 use crate::sandbox::Expect::{self, Denied};
-use crate::sandbox::{FORMS, Form, Sandbox, refusal_reason};
+use crate::sandbox::{Sandbox, refusal_reason};
 use crate::table::Row;
 use crate::tap::{Mode, Tap};
 
@@ -33,27 +34,18 @@ fn ips(texts: &[&str]) -> Answer {
 
 /// Ask for an allowed name by every form: refused with this, nothing dialled.
 async fn refused(lab: &Lab, row: &mut Row, session: &Sandbox, name: &str, expect: Expect) {
-    for form in FORMS {
-        let target = format!("{name}:{}", lab.api.port());
-        let mut wire = session.ready(lab, form).await;
-        let mark = lab.mark();
-        wire.send(form.head(target.as_bytes(), &session.credential()))
-            .await;
-        session.is_refused(lab, &mut wire, expect, &target).await;
-        lab.nothing_dialled_since(&mark, &target);
-        row.on(form.front());
-    }
+    let target = format!("{name}:{}", lab.api.port());
+    session
+        .refused_once_resolved(lab, row, &target, expect)
+        .await;
 }
 
 /// Ask for an allowed name that cannot be resolved: this status, this reason.
 async fn fails(lab: &Lab, row: &mut Row, name: &str, wanted: &[(u16, &str)]) {
-    for form in [Form::Connect, Form::ConnectKept, Form::Absolute] {
+    // SOCKS has one code for all of them.
+    for form in FORMS.into_iter().filter(|form| *form != Form::Socks) {
         let target = format!("{name}:{}", lab.api.port());
-        let mut wire = lab.session.ready(lab, form).await;
-        let mark = lab.mark();
-        wire.send(form.head(target.as_bytes(), &lab.session.credential()))
-            .await;
-        let reply = wire.reply().await;
+        let (mark, reply) = lab.session.reply(lab, form, &target).await;
         let got = (reply.status(), refusal_reason(&reply));
         assert!(
             wanted
@@ -266,19 +258,15 @@ pub(crate) fn v039_no_search_domains_no_hosts_file() {
         let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
         let session = lab.allowing(&entries).await;
         for name in names {
-            for form in [Form::Connect, Form::ConnectKept, Form::Absolute] {
-                let mut wire = session.ready(lab, form).await;
-                let before = lab.dns.queries().len();
+            for form in FORMS.into_iter().filter(|form| *form != Form::Socks) {
                 let target = format!("{name}:{}", lab.api.port());
-                wire.send(form.head(target.as_bytes(), &session.credential()))
-                    .await;
-                let reply = wire.reply().await;
+                let (mark, reply) = session.reply(lab, form, &target).await;
                 assert_eq!(
                     (reply.status(), refusal_reason(&reply).as_str()),
                     (502, "dns_not_found"),
                     "{name}"
                 );
-                let asked = lab.dns.queries().split_off(before);
+                let asked = lab.asked_since(&mark);
                 assert!(
                     !asked.is_empty() && asked.iter().all(|(asked, _)| asked == name),
                     "{asked:?}"

@@ -4,8 +4,8 @@ mod absolute;
 mod connect;
 mod passing;
 
+use crate::forms::{FORMS, Form, TEMPLATES};
 use crate::lab::{Lab, Shared, settings};
-use crate::sandbox::Form;
 use crate::table::{Front, Row};
 use crate::tap::{Mode, Tap};
 use e2e::raw::End;
@@ -17,6 +17,10 @@ pub(crate) use passing::*;
 static LAB: Shared = Shared::new(settings);
 
 const CONNECTS: [Form; 2] = [Form::Connect, Form::ConnectKept];
+/// The same as streams.
+const STREAMS: [Form; 2] = [Form::Http2, Form::Http3];
+/// Requests that are streams.
+const STREAMED: [Form; 2] = [Form::Http2Forward, Form::Http3Forward];
 
 /// Each of these, sent as it is, is answered with `status`, and nothing is asked, dialled or read after it.
 async fn answered(lab: &Lab, row: &mut Row, form: Form, head: &str, status: u16) {
@@ -39,6 +43,20 @@ async fn answered(lab: &Lab, row: &mut Row, form: Form, head: &str, status: u16)
     }
     lab.nothing_since(&mark, head);
     row.on(form.front());
+}
+
+/// The target asked for as streams with each of these as `host` is malformed, and nothing is asked or dialled.
+async fn other_hosts(lab: &Lab, row: &mut Row, forms: [Form; 2], target: &str, hosts: &[&str]) {
+    for (form, host) in forms
+        .iter()
+        .flat_map(|form| hosts.iter().map(move |h| (*form, *h)))
+    {
+        let fields = format!("Host: {host}\r\n{}", lab.session.credential());
+        let (mark, reply) = lab.session.reply_to(lab, form, target, &fields).await;
+        assert_eq!(reply.status(), 400, "{form:?} {host}: {}", reply.text());
+        lab.nothing_since(&mark, host);
+        row.on(form.front());
+    }
 }
 
 /// The answer of an upstream that says `raw` to an upgrade (or none), and whether what the client sends then goes up.

@@ -1,4 +1,4 @@
-//! E. The rows of HTTP/2, byte by byte: no client library would send these.
+//! E. The rows of HTTP/2, byte by byte: no client library would send these. HTTP/3 has the same.
 
 use e2e::Wire;
 use e2e::frames::{GOAWAY, HEADERS, PREFACE, RST_STREAM, SETTINGS, block, frame};
@@ -61,6 +61,17 @@ async fn ask(lab: &Lab, fields: &[(&str, &str)]) -> Answer {
     }
 }
 
+/// The same of HTTP/3.
+async fn ask3(lab: &Lab, fields: &[(&str, &str)]) -> Answer {
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let fields: Vec<_> = fields.iter().map(own).collect();
+    let mut exchange = lab.http3().await.ask(&fields, false).await;
+    match exchange.head().await {
+        Some(head) => Answer::Status(head.status),
+        None => Answer::Error,
+    }
+}
+
 #[test]
 pub(crate) fn v052_connect_with_scheme_and_path() {
     LAB.run(52, async |lab, row| {
@@ -77,9 +88,12 @@ pub(crate) fn v052_connect_with_scheme_and_path() {
             ]
             .concat();
             assert_eq!(ask(lab, &fields).await, Answer::Error, "{extra:?}");
+            let malformed = [Answer::Error, Answer::Status(400)];
+            assert!(malformed.contains(&ask3(lab, &fields).await), "{extra:?}");
         }
         lab.nothing_since(&mark, "CONNECT with a path");
         row.on(Front::Http2);
+        row.on(Front::Http3);
     });
 }
 
@@ -116,8 +130,19 @@ pub(crate) fn v053_authority_and_host() {
         ));
         let same = with(&[(":authority", "gateway.test"), ("host", "gateway.test")]);
         assert_eq!(ask(lab, &same).await, Answer::Status(200), "the control");
+        let own = |fields: &[(&'static str, &'static str)]| -> Vec<(&'static str, &'static str)> {
+            let scheme = |(name, value)| (name, if value == "http" { "https" } else { value });
+            fields.iter().copied().map(scheme).collect()
+        };
+        for fields in [&differing, &twice, &hosts, &none] {
+            let malformed = [Answer::Error, Answer::Status(400)];
+            let answer = ask3(lab, &own(fields)).await;
+            assert!(malformed.contains(&answer), "{fields:?}: {answer:?}");
+        }
+        assert_eq!(ask3(lab, &own(&same)).await, Answer::Status(200));
         lab.nothing_since(&mark, "two names");
         row.on(Front::Http2);
+        row.on(Front::Http3);
     });
 }
 
@@ -134,8 +159,10 @@ pub(crate) fn v054_other_protocols() {
                 (":authority", "gateway.test"),
             ];
             assert_eq!(ask(lab, &fields).await, Answer::Status(501), "{protocol}");
+            assert_eq!(ask3(lab, &fields).await, Answer::Status(501), "{protocol}");
         }
         lab.nothing_since(&mark, "another protocol");
         row.on(Front::Http2);
+        row.on(Front::Http3);
     });
 }

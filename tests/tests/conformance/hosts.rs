@@ -5,9 +5,9 @@ mod spelling;
 
 use serde_json::json;
 
+use crate::forms::{CONNECTS, FORMS, FORWARDS};
 use crate::lab::{Lab, Shared, settings};
 use crate::sandbox::Expect::{Denied, Malformed, Refused};
-use crate::sandbox::{FORMS, Form};
 use crate::table::Row;
 
 pub(crate) use names::*;

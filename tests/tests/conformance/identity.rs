@@ -10,10 +10,12 @@ use e2e::within;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::forms::{Form, TEMPLATES};
 use crate::lab::{Lab, Shared, alone, is_closed, settings};
 use crate::sandbox::Expect::Denied;
-use crate::sandbox::{Form, Sandbox, refusal_reason};
+use crate::sandbox::{Sandbox, refusal_reason};
 use crate::table::{Front, Row};
+use crate::tap::{HALF, Mode};
 
 pub(crate) use changes::*;
 pub(crate) use credentials::*;
@@ -29,30 +31,27 @@ fn basic(text: &str) -> String {
     )
 }
 
-/// `credential` is refused with 407 and a challenge by every form; answers the bodies' reasons.
+/// `credential` is refused with a challenge by every form that has a place for one; answers the bodies' reasons. To clients of
+/// `connect-tcp` we are an origin.
 async fn challenged(lab: &Lab, row: &mut Row, credential: &str) -> Vec<String> {
     let mut reasons = Vec::new();
-    for form in FORMS {
+    let streams = [Form::Http2, Form::Http3, Form::Http3Forward];
+    for form in FORMS.into_iter().chain(streams).chain(TEMPLATES) {
         let target = if form.tunnels() {
             lab.api_target()
         } else {
             lab.plain_target()
         };
-        let mut wire = lab.session.ready(lab, form).await;
-        let mark = lab.mark();
-        wire.send(form.head(target.as_bytes(), credential)).await;
-        let reply = wire.reply().await;
-        assert_eq!(
-            reply.status(),
-            407,
-            "{form:?} {credential:?}: {}",
-            reply.text()
-        );
-        assert!(
-            reply.head.value("proxy-authenticate").starts_with("Basic"),
-            "{:?}",
-            reply.head
-        );
+        let asked = lab.session.reply_to(lab, form, &target, credential);
+        let (mark, reply) = asked.await;
+        let (status, field, scheme) = if TEMPLATES.contains(&form) {
+            (401, "www-authenticate", "Bearer")
+        } else {
+            (407, "proxy-authenticate", "Basic")
+        };
+        let what = format!("{form:?} {credential:?}: {}", reply.text());
+        assert_eq!(reply.status(), status, "{what}");
+        assert!(reply.head.value(field).starts_with(scheme), "{what}");
         lab.nothing_since(&mark, credential);
         reasons.push(refusal_reason(&reply));
         row.on(form.front());

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::ops::AsyncFnOnce;
 use std::sync::{Arc, LazyLock, Weak};
 
-use e2e::{Dns, Gateway, Settings, until};
+use e2e::h3_streams::Http3Streams;
+use e2e::{Dns, Gateway, Http3, Settings, until};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
@@ -41,6 +42,7 @@ const LIMITS: &str = "  firstBytesTimeout: 1s\n  headTimeout: 1s\n  dialTimeout:
 /// The other ways in.
 const LISTENERS: &str = "  - {kind: socks, address: \"127.0.0.1:0\"}
   - {kind: transparent, address: \"127.0.0.1:0\", identify: header, proxyProtocol: {trusted: [\"127.0.0.1\"]}}
+  - {kind: sni, address: \"127.0.0.1:0\", targetPort: API_PORT, identify: header, proxyProtocol: {trusted: [\"127.0.0.1\"]}}
   - {kind: plain, address: \"127.0.0.1:0\", proxyProtocol: {trusted: [\"127.0.0.1\"]}}
   - {kind: socks, address: \"127.0.0.1:0\", proxyProtocol: {trusted: [\"127.0.0.1\"]}}
 ";
@@ -59,6 +61,7 @@ pub(crate) struct Lab {
     pub(crate) session: Sandbox,
     /// Refusals by SOCKS that a row has looked at, by their records' ids.
     told: Mutex<HashSet<String>>,
+    http3: Mutex<Option<Arc<Http3Streams>>>,
 }
 
 /// How far the witnesses' logs had got.
@@ -105,8 +108,10 @@ impl Lab {
             settings.dns = Some(dns.address);
         }
         settings.more = settings.more.replace("RESOLVER", &dns.address.to_string());
-        let gateway = gateway(settings).await;
         let (api, plain) = (Tap::start(Mode::Http).await, Tap::start(Mode::Http).await);
+        let port = api.port().to_string();
+        settings.listeners = settings.listeners.replace("API_PORT", &port);
+        let gateway = gateway(settings).await;
         let grant = json!({"egress": {
             "allowedHosts": [
                 format!("api.allowed.test:{}", api.port()),
@@ -123,7 +128,22 @@ impl Lab {
             plain,
             session,
             told: Mutex::default(),
+            http3: Mutex::default(),
         }
+    }
+
+    /// A connection of HTTP/3, the same one for everybody while it lasts.
+    pub(crate) async fn http3(&self) -> Arc<Http3Streams> {
+        let mut slot = self.http3.lock().await;
+        if let Some(open) = slot.as_ref().filter(|streams| streams.is_open()) {
+            return Arc::clone(open);
+        }
+        let trusted = self.gateway.directory().join("trusted.pem");
+        std::fs::write(&trusted, &self.session.trust).unwrap();
+        let connection = Http3::dial(self.gateway.ports.public, &trusted).await;
+        let streams = Arc::new(Http3Streams::over(connection));
+        *slot = Some(Arc::clone(&streams));
+        streams
     }
 
     /// A session of the row's own.
@@ -157,10 +177,15 @@ impl Lab {
         }
     }
 
+    /// What DNS was asked since `mark`.
+    pub(crate) fn asked_since(&self, mark: &Mark) -> Vec<(String, hickory_proto::rr::RecordType)> {
+        self.dns.queries().split_off(mark.queries)
+    }
+
     /// Asserts that since `mark` no name was asked for, nothing was dialled and no byte went up.
     pub(crate) fn nothing_since(&self, mark: &Mark, what: &str) {
         let now = self.mark();
-        let asked = self.dns.queries().split_off(mark.queries);
+        let asked = self.asked_since(mark);
         assert!(asked.is_empty(), "{what}: DNS was asked {asked:?}");
         assert_eq!(&now, mark, "{what}: something went up");
     }

@@ -14,6 +14,7 @@ mod chaining;
 mod corpora;
 mod dns;
 mod form;
+mod forms;
 mod h2;
 mod hello;
 mod hosts;

@@ -1,8 +1,8 @@
 //! B. Ports.
 
+use crate::forms::{CONNECTS, FORMS, FORWARDS};
 use crate::lab::{Shared, settings};
 use crate::sandbox::Expect::{Denied, Malformed};
-use crate::sandbox::{FORMS, Form};
 
 static LAB: Shared = Shared::new(settings);
 
@@ -39,16 +39,18 @@ pub(crate) fn v020_port_spelling() {
         // In absolute-form a port may be missing (RFC 9110 §4.2.1): then it is 80, which is not allowed here.
         for suffix in ["", ":"] {
             let authority = format!("api.allowed.test{suffix}");
-            for form in [Form::Connect, Form::Connect10, Form::ConnectKept] {
+            for form in CONNECTS {
                 lab.session
                     .refused_by(lab, row, form, authority.as_bytes(), Malformed)
                     .await;
             }
         }
         let expect = Denied(&["port_not_allowed"]);
-        lab.session
-            .refused_by(lab, row, Form::Absolute, b"api.allowed.test", expect)
-            .await;
+        for form in FORWARDS {
+            lab.session
+                .refused_by(lab, row, form, b"api.allowed.test", expect)
+                .await;
+        }
     });
 }
 
@@ -87,15 +89,15 @@ pub(crate) fn v022_own_listeners() {
                 session
                     .refused_by(lab, row, form, literal.as_bytes(), expect)
                     .await;
-                // The name is known to be ours only once it is resolved.
-                let mut wire = session.ready(lab, form).await;
-                let mark = lab.mark();
-                let named = format!("own.allowed.test:{port}");
-                wire.send(form.head(named.as_bytes(), &session.credential()))
-                    .await;
-                session.is_refused(lab, &mut wire, expect, &named).await;
-                lab.nothing_dialled_since(&mark, &named);
             }
+            // The name is known to be ours only once it is resolved.
+            let (named, expect) = (
+                format!("own.allowed.test:{port}"),
+                Denied(&["own_listener"]),
+            );
+            session
+                .refused_once_resolved(lab, row, &named, expect)
+                .await;
         }
         let other = format!("127.0.0.1:{}", lab.api.port());
         session.served(lab, row, &other, &other, &lab.api).await;

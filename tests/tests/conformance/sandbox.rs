@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 
 use data_encoding::BASE64;
 use e2e::raw::End;
-use e2e::wire::Reply;
-use e2e::{Gateway, Wire, socks};
+use e2e::wire::{Head, Reply};
+use e2e::{Gateway, Pipe, Wire};
 use serde_json::{Value, json};
 
-use crate::lab::Lab;
-use crate::streams;
-use crate::table::{Front, Row};
+use crate::forms::{self, FORMS, Form};
+use crate::lab::{Lab, Mark};
+use crate::streams::{self, Answered, Connection};
+use crate::table::Row;
+use crate::tap::Tap;
 
 /// A session's credential and where to take it.
 pub(crate) struct Sandbox {
@@ -19,39 +21,12 @@ pub(crate) struct Sandbox {
     /// The opaque handle.
     pub(crate) handle: String,
     proxy: SocketAddr,
+    /// PEM certificates: the gateway's own authority.
+    pub(crate) trust: String,
     socks: SocketAddr,
     transparent: SocketAddr,
+    named: SocketAddr,
 }
-
-/// One way to ask for a target, and the row's column it stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// The first request of a connection, Host as the target.
-    Connect,
-    /// The same as HTTP/1.0 without Host.
-    Connect10,
-    /// After another request on the same connection.
-    ConnectKept,
-    /// Host as the target.
-    Absolute,
-    /// As HTTP/1.0 without Host.
-    Absolute10,
-    /// SOCKS5, the whole conversation in one segment.
-    Socks,
-    /// HTTP/1 that was meant for the target's port at some address, as a trusted balancer says, with the session's credential.
-    Captured,
-}
-
-/// All seven.
-pub(crate) const FORMS: [Form; 7] = [
-    Form::Connect,
-    Form::Connect10,
-    Form::ConnectKept,
-    Form::Absolute,
-    Form::Absolute10,
-    Form::Socks,
-    Form::Captured,
-];
 
 /// What must come of a request that is not served.
 #[derive(Clone, Copy, Debug)]
@@ -62,130 +37,6 @@ pub(crate) enum Expect {
     Denied(&'static [&'static str]),
     /// Either.
     Refused,
-}
-
-impl Form {
-    /// The column.
-    pub(crate) fn front(self) -> Front {
-        match self {
-            Self::Connect | Self::Connect10 => Front::Connect,
-            Self::ConnectKept => Front::ConnectKept,
-            Self::Absolute | Self::Absolute10 => Front::Absolute,
-            Self::Socks => Front::Socks,
-            Self::Captured => Front::Transparent,
-        }
-    }
-
-    /// Can it say this at all? SOCKS has two bytes for a port, and 255 for a name. A captured connection has a port before
-    /// it has a Host, whose value blanks may surround.
-    pub(crate) fn says(self, authority: &[u8]) -> bool {
-        match self {
-            Self::Socks => socks::request(authority).is_some(),
-            Self::Captured => {
-                !authority.starts_with(b" ")
-                    && !authority.starts_with(b"\t")
-                    && port_of(authority).is_some()
-            }
-            _ => true,
-        }
-    }
-
-    /// Does a tunnel follow?
-    pub(crate) fn tunnels(self) -> bool {
-        !matches!(self.front(), Front::Absolute | Front::Transparent)
-    }
-
-    /// The request's head.
-    pub(crate) fn head(self, authority: &[u8], credential: &str) -> Vec<u8> {
-        match self {
-            Self::Socks => return conversation(authority, credential),
-            Self::Captured => return captured(authority, credential),
-            _ => {}
-        }
-        let (line, rest): (&[u8], &[u8]) = match self {
-            Self::Connect | Self::ConnectKept | Self::Connect10 => (b"CONNECT ", b""),
-            Self::Absolute | Self::Absolute10 | Self::Socks | Self::Captured => {
-                (b"GET http://", b"/probe")
-            }
-        };
-        let fields = match self {
-            Self::Connect10 | Self::Absolute10 => [b" HTTP/1.0\r\n".to_vec()].concat(),
-            _ => [b" HTTP/1.1\r\nHost: ", authority, b"\r\n"].concat(),
-        };
-        [
-            line,
-            authority,
-            rest,
-            &fields,
-            credential.as_bytes(),
-            b"\r\n",
-        ]
-        .concat()
-    }
-}
-
-impl Form {
-    /// Read the answer of a tunnel that is opened.
-    pub(crate) async fn opened(self, wire: &mut Wire, what: &str) {
-        if self == Self::Socks {
-            let opened = [5, 2, 1, 0, 5, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-            assert_eq!(wire.take(opened.len()).await, opened, "{what}");
-        } else {
-            let head = wire.head().await;
-            assert_eq!(head.status, 200, "{what}: {head:?}");
-        }
-    }
-}
-
-/// The port behind the last colon, where it is one.
-fn port_of(authority: &[u8]) -> Option<u16> {
-    let colon = authority.iter().rposition(|byte| *byte == b':')?;
-    std::str::from_utf8(&authority[colon + 1..])
-        .ok()?
-        .parse()
-        .ok()
-}
-
-/// User and password of a `Proxy-Authorization` line.
-fn login_of(credential: &str) -> (String, String) {
-    let encoded = credential.trim_end().rsplit(' ').next().unwrap();
-    let userinfo = BASE64.decode(encoded.as_bytes()).unwrap();
-    let userinfo = String::from_utf8(userinfo).unwrap();
-    let (name, password) = userinfo.split_once(':').unwrap();
-    (name.to_owned(), password.to_owned())
-}
-
-/// A PROXY header that names the session and the port that was dialled, and a request to its Host.
-fn captured(authority: &[u8], credential: &str) -> Vec<u8> {
-    let (_, handle) = login_of(credential);
-    let port = port_of(authority).expect("something that has a port");
-    let length = u16::try_from(15 + handle.len()).unwrap();
-    let value = u16::try_from(handle.len()).unwrap();
-    [
-        &b"\r\n\r\n\0\r\nQUIT\n\x21\x11"[..],
-        &length.to_be_bytes(),
-        &[127, 0, 0, 1, 203, 0, 113, 1, 0x30, 0x39],
-        &port.to_be_bytes(),
-        &[0xe1],
-        &value.to_be_bytes(),
-        handle.as_bytes(),
-        b"GET /probe HTTP/1.1\r\nHost: ",
-        authority,
-        b"\r\n\r\n",
-    ]
-    .concat()
-}
-
-/// Greeting, login and request of a SOCKS5 client that waits for no answer.
-fn conversation(authority: &[u8], credential: &str) -> Vec<u8> {
-    let (name, password) = login_of(credential);
-    let request = socks::request(authority).expect("something SOCKS can say");
-    [
-        socks::GREETING.to_vec(),
-        socks::login(&name, &password),
-        request,
-    ]
-    .concat()
 }
 
 impl Sandbox {
@@ -201,8 +52,10 @@ impl Sandbox {
             id: answer["session"]["id"].as_str().unwrap().to_owned(),
             handle: handle_of(&answer),
             proxy: proxy.trim_end_matches('/').parse().unwrap(),
+            trust: trust_of(&answer),
             socks: gateway.listener("socks").await,
             transparent: gateway.listener("transparent").await,
+            named: gateway.listener("sni").await,
         }
     }
 
@@ -244,12 +97,13 @@ impl Sandbox {
         wire
     }
 
-    /// A connection on which `form` may be asked.
+    /// A connection on which `form` may be asked byte by byte.
     pub(crate) async fn ready(&self, lab: &Lab, form: Form) -> Wire {
         match form {
             Form::Socks => return Wire::dial(self.socks).await,
             Form::Captured => return Wire::dial(self.transparent).await,
-            _ => {}
+            Form::Named => return Wire::dial(self.named).await,
+            _ => assert!(!form.is_stream(), "{form:?}"),
         }
         let mut wire = self.dial().await;
         if form == Form::ConnectKept {
@@ -262,7 +116,32 @@ impl Sandbox {
         wire
     }
 
-    /// Ask for `authority` by every form, none of which may be served.
+    /// Ask as a stream, `early` sent behind the request: the answer, if it is not reset; and how far the witnesses' logs were.
+    async fn asked(
+        &self,
+        lab: &Lab,
+        form: Form,
+        authority: &[u8],
+        credential: &str,
+        early: &[u8],
+    ) -> (Mark, Option<Answered>) {
+        let connection = if form.is_http3() {
+            Connection::Http3(lab.http3().await)
+        } else {
+            Connection::http2(self.dial().await).await
+        };
+        let mark = lab.mark();
+        let fields = form.fields(authority, credential).unwrap();
+        (mark, connection.ask(form, &fields, early).await)
+    }
+
+    /// Can `form` say this, to this lab?
+    fn says(lab: &Lab, form: Form, authority: &[u8]) -> bool {
+        let known = form != Form::Named || forms::port_of(authority) == Some(lab.api.port());
+        known && form.says(authority)
+    }
+
+    /// Ask for `authority` by every form, none of which may be served: nothing asked, nothing dialled.
     pub(crate) async fn refused(
         &self,
         lab: &Lab,
@@ -270,21 +149,13 @@ impl Sandbox {
         authority: impl AsRef<[u8]>,
         expect: Expect,
     ) {
-        let authority = authority.as_ref();
-        for form in FORMS.into_iter().filter(|form| form.says(authority)) {
-            self.refused_by(lab, row, form, authority, expect).await;
-        }
-        if let Some(request) = streams::request(authority, &self.credential()) {
-            let what = format!("HTTP/2 {:?}", authority.escape_ascii().to_string());
-            let mark = lab.mark();
-            let reply = streams::ask(self.proxy, request).await.reply().await;
-            self.is_refused_with(lab, &reply, expect, &what).await;
-            lab.nothing_since(&mark, &what);
-            row.on(Front::Http2);
+        for form in FORMS {
+            self.refused_by(lab, row, form, authority.as_ref(), expect)
+                .await;
         }
     }
 
-    /// Ask for `authority` by one form, which may not be served: nothing asked, nothing dialled.
+    /// Ask for `authority` by one form, if it can say it, which may not be served: nothing asked, nothing dialled.
     pub(crate) async fn refused_by(
         &self,
         lab: &Lab,
@@ -293,13 +164,119 @@ impl Sandbox {
         authority: &[u8],
         expect: Expect,
     ) {
+        if Self::says(lab, form, authority) {
+            let (mark, what) = self.turned_away(lab, form, authority, expect).await;
+            lab.nothing_since(&mark, &what);
+            row.on(form.front());
+        }
+    }
+
+    /// The same of a target whose name has to be resolved first: nothing dialled.
+    pub(crate) async fn refused_once_resolved(
+        &self,
+        lab: &Lab,
+        row: &mut Row,
+        authority: &str,
+        expect: Expect,
+    ) {
+        for form in FORMS {
+            if Self::says(lab, form, authority.as_bytes()) {
+                let asked = self.turned_away(lab, form, authority.as_bytes(), expect);
+                let (mark, what) = asked.await;
+                lab.nothing_dialled_since(&mark, &what);
+                row.on(form.front());
+            }
+        }
+    }
+
+    async fn turned_away(
+        &self,
+        lab: &Lab,
+        form: Form,
+        authority: &[u8],
+        expect: Expect,
+    ) -> (Mark, String) {
         let what = format!("{form:?} {:?}", authority.escape_ascii().to_string());
+        let credential = self.credential();
+        if form.is_stream() {
+            let (mark, reply) = self.reply_to(lab, form, authority, &credential).await;
+            self.is_refused_with(lab, &reply, expect, &what).await;
+            return (mark, what);
+        }
         let mut wire = self.ready(lab, form).await;
         let mark = lab.mark();
-        wire.send(form.head(authority, &self.credential())).await;
+        wire.send(form.head(authority, &credential)).await;
         self.is_refused(lab, &mut wire, expect, &what).await;
-        lab.nothing_since(&mark, &what);
-        row.on(form.front());
+        (mark, what)
+    }
+
+    /// The whole answer to `authority`, by a form that gives one; and how far the witnesses' logs were before.
+    pub(crate) async fn reply(&self, lab: &Lab, form: Form, authority: &str) -> (Mark, Reply) {
+        self.reply_to(lab, form, authority, &self.credential())
+            .await
+    }
+
+    /// The same with these lines as the credential.
+    pub(crate) async fn reply_to(
+        &self,
+        lab: &Lab,
+        form: Form,
+        authority: impl AsRef<[u8]>,
+        credential: &str,
+    ) -> (Mark, Reply) {
+        let authority = authority.as_ref();
+        if form.is_stream() {
+            let (mark, answer) = self.asked(lab, form, authority, credential, b"").await;
+            let answer = answer.unwrap_or_else(|| panic!("{form:?}: reset"));
+            return (mark, answer.reply().await);
+        }
+        let mut wire = self.ready(lab, form).await;
+        let mark = lab.mark();
+        wire.send(form.head(authority, credential)).await;
+        (mark, wire.reply().await)
+    }
+
+    /// The head of the answer to `authority`, and what follows it as it comes: a body, or a tunnel. `None` where the stream is
+    /// reset before it is out.
+    pub(crate) async fn begun(
+        &self,
+        lab: &Lab,
+        form: Form,
+        authority: &str,
+    ) -> Option<(Head, Wire<Pipe>)> {
+        let (authority, credential) = (authority.as_bytes(), self.credential());
+        if form.is_stream() {
+            let (_, answer) = self.asked(lab, form, authority, &credential, b"").await;
+            return answer.map(Answered::begun);
+        }
+        let mut wire = self.ready(lab, form).await;
+        wire.send(form.head(authority, &credential)).await;
+        let head = wire.head().await;
+        Some((head, wire.map(Pipe::Tcp)))
+    }
+
+    /// A tunnel to `authority` by a form that opens one, `early` sent before its answer.
+    pub(crate) async fn opened(
+        &self,
+        lab: &Lab,
+        form: Form,
+        authority: &str,
+        early: &[u8],
+    ) -> Wire<Pipe> {
+        let what = format!("{form:?} {authority:?}");
+        let (authority, credential) = (authority.as_bytes(), self.credential());
+        if form.is_stream() {
+            return match self.asked(lab, form, authority, &credential, early).await.1 {
+                Some(answered) => answered.tunnel(&what),
+                // Cut at once, a stream may be reset before its answer is out.
+                None if !early.is_empty() => streams::gone(),
+                None => panic!("{what}: reset"),
+            };
+        }
+        let mut wire = self.ready(lab, form).await;
+        let head = form.head(authority, &credential);
+        wire.send([&head[..], early].concat()).await;
+        form.opened(wire, &what).await
     }
 
     /// Read a refusal and hold it against the record.
@@ -374,37 +351,35 @@ impl Sandbox {
         row: &mut Row,
         authority: &str,
         canonical: &str,
-        tap: &crate::tap::Tap,
+        tap: &Tap,
     ) {
         for form in FORMS {
-            let what = format!("{form:?} {authority:?}");
-            let mut wire = self.ready(lab, form).await;
-            let before = tap.requests_for(" /probe ").len();
-            wire.send(form.head(authority.as_bytes(), &self.credential()))
-                .await;
-            if form.tunnels() {
-                form.opened(&mut wire, &what).await;
-                wire.send(format!("GET /probe HTTP/1.1\r\nHost: {canonical}\r\n\r\n"))
-                    .await;
+            if !Self::says(lab, form, authority.as_bytes()) {
+                continue;
             }
-            let reply = wire.reply().await;
+            let what = format!("{form:?} {authority:?}");
+            let before = tap.requests_for(" /probe ").len();
+            let reply = if form.tunnels() {
+                let mut tunnel = self.opened(lab, form, authority, b"").await;
+                let probe = format!("GET /probe HTTP/1.1\r\nHost: {canonical}\r\n\r\n");
+                tunnel.send(probe).await;
+                tunnel.reply().await
+            } else {
+                self.reply(lab, form, authority).await.1
+            };
             assert_eq!(reply.status(), 200, "{what}: {}", reply.text());
             let seen = tap.requests_for(" /probe ");
             assert_eq!(seen.len(), before + 1, "{what}");
             assert_eq!(seen.last().unwrap().values("host"), [canonical], "{what}");
             row.on(form.front());
         }
-        if let Some(request) = streams::request(authority.as_bytes(), &self.credential()) {
-            let what = format!("HTTP/2 {authority:?}");
-            let before = tap.requests_for(" /probe ").len();
-            let mut tunnel = streams::ask(self.proxy, request).await;
-            assert_eq!(tunnel.head.status, 200, "{what}");
-            let probe = format!("GET /probe HTTP/1.1\r\nHost: {canonical}\r\n\r\n");
-            assert_eq!(tunnel.exchange(probe).await, "HTTP/1.1 200 OK", "{what}");
-            assert_eq!(tap.requests_for(" /probe ").len(), before + 1, "{what}");
-            row.on(Front::Http2);
-        }
     }
+}
+
+/// The authority of the gateway, in the answer to a session's creation.
+fn trust_of(answer: &Value) -> String {
+    let files = answer["files"].as_array().into_iter().flatten();
+    files.filter_map(|file| file["pem"].as_str()).collect()
 }
 
 /// The handle in the answer to a session's creation.

@@ -162,7 +162,7 @@ pub(crate) fn v137_no_authentication() {
         closed(lab, row, &none, &[5, 2, 1, 1], "credential_missing").await;
         let expect = Denied(&["host_not_allowed"]);
         let session = lab.allowing(&["api.allowed.test:443"]).await;
-        let form = crate::sandbox::Form::Socks;
+        let form = crate::forms::Form::Socks;
         session
             .refused_by(lab, row, form, b"evil.test:443", expect)
             .await;

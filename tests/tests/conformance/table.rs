@@ -22,10 +22,16 @@ pub(crate) enum Front {
     Configuration,
     /// HTTP/2.
     Http2,
+    /// HTTP/3.
+    Http3,
+    /// The template of `connect-tcp`.
+    ConnectTcp,
     /// SOCKS5.
     Socks,
     /// A captured connection.
     Transparent,
+    /// A connection by name.
+    Sni,
 }
 
 /// What stands behind a row.
@@ -96,8 +102,11 @@ impl Front {
             Self::Answer => "DNS answer",
             Self::Configuration => "configuration",
             Self::Http2 => "HTTP/2",
+            Self::Http3 => "HTTP/3",
+            Self::ConnectTcp => "connect-tcp",
             Self::Socks => "SOCKS5",
             Self::Transparent => "transparent",
+            Self::Sni => "SNI",
         }
     }
 }
@@ -130,9 +139,11 @@ const PREAMBLE: &str = "# Conformance\n\n\
 What the gateway does, input by input. Written from `tests/tests/conformance/table/rows.rs`; the tests fail when it is not\n\
 current. `BLESS=1 cargo test -p e2e --test conformance the_document` writes it anew.\n\n\
 A row is *held* when its test passes on every front named, with the DNS server's query log and the upstream's byte log as\n\
-witnesses: what is denied causes no query and no byte upstream, what is cut leaves nothing upstream. Fronts that are not\n\
-named cannot express the row, or share the pipeline with one that is named: HTTP/3, connect-tcp and SNI listeners have\n\
-tests of their own (`h3_proxy.rs`, `connect_tcp.rs`, `captured.rs`). *Held elsewhere*: a unit test beside the code. *Residual risk*: it cannot be kept on the wire, and why.\n\n\
+witnesses: what is denied causes no query and no byte upstream, what is cut leaves nothing upstream. *HTTP/2* and *HTTP/3*\n\
+are CONNECT and forwarded requests, *connect-tcp* its template as an upgrade of HTTP/1.1 and as an extended CONNECT of the\n\
+others, *transparent* and *SNI* TLS by its name and HTTP by its Host; a client of HTTP/2 says only what its library takes.\n\
+Fronts that are not named cannot express the row, or share the pipeline with one that is named. *Held elsewhere*: a unit\n\
+test beside the code. *Residual risk*: it cannot be kept on the wire, and why.\n\n\
 | row | input | fronts | result |\n|---|---|---|---|\n";
 
 #[test]

@@ -7,6 +7,9 @@ use e2e::{Tasks, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+/// An answer that stops in the middle.
+pub(crate) const HALF: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf";
+
 /// What the upstream does with what it reads.
 #[derive(Clone, Debug)]
 pub(crate) enum Mode {
@@ -27,6 +30,12 @@ pub(crate) struct Visit {
     pub(crate) bytes: Vec<u8>,
     /// FIN or RST has come.
     pub(crate) ended: bool,
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        *self.mode.lock().unwrap() = self.usual.clone();
+    }
 }
 
 /// A request as this upstream reads it.
@@ -50,12 +59,17 @@ impl Request {
     }
 }
 
-/// A running upstream. It stops when dropped.
+/// A running upstream. It stops when its last handle is dropped.
 pub(crate) struct Tap {
     /// Where it listens.
     pub(crate) address: SocketAddr,
     log: Arc<Mutex<Vec<Visit>>>,
-    _tasks: Arc<Tasks>,
+    /// What it does with connections from now on.
+    mode: Arc<Mutex<Mode>>,
+    usual: Mode,
+    /// Connections that came before this handle was made, and are nothing to it.
+    earlier: usize,
+    tasks: Arc<Tasks>,
 }
 
 impl Tap {
@@ -75,6 +89,8 @@ impl Tap {
         let log: Arc<Mutex<Vec<Visit>>> = Arc::default();
         let tasks = Arc::new(Tasks::default());
         let (weak, shared) = (Arc::downgrade(&tasks), Arc::clone(&log));
+        let current = Arc::new(Mutex::new(mode.clone()));
+        let modes = Arc::clone(&current);
         tasks.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let Some(tasks) = weak.upgrade() else { return };
@@ -83,14 +99,31 @@ impl Tap {
                     visits.push(Visit::default());
                     visits.len() - 1
                 };
-                tasks.spawn(serve(stream, Arc::clone(&shared), number, mode.clone()));
+                let mode = modes.lock().unwrap().clone();
+                tasks.spawn(serve(stream, Arc::clone(&shared), number, mode));
             }
         });
         Ok(Self {
             address,
             log,
-            _tasks: tasks,
+            mode: current,
+            usual: mode,
+            earlier: 0,
+            tasks,
         })
+    }
+
+    /// The same upstream, seen from now on, and behaving so until this handle is dropped.
+    pub(crate) fn afresh(&self, mode: Mode) -> Self {
+        *self.mode.lock().unwrap() = mode;
+        Self {
+            address: self.address,
+            log: Arc::clone(&self.log),
+            mode: Arc::clone(&self.mode),
+            usual: self.usual.clone(),
+            earlier: self.log.lock().unwrap().len(),
+            tasks: Arc::clone(&self.tasks),
+        }
     }
 
     /// The port it listens on.
@@ -100,7 +133,7 @@ impl Tap {
 
     /// Every connection so far.
     pub(crate) fn visits(&self) -> Vec<Visit> {
-        self.log.lock().unwrap().clone()
+        self.log.lock().unwrap().split_at(self.earlier).1.to_vec()
     }
 
     /// Every byte of every connection so far.

@@ -6,13 +6,15 @@ use super::*;
 pub(crate) fn v048_absolute_form_and_its_host() {
     LAB.run(48, async |lab, row| {
         let (plain, credential) = (lab.plain_target(), lab.session.credential());
-        for host in [
+        let others = [
             "evil.test",
             "api.allowed.test",
             "plain.allowed.test:1",
             "plain.allowed.test.evil.test",
             "@",
-        ] {
+        ];
+        other_hosts(lab, row, STREAMED, &plain, &others).await;
+        for host in others {
             let head = format!("GET http://{plain}/x HTTP/1.1\r\nHost: {host}\r\n{credential}\r\n");
             answered(lab, row, Form::Absolute, &head, 400).await;
         }

@@ -77,16 +77,18 @@ pub(crate) fn v046_connect_with_another_form_of_target() {
 pub(crate) fn v047_connect_and_its_host() {
     LAB.run(47, async |lab, row| {
         let (target, credential) = (lab.api_target(), lab.session.credential());
+        let others = [
+            "evil.test",
+            "evil.test:443",
+            "plain.allowed.test",
+            "api.allowed.test.evil.test",
+            "[::1]",
+            "127.0.0.1",
+            "@",
+        ];
+        other_hosts(lab, row, STREAMS, &target, &others).await;
         for form in CONNECTS {
-            for host in [
-                "evil.test",
-                "evil.test:443",
-                "plain.allowed.test",
-                "api.allowed.test.evil.test",
-                "[::1]",
-                "127.0.0.1",
-                "@",
-            ] {
+            for host in others {
                 let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {host}\r\n{credential}\r\n");
                 answered(lab, row, form, &head, 400).await;
             }
@@ -121,6 +123,20 @@ pub(crate) fn v103_two_credentials() {
                 };
                 let head = String::from_utf8(form.head(target.as_bytes(), credentials)).unwrap();
                 answered(lab, row, form, &head, 400).await;
+            }
+            let streams = [
+                Form::Http2,
+                Form::Http2Forward,
+                Form::Http3,
+                Form::Http3Forward,
+            ];
+            for form in streams.into_iter().chain(TEMPLATES) {
+                let target = lab.plain_target();
+                let asked = lab.session.reply_to(lab, form, &target, credentials);
+                let (mark, reply) = asked.await;
+                assert_eq!(reply.status(), 400, "{form:?}: {}", reply.text());
+                lab.nothing_since(&mark, credentials);
+                row.on(form.front());
             }
         }
     });

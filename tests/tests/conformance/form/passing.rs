@@ -8,25 +8,27 @@ use super::*;
 pub(crate) fn v055_connect_inside_a_tunnel() {
     LAB.run(55, async |lab, row| {
         let credential = lab.session.credential();
-        for target in ["evil.test:443".to_owned(), lab.plain_target()] {
-            let mut wire = lab.session.tunnel(&lab.plain_target()).await;
-            let before = lab.plain.bytes().len();
-            wire.send(format!(
-                "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{credential}\r\n"
-            ))
-            .await;
-            assert_eq!(wire.reply().await.status(), 400, "{target}");
-            assert_eq!(lab.plain.bytes().len(), before, "{target}");
-            assert_eq!(lab.dns.queries_for("evil.test"), 0);
+        let connect = |target: &str| {
+            format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{credential}\r\n")
+        };
+        let plain = lab.plain_target();
+        let inner = [
+            connect("evil.test:443"),
+            connect(&plain),
+            // Absolute-form is judged by the same rule.
+            "GET http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\n\r\n".to_owned(),
+        ];
+        for form in FORMS.into_iter().filter(|form| form.tunnels()) {
+            for request in &inner {
+                let mut wire = lab.session.opened(lab, form, &plain, b"").await;
+                let before = lab.plain.bytes().len();
+                wire.send(request).await;
+                assert_eq!(wire.reply().await.status(), 400, "{form:?} {request}");
+                assert_eq!(lab.plain.bytes().len(), before, "{form:?} {request}");
+                assert_eq!(lab.dns.queries_for("evil.test"), 0);
+            }
+            row.on(form.front());
         }
-        // Absolute-form inside a tunnel is judged by the same rule.
-        let mut wire = lab.session.tunnel(&lab.plain_target()).await;
-        let before = lab.plain.bytes().len();
-        wire.send("GET http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\n\r\n")
-            .await;
-        assert_eq!(wire.reply().await.status(), 400);
-        assert_eq!(lab.plain.bytes().len(), before);
-        row.on(Front::Connect);
     });
 }
 
@@ -56,8 +58,15 @@ pub(crate) fn v056_steering_fields() {
         wire.send(format!("GET /steered HTTP/1.1\r\n{fields}\r\n"))
             .await;
         assert_eq!(wire.reply().await.status(), 200);
-        let seen = lab.plain.requests_for(" /steered ");
+        let mut seen = lab.plain.requests_for(" /steered ");
         assert_eq!(seen.len(), 2);
+        for form in STREAMED {
+            let fields = fields.replace(&format!("Host: {plain}\r\n"), &lab.session.credential());
+            let (_, reply) = lab.session.reply_to(lab, form, &plain, &fields).await;
+            assert_eq!(reply.status(), 200, "{form:?}");
+            seen.extend(lab.plain.requests_for(" /probe ").pop());
+            row.on(form.front());
+        }
         for request in seen {
             assert_eq!(request.values("x-kept"), ["kept"]);
             for name in steering {
@@ -104,6 +113,13 @@ pub(crate) fn v057_loops() {
         );
         lab.nothing_since(&mark, "a loop");
         row.on(Front::Absolute);
+        for form in STREAMED {
+            let fields = format!("Via: {via}\r\n{}", lab.session.credential());
+            let (mark, reply) = lab.session.reply_to(lab, form, &plain, &fields).await;
+            assert_eq!(reply.status(), 502, "{form:?}: {}", reply.text());
+            lab.nothing_since(&mark, "a loop");
+            row.on(form.front());
+        }
     });
 }
 
@@ -117,6 +133,14 @@ pub(crate) fn v058_expect_and_a_denied_target() {
         assert_eq!(reply.status(), 403);
         lab.nothing_since(&mark, "100-continue");
         row.on(Front::Absolute);
+        for form in STREAMED {
+            let fields = format!("Expect: 100-continue\r\n{}", lab.session.credential());
+            let asked = lab.session.reply_to(lab, form, "evil.test:80", &fields);
+            let (mark, reply) = asked.await;
+            assert_eq!(reply.status(), 403, "{form:?}");
+            lab.nothing_since(&mark, "100-continue");
+            row.on(form.front());
+        }
     });
 }
 
@@ -221,7 +245,7 @@ pub(crate) fn v143_proxy_protocol_preambles() {
                 if form == Form::Absolute {
                     assert_eq!(wire.reply().await.status(), 200);
                 } else {
-                    form.opened(&mut wire, "behind a header").await;
+                    form.opened(wire, "behind a header").await;
                 }
             }
         }

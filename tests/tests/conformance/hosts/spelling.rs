@@ -44,7 +44,7 @@ pub(crate) fn v005_userinfo_in_connect() {
             format!(":@api.allowed.test:{port}"),
         ];
         for authority in authorities {
-            for form in [Form::Connect, Form::Connect10, Form::ConnectKept] {
+            for form in CONNECTS {
                 lab.session
                     .refused_by(lab, row, form, authority.as_bytes(), Malformed)
                     .await;
@@ -62,7 +62,7 @@ pub(crate) fn v006_userinfo_in_absolute_form() {
             format!("user:pass@{plain}"),
             format!("@{plain}"),
         ] {
-            for form in [Form::Absolute, Form::Absolute10] {
+            for form in FORWARDS {
                 lab.session
                     .refused_by(lab, row, form, authority.as_bytes(), Malformed)
                     .await;

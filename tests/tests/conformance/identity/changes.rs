@@ -5,24 +5,39 @@ use super::*;
 #[test]
 pub(crate) fn v107_revoked_in_mid_tunnel() {
     LAB.run(107, async |lab, row| {
-        let session = lab.allowing(&[&lab.api_target()]).await;
-        let mut wire = session.tunnel(&lab.api_target()).await;
-        let mut other = lab.session.tunnel(&lab.api_target()).await;
-        act(lab, &session, "reset").await;
-        assert!(wire.cut().await < Duration::from_secs(1));
-        let what = "the cut tunnel's record";
-        let record = lab
-            .gateway
-            .record(what, |one| {
-                one.text("reason") == "session_revoked" && one.text("outcome") == "cut"
-            })
-            .await;
-        assert_eq!(record.0["session"]["id"], session.id.as_str());
+        let api = lab.api_target();
+        let mut other = lab.session.tunnel(&api).await;
+        for form in crate::forms::FORMS {
+            other
+                .send("GET /probe HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n")
+                .await;
+            assert_eq!(other.reply().await.status(), 200, "the neighbour's tunnel");
+            let session = lab.allowing(&[&api]).await;
+            // What is no tunnel is in the middle of its answer.
+            let half = Mode::Answer(HALF.to_vec());
+            let tap = (!form.tunnels()).then(|| lab.api.afresh(half));
+            let mut wire = if form.tunnels() {
+                session.opened(lab, form, &api, b"").await
+            } else {
+                let (head, mut body) = session.begun(lab, form, &api).await.unwrap();
+                assert_eq!(head.status, 200, "{form:?}");
+                assert_eq!(body.take(4).await, b"half", "{form:?}");
+                body
+            };
+            act(lab, &session, "reset").await;
+            let took = wire.cut().await;
+            assert!(took < Duration::from_secs(1), "{form:?}: {took:?}");
+            let own = |one: &e2e::Record| one.0["session"]["id"] == session.id.as_str();
+            let record = lab.gateway.record("what was cut", own).await;
+            let said = (record.text("reason"), record.text("outcome"));
+            assert_eq!(said, ("session_revoked", "cut"), "{form:?} {record:?}");
+            drop(tap);
+            row.on(form.front());
+        }
         other
             .send("GET /probe HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n")
             .await;
         assert_eq!(other.reply().await.status(), 200, "the neighbour's tunnel");
-        row.on(Front::Connect);
     });
 }
 
@@ -109,6 +124,7 @@ pub(crate) fn v110_an_unreadable_policy_changes_nothing() {
     LAB.run(110, async |lab, row| {
         let session = lab.allowing(&[&lab.api_target()]).await;
         let path = format!("/runtime/providers/test/sessions/{}", session.id);
+        let tap = lab.api.afresh(Mode::Http);
         for body in [
             "{\"egress\": {\"allowedHosts\": [\"*\"]}}",
             "{\"egress\": {\"alowedHosts\": []}}",
@@ -121,11 +137,9 @@ pub(crate) fn v110_an_unreadable_policy_changes_nothing() {
                 "{body}: {}",
                 reply.text()
             );
-            session.tunnel(&lab.api_target()).await;
-            let expect = Denied(&["host_not_allowed"]);
-            session
-                .refused_by(lab, row, Form::Connect, b"evil.test:443", expect)
-                .await;
+            let (api, expect) = (lab.api_target(), Denied(&["host_not_allowed"]));
+            session.served(lab, row, &api, &api, &tap).await;
+            session.refused(lab, row, "evil.test:443", expect).await;
         }
         let file = lab.gateway.directory().join("sluicegate.yaml");
         let good = std::fs::read_to_string(&file).unwrap();
@@ -163,11 +177,13 @@ pub(crate) fn v111_one_generation_judges() {
             }
         };
         let opens = async {
-            for _ in 0..40 {
-                let mut wire = session.dial().await;
-                wire.send(Form::Connect.head(plain.as_bytes(), &session.credential()))
-                    .await;
-                assert!([200, 403].contains(&wire.head().await.status));
+            for round in 0..40 {
+                let form = RACING[round % RACING.len()];
+                // Opened and cut at once, a stream says no more than that.
+                if let Some((head, _)) = session.begun(lab, form, &plain).await {
+                    assert!([101, 200, 403].contains(&head.status), "{form:?} {head:?}");
+                }
+                row.on(form.front());
             }
         };
         tokio::join!(changes, opens);
@@ -183,12 +199,24 @@ pub(crate) fn v111_one_generation_judges() {
         });
         for record in records.await {
             let generation = record.number("policyGeneration").unwrap();
-            let allowed = record.text("outcome") != "refused";
+            // A request that is overtaken before it has an answer is told so: it was allowed, and is no more.
+            let overtaken = record.text("reason") == "policy_changed";
+            let allowed = overtaken || record.text("outcome") != "refused";
             assert_eq!(allowed, generation % 2 == 0, "{record:?}");
         }
-        row.on(Front::Connect);
     });
 }
+
+/// One of each kind that can ask for any port.
+const RACING: [Form; 7] = [
+    Form::Connect,
+    Form::Absolute,
+    Form::Upgrade,
+    Form::Http2,
+    Form::Http3,
+    Form::Http3Forward,
+    Form::Captured,
+];
 
 #[test]
 pub(crate) fn v113_a_dead_gateway_lets_nothing_out() {
@@ -217,6 +245,18 @@ pub(crate) fn v142_no_proxy_changes_nothing() {
                 lab.session
                     .is_refused(lab, &mut wire, Denied(&["host_not_allowed"]), name)
                     .await;
+                lab.nothing_since(&mark, name);
+                row.on(form.front());
+            }
+            for form in crate::forms::FORMS
+                .into_iter()
+                .filter(|form| form.is_stream())
+            {
+                let fields = format!("{name}: evil.test,*\r\n{}", lab.session.credential());
+                let asked = lab.session.reply_to(lab, form, "evil.test:443", &fields);
+                let (mark, reply) = asked.await;
+                let told = (reply.status(), refusal_reason(&reply));
+                assert_eq!(told, (403, "host_not_allowed".to_owned()), "{form:?}");
                 lab.nothing_since(&mark, name);
                 row.on(form.front());
             }

@@ -103,6 +103,22 @@ pub(crate) fn v104_identity_is_each_requests_own() {
         assert_eq!(wire.reply().await.status(), 200);
         row.on(Front::Absolute);
         row.on(Front::ConnectKept);
+        // Streams of one connection, each as itself.
+        for form in [Form::Http3, Form::Http3Forward] {
+            for (credential, status) in [
+                (basic("sluicegate:wrong"), 407),
+                (poor.credential(), 403),
+                (String::new(), 407),
+            ] {
+                let asked = lab.session.reply_to(lab, form, &plain, &credential);
+                let (mark, reply) = asked.await;
+                assert_eq!(reply.status(), status, "{form:?} {credential}");
+                lab.nothing_since(&mark, &credential);
+                let (head, _) = lab.session.begun(lab, form, &plain).await.unwrap();
+                assert_eq!(head.status, 200, "{form:?} after {credential}");
+            }
+            row.on(form.front());
+        }
     });
 }
 
@@ -112,28 +128,39 @@ pub(crate) fn v105_upstream_connections_are_one_sessions() {
         let plain = lab.plain_target();
         let sessions = [lab.allowing(&[&plain]).await, lab.allowing(&[&plain]).await];
         let before = lab.plain.visits().len();
-        for (number, session) in [0, 1, 0, 1]
-            .into_iter()
-            .zip([0, 1, 0, 1].map(|n| &sessions[n]))
-        {
-            let (reply, _) = session
-                .ask(
-                    &format!("GET http://{plain}/pool{number}"),
-                    &format!("Host: {plain}\r\n"),
-                )
-                .await;
-            assert_eq!(reply.status(), 200);
+        // However they ask; of HTTP/3 even on one connection.
+        for form in [
+            Form::Absolute,
+            Form::Http2Forward,
+            Form::Http3Forward,
+            Form::Captured,
+        ] {
+            for number in [0, 1, 0, 1] {
+                let session = &sessions[number];
+                let reply = if form == Form::Captured {
+                    let mut wire = session.ready(lab, form).await;
+                    let head = form.head(plain.as_bytes(), &session.credential());
+                    let marked = format!("X-Pool: pool{number}\r\n\r\n");
+                    wire.send([&head[..head.len() - 2], marked.as_bytes()].concat())
+                        .await;
+                    wire.reply().await
+                } else {
+                    let fields = format!("{}X-Pool: pool{number}\r\n", session.credential());
+                    session.reply_to(lab, form, &plain, &fields).await.1
+                };
+                assert_eq!(reply.status(), 200, "{form:?}");
+            }
+            row.on(form.front());
         }
         let visits = lab.plain.visits().split_off(before);
         assert_eq!(visits.len(), 2, "one connection each, used again");
         for visit in visits {
             let text = String::from_utf8_lossy(&visit.bytes).into_owned();
             assert!(
-                text.contains("/pool0") != text.contains("/pool1"),
+                text.contains("pool0") != text.contains("pool1"),
                 "two sessions met: {text}"
             );
         }
-        row.on(Front::Absolute);
     });
 }
 

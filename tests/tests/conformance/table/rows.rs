@@ -33,64 +33,64 @@ macro_rules! rows {
 }
 
 rows! {
-    { 1 "upper case in a host name is the same name" held hosts::v001_upper_case [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 2 "one trailing dot is the same name, for deny rules too" held hosts::v002_one_trailing_dot [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 3 "empty labels" held hosts::v003_empty_labels [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 4 "a name in brackets" held hosts::v004_a_name_in_brackets [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 5 "userinfo in CONNECT" held hosts::v005_userinfo_in_connect [Connect ConnectKept] "" }
-    { 6 "userinfo in absolute-form" held hosts::v006_userinfo_in_absolute_form [Absolute] "" }
-    { 7 "a port inside the name" held hosts::v007_a_port_inside_the_name [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 8 "control bytes, blanks and bytes above 0x7f in a host" held hosts::v008_control_and_high_bytes [Connect ConnectKept Absolute Socks Transparent] "" }
-    { 9 "percent-encoding in a host is never decoded" held hosts::v009_percent_is_never_decoded [Connect ConnectKept Absolute Socks Transparent] "" }
-    { 10 "other full stops: malformed on the wire, normalised in configuration" held hosts::v010_other_full_stops [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 11 "look-alike letters and invisible characters" held hosts::v011_letters_that_look_alike [Connect ConnectKept Absolute Socks Transparent] "" }
-    { 12 "invalid, non-round-tripping or needless A-labels" held hosts::v012_bad_a_labels [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 13 "labels over 63, names over 253 bytes, an empty host" held hosts::v013_lengths [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 14 "underscores in names asked for are legal" held hosts::v014_underscores [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 15 "delimiters in the authority" held hosts::v015_delimiters_in_the_authority [Connect ConnectKept Absolute Socks Transparent] "in absolute-form `/`, `?` and the like end the authority; what is left of it is judged, and refused" }
-    { 16 "names that only contain or extend an allowed one" held hosts::v016_names_around_the_allowed_one [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 17 "a wildcard excludes its apex, and covers any depth below" held hosts::v017_a_wildcard_and_its_apex [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
+    { 1 "upper case in a host name is the same name" held hosts::v001_upper_case [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 2 "one trailing dot is the same name, for deny rules too" held hosts::v002_one_trailing_dot [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 3 "empty labels" held hosts::v003_empty_labels [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 4 "a name in brackets" held hosts::v004_a_name_in_brackets [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 5 "userinfo in CONNECT" held hosts::v005_userinfo_in_connect [Connect ConnectKept Http2 Http3] "" }
+    { 6 "userinfo in absolute-form" held hosts::v006_userinfo_in_absolute_form [Absolute Http2 Http3] "" }
+    { 7 "a port inside the name" held hosts::v007_a_port_inside_the_name [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 8 "control bytes, blanks and bytes above 0x7f in a host" held hosts::v008_control_and_high_bytes [Connect ConnectKept Absolute Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 9 "percent-encoding in a host is never decoded" held hosts::v009_percent_is_never_decoded [Connect ConnectKept Absolute Http3 ConnectTcp Socks Transparent Sni] "a template's variables are decoded once (row 139): what they decode to is what is asked here" }
+    { 10 "other full stops: malformed on the wire, normalised in configuration" held hosts::v010_other_full_stops [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 11 "look-alike letters and invisible characters" held hosts::v011_letters_that_look_alike [Connect ConnectKept Absolute Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 12 "invalid, non-round-tripping or needless A-labels" held hosts::v012_bad_a_labels [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 13 "labels over 63, names over 253 bytes, an empty host" held hosts::v013_lengths [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 14 "underscores in names asked for are legal" held hosts::v014_underscores [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 15 "delimiters in the authority" held hosts::v015_delimiters_in_the_authority [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "in absolute-form `/`, `?` and the like end the authority; what is left of it is judged, and refused" }
+    { 16 "names that only contain or extend an allowed one" held hosts::v016_names_around_the_allowed_one [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 17 "a wildcard excludes its apex, and covers any depth below" held hosts::v017_a_wildcard_and_its_apex [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 18 "patterns too broad are refused at load; private-section and unlisted suffixes are warned of" held hosts::v018_broad_patterns_at_load [Configuration] "" }
-    { 19 "a numeric last label" held hosts::v019_numeric_last_label [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 20 "spelling of the port" held ports::v020_port_spelling [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 21 "other ports of an allowed host" held ports::v021_other_ports [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 22 "the gateway's own listeners" held ports::v022_own_listeners [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 23 "other spellings of IPv4 addresses are never resolved" held addresses::v023_other_spellings_of_addresses [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 24 "special-purpose IPv4, as literal and as answer" held addresses::v024_special_ipv4 [Connect ConnectKept Absolute Answer Http2 Socks Transparent] "" }
-    { 25 "metadata services, despite an exception that covers them" held addresses::v025_metadata_despite_an_exception [Connect ConnectKept Absolute Answer Http2 Socks Transparent] "" }
-    { 26 "special-purpose IPv6, as literal and as answer" held addresses::v026_special_ipv6 [Connect ConnectKept Absolute Answer Http2 Socks Transparent] "" }
-    { 27 "IPv4 embedded in IPv6, in every form" held addresses::v027_embedded_ipv4 [Connect ConnectKept Absolute Answer Http2 Socks Transparent] "" }
+    { 19 "a numeric last label" held hosts::v019_numeric_last_label [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 20 "spelling of the port" held ports::v020_port_spelling [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 21 "other ports of an allowed host" held ports::v021_other_ports [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "" }
+    { 22 "the gateway's own listeners" held ports::v022_own_listeners [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 23 "other spellings of IPv4 addresses are never resolved" held addresses::v023_other_spellings_of_addresses [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 24 "special-purpose IPv4, as literal and as answer" held addresses::v024_special_ipv4 [Connect ConnectKept Absolute Answer Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 25 "metadata services, despite an exception that covers them" held addresses::v025_metadata_despite_an_exception [Connect ConnectKept Absolute Answer Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 26 "special-purpose IPv6, as literal and as answer" held addresses::v026_special_ipv6 [Connect ConnectKept Absolute Answer Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 27 "IPv4 embedded in IPv6, in every form" held addresses::v027_embedded_ipv4 [Connect ConnectKept Absolute Answer Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 28 "NAT64 of a public address for an allowed name passes" Elsewhere "`policy`: `decide/tests.rs`. On the wire it would mean dialling the internet" }
-    { 29 "scoped and malformed IPv6 literals" held addresses::v029_scoped_literals [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 30 "public literals without a rule" held addresses::v030_public_literals_without_a_rule [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 31 "this host's own address" held addresses::v031_the_hosts_own_address [Connect ConnectKept Absolute Answer Http2 Socks Transparent] "" }
-    { 32 "rebinding: one resolution per open, pinned; the next open is judged anew" held dns::v032_rebinding [Connect ConnectKept Absolute Socks Transparent] "" }
-    { 33 "mixed answers: refused, or filtered where configured" held dns::v033_mixed_answers [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 34 "CNAME: final addresses are judged, the chain recorded" held dns::v034_aliases [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 35 "CNAME loops, chains over eight links, CNAME only" held dns::v035_alias_loops [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 36 "NXDOMAIN, SERVFAIL and silence are told apart" held dns::v036_failures_are_told_apart [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 37 "a thousand records (truncated, asked again over TCP): capped" held dns::v037_a_thousand_records [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 38 "a denied name causes no query" held dns::v038_a_denied_name_is_never_asked_for [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 39 "no search domains, no hosts file" held dns::v039_no_search_domains_no_hosts_file [Connect ConnectKept Absolute] "" }
+    { 29 "scoped and malformed IPv6 literals" held addresses::v029_scoped_literals [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 30 "public literals without a rule" held addresses::v030_public_literals_without_a_rule [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 31 "this host's own address" held addresses::v031_the_hosts_own_address [Connect ConnectKept Absolute Answer Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 32 "rebinding: one resolution per open, pinned; the next open is judged anew" held dns::v032_rebinding [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 33 "mixed answers: refused, or filtered where configured" held dns::v033_mixed_answers [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 34 "CNAME: final addresses are judged, the chain recorded" held dns::v034_aliases [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 35 "CNAME loops, chains over eight links, CNAME only" held dns::v035_alias_loops [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 36 "NXDOMAIN, SERVFAIL and silence are told apart" held dns::v036_failures_are_told_apart [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 37 "a thousand records (truncated, asked again over TCP): capped" held dns::v037_a_thousand_records [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 38 "a denied name causes no query" held dns::v038_a_denied_name_is_never_asked_for [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "" }
+    { 39 "no search domains, no hosts file" held dns::v039_no_search_domains_no_hosts_file [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Transparent Sni] "" }
     { 40 "HTTPS and SVCB answers from our DNS" Elsewhere "`tests/tests/confinement/names.rs`: the name server of `run` has none" }
-    { 41 "broken IPv6: Happy Eyeballs inside the judged set" held dns::v041_broken_ipv6 [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
+    { 41 "broken IPv6: Happy Eyeballs inside the judged set" held dns::v041_broken_ipv6 [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 42 "TXT, NULL, ANY and high-entropy labels" Elsewhere "`tests/tests/confinement/names.rs`: refused by the name server of `run`; no question leaves it, and questions are budgeted" }
-    { 43 "a hello in the segment of its CONNECT" held tls::v043_hello_in_the_segment_of_the_connect [Connect ConnectKept Socks] "" }
+    { 43 "a hello in the segment of its CONNECT" held tls::v043_hello_in_the_segment_of_the_connect [Connect ConnectKept Http2 Http3 ConnectTcp Socks] "" }
     { 44 "nothing is read behind a refused CONNECT" held form::v044_nothing_is_read_behind_a_refused_connect [Connect ConnectKept] "" }
     { 45 "CONNECT with content" held form::v045_connect_with_content [Connect ConnectKept] "" }
     { 46 "CONNECT with another form of target" held form::v046_connect_with_another_form_of_target [Connect ConnectKept] "" }
-    { 47 "CONNECT whose Host names another host" held form::v047_connect_and_its_host [Connect ConnectKept] "" }
-    { 48 "absolute-form whose Host names another host; Host is rebuilt" held form::v048_absolute_form_and_its_host [Absolute] "" }
+    { 47 "CONNECT whose Host names another host" held form::v047_connect_and_its_host [Connect ConnectKept Http2 Http3] "" }
+    { 48 "absolute-form whose Host names another host; Host is rebuilt" held form::v048_absolute_form_and_its_host [Absolute Http2 Http3] "" }
     { 49 "exactly one plain Host" held form::v049_one_plain_host [Connect ConnectKept Absolute] "" }
     { 50 "https in absolute-form is not downgraded" held form::v050_https_in_absolute_form [Absolute] "" }
     { 51 "other forms, schemes and versions; origin form is 404" held form::v051_other_forms_and_versions [Absolute] "" }
-    { 52 "h2 CONNECT with scheme or path: stream error" held h2::v052_connect_with_scheme_and_path [Http2] "" }
-    { 53 "h2 authority differing from host, absent or twice" held h2::v053_authority_and_host [Http2] "" }
-    { 54 "extended CONNECT for other protocols is 501" held h2::v054_other_protocols [Http2] "" }
-    { 55 "CONNECT or absolute-form inside a tunnel" held form::v055_connect_inside_a_tunnel [Connect] "where the tunnel carries TLS the inner request cannot be seen: interception is not built yet" }
-    { 56 "steering fields are stripped" held form::v056_steering_fields [Connect Absolute] "" }
-    { 57 "a loop is 502 proxy_loop_detected" held form::v057_loops [Absolute] "" }
-    { 58 "100-continue with a denied target: the final status first" held form::v058_expect_and_a_denied_target [Absolute] "" }
+    { 52 "h2 CONNECT with scheme or path: stream error" held h2::v052_connect_with_scheme_and_path [Http2 Http3] "" }
+    { 53 "h2 authority differing from host, absent or twice" held h2::v053_authority_and_host [Http2 Http3] "" }
+    { 54 "extended CONNECT for other protocols is 501" held h2::v054_other_protocols [Http2 Http3] "" }
+    { 55 "CONNECT or absolute-form inside a tunnel" held form::v055_connect_inside_a_tunnel [Connect ConnectKept Http2 Http3 ConnectTcp Socks] "where the tunnel carries TLS the inner request cannot be seen: interception is not built yet" }
+    { 56 "steering fields are stripped" held form::v056_steering_fields [Connect Absolute Http2 Http3] "" }
+    { 57 "a loop is 502 proxy_loop_detected" held form::v057_loops [Absolute Http2 Http3] "" }
+    { 58 "100-continue with a denied target: the final status first" held form::v058_expect_and_a_denied_target [Absolute Http2 Http3] "" }
     { 59 "an unsolicited 101, or 200 to an upgrade, opens nothing" held form::v059_upgrades_nobody_agreed_on [Absolute] "" }
     { 60 "Upgrade: h2c is stripped" held form::v060_h2c [Absolute] "" }
     { 61 "Content-Length with Transfer-Encoding" held smuggling::v061_length_and_coding [Connect Absolute] "" }
@@ -100,70 +100,70 @@ rows! {
     { 65 "chunk faults: what is upstream already is never whole" held smuggling::v065_chunks [Connect Absolute] "" }
     { 66 "trailers that frame, route or authenticate are dropped" held smuggling::v066_trailers [Connect Absolute] "" }
     { 67 "Connection may not strip what is the message's own" held smuggling::v067_what_connection_may_not_strip [Connect Absolute] "" }
-    { 68 "underscore twins are dropped" held smuggling::v068_twins [Connect Absolute] "" }
+    { 68 "underscore twins are dropped" held smuggling::v068_twins [Connect Absolute Http2 Http3] "" }
     { 69 "heads over 64 KiB or 100 fields: 431" held smuggling::v069_too_much_head [Connect Absolute] "" }
     { 70 "GET with content is framed" held smuggling::v070_get_with_content [Connect Absolute] "" }
     { 71 "pipelined requests are judged one by one" held smuggling::v071_pipelined [Absolute] "" }
-    { 72 "the credential never goes up and is never logged" held smuggling::v072_credentials_stay_here [Connect Absolute] "" }
-    { 73 "SNI of another name" held tls::v073_another_name [Connect ConnectKept Socks] "" }
-    { 74 "no SNI" held tls::v074_no_name [Connect ConnectKept Socks] "" }
-    { 75 "spelling of the SNI" held tls::v075_spelling_of_the_name [Connect ConnectKept Socks] "" }
-    { 76 "two names, empty lists, trailing bytes" held tls::v076_more_than_one_name [Connect ConnectKept Socks] "" }
-    { 77 "a hello of one byte per segment" held tls::v077_one_byte_per_segment [Connect ConnectKept Socks] "" }
-    { 78 "a hello over many records, split inside the name" held tls::v078_many_records [Connect ConnectKept Socks] "" }
-    { 79 "records that do not belong between fragments" held tls::v079_records_that_do_not_belong [Connect ConnectKept Socks] "" }
-    { 80 "lengths: too long, never whole, large but sound" held tls::v080_lengths [Connect ConnectKept Socks] "" }
-    { 81 "a drip is cut at the deadline" held tls::v081_drip [Connect] "" }
-    { 82 "SSLv2 and legacy record versions" held tls::v082_versions [Connect ConnectKept Socks] "" }
-    { 83 "GREASE and unknown extensions" held tls::v083_unknown_extensions [Connect ConnectKept Socks] "" }
-    { 84 "ECH with the target as outer name" held tls::v084_ech_with_the_targets_outer_name [Connect ConnectKept Socks] "" }
-    { 85 "ECH with a public name" held tls::v085_ech_with_a_public_name [Connect ConnectKept Socks] "" }
+    { 72 "the credential never goes up and is never logged" held smuggling::v072_credentials_stay_here [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "" }
+    { 73 "SNI of another name" held tls::v073_another_name [Connect ConnectKept Http2 Http3 ConnectTcp Socks Transparent Sni] "on transparent and SNI another name is another target, denied before anybody is asked for it" }
+    { 74 "no SNI" held tls::v074_no_name [Connect ConnectKept Http2 Http3 ConnectTcp Socks Transparent Sni] "on transparent a hello without a name is for the address that was dialled" }
+    { 75 "spelling of the SNI" held tls::v075_spelling_of_the_name [Connect ConnectKept Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 76 "two names, empty lists, trailing bytes" held tls::v076_more_than_one_name [Connect ConnectKept Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 77 "a hello of one byte per segment" held tls::v077_one_byte_per_segment [Connect ConnectKept Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 78 "a hello over many records, split inside the name" held tls::v078_many_records [Connect ConnectKept Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 79 "records that do not belong between fragments" held tls::v079_records_that_do_not_belong [Connect ConnectKept Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 80 "lengths: too long, never whole, large but sound" held tls::v080_lengths [Connect ConnectKept Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 81 "a drip is cut at the deadline" held tls::v081_drip [Connect Http2 Http3 ConnectTcp Transparent Sni] "" }
+    { 82 "SSLv2 and legacy record versions" held tls::v082_versions [Connect ConnectKept Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 83 "GREASE and unknown extensions" held tls::v083_unknown_extensions [Connect ConnectKept Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 84 "ECH with the target as outer name" held tls::v084_ech_with_the_targets_outer_name [Connect ConnectKept Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 85 "ECH with a public name" held tls::v085_ech_with_a_public_name [Connect ConnectKept Http2 Http3 ConnectTcp Socks Transparent Sni] "on transparent and SNI nobody has asked for the target: the public name is one itself, and denied" }
     { 86 "real ECH whose outer name is allowed, on a shared front" Residual "real ECH and GREASE look the same on the wire. A client that has the front's keys from elsewhere reaches another site of that front. `ech: deny` closes it, and shuts out browsers that send GREASE" }
-    { 87 "a second hello after HelloRetryRequest" held tls::v087_second_hello [Connect] "" }
-    { 88 "early data behind an unjudged hello" held tls::v088_early_data [Connect ConnectKept Socks] "" }
-    { 89 "a resumption ticket under another name" held tls::v089_resumption_under_another_name [Connect ConnectKept Socks] "" }
+    { 87 "a second hello after HelloRetryRequest" held tls::v087_second_hello [Connect Http2 Http3 ConnectTcp Transparent Sni] "" }
+    { 88 "early data behind an unjudged hello" held tls::v088_early_data [Connect ConnectKept Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 89 "a resumption ticket under another name" held tls::v089_resumption_under_another_name [Connect ConnectKept Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 90 "TLS 1.2 renegotiation with another name" Residual "it happens encrypted and cannot be seen without interception; servers that serve several sites so are rare, and most refuse renegotiation" }
-    { 91 "other protocols under require, auto and opaque" held tls::v091_not_tls [Connect ConnectKept Absolute Socks] "" }
-    { 92 "a server that speaks first" held tls::v092_server_speaks_first [Connect] "" }
-    { 93 "PostgreSQL SSLRequest and STARTTLS" held tls::v093_tls_after_a_request_for_it [Connect ConnectKept Socks] "under `auto` what follows the request is opaque: TLS begun later in a connection is not judged" }
+    { 91 "other protocols under require, auto and opaque" held tls::v091_not_tls [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 92 "a server that speaks first" held tls::v092_server_speaks_first [Connect Http2 Http3 ConnectTcp Transparent Sni] "" }
+    { 93 "PostgreSQL SSLRequest and STARTTLS" held tls::v093_tls_after_a_request_for_it [Connect ConnectKept Http2 Http3 ConnectTcp Socks Transparent Sni] "under `auto` what follows the request is opaque: TLS begun later in a connection is not judged" }
     { 94 "fronting: allowed SNI, another Host inside" Residual "the inner request is encrypted; without interception, which is not built yet, the gateway cannot see it" }
     { 95 "h2 coalescing inside TLS" Residual "as 94" }
     { 96 "Alt-Svc is stripped when inspected" NotBuilt "interception" }
-    { 97 "QUIC, DTLS, DoT and DoH without a rule" held tls::v097_resolvers_and_other_ports [Connect ConnectKept Absolute Http2 Socks Transparent] "no UDP egress exists" }
+    { 97 "QUIC, DTLS, DoT and DoH without a rule" held tls::v097_resolvers_and_other_ports [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "no UDP egress exists" }
     { 98 "upstream certificates under inspection" NotBuilt "interception" }
     { 99 "interception leaves" NotBuilt "interception" }
-    { 100 "credentials that are none" held identity::v100_credentials_that_are_none [Connect ConnectKept Absolute] "" }
-    { 101 "a credential from another source" held identity::v101_another_source [Connect ConnectKept Absolute Http2 Socks Transparent] "under another key than its `cnf`, or none: `what_is_bound_to_a_key_is_of_use_to_its_holder_alone` in `tests/tests/relay_client.rs`" }
-    { 102 "tokens in URL, query and cookie are ignored" held identity::v102_tokens_where_they_do_not_belong [Connect ConnectKept Absolute] "" }
-    { 103 "two credentials" held form::v103_two_credentials [Connect ConnectKept Absolute] "" }
-    { 104 "identity is judged request by request" held identity::v104_identity_is_each_requests_own [Absolute ConnectKept] "" }
-    { 105 "upstream connections are never shared between sessions" held identity::v105_upstream_connections_are_one_sessions [Absolute] "" }
-    { 106 "unknown and revoked credentials look alike" held identity::v106_unknown_and_revoked_look_alike [Connect ConnectKept Absolute] "same answer; timing is not measured here" }
-    { 107 "revoked in mid-tunnel: cut within a second" held identity::v107_revoked_in_mid_tunnel [Connect] "" }
-    { 108 "a tighter policy cuts exactly what it forbids" held identity::v108_a_tighter_policy_cuts_exactly_what_it_forbids [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 109 "empty is not absent, null is neither" held identity::v109_empty_is_not_absent [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 110 "an unreadable policy changes nothing" held identity::v110_an_unreadable_policy_changes_nothing [Connect] "" }
-    { 111 "a CONNECT racing a change is judged by one generation" held identity::v111_one_generation_judges [Connect] "" }
+    { 100 "credentials that are none" held identity::v100_credentials_that_are_none [Connect ConnectKept Absolute Http2 Http3 ConnectTcp] "" }
+    { 101 "a credential from another source" held identity::v101_another_source [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "under another key than its `cnf`, or none: `what_is_bound_to_a_key_is_of_use_to_its_holder_alone` in `tests/tests/relay_client.rs`" }
+    { 102 "tokens in URL, query and cookie are ignored" held identity::v102_tokens_where_they_do_not_belong [Connect ConnectKept Absolute Http2 Http3 ConnectTcp] "" }
+    { 103 "two credentials" held form::v103_two_credentials [Connect ConnectKept Absolute Http2 Http3 ConnectTcp] "" }
+    { 104 "identity is judged request by request" held identity::v104_identity_is_each_requests_own [ConnectKept Absolute Http3] "" }
+    { 105 "upstream connections are never shared between sessions" held identity::v105_upstream_connections_are_one_sessions [Absolute Http2 Http3 Transparent] "" }
+    { 106 "unknown and revoked credentials look alike" held identity::v106_unknown_and_revoked_look_alike [Connect ConnectKept Absolute Http2 Http3 ConnectTcp] "same answer; timing is not measured here" }
+    { 107 "revoked in mid-tunnel: cut within a second" held identity::v107_revoked_in_mid_tunnel [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "what is no tunnel is cut in the middle of its answer" }
+    { 108 "a tighter policy cuts exactly what it forbids" held identity::v108_a_tighter_policy_cuts_exactly_what_it_forbids [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "" }
+    { 109 "empty is not absent, null is neither" held identity::v109_empty_is_not_absent [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 110 "an unreadable policy changes nothing" held identity::v110_an_unreadable_policy_changes_nothing [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 111 "a CONNECT racing a change is judged by one generation" held identity::v111_one_generation_judges [Connect Absolute Http2 Http3 ConnectTcp Transparent] "" }
     { 112 "control plane unreachable or stale" Elsewhere "`gateway/src/auth/identify/tests.rs`: an embedded store that cannot be read is 503 at once; a replicated store is not built yet" }
     { 113 "a killed gateway lets nothing out" held identity::v113_a_dead_gateway_lets_nothing_out [Connect] "inside a sandbox of `run`: `tests/tests/confinement/relay.rs`" }
     { 114 "audit sink full" NotBuilt "there is no choice between blocking and dropping yet" }
     { 115 "slow headers" held limits::v115_slow_heads [Connect Absolute] "" }
-    { 116 "idle tunnels" held limits::v116_idle_tunnels [Connect] "" }
-    { 117 "half-close either way" held limits::v117_half_close [Connect] "" }
+    { 116 "idle tunnels" held limits::v116_idle_tunnels [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "an answer that stops in the middle is no better" }
+    { 117 "half-close either way" held limits::v117_half_close [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "of requests: a client that has ended its side has its answer, and an upstream's end is the answer's" }
     { 118 "a storm of resets" held limits::v118_reset_storm [Connect] "" }
     { 119 "a flood of opens is 429, neighbours unaffected" held limits::v119_connect_flood [Connect Absolute] "latency of the neighbours is measured by the benches, not here" }
     { 120 "quotas at the edge" held limits::v120_quotas_at_the_edge [Connect Absolute] "tunnels, tunnels to one destination, bytes, bandwidth" }
-    { 121 "out of file descriptors: refuse, recover" held limits::v121_out_of_descriptors [Connect] "" }
-    { 122 "bytes that would forge a record" held limits::v122_bytes_that_would_forge_a_record [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 123 "metric labels are bounded" held limits::v123_labels_are_bounded [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
-    { 124 "drain on SIGTERM" held limits::v124_drain [Connect] "" }
+    { 121 "out of file descriptors: refuse, recover" held limits::v121_out_of_descriptors [Connect Absolute Http3] "" }
+    { 122 "bytes that would forge a record" held limits::v122_bytes_that_would_forge_a_record [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "" }
+    { 123 "metric labels are bounded" held limits::v123_labels_are_bounded [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "" }
+    { 124 "drain on SIGTERM" held limits::v124_drain [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "answers in the middle go on like tunnels" }
     { 125 "hot restart" NotBuilt "a restart closes the listeners first" }
     { 126 "a service or port that was not declared" Elsewhere "`tests/tests/relay.rs`: `a_service_outside_the_grant_is_refused`" }
     { 127 "socket paths that lead elsewhere" Elsewhere "`gateway/src/relay/tests/authority.rs`: `only_a_real_socket_is_a_unix_service`" }
     { 128 "a service at the gateway's own listeners" held identity::v128_the_gateway_is_no_service [Configuration] "" }
     { 129 "foreign Host or Origin to an HTTP service" Elsewhere "`gateway/src/relay/http/tests.rs`, for services with `http`: 403" }
     { 130 "one session's relay used by another" Elsewhere "`gateway/src/relay/tests/authority.rs`: `one_session_cannot_open_what_another_has`" }
-    { 131 "aliases of the host through egress" held addresses::v131_aliases_of_the_host [Connect ConnectKept Absolute Http2 Socks Transparent] "" }
+    { 131 "aliases of the host through egress" held addresses::v131_aliases_of_the_host [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 132 "a service that comes back under another uid" Elsewhere "`gateway/src/relay/tests/authority.rs`: where `peerUid` is set, the peer of a unix service is read at every open; TCP services are not verified" }
     { 133 "redirects from a service" Elsewhere "the gateway follows no redirect; a client that does asks anew, and each request is judged alone (row 71)" }
     { 134 "names in SOCKS: malformed, or a literal where the text is one" held socks::v134_names [Socks] "" }
@@ -172,9 +172,9 @@ rows! {
     { 137 "SOCKS without authentication: 0xFF" held socks::v137_no_authentication [Socks] "" }
     { 138 "SOCKS4a and HTTP on the SOCKS port are closed without a word" held socks::v138_other_protocols [Socks] "" }
     { 139 "CONNECT-UDP templates" NotBuilt "CONNECT-UDP: asked for, it is 501 (row 54)" }
-    { 140 "address policy with an upstream proxy: judged here, asked for by address" held chaining::v140_addresses_are_judged_here [Connect ConnectKept Absolute Answer Http2 Socks Transparent] "" }
-    { 141 "an upstream proxy that refuses is 502 and its own reason; nobody dials instead" held chaining::v141_a_proxy_that_refuses [Connect Absolute Socks Transparent] "more answers, SOCKS, real proxies: `tests/tests/chained.rs`" }
-    { 142 "the session's own NO_PROXY changes nothing" held identity::v142_no_proxy_changes_nothing [Connect ConnectKept Absolute] "no input of the gateway carries it: a field of that name is only forwarded" }
+    { 140 "address policy with an upstream proxy: judged here, asked for by address" held chaining::v140_addresses_are_judged_here [Connect ConnectKept Absolute Answer Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 141 "an upstream proxy that refuses is 502 and its own reason; nobody dials instead" held chaining::v141_a_proxy_that_refuses [Connect Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "more answers, SOCKS, real proxies: `tests/tests/chained.rs`" }
+    { 142 "the session's own NO_PROXY changes nothing" held identity::v142_no_proxy_changes_nothing [Connect ConnectKept Absolute Http2 Http3 ConnectTcp] "no input of the gateway carries it: a field of that name is only forwarded" }
     { 143 "PROXY headers: from an untrusted peer, twice, absent, too long" held form::v143_proxy_protocol_preambles [Connect Absolute Socks] "with HAProxy: `tests/tests/proxy_protocol.rs`" }
     { 144 "lists of Gestalt" Elsewhere "`policy/src/import/tests/gestalt.rs`: tests `v144_…`" }
     { 145 "Dreadnode: accepted" Elsewhere "`policy/src/import/tests/dreadnode.rs`: tests `v145_…`" }

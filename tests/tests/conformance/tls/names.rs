@@ -8,11 +8,11 @@ pub(crate) fn v043_hello_in_the_segment_of_the_connect() {
     LAB.run(43, async |lab, row| {
         let tunnels = Tunnels::of(lab).await;
         tunnels
-            .passes(row, REQUIRE, &[Hello::new(REQUIRE).wire()])
+            .passes_asked(row, REQUIRE, &[Hello::new(REQUIRE).wire()])
             .await;
         let wrong = [Hello::new("evil.test").wire()];
         tunnels
-            .cuts(row, REQUIRE, &wrong, Cut::Alert, "sni_mismatch")
+            .cuts_asked(row, REQUIRE, &wrong, Cut::Alert, "sni_mismatch")
             .await;
     });
 }
@@ -59,17 +59,22 @@ pub(crate) fn v074_no_name() {
                 .await;
         }
         tunnels
-            .passes(row, "opaque.tls.test", &[Hello::bare().wire()])
+            .passes_asked(row, "opaque.tls.test", &[Hello::bare().wire()])
             .await;
+        let captured = (Form::Captured, false);
+        for hello in [Hello::bare(), Hello::new("127.0.0.1")] {
+            let hello = [hello.wire()];
+            tunnels.passes_asked(row, "127.0.0.1", &hello).await;
+            tunnels.passes_by(row, "127.0.0.1", &hello, captured).await;
+        }
+        let other = [Hello::new("127.0.0.2").wire()];
+        let cut = (Cut::Alert, "sni_mismatch");
         tunnels
-            .passes(row, "127.0.0.1", &[Hello::bare().wire()])
-            .await;
-        tunnels
-            .passes(row, "127.0.0.1", &[Hello::new("127.0.0.1").wire()])
+            .cuts_by(row, "127.0.0.1", &other, captured, cut)
             .await;
         for name in ["127.0.0.2", "evil.test", REQUIRE] {
             tunnels
-                .cuts(
+                .cuts_asked(
                     row,
                     "127.0.0.1",
                     &[Hello::new(name).wire()],

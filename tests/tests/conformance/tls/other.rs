@@ -16,33 +16,45 @@ pub(crate) fn v091_not_tls() {
             tunnels
                 .cuts(row, REQUIRE, &[bytes], Cut::Reset, "tls_required")
                 .await;
-            tunnels.passes(row, AUTO, &[bytes]).await;
-            tunnels.passes(row, "opaque.tls.test", &[bytes]).await;
+            tunnels.passes_asked(row, AUTO, &[bytes]).await;
+            tunnels.passes_asked(row, "opaque.tls.test", &[bytes]).await;
         }
+        // For an address that may be reached by TLS only.
+        let (captured, cut) = ((Form::Captured, false), (Cut::Reset, "tls_required"));
+        tunnels
+            .cuts_by(row, "127.0.0.1", &others[..1], captured, cut)
+            .await;
         let http = b"GET /probe HTTP/1.1\r\nHost: evil.test\r\n\r\n";
         tunnels
-            .cuts(row, REQUIRE, &[http], Cut::Reset, "tls_required")
+            .cuts_asked(row, REQUIRE, &[http], Cut::Reset, "tls_required")
             .await;
-        tunnels.passes(row, "opaque.tls.test", &[http]).await;
+        tunnels.passes_asked(row, "opaque.tls.test", &[http]).await;
         // Nor as a request of its own: it would reach the host in the plain.
-        let tap = Tap::start(Mode::Http).await;
-        let asked = format!("{REQUIRE}:{}", tap.port());
-        let fields = format!("Host: {asked}\r\n");
-        let request = format!("GET http://{asked}/probe");
-        let (reply, _wire) = tunnels.session.ask(&request, &fields).await;
-        assert_eq!(reply.status(), 403, "{}", reply.text());
-        assert_eq!(refusal_reason(&reply), "tls_required");
-        assert_eq!(tap.bytes(), b"");
-        row.on(Front::Absolute);
-        for (form, _) in WAYS {
-            let tap = Tap::start(Mode::Http).await;
-            let mut wire = tunnels.open(AUTO, &tap, form, http).await;
-            assert_eq!(wire.reply().await.status(), 400);
+        let captured = [Form::Captured, Form::Named];
+        for form in FORWARDS.into_iter().chain(captured) {
+            let tap = tunnels.tap(form, Mode::Http).await;
+            let asked = format!("{REQUIRE}:{}", tap.port());
+            let (_, reply) = tunnels.session.reply(lab, form, &asked).await;
+            assert_eq!(reply.status(), 403, "{form:?} {}", reply.text());
+            assert_eq!(refusal_reason(&reply), "tls_required");
+            assert_eq!(tap.bytes(), b"");
+            row.on(form.front());
+        }
+        let asked = WAYS.map(|(form, _)| form);
+        for form in asked.into_iter().chain(captured) {
+            let tap = tunnels.tap(form, Mode::Http).await;
+            let mut wire = tunnels.open(AUTO, &tap, form, b"").await;
+            wire.send(http).await;
+            // Where nobody has asked for another host, it is only one that is denied.
+            let refused = if form.is_captured() { 403 } else { 400 };
+            assert_eq!(wire.reply().await.status(), refused, "{form:?}");
             assert_eq!(tap.bytes(), b"", "another host's request");
-            let tap = Tap::start(Mode::Http).await;
+            drop(tap);
+            let tap = tunnels.tap(form, Mode::Http).await;
             let host = format!("{AUTO}:{}", tap.port());
             let right = format!("GET /probe HTTP/1.1\r\nHost: {host}\r\n\r\n");
-            let mut wire = tunnels.open(AUTO, &tap, form, right.as_bytes()).await;
+            let mut wire = tunnels.open(AUTO, &tap, form, b"").await;
+            wire.send(right).await;
             assert_eq!(wire.reply().await.status(), 200);
             assert_eq!(
                 tap.requests_for("/probe")[0].values("host"),
@@ -56,17 +68,28 @@ pub(crate) fn v091_not_tls() {
 pub(crate) fn v092_server_speaks_first() {
     LAB.run(92, async |lab, row| {
         let tunnels = Tunnels::of(lab).await;
-        let tap = Tap::start(Mode::Greet(b"220 ready\r\n".to_vec())).await;
-        let mut wire = tunnels.open(REQUIRE, &tap, Form::Connect, b"").await;
-        is_cut(&mut wire, Cut::Reset, "a greeting under require").await;
-        tap.got_nothing("a silent client").await;
-        let tap = Tap::start(Mode::Greet(b"220 ready\r\n".to_vec())).await;
-        let mut wire = tunnels.open(AUTO, &tap, Form::Connect, b"").await;
-        assert_eq!(wire.take(11).await, b"220 ready\r\n");
-        wire.send("EHLO me\r\n").await;
-        tap.receives(b"EHLO me\r\n", "an answer to the greeting")
-            .await;
-        row.on(Form::Connect.front());
+        let greet = || Mode::Greet(b"220 ready\r\n".to_vec());
+        for form in SLOW {
+            // A name that nobody says leads nowhere; an address that was dialled is one.
+            let host = if form == Form::Captured {
+                "127.0.0.1"
+            } else {
+                REQUIRE
+            };
+            let tap = tunnels.tap(form, greet()).await;
+            let mut wire = tunnels.open(host, &tap, form, b"").await;
+            is_cut(&mut wire, Cut::Reset, "a greeting under require").await;
+            tap.got_nothing("a silent client").await;
+            row.on(form.front());
+        }
+        for form in SLOW.into_iter().filter(|form| !form.is_captured()) {
+            let tap = tunnels.tap(form, greet()).await;
+            let mut wire = tunnels.open(AUTO, &tap, form, b"").await;
+            assert_eq!(wire.take(11).await, b"220 ready\r\n");
+            wire.send("EHLO me\r\n").await;
+            tap.receives(b"EHLO me\r\n", "an answer to the greeting")
+                .await;
+        }
     });
 }
 
@@ -78,8 +101,10 @@ pub(crate) fn v093_tls_after_a_request_for_it() {
         tunnels
             .cuts(row, REQUIRE, &[ssl_request], Cut::Reset, "tls_required")
             .await;
-        tunnels.passes(row, AUTO, &[ssl_request]).await;
-        tunnels.passes(row, "opaque.tls.test", &[ssl_request]).await;
+        tunnels.passes_asked(row, AUTO, &[ssl_request]).await;
+        tunnels
+            .passes_asked(row, "opaque.tls.test", &[ssl_request])
+            .await;
     });
 }
 
