@@ -5,13 +5,16 @@
 use std::{
     fmt, fs, io,
     net::{IpAddr, SocketAddr},
-    os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, FileTypeExt},
     path::{Path, PathBuf},
 };
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::flow::Shared;
+
+/// Connections the kernel holds before they are accepted.
+const BACKLOG: i32 = 1024;
 
 /// Where to listen.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -272,21 +275,26 @@ impl MakeWay {
     }
 }
 
-/// Bound under another name in a directory of its own, made private, then moved into place: there is no moment in which
-/// another user could connect.
 fn bind_private(path: &Path) -> io::Result<Listener> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    // Directories of tempfile are 0700. Not named by our process id, which in a container is another's too, and was the last
-    // one's. A short name, as socket paths hold 107 bytes.
-    let staging = tempfile::Builder::new()
-        .prefix(".s")
-        .rand_bytes(4)
-        .tempdir_in(directory)?;
-    let inner = staging.path().join("s");
-    let listener = UnixListener::bind(&inner)?;
-    fs::set_permissions(&inner, fs::Permissions::from_mode(0o600))?;
-    fs::rename(&inner, path)?;
+    let listener = private_socket(path)?;
     Ok(Listener::Unix(listener, SocketFile(path.into())))
+}
+
+/// A unix socket of mode 0600 where nothing stands: there is no moment in which another user could connect. It is bound at its
+/// place, and by its whole path, since that is the name by which the kernel lists it: what is listed under a name that is gone
+/// cannot be found by who hides sockets from a command (`isolate`).
+///
+/// # Errors
+/// Something stands there, the directory cannot be written, or the path is longer than 107 bytes.
+pub fn private_socket(path: &Path) -> io::Result<UnixListener> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    // What is bound has the mode of what binds it, less the umask (Linux, unix_bind).
+    rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
+    socket.bind(&socket2::SockAddr::unix(std::path::absolute(path)?)?)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    let socket = std::os::fd::OwnedFd::from(socket);
+    UnixListener::from_std(socket.into())
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! The routes, and connections to serve them on.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{fs, io, path::Path, time::Duration};
 
 use axum::{Router, middleware, response::IntoResponse};
 use http::StatusCode;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use sluicegate_relay::listen::private_socket;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::UnixListener,
@@ -91,21 +92,11 @@ pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
             let message = format!("{} exists and is not a socket", path.display());
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
         }
-        Ok(_) => {}
+        Ok(_) => fs::remove_file(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let directory = path.parent().unwrap_or(Path::new("."));
-    // Directories of tempfile are 0700; a short name, as socket paths hold 107 bytes.
-    let private = tempfile::Builder::new()
-        .prefix(".s")
-        .rand_bytes(4)
-        .tempdir_in(directory)?;
-    let inside = private.path().join("s");
-    let listener = UnixListener::bind(&inside)?;
-    fs::set_permissions(&inside, fs::Permissions::from_mode(0o600))?;
-    fs::rename(&inside, path)?;
-    Ok(listener)
+    private_socket(path)
 }
 
 /// Serve a unix socket until new work is refused.

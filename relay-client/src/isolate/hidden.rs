@@ -140,6 +140,20 @@ mod tests {
         }
     }
 
+    /// The product's own: another session's services, another gateway's operators.
+    #[tokio::test]
+    async fn sockets_of_ours_are_found_too() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("services.sock");
+        let _listener = crate::listen::private_socket(&path).unwrap();
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert!(find(&[], |_| None).contains(&Hidden::File(path)));
+    }
+
     #[test]
     fn a_directory_hides_what_is_below_it() {
         let root = tempfile::tempdir().unwrap();
