@@ -114,8 +114,15 @@ pub(crate) fn v104_identity_is_each_requests_own() {
                 let (mark, reply) = asked.await;
                 assert_eq!(reply.status(), status, "{form:?} {credential}");
                 lab.nothing_since(&mark, &credential);
-                let (head, _) = lab.session.begun(lab, form, &plain).await.unwrap();
-                assert_eq!(head.status, 200, "{form:?} after {credential}");
+                let reply = if form.tunnels() {
+                    let mut wire = lab.session.opened(lab, form, &plain, b"").await;
+                    let probe = format!("GET /probe HTTP/1.1\r\nHost: {plain}\r\n\r\n");
+                    wire.send(probe).await;
+                    wire.reply().await
+                } else {
+                    lab.session.reply(lab, form, &plain).await.1
+                };
+                assert_eq!(reply.status(), 200, "{form:?} after {credential}");
             }
             row.on(form.front());
         }
