@@ -16,7 +16,7 @@ use crate::auth::Keys;
 pub(super) enum KeysCommand {
     /// Keys that verify, and the one that signs.
     List(ClientArgs),
-    /// Make a new key that signs from now on; the old ones go on verifying until their files are removed.
+    /// Make a new key that signs from now on; the old ones go on verifying until they are retired.
     Rotate(ClientArgs),
     /// Take a key away: what it signed is good no more.
     Retire(RetireArgs),

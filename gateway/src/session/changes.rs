@@ -84,3 +84,6 @@ impl Changes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -224,15 +224,15 @@ impl Index {
         }
     }
 
-    /// These keys verify no more: what is open by their tokens ends.
-    pub(super) fn retire(&self, keys: impl IntoIterator<Item = String>) {
+    /// These keys verify no more: what is open by their tokens ends. One that is there again is as good as it was.
+    pub(super) fn keys_changed(&self, gone: Vec<String>, there: &[String]) {
         let mut tables = self.write();
-        let before = tables.retired.len();
-        tables.retired.extend(keys);
-        let all = match tables.retired.len() > before {
-            true => tables.sessions.values().cloned().collect(),
-            false => Vec::new(),
+        tables.retired.retain(|key| !there.contains(key));
+        let all: Vec<_> = match gone.is_empty() {
+            true => Vec::new(),
+            false => tables.sessions.values().cloned().collect(),
         };
+        tables.retired.extend(gone);
         drop(tables);
         for live in all {
             live.session.look_again();

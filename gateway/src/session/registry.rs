@@ -295,17 +295,18 @@ impl Registry {
     /// # Errors
     /// As [`Keys::retire`].
     pub fn retire_key(&self, kid: &str) -> Result<(), KeyError> {
+        let before = self.keys.list();
         self.keys.retire(kid)?;
-        self.index.retire([kid.to_owned()]);
+        self.keys_changed(before);
         Ok(())
     }
 
     /// Keys were read again: what is open by tokens of those that are gone ends.
     pub fn keys_changed(&self, before: Vec<KeyInfo>) {
-        let now = self.keys.list();
+        let there: Vec<String> = self.keys.list().into_iter().map(|key| key.kid).collect();
         let gone = before.into_iter().map(|key| key.kid);
-        let gone = gone.filter(|kid| now.iter().all(|key| key.kid != *kid));
-        self.index.retire(gone);
+        let gone = gone.filter(|kid| !there.contains(kid)).collect();
+        self.index.keys_changed(gone, &there);
     }
 
     /// Take over a new configuration; every living session is judged by it, in one commit. Returns what somebody

@@ -1,0 +1,209 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+//! What becomes of credentials that were issued: pauses, revocations, restarts, keys that go and come back.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, SystemTime};
+
+use sluicegate_policy::Denial;
+
+use crate::auth::{Audience, Identity, write_file};
+use crate::secret::Secret;
+use crate::session::Authority;
+use crate::session::lifecycle::Action;
+use crate::session::testing::{Fixture, config, request};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn variable(env: &[(String, String)], name: &str) -> String {
+    let found = env.iter().find(|(key, _)| *key == name);
+    found.unwrap().1.clone()
+}
+
+/// The handle in the proxy's address.
+fn handle(env: &[(String, String)]) -> String {
+    let url = variable(env, "HTTP_PROXY");
+    url.split(['@', ':']).nth(2).unwrap().to_owned()
+}
+
+fn identify(
+    f: &Fixture,
+    credential: &str,
+    audience: Audience,
+    at: SystemTime,
+) -> Result<Identity, Denial> {
+    let authenticator = f.registry.authenticator();
+    let source = Ipv4Addr::LOCALHOST.into();
+    authenticator.identify(&Secret::new(credential), audience, source, at)
+}
+
+/// Whatever is signed and has an end: a pause moves it, and only it.
+#[tokio::test]
+async fn the_same_credentials_work_again_after_a_pause() {
+    let f = Fixture::new();
+    let asked = request("{id: one, maxLifetime: 100s, idleTimeout: 0}");
+    let now = SystemTime::now();
+    let issued = f.registry.create_at("local", asked, now).unwrap();
+    let env = issued.bundle.unwrap().env;
+    let tokens =
+        ["SLUICEGATE_RELAY_TOKEN", "SLUICEGATE_PROXY_TOKEN"].map(|name| variable(&env, name));
+    let good = |f: &Fixture, at: SystemTime| {
+        let audiences = [Audience::Relay, Audience::Egress];
+        let all = tokens.iter().zip(audiences).map(|(token, audience)| {
+            identify(f, token, audience, at).and_then(|identity| identity.snapshot().map(drop))
+        });
+        all.collect::<Result<Vec<()>, Denial>>().map(drop)
+    };
+    let act = |f: &Fixture, action, at| f.registry.act_at(&f.key("one"), action, None, at).unwrap();
+    act(&f, Action::Pause, now + 50 * SECOND);
+    let weekend = now + 200_000 * SECOND;
+    assert_eq!(good(&f, weekend), Err(Denial::SessionPaused));
+    act(&f, Action::Resume, weekend);
+    assert_eq!(good(&f, weekend + 49 * SECOND), Ok(()));
+    let f = f.restarted();
+    assert_eq!(good(&f, weekend + 49 * SECOND), Ok(()));
+    assert_eq!(
+        good(&f, weekend + 60 * SECOND),
+        Err(Denial::CredentialInvalid),
+        "fifty seconds were left of it"
+    );
+    // What is issued after a pause is not given that pause too.
+    let fresh = act(&f, Action::Start, weekend + SECOND).bundle.unwrap().env;
+    let fresh = variable(&fresh, "SLUICEGATE_PROXY_TOKEN");
+    let late = identify(&f, &fresh, Audience::Egress, weekend + 60 * SECOND);
+    assert_eq!(late.unwrap_err(), Denial::CredentialInvalid);
+}
+
+/// The same for single credentials: what cannot be recorded holds, and is recorded as soon as it can be.
+#[tokio::test]
+async fn a_revocation_without_a_store_holds_and_is_saved_with_one() {
+    let f = Fixture::new();
+    let issued = f
+        .registry
+        .create("local".into(), request("{id: one, idleTimeout: 0}"));
+    let env = issued.await.unwrap().bundle.unwrap().env;
+    let (token, handle) = (variable(&env, "SLUICEGATE_PROXY_TOKEN"), handle(&env));
+    let good = |f: &Fixture, credential: &str| {
+        identify(f, credential, Audience::Egress, SystemTime::now())
+    };
+    let mut open = [&token, &handle].map(|one| good(&f, one).unwrap().snapshot().unwrap().changes);
+    let (store, aside) = (f.store_path(), f.dir.path().join("aside"));
+    std::fs::rename(&store, &aside).unwrap();
+    for credential in [&token, &handle] {
+        assert!(
+            f.registry
+                .revoke_credential(credential.clone())
+                .await
+                .is_err()
+        );
+        assert_eq!(good(&f, credential).unwrap_err(), Denial::CredentialInvalid);
+    }
+    for changes in &mut open {
+        changes.changed().await.unwrap();
+        assert!(matches!(
+            changes.now(),
+            Authority::Ended(Denial::SessionRevoked)
+        ));
+    }
+    std::fs::rename(&aside, &store).unwrap();
+    f.sweep(SystemTime::now());
+    let told = f.events().await;
+    assert_eq!(
+        told.iter()
+            .filter(|event| *event == "credential.revoked")
+            .count(),
+        2
+    );
+    let f = f.restarted();
+    for credential in [&token, &handle] {
+        assert_eq!(good(&f, credential).unwrap_err(), Denial::CredentialInvalid);
+    }
+}
+
+/// Handles of a session that the configuration keeps paused are still somebody's to revoke, and its bytes are counted once.
+#[tokio::test]
+async fn a_session_that_cannot_go_on_keeps_its_credentials_and_its_count() {
+    let f = Fixture::new();
+    let asked = "{id: one, owner: zoe, services: {db: 'tcp://127.0.0.1:5432'}, idleTimeout: 0}";
+    let issued = f.registry.create("local".into(), request(asked));
+    let env = issued.await.unwrap().bundle.unwrap().env;
+    let handle = handle(&env);
+    let live = f.registry.index().session(&f.key("one")).unwrap();
+    live.session.budget().spend(1000).unwrap();
+    f.registry.save_usage();
+    drop(live);
+    let mut narrower = config();
+    narrower.providers.get_mut("local").unwrap().ceiling = Default::default();
+    f.registry.replace_config(narrower.clone()).await.unwrap();
+    assert_eq!(f.state("one"), "paused");
+    let f = f.restarted_with(narrower);
+    assert!(f.registry.revoke_credential(handle).await.unwrap());
+    f.registry.replace_config(config()).await.unwrap();
+    f.registry
+        .act(f.key("one"), Action::Resume, None)
+        .await
+        .unwrap();
+    let owner = f.registry.budget_of("default", Some("zoe"));
+    assert_eq!(owner.bytes(), 1000);
+}
+
+/// What is issued while a pause lasts lives as long as it says, and the rest of the pause more.
+#[tokio::test]
+async fn a_token_issued_in_a_pause_is_given_only_what_comes_of_it() {
+    let f = Fixture::new();
+    let now = SystemTime::now();
+    let asked = request("{id: one, maxLifetime: 100s, idleTimeout: 0}");
+    f.registry.create_at("local", asked, now).unwrap();
+    let act = |action, at| f.registry.act_at(&f.key("one"), action, None, at).unwrap();
+    act(Action::Pause, now + 10 * SECOND);
+    let issued = act(Action::Start, now + 1000 * SECOND);
+    act(Action::Resume, now + 2000 * SECOND);
+    let env = issued.bundle.unwrap().env;
+    let token = variable(&env, "SLUICEGATE_PROXY_TOKEN");
+    let good = |at| identify(&f, &token, Audience::Egress, at).is_ok();
+    // Ninety seconds of the generation are left after the pause.
+    assert!(good(now + 2089 * SECOND));
+    assert!(!good(now + 2096 * SECOND));
+}
+
+/// A handle that made room for newer ones lets nobody in any more, and cuts nothing; a retired key cuts its own.
+#[tokio::test]
+async fn evicted_handles_cut_nothing_and_retired_keys_do() {
+    let f = Fixture::new();
+    let issued = f
+        .registry
+        .create("local".into(), request("{id: one, idleTimeout: 0}"));
+    let env = issued.await.unwrap().bundle.unwrap().env;
+    let (token, handle) = (variable(&env, "SLUICEGATE_PROXY_TOKEN"), handle(&env));
+    let found = |credential: &str| identify(&f, credential, Audience::Egress, SystemTime::now());
+    let mut by_handle = found(&handle).unwrap().snapshot().unwrap().changes;
+    let mut by_token = found(&token).unwrap().snapshot().unwrap().changes;
+    for _ in 0..33 {
+        f.registry
+            .act(f.key("one"), Action::Start, None)
+            .await
+            .unwrap();
+    }
+    assert_eq!(found(&handle).unwrap_err(), Denial::CredentialInvalid);
+    let old = f.registry.keys().list()[0].kid.clone();
+    f.registry.keys().rotate().unwrap();
+    let file = f.dir.path().join("keys").join(format!("{old}.pem"));
+    let kept = std::fs::read(&file).unwrap();
+    f.registry.retire_key(&old).unwrap();
+    assert!(matches!(by_handle.now(), Authority::Live(_)));
+    by_token.changed().await.unwrap();
+    assert!(matches!(
+        by_token.now(),
+        Authority::Ended(Denial::SessionRevoked)
+    ));
+    // A file that is put back is as good as before: whoever took it away may have been wrong.
+    write_file(&file, &kept, 0o600).unwrap();
+    let before = f.registry.keys().list();
+    f.registry.keys().reload().unwrap();
+    f.registry.keys_changed(before);
+    assert!(found(&token).is_ok());
+}
