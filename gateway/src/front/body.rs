@@ -146,14 +146,17 @@ impl Body for RequestBody {
             return Poll::Ready(None);
         };
         let frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
-        if matches!(frame, None | Some(Ok(_))) && Body::is_end_stream(inner) {
+        // hyper asks no more once it knows that this was the end.
+        let whole = match &frame {
+            None => true,
+            Some(Ok(_)) => Body::is_end_stream(inner),
+            Some(Err(_)) => false,
+        };
+        if whole {
             this.upload.whole.store(true, Ordering::Release);
         }
         Poll::Ready(match frame {
-            None => {
-                this.upload.whole.store(true, Ordering::Release);
-                None
-            }
+            None => None,
             Some(Err(error)) => Some(Err(error)),
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
