@@ -55,6 +55,10 @@ pub enum Hint {
 }
 
 impl Hint {
+    /// Of one of the gateway's own listeners.
+    pub(crate) const OWN_LISTENER: Self =
+        Self::Fixed("nothing allows this: the gateway is no target of its own");
+
     /// What would allow a target that no entry of the session's allows: a special-purpose literal needs the operator too.
     pub(crate) fn allow(grant: &Grant, target: &Target) -> Self {
         Self::literal(grant, target).unwrap_or_else(|| Self::Allow(target.clone()))
@@ -104,6 +108,9 @@ pub(crate) fn http(denial: Denial, place: &str, method: &str, path: &str) -> Hin
         value: value.into(),
     };
     match denial {
+        Denial::MethodNotAllowed if method.bytes().any(|byte| byte.is_ascii_lowercase()) => {
+            Hint::Fixed("methods are case-sensitive (RFC 9110 §9.1): send it in capitals")
+        }
         Denial::MethodNotAllowed => add("methods", method),
         _ => match path::narrowest(path) {
             Some(prefix) => add("pathPrefixes", prefix),

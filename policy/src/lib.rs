@@ -27,8 +27,8 @@ pub mod text;
 pub use address::{AddressClass, Nat64Prefix, classify};
 pub use decide::{
     AddressPermit, Admission, Explanation, ListenerPermit, MixedAnswers, OwnAddresses,
-    ServicePermit, TargetPermit, admit, decide, decide_listener, decide_name, decide_service,
-    explain,
+    ServicePermit, TargetPermit, admit, decide, decide_at, decide_listener, decide_name,
+    decide_service, explain,
 };
 pub use denial::{Blame, Denial, Refusal};
 pub use document::{

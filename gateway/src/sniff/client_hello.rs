@@ -24,7 +24,8 @@ pub(super) const CLIENT_HELLO: u8 = 1;
 pub struct ClientHello {
     /// The server name asked for (RFC 6066 §3); `None` without the extension.
     pub sni: Option<Sni>,
-    /// An encrypted_client_hello extension (0xfe0d) is there: real or GREASE, which nobody on the path can tell apart.
+    /// An encrypted_client_hello extension (0xfe0d, or one of its drafts') is there: real or GREASE, which nobody on the path can
+    /// tell apart.
     pub ech: bool,
     /// Protocols offered (RFC 7301), in order, the first 32 of them.
     pub alpn: Vec<Box<[u8]>>,

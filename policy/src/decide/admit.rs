@@ -38,7 +38,7 @@ pub struct OwnAddresses {
 
 impl OwnAddresses {
     /// Would a connection to `address` reach one of our listeners?
-    fn listens_on(&self, address: IpAddr, port: u16) -> bool {
+    pub(super) fn listens_on(&self, address: IpAddr, port: u16) -> bool {
         self.listeners.iter().any(|listener| {
             let bound = canonical(listener.ip());
             let reached = if bound.is_unspecified() {
@@ -86,6 +86,25 @@ impl Admission {
             Host::Ip(_) => false,
         }
     }
+}
+
+/// [`decide`], where the gateway's own addresses are known: what would allow one of its listeners is nothing, and that is said.
+///
+/// # Errors
+/// As [`decide`].
+pub fn decide_at(
+    grant: &Arc<Grant>,
+    target: &Target,
+    admission: &Admission,
+) -> Result<TargetPermit, Refusal> {
+    decide(grant, target).map_err(|mut refusal| {
+        if let Host::Ip(address) = target.host()
+            && admission.own.listens_on(canonical(*address), target.port())
+        {
+            refusal.hint = Some(Hint::OWN_LISTENER);
+        }
+        refusal
+    })
 }
 
 /// Judge every answer; the result keeps the order given. Empty input is `DnsFailed`.
@@ -146,10 +165,7 @@ fn judge_address(
     };
     let reached = || std::iter::once(address).chain(inner.clone().into_iter().flatten());
     if reached().any(|one| admission.own.listens_on(one, port)) {
-        return Err(refused(
-            Denial::OwnListener,
-            Hint::Fixed("nothing allows this: the gateway is no target of its own"),
-        ));
+        return Err(refused(Denial::OwnListener, Hint::OWN_LISTENER));
     }
     for one in reached() {
         let host = Host::Ip(one);

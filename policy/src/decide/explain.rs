@@ -1,7 +1,7 @@
 //! The decision, told.
 
 use super::{
-    Admission, admit, decide,
+    Admission, admit, decide_at,
     judge::{Stage, Verdict, judge},
 };
 use crate::{Action, Grant, Mode, Target, TlsRule, hint::entry};
@@ -30,7 +30,7 @@ pub struct Explanation {
 #[must_use]
 pub fn explain(grant: &Arc<Grant>, target: &Target, admission: &Admission) -> Explanation {
     let mut steps = steps(grant, target);
-    let decided = decide(grant, target).and_then(|permit| {
+    let decided = decide_at(grant, target, admission).and_then(|permit| {
         if let Some(answers) = permit.known_answers(admission)
             && let Err(refusal) = admit(grant, &permit, answers, admission)
         {

@@ -16,7 +16,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-pub use admit::{Admission, MixedAnswers, OwnAddresses, admit};
+pub use admit::{Admission, MixedAnswers, OwnAddresses, admit, decide_at};
 pub use explain::{Explanation, explain};
 pub use judge::decide;
 pub use name::decide_name;

@@ -335,6 +335,31 @@ fn v033_mixed_answers() {
 }
 
 #[test]
+fn no_hint_leads_to_an_own_listener() {
+    let own = OwnAddresses {
+        listeners: vec!["0.0.0.0:8443".parse().unwrap()],
+        interfaces: vec!["9.9.9.9".parse().unwrap()],
+    };
+    let admission = Admission {
+        own: Arc::new(own),
+        ..Admission::default()
+    };
+    let grant = grant("allowedHosts: [a.test]");
+    let hint = |authority: &str| {
+        let target = Target::from_authority(authority).unwrap();
+        let refusal = decide_at(&grant, &target, &admission).unwrap_err();
+        assert_eq!(refusal.denial, decide(&grant, &target).unwrap_err().denial);
+        refusal.hint.unwrap().to_string()
+    };
+    for own in ["9.9.9.9:8443", "127.0.0.1:8443", "[::ffff:9.9.9.9]:8443"] {
+        assert!(hint(own).starts_with("nothing allows this"), "{own}");
+    }
+    for other in ["9.9.9.9:443", "b.test:8443"] {
+        assert!(hint(other).contains("add "), "{other}");
+    }
+}
+
+#[test]
 fn v022_v031_own_addresses() {
     let own = OwnAddresses {
         listeners: ["127.0.0.1:9443", "0.0.0.0:8443", "[::]:3128"]

@@ -233,8 +233,17 @@ fn is_secret_value(value: &[char], in_comment: bool) -> bool {
     !(is_other || text.contains("${") || WORDS.contains(&text.as_str()) || is_prose())
 }
 
+/// What stands for a secret: a variable, blots; in a comment also a word in capitals.
+fn is_placeholder(value: &[char], in_comment: bool) -> bool {
+    let capitals = |c: &char| c.is_ascii_uppercase() || *c == '_';
+    matches!(value.first(), Some('$' | '<' | '{'))
+        || value.iter().all(|c| *c == '*')
+        || (in_comment && value.iter().all(capitals))
+}
+
 /// `scheme://user:PASSWORD@host`.
 fn userinfo(chars: &[char], spans: &mut Vec<Span>) {
+    let comment = comment_at(chars);
     let starts = chars
         .windows(3)
         .enumerate()
@@ -252,7 +261,12 @@ fn userinfo(chars: &[char], spans: &mut Vec<Span>) {
             continue;
         };
         let colon = authority.iter().position(|c| *c == ':');
-        if let Some(colon) = colon.filter(|colon| *colon + 1 < end) {
+        let colon = colon.filter(|colon| *colon + 1 < end);
+        let stands_for = |colon: &usize| {
+            let password = authority.get(colon + 1..end).unwrap_or_default();
+            is_placeholder(password, comment.is_some_and(|comment| comment < at))
+        };
+        if let Some(colon) = colon.filter(|colon| !stands_for(colon)) {
             spans.push(Span {
                 start: start + colon + 1,
                 end: start + end,

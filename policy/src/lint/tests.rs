@@ -273,6 +273,8 @@ fn names_paths_and_digests_are_no_secrets() {
         "# the token: a scoped one, and its password: chosen by hand",
         "# secret == public, if token= is empty",
         "url: https://a.test/?token=${TOKEN}&password=",
+        "# socks5h://sluicegate:HANDLE@127.0.0.1:1080, http://user:********@proxy.test:3128",
+        "url: https://user:${PASSWORD}@a.test",
         "methods: [SetPassword, GetToken]",
         "allowedHosts: [task-runner.example.com, sk-learn.org, npm_config.example.com]",
     ] {

@@ -60,8 +60,15 @@ impl<'a> Fields<'a> {
 
     /// Report every key that was not taken, with the closest known one as a suggestion.
     pub fn finish(self, faults: &mut Faults) {
-        for ((key, node), taken) in self.entries.iter().zip(&self.taken) {
-            if *taken {
+        for (at, ((key, node), taken)) in self.entries.iter().zip(&self.taken).enumerate() {
+            // A key that stands here twice is a fault already, and was told as that.
+            let twice = || {
+                self.entries
+                    .iter()
+                    .take(at)
+                    .any(|(earlier, _)| earlier == key)
+            };
+            if *taken || twice() {
                 continue;
             }
             // The key, not its value, is what is wrong.

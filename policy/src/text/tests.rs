@@ -15,6 +15,19 @@ fn errors(source: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_key_that_stands_twice_is_not_called_unknown_as_well() {
+    let mut faults = Faults::default();
+    let root = parse("a: 1\na: 2\nc: 3\n", &mut faults);
+    let mut fields = root.fields(&mut faults);
+    fields.take("a");
+    fields.finish(&mut faults);
+    let told: Vec<String> = faults.errors.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("duplicate key \"a\""), "{told:?}");
+    assert!(told[1].contains("unknown key \"c\""), "{told:?}");
+}
+
+#[test]
 fn what_yaml_allows_and_a_policy_does_not() {
     for (name, source, expected) in [
         (

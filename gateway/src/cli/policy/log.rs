@@ -41,6 +41,8 @@ pub(super) struct Seen {
     pub(super) request: Option<(String, String)>,
     /// The upstream's name led to no address.
     pub(super) unresolved: bool,
+    /// What went on in it was not what may go there.
+    pub(super) misused: bool,
 }
 
 /// What one line is.
@@ -185,6 +187,19 @@ fn judge(line: &[u8], session: Option<&str>) -> Result<Line, String> {
         unresolved: matches!(
             record.reason.as_deref(),
             Some("dns_not_found" | "dns_failed" | "dns_timeout")
+        ),
+        misused: matches!(
+            record.reason.as_deref(),
+            Some(
+                "sni_mismatch"
+                    | "sni_missing"
+                    | "ech_denied"
+                    | "tls_required"
+                    | "tls_malformed"
+                    | "host_mismatch"
+                    | "method_not_allowed"
+                    | "path_not_allowed"
+            )
         ),
     })))
 }

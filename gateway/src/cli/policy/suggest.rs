@@ -39,6 +39,8 @@ struct Shown {
     dialled: BTreeSet<IpAddr>,
     /// Names that never led to an address.
     unresolved: BTreeSet<Target>,
+    /// Cut each time, for what went on in it.
+    misused: BTreeSet<Target>,
     /// Denied by a rule of the session's own, which no allow overrules.
     denied: BTreeSet<Target>,
     refused: usize,
@@ -49,6 +51,9 @@ impl Shown {
         match seen.verdict {
             Verdict::Passed { would_refuse } if would_refuse.as_deref() == Some("host_denied") => {
                 self.denied.insert(seen.target);
+            }
+            Verdict::Passed { .. } if seen.misused => {
+                self.misused.insert(seen.target);
             }
             Verdict::Passed { .. } if seen.unresolved => {
                 self.unresolved.insert(seen.target);
@@ -81,6 +86,14 @@ impl Shown {
             notes.push(format!(
                 "left out, as the names led to no address: {}",
                 names(&unresolved)
+            ));
+        }
+        let misused = self.misused.difference(&self.reached);
+        let misused: BTreeSet<Target> = misused.cloned().collect();
+        if !misused.is_empty() {
+            notes.push(format!(
+                "left out, as every tunnel to them was cut for the bytes in it: {}",
+                names(&misused)
             ));
         }
         if !self.denied.is_empty() {
@@ -136,4 +149,32 @@ pub(in crate::cli) fn run(args: &SuggestArgs) -> Result<(), Failure> {
     }
     say_whole!("{}", yaml::block(&egress));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::{super::log, Shown};
+
+    #[test]
+    fn what_was_cut_each_time_is_no_need() {
+        let record = |target: &str, outcome: &str, reason: &str| {
+            serde_json::json!({"target": target, "outcome": outcome, "reason": reason}).to_string()
+        };
+        let text = [
+            record("cut.test:443", "cut", "sni_mismatch"),
+            record("both.test:443", "cut", "sni_mismatch"),
+            record("both.test:443", "completed", ""),
+        ]
+        .join("\n");
+        let mut shown = Shown::default();
+        let passed = log::read_lines(text.as_bytes(), None, |seen| shown.add(seen)).unwrap();
+        let reached: Vec<String> = shown.reached.iter().map(ToString::to_string).collect();
+        assert_eq!(reached, ["both.test:443"]);
+        let notes = shown.left_out(&passed);
+        assert_eq!(
+            notes,
+            ["left out, as every tunnel to them was cut for the bytes in it: cut.test:443"]
+        );
+    }
 }

@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use serde_json::json;
 use sluicegate_policy::{
-    Admission, GrantDocument, Target, admit, decide,
+    Admission, GrantDocument, Target, admit, decide_at,
     text::{self, Faults, Fields, Node, Position},
 };
 
@@ -98,8 +98,8 @@ struct Expectation {
     allow: bool,
     reason: Option<String>,
     rule: Option<String>,
-    /// What the name would resolve to; empty = not asked.
-    addresses: Vec<IpAddr>,
+    /// What the name would resolve to, perhaps nothing; absent = not asked.
+    addresses: Option<Vec<IpAddr>>,
     /// Method and path of a plain HTTP request; absent = not asked.
     request: Option<(String, String)>,
 }
@@ -184,7 +184,7 @@ fn find(policy: &Policy, expectation: &Expectation) -> Found {
     let Ok(target) = Target::from_uri_authority(&expectation.target, 443) else {
         return sluicegate_policy::Refusal::from(sluicegate_policy::Denial::MalformedTarget).into();
     };
-    let permit = match decide(&policy.grant, &target) {
+    let permit = match decide_at(&policy.grant, &target, &policy.admission) {
         Ok(permit) => permit,
         Err(refusal) => return refusal.into(),
     };
@@ -197,8 +197,8 @@ fn find(policy: &Policy, expectation: &Expectation) -> Found {
     }
     // A literal and a static answer are known; what else a name resolves to, the expectation has to say.
     let known = permit.known_answers(&policy.admission);
-    let answers = known.unwrap_or(&expectation.addresses);
-    if !answers.is_empty()
+    let answers = known.or(expectation.addresses.as_deref());
+    if let Some(answers) = answers
         && let Err(refusal) = admit(&policy.grant, &permit, answers, &policy.admission)
     {
         return refusal.into();
@@ -314,16 +314,12 @@ fn expectation(node: &Node, faults: &mut Faults) -> Option<Expectation> {
         faults.error(node.place(), format!("there is no reason {unknown:?}"));
     }
     fields.finish(faults);
-    let mut answers = Vec::new();
-    for item in addresses.map(|node| node.list(faults)).unwrap_or_default() {
-        match item.scalar(faults).map(str::parse::<IpAddr>) {
-            Some(Ok(address)) => answers.push(address),
-            Some(Err(_)) => {
-                item.expected::<()>("an IP address", faults);
-            }
-            None => {}
-        }
-    }
+    let items = addresses.map(|node| node.list(faults));
+    let mut address = |item: &Node| match item.scalar(faults)?.parse() {
+        Ok(address) => Some(address),
+        Err(_) => item.expected("an IP address", faults),
+    };
+    let answers = items.map(|items| items.iter().filter_map(&mut address).collect());
     let request = match (method, path) {
         (None, None) => None,
         (method, path) => Some((

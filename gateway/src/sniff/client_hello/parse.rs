@@ -7,6 +7,8 @@ const ALPN: u16 = 16;
 const EARLY_DATA: u16 = 42;
 const SUPPORTED_VERSIONS: u16 = 43;
 const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
+/// Its drafts: ESNI (draft-ietf-tls-esni-02 to -06), then ECH (-08 to -12). What still speaks them hides a name all the same.
+const ENCRYPTED_NAME_DRAFTS: [u16; 6] = [0xffce, 0xfe08, 0xfe09, 0xfe0a, 0xfe0b, 0xfe0c];
 
 /// Protocols kept of an ALPN list; clients offer two or three.
 const MAX_PROTOCOLS: usize = 32;
@@ -116,6 +118,7 @@ fn read_extensions(mut block: Field<'_>, hello: &mut ClientHello) -> Result<(), 
                 once(hello.ech, "encrypted_client_hello")?;
                 hello.ech = true;
             }
+            draft if ENCRYPTED_NAME_DRAFTS.contains(&draft) => hello.ech = true,
             ALPN => {
                 once(alpn, "application_layer_protocol_negotiation")?;
                 alpn = true;

@@ -145,6 +145,17 @@ fn assert_steady(bytes: &[u8], expected: &Verdict, seed: u64) {
 }
 
 #[test]
+fn drafts_of_ech_hide_a_name_too() {
+    for (extension, ech) in [(0xffce, true), (0xfe0a, true), (0xfe0e, false)] {
+        let hello = Builder::new(b"a.test").with(extension, b"x");
+        let Verdict::Hello(read) = feed(&hello.wire()) else {
+            panic!()
+        };
+        assert_eq!(read.ech, ech, "{extension:#x}");
+    }
+}
+
+#[test]
 fn reads_what_is_there() {
     let hello = Builder::new(b"API.allowed.test.")
         .with(0xfe0d, b"x")

@@ -31,6 +31,11 @@ fn what_policy_said_is_read_from_outcome_and_reason() {
     }
     assert_eq!(say("failed", Some("connect_refused"), json!({})), passed);
     assert_eq!(say("cut", Some("sni_mismatch"), json!({})), passed);
+    for (reason, misused) in [("sni_mismatch", true), ("policy_changed", false)] {
+        let record = json!({"target": "a.test:443", "outcome": "cut", "reason": reason});
+        let (seen, _) = all(&record.to_string(), None);
+        assert_eq!(seen[0].misused, misused, "{reason}");
+    }
     assert_eq!(
         say("cut", Some("policy_changed"), json!({})),
         passed,

@@ -38,6 +38,7 @@ fn what_holds_holds() {
   - {target: 'x.w.test:80', expect: deny, reason: port_not_allowed}
   - {target: 'w.test:443', expect: deny, reason: host_not_allowed}
   - {target: 'x.w.test:443', expect: deny, reason: special_address, addresses: [203.0.114.1, '::ffff:10.0.0.1']}
+  - {target: 'x.w.test:443', expect: deny, reason: dns_failed, addresses: []}
   - {target: 127.1, expect: deny, reason: malformed_target}
   - {target: 'plain.a.test:80', expect: allow, path: '/v1/x?q=1'}
   - {target: 'plain.a.test:80', expect: deny, method: POST, path: /v1/x, reason: method_not_allowed}
