@@ -24,9 +24,10 @@ pub(super) const CLIENT_HELLO: u8 = 1;
 pub struct ClientHello {
     /// The server name asked for (RFC 6066 §3); `None` without the extension.
     pub sni: Option<Sni>,
-    /// An encrypted_client_hello extension (0xfe0d, or one of its drafts') is there: real or GREASE, which nobody on the path can
-    /// tell apart.
+    /// An encrypted_client_hello extension (0xfe0d) is there: real or GREASE, which nobody on the path can tell apart.
     pub ech: bool,
+    /// An extension of one of its drafts is there.
+    pub ech_draft: bool,
     /// Protocols offered (RFC 7301), in order, the first 32 of them.
     pub alpn: Vec<Box<[u8]>>,
     /// The version field of the hello itself; 0x0303 since TLS 1.2.

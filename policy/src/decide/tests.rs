@@ -346,7 +346,7 @@ fn no_hint_leads_to_an_own_listener() {
     };
     let grant = grant("allowedHosts: [a.test]");
     let hint = |authority: &str| {
-        let target = Target::from_authority(authority).unwrap();
+        let target = target(authority);
         let refusal = decide_at(&grant, &target, &admission).unwrap_err();
         assert_eq!(refusal.denial, decide(&grant, &target).unwrap_err().denial);
         refusal.hint.unwrap().to_string()

@@ -145,7 +145,7 @@ fn keyed(chars: &[char], spans: &mut Vec<Span>) {
             let flow = chars.get(..at).unwrap_or_default().contains(&'{');
             mapped_length(rest, chars.get(start.wrapping_sub(1)).copied(), flow)
         } else {
-            word_length(rest)
+            credential_length(rest)
         };
         let value = rest.get(..length).unwrap_or_default();
         let within = spans
@@ -221,6 +221,22 @@ fn word_length(value: &[char]) -> usize {
     value.iter().take_while(|c| !ends(c)).count()
 }
 
+/// A word, with the word behind it where it is an authentication scheme (RFC 9110 §11.4).
+fn credential_length(value: &[char]) -> usize {
+    const SCHEMES: [&str; 4] = ["basic", "bearer", "digest", "negotiate"];
+    let length = word_length(value);
+    let word: String = value.iter().take(length).collect();
+    if !SCHEMES.contains(&word.to_ascii_lowercase().as_str()) {
+        return length;
+    }
+    let behind = value.get(length..).unwrap_or_default();
+    let gap = behind
+        .iter()
+        .take_while(|c| matches!(c, ' ' | '\t'))
+        .count();
+    length + gap + word_length(behind.get(gap..).unwrap_or_default())
+}
+
 /// A reference, a collection, a path, nothing at all is no secret; nor is a plain word of a comment.
 fn is_secret_value(value: &[char], in_comment: bool) -> bool {
     const WORDS: [&str; 5] = ["null", "true", "false", "yes", "no"];
@@ -233,12 +249,17 @@ fn is_secret_value(value: &[char], in_comment: bool) -> bool {
     !(is_other || text.contains("${") || WORDS.contains(&text.as_str()) || is_prose())
 }
 
-/// What stands for a secret: a variable, blots; in a comment also a word in capitals.
+/// What stands for a secret: `${VARIABLE}`, blots; in a comment also a word in capitals, bare, `<BETWEEN>` or `$BEHIND` a mark.
 fn is_placeholder(value: &[char], in_comment: bool) -> bool {
-    let capitals = |c: &char| c.is_ascii_uppercase() || *c == '_';
-    matches!(value.first(), Some('$' | '<' | '{'))
-        || value.iter().all(|c| *c == '*')
-        || (in_comment && value.iter().all(capitals))
+    let capitals = |value: &[char]| {
+        let capital = |c: &char| c.is_ascii_uppercase() || *c == '_';
+        !value.is_empty() && value.iter().all(capital)
+    };
+    match value {
+        ['$', '{', name @ .., '}'] => capitals(name),
+        ['<', name @ .., '>'] | ['$', name @ ..] if in_comment => capitals(name),
+        value => value.iter().all(|c| *c == '*') || (in_comment && capitals(value)),
+    }
 }
 
 /// `scheme://user:PASSWORD@host`.

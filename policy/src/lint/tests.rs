@@ -250,6 +250,31 @@ fn a_private_key_is_blotted_out_whole() {
 }
 
 #[test]
+fn what_only_looks_like_a_placeholder_is_a_secret() {
+    for (line, secret) in [
+        (
+            "# Authorization: Basic dXNlcjpodW50ZXIyYWJj",
+            "dXNlcjpodW50ZXIyYWJj",
+        ),
+        (
+            "# authorization: Bearer abcdefgh12345678",
+            "abcdefgh12345678",
+        ),
+        (
+            "url: http://user:$ecretpass123@proxy.test:3128",
+            "$ecretpass123",
+        ),
+        ("# http://user:{hunter2x@proxy.test:3128", "{hunter2x"),
+        ("# http://user:<s3cr3tpass@proxy.test:3128", "<s3cr3tpass"),
+        ("url: http://user:SECRET@proxy.test:3128", "SECRET"),
+    ] {
+        let found = lint_source(&format!("{line}\n"));
+        assert_eq!(found.faults.warnings.len(), 1, "{line}");
+        assert!(!found.masked.contains(secret), "{line}: {}", found.masked);
+    }
+}
+
+#[test]
 fn names_paths_and_digests_are_no_secrets() {
     for line in [
         "tokenFile: /var/lib/sluicegate/admin.token",

@@ -8,7 +8,9 @@ const EARLY_DATA: u16 = 42;
 const SUPPORTED_VERSIONS: u16 = 43;
 const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
 /// Its drafts: ESNI (draft-ietf-tls-esni-02 to -06), then ECH (-08 to -12). What still speaks them hides a name all the same.
-const ENCRYPTED_NAME_DRAFTS: [u16; 6] = [0xffce, 0xfe08, 0xfe09, 0xfe0a, 0xfe0b, 0xfe0c];
+const ENCRYPTED_NAME_DRAFTS: [u16; 8] = [
+    0xffce, 0xff02, 0xff03, 0xfe08, 0xfe09, 0xfe0a, 0xfe0b, 0xfe0c,
+];
 
 /// Protocols kept of an ALPN list; clients offer two or three.
 const MAX_PROTOCOLS: usize = 32;
@@ -90,6 +92,7 @@ pub(in super::super) fn parse(body: &[u8]) -> Result<ClientHello, HelloError> {
     let mut hello = ClientHello {
         sni: None,
         ech: false,
+        ech_draft: false,
         alpn: Vec::new(),
         legacy_version,
         supported_versions: Vec::new(),
@@ -118,7 +121,7 @@ fn read_extensions(mut block: Field<'_>, hello: &mut ClientHello) -> Result<(), 
                 once(hello.ech, "encrypted_client_hello")?;
                 hello.ech = true;
             }
-            draft if ENCRYPTED_NAME_DRAFTS.contains(&draft) => hello.ech = true,
+            draft if ENCRYPTED_NAME_DRAFTS.contains(&draft) => hello.ech_draft = true,
             ALPN => {
                 once(alpn, "application_layer_protocol_negotiation")?;
                 alpn = true;

@@ -101,8 +101,9 @@ fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// Fields that frame, route or authenticate. Spelt with `_`, a CGI-style reader takes them for the real ones.
-const SENSITIVE: [&str; 17] = [
+/// Fields that frame, route or authenticate, or stand for the request line. Spelt with `_`, a CGI-style reader takes them for the
+/// real ones.
+const SENSITIVE: [&str; 23] = [
     "authorization",
     "connection",
     "content-length",
@@ -118,7 +119,13 @@ const SENSITIVE: [&str; 17] = [
     "transfer-encoding",
     "upgrade",
     "via",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-uri",
+    "x-original-url",
     "x-real-ip",
+    "x-rewrite-url",
     "x-session",
 ];
 /// Beginnings of such names.
