@@ -278,6 +278,138 @@ async fn bodies_arrive_whole_both_ways() {
 }
 
 #[tokio::test]
+async fn a_question_about_the_whole_server_stays_one() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let plain = world.plain();
+    let fields = format!("Host: {plain}\r\n");
+    for (target, path) in [
+        (format!("http://{plain}"), "*"),
+        (format!("http://{plain}/"), "/"),
+        (format!("http://{plain}/?a=1"), "/?a=1"),
+    ] {
+        let mut wire = session.dial().await;
+        let line = format!("OPTIONS {target}");
+        session.ask(&mut wire, &line, &fields).await;
+        wire.reply().await;
+        world.http.saw(path);
+    }
+}
+
+#[tokio::test]
+async fn a_length_goes_up_as_a_plain_number() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let plain = world.plain();
+    let mut wire = session.dial().await;
+    let fields = format!("Host: {plain}\r\nContent-Length: 010\r\n");
+    let line = format!("POST http://{plain}/echo?octal");
+    session.ask(&mut wire, &line, &fields).await;
+    wire.send("ten bytes!").await;
+    assert_eq!(wire.reply().await.status(), 200);
+    let seen = world.http.saw("/echo?octal");
+    assert_eq!(seen.values("content-length"), ["10"]);
+}
+
+#[tokio::test]
+async fn a_credential_in_the_wrong_place_goes_no_further() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let plain = world.plain();
+    let (handle, other) = (session.handle(), world.session().await);
+    let basic = data_encoding::BASE64.encode(format!("user:{handle}").as_bytes());
+    let fields = format!(
+        "Host: {plain}\r\nX-Token: {handle}\r\nCookie: a=1; t={}; b=2\r\nAuthorization: Basic {basic}\r\n",
+        other.handle()
+    );
+    let mut wire = session.dial().await;
+    let line = format!("GET http://{plain}/echo/{handle}?token={handle}&kept=1");
+    session.ask(&mut wire, &line, &fields).await;
+    // The origin knows no such path; that is its own to say.
+    assert_eq!(wire.reply().await.status(), 404);
+    let seen = world.http.saw("/echo/redacted?token=redacted&kept=1");
+    assert_eq!(seen.values("x-token"), ["redacted"]);
+    assert_eq!(seen.values("cookie"), ["a=1; t=redacted; b=2"]);
+    assert_eq!(seen.values("authorization"), Vec::<&str>::new());
+    // What is no credential of ours is not ours to touch.
+    let fields = format!(
+        "Host: {plain}\r\nAuthorization: Bearer sgh_{}\r\n",
+        "A".repeat(43)
+    );
+    let mut wire = session.dial().await;
+    session
+        .ask(&mut wire, &format!("GET http://{plain}/echo?own"), &fields)
+        .await;
+    assert_eq!(wire.reply().await.status(), 200);
+    let seen = world.http.saw("/echo?own");
+    assert!(seen.values("authorization")[0].starts_with("Bearer sgh_AAA"));
+    let record = world.gateway.record_of(&plain).await;
+    assert!(!record.mentions(handle), "{record:?}");
+}
+
+#[tokio::test]
+async fn what_else_a_request_may_be_read_as_is_judged_too() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let plain = world.plain();
+    let path = format!("/runtime/providers/test/sessions/{}", session.id());
+    let rule = serde_json::json!({
+        "host": plain, "http": {"methods": ["GET", "POST"], "pathPrefixes": ["/echo", "/upgrade"]}
+    });
+    let change = |rule: &serde_json::Value| {
+        serde_json::json!({"egress": {
+            "allowedHosts": [plain], "allowedAddresses": ["127.0.0.0/8"], "rules": [rule]
+        }})
+        .to_string()
+    };
+    let patched = world.gateway.admin("PATCH", &path, &change(&rule)).await;
+    assert_eq!(patched.status(), 200, "{}", patched.text());
+    for (line, field, status) in [
+        ("POST /echo", "X-HTTP-Method-Override: GET", 200),
+        ("POST /echo", "X-HTTP-Method-Override: DELETE", 403),
+        ("POST /echo", "x-method-override: delete", 403),
+        ("POST /echo?_method=DELETE", "X-Kept: 1", 403),
+        ("GET /echo", "X-Original-URL: /admin", 403),
+        ("GET /echo", "X-Rewrite-URL: /echo/more", 200),
+    ] {
+        let (method, target) = line.split_once(' ').unwrap();
+        let mut wire = session.dial().await;
+        let fields = format!("Host: {plain}\r\n{field}\r\nContent-Length: 0\r\n");
+        session
+            .ask(
+                &mut wire,
+                &format!("{method} http://{plain}{target}"),
+                &fields,
+            )
+            .await;
+        assert_eq!(wire.reply().await.status(), status, "{line} {field}");
+    }
+    // An upgraded connection stays where its request is still allowed, and goes where it is not.
+    let fields = format!("Host: {plain}\r\nConnection: Upgrade\r\nUpgrade: echo\r\n");
+    let mut wire = session.dial().await;
+    session
+        .ask(&mut wire, &format!("GET http://{plain}/upgrade"), &fields)
+        .await;
+    assert_eq!(wire.head().await.status, 101);
+    let mut narrower = rule.clone();
+    narrower["http"]["methods"] = serde_json::json!(["GET"]);
+    let patched = world
+        .gateway
+        .admin("PATCH", &path, &change(&narrower))
+        .await;
+    assert_eq!(patched.status(), 200, "{}", patched.text());
+    wire.send("up and back").await;
+    assert_eq!(wire.take(11).await, b"up and back");
+    narrower["http"]["methods"] = serde_json::json!(["POST"]);
+    let patched = world
+        .gateway
+        .admin("PATCH", &path, &change(&narrower))
+        .await;
+    assert_eq!(patched.status(), 200, "{}", patched.text());
+    assert!(wire.cut().await < std::time::Duration::from_secs(1));
+}
+
+#[tokio::test]
 async fn a_query_without_a_path_goes_up_as_it_was_judged() {
     let world = World::start().await;
     let session = world.session().await;

@@ -184,6 +184,17 @@ impl Authenticator {
         })
     }
 
+    /// Is this a credential of ours? A handle of a session that lives, or a token that names a key of ours, expired or not.
+    pub fn knows(&self, text: &str) -> bool {
+        match HandleHash::of(text) {
+            Some(hash) => self.inner.index.handle(&hash).is_some(),
+            None => jsonwebtoken::decode_header(text)
+                .ok()
+                .and_then(|header| header.kid)
+                .is_some_and(|kid| self.inner.keys.verifying(&kid).is_some()),
+        }
+    }
+
     /// For gRPC answers only: is this a validly signed token whose generation is dead?
     pub fn dead_generation(&self, presented: &Secret, now: SystemTime) -> bool {
         self.verified(presented.reveal(), Audience::Relay, now)

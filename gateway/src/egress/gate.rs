@@ -138,7 +138,7 @@ impl Gate {
                         if let Some(denial) = bound {
                             return Step::Cut(denial);
                         }
-                        self.ech |= hello.ech;
+                        self.ech |= hello.ech || hello.ech_draft;
                         if let Err(denial) = judge_hello(&self.permit, &hello) {
                             return Step::Cut(denial);
                         }
@@ -193,7 +193,7 @@ impl Gate {
             ClientStep::Done => Step::Open,
             ClientStep::Malformed(_) => Step::Cut(Denial::TlsMalformed),
             ClientStep::Hello(hello) => {
-                self.ech |= hello.ech;
+                self.ech |= hello.ech || hello.ech_draft;
                 match judge_hello(&self.permit, &hello) {
                     Ok(()) => Step::Open,
                     Err(denial) => Step::Cut(denial),
@@ -206,7 +206,7 @@ impl Gate {
 /// SNI = target (RFC 6066 §3), and ECH as the rule says.
 fn judge_hello(permit: &TargetPermit, hello: &ClientHello) -> Result<(), Denial> {
     let public_names: &[HostName] = match permit.ech() {
-        EchRule::Deny if hello.ech => return Err(Denial::EchDenied),
+        EchRule::Deny if hello.ech || hello.ech_draft => return Err(Denial::EchDenied),
         EchRule::PublicNames(names) if hello.ech => names,
         EchRule::Outer | EchRule::Deny | EchRule::PublicNames(_) => &[],
     };

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use sluicegate_policy::{
-    AddressPermit, Admission, Denial, Grant, Host, Refusal, Target, TargetPermit, admit, decide,
+    AddressPermit, Admission, Denial, Grant, Host, Refusal, Target, TargetPermit, admit, decide_at,
 };
 use tokio::{net::TcpStream, time::timeout};
 
@@ -73,7 +73,7 @@ impl Egress {
         target: &Target,
         recorder: &mut Recorder,
     ) -> Result<TargetPermit, Refusal> {
-        let permit = decide(&policy.grant, target)?;
+        let permit = decide_at(&policy.grant, target, &self.admission)?;
         recorder.rule(permit.rule());
         if let Some(reported) = permit.reported() {
             recorder.would_refuse(reported.denial);

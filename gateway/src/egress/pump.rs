@@ -119,8 +119,8 @@ enum Stop {
 /// No gate: nobody looks at the bytes.
 const NOBODY: Option<fn(&[u8])> = None;
 
-/// Told of each chunk and by whom it was sent. Answers how long that side must rest before it is read again; a refusal
-/// stops the pump.
+/// Told of each chunk and by whom it was sent, before any of it goes on. Answers how long that side must rest before it is read
+/// again; a refusal stops the pump.
 pub trait Observe: FnMut(Party, usize) -> Result<Duration, Denial> {}
 impl<F: FnMut(Party, usize) -> Result<Duration, Denial>> Observe for F {}
 
@@ -414,21 +414,15 @@ impl Direction {
             if self.poll_rest(cx).is_pending() {
                 return self.poll_flush(cx, writer);
             }
-            let step = match self.poll_splice(cx, see.is_some(), reader, writer) {
+            // Either way what is read is observed before any of it is written: a budget is never passed.
+            let step = match self.poll_splice(cx, see.is_some(), reader, writer, &mut observe) {
                 Some(step) => step,
                 None => SCRATCH.with_borrow_mut(|scratch| {
-                    self.poll_chunk(cx, reader, writer, scratch, &mut see)
+                    self.poll_chunk(cx, reader, writer, scratch, &mut see, &mut observe)
                 }),
             };
-            match step {
-                Poll::Pending => return self.poll_flush(cx, writer),
-                Poll::Ready(Ok(0)) => {}
-                Poll::Ready(Ok(n)) => {
-                    let rest = observe(n).map_err(Stop::Cut)?;
-                    self.measured(n, rest);
-                    self.rest_for(rest);
-                }
-                Poll::Ready(Err(stop)) => return Poll::Ready(Err(stop)),
+            if step?.is_pending() {
+                return self.poll_flush(cx, writer);
             }
         }
         cx.waker().wake_by_ref();
@@ -469,8 +463,9 @@ impl Direction {
         }
     }
 
-    /// Is it bulk? Bandwidth is kept in small steps: who rests is not.
+    /// What was read and observed: is it bulk? Bandwidth is kept in small steps: who rests is not.
     fn measured(&mut self, read: usize, rest: Duration) {
+        self.rest_for(rest);
         let large = read >= BULKY_READ && rest.is_zero();
         self.large = if large {
             self.large.saturating_add(1)
@@ -480,14 +475,15 @@ impl Direction {
     }
 
     /// Read through a pipe, where this direction is bulky, nobody has to see the bytes, both ends are plaintext and a pipe
-    /// is to be had. Ready(0) is FIN.
+    /// is to be had.
     fn poll_splice<R: Plain, W: Plain>(
         &mut self,
         cx: &mut Context<'_>,
         seen: bool,
         reader: &R,
         writer: &W,
-    ) -> Option<Poll<Result<usize, Stop>>> {
+        observe: &mut impl FnMut(usize) -> Result<Duration, Denial>,
+    ) -> Option<Result<Poll<()>, Stop>> {
         if seen || self.large < BULKY_READS {
             return None;
         }
@@ -500,11 +496,18 @@ impl Direction {
             // Nothing in flight: others may have it.
             self.pipe = None;
         }
-        Some(filled.map(|filled| {
-            let n = filled.map_err(|_| Stop::Reader)?;
-            self.eof = n == 0;
-            Ok(n)
-        }))
+        Some(match filled {
+            Poll::Pending => Ok(Poll::Pending),
+            Poll::Ready(Err(_)) => Err(Stop::Reader),
+            Poll::Ready(Ok(0)) => {
+                self.eof = true;
+                Ok(Poll::Ready(()))
+            }
+            Poll::Ready(Ok(n)) => observe(n).map_err(Stop::Cut).map(|rest| {
+                self.measured(n, rest);
+                Poll::Ready(())
+            }),
+        })
     }
 
     /// Write what the pipe holds.
@@ -568,7 +571,7 @@ impl Direction {
         Poll::Ready(Ok(()))
     }
 
-    /// One read, and as much of a write as goes at once. Ready(0) is FIN.
+    /// One read, and as much of a write as goes at once.
     fn poll_chunk<R, W>(
         &mut self,
         cx: &mut Context<'_>,
@@ -576,25 +579,30 @@ impl Direction {
         writer: &mut W,
         scratch: &mut [u8],
         see: &mut Option<impl FnMut(&[u8])>,
-    ) -> Poll<Result<usize, Stop>>
+        observe: &mut impl FnMut(usize) -> Result<Duration, Denial>,
+    ) -> Result<Poll<()>, Stop>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
         let mut buf = ReadBuf::new(scratch);
-        ready!(Pin::new(reader).poll_read(cx, &mut buf)).map_err(|_| Stop::Reader)?;
-        let mut rest = buf.filled();
-        let read = rest.len();
-        if read == 0 {
-            self.eof = true;
-            return Poll::Ready(Ok(0));
+        match Pin::new(reader).poll_read(cx, &mut buf) {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(read) => read.map_err(|_| Stop::Reader)?,
         }
+        let mut rest = buf.filled();
+        if rest.is_empty() {
+            self.eof = true;
+            return Ok(Poll::Ready(()));
+        }
+        let wait = observe(rest.len()).map_err(Stop::Cut)?;
+        self.measured(rest.len(), wait);
         if let Some(see) = see {
             see(rest);
         }
         while !rest.is_empty() {
             match Pin::new(&mut *writer).poll_write(cx, rest) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Stop::Writer)),
+                Poll::Ready(Ok(0) | Err(_)) => return Err(Stop::Writer),
                 Poll::Ready(Ok(n)) => {
                     self.unflushed = true;
                     rest = rest.get(n..).unwrap_or_default();
@@ -605,7 +613,7 @@ impl Direction {
                 }
             }
         }
-        Poll::Ready(Ok(read))
+        Ok(Poll::Ready(()))
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     close::{Abort, Guarded, linger_close},
     gate::Gate,
     pump::{End, Pump},
-    standing::still_allowed,
+    standing::{Asked, still_allowed, still_serves},
 };
 use crate::{
     outcome::{Outcome, Party},
@@ -41,8 +41,9 @@ pub struct Tunnel {
     pub idle: Duration,
     /// The client's first bytes must be whole by then.
     pub first_bytes: Duration,
-    /// Judge first bytes? Not on an upgraded request, whose head was judged.
-    pub gated: bool,
+    /// The request that was upgraded: its head was judged, and is when the policy changes; what follows is another protocol's.
+    /// `None`: first bytes are judged.
+    pub upgraded: Option<Asked>,
 }
 
 /// What a tunnel lies between. In one piece: what is handed on from one async function to the next is held by both.
@@ -78,10 +79,9 @@ impl Tunnel {
         D: AsyncRead + AsyncWrite + Unpin + Abort,
         U: AsyncRead + AsyncWrite + Unpin + Abort,
     {
-        let gate = if self.gated {
-            Gate::new(&self.permit)
-        } else {
-            None
+        let gate = match self.upgraded {
+            None => Gate::new(&self.permit),
+            Some(_) => None,
         };
         let mut pump = Pump::new(gate, std::mem::take(&mut ends.first));
         let end = self.carry(&mut pump, ends).await;
@@ -124,6 +124,18 @@ impl Tunnel {
         Carried::Over
     }
 
+    /// Completes when no request may be made any more in the connection this tunnel has become.
+    pub async fn withdrawn(mut self) -> Denial {
+        loop {
+            if self.authority.changed().await.is_err() {
+                return Denial::SessionRevoked;
+            }
+            if let Err(denial) = still_serves(&self.authority.now(), self.permit.target()) {
+                return denial;
+            }
+        }
+    }
+
     async fn carry<D, U>(&mut self, pump: &mut Pump, ends: &mut Ends<D, U>) -> End
     where
         D: AsyncRead + AsyncWrite + Unpin + Abort,
@@ -133,6 +145,7 @@ impl Tunnel {
         let budget = self.session.budget().clone();
         let start = Instant::now();
         let observe = |party: Party, bytes: usize| {
+            budget.spend(bytes)?;
             let way = match party {
                 Party::Downstream => {
                     counters.add_up(bytes);
@@ -143,7 +156,6 @@ impl Tunnel {
                     Way::Down
                 }
             };
-            budget.spend(bytes)?;
             Ok(budget.rest(way, bytes, Instant::now()))
         };
         let mut touched = start;
@@ -201,7 +213,7 @@ impl Tunnel {
         still_allowed(
             &authority,
             &self.permit,
-            None,
+            self.upgraded.as_ref(),
             Some(self.dialled),
             &self.admission,
         )

@@ -33,6 +33,10 @@ pub(super) fn request_target(
     let host = request.headers().get(header::HOST).map(HeaderValue::to_str);
     let host = host.transpose().map_err(|_| Denial::MalformedRequest)?;
     let uri = request.uri();
+    // RFC 9112 §3.2.4: asterisk form is for OPTIONS alone.
+    if uri.path() == "*" && *request.method() != Method::OPTIONS {
+        return Err(Denial::MalformedTarget.into());
+    }
     let target = match scope {
         Scope::Proxy if uri.scheme().is_none() && uri.path() == "*" => {
             return Err(Denial::MalformedTarget.into());
@@ -179,8 +183,6 @@ pub(super) fn rewrite(
     upgrade: Option<&HeaderValue>,
     pseudonym: &str,
 ) -> Request<ClientBody> {
-    let asterisk = *request.method() == Method::OPTIONS && request.uri().path() == "*";
-    let path = if asterisk { "*" } else { path };
     *request.uri_mut() = path.parse().unwrap_or_else(|_| Uri::from_static("/"));
     *request.version_mut() = Version::HTTP_11;
     let fields = request.headers_mut();
@@ -191,6 +193,7 @@ pub(super) fn rewrite(
     let chunked = fields.contains_key(header::TRANSFER_ENCODING);
     headers::strip_hop_by_hop(fields);
     headers::strip_steering(fields);
+    headers::plain_length(fields);
     let host = if target.port() == 80 {
         target.host().to_string()
     } else {

@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::{client_body::ClientBody, exchange::Exchange};
 use crate::{
-    message::headers::clean_trailers,
+    message::headers::{clean_trailers, fields_bytes},
     session::{Budget, Way},
     telemetry::Counters,
 };
@@ -56,6 +56,8 @@ impl Continue {
 #[derive(Debug, Default)]
 struct Upload {
     whole: AtomicBool,
+    /// The gateway has ended it: the byte quota is used up.
+    over_quota: AtomicBool,
     over: Continue,
 }
 
@@ -64,6 +66,11 @@ struct Upload {
 pub(super) struct UploadEnd(Arc<Upload>);
 
 impl UploadEnd {
+    /// Has the byte quota ended it?
+    pub(super) fn is_over_quota(&self) -> bool {
+        self.0.over_quota.load(Ordering::Acquire)
+    }
+
     /// Has all of it gone up?
     pub(super) fn is_whole(&self) -> bool {
         self.0.whole.load(Ordering::Acquire)
@@ -159,17 +166,18 @@ impl Body for RequestBody {
             None => None,
             Some(Err(error)) => Some(Err(error)),
             Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    this.counters.add_up(data.len());
-                    let rest = this.budget.rest(Way::Up, data.len(), Instant::now());
-                    if !rest.is_zero() {
-                        this.rest = Some(Box::pin(sleep(rest)));
-                    }
-                    if this.budget.spend(data.len()).is_err() {
-                        return Poll::Ready(Some(Err(io::Error::other("byte quota"))));
-                    }
+                let frame = clean_trailers(frame);
+                let bytes = frame_bytes(&frame);
+                if this.budget.spend(bytes).is_err() {
+                    this.upload.over_quota.store(true, Ordering::Release);
+                    return Poll::Ready(Some(Err(io::Error::other("byte quota"))));
                 }
-                Some(Ok(clean_trailers(frame)))
+                this.counters.add_up(bytes);
+                let rest = this.budget.rest(Way::Up, bytes, Instant::now());
+                if !rest.is_zero() {
+                    this.rest = Some(Box::pin(sleep(rest)));
+                }
+                Some(Ok(frame))
             }
         })
     }
@@ -183,6 +191,13 @@ impl Body for RequestBody {
             .as_ref()
             .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
+}
+
+/// What a part of a body counts.
+fn frame_bytes(frame: &Frame<Bytes>) -> usize {
+    let data = frame.data_ref().map(Bytes::len);
+    let trailers = || frame.trailers_ref().map(fields_bytes);
+    data.or_else(trailers).unwrap_or_default()
 }
 
 /// An answer's body on its way down.
@@ -228,6 +243,17 @@ impl Drop for Streaming {
 }
 
 impl ResponseBody {
+    /// Ready once its exchange must be ended, whether anybody takes its bytes or not.
+    pub(super) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self::Upstream(streaming) = self else {
+            return Poll::Pending;
+        };
+        match &mut streaming.exchange {
+            Some(exchange) => exchange.poll_cut(cx).map(drop),
+            None => Poll::Pending,
+        }
+    }
+
     /// A body of ours.
     pub(super) fn whole(bytes: Bytes) -> Self {
         Self::Whole(Some(bytes))
@@ -280,19 +306,19 @@ impl Body for ResponseBody {
                 Poll::Ready(Some(Err(io::Error::other(error))))
             }
             Some(Ok(frame)) => {
-                match frame.data_ref().map(|data| exchange.received(data.len())) {
-                    Some(Err(denial)) => {
+                let frame = clean_trailers(frame);
+                match exchange.received(frame_bytes(&frame)) {
+                    Err(denial) => {
                         if let Some(exchange) = streaming.exchange.take() {
                             exchange.cut(denial);
                         }
                         return Poll::Ready(Some(Err(io::Error::other(denial.reason()))));
                     }
-                    Some(Ok(rest)) if !rest.is_zero() => {
+                    Ok(rest) if !rest.is_zero() => {
                         streaming.rest = Some(Box::pin(sleep(rest)));
                     }
-                    Some(Ok(_)) | None => {}
+                    Ok(_) => {}
                 }
-                let frame = clean_trailers(frame);
                 // hyper asks no more once it knows that this was the end.
                 if streaming.inner.is_end_stream()
                     && let Some(exchange) = streaming.exchange.take()

@@ -80,6 +80,7 @@ pub(super) async fn serve(
         preface,
         original,
     } = accepted;
+    let began = std::time::Instant::now();
     let mut stream = Guarded::new(stream);
     let destination = match (captured.port, original) {
         (Some(port), _) => Ok((port, None)),
@@ -128,6 +129,7 @@ pub(super) async fn serve(
         First::Cut(denial) => Err(denial),
     };
     let mut recorder = context.telemetry.begin(Kind::tunnel, captured.front, peer);
+    recorder.since(began);
     let led = async {
         if let Ok(target) = &target {
             recorder.target(target);

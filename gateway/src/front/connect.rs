@@ -184,7 +184,7 @@ pub(super) async fn lead(
         admission: context.egress.admission.clone(),
         idle: context.egress.timeouts.idle,
         first_bytes: context.egress.timeouts.first_bytes,
-        gated: true,
+        upgraded: None,
     };
     Ok(Led {
         upstream: upstream.stream,
@@ -263,7 +263,6 @@ async fn judged(
         policy,
         slot,
     } = *way;
-    drop(slot);
     let Ends {
         mut recorder,
         first,
@@ -271,12 +270,17 @@ async fn judged(
         downstream,
     } = ends;
     let target = tunnel.permit.target().clone();
-    recorder.ended(Outcome::Completed, Party::Downstream);
-    drop(recorder);
     if let Some(upstream) = upstream.take() {
         forward::adopt(&context, &identity, &policy, &target, upstream, address).await;
     }
     let buffer = BytesMut::from(first.as_slice());
     let scope = Scope::Inside { target, identity };
-    forward::serve(downstream, buffer, peer, context, scope).await;
+    let withdrawn = Box::pin(tunnel.withdrawn());
+    match forward::serve_while(downstream, buffer, peer, context, scope, Some(withdrawn)).await {
+        Some(denial) => recorder.cut(denial),
+        None => recorder.ended(Outcome::Completed, Party::Downstream),
+    }
+    // The record first, then the place: who sees room sees the record.
+    drop(recorder);
+    drop(slot);
 }

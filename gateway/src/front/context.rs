@@ -152,6 +152,19 @@ impl Context {
             html,
         };
         recorder.status(rejection.status().as_u16());
-        rejection.response()
+        let mut answer = rejection.response();
+        if recorder.is_somebodys() {
+            answer.extensions_mut().insert(Somebodys);
+        }
+        answer
     }
+}
+
+/// An extension of a refusal's answer: its request was a known session's.
+#[derive(Clone, Copy, Debug)]
+struct Somebodys;
+
+/// Was what this refuses asked by a session that is known?
+pub(super) fn is_somebodys(answer: &http::Response<bytes::Bytes>) -> bool {
+    answer.extensions().get::<Somebodys>().is_some()
 }

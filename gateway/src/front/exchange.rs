@@ -1,9 +1,10 @@
 //! One forwarded request and its answer: decided, sent, streamed back, recorded.
 
 use std::{
+    future::poll_fn,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
-    task::{Context as TaskContext, Poll},
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context as TaskContext, Poll, Waker},
     time::{Duration, SystemTime},
 };
 
@@ -11,22 +12,24 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::{body::Incoming, client::conn::http1::SendRequest, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use sluicegate_policy::{Denial, Hint, Refusal, Target, TlsRule};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
     asked::{Way, decide, request_target, rewrite},
     body::{RequestBody, ResponseBody, Streaming, UploadEnd},
     client_body::ClientBody,
     context::Context,
-    forward::Scope,
-    guard::Guard,
+    exposed,
+    forward::{Scope, WholeServer},
+    guard::{Guard, SharedGuard},
     headers, max_forwards,
     pool::{Pool, PoolKey},
     send::{Sent, send},
 };
 use crate::{
-    egress::{Ends, Guarded, Rewind, Tunnel, Upstream},
+    egress::{Asked, Ends, Guarded, Rewind, Tunnel, Upstream},
     listen::Downstream,
+    message::overrides,
     outcome::{Outcome, Party},
     session::{self, Budget, Destination, Slot},
     telemetry::Recorder,
@@ -46,7 +49,7 @@ pub(super) enum Answered {
 pub(super) struct Pending {
     answer: Response<Incoming>,
     way: Way,
-    slot: Slot,
+    slot: Option<Slot>,
     sender: SendRequest<RequestBody>,
     address: SocketAddr,
     guard: Guard,
@@ -63,14 +66,14 @@ pub(super) struct PendingUpgrade {
     client: OnUpgrade,
     upstream: Rewind<Upstream>,
     tunnel: Tunnel,
-    slot: Slot,
+    slot: Option<Slot>,
 }
 
 /// Both ends of an upgraded request.
 pub(super) struct Upgraded {
     upstream: Rewind<Upstream>,
     tunnel: Tunnel,
-    slot: Slot,
+    slot: Option<Slot>,
     recorder: Recorder,
 }
 
@@ -105,7 +108,14 @@ pub(super) async fn run(
         recorder.session(identity.session.label(), now.policy.number);
     }
     let wanted = request_target(scope, &request)?;
-    let path = origin_form(request.uri());
+    let mut path = match request.extensions().get::<WholeServer>() {
+        Some(WholeServer) => "*".to_owned(),
+        None => origin_form(request.uri()),
+    };
+    // Before anything is written down.
+    if exposed::take_out(&context.authenticator, &mut path, request.headers_mut()) {
+        recorder.detail("a credential was taken out of the request");
+    }
     recorder.target(&wanted);
     recorder.http(request.method().as_str(), &path);
     let wanted = target.insert(wanted);
@@ -120,16 +130,25 @@ pub(super) async fn run(
             denial: Denial::TlsRequired,
         });
     }
-    if let Some(reported) = way.permit.judge_http(request.method().as_str(), &path)? {
-        recorder.would_refuse(reported.denial);
+    let (method, fields) = (request.method().as_str(), request.headers());
+    let asked = Asked::new(overrides::read_as(method, &path, request.uri(), fields));
+    for (method, path) in asked.read_as() {
+        if let Some(reported) = way.permit.judge_http(method, path)? {
+            recorder.would_refuse(reported.denial);
+        }
     }
     if headers::looped(request.headers(), &context.pseudonym) {
         return Err(Denial::LoopDetected.into());
     }
     let budget = way.identity.session.budget();
-    let slot = budget
-        .open_to(Destination::Target(wanted.clone()), SystemTime::now())
-        .map_err(|denial| budget.refusal(denial))?;
+    // Inside a tunnel the place is the tunnel's, as long as its connection lives.
+    let slot = match scope {
+        Scope::Inside { .. } => budget.again(SystemTime::now()).map(|()| None),
+        Scope::Proxy | Scope::Captured { .. } => budget
+            .open_to(Destination::Target(wanted.clone()), SystemTime::now())
+            .map(Some),
+    };
+    let slot = slot.map_err(|denial| budget.refusal(denial))?;
     let method = request.method().clone();
     if max_forwards::is_final(&method, request.headers_mut())? {
         recorder.status(200);
@@ -139,23 +158,27 @@ pub(super) async fn run(
     let wants = headers::upgrade(request.headers());
     let client = wants.is_some().then(|| hyper::upgrade::on(&mut request));
     let request = rewrite(request, wanted, &path, wants.as_ref(), &context.pseudonym);
-    let guard = Guard::new(
+    let mut guard = Guard::new(
         way.authority.clone(),
         way.permit.clone(),
-        (method.clone(), path),
+        asked.clone(),
         context.egress.admission.clone(),
         context.egress.timeouts.idle,
         recorder.counters().clone(),
     );
+    let up = headers::request_bytes(&request);
+    pay(budget, recorder, session::Way::Up, up, &mut guard).await?;
     let sent = send(context, &way, request, recorder, guard).await?;
     recorder.status(sent.answer.status().as_u16());
     let Sent {
         answer,
         sender,
         address,
-        guard,
+        mut guard,
         upload,
     } = sent;
+    let down = headers::answer_bytes(&answer);
+    pay(budget, recorder, session::Way::Down, down, &mut guard).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let pool = wants.is_none().then(|| context.pool.clone());
         let pseudonym = context.pseudonym.clone();
@@ -174,16 +197,42 @@ pub(super) async fn run(
     }
     // A 101 nobody asked for opens nothing.
     let client = client.ok_or(Denial::UpstreamProtocol)?;
-    upgrade(context, way, slot, answer, client, address.ip()).await
+    upgrade(context, way, slot, answer, client, (address.ip(), asked)).await
+}
+
+/// Count a head that is about to go on, and wait as its bandwidth asks.
+async fn pay(
+    budget: &Budget,
+    recorder: &Recorder,
+    way: session::Way,
+    bytes: usize,
+    guard: &mut Guard,
+) -> Result<(), Refusal> {
+    budget
+        .spend(bytes)
+        .map_err(|denial| budget.refusal(denial))?;
+    match way {
+        session::Way::Up => recorder.counters().add_up(bytes),
+        session::Way::Down => recorder.counters().add_down(bytes),
+    }
+    let rest = budget.rest(way, bytes, Instant::now());
+    if rest.is_zero() {
+        return Ok(());
+    }
+    tokio::select! {
+        biased;
+        denial = poll_fn(|cx| guard.poll(cx)) => Err(denial.into()),
+        () = sleep(rest) => Ok(()),
+    }
 }
 
 async fn upgrade(
     context: &Context,
     way: Way,
-    slot: Slot,
+    slot: Option<Slot>,
     mut answer: Response<Incoming>,
     client: OnUpgrade,
-    dialled: IpAddr,
+    (dialled, asked): (IpAddr, Asked),
 ) -> Result<Answered, Refusal> {
     let upgraded = hyper::upgrade::on(&mut answer)
         .await
@@ -199,8 +248,7 @@ async fn upgrade(
         admission: context.egress.admission.clone(),
         idle: context.egress.timeouts.idle,
         first_bytes: context.egress.timeouts.first_bytes,
-        // The request's head was judged; what follows is the upgraded protocol's.
-        gated: false,
+        upgraded: Some(asked),
     };
     let upstream = Rewind::new(parts.read_buf, parts.io.into_inner());
     Ok(Answered::Upgraded(Box::new(PendingUpgrade {
@@ -215,25 +263,31 @@ async fn upgrade(
 impl Pending {
     /// The answer on its way down; the record goes with it.
     pub(super) fn into_response(self, recorder: Recorder) -> Response<ResponseBody> {
+        self.into_watched(recorder).0
+    }
+
+    /// The same, and what watches over it, for whoever must end it though nobody asks for its body.
+    pub(super) fn into_watched(self, recorder: Recorder) -> (Response<ResponseBody>, SharedGuard) {
+        let guard = Arc::new(Mutex::new(self.guard));
+        let watching = guard.clone();
         let (mut head, inner) = self.answer.into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
+        headers::plain_length(&mut head.headers);
         headers::append_via(&mut head.headers, &self.pseudonym);
         head.version = Version::HTTP_11;
         let exchange = Exchange {
             recorder,
             slot: self.slot,
             budget: self.way.identity.session.budget().clone(),
-            guard: self.guard,
+            guard,
             upload: self.upload,
             pool: self.pool,
             key: self.way.key,
             address: self.address,
             sender: self.sender,
         };
-        Response::from_parts(
-            head,
-            ResponseBody::Upstream(Box::new(Streaming::new(inner, exchange))),
-        )
+        let body = ResponseBody::Upstream(Box::new(Streaming::new(inner, exchange)));
+        (Response::from_parts(head, body), watching)
     }
 }
 
@@ -284,9 +338,9 @@ impl Upgraded {
 /// One exchange whose answer is on its way.
 pub(super) struct Exchange {
     recorder: Recorder,
-    slot: Slot,
+    slot: Option<Slot>,
     budget: Arc<Budget>,
-    guard: Guard,
+    guard: SharedGuard,
     upload: UploadEnd,
     pool: Option<Arc<Pool>>,
     key: PoolKey,
@@ -297,13 +351,14 @@ pub(super) struct Exchange {
 impl Exchange {
     /// Ready when it must be cut.
     pub(super) fn poll_cut(&mut self, cx: &mut TaskContext<'_>) -> Poll<Denial> {
-        self.guard.poll(cx)
+        let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.poll(cx)
     }
 
     /// Bytes of the answer came. Answers how long to rest before more are read.
     pub(super) fn received(&mut self, bytes: usize) -> Result<Duration, Denial> {
-        self.recorder.counters().add_down(bytes);
         self.budget.spend(bytes)?;
+        self.recorder.counters().add_down(bytes);
         Ok(self.budget.rest(session::Way::Down, bytes, Instant::now()))
     }
 
@@ -328,8 +383,11 @@ impl Exchange {
         self.recorder.ended(Outcome::Reset, Party::Upstream);
     }
 
-    /// The client has gone: hyper dropped an answer it could not send on.
+    /// The client has gone: hyper dropped an answer it could not send on. Or its connection was ended over what cuts this as well.
     pub(super) fn downstream_left(&mut self) {
+        if let Poll::Ready(denial) = self.poll_cut(&mut TaskContext::from_waker(Waker::noop())) {
+            return self.recorder.cut(denial);
+        }
         self.recorder.ended(Outcome::Reset, Party::Downstream);
     }
 }

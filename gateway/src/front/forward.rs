@@ -5,10 +5,12 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    task,
 };
 
 use bytes::BytesMut;
@@ -24,8 +26,9 @@ use super::{
     client_body::ClientBody,
     connect::{self, Accepted, Ask, Wanted},
     connect_tcp,
-    context::Context,
+    context::{Context, is_somebodys},
     exchange::{self, Answered, Upgraded},
+    guard::SharedGuard,
     headers, names, token, upgrade,
 };
 use crate::{
@@ -47,7 +50,7 @@ type Io = TokioIo<Judged>;
 pub(super) enum Scope {
     /// Wherever each request says, in absolute-form.
     Proxy,
-    /// To the target of the CONNECT this connection came out of, in origin form.
+    /// To the target of the CONNECT this connection came out of, in origin form. The tunnel's place is the connection's.
     Inside {
         /// The CONNECT's target.
         target: Target,
@@ -77,6 +80,10 @@ impl Scope {
     }
 }
 
+/// An extension of OPTIONS: its target has no path, and means the server as a whole (RFC 9110 §9.3.7).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WholeServer;
+
 /// What a connection becomes after its last answer.
 enum After {
     Upgraded(OnUpgrade, Box<Upgraded>),
@@ -98,21 +105,45 @@ struct Connection {
     unframed: AtomicBool,
     /// Tells that a client which waits for its answer has gone.
     hangup: Mutex<Option<Hangup>>,
+    /// Over the answer that is on its way.
+    watching: Mutex<Option<SharedGuard>>,
 }
 
 /// A connection that begins like this may wait long for its answer.
 const LONG_WAIT: &[u8] = b"GET /relay/v1/listeners/";
 
+/// Completes when nothing more may be asked in a connection.
+pub(super) type Withdrawn = Pin<Box<dyn Future<Output = Denial> + Send>>;
+
 /// Serve requests until the connection ends. `buffer` was read already; nothing of it was consumed.
-pub(super) async fn serve(
+pub(super) fn serve(
     downstream: Guarded<Downstream>,
     buffer: BytesMut,
     peer: SocketAddr,
     context: Arc<Context>,
     scope: Scope,
-) {
+) -> impl Future<Output = ()> + Send {
+    let serving = serve_while(downstream, buffer, peer, context, scope, None);
+    async move {
+        serving.await;
+    }
+}
+
+/// The same until the right to it is `withdrawn`. What is under way then is ended by whoever watches it, and the reason is answered.
+pub(super) async fn serve_while(
+    downstream: Guarded<Downstream>,
+    buffer: BytesMut,
+    peer: SocketAddr,
+    context: Arc<Context>,
+    scope: Scope,
+    mut withdrawn: Option<Withdrawn>,
+) -> Option<Denial> {
+    let mut reason = None;
     let timeouts = context.egress.timeouts;
     let verdict = Arc::new(Verdict::default());
+    if matches!(scope, Scope::Inside { .. }) {
+        verdict.trust();
+    }
     let hangup = if buffer.starts_with(LONG_WAIT) {
         downstream.get().and_then(Downstream::hangup)
     } else {
@@ -130,12 +161,17 @@ pub(super) async fn serve(
         after: Mutex::new(None),
         unframed: AtomicBool::new(false),
         hangup: Mutex::new(hangup),
+        watching: Mutex::default(),
     });
     let service = {
         let state = state.clone();
         service_fn(move |request| {
             let state = state.clone();
-            async move { Ok::<_, io::Error>(state.answer(request).await) }
+            async move {
+                let answer = state.answer(request).await;
+                state.verdict.answered();
+                Ok::<_, io::Error>(answer)
+            }
         })
     };
     // Gone before anybody asks what it left: an upgrade it never came to would be waited for as long as it lived.
@@ -148,23 +184,29 @@ pub(super) async fn serve(
             .serve_connection(io, service)
             .with_upgrades();
         tokio::pin!(serving);
-        tokio::select! {
-            ended = serving.as_mut() => ended,
-            () = drain.reached(Stage::Draining) => {
-                serving.as_mut().graceful_shutdown();
-                serving.as_mut().await
+        let mut told = false;
+        loop {
+            tokio::select! {
+                biased;
+                ended = serving.as_mut() => break Some(ended),
+                () = std::future::poll_fn(|cx| state.poll_cut(cx)) => break None,
+                () = drain.reached(Stage::Draining), if !told => told = true,
+                denial = asked(&mut withdrawn), if reason.is_none() => reason = Some(denial),
             }
+            serving.as_mut().graceful_shutdown();
         }
     };
     match ended {
-        Ok(()) => state.verdict.release(),
+        // Dropped by now, with the record of why.
+        None => state.verdict.arm(),
+        Some(Ok(())) => state.verdict.release(),
         // Framed, the answer's end is missed anyway; a reset could only take what arrived of it.
-        Err(error) if !state.unframed.load(Ordering::Acquire) => {
+        Some(Err(error)) if !state.unframed.load(Ordering::Acquire) => {
             state.verdict.release();
             tracing::debug!(%error, "connection ended early");
         }
         // The guard inside resets the connection: a cut answer must not look whole.
-        Err(error) => {
+        Some(Err(error)) => {
             state.verdict.arm();
             tracing::debug!(%error, "connection ended early");
         }
@@ -212,6 +254,21 @@ pub(super) async fn serve(
                 downstream.release();
             }
         }
+    }
+    // What was under way may have been ended by the same change a moment earlier.
+    if let (None, Some(withdrawn)) = (reason, &mut withdrawn) {
+        let mut cx = task::Context::from_waker(task::Waker::noop());
+        if let task::Poll::Ready(denial) = withdrawn.as_mut().poll(&mut cx) {
+            reason = Some(denial);
+        }
+    }
+    reason
+}
+
+async fn asked(withdrawn: &mut Option<Withdrawn>) -> Denial {
+    match withdrawn {
+        Some(withdrawn) => withdrawn.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -312,7 +369,7 @@ impl Connection {
             return None;
         }
         if token::is_refresh(request.method(), request.uri().path()) {
-            let response = token::answer(
+            let answer = token::answer(
                 &self.context.authenticator,
                 request.headers(),
                 self.channel.as_ref(),
@@ -320,17 +377,17 @@ impl Connection {
                 self.context.detail,
                 &self.context.telemetry,
             );
-            return Some(response.map(ResponseBody::whole));
+            return Some(self.known(answer));
         }
         if let Some(name) = names::asked(request.method(), request.uri()) {
-            let response = names::answer(
+            let answer = names::answer(
                 &self.context,
                 name,
                 request.headers(),
                 self.channel.as_ref(),
                 self.peer,
             );
-            return Some(response.map(ResponseBody::whole));
+            return Some(self.known(answer));
         }
         if request.method() == Method::GET && request.uri().path() == PROOF_PATH {
             return Some(self.proof(request));
@@ -352,6 +409,14 @@ impl Connection {
         Some(answer)
     }
 
+    /// The answer to a credential: one that was good is somebody's.
+    fn known(&self, answer: Response<bytes::Bytes>) -> Response<ResponseBody> {
+        if answer.status().is_success() {
+            self.verdict.trust();
+        }
+        answer.map(ResponseBody::whole)
+    }
+
     /// The verdict on a relay credential.
     fn proof(&self, request: &Request<Incoming>) -> Response<ResponseBody> {
         let context = &self.context;
@@ -366,9 +431,9 @@ impl Connection {
         };
         match proved {
             Ok(()) => {
-                let mut answer = Response::new(ResponseBody::empty());
+                let mut answer = Response::new(bytes::Bytes::new());
                 *answer.status_mut() = StatusCode::NO_CONTENT;
-                answer
+                self.known(answer)
             }
             Err(refusal) => {
                 let telemetry = &context.telemetry;
@@ -423,7 +488,11 @@ impl Connection {
         }
     }
 
-    async fn forward(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+    async fn forward(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
+        // RFC 9112 §3.2.4: what asks about the server as a whole goes on so.
+        if *request.method() == Method::OPTIONS && self.verdict.pathless() {
+            request.extensions_mut().insert(WholeServer);
+        }
         let html = headers::wants_html(request.headers());
         let mut recorder =
             self.context
@@ -440,20 +509,50 @@ impl Connection {
             &mut recorder,
         )
         .await;
+        if answered.is_ok() {
+            self.verdict.trust();
+        }
         match answered {
-            Ok(Answered::Streaming(pending)) => pending.into_response(recorder),
+            Ok(Answered::Streaming(pending)) => {
+                let (answer, guard) = pending.into_watched(recorder);
+                *self.watching() = Some(guard);
+                answer
+            }
             Ok(Answered::Upgraded(pending)) => {
                 let (answer, client, upgraded) = pending.into_parts(recorder);
                 self.become_after(After::Upgraded(client, Box::new(upgraded)));
                 answer
             }
             Ok(Answered::Own(answer)) => answer,
-            Err(refusal) => closing(
-                self.context
-                    .reject(&refusal, target.as_ref(), &mut recorder, html),
-                refusal.denial,
-            ),
+            Err(refusal) => {
+                let answer = self
+                    .context
+                    .reject(&refusal, target.as_ref(), &mut recorder, html);
+                if is_somebodys(&answer) {
+                    self.verdict.trust();
+                }
+                closing(answer, refusal.denial)
+            }
         }
+    }
+
+    fn watching(&self) -> MutexGuard<'_, Option<SharedGuard>> {
+        self.watching.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ready once the last exchange must be ended: its client may take nothing, and then nobody asks for its body.
+    fn poll_cut(&self, cx: &mut task::Context<'_>) -> task::Poll<()> {
+        let mut watching = self.watching();
+        let Some(shared) = watching.as_ref() else {
+            return task::Poll::Pending;
+        };
+        if Arc::strong_count(shared) == 1 {
+            // It has ended.
+            *watching = None;
+            return task::Poll::Pending;
+        }
+        let mut guard = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.poll(cx).map(drop)
     }
 
     fn become_after(&self, after: After) {

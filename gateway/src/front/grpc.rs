@@ -42,6 +42,7 @@ pub(super) async fn serve(exchange: Exchange, context: &Context) {
         mut respond,
         downstream,
         refusing,
+        standing,
         ..
     } = exchange;
     let (head, body) = request.into_parts();
@@ -54,6 +55,7 @@ pub(super) async fn serve(exchange: Exchange, context: &Context) {
         Ok(admitted) => admitted,
         Err(status) => return status.refuse(&mut respond, &mut recorder),
     };
+    standing.trust();
     let speaker = recorder.speaker();
     let upstream = tokio::select! {
         upstream = context.pool.take(&ticket, &speaker) => upstream,

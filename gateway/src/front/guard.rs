@@ -3,17 +3,16 @@
 use std::{
     net::IpAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
 
-use http::Method;
 use sluicegate_policy::{Admission, Denial, TargetPermit};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    egress::still_allowed,
+    egress::{Asked, still_allowed},
     session::{Authority, Changes},
     telemetry::Counters,
 };
@@ -21,12 +20,14 @@ use crate::{
 /// Waits for a change of authority, then hands the watch back.
 type Changed = Pin<Box<dyn Future<Output = Changes> + Send>>;
 
+/// For its body, and for the connection that sends it.
+pub(super) type SharedGuard = Arc<Mutex<Guard>>;
+
 /// Watches over one exchange.
 pub(super) struct Guard {
     changed: Changed,
     permit: TargetPermit,
-    /// Method and path.
-    request: (Method, String),
+    request: Asked,
     /// Once dialled.
     dialled: Option<IpAddr>,
     admission: Arc<Admission>,
@@ -36,6 +37,8 @@ pub(super) struct Guard {
     counters: Arc<Counters>,
     /// Bytes moved when the timer was last set.
     seen: (u64, u64),
+    /// The verdict, once there is one: it may be asked for again.
+    cut: Option<Denial>,
 }
 
 /// Where silence is allowed, the timer only has to be far away.
@@ -46,7 +49,7 @@ impl Guard {
     pub(super) fn new(
         authority: Changes,
         permit: TargetPermit,
-        request: (Method, String),
+        request: Asked,
         admission: Arc<Admission>,
         idle: Duration,
         counters: Arc<Counters>,
@@ -63,6 +66,7 @@ impl Guard {
             timer,
             counters,
             seen: (0, 0),
+            cut: None,
         }
     }
 
@@ -73,11 +77,22 @@ impl Guard {
 
     /// Ready when the exchange must be cut.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Denial> {
+        if let Some(denial) = self.cut {
+            return Poll::Ready(denial);
+        }
+        let cut = self.poll_cut(cx);
+        if let Poll::Ready(denial) = cut {
+            self.cut = Some(denial);
+        }
+        cut
+    }
+
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Denial> {
         while let Poll::Ready(mut authority) = self.changed.as_mut().poll(cx) {
             let verdict = still_allowed(
                 &authority.now(),
                 &self.permit,
-                Some((self.request.0.as_str(), &self.request.1)),
+                Some(&self.request),
                 self.dialled,
                 &self.admission,
             );

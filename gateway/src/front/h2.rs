@@ -14,10 +14,10 @@ use sluicegate_relay::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 
-use super::{Detail, grpc, stream};
+use super::{Detail, grpc, standing::Standing, stream};
 use crate::{
     drain::Stage,
     listen::Carrying,
@@ -91,20 +91,22 @@ pub async fn serve<IO>(
         Ok(Err(error)) => return tracing::debug!(%downstream, %error, "no HTTP/2 connection"),
         Err(_) => return tracing::debug!(%downstream, "no HTTP/2 preface in time"),
     };
-    let limit = limits.idle;
     let mut alive = std::pin::pin!(keep_alive(connection.ping_pong(), limits.keep_alive));
     let mut told = false;
     // Each stream's task holds one: alone, ours means that there is none.
-    let streams = Arc::new(());
-    let mut idle = std::pin::pin!(tokio::time::sleep(limit));
+    let standing = Arc::new(Standing::default());
+    let mut asked = Instant::now();
+    let mut idle = std::pin::pin!(sleep_until(standing.until(asked, &limits)));
     let mut aside = Aside::default();
     loop {
         tokio::select! {
             accepted = poll_fn(|cx| aside.poll(cx, |cx| connection.poll_accept(cx))) => match accepted {
                 Some(Ok((request, respond))) => {
                     let refusing = drain.refusing();
-                    let exchange = Exchange { request, respond, downstream, channel, secure, refusing };
-                    let held = streams.clone();
+                    let held = standing.clone();
+                    let standing = held.clone();
+                    let exchange =
+                        Exchange { request, respond, downstream, channel, secure, refusing, standing };
                     let opening = Box::pin(open(exchange, context.clone()));
                     drain.spawn(async move {
                         if let Some(carrying) = opening.await {
@@ -112,7 +114,7 @@ pub async fn serve<IO>(
                         }
                         drop(held);
                     });
-                    idle.as_mut().reset(tokio::time::Instant::now() + limit);
+                    asked = Instant::now();
                 }
                 Some(Err(error)) => return tracing::debug!(%downstream, %error, "connection failed"),
                 None => return,
@@ -122,13 +124,14 @@ pub async fn serve<IO>(
                 connection.graceful_shutdown();
                 told = true;
             }
-            () = &mut idle, if !told && !limit.is_zero() => {
+            () = &mut idle, if !told => {
+                let (now, until) = (Instant::now(), standing.until(asked, &limits));
                 // A place held for nothing; a relay client that is still there connects again.
-                if Arc::strong_count(&streams) == 1 {
+                if until <= now && Arc::strong_count(&standing) == 1 {
                     connection.graceful_shutdown();
                     told = true;
                 }
-                idle.as_mut().reset(tokio::time::Instant::now() + limit);
+                idle.as_mut().reset(if until > now { until } else { standing.until(now, &limits) });
             }
             // Dropping the connection fails what it carried: nothing half-open stays behind.
             () = &mut alive => return tracing::debug!(%downstream, "the peer does not answer"),

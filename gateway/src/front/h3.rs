@@ -21,7 +21,10 @@ use std::{
 use quinn::{RecvStream, SendStream, VarInt};
 use sluicegate_policy::{Denial, Refusal};
 use sluicegate_relay::flow::{Broken, QuicReceive, QuicSend};
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_util::task::TaskTracker;
 
 pub(super) use body::Body;
@@ -32,6 +35,7 @@ use self::{
     unidirectional::{Seen, serve as serve_unidirectional},
 };
 use super::quic::quic_channel;
+use super::standing::Standing;
 use super::{
     Context,
     h2::Limits,
@@ -57,6 +61,7 @@ struct Shared {
     context: Arc<Context>,
     drain: DrainWatch,
     wasted: AtomicU32,
+    standing: Arc<Standing>,
 }
 
 /// Serve a connection until it ends or is drained. Request streams run in the drain's tasks.
@@ -67,6 +72,7 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
         context,
         drain: drain.clone(),
         wasted: AtomicU32::new(0),
+        standing: Arc::default(),
     });
     let Some(mut control) = open_control(&connection, limits).await else {
         return close(&connection, Code::StreamCreation);
@@ -76,7 +82,9 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
     // Request streams from here on have not been looked at.
     let mut next = 0;
     let mut told = false;
-    let mut idle = std::pin::pin!(tokio::time::sleep(limits.idle));
+    let standing = shared.standing.clone();
+    let mut asked = Instant::now();
+    let mut idle = std::pin::pin!(sleep_until(standing.until(asked, &limits)));
     loop {
         let leave = tokio::select! {
             accepted = connection.accept_bi() => match accepted {
@@ -91,7 +99,7 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
                         begin(send, receive, shared).await;
                         drop(token);
                     });
-                    idle.as_mut().reset(tokio::time::Instant::now() + limits.idle);
+                    asked = Instant::now();
                     false
                 }
                 Err(error) => {
@@ -109,10 +117,11 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
             }
             Some(_) = beside.join_next() => false,
             () = drain.reached(Stage::Draining), if !told => true,
-            () = &mut idle, if !told && !limits.idle.is_zero() => {
-                idle.as_mut().reset(tokio::time::Instant::now() + limits.idle);
+            () = &mut idle, if !told => {
+                let (now, until) = (Instant::now(), standing.until(asked, &limits));
+                idle.as_mut().reset(if until > now { until } else { standing.until(now, &limits) });
                 // A place held for nothing.
-                work.is_empty()
+                until <= now && work.is_empty()
             }
             // What comes after this was never looked at, and the client knows it.
             () = work.wait(), if told => {
@@ -175,6 +184,7 @@ async fn begin(send: SendStream, receive: RecvStream, shared: Arc<Shared>) {
                 channel: quic_channel(&shared.connection),
                 secure: true,
                 refusing: shared.drain.refusing(),
+                standing: shared.standing.clone(),
             };
             // What opening takes is gone before a tunnel begins to live.
             let opening = Box::pin(stream::dispatch(exchange, shared.context.clone()));

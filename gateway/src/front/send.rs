@@ -133,7 +133,9 @@ pub(super) async fn send(
                         continue;
                     }
                     recorder.detail(&error);
-                    let denial = if error.is_user() {
+                    let denial = if error.is_user() && upload.is_over_quota() {
+                        return Err(way.identity.session.budget().refusal(Denial::ByteQuota));
+                    } else if error.is_user() {
                         // Its body broke off, or was none: that is nobody's fault up there.
                         Denial::MalformedRequest
                     } else if malformed {

@@ -16,7 +16,10 @@ use sluicegate_policy::{Denial, Refusal};
 use sluicegate_relay::flow::{Broken, Flow};
 use sluicegate_relay_protocol::{CONNECT_TCP, Handshake, PROOF_PATH};
 
-use super::{Context, body::ResponseBody, client_body::ClientBody, connect_tcp, names, token};
+use super::{
+    Context, body::ResponseBody, client_body::ClientBody, connect_tcp, names, standing::Standing,
+    token,
+};
 use crate::{
     listen::Carrying,
     telemetry::{Front, Kind, Protocol},
@@ -74,6 +77,17 @@ pub(super) struct Exchange<A: Answer> {
     pub(super) channel: Option<Channel>,
     pub(super) secure: bool,
     pub(super) refusing: bool,
+    /// Its connection's.
+    pub(super) standing: Arc<Standing>,
+}
+
+impl<A: Answer> Exchange<A> {
+    /// The answer to a credential: one that was good is somebody's.
+    fn known(&self, answer: &Response<Bytes>) {
+        if answer.status().is_success() {
+            self.standing.trust();
+        }
+    }
 }
 
 /// The request alone says what it is. What may live long is left to be awaited.
@@ -105,6 +119,7 @@ pub(super) async fn dispatch<A: Answer>(
             exchange.downstream,
         ) {
             Ok(()) => {
+                exchange.standing.trust();
                 exchange.respond.whole(own::nothing()).await;
                 return None;
             }
@@ -115,6 +130,7 @@ pub(super) async fn dispatch<A: Answer>(
     } else if let Some(name) = names::asked(head.method(), head.uri()) {
         let (channel, peer) = (exchange.channel.as_ref(), exchange.downstream);
         let response = names::answer(&context, name, head.headers(), channel, peer);
+        exchange.known(&response);
         exchange.respond.whole(response).await;
         return None;
     } else if token::is_refresh(head.method(), head.uri().path()) {
@@ -126,6 +142,7 @@ pub(super) async fn dispatch<A: Answer>(
             context.detail,
             &context.telemetry,
         );
+        exchange.known(&response);
         exchange.respond.whole(response).await;
         return None;
     } else {

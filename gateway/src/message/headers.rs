@@ -1,7 +1,7 @@
 //! What of a message is between two neighbours only (RFC 9110 §7.6.1), and what never goes on.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    HeaderMap, HeaderName, HeaderValue, Request, Response,
     header::{self, Entry},
 };
 
@@ -25,13 +25,18 @@ const HOP_BY_HOP: [&str; 10] = [
 ];
 
 /// Fields a client could steer other proxies or the origin by.
-const STEERING: [&str; 8] = [
+const STEERING: [&str; 13] = [
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-host",
+    "x-forwarded-method",
+    "x-forwarded-path",
     "x-forwarded-port",
+    "x-forwarded-prefix",
     "x-forwarded-proto",
     "x-forwarded-server",
+    "x-forwarded-uri",
+    "x-original-host",
     "x-real-ip",
     "x-upstream-https-proxy",
 ];
@@ -131,6 +136,44 @@ pub(crate) fn prefers_html<'h>(fields: impl Iterator<Item = &'h [u8]>) -> bool {
         }
     }
     html > 0.0 && html >= json
+}
+
+/// About how many bytes the head of a request takes on the wire, in HTTP/1's form.
+pub(crate) fn request_bytes<B>(request: &Request<B>) -> usize {
+    let target = request.uri().path_and_query();
+    let target = target.map_or(1, |target| target.as_str().len());
+    request.method().as_str().len() + target + LINE + fields_bytes(request.headers())
+}
+
+/// The same of an answer's.
+pub(crate) fn answer_bytes<B>(answer: &Response<B>) -> usize {
+    let reason = answer.status().canonical_reason().unwrap_or_default();
+    reason.len() + 3 + LINE + fields_bytes(answer.headers())
+}
+
+/// What else the first line of a head has, with the empty line at its end.
+const LINE: usize = "  HTTP/1.1\r\n\r\n".len();
+
+/// The same of fields alone.
+pub(crate) fn fields_bytes(headers: &HeaderMap) -> usize {
+    headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
+        .sum()
+}
+
+/// Content-Length as a plain number: leading zeros read as octal somewhere (RFC 9110 §8.6 has digits, and no more to say).
+pub(crate) fn plain_length(headers: &mut HeaderMap) {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(length) = values.next().and_then(|value| value.to_str().ok()) else {
+        return;
+    };
+    if values.next().is_none()
+        && length.starts_with('0')
+        && let Ok(length) = length.parse::<u64>()
+    {
+        headers.insert(header::CONTENT_LENGTH, length.into());
+    }
 }
 
 /// An answer whose framing can be read two ways is not passed on (RFC 9112 §6.3): Content-Length beside a transfer coding,

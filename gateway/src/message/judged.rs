@@ -46,6 +46,12 @@ pub(crate) struct Verdict {
     released: AtomicBool,
     /// More had come with the last head than its head: whoever sent it did not wait for the answer.
     behind: AtomicBool,
+    /// The last head's target was an absolute URI without a path, which the library reads as "/".
+    pathless: AtomicBool,
+    /// A request waits for its answer.
+    asked: AtomicBool,
+    /// Something was asked here by somebody who is known.
+    trusted: AtomicBool,
 }
 
 impl Verdict {
@@ -60,6 +66,25 @@ impl Verdict {
     /// Did bytes come right behind the last head? (Of a body, or of what the client hopes will follow.)
     pub(crate) fn behind(&self) -> bool {
         self.behind.load(Ordering::Acquire)
+    }
+
+    /// Did the last head's target end behind its authority? Then it names the server, not its root (RFC 9110 §9.3.7).
+    pub(crate) fn pathless(&self) -> bool {
+        self.pathless.load(Ordering::Acquire)
+    }
+
+    /// The last request has its answer.
+    pub(crate) fn answered(&self) {
+        self.asked.store(false, Ordering::Release);
+    }
+
+    /// Somebody who is known has asked, and may idle as long as clients may. A stranger is waited for as for a first head.
+    pub(crate) fn trust(&self) {
+        self.trusted.store(true, Ordering::Release);
+    }
+
+    fn trusts(&self) -> bool {
+        self.trusted.load(Ordering::Acquire)
     }
 
     /// The connection ended in order: it may close with FIN.
@@ -92,6 +117,8 @@ pub(crate) struct Judged {
     /// Of the head now arriving, or of the wait for one.
     timer: Pin<Box<Sleep>>,
     timed_head: bool,
+    /// The end of the last message.
+    idle_since: Instant,
     head_timeout: Duration,
     idle_timeout: Duration,
     lingered: usize,
@@ -120,7 +147,8 @@ impl Judged {
         } else {
             bounds.idle
         };
-        let timer = Box::pin(sleep_until(Instant::now() + head_timeout));
+        let now = Instant::now();
+        let timer = Box::pin(sleep_until(now + head_timeout));
         Self {
             stream: Some(stream),
             judge: RequestStream::with_max_head(bounds.max_head),
@@ -130,6 +158,7 @@ impl Judged {
             phase: Phase::Messages,
             timer,
             timed_head: true,
+            idle_since: now,
             head_timeout,
             idle_timeout,
             lingered: 0,
@@ -173,10 +202,13 @@ impl Judged {
                     return true;
                 }
                 Event::Head(head) => {
+                    let pathless = is_pathless(head.target());
                     self.sound = head.len();
                     self.timed_head = false;
                     let behind = self.buffer.len() > self.sound;
                     self.verdict.behind.store(behind, Ordering::Release);
+                    self.verdict.pathless.store(pathless, Ordering::Release);
+                    self.verdict.asked.store(true, Ordering::Release);
                     return true;
                 }
                 Event::Body(count) => {
@@ -185,9 +217,9 @@ impl Judged {
                 }
                 Event::End => {
                     self.timed_head = false;
-                    self.timer
-                        .as_mut()
-                        .reset(Instant::now() + self.idle_timeout);
+                    self.idle_since = Instant::now();
+                    let until = self.idle_since + self.patience();
+                    self.timer.as_mut().reset(until);
                 }
                 Event::Opaque => {
                     self.phase = Phase::Opaque;
@@ -230,6 +262,25 @@ impl Judged {
         Poll::Ready(Ok(self.buffer.len() - before))
     }
 
+    /// How long a connection may idle.
+    fn patience(&self) -> Duration {
+        if self.verdict.trusts() {
+            self.idle_timeout
+        } else {
+            self.idle_timeout.min(self.head_timeout)
+        }
+    }
+
+    /// Until when it may idle, looked at again now that its time is over: it may be trusted since, or wait for us.
+    fn idles_on(&self, now: Instant) -> Option<Instant> {
+        let until = self.idle_since + self.patience();
+        if until > now {
+            return Some(until);
+        }
+        let waits = !self.verdict.trusts() && self.verdict.asked.load(Ordering::Acquire);
+        waits.then(|| now + self.patience())
+    }
+
     /// Between messages: a head that has begun must be whole in time; a connection without one may idle longer.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.timed_head && !self.buffer.is_empty() {
@@ -238,8 +289,21 @@ impl Judged {
                 .as_mut()
                 .reset(Instant::now() + self.head_timeout);
         }
-        self.timer.as_mut().poll(cx).is_ready()
+        while self.timer.as_mut().poll(cx).is_ready() {
+            match self.idles_on(Instant::now()) {
+                Some(until) if !self.timed_head => self.timer.as_mut().reset(until),
+                _ => return true,
+            }
+        }
+        false
     }
+}
+
+/// An absolute URI (RFC 3986 §4.3) of an authority alone.
+fn is_pathless(target: &[u8]) -> bool {
+    let scheme = target.windows(3).position(|three| three == b"://");
+    let behind = scheme.and_then(|at| target.get(at + 3..));
+    behind.is_some_and(|rest| !rest.iter().any(|byte| b"/?#".contains(byte)))
 }
 
 impl AsyncRead for Judged {

@@ -6,6 +6,7 @@
 
 pub(crate) mod headers;
 mod judged;
+pub(crate) mod overrides;
 mod reject;
 
 pub(crate) use judged::{Judged, Verdict, denial_of};

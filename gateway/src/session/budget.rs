@@ -174,15 +174,41 @@ impl Budget {
             _owner: None,
             destination: None,
         };
+        // Its own first: whoever is over its own bound takes nothing of its neighbours'.
+        self.take(now)?;
         if let Some(owner) = &self.owner {
-            slot._owner = Some(Box::new(owner.open(now)?));
+            match owner.open(now) {
+                Ok(place) => slot._owner = Some(Box::new(place)),
+                Err(denial) => {
+                    self.bucket().give_back();
+                    return Err(denial);
+                }
+            }
         }
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        if bucket.take(now) {
-            Ok(slot)
-        } else {
-            Err(Denial::TooManyOpens)
+        Ok(slot)
+    }
+
+    fn take(&self, now: SystemTime) -> Result<(), Denial> {
+        let taken = self.bucket().take(now);
+        taken.then_some(()).ok_or(Denial::TooManyOpens)
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more request where a place is held already: bytes and the rate of opens bound it all the same.
+    ///
+    /// # Errors
+    /// `TooManyOpens`, `ByteQuota`.
+    pub fn again(&self, now: SystemTime) -> Result<(), Denial> {
+        self.touch(now);
+        if self.bytes() >= self.max_bytes.load(Ordering::Acquire) {
+            return Err(Denial::ByteQuota);
         }
+        self.take(now)?;
+        let along = self.owner.as_ref().map_or(Ok(()), |owner| owner.again(now));
+        along.inspect_err(|_| self.bucket().give_back())
     }
 
     /// A refusal of this budget's with what is in use of it, or of its owner's.
@@ -266,18 +292,27 @@ impl Budget {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Count payload. Called per chunk by pumps.
+    /// Count bytes about to be passed on: payload by the chunk, and the heads of requests and answers.
     ///
     /// # Errors
-    /// `ByteQuota` when it is used up.
+    /// `ByteQuota` when there are not so many left. None of them may go on then, and none are.
     pub fn spend(&self, bytes: usize) -> Result<(), Denial> {
+        let max = self.max_bytes.load(Ordering::Acquire);
         let before = self.bytes.fetch_add(bytes as u64, Ordering::AcqRel);
-        if before.saturating_add(bytes as u64) > self.max_bytes.load(Ordering::Acquire) {
+        let spent = before.saturating_add(bytes as u64);
+        if spent > max {
+            // The quota is used up, and no more than that: what is over it was not passed on.
+            self.bytes
+                .fetch_sub(spent - max.max(before), Ordering::AcqRel);
             return Err(Denial::ByteQuota);
         }
-        self.owner
+        let along = self
+            .owner
             .as_ref()
-            .map_or(Ok(()), |owner| owner.spend(bytes))
+            .map_or(Ok(()), |owner| owner.spend(bytes));
+        along.inspect_err(|_| {
+            self.bytes.fetch_sub(bytes as u64, Ordering::AcqRel);
+        })
     }
 
     /// How long whoever moved these bytes must rest before moving more, to keep within the bandwidth.
@@ -314,6 +349,13 @@ impl Budget {
 }
 
 impl Bucket {
+    /// What was taken has led to nothing.
+    fn give_back(&mut self) {
+        if self.rate.is_some() {
+            self.tokens += 1.0;
+        }
+    }
+
     fn take(&mut self, now: SystemTime) -> bool {
         let Some(rate) = self.rate.map(f64::from) else {
             return true;

@@ -376,6 +376,18 @@ impl std::fmt::Debug for Recorder {
 }
 
 impl Recorder {
+    /// Is its session known?
+    pub fn is_somebodys(&self) -> bool {
+        self.record.session.is_some()
+    }
+
+    /// It began earlier: before it could be told what it is.
+    pub fn since(&mut self, start: Instant) {
+        let earlier = self.start.saturating_duration_since(start);
+        self.start -= earlier;
+        self.record.time -= earlier;
+    }
+
     /// The request id, also given in refusals.
     pub fn id(&self) -> &str {
         self.record.id.as_str()

@@ -68,6 +68,15 @@ pub(crate) fn v115_slow_heads() {
         let mut wire = lab.session.ready(lab, Form::ConnectKept).await;
         wire.send("GET http://plain").await;
         assert!(wire.cut().await < Duration::from_secs(5));
+        // Nor does a refusal buy the long patience that clients have who are known.
+        let mut stranger = lab.session.dial().await;
+        let plain = lab.plain_target();
+        let ask = format!("GET http://{plain}/x HTTP/1.1\r\nHost: {plain}\r\n\r\n");
+        stranger.send(ask).await;
+        assert_eq!(stranger.reply().await.status(), 407);
+        let mut known = lab.session.ready(lab, Form::ConnectKept).await;
+        assert!(stranger.cut().await < Duration::from_secs(5));
+        known.stays_quiet().await;
         row.on(Front::Connect);
         row.on(Front::Absolute);
     });
@@ -135,11 +144,80 @@ pub(crate) fn v120_quotas_at_the_edge() {
         wire.cut().await;
         let (status, reason, _) = attempt(&frugal, &target).await;
         assert_eq!((status, reason.as_str()), (429, "byte_quota"));
+        inside(lab).await;
+        to_the_byte(lab).await;
         one_destination(lab).await;
         bandwidth(lab).await;
         row.on(Front::Connect);
         row.on(Front::Absolute);
     });
+}
+
+/// Plain HTTP in a tunnel keeps the tunnel's place, for as long as its connection lives.
+async fn inside(lab: &Lab) {
+    let plain = lab.plain_target();
+    let session = limited(lab, json!({"tunnels": 1})).await;
+    let mut wire = session.tunnel(&plain).await;
+    for _ in 0..2 {
+        wire.send(format!("GET /probe HTTP/1.1\r\nHost: {plain}\r\n\r\n"))
+            .await;
+        assert_eq!(wire.reply().await.status(), 200);
+        let (status, reason, _) = attempt(&session, &plain).await;
+        assert_eq!((status, reason.as_str()), (429, "too_many_tunnels"));
+    }
+    drop(wire);
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    let again = async {
+        while attempt(&session, &plain).await.0 != 200 {
+            tick.tick().await;
+        }
+    };
+    within("the freed place", again).await;
+}
+
+/// Not one byte over the quota goes on; heads are bytes too.
+async fn to_the_byte(lab: &Lab) {
+    lab.dns.point("counted.allowed.test");
+    let origin = RawOrigin::start().await;
+    let target = format!("counted.allowed.test:{}", origin.address.port());
+    let egress = json!({"allowedHosts": [target], "allowedAddresses": ["127.0.0.0/8"]});
+    let grant = json!({"egress": egress, "limits": {"bytes": 1000}});
+    let session = lab.sandbox(grant).await;
+    let mut near = session.tunnel(&target).await;
+    let mut far = origin.accept().await;
+    near.send([1; 1000]).await;
+    let mut whole = vec![0; 1000];
+    far.read_exact(&mut whole).await.unwrap();
+    let _ = near.stream.write_all(&[2]).await;
+    near.cut().await;
+    let mut more = Vec::new();
+    let _ = far.read_to_end(&mut more).await;
+    assert_eq!(more, b"", "what is over the quota went up");
+    let record = lab
+        .gateway
+        .record("the record of the cut", |one| {
+            one.text("target") == target && one.text("reason") == "byte_quota"
+        })
+        .await;
+    assert_eq!(record.number("bytesUp"), Some(1000));
+
+    let api = lab.api_target();
+    let session = limited(lab, json!({"bytes": 4000})).await;
+    let (mut served, fields) = (0, format!("Host: {api}\r\nX-Long: {}\r\n", "x".repeat(900)));
+    let refusal = loop {
+        let (reply, _) = session
+            .ask(&format!("GET http://{api}/probe"), &fields)
+            .await;
+        if reply.status() != 200 {
+            break (reply.status(), refusal_reason(&reply));
+        }
+        served += 1;
+        assert!(served < 5, "four heads of 900 bytes and more went up");
+    };
+    assert_eq!(
+        (served > 1, refusal),
+        (true, (429, "byte_quota".to_owned()))
+    );
 }
 
 /// What is open to one destination leaves room for the others.

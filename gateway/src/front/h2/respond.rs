@@ -90,7 +90,11 @@ async fn stream(mut respond: SendResponse<Chunk>, answer: Response<ResponseBody>
             // Cut: no client may take what came for all there is.
             Some(Err(_)) => return send.send_reset(Reason::INTERNAL_ERROR),
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => send_all(&mut send, data).await,
+                Ok(data) => tokio::select! {
+                    sent = send_all(&mut send, data) => sent,
+                    // Whether the client takes it or not.
+                    () = poll_fn(|cx| body.poll_cut(cx)) => return send.send_reset(Reason::INTERNAL_ERROR),
+                },
                 Err(frame) => match frame.into_trailers() {
                     Ok(trailers) => {
                         let _ = send.send_trailers(trailers);

@@ -100,7 +100,11 @@ impl Respond {
                 None => return Ok(true),
                 Some(Err(_)) => return Ok(false),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.data(data).await?,
+                    Ok(data) => tokio::select! {
+                        sent = self.data(data) => sent?,
+                        // Whether the client takes it or not.
+                        () = poll_fn(|cx| body.poll_cut(cx)) => return Ok(false),
+                    },
                     Err(frame) => {
                         if let Ok(trailers) = frame.into_trailers() {
                             self.write(http3::behind(&trailers)).await?;

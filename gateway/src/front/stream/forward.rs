@@ -12,6 +12,7 @@ use crate::{
     front::{
         Context,
         client_body::ClientBody,
+        context::is_somebodys,
         exchange::{self, Answered},
         forward::Scope,
         headers,
@@ -33,6 +34,7 @@ pub(super) async fn serve<A: Answer>(exchange: Exchange<A>, context: Arc<Context
         request,
         mut respond,
         downstream,
+        standing,
         ..
     } = exchange;
     let html = headers::wants_html(request.headers());
@@ -54,6 +56,9 @@ pub(super) async fn serve<A: Answer>(exchange: Exchange<A>, context: Arc<Context
             return recorder.ended(Outcome::Reset, Party::Downstream);
         }
     };
+    if answered.is_ok() {
+        standing.trust();
+    }
     let refusal = match answered {
         Ok(Answered::Streaming(pending)) => {
             return respond.stream(pending.into_response(recorder)).await;
@@ -64,6 +69,9 @@ pub(super) async fn serve<A: Answer>(exchange: Exchange<A>, context: Arc<Context
         Err(refusal) => refusal,
     };
     let answer = context.reject(&refusal, target.as_ref(), &mut recorder, html);
+    if is_somebodys(&answer) {
+        standing.trust();
+    }
     respond.whole(answer).await;
 }
 

@@ -12,6 +12,7 @@ use crate::{
         Context,
         connect::{self, Accepted, Ask, Wanted},
         connect_tcp::{self as mapping, Asker},
+        context::is_somebodys,
         headers,
     },
     listen::{Carrying, Downstream},
@@ -29,6 +30,7 @@ pub(super) async fn classic<A: Answer>(
         request,
         mut respond,
         downstream,
+        standing,
         ..
     } = exchange;
     let (head, body) = request.into_parts();
@@ -53,11 +55,15 @@ pub(super) async fn classic<A: Answer>(
     let mut opened = match connect::accept(&context, downstream, ask, gone).await {
         Accepted::Opened(opened) => opened,
         Accepted::Refused(answer) => {
+            if is_somebodys(&answer) {
+                standing.trust();
+            }
             respond.whole(answer).await;
             return None;
         }
         Accepted::Gone => return None,
     };
+    standing.trust();
     let Ok(tunnel) = respond.tunnel(Response::new(()), body).await else {
         opened.recorder().ended(Outcome::Reset, Party::Downstream);
         return None;
@@ -79,6 +85,7 @@ pub(super) async fn connect_tcp<A: Answer>(
         mut respond,
         downstream,
         channel,
+        standing,
         ..
     } = exchange;
     let (head, body) = request.into_parts();
@@ -90,11 +97,15 @@ pub(super) async fn connect_tcp<A: Answer>(
     let mut opened = match mapping::open(&context, handshake, asker, gone).await {
         Accepted::Opened(opened) => opened,
         Accepted::Refused(answer) => {
+            if is_somebodys(&answer) {
+                standing.trust();
+            }
             respond.whole(answer).await;
             return None;
         }
         Accepted::Gone => return None,
     };
+    standing.trust();
     opened.answered(200);
     let mut answer = Response::new(());
     mapping::accepting(answer.headers_mut());

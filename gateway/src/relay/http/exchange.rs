@@ -16,7 +16,7 @@ use super::{
     reclaim_upstream,
 };
 use crate::{
-    message::{Rejection, headers},
+    message::{Rejection, headers, overrides},
     telemetry::{Front, Kind, Recorder},
 };
 
@@ -120,10 +120,13 @@ impl Stream<'_> {
         let fields = request.headers();
         let host = fields.get(header::HOST).map(HeaderValue::to_str);
         let host = host.transpose().map_err(|_| Denial::MalformedRequest)?;
-        let origins = fields.get_all(header::ORIGIN);
-        let origins = origins.iter().map(HeaderValue::as_bytes);
+        let origins = || {
+            let origins = fields.get_all(header::ORIGIN);
+            origins.into_iter().map(HeaderValue::as_bytes)
+        };
         let permit = &self.ticket.permit;
-        permit.judge_http(request.method().as_str(), path, host, origins)
+        overrides::read_as(request.method().as_str(), path, uri, fields)
+            .try_for_each(|(method, path)| permit.judge_http(&method, &path, host, origins()))
     }
 
     /// On the connection there is, or on a new one where the service has closed it.

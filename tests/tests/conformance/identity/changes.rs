@@ -1,5 +1,8 @@
 //! What changes while somebody asks.
 
+use e2e::RawOrigin;
+use tokio::io::AsyncWriteExt;
+
 use super::*;
 
 #[test]
@@ -64,8 +67,38 @@ pub(crate) fn v108_a_tighter_policy_cuts_exactly_what_it_forbids() {
             .await;
         assert_eq!(stays.reply().await.status(), 200);
         session
-            .refused(lab, row, plain, Denied(&["host_not_allowed"]))
+            .refused(lab, row, plain.clone(), Denied(&["host_not_allowed"]))
             .await;
+        // Plain HTTP in a tunnel is cut as the tunnel would be, between two requests and in the middle of an answer.
+        lab.dns.point("half.allowed.test");
+        let origin = RawOrigin::start().await;
+        let half = format!("half.allowed.test:{}", origin.address.port());
+        let session = lab.allowing(&[&lab.api_target(), &plain, &half]).await;
+        let request = |host: &str| format!("GET /probe HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let (mut idle, mut busy) = (session.tunnel(&plain).await, session.tunnel(&half).await);
+        idle.send(request(&plain)).await;
+        assert_eq!(idle.reply().await.status(), 200);
+        busy.send(request(&half)).await;
+        let mut far = origin.accept().await;
+        far.write_all(HALF).await.unwrap();
+        assert_eq!(busy.head().await.status, 200);
+        let egress = json!({"allowedHosts": [api], "allowedAddresses": ["127.0.0.0/8"]});
+        session.patch(&lab.gateway, egress).await;
+        assert!(idle.cut().await < Duration::from_secs(1));
+        assert!(busy.cut().await < Duration::from_secs(1));
+        // Two tunnels and one exchange; the other had ended.
+        let mut ids = Vec::new();
+        while ids.len() < 3 {
+            let record = lab
+                .gateway
+                .record("a cut's record", |one| {
+                    one.text("reason") == "policy_changed"
+                        && one.mentions(&session.id)
+                        && !ids.contains(&one.text("id").to_owned())
+                })
+                .await;
+            ids.push(record.text("id").to_owned());
+        }
         // A rule that asks for less leaves what is open; one that asks for more does not.
         let api = lab.api_target();
         let with = |rule: serde_json::Value| {

@@ -1,0 +1,144 @@
+//! What else than its request line a request may ask for: some servers let a field or the query say another method or path.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, Uri};
+
+/// The method that counts, for servers that support it.
+const METHODS: [&str; 3] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+];
+/// The path that counts.
+const PATHS: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-original-uri"];
+/// The method that counts, in a query.
+const IN_QUERY: &str = "_method";
+
+/// Every method and path that a server may read in a request, its own first. Where methods and paths are ruled, each pair must pass:
+/// a rule judges the two apart, so that no mixture of pairs which pass asks for more.
+pub(crate) fn read_as<'r>(
+    method: &'r str,
+    path: &'r str,
+    uri: &'r Uri,
+    fields: &'r HeaderMap,
+) -> impl Iterator<Item = (Cow<'r, str>, Cow<'r, str>)> {
+    let methods = values(fields, &METHODS)
+        .chain(in_query(uri))
+        .map(|value| value.to_ascii_uppercase());
+    let paths = values(fields, &PATHS).map(|value| path_of(&value).to_owned());
+    std::iter::once((method.into(), path.into()))
+        .chain(methods.map(move |method| (method.into(), path.into())))
+        .chain(paths.map(move |path| (method.into(), path.into())))
+}
+
+/// What these fields say. A value that is no text is no method or path of any rule.
+fn values<'r>(
+    fields: &'r HeaderMap,
+    names: &'r [&'static str],
+) -> impl Iterator<Item = Cow<'r, str>> {
+    names
+        .iter()
+        .flat_map(|name| fields.get_all(*name))
+        .map(|value| String::from_utf8_lossy(value.as_bytes().trim_ascii()))
+        .filter(|value| !value.is_empty())
+}
+
+/// Some servers part a query at `;` too.
+fn in_query(uri: &Uri) -> impl Iterator<Item = Cow<'_, str>> {
+    uri.query()
+        .unwrap_or_default()
+        .split(';')
+        .flat_map(|part| form_urlencoded::parse(part.as_bytes()))
+        .filter(|(name, value)| name == IN_QUERY && !value.is_empty())
+        .map(|(_, value)| value)
+}
+
+/// Of an absolute URI its path; anything else as it is.
+fn path_of(value: &str) -> &str {
+    let scheme = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+    };
+    match value.split_once("://") {
+        Some((before, rest)) if scheme(before) => {
+            let end = rest.find(['/', '?', '#']);
+            let path = end.and_then(|at| rest.get(at..)).unwrap_or_default();
+            if path.starts_with('/') { path } else { "/" }
+        }
+        _ => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use http::Request;
+
+    use super::read_as;
+
+    fn pairs(uri: &str, fields: &[(&str, &[u8])]) -> Vec<(String, String)> {
+        let mut request = Request::builder().uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).unwrap();
+        read_as("POST", "/api", request.uri(), request.headers())
+            .map(|(method, path)| (method.into_owned(), path.into_owned()))
+            .collect()
+    }
+
+    fn pair(method: &str, path: &str) -> (String, String) {
+        (method.to_owned(), path.to_owned())
+    }
+
+    #[test]
+    fn a_request_is_what_its_line_says() {
+        let plain: [(&str, &[u8]); 2] = [("accept", b"*/*"), ("x-http-method-override", b" ")];
+        assert_eq!(pairs("/api?method=DELETE", &plain), [pair("POST", "/api")]);
+    }
+
+    #[test]
+    fn and_what_its_fields_and_its_query_say() {
+        let fields: [(&str, &[u8]); 5] = [
+            ("x-http-method-override", b"delete"),
+            ("X-HTTP-Method", b"MERGE"),
+            ("x-original-url", b"/admin"),
+            ("x-rewrite-url", b"http://other.test/root?x"),
+            ("x-original-uri", b"http://other.test"),
+        ];
+        let all = [
+            pair("POST", "/api"),
+            pair("DELETE", "/api"),
+            pair("MERGE", "/api"),
+            pair("PUT", "/api"),
+            pair("POST", "/admin"),
+            pair("POST", "/root?x"),
+            pair("POST", "/"),
+        ];
+        assert_eq!(pairs("/api?a=1&%5fmethod=put", &fields), all);
+    }
+
+    #[test]
+    fn a_path_is_what_stands_behind_the_authority() {
+        for (value, path) in [
+            ("/admin?next=http://h/v1/ok", "/admin?next=http://h/v1/ok"),
+            ("/admin/://x/v1/ok", "/admin/://x/v1/ok"),
+            ("http://h?/v1/x", "/"),
+            ("http://h#/v1/x", "/"),
+            ("HTTP://h/v1/x", "/v1/x"),
+            ("v1", "v1"),
+        ] {
+            let read = pairs("/api", &[("x-original-url", value.as_bytes())]);
+            assert_eq!(read.get(1).unwrap().1, path, "{value}");
+        }
+        let read = pairs("/api?a=1;_method=delete", &[]);
+        assert_eq!(read.get(1), Some(&pair("DELETE", "/api")));
+    }
+
+    #[test]
+    fn what_is_no_text_passes_no_rule() {
+        let read = pairs("/api", &[("x-http-method-override", b"GET\xff")]);
+        assert_eq!(read.get(1).unwrap().0, "GET\u{fffd}");
+    }
+}
