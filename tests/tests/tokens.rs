@@ -379,3 +379,32 @@ async fn what_a_revoked_credential_opened_is_cut_and_nothing_else() {
         .await;
     assert_eq!(record.text("reason"), "session_revoked");
 }
+
+/// The one in the middle of a line is named, by its id alone and long after: all of the line go, over a kill, and no other.
+#[tokio::test]
+async fn the_id_of_one_token_takes_its_whole_line() {
+    let mut world = World::start().await;
+    let (session, other) = (world.session().await, world.session().await);
+    let mut line = vec![token(&session).to_owned()];
+    for _ in 0..3 {
+        let (status, told) = exchange(&world, line.last().unwrap()).await;
+        assert_eq!(status, 200, "{told}");
+        line.push(told["token"].as_str().unwrap().to_owned());
+    }
+    let id = claims(&line[2])["jti"].as_str().unwrap().to_owned();
+    let first = claims(&line[0])["jti"].as_str().unwrap().to_owned();
+    assert!(id.starts_with(&format!("{first}.")), "{id}");
+    let revoke = ["credential", "revoke", id.as_str()];
+    world.gateway.cli(&revoke).await.succeeded();
+    for killed in [false, true] {
+        if killed {
+            world.gateway.process.signal(rustix::process::Signal::KILL);
+            world.gateway.process.wait("the kill").await;
+            world.gateway.restart().await;
+        }
+        for one in &line {
+            assert_eq!(exchange(&world, one).await.0, 401);
+        }
+        assert_eq!(exchange(&world, token(&other)).await.0, 200);
+    }
+}

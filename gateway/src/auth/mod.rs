@@ -25,8 +25,8 @@ pub use presented::Presented;
 pub use principal::{AdminCredentials, CredentialSource, Principal, Scope, TokenSource};
 pub use private_file::{PrivateFileError, load_or_create_secret, read_private, write_file};
 pub use proxy_authorization::{bearer, proxy_credential, socks_credential};
-pub use refresh::Refreshed;
+pub use refresh::{LIFE as REFRESHED_LIFE, Refreshed};
 pub use token::{
-    Claims, Confirmation, Mint, MintError, ServiceClaim, TokenError, mint, token_ids,
-    token_session, verify,
+    Claims, Confirmation, Mint, MintError, Named, ServiceClaim, TokenError, line_of, mint,
+    token_named, token_session, verify,
 };

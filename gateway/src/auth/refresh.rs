@@ -15,7 +15,7 @@ use crate::{secret::Secret, session::Session};
 
 /// How long a refreshed token is good for where the provider says nothing; its generation's own end comes first where it is
 /// nearer.
-const LIFE: Duration = Duration::from_secs(15 * 60);
+pub const LIFE: Duration = Duration::from_secs(15 * 60);
 
 /// A token in exchange for another.
 #[derive(Debug)]

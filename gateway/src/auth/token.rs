@@ -18,6 +18,8 @@ use crate::{clock::unix_seconds, secret::Secret, session::SessionKey};
 const ISSUER: &str = "sluicegate";
 /// Clocks of two replicas may differ by this much.
 pub(super) const LEEWAY: Duration = Duration::from_secs(5);
+/// Random bytes of a token's id.
+const ID: usize = 16;
 /// No token of ours comes near; a longer text is not worth decoding.
 pub(super) const MAX_LENGTH: usize = 8 * 1024;
 
@@ -103,7 +105,7 @@ pub struct Claims {
     pub aud: String,
     /// `ns/prv/sid`.
     pub sub: String,
-    /// Token id, for revocation of one token.
+    /// Token id. That of a token made by refreshing begins with its line's: see [`line_of`].
     pub jti: String,
     /// Issued, seconds.
     pub iat: u64,
@@ -125,7 +127,7 @@ pub struct Claims {
     /// Whose key presents it (RFC 7800); absent = anybody's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Confirmation>,
-    /// The id of the token it descends from by refreshing: revoking that one revokes this one, and the other way round.
+    /// The id of the first token of its line, which it descends from by refreshing: revoking one of a line revokes all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fam: Option<String>,
     /// Seconds the generation had been paused when this was minted. What it is paused from then on, this lives longer.
@@ -151,7 +153,7 @@ pub struct Mint<'a> {
     pub services: Option<Vec<ServiceClaim>>,
     /// Whoever holds this key may present it; absent = anybody.
     pub key: Option<Thumbprint>,
-    /// The id of the token it descends from.
+    /// The id of the first token of the line it descends from.
     pub family: Option<String>,
     /// How long the generation has been paused until now.
     pub paused: Duration,
@@ -177,6 +179,11 @@ impl Claims {
         }
     }
 
+    /// The id of the first token of its line: its own where it was not made by refreshing.
+    pub fn line(&self) -> &str {
+        self.fam.as_deref().unwrap_or(&self.jti)
+    }
+
     /// The bound on services, typed.
     ///
     /// # Errors
@@ -200,14 +207,19 @@ impl Claims {
 /// No key, no randomness, or the signing failed.
 pub fn mint(keys: &Keys, asked: Mint<'_>, now: SystemTime) -> Result<Secret, MintError> {
     let (kid, signing) = keys.signing().ok_or(MintError::NoKey)?;
-    let mut id = [0; 16];
+    let mut id = [0; ID];
     getrandom::fill(&mut id)?;
+    let id = BASE64URL_NOPAD.encode(&id);
     let owner = asked.session;
     let claims = Claims {
         iss: ISSUER.into(),
         aud: asked.audience.as_str().into(),
         sub: format!("{}/{}/{}", owner.namespace, owner.provider, owner.id),
-        jti: BASE64URL_NOPAD.encode(&id),
+        // Nobody writes down what is refreshed: an id alone must lead to its line, on any replica and after any restart.
+        jti: match &asked.family {
+            Some(line) => format!("{line}.{id}"),
+            None => id,
+        },
         iat: unix_seconds(now),
         nbf: unix_seconds(now),
         exp: unix_seconds(asked.expires),
@@ -344,23 +356,42 @@ pub fn token_session(keys: &Keys, text: &str) -> Option<SessionKey> {
     Some(verify_signature(keys, text).ok()?.claims.session())
 }
 
-/// The ids by which a token as presented is revoked, whatever its audience, expired or not, and until when that has to be
-/// remembered. A text that is no token but could be an id is taken for one. Of ours, pauses move the end, and what descends
-/// from it has an end of its own: they are kept as long as any token may live.
-pub fn token_ids(keys: &Keys, text: &str, now: SystemTime) -> Option<(Vec<String>, u64)> {
-    let longest = unix_seconds(now) + 366 * 86_400;
+/// What somebody names in order to revoke it.
+#[derive(Debug)]
+pub enum Named {
+    /// One of our tokens, whatever its audience, expired or not.
+    Own(Box<Claims>),
+    /// What reads like a token of gestaltd, whoever signed it.
+    Gestalt {
+        /// Its id.
+        id: String,
+        /// When it expires, in seconds.
+        expires: u64,
+    },
+    /// A text that could be the id of a token, and says no more than that.
+    Id(String),
+}
+
+/// The token that a text is, or that it could be the id of.
+pub fn token_named(keys: &Keys, text: &str) -> Option<Named> {
     if let Ok(Signed { claims, .. }) = verify_signature(keys, text) {
-        let ids = std::iter::once(claims.jti).chain(claims.fam);
-        return Some((ids.collect(), longest));
+        return Some(Named::Own(Box::new(claims)));
     }
-    if let Some((id, until)) = gestalt::token_id(text) {
-        return Some((vec![id], until));
+    if let Some((id, expires)) = gestalt::token_id(text) {
+        return Some(Named::Gestalt { id, expires });
     }
-    let is_id = BASE64URL_NOPAD
-        .decode(text.as_bytes())
-        .is_ok_and(|bytes| bytes.len() == 16)
-        || gestalt::is_token_id(text);
-    is_id.then(|| (vec![text.to_owned()], longest))
+    let own = text.split('.').count() <= 2 && text.split('.').all(is_id);
+    (own || gestalt::is_token_id(text)).then(|| Named::Id(text.to_owned()))
+}
+
+/// The id of the first token of the line in which a token of ours has this id.
+pub fn line_of(id: &str) -> &str {
+    id.split_once('.').map_or(id, |(line, _)| line)
+}
+
+fn is_id(text: &str) -> bool {
+    let bytes = BASE64URL_NOPAD.decode(text.as_bytes());
+    bytes.is_ok_and(|bytes| bytes.len() == ID)
 }
 
 #[cfg(test)]

@@ -207,6 +207,11 @@ impl Session {
         self.authority.send_modify(|_| {});
     }
 
+    /// Is anything open, that would have to look?
+    pub(super) fn is_watched(&self) -> bool {
+        self.authority.receiver_count() > 0
+    }
+
     /// The live policy, of this moment only.
     ///
     /// # Errors

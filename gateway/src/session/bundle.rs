@@ -121,7 +121,7 @@ impl fmt::Debug for Bundle {
 const SIDECAR: &str = "http://127.0.0.1:3128";
 
 /// Tokens of a generation without `maxLifetime` end after this; its handles do not.
-const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+pub(super) const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
 /// Make a bundle of fresh credentials for the record's generation. `handle` is stored by the caller.
 pub(super) fn make(

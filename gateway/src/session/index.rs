@@ -93,6 +93,11 @@ impl Index {
         tables.sessions.get(tables.handles.get(hash)?).cloned()
     }
 
+    /// Whose handle it is.
+    pub(super) fn handle_owner(&self, hash: &HandleHash) -> Option<SessionKey> {
+        self.read().handles.get(hash).cloned()
+    }
+
     /// The one living generation, in these namespaces, whose sources have `source` in them.
     ///
     /// # Errors
@@ -208,16 +213,17 @@ impl Index {
         }
     }
 
-    /// A token is good no more, and none that descends from it; what is open by them ends.
-    pub(super) fn revoke(&self, id: String) {
+    /// A token is good no more, and none that descends from it; what is open by them ends. `whose` is the session that has
+    /// them, where that is known: an id alone does not say.
+    pub(super) fn revoke(&self, id: String, whose: Option<&SessionKey>) {
         let mut tables = self.write();
         let tied = tables.tied.remove(&id);
         tables.revoked.insert(id);
-        // An id alone does not say whose it is. This is seldom, and a look is cheap.
-        let all: Vec<_> = tables.sessions.values().cloned().collect();
+        let owner = whose.and_then(|key| tables.sessions.get(key).cloned());
         drop(tables);
-        for live in all {
-            live.session.look_again();
+        match whose {
+            Some(_) => owner.iter().for_each(|live| live.session.look_again()),
+            None => self.all_look_again(),
         }
         if let Some(session) = tied.and_then(|session| session.upgrade()) {
             session.publish(Authority::Ended(Denial::SessionRevoked));
@@ -228,13 +234,23 @@ impl Index {
     pub(super) fn keys_changed(&self, gone: Vec<String>, there: &[String]) {
         let mut tables = self.write();
         tables.retired.retain(|key| !there.contains(key));
-        let all: Vec<_> = match gone.is_empty() {
-            true => Vec::new(),
-            false => tables.sessions.values().cloned().collect(),
-        };
+        let lost = !gone.is_empty();
         tables.retired.extend(gone);
         drop(tables);
-        for live in all {
+        if lost {
+            self.all_look_again();
+        }
+    }
+
+    /// Whatever has something open looks again, whoever's it is.
+    fn all_look_again(&self) {
+        // Not under the lock: those who look want to read.
+        let tables = self.read();
+        let watched = tables.sessions.values();
+        let watched = watched.filter(|live| live.session.is_watched());
+        let watched: Vec<_> = watched.cloned().collect();
+        drop(tables);
+        for live in watched {
             live.session.look_again();
         }
     }

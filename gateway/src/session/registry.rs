@@ -14,6 +14,7 @@ mod queue;
 mod quota;
 mod reload;
 mod resolved;
+mod revoke;
 mod tally;
 mod webhooks;
 
@@ -144,7 +145,7 @@ impl Registry {
             owners: Mutex::default(),
         };
         for (id, until) in loaded.revoked {
-            registry.index.revoke(id.clone());
+            registry.index.revoke(id.clone(), None);
             registry
                 .revoked
                 .lock()

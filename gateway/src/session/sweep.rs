@@ -11,7 +11,6 @@ use super::{
     registry::Entry,
 };
 use crate::{
-    clock::unix_seconds,
     drain::{DrainWatch, Stage},
     store::Batch,
     telemetry::Telemetry,
@@ -188,12 +187,12 @@ impl Registry {
     }
 
     fn forget_expired_revocations(&self, now: SystemTime) {
-        let _writer = self.writer().lock().unwrap_or_else(PoisonError::into_inner);
-        // A minute's grace covers the leeway of verification.
-        let expired = self.revocations_before(unix_seconds(now).saturating_sub(60));
-        if expired.is_empty() {
+        if self.expired_revocations(now).is_empty() {
             return;
         }
+        let _writer = self.writer().lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody may have revoked one again, for longer.
+        let expired = self.expired_revocations(now);
         let batch = Batch {
             forget: expired.clone(),
             ..Batch::default()

@@ -28,7 +28,7 @@ impl Registry {
     /// Whose credential this is: a handle or signed token of a session that lives.
     pub fn session_of(&self, credential: &str) -> Option<SessionKey> {
         if let Some(hash) = HandleHash::of(credential) {
-            return self.session_of_handle(&hash);
+            return self.index.handle_owner(&hash);
         }
         crate::auth::token_session(&self.keys, credential)
     }

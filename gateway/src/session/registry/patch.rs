@@ -1,13 +1,12 @@
-//! Changes of a grant, and of single credentials.
+//! Changes of a grant.
 
 use std::{
     sync::{Arc, PoisonError},
     time::SystemTime,
 };
 
-use super::{Entry, Issued, Registry, RegistryError, Unsaved, compile};
+use super::{Entry, Issued, Registry, RegistryError, compile};
 use crate::{
-    auth::{HandleHash, token_ids},
     session::{Authority, Event, PatchRequest, SessionKey, lifecycle::State},
     store::Batch,
 };
@@ -87,90 +86,5 @@ impl Registry {
         let entry = Arc::new(entry);
         self.put(entry.clone());
         entry
-    }
-
-    pub(in crate::session) fn revoke_credential_at(
-        &self,
-        credential: &str,
-        now: SystemTime,
-    ) -> Result<bool, RegistryError> {
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(hash) = HandleHash::of(credential) {
-            return self.revoke_handle(hash, now);
-        }
-        let Some((ids, until)) = token_ids(&self.keys, credential, now) else {
-            return Ok(false);
-        };
-        let told = ids.first().map(|id| format!("token {id}"));
-        let event = Event::bare("credential.revoked", told, now);
-        let batch = Batch {
-            revoke: ids.iter().map(|id| (id.clone(), until)).collect(),
-            ..Batch::default()
-        };
-        let done = self.commit(batch.clone(), &[], std::slice::from_ref(&event));
-        // Durable or not, it holds from now on.
-        let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
-        revoked.extend(ids.iter().map(|id| (id.clone(), until)));
-        drop(revoked);
-        for id in ids {
-            self.index.revoke(id);
-        }
-        let _told = done.inspect_err(|_| {
-            self.unsaved().push(Unsaved {
-                batch,
-                event,
-                key: None,
-            })
-        })?;
-        Ok(true)
-    }
-
-    fn revoke_handle(&self, hash: HandleHash, now: SystemTime) -> Result<bool, RegistryError> {
-        let Some(key) = self.session_of_handle(&hash) else {
-            return Ok(false);
-        };
-        let mut entry = (*self.entry(&key)?).clone();
-        let text = hash.to_hex();
-        entry.record.handles.retain(|handle| *handle != text);
-        let told = Some("handle".into());
-        let event = Event::of(&entry.record, "credential.revoked", told, now);
-        let events = std::slice::from_ref(&event);
-        let done = self.commit(Batch::default(), &[&entry.record], events);
-        self.index.remove_handle(&hash);
-        self.put(Arc::new(entry));
-        let _told = done.inspect_err(|_| {
-            let batch = Batch::default();
-            let key = Some(key);
-            self.unsaved().push(Unsaved { batch, event, key });
-        })?;
-        Ok(true)
-    }
-
-    /// Whose handle it is, of a session that does not live right now too.
-    pub(super) fn session_of_handle(&self, hash: &HandleHash) -> Option<SessionKey> {
-        if let Some(live) = self.index.handle(hash) {
-            return Some(live.session.key().clone());
-        }
-        let text = hash.to_hex();
-        let all = self.all();
-        let owner = all
-            .iter()
-            .find(|entry| entry.record.handles.contains(&text));
-        owner.map(|entry| entry.record.key())
-    }
-
-    /// Revocations that hold and are not durable: once more.
-    pub(in crate::session) fn save_revocations(&self) {
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = std::mem::take(&mut *self.unsaved());
-        for one in waiting {
-            let entry = one.key.as_ref().and_then(|key| self.entry(key).ok());
-            let records: Vec<_> = entry.iter().map(|entry| &entry.record).collect();
-            let events = std::slice::from_ref(&one.event);
-            if let Err(error) = self.commit(one.batch.clone(), &records, events) {
-                tracing::error!(%error, "a revocation holds, and cannot be recorded yet");
-                self.unsaved().push(one);
-            }
-        }
     }
 }

@@ -1,0 +1,196 @@
+//! Revocation of single credentials: a handle, or a token with the line it was refreshed in.
+
+use std::{
+    sync::{Arc, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use super::{Registry, RegistryError, Unsaved};
+use crate::{
+    auth::{Claims, HandleHash, Named, REFRESHED_LIFE, line_of, token_named},
+    clock::unix_seconds,
+    session::{
+        Event, SessionKey,
+        bundle::LONGEST,
+        lifecycle::{Lease, State},
+    },
+    store::Batch,
+};
+
+/// No token of ours lives longer, but for pauses: of an id alone nobody knows when its token ends.
+const UNKNOWN_END: Duration = Duration::from_secs(366 * 86_400);
+/// What the clocks of those who verify may differ by, and more.
+const GRACE: u64 = 60;
+
+/// One revocation of a token.
+struct Revocation {
+    /// As somebody named it.
+    told: String,
+    /// What is remembered: the id of the line's first token.
+    line: String,
+    /// Until when, in seconds.
+    until: u64,
+    /// Whose it is, where that is known.
+    session: Option<SessionKey>,
+}
+
+impl Registry {
+    pub(in crate::session) fn revoke_credential_at(
+        &self,
+        credential: &str,
+        now: SystemTime,
+    ) -> Result<bool, RegistryError> {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hash) = HandleHash::of(credential) {
+            return self.revoke_handle(hash, now);
+        }
+        let Some(named) = token_named(&self.keys, credential) else {
+            return Ok(false);
+        };
+        let Revocation {
+            told,
+            line,
+            until,
+            session,
+        } = self.revocation(named, now);
+        let told = Some(format!("token {told}"));
+        let entry = session.as_ref().and_then(|key| self.entry(key).ok());
+        let event = match &entry {
+            Some(entry) => Event::of(&entry.record, "credential.revoked", told, now),
+            None => Event::bare("credential.revoked", told, now),
+        };
+        let batch = Batch {
+            revoke: vec![(line.clone(), until)],
+            ..Batch::default()
+        };
+        let done = self.commit(batch.clone(), &[], std::slice::from_ref(&event));
+        // Durable or not, it holds from now on.
+        let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        revoked.insert(line.clone(), until);
+        drop(revoked);
+        self.index.revoke(line, session.as_ref());
+        let _told = done.inspect_err(|_| {
+            self.unsaved().push(Unsaved {
+                batch,
+                event,
+                key: None,
+            })
+        })?;
+        Ok(true)
+    }
+
+    fn revocation(&self, named: Named, now: SystemTime) -> Revocation {
+        match named {
+            Named::Own(claims) => Revocation {
+                line: claims.line().to_owned(),
+                until: self.end_of_line(&claims, now),
+                session: Some(claims.session()),
+                told: claims.jti,
+            },
+            Named::Gestalt { id, expires } => Revocation {
+                told: id.clone(),
+                line: id,
+                until: expires,
+                session: None,
+            },
+            Named::Id(id) => Revocation {
+                line: line_of(&id).to_owned(),
+                told: id,
+                until: unix_seconds(now + UNKNOWN_END),
+                session: None,
+            },
+        }
+    }
+
+    /// When the last token of this one's line is over, pauses to come aside. Of a generation that is dead it is over already.
+    fn end_of_line(&self, claims: &Claims, now: SystemTime) -> u64 {
+        let Ok(entry) = self.entry(&claims.session()) else {
+            return claims.exp;
+        };
+        let lease = &entry.record.lease;
+        if lease.generation != claims.r#gen || !lives(lease) {
+            return claims.exp;
+        }
+        // Nobody refreshes one of them from now on; those that were are good for so long at most.
+        let refreshed = now + lease.times.token_ttl.unwrap_or(REFRESHED_LIFE);
+        let first_is_known = claims.fam.is_none() || lease.times.token_ttl.is_some();
+        let last = match lease.ends_at {
+            Some(end) => end + present_pause(lease, now),
+            None if first_is_known => refreshed,
+            None => now + LONGEST,
+        };
+        unix_seconds(last).max(claims.exp)
+    }
+
+    /// Revocations of tokens that are over.
+    pub(in crate::session) fn expired_revocations(&self, now: SystemTime) -> Vec<String> {
+        let due = self.revocations_before(unix_seconds(now).saturating_sub(GRACE));
+        if due.is_empty() {
+            return due;
+        }
+        // A token lives as much longer as its generation is paused, and what is remembered does not say whose it is.
+        let pauses = self
+            .all()
+            .into_iter()
+            .filter(|one| lives(&one.record.lease));
+        let longest = pauses.map(|one| {
+            let lease = &one.record.lease;
+            lease.paused_total + present_pause(lease, now)
+        });
+        let longest = longest.max().unwrap_or_default().as_secs();
+        self.revocations_before(unix_seconds(now).saturating_sub(GRACE + longest))
+    }
+
+    fn revoke_handle(&self, hash: HandleHash, now: SystemTime) -> Result<bool, RegistryError> {
+        let Some(key) = self.index.handle_owner(&hash) else {
+            return Ok(false);
+        };
+        let mut entry = (*self.entry(&key)?).clone();
+        let text = hash.to_hex();
+        entry.record.handles.retain(|handle| *handle != text);
+        let told = Some("handle".into());
+        let event = Event::of(&entry.record, "credential.revoked", told, now);
+        let events = std::slice::from_ref(&event);
+        let done = self.commit(Batch::default(), &[&entry.record], events);
+        self.index.remove_handle(&hash);
+        self.put(Arc::new(entry));
+        let _told = done.inspect_err(|_| {
+            let batch = Batch::default();
+            let key = Some(key);
+            self.unsaved().push(Unsaved { batch, event, key });
+        })?;
+        Ok(true)
+    }
+
+    /// Revocations that hold and are not durable: once more.
+    pub(in crate::session) fn save_revocations(&self) {
+        // Twice a second, and there hardly ever is one.
+        if self.unsaved().is_empty() {
+            return;
+        }
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = std::mem::take(&mut *self.unsaved());
+        for one in waiting {
+            let entry = one.key.as_ref().and_then(|key| self.entry(key).ok());
+            let records: Vec<_> = entry.iter().map(|entry| &entry.record).collect();
+            let events = std::slice::from_ref(&one.event);
+            if let Err(error) = self.commit(one.batch.clone(), &records, events) {
+                tracing::error!(%error, "a revocation holds, and cannot be recorded yet");
+                self.unsaved().push(one);
+            }
+        }
+    }
+}
+
+fn lives(lease: &Lease) -> bool {
+    matches!(lease.state, State::Running | State::Paused)
+}
+
+fn present_pause(lease: &Lease, now: SystemTime) -> Duration {
+    let since = lease.paused_at;
+    let present = since.and_then(|since| now.duration_since(since).ok());
+    present.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+use std::net::{IpAddr, Ipv4Addr};
+
+use sluicegate_policy::Denial;
+
+use super::*;
+use crate::{
+    auth::{Audience, Identity},
+    secret::Secret,
+    session::{
+        Authority,
+        lifecycle::Action,
+        testing::{Fixture, config, request},
+    },
+};
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn token(f: &Fixture, asked: &str, name: &str, now: SystemTime) -> Secret {
+    let issued = f.registry.create_at("local", request(asked), now).unwrap();
+    let env = issued.bundle.unwrap().env;
+    let found = env.iter().find(|(key, _)| key == name).unwrap();
+    Secret::new(found.1.clone())
+}
+
+fn identify(f: &Fixture, token: &Secret, now: SystemTime) -> Result<Identity, Denial> {
+    let authenticator = f.registry.authenticator();
+    authenticator.identify(token, Audience::Relay, HERE, now)
+}
+
+fn refreshed(f: &Fixture, token: &Secret, now: SystemTime) -> Secret {
+    let authenticator = f.registry.authenticator();
+    authenticator.refresh(token, HERE, now).unwrap().token
+}
+
+fn id(f: &Fixture, token: &Secret) -> String {
+    match token_named(f.registry.keys(), token.reveal()).unwrap() {
+        Named::Own(claims) => claims.jti,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// First, middle and last of a line, as tokens and as bare ids: whichever is named, all of them go, and stay gone.
+#[tokio::test]
+async fn whichever_of_a_line_is_named_the_whole_line_goes() {
+    for by_id in [false, true] {
+        for named in 0..3 {
+            let f = Fixture::new();
+            let now = SystemTime::now();
+            let first = token(
+                &f,
+                "{id: one, idleTimeout: 0}",
+                "SLUICEGATE_RELAY_TOKEN",
+                now,
+            );
+            let second = refreshed(&f, &first, now);
+            let third = refreshed(&f, &second, now);
+            let other = token(&f, "{id: two}", "SLUICEGATE_RELAY_TOKEN", now);
+            let line = [first, second, third];
+            let mut open: Vec<_> = line
+                .iter()
+                .map(|one| identify(&f, one, now).unwrap().snapshot().unwrap().changes)
+                .collect();
+            let credential = match by_id {
+                true => id(&f, &line[named]),
+                false => line[named].reveal().to_owned(),
+            };
+            assert!(f.registry.revoke_credential(credential).await.unwrap());
+            for changes in &mut open {
+                changes.changed().await.unwrap();
+                assert!(matches!(
+                    changes.now(),
+                    Authority::Ended(Denial::SessionRevoked)
+                ));
+            }
+            let f = f.restarted();
+            for one in &line {
+                let found = identify(&f, one, now).unwrap_err();
+                assert_eq!(found, Denial::CredentialInvalid, "{named} {by_id}");
+                let authenticator = f.registry.authenticator();
+                assert!(authenticator.refresh(one, HERE, now).is_err());
+            }
+            assert!(identify(&f, &other, now).is_ok(), "another line lives");
+        }
+    }
+}
+
+#[test]
+fn what_could_be_no_id_is_none() {
+    let f = Fixture::new();
+    let id = "AAAAAAAAAAAAAAAAAAAAAA";
+    let known = |text: &str| token_named(f.registry.keys(), text).is_some();
+    assert!(known(id) && known(&format!("{id}.{id}")));
+    for other in [
+        "",
+        ".",
+        &format!("{id}."),
+        &format!(".{id}"),
+        &format!("{id}.{id}.{id}"),
+        &format!("{id}.A"),
+        "AAAA.AAAAAAAAAAAAAAAAAAAAAA",
+    ] {
+        assert!(!known(other), "{other:?}");
+    }
+}
+
+fn until(f: &Fixture, token: &Secret, now: SystemTime) -> SystemTime {
+    let named = token_named(f.registry.keys(), token.reveal()).unwrap();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(f.registry.revocation(named, now).until)
+}
+
+/// Remembered for as long as a token of the line can be good, and not for ever.
+#[tokio::test]
+async fn it_is_remembered_until_the_last_of_the_line_is_over() {
+    let f = Fixture::new();
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let relay = |asked: &str| token(&f, asked, "SLUICEGATE_RELAY_TOKEN", now);
+    // Its generation has an end: nothing outlives that.
+    let bounded = relay("{id: bounded, maxLifetime: 2h}");
+    let later = refreshed(&f, &bounded, now + MINUTE);
+    assert_eq!(until(&f, &bounded, now), now + 2 * HOUR);
+    assert_eq!(until(&f, &later, now + MINUTE), now + 2 * HOUR);
+    // The generation is dead, and its tokens with it.
+    f.registry
+        .act_at(&f.key("bounded"), Action::Reset, None, now)
+        .unwrap();
+    f.registry
+        .act_at(&f.key("bounded"), Action::Start, None, now)
+        .unwrap();
+    assert_eq!(until(&f, &later, now + MINUTE), now + 16 * MINUTE);
+    // An id alone says nothing.
+    let bare = f.registry.revocation(Named::Id(id(&f, &later)), now);
+    assert_eq!(bare.until, unix_seconds(now + 366 * DAY));
+}
+
+/// Without an end of the generation it is the first of a line that says when that one ends, and the others are good for as long
+/// as they are refreshed for.
+#[tokio::test]
+async fn a_line_without_an_end_is_remembered_as_long_as_it_may_last() {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    for (token_ttl, first, second) in [
+        (None, 365 * DAY, 365 * DAY),
+        (Some(5 * MINUTE), 5 * MINUTE, 6 * MINUTE),
+    ] {
+        let mut config = config();
+        let provider = config.providers.get_mut("local").unwrap();
+        provider.times.max_lifetime = None;
+        provider.times.token_ttl = token_ttl;
+        let f = Fixture::with(config);
+        let one = token(&f, "{id: one}", "SLUICEGATE_RELAY_TOKEN", now);
+        assert_eq!(until(&f, &one, now), now + first);
+        let later = refreshed(&f, &one, now + MINUTE);
+        let least = now + second;
+        let found = until(&f, &later, now + MINUTE);
+        assert!(found >= least && found <= least + MINUTE, "{found:?}");
+    }
+}
+
+/// What is over is forgotten; a token that a pause keeps alive is not over.
+#[tokio::test]
+async fn what_is_over_is_forgotten_and_what_a_pause_keeps_is_not() {
+    let f = Fixture::new();
+    let now = SystemTime::now();
+    let one = token(
+        &f,
+        "{id: one, maxLifetime: 1h, idleTimeout: 0}",
+        "SLUICEGATE_RELAY_TOKEN",
+        now,
+    );
+    let act = |action, at| f.registry.act_at(&f.key("one"), action, None, at).unwrap();
+    f.registry.revoke_credential_at(one.reveal(), now).unwrap();
+    act(Action::Pause, now + MINUTE);
+    f.sweep(now + DAY);
+    act(Action::Resume, now + DAY);
+    f.sweep(now + DAY + MINUTE);
+    let good = |at| identify(&f, &one, at).is_ok();
+    assert!(!good(now + DAY + MINUTE), "it is remembered over the pause");
+    assert_eq!(f.registry.store().load().unwrap().revoked.len(), 1);
+    // The sweep ends the generation, and then nothing keeps the token.
+    f.sweep(now + 2 * DAY);
+    f.sweep(now + 2 * DAY);
+    assert_eq!(f.registry.store().load().unwrap().revoked.len(), 0);
+}
+
+/// Whoever is told of a namespace's events is told of this one too.
+#[tokio::test]
+async fn the_event_says_whose_token_it_was() {
+    let f = Fixture::new();
+    let one = token(&f, "{id: one}", "SLUICEGATE_RELAY_TOKEN", SystemTime::now());
+    let name = id(&f, &one);
+    f.registry
+        .revoke_credential(one.reveal().to_owned())
+        .await
+        .unwrap();
+    let events = f.registry.events_after(0, 100).await.unwrap();
+    let last: serde_json::Value = serde_json::from_slice(&events.last().unwrap().body).unwrap();
+    assert_eq!(last["type"], "credential.revoked");
+    assert_eq!(last["session"]["id"], "one");
+    assert_eq!(last["reason"], format!("token {name}"));
+}
