@@ -12,7 +12,7 @@ use sluicegate_policy::{Denial, ServiceBound};
 
 use super::{
     Gestalt, HandleHash, Keys, Presented,
-    token::{Claims, TokenError, judge},
+    token::{Claims, LEEWAY, TokenError, judge},
     token_cache::{TokenCache, Verified},
 };
 use crate::{
@@ -261,7 +261,9 @@ impl Authenticator {
             return None;
         }
         let live = self.inner.index.session(&verified.session)?;
-        (live.session.generation() == verified.claims.r#gen).then_some(live)
+        // A session whose record was removed may be created again, and count from one again.
+        let own = verified.claims.iat.saturating_add(LEEWAY.as_secs()) >= live.session.began();
+        (own && live.session.generation() == verified.claims.r#gen).then_some(live)
     }
 }
 

@@ -1,7 +1,10 @@
 //! What one generation of a session may do right now, and the watch by which live tunnels learn that it changed.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -9,7 +12,7 @@ use sluicegate_policy::{Denial, Grant};
 use tokio::sync::watch;
 
 use super::{Bearer, Budget, Changes, DialTargets, lifecycle::Lease};
-use crate::telemetry::SessionLabel;
+use crate::{clock::unix_seconds, telemetry::SessionLabel};
 
 /// `(namespace, provider, session id)`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -108,6 +111,8 @@ pub struct Session {
     generation: u64,
     authority: watch::Sender<Authority>,
     budget: Arc<Budget>,
+    /// When it began, in seconds; 0 where that does not matter.
+    began: AtomicU64,
     /// When its `maxLifetime` is over; a pause moves it.
     ends_at: Mutex<Option<SystemTime>>,
     pauses: Mutex<Pauses>,
@@ -130,6 +135,7 @@ impl Session {
             generation,
             authority: watch::Sender::new(Authority::Live(policy)),
             budget,
+            began: AtomicU64::new(0),
             ends_at: Mutex::new(None),
             pauses: Mutex::default(),
             dials: Mutex::default(),
@@ -148,6 +154,7 @@ impl Session {
             generation: self.generation,
             authority: watch::Sender::new(self.authority().narrowed(&by)),
             budget: self.budget.clone(),
+            began: AtomicU64::new(self.began()),
             ends_at: Mutex::new(self.ends_at()),
             pauses: Mutex::default(),
             dials: Mutex::default(),
@@ -252,6 +259,11 @@ impl Session {
         });
     }
 
+    /// When it began, in seconds of Unix time: no token of its own is older. 0 = it does not matter.
+    pub fn began(&self) -> u64 {
+        self.began.load(Ordering::Acquire)
+    }
+
     /// When the generation's life is over, whatever keeps it alive; `None` = never.
     pub fn ends_at(&self) -> Option<SystemTime> {
         *self.ends_at.lock().unwrap_or_else(PoisonError::into_inner)
@@ -268,6 +280,8 @@ impl Session {
 
     /// What its lease says of its times.
     pub(super) fn set_times(&self, lease: &Lease) {
+        let began = lease.started_at.map_or(0, unix_seconds);
+        self.began.store(began, Ordering::Release);
         *self.ends_at.lock().unwrap_or_else(PoisonError::into_inner) = lease.ends_at;
         *self.pauses.lock().unwrap_or_else(PoisonError::into_inner) = Pauses {
             total: lease.paused_total,

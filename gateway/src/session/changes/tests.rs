@@ -207,3 +207,28 @@ async fn evicted_handles_cut_nothing_and_retired_keys_do() {
     f.registry.keys_changed(before);
     assert!(found(&token).is_ok());
 }
+
+/// Its name and the number of its generation are those of an earlier session, whose tokens have not expired.
+#[tokio::test]
+async fn what_an_earlier_session_was_given_is_nothing_to_a_later_one_of_its_name() {
+    let f = Fixture::new();
+    let now = SystemTime::now();
+    let create = |at| {
+        let asked = request("{id: one, idleTimeout: 0}");
+        let issued = f.registry.create_at("local", asked, at).unwrap();
+        variable(&issued.bundle.unwrap().env, "SLUICEGATE_PROXY_TOKEN")
+    };
+    let old = create(now);
+    f.registry
+        .act_at(&f.key("one"), Action::Stop, None, now)
+        .unwrap();
+    // Removed after a day; the token, good for as long, has its leeway.
+    let back = now + Duration::from_secs(86_400 + 2);
+    f.sweep(back);
+    let new = create(back);
+    let view = f.registry.show(&f.key("one")).unwrap();
+    assert_eq!(view["generation"], 1);
+    let good = |token: &str| identify(&f, token, Audience::Egress, back);
+    assert!(good(&new).is_ok());
+    assert_eq!(good(&old).unwrap_err(), Denial::CredentialInvalid);
+}
