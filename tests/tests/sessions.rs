@@ -288,3 +288,42 @@ async fn bytes_spent_survive_a_kill() {
     kill(&mut world.gateway).await;
     assert!(bytes(&world.gateway).await >= 100_000);
 }
+
+/// The configuration no longer allows what a session was given: paused, by a reload and by a restart alike, and its
+/// credential is that of a paused session and not of nobody.
+#[tokio::test]
+async fn what_the_configuration_pauses_is_paused_after_a_kill_too() {
+    let mut world = World::start().await;
+    let session = world.session().await;
+    let target = world.plain();
+    let reason = async |session: &e2e::Session| {
+        let (head, mut wire) = session.connect(&target).await;
+        let body = String::from_utf8_lossy(&wire.rest().await.0).into_owned();
+        (head.status, body.contains("session_paused"))
+    };
+    let usual = Settings {
+        dns: Some(world.dns.address),
+        ..Default::default()
+    };
+    let narrow = Settings {
+        runtime: LOOPBACK_PROVIDER.replace(
+            "ceiling: {addresses",
+            "ceiling: {allowedHosts: [elsewhere.test], addresses",
+        ),
+        ..usual.clone()
+    };
+    world.gateway.reconfigure(&narrow);
+    world.gateway.cli(&["reload"]).await.succeeded();
+    assert_eq!(reason(&session).await, (403, true));
+    kill(&mut world.gateway).await;
+    assert_eq!(reason(&session).await, (403, true));
+    // A start that finds it broken pauses it as well, and the same credential goes on when the configuration allows it again.
+    world.gateway.reconfigure(&usual);
+    world.gateway.cli(&["reload"]).await.succeeded();
+    let resume = ["session", "resume", session.id()];
+    world.gateway.cli(&resume).await.succeeded();
+    assert_eq!(session.connect(&target).await.0.status, 200);
+    world.gateway.reconfigure(&narrow);
+    kill(&mut world.gateway).await;
+    assert_eq!(reason(&session).await, (403, true));
+}

@@ -117,15 +117,10 @@ impl Budget {
         }
     }
 
-    /// Go on from what was stored before a restart, and is counted with the owner already.
-    pub fn go_on(&self, bytes: u64, active: SystemTime) {
-        self.bytes.store(bytes, Ordering::Release);
-        self.touch(active);
-    }
-
     /// Go on from what was stored before a restart; the owner's count had it too.
     pub fn restore(&self, bytes: u64, active: SystemTime) {
-        self.go_on(bytes, active);
+        self.bytes.store(bytes, Ordering::Release);
+        self.touch(active);
         if let Some(owner) = &self.owner {
             owner.count_along(bytes);
         }

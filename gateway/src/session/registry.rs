@@ -176,13 +176,16 @@ impl Registry {
             }
             Err(error) => Some(error),
         };
-        let key = entry.record.key();
         let owner = self.owner(&entry.record);
         owner.count_along(entry.record.earlier_bytes);
-        let lives = matches!(entry.record.lease.state, State::Running | State::Paused);
-        if let (true, Some(policy)) = (lives, &entry.policy) {
+        if matches!(entry.record.lease.state, State::Running | State::Paused) {
+            // What does not compile lives too, paused: its credentials are not those of nobody.
+            let policy = match &entry.policy {
+                Some(policy) => policy.clone(),
+                None => compile::nothing(&entry.record)?,
+            };
             let session = Arc::new(Session::new(
-                key.clone(),
+                entry.record.key(),
                 entry.record.lease.generation,
                 policy.clone(),
                 Some(owner),
@@ -190,12 +193,9 @@ impl Registry {
             let active = active_again(&entry.record, now);
             session.budget().restore(entry.record.bytes, active);
             session.set_times(&entry.record.lease);
-            if entry.record.lease.state == State::Paused {
+            if entry.record.lease.state == State::Paused || broken.is_some() {
                 let hold = entry.record.lease.times.on_pause == super::lifecycle::OnPause::Hold;
-                session.publish(Authority::Paused {
-                    hold,
-                    policy: policy.clone(),
-                });
+                session.publish(Authority::Paused { hold, policy });
             }
             self.index
                 .live(live(&session, &entry.record), &hashes(&entry.record));

@@ -124,14 +124,15 @@ async fn a_revocation_without_a_store_holds_and_is_saved_with_one() {
     }
 }
 
-/// Handles of a session that the configuration keeps paused are still somebody's to revoke, and its bytes are counted once.
+/// Credentials of a session that the configuration keeps paused are those of a paused one, over a restart too: they are
+/// somebody's to revoke, and its bytes are counted once.
 #[tokio::test]
 async fn a_session_that_cannot_go_on_keeps_its_credentials_and_its_count() {
     let f = Fixture::new();
     let asked = "{id: one, owner: zoe, services: {db: 'tcp://127.0.0.1:5432'}, idleTimeout: 0}";
     let issued = f.registry.create("local".into(), request(asked));
     let env = issued.await.unwrap().bundle.unwrap().env;
-    let handle = handle(&env);
+    let (token, handle) = (variable(&env, "SLUICEGATE_PROXY_TOKEN"), handle(&env));
     let live = f.registry.index().session(&f.key("one")).unwrap();
     live.session.budget().spend(1000).unwrap();
     f.registry.save_usage();
@@ -141,12 +142,18 @@ async fn a_session_that_cannot_go_on_keeps_its_credentials_and_its_count() {
     f.registry.replace_config(narrower.clone()).await.unwrap();
     assert_eq!(f.state("one"), "paused");
     let f = f.restarted_with(narrower);
+    for credential in [&token, &handle] {
+        let found = identify(&f, credential, Audience::Egress, SystemTime::now()).unwrap();
+        assert_eq!(found.snapshot().unwrap_err(), Denial::SessionPaused);
+    }
     assert!(f.registry.revoke_credential(handle).await.unwrap());
     f.registry.replace_config(config()).await.unwrap();
     f.registry
         .act(f.key("one"), Action::Resume, None)
         .await
         .unwrap();
+    let found = identify(&f, &token, Audience::Egress, SystemTime::now()).unwrap();
+    assert!(found.snapshot().is_ok(), "the same credential goes on");
     let owner = f.registry.budget_of("default", Some("zoe"));
     assert_eq!(owner.bytes(), 1000);
 }

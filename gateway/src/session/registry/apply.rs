@@ -336,23 +336,6 @@ impl Registry {
                     policy: policy.clone(),
                 });
             }
-            (Some(Change::Live), None, Some(policy)) => {
-                // It was taken up paused, with a grant that did not compile then.
-                let owner = self.owner(&entry.record);
-                let session = Arc::new(Session::new(
-                    key,
-                    entry.record.lease.generation,
-                    policy.clone(),
-                    Some(owner),
-                ));
-                session
-                    .budget()
-                    .go_on(entry.record.bytes, entry.record.changed_at);
-                session.set_times(&entry.record.lease);
-                self.index
-                    .live(live(&session, &entry.record), &hashes(&entry.record));
-                entry.session = Some(session);
-            }
             (Some(Change::End(denial)), session, _) => {
                 if let Some(session) = session {
                     session.publish(Authority::Ended(denial));

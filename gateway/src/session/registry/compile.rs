@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::Path, sync::Arc};
 
 use sluicegate_policy::{
-    Grant, GrantDocument, Host, ServiceName, ServiceUrl,
+    Ceiling, Grant, GrantDocument, Host, ServiceName, ServiceUrl,
     text::{self, Faults, Place},
 };
 
@@ -24,6 +24,17 @@ pub(super) fn policy(
     Ok(Arc::new(PolicyGeneration {
         number: record.policy_generation,
         grant: Arc::new(grant),
+        narrowed: 0,
+    }))
+}
+
+/// A policy that allows nothing, for a session whose own does not compile.
+pub(super) fn nothing(record: &Record) -> Result<Arc<PolicyGeneration>, RegistryError> {
+    let mut faults = Faults::default();
+    let grant = GrantDocument::default().compile(&Ceiling::default(), &mut faults);
+    Ok(Arc::new(PolicyGeneration {
+        number: record.policy_generation,
+        grant: Arc::new(grant.ok_or(RegistryError::Faults(faults))?),
         narrowed: 0,
     }))
 }
