@@ -327,3 +327,36 @@ async fn what_the_configuration_pauses_is_paused_after_a_kill_too() {
     kill(&mut world.gateway).await;
     assert_eq!(reason(&session).await, (403, true));
 }
+
+#[tokio::test]
+async fn an_owner_is_told_what_is_in_use() {
+    let world = World::with(Settings {
+        more: "quotas: {owner: {sessions: 2, bytes: 1GiB}}\n".into(),
+        ..Default::default()
+    })
+    .await;
+    let ask = Ask {
+        more: &["--owner", "ann"],
+        ..Default::default()
+    };
+    world.session_for(ask.clone()).await;
+    let second = world.session_for(ask).await;
+    let stop = ["session", "stop", second.id()];
+    world.gateway.cli(&stop).await.succeeded();
+    let list = world.gateway.cli(&["owner", "list"]).await.succeeded();
+    assert!(
+        list.contains("1 of 2") && list.contains("of 1073741824"),
+        "{list}"
+    );
+    let show = ["owner", "show", "ann", "--json"];
+    let shown = world.gateway.cli(&show).await.succeeded();
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["sessions"]["states"]["stopped"], 1, "{shown}");
+    let nobody = world.gateway.cli(&["owner", "show", "bob"]).await;
+    assert_eq!(nobody.code, Some(4), "{}", nobody.stderr);
+    let status = ["status", "--namespace", "default"];
+    let status = world.gateway.cli(&status).await.succeeded();
+    assert!(status.contains("namespace: default"), "{status}");
+    assert!(status.contains("in use: 1 of - sessions"), "{status}");
+    assert!(!status.contains("listener:"), "{status}");
+}

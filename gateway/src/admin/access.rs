@@ -12,6 +12,8 @@ use crate::{
 };
 
 const API: &str = "/admin/api/v1/";
+/// Says nothing that is anybody's.
+const DOCUMENT: &str = "/admin/openapi.json";
 
 /// The same route scoped, of one that shows or does only what its namespace has.
 pub(super) fn scoped(path: &str) -> Option<String> {
@@ -19,8 +21,8 @@ pub(super) fn scoped(path: &str) -> Option<String> {
     Some(format!("{API}namespaces/{{namespace}}/{rest}"))
 }
 
-/// `/admin/api/v1/namespaces/{ns}/REST` is `/admin/api/v1/REST?namespace={ns}`: every route of which a namespace has a part is
-/// there scoped. Two namespaces that differ are `None`, and so is what concerns the whole gateway.
+/// `/admin/api/v1/namespaces/{ns}/REST` is `/admin/api/v1/REST?namespace={ns}`: every route is there scoped, and one of which a
+/// namespace has no part says so. Two namespaces that differ are `None`, and so is what is no route.
 pub(super) fn unscoped(uri: &Uri) -> Option<Uri> {
     let Some(rest) = uri
         .path()
@@ -30,7 +32,7 @@ pub(super) fn unscoped(uri: &Uri) -> Option<Uri> {
         return Some(uri.clone());
     };
     let (namespace, rest) = rest.split_once('/')?;
-    if !crate::session::is_session_id(namespace) || !is_partial(rest) {
+    if !crate::session::is_session_id(namespace) || !(is_partial(rest) || is_whole(rest)) {
         return None;
     }
     match parameter(uri, "namespace") {
@@ -88,11 +90,20 @@ pub(super) fn admit(
             .with("needed", needed.as_str())
             .with("scope", principal.scope.as_str()));
     }
-    if !principal.is_bounded() {
+    if is_whole(&rest) && parameter(request.uri(), "namespace").is_some() {
+        let detail = format!(
+            "{rest:?} is of the gateway as a whole, and no namespace has a part of it: ask without a namespace"
+        );
+        return Err(Problem::new(StatusCode::FORBIDDEN, "whole-gateway", detail));
+    }
+    if !principal.is_bounded() || request.uri().path() == DOCUMENT {
         return Ok(());
     }
     if !is_partial(&rest) {
-        let detail = "this concerns all namespaces and owners, the credential only some";
+        let detail = format!(
+            "{rest:?} is of the gateway as a whole: the credential {:?} is bounded to a part of it, and has no say in it whatever its scope",
+            principal.name
+        );
         return Err(Problem::new(StatusCode::FORBIDDEN, "bounded", detail));
     }
     let path = request.uri().path().to_owned();
@@ -137,6 +148,11 @@ pub(super) fn admit(
         touches(state, principal, &key)?;
     }
     Ok(())
+}
+
+/// What of sessions the principal sees, by namespace and owner.
+pub(super) fn seen(principal: &Principal) -> impl Fn(&str, Option<&str>) -> bool {
+    |namespace, owner| principal.sees(namespace) && principal.owns(owner)
 }
 
 /// What somebody does not see is not there.
@@ -190,14 +206,40 @@ fn is_of_sessions(rest: &str) -> bool {
 
 /// Routes that show or do only what the principal may see: the others are for whoever sees all.
 fn is_partial(rest: &str) -> bool {
-    const OTHERS: [&str; 5] = [
+    const OTHERS: [&str; 7] = [
         "events",
         "capabilities",
         "policy:explain",
         "credentials:revoke",
         "runtime/providers",
+        "status",
+        "owners",
     ];
-    is_of_sessions(rest) || OTHERS.contains(&rest) || rest.ends_with("/placements:check")
+    is_of_sessions(rest)
+        || OTHERS.contains(&rest)
+        || rest.ends_with("/placements:check")
+        || owner_of(rest).is_some()
+}
+
+/// Routes of which no namespace has a part.
+fn is_whole(rest: &str) -> bool {
+    const ALL: [&str; 8] = [
+        "reload",
+        "drain",
+        "keys",
+        "keys:rotate",
+        "keys:retire",
+        "webhooks",
+        "probe:begin",
+        "probe:report",
+    ];
+    ALL.contains(&rest)
+}
+
+/// The owner whose use a path names.
+fn owner_of(rest: &str) -> Option<&str> {
+    let owner = rest.strip_prefix("owners/")?;
+    (!owner.is_empty() && !owner.contains('/')).then_some(owner)
 }
 
 /// Provider and session a path names.
@@ -242,8 +284,16 @@ mod tests {
             ("/admin/api/v1/namespaces/a/sessions?namespace=b", None),
             ("/admin/api/v1/namespaces/a%2F../sessions", None),
             ("/admin/api/v1/namespaces/a", None),
-            ("/admin/api/v1/namespaces/a/drain", None),
-            ("/admin/api/v1/namespaces/a/keys:rotate", None),
+            (
+                "/admin/api/v1/namespaces/a/drain",
+                Some("/admin/api/v1/drain?namespace=a"),
+            ),
+            (
+                "/admin/api/v1/namespaces/a/owners/ann",
+                Some("/admin/api/v1/owners/ann?namespace=a"),
+            ),
+            ("/admin/api/v1/namespaces/a/whatever", None),
+            ("/admin/api/v1/namespaces/a/owners/ann/x", None),
             ("/healthz", Some("/healthz")),
         ] {
             assert_eq!(plain(scoped).as_deref(), expected, "{scoped}");

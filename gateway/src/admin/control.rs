@@ -1,11 +1,11 @@
 //! Health, status, reload, drain, keys, revocation of single credentials.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Extension,
     body::Body,
-    extract::State as Extract,
+    extract::{Query, State as Extract},
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header};
@@ -45,35 +45,56 @@ pub(super) async fn metrics(Extract(state): Extract<State>) -> Response {
     response
 }
 
-/// One screen: the composition root's part, sessions by state, and the store.
+/// One screen: the composition root's part, sessions by state, and the store. Of a namespace, or for whoever sees a part, what is
+/// theirs: no listeners, no counts of others.
 pub(super) async fn status(
     Extract(state): Extract<State>,
     Extension(principal): Extension<Arc<Principal>>,
+    Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    let mut body = (state.status)();
-    if !body.is_object() {
-        body = json!({});
+    let namespace = query.get("namespace").map(String::as_str);
+    let partial = namespace.is_some() || principal.is_bounded();
+    let whole = (state.status)();
+    let mut fields = whole.as_object().cloned().unwrap_or_default();
+    if partial {
+        fields.retain(|key, _| key == "version");
     }
-    if let Some(fields) = body.as_object_mut() {
-        let ready = (state.ready)();
-        fields.insert("ready".into(), ready.is_ok().into());
-        fields.insert("notReady".into(), ready.err().into());
-        fields.insert(
-            "storeReadable".into(),
-            state.registry.index().readable().into(),
-        );
-        fields.insert("sessions".into(), json!(state.registry.states()));
-        fields.insert(
-            "providers".into(),
-            super::providers::all(&state, &principal, None),
-        );
-        fields.insert("refusalsLastHour".into(), json!(state.telemetry.refusals()));
-        fields.insert(
-            "accessRecordsDropped".into(),
-            state.telemetry.access().dropped().into(),
-        );
+    let ready = (state.ready)();
+    fields.insert("ready".into(), ready.is_ok().into());
+    fields.insert("notReady".into(), ready.err().into());
+    fields.insert(
+        "storeReadable".into(),
+        state.registry.index().readable().into(),
+    );
+    let seen = access::seen(&principal);
+    fields.insert(
+        "sessions".into(),
+        json!(state.registry.states(namespace, &seen)),
+    );
+    fields.insert(
+        "providers".into(),
+        super::providers::all(&state, &principal, namespace),
+    );
+    let refusals = if partial {
+        let asked =
+            |of: &str, by: Option<&str>| namespace.is_none_or(|asked| asked == of) && seen(of, by);
+        state.telemetry.refusals_of(&asked)
+    } else {
+        let dropped = state.telemetry.access().dropped();
+        fields.insert("accessRecordsDropped".into(), dropped.into());
+        state.telemetry.refusals()
+    };
+    fields.insert("refusalsLastHour".into(), json!(refusals));
+    if let Some(namespace) = namespace {
+        fields.insert("namespace".into(), namespace.into());
+        // Its quota is of all owners together.
+        if principal.owner.is_none() {
+            let used = state.registry.use_of(namespace, None);
+            let used = used.as_ref().map(super::owners::quota);
+            fields.insert("quota".into(), used.into());
+        }
     }
-    answer(StatusCode::OK, &body)
+    answer(StatusCode::OK, &fields.into())
 }
 
 /// Apply the configuration again, or keep the old one and say why.

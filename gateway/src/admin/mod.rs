@@ -10,6 +10,7 @@ mod events;
 mod guard;
 mod logs;
 mod openapi;
+mod owners;
 mod page;
 mod placement;
 mod policy;

@@ -10,7 +10,7 @@ use axum::{
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Problem, State, request::json as answer};
+use super::{Problem, State, access, request::json as answer};
 use crate::{auth::Principal, session::ProviderConfig};
 
 /// `GET runtime/providers?probe=now`. `sessionCount` counts what whoever asks can list.
@@ -46,8 +46,7 @@ pub(super) async fn probe_first(
 pub(super) fn all(state: &State, principal: &Principal, namespace: Option<&str>) -> Value {
     let config = state.registry.config();
     let checks = state.prober.checks();
-    let seen =
-        |namespace: &str, owner: Option<&str>| principal.sees(namespace) && principal.owns(owner);
+    let seen = access::seen(principal);
     let provider = |(name, provider): (&String, &ProviderConfig)| {
         let mut shown = one(state, name, provider, &checks);
         if let Some(fields) = shown.as_object_mut() {

@@ -7,7 +7,7 @@ use utoipa::openapi::{RefOr, Schema};
 use super::{
     State, capabilities, control, events, logs,
     openapi::{Api, Media, Operation, delete, get, patch, post, shape},
-    placement, policy, probe, providers, sessions, webhooks,
+    owners, placement, policy, probe, providers, sessions, webhooks,
 };
 
 /// The routes, and the document of them.
@@ -345,7 +345,23 @@ fn gateway(api: Api) -> Api {
         .body("RetireKey")
         .problems(&[404, 409, 500]);
     let keys = json("listKeys", "The signing keys, without secrets", "Keys");
-    let status = json("status", "One screen", "Status");
+    let status = json(
+        "status",
+        "One screen; of a namespace, what is its own",
+        "Status",
+    );
+    let owners = json("listOwners", "What each owner uses", "Owners")
+        .query(
+            "limit",
+            page_size,
+            "Owners of one page, 1000 by default and at most.",
+        )
+        .query(
+            "after",
+            shape::text,
+            "The cursor `next` of the page before.",
+        );
+    let owner = json("showOwner", "What an owner uses of its quota", "OwnerShown").problems(&[404]);
     let hooks = json(
         "listWebhooks",
         "How deliveries go, and what was given up",
@@ -373,6 +389,14 @@ fn gateway(api: Api) -> Api {
     .route(
         "/admin/api/v1/status",
         vec![get(control::status, vec![status])],
+    )
+    .route(
+        "/admin/api/v1/owners",
+        vec![get(owners::list, vec![owners])],
+    )
+    .route(
+        "/admin/api/v1/owners/{owner}",
+        vec![get(owners::show, vec![owner])],
     )
     .route(
         "/admin/api/v1/reload",

@@ -1,21 +1,42 @@
 //! `status`, `reload`, `drain`.
 
+use clap::Args;
 use http::Method;
 use serde_json::Value;
 
 use super::{
     client::{Client, ClientArgs},
-    failure::Failure,
+    failure::{Failure, USAGE},
     output::{printable, text},
     provider::summary,
 };
+use crate::session::is_session_id;
 
-pub(super) async fn status(args: &ClientArgs) -> Result<(), Failure> {
-    let body = Client::new(args)?
-        .call(Method::GET, "/admin/api/v1/status", None)
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// Of this namespace only: its sessions, its quota, its refusals.
+    #[arg(long)]
+    namespace: Option<String>,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+pub(super) async fn status(args: &StatusArgs) -> Result<(), Failure> {
+    let query = match &args.namespace {
+        None => String::new(),
+        Some(name) if is_session_id(name) => format!("?namespace={name}"),
+        Some(name) => {
+            return Err(Failure::new(
+                USAGE,
+                format!("{name:?} is no name of a namespace"),
+            ));
+        }
+    };
+    let body = Client::new(&args.client)?
+        .call(Method::GET, &format!("/admin/api/v1/status{query}"), None)
         .await?
         .body;
-    if args.json {
+    if args.client.json {
         say!("{body:#}");
         return Ok(());
     }
@@ -34,14 +55,22 @@ fn screen(body: &Value) -> String {
         None => "ready".to_owned(),
         Some(why) => format!("not ready: {}", printable(why)),
     };
-    line(format!(
-        "sluicegate {}: {ready}, up {}s",
-        text(body, "version"),
-        text(body, "uptimeSeconds")
-    ));
+    // A part of the gateway has no beginning of its own.
+    let up = match body.get("uptimeSeconds").and_then(Value::as_u64) {
+        Some(seconds) => format!(", up {seconds}s"),
+        None => String::new(),
+    };
+    line(format!("sluicegate {}: {ready}{up}", text(body, "version")));
+    if let Some(namespace) = body.get("namespace").and_then(Value::as_str) {
+        line(format!("namespace: {}", printable(namespace)));
+    }
     let readable = body.get("storeReadable").and_then(Value::as_bool);
+    let verified = body.get("storeVerified").and_then(|last| last.get("at"));
     line(match readable {
-        Some(true) => "store: readable".into(),
+        Some(true) => match verified.and_then(Value::as_str) {
+            Some(at) => format!("store: readable, found whole at {}", printable(at)),
+            None => "store: readable".into(),
+        },
         Some(false) | None => "store: UNREADABLE, new work is refused".into(),
     });
     let listeners = body.get("listeners").and_then(Value::as_array);
@@ -60,6 +89,14 @@ fn screen(body: &Value) -> String {
         ));
     }
     line(format!("sessions: {}", counts(body, "sessions")));
+    if let Some(quota) = body.get("quota").filter(|quota| !quota.is_null()) {
+        let used = |key: &str| {
+            let part = quota.get(key).cloned().unwrap_or_default();
+            format!("{} of {} {key}", text(&part, "inUse"), text(&part, "limit"))
+        };
+        let used = ["sessions", "tunnels", "bytes"].map(used);
+        line(format!("in use: {}", used.join(", ")));
+    }
     line(format!(
         "refusals of the last hour: {}",
         counts(body, "refusalsLastHour")
@@ -132,6 +169,7 @@ mod tests {
     fn everything_is_on_one_screen() {
         let body = serde_json::json!({
             "version": "1.0", "uptimeSeconds": 61, "notReady": null, "storeReadable": true,
+            "storeVerified": {"at": "2026-11-20T21:04:05.000Z", "bytes": 9},
             "listeners": [{"kind": "public", "address": "127.0.0.1:8443", "transports": ["TLS h2", "TLS http/1.1"]}],
             "sessions": {"idle": 1, "running": 3}, "refusalsLastHour": {"host_not_allowed": 7, "dns_failed": 9},
             "accessRecordsDropped": 0,
@@ -145,7 +183,7 @@ mod tests {
         assert_eq!(
             screen(&body),
             "sluicegate 1.0: ready, up 61s\n\
-             store: readable\n\
+             store: readable, found whole at 2026-11-20T21:04:05.000Z\n\
              listener: public 127.0.0.1:8443 (TLS h2, TLS http/1.1)\n\
              sessions: 3 running, 1 idle\n\
              refusals of the last hour: 9 dns_failed, 7 host_not_allowed\n\
@@ -153,5 +191,20 @@ mod tests {
              local     true     4         true → true  relay → relay  hostname → none\n\
              local: egressMode: it leaks; see publicUrl\n"
         );
+    }
+
+    #[test]
+    fn a_namespace_has_a_smaller_one() {
+        let body = serde_json::json!({
+            "version": "1.0", "namespace": "team", "notReady": null, "storeReadable": true,
+            "sessions": {"running": 1}, "refusalsLastHour": {}, "providers": [],
+            "quota": {"sessions": {"inUse": 1, "limit": 3}, "tunnels": {"inUse": 0, "limit": null},
+                      "bytes": {"inUse": 70, "limit": null}},
+        });
+        let screen = screen(&body);
+        let expected = "sluicegate 1.0: ready\nnamespace: team\nstore: readable\nsessions: 1 running\n\
+                        in use: 1 of 3 sessions, 0 of - tunnels, 70 of - bytes\n\
+                        refusals of the last hour: none\n";
+        assert!(screen.starts_with(expected), "{screen}");
     }
 }

@@ -14,6 +14,7 @@ mod demo;
 mod events;
 pub mod failure;
 mod keys;
+mod owner;
 mod policy;
 mod probe;
 mod provider;
@@ -77,13 +78,16 @@ enum Command {
     /// The private CA.
     #[command(subcommand)]
     Ca(ca::CaCommand),
+    /// Owners of sessions: what they use of what they may.
+    #[command(subcommand)]
+    Owner(owner::OwnerCommand),
     /// Deliveries of events, and what was given up.
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
     /// Lifecycle events and access records.
     Events(events::EventsArgs),
     /// One screen: readiness, providers, sessions.
-    Status(ClientArgs),
+    Status(control::StatusArgs),
     /// Make a running gateway apply its configuration file again.
     Reload(ClientArgs),
     /// Make a running gateway go down in order.
@@ -125,6 +129,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Session(command) => session::run(command).await?,
         Command::Capability(command) => capability::run(command).await?,
         Command::Credential(command) => credential::run(command).await?,
+        Command::Owner(command) => owner::run(command).await?,
         Command::Webhook(command) => webhook::run(command).await?,
         Command::Policy(command) => policy::run(command).await?,
         Command::Check(args) => check::run(&args)?,

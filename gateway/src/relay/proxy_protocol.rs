@@ -100,6 +100,7 @@ mod tests {
                 provider: "local".into(),
                 id: "one".into(),
                 generation: 3,
+                owner: None,
             }),
         }
     }

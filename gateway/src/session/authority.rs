@@ -108,6 +108,8 @@ struct Pauses {
 #[derive(Debug)]
 pub struct Session {
     key: SessionKey,
+    /// Whose it is, below its namespace.
+    owner: Option<Arc<str>>,
     generation: u64,
     authority: watch::Sender<Authority>,
     budget: Arc<Budget>,
@@ -132,6 +134,7 @@ impl Session {
         let budget = Arc::new(Budget::new(policy.grant.limits(), owner));
         Self {
             key,
+            owner: None,
             generation,
             authority: watch::Sender::new(Authority::Live(policy)),
             budget,
@@ -143,6 +146,13 @@ impl Session {
         }
     }
 
+    /// The same, of this owner.
+    #[must_use]
+    pub fn owned_by(mut self, owner: Option<&str>) -> Self {
+        self.owner = owner.map(Arc::from);
+        self
+    }
+
     /// This generation as a credential sees it that allows less: the same life, budget and name, and of its policy what
     /// `grant` allows too. `id` tells such credentials apart, and is not 0.
     #[must_use]
@@ -151,6 +161,7 @@ impl Session {
         let by = Narrowing { id, grant };
         let session = Arc::new(Self {
             key: self.key.clone(),
+            owner: self.owner.clone(),
             generation: self.generation,
             authority: watch::Sender::new(self.authority().narrowed(&by)),
             budget: self.budget.clone(),
@@ -182,6 +193,7 @@ impl Session {
             provider: self.key.provider.clone(),
             id: self.key.id.clone(),
             generation: self.generation,
+            owner: self.owner.clone(),
         }
     }
 

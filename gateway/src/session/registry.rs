@@ -9,6 +9,7 @@ mod error;
 mod log;
 mod look;
 mod observe;
+mod owners;
 mod patch;
 mod queue;
 mod quota;
@@ -37,6 +38,7 @@ pub use capability::Bind;
 pub use error::RegistryError;
 pub use log::{LogLine, LogRecord};
 pub use observe::Observation;
+pub use owners::{OwnerKey, OwnerUse};
 
 use crate::{
     auth::{Authenticator, HandleHash, KeyError, KeyInfo, Keys},
@@ -184,12 +186,9 @@ impl Registry {
                 Some(policy) => policy.clone(),
                 None => compile::nothing(&entry.record)?,
             };
-            let session = Arc::new(Session::new(
-                entry.record.key(),
-                entry.record.lease.generation,
-                policy.clone(),
-                Some(owner),
-            ));
+            let (key, generation) = (entry.record.key(), entry.record.lease.generation);
+            let session = Session::new(key, generation, policy.clone(), Some(owner));
+            let session = Arc::new(session.owned_by(entry.record.owner.as_deref()));
             let active = active_again(&entry.record, now);
             session.budget().restore(entry.record.bytes, active);
             session.set_times(&entry.record.lease);

@@ -193,6 +193,8 @@ pub struct SessionLabel {
     pub id: Arc<str>,
     /// Generation.
     pub generation: u64,
+    /// The session's owner. Records do not name it; counts for one owner need it.
+    pub owner: Option<Arc<str>>,
 }
 
 /// Makes recorders. Cheap to clone.
@@ -259,6 +261,15 @@ impl Telemetry {
     pub fn refusals(&self) -> std::collections::BTreeMap<&'static str, u64> {
         let now = clock::unix_seconds(SystemTime::now());
         self.inner.refusals.last_hour(now)
+    }
+
+    /// The same of the sessions that `seen` (namespace, owner) lets see: what came without a credential is nobody's.
+    pub fn refusals_of(
+        &self,
+        seen: &dyn Fn(&str, Option<&str>) -> bool,
+    ) -> std::collections::BTreeMap<&'static str, u64> {
+        let now = clock::unix_seconds(SystemTime::now());
+        self.inner.refusals.last_hour_of(now, seen)
     }
 
     /// Begin one record.
@@ -614,7 +625,9 @@ impl Drop for Recorder {
         }
         if self.record.outcome == Outcome::Refused && !self.is_own() {
             let now = clock::unix_seconds(SystemTime::now());
-            self.telemetry.inner.refusals.count(self.reason, now);
+            let whose = self.record.session.as_ref();
+            let whose = whose.map(|session| (session.namespace.clone(), session.owner.clone()));
+            self.telemetry.inner.refusals.count(self.reason, whose, now);
         }
         let metrics = &self.telemetry.inner.metrics;
         let kind = self.record.kind;

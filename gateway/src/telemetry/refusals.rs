@@ -1,46 +1,85 @@
 //! Refusals of the last hour by reason, for one screen; the counters of metrics have no beginning.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{Mutex, PoisonError},
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// Minutes kept.
 const MINUTES: u64 = 60;
+/// Owners counted apart in one minute; whoever comes after them counts in the whole only.
+const OWNERS: usize = 4096;
 
-type Minute = (u64, BTreeMap<&'static str, u64>);
+/// Namespace, and the owner within it.
+pub(super) type Whose = (Arc<str>, Option<Arc<str>>);
+
+type Counts = BTreeMap<&'static str, u64>;
+
+#[derive(Debug, Default)]
+struct Minute {
+    number: u64,
+    all: Counts,
+    owned: HashMap<Whose, Counts>,
+}
 
 /// Counts by minute; reasons are a closed vocabulary, so this stays small.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(Mutex<VecDeque<Minute>>);
 
 impl Refusals {
-    /// One more, at `now` (seconds of Unix time).
-    pub(super) fn count(&self, reason: &'static str, now: u64) {
-        let minute = now / 60;
+    /// One more of somebody, at `now` (seconds of Unix time).
+    pub(super) fn count(&self, reason: &'static str, whose: Option<Whose>, now: u64) {
+        let number = now / 60;
         let mut minutes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A clock set back counts into the newest minute there is.
-        if minutes.back().is_none_or(|(newest, _)| *newest < minute) {
-            minutes.push_back((minute, BTreeMap::new()));
+        if minutes.back().is_none_or(|newest| newest.number < number) {
+            minutes.push_back(Minute {
+                number,
+                ..Minute::default()
+            });
         }
         while minutes
             .front()
-            .is_some_and(|(oldest, _)| oldest + MINUTES <= minute)
+            .is_some_and(|oldest| oldest.number + MINUTES <= number)
         {
             minutes.pop_front();
         }
-        if let Some((_, counts)) = minutes.back_mut() {
-            *counts.entry(reason).or_default() += 1;
+        let Some(minute) = minutes.back_mut() else {
+            return;
+        };
+        *minute.all.entry(reason).or_default() += 1;
+        if let Some(whose) = whose
+            && (minute.owned.len() < OWNERS || minute.owned.contains_key(&whose))
+        {
+            let own = minute.owned.entry(whose).or_default();
+            *own.entry(reason).or_default() += 1;
         }
     }
 
     /// By reason, over the hour before `now`.
-    pub(super) fn last_hour(&self, now: u64) -> BTreeMap<&'static str, u64> {
+    pub(super) fn last_hour(&self, now: u64) -> Counts {
+        self.sum(now, |minute| vec![&minute.all])
+    }
+
+    /// The same, of those whom `seen` lets see.
+    pub(super) fn last_hour_of(
+        &self,
+        now: u64,
+        seen: &dyn Fn(&str, Option<&str>) -> bool,
+    ) -> Counts {
+        self.sum(now, |minute| {
+            let own = minute.owned.iter();
+            let own = own.filter(|((namespace, owner), _)| seen(namespace, owner.as_deref()));
+            own.map(|(_, counts)| counts).collect()
+        })
+    }
+
+    fn sum(&self, now: u64, of: impl Fn(&Minute) -> Vec<&Counts>) -> Counts {
         let minutes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all = BTreeMap::new();
-        for (minute, counts) in minutes.iter() {
-            if minute + MINUTES > now / 60 {
-                for (reason, count) in counts {
+        let mut all = Counts::new();
+        for minute in minutes.iter() {
+            if minute.number + MINUTES > now / 60 {
+                for (reason, count) in of(minute).into_iter().flatten() {
                     *all.entry(*reason).or_default() += count;
                 }
             }
@@ -56,9 +95,9 @@ mod tests {
     #[test]
     fn an_hour_is_counted_and_no_more() {
         let refusals = Refusals::default();
-        refusals.count("host_not_allowed", 0);
-        refusals.count("host_not_allowed", 59);
-        refusals.count("ip_denied", 60);
+        refusals.count("host_not_allowed", None, 0);
+        refusals.count("host_not_allowed", None, 59);
+        refusals.count("ip_denied", None, 60);
         let both = BTreeMap::from([("host_not_allowed", 2), ("ip_denied", 1)]);
         assert_eq!(refusals.last_hour(60), both);
         assert_eq!(refusals.last_hour(59 * 60), both);
@@ -66,10 +105,39 @@ mod tests {
             refusals.last_hour(60 * 60),
             BTreeMap::from([("ip_denied", 1)])
         );
-        refusals.count("ip_denied", 3 * 3600);
+        refusals.count("ip_denied", None, 3 * 3600);
         assert_eq!(
             refusals.last_hour(3 * 3600),
             BTreeMap::from([("ip_denied", 1)])
         );
+    }
+
+    #[test]
+    fn each_owner_has_its_own_and_the_whole_has_all() {
+        let refusals = Refusals::default();
+        let whose = |namespace: &str, owner: Option<&str>| {
+            Some((Arc::from(namespace), owner.map(Arc::from)))
+        };
+        refusals.count("ip_denied", whose("a", Some("ann")), 0);
+        refusals.count("ip_denied", whose("a", None), 60);
+        refusals.count("host_not_allowed", whose("b", Some("ann")), 60);
+        refusals.count("credential_invalid", None, 60);
+        assert_eq!(refusals.last_hour(60).values().sum::<u64>(), 4);
+        let of_a = refusals.last_hour_of(60, &|namespace, _| namespace == "a");
+        assert_eq!(of_a, BTreeMap::from([("ip_denied", 2)]));
+        let hers = refusals.last_hour_of(60, &|_, owner| owner == Some("ann"));
+        assert_eq!(hers.values().sum::<u64>(), 2);
+        // A stranger to a full minute is counted in the whole.
+        for one in 0..OWNERS {
+            refusals.count("ip_denied", whose(&format!("n{one}"), None), 120);
+        }
+        refusals.count("ip_denied", whose("late", None), 120);
+        assert!(
+            refusals
+                .last_hour_of(120, &|namespace, _| namespace == "late")
+                .is_empty()
+        );
+        let whole = refusals.last_hour(120);
+        assert_eq!(whole.get("ip_denied"), Some(&(3 + OWNERS as u64)));
     }
 }

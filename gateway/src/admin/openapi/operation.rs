@@ -10,6 +10,7 @@ use utoipa::openapi::{
 };
 
 use super::shape;
+use crate::admin::access;
 
 /// What an answer of success is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -218,6 +219,7 @@ impl Operation {
             .map(|(name, schema, what)| optional(name, ParameterIn::Query, schema(), what));
         let scoped = !self.open
             && !self.in_namespace
+            && access::scoped(path).is_some()
             && !self.query.iter().any(|(name, ..)| *name == NAMESPACE.0);
         let (name, what) = NAMESPACE;
         let scoped = scoped.then(|| optional(name, ParameterIn::Query, shape::text(), what));

@@ -73,17 +73,15 @@ fn answers() -> Vec<(&'static str, RefOr<Schema>)> {
                 ("steps", texts()),
             ]),
         ),
+        ("Status", status()),
         (
-            "Status",
-            object([
-                ("ready", boolean()),
-                ("notReady", or_null(Type::String)),
-                ("storeReadable", boolean()),
-                ("sessions", map(count())),
-                ("providers", to("Providers")),
-                ("accessRecordsDropped", count()),
-                ("refusalsLastHour", map(count())),
-            ]),
+            "Owners",
+            with(object([("owners", list(to("Owner")))]), "next", text()),
+        ),
+        ("OwnerShown", object([("owner", to("Owner"))])),
+        (
+            "Owner",
+            object(quota().chain([("namespace", text()), ("owner", text())])),
         ),
         ("Keys", object([("keys", list(key))])),
         (
@@ -197,6 +195,40 @@ fn profiles() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Providers", list(to("Provider"))),
         ("Placement", placement),
     ]
+}
+
+fn status() -> RefOr<Schema> {
+    let status = object([
+        ("ready", boolean()),
+        ("notReady", or_null(Type::String)),
+        ("storeReadable", boolean()),
+        ("sessions", map(count())),
+        ("providers", to("Providers")),
+        ("refusalsLastHour", map(count())),
+    ]);
+    // The gateway as a whole has the first ones, a namespace the others.
+    [
+        ("accessRecordsDropped", count()),
+        ("namespace", text()),
+        ("quota", nullable(object(quota()))),
+    ]
+    .into_iter()
+    .fold(status, |status, (key, schema)| with(status, key, schema))
+}
+
+/// What is in use of a quota, and its bounds.
+fn quota() -> impl Iterator<Item = (&'static str, RefOr<Schema>)> {
+    let limit = || ("limit", or_null(Type::Integer));
+    let used = || object([("inUse", count()), limit()]);
+    [
+        ("sessions", with(used(), "states", map(count()))),
+        ("tunnels", used()),
+        ("bytes", used()),
+        ("opensPerSecond", object([limit()])),
+        ("bandwidth", object([limit()])),
+        ("lastActivity", or_null(Type::String)),
+    ]
+    .into_iter()
 }
 
 fn session() -> RefOr<Schema> {

@@ -24,7 +24,7 @@ use crate::{
     },
     drain::Drain,
     session::testing::Fixture,
-    telemetry::{AccessLog, Telemetry},
+    telemetry::{AccessLog, Front, Kind, SessionLabel, Telemetry},
 };
 
 struct Gateway {
@@ -32,6 +32,7 @@ struct Gateway {
     router: Router,
     token: Arc<AdminToken>,
     prober: Arc<crate::probe::Prober>,
+    telemetry: Telemetry,
     drained: Arc<AtomicUsize>,
     _drain: Drain,
 }
@@ -54,7 +55,7 @@ fn gateway_of(fixture: Fixture) -> Gateway {
     let state = State {
         registry: fixture.registry.clone(),
         webhooks: Arc::default(),
-        telemetry,
+        telemetry: telemetry.clone(),
         prober: prober.clone(),
         credentials: Arc::new(
             AdminCredentials::load(&token, &credentials(fixture.dir.path())).unwrap(),
@@ -67,7 +68,7 @@ fn gateway_of(fixture: Fixture) -> Gateway {
         }),
         reload: Arc::new(|| Box::pin(async { Err("line 3: no".to_owned()) })),
         ready: Arc::new(|| Ok(())),
-        status: Arc::new(|| json!({ "version": "test" })),
+        status: Arc::new(|| json!({ "version": "test", "listeners": [] })),
         tasks: drain.watch(),
     };
     Gateway {
@@ -75,6 +76,7 @@ fn gateway_of(fixture: Fixture) -> Gateway {
         fixture,
         token,
         prober,
+        telemetry,
         drained,
         _drain: drain,
     }

@@ -74,12 +74,21 @@ impl Registry {
             .collect()
     }
 
-    /// How many sessions are in each state.
-    pub fn states(&self) -> BTreeMap<&'static str, usize> {
+    /// How many sessions are in each state, of one namespace or all, among those that `seen` lets through.
+    pub fn states(
+        &self,
+        namespace: Option<&str>,
+        seen: &dyn Fn(&str, Option<&str>) -> bool,
+    ) -> BTreeMap<&'static str, usize> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let mut states = BTreeMap::new();
-        for entry in entries.values() {
-            *states.entry(entry.record.lease.state.as_str()).or_default() += 1;
+        for (key, entry) in entries.iter() {
+            let record = &entry.record;
+            if namespace.is_none_or(|asked| *key.namespace == *asked)
+                && seen(&key.namespace, record.owner.as_deref())
+            {
+                *states.entry(record.lease.state.as_str()).or_default() += 1;
+            }
         }
         states
     }

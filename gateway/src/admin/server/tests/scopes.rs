@@ -152,12 +152,39 @@ async fn a_namespace_sees_its_own_sessions_and_no_others() {
     for (method, path) in [
         ("POST", "drain"),
         ("POST", "reload"),
-        ("GET", "status"),
         ("GET", "keys"),
+        ("POST", "keys:rotate"),
+        ("POST", "keys:retire"),
+        ("GET", "webhooks"),
+        ("POST", "probe:begin"),
     ] {
-        let answer = g.by("team", method, path, "").await;
+        let answer = g.by("team", method, path, "{}").await;
         assert_eq!((answer.status, token(&answer)), (403, "bounded"), "{path}");
+        let why = answer.body["detail"].as_str().unwrap();
+        assert!(why.contains(path) && why.contains("\"team\""), "{why}");
+        // Nor for whoever sees all: that no namespace has a part of it is said, and nothing done.
+        let scoped = format!("namespaces/team/{path}");
+        for answer in [
+            g.by("team", method, &scoped, "{}").await,
+            g.call(method, &scoped, "{}").await,
+            g.call(method, &format!("{path}?namespace=team"), "{}")
+                .await,
+        ] {
+            assert_eq!(
+                (answer.status, token(&answer)),
+                (403, "whole-gateway"),
+                "{scoped}"
+            );
+        }
     }
+    assert_eq!(g.drained.load(Ordering::SeqCst), 0);
+    let stranger = g.by("stranger", "POST", "namespaces/team/drain", "").await;
+    assert_eq!(stranger.status, 401);
+    let document = g.request("GET", "/admin/openapi.json", "");
+    let mut document = document;
+    let own = "Bearer team-0123456789abcdef".parse().unwrap();
+    document.headers_mut().insert("authorization", own);
+    assert_eq!(g.send(document).await.status, 200);
 }
 
 #[tokio::test]
@@ -294,7 +321,8 @@ async fn every_route_of_a_namespace_is_there_in_each_form() {
             let rest = rest
                 .replace("{provider}", "local")
                 .replace("{session}", "none")
-                .replace("{capability}", "none");
+                .replace("{capability}", "none")
+                .replace("{owner}", "none");
             let plain = match rest.as_str() {
                 "events" => "events?follow=false",
                 rest => rest,
@@ -394,4 +422,159 @@ async fn what_another_owner_has_is_not_told_by_a_create() {
     assert_eq!((team.status, ann.status), (201, 201), "{}", ann.body);
     assert_eq!(create("ann").await.status, 200);
     assert_ne!(team.body["session"]["id"], ann.body["session"]["id"]);
+}
+
+#[tokio::test]
+async fn a_status_is_of_what_one_sees() {
+    let g = gateway();
+    for body in [
+        r#"{"id": "a", "namespace": "team", "owner": "ann"}"#,
+        r#"{"id": "b", "namespace": "team", "start": false}"#,
+        r#"{"id": "c", "namespace": "other"}"#,
+        r#"{"id": "d"}"#,
+    ] {
+        assert_eq!(g.call("POST", SESSIONS, body).await.status, 201);
+    }
+    let refuse = |namespace: &str, owner: Option<&str>, count| {
+        for _ in 0..count {
+            let source: std::net::SocketAddr = "127.0.0.1:1".parse().unwrap();
+            let mut one = g.telemetry.begin(Kind::tunnel, Front::connect, source);
+            let session = SessionLabel {
+                namespace: namespace.into(),
+                provider: "local".into(),
+                id: "x".into(),
+                generation: 1,
+                owner: owner.map(Into::into),
+            };
+            one.session(session, 1);
+            one.refused(&sluicegate_policy::Denial::HostNotAllowed.into());
+        }
+    };
+    refuse("team", Some("ann"), 1);
+    refuse("team", None, 2);
+    refuse("other", None, 4);
+    refuse("default", None, 8);
+    let sum = |answer: &Answer, key: &str| -> u64 {
+        let counts = answer.body[key].as_object().unwrap();
+        counts.values().map(|count| count.as_u64().unwrap()).sum()
+    };
+    let scoped = "namespaces/team/status";
+    for (answer, sessions, refusals) in [
+        (g.call("GET", "status", "").await, 4, 15),
+        (g.call("GET", scoped, "").await, 2, 3),
+        (g.by("team", "GET", "status", "").await, 2, 3),
+        (g.by("team", "GET", scoped, "").await, 2, 3),
+        (g.by("two", "GET", "status", "").await, 3, 7),
+        (
+            g.by("two", "GET", "namespaces/other/status", "").await,
+            1,
+            4,
+        ),
+        (g.by("ann", "GET", "status", "").await, 1, 1),
+    ] {
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(sum(&answer, "sessions"), sessions, "{}", answer.body);
+        assert_eq!(
+            sum(&answer, "refusalsLastHour"),
+            refusals,
+            "{}",
+            answer.body
+        );
+    }
+    let whole = g.call("GET", "status", "").await.body;
+    let team = g.by("team", "GET", "status", "").await.body;
+    assert!(whole["listeners"].is_array() && whole["accessRecordsDropped"].is_u64());
+    assert!(team["listeners"].is_null() && team["accessRecordsDropped"].is_null());
+    assert_eq!(team["quota"]["sessions"]["inUse"], 2);
+    let other = g.by("team", "GET", "namespaces/other/status", "").await;
+    assert_eq!(token(&other), "unknown-namespace");
+}
+
+#[tokio::test]
+async fn an_owner_sees_what_is_in_use() {
+    let mut config = crate::session::testing::config();
+    config.owner_quota.sessions = Some(3);
+    config.owner_quota.limits.bytes = Some(1000);
+    let g = gateway_of(Fixture::with(config));
+    for (id, namespace, owner) in [
+        ("a", "team", "ann"),
+        ("b", "team", "ann"),
+        ("c", "team", "bob"),
+        ("d", "other", "ann"),
+    ] {
+        let body = json!({ "id": id, "namespace": namespace, "owner": owner }).to_string();
+        assert_eq!(g.call("POST", SESSIONS, &body).await.status, 201);
+    }
+    let index = g.fixture.registry.index();
+    let key = crate::session::SessionKey {
+        namespace: "team".into(),
+        ..g.fixture.key("a")
+    };
+    let live = index.session(&key).unwrap();
+    live.session.budget().spend(70).unwrap();
+    let slot = live.session.budget().open(std::time::SystemTime::now());
+    g.call("POST", &format!("namespaces/team/{SESSIONS}/b:stop"), "")
+        .await;
+
+    let ann = g.call("GET", "namespaces/team/owners/ann", "").await;
+    assert_eq!(ann.status, 200, "{}", ann.body);
+    let ann = &ann.body["owner"];
+    assert_eq!(
+        (&ann["namespace"], &ann["owner"]),
+        (&json!("team"), &json!("ann"))
+    );
+    let sessions = json!({ "inUse": 1, "limit": 3, "states": { "running": 1, "stopped": 1 } });
+    assert_eq!(ann["sessions"], sessions);
+    assert_eq!(ann["bytes"], json!({ "inUse": 70, "limit": 1000 }));
+    assert_eq!(ann["tunnels"], json!({ "inUse": 1, "limit": null }));
+    assert!(ann["lastActivity"].is_string());
+    drop(slot);
+
+    let names = |answer: &Answer| -> Vec<String> {
+        let owners = answer.body["owners"].as_array().unwrap();
+        let name = |one: &Value| format!("{}/{}", one["namespace"], one["owner"]).replace('"', "");
+        owners.iter().map(name).collect()
+    };
+    let all = g.call("GET", "owners", "").await;
+    assert_eq!(names(&all), ["other/ann", "team/ann", "team/bob"]);
+    let first = g.call("GET", "owners?limit=2", "").await;
+    assert_eq!(names(&first), ["other/ann", "team/ann"]);
+    let after = first.body["next"].as_str().unwrap();
+    let rest = g
+        .call("GET", &format!("owners?limit=2&after={after}"), "")
+        .await;
+    assert_eq!(names(&rest), ["team/bob"]);
+    assert!(rest.body["next"].is_null());
+    for (who, expected) in [
+        ("team", vec!["team/ann", "team/bob"]),
+        ("two", vec!["other/ann", "team/ann", "team/bob"]),
+        ("ann", vec!["team/ann"]),
+    ] {
+        assert_eq!(
+            names(&g.by(who, "GET", "owners", "").await),
+            expected,
+            "{who}"
+        );
+    }
+    for (who, path, expected) in [
+        ("ann", "owners/ann", "200"),
+        ("ann", "owners/bob", "not-the-owner"),
+        ("team", "owners/bob", "200"),
+        ("team", "owners/carol", "unknown-owner"),
+        ("team", "namespaces/other/owners/ann", "unknown-namespace"),
+        ("two", "owners/ann", "unknown-namespace"),
+        ("two", "owners/ann?namespace=other", "200"),
+    ] {
+        let answer = g.by(who, "GET", path, "").await;
+        let status = answer.status.to_string();
+        let found = if answer.status == 200 {
+            &status
+        } else {
+            token(&answer)
+        };
+        assert_eq!(found, expected, "{who} {path}: {}", answer.body);
+    }
+    for bad in ["owners?limit=0", "owners?after=!", "owners?after=YQ"] {
+        assert_eq!(g.call("GET", bad, "").await.status, 400, "{bad}");
+    }
 }
