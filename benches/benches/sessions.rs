@@ -14,9 +14,9 @@ use sluicegate::{
     auth::Keys,
     session::{
         CreateRequest, ProviderConfig, Quota, Registry, RegistryConfig, Scopes, SessionKey,
-        lifecycle::Times,
+        lifecycle::{Action, Times},
     },
-    store::EmbeddedStore,
+    store::{EmbeddedStore, verify_file},
 };
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -152,6 +152,35 @@ fn main() -> Outcome<()> {
         "sweep, nothing due",
         several(50, || usize::from(registry.sweep_once(now).is_some())),
     );
+    row(
+        "owners in use, page of 1000",
+        several(20, || registry.owners(None, &everybody, None, 1000).len()),
+    );
+    let mut tokens = Vec::new();
+    for _ in 0..20 {
+        let started = registry.act(middle.clone(), Action::Start, None);
+        let bundle = runtime.block_on(started)?.bundle.ok_or("no bundle")?;
+        let name = "SLUICEGATE_PROXY_TOKEN";
+        let token = bundle.env.into_iter().find(|(key, _)| key == name);
+        tokens.push(token.ok_or("no token")?.1);
+    }
+    let mut ids = (0..20).map(|n| format!("{n:02}{}", "A".repeat(20)));
+    let revoke = |credential: Option<String>| {
+        let credential = credential.unwrap_or_default();
+        let revoked = runtime.block_on(registry.revoke_credential(credential));
+        usize::from(revoked.is_ok_and(|known| known))
+    };
+    row(
+        "revoke a token (a commit)",
+        several(20, || revoke(tokens.pop())),
+    );
+    row(
+        "revoke an id alone (a commit)",
+        several(20, || revoke(ids.next())),
+    );
+    let file = directory.path().join("sluicegate.redb");
+    let verified = || verify_file(&file).map_or(0, |found| found.sessions as usize);
+    row("verify the store", several(5, verified));
     let begun = Instant::now();
     registry.sweep_once(now + Duration::from_secs(90_000));
     let due = milliseconds(begun.elapsed());

@@ -248,6 +248,12 @@ impl App {
                 .clone()
                 .sweep(parts.telemetry.clone(), watch.clone()),
         );
+        watch.spawn_service(
+            parts
+                .registry
+                .clone()
+                .verify_now_and_then(parts.telemetry.clone(), watch.clone()),
+        );
         watch.spawn_service(inside.serve(watch.clone()));
         watch.spawn_service(parts.prober.clone().run(watch.clone()));
         for hook in settings.hooks {

@@ -223,7 +223,7 @@ fn is_partial(rest: &str) -> bool {
 
 /// Routes of which no namespace has a part.
 fn is_whole(rest: &str) -> bool {
-    const ALL: [&str; 8] = [
+    const ALL: [&str; 9] = [
         "reload",
         "drain",
         "keys",
@@ -232,6 +232,7 @@ fn is_whole(rest: &str) -> bool {
         "webhooks",
         "probe:begin",
         "probe:report",
+        "store:verify",
     ];
     ALL.contains(&rest)
 }
@@ -320,6 +321,7 @@ mod tests {
             "reload",
             "drain",
             "keys:rotate",
+            "store:verify",
             "whatever",
             "runtime/providers/p",
         ] {

@@ -15,7 +15,10 @@ use super::{
     Problem, State, access,
     request::{body_text, json as answer, read},
 };
-use crate::auth::{KeyError, Principal};
+use crate::{
+    auth::{KeyError, Principal},
+    clock::rfc3339,
+};
 
 /// The process answers.
 pub(super) async fn healthz() -> &'static str {
@@ -82,6 +85,14 @@ pub(super) async fn status(
     } else {
         let dropped = state.telemetry.access().dropped();
         fields.insert("accessRecordsDropped".into(), dropped.into());
+        let verified = state.registry.verified().map(|(at, found)| {
+            let mut shown = found.to_json();
+            if let Some(fields) = shown.as_object_mut() {
+                fields.insert("at".into(), rfc3339(at).into());
+            }
+            shown
+        });
+        fields.insert("storeVerified".into(), verified.into());
         state.telemetry.refusals()
     };
     fields.insert("refusalsLastHour".into(), json!(refusals));
@@ -116,6 +127,12 @@ pub(super) async fn reload(Extract(state): Extract<State>) -> Result<Response, P
 pub(super) async fn drain(Extract(state): Extract<State>) -> Response {
     (state.drain)();
     answer(StatusCode::ACCEPTED, &json!({ "draining": true }))
+}
+
+/// Every page of the store against its checksum.
+pub(super) async fn verify_store(Extract(state): Extract<State>) -> Result<Response, Problem> {
+    let verified = state.registry.verify_store(&state.telemetry).await?;
+    Ok(answer(StatusCode::OK, &verified.to_json()))
 }
 
 /// The signing keys, without secrets.

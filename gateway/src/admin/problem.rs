@@ -5,7 +5,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use sluicegate_policy::text::Faults;
 
-use crate::session::RegistryError;
+use crate::{session::RegistryError, store::StoreError};
 
 /// One error answer.
 #[derive(Clone, Debug)]
@@ -140,6 +140,10 @@ impl From<RegistryError> for Problem {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "quota", text)
                     .with("inUse", in_use)
                     .with("limit", limit)
+            }
+            RegistryError::Store(StoreError::Damaged { .. }) => {
+                let detail = "the session store is damaged; the gateway's log says more";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-damaged", detail)
             }
             RegistryError::Store(_) => {
                 tracing::error!(error = ?error, "the session store failed");

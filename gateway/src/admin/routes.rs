@@ -344,6 +344,12 @@ fn gateway(api: Api) -> Api {
     let retire = json("retireKey", "What a key signed is good no more", "Keys")
         .body("RetireKey")
         .problems(&[404, 409, 500]);
+    let verify = json(
+        "verifyStore",
+        "Every page of the store against its checksum",
+        "StoreVerified",
+    )
+    .problems(&[503]);
     let keys = json("listKeys", "The signing keys, without secrets", "Keys");
     let status = json(
         "status",
@@ -409,6 +415,10 @@ fn gateway(api: Api) -> Api {
     .route(
         "/admin/api/v1/webhooks",
         vec![get(webhooks::list, vec![hooks])],
+    )
+    .route(
+        "/admin/api/v1/store:verify",
+        vec![post(control::verify_store, vec![verify])],
     )
     .route("/admin/api/v1/keys", vec![get(control::keys, vec![keys])])
     .route(

@@ -23,6 +23,7 @@ mod serve;
 mod session;
 mod session_create;
 mod session_logs;
+mod store;
 mod webhook;
 
 use std::process::ExitCode;
@@ -81,6 +82,9 @@ enum Command {
     /// Owners of sessions: what they use of what they may.
     #[command(subcommand)]
     Owner(owner::OwnerCommand),
+    /// What sessions and revocations are kept in.
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Deliveries of events, and what was given up.
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
@@ -130,6 +134,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Capability(command) => capability::run(command).await?,
         Command::Credential(command) => credential::run(command).await?,
         Command::Owner(command) => owner::run(command).await?,
+        Command::Store(command) => store::run(command).await?,
         Command::Webhook(command) => webhook::run(command).await?,
         Command::Policy(command) => policy::run(command).await?,
         Command::Check(args) => check::run(&args)?,

@@ -1,7 +1,8 @@
 //! Every default of the configuration, in one place. docs/configuration.md and the schema repeat them; a test compares.
 use super::{
     AccessLog, DnsConfig, LimitsConfig, ListenerConfig, ListenerKind, OnExpiry, OnPause,
-    ProbeConfig, ProbeFrom, RefusalDetail, SessionConfig, TelemetryConfig,
+    ProbeConfig, ProbeFrom, RefusalDetail, RetentionConfig, SessionConfig, StoreConfig,
+    TelemetryConfig,
 };
 use sluicegate_policy::{
     Confinement, EgressMode, HostServiceAccess, HostnameEgress, MixedAnswers, Profile,
@@ -113,3 +114,23 @@ pub(super) const ADVERTISED: Profile = Profile {
     host_service_access: HostServiceAccess::None,
     egress_mode: EgressMode::None,
 };
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            path: None,
+            verify_every: Some(seconds(3600)),
+            retention: RetentionConfig::default(),
+        }
+    }
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self {
+            sessions: seconds(86_400),
+            events: 10_000,
+            revocations: seconds(366 * 86_400),
+        }
+    }
+}

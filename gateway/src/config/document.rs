@@ -1,25 +1,15 @@
 //! The document as a whole: every section, and what holds between them.
 use super::{
     AdminConfig, CapabilityConfig, CompatConfig, DnsConfig, KeysConfig, LimitsConfig,
-    ListenerConfig, ProbeConfig, ProviderConfig, PublicUrl, QuotaConfig, TelemetryConfig,
-    TlsConfig, UpstreamProxyConfig, capability, defaults, json, listener, read, yaml,
+    ListenerConfig, ProbeConfig, ProviderConfig, PublicUrl, QuotaConfig, StoreConfig,
+    TelemetryConfig, TlsConfig, UpstreamProxyConfig, capability, defaults, json, listener, yaml,
 };
 use serde_json::Value;
 use sluicegate_policy::{
     Ceiling, EgressDocument, GrantDocument, ServiceDocument, ServiceName,
     text::{self, Fault, Faults, Fields, Node},
 };
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
-
-/// Where sessions and revocations are kept.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct StoreConfig {
-    /// The store's file; `None` = `sluicegate.redb` in the state directory.
-    pub path: Option<PathBuf>,
-}
+use std::{collections::BTreeMap, path::Path};
 
 /// Everything an operator can set. `Default` is the empty document.
 #[derive(Clone, PartialEq, Debug)]
@@ -187,8 +177,13 @@ impl Config {
         if let Some(node) = fields.take("listeners") {
             config.listeners = listener::read(node, faults);
         }
+        let store = fields.take("store");
+        if let Some(node) = store {
+            config.store = StoreConfig::read(node, faults);
+        }
         config.read_gateway(&mut fields, faults);
         config.read_grants(&mut fields, faults);
+        config.store.judge(store.unwrap_or(root), &config, faults);
         if let Some(node) = fields.take("compat") {
             config.compat = CompatConfig::read(node, faults);
             if let Some(gestalt) = &config.compat.gestalt {
@@ -209,13 +204,6 @@ impl Config {
         }
         if let Some(node) = fields.take("upstreamProxy") {
             self.upstream_proxy = UpstreamProxyConfig::read(node, faults);
-        }
-        if let Some(node) = fields.take("store") {
-            let mut fields = node.fields(faults);
-            self.store.path = fields
-                .take("path")
-                .and_then(|node| read::path(node, faults));
-            fields.finish(faults);
         }
         if let Some(node) = fields.take("keys") {
             self.keys = KeysConfig::read(node, faults);

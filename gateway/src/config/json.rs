@@ -3,7 +3,8 @@ use super::{
     AccessLog, AdminConfig, CapabilityConfig, Config, CredentialConfig, DnsConfig, GestaltConfig,
     GestaltKeyConfig, IdentifyBy, KeyFiles, KeysConfig, LimitsConfig, ListenerConfig, ListenerKind,
     OnExpiry, OnPause, ProbeConfig, ProviderConfig, QuotaConfig, RefusalDetail, SessionConfig,
-    SigningKey, TelemetryConfig, TlsConfig, TokenConfig, UpstreamProxyConfig, WebhookConfig,
+    SigningKey, StoreConfig, TelemetryConfig, TlsConfig, TokenConfig, UpstreamProxyConfig,
+    WebhookConfig,
 };
 use super::{compat::VERIFY, probe::FROM};
 use serde_json::{Map, Value, json};
@@ -28,7 +29,7 @@ pub(super) fn config(config: &Config) -> Value {
         "tls": tls(&config.tls),
         "dns": dns(&config.dns),
         "upstreamProxy": config.upstream_proxy.as_ref().map(upstream_proxy),
-        "store": compact(json!({"path": config.store.path.as_deref().map(path)})),
+        "store": store(&config.store),
         "keys": config.keys.as_ref().map(keys),
         "quotas": quotas(&config.quotas),
         "limits": limits(&config.limits),
@@ -40,6 +41,19 @@ pub(super) fn config(config: &Config) -> Value {
         "probe": probe(&config.probe),
         "telemetry": telemetry(&config.telemetry),
         "compat": config.compat.gestalt.as_ref().map(|one| json!({"gestalt": gestalt(one)})),
+    }))
+}
+
+fn store(config: &StoreConfig) -> Value {
+    let retention = &config.retention;
+    compact(json!({
+        "path": config.path.as_deref().map(path),
+        "verifyEvery": duration(config.verify_every.unwrap_or_default()),
+        "retention": {
+            "sessions": duration(retention.sessions),
+            "events": retention.events,
+            "revocations": duration(retention.revocations),
+        },
     }))
 }
 

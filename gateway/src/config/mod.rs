@@ -20,6 +20,7 @@ mod public_url;
 mod read;
 mod schema;
 mod state_dir;
+mod store;
 mod telemetry;
 mod tls;
 mod upstream_proxy;
@@ -30,7 +31,7 @@ pub use admin::{AdminConfig, CredentialConfig, ScopeConfig, TokenConfig};
 pub use capability::{CapabilityConfig, CeilingConfig};
 pub use compat::{CompatConfig, GestaltConfig, GestaltKeyConfig, VerifySessions};
 pub use dns::{DnsConfig, DnsServer, DnsTransport};
-pub use document::{Config, StoreConfig};
+pub use document::Config;
 pub use keys::{KeysConfig, SigningKey};
 pub use limits::{LimitsConfig, OwnerQuotaConfig, QuotaConfig};
 pub use listener::{
@@ -41,6 +42,7 @@ pub use provider::{OnExpiry, OnPause, ProviderConfig, ScopesConfig, SessionConfi
 pub use public_url::PublicUrl;
 pub use schema::schema;
 pub use state_dir::{StateDir, StateDirError};
+pub use store::{RetentionConfig, StoreConfig};
 pub use telemetry::{AccessLog, RefusalDetail, TelemetryConfig};
 pub use tls::TlsConfig;
 pub use upstream_proxy::{ProxyAsk, ProxyScheme, UpstreamProxyConfig};

@@ -23,13 +23,7 @@ pub fn schema() -> Value {
         ),
         ("tls", tls()),
         ("dns", dns()),
-        (
-            "store",
-            object(vec![(
-                "path",
-                string("The store's file. Absent: sluicegate.redb in the state directory."),
-            )]),
-        ),
+        ("store", store()),
         ("upstreamProxy", upstream_proxy()),
         ("keys", keys()),
         ("quotas", quotas()),
@@ -442,6 +436,49 @@ fn limits() -> Value {
         (
             "maxHeadBytes",
             bytes(Some(64 << 10), "Largest head of a request: 1KiB to 1MiB."),
+        ),
+    ])
+}
+
+fn store() -> Value {
+    let events = with_default(
+        json!({
+            "type": "integer", "minimum": 100, "maximum": 10_000_000,
+            "description": "Events kept, the newest.",
+        }),
+        Some(json!(10_000)),
+    );
+    object(vec![
+        (
+            "path",
+            string("The store's file. Absent: sluicegate.redb in the state directory."),
+        ),
+        (
+            "verifyEvery",
+            duration(
+                Some("1h"),
+                "The whole file is verified so often, beside every start; 1m to 3660d, 0 = at starts only.",
+            ),
+        ),
+        (
+            "retention",
+            object(vec![
+                (
+                    "sessions",
+                    duration(
+                        Some("1d"),
+                        "The record of a stopped session, with its log: 1m to 3660d.",
+                    ),
+                ),
+                ("events", events),
+                (
+                    "revocations",
+                    duration(
+                        Some("366d"),
+                        "The revocation of a token's id alone, of which nobody knows when it ends: 1h to 3660d.",
+                    ),
+                ),
+            ]),
         ),
     ])
 }

@@ -72,6 +72,29 @@ pub struct RegistryConfig {
     pub namespace_quota: Quota,
     /// What all sessions of one owner within a namespace may do together.
     pub owner_quota: Quota,
-    /// How long the record of a stopped session stays readable.
-    pub retention: Option<Duration>,
+    /// What is kept of what is over.
+    pub retention: Retention,
+    /// How often the whole store is verified; `None` = when it is opened, and when somebody else has touched it.
+    pub verify_every: Option<Duration>,
+}
+
+/// What is kept of what is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retention {
+    /// The record of a stopped session.
+    pub sessions: Duration,
+    /// Events, the newest.
+    pub events: u64,
+    /// The revocation of an id of which nobody knows when its token ends.
+    pub revocations: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            sessions: Duration::from_secs(86_400),
+            events: 10_000,
+            revocations: Duration::from_secs(366 * 86_400),
+        }
+    }
 }

@@ -29,7 +29,7 @@ pub use binding::{Binding, BindingRequest, Capability};
 pub use budget::{Budget, Destination, Slot};
 pub use bundle::{Bundle, BundleContext, CaFiles, PublicUrl};
 pub use changes::{Bearer, Changes, Credential};
-pub use config::{ProviderConfig, Quota, RegistryConfig, Scopes};
+pub use config::{ProviderConfig, Quota, RegistryConfig, Retention, Scopes};
 pub use dials::{DialConfig, DialTargets, Dials, Offer, OfferSocket};
 pub use event::Event;
 pub use index::{Index, Live};

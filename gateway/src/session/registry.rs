@@ -17,6 +17,7 @@ mod reload;
 mod resolved;
 mod revoke;
 mod tally;
+mod verify;
 mod webhooks;
 
 use std::{
@@ -42,7 +43,7 @@ pub use owners::{OwnerKey, OwnerUse};
 
 use crate::{
     auth::{Authenticator, HandleHash, KeyError, KeyInfo, Keys},
-    store::{Batch, Store, StoredEvent},
+    store::{Batch, Store, StoredEvent, Verified},
 };
 
 /// One session in memory.
@@ -107,6 +108,8 @@ pub struct Registry {
     logged: watch::Sender<u64>,
     /// One budget for all sessions of a namespace, and of an owner in it.
     owners: Mutex<BTreeMap<quota::Owner, Arc<Budget>>>,
+    /// When the store was last found whole, and what was found.
+    verified: Mutex<Option<(SystemTime, Verified)>>,
     /// Where hosts dial what sandboxes expose.
     dials: Dials,
     /// The effective profile last found of each provider.
@@ -135,6 +138,7 @@ impl Registry {
             dials: Dials::new(config.dial.clone()),
             profiles: Mutex::new(profiles(&loaded.profiles)),
             unsaved: Mutex::default(),
+            verified: Mutex::default(),
             config: ArcSwap::from_pointee(config),
             entries: RwLock::default(),
             tally: Mutex::default(),
@@ -463,6 +467,7 @@ impl Registry {
         }
         let texts: Vec<Arc<str>> = events.iter().map(|event| event.to_json().into()).collect();
         batch.events = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+        batch.keep_events = Some(self.config().retention.events);
         let last = self.store.commit(&batch)?;
         let first = last.saturating_sub(texts.len() as u64);
         Ok(Told {

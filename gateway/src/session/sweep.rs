@@ -20,8 +20,6 @@ use crate::{
 const PERIOD: Duration = Duration::from_millis(500);
 /// Bytes spent are saved this often.
 const USAGE_PERIOD: Duration = Duration::from_secs(5);
-/// What a stopped session's record is kept for where the configuration does not say.
-const RETENTION: Duration = Duration::from_secs(86_400);
 
 impl Registry {
     /// Sweep until the drain is over. The composition root spawns this into its tracker.
@@ -69,7 +67,7 @@ impl Registry {
         if self.usage_due(now, USAGE_PERIOD) {
             self.save_usage();
         }
-        let retention = self.config().retention.unwrap_or(RETENTION);
+        let retention = self.config().retention.sessions;
         let mut next: Option<SystemTime> = None;
         for entry in self.all() {
             let record = &entry.record;

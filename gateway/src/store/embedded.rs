@@ -1,28 +1,31 @@
 //! The embedded store: one transactional file, one process.
 
+mod verify;
+
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
 
-use super::{Batch, Loaded, LogPage, Store, StoreError, StoredEvent};
+pub use verify::file as verify_file;
+
+use super::{Batch, Loaded, LogPage, Store, StoreError, StoredEvent, Verified};
 
 /// Changes when rows or tables change their meaning. 2 = session logs, and what rows of sessions gained since 1 (each
 /// of it has a default, so that the rows themselves stay as they are).
 const FORMAT: u64 = 2;
 /// The oldest format that is brought up to date at the start.
 const OLDEST: u64 = 1;
-/// Events kept; older ones are dropped with the commit that goes over.
-const EVENTS_KEPT: u64 = 10_000;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
@@ -47,10 +50,27 @@ pub struct EmbeddedStore {
     head: Mutex<Head>,
     /// Something failed since it was opened: it is opened anew at the next probe.
     failed: AtomicBool,
+    /// It was found damaged, and not opened anew since: nothing is read of it or written to it.
+    damaged: AtomicBool,
 }
 
-/// A file's length, and its first bytes, where redb keeps what it knows of its pages: each commit changes something there.
-type Head = (u64, [u8; 512]);
+/// How a file looked after our last write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Head {
+    length: u64,
+    /// Where redb keeps what it knows of its pages: each commit changes something there.
+    bytes: [u8; 512],
+    /// When it was last changed, in seconds and nanoseconds. Nobody can set this one back, and it tells of pages in the middle too.
+    changed: (i64, i64),
+}
+
+impl Head {
+    const NONE: Self = Self {
+        length: 0,
+        bytes: [0; 512],
+        changed: (0, 0),
+    };
+}
 
 /// `None` after an IO error whose reopening failed, until a probe succeeds.
 #[derive(Debug)]
@@ -69,8 +89,9 @@ impl EmbeddedStore {
         let store = Self {
             path: path.into(),
             open: RwLock::new(open),
-            head: Mutex::new((0, [0; 512])),
+            head: Mutex::new(Head::NONE),
             failed: AtomicBool::new(false),
+            damaged: AtomicBool::new(false),
         };
         store.check_format()?;
         store.look(&mut store.head())?;
@@ -84,6 +105,9 @@ impl EmbeddedStore {
         work: impl FnOnce(&Database) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        if self.damaged.load(Ordering::Acquire) {
+            return Err(self.is_damaged());
+        }
         let vanished = || StoreError::Vanished {
             path: self.path.clone(),
         };
@@ -101,9 +125,12 @@ impl EmbeddedStore {
         work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
         let mut head = self.head();
-        self.in_place(&head)?;
+        self.in_place(&mut head)?;
         let done = self.with(|database| {
-            let write = database.begin_write()?;
+            let mut write = database.begin_write()?;
+            // With one phase, a last commit that is damaged later is taken for one that was torn, and quietly undone: a
+            // revocation with it.
+            write.set_two_phase_commit(true);
             let done = work(&write)?;
             write.commit()?;
             Ok(done)
@@ -129,8 +156,9 @@ impl EmbeddedStore {
         };
         let file = fs::File::open(&self.path).map_err(|_| vanished())?;
         let found = file.metadata().map_err(|_| vanished())?;
-        head.0 = found.len();
-        let read = file.read_exact_at(&mut head.1, 0);
+        head.length = found.len();
+        head.changed = (found.ctime(), found.ctime_nsec());
+        let read = file.read_exact_at(&mut head.bytes, 0);
         if found.ino() == inode && read.is_ok() {
             Ok(())
         } else {
@@ -138,21 +166,44 @@ impl EmbeddedStore {
         }
     }
 
-    /// Is the file at our path the one we have open, as we left it?
-    fn in_place(&self, expected: &Head) -> Result<(), StoreError> {
-        let mut found = (0, [0; 512]);
+    /// Is the file at our path the one we have open, as we left it? One that somebody else touched and left as it was is.
+    fn in_place(&self, expected: &mut Head) -> Result<(), StoreError> {
+        let mut found = Head::NONE;
         self.look(&mut found)?;
-        if found == *expected {
-            return Ok(());
+        if (found.length, found.bytes) != (expected.length, expected.bytes) {
+            return Err(StoreError::Vanished {
+                path: self.path.clone(),
+            });
         }
-        Err(StoreError::Vanished {
+        if found.changed != expected.changed {
+            let verified = self.judged(verify::file(&self.path))?;
+            tracing::warn!(path = %self.path.display(), took = ?verified.took, "somebody else touched the store's file, and left it whole");
+            expected.changed = found.changed;
+        }
+        Ok(())
+    }
+
+    /// What was found of the whole file; where it is damaged, that holds until it is opened anew.
+    fn judged(&self, found: Result<Verified, StoreError>) -> Result<Verified, StoreError> {
+        if matches!(found, Err(StoreError::Damaged { .. })) {
+            self.damaged.store(true, Ordering::Release);
+            self.failed.store(true, Ordering::Release);
+        }
+        found
+    }
+
+    fn is_damaged(&self) -> StoreError {
+        let source = redb::Error::Corrupted("found before, and not opened anew since".into());
+        StoreError::Damaged {
             path: self.path.clone(),
-        })
+            source: Box::new(source),
+        }
     }
 
     fn check_format(&self) -> Result<(), StoreError> {
         let found = self.with(|database| {
-            let write = database.begin_write()?;
+            let mut write = database.begin_write()?;
+            write.set_two_phase_commit(true);
             let found = {
                 let mut meta = write.open_table(META)?;
                 let found = meta.get("format")?.map(|value| value.value());
@@ -193,10 +244,23 @@ impl EmbeddedStore {
     fn reopen(&self) -> Result<(), StoreError> {
         let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
         slot.database = None;
-        *slot = open(&self.path)?;
+        let opened = open(&self.path).map(|open| {
+            *slot = open;
+            self.damaged.store(false, Ordering::Release);
+        });
         drop(slot);
-        self.look(&mut self.head())
+        // Closing it wrote to it, whether it can be opened again or not.
+        self.look(&mut self.head())?;
+        opened
     }
+}
+
+/// The file was read, and holds less or something else than a store does.
+fn is_cut(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    )
 }
 
 fn open(path: &Path) -> Result<Open, StoreError> {
@@ -216,11 +280,21 @@ fn open(path: &Path) -> Result<Open, StoreError> {
         .and_then(|file| file.metadata())
         .map_err(unusable)?
         .ino();
-    let database = Database::create(path).map_err(|error| match error {
+    let failed = |error: DatabaseError| match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.into() },
-        DatabaseError::Storage(redb::StorageError::Io(source)) => unusable(source),
-        other => StoreError::Failed(Box::new(other.into())),
-    })?;
+        DatabaseError::Storage(redb::StorageError::Io(source)) if !is_cut(&source) => {
+            unusable(source)
+        }
+        other => StoreError::Damaged {
+            path: path.into(),
+            source: Box::new(other.into()),
+        },
+    };
+    let began = Instant::now();
+    let mut database = Database::create(path).map_err(failed)?;
+    // Without this a page is only looked at when it is read, and what is at rest after a shutdown in order is never.
+    let as_written = database.check_integrity().map_err(failed)?;
+    tracing::debug!(path = %path.display(), as_written, took = ?began.elapsed(), "the store was verified");
     Ok(Open {
         database: Some(database),
         inode,
@@ -279,9 +353,9 @@ impl Store for EmbeddedStore {
             for body in &batch.events {
                 cursor += 1;
                 events.insert(cursor, body.as_slice())?;
-                if let Some(stale) = cursor.checked_sub(EVENTS_KEPT) {
-                    events.remove(stale)?;
-                }
+            }
+            if let Some(stale) = batch.keep_events.and_then(|keep| cursor.checked_sub(keep)) {
+                events.retain_in(..=stale, |_, _| false)?;
             }
             Ok(cursor)
         })
@@ -399,8 +473,18 @@ impl Store for EmbeddedStore {
         })
     }
 
+    fn verify(&self) -> Result<Verified, StoreError> {
+        // What is written meanwhile can only make it look damaged: then it is looked at once more, and nobody writes.
+        if let Ok(verified) = verify::file(&self.path) {
+            return Ok(verified);
+        }
+        let mut head = self.head();
+        self.in_place(&mut head)?;
+        self.judged(verify::file(&self.path))
+    }
+
     fn probe(&self) -> Result<(), StoreError> {
-        self.in_place(&self.head())?;
+        self.in_place(&mut self.head())?;
         let read = |database: &Database| {
             let read = database.begin_read()?;
             read.open_table(META)?.get("format")?;

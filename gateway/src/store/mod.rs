@@ -4,9 +4,9 @@
 
 mod embedded;
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
-pub use embedded::EmbeddedStore;
+pub use embedded::{EmbeddedStore, verify_file};
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,17 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// Its pages are not what was written.
+    #[error(
+        "the store {path} is damaged: put a good copy in its place, or move it aside and begin without the sessions in it"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What does not hold.
+        #[source]
+        source: Box<redb::Error>,
+    },
     /// Reading or writing failed.
     #[error("the store failed")]
     Failed(#[from] Box<redb::Error>),
@@ -73,6 +84,8 @@ pub struct Batch {
     pub forget: Vec<String>,
     /// Events to append.
     pub events: Vec<Vec<u8>>,
+    /// How many events are kept, the newest; `None` = all there are.
+    pub keep_events: Option<u64>,
     /// What is found of providers now.
     pub profiles: Vec<(String, Vec<u8>)>,
 }
@@ -95,6 +108,38 @@ pub struct StoredEvent {
     pub cursor: u64,
     /// Its content.
     pub body: Vec<u8>,
+}
+
+/// A store that was found whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Verified {
+    /// Its size.
+    pub bytes: u64,
+    /// Sessions in it.
+    pub sessions: u64,
+    /// Revoked token ids.
+    pub revocations: u64,
+    /// Events.
+    pub events: u64,
+    /// Records of sessions' logs.
+    pub log_records: u64,
+    /// How long it took to look.
+    pub took: Duration,
+}
+
+impl Verified {
+    /// For people and programs that asked.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "whole": true,
+            "bytes": self.bytes,
+            "sessions": self.sessions,
+            "revocations": self.revocations,
+            "events": self.events,
+            "logRecords": self.log_records,
+            "milliseconds": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
 }
 
 /// Durable memory. Calls block: use them off the runtime's threads.
@@ -157,4 +202,10 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// # Errors
     /// It cannot.
     fn probe(&self) -> Result<(), StoreError>;
+
+    /// Is all of it what was written? Takes as long as reading it whole; writes may have to wait.
+    ///
+    /// # Errors
+    /// It is damaged, and refuses everything from now on; or it cannot be read.
+    fn verify(&self) -> Result<Verified, StoreError>;
 }

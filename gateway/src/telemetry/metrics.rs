@@ -117,6 +117,7 @@ pub struct Metrics {
     proved: Family<PathLabels, Gauge>,
     profile_changes: Counter,
     webhooks: Family<OutcomeLabels, Counter>,
+    store: Family<OutcomeLabels, Counter>,
 }
 
 fn open_buckets() -> Histogram {
@@ -216,6 +217,12 @@ impl Default for Metrics {
             "Attempts to deliver events to webhooks: delivered, failed, and given_up once for an event",
             webhooks.clone(),
         );
+        let store = Family::default();
+        registry.register(
+            "store_verifications",
+            "The store verified whole: whole, or failed where it is damaged or cannot be read",
+            store.clone(),
+        );
         Self {
             registry,
             ended,
@@ -234,6 +241,7 @@ impl Default for Metrics {
             proved,
             profile_changes,
             webhooks,
+            store,
         }
     }
 }
@@ -318,6 +326,12 @@ impl Metrics {
         self.webhooks
             .get_or_create(&OutcomeLabels { outcome })
             .inc();
+    }
+
+    /// What was found when the store was verified whole.
+    pub fn store_verified(&self, whole: bool) {
+        let outcome = if whole { "whole" } else { "failed" };
+        self.store.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// An accept stream waits; the guard's drop takes it off the gauge.

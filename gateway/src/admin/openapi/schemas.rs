@@ -94,6 +94,7 @@ fn answers() -> Vec<(&'static str, RefOr<Schema>)> {
             "Reloaded",
             object([("reloaded", constant(true)), ("detail", text())]),
         ),
+        ("StoreVerified", store_verified()),
         ("Draining", object([("draining", constant(true))])),
         ("Capabilities", object([("capabilities", list(free()))])),
         ("Resolved", object([("resolved", any())])),
@@ -209,11 +210,27 @@ fn status() -> RefOr<Schema> {
     // The gateway as a whole has the first ones, a namespace the others.
     [
         ("accessRecordsDropped", count()),
+        (
+            "storeVerified",
+            nullable(with(store_verified(), "at", text())),
+        ),
         ("namespace", text()),
         ("quota", nullable(object(quota()))),
     ]
     .into_iter()
     .fold(status, |status, (key, schema)| with(status, key, schema))
+}
+
+fn store_verified() -> RefOr<Schema> {
+    object([
+        ("whole", constant(true)),
+        ("bytes", count()),
+        ("sessions", count()),
+        ("revocations", count()),
+        ("events", count()),
+        ("logRecords", count()),
+        ("milliseconds", count()),
+    ])
 }
 
 /// What is in use of a quota, and its bounds.

@@ -665,6 +665,7 @@ async fn what_a_cursor_cannot_give_is_told() {
     let store = g.fixture.registry.store();
     let many = crate::store::Batch {
         events: vec![b"{}".to_vec(); 10_005],
+        keep_events: Some(10_000),
         ..crate::store::Batch::default()
     };
     assert_eq!(store.commit(&many).unwrap(), 10_007);

@@ -101,7 +101,12 @@ pub(in crate::app) fn registry_config(
             },
         },
         owner_quota: owner_quota(config),
-        retention: None,
+        retention: session::Retention {
+            sessions: config.store.retention.sessions,
+            events: config.store.retention.events,
+            revocations: config.store.retention.revocations,
+        },
+        verify_every: config.store.verify_every,
     }
 }
 

@@ -28,9 +28,6 @@ pub struct OwnerUse {
 /// Sessions by state.
 type States = BTreeMap<&'static str, usize>;
 
-/// Sessions by state.
-type States = BTreeMap<&'static str, usize>;
-
 impl Registry {
     /// What each owner uses that a session's record names: in order, after `after`, of one namespace or all; those that `seen`
     /// lets through.

@@ -17,8 +17,6 @@ use crate::{
     store::Batch,
 };
 
-/// No token of ours lives longer, but for pauses: of an id alone nobody knows when its token ends.
-const UNKNOWN_END: Duration = Duration::from_secs(366 * 86_400);
 /// What the clocks of those who verify may differ by, and more.
 const GRACE: u64 = 60;
 
@@ -96,7 +94,7 @@ impl Registry {
             Named::Id(id) => Revocation {
                 line: line_of(&id).to_owned(),
                 told: id,
-                until: unix_seconds(now + UNKNOWN_END),
+                until: unix_seconds(now + self.config().retention.revocations),
                 session: None,
             },
         }

@@ -425,6 +425,7 @@ async fn a_revocation_that_cannot_be_stored_takes_effect_all_the_same() {
         tally: Mutex::default(),
         profiles: Mutex::default(),
         unsaved: Mutex::default(),
+        verified: Mutex::default(),
         store: broken,
         keys: f.registry.keys.clone(),
         index: f.registry.index.clone(),
@@ -509,6 +510,11 @@ impl Store for Broken {
         })
     }
     fn webhook_dead(&self, _: &str, _: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        Err(StoreError::Vanished {
+            path: "/gone".into(),
+        })
+    }
+    fn verify(&self) -> Result<Verified, StoreError> {
         Err(StoreError::Vanished {
             path: "/gone".into(),
         })

@@ -178,7 +178,10 @@ async fn whoever_starts_resumes_or_keeps_alive_is_not_idle() {
 #[tokio::test]
 async fn a_stopped_session_stays_readable_until_it_is_reaped() {
     let f = Fixture::with(crate::session::RegistryConfig {
-        retention: Some(60 * SECOND),
+        retention: crate::session::Retention {
+            sessions: 60 * SECOND,
+            ..Default::default()
+        },
         ..config()
     });
     create(&f, "{id: one}").await;
@@ -301,7 +304,10 @@ async fn an_owners_bytes_survive_generations_and_restarts() {
             limits,
             ..Default::default()
         },
-        retention: Some(60 * SECOND),
+        retention: crate::session::Retention {
+            sessions: 60 * SECOND,
+            ..Default::default()
+        },
         ..config()
     };
     let f = Fixture::with(config.clone());

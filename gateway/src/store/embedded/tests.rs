@@ -56,14 +56,22 @@ fn what_was_committed_is_there_after_reopening() {
 fn events_are_bounded_and_cursors_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(&dir.path().join("s")).unwrap();
-    let many = Batch {
-        events: vec![b"e".to_vec(); EVENTS_KEPT as usize + 5],
+    let many = |count: usize, keep| Batch {
+        events: vec![b"e".to_vec(); count],
+        keep_events: Some(keep),
         ..Batch::default()
     };
-    assert_eq!(store.commit(&many).unwrap(), EVENTS_KEPT + 5);
-    let kept = store.events(0, usize::MAX).unwrap();
-    assert_eq!(kept.len() as u64, EVENTS_KEPT);
-    assert_eq!(kept[0].cursor, 6);
+    assert_eq!(store.commit(&many(105, 100)).unwrap(), 105);
+    let cursors = || -> Vec<u64> {
+        let kept = store.events(0, usize::MAX).unwrap();
+        kept.iter().map(|event| event.cursor).collect()
+    };
+    assert_eq!(cursors(), (6..=105).collect::<Vec<_>>());
+    // Fewer are kept from the next commit on, whatever that changes.
+    store.commit(&many(0, 3)).unwrap();
+    assert_eq!(cursors(), [103, 104, 105]);
+    assert_eq!(store.commit(&many(2, 100)).unwrap(), 107);
+    assert_eq!(cursors(), [103, 104, 105, 106, 107]);
 }
 
 #[test]

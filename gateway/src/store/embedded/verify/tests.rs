@@ -1,0 +1,160 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+use super::*;
+use crate::store::{Batch, EmbeddedStore, Store};
+
+/// Two hundred rows of 2 KiB, each with its number in it.
+fn filled(path: &Path) -> EmbeddedStore {
+    let store = EmbeddedStore::open(path).unwrap();
+    for number in 0..200 {
+        let row = format!("<needle-{number:03}>{}", "x".repeat(2048));
+        let batch = Batch {
+            put: vec![(format!("s{number:03}"), row.into_bytes())],
+            events: vec![b"made".to_vec()],
+            ..Batch::default()
+        };
+        store.commit(&batch).unwrap();
+    }
+    let revoke = Batch {
+        revoke: vec![("jti".into(), 7)],
+        ..Batch::default()
+    };
+    store.commit(&revoke).unwrap();
+    store
+}
+
+/// Turn one bit of every place where this stands.
+fn flip(path: &Path, needle: &str) {
+    let bytes = fs::read(path).unwrap();
+    let found: Vec<usize> = bytes
+        .windows(needle.len())
+        .enumerate()
+        .filter(|(_, window)| *window == needle.as_bytes())
+        .map(|(at, _)| at)
+        .collect();
+    assert!(!found.is_empty(), "{needle}");
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    for at in found {
+        // Behind the needle, so that it is found again.
+        let at = at + needle.len() + 5;
+        file.write_all_at(&[bytes[at] ^ 0x20], at as u64).unwrap();
+    }
+}
+
+fn is_damaged<T: std::fmt::Debug>(found: Result<T, StoreError>) {
+    assert!(
+        matches!(found, Err(StoreError::Damaged { .. })),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn what_is_whole_is_counted_and_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, crashed) = (dir.path().join("s"), dir.path().join("crashed"));
+    let store = filled(&path);
+    // As a crash would leave it.
+    fs::copy(&path, &crashed).unwrap();
+    assert_eq!(store.verify().unwrap().sessions, 200, "while it is in use");
+    drop(store);
+    for path in [&path, &crashed] {
+        let before = fs::read(path).unwrap();
+        let verified = file(path).unwrap();
+        assert_eq!(verified.bytes, before.len() as u64);
+        assert_eq!((verified.sessions, verified.events), (200, 200));
+        assert_eq!((verified.revocations, verified.log_records), (1, 0));
+        assert!(fs::read(path).unwrap() == before);
+        assert_eq!(
+            EmbeddedStore::open(path)
+                .unwrap()
+                .load()
+                .unwrap()
+                .sessions
+                .len(),
+            200
+        );
+    }
+}
+
+#[test]
+fn what_is_no_store_is_not_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    assert!(matches!(file(&path), Err(StoreError::Open { .. })));
+    fs::write(&path, "").unwrap();
+    assert!(matches!(file(&path), Err(StoreError::Open { .. })));
+    fs::write(&path, [0x5a; 8192]).unwrap();
+    is_damaged(file(&path));
+    let mut half = {
+        drop(filled(&dir.path().join("whole")));
+        fs::read(dir.path().join("whole")).unwrap()
+    };
+    half.truncate(half.len() / 2);
+    fs::write(&path, half).unwrap();
+    is_damaged(file(&path));
+}
+
+/// Wherever a bit is turned in what belongs to the store, after a shutdown in order and after a crash: nobody begins with it.
+#[test]
+fn a_bit_that_was_turned_at_rest_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, crashed) = (dir.path().join("s"), dir.path().join("crashed"));
+    let store = filled(&path);
+    fs::copy(&path, &crashed).unwrap();
+    drop(store);
+    for path in [&path, &crashed] {
+        // The last one too: a commit that is damaged is not one that never was.
+        for needle in ["<needle-000>", "<needle-107>", "<needle-199>"] {
+            flip(path, needle);
+            is_damaged(file(path));
+            let damaged = fs::read(path).unwrap();
+            is_damaged(EmbeddedStore::open(path));
+            // What was not whole was not made worse by looking.
+            fs::write(path, damaged).unwrap();
+            flip(path, needle);
+            file(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_bit_that_is_turned_in_use_is_found_before_anything_else_happens() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let store = filled(&path);
+    let commit = || {
+        store.commit(&Batch {
+            events: vec![b"more".to_vec()],
+            ..Batch::default()
+        })
+    };
+    assert_eq!(commit().unwrap(), 201);
+    flip(&path, "<needle-050>");
+    is_damaged(commit());
+    is_damaged(store.probe());
+    is_damaged(store.events(0, 9));
+    is_damaged(store.load());
+    is_damaged(store.verify());
+    flip(&path, "<needle-050>");
+    store.probe().unwrap();
+    assert_eq!(commit().unwrap(), 202);
+    assert_eq!(store.load().unwrap().sessions.len(), 200);
+}
+
+#[test]
+fn whoever_touches_it_and_leaves_it_whole_is_let_go() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let store = filled(&path);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    store.probe().unwrap();
+    flip(&path, "<needle-050>");
+    flip(&path, "<needle-050>");
+    store.probe().unwrap();
+    store.commit(&Batch::default()).unwrap();
+}
