@@ -16,7 +16,7 @@ use sluicegate_policy::{
 
 use super::{
     Problem, State,
-    providers::probe_first,
+    providers::{probe_first, tell},
     request::{body_text, json as answer, read},
     sessions::known,
 };
@@ -30,7 +30,7 @@ pub(super) async fn check(
 ) -> Result<Response, Problem> {
     known(&state, &provider)?;
     let workload = workload(&body_text(body).await?)?;
-    probe_first(&state, &query).await?;
+    let probed = probe_first(&state, &query).await?;
     let config = state.registry.config();
     let settings = config
         .providers
@@ -43,12 +43,13 @@ pub(super) async fn check(
         "hostServices": workload.host_services,
         "hostnameEgress": workload.hostname_egress,
     });
-    let body = json!({
+    let mut body = json!({
         "placeable": placed.is_ok(),
         "reason": placed.err().map(|why| why.to_string()),
         "needs": needs,
         "effective": state.prober.effective(&provider).map(|(profile, ..)| profile),
     });
+    tell(&mut body, probed);
     Ok(answer(StatusCode::OK, &body))
 }
 

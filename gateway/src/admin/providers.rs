@@ -11,7 +11,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{Problem, State, access, request::json as answer};
-use crate::{auth::Principal, session::ProviderConfig};
+use crate::{auth::Principal, probe::Probed, session::ProviderConfig};
 
 /// `GET runtime/providers?probe=now`. `sessionCount` counts what whoever asks can list.
 pub(super) async fn list(
@@ -19,27 +19,36 @@ pub(super) async fn list(
     Extension(principal): Extension<Arc<Principal>>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Result<Response, Problem> {
-    probe_first(&state, &query).await?;
+    let probed = probe_first(&state, &query).await?;
     let namespace = query.get("namespace").map(String::as_str);
-    Ok(answer(StatusCode::OK, &all(&state, &principal, namespace)))
+    let mut all = all(&state, &principal, namespace);
+    for provider in all.as_array_mut().into_iter().flatten() {
+        tell(provider, probed);
+    }
+    Ok(answer(StatusCode::OK, &all))
 }
 
 /// `?probe=now`: what is answered was found just now.
 pub(super) async fn probe_first(
     state: &State,
     query: &HashMap<String, String>,
-) -> Result<(), Problem> {
+) -> Result<Option<Probed>, Problem> {
     match query.get("probe").map(String::as_str) {
-        None => Ok(()),
-        Some("now") => {
-            state.prober.now().await;
-            Ok(())
-        }
+        None => Ok(None),
+        Some("now") => Ok(Some(state.prober.now().await)),
         Some(_) => Err(Problem::new(
             StatusCode::BAD_REQUEST,
             "malformed-query",
             "probe is now, or left out",
         )),
+    }
+}
+
+/// How many runs the answer rests on, for whoever asked for them.
+pub(super) fn tell(answer: &mut Value, probed: Option<Probed>) {
+    if let (Some(Probed { runs, settled }), Some(fields)) = (probed, answer.as_object_mut()) {
+        let probed = json!({ "runs": runs, "settled": settled });
+        fields.insert("probed".into(), probed);
     }
 }
 

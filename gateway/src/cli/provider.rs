@@ -73,8 +73,20 @@ pub(super) async fn run(command: ProviderCommand) -> Result<(), Failure> {
     if let (true, Some(first)) = (check, providers.first()) {
         say!();
         say_whole!("{}", checks(first));
+        say!("{}", rests_on(first));
     }
     Ok(())
+}
+
+/// How many runs were made for this answer.
+fn rests_on(provider: &Value) -> String {
+    let probed = provider.get("probed").cloned().unwrap_or_default();
+    let settled = probed.get("settled").and_then(Value::as_bool);
+    let agreed = match settled {
+        Some(false) => "; findings did not agree, and the states are those from before",
+        Some(true) | None => "",
+    };
+    format!("runs: {}{agreed}", text(&probed, "runs"))
 }
 
 /// Advertised → effective of each provider, and below them why.

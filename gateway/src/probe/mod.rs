@@ -26,4 +26,4 @@ pub use agent::{AgentError, LentError, Reported, reported, run_lent};
 pub use check::{Check, Finding};
 pub use inside::{Inside, Targets};
 pub use plan::{Maker, Plan, Road, Way};
-pub use prober::Prober;
+pub use prober::{Probed, Prober};

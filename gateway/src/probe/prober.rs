@@ -50,6 +50,15 @@ struct Memory {
     published: BTreeMap<String, Published>,
 }
 
+/// What was done for whoever asked for a probe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Probed {
+    /// Runs that began after it was asked for.
+    pub runs: u32,
+    /// Nothing is about to change any more: all that was found has the findings that it takes.
+    pub settled: bool,
+}
+
 /// Proves relay and proxy, and says what follows for each provider.
 #[derive(Debug)]
 pub struct Prober {
@@ -137,7 +146,7 @@ impl Prober {
 
     /// Probe now, until nothing is about to change (three runs at most). Who asks while a run is under way shares the
     /// next one.
-    pub async fn now(&self) {
+    pub async fn now(&self) -> Probed {
         let asked = self.begun.load(Ordering::Acquire);
         let _turn = self.turn.lock().await;
         // A whole run may have begun and ended since.
@@ -149,6 +158,10 @@ impl Prober {
             }
             self.run_once().await;
             runs += 1;
+        }
+        Probed {
+            runs,
+            settled: !self.is_moving(),
         }
     }
 

@@ -171,6 +171,8 @@ fn profiles() -> Vec<(&'static str, RefOr<Schema>)> {
         ("checks", list(to("Check"))),
         ("error", or_null(Type::String)),
     ]);
+    let probed = || object([("runs", count()), ("settled", boolean())]);
+    let provider = with(provider, "probed", probed());
     let needs = object([
         ("executable", boolean()),
         ("hostServices", boolean()),
@@ -188,6 +190,7 @@ fn profiles() -> Vec<(&'static str, RefOr<Schema>)> {
         ("needs", needs),
         ("effective", nullable(to("Profile"))),
     ]);
+    let placement = with(placement, "probed", probed());
     vec![
         ("Profile", profile),
         ("Shortfall", shortfall),

@@ -210,7 +210,8 @@ async fn a_reload_keeps_what_is_known_and_forgets_what_is_not_asked_any_more() {
 #[tokio::test]
 async fn asked_at_the_same_moment_runs_are_shared_and_never_overlap() {
     let (_fixture, prober) = prober(advertising(HostServiceAccess::Relay, EgressMode::Hostname));
-    tokio::join!(prober.now(), prober.now(), prober.now(), prober.now());
+    let (first, ..) = tokio::join!(prober.now(), prober.now(), prober.now(), prober.now());
+    assert_eq!((first.runs, first.settled), (3, true));
     // Each run fails to resolve gateway.test, or to reach it: three runs establish that, and nobody needs more.
     assert_eq!(prober.begun.load(Ordering::SeqCst), 3);
     let checks = prober.checks();
@@ -227,6 +228,9 @@ async fn asked_at_the_same_moment_runs_are_shared_and_never_overlap() {
         "{shortfalls:?}"
     );
     assert_eq!(prober.registry.index().len(), 0, "its session is gone");
+    // What is found again is known already.
+    let again = prober.now().await;
+    assert_eq!((again.runs, again.settled), (1, true));
 }
 
 #[tokio::test]

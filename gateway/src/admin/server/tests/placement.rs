@@ -179,6 +179,9 @@ async fn providers_show_both_profiles_and_what_falls_short() {
     assert_eq!(lost["checks"][0]["state"], "fails");
     // Asked to look now: gateway.test is nowhere, and that is what is found.
     let asked = g.call("GET", "runtime/providers?probe=now", "").await;
+    assert!(asked.body[0]["probed"]["runs"].as_u64() >= Some(1));
+    let not = g.call("GET", "runtime/providers", "").await;
+    assert!(not.body[0]["probed"].is_null());
     let reason = asked.body[0]["checks"][0]["last"]["reason"]
         .as_str()
         .unwrap();
