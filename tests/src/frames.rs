@@ -6,6 +6,8 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub const DATA: u8 = 0;
 /// HEADERS.
 pub const HEADERS: u8 = 1;
+/// PRIORITY.
+pub const PRIORITY: u8 = 2;
 /// RST_STREAM.
 pub const RST_STREAM: u8 = 3;
 /// SETTINGS.
@@ -14,6 +16,8 @@ pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
 /// GOAWAY.
 pub const GOAWAY: u8 = 7;
+/// WINDOW_UPDATE.
+pub const WINDOW_UPDATE: u8 = 8;
 /// CONTINUATION.
 pub const CONTINUATION: u8 = 9;
 /// END_STREAM on HEADERS and DATA.

@@ -9,11 +9,11 @@
 use std::time::Duration;
 
 use e2e::frames::{
-    CONTINUATION, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, block, connect,
-    frame,
+    CONTINUATION, DATA, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, PRIORITY, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, block, connect, frame,
 };
 use e2e::{RawOrigin, Session, Wire, World};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// What an attack may cost the process, in KiB. A flood that is buffered costs hundreds of megabytes.
@@ -94,18 +94,24 @@ impl Stage {
     }
 }
 
+/// The next frame: its type and its payload.
+async fn next(stream: &mut (impl AsyncRead + Unpin)) -> (u8, Vec<u8>) {
+    let mut head = [0; 9];
+    let read = e2e::within("GOAWAY", stream.read_exact(&mut head)).await;
+    read.expect("GOAWAY comes before the end");
+    let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+    let mut payload = vec![0; length];
+    e2e::within("a payload", stream.read_exact(&mut payload))
+        .await
+        .unwrap();
+    (head[3], payload)
+}
+
 /// The code of the GOAWAY that ends a connection.
-async fn goaway(wire: &mut Wire) -> u32 {
+async fn goaway(stream: &mut (impl AsyncRead + Unpin)) -> u32 {
     loop {
-        let mut head = [0; 9];
-        let read = e2e::within("GOAWAY", wire.stream.read_exact(&mut head)).await;
-        read.expect("GOAWAY comes before the end");
-        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-        let mut payload = vec![0; length];
-        e2e::within("a payload", wire.stream.read_exact(&mut payload))
-            .await
-            .unwrap();
-        if head[3] == GOAWAY {
+        let (kind, payload) = next(stream).await;
+        if kind == GOAWAY {
             return u32::from_be_bytes(payload[4..8].try_into().unwrap());
         }
     }
@@ -142,7 +148,7 @@ async fn rapid_reset() {
         }
     }
     // ENHANCE_YOUR_CALM.
-    assert_eq!(goaway(&mut wire).await, 0xb);
+    assert_eq!(goaway(&mut wire.stream).await, 0xb);
     stage.bounded("a rapid reset").await;
     // What was reset is not open: only the neighbour's tunnel is.
     let gateway = &stage.world.gateway;
@@ -184,6 +190,93 @@ async fn ping_flood() {
     let mut wire = stage.attacker().await;
     flood(&mut wire, &frame(PING, 0, 0, b"attacker").repeat(1000)).await;
     stage.bounded("a PING flood").await;
+}
+
+/// A client that takes every answer, and so would be answered for ever.
+#[tokio::test]
+async fn frames_that_carry_nothing_come_to_an_end() {
+    let mut stage = Stage::start().await;
+    let authorization = stage.authorization();
+    let floods: [(&str, Vec<u8>); 7] = [
+        ("PING", frame(PING, 0, 0, b"attacker")),
+        ("SETTINGS", frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff])),
+        ("PRIORITY", frame(PRIORITY, 0, 3, &[0, 0, 0, 0, 7])),
+        ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])),
+        ("RST_STREAM", frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes())),
+        ("DATA", frame(DATA, 0, 1, &[])),
+        ("unknown", frame(0xfa, 0, 0, b"x")),
+    ];
+    for (place, (what, bytes)) in floods.into_iter().enumerate() {
+        let mut wire = stage.attacker().await;
+        wire.send(connect(1, &stage.target, &authorization)).await;
+        let _far = stage.origin.accept().await;
+        let many = bytes.repeat(500);
+        let (mut read, mut write) = wire.stream.split();
+        let (sent, code) = tokio::join!(
+            async {
+                let mut sent = 0;
+                while sent < FLOOD && write.write_all(&many).await.is_ok() {
+                    sent += many.len();
+                }
+                sent
+            },
+            goaway(&mut read)
+        );
+        assert_eq!(code, 0xb, "{what}");
+        assert!(sent < FLOOD, "{what}: {sent} bytes were taken");
+        // Empty DATA has a bound of the library's own, which is lower.
+        if what != "DATA" {
+            let metric = "sluicegate_h2_floods_total";
+            let expected = (0..=place).filter(|place| *place != 5).count() as f64;
+            assert_eq!(stage.world.gateway.metric(metric).await, expected, "{what}");
+        }
+        stage.bounded(what).await;
+    }
+}
+
+/// A keep-alive as often as anybody's, and windows for all that is sent, are no flood.
+#[tokio::test]
+async fn a_busy_client_is_left_in_peace() {
+    let stage = Stage::start().await;
+    let mut wire = stage.attacker().await;
+    wire.send(connect(1, &stage.target, &stage.authorization()))
+        .await;
+    let mut far = stage.origin.accept().await;
+    let (mut read, mut write) = wire.stream.split();
+    let payload = 6 << 20;
+    let upstream = async {
+        // Small frames: what is written at once goes out at once.
+        far.set_nodelay(true).unwrap();
+        for _ in 0..payload / 1024 {
+            far.write_all(&[b'x'; 1024]).await.unwrap();
+        }
+    };
+    let client = async {
+        let mut taken = 0;
+        while taken < payload {
+            let (kind, body) = next(&mut read).await;
+            assert_ne!(kind, GOAWAY, "after {taken} bytes");
+            if kind == DATA {
+                taken += body.len();
+                let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+                let mut about = frame(PING, 0, 0, b"neighbor");
+                if !body.is_empty() {
+                    about.extend(frame(WINDOW_UPDATE, 0, 0, &length));
+                    about.extend(frame(WINDOW_UPDATE, 0, 1, &length));
+                }
+                write.write_all(&about).await.unwrap();
+            }
+        }
+    };
+    e2e::within("the payload", async { tokio::join!(upstream, client) }).await;
+    assert_eq!(
+        stage
+            .world
+            .gateway
+            .metric("sluicegate_h2_floods_total")
+            .await,
+        0.0
+    );
 }
 
 #[tokio::test]

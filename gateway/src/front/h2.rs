@@ -2,11 +2,18 @@
 //!
 //! On raw `h2`: the streams here need resets that mean resets, and room given back only as bytes move on.
 
+mod calm;
 mod respond;
 
-use std::{future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
-use h2::{PingPong, server::SendResponse};
+use h2::{PingPong, Reason, server::SendResponse};
 use sluicegate_certs::Channel;
 use sluicegate_relay::{
     flow::Chunk,
@@ -17,6 +24,8 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
+use calm::Calm;
+
 use super::{Detail, grpc, standing::Standing, stream};
 use crate::{
     drain::Stage,
@@ -24,6 +33,9 @@ use crate::{
     relay::{Endpoint, Pool},
     telemetry::Telemetry,
 };
+
+/// A peer that is sent away has this long to take the reason.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Bounds of one connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,6 +94,7 @@ pub async fn serve<IO>(
 {
     let mut drain = context.drain.clone();
     let limits = context.h2.limits;
+    let (io, enough) = Calm::new(io);
     let handshake = timeout(
         limits.head_timeout,
         builder(&limits).handshake::<_, Chunk>(io),
@@ -93,6 +106,7 @@ pub async fn serve<IO>(
     };
     let mut alive = std::pin::pin!(keep_alive(connection.ping_pong(), limits.keep_alive));
     let mut told = false;
+    let mut over = std::pin::pin!(None::<tokio::time::Sleep>);
     // Each stream's task holds one: alone, ours means that there is none.
     let standing = Arc::new(Standing::default());
     let mut asked = Instant::now();
@@ -133,6 +147,14 @@ pub async fn serve<IO>(
                 }
                 idle.as_mut().reset(if until > now { until } else { standing.until(now, &limits) });
             }
+            () = enough.notified() => {
+                context.h2.telemetry.metrics().h2_flood();
+                tracing::debug!(%downstream, "too many frames that carry nothing");
+                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                told = true;
+                over.set(Some(tokio::time::sleep(LAST_WORD)));
+            }
+            () = poll_fn(|cx| over.as_mut().as_pin_mut().map_or(Poll::Pending, |over| over.poll(cx))) => return,
             // Dropping the connection fails what it carried: nothing half-open stays behind.
             () = &mut alive => return tracing::debug!(%downstream, "the peer does not answer"),
         }

@@ -109,6 +109,7 @@ pub struct Metrics {
     connections: Family<ListenerLabels, Gauge>,
     accepted: Family<ListenerLabels, Counter>,
     over_limit: Family<OverLimitLabels, Counter>,
+    h2_floods: Counter,
     records_dropped: Gauge,
     sessions: Gauge,
     waiting: Gauge,
@@ -173,6 +174,12 @@ impl Default for Metrics {
             "Connections reset at once for want of a place: of all, or of their source",
             over_limit.clone(),
         );
+        let h2_floods = Counter::default();
+        registry.register(
+            "h2_floods",
+            "HTTP/2 connections ended for too many frames that carry nothing",
+            h2_floods.clone(),
+        );
         let records_dropped = Gauge::default();
         registry.register(
             "access_records_dropped",
@@ -233,6 +240,7 @@ impl Default for Metrics {
             connections,
             accepted,
             over_limit,
+            h2_floods,
             records_dropped,
             sessions,
             waiting,
@@ -295,6 +303,11 @@ impl Metrics {
         self.over_limit
             .get_or_create(&OverLimitLabels { listener, limit })
             .inc();
+    }
+
+    /// An HTTP/2 connection was ended: its frames were about itself.
+    pub fn h2_flood(&self) {
+        self.h2_floods.inc();
     }
 
     /// Sessions with a live generation.

@@ -1,0 +1,331 @@
+//! How much of a connection's talk may be about itself.
+//!
+//! PING, SETTINGS, PRIORITY, WINDOW_UPDATE, RST_STREAM and empty DATA cost little to send and time to answer, and `h2`
+//! answers them for ever. They are counted here as they come in, against what the connection is for: requests, and
+//! payload both ways. Only the nine bytes before each frame are looked at.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Notify,
+    time::{Duration, Instant},
+};
+
+/// Frames of its own that a connection may send before it has done anything useful.
+const FIRST: u32 = 1000;
+/// What it has earned is kept up to this.
+const MOST: u32 = 10_000;
+/// Earned by a request: windows, priorities and its reset.
+const PER_REQUEST: u32 = 8;
+/// Earned by DATA that came in, which may be asked after with a PING.
+const PER_DATA_IN: u32 = 2;
+/// Earned by DATA that went out, for which windows are opened, that of the stream and that of the connection.
+const PER_DATA_OUT: u32 = 10;
+/// Earned by doing nothing: keep-alives.
+const PER_SECOND: f64 = 100.0;
+
+/// The client's connection preface (RFC 9113 §3.4) comes before its frames.
+const PREFACE: usize = 24;
+const HEAD: usize = 9;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Frame {
+    kind: u8,
+    flags: u8,
+    length: usize,
+}
+
+/// Finds frames in bytes that come in pieces.
+#[derive(Debug)]
+struct Frames {
+    skip: usize,
+    head: [u8; HEAD],
+    have: usize,
+}
+
+impl Frames {
+    fn after(skip: usize) -> Self {
+        Self {
+            skip,
+            head: [0; HEAD],
+            have: 0,
+        }
+    }
+
+    fn feed(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Frame)) {
+        loop {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = bytes.get(skipped..).unwrap_or_default();
+            let wanted = self.head.get_mut(self.have..).unwrap_or_default();
+            let taken = wanted.len().min(bytes.len());
+            if taken == 0 {
+                return;
+            }
+            let (these, rest) = bytes.split_at(taken);
+            wanted
+                .iter_mut()
+                .zip(these)
+                .for_each(|(at, byte)| *at = *byte);
+            self.have += taken;
+            bytes = rest;
+            if self.have == HEAD {
+                let [a, b, c, kind, flags, ..] = self.head;
+                let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                seen(Frame {
+                    kind,
+                    flags,
+                    length,
+                });
+                (self.skip, self.have) = (length, 0);
+            }
+        }
+    }
+}
+
+/// What the connection may still say about itself.
+#[derive(Debug)]
+struct Allowance {
+    left: u32,
+    since: Instant,
+}
+
+impl Allowance {
+    fn new(now: Instant) -> Self {
+        Self {
+            left: FIRST,
+            since: now,
+        }
+    }
+
+    fn came_in(&mut self, frame: Frame, now: Instant) -> bool {
+        match frame.kind {
+            DATA if frame.length > 0 => self.earn(PER_DATA_IN),
+            DATA if frame.flags & END_STREAM != 0 => true,
+            HEADERS => self.earn(PER_REQUEST),
+            // Bounded by `h2` itself, with the head it belongs to.
+            CONTINUATION => true,
+            _ => self.spend(now),
+        }
+    }
+
+    fn went_out(&mut self, frame: Frame) {
+        if frame.kind == DATA && frame.length > 0 {
+            self.earn(PER_DATA_OUT);
+        }
+    }
+
+    fn earn(&mut self, earned: u32) -> bool {
+        self.left = self.left.saturating_add(earned).min(MOST);
+        true
+    }
+
+    fn spend(&mut self, now: Instant) -> bool {
+        if self.left == 0 {
+            let passed = now.saturating_duration_since(self.since).as_secs_f64();
+            // As long as it takes: it is cut off at `MOST`, and a fraction is left for the next time.
+            let earned = (passed * PER_SECOND).min(f64::from(MOST)).floor();
+            self.since += Duration::from_secs_f64(earned / PER_SECOND);
+            self.left = earned as u32;
+        }
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// A connection whose frames are counted. When it has said too much of itself, nothing more is read of it.
+#[derive(Debug)]
+pub(super) struct Calm<IO> {
+    io: IO,
+    inbound: Frames,
+    outbound: Frames,
+    allowance: Allowance,
+    exceeded: bool,
+    tell: Arc<Notify>,
+}
+
+impl<IO> Calm<IO> {
+    /// And what is notified, once, when it is enough.
+    pub(super) fn new(io: IO) -> (Self, Arc<Notify>) {
+        let tell = Arc::<Notify>::default();
+        let calm = Self {
+            io,
+            inbound: Frames::after(PREFACE),
+            outbound: Frames::after(0),
+            allowance: Allowance::new(Instant::now()),
+            exceeded: false,
+            tell: tell.clone(),
+        };
+        (calm, tell)
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Calm<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.exceeded {
+            // Whoever was told does not wait for this.
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
+        let (now, allowance) = (Instant::now(), &mut this.allowance);
+        let (mut enough, read) = (false, buffer.filled().get(before..).unwrap_or_default());
+        this.inbound
+            .feed(read, |frame| enough |= !allowance.came_in(frame, now));
+        if enough {
+            this.exceeded = true;
+            this.tell.notify_one();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Calm<IO> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let written = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, slices))?;
+        let mut left = written;
+        for slice in slices {
+            let part = slice.get(..left.min(slice.len())).unwrap_or_default();
+            let allowance = &mut this.allowance;
+            this.outbound.feed(part, |frame| allowance.went_out(frame));
+            left -= part.len();
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::time::{Duration, Instant};
+
+    use super::{Allowance, FIRST, Frame, Frames, MOST, PER_DATA_OUT, PER_REQUEST};
+
+    fn of(kind: u8, length: usize) -> Frame {
+        let flags = 0;
+        Frame {
+            kind,
+            flags,
+            length,
+        }
+    }
+
+    fn refused(allowance: &mut Allowance, frame: Frame, now: Instant) -> u32 {
+        let mut taken = 0;
+        while allowance.came_in(frame, now) {
+            taken += 1;
+            assert!(taken <= 2 * MOST, "no end of {frame:?}");
+        }
+        taken
+    }
+
+    #[test]
+    fn what_carries_nothing_is_spent_and_what_carries_something_is_earned() {
+        let now = Instant::now();
+        // PRIORITY, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, empty DATA, and what nobody knows.
+        for kind in [2, 3, 4, 6, 8, 0, 0xfa] {
+            assert_eq!(refused(&mut Allowance::new(now), of(kind, 0), now), FIRST);
+        }
+        let mut allowance = Allowance::new(now);
+        assert_eq!(refused(&mut allowance, of(6, 8), now), FIRST);
+        assert!(allowance.came_in(of(1, 40), now));
+        assert_eq!(refused(&mut allowance, of(6, 8), now), PER_REQUEST);
+        allowance.went_out(of(0, 1));
+        allowance.went_out(of(0, 0));
+        allowance.went_out(of(6, 8));
+        assert_eq!(refused(&mut allowance, of(8, 4), now), PER_DATA_OUT);
+        // The last DATA of a stream may be empty.
+        let last = Frame {
+            flags: 1,
+            ..of(0, 0)
+        };
+        assert!((0..2 * MOST).all(|_| allowance.came_in(last, now)));
+        for _ in 0..MOST {
+            allowance.went_out(of(0, 1));
+        }
+        assert_eq!(refused(&mut allowance, of(8, 4), now), MOST);
+    }
+
+    #[test]
+    fn keep_alives_go_on_for_ever() {
+        let mut now = Instant::now();
+        let mut allowance = Allowance::new(now);
+        for _ in 0..20 * FIRST {
+            now += Duration::from_millis(11);
+            assert!(allowance.came_in(of(6, 8), now));
+        }
+    }
+
+    proptest! {
+        /// However the bytes are cut, the frames are the same.
+        #[test]
+        fn pieces_make_no_difference(
+            lengths in prop::collection::vec((0..300_usize, any::<u8>()), 0..20),
+            cuts in prop::collection::vec(1..50_usize, 1..200),
+            skip in 0..30_usize,
+        ) {
+            let mut bytes = vec![0xaa; skip];
+            for (length, kind) in &lengths {
+                let short = u32::try_from(*length).unwrap_or_default().to_be_bytes();
+                bytes.extend(short.get(1..).unwrap_or_default());
+                bytes.extend([*kind, 0, 0, 0, 0, 1]);
+                bytes.resize(bytes.len() + length, 0xff);
+            }
+            let (mut frames, mut found, mut rest) = (Frames::after(skip), Vec::new(), &bytes[..]);
+            for cut in cuts.iter().cycle() {
+                let (piece, after) = rest.split_at((*cut).min(rest.len()));
+                frames.feed(piece, |frame| found.push((frame.length, frame.kind)));
+                if after.is_empty() {
+                    break;
+                }
+                rest = after;
+            }
+            prop_assert_eq!(found, lengths);
+        }
+    }
+}
