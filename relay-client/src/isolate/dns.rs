@@ -92,16 +92,25 @@ fn question(asked: &Message) -> Question {
         }
         // RFC 6761 §6.3.
         _ if name == "localhost" || name.ends_with(".localhost") => Question::Localhost,
-        // Without HTTPS and SVCB records there are no keys for ECH, no address hints and no HTTP/3 to try.
-        RecordType::A | RecordType::AAAA | RecordType::HTTPS | RecordType::SVCB
-            if !name.is_empty() =>
-        {
-            Question::Name(name.to_owned())
-        }
         RecordType::PTR => Question::Settled(ResponseCode::NXDomain),
-        // There is nothing else to say of any name, and nobody is asked.
-        _ => Question::Settled(ResponseCode::NoError),
+        RecordType::A | RecordType::AAAA if !name.is_empty() => Question::Name(name.to_owned()),
+        // Only whether there is such a name. Without HTTPS and SVCB records there are no keys for ECH, no address hints
+        // and no HTTP/3 to try.
+        _ => match subject(name) {
+            "" => Question::Settled(ResponseCode::NoError),
+            subject => Question::Name(subject.to_owned()),
+        },
     }
+}
+
+/// `_http._tcp.api.test` is about `api.test` (RFC 8552).
+fn subject(mut name: &str) -> &str {
+    while let Some((label, rest)) = name.split_once('.')
+        && label.starts_with('_')
+    {
+        name = rest;
+    }
+    name
 }
 
 fn records(
@@ -259,14 +268,15 @@ mod tests {
                 RecordType::NULL,
                 Question::Settled(ResponseCode::Refused),
             ),
+            ("api.test", RecordType::MX, name("api.test")),
+            ("api.test", RecordType::SOA, name("api.test")),
+            ("Api.test", RecordType::NS, name("api.test")),
+            ("_http._tcp.api.test", RecordType::SRV, name("api.test")),
+            ("_8443._https.api.test", RecordType::HTTPS, name("api.test")),
+            ("_x.api.test", RecordType::A, name("_x.api.test")),
             (
-                "api.test",
-                RecordType::MX,
-                Question::Settled(ResponseCode::NoError),
-            ),
-            (
-                "_http._tcp.api.test",
-                RecordType::SRV,
+                ".",
+                RecordType::NS,
                 Question::Settled(ResponseCode::NoError),
             ),
             (

@@ -17,8 +17,14 @@ fn allowed_names_have_addresses_and_others_do_not_exist() {
             ask api.allowed.test ANY
             ask api.allowed.test NULL
             ask api.allowed.test MX
+            ask api.allowed.test NS
+            ask _http._tcp.api.allowed.test SRV
             ask evil.test A
             ask evil.test HTTPS
+            ask evil.test MX
+            ask evil.test SOA
+            ask evil.test NS
+            ask _http._tcp.evil.test SRV
             ask c2VjcmV0LXRoYXQtaXMtZXhmaWx0cmF0ZWQtYnktbmFtZS1xdWVyaWVz.evil.test A
             ask c2VjcmV0.evil.test TXT
             ask deep.wild.test A
@@ -50,12 +56,17 @@ fn allowed_names_have_addresses_and_others_do_not_exist() {
                 "API.Allowed.Test. AAAA",
                 &["NOERROR", "fd73:6c75:6963:6567::"],
             );
-            for kind in ["HTTPS", "SVCB", "MX"] {
+            for kind in ["HTTPS", "SVCB", "MX", "NS"] {
                 has(
                     &format!("api.allowed.test {kind}"),
                     &["NOERROR", "ANSWER: 0"],
                 );
             }
+            has("_http._tcp.api.allowed.test", &["NOERROR", "ANSWER: 0"]);
+            for kind in ["MX", "SOA", "NS"] {
+                has(&format!("evil.test {kind}"), &["NXDOMAIN"]);
+            }
+            has("_http._tcp.evil.test", &["NXDOMAIN"]);
             for kind in ["TXT", "ANY", "NULL"] {
                 has(&format!("api.allowed.test {kind}"), &["REFUSED"]);
             }
