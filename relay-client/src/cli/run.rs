@@ -20,7 +20,7 @@ use super::{
 
 /// `run`.
 #[derive(Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = format!("{EXIT_CODES}; 122 the gateway cannot be reached (nothing was run)"))]
 pub(super) struct RunArgs {
     /// The gateway's public URL [env: SLUICEGATE_RELAY_URL]
     #[arg(long)]
@@ -44,12 +44,15 @@ pub(super) struct RunArgs {
     /// so have a unix socket, and a variable that says where
     #[arg(long, value_name = "NAME=ADDRESS")]
     listen: Vec<String>,
+    /// How long to try to reach the gateway before the command begins; 0s: begin at once. Without it one attempt is made
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    wait: Option<Duration>,
     #[command(flatten)]
     run: RunFlags,
 }
 
-/// Until there is a connection, or a reason why not; then the command begins all the same.
-const FIRST_CONNECTION: Duration = Duration::from_secs(3);
+/// Where nothing is said of it, an attempt that gets no answer at all ends after this.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn main(args: RunArgs) -> ExitCode {
     init_logging("warn");
@@ -72,6 +75,7 @@ pub(super) fn main(args: RunArgs) -> ExitCode {
     let code = match runtime.block_on(run(args, config, services, signals)) {
         Ok(code) => ExitCode::from(code),
         Err(error) if error.is::<ConfigError>() => with_code(failure::CONFIG, &error),
+        Err(error) if error.is::<Unreachable>() => with_code(isolate::UNREACHABLE, &error),
         Err(error) => with_code(isolate::FAILED, &error),
     };
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -142,7 +146,7 @@ async fn run(
         token: token.unwrap_or_default().into(),
         session,
     };
-    tell_if_unreachable(&ways.session).await;
+    wait_for_gateway(&ways.session, args.wait).await?;
     let hide = [args.token_file, args.proxy_token_file, config.key_file];
     let confinement = args
         .run
@@ -155,23 +159,52 @@ async fn run(
     Ok(code)
 }
 
-/// A gateway that cannot be reached, or takes no credential of ours, is no reason not to run the command; but to say so.
-async fn tell_if_unreachable(session: &Session) {
-    let mut status = session.status();
-    let settled = status.wait_for(|status| *status != Status::Connecting);
-    match tokio::time::timeout(FIRST_CONNECTION, settled).await {
-        Ok(Ok(status)) => match &*status {
-            Status::Connecting | Status::Connected { .. } => {}
-            Status::Unauthorized { reason } => {
-                eprintln!("sluicegate-relay: the gateway refuses the token: {reason}");
-            }
-            Status::Waiting { reason, .. } => {
-                eprintln!("sluicegate-relay: no connection to the gateway yet: {reason}");
-            }
-        },
-        Ok(Err(_)) => {}
-        Err(_) => eprintln!(
-            "sluicegate-relay: no connection to the gateway yet: it has not answered within {FIRST_CONNECTION:?}"
-        ),
+/// Until the gateway has said what it thinks of the token. One that takes no credential of ours is no reason not to run the
+/// command, but to say so: that may change while it runs.
+async fn wait_for_gateway(session: &Session, wait: Option<Duration>) -> Result<(), Unreachable> {
+    if wait == Some(Duration::ZERO) {
+        return Ok(());
     }
+    let patience = wait.unwrap_or(PATIENCE);
+    let (mut status, mut last) = (session.status(), None);
+    let answered = async {
+        loop {
+            match &*status.borrow_and_update() {
+                Status::Connecting => {}
+                Status::Connected { .. } => return true,
+                Status::Unauthorized { reason } => {
+                    eprintln!("sluicegate-relay: the gateway refuses the token: {reason}");
+                    return true;
+                }
+                Status::Waiting { reason, .. } => {
+                    if last.is_none() && wait.is_some() {
+                        eprintln!("sluicegate-relay: waiting for the gateway: {reason}");
+                    }
+                    last = Some(reason.clone());
+                    if wait.is_none() {
+                        return false;
+                    }
+                }
+            }
+            if status.changed().await.is_err() {
+                return false;
+            }
+        }
+    };
+    match tokio::time::timeout(patience, answered).await {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) => Err(Unreachable {
+            reason: last.unwrap_or_else(|| format!("it has not answered within {patience:?}")),
+        }),
+    }
+}
+
+/// No gateway, and so no command.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot reach the gateway: {reason}\nNothing was run. To give a gateway that is starting its time: --wait 30s; to run the \
+     command all the same: --wait 0s"
+)]
+struct Unreachable {
+    reason: String,
 }

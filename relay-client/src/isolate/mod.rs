@@ -40,6 +40,8 @@ pub use supervise::{Confinement, IsolateError, Network, Service, Ways, directory
 pub const FAILED: u8 = 125;
 /// This system does not let the command be confined; nothing was run.
 pub const CANNOT_CONFINE: u8 = 123;
+/// There is no gateway; nothing was run.
+pub const UNREACHABLE: u8 = 122;
 /// It is there and cannot be executed.
 pub const NOT_EXECUTABLE: u8 = 126;
 /// It is not there.

@@ -65,6 +65,11 @@ impl ConnectError {
         }
     }
 
+    /// The host says that nobody listens there.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Tcp(_, error) if error.kind() == io::ErrorKind::ConnectionRefused)
+    }
+
     /// Something answered over TCP (and TLS), but not as a gateway does over HTTP/2: a middlebox may pass HTTP/1.1.
     pub fn is_of_http2(&self) -> bool {
         match self {

@@ -13,7 +13,7 @@ use super::{Choice, ConnectError, Connection, Endpoint, OpenError, Refused, Tls,
 /// What is tried first has this long before the other joins in.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Where HTTP/2 cannot pass, QUIC has this long before HTTP/1.1 is tried.
+/// Where HTTP/2 cannot pass, or nobody listens for it, QUIC has this long.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// Makes connections.
@@ -129,8 +129,11 @@ impl Racer {
             },
             won = &mut two => match won {
                 Ok(won) => Ok(won),
-                // A middlebox answers for HTTP/2 at once and for UDP never: there is no point in waiting for that.
-                Err(error) if error.is_of_http2() && first == Transport::Quic => {
+                // A middlebox answers for HTTP/2 at once and for UDP never, and so does a host where no gateway runs: there
+                // is no point in waiting for that.
+                Err(error)
+                    if (error.is_of_http2() || error.is_refused()) && first == Transport::Quic =>
+                {
                     match timeout(LAST_CHANCE, one).await {
                         Ok(won) => won.map_err(|other| both(error, other)),
                         Err(_) => Err(error),
@@ -142,7 +145,15 @@ impl Racer {
     }
 
     async fn instead(&self, second: Transport, failed: ConnectError) -> Result<Won, ConnectError> {
-        let won = self.connect(second, failed.to_string()).await;
+        let connect = self.connect(second, failed.to_string());
+        let won = if failed.is_refused() && second == Transport::Quic {
+            match timeout(LAST_CHANCE, connect).await {
+                Ok(won) => won,
+                Err(_) => return Err(failed),
+            }
+        } else {
+            connect.await
+        };
         won.map_err(|error| ConnectError::Neither(Box::new((failed, error))))
     }
 

@@ -109,3 +109,44 @@ fn without_its_gateway_a_sandbox_has_no_way_out() {
         },
     );
 }
+
+#[test]
+fn a_gateway_that_is_not_there_is_no_reason_to_wait() {
+    outer(
+        "relay::a_gateway_that_is_not_there_is_no_reason_to_wait",
+        async |outer| {
+            let mut gateway = gateway(&outer).await;
+            let session = Session::create(&gateway, &outer.ca, Ask::default()).await;
+            gateway.process.signal(Signal::KILL);
+            gateway.process.wait("the gateway's end").await;
+            let begun = std::time::Instant::now();
+            let ran = outer.text("home/ran");
+            let done = command(&outer, &session, &[], &["touch", &ran]).run().await;
+            assert_eq!(done.code, Some(122), "{}", done.stderr);
+            for part in ["refused", "Nothing was run", "--wait 30s", "--wait 0s"] {
+                assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
+            }
+            assert!(!outer.path("home/ran").exists());
+            // Without any answer a QUIC handshake would take ten.
+            assert!(begun.elapsed() < std::time::Duration::from_secs(8));
+            let done = command(&outer, &session, &["--wait", "0s"], &["true"])
+                .run()
+                .await;
+            assert_eq!(done.code, Some(0), "{}", done.stderr);
+            // One that comes while it is waited for.
+            let log = outer.path("wait.log");
+            let mut waiting =
+                command(&outer, &session, &["--wait", "60s"], &["echo", "begun"]).start(&log);
+            e2e::until("it to wait", || {
+                waiting
+                    .said()
+                    .contains("waiting for the gateway")
+                    .then_some(())
+            })
+            .await;
+            gateway.restart().await;
+            assert_eq!(waiting.wait("the command").await, 0, "{}", waiting.said());
+            assert!(waiting.said().contains("begun"));
+        },
+    );
+}
