@@ -1,6 +1,6 @@
 //! The command's environment: what it inherits, without the session's credentials, and with the ways that are there.
 
-use std::net::SocketAddr;
+use std::{ffi::OsString, net::SocketAddr};
 
 use crate::listen::Address;
 
@@ -23,8 +23,73 @@ fn is_taken_away(name: &str) -> bool {
         | "DBUS_SYSTEM_BUS_ADDRESS" => true,
         _ if name.starts_with("SLUICEGATE_") => true,
         _ if name.starts_with("GESTALT_") => credential("_TOKEN") || credential("_SOCKET"),
-        _ => PROXIES.contains(&name) || NO_PROXY.contains(&name),
+        _ => is_of_a_proxy(name),
     }
+}
+
+/// Proxies of whoever started us, which do not exist in the sandbox: those every program knows and those of one program
+/// alone (npm_config_https_proxy, CARGO_HTTP_PROXY, PIP_PROXY, grpc_proxy), with what goes with them.
+fn is_of_a_proxy(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    let begins = [
+        "HTTP_PROXY_",
+        "HTTPS_PROXY_",
+        "FTP_PROXY_",
+        "ALL_PROXY_",
+        "CONDA_PROXY_SERVERS_",
+    ];
+    match &*name {
+        "NPM_CONFIG_NOPROXY" | "GIT_PROXY_COMMAND" | "SOCKS_SERVER" | "SOCKS5_SERVER" => true,
+        // A file with a certificate.
+        "X509_USER_PROXY" => false,
+        _ => name.ends_with("_PROXY") || begins.iter().any(|begin| name.starts_with(begin)),
+    }
+}
+
+/// Variables with options of Java's virtual machine, which may name a proxy among others.
+const JAVA: [&str; 9] = [
+    "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "_JAVA_OPTIONS",
+    "JAVA_OPTS",
+    "MAVEN_OPTS",
+    "GRADLE_OPTS",
+    "SBT_OPTS",
+    "ANT_OPTS",
+    "CATALINA_OPTS",
+];
+
+/// The options without those of a proxy; `None` where there are none of those.
+fn without_proxies(options: &str) -> Option<String> {
+    let of_a_proxy = |option: &str| {
+        let option = option.trim_start_matches(['"', '\'']);
+        let property = option.strip_prefix("-D").unwrap_or_default();
+        let name = property.split('=').next().unwrap_or_default();
+        name == "java.net.useSystemProxies"
+            || name.starts_with("socksProxy")
+            || name == "socksNonProxyHosts"
+            || ["http.", "https.", "ftp."].iter().any(|scheme| {
+                let rest = name.strip_prefix(scheme).unwrap_or_default();
+                rest.starts_with("proxy") || rest == "nonProxyHosts"
+            })
+    };
+    let mut quote = None;
+    let options: Vec<&str> = options
+        .split(|c: char| {
+            match quote {
+                Some(open) if c == open => quote = None,
+                None if c == '"' || c == '\'' => quote = Some(c),
+                _ => {}
+            }
+            quote.is_none() && c.is_whitespace()
+        })
+        .collect();
+    let kept: Vec<&str> = options
+        .iter()
+        .copied()
+        .filter(|option| !of_a_proxy(option))
+        .collect();
+    (kept.len() < options.len()).then(|| kept.join(" "))
 }
 
 const PROXIES: [&str; 6] = [
@@ -45,7 +110,7 @@ pub(super) struct Environment {
 
 /// Of the variables there are, and where the proxy and the services are. `own` comes last and wins.
 pub(super) fn of(
-    inherited: impl Iterator<Item = String>,
+    inherited: impl Iterator<Item = (String, OsString)>,
     proxy: Option<SocketAddr>,
     services: &[Place],
     own: &[(String, String)],
@@ -89,10 +154,18 @@ pub(super) fn of(
             );
         }
     }
+    let mut remove = Vec::new();
+    for (name, value) in inherited {
+        if is_taken_away(&name) {
+            remove.push(name);
+        } else if JAVA.contains(&&*name)
+            && let Some(rest) = value.to_str().and_then(without_proxies)
+        {
+            set.push((name, rest));
+        }
+    }
     set.extend(own.iter().cloned());
-    let remove = inherited
-        .filter(|name| is_taken_away(name) && !set.iter().any(|(kept, _)| kept == name))
-        .collect();
+    remove.retain(|name| !set.iter().any(|(kept, _)| kept == name));
     Environment { set, remove }
 }
 
@@ -112,8 +185,62 @@ fn variable(service: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-    use super::{Place, of};
+    use super::{Place, is_taken_away, of, without_proxies};
     use crate::listen::Address;
+
+    #[test]
+    fn every_proxy_of_the_caller_is_taken_away() {
+        let proxies = [
+            "HTTP_PROXY",
+            "https_proxy",
+            "All_Proxy",
+            "FTP_PROXY",
+            "no_proxy",
+            "grpc_proxy",
+            "npm_config_proxy",
+            "npm_config_https_proxy",
+            "NPM_CONFIG_NOPROXY",
+            "NODE_USE_ENV_PROXY",
+            "CARGO_HTTP_PROXY",
+            "PIP_PROXY",
+            "GIT_PROXY_COMMAND",
+            "http_proxy_user",
+            "HTTP_PROXY_PASS",
+            "CONDA_PROXY_SERVERS__HTTPS",
+            "SOCKS5_SERVER",
+        ];
+        let others = [
+            "GOPROXY",
+            "X509_USER_PROXY",
+            "PROXYCHAINS_CONF_FILE",
+            "PATH",
+        ];
+        for name in proxies {
+            assert!(is_taken_away(name), "{name}");
+        }
+        for name in others {
+            assert!(!is_taken_away(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn javas_options_lose_their_proxies_and_nothing_else() {
+        let table = [
+            (
+                "-Xmx1g -Dhttp.proxyHost=proxy.corp -Dhttps.proxyPort=3128 -Dfile.encoding=UTF-8",
+                Some("-Xmx1g -Dfile.encoding=UTF-8"),
+            ),
+            (
+                "\"-Dhttp.nonProxyHosts=a b|c\" '-Da=b c' -DsocksProxyHost=x",
+                Some("'-Da=b c'"),
+            ),
+            ("-Djava.net.useSystemProxies=true", Some("")),
+            ("-Xmx1g -Dhttp.agent=x -Dproxy=y", None),
+        ];
+        for (options, expected) in table {
+            assert_eq!(without_proxies(options).as_deref(), expected, "{options}");
+        }
+    }
 
     #[test]
     fn the_sessions_credentials_stay_outside() {
@@ -138,14 +265,10 @@ mod tests {
             place("db", "tcp://127.0.0.1:5432"),
             place("cache:main", "unix:///run/x/cache.sock"),
         ];
+        let inherited = inherited.map(|name| (name.to_owned(), "x".into()));
         let own = [("A".to_owned(), "b".to_owned())];
         let proxy = Some("127.0.0.1:3128".parse().unwrap());
-        let environment = of(
-            inherited.map(str::to_owned).into_iter(),
-            proxy,
-            &services,
-            &own,
-        );
+        let environment = of(inherited.clone().into_iter(), proxy, &services, &own);
         let value = |name: &str| {
             let found = environment.set.iter().rfind(|(set, _)| set == name);
             found.map(|(_, value)| value.as_str())
@@ -171,7 +294,7 @@ mod tests {
         );
         assert_eq!(value("GESTALT_HOST_SERVICES"), Some("db,cache"));
         assert_eq!(value("A"), Some("b"));
-        let none = of(inherited.map(str::to_owned).into_iter(), None, &[], &[]);
+        let none = of(inherited.into_iter(), None, &[], &[]);
         assert!(none.set.is_empty() && none.remove.contains(&"HTTPS_PROXY".to_owned()));
     }
 }

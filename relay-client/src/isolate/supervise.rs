@@ -370,9 +370,9 @@ fn environment(confinement: &Confinement, listeners: &[Standing]) -> Environment
     environment::of(variables(), proxy, &services, &confinement.env)
 }
 
-/// Names of the variables there are; those that are no text are the command's business.
-fn variables() -> impl Iterator<Item = String> {
-    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
+/// The variables there are; those whose names are no text are the command's business.
+fn variables() -> impl Iterator<Item = (String, OsString)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
 }
 
 fn apply(command: &mut Command, environment: Environment) {
