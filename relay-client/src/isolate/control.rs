@@ -18,6 +18,8 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::forbidden::Knobs;
+
 /// The name of the socket in the supervisor's directory.
 pub(super) const SOCKET: &str = "control";
 /// A message is at most this long: thousands of paths.
@@ -59,6 +61,8 @@ pub(super) enum Hidden {
 /// What the inner process is to do.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Plan {
+    /// As they are outside: a new user namespace has its own.
+    pub(super) knobs: Knobs,
     /// The supervisor's directory, whose place a private file system takes.
     pub(super) directory: PathBuf,
     /// Where connections that are not to loopback arrive.

@@ -3,6 +3,7 @@
 use std::{fs, io};
 
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 /// What was being done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,15 +16,17 @@ pub(super) enum Step {
     Map,
 }
 
-/// What the system says of itself.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+/// How many namespaces of a kind there may be: `user.max_net_namespaces` and the like.
+const KINDS: [&str; 5] = ["user", "net", "mnt", "pid", "ipc"];
+
+/// What the system says of itself. To be read before there is a user namespace of our own, which has knobs of its own and
+/// is bound by these all the same.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Knobs {
     /// `kernel.unprivileged_userns_clone` (Debian's kernels).
     unprivileged: Option<u64>,
-    /// `user.max_user_namespaces`.
-    user: Option<u64>,
-    /// `user.max_net_namespaces`.
-    net: Option<u64>,
+    /// The kinds of namespaces of which there may be none.
+    none: Vec<String>,
     /// `kernel.apparmor_restrict_unprivileged_userns` (Ubuntu from 23.10).
     apparmor: Option<u64>,
     /// Is a seccomp filter in force already, as in containers?
@@ -39,12 +42,13 @@ impl Knobs {
             let text = fs::read_to_string(format!("/proc/sys/{knob}")).ok()?;
             text.trim().parse().ok()
         };
+        let kinds = KINDS.map(str::to_owned).into_iter();
+        let none = kinds.filter(|kind| number(&limit(kind).replace('.', "/")) == Some(0));
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let program = std::env::current_exe().unwrap_or_default();
         Self {
             unprivileged: number("kernel/unprivileged_userns_clone"),
-            user: number("user/max_user_namespaces"),
-            net: number("user/max_net_namespaces"),
+            none: none.collect(),
             apparmor: number("kernel/apparmor_restrict_unprivileged_userns"),
             filtered: status
                 .lines()
@@ -73,11 +77,20 @@ impl Knobs {
         if self.unprivileged == Some(0) {
             return "kernel.unprivileged_userns_clone is 0. As root: sysctl -w kernel.unprivileged_userns_clone=1".to_owned();
         }
-        if self.user == Some(0) {
-            return "user.max_user_namespaces is 0. As root: sysctl -w user.max_user_namespaces=15000".to_owned();
-        }
-        if self.net == Some(0) && step == Step::Others {
-            return "user.max_net_namespaces is 0. As root: sysctl -w user.max_net_namespaces=15000".to_owned();
+        let matters = |kind: &&String| (*kind == "user") == (step == Step::User);
+        let none: Vec<String> = self
+            .none
+            .iter()
+            .filter(matters)
+            .map(|kind| limit(kind))
+            .collect();
+        if !none.is_empty() {
+            let remedies = none.iter().map(|limit| format!(" {limit}=15000"));
+            return format!(
+                "{} is 0. As root: sysctl -w{}",
+                none.join(" and "),
+                remedies.collect::<String>()
+            );
         }
         if self.apparmor == Some(1) && step != Step::User {
             return format!(
@@ -96,8 +109,9 @@ impl Knobs {
         }
         match errno {
             Some(Errno::NOSPC | Errno::USERS) => {
-                "There are too many namespaces, or too many inside one another: see user.max_user_namespaces and \
-                 user.max_net_namespaces, and end what holds them."
+                "There are too many namespaces, or too many inside one another: see user.max_user_namespaces, \
+                 user.max_net_namespaces, user.max_mnt_namespaces, user.max_pid_namespaces and \
+                 user.max_ipc_namespaces, and raise the one that is reached or end what holds them."
                     .to_owned()
             }
             Some(Errno::INVAL | Errno::NOSYS) => {
@@ -114,6 +128,10 @@ impl Knobs {
     }
 }
 
+fn limit(kind: &str) -> String {
+    format!("user.max_{kind}_namespaces")
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -123,6 +141,10 @@ mod tests {
     #[test]
     fn the_knob_is_named() {
         let none = Knobs::default();
+        let without = |kinds: &[&str]| Knobs {
+            none: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+            ..Knobs::default()
+        };
         let apparmor = Knobs {
             apparmor: Some(1),
             program: "/opt/bin/sluicegate".into(),
@@ -139,22 +161,22 @@ mod tests {
                 "sysctl -w kernel.unprivileged_userns_clone=1",
             ),
             (
-                Knobs {
-                    user: Some(0),
-                    ..none.clone()
-                },
+                without(&["user", "net"]),
                 Step::User,
                 28,
-                "sysctl -w user.max_user_namespaces",
+                "user.max_user_namespaces is 0. As root: sysctl -w user.max_user_namespaces=15000\n",
             ),
             (
-                Knobs {
-                    net: Some(0),
-                    ..none.clone()
-                },
+                without(&["net"]),
                 Step::Others,
                 28,
-                "sysctl -w user.max_net_namespaces",
+                "sysctl -w user.max_net_namespaces=15000",
+            ),
+            (
+                without(&["mnt", "pid"]),
+                Step::Others,
+                28,
+                "sysctl -w user.max_mnt_namespaces=15000 user.max_pid_namespaces=15000",
             ),
             (
                 apparmor,

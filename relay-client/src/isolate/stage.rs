@@ -65,10 +65,10 @@ impl Broken {
         }
     }
 
-    fn forbidden(step: Step) -> impl FnOnce(io::Error) -> Self {
+    fn forbidden(knobs: &Knobs, step: Step) -> impl FnOnce(io::Error) -> Self {
         move |error| Self {
             code: CANNOT_CONFINE,
-            message: Knobs::read().explain(step, &error),
+            message: knobs.explain(step, &error),
         }
     }
 }
@@ -123,21 +123,22 @@ fn outer(directory: &Path, command: &[OsString]) -> Result<u8, Broken> {
     let supervisor = UnixStream::connect(directory.join(control::SOCKET))
         .map_err(Broken::at("the supervisor is gone"))?;
     // Read before: inside they are nobody's until they are mapped.
+    let knobs = Knobs::read();
     let own = (rustix::process::geteuid(), rustix::process::getegid());
     unshare(CloneFlags::CLONE_NEWUSER)
         .map_err(io::Error::from)
-        .map_err(Broken::forbidden(Step::User))?;
+        .map_err(Broken::forbidden(&knobs, Step::User))?;
     control::say(&supervisor, &Unshared).map_err(Broken::at("the supervisor is gone"))?;
     let mapping: Mapping =
         control::hear(&supervisor).map_err(Broken::at("the supervisor is gone"))?;
     if mapping == Mapping::Own {
-        map_own(own).map_err(Broken::forbidden(Step::Map))?;
+        map_own(own).map_err(Broken::forbidden(&knobs, Step::Map))?;
     }
     // Not the mounts: this process stays where it can clean up.
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC)
         .map_err(io::Error::from)
-        .map_err(Broken::forbidden(Step::Others))?;
-    rights::carry_over_exec().map_err(Broken::forbidden(Step::Others))?;
+        .map_err(Broken::forbidden(&knobs, Step::Others))?;
+    rights::carry_over_exec().map_err(Broken::forbidden(&knobs, Step::Others))?;
     let inner = itself(again(INNER, directory, command))
         .spawn()
         .map_err(Broken::at("the first process of the sandbox"))?;
@@ -196,7 +197,7 @@ fn inner(directory: &Path, command: &[OsString]) -> Result<u8, Broken> {
     network(&plan)?;
     unshare(CloneFlags::CLONE_NEWNS)
         .map_err(io::Error::from)
-        .map_err(Broken::forbidden(Step::Others))?;
+        .map_err(Broken::forbidden(&plan.knobs, Step::Others))?;
     let warnings = mounts::arrange(&plan).map_err(Broken::at("mounts"))?;
     let (listeners, descriptors) = listen(&plan.listeners).map_err(Broken::at("a listener"))?;
     let prepared = Prepared {

@@ -26,6 +26,7 @@ use super::{
     control::{self, Go, Hidden, Mapping, Plan, Prepared, Unshared, Wanted},
     dns::Server,
     environment::{self, Environment, Place},
+    forbidden::Knobs,
     hidden, mounts,
     names::Names,
     rights,
@@ -182,14 +183,16 @@ async fn confined(
     }
     let mut outer = command.spawn().map_err(step("this same program"))?;
     let pid = outer.id();
+    // The outer process sees our end by its connection, the inner one by its own. Where the set-up fails, the outer one must
+    // not do so before the inner one has said why.
+    let mut first = None;
     let ready = tokio::select! {
-        ready = prepare(&control, pid, &plan) => ready,
+        ready = prepare(&control, pid, &plan, &mut first) => ready,
         // It has said why.
         ended = outer.wait() => return Ok(ended.map_or(FAILED, before_the_command)),
     };
-    // The outer process sees our end by its connection, the inner one by its own.
-    let (_outer, mut inner) = match ready {
-        Ok((first, inner, prepared, descriptors)) => {
+    let mut inner = match ready {
+        Ok((inner, prepared, descriptors)) => {
             for warning in &prepared.warnings {
                 tracing::warn!("{warning}");
             }
@@ -200,7 +203,7 @@ async fn confined(
                 .iter()
                 .any(|one| matches!(one.what, What::Capture) && one.is_ipv6());
             serving.start(there, descriptors, ipv6)?;
-            (first, inner)
+            inner
         }
         Err(error) => {
             // What it says of itself is better than what was seen of it.
@@ -302,6 +305,7 @@ fn plan(
         Hidden::Directory(path) | Hidden::File(path) => !path.starts_with(directory),
     });
     let plan = Plan {
+        knobs: Knobs::read(),
         directory: directory.to_owned(),
         capture: transparent.then_some(CAPTURE),
         listeners: standing.iter().map(|one| one.wanted.clone()).collect(),
@@ -387,10 +391,11 @@ async fn prepare(
     control: &UnixListener,
     outer: Option<u32>,
     plan: &Plan,
-) -> Result<(UnixStream, UnixStream, Prepared, Vec<OwnedFd>), IsolateError> {
+    first: &mut Option<UnixStream>,
+) -> Result<(UnixStream, Prepared, Vec<OwnedFd>), IsolateError> {
     let prepared = async {
-        let (mut first, _) = control.accept().await?;
-        let Unshared = hear(&mut first).await?;
+        let first = first.insert(control.accept().await?.0);
+        let Unshared = hear(first).await?;
         let mapping = map(outer)?;
         first.write_all(&control::encode(&mapping)?).await?;
         let (mut inner, _) = control.accept().await?;
@@ -408,7 +413,7 @@ async fn prepare(
                 taken => taken?,
             }
         }
-        io::Result::Ok((first, inner, prepared, descriptors))
+        io::Result::Ok((inner, prepared, descriptors))
     };
     match timeout(PATIENCE, prepared).await {
         Ok(prepared) => prepared.map_err(step("to confine the command")),

@@ -2,8 +2,8 @@
 
 use super::outer::{is_root, outer};
 
-/// In a user namespace that may have none below it, which any user can make.
-const FORBIDDEN: &str = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$@\"";
+/// In a user namespace that may have none of a kind, which any user can make.
+const FORBIDDEN: &str = "echo 0 >/proc/sys/user/$0 && exec \"$@\"";
 
 #[test]
 fn nothing_is_run_and_the_knob_is_named() {
@@ -11,10 +11,10 @@ fn nothing_is_run_and_the_knob_is_named() {
         "forbidden::nothing_is_run_and_the_knob_is_named",
         async |outer| {
             let ran = outer.path("home/ran");
-            let attempt = |flags: &'static [&'static str]| {
+            let attempt = |knob: &'static str, flags: &'static [&'static str]| {
                 let program = outer
                     .as_nobody("unshare")
-                    .args(["--user", "--map-root-user", "sh", "-c", FORBIDDEN, "sh"])
+                    .args(["--user", "--map-root-user", "sh", "-c", FORBIDDEN, knob])
                     .arg(outer.path("bin/sluicegate"))
                     .arg("run")
                     .args(flags)
@@ -22,18 +22,22 @@ fn nothing_is_run_and_the_knob_is_named() {
                     .arg(&ran);
                 program.run()
             };
-            let done = attempt(&[]).await;
-            assert_eq!(done.code, Some(123), "{}", done.stderr);
-            for part in [
-                "user.max_user_namespaces is 0",
-                "sysctl -w",
-                "--unconfined",
-                "Nothing was run",
+            for knob in [
+                "max_user_namespaces",
+                "max_net_namespaces",
+                "max_pid_namespaces",
+                "max_ipc_namespaces",
+                "max_mnt_namespaces",
             ] {
-                assert!(done.stderr.contains(part), "{}", done.stderr);
+                let done = attempt(knob, &[]).await;
+                assert_eq!(done.code, Some(123), "{knob}: {}", done.stderr);
+                let remedy = format!("user.{knob} is 0. As root: sysctl -w user.{knob}=15000\n");
+                for part in [&*remedy, "--unconfined", "Nothing was run"] {
+                    assert!(done.stderr.contains(part), "{knob}: {}", done.stderr);
+                }
+                assert!(!ran.exists());
             }
-            assert!(!ran.exists());
-            let done = attempt(&["--unconfined"]).await;
+            let done = attempt("max_user_namespaces", &["--unconfined"]).await;
             assert_eq!(done.code, Some(0), "{}", done.stderr);
             assert!(done.stderr.contains("WARNING"), "{}", done.stderr);
             assert!(ran.exists());
