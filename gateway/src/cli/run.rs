@@ -23,7 +23,7 @@ use sluicegate_certs::TrustBundle;
 use sluicegate_relay::{
     backoff::Backoff,
     config::Settings,
-    isolate::{self, EXIT_CODES, RunFlags, Service, Signals, Ways},
+    isolate::{self, Directory, EXIT_CODES, RunFlags, Service, Signals, Ways},
     session::{Session, SessionConfig},
     transport::Tls,
 };
@@ -119,7 +119,7 @@ async fn run(args: RunArgs, signals: Signals) -> Result<u8, Failure> {
             "sluicegate: WARNING: --unconfined: the command can reach whatever this user can; the proxy variables are a mere request"
         );
     }
-    let directory = isolate::directory().map_err(anyhow::Error::from)?;
+    let directory = Directory::new().context("a temporary directory")?;
     let gateway = Gateway::start(&args, directory.path()).await?;
     let services = args.services.iter().map(String::as_str);
     let confinement = args.run.clone().confinement(places(services), Vec::new());

@@ -2,10 +2,11 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
+use anyhow::Context;
 use clap::Args;
 use sluicegate_relay::{
     config::{Config, ConfigError, Settings, default_directory},
-    isolate::{self, EXIT_CODES, RunFlags, Service, Signals, Ways},
+    isolate::{self, Directory, EXIT_CODES, RunFlags, Service, Signals, Ways},
     listen::Address,
     session::{Session, Status},
 };
@@ -151,7 +152,7 @@ async fn run(
     let confinement = args
         .run
         .confinement(services, hide.into_iter().flatten().collect());
-    let directory = isolate::directory()?;
+    let directory = Directory::new().context("a temporary directory")?;
     let code = isolate::run(confinement, ways, signals, directory.path()).await?;
     stop.cancel();
     connection.close();

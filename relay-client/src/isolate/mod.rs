@@ -8,11 +8,12 @@
 //!
 //! Rooms: `supervise` is the way through, `control` what is said to the processes inside; `netlink`, `nat`,
 //! `mounts`, `rights` and `filter` are what they do to themselves; `hidden` and `environment` what the command
-//! does not get to see; `forbidden` explains a kernel that does not let us; `signals` and `wait` pass on signals
-//! and ends.
+//! does not get to see; `forbidden` explains a kernel that does not let us; `signals`, `terminal` and `wait` pass on
+//! signals, stops and ends; `directory` is where all of it meets.
 
 mod capture;
 mod control;
+mod directory;
 mod dns;
 mod environment;
 mod filter;
@@ -31,10 +32,11 @@ mod supervise;
 mod terminal;
 mod wait;
 
+pub use directory::Directory;
 pub use flags::{EXIT_CODES, RunFlags};
 pub use signals::Signals;
 pub use stage::reenter;
-pub use supervise::{Confinement, IsolateError, Network, Service, Ways, directory, run};
+pub use supervise::{Confinement, IsolateError, Network, Service, Ways, run};
 
 /// The command could not be started, or what confines it failed. (As `env`, `timeout` and `docker run` have it.)
 pub const FAILED: u8 = 125;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tempfile::TempDir;
+use nix::sys::signal::Signal;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{TcpListener, UdpSocket, UnixListener, UnixStream},
@@ -119,16 +119,6 @@ pub enum IsolateError {
 
 fn step(what: &'static str) -> impl FnOnce(io::Error) -> IsolateError {
     move |error| IsolateError::Step(what, error)
-}
-
-/// A private directory for [`run`]. What else the caller keeps in it is hidden from the command as well, and goes with it
-/// even when the caller is killed.
-///
-/// # Errors
-/// It cannot be made.
-pub fn directory() -> Result<TempDir, IsolateError> {
-    let directory = tempfile::Builder::new().prefix("sluicegate-run-").tempdir();
-    directory.map_err(step("a temporary directory"))
 }
 
 /// Run the command to its end; its exit code, or one of this module's.

@@ -270,6 +270,57 @@ fn whichever_process_is_killed_nothing_is_left() {
     );
 }
 
+/// Two who share a process group with the supervisor: one that waits for it, and the command's own `kill 0`.
+#[test]
+fn the_commands_group_is_its_own() {
+    outer("ends::the_commands_group_is_its_own", async |outer| {
+        let around = "trap 'echo caught' TERM INT USR1; \"$0\" run -- sh -c \"$1\"; echo $?";
+        let inside = [
+            ("trap : TERM; kill -TERM 0; echo inside", "inside\n0\n"),
+            ("kill -INT 0; echo no", "130\n"),
+            ("kill -USR1 0; echo no", "138\n"),
+            ("kill -KILL 0; echo no", "137\n"),
+            ("kill -KILL -1; exit 6", "6\n"),
+        ];
+        for (script, expected) in inside {
+            let program = outer.text("bin/sluicegate");
+            let done = outer
+                .as_nobody("sh")
+                .args(["-c", around, &program, script])
+                .run()
+                .await;
+            assert_eq!(done.text(), expected, "{script}: {}", done.stderr);
+            outer.left_nothing().await;
+        }
+    });
+}
+
+/// The supervisor and the process that would clean up after it, both at once.
+#[test]
+fn the_next_one_clears_what_the_dead_left() {
+    outer(
+        "ends::the_next_one_clears_what_the_dead_left",
+        async |outer| {
+            let mark = mark();
+            let (mut running, chain) = chain(&outer, &mark, 9).await;
+            // Stopped, it cannot act on the other's end before it is killed itself.
+            for (victim, signal) in [(1, Signal::STOP), (0, Signal::KILL), (1, Signal::KILL)] {
+                kill_process(Pid::from_raw(chain[victim]).unwrap(), signal).unwrap();
+            }
+            running.wait("the supervisor's end").await;
+            let left = || fs::read_dir(outer.path("tmp")).unwrap().count();
+            assert_eq!(left(), 1, "nobody was there to remove it");
+            let (mut alive, others) = self::chain(&outer, &mark, 10).await;
+            assert_eq!(left(), 1, "that of the dead is gone, and another one here");
+            outer.run(&[], &["true"]).run().await.succeeded();
+            assert_eq!(left(), 1, "that of the living is still there");
+            kill_process(Pid::from_raw(others[3]).unwrap(), Signal::KILL).unwrap();
+            assert_eq!(alive.wait("the second end").await, 137);
+            outer.left_nothing().await;
+        },
+    );
+}
+
 #[test]
 fn read_only_but_for_what_is_named() {
     outer("ends::read_only_but_for_what_is_named", async |outer| {
