@@ -1,5 +1,6 @@
 //! What the supervisor and the processes it starts say to each other, over a unix socket in a private directory: lengths
-//! and JSON, then listeners as descriptors, then one byte per signal.
+//! and JSON, then listeners as descriptors, then one byte for each [`Order`] one way and for each stop of the command
+//! (its signal) the other way.
 
 use std::{
     io::{self, IoSlice, IoSliceMut, Read, Write},
@@ -89,6 +90,43 @@ pub(super) struct Prepared {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Go;
 
+/// What the inner process is to do while the command runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Order {
+    /// Send the command this signal.
+    Command(u8),
+    /// Send it to the command's process group, as a terminal would.
+    Group(u8),
+    /// Put that group in the terminal's foreground.
+    Foreground,
+}
+
+impl Order {
+    /// SIGCONT.
+    pub(super) const GO_ON: Self = Self::Group(18);
+    /// SIGHUP.
+    pub(super) const HANG_UP: Self = Self::Group(1);
+    /// Signals are below 65.
+    const GROUP: u8 = 0x80;
+    const FOREGROUND: u8 = 0xff;
+
+    pub(super) fn byte(self) -> u8 {
+        match self {
+            Self::Command(signal) => signal,
+            Self::Group(signal) => signal | Self::GROUP,
+            Self::Foreground => Self::FOREGROUND,
+        }
+    }
+
+    pub(super) fn of(byte: u8) -> Self {
+        match byte {
+            Self::FOREGROUND => Self::Foreground,
+            _ if byte & Self::GROUP != 0 => Self::Group(byte & !Self::GROUP),
+            _ => Self::Command(byte),
+        }
+    }
+}
+
 /// Write one message.
 pub(super) fn say(mut stream: &UnixStream, message: &impl Serialize) -> io::Result<()> {
     stream.write_all(&encode(message)?)
@@ -166,7 +204,20 @@ mod tests {
         os::{fd::OwnedFd, unix::net::UnixStream},
     };
 
-    use super::{Go, Mapping, give, hear, sane, say, take};
+    use super::{Go, Mapping, Order, give, hear, sane, say, take};
+
+    #[test]
+    fn an_order_is_one_byte() {
+        for order in [
+            Order::Command(15),
+            Order::Group(2),
+            Order::GO_ON,
+            Order::Foreground,
+        ] {
+            assert_eq!(Order::of(order.byte()), order);
+        }
+        assert_eq!(Order::Command(10).byte(), 10);
+    }
 
     #[test]
     fn what_is_said_is_heard_and_descriptors_arrive() {

@@ -1,23 +1,31 @@
 //! Signals that were sent to the supervisor and mean the command.
 
-use std::io;
+use std::{collections::VecDeque, io, time::Duration};
 
-use nix::sys::{
-    signal::{SigSet, Signal},
-    signalfd::{SfdFlags, SignalFd},
+use nix::{
+    sys::{
+        signal::{SigSet, Signal, killpg, raise},
+        signalfd::{SfdFlags, SignalFd},
+    },
+    unistd::Pid,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 
 /// What is passed on.
-const PASSED_ON: [Signal; 6] = [
+const PASSED_ON: [Signal; 9] = [
     Signal::SIGINT,
     Signal::SIGTERM,
     Signal::SIGHUP,
     Signal::SIGQUIT,
     Signal::SIGUSR1,
     Signal::SIGUSR2,
+    Signal::SIGTSTP,
+    Signal::SIGCONT,
+    Signal::SIGWINCH,
 ];
-/// `SI_KERNEL`: the terminal sends to everybody in the foreground, the command included.
+/// Who was stopped is told of SIGCONT before it goes on; the thread that hears of it needs no longer than this.
+const SOON: Duration = Duration::from_secs(1);
+/// `SI_KERNEL`: the terminal sends to everybody in the foreground.
 const BY_THE_KERNEL: i32 = 0x80;
 
 /// They are read, not suffered. To be held before there are threads: each inherits what its maker blocks.
@@ -32,8 +40,7 @@ impl Signals {
     /// # Errors
     /// Out of descriptors.
     pub fn hold() -> io::Result<Self> {
-        let mut set = SigSet::empty();
-        PASSED_ON.into_iter().for_each(|signal| set.add(signal));
+        let set: SigSet = PASSED_ON.into_iter().collect();
         set.thread_block()?;
         let descriptor = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { descriptor })
@@ -46,25 +53,92 @@ impl Signals {
             .name("signals".into())
             .spawn(move || {
                 while let Ok(Some(signal)) = self.descriptor.read_signal() {
-                    let number = u8::try_from(signal.ssi_signo).unwrap_or_default();
-                    if signal.ssi_code != BY_THE_KERNEL && send.send(number).is_err() {
+                    let heard = Heard {
+                        signal: u8::try_from(signal.ssi_signo).unwrap_or_default(),
+                        from_the_terminal: signal.ssi_code == BY_THE_KERNEL,
+                    };
+                    if send.send(heard).is_err() {
                         return;
                     }
                 }
             })?;
-        Ok(Listening(receive))
+        Ok(Listening {
+            heard: receive,
+            kept: VecDeque::new(),
+        })
+    }
+}
+
+/// A signal that was sent to us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Heard {
+    pub(super) signal: u8,
+    /// By a key, or a window's new size: to all of our group.
+    pub(super) from_the_terminal: bool,
+}
+
+impl Heard {
+    pub(super) fn is(self, signal: Signal) -> bool {
+        i32::from(self.signal) == signal as i32
     }
 }
 
 /// Signals that the command has not got by itself.
-pub(super) struct Listening(mpsc::UnboundedReceiver<u8>);
+pub(super) struct Listening {
+    heard: mpsc::UnboundedReceiver<Heard>,
+    /// Heard while something else was waited for.
+    kept: VecDeque<Heard>,
+}
 
 impl Listening {
-    /// The number of the next one.
-    pub(super) async fn next(&mut self) -> u8 {
-        match self.0.recv().await {
-            Some(signal) => signal,
+    /// The next one.
+    pub(super) async fn next(&mut self) -> Heard {
+        if let Some(kept) = self.kept.pop_front() {
+            return kept;
+        }
+        match self.heard.recv().await {
+            Some(heard) => heard,
             None => std::future::pending().await,
         }
+    }
+
+    /// Stop our process group and ourselves, until somebody continues us. False where that did not happen: nobody is there
+    /// who could, so that the kernel does not stop us (signal(7), orphaned process groups).
+    pub(super) async fn stop(&mut self, group: Pid) -> bool {
+        while let Ok(heard) = self.heard.try_recv() {
+            self.kept.push_back(heard);
+        }
+        self.forget_stops();
+        // A group that is not there needs no stop.
+        let _ = killpg(group, Signal::SIGTSTP);
+        stop_alone();
+        let continued = async {
+            while let Some(heard) = self.heard.recv().await {
+                if heard.is(Signal::SIGCONT) {
+                    return true;
+                }
+                self.kept.push_back(heard);
+            }
+            false
+        };
+        let continued = timeout(SOON, continued).await.unwrap_or(false);
+        // What we have sent our group, ourselves among it, is not for the command.
+        self.forget_stops();
+        continued
+    }
+
+    /// Whatever was to be stopped before goes on now, or is stopped already.
+    fn forget_stops(&mut self) {
+        self.kept
+            .retain(|heard| !heard.is(Signal::SIGTSTP) && !heard.is(Signal::SIGCONT));
+    }
+}
+
+/// Stop this process. It is stopped when this returns, and has gone on.
+pub(super) fn stop_alone() {
+    let stop = SigSet::from(Signal::SIGTSTP);
+    // To this thread, which is the only one that lets it through: else another one might take it somewhat later.
+    if raise(Signal::SIGTSTP).is_ok() && stop.thread_unblock().is_ok() {
+        let _ = stop.thread_block();
     }
 }

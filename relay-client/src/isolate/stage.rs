@@ -13,7 +13,8 @@
 
 use std::{
     ffi::{CStr, OsStr, OsString},
-    fs, io,
+    fs::{self, File},
+    io::{self, Write},
     os::unix::{net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode},
@@ -23,14 +24,20 @@ use nix::{
     sched::{CloneFlags, unshare},
     sys::signal::SigSet,
 };
-use rustix::process::{Gid, Pid, Signal, Uid, kill_process, set_parent_process_death_signal};
+use rustix::{
+    process::{
+        Gid, Pid, Signal, Uid, kill_process, kill_process_group, set_parent_process_death_signal,
+    },
+    termios::tcsetpgrp,
+};
 
 use super::{
     CANNOT_CONFINE, FAILED,
-    control::{self, Go, Mapping, Plan, Prepared, Unshared, Wanted},
+    control::{self, Go, Mapping, Order, Plan, Prepared, Unshared, Wanted},
     filter,
     forbidden::{Knobs, Step},
     mounts, nat, netlink, rights,
+    terminal::Terminal,
     wait::{Event, Watch, code_of},
 };
 
@@ -119,6 +126,7 @@ pub fn reenter() -> Option<ExitCode> {
 fn outer(directory: &Path, command: &[OsString]) -> Result<u8, Broken> {
     // Whatever else was open when the supervisor was started is not the command's.
     close_fds::set_fds_cloexec(3, &[]);
+    let terminal = Terminal::open();
     let watch = Watch::everything().map_err(Broken::at("signals"))?;
     let supervisor = UnixStream::connect(directory.join(control::SOCKET))
         .map_err(Broken::at("the supervisor is gone"))?;
@@ -150,10 +158,11 @@ fn outer(directory: &Path, command: &[OsString]) -> Result<u8, Broken> {
                 if !supervised {
                     // Nobody else is there to do it.
                     let _ = fs::remove_dir_all(directory);
+                    terminal.as_ref().inspect(|terminal| terminal.take_back());
                 }
                 return Ok(code_of(status));
             }
-            Event::Ended(..) | Event::Said(_) => {}
+            Event::Ended(..) | Event::Stopped(..) | Event::Said(_) => {}
             Event::Silence => {
                 supervised = false;
                 // It ends with its whole namespace; that it is gone is told by its end.
@@ -214,27 +223,40 @@ fn inner(directory: &Path, command: &[OsString]) -> Result<u8, Broken> {
         .map_err(Broken::at("its own memory"))?;
     rights::let_go().map_err(Broken::at("capabilities"))?;
     filter::apply().map_err(Broken::at("the filter of system calls"))?;
+    // Opened after the right to it is the same as the command's.
+    let terminal = File::open("/dev/tty").ok();
     let Go = control::hear(&supervisor).map_err(Broken::at("the supervisor is gone"))?;
     let child = start(command)?;
     loop {
         match watch.next(Some(&supervisor)) {
             // With this process the rest of its namespace ends.
             Event::Ended(pid, status) if pid == child => return Ok(code_of(status)),
-            Event::Ended(..) => {}
-            Event::Said(signal) => {
-                if let Some(signal) = Signal::from_named_raw(signal.into()) {
-                    // It may have ended just now.
-                    let _ = kill_process(child, signal);
-                }
+            Event::Stopped(pid, signal) if pid == child => {
+                // If nobody hears it any more, that is seen next.
+                let _ = (&supervisor).write_all(&[signal]);
             }
+            Event::Ended(..) | Event::Stopped(..) => {}
+            Event::Said(order) => obey(Order::of(order), child, terminal.as_ref()),
             Event::Silence => return Ok(FAILED),
         }
     }
 }
 
+/// The command may have ended just now, or have left its group.
+fn obey(order: Order, child: Pid, terminal: Option<&File>) {
+    let named = |signal: u8| Signal::from_named_raw(signal.into());
+    let _ = match (order, terminal) {
+        (Order::Command(signal), _) => named(signal).map(|signal| kill_process(child, signal)),
+        (Order::Group(signal), _) => named(signal).map(|signal| kill_process_group(child, signal)),
+        (Order::Foreground, terminal) => terminal.map(|terminal| tcsetpgrp(terminal, child)),
+    };
+}
+
 /// Start the command. Its failures have the codes shells give them.
 fn start(command: &[OsString]) -> Result<Pid, Broken> {
     let (program, mut command) = split(command)?;
+    // Ours is that of whoever started the supervisor: `kill 0` is not to reach them.
+    command.process_group(0);
     // A child inherits what is blocked. The first process of a namespace does not die of what arrives meanwhile.
     let spawned = unblocked(|| command.spawn()).map_err(Broken::at("signals"))?;
     spawned

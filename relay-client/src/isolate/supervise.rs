@@ -23,16 +23,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     CANNOT_CONFINE, FAILED,
     capture::Capture,
-    control::{self, Go, Hidden, Mapping, Plan, Prepared, Unshared, Wanted},
+    control::{self, Go, Hidden, Mapping, Order, Plan, Prepared, Unshared, Wanted},
     dns::Server,
     environment::{self, Environment, Place},
     forbidden::Knobs,
     hidden, mounts,
     names::Names,
     rights,
-    signals::{Listening, Signals},
+    signals::{Listening, Signals, stop_alone},
     stage,
-    terminal::Foreground,
+    terminal::Terminal,
     wait::exit_code,
 };
 use crate::{
@@ -132,7 +132,7 @@ pub async fn run(
     directory: &Path,
 ) -> Result<u8, IsolateError> {
     let mut signals = signals.listen().map_err(step("signals"))?;
-    let _foreground = Foreground::note();
+    let mut terminal = Terminal::open();
     let serving = Serving {
         ways,
         tasks: TaskTracker::new(),
@@ -141,8 +141,10 @@ pub async fn run(
     let code = if confinement.unconfined {
         unconfined(confinement, &serving, &mut signals, directory).await
     } else {
-        confined(confinement, &serving, &mut signals, directory).await
+        let terminal = terminal.as_mut();
+        confined(confinement, &serving, &mut signals, terminal, directory).await
     };
+    terminal.inspect(Terminal::take_back);
     serving.stop.cancel();
     serving.tasks.close();
     let _ = timeout(GRACE, serving.tasks.wait()).await;
@@ -160,6 +162,7 @@ async fn confined(
     confinement: Confinement,
     serving: &Serving,
     signals: &mut Listening,
+    terminal: Option<&mut Terminal>,
     directory: &Path,
 ) -> Result<u8, IsolateError> {
     let (listeners, plan) = plan(&confinement, directory)?;
@@ -208,7 +211,7 @@ async fn confined(
     let _ = fs::remove_file(directory.join(control::SOCKET));
     let go = control::encode(&Go).map_err(step("to begin"))?;
     inner.write_all(&go).await.map_err(step("to begin"))?;
-    wait(&mut outer, signals, Some(&mut inner)).await
+    attend(&mut outer, signals, &mut inner, terminal).await
 }
 
 /// This same program, however its file is called by now.
@@ -528,20 +531,49 @@ fn adopt(wanted: Wanted, descriptor: OwnedFd) -> io::Result<Adopted> {
     })
 }
 
-/// Until the child ends, passing on signals: by the connection to the inner process, or to the child itself.
-async fn wait(
-    child: &mut Child,
+/// Until the command ends: signals to us are passed on to it, and when it stops, so do we.
+async fn attend(
+    outer: &mut Child,
     signals: &mut Listening,
-    mut inner: Option<&mut UnixStream>,
+    inner: &mut UnixStream,
+    mut terminal: Option<&mut Terminal>,
 ) -> Result<u8, IsolateError> {
+    loop {
+        let mut byte = [0];
+        let orders = tokio::select! {
+            ended = outer.wait() => return ended.map(exit_code).map_err(step("the command's end")),
+            heard = signals.next() => {
+                let to_all = heard.from_the_terminal || heard.is(Signal::SIGCONT) || heard.is(Signal::SIGTSTP);
+                vec![if to_all { Order::Group(heard.signal) } else { Order::Command(heard.signal) }]
+            }
+            said = inner.read(&mut byte) => match (said, &mut terminal) {
+                (Ok(1..), Some(terminal)) => {
+                    let [signal] = byte;
+                    terminal.stopped(signal, signals).await
+                }
+                // Without a terminal nobody waits for it to stop: it stays so until it is told to go on.
+                (Ok(1..), None) => Vec::new(),
+                _ => return outer.wait().await.map(exit_code).map_err(step("the command's end")),
+            },
+        };
+        for order in orders {
+            // It may have ended just now.
+            let _ = inner.write_all(&[order.byte()]).await;
+        }
+    }
+}
+
+/// The same for a command that is our own child, in our own group: it has what the terminal sends.
+async fn wait(child: &mut Child, signals: &mut Listening) -> Result<u8, IsolateError> {
     loop {
         tokio::select! {
             ended = child.wait() => return ended.map(exit_code).map_err(step("the command's end")),
-            signal = signals.next() => {
-                // It may have ended just now.
-                match &mut inner {
-                    Some(inner) => drop(inner.write_all(&[signal]).await),
-                    None => send(child, signal),
+            heard = signals.next() => {
+                if !heard.from_the_terminal {
+                    send(child, heard.signal);
+                }
+                if heard.is(Signal::SIGTSTP) {
+                    stop_alone();
                 }
             }
         }
@@ -596,5 +628,5 @@ async fn unconfined(
     let environment = environment::of(variables(), proxy, &places, &confinement.env);
     apply(&mut command, environment);
     let mut child = command.spawn().map_err(step("this same program"))?;
-    wait(&mut child, signals, None).await
+    wait(&mut child, signals).await
 }

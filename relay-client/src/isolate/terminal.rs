@@ -1,35 +1,89 @@
-//! The terminal's foreground, given back: a shell inside makes a process group of its own the foreground, and cannot undo
-//! that by the numbers it sees.
+//! The controlling terminal, shared with the shell that started us.
+//!
+//! The command has a process group of its own, so that what it sends to its group stays inside. It is put in the
+//! terminal's foreground when it asks for that, as the kernel tells it to: by being stopped for reading or setting the
+//! terminal from the background. Until then, keys that send signals are for our own group, with whoever else is in it (a
+//! script around us, a pager behind us), and are passed on. When the command stops for any other reason, our group stops,
+//! so that the shell has its terminal back.
 
-use std::io::stdin;
+use std::fs::File;
 
 use nix::{
-    sys::signal::{SigSet, Signal},
+    errno::Errno,
+    sys::signal::{SigSet, Signal, killpg},
     unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp},
 };
 
-/// Gives the foreground back when dropped, where it was ours.
-pub(super) struct Foreground(Option<Pid>);
+use super::{control::Order, signals::Listening};
 
-impl Foreground {
-    pub(super) fn note() -> Self {
-        let own = getpgrp();
-        // 0: a group whose leader is outside of our process namespace. There is no number to give it back by.
-        let had = own.as_raw() != 0 && tcgetpgrp(stdin()) == Ok(own);
-        Self(had.then_some(own))
-    }
+/// A terminal, and our process group.
+pub(super) struct Terminal {
+    tty: File,
+    own: Pid,
+    lent: bool,
 }
 
-impl Drop for Foreground {
-    fn drop(&mut self) {
-        let Some(own) = self.0 else { return };
+impl Terminal {
+    /// Nothing where there is no terminal, or nobody who could give us its foreground.
+    pub(super) fn open() -> Option<Self> {
+        let own = getpgrp();
+        // 0: a group whose leader is outside of our process namespace. There is no number for it.
+        let tty = File::open("/dev/tty").ok().filter(|_| own.as_raw() != 0)?;
+        Some(Self {
+            tty,
+            own,
+            lent: false,
+        })
+    }
+
+    fn is_ours(&self) -> bool {
+        tcgetpgrp(&self.tty) == Ok(self.own)
+    }
+
+    fn give(&self, group: Pid) {
         // tcsetpgrp(3): from the background it would stop us, unless that signal is blocked.
         let mut stop = SigSet::empty();
         stop.add(Signal::SIGTTOU);
         if stop.thread_block().is_ok() {
             // A terminal that is gone has no foreground.
-            let _ = tcsetpgrp(stdin(), own);
+            let _ = tcsetpgrp(&self.tty, group);
             let _ = stop.thread_unblock();
+        }
+    }
+
+    /// The command has stopped. What is to be done, after we have stopped ourselves where that is due.
+    pub(super) async fn stopped(&mut self, signal: u8, signals: &mut Listening) -> Vec<Order> {
+        let asks = [Signal::SIGTTIN, Signal::SIGTTOU].map(|asks| asks as i32);
+        let asks = asks.contains(&signal.into());
+        if asks && self.is_ours() {
+            return self.lend();
+        }
+        let had = std::mem::take(&mut self.lent);
+        if had {
+            self.give(self.own);
+        }
+        let continued = signals.stop(self.own).await;
+        if self.is_ours() && (had || asks) {
+            return self.lend();
+        }
+        if asks && !continued {
+            // No shell will ever put it in the foreground: what the kernel does with a group that is left alone so.
+            return vec![Order::HANG_UP, Order::GO_ON];
+        }
+        vec![Order::GO_ON]
+    }
+
+    fn lend(&mut self) -> Vec<Order> {
+        self.lent = true;
+        vec![Order::Foreground, Order::GO_ON]
+    }
+
+    /// The command is gone. Where the foreground is a group of which nobody is left, it is ours again; a shell may have taken
+    /// it already.
+    pub(super) fn take_back(&self) {
+        let abandoned = |group: Pid| killpg(group, None) == Err(Errno::ESRCH);
+        if tcgetpgrp(&self.tty).is_ok_and(|group| group != self.own && abandoned(group)) {
+            self.give(self.own);
         }
     }
 }

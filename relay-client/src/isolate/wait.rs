@@ -24,6 +24,8 @@ pub(super) struct Watch {
 pub(super) enum Event {
     /// A child, or an orphan that became one.
     Ended(Pid, WaitStatus),
+    /// A child was stopped, by this signal.
+    Stopped(Pid, u8),
     /// A byte from the supervisor.
     Said(u8),
     /// The supervisor is gone.
@@ -47,8 +49,12 @@ impl Watch {
     pub(super) fn next(&self, supervisor: Option<&UnixStream>) -> Event {
         loop {
             // One signal may stand for several children: they are asked for until there is none.
-            if let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-                return Event::Ended(pid, status);
+            let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
+            if let Ok(Some((pid, status))) = rustix::process::wait(options) {
+                return match status.stopping_signal() {
+                    Some(signal) => Event::Stopped(pid, u8::try_from(signal).unwrap_or_default()),
+                    None => Event::Ended(pid, status),
+                };
             }
             let mut watched = vec![PollFd::new(&self.signals, PollFlags::IN)];
             watched.extend(supervisor.map(|stream| PollFd::new(stream, PollFlags::IN)));

@@ -76,47 +76,6 @@ fn signals_reach_the_command_once() {
     });
 }
 
-/// Under a terminal of its own, by Python's pty: its size, its keys, and the foreground.
-#[test]
-fn the_terminal_is_the_commands() {
-    outer("ends::the_terminal_is_the_commands", async |outer| {
-        let script = r#"
-import os, pty, select, sys, time
-pid, fd = pty.fork()
-if pid == 0:
-    os.execvp(sys.argv[1], sys.argv[1:])
-seen, deadline = b"", time.monotonic() + 40
-def wait(word):
-    global seen
-    while word not in seen:
-        if time.monotonic() > deadline: sys.exit("no %r in %r" % (word, seen))
-        if select.select([fd], [], [], 1)[0]:
-            try: seen += os.read(fd, 1000)
-            except OSError: sys.exit("ended: %r" % seen)
-wait(b"ready /dev/pts/")
-os.write(fd, b"\x03")
-wait(b"interrupted 1")
-os.write(fd, b"a line\n")
-wait(b"got a line")
-_, status = os.waitpid(pid, 0)
-print(os.waitstatus_to_exitcode(status), seen.count(b"interrupted"))
-"#;
-        let inside = "n=0; trap 'n=$((n+1)); echo interrupted $n' INT; test -t 0 && echo ready $(tty); \
-                      while ! read -r line; do :; done; echo got $line; exit 5";
-        let python = outer.path("terminal.py");
-        fs::write(&python, script).unwrap();
-        super::outer::open_to_all(&python);
-        let done = outer
-            .as_nobody("/usr/bin/python3")
-            .arg(&python)
-            .arg(outer.path("bin/sluicegate"))
-            .args(["run", "--", "bash", "-c", inside])
-            .run()
-            .await;
-        assert_eq!(done.succeeded(), "5 1\n");
-    });
-}
-
 #[test]
 fn a_daemon_ends_with_the_command() {
     outer("ends::a_daemon_ends_with_the_command", async |outer| {

@@ -16,4 +16,5 @@ mod forbidden;
 mod names;
 mod outer;
 mod relay;
+mod terminal;
 mod walls;

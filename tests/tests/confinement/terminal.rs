@@ -1,0 +1,196 @@
+//! A terminal of the command's own, by Python's pty: its keys, its foreground, and the jobs of a shell on either side.
+
+use std::fs;
+
+use super::outer::{Outer, open_to_all, outer};
+
+/// What the scripts have in common: `wait` for a word, `send` a line, `press` a key and wait for its effect. A program that
+/// ticks has the foreground: a shell gives it before it lets the program go on.
+const PRELUDE: &str = r#"
+import os, pty, select, sys, time
+pid, fd = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[2], sys.argv[2:])
+seen, mark, deadline = b"", 0, time.monotonic() + 45
+def wait(word):
+    global seen, mark
+    word = word.encode()
+    while word not in seen[mark:]:
+        if time.monotonic() > deadline: sys.exit("no %r in %r" % (word, seen[mark:]))
+        if select.select([fd], [], [], 0.1)[0]:
+            try: seen += os.read(fd, 1000)
+            except OSError: sys.exit("ended: %r" % seen)
+    mark = seen.index(word, mark) + len(word)
+def send(line): os.write(fd, line.encode() + b"\n")
+def press(key, word):
+    os.write(fd, key)
+    wait(word)
+def ended():
+    global seen
+    try:
+        while time.monotonic() < deadline:
+            if select.select([fd], [], [], 1)[0]: seen += os.read(fd, 1000)
+        sys.exit("not ended: %r" % seen[mark:])
+    except OSError: pass
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+"#;
+
+/// An interactive bash, in which `run` stands for the program and its word.
+const SHELL: &str = r#"
+def at(prompt, line): wait(prompt); send(line)
+run = sys.argv[1] + " run -- "
+at("OUT> ", "bind 'set enable-bracketed-paste off' 2>/dev/null")
+"#;
+
+async fn in_a_terminal(outer: &Outer, script: &str, command: &[&str]) -> String {
+    let python = outer.path("terminal.py");
+    fs::write(&python, format!("{PRELUDE}{script}")).unwrap();
+    open_to_all(&python);
+    let done = outer
+        .as_nobody("/usr/bin/python3")
+        .arg(&python)
+        .arg(outer.path("bin/sluicegate"))
+        .args(command)
+        .env("TERM", "dumb")
+        .env("PS1", "OUT> ")
+        .run()
+        .await;
+    done.succeeded()
+}
+
+async fn in_a_shell(outer: &Outer, script: &str) -> String {
+    let shell = ["bash", "--norc", "--noprofile", "-i"];
+    in_a_terminal(outer, &format!("{SHELL}{script}"), &shell).await
+}
+
+#[test]
+fn the_terminal_is_the_commands() {
+    outer("terminal::the_terminal_is_the_commands", async |outer| {
+        let inside = "n=0; trap 'n=$((n+1)); echo interrupted $n' INT; test -t 0 && echo ready $(tty); \
+                      while ! read -r line; do :; done; echo got $line; exit 5";
+        let script = r#"
+wait("ready /dev/pts/")
+os.write(fd, b"\x03")
+wait("interrupted 1")
+send("a line")
+wait("got a line")
+print(ended(), seen.count(b"interrupted"))
+"#;
+        let program = outer.text("bin/sluicegate");
+        let command = [&*program, "run", "--", "bash", "-c", inside];
+        assert_eq!(in_a_terminal(&outer, script, &command).await, "5 1\n");
+    });
+}
+
+/// Ctrl-C, Ctrl-Z, fg and bg of the whole, which has not asked for the foreground.
+#[test]
+fn a_job_of_the_shell_outside() {
+    outer("terminal::a_job_of_the_shell_outside", async |outer| {
+        let script = r#"
+at("OUT> ", run + "bash -c 'trap \"echo got-int\" INT; echo u\"\"p; while :; do echo tick; sleep 0.1; done'")
+wait("up\r\n")
+press(b"\x03", "got-int")
+press(b"\x1a", "Stopped")
+at("OUT> ", "fg")
+wait("tick\r\n")
+press(b"\x03", "got-int")
+press(b"\x1a", "Stopped")
+at("OUT> ", "bg")
+at("OUT> ", "kill -TERM %1; wait %1; echo the code is $?")
+wait("the code is 143")
+# A script around it is interrupted with it, as the same key would anything else.
+at("OUT> ", "sh -c 'trap \"echo around; exit 4\" INT; " + run + "sh -c \"echo u\"\"p; exec sleep 1000\"; echo not-this-$((1+1))'")
+wait("up\r\n")
+press(b"\x03", "around")
+at("OUT> ", "echo the code is $?; exit 7")
+wait("the code is 4")
+print(ended(), b"not-this-2" in seen)
+"#;
+        assert_eq!(in_a_shell(&outer, script).await, "7 False\n");
+    });
+}
+
+#[test]
+fn a_shell_inside_has_jobs_and_can_be_suspended() {
+    outer(
+        "terminal::a_shell_inside_has_jobs_and_can_be_suspended",
+        async |outer| {
+            let script = r#"
+at("OUT> ", run + "env PS1='IN> ' bash --norc --noprofile -i")
+at("IN> ", "bash -c 'trap \"echo got-int; exit\" INT; echo u\"\"p; while :; do echo tick; sleep 0.1; done'")
+wait("up\r\n")
+press(b"\x1a", "Stopped")
+at("IN> ", "fg")
+wait("tick\r\n")
+press(b"\x03", "got-int")
+for n in range(2):
+    at("IN> ", "suspend")
+    wait("Stopped")
+    at("OUT> ", "echo outside $((40+%d))" % n)
+    wait("outside 4%d" % n)
+    at("OUT> ", "fg")
+    wait("bash -")
+    send("echo inside $((40+%d))" % n)
+    wait("inside 4%d" % n)
+at("IN> ", "exit 3")
+at("OUT> ", "echo the code is $?")
+wait("the code is 3")
+at("OUT> ", "read -p ? answer && echo answer $answer")
+at("?", "typed")
+wait("answer typed")
+at("OUT> ", "exit 7")
+print(ended())
+"#;
+            assert_eq!(in_a_shell(&outer, script).await, "7\n");
+        },
+    );
+}
+
+/// Whoever reads keys gets them: a pager behind it, or the command itself.
+#[test]
+fn the_foreground_is_for_who_asks_for_it() {
+    outer(
+        "terminal::the_foreground_is_for_who_asks_for_it",
+        async |outer| {
+            let script = r#"
+at("OUT> ", run + "seq 9 | bash -c 'cat >/dev/null; exec </dev/tty; echo p\"\"ager; read x; echo pager got $x'")
+wait("pager\r\n")
+send("one")
+wait("pager got one")
+at("OUT> ", run + "sh -c 'stty -echo; echo c\"\"ommand; read x; echo command got $x; stty echo'")
+wait("command\r\n")
+send("two")
+wait("command got two")
+at("OUT> ", run + "bash -c 'trap \"echo got-int; exit 9\" INT; read x; echo c\"\"ommand $x; while :; do echo tick; sleep 0.1; done'; echo the code is $?")
+send("three")
+wait("command three")
+press(b"\x03", "got-int")
+wait("the code is 9")
+at("OUT> ", "exit 7")
+print(ended())
+"#;
+            assert_eq!(in_a_shell(&outer, script).await, "7\n");
+        },
+    );
+}
+
+/// Nobody is there to continue it: the command goes on, and does not wait for ever.
+#[test]
+fn without_a_shell_outside_nothing_hangs() {
+    outer(
+        "terminal::without_a_shell_outside_nothing_hangs",
+        async |outer| {
+            let script = r#"
+at("IN> ", "suspend")
+wait("IN> ")
+send("exit 3")
+print(ended())
+"#;
+            let program = outer.text("bin/sluicegate");
+            let shell = ["bash", "--norc", "--noprofile", "-i"];
+            let command = [&[&*program, "run", "--env", "PS1=IN> ", "--"], &shell[..]].concat();
+            let script = format!("def at(prompt, line): wait(prompt); send(line)\n{script}");
+            assert_eq!(in_a_terminal(&outer, &script, &command).await, "3\n");
+        },
+    );
+}
