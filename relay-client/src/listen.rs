@@ -2,6 +2,8 @@
 //!
 //! They serve this process's own user only: unix sockets by mode and by peer credentials, TCP on loopback.
 
+mod private;
+
 use std::{
     fmt, fs, io,
     net::{IpAddr, SocketAddr},
@@ -12,9 +14,7 @@ use std::{
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::flow::Shared;
-
-/// Connections the kernel holds before they are accepted.
-const BACKLOG: i32 = 1024;
+pub use private::{private_socket, replace_private_socket};
 
 /// Where to listen.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -276,25 +276,8 @@ impl MakeWay {
 }
 
 fn bind_private(path: &Path) -> io::Result<Listener> {
-    let listener = private_socket(path)?;
+    let listener = UnixListener::from_std(private_socket(path)?)?;
     Ok(Listener::Unix(listener, SocketFile(path.into())))
-}
-
-/// A unix socket of mode 0600 where nothing stands: there is no moment in which another user could connect. It is bound at its
-/// place, and by its whole path, since that is the name by which the kernel lists it: what is listed under a name that is gone
-/// cannot be found by who hides sockets from a command (`isolate`).
-///
-/// # Errors
-/// Something stands there, the directory cannot be written, or the path is longer than 107 bytes.
-pub fn private_socket(path: &Path) -> io::Result<UnixListener> {
-    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
-    // What is bound has the mode of what binds it, less the umask (Linux, unix_bind).
-    rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
-    socket.bind(&socket2::SockAddr::unix(std::path::absolute(path)?)?)?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    let socket = std::os::fd::OwnedFd::from(socket);
-    UnixListener::from_std(socket.into())
 }
 
 #[cfg(test)]

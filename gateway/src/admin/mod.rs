@@ -25,5 +25,5 @@ mod state;
 mod webhooks;
 
 pub use problem::Problem;
-pub use server::{bind_unix, router, serve_connection, serve_unix};
+pub use server::{router, serve_connection, serve_unix};
 pub use state::{BoxFuture, State};

@@ -1,12 +1,11 @@
 //! The routes, and connections to serve them on.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::time::Duration;
 
 use axum::{Router, middleware, response::IntoResponse};
 use http::StatusCode;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use sluicegate_relay::listen::private_socket;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::UnixListener,
@@ -79,24 +78,6 @@ where
     if let Err(error) = ended {
         tracing::debug!(%error, "admin connection ended");
     }
-}
-
-/// Bind a unix socket of mode 0600, in place of a stale one. It is never visible with another mode.
-///
-/// # Errors
-/// The directory cannot be written, or something that is no socket stands there.
-pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    use std::os::unix::fs::FileTypeExt;
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => {
-            let message = format!("{} exists and is not a socket", path.display());
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
-        }
-        Ok(_) => fs::remove_file(path)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    private_socket(path)
 }
 
 /// Serve a unix socket until new work is refused.

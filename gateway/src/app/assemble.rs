@@ -14,7 +14,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use sluicegate_certs::CertError;
-use tokio::sync::Notify;
+use sluicegate_relay::listen::replace_private_socket;
+use tokio::{net::UnixListener, sync::Notify};
 
 pub(super) use context::{context, resolver_config};
 use listeners::{bind, bind_udp, entries, private_tls};
@@ -23,7 +24,6 @@ pub(super) use sessions::{external, gestalt, public_url, registry_config};
 
 use super::{App, Options, Parts, PublicIdentity, Settings, probe, reload::Reloader};
 use crate::{
-    admin,
     auth::{self, AdminCredentials, AdminToken, AdminTokenError, Gestalt, KeyError, Keys},
     config::{self, Config, StateDir},
     drain::Drain,
@@ -166,7 +166,9 @@ impl App {
         };
         gestalt.follow(self::gestalt(&config))?;
         let admin_path = state_dir.file("admin.sock");
-        let admin_socket = admin::bind_unix(&admin_path).map_err(StartError::AdminSocket)?;
+        let admin_socket = replace_private_socket(&admin_path)
+            .and_then(UnixListener::from_std)
+            .map_err(StartError::AdminSocket)?;
         let drain = Arc::new(Drain::default());
         let presence = Arc::<Presence>::default();
         let reverse = Reverse::new(telemetry.clone(), drain.watch());

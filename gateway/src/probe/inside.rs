@@ -9,16 +9,14 @@ use sluicegate_policy::{
     Ceiling, Grant, GrantDocument, Target,
     text::{self, Faults},
 };
+use sluicegate_relay::listen::replace_private_socket;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, UnixListener},
     sync::Semaphore,
 };
 
-use crate::{
-    admin::bind_unix,
-    drain::{DrainWatch, Stage},
-};
+use crate::drain::{DrainWatch, Stage};
 
 /// Nobody but the probe comes here, a few at a time.
 const AT_ONCE: usize = 16;
@@ -46,7 +44,7 @@ impl Inside {
     /// # Errors
     /// Either cannot be bound.
     pub async fn bind(path: PathBuf) -> io::Result<Self> {
-        let echo = bind_unix(&path)?;
+        let echo = UnixListener::from_std(replace_private_socket(&path)?)?;
         let origin = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = origin.local_addr()?;
         Ok(Self {

@@ -8,16 +8,14 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs, io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    os::unix::{
-        fs::{DirBuilderExt, PermissionsExt},
-        net::UnixListener,
-    },
+    os::unix::{fs::DirBuilderExt, net::UnixListener},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use sha2::{Digest, Sha256};
 use sluicegate_policy::{Dial, Expose, Grant, ServiceName};
+use sluicegate_relay::listen::replace_private_socket;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -328,7 +326,7 @@ fn is_target(target: &str, label: &str) -> bool {
     rest.is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// The directory is ours alone before the socket is in it, so there is no moment in which another user could connect.
+/// In a directory that is ours alone.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     if let Some(directory) = path.parent() {
         fs::DirBuilder::new()
@@ -336,14 +334,7 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
             .mode(0o700)
             .create(directory)?;
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    replace_private_socket(path)
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {

@@ -141,8 +141,8 @@ mod tests {
     }
 
     /// The product's own: another session's services, another gateway's operators.
-    #[tokio::test]
-    async fn sockets_of_ours_are_found_too() {
+    #[test]
+    fn sockets_of_ours_are_found_too() {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("services.sock");

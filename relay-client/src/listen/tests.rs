@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use super::{Address, AddressError, Listen, ListenError, Listener};
+use super::{Address, AddressError, Listen, ListenError, Listener, replace_private_socket};
 use tokio::net::UnixStream;
 
 #[test]
@@ -86,4 +86,24 @@ async fn a_dead_socket_is_replaced_a_live_one_and_a_file_are_not() {
         fs::read_to_string(directory.path().join("file")).unwrap(),
         "precious"
     );
+}
+
+#[test]
+fn a_socket_is_replaced_whoever_listens_and_a_file_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock");
+    let before = replace_private_socket(&path).unwrap();
+    let after = replace_private_socket(&path).unwrap();
+    assert_eq!(mode(&path), 0o600);
+    let _program = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    // Neither blocks.
+    assert!(after.accept().is_ok());
+    assert_eq!(
+        before.accept().unwrap_err().kind(),
+        std::io::ErrorKind::WouldBlock
+    );
+    let file = directory.path().join("file");
+    fs::write(&file, "precious").unwrap();
+    assert!(replace_private_socket(&file).is_err());
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
 }
