@@ -45,6 +45,7 @@ denials! {
     // Who are you?
     CredentialMissing "credential_missing" 407 Downstream "http_request_denied" "No credential was presented.";
     CredentialInvalid "credential_invalid" 407 Downstream "http_request_denied" "The credential is unknown, expired or revoked.";
+    KeyNotProved "key_not_proved" 407 Downstream "http_request_denied" "The credential came without a proof of the key it is bound to.";
     SourceNotAllowed "source_not_allowed" 403 Downstream "http_request_denied" "The credential may not be used from this address.";
     SourceUnknown "source_unknown" 403 Downstream "http_request_denied" "No session has this source address.";
     SourceAmbiguous "source_ambiguous" 403 Downstream "http_request_denied" "More than one session has this source address.";
@@ -107,6 +108,18 @@ denials! {
 }
 
 /// A refusal with what decided it.
+impl Denial {
+    /// What whoever asked is told. That a credential lacks its key is for records and metrics: who has stolen one learns no more
+    /// than who has made one up.
+    #[must_use]
+    pub const fn told(self) -> Self {
+        match self {
+            Self::KeyNotProved => Self::CredentialInvalid,
+            other => other,
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
     /// Why.

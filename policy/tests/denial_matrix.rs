@@ -46,6 +46,10 @@ fn shown(denial: Denial) -> Shown {
             "gateway/src/auth/identify/tests.rs",
             "v106_unknown_forged_expired_and_revoked_are_one_answer",
         ),
+        Denial::KeyNotProved => By(
+            "gateway/src/relay/tests/quic.rs",
+            "a_bound_token_is_good_with_its_key_on_the_keys_own_connection",
+        ),
         Denial::SourceNotAllowed => By(
             "tests/tests/conformance/identity/credentials.rs",
             "v101_another_source",

@@ -21,7 +21,7 @@ use crate::{
     status::Stats,
     transport::{Choice, Connection, Endpoint, OpenError, Racer, Tls, Transport},
 };
-pub use credential::{Credential, Ends};
+pub use credential::{Credential, Ends, bound_to};
 use keeper::{Keeper, Teller};
 
 /// An open waits this long for a connection before it fails.

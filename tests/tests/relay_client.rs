@@ -595,3 +595,18 @@ async fn what_is_bound_to_a_key_is_of_use_to_its_holder_alone() {
         assert_eq!(wire.head().await.status, 407);
     }
 }
+            // The gateway says what it says to anybody; the client knows its own token.
+        let gateway = &three.world.gateway;
+        let told = gateway.record("what the operator is told", |record| {
+            record.text("reason") == "key_not_proved" && record.mentions("echo")
+        });
+        assert_eq!(told.await.text("outcome"), "refused", "{transport}");
+        let front = if transport == "quic" {
+            "quic"
+        } else {
+            "connect_tcp"
+        };
+        let sample = format!(
+            "sluicegate_ended_total{{kind=\"stream\",front=\"{front}\",outcome=\"refused\",reason=\"key_not_proved\"}} "
+        );
+        gateway.metric_reaches(&sample, 2.0).await;

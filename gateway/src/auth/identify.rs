@@ -106,8 +106,8 @@ impl Authenticator {
     /// Identify a signed token or a handle.
     ///
     /// # Errors
-    /// `CredentialInvalid` (unknown, forged, expired, dead generation, another key or none alike; see `dead_generation`),
-    /// `SourceNotAllowed`, `StoreUnavailable`.
+    /// `CredentialInvalid` (unknown, forged, expired, dead generation alike; see `dead_generation`), `KeyNotProved` (another key
+    /// than its own, or none), `SourceNotAllowed`, `StoreUnavailable`.
     pub fn identify<'a>(
         &self,
         presented: impl Into<Presented<'a>>,
@@ -273,11 +273,11 @@ fn proves(presented: &Presented<'_>, wanted: &str) -> bool {
         .is_some_and(|key| key.to_string() == wanted)
 }
 
-/// Somebody has a credential and not the key it is bound to. The answer is the same as to any other bad one; the operator
-/// should know.
+/// Somebody has a credential and not the key it is bound to. The answer is the same as to any other bad one
+/// ([`Denial::told`]); the operator should know.
 fn stolen(session: &SessionKey) -> Denial {
     tracing::warn!(session = ?session.id, "a credential was presented without the key it is bound to: it may have been stolen");
-    Denial::CredentialInvalid
+    Denial::KeyNotProved
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ async fn login(
     let login = context.identify(credential, None, recorder, peer.ip());
     if let Err(refusal) = &login
         && matches!(
-            refusal.denial,
+            refusal.denial.told(),
             Denial::CredentialMissing | Denial::CredentialInvalid
         )
     {

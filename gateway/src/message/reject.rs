@@ -37,16 +37,20 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 impl Rejection<'_> {
     /// The HTTP status of this answer.
     pub fn status(&self) -> StatusCode {
-        let status = match self.refusal.denial {
+        let status = match self.denial() {
             Denial::CredentialMissing | Denial::CredentialInvalid if self.origin_auth => 401,
             denial => denial.status(),
         };
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
+    fn denial(&self) -> Denial {
+        self.refusal.denial.told()
+    }
+
     /// RFC 9209 §2: one member for this proxy. The `details` parameter carries our reason token.
     fn proxy_status(&self) -> HeaderValue {
-        let denial = self.refusal.denial;
+        let denial = self.denial();
         let text = format!(
             "sluicegate; error={}; details=\"{}\"",
             denial.proxy_error(),
@@ -57,7 +61,7 @@ impl Rejection<'_> {
 
     /// `{error, reason, host, port, rule, requestId, hint}`.
     pub fn json(&self) -> serde_json::Value {
-        let denial = self.refusal.denial;
+        let denial = self.denial();
         let full = self.detail == Detail::Full;
         json!({
             "error": denial.describe(),
@@ -127,7 +131,7 @@ impl Rejection<'_> {
         .map(|(name, key)| line(name, key))
         .concat();
         let status = self.status();
-        let error = escape(self.refusal.denial.describe());
+        let error = escape(self.denial().describe());
         format!(
             "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{status}</title>\n\
              <h1>{error}</h1>\n<dl>\n{rows}</dl>\n</html>\n"

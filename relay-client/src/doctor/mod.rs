@@ -42,7 +42,7 @@ pub async fn examine(config: &Config, tls: &Tls, wanted: &Wanted) -> Vec<Check> 
         checks.extend(["token", "services", "proxy"].map(skipped));
         return checks;
     };
-    checks.push(rights::token(config, &connection).await);
+    checks.push(rights::token(config, tls, &connection).await);
     checks.extend(rights::services(config, &connection).await);
     checks.extend(rights::exposed(config).await);
     checks.extend(rights::proxy(config, &connection, wanted).await);

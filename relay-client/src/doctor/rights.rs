@@ -11,13 +11,13 @@ use crate::{
     flow::Early,
     listen::Address,
     session::Ends,
-    transport::{Connection, OpenError, Refused},
+    transport::{Connection, OpenError, Refused, Tls},
 };
 
 /// No policy allows it: the name cannot exist (RFC 6761 §6.4).
 const REFUSED: &str = "sluicegate-canary.invalid";
 
-pub(super) async fn token(config: &Config, connection: &Connection) -> Check {
+pub(super) async fn token(config: &Config, tls: &Tls, connection: &Connection) -> Check {
     Check::of("token", async {
         match connection.prove(&config.token).await {
             Ok(()) => {
@@ -35,15 +35,17 @@ pub(super) async fn token(config: &Config, connection: &Connection) -> Check {
                 };
                 Finding::ok(format!("accepted; {ends}; {covers}"))
             }
-            Err(OpenError::Refused(refused)) => Finding::failed(
-                refused.to_string(),
-                match refused.reason.as_str() {
+            Err(OpenError::Refused(refused)) => match tls.advice(&config.token) {
+                Some(advice) if refused.is_of_credential() => {
+                    Finding::failed(refused.to_string(), advice)
+                }
+                _ => Finding::failed(refused.to_string(), match refused.reason.as_str() {
                     "session_paused" => "resume the session (`sluicegate session resume`)",
                     "source_not_allowed" => "the session's `sources` do not hold this sandbox's address",
                     _ => "the token is wrong, expired or of a generation that is over: start the session again (`sluicegate \
                           session start`) and pass what it prints",
-                },
-            ),
+                }),
+            },
             Err(error) => Finding::failed(error.to_string(), "try again"),
         }
     })

@@ -86,11 +86,21 @@ pub struct Ends {
 struct Claims {
     iat: u64,
     exp: u64,
+    cnf: Option<Confirmation>,
 }
 
-impl Ends {
-    /// From a signed token; `None` for anything else.
-    pub fn of(token: &str) -> Option<Self> {
+#[derive(Deserialize)]
+struct Confirmation {
+    jkt: String,
+}
+
+/// The thumbprint of the key a signed token says it is bound to (RFC 7800, RFC 9449 §6.1). As unverified as [`Ends`].
+pub fn bound_to(token: &str) -> Option<String> {
+    Some(Claims::of(token)?.cnf?.jkt)
+}
+
+impl Claims {
+    fn of(token: &str) -> Option<Self> {
         let mut parts = token.split('.');
         let (Some(_), Some(claims), Some(_), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
@@ -100,7 +110,14 @@ impl Ends {
         let json = data_encoding::BASE64URL_NOPAD
             .decode(claims.as_bytes())
             .ok()?;
-        let claims: Claims = serde_json::from_slice(&json).ok()?;
+        serde_json::from_slice(&json).ok()
+    }
+}
+
+impl Ends {
+    /// From a signed token; `None` for anything else.
+    pub fn of(token: &str) -> Option<Self> {
+        let claims = Claims::of(token)?;
         Some(Self {
             at: UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp))?,
             life: Duration::from_secs(claims.exp.checked_sub(claims.iat)?),

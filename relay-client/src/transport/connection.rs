@@ -9,7 +9,10 @@ use sluicegate_relay_protocol::{ALPN_H2, ALPN_HTTP1, ALPN_RELAY, Handshake, name
 use tokio_util::task::TaskTracker;
 
 use super::{ConnectError, Endpoint, OpenError, h1, h2, life::Life, quic};
-use crate::flow::{Early, Flow};
+use crate::{
+    flow::{Early, Flow},
+    session::bound_to,
+};
 
 /// What carries streams.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -96,6 +99,22 @@ impl Tls {
     pub fn with_key(self, key: ClientKey) -> Self {
         let key = Some(Arc::new(key));
         Self { key, ..self }
+    }
+
+    /// What to change where the gateway refuses this token and the token says that it is bound to a key: the gateway itself tells
+    /// nobody that a key was what was missing.
+    pub fn advice(&self, token: &str) -> Option<String> {
+        let wanted = bound_to(token)?;
+        Some(match &self.key {
+            None => format!("the token is bound to the key {wanted}: pass that key with --key"),
+            Some(key) if key.thumbprint().to_string() != wanted => format!(
+                "the token is bound to the key {wanted}, and --key holds {}",
+                key.thumbprint()
+            ),
+            Some(_) => "if the token is good, its key cannot be proved on this connection: TLS 1.3 has to reach the gateway \
+                        untouched"
+                .to_owned(),
+        })
     }
 }
 

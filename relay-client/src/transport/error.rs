@@ -119,6 +119,16 @@ impl Refused {
     pub fn is_draining(&self) -> bool {
         self.reason == "draining"
     }
+
+    /// Is the credential no good, or not without something that did not come with it?
+    pub fn is_of_credential(&self) -> bool {
+        self.reason == "credential_invalid"
+    }
+
+    /// May an earlier attempt at the same open have got through?
+    pub fn is_repeated(&self) -> bool {
+        self.reason == "already_opened"
+    }
 }
 
 /// Why a stream did not open.

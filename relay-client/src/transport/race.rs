@@ -178,11 +178,16 @@ impl Racer {
     /// The gateway gave none.
     pub async fn prove(&self, connection: &Connection) -> Result<Option<Refused>, ConnectError> {
         let name = || self.endpoint.to_string();
-        match connection.prove(&self.token.now()).await {
+        let token = self.token.now();
+        match connection.prove(&token).await {
             Ok(()) => Ok(None),
             Err(OpenError::Refused(refused)) if refused.is_draining() => {
                 Err(ConnectError::Draining(name()))
             }
+            Err(OpenError::Refused(refused)) if refused.is_of_credential() => Ok(Some(Refused {
+                hint: refused.hint.clone().or_else(|| self.tls.advice(&token)),
+                ..refused
+            })),
             Err(OpenError::Refused(refused)) => Ok(Some(refused)),
             Err(error) => Err(ConnectError::Unproved(name(), error.into())),
         }

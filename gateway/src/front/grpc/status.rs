@@ -36,7 +36,7 @@ impl From<Refusal> for Status {
 
 /// Code and message of every refusal a call can meet. The first four are what SDKs look for.
 fn answer(denial: Denial) -> (u8, &'static str) {
-    match denial {
+    match denial.told() {
         // Unknown, forged, expired, absent, used from elsewhere: one answer, so that nothing can be learned from it.
         Denial::CredentialMissing | Denial::CredentialInvalid | Denial::SourceNotAllowed => {
             (UNAUTHENTICATED, "invalid-host-service-relay-token")

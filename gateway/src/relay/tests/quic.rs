@@ -345,3 +345,11 @@ async fn a_client_with_the_key_is_served_over_each_transport() {
         assert_eq!(call(address, b"bound").await.unwrap(), b"bound", "{over}");
     }
 }
+    // Who asks is told no more than anybody; records and metrics say what it was.
+    let record = world.record(|record| record["reason"] == "key_not_proved");
+    assert_eq!(record.await["outcome"], "refused");
+    let labels = r#"kind="stream",front="quic",outcome="refused",reason="key_not_proved""#;
+    assert_eq!(
+        world.metric(&format!("sluicegate_ended_total{{{labels}}} ")),
+        5.0
+    );
