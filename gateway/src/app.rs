@@ -33,7 +33,7 @@ use crate::{
         accept_quic,
     },
     probe::{Inside, Prober, Targets},
-    relay::{Presence, PrivateListener, Reverse},
+    relay::{Opens, Presence, PrivateListener, Reverse},
     session::Registry,
     telemetry::Telemetry,
 };
@@ -72,6 +72,7 @@ struct Parts {
     identity: PublicIdentity,
     prober: Arc<Prober>,
     presence: Arc<Presence>,
+    opens: Arc<Opens>,
     /// What probes are made against, for the plan of a new configuration.
     targets: Targets,
     token: Arc<crate::auth::AdminToken>,

@@ -99,6 +99,7 @@ denials! {
     ListenerNotConnected "listener_not_connected" 503 Upstream "destination_unavailable" "The sandbox does not offer that listener now.";
     ListenerRefused "listener_refused" 502 Upstream "connection_refused" "Nothing in the sandbox took the connection.";
     TooManyAccepts "too_many_accepts" 429 Downstream "http_request_denied" "Enough streams of that listener wait already.";
+    AlreadyOpened "already_opened" 409 Downstream "http_request_denied" "An earlier attempt at this stream may have got through.";
     // Us.
     LoopDetected "loop_detected" 502 Downstream "proxy_loop_detected" "The request has been here before.";
     NotFound "not_found" 404 Downstream "http_request_denied" "There is nothing here.";
@@ -107,7 +108,6 @@ denials! {
     Internal "internal" 500 Gateway "proxy_internal_error" "The gateway failed.";
 }
 
-/// A refusal with what decided it.
 impl Denial {
     /// What whoever asked is told. That a credential lacks its key is for records and metrics: who has stolen one learns no more
     /// than who has made one up.
@@ -120,6 +120,7 @@ impl Denial {
     }
 }
 
+/// A refusal with what decided it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
     /// Why.

@@ -147,6 +147,7 @@ fn shown(denial: Denial) -> Shown {
             REVERSE,
             "a_local_listener_that_is_down_resets_the_dial_with_its_reason",
         ),
+        Denial::AlreadyOpened => By("gateway/src/relay/opens/tests.rs", "an_open_is_taken_once"),
         Denial::TooManyAccepts => By(REVERSE, "enough_offers_are_enough"),
         Denial::ServiceUnavailable => By(
             "gateway/src/relay/tests/authority.rs",

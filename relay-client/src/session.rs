@@ -177,14 +177,16 @@ impl Session {
     }
 
     /// The same for a program that may say something before the stream is open: it is sent right behind the request, where
-    /// the transport allows that and the connection is not in doubt. No byte of it is ever said to a service twice:
+    /// the transport allows that. No byte of it is ever said to a service twice:
     ///
     /// - While nothing was sent, an open whose connection goes is tried again on the next one.
     /// - What was sent is sent again with it where the peer has said that it processed none of it: HTTP/2's
     ///   REFUSED_STREAM, or a GOAWAY whose last stream comes before it (RFC 9113 §8.7, §6.8); on QUIC a reset with
     ///   [`ErrorCode::Refused`](sluicegate_relay_protocol::ErrorCode::Refused), or a close that says how many streams were
     ///   taken; on either a refusal that says `draining`.
-    /// - Otherwise it may have arrived: the open fails with [`SessionError::Lost`], and the program's connection is reset.
+    /// - Otherwise it may have arrived. It is made again as the same open, which the gateway takes only if it, or the
+    ///   process before it, has not taken it yet ([`Once`](sluicegate_relay_protocol::Once)).
+    /// - Where it has, or cannot know, the open fails with [`SessionError::Lost`], and the program's connection is reset.
     ///
     /// # Errors
     /// See [`SessionError`].
@@ -248,11 +250,17 @@ impl Session {
                 }
             };
             let token = token.map_or_else(|| self.config.token.now(), Into::into);
+            let gateway = connection.instance();
+            if early.is_doubtful() && gateway.is_none() {
+                return Err(SessionError::Lost);
+            }
             match connection.open(target, &token, early).await {
-                // Somebody may have got them: they are not said again.
-                Err(OpenError::Retired) if early.has_left() => return Err(SessionError::Lost),
-                // Nobody has answered for it, and nothing that was said has reached anybody: the next connection has it.
-                Err(OpenError::Retired) => {}
+                // Nobody has answered for it: the next connection has it, unless somebody may have got what was said.
+                Err(OpenError::Retired) if early.may_be_asked(gateway) => {}
+                Err(OpenError::Retired) => return Err(SessionError::Lost),
+                Err(OpenError::Refused(refused)) if refused.is_repeated() => {
+                    return Err(SessionError::Lost);
+                }
                 opened => return Ok(opened?),
             }
         }

@@ -33,6 +33,15 @@ pub struct Weather {
     pub lost: u64,
 }
 
+/// A direction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Towards {
+    /// What the client sends.
+    Gateway,
+    /// What the gateway sends.
+    Client,
+}
+
 /// A running link. It is gone when dropped.
 pub struct Link {
     /// What the client dials instead of the gateway.
@@ -53,6 +62,9 @@ struct Shared {
     /// Datagrams that were lost on purpose.
     lost: AtomicU64,
     swallows_udp: AtomicBool,
+    swallows_answers: AtomicBool,
+    cuts_up: AtomicBool,
+    cuts_down: AtomicBool,
     /// Where each client's datagrams leave from.
     ways: Mutex<HashMap<SocketAddr, mpsc::UnboundedSender<Flight>>>,
     tasks: Tasks,
@@ -71,6 +83,9 @@ impl Link {
             seen: AtomicU64::default(),
             lost: AtomicU64::default(),
             swallows_udp: AtomicBool::default(),
+            swallows_answers: AtomicBool::default(),
+            cuts_up: AtomicBool::default(),
+            cuts_down: AtomicBool::default(),
             ways: Mutex::default(),
             tasks: Tasks::default(),
         });
@@ -92,6 +107,24 @@ impl Link {
     /// Datagrams vanish from now on, or no more.
     pub fn swallow_udp(&self, swallow: bool) {
         self.shared.swallows_udp.store(swallow, Ordering::Relaxed);
+    }
+
+    /// Datagrams of the gateway's vanish from now on, or no more; it gets what the client sends.
+    pub fn swallow_answers(&self, swallow: bool) {
+        self.shared
+            .swallows_answers
+            .store(swallow, Ordering::Relaxed);
+    }
+
+    /// Of the next segment of each TCP connection in this direction only half arrives, and then a FIN: the end of a connection
+    /// in the middle of whatever it carries. Datagrams vanish, both ways.
+    pub fn cut(&self, towards: Towards) {
+        let cuts = match towards {
+            Towards::Gateway => &self.shared.cuts_up,
+            Towards::Client => &self.shared.cuts_down,
+        };
+        cuts.store(true, Ordering::Relaxed);
+        self.swallow_udp(true);
     }
 
     /// As a NAT that has forgotten everybody: what a client sends next leaves from a new port, and what comes to the old one is
@@ -187,6 +220,9 @@ async fn open_way(
                 }
                 received = back.recv(&mut packet) => {
                     let (Ok(length), Some(at)) = (received, link.arrival()) else { continue };
+                    if link.swallows_answers.load(Ordering::Relaxed) {
+                        continue;
+                    }
                     let (near, bytes) = (near.clone(), packet[..length].to_vec());
                     flights.spawn(async move {
                         tokio::time::sleep_until(at).await;
@@ -208,21 +244,40 @@ async fn connections(tcp: TcpListener, shared: Arc<Shared>) {
         let _ = (near.set_nodelay(true), far.set_nodelay(true));
         let (near_read, near_write) = near.into_split();
         let (far_read, far_write) = far.into_split();
-        for (from, to) in [(near_read, far_write), (far_read, near_write)] {
+        for (from, to, towards) in [
+            (near_read, far_write, Towards::Gateway),
+            (far_read, near_write, Towards::Client),
+        ] {
             let (send, queue) = mpsc::channel(4096);
             let shared_too = shared.clone();
-            shared.tasks.spawn(read(from, send, shared_too));
+            shared.tasks.spawn(read(from, send, shared_too, towards));
             shared.tasks.spawn(write(to, queue));
         }
     }
 }
 
-async fn read(mut from: OwnedReadHalf, queue: mpsc::Sender<Flight>, shared: Arc<Shared>) {
+async fn read(
+    mut from: OwnedReadHalf,
+    queue: mpsc::Sender<Flight>,
+    shared: Arc<Shared>,
+    towards: Towards,
+) {
+    let cuts = match towards {
+        Towards::Gateway => &shared.cuts_up,
+        Towards::Client => &shared.cuts_down,
+    };
     let mut segment = vec![0; SEGMENT];
     while let Ok(length @ 1..) = from.read(&mut segment).await {
         let (lost, _) = shared.draw();
         let pause = if lost { PAUSE } else { Duration::ZERO };
         let at = Instant::now() + shared.weather.delay + pause;
+        if cuts.load(Ordering::Relaxed) {
+            // Whether it is taken is all the same: it is the last.
+            let _ = queue
+                .send((at, segment[..length.div_ceil(2)].to_vec()))
+                .await;
+            return;
+        }
         if queue.send((at, segment[..length].to_vec())).await.is_err() {
             return;
         }

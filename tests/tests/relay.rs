@@ -309,8 +309,6 @@ async fn a_gateway_that_is_killed_loses_only_what_is_open() {
             .unwrap();
         world.gateway.process.signal(rustix::process::Signal::KILL);
         until("the gateway's end", || world.gateway.process.ended()).await;
-        // What is begun within milliseconds of its last word is in flight (docs/relay.md).
-        tokio::time::sleep(Duration::from_millis(100)).await;
         let entry = client.entry("echo");
         let opens = async {
             for number in 0..50 {

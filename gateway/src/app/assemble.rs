@@ -30,7 +30,7 @@ use crate::{
     egress::ResolveError,
     listen::{ListenerKind, Places},
     probe::{Inside, Prober},
-    relay::{Presence, Reverse},
+    relay::{Opens, Presence, Reverse},
     session::{Registry, RegistryError},
     store::{EmbeddedStore, StoreError},
     telemetry::{AccessLog, AccessSink, Telemetry},
@@ -94,6 +94,9 @@ pub enum StartError {
     /// The secret of stateless resets.
     #[error("cannot open quic-reset.key in the state directory")]
     ResetKey(#[source] auth::PrivateFileError),
+    /// The memory of opened relay streams.
+    #[error("cannot write relay-opens in the state directory")]
+    Opens(#[source] io::Error),
     /// The admin token.
     #[error("cannot open the admin token")]
     AdminToken(#[from] AdminTokenError),
@@ -172,6 +175,8 @@ impl App {
         let drain = Arc::new(Drain::default());
         let presence = Arc::<Presence>::default();
         let reverse = Reverse::new(telemetry.clone(), drain.watch());
+        let opens = Opens::open(&state_dir.file("relay-opens"));
+        let opens = Arc::new(opens.map_err(StartError::Opens)?);
         let private_tls = private_tls(&config, &identity)?;
         let context = context(
             &config,
@@ -181,6 +186,7 @@ impl App {
             &reverse,
             drain.watch(),
             presence.clone(),
+            opens.clone(),
             gestalt.clone(),
         )?;
         let inside = Inside::bind(state_dir.file("probe.sock"))
@@ -191,6 +197,7 @@ impl App {
         let parts = Parts {
             prober,
             presence,
+            opens,
             targets: inside.targets(),
             context: ArcSwap::from_pointee(context),
             registry,

@@ -64,6 +64,7 @@ impl Reloader {
             &parts.reverse,
             self.drain.clone(),
             parts.presence.clone(),
+            parts.opens.clone(),
             parts.gestalt.clone(),
         )
         .map_err(|error| chain(&error))?;

@@ -10,7 +10,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, Refusal};
 use sluicegate_relay::flow::Flow;
-use sluicegate_relay_protocol::{CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, Handshake, PathError};
+use sluicegate_relay_protocol::{
+    CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, Handshake, ONCE, Once, PathError,
+};
 
 use super::{
     connect::{self, Accepted, Ask, Wanted},
@@ -58,6 +60,8 @@ pub(super) struct Asker<'a> {
     pub(super) html: bool,
     /// What the two ends of its connection share.
     pub(super) channel: Option<&'a Channel>,
+    /// Which open it is, where it must not happen twice.
+    pub(super) once: Result<Option<Once>, Denial>,
 }
 
 impl<'a> Asker<'a> {
@@ -79,6 +83,7 @@ impl<'a> Asker<'a> {
                 .collect(),
             html: headers::wants_html(fields),
             channel,
+            once: once(fields),
         }
     }
 
@@ -90,6 +95,18 @@ impl<'a> Asker<'a> {
 
     fn presented(&self) -> Result<Secret, Denial> {
         bearer(self.credentials.iter().copied())
+    }
+}
+
+/// Which open it is, where that is said.
+fn once(fields: &HeaderMap) -> Result<Option<Once>, Denial> {
+    let mut said = fields.get_all(ONCE).iter();
+    match (said.next(), said.next()) {
+        (None, _) => Ok(None),
+        (Some(one), None) => Once::parse(one.as_bytes())
+            .map(Some)
+            .ok_or(Denial::MalformedRequest),
+        (Some(_), Some(_)) => Err(Denial::MalformedRequest),
     }
 }
 
@@ -180,7 +197,14 @@ async fn service(
     } else {
         asker.presented().map_err(Refusal::from).and_then(|shown| {
             let presented = Presented::on(&shown, asker.channel);
-            relay.admit(presented, name, asker.peer, &mut recorder)
+            let ticket = relay.admit(presented, name, asker.peer, &mut recorder)?;
+            // Last: what is refused for another reason may be asked for again.
+            match &asker.once {
+                Ok(None) => {}
+                Ok(Some(once)) => relay.opens.take(once)?,
+                Err(denial) => return Err((*denial).into()),
+            }
+            Ok(ticket)
         })
     };
     let ticket = match admitted {

@@ -135,7 +135,9 @@ async fn begin(
             let serving = async move { control::serve(flow, &token, shared).await };
             return (None, Some(Box::pin(serving)));
         }
-        Purpose::Open(handshake) => stream::open(flow, token, handshake, &shared).await,
+        Purpose::Open(handshake) => {
+            stream::open(flow, token, (handshake, request.once), &shared).await
+        }
         Purpose::Refresh => {
             stream::refresh(flow, &token, &shared).await;
             None

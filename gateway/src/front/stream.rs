@@ -120,7 +120,8 @@ pub(super) async fn dispatch<A: Answer>(
         ) {
             Ok(()) => {
                 exchange.standing.trust();
-                exchange.respond.whole(own::nothing()).await;
+                let answer = own::proved(relay.opens.instance());
+                exchange.respond.whole(answer).await;
                 return None;
             }
             Err(refusal) => refusal,

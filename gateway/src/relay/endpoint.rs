@@ -7,7 +7,7 @@ use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, Refusal, ServiceName};
 use sluicegate_relay::flow::Flow;
 
-use super::{HttpContext, Presence, Reverse, Services, Ticket, stream};
+use super::{HttpContext, Opens, Presence, Reverse, Services, Ticket, stream};
 use crate::{
     auth::{Audience, Authenticator, Presented, bearer},
     secret::Secret,
@@ -23,6 +23,8 @@ pub struct Endpoint {
     pub services: Services,
     /// Sandboxes that came through.
     pub presence: Arc<Presence>,
+    /// Which streams have been opened already.
+    pub opens: Arc<Opens>,
     /// Where offered listeners and dials meet.
     pub reverse: Reverse,
     /// For services that are HTTP-aware.

@@ -7,6 +7,7 @@
 mod endpoint;
 mod health;
 mod http;
+mod opens;
 mod pool;
 mod presence;
 mod proxy_protocol;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use self::http::HttpContext;
 pub use endpoint::Endpoint;
+pub use opens::Opens;
 pub use pool::{Pool, Upstream};
 pub use presence::{Presence, Present};
 pub use reverse::{Dialled, PrivateListener, Reverse, Waiting};

@@ -30,7 +30,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Endpoint, HttpContext, Pool, Reverse, Services, ServicesConfig};
+use super::{Endpoint, HttpContext, Opens, Pool, Reverse, Services, ServicesConfig};
 use crate::{
     drain::{Drain, Stage},
     egress::{Egress, Resolver, ResolverConfig, Timeouts},
@@ -40,6 +40,8 @@ use crate::{
     telemetry::{AccessLog, AccessSink, Telemetry},
 };
 
+/// In the fixture's directory.
+const OPENS: &str = "relay-opens";
 /// Nothing here takes longer; a hang is a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -61,6 +63,7 @@ pub(crate) struct World {
     pub(crate) plain: SocketAddr,
     pub(crate) drain: Drain,
     reverse: Reverse,
+    pub(crate) opens: Arc<Opens>,
     authority: Authority,
     log: PathBuf,
     listening: JoinSet<()>,
@@ -82,6 +85,7 @@ impl World {
         let reverse = Reverse::new(telemetry.clone(), drain.watch());
         let offers = fixture.registry.dials().take_offers().unwrap();
         drain.watch().spawn_service(reverse.clone().serve(offers));
+        let opens = Arc::new(Opens::open(&fixture.dir.path().join(OPENS)).unwrap());
         let mut world = Self {
             fixture,
             telemetry,
@@ -89,6 +93,7 @@ impl World {
             plain: unset,
             drain,
             reverse,
+            opens,
             authority,
             log,
             listening: JoinSet::new(),
@@ -242,6 +247,7 @@ impl World {
                 authenticator: authenticator.clone(),
                 services: services.clone(),
                 presence: Arc::default(),
+                opens: self.opens.clone(),
                 reverse: self.reverse.clone(),
                 http: HttpContext {
                     telemetry: self.telemetry.clone(),
@@ -287,6 +293,8 @@ impl World {
         let mut serving = std::mem::take(&mut *self.serving.lock().unwrap());
         serving.shutdown().await;
         self.drain = Drain::default();
+        let opens = Opens::open(&self.fixture.dir.path().join(OPENS));
+        self.opens = Arc::new(opens.unwrap());
         self.listen().await;
     }
 

@@ -9,7 +9,7 @@
 //! the opener's bytes may follow at once; after an acceptance, the service's. FIN, RESET_STREAM and STOP_SENDING are
 //! QUIC's own, each direction by itself.
 
-use crate::{Handshake, varint};
+use crate::{Handshake, Instance, Once, varint};
 
 /// The version of requests. A peer that reads another one refuses the stream and says so.
 pub const VERSION: u8 = 1;
@@ -24,9 +24,11 @@ const HOST: u64 = 2;
 const PORT: u64 = 3;
 const LISTENER: u64 = 4;
 const NAME: u64 = 5;
+const ONCE: u64 = 6;
 const STATUS: u64 = 0;
 const BODY: u64 = 1;
 const SAID: u64 = 2;
+const INSTANCE: u64 = 3;
 /// The largest number of a purpose.
 const LAST: u8 = 5;
 
@@ -53,6 +55,8 @@ pub struct Request {
     pub purpose: Purpose,
     /// The credential. Every stream shows its own: authority is per stream.
     pub token: String,
+    /// Which open it is, where it must not happen twice.
+    pub once: Option<Once>,
 }
 
 /// Without the credential.
@@ -60,6 +64,7 @@ impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Request")
             .field("purpose", &self.purpose)
+            .field("once", &self.once)
             .finish_non_exhaustive()
     }
 }
@@ -68,7 +73,10 @@ impl std::fmt::Debug for Request {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Response {
     /// Open: what follows are the service's bytes.
-    Accepted,
+    Accepted {
+        /// Who says so, on the control stream: it remembers which opens it has taken.
+        instance: Option<Instance>,
+    },
     /// Not open; nothing follows.
     Refused {
         /// The HTTP status of the same refusal elsewhere.
@@ -98,6 +106,15 @@ pub enum PreambleError {
 }
 
 impl Request {
+    /// For this, with this credential.
+    pub fn new(purpose: Purpose, token: impl Into<String>) -> Self {
+        Self {
+            purpose,
+            token: token.into(),
+            once: None,
+        }
+    }
+
     /// The bytes.
     ///
     /// # Errors
@@ -126,6 +143,9 @@ impl Request {
                 LAST
             }
         };
+        if let Some(once) = &self.once {
+            field(&mut fields, ONCE, &once.encode());
+        }
         whole(&[VERSION, purpose], &fields)
     }
 
@@ -150,8 +170,8 @@ impl Request {
         let Some((fields, length)) = delimited(rest)? else {
             return Ok(None);
         };
-        let wanted = [TOKEN, SERVICE, HOST, PORT, LISTENER, NAME];
-        let [token, service, host, port, listener, name] =
+        let wanted = [TOKEN, SERVICE, HOST, PORT, LISTENER, NAME, ONCE];
+        let [token, service, host, port, listener, name, once] =
             take(fields, wanted).ok_or(PreambleError::Field)?;
         let purpose = match kind {
             0 => Purpose::Control,
@@ -168,12 +188,19 @@ impl Request {
             4 => Purpose::Refresh,
             _ => Purpose::Name { name: text(name)? },
         };
-        let token = text(token)?;
-        Ok(Some((Self { purpose, token }, 2 + length)))
+        let request = Self {
+            purpose,
+            token: text(token)?,
+            once: optional(once, Once::decode)?,
+        };
+        Ok(Some((request, 2 + length)))
     }
 }
 
 impl Response {
+    /// Open.
+    pub const ACCEPTED: Self = Self::Accepted { instance: None };
+
     /// The bytes.
     ///
     /// # Errors
@@ -181,7 +208,12 @@ impl Response {
     pub fn encode(&self) -> Result<Vec<u8>, PreambleError> {
         let mut fields = Vec::new();
         match self {
-            Self::Accepted => whole(&[0], &fields),
+            Self::Accepted { instance } => {
+                if let Some(instance) = instance {
+                    field(&mut fields, INSTANCE, instance.name());
+                }
+                whole(&[0], &fields)
+            }
             Self::Refused { status, body, said } => {
                 field(&mut fields, STATUS, &status.to_be_bytes());
                 field(&mut fields, BODY, body);
@@ -207,10 +239,12 @@ impl Response {
         let Some((fields, length)) = delimited(rest)? else {
             return Ok(None);
         };
-        let [status, body, said] =
-            take(fields, [STATUS, BODY, SAID]).ok_or(PreambleError::Field)?;
+        let [status, body, said, instance] =
+            take(fields, [STATUS, BODY, SAID, INSTANCE]).ok_or(PreambleError::Field)?;
         let response = match kind {
-            0 => Self::Accepted,
+            0 => Self::Accepted {
+                instance: optional(instance, Instance::decode)?,
+            },
             _ => Self::Refused {
                 status: number(status)?,
                 body: body.ok_or(PreambleError::Field)?.to_vec(),
@@ -276,6 +310,16 @@ fn text(value: Option<&[u8]>) -> Result<String, PreambleError> {
         return Err(PreambleError::Field);
     }
     Ok(text.to_owned())
+}
+
+/// A field that may be missing, but not be something else.
+fn optional<T>(
+    value: Option<&[u8]>,
+    decode: impl Fn(&[u8]) -> Option<T>,
+) -> Result<Option<T>, PreambleError> {
+    value
+        .map(|value| decode(value).ok_or(PreambleError::Field))
+        .transpose()
 }
 
 /// A port or a status: neither is ever zero.

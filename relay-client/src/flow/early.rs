@@ -1,13 +1,19 @@
 //! What a program says before its stream is answered: it travels right behind the request, and one round trip is saved.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
+use sluicegate_relay_protocol::{Instance, Once};
 
 use super::{Broken, Flow};
 
 /// So much of it is sent, and kept until the answer: another gateway may have to be told the same.
 pub const EARLY: usize = 32 * 1024;
+/// A gateway remembers for twice as long which opens it has taken: until then it can be asked.
+const ASKED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The program's side of a stream that is being opened.
 pub struct Early<'a> {
@@ -20,6 +26,12 @@ pub struct Early<'a> {
     ended: bool,
     /// Something was sent that may have arrived, though nobody has said so.
     left: bool,
+    /// Which open this is, to the gateway.
+    number: Option<u64>,
+    /// Who may have got it, in attempts before this one.
+    tried: Vec<Instance>,
+    /// When it left for the first of them.
+    since: Option<Instant>,
 }
 
 impl std::fmt::Debug for Early<'_> {
@@ -48,23 +60,58 @@ impl<'a> Early<'a> {
             unsent: Bytes::new(),
             ended: false,
             left: false,
+            number: None,
+            tried: Vec::new(),
+            since: None,
         }
     }
 
-    /// A new attempt: what was said is said again.
-    pub(crate) fn again(&mut self) {
+    /// A new attempt: what was said is said again. Which open it is, for a gateway that asks.
+    pub(crate) fn again(&mut self, gateway: Option<Instance>) -> Option<Once> {
         self.unsent = self.said.clone().freeze();
         self.left = false;
+        if self.tried.is_empty() {
+            // Nobody has got anything: it is a new open.
+            self.number = None;
+        }
+        self.program.as_ref()?;
+        gateway?;
+        if self.number.is_none() {
+            self.number = getrandom::u64().ok();
+        }
+        Some(Once {
+            number: self.number?,
+            tried: self.tried.clone(),
+        })
+    }
+
+    /// The attempt at this gateway has ended without an answer. May it be made again? Where something of it may have
+    /// arrived, only if that can be found out: the gateway remembers its opens.
+    pub(crate) fn may_be_asked(&mut self, gateway: Option<Instance>) -> bool {
+        if !self.left {
+            return true;
+        }
+        let (Some(gateway), Some(_)) = (gateway, self.number) else {
+            return false;
+        };
+        if !self.tried.contains(&gateway) {
+            if !Once::has_room(self.tried.len()) {
+                return false;
+            }
+            self.tried.push(gateway);
+        }
+        self.since
+            .is_some_and(|since| since.elapsed() < ASKED_WITHIN)
+    }
+
+    /// May an attempt before this one have arrived? Then only who remembers its opens may have the next.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        !self.tried.is_empty()
     }
 
     /// The peer has said that it has passed nothing on.
     pub(crate) fn unseen(&mut self) {
         self.left = false;
-    }
-
-    /// May what was sent have arrived? Then it must not be said again elsewhere.
-    pub fn has_left(&self) -> bool {
-        self.left
     }
 
     /// What was said and not sent: it comes first on the stream that is open now.
@@ -95,6 +142,7 @@ impl<'a> Early<'a> {
             }
         }
         self.left = true;
+        self.since.get_or_insert_with(Instant::now);
         Poll::Ready(Ok(&mut self.unsent))
     }
 
@@ -110,7 +158,7 @@ impl<'a> Early<'a> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::{EARLY, Early};
+    use super::{EARLY, Early, Instance};
     use crate::flow::{Flow, SocketFlow};
     use bytes::{Buf, Bytes};
     use std::future::poll_fn;
@@ -149,9 +197,9 @@ mod tests {
         program.write_all(&vec![7; 4 * EARLY]).await.unwrap();
         let mut early = Early::of(&mut flow);
         let first = sent(&mut early, EARLY).await;
-        assert!(early.has_left());
-        early.again();
-        assert!(!early.has_left());
+        assert!(early.left);
+        early.again(None);
+        assert!(!early.left);
         assert!(sent(&mut early, first).await == first);
         let mut rest = early.rest();
         let mut total = first + rest.len();
@@ -167,6 +215,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_may_have_arrived_is_asked_about_and_what_has_not_left_is_new() {
+        let (mut program, mut flow) = pair().await;
+        let [one, two] = [1, 2].map(|byte| Instance::new([byte; 16]));
+        let mut early = Early::of(&mut flow);
+        let silent = early.again(Some(one)).unwrap();
+        assert!(early.may_be_asked(Some(one)) && !early.is_doubtful());
+        let first = early.again(Some(one)).unwrap();
+        assert!(first.number != silent.number && first.tried.is_empty());
+
+        program.write_all(b"hello").await.unwrap();
+        assert_eq!(sent(&mut early, 5).await, 5);
+        assert!(early.may_be_asked(Some(one)) && early.is_doubtful());
+        let second = early.again(Some(two)).unwrap();
+        assert_eq!((second.number, &*second.tried), (first.number, &[one][..]));
+        assert_eq!(sent(&mut early, 5).await, 5);
+        assert!(early.may_be_asked(Some(two)));
+        let third = early.again(Some(two)).unwrap();
+        assert_eq!(
+            (third.number, &*third.tried),
+            (first.number, &[one, two][..])
+        );
+        // Refused, or never taken: this attempt adds no doubt.
+        assert_eq!(sent(&mut early, 5).await, 5);
+        early.unseen();
+        assert!(early.may_be_asked(None) && early.is_doubtful());
+        // A gateway that remembers nothing cannot be asked.
+        assert_eq!(early.again(None), None);
+        assert_eq!(sent(&mut early, 5).await, 5);
+        assert!(!early.may_be_asked(None));
+    }
+
+    #[tokio::test]
     async fn a_program_that_resets_is_heard_and_nothing_is_nothing() {
         let (program, mut flow) = pair().await;
         program.set_zero_linger().unwrap();
@@ -175,7 +255,7 @@ mod tests {
         let gone = poll_fn(|cx| early.poll_next(cx).map(|next| next.is_err())).await;
         assert!(gone);
         let mut nothing = Early::nothing();
-        nothing.again();
+        assert_eq!(nothing.again(Some(Instance::new([1; 16]))), None);
         let never = poll_fn(|cx| std::task::Poll::Ready(nothing.poll_next(cx).is_pending())).await;
         assert!(never && nothing.rest() == Bytes::new());
     }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, str::FromStr, sync::Arc};
 use bytes::Bytes;
 use rustls::ClientConfig;
 use sluicegate_certs::{CertError, ClientKey, TrustBundle, tls};
-use sluicegate_relay_protocol::{ALPN_H2, ALPN_HTTP1, ALPN_RELAY, Handshake, name_path};
+use sluicegate_relay_protocol::{ALPN_H2, ALPN_HTTP1, ALPN_RELAY, Handshake, Instance, name_path};
 use tokio_util::task::TaskTracker;
 
 use super::{ConnectError, Endpoint, OpenError, h1, h2, life::Life, quic};
@@ -203,11 +203,11 @@ impl Connection {
     ) -> Result<Box<dyn Flow>, OpenError> {
         let opened: Result<Box<dyn Flow>, OpenError> = match self {
             Self::Quic(connection) => match connection.open(target, token, early).await {
-                Ok(flow) => Ok(Box::new(connection.hearing(flow))),
+                Ok(flow) => Ok(Box::new(flow)),
                 Err(error) => Err(error),
             },
             Self::H2(connection) => match connection.open(target, token, early).await {
-                Ok(flow) => Ok(Box::new(connection.hearing(flow))),
+                Ok(flow) => Ok(Box::new(flow)),
                 Err(error) => Err(error),
             },
             Self::H1(connection) => connection.open(target, token, early).await,
@@ -230,11 +230,11 @@ impl Connection {
     ) -> Result<Box<dyn Flow>, OpenError> {
         let opened: Result<Box<dyn Flow>, OpenError> = match self {
             Self::Quic(connection) => match connection.accept(target, token).await {
-                Ok(flow) => Ok(Box::new(connection.hearing(flow))),
+                Ok(flow) => Ok(Box::new(flow)),
                 Err(error) => Err(error),
             },
             Self::H2(connection) => match connection.accept(target, token).await {
-                Ok(flow) => Ok(Box::new(connection.hearing(flow))),
+                Ok(flow) => Ok(Box::new(flow)),
                 Err(error) => Err(error),
             },
             Self::H1(connection) => connection.accept(target, token).await,
@@ -267,6 +267,15 @@ impl Connection {
         match self {
             Self::Quic(connection) => Some(connection.peer()),
             Self::H2(connection) => connection.peer(),
+            Self::H1(_) => None,
+        }
+    }
+
+    /// The process at the other end, where all streams go to one and it remembers which opens it has taken.
+    pub fn instance(&self) -> Option<Instance> {
+        match self {
+            Self::Quic(connection) => connection.instance(),
+            Self::H2(connection) => connection.instance(),
             Self::H1(_) => None,
         }
     }

@@ -129,7 +129,7 @@ impl Connection {
         token: &str,
         early: &mut Early<'_>,
     ) -> Result<Box<dyn Flow>, OpenError> {
-        early.again();
+        early.again(None);
         // Nothing may go before the 101 (draft-ietf-httpbis-connect-tcp: MUST NOT on HTTP/1.1).
         let opened = tokio::select! {
             biased;

@@ -3,19 +3,19 @@
 use std::{
     future::poll_fn,
     net::IpAddr,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     task::Poll,
     time::Duration,
 };
 
 use bytes::Bytes;
 use h2::{PingPong, RecvStream, SendStream, client::SendRequest, ext::Protocol};
-use http::{HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use rustls::{ClientConfig, pki_types::ServerName};
 use sluicegate_certs::{Channel, ClientKey};
 use sluicegate_relay_protocol::{
-    ALPN_H2, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP, Handshake, PROOF_PATH,
-    TOKEN_PATH,
+    ALPN_H2, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP, Handshake, INSTANCE, Instance,
+    ONCE, PROOF_PATH, TOKEN_PATH,
 };
 use tokio::{io::AsyncRead, io::AsyncWrite, time::timeout};
 use tokio_rustls::TlsConnector;
@@ -25,12 +25,11 @@ use super::{
     ConnectError, Endpoint, OpenError,
     batch::Last,
     error::{CONNECT_TIMEOUT, OPEN_TIMEOUT, read_some, refused},
-    heard::{Heard, LastWord},
     life::{EndOnDrop, Life},
     prover::Prover,
     windows,
 };
-use crate::flow::{Ahead, CapsuleFlow, Chunk, Early, Flow, poll_early};
+use crate::flow::{Ahead, CapsuleFlow, Chunk, Early, Shared, poll_early};
 
 /// A dead path is noticed after one of these …
 const PING_EVERY: Duration = Duration::from_secs(3);
@@ -46,7 +45,7 @@ pub struct Connection {
     peer: Option<IpAddr>,
     channel: Option<Channel>,
     prover: Prover,
-    heard: LastWord,
+    instance: Arc<OnceLock<Instance>>,
     life: Life,
 }
 
@@ -85,21 +84,22 @@ impl Connection {
             .map_err(|e| ConnectError::Tcp(name(), e))?;
         let peer = tcp.peer_addr().ok().map(|peer| peer.ip().to_canonical());
         let _ = tcp.set_nodelay(true);
+        let tcp = Shared::from(tcp);
         if !endpoint.tls {
-            let connection = Self::over(tcp, endpoint, tasks).await?;
+            let connection = Self::by(tcp.clone(), Some(tcp), endpoint, tasks).await?;
             return Ok(Self { peer, ..connection });
         }
         let server = ServerName::try_from(endpoint.host.clone())
             .map_err(|_| ConnectError::Name(endpoint.host.clone()))?;
         let stream = TlsConnector::from(tls.clone())
-            .connect(server, Ahead::from(tcp))
+            .connect(server, Ahead::from(tcp.clone()))
             .await
             .map_err(|e| ConnectError::of_handshake(name(), e))?;
         if stream.get_ref().1.alpn_protocol() != Some(ALPN_H2) {
             return Err(ConnectError::Alpn(name()));
         }
         let channel = Channel::of(stream.get_ref().1);
-        let connection = Self::over(stream, endpoint, tasks).await?;
+        let connection = Self::by(stream, Some(tcp), endpoint, tasks).await?;
         Ok(Self {
             peer,
             channel,
@@ -113,6 +113,18 @@ impl Connection {
     /// [`ConnectError::Http`], [`ConnectError::NotAGateway`].
     pub async fn over<IO>(
         io: IO,
+        endpoint: &Endpoint,
+        tasks: &TaskTracker,
+    ) -> Result<Self, ConnectError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        Self::by(io, None, endpoint, tasks).await
+    }
+
+    async fn by<IO>(
+        io: IO,
+        socket: Option<Shared>,
         endpoint: &Endpoint,
         tasks: &TaskTracker,
     ) -> Result<Self, ConnectError>
@@ -141,7 +153,10 @@ impl Connection {
         tasks.spawn(async move {
             tokio::select! {
                 _ = driver => {}
-                () = keep_alive(ping, watched, settled, gone.0.clone()) => {}
+                () = keep_alive(ping, watched, settled, gone.0.clone()) => {
+                    // What the kernel still has to send must not arrive after all, when it has been asked again elsewhere.
+                    socket.iter().for_each(Shared::close_resets);
+                }
             }
             drop(gone);
         });
@@ -151,7 +166,7 @@ impl Connection {
             peer: None,
             channel: None,
             prover: Prover::default(),
-            heard: LastWord::default(),
+            instance: Arc::default(),
             life,
         };
         // The first PING comes back after the peer's SETTINGS: only then is it known what it takes (RFC 8441 §3).
@@ -176,7 +191,13 @@ impl Connection {
     /// # Errors
     /// [`OpenError::Refused`] where the gateway does not know the credential, or does not serve its session now.
     pub async fn prove(&self, token: &str) -> Result<(), OpenError> {
-        self.get(PROOF_PATH, token).await
+        let fields = self.fields(PROOF_PATH, token).await?;
+        let said = fields.get(INSTANCE).map(HeaderValue::as_bytes);
+        if let Some(instance) = said.and_then(Instance::parse) {
+            // It does not change; it is said with each proof.
+            let _ = self.instance.set(instance);
+        }
+        Ok(())
     }
 
     /// GET a path of the gateway's: a good answer, or the refusal. What a good answer holds is not read.
@@ -184,13 +205,18 @@ impl Connection {
     /// # Errors
     /// See [`OpenError`].
     pub async fn get(&self, path: &str, token: &str) -> Result<(), OpenError> {
+        self.fields(path, token).await.map(drop)
+    }
+
+    async fn fields(&self, path: &str, token: &str) -> Result<HeaderMap, OpenError> {
         let request = self.builder(Method::GET, path, token)?.body(());
         let request = request.map_err(|_| OpenError::Token)?;
-        let asked = timeout(OPEN_TIMEOUT, self.ask(request, true));
-        asked
+        let mut nothing = Early::nothing();
+        let asked = timeout(OPEN_TIMEOUT, self.ask_early(request, true, &mut nothing));
+        let (_send, answer) = asked
             .await
-            .map_err(|_| OpenError::Timeout(OPEN_TIMEOUT))?
-            .map(drop)
+            .map_err(|_| OpenError::Timeout(OPEN_TIMEOUT))??;
+        Ok(answer.into_parts().0.headers)
     }
 
     /// A fresh token for this one, as JSON.
@@ -219,12 +245,16 @@ impl Connection {
         token: &str,
         early: &mut Early<'_>,
     ) -> Result<CapsuleFlow, OpenError> {
-        let request = self.connect_tcp(target, token)?;
+        let mut request = self.connect_tcp(target, token)?;
+        if let Some(once) = early.again(self.instance()) {
+            let once = HeaderValue::try_from(once.to_string()).map_err(|_| OpenError::Token)?;
+            request.headers_mut().insert(ONCE, once);
+        }
         let asked = timeout(OPEN_TIMEOUT, self.ask_early(request, false, early));
-        let (send, receive) = asked
+        let (send, answer) = asked
             .await
             .map_err(|_| OpenError::Timeout(OPEN_TIMEOUT))??;
-        Ok(CapsuleFlow::new(send, receive))
+        Ok(CapsuleFlow::new(send, answer.into_body()))
     }
 
     /// Open an accept stream: it is answered only once there is a dial, however long that takes.
@@ -252,7 +282,9 @@ impl Connection {
         request: Request<()>,
         end: bool,
     ) -> Result<(SendStream<Chunk>, RecvStream), OpenError> {
-        self.ask_early(request, end, &mut Early::nothing()).await
+        let mut nothing = Early::nothing();
+        let asked = self.ask_early(request, end, &mut nothing).await;
+        asked.map(|(send, answer)| (send, answer.into_body()))
     }
 
     /// The same, sending meanwhile what does not wait for it (draft-ietf-httpbis-connect-tcp: "optimistic" data).
@@ -261,8 +293,7 @@ impl Connection {
         request: Request<()>,
         end: bool,
         early: &mut Early<'_>,
-    ) -> Result<(SendStream<Chunk>, RecvStream), OpenError> {
-        early.again();
+    ) -> Result<(SendStream<Chunk>, Response<RecvStream>), OpenError> {
         let mut requests = SendRequest::clone(&self.requests)
             .ready()
             .await
@@ -270,14 +301,12 @@ impl Connection {
         let (response, mut send) = requests
             .send_request(request, end)
             .map_err(|error| self.retire(&error))?;
-        let doubtful = self.heard.is_doubtful();
         let response = tokio::select! {
             biased;
             response = response => response,
-            broken = poll_fn(|cx| match doubtful {
-                true => early.poll_gone(cx),
-                false => poll_early(&mut send, early, cx),
-            }) => return Err(OpenError::Broken(broken)),
+            broken = poll_fn(|cx| poll_early(&mut send, early, cx)) => {
+                return Err(OpenError::Broken(broken));
+            }
         };
         let response = match response {
             Ok(response) => response,
@@ -293,11 +322,10 @@ impl Connection {
             // The connection ended, and there was no answer.
             Err(error) => return Err(self.retire(&error)),
         };
-        self.heard.heard();
-        let (head, body) = response.into_parts();
-        if head.status.is_success() {
-            return Ok((send, body));
+        if response.status().is_success() {
+            return Ok((send, response));
         }
+        let (head, body) = response.into_parts();
         let body = read_some(body).await;
         Err(OpenError::Refused(refused(
             head.status,
@@ -331,9 +359,8 @@ impl Connection {
         OpenError::Retired
     }
 
-    /// What comes on this stream shows that there is somebody.
-    pub(super) fn hearing<F: Flow>(&self, flow: F) -> Heard<F> {
-        Heard::new(flow, self.heard.clone())
+    pub(super) fn instance(&self) -> Option<Instance> {
+        self.instance.get().copied()
     }
 
     pub(super) fn peer(&self) -> Option<IpAddr> {
@@ -355,11 +382,11 @@ async fn keep_alive(
     let Some(mut ping) = ping else { return };
     let mut settled = Some(settled);
     loop {
-        if !matches!(
-            timeout(PONG_WITHIN, ping.ping(h2::Ping::opaque())).await,
-            Ok(Ok(_))
-        ) {
-            return;
+        match timeout(PONG_WITHIN, ping.ping(h2::Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            // The driver ends it.
+            Ok(Err(_)) => return std::future::pending().await,
+            Err(_) => return,
         }
         settled.take().map(|settled| settled.send(()));
         // With nobody left to open streams, the connection ends by itself after the last one: sent to the end, with GOAWAY.

@@ -7,7 +7,6 @@ mod endpoint;
 mod error;
 mod h1;
 mod h2;
-mod heard;
 mod life;
 mod prover;
 mod quic;

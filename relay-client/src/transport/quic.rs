@@ -4,7 +4,7 @@
 use std::{
     future::poll_fn,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use quinn::{ClientConfig, EndpointConfig, crypto::rustls::QuicClientConfig};
 use sluicegate_certs::{Channel, ClientKey};
 use sluicegate_relay_protocol::{
-    ErrorCode, Handshake,
+    ErrorCode, Handshake, Instance,
     message::Message,
     preamble::{Purpose, Request, Response},
     varint,
@@ -28,7 +28,6 @@ use super::{
     ConnectError, Endpoint, OpenError,
     batch::DriversLast,
     error::{BODY_MAX, CONNECT_TIMEOUT, OPEN_TIMEOUT, refused},
-    heard::{Heard, LastWord},
     life::Life,
     prover::Prover,
     tuning,
@@ -59,7 +58,7 @@ struct Shared {
     quic: quinn::Connection,
     tasks: TaskTracker,
     life: Life,
-    heard: LastWord,
+    instance: OnceLock<Instance>,
 }
 
 impl Drop for Shared {
@@ -130,12 +129,11 @@ impl Connection {
         let life = Life::default();
         tasks.spawn(watch(quic.clone(), socket, life.clone()));
         let tasks = tasks.clone();
-        let heard = LastWord::default();
         let shared = Arc::new(Shared {
             quic,
             tasks,
             life,
-            heard,
+            instance: OnceLock::new(),
         });
         Self {
             shared,
@@ -223,11 +221,6 @@ impl Connection {
         Ok(body.freeze())
     }
 
-    /// What comes on this stream shows that there is somebody.
-    pub(super) fn hearing<F: Flow>(&self, flow: F) -> Heard<F> {
-        Heard::new(flow, self.shared.heard.clone())
-    }
-
     /// May the session whose credential for the way out this is reach `name`, on any port?
     ///
     /// # Errors
@@ -264,35 +257,31 @@ impl Connection {
         token: &str,
         early: &mut Early<'_>,
     ) -> Result<QuicFlow, OpenError> {
-        early.again();
         let token = self.prover.present(token).into_owned();
-        let request = Request { purpose, token }.encode();
+        let request = Request {
+            once: early.again(self.instance()),
+            ..Request::new(purpose, token)
+        };
+        let request = request.encode();
         let request = request.map_err(|_| OpenError::Token)?;
         // Waits for a place where the gateway's limit on streams is reached.
         let opened = self.shared.quic.open_bi().await;
         let (send, receive) = opened.map_err(|error| self.lost(&error.to_string()))?;
         let place = send.id().index();
-        let doubtful = self.shared.heard.is_doubtful();
         let mut flow = QuicFlow::new(send, receive);
         match flow.send_head(request).await {
             // An answer may stand behind a STOP_SENDING.
             Ok(()) | Err(Broken::Reset | Broken::Refused) => {}
             Err(broken) => return Err(self.broken(broken)),
         }
-        // On a path that may be dead nothing goes ahead: it could not be said again elsewhere.
-        let answered = if doubtful {
-            tokio::select! {
-                answered = flow.head(Response::decode) => answered,
-                broken = poll_fn(|cx| early.poll_gone(cx)) => Err(broken),
+        match flow.answer(Response::decode, early).await {
+            Ok(Response::Accepted { instance }) => {
+                if let Some(instance) = instance {
+                    // It does not change; it is said with each proof.
+                    let _ = self.shared.instance.set(instance);
+                }
+                Ok(flow)
             }
-        } else {
-            flow.answer(Response::decode, early).await
-        };
-        if answered.is_ok() {
-            self.shared.heard.heard();
-        }
-        match answered {
-            Ok(Response::Accepted) => Ok(flow),
             Ok(Response::Refused { status, body, said }) => {
                 flow.abort(ErrorCode::Cancelled);
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
@@ -334,6 +323,10 @@ impl Connection {
     fn lost(&self, why: &str) -> OpenError {
         self.shared.life.retire(why);
         OpenError::Retired
+    }
+
+    pub(super) fn instance(&self) -> Option<Instance> {
+        self.shared.instance.get().copied()
     }
 
     pub(super) fn peer(&self) -> IpAddr {

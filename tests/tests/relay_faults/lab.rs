@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use e2e::{
@@ -21,13 +22,23 @@ const FREEZE: u8 = b'z';
 /// The first byte of a stream: bytes come without end.
 const FLOOD: u8 = b'f';
 
+/// So much of what the service is told is kept.
+const SHORT: usize = 64;
+
 /// Everything of one test. Dropped in this order: the client before its network.
 pub(crate) struct Lab {
     pub(crate) client: RelayClient,
     pub(crate) session: Session,
     pub(crate) world: World,
     entry: Entry,
-    _service: Tasks,
+    service: Told,
+}
+
+/// The service: what it has been told on each of its connections, as far as it is short, and what serves it.
+#[derive(Default)]
+pub(crate) struct Told {
+    heard: Arc<Mutex<Vec<Vec<u8>>>>,
+    _tasks: Tasks,
 }
 
 /// Where programs connect.
@@ -47,12 +58,12 @@ pub(crate) type Near = Wire<Box<dyn Duplex>>;
 impl Lab {
     /// The client reaches the gateway over loopback.
     pub(crate) async fn near(transport: &str) -> Self {
-        let (world, service, tasks) = stage(Settings::default()).await;
-        let session = session(&world, &service).await;
+        let (world, url, service) = stage(Settings::default()).await;
+        let session = session(&world, &url).await;
         let listen = [RelayClient::tcp("told")];
         let client = RelayClient::up_over(&session, transport, &listen).await;
         let entry = Entry::Tcp(client.entry("told"));
-        Self::of(world, session, client, entry, tasks)
+        Self::of(world, session, client, entry, service)
     }
 
     /// The client is in a network of its own.
@@ -63,25 +74,25 @@ impl Lab {
             public_url: Some(format!("https://{address}")),
             ..Settings::default()
         };
-        let (world, service, tasks) = stage(settings).await;
-        let session = session(&world, &service).await;
+        let (world, url, service) = stage(settings).await;
+        let session = session(&world, &url).await;
         let listen = [RelayClient::unix(&session, "told")];
         let more = ["--transport", transport];
         let client = RelayClient::up_inside(network, &session, &more, &listen).await;
         let entry = Entry::Unix(RelayClient::socket(&session, "told"));
-        Self::of(world, session, client, entry, tasks)
+        Self::of(world, session, client, entry, service)
     }
 
     /// The client reaches the gateway by a link with this weather.
     pub(crate) async fn behind(transport: &str, weather: Weather, seed: u64) -> (Self, Link) {
-        let (world, service, tasks) = stage(Settings::default()).await;
-        let session = session(&world, &service).await;
+        let (world, url, service) = stage(Settings::default()).await;
+        let session = session(&world, &url).await;
         let link = Link::start(world.gateway.ports.public, weather, seed).await;
         let listen = [RelayClient::tcp("told")];
         let more = ["--transport", transport, "--url", &link.url()];
         let client = RelayClient::up_with(&session, &more, &listen).await;
         let entry = Entry::Tcp(client.entry("told"));
-        (Self::of(world, session, client, entry, tasks), link)
+        (Self::of(world, session, client, entry, service), link)
     }
 
     fn of(
@@ -89,15 +100,36 @@ impl Lab {
         session: Session,
         client: RelayClient,
         entry: Entry,
-        service: Tasks,
+        service: Told,
     ) -> Self {
         Self {
             client,
             session,
             world,
             entry,
-            _service: service,
+            service,
         }
+    }
+
+    /// How many times the service was told exactly this.
+    pub(crate) fn heard(&self, question: &str) -> usize {
+        let heard = self.service.heard.lock().unwrap();
+        heard
+            .iter()
+            .filter(|told| *told == question.as_bytes())
+            .count()
+    }
+
+    /// What the service was told more than once.
+    pub(crate) fn repeated(&self) -> Vec<String> {
+        let mut heard = self.service.heard.lock().unwrap().clone();
+        heard.sort();
+        let twice = heard
+            .windows(2)
+            .filter(|pair| pair[0] == pair[1] && !pair[0].is_empty());
+        twice
+            .map(|pair| String::from_utf8_lossy(&pair[0]).into_owned())
+            .collect()
     }
 
     async fn dial(&self) -> Near {
@@ -198,21 +230,23 @@ pub(crate) async fn eventually<T: Debug>(what: &str, probe: impl FnMut() -> Opti
     e2e::tasks::until_for(LONG, what, probe).await
 }
 
-async fn stage(settings: Settings) -> (World, String, Tasks) {
+async fn stage(settings: Settings) -> (World, String, Told) {
     let world = World::with(settings).await;
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let service = format!("told=tcp://{}", listener.local_addr().unwrap());
-    let tasks = Tasks::default();
-    tasks.spawn(async move {
+    let url = format!("told=tcp://{}", listener.local_addr().unwrap());
+    let told = Told::default();
+    let heard = told.heard.clone();
+    told._tasks.spawn(async move {
         let visits = Tasks::default();
         while let Ok((stream, _)) = listener.accept().await {
+            let heard = heard.clone();
             visits.spawn(async move {
                 // It goes the way of the stream that is under test.
-                let _ = serve(stream).await;
+                let _ = serve(stream, &heard).await;
             });
         }
     });
-    (world, service, tasks)
+    (world, url, told)
 }
 
 async fn session(world: &World, service: &str) -> Session {
@@ -224,13 +258,30 @@ async fn session(world: &World, service: &str) -> Session {
         .await
 }
 
-async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
+async fn serve(mut stream: TcpStream, heard: &Mutex<Vec<Vec<u8>>>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     match stream.read_u8().await? {
         ECHO => {
             let (mut reader, mut writer) = stream.split();
-            tokio::io::copy(&mut reader, &mut writer).await?;
-            writer.shutdown().await
+            let mut chunk = vec![0; 16 * 1024];
+            let place = {
+                let mut heard = heard.lock().unwrap();
+                heard.push(Vec::new());
+                heard.len() - 1
+            };
+            loop {
+                let count = reader.read(&mut chunk).await?;
+                if count == 0 {
+                    return writer.shutdown().await;
+                }
+                {
+                    let told = &mut heard.lock().unwrap()[place];
+                    if told.len() < SHORT {
+                        told.extend_from_slice(&chunk[..count]);
+                    }
+                }
+                writer.write_all(&chunk[..count]).await?;
+            }
         }
         FLOOD => loop {
             stream.write_all(&[FLOOD; 16 * 1024]).await?;

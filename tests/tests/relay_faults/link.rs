@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use e2e::relay::TRANSPORTS;
-use e2e::{Weather, until};
+use e2e::{Tasks, Weather, until};
 
 use crate::lab::{Lab, eventually, there_and_back};
 
@@ -46,6 +46,50 @@ async fn a_forgetful_nat_costs_no_quic_stream() {
     tokio::join!(there_and_back(busy, 4_000_000, 1), forget);
     there_and_back(idle, 1000, 2).await;
     assert_eq!(lab.client.connections(), ["quic"]);
+}
+
+/// What a program says goes ahead of the answer. Here it arrives, and the answer does not: asked on the next connection, the
+/// gateway says so, and nothing is said twice.
+#[tokio::test]
+async fn a_lost_answer_is_a_reset_and_no_second_delivery() {
+    let (lab, link) = Lab::behind("auto", Weather::default(), 1).await;
+    lab.asks("over QUIC").await.unwrap();
+    assert_eq!(lab.client.connections(), ["quic"]);
+    link.swallow_answers(true);
+    let lost = lab.asks("the lost one").await.unwrap_err();
+    assert!(lost.contains("ConnectionReset"), "{lost}");
+    let told = || (lab.heard("the lost one") > 0).then_some(());
+    until("the service to be told", told).await;
+    eventually("TLS", || {
+        (lab.client.connections() == ["quic", "h2"]).then_some(())
+    })
+    .await;
+    let refused = |record: &e2e::Record| record.text("reason") == "already_opened";
+    let asked = || lab.world.gateway.records().into_iter().find(refused);
+    eventually("the question", asked).await;
+    lab.asks("the next one").await.unwrap();
+    let heard = ["the lost one", "the next one"].map(|question| lab.heard(question));
+    assert_eq!(heard, [1, 1]);
+}
+
+/// Here it does not arrive either: what has gone into the silence is sent again, and no open is lost.
+#[tokio::test]
+async fn what_was_said_into_the_silence_is_said_again_once() {
+    let (lab, link) = Lab::behind("auto", Weather::default(), 1).await;
+    lab.asks("over QUIC").await.unwrap();
+    assert_eq!(lab.client.connections(), ["quic"]);
+    link.swallow_udp(true);
+    let questions: Vec<_> = (0..8).map(|number| format!("unheard {number}")).collect();
+    let asked = Tasks::default();
+    for question in questions.clone() {
+        let entry = lab.client.entry("told");
+        asked.spawn(async move { Lab::asks_at(entry, &question).await.unwrap() });
+    }
+    asked.finish().await;
+    for question in &questions {
+        assert_eq!(lab.heard(question), 1, "{question}");
+    }
+    assert_eq!(lab.client.connections(), ["quic", "h2"]);
 }
 
 #[tokio::test]

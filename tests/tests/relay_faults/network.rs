@@ -71,6 +71,7 @@ async fn a_short_silence_breaks_no_stream() {
     let (idle, busy) = (lab.echoing().await, lab.echoing().await);
     let gap = async {
         network.swallow_udp().await;
+        // The silence is the fault itself: no event ends it.
         tokio::time::sleep(Duration::from_secs(2)).await;
         network.heal().await;
     };

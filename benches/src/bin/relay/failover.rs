@@ -27,7 +27,7 @@ pub(crate) async fn measure(rounds: usize) -> anyhow::Result<()> {
     }
     for round in 1..=rounds {
         let stage = Stage::set().await?;
-        let path = Path::lay(stage.public()).await?;
+        let path = Path::lay(stage.public(), Duration::ZERO).await?;
         let client = stage.client("auto", path.address).await?;
         let mut stream = open(client.entry).await?;
         let gap = longest_gap(&mut stream, &path).await?;

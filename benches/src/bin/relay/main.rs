@@ -5,6 +5,7 @@
 //! - `idle TRANSPORT [STREAMS] [BYTES]`: memory of each end, per stream that has carried BYTES each way and is idle now
 //! - `opens TRANSPORT [PER_SECOND] [SECONDS]`: streams opened, used for one echo and closed, at a steady rate
 //! - `frozen TRANSPORT [ROUNDS]`: echoes on healthy streams, without and with ten frozen readers, in turn
+//! - `quiet TRANSPORT [ROUNDS]`: an open and its first echo over a path of 20 ms each way, after a pause
 //! - `failover [ROUNDS]`: a gateway that is killed, a UDP path that is swallowed, a NAT that forgets
 //!
 //! The gateway, the clients (one per 1,000 streams) and the service behind are processes of their own; the binaries are those
@@ -15,6 +16,7 @@ mod failover;
 mod frozen;
 mod origin;
 mod path;
+mod quiet;
 mod stage;
 
 use anyhow::{Context, bail, ensure};
@@ -37,7 +39,7 @@ async fn run(arguments: &[String]) -> anyhow::Result<()> {
     };
     let transport = || match word(1) {
         Some(transport) => Ok(transport),
-        None => bail!("which transport? quic, h2"),
+        None => bail!("which transport? quic, h2, h1"),
     };
     match word(0) {
         Some("origin") => origin::serve().await,
@@ -52,8 +54,13 @@ async fn run(arguments: &[String]) -> anyhow::Result<()> {
             crowd::opens(transport()?, rate, seconds).await
         }
         Some("frozen") => frozen::measure(transport()?, number(2, 3)?).await,
+        Some("quiet") => {
+            let rounds = number(2, 30)?;
+            ensure!(rounds > 0, "all numbers are at least 1");
+            quiet::measure(transport()?, rounds).await
+        }
         Some("failover") => failover::measure(number(1, 3)?).await,
-        _ => bail!("usage: relay idle|opens|frozen TRANSPORT …, or relay failover"),
+        _ => bail!("usage: relay idle|opens|frozen|quiet TRANSPORT …, or relay failover"),
     }
 }
 

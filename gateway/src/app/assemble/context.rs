@@ -16,7 +16,7 @@ use crate::{
     },
     front::{Context, Detail, Pool, h2},
     listen::ListenerKind,
-    relay::{self, Endpoint, HttpContext, Presence, Reverse, Services, ServicesConfig},
+    relay::{self, Endpoint, HttpContext, Opens, Presence, Reverse, Services, ServicesConfig},
     secret::Secret,
     session::Registry,
     telemetry::Telemetry,
@@ -35,6 +35,7 @@ pub(in crate::app) fn context(
     reverse: &Reverse,
     drain: DrainWatch,
     presence: Arc<Presence>,
+    opens: Arc<Opens>,
     gestalt: Arc<Gestalt>,
 ) -> Result<Context, StartError> {
     let hosts = Arc::new(config.dns.hosts.clone());
@@ -54,6 +55,7 @@ pub(in crate::app) fn context(
         authenticator: authenticator.clone(),
         services: services.clone(),
         presence,
+        opens,
         reverse: reverse.clone(),
         http: HttpContext {
             telemetry: telemetry.clone(),

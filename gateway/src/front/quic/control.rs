@@ -26,7 +26,8 @@ pub(super) async fn serve(mut flow: QuicFlow, token: &Secret, shared: Shared) {
             .challenge(&refusal, None, &mut recorder, false);
         return refuse(flow, answer).await;
     }
-    let Ok(accepted) = Response::Accepted.encode() else {
+    let instance = Some(shared.context.h2.relay.opens.instance());
+    let Ok(accepted) = (Response::Accepted { instance }).encode() else {
         return;
     };
     if flow.send_head(accepted).await.is_err() {

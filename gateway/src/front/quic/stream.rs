@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use http::StatusCode;
 use sluicegate_policy::Denial;
 use sluicegate_relay::flow::{Broken, Flow, QuicFlow};
-use sluicegate_relay_protocol::{Handshake, preamble::Response};
+use sluicegate_relay_protocol::{Handshake, Once, preamble::Response};
 
 use super::{Shared, refuse};
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
 pub(super) async fn open(
     mut flow: QuicFlow,
     token: Secret,
-    handshake: Handshake,
+    (handshake, once): (Handshake, Option<Once>),
     shared: &Shared,
 ) -> Option<Carrying> {
     let bearer = bearer(&token);
@@ -36,6 +36,7 @@ pub(super) async fn open(
         credentials: vec![bearer.reveal().as_bytes()],
         html: false,
         channel: shared.channel.as_ref(),
+        once: Ok(once),
     };
     // A client that gives up while the target is dialled ends the dial.
     let gone = poll_fn(|cx| flow.poll_broken(cx));
@@ -107,7 +108,7 @@ fn bearer(token: &Secret) -> Secret {
 }
 
 async fn accept(flow: &mut QuicFlow) -> Result<(), Broken> {
-    let accepted = Response::Accepted.encode().map_err(|_| Broken::Malformed)?;
+    let accepted = Response::ACCEPTED.encode().map_err(|_| Broken::Malformed)?;
     flow.send_head(accepted).await
 }
 

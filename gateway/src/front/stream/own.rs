@@ -2,13 +2,17 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
+use sluicegate_relay_protocol::{INSTANCE, Instance};
 
 use crate::front::h2::Context;
 
-/// 204.
-pub(super) fn nothing() -> Response<Bytes> {
+/// 204: streams would be opened, by this process.
+pub(super) fn proved(by: Instance) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = http::StatusCode::NO_CONTENT;
+    if let Ok(by) = HeaderValue::try_from(by.to_string()) {
+        response.headers_mut().insert(INSTANCE, by);
+    }
     response
 }
 

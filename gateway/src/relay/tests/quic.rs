@@ -3,7 +3,7 @@
 use sluicegate_certs::{Channel, ClientKey};
 use sluicegate_relay::transport::Choice;
 use sluicegate_relay_protocol::{
-    ErrorCode, Handshake,
+    ErrorCode, Handshake, Instance, Once,
     message::Message,
     preamble::{Purpose, Request, Response},
 };
@@ -15,8 +15,7 @@ use crate::{
 };
 
 fn head(purpose: Purpose, token: &str) -> Vec<u8> {
-    let token = token.to_owned();
-    Request { purpose, token }.encode().unwrap()
+    Request::new(purpose, token).encode().unwrap()
 }
 
 fn service(name: &str) -> Purpose {
@@ -138,7 +137,7 @@ async fn every_head_has_its_answer() {
     let answer = ask(&connection, &optimistic).await;
     assert_eq!(
         answer,
-        [Response::Accepted.encode().unwrap(), b"at once".to_vec()].concat()
+        [Response::ACCEPTED.encode().unwrap(), b"at once".to_vec()].concat()
     );
 }
 
@@ -153,11 +152,15 @@ async fn a_control_stream_hears_of_the_drain_and_the_connection_ends_with_its_la
         .write_all(&head(Purpose::Control, &token))
         .await
         .unwrap();
-    let mut verdict = [0; 2];
-    within("the verdict", said.read_exact(&mut verdict))
+    let verdict = Response::Accepted {
+        instance: Some(world.opens.instance()),
+    };
+    let verdict = verdict.encode().unwrap();
+    let mut heard = vec![0; verdict.len()];
+    within("the verdict", said.read_exact(&mut heard))
         .await
         .unwrap();
-    assert_eq!(verdict.as_slice(), Response::Accepted.encode().unwrap());
+    assert_eq!(heard, verdict);
     let (mut send, mut receive) = connection.open_bi().await.unwrap();
     let open = [head(service("echo"), &token), b"one".to_vec()].concat();
     send.write_all(&open).await.unwrap();
@@ -241,6 +244,58 @@ async fn a_stream_outlives_its_clients_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_same_open_is_taken_once_by_this_process_and_the_next() {
+    let (mut world, mut tasks) = (World::new().await, JoinSet::new());
+    let echo = tcp_service(&mut tasks, Manner::Echo).await;
+    let token = world.session("once", &format!("{{echo: '{echo}'}}")).await;
+    let open = |number, tried: &[Instance]| {
+        let tried = tried.to_vec();
+        let request = Request {
+            once: Some(Once { number, tried }),
+            ..Request::new(service("echo"), &*token)
+        };
+        [request.encode().unwrap(), b"x".to_vec()].concat()
+    };
+    let opened = [Response::ACCEPTED.encode().unwrap(), b"x".to_vec()].concat();
+    let repeated = (409, "already_opened".to_owned());
+    let (_socket, connection) = world.quic().await.unwrap();
+    let before = world.opens.instance();
+    assert_eq!(ask(&connection, &open(1, &[])).await, opened);
+    assert_eq!(
+        refusal(&ask(&connection, &open(1, &[before])).await),
+        repeated
+    );
+    assert_eq!(ask(&connection, &open(2, &[before])).await, opened);
+    let record = world.record(|record| record["reason"] == "already_opened");
+    assert_eq!(record.await["service"], "echo");
+
+    world.crash_and_return().await;
+    let (_socket, connection) = world.quic().await.unwrap();
+    assert_ne!(world.opens.instance(), before);
+    assert_eq!(
+        refusal(&ask(&connection, &open(1, &[before])).await),
+        repeated
+    );
+    assert_eq!(ask(&connection, &open(3, &[before])).await, opened);
+    let elsewhere = Instance::new([1; 16]);
+    assert_eq!(
+        refusal(&ask(&connection, &open(4, &[elsewhere])).await),
+        repeated
+    );
+    // What was refused for another reason is not taken.
+    let other = Request {
+        once: Some(Once {
+            number: 5,
+            tried: Vec::new(),
+        }),
+        ..Request::new(service("db"), &*token)
+    };
+    let refused = refusal(&ask(&connection, &other.encode().unwrap()).await);
+    assert_eq!(refused, (403, "service_not_allowed".to_owned()));
+    assert_eq!(ask(&connection, &open(5, &[])).await, opened);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_over_the_limit_is_refused_and_counted() {
     let world = World::new().await;
     let source = std::net::Ipv4Addr::LOCALHOST.into();
@@ -289,7 +344,7 @@ async fn a_bound_token_is_good_with_its_key_on_the_keys_own_connection() {
     .await;
     assert_eq!(
         answer,
-        [Response::Accepted.encode().unwrap(), b"x".to_vec()].concat()
+        [Response::ACCEPTED.encode().unwrap(), b"x".to_vec()].concat()
     );
     for (what, connection, shown) in [
         ("no proof", &here, token.clone()),
@@ -307,10 +362,18 @@ async fn a_bound_token_is_good_with_its_key_on_the_keys_own_connection() {
             assert_eq!(refused, (401, "credential_invalid".to_owned()), "{what}");
         }
     }
+    // Who asks is told no more than anybody; records and metrics say what it was.
+    let record = world.record(|record| record["reason"] == "key_not_proved");
+    assert_eq!(record.await["outcome"], "refused");
+    let labels = r#"kind="stream",front="quic",outcome="refused",reason="key_not_proved""#;
+    assert_eq!(
+        world.metric(&format!("sluicegate_ended_total{{{labels}}} ")),
+        5.0
+    );
     // The key may be shown anywhere it can be proved.
     let again = ours.present(&token, &at_there);
     let answer = ask(&there, &head(service("echo"), &again)).await;
-    assert_eq!(answer, Response::Accepted.encode().unwrap());
+    assert_eq!(answer, Response::ACCEPTED.encode().unwrap());
     // And what it is exchanged for is bound to the same key.
     let answer = ask(&here, &head(Purpose::Refresh, &good)).await;
     let body = answer.get(2..).unwrap();
@@ -320,7 +383,7 @@ async fn a_bound_token_is_good_with_its_key_on_the_keys_own_connection() {
     assert_eq!(refused, (401, "credential_invalid".to_owned()));
     let fresh = ours.present(fresh, &at_here);
     let answer = ask(&here, &head(service("echo"), &fresh)).await;
-    assert_eq!(answer, Response::Accepted.encode().unwrap());
+    assert_eq!(answer, Response::ACCEPTED.encode().unwrap());
 }
 
 /// The proof alone, for some other token.
@@ -345,11 +408,3 @@ async fn a_client_with_the_key_is_served_over_each_transport() {
         assert_eq!(call(address, b"bound").await.unwrap(), b"bound", "{over}");
     }
 }
-    // Who asks is told no more than anybody; records and metrics say what it was.
-    let record = world.record(|record| record["reason"] == "key_not_proved");
-    assert_eq!(record.await["outcome"], "refused");
-    let labels = r#"kind="stream",front="quic",outcome="refused",reason="key_not_proved""#;
-    assert_eq!(
-        world.metric(&format!("sluicegate_ended_total{{{labels}}} ")),
-        5.0
-    );

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 use super::{FIELDS_MAX, HEAD_MAX, PreambleError, Purpose, Request, Response};
-use crate::Handshake;
+use crate::{Handshake, Instance, Once};
 use proptest::prelude::*;
 
 fn hex(bytes: &[u8]) -> String {
@@ -8,9 +8,13 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn request(purpose: Purpose) -> Request {
-    Request {
-        purpose,
-        token: "tok".into(),
+    Request::new(purpose, "tok")
+}
+
+fn once() -> Once {
+    Once {
+        number: 7,
+        tried: vec![Instance::new([0xab; 16])],
     }
 }
 
@@ -48,6 +52,14 @@ fn requests_on_the_wire() {
         (request(Purpose::Refresh), "0104050003746f6b"),
         // … name (5).
         (name("a.test"), "01050d0003746f6b0506612e74657374"),
+        // … number and instance (6).
+        (
+            Request {
+                once: Some(once()),
+                ..service("db")
+            },
+            "0101230003746f6b0102646206180000000000000007abababababababababababababababab",
+        ),
     ] {
         let bytes = request.encode().unwrap();
         assert_eq!(hex(&bytes), wire);
@@ -68,7 +80,14 @@ fn responses_on_the_wire() {
         said: b"a: b".to_vec(),
     };
     for (response, wire) in [
-        (Response::Accepted, "0000"),
+        (Response::ACCEPTED, "0000"),
+        // … instance (3).
+        (
+            Response::Accepted {
+                instance: Some(Instance::new([0xab; 16])),
+            },
+            "00120310abababababababababababababababab",
+        ),
         // Verdict, length; status (0), body (1).
         (refused, "01080002019301027b7d"),
         // … fields (2).
@@ -110,6 +129,7 @@ fn malformed_requests() {
         ),
         ("not text", &[1, 1, 6, 0, 1, b't', 1, 1, 0xff], field),
         ("two tokens", &[1, 0, 6, 0, 1, b't', 0, 1, b'u'], field),
+        ("half a number", &[1, 0, 6, 0, 1, b't', 6, 1, 0], field),
         ("a field cut short", &[1, 0, 3, 0, 9, b't'], field),
         (
             "port 0",
@@ -135,10 +155,7 @@ fn a_field_of_tomorrow_is_passed_over() {
 
 #[test]
 fn a_head_that_cannot_be_read_back_is_not_written() {
-    let long = Request {
-        purpose: Purpose::Control,
-        token: "t".repeat(FIELDS_MAX),
-    };
+    let long = Request::new(Purpose::Control, "t".repeat(FIELDS_MAX));
     assert_eq!(long.encode(), Err(PreambleError::TooLong));
     let body = vec![b'x'; FIELDS_MAX];
     let refused = Response::Refused {
@@ -158,6 +175,7 @@ proptest! {
     #[test]
     fn every_prefix_asks_for_more(
         name in "[!-~]{1,40}", token in "[!-~]{1,200}", port in 1u16.., kind in 0..5,
+        again in any::<bool>(), number in any::<u64>(),
     ) {
         let purpose = match kind {
             0 => Purpose::Control,
@@ -166,7 +184,8 @@ proptest! {
             3 => Purpose::Refresh,
             _ => Purpose::Open(Handshake::Egress { host: name, port }),
         };
-        let request = Request { purpose, token };
+        let once = again.then(|| Once { number, tried: vec![Instance::new([1; 16])] });
+        let request = Request { once, ..Request::new(purpose, token) };
         let bytes = request.encode().unwrap();
         prop_assert!(bytes.len() <= HEAD_MAX);
         for cut in 0..bytes.len() {
