@@ -368,6 +368,25 @@ async fn the_gestalt_sdk_uses_a_cache_over_the_relay() {
     recorded(&world, &session, "cache").await;
     assert_eq!(using(&["main"]).run().await.succeeded(), "cache ok\n");
     recorded(&world, &session, "cache:main").await;
+    // And as any program, at the relay client's socket, whatever carries it.
+    for transport in TRANSPORTS {
+        let listen = [RelayClient::unix(&session, "cache")];
+        let client = RelayClient::up_over(&session, transport, &listen).await;
+        client.event("connected").await;
+        let socket = RelayClient::socket(&session, "cache");
+        let target = format!("unix://{}", socket.display());
+        let local = using(&[]).env("GESTALT_HOST_SERVICE_SOCKET", target);
+        assert_eq!(local.run().await.succeeded(), "cache ok\n", "{transport}");
+        let front = if transport == "quic" {
+            "quic"
+        } else {
+            "connect-tcp"
+        };
+        let carried = world.gateway.record("the SDK's stream", |record| {
+            record.text("front") == front && record.text("service") == "cache"
+        });
+        carried.await;
+    }
     session.revoke(&world.gateway).await;
     let after = using(&[]).run().await;
     assert_eq!(after.code, Some(1));
