@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::{Settings, within};
+use e2e::{Settings, Towards, within};
 use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,6 +29,8 @@ pub(crate) enum Act {
     HalfClose,
     /// RST in the middle of bulk.
     MidTransfer,
+    /// What carries it ends in the middle of a frame, or a record, or of nothing where there are none.
+    MidFrame,
     /// It is gone without a word.
     Vanish,
 }
@@ -50,7 +52,10 @@ pub(crate) async fn run(carrier: Carrier, side: Side, act: Act) {
     if act == Act::Vanish {
         return vanish(carrier, side).await;
     }
-    let lab = Lab::start(carrier).await;
+    let lab = match act {
+        Act::MidFrame => Lab::behind_a_link(carrier).await,
+        _ => Lab::start(carrier).await,
+    };
     let (near, far) = lab.pair().await;
     let (actor, other) = match side {
         Side::Sandbox => (near, far),
@@ -61,6 +66,9 @@ pub(crate) async fn run(carrier: Carrier, side: Side, act: Act) {
         Act::HalfClose => fin(actor, other, 0, 3_000_000).await,
         Act::Rst => rst(actor, other).await,
         Act::MidTransfer => mid_transfer(actor, other).await,
+        // Without frames a connection that ends is a stream that ends.
+        Act::MidFrame if carrier == Carrier::Connect => fin(actor, other, 300_000, 0).await,
+        Act::MidFrame => mid_frame(&lab, side, actor, other).await,
         Act::Vanish => {}
     }
 }
@@ -90,6 +98,48 @@ async fn rst(mut actor: Stream, mut other: Stream) {
 
 async fn mid_transfer(mut actor: Stream, mut other: Stream) {
     let block = bytes(64 * 1024, 4);
+    let (sent, read) = bulk(&mut actor, &mut other, &block).await;
+    actor.abort();
+    let last = within("the cut", until_cut(&mut other, &block, read)).await;
+    assert!(last <= sent);
+}
+
+/// The direction from `actor` is the one that ends; the other follows it.
+async fn mid_frame(lab: &Lab, side: Side, mut actor: Stream, mut other: Stream) {
+    let block = bytes(64 * 1024, 5);
+    let (mut sent, read) = bulk(&mut actor, &mut other, &block).await;
+    let link = lab.link.as_ref().unwrap();
+    link.cut(match side {
+        Side::Sandbox => Towards::Gateway,
+        Side::Service => Towards::Client,
+    });
+    let (mut reader, mut writer) = tokio::io::split(actor);
+    // It goes on until it is cut itself.
+    let writing = async {
+        while let Ok(count) = writer.write(&block[sent % block.len()..]).await {
+            if writer.flush().await.is_err() {
+                return;
+            }
+            sent += count;
+        }
+    };
+    let reading = async { reader.read(&mut [0]).await };
+    let seeing = async {
+        let last = until_cut(&mut other, &block, read).await;
+        // Who was cut lets go.
+        drop(other);
+        last
+    };
+    let cuts = async { tokio::join!(seeing, reading, writing) };
+    let cuts = tokio::time::timeout(GONE, cuts).await;
+    let (last, back, ()) = cuts.expect("both sides are cut");
+    assert!(last <= sent + block.len());
+    // The reset that a write was told first is an end to the reads after it.
+    assert!(!matches!(back, Ok(1..)), "bytes from nobody");
+}
+
+/// Until much has come through: so many bytes were sent, so many read.
+async fn bulk(actor: &mut Stream, other: &mut Stream, block: &[u8]) -> (usize, usize) {
     let (mut sent, mut read) = (0_usize, 0_usize);
     let mut buffer = vec![0; 64 * 1024];
     while read < 1024 * 1024 {
@@ -99,21 +149,25 @@ async fn mid_transfer(mut actor: Stream, mut other: Stream) {
             n = other.read(&mut buffer) => {
                 let n = n.unwrap();
                 assert!(n > 0, "an end that nobody sent");
-                check(&buffer[..n], &block, read);
+                check(&buffer[..n], block, read);
                 read += n;
             }
         }
     }
-    actor.abort();
+    (sent, read)
+}
+
+/// Reads on to the cut; how many bytes came in all.
+async fn until_cut(other: &mut Stream, block: &[u8], mut read: usize) -> usize {
+    let mut buffer = vec![0; 64 * 1024];
     loop {
-        match within("the cut", other.read(&mut buffer)).await {
-            Ok(0) => panic!("a cut looks like an end after {read} of {sent} bytes"),
+        match other.read(&mut buffer).await {
+            Ok(0) => panic!("a cut looks like an end after {read} bytes"),
             Ok(n) => {
-                check(&buffer[..n], &block, read);
+                check(&buffer[..n], block, read);
                 read += n;
-                assert!(read <= sent);
             }
-            Err(_) => return,
+            Err(_) => return read,
         }
     }
 }

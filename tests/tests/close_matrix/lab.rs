@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use e2e::{Ask, RelayClient, Session, Settings, Tasks, Wire, World, within};
+use e2e::{Ask, Link, RelayClient, Session, Settings, Tasks, Weather, Wire, World, within};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -40,6 +40,14 @@ impl Carrier {
             Self::Connect => "egress, CONNECT".to_owned(),
             Self::ConnectTls => "egress, CONNECT over TLS".to_owned(),
         }
+    }
+
+    /// By datagrams.
+    pub(crate) fn is_quic(self) -> bool {
+        matches!(
+            self,
+            Self::Relay("quic") | Self::Exposed("quic") | Self::Proxy("quic")
+        )
     }
 
     /// The relay client asks for signs of life on what carries this. (TCP's own are answered by the kernel of a process
@@ -124,6 +132,8 @@ pub(crate) struct Lab {
     pub(crate) world: World,
     /// The relay client, where there is one.
     pub(crate) client: Option<RelayClient>,
+    /// Between the sandbox and the gateway's TLS and QUIC, where there is one.
+    pub(crate) link: Option<Link>,
     carrier: Carrier,
     session: Session,
     entry: SocketAddr,
@@ -141,7 +151,17 @@ impl Lab {
 
     /// With settings of the test's own.
     pub(crate) async fn with(carrier: Carrier, settings: Settings) -> Self {
-        let world = World::with(settings).await;
+        Self::on(World::with(settings).await, carrier, None).await
+    }
+
+    /// With a link between the sandbox and the gateway.
+    pub(crate) async fn behind_a_link(carrier: Carrier) -> Self {
+        let world = World::start().await;
+        let link = Link::start(world.gateway.ports.public, Weather::default(), 1).await;
+        Self::on(world, carrier, Some(link)).await
+    }
+
+    async fn on(world: World, carrier: Carrier, link: Option<Link>) -> Self {
         let service = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = service.local_addr().unwrap();
         world.dns.point("raw.allowed.test");
@@ -156,23 +176,28 @@ impl Lab {
         let visitors = Arc::new(Visitors::default());
         let tasks = Tasks::default();
         tasks.spawn(accept(service, visitors.clone()));
+        let public = link.as_ref().map(|link| link.address);
+        let public = public.unwrap_or(world.gateway.ports.public);
+        let url = format!("https://{public}");
         let (client, entry) = match carrier {
             Carrier::Relay(transport) => {
                 let listen = [RelayClient::tcp("db")];
-                let client = RelayClient::up_over(&session, transport, &listen).await;
+                let more = ["--transport", transport, "--url", &url];
+                let client = RelayClient::up_with(&session, &more, &listen).await;
                 let entry = client.entry("db");
                 (Some(client), entry)
             }
             Carrier::Exposed(transport) => {
                 let offer = format!("plugin=tcp://{address}");
-                let more = ["--transport", transport, "--expose", &offer];
+                let more = ["--transport", transport, "--expose", &offer, "--url", &url];
                 let client = RelayClient::up_with(&session, &more, &[RelayClient::tcp("db")]).await;
                 let target = session.json["dialTargets"]["plugin"].as_str().unwrap();
                 let entry = target.strip_prefix("tcp://").unwrap().parse().unwrap();
                 (Some(client), entry)
             }
             Carrier::Proxy(transport) => {
-                let more = ["--transport", transport, "--proxy", "127.0.0.1:0"];
+                let proxy = ["--proxy", "127.0.0.1:0", "--url", &url];
+                let more = [&["--transport", transport][..], &proxy].concat();
                 let client = RelayClient::up_with(&session, &more, &[RelayClient::tcp("db")]).await;
                 let said = client.event("proxy").await;
                 let address = said["address"].as_str().unwrap();
@@ -180,7 +205,7 @@ impl Lab {
                 (Some(client), entry)
             }
             Carrier::Connect => (None, session.proxy_address()),
-            Carrier::ConnectTls => (None, world.gateway.ports.public),
+            Carrier::ConnectTls => (None, public),
         };
         if let (Some(client), Carrier::Exposed(_)) = (&client, carrier) {
             client.event("connected").await;
@@ -189,6 +214,7 @@ impl Lab {
         Self {
             world,
             client,
+            link,
             carrier,
             session,
             entry,

@@ -25,6 +25,10 @@ const ACTS: &[(Act, &str)] = &[
     (Act::HalfClose, "half-close, then data the other way"),
     (Act::Rst, "RST"),
     (Act::MidTransfer, "RST in the middle of bulk"),
+    (
+        Act::MidFrame,
+        "its connection ends in the middle of a frame",
+    ),
     (Act::Vanish, "vanishes"),
 ];
 
@@ -68,6 +72,11 @@ macro_rules! cells {
             }
 
             #[tokio::test]
+            async fn mid_frame() {
+                run(CARRIER, $value, Act::MidFrame).await;
+            }
+
+            #[tokio::test]
             async fn vanish() {
                 run(CARRIER, $value, Act::Vanish).await;
             }
@@ -96,6 +105,11 @@ fn outcome(carrier: Carrier, side: Side, act: Act) -> &'static str {
         Act::HalfClose => "an end; 3 MB the other way arrive whole",
         Act::Rst => "every byte, then a cut",
         Act::MidTransfer => "a prefix, then a cut",
+        Act::MidFrame if carrier == Carrier::Connect => "an end: nothing frames it",
+        Act::MidFrame if carrier.is_quic() => {
+            "a prefix, then a cut when the connection does not answer"
+        }
+        Act::MidFrame => "a prefix, then a cut, on both sides",
         Act::Vanish if carrier.is_watched() && side == Side::Sandbox => {
             "a cut when the connection does not answer"
         }
@@ -110,6 +124,8 @@ writes it anew.\n\n\
 An *end* is FIN on TCP and close_notify on TLS. A *cut* is RST on TCP, and on TLS a connection that ends without close_notify.\n\
 A cut is never reported as an end: beside these cells, 10,000 runs with random lengths, orders and faults (seeded, so that a\n\
 failure can be repeated) look for one that is.\n\n\
+In the middle of a frame ends what carries the stream between sandbox and gateway: half of a TCP segment arrives, and then a FIN without\n\
+close_notify. QUIC has no such end; its datagrams stop coming.\n\n\
 At an exposed listener it is the host that dials, so that the sandbox's program is the one that listens. A relay client that is\n\
 frozen is noticed on QUIC and HTTP/2, which ask it for signs of life; on HTTP/1.1 only its kernel is asked.\n\n";
 
