@@ -15,8 +15,8 @@ use e2e::gateway::LOOPBACK_PROVIDER;
 use e2e::program::binary;
 use e2e::tasks::until_told;
 use e2e::{
-    Ask, LateLink, Program, Record, RelayClient, Session, Settings, Tasks, Wire, World, until, web,
-    within,
+    Ask, LateLink, Link, Program, Record, RelayClient, Session, Settings, Tasks, Weather, Wire,
+    World, until, web, within,
 };
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -146,7 +146,14 @@ async fn an_open_costs_no_round_trip_of_its_own() {
 
 /// What `sluicegate-relay doctor --json` says: its exit code, and each check's outcome by name.
 async fn doctor(session: &Session, more: &[&str]) -> (Option<i32>, Value) {
-    let program = session.program(Program::new(binary("sluicegate-relay")));
+    examined(
+        session.program(Program::new(binary("sluicegate-relay"))),
+        more,
+    )
+    .await
+}
+
+async fn examined(program: Program, more: &[&str]) -> (Option<i32>, Value) {
     let finished = program.args(["doctor", "--json"]).args(more).run().await;
     let said: Value = serde_json::from_slice(&finished.stdout).expect(&finished.stderr);
     (finished.code, said)
@@ -223,6 +230,73 @@ async fn the_doctor_says_what_works_and_what_to_change() {
     assert_eq!(code, Some(1), "{said}");
     assert_eq!(finding(&said, "tcp")["outcome"], "failed");
     assert_eq!(finding(&said, "token")["outcome"], "skipped");
+}
+
+/// Each fault on the way has a finding of its own, and something to do about it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_knows_each_fault_of_the_way() {
+    let world = World::start().await;
+    let key = tempfile::tempdir().unwrap();
+    let key = key.path().join("key.pem");
+    let thumbprint = made(&key).await;
+    let ask = Ask {
+        services: &["down=tcp://127.0.0.1:1"],
+        more: &["--client-key", &thumbprint],
+        ..Ask::default()
+    };
+    let session = world.session_for(ask).await;
+    let key = ["--key", key.to_str().unwrap()];
+    let link = Link::start(world.gateway.ports.public, Weather::default(), 1).await;
+    link.swallow_udp(true);
+    let stranger = session.directory().join("stranger.pem");
+    std::fs::write(&stranger, e2e::Ca::create().pem()).unwrap();
+    let (url, public) = (link.url(), world.gateway.ports.public);
+    let by_address = format!("https://127.0.0.1:{}", public.port());
+    let by_name = format!("https://gateway.invalid:{}", public.port());
+    let faults: [(&str, &[&str], &str, &str, &str); 5] = [
+        (
+            "no such name",
+            &["--url", &by_name],
+            "name",
+            "failed",
+            "resolver",
+        ),
+        ("no UDP", &["--url", &url], "quic", "warning", "open UDP"),
+        (
+            "not trusted",
+            &["--ca", stranger.to_str().unwrap()],
+            "h2",
+            "failed",
+            "--ca",
+        ),
+        (
+            "no key",
+            &["--url", &by_address],
+            "token",
+            "failed",
+            &thumbprint,
+        ),
+        (
+            "a proxy that reaches nothing",
+            &["--proxy", "127.0.0.1:0", "--canary", "denied.test:443"],
+            "proxy passes",
+            "failed",
+            "allowedHosts",
+        ),
+    ];
+    for (what, arguments, check, outcome, advice) in faults {
+        let with_key = if what == "no key" { &[][..] } else { &key };
+        let mut program = session.program(Program::new(binary("sluicegate-relay")));
+        if what == "not trusted" {
+            // The bundle's own, which stand for the system's.
+            program = program.env("SSL_CERT_FILE", &stranger);
+        }
+        let (_, said) = examined(program, &[arguments, with_key].concat()).await;
+        let found = finding(&said, check);
+        assert_eq!(found["outcome"], outcome, "{what}: {said}");
+        let told = found["advice"].as_str().unwrap_or_default();
+        assert!(told.contains(advice), "{what}: {found}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -565,8 +639,9 @@ async fn what_is_bound_to_a_key_is_of_use_to_its_holder_alone() {
             let thief = RelayClient::up_with(&three.session, &more, &listen).await;
             let told = thief.event("unauthorized").await;
             let reason = told["reason"].as_str().unwrap();
+            // The gateway says what it says to anybody; the client knows its own token.
             assert!(
-                reason.contains("credential_invalid"),
+                reason.contains("credential_invalid") && reason.contains(&thumbprint),
                 "{transport} {what}: {reason}"
             );
             let refused = async {
@@ -577,6 +652,20 @@ async fn what_is_bound_to_a_key_is_of_use_to_its_holder_alone() {
             let end = within("a refusal", refused).await;
             assert!(end.is_err(), "{transport} {what}: {end:?}");
         }
+        let gateway = &three.world.gateway;
+        let told = gateway.record("what the operator is told", |record| {
+            record.text("reason") == "key_not_proved" && record.mentions("echo")
+        });
+        assert_eq!(told.await.text("outcome"), "refused", "{transport}");
+        let front = if transport == "quic" {
+            "quic"
+        } else {
+            "connect_tcp"
+        };
+        let sample = format!(
+            "sluicegate_ended_total{{kind=\"stream\",front=\"{front}\",outcome=\"refused\",reason=\"key_not_proved\"}} "
+        );
+        gateway.metric_reaches(&sample, 2.0).await;
         // Where no key can be proved, the answer is that to rubbish, whatever it is for.
         let port = three.world.gateway.ports.plain;
         let answer = async |token: &str| {
@@ -600,18 +689,3 @@ async fn what_is_bound_to_a_key_is_of_use_to_its_holder_alone() {
         assert_eq!(wire.head().await.status, 407);
     }
 }
-            // The gateway says what it says to anybody; the client knows its own token.
-        let gateway = &three.world.gateway;
-        let told = gateway.record("what the operator is told", |record| {
-            record.text("reason") == "key_not_proved" && record.mentions("echo")
-        });
-        assert_eq!(told.await.text("outcome"), "refused", "{transport}");
-        let front = if transport == "quic" {
-            "quic"
-        } else {
-            "connect_tcp"
-        };
-        let sample = format!(
-            "sluicegate_ended_total{{kind=\"stream\",front=\"{front}\",outcome=\"refused\",reason=\"key_not_proved\"}} "
-        );
-        gateway.metric_reaches(&sample, 2.0).await;
