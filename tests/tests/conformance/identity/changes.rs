@@ -1,7 +1,7 @@
 //! What changes while somebody asks.
 
 use e2e::RawOrigin;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
@@ -80,6 +80,8 @@ pub(crate) fn v108_a_tighter_policy_cuts_exactly_what_it_forbids() {
         assert_eq!(idle.reply().await.status(), 200);
         busy.send(request(&half)).await;
         let mut far = origin.accept().await;
+        // An answer before its request would be none.
+        assert_ne!(far.read(&mut [0; 1000]).await.unwrap(), 0);
         far.write_all(HALF).await.unwrap();
         assert_eq!(busy.head().await.status, 200);
         let egress = json!({"allowedHosts": [api], "allowedAddresses": ["127.0.0.0/8"]});
