@@ -9,7 +9,7 @@
 use e2e::World;
 use e2e::origin::pattern_digest;
 use e2e::raw::End;
-use e2e::until;
+use e2e::{until, within};
 
 #[tokio::test]
 async fn the_origin_sees_a_request_of_its_own_and_no_credential() {
@@ -407,6 +407,62 @@ async fn what_else_a_request_may_be_read_as_is_judged_too() {
         .await;
     assert_eq!(patched.status(), 200, "{}", patched.text());
     assert!(wire.cut().await < std::time::Duration::from_secs(1));
+}
+
+/// Nobody asks for the answer's next bytes while its client takes none: the end of its right must reach it all the same.
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_cut_too() {
+    let world = World::start().await;
+    let plain = world.plain();
+    for inside in [true, false] {
+        let session = world.session().await;
+        let mut wire = if inside {
+            session.tunnel(&plain).await
+        } else {
+            session.dial().await
+        };
+        let (line, fields) = ("/download?bytes=67108864", format!("Host: {plain}\r\n"));
+        if inside {
+            wire.send(format!("GET {line} HTTP/1.1\r\n{fields}\r\n"))
+                .await;
+        } else {
+            let line = format!("GET http://{plain}{line}");
+            session.ask(&mut wire, &line, &fields).await;
+        }
+        assert_eq!(wire.head().await.status, 200);
+        // Until no more of it comes: the buffers on its way are full.
+        let path = format!("/runtime/providers/test/sessions/{}", session.id());
+        let mut looks = tokio::time::interval(std::time::Duration::from_millis(200));
+        let stands_still = async {
+            let mut seen = 0;
+            loop {
+                looks.tick().await;
+                let told = world.gateway.admin("GET", &path, "").await.json();
+                let now = told["session"]["usage"]["bytes"].as_u64().unwrap();
+                if now > 1 << 20 && now == seen {
+                    return;
+                }
+                seen = now;
+            }
+        };
+        within("a standstill", stands_still).await;
+        let begun = std::time::Instant::now();
+        session.revoke(&world.gateway).await;
+        let cut = world
+            .gateway
+            .record("the cut's record", |record| {
+                record.text("kind") == "request"
+                    && record.text("outcome") == "cut"
+                    && record.mentions(session.id())
+            })
+            .await;
+        assert_eq!(cut.text("reason"), "session_revoked");
+        assert!(
+            begun.elapsed() < std::time::Duration::from_secs(2),
+            "inside: {inside}"
+        );
+        assert_eq!(wire.rest().await.1, End::Reset);
+    }
 }
 
 #[tokio::test]
