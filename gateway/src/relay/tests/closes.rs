@@ -27,11 +27,30 @@ async fn joined_with_listener(
         .session("closes", &format!("{{service: '{url}'}}"))
         .await;
     let client = world.client_over(Choice::Only(over), &token);
-    let program = TcpStream::connect(client.forward("service").await)
+    let mut program = TcpStream::connect(client.forward("service").await)
         .await
         .unwrap();
-    let (service, _) = within("accept", listener.accept()).await.unwrap();
+    let service = within("its own connection", met(&mut program, &listener)).await;
     (world, client, program, service, listener)
+}
+
+/// The service's end of this program's stream. An open whose connection dies before the answer, as it may where the machine is
+/// busy for seconds, is made again: what the service has accepted then is nobody's, and another connection follows.
+async fn met(program: &mut TcpStream, listener: &TcpListener) -> TcpStream {
+    let mut heard = [0];
+    let (mut service, _) = listener.accept().await.unwrap();
+    loop {
+        // Nobody reads what is said to nobody.
+        let _ = service.write_all(b"!").await;
+        tokio::select! {
+            biased;
+            read = program.read_exact(&mut heard) => {
+                assert_eq!((read.unwrap(), heard), (1, *b"!"));
+                return service;
+            }
+            accepted = listener.accept() => service = accepted.unwrap().0,
+        }
+    }
 }
 
 /// Every transport, from either end.
