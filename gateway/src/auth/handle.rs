@@ -17,6 +17,9 @@ const LENGTH: usize = PREFIX.len() + 43;
 pub struct HandleHash([u8; 32]);
 
 impl HandleHash {
+    /// Characters of a presented handle.
+    pub const LENGTH: usize = LENGTH;
+
     /// The hash of a presented text; `None` where it has not the form of a handle.
     pub fn of(presented: &str) -> Option<Self> {
         let well_formed = presented.len() == LENGTH && presented.starts_with(PREFIX);

@@ -1,19 +1,17 @@
 //! Credentials of ours where they do not belong: in a target, a query or a field that goes up. They grant nothing there, and no origin
 //! is to learn them.
 
-use std::borrow::Cow;
-
 use data_encoding::{BASE64, BASE64_NOPAD};
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, HandleHash};
 
 /// What stands in their place.
 const TAKEN: &str = "redacted";
-/// Characters of a handle.
-const HANDLE: usize = 47;
-/// A handle, or a compact JWS (RFC 7515 §7.1: base64url of `{"`), begins like this.
-const BEGINNINGS: [&str; 2] = ["sgh_", "eyJ"];
+/// A handle begins like this.
+const HANDLE: &str = "sgh_";
+/// A compact JWS (RFC 7515 §7.1) does: base64url of `{"`.
+const TOKEN: &str = "eyJ";
 
 /// Take them out of the path with its query and of the fields that may go up. Did any stand there?
 pub(super) fn take_out(
@@ -47,83 +45,85 @@ pub(super) fn take_out(
     found
 }
 
-/// `text` without the words that are `known`; `None` where there are none.
+/// `text` without the credentials that are `known`; `None` where there are none. It may come from anybody: one pass, and each word
+/// is asked about once.
 fn clean(text: &str, known: impl Fn(&str) -> bool) -> Option<String> {
     let mut cleaned = String::new();
-    let (mut rest, mut found) = (text, false);
-    while let Some(at) = BEGINNINGS.iter().filter_map(|begin| rest.find(begin)).min() {
-        let (before, from) = rest.split_at(at);
-        let end = from.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)));
-        let word = from.get(..end.unwrap_or(from.len())).unwrap_or_default();
-        cleaned.push_str(before);
-        // Whatever follows a handle; the end of a sentence behind a token.
-        let handle = word.get(..HANDLE).unwrap_or(word);
-        let sentence = word.trim_end_matches('.');
-        if let Some(known) = [word, handle, sentence]
-            .into_iter()
-            .find(|word| known(word))
-        {
-            cleaned.push_str(TAKEN);
-            found = true;
-            rest = from.get(known.len()..).unwrap_or_default();
-        } else {
-            // Another may begin inside it.
-            let (begin, more) = from.split_at(1);
-            cleaned.push_str(begin);
-            rest = more;
-        }
+    let (mut at, mut kept) = (0, 0);
+    while at < text.len() {
+        let Some(length) = credential_at(text, at, &known) else {
+            at += 1;
+            continue;
+        };
+        cleaned.push_str(text.get(kept..at).unwrap_or_default());
+        cleaned.push_str(TAKEN);
+        at += length;
+        kept = at;
     }
-    cleaned.push_str(rest);
-    found.then_some(cleaned)
+    cleaned.push_str(text.get(kept..).unwrap_or_default());
+    (kept > 0).then_some(cleaned)
+}
+
+/// The length of the credential that begins here.
+fn credential_at(text: &str, at: usize, known: impl Fn(&str) -> bool) -> Option<usize> {
+    let from = text.get(at..)?;
+    if from.starts_with(HANDLE) {
+        // Whatever follows it.
+        let handle = from.get(..HandleHash::LENGTH)?;
+        return known(handle).then_some(handle.len());
+    }
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    let inside = at
+        .checked_sub(1)
+        .and_then(|before| text.as_bytes().get(before));
+    if !from.starts_with(TOKEN) || inside.is_some_and(is_word) {
+        return None;
+    }
+    let word = from.get(..from.bytes().take_while(is_word).count())?;
+    // The end of a sentence behind it is none of it.
+    let mut words = [word, word.trim_end_matches('.')].into_iter();
+    words.find(|word| known(word)).map(str::len)
 }
 
 /// What `Authorization: Basic` holds (RFC 7617).
-fn basic(value: &HeaderValue) -> Option<Cow<'static, str>> {
+fn basic(value: &HeaderValue) -> Option<String> {
     let (scheme, rest) = value.to_str().ok()?.trim().split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
     let bytes = rest.trim().as_bytes();
     let decoded = BASE64.decode(bytes).or_else(|_| BASE64_NOPAD.decode(bytes));
-    Some(Cow::Owned(
-        String::from_utf8_lossy(&decoded.ok()?).into_owned(),
-    ))
+    Some(String::from_utf8_lossy(&decoded.ok()?).into_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::clean;
 
     const HANDLE: &str = "sgh_0123456789012345678901234567890123456789012";
 
     fn cleaned(text: &str) -> Option<String> {
-        clean(text, |word| {
-            [HANDLE, "sgh_known", "eyJh.eyJi.c-_"].contains(&word)
-        })
-    }
-
-    #[test]
-    fn what_follows_it_makes_no_other_word_of_it() {
-        for end in [".json", "-1", "_1", ".", "A"] {
-            let left = cleaned(&format!("/x/{HANDLE}{end}"));
-            assert_eq!(left, Some(format!("/x/redacted{end}")));
-        }
-        assert_eq!(cleaned("eyJh.eyJi.c-_."), Some("redacted.".to_owned()));
+        clean(text, |word| [HANDLE, "eyJh.eyJi.c-_"].contains(&word))
     }
 
     #[test]
     fn what_is_known_is_taken_out_wherever_it_stands() {
         for (text, left) in [
-            ("sgh_known", "redacted"),
-            (
-                "/a/sgh_known/b?x=sgh_known&y=1",
-                "/a/redacted/b?x=redacted&y=1",
-            ),
+            ("H", "redacted"),
+            ("/a/H/b?x=H&y=1", "/a/redacted/b?x=redacted&y=1"),
             ("Bearer eyJh.eyJi.c-_", "Bearer redacted"),
-            ("sgh_other; t=sgh_known", "sgh_other; t=redacted"),
-            ("eyJsgh_known", "eyJredacted"),
+            ("sgh_other; t=H", "sgh_other; t=redacted"),
+            ("eyJH", "eyJredacted"),
+            ("HH", "redactedredacted"),
+            ("h\u{e9}=H\u{e9}", "h\u{e9}=redacted\u{e9}"),
+            ("/x/H.json", "/x/redacted.json"),
+            ("/x/H_1", "/x/redacted_1"),
+            ("eyJh.eyJi.c-_.", "redacted."),
         ] {
-            assert_eq!(cleaned(text).as_deref(), Some(left), "{text}");
+            let text = text.replace('H', HANDLE);
+            assert_eq!(cleaned(&text).as_deref(), Some(left), "{text}");
         }
     }
 
@@ -133,12 +133,28 @@ mod tests {
             "",
             "/",
             "sgh_",
-            "sgh_known2",
             "sgh_other",
             "eyJh.eyJi",
             "xy eyJ sgh_ z",
+            "xeyJh.eyJi.c-_",
         ] {
             assert_eq!(cleaned(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn each_word_is_asked_about_once() {
+        let asked = Cell::new(0_usize);
+        let bytes = Cell::new(0_usize);
+        let count = |word: &str| {
+            asked.set(asked.get() + 1);
+            bytes.set(bytes.get() + word.len());
+            false
+        };
+        let (tokens, handles) = ("eyJ".repeat(20_000), "sgh_".repeat(15_000));
+        assert_eq!(clean(&tokens, count), None);
+        assert_eq!((asked.get(), bytes.get()), (2, 2 * tokens.len()));
+        assert_eq!(clean(&handles, count), None);
+        assert!(asked.get() < 2 + 15_000, "{}", asked.get());
     }
 }
