@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::program::{Finished, Program, Running, binary};
 use crate::record::Record;
-use crate::tasks::{PATIENCE, free_port, until, until_told};
+use crate::tasks::{PATIENCE, free_port, until_told, until_within};
 use crate::web;
 use crate::wire::Reply;
 
@@ -268,10 +268,14 @@ impl Gateway {
 
     /// Waits for the one record that `wanted` accepts. The record is written when the work ends.
     pub async fn record(&self, what: &str, wanted: impl Fn(&Record) -> bool) -> Record {
-        until(what, || {
+        let found = until_within(PATIENCE, || {
             self.records().into_iter().find(|record| wanted(record))
+        });
+        found.await.unwrap_or_else(|| {
+            let records = self.records();
+            let last: Vec<_> = records.iter().rev().take(20).rev().collect();
+            panic!("not within {PATIENCE:?}: {what}; the last that came: {last:#?}")
         })
-        .await
     }
 
     /// Waits for a record of `target`, as `host:port`.

@@ -51,15 +51,24 @@ pub async fn until<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
 pub async fn until_for<T>(
     patience: Duration,
     what: &str,
-    mut probe: impl FnMut() -> Option<T>,
+    probe: impl FnMut() -> Option<T>,
 ) -> T {
+    let found = until_within(patience, probe).await;
+    found.unwrap_or_else(|| panic!("not within {patience:?}: {what}"))
+}
+
+/// As [`until_for`], for whoever can say more of what is missing.
+pub(crate) async fn until_within<T>(
+    patience: Duration,
+    mut probe: impl FnMut() -> Option<T>,
+) -> Option<T> {
     let deadline = Instant::now() + patience;
     let mut tick = tokio::time::interval(Duration::from_millis(10));
     loop {
-        if let Some(found) = probe() {
+        let found = probe();
+        if found.is_some() || Instant::now() >= deadline {
             return found;
         }
-        assert!(Instant::now() < deadline, "not within {patience:?}: {what}");
         tick.tick().await;
     }
 }

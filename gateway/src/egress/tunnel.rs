@@ -124,8 +124,8 @@ impl Tunnel {
         Carried::Over
     }
 
-    /// Completes when no request may be made any more in the connection this tunnel has become.
-    pub async fn withdrawn(mut self) -> Denial {
+    /// Completes when no request may be made any more in the connection this tunnel has become. It may be dropped and asked again.
+    pub async fn withdrawn(&mut self) -> Denial {
         loop {
             if self.authority.changed().await.is_err() {
                 return Denial::SessionRevoked;
@@ -134,6 +134,14 @@ impl Tunnel {
                 return denial;
             }
         }
+    }
+
+    /// May requests still be made in it? As it is now: not everybody who waits for one change is woken by it at once.
+    ///
+    /// # Errors
+    /// The reason why not.
+    pub fn still_serves(&self) -> Result<(), Denial> {
+        still_serves(&self.authority.peek(), self.permit.target())
     }
 
     async fn carry<D, U>(&mut self, pump: &mut Pump, ends: &mut Ends<D, U>) -> End

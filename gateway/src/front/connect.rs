@@ -258,7 +258,7 @@ async fn judged(
 ) {
     let Way {
         address,
-        tunnel,
+        mut tunnel,
         identity,
         policy,
         slot,
@@ -275,8 +275,7 @@ async fn judged(
     }
     let buffer = BytesMut::from(first.as_slice());
     let scope = Scope::Inside { target, identity };
-    let withdrawn = Box::pin(tunnel.withdrawn());
-    match forward::serve_while(downstream, buffer, peer, context, scope, Some(withdrawn)).await {
+    match forward::serve_while(downstream, buffer, peer, context, scope, Some(&mut tunnel)).await {
         Some(denial) => recorder.cut(denial),
         None => recorder.ended(Outcome::Completed, Party::Downstream),
     }

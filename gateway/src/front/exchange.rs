@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
-    task::{Context as TaskContext, Poll, Waker},
+    task::{Context as TaskContext, Poll},
     time::{Duration, SystemTime},
 };
 
@@ -385,10 +385,11 @@ impl Exchange {
 
     /// The client has gone: hyper dropped an answer it could not send on. Or its connection was ended over what cuts this as well.
     pub(super) fn downstream_left(&mut self) {
-        if let Poll::Ready(denial) = self.poll_cut(&mut TaskContext::from_waker(Waker::noop())) {
-            return self.recorder.cut(denial);
+        let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        match guard.verdict() {
+            Some(denial) => self.recorder.cut(denial),
+            None => self.recorder.ended(Outcome::Reset, Party::Downstream),
         }
-        self.recorder.ended(Outcome::Reset, Party::Downstream);
     }
 }
 

@@ -5,7 +5,6 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -34,7 +33,7 @@ use super::{
 use crate::{
     auth::Identity,
     drain::Stage,
-    egress::{Guarded, linger_close},
+    egress::{Guarded, Tunnel, linger_close},
     listen::{Downstream, Hangup},
     message::{Judged, Verdict},
     telemetry::{Front, Kind, Protocol},
@@ -112,9 +111,6 @@ struct Connection {
 /// A connection that begins like this may wait long for its answer.
 const LONG_WAIT: &[u8] = b"GET /relay/v1/listeners/";
 
-/// Completes when nothing more may be asked in a connection.
-pub(super) type Withdrawn = Pin<Box<dyn Future<Output = Denial> + Send>>;
-
 /// Serve requests until the connection ends. `buffer` was read already; nothing of it was consumed.
 pub(super) fn serve(
     downstream: Guarded<Downstream>,
@@ -129,14 +125,15 @@ pub(super) fn serve(
     }
 }
 
-/// The same until the right to it is `withdrawn`. What is under way then is ended by whoever watches it, and the reason is answered.
+/// The same until the right to `tunnel`, which the connection came out of, is withdrawn. What is under way then is ended by
+/// whoever watches it, and the reason is answered.
 pub(super) async fn serve_while(
     downstream: Guarded<Downstream>,
     buffer: BytesMut,
     peer: SocketAddr,
     context: Arc<Context>,
     scope: Scope,
-    mut withdrawn: Option<Withdrawn>,
+    mut tunnel: Option<&mut Tunnel>,
 ) -> Option<Denial> {
     let mut reason = None;
     let timeouts = context.egress.timeouts;
@@ -191,7 +188,7 @@ pub(super) async fn serve_while(
                 ended = serving.as_mut() => break Some(ended),
                 () = std::future::poll_fn(|cx| state.poll_cut(cx)) => break None,
                 () = drain.reached(Stage::Draining), if !told => told = true,
-                denial = asked(&mut withdrawn), if reason.is_none() => reason = Some(denial),
+                denial = withdrawn(&mut tunnel), if reason.is_none() => reason = Some(denial),
             }
             serving.as_mut().graceful_shutdown();
         }
@@ -256,18 +253,12 @@ pub(super) async fn serve_while(
         }
     }
     // What was under way may have been ended by the same change a moment earlier.
-    if let (None, Some(withdrawn)) = (reason, &mut withdrawn) {
-        let mut cx = task::Context::from_waker(task::Waker::noop());
-        if let task::Poll::Ready(denial) = withdrawn.as_mut().poll(&mut cx) {
-            reason = Some(denial);
-        }
-    }
-    reason
+    reason.or_else(|| tunnel?.still_serves().err())
 }
 
-async fn asked(withdrawn: &mut Option<Withdrawn>) -> Denial {
-    match withdrawn {
-        Some(withdrawn) => withdrawn.await,
+async fn withdrawn(tunnel: &mut Option<&mut Tunnel>) -> Denial {
+    match tunnel {
+        Some(tunnel) => tunnel.withdrawn().await,
         None => std::future::pending().await,
     }
 }

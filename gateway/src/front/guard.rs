@@ -26,6 +26,8 @@ pub(super) type SharedGuard = Arc<Mutex<Guard>>;
 /// Watches over one exchange.
 pub(super) struct Guard {
     changed: Changed,
+    /// The same watch, for whoever cannot wait.
+    authority: Changes,
     permit: TargetPermit,
     request: Asked,
     /// Once dialled.
@@ -57,7 +59,8 @@ impl Guard {
         let period = if idle.is_zero() { FAR } else { idle };
         let timer = Box::pin(sleep_until(Instant::now() + period));
         Self {
-            changed: changed(authority),
+            changed: changed(authority.clone()),
+            authority,
             permit,
             request,
             dialled: None,
@@ -87,16 +90,26 @@ impl Guard {
         cut
     }
 
+    /// Why the exchange must be cut, as it is now: not everybody who waits for one change is woken by it at once.
+    pub(super) fn verdict(&mut self) -> Option<Denial> {
+        let authority = self.authority.peek();
+        self.cut = self.cut.or_else(|| self.judge(&authority).err());
+        self.cut
+    }
+
+    fn judge(&self, authority: &Authority) -> Result<(), Denial> {
+        still_allowed(
+            authority,
+            &self.permit,
+            Some(&self.request),
+            self.dialled,
+            &self.admission,
+        )
+    }
+
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Denial> {
         while let Poll::Ready(mut authority) = self.changed.as_mut().poll(cx) {
-            let verdict = still_allowed(
-                &authority.now(),
-                &self.permit,
-                Some(&self.request),
-                self.dialled,
-                &self.admission,
-            );
-            if let Err(denial) = verdict {
+            if let Err(denial) = self.judge(&authority.now()) {
                 return Poll::Ready(denial);
             }
             self.changed = changed(authority);
