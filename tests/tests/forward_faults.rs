@@ -341,3 +341,48 @@ async fn a_body_that_breaks_off_is_the_clients() {
     let record = world.gateway.record_of(&target).await;
     assert_eq!(record.text("reason"), "malformed_request", "{record:?}");
 }
+
+/// While an answer is awaited nobody reads the client's side, which may have ended without the client being gone: a reset is
+/// noticed all the same, before the head of the answer and behind it, in a tunnel and outside.
+#[tokio::test]
+async fn a_client_that_resets_while_it_waits_is_gone() {
+    let world = World::start().await;
+    let (origin, target) = world.raw_origin().await;
+    let ask = Ask {
+        allow: &[&target],
+        ..Ask::default()
+    };
+    let session = world.session_for(ask).await;
+    for (inside, begun) in [(false, false), (false, true), (true, false), (true, true)] {
+        let fields = format!("Host: {target}\r\n");
+        let mut wire = if inside {
+            session.tunnel(&target).await
+        } else {
+            session.dial().await
+        };
+        let path = format!("/{inside}/{begun}");
+        if inside {
+            wire.send(format!("GET {path} HTTP/1.1\r\n{fields}\r\n"))
+                .await;
+        } else {
+            let line = format!("GET http://{target}{path}");
+            session.ask(&mut wire, &line, &fields).await;
+        }
+        let mut far = origin.accept().await;
+        read_head(&mut far).await;
+        if begun {
+            let head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n";
+            far.write_all(head).await.unwrap();
+            assert_eq!(wire.head().await.status, 200);
+        }
+        wire.abort();
+        // Its going is the upstream's news too.
+        e2e::within("the end", e2e::raw::drain(&mut far)).await;
+        let record = world
+            .gateway
+            .record("the request's record", |one| one.text("path") == path)
+            .await;
+        let outcome = if begun { "reset" } else { "abandoned" };
+        assert_eq!(record.text("outcome"), outcome, "{record:?}");
+    }
+}

@@ -115,6 +115,11 @@ impl<S: Abort> Guarded<S> {
         }
     }
 
+    /// Has it been reset, though nobody reads it?
+    pub fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
+        self.broken(cx)
+    }
+
     /// Its end was in order: dropping it now closes with FIN.
     pub fn release(&mut self) {
         self.armed = false;

@@ -11,7 +11,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
+};
 use tokio::{io::Interest, net::TcpStream};
 
 use crate::descriptors::{self, For};
@@ -40,8 +43,15 @@ pub trait Plain {
 
 /// Is the socket in error?
 pub(super) fn socket_broken(socket: Option<&TcpStream>) -> bool {
-    let error = socket.map(TcpStream::take_error);
-    matches!(error, Some(Ok(Some(_)) | Err(_)))
+    socket.is_some_and(|socket| {
+        // SO_ERROR would also take what does not end a connection, such as an unreachable network on the way (ip(7)).
+        let mut asked = [PollFd::new(socket, PollFlags::empty())];
+        let told = poll(&mut asked, Some(&Timespec::default()));
+        told.is_ok_and(|told| told > 0)
+            && asked
+                .iter()
+                .any(|one| one.revents().contains(PollFlags::ERR))
+    })
 }
 
 static POOL: Mutex<Pool> = Mutex::new(Pool {

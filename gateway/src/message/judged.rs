@@ -19,7 +19,7 @@ use http::Uri;
 use sluicegate_policy::Denial;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 
 use crate::{
@@ -34,6 +34,8 @@ const STAND_IN: &[u8] = b"GET /malformed HTTP/1.1\r\nHost: malformed\r\nConnecti
 const LONG_IDLE: Duration = Duration::from_secs(3600);
 /// Read at once.
 const CHUNK: usize = 16 * 1024;
+/// While nobody reads, this often: has the client reset the connection?
+const LOOK: Duration = Duration::from_secs(1);
 /// How long and how much of a refused client's unread bytes are taken before the close (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
@@ -122,6 +124,10 @@ pub(crate) struct Judged {
     head_timeout: Duration,
     idle_timeout: Duration,
     lingered: usize,
+    /// A read waits, which tells of the connection's end. The library reads nothing while a request waits for its answer.
+    reading: bool,
+    /// Since nobody reads.
+    look: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -162,6 +168,8 @@ impl Judged {
             head_timeout,
             idle_timeout,
             lingered: 0,
+            reading: false,
+            look: None,
         }
     }
 
@@ -306,18 +314,13 @@ fn is_pathless(target: &[u8]) -> bool {
     behind.is_some_and(|rest| !rest.iter().any(|byte| b"/?#".contains(byte)))
 }
 
-impl AsyncRead for Judged {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
+impl Judged {
+    fn poll_judged(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            match this.phase {
-                Phase::Opaque if this.buffer.is_empty() => return this.poll_stream(cx, buf),
+            match self.phase {
+                Phase::Opaque if self.buffer.is_empty() => return self.poll_stream(cx, buf),
                 Phase::Opaque => {
-                    this.give(buf, usize::MAX);
+                    self.give(buf, usize::MAX);
                     return Poll::Ready(Ok(()));
                 }
                 Phase::StandIn(given) => {
@@ -329,38 +332,66 @@ impl AsyncRead for Judged {
                     }
                     let n = rest.len().min(buf.remaining());
                     buf.put_slice(rest.get(..n).unwrap_or_default());
-                    this.phase = Phase::StandIn(given + n);
+                    self.phase = Phase::StandIn(given + n);
                     return Poll::Ready(Ok(()));
                 }
                 Phase::Lingering => return Poll::Ready(Ok(())),
-                Phase::Messages if this.sound > 0 => {
-                    this.give(buf, this.sound);
+                Phase::Messages if self.sound > 0 => {
+                    self.give(buf, self.sound);
                     return Poll::Ready(Ok(()));
                 }
                 Phase::Messages => {
-                    if this.advance() {
+                    if self.advance() {
                         continue;
                     }
-                    match this.poll_more(cx)? {
+                    match self.poll_more(cx)? {
                         Poll::Ready(0) => {
                             // The client ends in order: so may we, whatever the library does with the connection.
-                            if this.buffer.is_empty() && this.judge.between_messages() {
-                                this.verdict.release();
+                            if self.buffer.is_empty() && self.judge.between_messages() {
+                                self.verdict.release();
                             }
                             return Poll::Ready(Ok(()));
                         }
                         Poll::Ready(_) => {}
-                        Poll::Pending if this.judge.between_messages() && this.poll_timer(cx) => {
-                            if this.buffer.is_empty() {
+                        Poll::Pending if self.judge.between_messages() && self.poll_timer(cx) => {
+                            if self.buffer.is_empty() {
                                 return Poll::Ready(Ok(()));
                             }
-                            this.refuse(Denial::HeadTimeout);
+                            self.refuse(Denial::HeadTimeout);
                         }
                         Poll::Pending => return Poll::Pending,
                     }
                 }
             }
         }
+    }
+
+    /// The client may go while nobody reads. A reset can be told from an end of its side alone, which is its right.
+    fn poll_look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while !self.reading {
+            let look = self.look.get_or_insert_with(|| Box::pin(sleep(LOOK)));
+            if look.as_mut().poll(cx).is_pending() {
+                break;
+            }
+            self.look = None;
+            let reset = |stream: &mut Guarded<Downstream>| stream.is_reset(cx);
+            if self.stream.as_mut().is_some_and(reset) {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsyncRead for Judged {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = self.poll_judged(cx, buf);
+        self.reading = read.is_pending();
+        read
     }
 }
 
@@ -374,7 +405,8 @@ impl AsyncWrite for Judged {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.writer()?.poll_flush(cx)
+        ready!(self.writer()?.poll_flush(cx))?;
+        Poll::Ready(self.poll_look(cx))
     }
 
     /// Close so that the last answer arrives: FIN, then take what the client still sends for a moment.
