@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::ca::{Ca, client_trusting};
 use crate::gateway::Gateway;
 use crate::program::{Finished, Program};
+use crate::tasks::within;
 use crate::wire::{Head, Reply, Wire};
 
 /// A started session with its bundle written out.
@@ -101,6 +102,40 @@ impl Session {
     pub async fn revoke(&self, gateway: &Gateway) {
         let arguments = ["session", "revoke", "--provider", "test", self.id()];
         gateway.cli(&arguments).await.succeeded();
+    }
+
+    /// Waits until none of its bytes move any more, though a MiB has: the buffers on their way are full.
+    pub async fn stands_still(&self, gateway: &Gateway) {
+        let path = format!("/runtime/providers/test/sessions/{}", self.id());
+        let mut seen = 0;
+        let mut looks = tokio::time::interval(std::time::Duration::from_millis(200));
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let stands = async {
+            loop {
+                looks.tick().await;
+                let told = gateway.admin("GET", &path, "").await.json();
+                let now = told["session"]["usage"]["bytes"].as_u64().unwrap();
+                if now > 1 << 20 && now == seen {
+                    return;
+                }
+                seen = now;
+            }
+        };
+        within("a standstill", stands).await;
+    }
+
+    /// The record of a request of its that the gateway has cut, which must come at once, whatever its client does.
+    pub async fn cut_at_once(&self, gateway: &Gateway, reason: &str) {
+        let begun = std::time::Instant::now();
+        let cut = gateway
+            .record("the cut's record", |record| {
+                record.text("kind") == "request"
+                    && record.text("outcome") == "cut"
+                    && record.mentions(self.id())
+            })
+            .await;
+        assert_eq!(cut.text("reason"), reason);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(2));
     }
 
     /// A file of the gateway's trust and the origins' together.

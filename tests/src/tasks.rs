@@ -48,11 +48,7 @@ pub async fn until<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
 }
 
 /// As [`until`], with a deadline of its own.
-pub async fn until_for<T>(
-    patience: Duration,
-    what: &str,
-    probe: impl FnMut() -> Option<T>,
-) -> T {
+pub async fn until_for<T>(patience: Duration, what: &str, probe: impl FnMut() -> Option<T>) -> T {
     let found = until_within(patience, probe).await;
     found.unwrap_or_else(|| panic!("not within {patience:?}: {what}"))
 }

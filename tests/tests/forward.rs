@@ -9,7 +9,7 @@
 use e2e::World;
 use e2e::origin::pattern_digest;
 use e2e::raw::End;
-use e2e::{until, within};
+use e2e::until;
 
 #[tokio::test]
 async fn the_origin_sees_a_request_of_its_own_and_no_credential() {
@@ -430,37 +430,9 @@ async fn a_client_that_takes_nothing_is_cut_too() {
             session.ask(&mut wire, &line, &fields).await;
         }
         assert_eq!(wire.head().await.status, 200);
-        // Until no more of it comes: the buffers on its way are full.
-        let path = format!("/runtime/providers/test/sessions/{}", session.id());
-        let mut looks = tokio::time::interval(std::time::Duration::from_millis(200));
-        let stands_still = async {
-            let mut seen = 0;
-            loop {
-                looks.tick().await;
-                let told = world.gateway.admin("GET", &path, "").await.json();
-                let now = told["session"]["usage"]["bytes"].as_u64().unwrap();
-                if now > 1 << 20 && now == seen {
-                    return;
-                }
-                seen = now;
-            }
-        };
-        within("a standstill", stands_still).await;
-        let begun = std::time::Instant::now();
+        session.stands_still(&world.gateway).await;
         session.revoke(&world.gateway).await;
-        let cut = world
-            .gateway
-            .record("the cut's record", |record| {
-                record.text("kind") == "request"
-                    && record.text("outcome") == "cut"
-                    && record.mentions(session.id())
-            })
-            .await;
-        assert_eq!(cut.text("reason"), "session_revoked");
-        assert!(
-            begun.elapsed() < std::time::Duration::from_secs(2),
-            "inside: {inside}"
-        );
+        session.cut_at_once(&world.gateway, "session_revoked").await;
         assert_eq!(wire.rest().await.1, End::Reset);
     }
 }

@@ -42,9 +42,13 @@ struct Answer {
 
 impl Client {
     async fn connect(world: &World, session: &Session) -> Self {
+        Self::connect_with(world, session, &h2::client::Builder::new()).await
+    }
+
+    async fn connect_with(world: &World, session: &Session, builder: &h2::client::Builder) -> Self {
         let wire = Wire::dial(world.gateway.ports.public).await;
         let tls = wire.tls(session.gateway_tls(&[b"h2"]), "127.0.0.1").await;
-        let (requests, driver) = h2::client::handshake(tls.stream).await.unwrap();
+        let (requests, driver) = builder.handshake(tls.stream).await.unwrap();
         let tasks = Tasks::default();
         tasks.spawn(async move { drop(driver.await) });
         Self { requests, tasks }
@@ -448,6 +452,29 @@ async fn plain_requests_are_forwarded() {
     let response = within("an answer", response).await.unwrap();
     drop(far);
     assert!(read(response.into_body()).await.is_err());
+}
+
+/// Nobody asks for the answer's next bytes while its client takes none: the end of its right must reach it all the same.
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_cut_too() {
+    let stage = Stage::start().await;
+    // Its window is more than the standstill's MiB.
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(2 << 20);
+    builder.initial_connection_window_size(4 << 20);
+    let client = Client::connect_with(&stage.world, &stage.session, &builder).await;
+    let uri = format!("http://{}/download?bytes=67108864", stage.world.plain());
+    let bearer = format!("Bearer {}", stage.session.handle());
+    let request = Request::get(uri).header("proxy-authorization", bearer);
+    let (response, _send) = client.send(request.body(()).unwrap(), true).await;
+    let response = within("an answer", response).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let gateway = &stage.world.gateway;
+    stage.session.stands_still(gateway).await;
+    stage.session.revoke(gateway).await;
+    stage.session.cut_at_once(gateway, "session_revoked").await;
+    let error = read(response.into_body()).await.unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
 }
 
 /// A client's reset is noticed though its upstream takes nothing.

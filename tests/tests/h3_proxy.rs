@@ -9,7 +9,7 @@
 use e2e::h3::Ending;
 use e2e::raw::{End, drain};
 use e2e::{Ask, Http3, RawOrigin, Session, Wire, World, within};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -353,6 +353,29 @@ async fn connect_tcp_reaches_the_same_pipeline() {
         assert_eq!(head.count("www-authenticate") > 0, status == 401);
         assert_eq!(head.count("proxy-authenticate"), 0);
     }
+}
+
+/// Nobody asks for the answer's next bytes while its client takes none: the end of its right must reach it all the same.
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_cut_too() {
+    let mut stage = Stage::start().await;
+    let (plain, bearer) = (stage.world.plain(), stage.bearer());
+    stage.client.tell(json!({"op": "hold"})).await;
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", plain.as_str()),
+        (":path", "/download?bytes=67108864"),
+        ("proxy-authorization", bearer.as_str()),
+    ];
+    let stream = stage.client.request(&fields, true).await;
+    assert_eq!(stage.client.head(stream).await.status, 200);
+    let gateway = &stage.world.gateway;
+    stage.session.stands_still(gateway).await;
+    stage.session.revoke(gateway).await;
+    stage.session.cut_at_once(gateway, "session_revoked").await;
+    // H3_INTERNAL_ERROR (RFC 9114 §8.1)
+    assert_eq!(stage.client.rest(stream).await.1, Ending::Reset(0x102));
 }
 
 /// What absolute-form is in HTTP/1.1: `:scheme` http and another authority, each request judged by itself.

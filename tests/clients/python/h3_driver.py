@@ -8,7 +8,8 @@ Commands: {"op": "request", "fields": [[name, value]...], "end": bool}, {"op": "
 {"op": "reset", "stream", "code"}, {"op": "stop", "stream", "code"}, {"op": "raw", "uni": bool, "bytes", "end"},
 {"op": "leave", "stream"} (whatever is still open of it),
 {"op": "append", "stream", "bytes", "end"} (as raw, on a stream that is there), {"op": "burst", "count", "fields"} (requests
-that are reset at once), {"op": "fill", "stream", "count"} (so many bytes of DATA).
+that are reset at once), {"op": "fill", "stream", "count"} (so many bytes of DATA), {"op": "hold"} (no more credit for
+what the server sends than it has).
 Events: opened (stream), headers (stream, fields, end), data (stream, bytes, end), reset (stream, code),
 stopped (stream, code), goaway (id), settings (settings), closed (code), connected.
 """
@@ -116,6 +117,8 @@ class Driver(QuicConnectionProtocol):
             tell("opened", stream=stream)
         elif op == "append":
             quic.send_stream_data(command["stream"], bytes.fromhex(command["bytes"]), command["end"])
+        elif op == "hold":
+            quic._write_connection_limits = quic._write_stream_limits = lambda *_, **__: None
         elif op == "fill":
             self.http.send_data(command["stream"], b"*" * command["count"], False)
         self.transmit()
