@@ -1,7 +1,7 @@
 //! What would change a refusal: an instruction that leads on when it is followed, or the word that nothing does.
 
 use crate::{
-    AddressClass, Denial, Grant, Host, RuleId, Target, address::canonical, classify, entry::Entry,
+    AddressClass, Denial, Grant, Host, HttpRule, RuleId, Target, address::canonical, classify, entry::Entry,
     path,
 };
 use std::{
@@ -102,16 +102,23 @@ impl Hint {
 }
 
 /// What would let a request through that a rule of `place` refused.
-pub(crate) fn http(denial: Denial, place: &str, method: &str, path: &str) -> Hint {
+pub(crate) fn http(
+    rule: &HttpRule,
+    denial: Denial,
+    place: &str,
+    (method, path): (&str, &str),
+) -> Hint {
+    let capitals = method.to_ascii_uppercase();
     let add = |list: &str, value: &str| Hint::Http {
         list: format!("{place}: http.{list}").into(),
         value: value.into(),
     };
     match denial {
-        Denial::MethodNotAllowed if method.bytes().any(|byte| byte.is_ascii_lowercase()) => {
+        Denial::MethodNotAllowed if rule.methods.contains(&capitals) => {
             Hint::Fixed("methods are case-sensitive (RFC 9110 §9.1): send it in capitals")
         }
-        Denial::MethodNotAllowed => add("methods", method),
+        // What is not in capitals is no method of any rule: the next word is to send it so.
+        Denial::MethodNotAllowed => add("methods", &capitals),
         _ => match path::narrowest(path) {
             Some(prefix) => add("pathPrefixes", prefix),
             None => Hint::Fixed(
@@ -178,7 +185,13 @@ impl fmt::Display for Hint {
                     write!(f, "add \"{ip}\" to egress.allowedAddresses")
                 }
             }
-            Self::Http { list, value } => write!(f, "add {value:?} to {list}"),
+            Self::Http { list, value } => {
+                write!(f, "add {value:?} to {list}")?;
+                if **value == *path::ROOT {
+                    f.write_str("; it covers every path")?;
+                }
+                Ok(())
+            }
             Self::InUse { used, most, what } => write!(f, "{used} of {most} {what}"),
             Self::Fixed(text) => f.write_str(text),
         }

@@ -8,7 +8,7 @@ use crate::{
     address::METADATA,
     document::Written,
     entry::{Pattern, Ports},
-    text::{self, Faults, Kind, Node, Place},
+    text::{self, Fault, Faults, Kind, Node, Place},
 };
 use index::{Index, Item};
 use ipnet::IpNet;
@@ -154,19 +154,28 @@ pub fn lint_blocks(source: &str) -> Faults {
     let mut found = Faults::default();
     let root = text::parse(source, &mut Faults::default());
     visit(&root, &mut |block| {
-        let mut ignored = Faults::default();
-        lint(&EgressDocument::read(block, &mut ignored), &mut found);
+        let (mut read, mut told) = (Faults::default(), Faults::default());
+        lint(&EgressDocument::read(block, &mut read), &mut told);
         if let Kind::Map(entries) = block.kind() {
             let ceilings = entries.iter().filter(|(key, _)| key == "ceiling");
             for (_, ceiling) in ceilings {
-                lint_ceiling(&Ceiling::read(ceiling, &mut ignored), &mut found);
+                lint_ceiling(&Ceiling::read(ceiling, &mut read), &mut told);
             }
         }
+        // Of what could be read in part it is not known what it says.
+        let broken = |warning: &Fault| read.errors.iter().any(|error| is_within(error, warning));
+        told.warnings.retain(|warning| !broken(warning));
+        found.append(told);
     });
     Faults {
         warnings: found.warnings,
         ..Faults::default()
     }
+}
+
+fn is_within(inner: &Fault, outer: &Fault) -> bool {
+    let rest = inner.path.strip_prefix(&outer.path);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// More than anybody has: larger than a /8, than all unique local addresses, than what a registry hands out.

@@ -21,15 +21,19 @@ pub(crate) fn covers(prefix: &str, path: &str) -> bool {
     whole && is_unambiguous(path)
 }
 
+/// The prefix that covers every path.
+pub(crate) const ROOT: &str = "/";
+
 /// The narrowest prefix that covers `path` (as sent, with its query); `None` where none does. Of a long path only the
-/// beginning is taken.
+/// beginning is taken. The last resort is [`ROOT`].
 pub(crate) fn narrowest(path: &str) -> Option<&str> {
     const LONG: usize = 120;
     let path = path.split('?').next().unwrap_or_default();
     let usable = |prefix: &&str| prefix.len() <= LONG && is_prefix(prefix) && covers(prefix, path);
     let cuts = path.rmatch_indices('/').map(|(at, _)| at);
     let shorter = cuts.filter_map(|at| path.get(..at.max(1)));
-    std::iter::once(path).chain(shorter).find(usable)
+    let root = covers(ROOT, path).then_some(ROOT);
+    std::iter::once(path).chain(shorter).find(usable).or(root)
 }
 
 /// Would every parser find the same segments?

@@ -311,6 +311,26 @@ fn a_request_is_told_what_would_let_it_through() {
         ),
         (
             "GET",
+            "/",
+            "add \"/\" to egress.rules[0] \"a.test:80\": http.pathPrefixes; it covers every path",
+        ),
+        (
+            "GET",
+            "/%41",
+            "add \"/\" to egress.rules[0] \"a.test:80\": http.pathPrefixes; it covers every path",
+        ),
+        (
+            "get",
+            "/v1",
+            "methods are case-sensitive (RFC 9110 §9.1): send it in capitals",
+        ),
+        (
+            "put",
+            "/v1",
+            "add \"PUT\" to egress.rules[0] \"a.test:80\": http.methods",
+        ),
+        (
+            "GET",
             "/v1/../admin",
             "no prefix covers a path that two parsers could read differently: send it plain",
         ),

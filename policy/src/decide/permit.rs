@@ -155,16 +155,16 @@ impl TargetPermit {
     /// # Errors
     /// `MethodNotAllowed`, `PathNotAllowed`.
     pub fn judge_http(&self, method: &str, path: &str) -> Result<Option<Refusal>, Refusal> {
-        let Some(rule) = self.http() else {
+        let Some(http) = self.http() else {
             return Ok(None);
         };
-        let Err(denial) = rule.judge(method, path) else {
+        let Err(denial) = http.judge(method, path) else {
             return Ok(None);
         };
         let refusal = {
             let rule = self.rule_behind(denial);
             let place = rule.as_ref().map_or("", RuleId::as_str);
-            let hint = hint::http(denial, &format!("egress.{place}"), method, path);
+            let hint = hint::http(http, denial, &format!("egress.{place}"), (method, path));
             Refusal {
                 denial,
                 rule,
@@ -244,7 +244,7 @@ impl ServicePermit {
             return Err(self.refuse(Denial::ServiceOriginNotAllowed, None));
         }
         http.rule.judge(method, path).map_err(|denial| {
-            let hint = hint::http(denial, &self.place(), method, path);
+            let hint = hint::http(&http.rule, denial, &self.place(), (method, path));
             self.refuse(denial, Some(hint))
         })
     }

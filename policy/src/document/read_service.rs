@@ -225,7 +225,7 @@ fn is_method(text: &str) -> bool {
 }
 
 fn is_path_prefix(text: &str) -> bool {
-    text == "/" || path::is_prefix(text)
+    text == path::ROOT || path::is_prefix(text)
 }
 
 /// Scheme, host and port, as a browser writes it (RFC 6454 §6.2).
