@@ -322,7 +322,20 @@ fn judge(token: &str, before: &[char]) -> Option<&'static str> {
         || ["sha256-", "sha384-", "sha512-"]
             .iter()
             .any(|name| token.starts_with(name));
-    (!is_digest && is_random(token)).then_some("a random secret")
+    (!is_digest && !is_token_hash(token, before) && is_random(token)).then_some("a random secret")
+}
+
+/// `tokenSha256: HEX` of an admin credential: written so that the token itself is not.
+fn is_token_hash(token: &str, before: &[char]) -> bool {
+    let before: String = before.iter().collect();
+    let named = before
+        .trim_end_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\''))
+        .strip_suffix(':')
+        .map(|key| key.trim_end_matches(['"', '\'']))
+        .and_then(|key| key.strip_suffix("tokenSha256"));
+    token.len() == 64
+        && token.bytes().all(|b| b.is_ascii_hexdigit())
+        && named.is_some_and(|rest| !rest.ends_with(is_token))
 }
 
 /// Long, of mixed kinds of characters, and with hardly any repetition: not a word, a path or a name.

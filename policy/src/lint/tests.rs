@@ -309,6 +309,34 @@ fn names_paths_and_digests_are_no_secrets() {
     }
 }
 
+#[test]
+fn the_hash_of_a_token_is_none_and_anything_else_in_its_place_is() {
+    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    for line in [
+        format!("- {{name: ci, tokenSha256: {hash}, scopes: [read]}}"),
+        format!("      tokenSha256: \"{hash}\""),
+        format!("{{\"tokenSha256\":\"{}\"}}", hash.to_uppercase()),
+    ] {
+        let found = lint_source(&format!("{line}\n"));
+        assert!(found.faults.warnings.is_empty(), "{line}: {}", found.faults);
+        assert_eq!(found.masked, format!("{line}\n"));
+    }
+    for (line, secret) in [
+        (format!("tokenSha256: {}", &hash[..40]), &hash[..40]),
+        (format!("otherSha256: {hash}"), hash),
+        (format!("mytokenSha256: {hash}"), hash),
+        (
+            "tokenSha256: q7Zp2LxV9mTn4RkB8wYc3HsD6fJg1Ea5".to_owned(),
+            "q7Zp2LxV9mTn4RkB8wYc3HsD6fJg1Ea5",
+        ),
+        (format!("tokenSha256: {hash} # {}", &hash[..32]), "# 9f86"),
+    ] {
+        let found = lint_source(&format!("{line}\n"));
+        assert_eq!(found.faults.warnings.len(), 1, "{line}");
+        assert!(!found.masked.contains(secret), "{line}: {}", found.masked);
+    }
+}
+
 fn entry() -> impl Strategy<Value = String> {
     let host = prop::sample::select(vec![
         "a.test",
