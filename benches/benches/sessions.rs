@@ -1,5 +1,6 @@
-//! What ten thousand sessions cost: creating and starting them one after another, a page of the list, a sweep. Not
-//! criterion's: each create changes what the next one meets, and how the cost grows is the question.
+//! What ten thousand sessions cost: creating and starting them one after another, a page of the list, a sweep; and what as
+//! many cost that wait for one place. Not criterion's: each create changes what the next one meets, and how the cost grows
+//! is the question.
 //!
 //! `cargo bench --bench sessions -- 10000`
 
@@ -21,18 +22,15 @@ use sluicegate::{
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Bounds that count, and do not bind: what they cost is part of a create.
+/// Bounds that count, and do not bind: what they cost is part of a create. Those of `narrow` bind.
 fn config() -> RegistryConfig {
-    let provider = ProviderConfig {
+    let provider = |concurrency, queue| ProviderConfig {
         times: Times {
             idle_timeout: Some(Duration::from_secs(600)),
             max_lifetime: Some(Duration::from_secs(86_400)),
             ..Times::default()
         },
-        scopes: Some(Scopes {
-            concurrency: 1_000_000,
-            queue: 0,
-        }),
+        scopes: Some(Scopes { concurrency, queue }),
         ..ProviderConfig::default()
     };
     let quota = Quota {
@@ -40,7 +38,10 @@ fn config() -> RegistryConfig {
         ..Quota::default()
     };
     RegistryConfig {
-        providers: BTreeMap::from([("local".to_owned(), provider)]),
+        providers: BTreeMap::from([
+            ("local".to_owned(), provider(1_000_000, 0)),
+            ("narrow".to_owned(), provider(1, 1_000_000)),
+        ]),
         default_provider: "local".into(),
         namespace_quota: quota,
         owner_quota: quota,
@@ -84,6 +85,43 @@ fn open(directory: &std::path::Path) -> Outcome<Arc<Registry>> {
         config(),
         SystemTime::now(),
     )?)
+}
+
+/// Sessions that wait in one scope: what a sweep costs, and a place that becomes free.
+fn queue(wanted: usize, runtime: &tokio::runtime::Runtime) -> Outcome<()> {
+    let directory = tempfile::tempdir()?;
+    let registry = open(directory.path())?;
+    let columns = "create, milliseconds each | sweep, median | worst | stop and start the next, median | worst";
+    println!("\n| wait for one place | {columns} |");
+    println!("|---|---|---|---|---|---|");
+    let key = |n: usize| SessionKey {
+        namespace: "default".into(),
+        provider: "narrow".into(),
+        id: format!("q{n}").into(),
+    };
+    let (step, now) = ((wanted / 5).max(1), SystemTime::now());
+    let (mut made, mut first) = (0, 0);
+    for waiting in (step..=wanted).step_by(step) {
+        let (begun, before) = (Instant::now(), made);
+        while made <= waiting + first {
+            let text = format!("{{id: q{made}, scope: one}}");
+            let request = CreateRequest::read(&text).map_err(|faults| faults.to_string())?;
+            runtime.block_on(registry.create("narrow".into(), request))?;
+            made += 1;
+        }
+        let each = milliseconds(begun.elapsed()) / (made - before) as f64;
+        let (sweep, worst, _) = several(20, || usize::from(registry.sweep_once(now).is_some()));
+        let (place, worst_place, _) = several(20, || {
+            let stopped = runtime.block_on(registry.act(key(first), Action::Stop, None));
+            registry.sweep_once(now);
+            first += 1;
+            usize::from(stopped.is_ok())
+        });
+        println!(
+            "| {waiting} | {each:.2} | {sweep:.2} | {worst:.2} | {place:.2} | {worst_place:.2} |"
+        );
+    }
+    Ok(())
 }
 
 fn main() -> Outcome<()> {
@@ -193,5 +231,5 @@ fn main() -> Outcome<()> {
         milliseconds(begun.elapsed()),
         registry.list(None, None).len()
     );
-    Ok(())
+    queue(wanted, &runtime)
 }

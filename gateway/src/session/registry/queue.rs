@@ -19,13 +19,6 @@ use crate::{
     store::Batch,
 };
 
-/// A scope as it is: generations that live, and tickets that wait, without one session's own.
-struct Scope {
-    bound: Scopes,
-    in_use: usize,
-    tickets: Vec<u64>,
-}
-
 impl Registry {
     /// Begin a generation where the scope has a place, else wait for one. Under the writer's lock.
     pub(super) fn start_or_queue(
@@ -35,32 +28,31 @@ impl Registry {
         now: SystemTime,
     ) -> Result<Issued, RegistryError> {
         let record = &entry.record;
-        let scope = match record.lease.state {
-            State::Idle => self.scope(record),
+        let bound = match record.lease.state {
+            State::Idle => self.bound(record),
             State::Running | State::Paused | State::Stopped => None,
         };
-        let Some(scope) = scope else {
+        let Some(bound) = bound else {
             return self.apply(entry, Action::Start, None, created, now);
         };
-        let before = |ticket: u64| record.queued.is_none_or(|own| ticket < own.number);
-        let waiting = scope.tickets.iter().filter(|t| before(**t)).count();
-        if scope.in_use + waiting < scope.bound.concurrency {
+        let scope = self.standing(record);
+        if scope.in_use + scope.ahead < bound.concurrency {
             return self.apply(entry, Action::Start, None, created, now);
         }
         if record.queued.is_some() {
             return Ok(self.unchanged(entry));
         }
-        if scope.tickets.len() >= scope.bound.queue {
+        if scope.waiting >= bound.queue {
             return Err(RegistryError::QueueFull {
                 scope: record.scope.clone().unwrap_or_default(),
-                waiting: scope.tickets.len(),
+                waiting: scope.waiting,
                 in_use: scope.in_use,
-                limit: scope.bound.concurrency,
+                limit: bound.concurrency,
             });
         }
         let mut next = entry.clone();
         next.record.queued = Some(Ticket {
-            number: scope.tickets.iter().max().map_or(1, |last| last + 1),
+            number: scope.last + 1,
             since: now,
         });
         next.record.changed_at = now;
@@ -96,13 +88,14 @@ impl Registry {
 
     /// Start what waits and has a place now, in order. Called by the sweep, which every change wakes.
     pub(in crate::session) fn promote(&self, now: SystemTime) {
-        let mut waiting: Vec<(Ticket, SessionKey)> = self
-            .queued()
-            .iter()
-            .filter_map(|entry| Some((entry.record.queued?, entry.record.key())))
-            .collect();
-        waiting.sort_by_key(|(ticket, _)| ticket.number);
-        for (_, key) in waiting {
+        // A place that its first could not take is the next one's.
+        while self.promote_next(now) {}
+    }
+
+    /// Returns whether one of those whose turn it was waits no more and was not started.
+    fn promote_next(&self, now: SystemTime) -> bool {
+        let mut passed = false;
+        for key in self.next_in_line() {
             let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             let Ok(entry) = self.entry(&key) else {
                 continue;
@@ -116,12 +109,16 @@ impl Registry {
                 Err(error) => {
                     let reason = format!("could not be started: {error}");
                     tracing::warn!(session = %entry.record.row_key(), "{reason}");
-                    if let Err(error) = self.dequeue(&entry, Some(reason), now) {
-                        tracing::error!(session = %entry.record.row_key(), %error, "stays queued");
+                    match self.dequeue(&entry, Some(reason), now) {
+                        Ok(_) => passed = true,
+                        Err(error) => {
+                            tracing::error!(session = %entry.record.row_key(), %error, "stays queued")
+                        }
                     }
                 }
             }
         }
+        passed
     }
 
     /// Wait until a queued session is queued no more; at most so long.
@@ -146,9 +143,8 @@ impl Registry {
     /// The session as the admin API shows it, with its place in the queue (1 = next).
     pub(super) fn view(&self, entry: &Entry) -> Value {
         let mut view = view::session(&self.config(), entry);
-        if let Some(own) = entry.record.queued {
-            let tickets = self.peers(&entry.record, |record| record.queued);
-            let ahead = tickets.iter().filter(|t| t.number < own.number).count();
+        if entry.record.queued.is_some() {
+            let ahead = self.standing(&entry.record).ahead;
             if let Some(queued) = view.get_mut("queued").and_then(Value::as_object_mut) {
                 queued.insert("position".into(), json!(ahead + 1));
             }
@@ -157,27 +153,9 @@ impl Registry {
     }
 
     /// `None` where nothing bounds the session's scope.
-    fn scope(&self, record: &Record) -> Option<Scope> {
+    fn bound(&self, record: &Record) -> Option<Scopes> {
         record.scope.as_ref()?;
-        let bound = self.config().providers.get(&record.provider)?.scopes?;
-        let lives = |record: &Record| {
-            matches!(record.lease.state, State::Running | State::Paused).then_some(())
-        };
-        let tickets = self.peers(record, |record| record.queued);
-        Some(Scope {
-            bound,
-            in_use: self.peers(record, lives).len(),
-            tickets: tickets.iter().map(|ticket| ticket.number).collect(),
-        })
-    }
-
-    /// What `pick` finds in the other sessions of a session's scope.
-    fn peers<T>(&self, of: &Record, pick: impl Fn(&Record) -> Option<T>) -> Vec<T> {
-        let others = self.scope_of(of);
-        others
-            .iter()
-            .filter_map(|entry| pick(&entry.record))
-            .collect()
+        self.config().providers.get(&record.provider)?.scopes
     }
 }
 

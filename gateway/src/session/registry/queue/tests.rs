@@ -8,7 +8,7 @@ use super::*;
 use crate::session::{
     RegistryConfig,
     lifecycle::Action,
-    testing::{Fixture, config, request},
+    testing::{Fixture, ceiling, config, request},
 };
 
 fn bounded(concurrency: usize, queue: usize) -> RegistryConfig {
@@ -121,6 +121,61 @@ async fn the_queue_survives_a_restart_and_follows_the_bound() {
     act(&f, "a", Action::Stop).await.unwrap();
     assert_eq!(f.state("a"), "stopped");
     assert_eq!(position(&f, "a"), 0);
+}
+
+#[tokio::test]
+async fn hundreds_that_wait_start_in_order_of_coming() {
+    let f = Fixture::with(bounded(1, 1000));
+    // Every id once, and not in the order of their names.
+    let ids: Vec<String> = (0..300).map(|n| format!("s{:03}", n * 7 % 300)).collect();
+    for id in &ids {
+        create(&f, id, "chat").await;
+    }
+    for (at, id) in ids.iter().enumerate() {
+        assert_eq!(position(&f, id), at as u64, "{id}");
+    }
+    f.registry.replace_config(bounded(5, 1000)).await.unwrap();
+    f.sweep(SystemTime::now());
+    assert_eq!(position(&f, &ids[5]), 1);
+    // From within the queue, and of what lives.
+    for at in [6, 200, 0, 1, 2] {
+        act(&f, &ids[at], Action::Stop).await.unwrap();
+    }
+    f.sweep(SystemTime::now());
+    assert_eq!(position(&f, &ids[9]), 1);
+    assert_eq!(position(&f, &ids[201]), 192);
+    let events = f.registry.events_after(0, usize::MAX).await.unwrap();
+    let started: Vec<String> = events
+        .iter()
+        .map(|event| serde_json::from_slice::<Value>(&event.body).unwrap())
+        .filter(|event| event["type"] == "session.started")
+        .map(|event| event["session"]["id"].as_str().unwrap().to_owned())
+        .collect();
+    let expected: Vec<String> = [0, 1, 2, 3, 4, 5, 7, 8].map(|at| ids[at].clone()).into();
+    assert_eq!(started, expected);
+}
+
+#[tokio::test]
+async fn who_cannot_be_started_leaves_the_place_to_the_next() {
+    let f = Fixture::with(bounded(1, 10));
+    for (id, host) in [("a", "a"), ("b", "b"), ("c", "b"), ("d", "a")] {
+        let source = format!("{{id: {id}, scope: chat, allow: [{host}.example.com]}}");
+        let created = f.registry.create("local".into(), request(&source));
+        created.await.unwrap();
+    }
+    let mut narrow = bounded(1, 10);
+    let provider = narrow.providers.get_mut("local").unwrap();
+    provider.ceiling = ceiling("{allowedHosts: [a.example.com]}");
+    f.registry.replace_config(narrow).await.unwrap();
+    act(&f, "a", Action::Stop).await.unwrap();
+    f.sweep(SystemTime::now());
+    assert_eq!(
+        states(&f, &["a", "b", "c", "d"]),
+        ["stopped", "idle", "idle", "running"]
+    );
+    let told = f.registry.show(&f.key("b")).unwrap();
+    let reason = told["reason"].as_str().unwrap();
+    assert!(reason.starts_with("could not be started"), "{reason}");
 }
 
 #[tokio::test]
