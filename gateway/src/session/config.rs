@@ -29,7 +29,7 @@ pub struct ProviderConfig {
     pub confinement: Confinement,
 }
 
-/// The bound of one scope (namespace, provider and label).
+/// The bound of one scope (namespace, provider, owner and label).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Scopes {
     /// Generations that live at once; further starts wait.

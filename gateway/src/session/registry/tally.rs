@@ -8,8 +8,8 @@ use std::{
 use super::{Registry, quota::Owner};
 use crate::session::{Record, SessionKey, lifecycle::State};
 
-/// Namespace, provider, label.
-type Scope = (String, String, String);
+/// Namespace, provider, owner where there is one, label: no owner takes the places of another's label.
+type Scope = (String, String, Option<String>, String);
 
 /// Changed where an entry is put or removed, and nowhere else.
 #[derive(Debug, Default)]
@@ -133,7 +133,7 @@ impl Tally {
     /// `None` = no bound.
     fn next(&self, concurrency: impl Fn(&str) -> Option<usize>) -> Vec<SessionKey> {
         let mut next: Vec<(u64, SessionKey)> = Vec::new();
-        for ((namespace, provider, _), line) in &self.scopes {
+        for ((namespace, provider, ..), line) in &self.scopes {
             if line.waiting.is_empty() {
                 continue;
             }
@@ -166,7 +166,8 @@ fn owners(record: &Record) -> impl Iterator<Item = Owner> {
 
 fn scope(record: &Record) -> Option<Scope> {
     let label = record.scope.clone()?;
-    Some((record.namespace.clone(), record.provider.clone(), label))
+    let (namespace, provider) = (record.namespace.clone(), record.provider.clone());
+    Some((namespace, provider, record.owner.clone(), label))
 }
 
 fn lives(record: &Record) -> bool {
@@ -206,7 +207,7 @@ mod tests {
     use std::time::SystemTime;
 
     use proptest::prelude::*;
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::session::{
@@ -339,7 +340,9 @@ mod tests {
                     assert_eq!(f.registry.owned("default", owner), lives(owner), "{owner:?}");
                 }
                 for entry in f.registry.all() {
-                    let of = |one: &&Value| one["scope"].as_str() == entry.record.scope.as_deref();
+                    let whose = |one: &Value| (one["scope"].clone(), one["owner"].clone());
+                    let own = (json!(entry.record.scope), json!(entry.record.owner));
+                    let of = |one: &&Value| whose(one) == own;
                     let same: Vec<&Value> = all.iter().filter(of).collect();
                     let count = |is: fn(&Value) -> bool| same.iter().filter(|one| is(one)).count();
                     let living = count(|one| one["state"] == "running" || one["state"] == "paused");

@@ -124,6 +124,36 @@ async fn the_queue_survives_a_restart_and_follows_the_bound() {
 }
 
 #[tokio::test]
+async fn a_label_of_another_owner_is_another_scope() {
+    let f = Fixture::with(bounded(1, 1));
+    let create = async |id: &str, owner: &str| {
+        let source = format!("{{id: {id}, scope: chat{owner}}}");
+        f.registry.create("local".into(), request(&source)).await
+    };
+    for (first, second, owner) in [
+        ("a1", "a2", ", owner: ann"),
+        ("b1", "b2", ", owner: bob"),
+        ("n1", "n2", ""),
+    ] {
+        create(first, owner).await.unwrap();
+        create(second, owner).await.unwrap();
+        assert_eq!(states(&f, &[first, second]), ["running", "queued 1"]);
+        let third = create("third", owner).await.unwrap_err();
+        assert!(
+            matches!(third, RegistryError::QueueFull { .. }),
+            "{third:?}"
+        );
+    }
+    // A place of one owner's is the next of that owner's.
+    act(&f, "b1", Action::Stop).await.unwrap();
+    f.sweep(SystemTime::now());
+    assert_eq!(
+        states(&f, &["a2", "b2", "n2"]),
+        ["queued 1", "running", "queued 1"]
+    );
+}
+
+#[tokio::test]
 async fn hundreds_that_wait_start_in_order_of_coming() {
     let f = Fixture::with(bounded(1, 1000));
     // Every id once, and not in the order of their names.
