@@ -2,7 +2,7 @@
 //!
 //! What lives here: a programmable DNS server ([`dns`]), a test authority ([`ca`]), origins that log what
 //! reached them ([`origin`], [`raw`]), the gateway and relay client as child processes ([`gateway`],
-//! [`relay`]), sessions made by the real command line ([`session`]), byte-exact clients of the proxy ([`wire`], [`socks`]),
+//! [`relay`]), its admin API against its document ([`contract`]), sessions made by the real command line ([`session`]), byte-exact clients of the proxy ([`wire`], [`socks`]),
 //! one of HTTP/3 ([`h3`], [`h3_streams`]), real programs ([`program`], [`servers`], [`flows`]), and ways between that are bad on purpose ([`link`], [`network`]).
 //! What does not: any code of the product.
 //!
@@ -17,6 +17,7 @@
 pub mod apart;
 pub mod ca;
 pub mod capsules;
+pub mod contract;
 pub mod corpus;
 pub mod dns;
 pub mod edge;
@@ -44,6 +45,7 @@ pub mod wire;
 pub mod world;
 
 pub use ca::Ca;
+pub use contract::Contract;
 pub use dns::{Answer, Dns};
 pub use edge::{Edge, Manner};
 pub use forwarder::Forwarder;

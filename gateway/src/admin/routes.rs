@@ -220,7 +220,7 @@ fn bindings(api: Api) -> Api {
     let one = |id, what| Operation::new(id, what).problems(&[404, 503]);
     let changed = Media::Json("SessionChanged");
     let catalogue = Operation::new("listCatalogue", "The catalogue of capabilities")
-        .answer(200, Media::Json("Capabilities"));
+        .answer(200, Media::Json("Catalogue"));
     let list = one("listCapabilities", "Capabilities the session is bound to")
         .answer(200, Media::Json("Capabilities"));
     let resolved = one(

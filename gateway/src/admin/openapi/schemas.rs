@@ -5,14 +5,16 @@ use serde_json::Value;
 use utoipa::openapi::{Ref, RefOr, Schema, Type};
 
 use super::shape::{
-    any, any_of, boolean, constant, count, free, integer, list, map, object, or_null, pattern,
-    required, strict, text, texts, with, words,
+    any_of, boolean, constant, count, free, list, map, object, or_null, text, texts, with, words,
 };
-use crate::session::Observation;
+
+mod requests;
+mod session;
 
 /// Every schema, by name.
 pub(super) fn all() -> impl Iterator<Item = (&'static str, RefOr<Schema>)> {
-    answers().into_iter().chain(requests())
+    let answers = answers().into_iter().chain(session::all());
+    answers.chain(profiles()).chain(requests::all())
 }
 
 fn to(name: &str) -> RefOr<Schema> {
@@ -23,16 +25,17 @@ fn nullable(of: impl Into<RefOr<Schema>>) -> RefOr<Schema> {
     any_of([of.into(), super::shape::of(Type::Null)])
 }
 
-/// `300` (seconds), `250ms`, `10s`, `5m`, `1h`, `2d`.
-fn duration() -> RefOr<Schema> {
-    pattern("^(0|[1-9][0-9]{0,5})(ms|s|m|h|d)?$")
-}
-
 fn answers() -> Vec<(&'static str, RefOr<Schema>)> {
     let key = object([
         ("kid", text()),
         ("signing", boolean()),
         ("created", or_null(Type::String)),
+    ]);
+    let letter = object([
+        ("cursor", count()),
+        ("event", to("Event")),
+        ("error", or_null(Type::String)),
+        ("attempts", count()),
     ]);
     let hook = object([
         ("name", text()),
@@ -42,26 +45,10 @@ fn answers() -> Vec<(&'static str, RefOr<Schema>)> {
         ("attempts", count()),
         ("error", or_null(Type::String)),
         ("missed", count()),
-        ("deadLetters", list(free())),
+        ("deadLetters", list(letter)),
     ]);
-    let file = object([("path", text()), ("pem", text())]);
-    let page = object([("sessions", list(to("Session")))]);
-    let changed = object([("session", to("Session")), ("stale", boolean())]);
-    let changed = with(changed, "env", map(text()));
-    let mut answers = vec![
-        (
-            "Problem",
-            object([
-                ("type", text()),
-                ("title", text()),
-                ("status", count()),
-                ("detail", text()),
-            ]),
-        ),
-        ("Sessions", with(page, "next", text())),
-        ("SessionShown", object([("session", to("Session"))])),
-        ("SessionChanged", with(changed, "files", list(file))),
-        ("Session", session()),
+    vec![
+        ("Problem", problem()),
         (
             "Explanation",
             object([
@@ -83,11 +70,13 @@ fn answers() -> Vec<(&'static str, RefOr<Schema>)> {
             "Owner",
             object(quota().chain([("namespace", text()), ("owner", text())])),
         ),
-        ("Keys", object([("keys", list(key))])),
+        ("Key", key),
+        ("Keys", object([("keys", list(to("Key")))])),
         (
             "KeyRotated",
-            object([("signing", text()), ("keys", list(any()))]),
+            object([("signing", text()), ("keys", list(to("Key")))]),
         ),
+        ("Event", event()),
         ("Webhooks", object([("webhooks", list(hook))])),
         ("Revoked", object([("revoked", constant(true))])),
         (
@@ -96,9 +85,6 @@ fn answers() -> Vec<(&'static str, RefOr<Schema>)> {
         ),
         ("StoreVerified", store_verified()),
         ("Draining", object([("draining", constant(true))])),
-        ("Capabilities", object([("capabilities", list(free()))])),
-        ("Resolved", object([("resolved", any())])),
-        ("Log", free()),
         (
             "ProbeLent",
             object([
@@ -116,11 +102,74 @@ fn answers() -> Vec<(&'static str, RefOr<Schema>)> {
             ]),
         ),
         ("ProbeTaken", object([("taken", count())])),
-        ("Appended", object([("last", count())])),
-        ("OpenApi", object([("openapi", text()), ("paths", free())])),
-    ];
-    answers.extend(profiles());
-    answers
+        (
+            "OpenApi",
+            object([
+                ("openapi", text()),
+                ("info", free()),
+                ("paths", free()),
+                ("components", free()),
+            ]),
+        ),
+    ]
+}
+
+fn problem() -> RefOr<Schema> {
+    let problem = object([
+        ("type", text()),
+        ("title", text()),
+        ("status", count()),
+        ("detail", text()),
+    ]);
+    let fault = object([
+        ("line", count()),
+        ("column", count()),
+        ("path", text()),
+        ("message", text()),
+        ("hint", or_null(Type::String)),
+    ]);
+    let scope = || words(["read", "operate", "admin"]);
+    // Each problem has its own of these (RFC 9457 §3.2).
+    [
+        ("errors", list(fault)),
+        ("state", session::states()),
+        ("action", text()),
+        ("etag", text()),
+        ("waiting", count()),
+        ("inUse", count()),
+        ("limit", count()),
+        ("providers", texts()),
+        ("needed", scope()),
+        ("scope", scope()),
+    ]
+    .into_iter()
+    .fold(problem, |problem, (key, schema)| with(problem, key, schema))
+}
+
+/// Of a session or of a provider; or of neither.
+fn event() -> RefOr<Schema> {
+    let session = object([
+        ("namespace", text()),
+        ("provider", text()),
+        ("id", text()),
+        ("generation", count()),
+        ("policyGeneration", count()),
+        ("state", session::states()),
+    ]);
+    let provider = object([
+        ("name", text()),
+        ("before", to("Profile")),
+        ("after", to("Profile")),
+        ("shortfalls", list(to("Shortfall"))),
+    ]);
+    let event = object([("time", text()), ("type", text())]);
+    [
+        ("session", with(session, "owner", text())),
+        ("provider", provider),
+        ("reason", text()),
+    ]
+    .into_iter()
+    .fold(event, |event, (key, schema)| with(event, key, schema))
 }
 
 fn profiles() -> Vec<(&'static str, RefOr<Schema>)> {
@@ -202,7 +251,13 @@ fn profiles() -> Vec<(&'static str, RefOr<Schema>)> {
 }
 
 fn status() -> RefOr<Schema> {
+    let listener = object([
+        ("kind", text()),
+        ("address", text()),
+        ("transports", texts()),
+    ]);
     let status = object([
+        ("version", text()),
         ("ready", boolean()),
         ("notReady", or_null(Type::String)),
         ("storeReadable", boolean()),
@@ -212,6 +267,8 @@ fn status() -> RefOr<Schema> {
     ]);
     // The gateway as a whole has the first ones, a namespace the others.
     [
+        ("uptimeSeconds", count()),
+        ("listeners", list(listener)),
         ("accessRecordsDropped", count()),
         (
             "storeVerified",
@@ -240,8 +297,9 @@ fn store_verified() -> RefOr<Schema> {
 fn quota() -> impl Iterator<Item = (&'static str, RefOr<Schema>)> {
     let limit = || ("limit", or_null(Type::Integer));
     let used = || object([("inUse", count()), limit()]);
+    let states = ("states", map(count()));
     [
-        ("sessions", with(used(), "states", map(count()))),
+        ("sessions", object([("inUse", count()), limit(), states])),
         ("tunnels", used()),
         ("bytes", used()),
         ("opensPerSecond", object([limit()])),
@@ -249,212 +307,4 @@ fn quota() -> impl Iterator<Item = (&'static str, RefOr<Schema>)> {
         ("lastActivity", or_null(Type::String)),
     ]
     .into_iter()
-}
-
-fn session() -> RefOr<Schema> {
-    let states = words(["idle", "running", "paused", "stopped"]);
-    let session = object([
-        ("namespace", text()),
-        ("provider", text()),
-        ("id", text()),
-        ("generation", count()),
-        ("state", states),
-        ("policyGeneration", count()),
-        ("etag", text()),
-        ("createdAt", text()),
-        ("changedAt", text()),
-        ("startedAt", or_null(Type::String)),
-        ("expiresAt", or_null(Type::String)),
-        ("egress", free()),
-        ("services", free()),
-        ("expose", free()),
-        ("limits", free()),
-    ]);
-    let usage = object([
-        ("open", count()),
-        ("bytes", count()),
-        ("lastActivity", text()),
-    ]);
-    let session = with(session, "dialTargets", map(text()));
-    let session = with(session, "withdrawn", boolean());
-    with(with(session, "dialErrors", map(text())), "usage", usage)
-}
-
-fn egress() -> RefOr<Schema> {
-    let ech = any_of([words(["outer", "deny"]), strict([("publicNames", texts())])]);
-    let http = strict([("methods", texts()), ("pathPrefixes", texts())]);
-    let rule = strict([
-        ("host", text()),
-        ("tls", words(["require", "auto", "opaque"])),
-        ("ech", ech),
-        ("http", http),
-    ]);
-    strict([
-        ("defaultAction", words(["allow", "deny"])),
-        ("allowedHosts", texts()),
-        ("deniedHosts", texts()),
-        ("allowedAddresses", texts()),
-        ("rules", list(rule)),
-        ("hosts", addresses()),
-        ("mode", words(["enforce", "report"])),
-    ])
-}
-
-fn addresses() -> RefOr<Schema> {
-    map(any_of([text(), texts()]))
-}
-
-fn services() -> RefOr<Schema> {
-    let http = strict([
-        ("hosts", texts()),
-        ("origins", texts()),
-        ("methods", texts()),
-        ("pathPrefixes", texts()),
-        ("setHeaders", map(text())),
-    ]);
-    let service = strict([
-        ("url", text()),
-        ("health", text()),
-        ("halfCloseTimeout", duration()),
-        ("idleTimeout", duration()),
-        ("peerUid", count()),
-        ("grpc", strict([("methodPrefix", text())])),
-        ("proxyProtocol", words(["v2"])),
-        ("http", http),
-    ]);
-    any_of([texts(), map(any_of([text(), service]))])
-}
-
-fn expose() -> RefOr<Schema> {
-    let dial = || words(["unix", "tcp", "tls"]);
-    let exposed = strict([
-        ("dial", dial()),
-        ("port", integer(1, 65_535)),
-        ("peerUid", count()),
-        ("patience", duration()),
-        ("halfCloseTimeout", duration()),
-        ("idleTimeout", duration()),
-    ]);
-    any_of([texts(), map(any_of([dial(), exposed]))])
-}
-
-fn limits() -> RefOr<Schema> {
-    let bytes = || super::shape::text_or_count();
-    strict([
-        ("tunnels", count()),
-        ("tunnelsPerDestination", count()),
-        ("opensPerSecond", count()),
-        ("bytes", bytes()),
-        ("bandwidth", bytes()),
-    ])
-}
-
-/// What a session may be given: the keys that creates and patches share.
-fn grant() -> RefOr<Schema> {
-    strict([
-        ("egress", to("Egress")),
-        ("allow", texts()),
-        ("hosts", addresses()),
-        ("services", services()),
-        ("expose", expose()),
-        ("limits", limits()),
-        ("capabilities", list(any())),
-    ])
-}
-
-fn create() -> RefOr<Schema> {
-    let more = [
-        ("id", text()),
-        ("namespace", text()),
-        ("start", boolean()),
-        ("ttl", duration()),
-        ("idleTimeout", duration()),
-        ("maxLifetime", duration()),
-        ("onExpiry", words(["reset", "pause", "stop"])),
-        ("onPause", words(["close", "hold"])),
-        ("scope", text()),
-        ("sources", texts()),
-        ("clientKey", text()),
-        ("owner", text()),
-    ];
-    more.into_iter()
-        .fold(grant(), |create, (key, schema)| with(create, key, schema))
-}
-
-fn requests() -> Vec<(&'static str, RefOr<Schema>)> {
-    let explain = strict([
-        ("provider", text()),
-        ("namespace", text()),
-        ("session", text()),
-        ("target", text()),
-        ("egress", to("Egress")),
-        ("services", services()),
-        ("expose", expose()),
-        ("limits", limits()),
-    ]);
-    let states = words(Observation::STATES);
-    let reasons = words(Observation::REASONS);
-    let observe = strict([
-        ("state", states),
-        ("reason", reasons),
-        ("generation", count()),
-    ]);
-    let record = strict([
-        ("stream", words(["stdout", "stderr", "runtime"])),
-        ("text", text()),
-        ("time", text()),
-    ]);
-    let checks = [
-        "reach",
-        "certificate",
-        "http2",
-        "quic",
-        "token",
-        "proxy.refuses",
-        "proxy.judges",
-        "proxy.carries",
-        "proxy.canary",
-    ];
-    let finding = strict([
-        ("name", words(checks)),
-        ("outcome", words(["pass", "fail", "unknown"])),
-        ("reason", text()),
-        ("setting", text()),
-        ("milliseconds", count()),
-    ]);
-    let finding = ["name", "outcome", "milliseconds"]
-        .into_iter()
-        .fold(finding, required);
-    let report = strict([("run", text()), ("checks", list(finding))]);
-    let report = ["run", "checks"].into_iter().fold(report, required);
-    let keepalive = strict([
-        ("reason", text()),
-        ("extendSeconds", integer(1, 31_622_400)),
-    ]);
-    let workload = strict([
-        ("executable", boolean()),
-        ("hostServices", texts()),
-        ("egress", to("Egress")),
-    ]);
-    vec![
-        ("Egress", egress()),
-        ("Bind", free()),
-        ("Observe", required(observe, "state")),
-        (
-            "AppendLog",
-            required(strict([("records", list(record))]), "records"),
-        ),
-        ("CreateSession", create()),
-        ("PatchSession", grant()),
-        ("Act", strict([("reason", text())])),
-        ("Keepalive", keepalive),
-        ("Explain", required(explain, "target")),
-        (
-            "Revoke",
-            required(strict([("credential", text())]), "credential"),
-        ),
-        ("RetireKey", required(strict([("kid", text())]), "kid")),
-        ("ProbeReport", report),
-        ("Workload", workload),
-    ]
 }

@@ -34,9 +34,14 @@ pub(super) fn name() -> Of {
 }
 
 /// A text of this pattern.
-pub(in crate::admin) fn digits() -> Of {
+pub(super) fn matching(pattern: &str) -> Of {
     let object = ObjectBuilder::new().schema_type(Type::String);
-    object.pattern(Some("^[0-9]+$")).into()
+    object.pattern(Some(pattern)).into()
+}
+
+/// A whole number as text.
+pub(in crate::admin) fn digits() -> Of {
+    matching("^[0-9]+$")
 }
 
 pub(super) fn boolean() -> Of {
@@ -129,6 +134,15 @@ pub(super) fn object(members: impl IntoIterator<Item = (&'static str, Of)>) -> O
         .fold(object, |object, (key, of)| {
             object.property(key, of).required(key)
         })
+        .into()
+}
+
+/// An object that has some of these members; more may come.
+pub(super) fn partial(members: impl IntoIterator<Item = (&'static str, Of)>) -> Of {
+    let object = ObjectBuilder::new().schema_type(Type::Object);
+    members
+        .into_iter()
+        .fold(object, |object, (key, of)| object.property(key, of))
         .into()
 }
 
