@@ -1,8 +1,8 @@
 //! What would change a refusal: an instruction that leads on when it is followed, or the word that nothing does.
 
 use crate::{
-    AddressClass, Denial, Grant, Host, HttpRule, RuleId, Target, address::canonical, classify, entry::Entry,
-    path,
+    AddressClass, Denial, Grant, Host, HttpRule, RuleId, Target, address::canonical, classify,
+    entry::Entry, path,
 };
 use std::{
     fmt,

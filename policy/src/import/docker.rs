@@ -71,6 +71,16 @@ const LISTS: &[List] = &[
     list("outbound_domain_allowlist", true, true, Rest::Denied),
 ];
 
+/// What the name of E2B's SDK for every address stands for.
+const ALL_TRAFFIC: &str = "ALL_TRAFFIC";
+
+impl List {
+    /// Is it one of E2B's?
+    fn is_e2b(self) -> bool {
+        self.rest == Rest::Allowed
+    }
+}
+
 /// What was read, before it is known what it amounts to.
 struct Lists<'a> {
     allowed: Vec<(&'a Node, Entry)>,
@@ -130,12 +140,18 @@ impl<'a> Lists<'a> {
             let Some(text) = item.string(faults) else {
                 continue;
             };
-            if matches!(text, "*" | "all" | "0.0.0.0/0") {
+            if matches!(text, "*" | "all" | "0.0.0.0/0") || list.is_e2b() && text == ALL_TRAFFIC {
                 if list.allows {
                     self.allows_all = Some(item);
                 } else {
                     self.denies_all = true;
                 }
+                continue;
+            }
+            if list.is_e2b() && !list.allows && !is_range(text) {
+                let why = "E2B denies addresses and ranges only";
+                let hint = "write the range, or ALL_TRAFFIC for everything";
+                refuse(item, text, why, hint, faults);
                 continue;
             }
             let Some(entry) = entry(item, text, list, faults) else {
@@ -227,6 +243,11 @@ fn judge_overlaps(allowed: &[(&Node, Entry)], denied: &[(&Node, Entry)], faults:
     }
 }
 
+/// An address or a range, without a port.
+fn is_range(text: &str) -> bool {
+    text.starts_with('[') || crate::entry::parse_net(text).is_ok()
+}
+
 fn entry(node: &Node, text: &str, list: List, faults: &mut Faults) -> Option<String> {
     if text.contains("://") {
         refuse(
@@ -258,7 +279,7 @@ fn entry(node: &Node, text: &str, list: List, faults: &mut Faults) -> Option<Str
         let hint = Some("write the hosts out, if only one label was meant".to_owned());
         faults.warn(node.place(), message, hint);
     }
-    let is_range = host.starts_with('[') || crate::entry::parse_net(&host).is_ok();
+    let is_range = is_range(&host);
     Some(match port {
         Some(port) => format!("{host}:{port}"),
         None if list.web && !is_range && list.allows => host,

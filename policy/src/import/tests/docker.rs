@@ -24,10 +24,15 @@ fn v150_lists() {
         json!({"defaultAction": "allow", "deniedHosts": ["evil.example.com:*", "10.0.0.0/8:*"]})
     );
     // E2B: only a deny of everything makes the allow list a bound.
-    assert_eq!(
-        docker("network: {allowOut: [api.example.com, 198.51.100.7], denyOut: [0.0.0.0/0]}"),
-        json!({"allowedHosts": ["api.example.com", "198.51.100.7:*"]})
-    );
+    for lists in [
+        "network: {allowOut: [api.example.com, 198.51.100.7], denyOut: [0.0.0.0/0]}",
+        "network: {allowOut: [api.example.com, 198.51.100.7], denyOut: [ALL_TRAFFIC]}",
+    ] {
+        assert_eq!(
+            docker(lists),
+            json!({"allowedHosts": ["api.example.com", "198.51.100.7:*"]})
+        );
+    }
     assert_eq!(
         docker("{allowOut: [10.1.2.3], denyOut: [0.0.0.0/0, 10.0.0.0/8]}"),
         json!({"allowedHosts": ["10.1.2.3:*"]})
@@ -91,5 +96,15 @@ fn v150_lists_that_do_not_say_enough_are_refused() {
         "allow: [a.test.]",
     ] {
         assert!(!refused(System::Docker, source).is_empty(), "{source}");
+    }
+}
+
+/// E2B denies addresses alone: what a name denies there nobody can say.
+#[test]
+fn v150_names_that_e2b_would_not_deny_are_refused() {
+    for name in ["evil.example.com", "all_traffic"] {
+        let found = refused(System::Docker, &format!("denyOut: [{name}]\n"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("E2B denies addresses"), "{found:?}");
     }
 }
