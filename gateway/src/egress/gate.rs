@@ -291,10 +291,13 @@ fn says_version(line: &[u8]) -> bool {
     line.windows(6).any(version)
 }
 
-/// What lenient servers take to part the words of a request line (RFC 9112 §3): such a line is judged as HTTP too, and
-/// refused there.
+/// What lenient servers take to part the words of a request line (RFC 9112 §3), in Latin-1 whatever is white space in
+/// Unicode: such a line is judged as HTTP too, and refused there.
 fn is_gap(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | 0x0b | 0x0c | b'\r')
+    matches!(
+        byte,
+        b' ' | b'\t' | 0x0b | 0x0c | b'\r' | 0x1c..=0x1f | 0x85 | 0xa0
+    )
 }
 
 /// A request without a version is HTTP/0.9's; some servers still answer it.
@@ -394,7 +397,12 @@ mod tests {
         assert_eq!(first_line(b"GET / HTTP/1.1 \r\n"), Step::Http);
         assert_eq!(first_line(b"get /old\r\n"), Step::Http);
         assert_eq!(first_line(b"GET\t/\tHTTP/1.1\r\n"), Step::Http);
-        assert_eq!(first_line(b"GET\x0b/ HTTP/1.1\r\n"), Step::Http);
+        for gap in [0x0b, 0x1c, 0x1f, 0x85, 0xa0] {
+            let line = [b"GET".as_slice(), &[gap], b"/ HTTP/1.1\r\n"].concat();
+            assert_eq!(first_line(&line), Step::Http, "{gap:#x}");
+            let line = [&[gap], b"GET / HTTP/1.1\r\n".as_slice()].concat();
+            assert_eq!(first_line(&line), Step::Http, "{gap:#x}");
+        }
         assert_eq!(first_line(b"GET /\rHTTP/1.1\r\n"), Step::Http);
         assert_eq!(first_line(b"_X / HTTP/1.1\r\n"), Step::Http);
         let long = [&[b'M'; 200][..], b" / HTTP/1.1\r\n"].concat();

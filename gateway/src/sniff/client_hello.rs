@@ -235,8 +235,8 @@ fn classify(prefix: &[u8]) -> Opening {
         [HANDSHAKE, 3, ..] => Opening::Tls,
         [HANDSHAKE, 0..=0x0f, ..] => Opening::Malformed(HelloError::RecordVersion),
         [0x14..=0x18, 0..=0x0f, ..] => Opening::Malformed(HelloError::UnexpectedRecord),
-        // RFC 5246 appendix E.2: two-byte length with the high bit set, type 1, version 2.0 or 3.x.
-        [0x80..=0xff, _, 1, 0, 2] | [0x80..=0xff, _, 1, 3, 0..=4] => {
+        // RFC 5246 appendix E.2: two-byte length with the high bit set, type 1, version 2.0 or 3.x, whatever x is.
+        [0x80..=0xff, _, 1, 0, 2] | [0x80..=0xff, _, 1, 3, _] => {
             Opening::Malformed(HelloError::SslV2)
         }
         [0x80..=0xff] | [0x80..=0xff, _] | [0x80..=0xff, _, 1] | [0x80..=0xff, _, 1, 0 | 3] => {

@@ -167,11 +167,16 @@ pub(crate) fn v081_drip() {
 pub(crate) fn v082_versions() {
     LAB.run(82, async |lab, row| {
         let tunnels = Tunnels::of(lab).await;
-        let v2 = [&[0x80, 0x2e, 1, 0, 2, 0, 21, 0, 0, 0, 16][..], &[1; 37]].concat();
-        for rule in [REQUIRE, AUTO] {
-            tunnels
-                .cuts(row, rule, &[&v2[..]], Cut::Reset, "tls_malformed")
-                .await;
+        let v2 = |version: [u8; 2]| {
+            let head = [0x80, 0x2e, 1, version[0], version[1], 0, 21, 0, 0, 0, 16];
+            [&head[..], &[1; 37]].concat()
+        };
+        for version in [[0, 2], [3, 4], [3, 5], [3, 0x7f], [3, 0xff]] {
+            for rule in [REQUIRE, AUTO] {
+                tunnels
+                    .cuts(row, rule, &[v2(version)], Cut::Reset, "tls_malformed")
+                    .await;
+            }
         }
         for minor in 0..=4 {
             let with = |name: &str| {
