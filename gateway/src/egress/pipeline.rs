@@ -7,7 +7,11 @@ use sluicegate_policy::{
 };
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{DialError, Upstream, UpstreamProxy, dial::Dialler, resolve::Resolver};
+use super::{
+    DialError, Upstream, UpstreamProxy,
+    dial::Dialler,
+    resolve::{MOST_ANSWERS, Resolver},
+};
 use crate::{session::PolicyGeneration, telemetry::Recorder};
 
 /// How long things may take, and how large a head may be. Zero means no limit where it says so.
@@ -89,8 +93,9 @@ impl Egress {
         let resolved = self.resolver.resolve(permit).await;
         let resolved =
             resolved.map_err(|(denial, detail)| format!("{}: {detail}", denial.reason()))?;
-        let permits = admit(grant, permit, &resolved.addresses, &self.admission)
+        let mut permits = admit(grant, permit, &resolved.addresses, &self.admission)
             .map_err(|refusal| refusal.denial.reason().to_owned())?;
+        permits.truncate(MOST_ANSWERS);
         let dialler = Dialler {
             timeout: self.timeouts.dial,
         };
@@ -126,9 +131,12 @@ impl Egress {
         let permits = admit(&policy.grant, permit, &resolved.addresses, &self.admission);
         let permits = permits.inspect_err(|_| {
             if matches!(permit.target().host(), Host::Name(_)) {
-                recorder.answers(resolved.addresses.clone());
+                let some = resolved.addresses.iter().take(MOST_ANSWERS);
+                recorder.answers(some.copied().collect());
             }
-        })?;
+        });
+        let mut permits = permits?;
+        permits.truncate(MOST_ANSWERS);
         let proxy = self.proxy.as_ref();
         let proxy = proxy.filter(|proxy| !proxy.bypassed(permit.target(), &permits));
         if let Some(proxy) = proxy {

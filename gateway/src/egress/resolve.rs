@@ -1,7 +1,7 @@
 //! Names to addresses by our own resolver: never `getaddrinfo`, no hosts file, no search domains.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
@@ -109,8 +109,8 @@ pub struct Resolved {
     pub chain: Vec<String>,
 }
 
-/// Answers kept of one name: enough for any honest one, a bound for the other kind.
-const MOST_ANSWERS: usize = 64;
+/// Addresses of one name that may be dialled, of all that were judged: enough for any honest one, a bound for the other kind.
+pub(super) const MOST_ANSWERS: usize = 64;
 /// Aliases on the way to an address. Honest chains have two or three.
 const MOST_ALIASES: usize = 8;
 /// How long the other family is waited for at most, once one has answered with addresses.
@@ -354,7 +354,7 @@ fn combine(
     let mut families = [Vec::new(), Vec::new()];
     for (result, family) in [&six, &four].into_iter().zip(&mut families) {
         let Ok(lookup) = result else { continue };
-        for record in lookup.answers().iter().take(MOST_ANSWERS) {
+        for record in lookup.answers() {
             match &record.data {
                 RData::A(a) => family.push(IpAddr::V4(a.0)),
                 RData::AAAA(a) => family.push(IpAddr::V6(a.0)),
@@ -383,14 +383,14 @@ fn combine(
 /// RFC 8305 §4: families in turn, IPv6 first.
 fn interleave(sixes: Vec<IpAddr>, fours: Vec<IpAddr>) -> Vec<IpAddr> {
     let (mut sixes, mut fours) = (sixes.into_iter(), fours.into_iter());
-    let mut all = Vec::new();
+    let (mut all, mut seen) = (Vec::new(), HashSet::new());
     loop {
         let pair = [sixes.next(), fours.next()];
         if pair == [None, None] {
             return all;
         }
         for address in pair.into_iter().flatten() {
-            if !all.contains(&address) {
+            if seen.insert(address) {
                 all.push(address);
             }
         }

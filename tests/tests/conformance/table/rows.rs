@@ -69,7 +69,7 @@ rows! {
     { 34 "CNAME: final addresses are judged, the chain recorded" held dns::v034_aliases [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 35 "CNAME loops, chains over eight links, CNAME only" held dns::v035_alias_loops [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 36 "NXDOMAIN, SERVFAIL and silence are told apart" held dns::v036_failures_are_told_apart [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
-    { 37 "a thousand records (truncated, asked again over TCP): capped" held dns::v037_a_thousand_records [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 37 "a thousand records (truncated, asked again over TCP): capped, once all are judged" held dns::v037_a_thousand_records [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 38 "a denied name causes no query" held dns::v038_a_denied_name_is_never_asked_for [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "" }
     { 39 "no search domains, no hosts file" held dns::v039_no_search_domains_no_hosts_file [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Transparent Sni] "" }
     { 40 "HTTPS and SVCB answers from our DNS" Elsewhere "`tests/tests/confinement/names.rs`: the name server of `run` has none" }
@@ -95,13 +95,13 @@ rows! {
     { 60 "Upgrade: h2c is stripped" held form::v060_h2c [Absolute] "" }
     { 61 "Content-Length with Transfer-Encoding" held smuggling::v061_length_and_coding [Connect Absolute] "" }
     { 62 "spelling of Transfer-Encoding" held smuggling::v062_spelling_of_the_coding [Connect Absolute] "" }
-    { 63 "spelling of Content-Length" held smuggling::v063_spelling_of_the_length [Connect Absolute] "" }
+    { 63 "spelling of Content-Length" held smuggling::v063_spelling_of_the_length [Connect Absolute] "over HTTP/2 and HTTP/3: `h2_proxy.rs`, `h3_proxy.rs`" }
     { 64 "folding, bare LF and CR, names and values" held smuggling::v064_field_lines [Connect Absolute] "" }
     { 65 "chunk faults: what is upstream already is never whole" held smuggling::v065_chunks [Connect Absolute] "" }
     { 66 "trailers that frame, route or authenticate are dropped" held smuggling::v066_trailers [Connect Absolute] "" }
     { 67 "Connection may not strip what is the message's own" held smuggling::v067_what_connection_may_not_strip [Connect Absolute] "" }
     { 68 "underscore twins are dropped" held smuggling::v068_twins [Connect Absolute Http2 Http3] "" }
-    { 69 "heads over 64 KiB or 100 fields: 431" held smuggling::v069_too_much_head [Connect Absolute] "" }
+    { 69 "heads over 64 KiB or 100 fields: 431" held smuggling::v069_too_much_head [Connect Absolute] "over HTTP/2 and HTTP/3: `h2_proxy.rs`, `h3_proxy.rs`" }
     { 70 "GET with content is framed" held smuggling::v070_get_with_content [Connect Absolute] "" }
     { 71 "pipelined requests are judged one by one" held smuggling::v071_pipelined [Absolute] "" }
     { 72 "the credential never goes up and is never logged" held smuggling::v072_credentials_stay_here [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "" }
