@@ -9,7 +9,7 @@
 
 use e2e::apart::{Machine, inside, sh};
 use e2e::raw::End;
-use e2e::{Program, Record, Settings, Wire, World};
+use e2e::{Program, Record, Settings, Wire, World, until};
 use serde_json::json;
 
 /// Where nothing is that would answer: the address clients dial is never dialled again.
@@ -377,6 +377,36 @@ async fn whose_it_is_must_be_certain() {
         assert_eq!(reply.status(), 200, "{}", reply.text());
         ask(reason).await;
     }
+}
+
+/// What holds when the first bytes come decides, whatever held when the connection was accepted.
+#[tokio::test]
+async fn a_connection_outlives_no_session() {
+    let world = World::with(Settings {
+        limits: "  firstBytesTimeout: 20s\n".to_owned(),
+        ..sni()
+    })
+    .await;
+    let listener = world.gateway.listener("sni").await;
+    let id = session(&world, &["late.test:4433"], &["127.0.0.0/8"]).await;
+    let before = world.gateway.descriptors();
+    let mut wire = Wire::dial(listener).await;
+    until("the gateway's end of it", || {
+        (world.gateway.descriptors() > before).then_some(())
+    })
+    .await;
+    let path = format!("/runtime/providers/test/sessions/{id}:stop");
+    assert_eq!(world.gateway.admin("POST", &path, "{}").await.status(), 200);
+    let name = "late.test".try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(world.ca.client(&[]), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    wire.send(hello).await;
+    let own = wire.local().to_string();
+    wire.rest().await;
+    let record = record(&world, "sni", |record| record.text("downstream") == own).await;
+    assert_eq!(record.text("outcome"), "refused", "{record:?}");
+    assert_eq!(world.dns.queries_for("late.test"), 0);
 }
 
 /// A name that resolves to us: passed on by SNI, or by Host, to the port the operator says.

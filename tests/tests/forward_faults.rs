@@ -386,3 +386,74 @@ async fn a_client_that_resets_while_it_waits_is_gone() {
         assert_eq!(record.text("outcome"), outcome, "{record:?}");
     }
 }
+
+/// A name is not asked for, and nothing dialled, any longer than its session may.
+#[tokio::test]
+async fn an_open_under_way_ends_with_the_right_to_it() {
+    let world = World::start().await;
+    world.dns.set("silent.test", e2e::Answer::Silent);
+    for tunnel in [true, false] {
+        let ask = Ask {
+            allow: &["silent.test:80"],
+            ..Ask::default()
+        };
+        let session = world.session_for(ask).await;
+        let before = world.dns.queries_for("silent.test");
+        let mut wire = session.dial().await;
+        let (line, fields) = if tunnel {
+            ("CONNECT silent.test:80", "Host: silent.test:80\r\n")
+        } else {
+            ("GET http://silent.test/", "Host: silent.test\r\n")
+        };
+        session.ask(&mut wire, line, fields).await;
+        e2e::until("a question", || {
+            (world.dns.queries_for("silent.test") > before).then_some(())
+        })
+        .await;
+        session.revoke(&world.gateway).await;
+        let revoked = std::time::Instant::now();
+        let reply = wire.reply().await;
+        assert!(revoked.elapsed() < std::time::Duration::from_secs(1));
+        assert_eq!(reply.json()["reason"], "session_revoked");
+    }
+}
+
+/// An address is judged by what holds once it is reached, not only by what held when its name was asked for.
+#[tokio::test]
+async fn an_address_is_forbidden_while_it_is_sought() {
+    let world = World::start().await;
+    let port = world.http.port();
+    let target = format!("late.test:{port}");
+    for tunnel in [true, false] {
+        world.dns.set("late.test", e2e::Answer::Silent);
+        let ask = Ask {
+            allow: &[&target],
+            ..Ask::default()
+        };
+        let session = world.session_for(ask).await;
+        let before = world.dns.queries_for("late.test");
+        let mut wire = session.dial().await;
+        let line = if tunnel {
+            format!("CONNECT {target}")
+        } else {
+            format!("GET http://{target}/echo")
+        };
+        session
+            .ask(&mut wire, &line, &format!("Host: {target}\r\n"))
+            .await;
+        e2e::until("a question", || {
+            (world.dns.queries_for("late.test") > before).then_some(())
+        })
+        .await;
+        let path = format!("/runtime/providers/test/sessions/{}", session.id());
+        let grant = serde_json::json!({"egress": {"allowedHosts": [target], "deniedHosts": ["127.0.0.0/8"]}});
+        let patched = world
+            .gateway
+            .admin("PATCH", &path, &grant.to_string())
+            .await;
+        assert_eq!(patched.status(), 200, "{}", patched.text());
+        world.dns.point("late.test");
+        let reply = wire.reply().await;
+        assert_eq!(reply.json()["reason"], "policy_changed", "{}", reply.text());
+    }
+}

@@ -371,3 +371,20 @@ async fn over_tls() {
     })
     .await;
 }
+
+/// What holds when the request comes decides, whatever held when its client logged in.
+#[tokio::test]
+async fn a_login_outlives_no_session() {
+    let (world, socks) = world().await;
+    let ask = Ask {
+        allow: &["late.test:80"],
+        ..Ask::default()
+    };
+    let session = world.session_for(ask).await;
+    let mut client = Socks::dial(socks.parse().unwrap(), session.handle()).await;
+    assert_eq!(client.login().await, 0);
+    session.revoke(&world.gateway).await;
+    let request = e2e::socks::request(b"late.test:80").unwrap();
+    assert_ne!(client.request(&request).await, 0);
+    assert_eq!(world.dns.queries_for("late.test"), 0);
+}

@@ -134,7 +134,12 @@ pub(super) async fn serve(
         if let Ok(target) = &target {
             recorder.target(target);
         }
-        let (identity, snapshot) = login?;
+        let (identity, _) = login?;
+        // Its first bytes took their time: what holds now decides.
+        if context.drain.refusing() {
+            return Err(Denial::Draining.into());
+        }
+        let snapshot = identity.snapshot()?;
         recorder.session(identity.session.label(), snapshot.policy.number);
         let target = target?;
         connect::lead(&context, identity, snapshot, &target, &mut recorder).await

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 use bytes::{Bytes, BytesMut};
 use http::Response;
 use sluicegate_certs::Channel;
-use sluicegate_policy::{Denial, Host, Refusal, Target};
+use sluicegate_policy::{Admission, Denial, Host, Refusal, Target, TargetPermit};
 
 use super::{
     context::Context,
@@ -13,10 +13,10 @@ use super::{
 };
 use crate::{
     auth::Identity,
-    egress::{Carried, Ends, Guarded, Tunnel, Upstream},
+    egress::{Carried, Ends, Guarded, Tunnel, Upstream, still_allowed},
     listen::Downstream,
     outcome::{Outcome, Party},
-    session::{Destination, PolicyGeneration, Slot, Snapshot},
+    session::{Changes, Destination, PolicyGeneration, Slot, Snapshot},
     telemetry::{Front, Kind, Protocol, Recorder},
 };
 
@@ -169,13 +169,23 @@ pub(super) async fn lead(
     wanted: &Target,
     recorder: &mut Recorder,
 ) -> Result<Led, Refusal> {
-    let Snapshot { policy, changes } = snapshot;
+    let Snapshot {
+        policy,
+        mut changes,
+    } = snapshot;
     let permit = context.egress.decide(&policy, wanted, recorder)?;
     let budget = identity.session.budget();
     let slot = budget
         .open_to(Destination::Target(wanted.clone()), SystemTime::now())
         .map_err(|denial| budget.refusal(denial))?;
-    let upstream = context.egress.open(&policy, &permit, recorder).await?;
+    let upstream = tokio::select! {
+        biased;
+        denial = lost(&mut changes, &permit, &context.egress.admission) => return Err(denial.into()),
+        opened = context.egress.open(&policy, &permit, recorder) => opened?,
+    };
+    // A change meanwhile was judged without the address, which was admitted by the policy before it.
+    let (dialled, admission) = (upstream.address.ip(), &context.egress.admission);
+    still_allowed(&changes.now(), &permit, None, Some(dialled), admission)?;
     let tunnel = Tunnel {
         session: identity.session.clone(),
         authority: changes,
@@ -196,6 +206,18 @@ pub(super) async fn lead(
             slot,
         }),
     })
+}
+
+/// Completes when the right to open this is lost: neither a name is asked for nor an address dialled from then on.
+async fn lost(changes: &mut Changes, permit: &TargetPermit, admission: &Admission) -> Denial {
+    loop {
+        if changes.changed().await.is_err() {
+            return Denial::SessionRevoked;
+        }
+        if let Err(denial) = still_allowed(&changes.now(), permit, None, None, admission) {
+            return denial;
+        }
+    }
 }
 
 fn parse_target(wanted: Wanted<'_>) -> Result<Target, Refusal> {

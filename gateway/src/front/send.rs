@@ -68,14 +68,19 @@ pub(super) async fn send(
                 (idle.sender, idle.address)
             }
             None => {
-                let opened = context
-                    .egress
-                    .open(&way.policy, &way.permit, recorder)
-                    .await?;
+                let opened = tokio::select! {
+                    biased;
+                    denial = std::future::poll_fn(|cx| guard.poll(cx)) => return Err(denial.into()),
+                    opened = context.egress.open(&way.policy, &way.permit, recorder) => opened?,
+                };
                 (handshake(context, opened.stream).await?, opened.address)
             }
         };
         guard.dialled(address.ip());
+        // A change meanwhile was judged without the address, which was admitted by the policy before it.
+        if let Some(denial) = guard.verdict() {
+            return Err(denial.into());
+        }
         let ready = tokio::select! {
             biased;
             denial = std::future::poll_fn(|cx| guard.poll(cx)) => return Err(denial.into()),

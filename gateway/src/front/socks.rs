@@ -137,7 +137,14 @@ async fn open(
     let login = login(client, context, peer, recorder).await?;
     let target = request(client).await?;
     recorder.target(&target);
-    let (identity, snapshot) = login.map_err(Stop::reply)?;
+    let (identity, _) = login.map_err(Stop::reply)?;
+    // The request took its time: what holds now decides.
+    if context.drain.refusing() {
+        return Err(Stop::reply(Denial::Draining.into()));
+    }
+    let snapshot = identity.snapshot();
+    let snapshot = snapshot.map_err(|denial| Stop::reply(denial.into()))?;
+    recorder.session(identity.session.label(), snapshot.policy.number);
     connect::lead(context, identity, snapshot, &target, recorder)
         .await
         .map_err(Stop::reply)

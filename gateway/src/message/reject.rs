@@ -105,7 +105,13 @@ impl Rejection<'_> {
                 HeaderValue::from_static("Bearer realm=\"sluicegate\""),
             );
         }
-        if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
+        // Bytes that are spent do not come back.
+        let passes = self.denial() != Denial::ByteQuota;
+        let busy = [
+            StatusCode::TOO_MANY_REQUESTS,
+            StatusCode::SERVICE_UNAVAILABLE,
+        ];
+        if passes && busy.contains(&status) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
