@@ -454,6 +454,61 @@ async fn plain_requests_are_forwarded() {
     assert!(read(response.into_body()).await.is_err());
 }
 
+/// What HTTP/1's reader refuses, HTTP/2's requests are refused for too: more than one length, fields without end, a CONNECT with two
+/// hosts or with content. A gRPC call for another host is that host's.
+#[tokio::test]
+async fn what_is_refused_over_http1_is_refused_here() {
+    let stage = Stage::start().await;
+    let bearer = format!("Bearer {}", stage.session.handle());
+    let uri = format!("http://{}/echo", stage.world.plain());
+    let ask = |method: Method| {
+        Request::builder()
+            .method(method)
+            .uri(&uri)
+            .header("proxy-authorization", &bearer)
+    };
+    let connect = || stage.classic(&stage.target);
+    let twice = ask(Method::POST)
+        .header("content-length", "7")
+        .header("content-length", "7");
+    let mut many = ask(Method::GET);
+    for _ in 0..100 {
+        many = many.header("x-more", "1");
+    }
+    let mut hosts = connect();
+    hosts
+        .headers_mut()
+        .append("host", stage.target.parse().unwrap());
+    hosts
+        .headers_mut()
+        .append("host", "evil.test".parse().unwrap());
+    let mut content = connect();
+    content
+        .headers_mut()
+        .append("content-length", "5".parse().unwrap());
+    for (request, status) in [
+        (twice.body(()).unwrap(), 400),
+        (many.body(()).unwrap(), 431),
+        (hosts, 400),
+        (content, 400),
+    ] {
+        let what = format!("{request:?}");
+        let (response, mut send) = stage.client.send(request, false).await;
+        // Refused by either side: h2 may reset what it finds malformed.
+        let _ = send.send_data(Bytes::from_static(b"7 bytes"), true);
+        match within("an answer", response).await {
+            Ok(response) => assert_eq!(response.status(), status, "{what}"),
+            Err(error) => assert_eq!(error.reason(), Some(Reason::PROTOCOL_ERROR), "{what}"),
+        }
+    }
+    let grpc = ask(Method::POST).header("content-type", "application/grpc-web+proto");
+    let (response, mut send) = stage.client.send(grpc.body(()).unwrap(), false).await;
+    send.send_data(Bytes::from_static(b"frame"), true).unwrap();
+    let response = within("an answer", response).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(response.headers().contains_key("via"));
+}
+
 /// Nobody asks for the answer's next bytes while its client takes none: the end of its right must reach it all the same.
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_cut_too() {

@@ -355,6 +355,37 @@ async fn connect_tcp_reaches_the_same_pipeline() {
     }
 }
 
+/// A length that nothing follows is no request (RFC 9114 §4.1.2). Taken for one, the next on the upstream's connection would be
+/// read as its body.
+#[tokio::test]
+async fn a_body_that_was_announced_and_never_came_goes_nowhere() {
+    let mut stage = Stage::start().await;
+    let (target, bearer) = (stage.target.clone(), stage.bearer());
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", target.as_str()),
+        (":path", "/a"),
+        ("proxy-authorization", bearer.as_str()),
+        ("content-length", "104"),
+    ];
+    let stream = stage.client.request(&fields, true).await;
+    assert_eq!(stage.client.head(stream).await.status, 400);
+    // More than one length, or fields without end.
+    let twice: Vec<_> = fields[..5]
+        .iter()
+        .copied()
+        .chain([("content-length", "0"), ("content-length", "0")])
+        .collect();
+    let stream = stage.client.request(&twice, true).await;
+    assert_eq!(stage.client.head(stream).await.status, 400);
+    let many = (0..100).map(|_| ("x-more", "1"));
+    let many: Vec<_> = fields[..5].iter().copied().chain(many).collect();
+    let stream = stage.client.request(&many, true).await;
+    assert_eq!(stage.client.head(stream).await.status, 431);
+    stage.origin.stays_alone().await;
+}
+
 /// Nobody asks for the answer's next bytes while its client takes none: the end of its right must reach it all the same.
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_cut_too() {

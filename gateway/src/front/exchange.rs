@@ -9,6 +9,7 @@ use std::{
 };
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body::Body;
 use hyper::{body::Incoming, client::conn::http1::SendRequest, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use sluicegate_policy::{Denial, Hint, Refusal, Target, TlsRule};
@@ -149,6 +150,9 @@ pub(super) async fn run(
             .map(Some),
     };
     let slot = slot.map_err(|denial| budget.refusal(denial))?;
+    if !headers::announces(request.headers(), request.body().is_end_stream()) {
+        return Err(Denial::MalformedRequest.into());
+    }
     let method = request.method().clone();
     if max_forwards::is_final(&method, request.headers_mut())? {
         recorder.status(200);

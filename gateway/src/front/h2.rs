@@ -163,7 +163,7 @@ pub async fn serve<IO>(
 
 /// Serve a stream until it is known what it carries.
 async fn open(exchange: Exchange, context: Arc<super::Context>) -> Option<Carrying> {
-    if !stream::is_grpc(&exchange.request) {
+    if !stream::is_call(&exchange.request, exchange.secure) {
         return stream::dispatch(exchange, context).await;
     }
     Some(Box::pin(async move {

@@ -222,6 +222,10 @@ async fn head(reading: &mut Reading, limit: usize) -> Result<Asked, Headless> {
         Ok(asked) => {
             if asked.head.method() != http::Method::CONNECT {
                 reading.look_ahead().await;
+                // RFC 9114 §4.1.2: nobody would ask for a body that is known to be none, and find it short.
+                if reading.is_over() && asked.length.unwrap_or_default() > 0 {
+                    return Err(Headless::Refused(Denial::MalformedRequest));
+                }
             }
             Ok(asked)
         }

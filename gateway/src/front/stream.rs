@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     listen::Carrying,
+    sniff::MAX_FIELDS,
     telemetry::{Front, Kind, Protocol},
 };
 
@@ -96,6 +97,12 @@ pub(super) async fn dispatch<A: Answer>(
     context: Arc<Context>,
 ) -> Option<Carrying> {
     let head = &exchange.request;
+    // Cookies may come in crumbs (RFC 9113 §8.2.3), and are one field where fields are counted.
+    let crumbs = head.headers().get_all(header::COOKIE).iter().count();
+    if head.headers().len() - crumbs.saturating_sub(1) > MAX_FIELDS {
+        refuse(exchange, &Denial::HeaderTooLarge.into(), &context).await;
+        return None;
+    }
     let classic = head.method() == Method::CONNECT && head.extensions().get::<Extended>().is_none();
     let refused: Refusal = if classic {
         return tunnel::classic(exchange, context).await;
@@ -108,7 +115,7 @@ pub(super) async fn dispatch<A: Answer>(
             Ok(handshake) => return tunnel::connect_tcp(exchange, &handshake, context).await,
             Err(denial) => denial.into(),
         }
-    } else if is_grpc(head) {
+    } else if is_call(head, exchange.secure) {
         // A version that carries it never comes here with it.
         Denial::UnsupportedProtocol.into()
     } else if head.method() == Method::GET && head.uri().path() == PROOF_PATH {
@@ -171,8 +178,13 @@ async fn refuse<A: Answer>(exchange: Exchange<A>, refused: &Refusal, context: &C
     exchange.respond.whole(answer).await;
 }
 
+/// A call of ours: gRPC, and not for another host.
+pub(super) fn is_call<B>(request: &Request<B>, secure: bool) -> bool {
+    is_grpc(request) && !forward::is_foreign(request, secure)
+}
+
 /// POST with `application/grpc*`.
-pub(super) fn is_grpc<B>(request: &Request<B>) -> bool {
+fn is_grpc<B>(request: &Request<B>) -> bool {
     let content_type = request
         .headers()
         .get(header::CONTENT_TYPE)

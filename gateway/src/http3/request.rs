@@ -149,7 +149,8 @@ fn target(pseudo: Pseudo, classic: bool, headers: &HeaderMap) -> Option<Uri> {
         (false, Some(scheme), Some(path)) => {
             parts.scheme = Some(uri::Scheme::try_from(&*scheme).ok()?);
             // Empty is no path; `*` is one, of OPTIONS.
-            if !path.starts_with(b"/") && path != b"*" {
+            // Nor has a path a fragment, which would be dropped.
+            if !path.starts_with(b"/") && path != b"*" || path.contains(&b'#') {
                 return None;
             }
             parts.path_and_query = Some(uri::PathAndQuery::try_from(&*path).ok()?);

@@ -162,6 +162,17 @@ pub(crate) fn fields_bytes(headers: &HeaderMap) -> usize {
         .sum()
 }
 
+/// Does a request announce what it has (RFC 9110 §8.6)? One length at most, and none of a body that is over. What brings a
+/// request has made sure of it; nothing is forwarded on its word alone.
+pub(crate) fn announces(headers: &HeaderMap, over: bool) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else {
+        return true;
+    };
+    let length = length.to_str().ok().and_then(|text| text.parse().ok());
+    lengths.next().is_none() && length.is_some_and(|length: u64| length == 0 || !over)
+}
+
 /// Content-Length as a plain number: leading zeros read as octal somewhere (RFC 9110 §8.6 has digits, and no more to say).
 pub(crate) fn plain_length(headers: &mut HeaderMap) {
     let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
@@ -177,8 +188,13 @@ pub(crate) fn plain_length(headers: &mut HeaderMap) {
 }
 
 /// An answer whose framing can be read two ways is not passed on (RFC 9112 §6.3): Content-Length beside a transfer coding,
-/// or a coding that we would take off without knowing it.
+/// more than one length, or a coding that we would take off without knowing it.
 pub(crate) fn framed_one_way(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let plain = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
+    if !lengths.next().is_none_or(plain) || lengths.next().is_some() {
+        return false;
+    }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else {
         return true;

@@ -39,9 +39,9 @@ impl Body {
         self.reading
     }
 
-    /// Is it known that nothing follows?
+    /// Is it known that nothing follows, and that nothing had to?
     pub(in crate::front) fn is_over(&self) -> bool {
-        self.reading.is_over()
+        self.reading.is_over() && self.left.unwrap_or_default() == 0
     }
 
     pub(in crate::front) fn poll_frame(

@@ -34,11 +34,18 @@ pub(super) async fn classic<A: Answer>(
         ..
     } = exchange;
     let (head, body) = request.into_parts();
+    // RFC 9110 §7.2, §9.3.6: one Host at most, and no content.
+    let malformed = head.headers.get_all(header::HOST).iter().count() > 1
+        || head
+            .headers
+            .get_all(header::CONTENT_LENGTH)
+            .iter()
+            .any(|length| length != "0");
     let authority = head.uri.authority().map(|a| a.as_str()).unwrap_or_default();
     let ask = Ask {
         front: Front::connect,
         wanted: Wanted::Authority {
-            authority: authority.as_bytes(),
+            authority: if malformed { b"" } else { authority.as_bytes() },
             host: head.headers.get(header::HOST).map(HeaderValue::as_bytes),
         },
         credentials: head
