@@ -1,8 +1,9 @@
 //! Capabilities: the catalogue, and those of a session.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
+    Extension,
     body::Body,
     extract::{Path, Query, State as Extract},
     response::Response,
@@ -13,9 +14,12 @@ use serde_json::json;
 use super::{
     Problem, State,
     request::{body_text, json as answer, read},
-    sessions::{key, shown, tagged},
+    sessions::{key, on_behalf_of, shown, tagged},
 };
-use crate::session::{Bind, BindingRequest};
+use crate::{
+    auth::Principal,
+    session::{Bind, BindingRequest},
+};
 
 type Parameters = Query<HashMap<String, String>>;
 
@@ -55,6 +59,7 @@ pub(super) async fn resolved(
 /// Names of capabilities hold no colon.
 pub(super) async fn act(
     Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
     Path((provider, session, segment)): Path<(String, String, String)>,
     Query(query): Parameters,
     body: Body,
@@ -82,7 +87,8 @@ pub(super) async fn act(
         }
     };
     let key = key(namespace(&query), &provider, &session);
-    let issued = state.registry.bind(key, name.into(), how).await?;
+    let behalf = on_behalf_of(&state, &principal);
+    let issued = behalf.bind(key, name.into(), how).await?;
     let status = if issued.created {
         StatusCode::CREATED
     } else {
@@ -94,10 +100,12 @@ pub(super) async fn act(
 /// `DELETE …/capabilities/{name}`: uninstall.
 pub(super) async fn uninstall(
     Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
     Path((provider, session, name)): Path<(String, String, String)>,
     Query(query): Parameters,
 ) -> Result<Response, Problem> {
     let key = key(namespace(&query), &provider, &session);
-    let issued = state.registry.bind(key, name, Bind::Uninstall).await?;
+    let behalf = on_behalf_of(&state, &principal);
+    let issued = behalf.bind(key, name, Bind::Uninstall).await?;
     Ok(tagged(StatusCode::OK, &shown(issued)))
 }

@@ -31,6 +31,9 @@ pub(super) async fn readyz(Extract(state): Extract<State>) -> Response {
         Ok(()) if !state.registry.index().readable() => {
             Err("the session store is unreadable".to_owned())
         }
+        Ok(()) if !state.registry.writable() => {
+            Err("the session store cannot be written".to_owned())
+        }
         other => other,
     };
     match ready {
@@ -201,6 +204,7 @@ pub(super) async fn retire_key(
 pub(super) async fn revoke_credential(
     Extract(state): Extract<State>,
     Extension(principal): Extension<Arc<Principal>>,
+    Query(query): Query<HashMap<String, String>>,
     body: Body,
 ) -> Result<Response, Problem> {
     let text = body_text(body).await?;
@@ -211,9 +215,13 @@ pub(super) async fn revoke_credential(
             .map(str::to_owned)
     })?;
     // Whoever sees a part revokes what is seen to be of that part.
+    let scope = query.get("namespace");
     let own = match state.registry.session_of(&credential) {
-        Some(key) => access::touches(&state, &principal, &key).is_ok(),
-        None => !principal.is_bounded(),
+        Some(key) => {
+            scope.is_none_or(|scope| **scope == *key.namespace)
+                && access::touches(&state, &principal, &key).is_ok()
+        }
+        None => !principal.is_bounded() && scope.is_none(),
     };
     if own && state.registry.revoke_credential(credential).await? {
         return Ok(answer(StatusCode::OK, &json!({ "revoked": true })));

@@ -21,11 +21,15 @@ use http_body::Frame;
 use serde_json::{Value, json};
 use tokio::sync::{
     broadcast::{self, error::RecvError},
-    mpsc,
+    mpsc, watch,
 };
 
 use super::{Problem, State};
-use crate::{auth::Principal, session::Registry, store::StoredEvent};
+use crate::{
+    auth::{AdminCredentials, Principal, TokenHash},
+    session::Registry,
+    store::StoredEvent,
+};
 
 /// Messages under way to a reader.
 const QUEUE: usize = 64;
@@ -39,6 +43,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 pub(super) async fn stream(
     Extract(state): Extract<State>,
     Extension(principal): Extension<Arc<Principal>>,
+    Extension(token): Extension<TokenHash>,
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -59,12 +64,18 @@ pub(super) async fn stream(
         ),
     };
     let (send, receive) = mpsc::channel(QUEUE);
+    let mut changes = state.credentials.changes();
+    // It was judged a moment ago.
+    changes.mark_changed();
     // Subscribed before the store is read, so that nothing falls between.
     let feed = Feed {
         lifecycle: state.registry.subscribe(),
         access: state.telemetry.access().subscribe(),
         registry: state.registry.clone(),
         send,
+        changes,
+        credentials: state.credentials.clone(),
+        token,
         view: View {
             principal,
             namespace: query.get("namespace").cloned(),
@@ -93,6 +104,10 @@ struct Feed {
     lifecycle: broadcast::Receiver<(u64, Arc<str>)>,
     access: broadcast::Receiver<Arc<str>>,
     send: mpsc::Sender<Bytes>,
+    credentials: Arc<AdminCredentials>,
+    changes: watch::Receiver<()>,
+    /// By which its reader came.
+    token: TokenHash,
     view: View,
 }
 
@@ -134,6 +149,11 @@ impl Feed {
         self.put(": ready\n\n".into()).await?;
         loop {
             tokio::select! {
+                biased;
+                // What is withdrawn reads no more; what means something else now is asked for anew.
+                Ok(()) = self.changes.changed() => if !self.is_known() {
+                    return Ok(());
+                },
                 event = self.lifecycle.recv() => match event {
                     Ok((cursor, body)) if cursor > last => {
                         last = cursor;
@@ -207,8 +227,20 @@ impl Feed {
         }
     }
 
+    /// Does its reader's token still mean what it meant?
+    fn is_known(&self) -> bool {
+        let now = self.credentials.identify(&self.token);
+        now.as_ref() == Some(&self.view.principal)
+    }
+
+    /// Nothing more goes to a reader that is known no longer, however long it took to take what came before.
     async fn put(&self, text: String) -> Result<(), Gone> {
-        self.send.send(text.into()).await.map_err(|_| Gone)
+        let place = self.send.reserve().await.map_err(|_| Gone)?;
+        if !self.is_known() {
+            return Err(Gone);
+        }
+        place.send(text.into());
+        Ok(())
     }
 }
 

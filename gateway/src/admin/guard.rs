@@ -10,7 +10,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{Problem, State, access};
-use crate::auth::{Principal, bearer};
+use crate::auth::{AdminCredentials, Principal, TokenHash, bearer};
 
 /// Probes that carry no credential.
 const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
@@ -22,11 +22,12 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response {
     let admitted = check(&state, &request).and_then(|principal| {
-        let Some(principal) = principal else {
+        let Some((principal, token)) = principal else {
             return Ok(());
         };
         access::admit(&state, &principal, &mut request)?;
         request.extensions_mut().insert(principal);
+        request.extensions_mut().insert(token);
         Ok(())
     });
     match admitted {
@@ -35,8 +36,10 @@ pub(super) async fn guard(
     }
 }
 
-/// Who asks; `None` on the paths that need nobody.
-fn check(state: &State, request: &Request) -> Result<Option<Arc<Principal>>, Problem> {
+/// Who asks, by which token; `None` on the paths that need nobody.
+type Asker = Option<(Arc<Principal>, TokenHash)>;
+
+fn check(state: &State, request: &Request) -> Result<Asker, Problem> {
     let headers = request.headers();
     if !host_allowed(headers, &state.allowed_hosts) {
         let detail = "the Host field names a host this listener does not answer to; add it to admin.allowedHosts";
@@ -67,9 +70,11 @@ fn check(state: &State, request: &Request) -> Result<Option<Arc<Principal>>, Pro
             .iter()
             .map(|value| value.as_bytes()),
     );
-    let found = presented
-        .ok()
-        .and_then(|presented| state.credentials.identify(presented.reveal()));
+    let token = presented.map(|presented| AdminCredentials::hash(presented.reveal()));
+    let found = token.ok().and_then(|token| {
+        let principal = state.credentials.identify(&token)?;
+        Some((principal, token))
+    });
     if found.is_some() {
         return Ok(found);
     }

@@ -1,8 +1,9 @@
 //! A session's log: runtimes append, operators read.
 
-use std::{collections::HashMap, ops::RangeInclusive, time::Duration};
+use std::{collections::HashMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     body::Body,
     extract::{Path, Query, State as Extract},
     response::Response,
@@ -14,9 +15,9 @@ use sluicegate_policy::text::{Faults, Node};
 use super::{
     Problem, State,
     request::{body_text, json as answer, read},
-    sessions::key,
+    sessions::{key, on_behalf_of},
 };
-use crate::session::LogLine;
+use crate::{auth::Principal, session::LogLine};
 
 type Parameters = Query<HashMap<String, String>>;
 
@@ -32,6 +33,7 @@ const MAX_WAIT: u64 = 60;
 /// `POST …/sessions/{session}/logs`: `{records: [{stream, text, time?}]}`.
 pub(super) async fn append(
     Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
     Path((provider, session)): Path<(String, String)>,
     Query(query): Parameters,
     body: Body,
@@ -52,7 +54,9 @@ pub(super) async fn append(
     })?;
     let namespace = query.get("namespace").map(String::as_str);
     let key = key(namespace, &provider, &session);
-    let last = state.registry.append_log(key, lines).await?;
+    let last = on_behalf_of(&state, &principal)
+        .append_log(key, lines)
+        .await?;
     Ok(answer(StatusCode::OK, &json!({ "last": last })))
 }
 
@@ -87,6 +91,7 @@ fn line(node: &Node, faults: &mut Faults) -> Option<LogLine> {
 /// `GET …/sessions/{session}/logs?after=&limit=&wait=`.
 pub(super) async fn list(
     Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
     Path((provider, session)): Path<(String, String)>,
     Query(query): Parameters,
 ) -> Result<Response, Problem> {
@@ -107,6 +112,7 @@ pub(super) async fn list(
     let namespace = query.get("namespace").map(String::as_str);
     let key = key(namespace, &provider, &session);
     let limit = usize::try_from(limit).unwrap_or(LIMIT);
-    let page = state.registry.log(key, after, limit, wait).await?;
+    let behalf = on_behalf_of(&state, &principal);
+    let page = behalf.log(key, after, limit, wait).await?;
     Ok(answer(StatusCode::OK, &page))
 }

@@ -1,8 +1,13 @@
 //! Explanations by the one function that decides.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use axum::{Extension, body::Body, extract::State as Extract, response::Response};
+use axum::{
+    Extension,
+    body::Body,
+    extract::{Query, State as Extract},
+    response::Response,
+};
 use http::StatusCode;
 use serde_json::json;
 use sluicegate_policy::{GrantDocument, Target};
@@ -22,10 +27,31 @@ struct Question {
     target: Target,
 }
 
+/// Which namespace is meant: that of the path or the query, of the body, else the principal's own.
+fn namespace<'q>(
+    query: &'q HashMap<String, String>,
+    written: Option<&'q str>,
+    principal: &'q Principal,
+) -> Result<&'q str, Problem> {
+    if let Some(unseen) = written.filter(|written| !principal.sees(written)) {
+        return Err(access::unknown_namespace(unseen));
+    }
+    match (query.get("namespace").map(String::as_str), written) {
+        (Some(scoped), Some(written)) if scoped != written => {
+            let detail = format!("the path says namespace {scoped:?}, the body {written:?}");
+            let status = StatusCode::BAD_REQUEST;
+            Err(Problem::new(status, "two-namespaces", detail))
+        }
+        (Some(named), _) | (None, Some(named)) => Ok(named),
+        (None, None) => Ok(principal.home()),
+    }
+}
+
 /// `POST policy:explain` `{provider?, namespace?, session? | egress?, target}`; a target without port means 443.
 pub(super) async fn explain(
     Extract(state): Extract<State>,
     Extension(principal): Extension<Arc<Principal>>,
+    Query(query): Query<HashMap<String, String>>,
     body: Body,
 ) -> Result<Response, Problem> {
     let text = body_text(body).await?;
@@ -63,8 +89,7 @@ pub(super) async fn explain(
         .unwrap_or_else(|| state.registry.config().default_provider.clone());
     let explanation = match &question.session {
         Some(session) => {
-            let namespace = question.namespace.as_deref();
-            let namespace = namespace.unwrap_or_else(|| principal.home());
+            let namespace = namespace(&query, question.namespace.as_deref(), &principal)?;
             let key = key(Some(namespace), &provider, session);
             access::touches(&state, &principal, &key)?;
             let admission = (state.admission)();

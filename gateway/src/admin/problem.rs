@@ -113,6 +113,7 @@ impl From<RegistryError> for Problem {
             RegistryError::UnknownSession(_) => {
                 Self::new(StatusCode::NOT_FOUND, "unknown-session", text)
             }
+            RegistryError::NotOwner(_) => Self::new(StatusCode::FORBIDDEN, "not-the-owner", text),
             RegistryError::UnknownBinding(_) => {
                 Self::new(StatusCode::NOT_FOUND, "unknown-capability", text)
             }

@@ -1,6 +1,6 @@
 //! Paths, queries and bodies to types.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use axum::{body::Body, extract::Query, response::Response};
 use http::{HeaderValue, StatusCode, header};
@@ -12,10 +12,19 @@ use super::Problem;
 
 /// Bodies are documents, not data.
 const MAX_BODY: usize = 1024 * 1024;
+/// A body that takes longer is not an operator's.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The whole body as text, 1 MiB at most, JSON or YAML; what it says is judged later.
 pub(super) async fn body_text(body: Body) -> Result<String, Problem> {
-    let bytes = axum::body::to_bytes(body, MAX_BODY).await.map_err(|_| {
+    let read = axum::body::to_bytes(body, MAX_BODY);
+    let read = tokio::time::timeout(BODY_TIMEOUT, read)
+        .await
+        .map_err(|_| {
+            let detail = "the body did not come within 30 seconds";
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", detail)
+        })?;
+    let bytes = read.map_err(|_| {
         Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "body-too-large",

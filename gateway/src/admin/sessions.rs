@@ -21,7 +21,7 @@ use super::{
 use crate::{
     auth::Principal,
     session::{
-        CreateRequest, Issued, Observation, PatchRequest, SessionKey, is_session_id,
+        Behalf, CreateRequest, Issued, Observation, PatchRequest, SessionKey, is_session_id,
         lifecycle::Action, no_secrets,
     },
 };
@@ -43,6 +43,11 @@ pub(super) fn key(namespace: Option<&str>, provider: &str, session: &str) -> Ses
         provider: provider.into(),
         id: session.into(),
     }
+}
+
+/// The registry as whoever asks may change it.
+pub(super) fn on_behalf_of<'s>(state: &'s State, principal: &Principal) -> Behalf<'s> {
+    state.registry.on_behalf_of(principal.owner.clone())
 }
 
 fn not_found(session: &str) -> Problem {
@@ -105,9 +110,10 @@ pub(super) async fn create(
     }
     let longest = wait(&query)?;
     let namespace = request.namespace().to_owned();
-    let issued = state.registry.create(provider.clone(), request).await?;
+    let behalf = on_behalf_of(&state, &principal);
+    let issued = behalf.create(provider.clone(), request).await?;
     let own = key(Some(&namespace), &provider, &text_of(&issued.view, "id"));
-    let issued = placed(&state, own, issued, longest).await?;
+    let issued = placed(&state, &principal, own, issued, longest).await?;
     let status = match (is_queued(&issued), issued.created) {
         (true, _) => StatusCode::ACCEPTED,
         (false, true) => StatusCode::CREATED,
@@ -245,6 +251,7 @@ pub(super) async fn show(
 /// `PATCH …/sessions/{session}`: `egress`, `services`, `limits`, each replaced whole; a new policy generation.
 pub(super) async fn patch(
     Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
     Path((provider, session)): Path<(String, String)>,
     Query(query): Parameters,
     headers: HeaderMap,
@@ -258,13 +265,15 @@ pub(super) async fn patch(
         &provider,
         &session,
     );
-    let patched = shown(state.registry.patch(key, patch).await?);
+    let behalf = on_behalf_of(&state, &principal);
+    let patched = shown(behalf.patch(key, patch).await?);
     Ok(tagged(StatusCode::OK, &patched))
 }
 
 /// `DELETE …/sessions/{session}`: stop.
 pub(super) async fn delete(
     Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
     Path((provider, session)): Path<(String, String)>,
     Query(query): Parameters,
 ) -> Result<Response, Problem> {
@@ -273,13 +282,15 @@ pub(super) async fn delete(
         &provider,
         &session,
     );
-    let stopped = shown(state.registry.act(key, Action::Stop, None).await?);
+    let behalf = on_behalf_of(&state, &principal);
+    let stopped = shown(behalf.act(key, Action::Stop, None).await?);
     Ok(tagged(StatusCode::OK, &stopped))
 }
 
 /// `POST …/sessions/{session}:{action}`. Ids hold no colon, so the last one parts them.
 pub(super) async fn act(
     Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
     Path((provider, segment)): Path<(String, String)>,
     Query(query): Parameters,
     body: Body,
@@ -299,7 +310,7 @@ pub(super) async fn act(
         session,
     );
     if name == "observe" {
-        return observe(&state, key, &text).await;
+        return observe(&state, &principal, key, &text).await;
     }
     let (extend, reason) = read(&text, |fields, faults| {
         let extend = match (name, fields.take("extendSeconds")) {
@@ -338,8 +349,9 @@ pub(super) async fn act(
         }
     };
     let longest = wait(&query)?;
-    let issued = state.registry.act(key.clone(), action, reason).await?;
-    let issued = placed(&state, key, issued, longest).await?;
+    let behalf = on_behalf_of(&state, &principal);
+    let issued = behalf.act(key.clone(), action, reason).await?;
+    let issued = placed(&state, &principal, key, issued, longest).await?;
     let status = if is_queued(&issued) {
         StatusCode::ACCEPTED
     } else {
@@ -370,6 +382,7 @@ fn is_queued(issued: &Issued) -> bool {
 /// A queued start, once more when its place came in time: the credential is shown to whoever waited.
 async fn placed(
     state: &State,
+    principal: &Principal,
     key: SessionKey,
     issued: Issued,
     longest: Duration,
@@ -378,14 +391,15 @@ async fn placed(
         return Ok(issued);
     }
     state.registry.wait_for_place(&key, longest).await;
-    let now = state.registry.show(&key).unwrap_or_default();
+    let behalf = on_behalf_of(state, principal);
+    let now = behalf.show(&key)?;
     if now.get("state").and_then(Value::as_str) != Some("running") {
         return Ok(Issued {
             view: now,
             ..issued
         });
     }
-    let started = state.registry.act(key, Action::Start, None).await?;
+    let started = behalf.act(key, Action::Start, None).await?;
     Ok(Issued {
         created: issued.created,
         ..started
@@ -393,7 +407,12 @@ async fn placed(
 }
 
 /// `:observe` `{state, reason?, generation?}`: a runtime tells what became of its sandbox.
-async fn observe(state: &State, key: SessionKey, text: &str) -> Result<Response, Problem> {
+async fn observe(
+    state: &State,
+    principal: &Principal,
+    key: SessionKey,
+    text: &str,
+) -> Result<Response, Problem> {
     let observation = read(text, |fields, faults| {
         let said = |list: &[&'static str]| list.iter().map(|s| (*s, *s)).collect::<Vec<_>>();
         let states = said(&Observation::STATES);
@@ -413,7 +432,8 @@ async fn observe(state: &State, key: SessionKey, text: &str) -> Result<Response,
             generation,
         })
     })?;
-    let (issued, current) = state.registry.observe(key, observation).await?;
+    let behalf = on_behalf_of(state, principal);
+    let (issued, current) = behalf.observe(key, observation).await?;
     let mut body = shown(issued);
     if let Some(fields) = body.as_object_mut() {
         fields.insert("current".into(), current.into());

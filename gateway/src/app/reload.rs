@@ -3,7 +3,11 @@
 use std::{path::PathBuf, sync::Mutex, sync::PoisonError, time::SystemTime};
 
 use super::{Parts, assemble, probe};
-use crate::{auth::AdminToken, config::Config, drain::DrainWatch};
+use crate::{
+    auth::{AdminToken, Gestalt},
+    config::Config,
+    drain::DrainWatch,
+};
 
 /// Reads the configuration file again.
 pub(super) struct Reloader {
@@ -84,21 +88,14 @@ impl Reloader {
             assemble::admin_credentials(&config, &token).map_err(|error| chain(&error))?;
         // Files of keys may have changed, as where others rotate them.
         let keys = parts.registry.keys().clone();
-        let before = keys.list();
         let external = config.keys.as_ref().map(assemble::external);
-        let keys = tokio::task::spawn_blocking(move || match external {
-            Some(external) => keys.follow(external),
-            None => keys.reload(),
-        })
-        .await;
-        keys.map_err(|error| chain(&error))?
-            .map_err(|error| chain(&error))?;
-        parts.registry.keys_changed(before);
-        let (gestalt, terms) = (parts.gestalt.clone(), assemble::gestalt(&config));
-        tokio::task::spawn_blocking(move || gestalt.follow(terms))
-            .await
-            .map_err(|error| chain(&error))?
-            .map_err(|error| chain(&error))?;
+        let new_keys = tokio::task::spawn_blocking(move || keys.read(external));
+        let new_keys = new_keys.await.map_err(|error| chain(&error))?;
+        let new_keys = new_keys.map_err(|error| chain(&error))?;
+        let terms = assemble::gestalt(&config);
+        let terms = tokio::task::spawn_blocking(move || Gestalt::prepare(terms));
+        let terms = terms.await.map_err(|error| chain(&error))?;
+        let terms = terms.map_err(|error| chain(&error))?;
         let registry =
             assemble::registry_config(&config, &parts.addresses, &parts.identity, &parts.state_dir);
         let notes = parts
@@ -106,6 +103,11 @@ impl Reloader {
             .replace_config(registry)
             .await
             .map_err(|error| chain(&error))?;
+        let keys = parts.registry.keys();
+        let before = keys.list();
+        keys.switch(new_keys);
+        parts.registry.keys_changed(before);
+        parts.gestalt.switch(terms);
         if let Some(leaf) = leaf {
             parts.identity.replace(leaf);
         }

@@ -26,11 +26,8 @@ use sluicegate_policy::{
 };
 use subtle::ConstantTimeEq;
 
-use super::{Audience, Identity};
-use crate::{
-    secret::Secret,
-    session::{Authority, Budget, Index, PolicyGeneration, Session, SessionKey},
-};
+use super::{Audience, Identity, Presented, identify::stolen};
+use crate::session::{Authority, Budget, Index, PolicyGeneration, Session, SessionKey};
 use claims::Claims;
 pub(super) use claims::{is_token_id, token_id};
 pub use key::{GestaltError, GestaltKey};
@@ -70,6 +67,15 @@ struct Accepted {
     terms: GestaltTerms,
     secret: [u8; 32],
     key: DecodingKey,
+}
+
+/// Terms whose key was derived.
+pub struct PreparedTerms(Option<Arc<Accepted>>);
+
+impl std::fmt::Debug for PreparedTerms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PreparedTerms(***)")
+    }
 }
 
 /// One token, and the session as it sees it.
@@ -123,6 +129,15 @@ impl Gestalt {
     /// # Errors
     /// The key cannot be read; the terms so far stay.
     pub fn follow(&self, terms: Option<GestaltTerms>) -> Result<(), GestaltError> {
+        self.switch(Self::prepare(terms)?);
+        Ok(())
+    }
+
+    /// The first half of [`Gestalt::follow`]: all that can fail.
+    ///
+    /// # Errors
+    /// The key cannot be read.
+    pub fn prepare(terms: Option<GestaltTerms>) -> Result<PreparedTerms, GestaltError> {
         let accepted = match terms {
             None => None,
             Some(terms) => {
@@ -131,6 +146,11 @@ impl Gestalt {
                 Some(Arc::new(Accepted { terms, secret, key }))
             }
         };
+        Ok(PreparedTerms(accepted))
+    }
+
+    /// The second half: they hold.
+    pub fn switch(&self, PreparedTerms(accepted): PreparedTerms) {
         let before = self.accepted.load_full();
         let same = match (&before, &accepted) {
             (Some(before), Some(after)) => {
@@ -139,32 +159,31 @@ impl Gestalt {
             (before, after) => before.is_none() && after.is_none(),
         };
         if same {
-            return Ok(());
+            return;
         }
         self.accepted.store(accepted);
         for (_, known) in self.known().drain() {
             let over = Authority::Ended(Denial::SessionRevoked);
             known.session.publish(over);
         }
-        Ok(())
     }
 
     /// Whose token is this? Whatever is wrong with it is one refusal.
     pub(super) fn identify(
         &self,
-        presented: &Secret,
+        presented: &Presented<'_>,
         audience: Audience,
         source: IpAddr,
         now: SystemTime,
     ) -> Result<Identity, Denial> {
         let accepted = self.accepted.load_full();
         let accepted = accepted.ok_or(Denial::CredentialInvalid)?;
-        let hash: [u8; 32] = Sha256::digest(presented.reveal()).into();
+        let hash: [u8; 32] = Sha256::digest(presented.text()).into();
         let found = self.known().get(&hash).cloned();
         let known = match found {
             Some(known) => known,
             None => {
-                let claims = claims::verify(&accepted.key, presented.reveal())
+                let claims = claims::verify(&accepted.key, presented.text())
                     .ok_or(Denial::CredentialInvalid)?;
                 // Judged before anything is made of it.
                 if !claims.are_good(audience, now) {
@@ -187,6 +206,9 @@ impl Gestalt {
                     None => Err(Denial::CredentialInvalid),
                 };
             };
+            if live.key.is_some() && live.key != presented.proved() {
+                return Err(stolen(live.session.key()));
+            }
             if !live.accepts(source) {
                 return Err(Denial::SourceNotAllowed);
             }
@@ -220,7 +242,12 @@ impl Gestalt {
         let whole = match terms.check {
             SessionCheck::Registry => {
                 claims.session_id.as_ref()?;
-                Some(self.index.session(&key)?.session.clone())
+                let live = self.index.session(&key)?;
+                // Before the session came to be, or its last generation ended: it was for another.
+                if !claims.is_since(live.since) {
+                    return None;
+                }
+                Some(live.session.clone())
             }
             SessionCheck::TrustToken => None,
         };

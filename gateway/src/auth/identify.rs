@@ -133,7 +133,7 @@ impl Authenticator {
                 let Some(verified) = self.verified(presented.text(), audience, now) else {
                     let gestalt = self.inner.gestalt.as_ref();
                     let gestalt = gestalt.ok_or(Denial::CredentialInvalid)?;
-                    return gestalt.identify(presented.secret(), audience, source, now);
+                    return gestalt.identify(&presented, audience, source, now);
                 };
                 if let Some(confirmation) = &verified.claims.cnf
                     && !proves(&presented, &confirmation.jkt)
@@ -261,9 +261,14 @@ impl Authenticator {
             return None;
         }
         let live = self.inner.index.session(&verified.session)?;
-        // A session whose record was removed may be created again, and count from one again.
-        let own = verified.claims.iat.saturating_add(LEEWAY.as_secs()) >= live.session.began();
-        (own && live.session.generation() == verified.claims.r#gen).then_some(live)
+        // A session whose record was removed may be created again, and count from one again. Tokens of earlier versions say
+        // nothing of it but when they were issued.
+        let claims = &verified.claims;
+        let own = match claims.born {
+            0 => claims.iat.saturating_add(LEEWAY.as_secs()) >= live.session.began(),
+            born => born == live.session.born(),
+        };
+        (own && live.session.generation() == claims.r#gen).then_some(live)
     }
 }
 
@@ -275,7 +280,7 @@ fn proves(presented: &Presented<'_>, wanted: &str) -> bool {
 
 /// Somebody has a credential and not the key it is bound to. The answer is the same as to any other bad one
 /// ([`Denial::told`]); the operator should know.
-fn stolen(session: &SessionKey) -> Denial {
+pub(super) fn stolen(session: &SessionKey) -> Denial {
     tracing::warn!(session = ?session.id, "a credential was presented without the key it is bound to: it may have been stolen");
     Denial::KeyNotProved
 }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt, fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
@@ -126,6 +126,17 @@ enum Source {
 pub struct Keys {
     source: ArcSwap<Source>,
     set: ArcSwap<KeySet>,
+    /// Held by whoever changes them.
+    changing: Mutex<()>,
+}
+
+/// Keys that were read and are not used yet.
+#[derive(Debug)]
+pub struct NewKeys {
+    source: Arc<Source>,
+    set: Arc<KeySet>,
+    /// What there was meanwhile.
+    before: Arc<KeySet>,
 }
 
 impl Keys {
@@ -155,6 +166,7 @@ impl Keys {
         Ok(Self {
             source: ArcSwap::from_pointee(Source::Directory(directory.into())),
             set: ArcSwap::from_pointee(set),
+            changing: Mutex::default(),
         })
     }
 
@@ -167,6 +179,7 @@ impl Keys {
         Ok(Self {
             source: ArcSwap::from_pointee(Source::External(keys)),
             set: ArcSwap::from_pointee(set),
+            changing: Mutex::default(),
         })
     }
 
@@ -175,10 +188,53 @@ impl Keys {
     /// # Errors
     /// As [`Self::external`]; the keys in use stay.
     pub fn follow(&self, keys: ExternalKeys) -> Result<(), KeyError> {
-        let set = load_external(&keys)?;
-        self.source.store(Arc::new(Source::External(keys)));
-        self.set.store(Arc::new(set));
+        self.switch(self.read(Some(keys))?);
         Ok(())
+    }
+
+    /// The keys of this source, or of the one there is, not used yet.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn read(&self, external: Option<ExternalKeys>) -> Result<NewKeys, KeyError> {
+        let before = self.set.load_full();
+        let source = match external {
+            Some(keys) => Arc::new(Source::External(keys)),
+            None => self.source.load_full(),
+        };
+        let set = match &*source {
+            Source::Directory(directory) => {
+                load(directory)?.ok_or_else(|| KeyError::Malformed {
+                    path: directory.clone(),
+                })?
+            }
+            Source::External(keys) => load_external(keys)?,
+        };
+        let set = Arc::new(set);
+        Ok(NewKeys {
+            source,
+            set,
+            before,
+        })
+    }
+
+    /// Use what was read, unless somebody has rotated or retired one of them since.
+    pub fn switch(&self, new: NewKeys) {
+        let _changing = self.changing();
+        let same = Arc::ptr_eq(&self.source.load(), &new.source);
+        if same && !Arc::ptr_eq(&self.set.load(), &new.before) {
+            return;
+        }
+        self.store(new);
+    }
+
+    fn store(&self, new: NewKeys) {
+        self.source.store(new.source);
+        self.set.store(new.set);
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Generate a key that signs from now on; the old ones go on verifying. Returns its kid.
@@ -186,12 +242,13 @@ impl Keys {
     /// # Errors
     /// The key cannot be made or written; the old one then goes on signing.
     pub fn rotate(&self) -> Result<String, KeyError> {
+        let _changing = self.changing();
         let source = self.source.load();
         let Source::Directory(directory) = &**source else {
             return Err(KeyError::External);
         };
         let kid = generate(directory)?;
-        self.reload()?;
+        self.store(self.read(None)?);
         Ok(kid)
     }
 
@@ -200,6 +257,7 @@ impl Keys {
     /// # Errors
     /// It signs, is not there, is not ours to take away, or its file cannot be removed.
     pub fn retire(&self, kid: &str) -> Result<(), KeyError> {
+        let _changing = self.changing();
         let source = self.source.load();
         let Source::Directory(directory) = &**source else {
             return Err(KeyError::External);
@@ -214,7 +272,8 @@ impl Keys {
         }
         let path = directory.join(format!("{kid}.pem"));
         std::fs::remove_file(&path).map_err(|source| KeyError::Directory { path, source })?;
-        self.reload()
+        self.store(self.read(None)?);
+        Ok(())
     }
 
     /// Read the directory again: a key whose file is gone verifies no more.
@@ -222,15 +281,8 @@ impl Keys {
     /// # Errors
     /// As [`Self::load_or_create`]; the keys in use stay.
     pub fn reload(&self) -> Result<(), KeyError> {
-        let set = match &**self.source.load() {
-            Source::Directory(directory) => {
-                load(directory)?.ok_or_else(|| KeyError::Malformed {
-                    path: directory.clone(),
-                })?
-            }
-            Source::External(keys) => load_external(keys)?,
-        };
-        self.set.store(Arc::new(set));
+        let _changing = self.changing();
+        self.store(self.read(None)?);
         Ok(())
     }
 

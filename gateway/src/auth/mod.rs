@@ -17,12 +17,12 @@ mod token;
 mod token_cache;
 
 pub use admin_token::{AdminToken, AdminTokenError};
-pub use gestalt::{Gestalt, GestaltError, GestaltKey, GestaltTerms, SessionCheck};
+pub use gestalt::{Gestalt, GestaltError, GestaltKey, GestaltTerms, PreparedTerms, SessionCheck};
 pub use handle::{Handle, HandleHash};
 pub use identify::{Audience, Authenticator, Identity};
-pub use keys::{ExternalKey, ExternalKeys, KeyError, KeyInfo, Keys};
+pub use keys::{ExternalKey, ExternalKeys, KeyError, KeyInfo, Keys, NewKeys};
 pub use presented::Presented;
-pub use principal::{AdminCredentials, CredentialSource, Principal, Scope, TokenSource};
+pub use principal::{AdminCredentials, CredentialSource, Principal, Scope, TokenHash, TokenSource};
 pub use private_file::{PrivateFileError, load_or_create_secret, read_private, write_file};
 pub use proxy_authorization::{bearer, proxy_credential, socks_credential};
 pub use refresh::{LIFE as REFRESHED_LIFE, Refreshed};

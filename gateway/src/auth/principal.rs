@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 
 use super::{AdminToken, AdminTokenError};
 
@@ -102,10 +103,14 @@ pub enum TokenSource {
 #[derive(Debug)]
 pub struct AdminCredentials {
     all: ArcSwap<Vec<Known>>,
+    changed: watch::Sender<()>,
 }
 
 /// A token's SHA-256, and whose it is.
-type Known = ([u8; 32], Arc<Principal>);
+type Known = (TokenHash, Arc<Principal>);
+
+/// A token's SHA-256: enough to know it again.
+pub type TokenHash = [u8; 32];
 
 impl AdminCredentials {
     /// The operator's token and the credentials of the configuration.
@@ -131,17 +136,28 @@ impl AdminCredentials {
         }
         Ok(Self {
             all: ArcSwap::from_pointee(all),
+            changed: watch::Sender::new(()),
         })
     }
 
     /// These from now on: what no longer is among them lets nobody in any more.
     pub fn follow(&self, others: Self) {
         self.all.store(others.all.into_inner());
+        self.changed.send_replace(());
+    }
+
+    /// Tells when there are others.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// What a token is known by.
+    pub fn hash(presented: &str) -> TokenHash {
+        Sha256::digest(presented).into()
     }
 
     /// Whose token is this? Every one is compared, so that the time taken tells nothing.
-    pub fn identify(&self, presented: &str) -> Option<Arc<Principal>> {
-        let digest: [u8; 32] = Sha256::digest(presented).into();
+    pub fn identify(&self, digest: &TokenHash) -> Option<Arc<Principal>> {
         let mut found = None;
         for (hash, principal) in self.all.load().iter() {
             if bool::from(hash.as_slice().ct_eq(digest.as_slice())) {
@@ -189,7 +205,10 @@ mod tests {
             },
         ];
         let all = AdminCredentials::load(&own, &sources).unwrap();
-        let who = |token: &str| all.identify(token).map(|p| p.name.to_string());
+        let who = |token: &str| {
+            all.identify(&AdminCredentials::hash(token))
+                .map(|p| p.name.to_string())
+        };
         assert_eq!(who(own.secret().reveal()).as_deref(), Some("admin"));
         assert_eq!(who("a-token-of-the-team").as_deref(), Some("team"));
         assert_eq!(who("another-long-token").as_deref(), Some("hashed"));

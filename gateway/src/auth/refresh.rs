@@ -58,6 +58,7 @@ impl Authenticator {
                 audience: Audience::Relay,
                 session: session.key(),
                 generation: session.generation(),
+                born: session.born(),
                 services: claims.svc,
                 key,
                 // Of the first of them: one that was stolen is not made good by being refreshed.

@@ -130,6 +130,10 @@ pub struct Claims {
     /// The id of the first token of its line, which it descends from by refreshing: revoking one of a line revokes all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fam: Option<String>,
+    /// When its session came to be, in microseconds: one that is created later under the same id, and counts its generations
+    /// from one again, is another.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub born: u64,
     /// Seconds the generation had been paused when this was minted. What it is paused from then on, this lives longer.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub pau: u64,
@@ -149,6 +153,8 @@ pub struct Mint<'a> {
     pub session: &'a SessionKey,
     /// Of which generation.
     pub generation: u64,
+    /// When its session came to be, in microseconds.
+    pub born: u64,
     /// Its own bound on services; absent = the live grant.
     pub services: Option<Vec<ServiceClaim>>,
     /// Whoever holds this key may present it; absent = anybody.
@@ -232,6 +238,7 @@ pub fn mint(keys: &Keys, asked: Mint<'_>, now: SystemTime) -> Result<Secret, Min
             jkt: key.to_string(),
         }),
         fam: asked.family,
+        born: asked.born,
         pau: asked.paused.as_secs(),
     };
     let header = serde_json::json!({ "alg": "EdDSA", "typ": "JWT", "kid": &*kid }).to_string();

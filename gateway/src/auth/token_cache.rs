@@ -130,6 +130,7 @@ mod tests {
                     audience: Audience::Relay,
                     session: &session,
                     generation: 1,
+                    born: 0,
                     services: None,
                     key: None,
                     family: None,

@@ -146,8 +146,9 @@ fn withdrawn(
 ) -> Option<Denial> {
     match authority {
         Authority::Ended(denial) => Some(*denial),
-        Authority::Paused { hold, .. } => (!hold).then_some(Denial::SessionPaused),
-        Authority::Live(policy) => {
+        Authority::Paused { hold: false, .. } => Some(Denial::SessionPaused),
+        // What a pause holds is held within the grant of now.
+        Authority::Live(policy) | Authority::Paused { hold: true, policy } => {
             let now = decide_service(&policy.grant, bound, permit.name(), Direction::In, method);
             // The same name at another address is another service.
             let same = now.is_ok_and(|now| now.service() == permit.service());

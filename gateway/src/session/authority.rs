@@ -113,6 +113,8 @@ pub struct Session {
     generation: u64,
     authority: watch::Sender<Authority>,
     budget: Arc<Budget>,
+    /// When its session came to be, in microseconds; 0 where that does not matter.
+    born: u64,
     /// When it began, in seconds; 0 where that does not matter.
     began: AtomicU64,
     /// When its `maxLifetime` is over; a pause moves it.
@@ -138,6 +140,7 @@ impl Session {
             generation,
             authority: watch::Sender::new(Authority::Live(policy)),
             budget,
+            born: 0,
             began: AtomicU64::new(0),
             ends_at: Mutex::new(None),
             pauses: Mutex::default(),
@@ -153,6 +156,13 @@ impl Session {
         self
     }
 
+    /// The same, of a session that came to be then.
+    #[must_use]
+    pub(super) fn born_at(mut self, born: u64) -> Self {
+        self.born = born;
+        self
+    }
+
     /// This generation as a credential sees it that allows less: the same life, budget and name, and of its policy what
     /// `grant` allows too. `id` tells such credentials apart, and is not 0.
     #[must_use]
@@ -165,6 +175,7 @@ impl Session {
             generation: self.generation,
             authority: watch::Sender::new(self.authority().narrowed(&by)),
             budget: self.budget.clone(),
+            born: self.born,
             began: AtomicU64::new(self.began()),
             ends_at: Mutex::new(self.ends_at()),
             pauses: Mutex::default(),
@@ -269,6 +280,11 @@ impl Session {
             }
             lives
         });
+    }
+
+    /// When its session came to be, in microseconds of Unix time: tells it from another of its name. 0 = it does not matter.
+    pub fn born(&self) -> u64 {
+        self.born
     }
 
     /// When it began, in seconds of Unix time: no token of its own is older. 0 = it does not matter.

@@ -152,6 +152,7 @@ pub(super) fn make(
             audience,
             session: &key,
             generation: record.lease.generation,
+            born: record.born(),
             services,
             key: client_key,
             family: None,

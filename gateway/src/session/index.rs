@@ -7,7 +7,7 @@ use std::{
         Arc, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use ipnet::IpNet;
@@ -28,6 +28,8 @@ pub struct Live {
     pub token_ttl: Option<Duration>,
     /// The key its credentials are bound to; `None` = none.
     pub key: Option<Thumbprint>,
+    /// What others issued before this moment is not for it.
+    pub since: SystemTime,
 }
 
 impl Live {

@@ -37,6 +37,7 @@ pub use own::OwnSession;
 pub use pace::Way;
 pub use record::{Observed, Record, Ticket};
 pub use registry::{
-    Bind, Issued, LogLine, LogRecord, Observation, OwnerKey, OwnerUse, Registry, RegistryError,
+    Behalf, Bind, Issued, LogLine, LogRecord, Observation, OwnerKey, OwnerUse, Registry,
+    RegistryError,
 };
 pub use request::{CreateRequest, PatchRequest, TimesRequest, is_session_id, no_secrets};

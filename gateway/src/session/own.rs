@@ -74,6 +74,7 @@ impl Registry {
                     audience,
                     session: &key,
                     generation,
+                    born: 0,
                     services: None,
                     key: None,
                     family: None,
@@ -95,6 +96,7 @@ impl Registry {
             sources: Arc::default(),
             token_ttl: None,
             key: None,
+            since: SystemTime::UNIX_EPOCH,
         };
         self.index().live(live, &[]);
         Ok(OwnSession {

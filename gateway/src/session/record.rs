@@ -1,11 +1,14 @@
 //! The durable record of a session: what a restart needs to know.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sluicegate_certs::Thumbprint;
 
 use super::{Binding, SessionKey, lifecycle::Lease};
+
+/// By how much clocks of others may be behind.
+const LATE: Duration = Duration::from_secs(5);
 
 /// One row of the store, as JSON. Credentials stand in it only as hashes.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -20,6 +23,9 @@ pub struct Record {
     pub lease: Lease,
     /// When it was created.
     pub created_at: SystemTime,
+    /// When its last generation ended: what was issued for one before is not for the next.
+    #[serde(default)]
+    pub ended_at: Option<SystemTime>,
     /// When it last changed.
     pub changed_at: SystemTime,
     /// Rises with every change of its grant.
@@ -100,6 +106,20 @@ impl Record {
     /// The key its credentials are bound to.
     pub fn key_of_client(&self) -> Option<Thumbprint> {
         self.client_key.as_ref()?.parse().ok()
+    }
+
+    /// When it came to be, in microseconds of Unix time.
+    pub fn born(&self) -> u64 {
+        let since = self.created_at.duration_since(SystemTime::UNIX_EPOCH);
+        u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or_default()
+    }
+
+    /// What others issued before this moment is not for what lives of it now. Their clocks may be late by a few seconds when it
+    /// comes to be; what ended is over to the second.
+    pub fn since(&self) -> SystemTime {
+        let created = self.created_at.checked_sub(LATE);
+        let created = created.unwrap_or(SystemTime::UNIX_EPOCH);
+        self.ended_at.map_or(created, |ended| ended.max(created))
     }
 
     /// The entity tag of its representation (RFC 9110 §8.8.3), without quotes: another one after every change.

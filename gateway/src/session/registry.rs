@@ -3,6 +3,7 @@
 //! A change is committed before it shows; one writer at a time, so that memory and store never differ in order.
 
 mod apply;
+mod behalf;
 mod capability;
 mod compile;
 mod error;
@@ -22,7 +23,10 @@ mod webhooks;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -31,10 +35,11 @@ use sluicegate_policy::GrantDocument;
 use tokio::sync::{Notify, broadcast, watch};
 
 use super::{
-    Authority, Budget, Bundle, CreateRequest, Dials, Event, Index, Live, PatchRequest,
-    PolicyGeneration, Record, RegistryConfig, Session, SessionKey,
+    Authority, Budget, Bundle, Dials, Event, Index, Live, PolicyGeneration, Record, RegistryConfig,
+    Session, SessionKey,
     lifecycle::{Action, State},
 };
+pub use behalf::Behalf;
 pub use capability::Bind;
 pub use error::RegistryError;
 pub use log::{LogLine, LogRecord};
@@ -101,6 +106,8 @@ pub struct Registry {
     writer: Mutex<()>,
     revoked: Mutex<BTreeMap<String, u64>>,
     unsaved: Mutex<Vec<Unsaved>>,
+    /// Was the last commit durable?
+    writable: AtomicBool,
     events: broadcast::Sender<(u64, Arc<str>)>,
     changed: Notify,
     usage_saved: Mutex<SystemTime>,
@@ -138,6 +145,7 @@ impl Registry {
             dials: Dials::new(config.dial.clone()),
             profiles: Mutex::new(profiles(&loaded.profiles)),
             unsaved: Mutex::default(),
+            writable: AtomicBool::new(true),
             verified: Mutex::default(),
             config: ArcSwap::from_pointee(config),
             entries: RwLock::default(),
@@ -192,7 +200,8 @@ impl Registry {
             };
             let (key, generation) = (entry.record.key(), entry.record.lease.generation);
             let session = Session::new(key, generation, policy.clone(), Some(owner));
-            let session = Arc::new(session.owned_by(entry.record.owner.as_deref()));
+            let session = session.owned_by(entry.record.owner.as_deref());
+            let session = Arc::new(session.born_at(entry.record.born()));
             let active = active_again(&entry.record, now);
             session.budget().restore(entry.record.bytes, active);
             session.set_times(&entry.record.lease);
@@ -239,47 +248,6 @@ impl Registry {
     /// The configuration in force.
     pub fn config(&self) -> Arc<RegistryConfig> {
         self.config.load_full()
-    }
-
-    /// Create a session, and begin its first generation unless the request says otherwise. The same request with the
-    /// same id gives the same session and an equivalent fresh credential.
-    ///
-    /// # Errors
-    /// [`RegistryError`].
-    pub async fn create(
-        self: &Arc<Self>,
-        provider: String,
-        request: CreateRequest,
-    ) -> Result<Issued, RegistryError> {
-        self.blocking(move |registry, now| registry.create_at(&provider, request, now))
-            .await
-    }
-
-    /// Take an action on a session.
-    ///
-    /// # Errors
-    /// [`RegistryError`].
-    pub async fn act(
-        self: &Arc<Self>,
-        key: SessionKey,
-        action: Action,
-        reason: Option<String>,
-    ) -> Result<Issued, RegistryError> {
-        self.blocking(move |registry, now| registry.act_at(&key, action, reason, now))
-            .await
-    }
-
-    /// Change a session's grant: one atomic policy generation.
-    ///
-    /// # Errors
-    /// [`RegistryError`].
-    pub async fn patch(
-        self: &Arc<Self>,
-        key: SessionKey,
-        patch: PatchRequest,
-    ) -> Result<Issued, RegistryError> {
-        self.blocking(move |registry, now| registry.patch_at(&key, patch, now))
-            .await
     }
 
     /// Revoke one credential: a handle or signed token as presented, or a token's id. Returns whether it was known.
@@ -352,6 +320,21 @@ impl Registry {
             .ok_or_else(|| RegistryError::UnknownSession(key.id.to_string()))
     }
 
+    /// The same for whoever may touch only what is an owner's.
+    pub(super) fn entry_of(
+        &self,
+        by: Option<&str>,
+        key: &SessionKey,
+    ) -> Result<Arc<Entry>, RegistryError> {
+        let entry = self.entry(key)?;
+        match by {
+            Some(_) if entry.record.owner.as_deref() != by => {
+                Err(RegistryError::NotOwner(key.id.to_string()))
+            }
+            Some(_) | None => Ok(entry),
+        }
+    }
+
     pub(super) fn all(&self) -> Vec<Arc<Entry>> {
         self.entries
             .read()
@@ -421,6 +404,11 @@ impl Registry {
         self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Can changes be made durable, by what is known? A disk that is full can still be read.
+    pub fn writable(&self) -> bool {
+        self.writable.load(Ordering::Acquire)
+    }
+
     pub(super) fn profiles(&self) -> MutexGuard<'_, BTreeMap<String, serde_json::Value>> {
         self.profiles.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -436,6 +424,11 @@ impl Registry {
             .filter(|(_, until)| **until < seconds)
             .map(|(id, _)| id.clone())
             .collect()
+    }
+
+    pub(super) fn revoked_until(&self, id: &str) -> Option<u64> {
+        let revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        revoked.get(id).copied()
     }
 
     pub(super) fn forget_revocations(&self, ids: &[String]) {
@@ -468,7 +461,9 @@ impl Registry {
         let texts: Vec<Arc<str>> = events.iter().map(|event| event.to_json().into()).collect();
         batch.events = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
         batch.keep_events = Some(self.config().retention.events);
-        let last = self.store.commit(&batch)?;
+        let done = self.store.commit(&batch);
+        self.writable.store(done.is_ok(), Ordering::Release);
+        let last = done?;
         let first = last.saturating_sub(texts.len() as u64);
         Ok(Told {
             events: &self.events,
@@ -531,6 +526,7 @@ pub(super) fn live(session: &Arc<Session>, record: &Record) -> Live {
         sources: record.sources.as_slice().into(),
         token_ttl: record.lease.times.token_ttl,
         key: record.key_of_client(),
+        since: record.since(),
     }
 }
 

@@ -58,25 +58,33 @@ impl Registry {
 
     /// One sweep: expire what is due, reap what is old. Returns the next deadline.
     pub(super) fn sweep_at(&self, now: SystemTime) -> Option<SystemTime> {
-        if !self.probe_store() {
-            return None;
-        }
-        self.save_revocations();
-        self.forget_expired_revocations(now);
-        self.promote(now);
-        if self.usage_due(now, USAGE_PERIOD) {
-            self.save_usage();
+        // Whether it can be read or not: what is over ends, and fails closed where that cannot be made durable.
+        let readable = self.probe_store();
+        if readable {
+            if !self.writable() {
+                self.try_writing();
+            }
+            self.save_revocations();
+            self.forget_expired_revocations(now);
+            self.promote(now);
+            if self.usage_due(now, USAGE_PERIOD) {
+                self.save_usage();
+            }
         }
         let retention = self.config().retention.sessions;
         let mut next: Option<SystemTime> = None;
         for entry in self.all() {
             let record = &entry.record;
             if record.lease.state == State::Stopped && record.changed_at + retention <= now {
-                self.reap(&entry, now);
+                if readable {
+                    self.reap(&entry, now);
+                }
                 continue;
             }
             if entry.withdrawn.is_some() {
-                self.settle(&entry, now);
+                if readable {
+                    self.settle(&entry, now);
+                }
                 continue;
             }
             let Some((at, _)) = due(&entry) else { continue };
@@ -106,6 +114,24 @@ impl Registry {
                 self.index().set_readable(false);
                 false
             }
+        }
+    }
+
+    /// Does the store take a row again? An empty commit may find room where no other does.
+    fn try_writing(&self) {
+        let _writer = self.writer().lock().unwrap_or_else(PoisonError::into_inner);
+        let id = "-".to_owned();
+        let row = Batch {
+            revoke: vec![(id.clone(), 0)],
+            ..Batch::default()
+        };
+        let gone = Batch {
+            forget: vec![id],
+            ..Batch::default()
+        };
+        // What fails is noted where it fails; a row that stays is one of the past, and goes with those.
+        if self.commit(row, &[], &[]).is_ok() {
+            drop(self.commit(gone, &[], &[]));
         }
     }
 

@@ -111,6 +111,11 @@ impl Claims {
         self.audience() == wanted && begun && !self.is_over(now)
     }
 
+    /// Was it issued at this moment or after it?
+    pub(super) fn is_since(&self, moment: SystemTime) -> bool {
+        self.iat >= unix_seconds(moment)
+    }
+
     /// Has it expired?
     pub(super) fn is_over(&self, now: SystemTime) -> bool {
         unix_seconds(now) >= self.exp.saturating_add(LEEWAY.as_secs())

@@ -14,6 +14,7 @@ use sluicegate_policy::{Target, decide, decide_service};
 use super::*;
 use crate::{
     auth::{Authenticator, write_file},
+    secret::Secret,
     session::{
         lifecycle::Action as Act,
         testing::{Fixture, ceiling, request},
@@ -349,7 +350,11 @@ async fn services_are_those_the_token_names_and_its_methods() {
 #[tokio::test]
 async fn a_session_of_the_registry_must_live_and_its_life_counts() {
     let world = Accepting::with(SessionCheck::Registry, |_| {}).await;
-    let token = minted(&egress(json!({"allowed_hosts": ["a.example.com"]})));
+    let issued = |at: u64| {
+        let claims = json!({"allowed_hosts": ["a.example.com"], "iat": at, "nbf": at});
+        minted(&egress(claims))
+    };
+    let token = issued(unix(SystemTime::now()) - 2);
     let gone = Err(Denial::CredentialInvalid);
     for unknown in [json!({"session_id": "two"}), json!({"session_id": null})] {
         let refused = world.identify(&minted(&egress(unknown)), Audience::Egress);
@@ -368,10 +373,30 @@ async fn a_session_of_the_registry_must_live_and_its_life_counts() {
     world.act(Act::Reset).await;
     assert!(matches!(first.session.authority(), Authority::Ended(_)));
     assert_eq!(world.identify(&token, Audience::Egress).map(drop), gone);
-    // The next generation is the session again, for a token that outlives generations.
+    // What was issued for a generation is not for the next.
     world.act(Act::Start).await;
-    let second = world.identify(&token, Audience::Egress).unwrap();
+    assert_eq!(world.identify(&token, Audience::Egress).map(drop), gone);
+    let fresh = issued(unix(SystemTime::now()));
+    let second = world.identify(&fresh, Audience::Egress).unwrap();
     assert!(second.session.generation() > first.session.generation());
+    // Nor is what was issued before there was such a session at all.
+    let early = issued(unix(SystemTime::now()) - 60);
+    assert_eq!(world.identify(&early, Audience::Egress).map(drop), gone);
+}
+
+#[tokio::test]
+async fn a_session_bound_to_a_key_takes_no_token_without_it() {
+    let world = Accepting::with(SessionCheck::Registry, |_| {}).await;
+    let key = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs";
+    let source = format!("{{id: bound, allow: ['*.example.com'], clientKey: {key}}}");
+    let created = world
+        .fixture
+        .registry
+        .create("local".into(), request(&source));
+    created.await.unwrap();
+    let hosts = json!({"allowed_hosts": ["a.example.com"], "session_id": "bound"});
+    let refused = world.identify(&minted(&egress(hosts)), Audience::Egress);
+    assert_eq!(refused.map(drop), Err(Denial::KeyNotProved));
 }
 
 #[tokio::test]

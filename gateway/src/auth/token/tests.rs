@@ -45,6 +45,7 @@ impl Fixture {
                 audience,
                 session: &owner(),
                 generation: 3,
+                born: 0,
                 services: None,
                 key: None,
                 family: None,

@@ -37,8 +37,8 @@ impl Standing {
             match self.changes.now() {
                 Authority::Ended(denial) => return denial,
                 Authority::Paused { hold: false, .. } => return Denial::SessionPaused,
-                Authority::Paused { hold: true, .. } => {}
-                Authority::Live(policy) => {
+                // What a pause holds is held within the grant of now.
+                Authority::Live(policy) | Authority::Paused { hold: true, policy } => {
                     let now =
                         decide_listener(&policy.grant, self.bound.as_deref(), self.permit.name());
                     // The same name on other terms is another listener.

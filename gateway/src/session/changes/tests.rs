@@ -47,7 +47,7 @@ async fn the_same_credentials_work_again_after_a_pause() {
     let f = Fixture::new();
     let asked = request("{id: one, maxLifetime: 100s, idleTimeout: 0}");
     let now = SystemTime::now();
-    let issued = f.registry.create_at("local", asked, now).unwrap();
+    let issued = f.registry.create_at(None, "local", asked, now).unwrap();
     let env = issued.bundle.unwrap().env;
     let tokens =
         ["SLUICEGATE_RELAY_TOKEN", "SLUICEGATE_PROXY_TOKEN"].map(|name| variable(&env, name));
@@ -58,7 +58,11 @@ async fn the_same_credentials_work_again_after_a_pause() {
         });
         all.collect::<Result<Vec<()>, Denial>>().map(drop)
     };
-    let act = |f: &Fixture, action, at| f.registry.act_at(&f.key("one"), action, None, at).unwrap();
+    let act = |f: &Fixture, action, at| {
+        f.registry
+            .act_at(None, &f.key("one"), action, None, at)
+            .unwrap()
+    };
     act(&f, Action::Pause, now + 50 * SECOND);
     let weekend = now + 200_000 * SECOND;
     assert_eq!(good(&f, weekend), Err(Denial::SessionPaused));
@@ -164,8 +168,12 @@ async fn a_token_issued_in_a_pause_is_given_only_what_comes_of_it() {
     let f = Fixture::new();
     let now = SystemTime::now();
     let asked = request("{id: one, maxLifetime: 100s, idleTimeout: 0}");
-    f.registry.create_at("local", asked, now).unwrap();
-    let act = |action, at| f.registry.act_at(&f.key("one"), action, None, at).unwrap();
+    f.registry.create_at(None, "local", asked, now).unwrap();
+    let act = |action, at| {
+        f.registry
+            .act_at(None, &f.key("one"), action, None, at)
+            .unwrap()
+    };
     act(Action::Pause, now + 10 * SECOND);
     let issued = act(Action::Start, now + 1000 * SECOND);
     act(Action::Resume, now + 2000 * SECOND);
@@ -222,12 +230,12 @@ async fn what_an_earlier_session_was_given_is_nothing_to_a_later_one_of_its_name
     let now = SystemTime::now();
     let create = |at| {
         let asked = request("{id: one, idleTimeout: 0}");
-        let issued = f.registry.create_at("local", asked, at).unwrap();
+        let issued = f.registry.create_at(None, "local", asked, at).unwrap();
         variable(&issued.bundle.unwrap().env, "SLUICEGATE_PROXY_TOKEN")
     };
     let old = create(now);
     f.registry
-        .act_at(&f.key("one"), Action::Stop, None, now)
+        .act_at(None, &f.key("one"), Action::Stop, None, now)
         .unwrap();
     // Removed after a day; the token, good for as long, has its leeway.
     let back = now + Duration::from_secs(86_400 + 2);
@@ -238,4 +246,22 @@ async fn what_an_earlier_session_was_given_is_nothing_to_a_later_one_of_its_name
     let good = |token: &str| identify(&f, token, Audience::Egress, back);
     assert!(good(&new).is_ok());
     assert_eq!(good(&old).unwrap_err(), Denial::CredentialInvalid);
+}
+
+/// Whose a token is does not hang on a clock: one that was ahead, and is put right, spoils none.
+#[tokio::test]
+async fn a_clock_that_steps_back_spoils_no_token() {
+    let f = Fixture::new();
+    let now = SystemTime::now();
+    let ahead = now + Duration::from_secs(60);
+    let asked = request("{id: one, idleTimeout: 0}");
+    f.registry.create_at(None, "local", asked, ahead).unwrap();
+    let again = f
+        .registry
+        .act_at(None, &f.key("one"), Action::Start, None, now);
+    let token = variable(
+        &again.unwrap().bundle.unwrap().env,
+        "SLUICEGATE_PROXY_TOKEN",
+    );
+    assert!(identify(&f, &token, Audience::Egress, now).is_ok());
 }

@@ -32,6 +32,7 @@ struct Prepared {
 impl Registry {
     pub(in crate::session) fn create_at(
         &self,
+        by: Option<&str>,
         provider: &str,
         request: CreateRequest,
         now: SystemTime,
@@ -52,8 +53,8 @@ impl Registry {
             provider: provider.into(),
             id: id.as_str().into(),
         };
-        if let Ok(existing) = self.entry(&key) {
-            let existing = self.settled(existing, now)?;
+        if self.entry(&key).is_ok() {
+            let existing = self.settled(self.entry_of(by, &key)?, now)?;
             return self.replay(&existing, &digest, now);
         }
         let faults = request.times.faults(settings.times);
@@ -73,6 +74,7 @@ impl Registry {
             id,
             lease: Lease::new(request.times.over(settings.times)),
             created_at: now,
+            ended_at: None,
             changed_at: now,
             policy_generation: 1,
             document: request.document.to_json(),
@@ -142,16 +144,18 @@ impl Registry {
 
     pub(in crate::session) fn act_at(
         &self,
+        by: Option<&str>,
         key: &SessionKey,
         action: Action,
         reason: Option<String>,
         now: SystemTime,
     ) -> Result<Issued, RegistryError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = self.entry_of(by, key)?;
         let entry = match action {
             // It is this that was asked for, or more of it.
-            Action::Reset | Action::Stop | Action::Gone => self.entry(key)?,
-            _ => self.settled(self.entry(key)?, now)?,
+            Action::Reset | Action::Stop | Action::Gone => entry,
+            _ => self.settled(entry, now)?,
         };
         match action {
             Action::Start => self.start_or_queue(&entry, None, now),
@@ -250,6 +254,9 @@ impl Registry {
         if matches!(effects.change, Some(Change::Begin | Change::End(_))) {
             gone = hashes(record);
             record.handles.clear();
+            if let Some(Change::End(_)) = effects.change {
+                record.ended_at = Some(now);
+            }
             record.earlier_bytes = record.earlier_bytes.saturating_add(record.bytes);
             record.bytes = 0;
         }
@@ -299,6 +306,7 @@ impl Registry {
             let (key, owner) = (record.key(), self.owner(record));
             let session = Session::new(key, record.lease.generation, policy.clone(), Some(owner));
             let session = session.owned_by(record.owner.as_deref());
+            let session = session.born_at(record.born());
             session.touch(now);
             entry.session = Some(Arc::new(session));
         }

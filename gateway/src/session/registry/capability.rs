@@ -1,7 +1,7 @@
 //! Capabilities of a session: install, enable, disable, update, uninstall. Each change of the grant is one policy
 //! generation; a capability stays bound over pause, resume, reset and new generations.
 
-use std::{sync::Arc, sync::PoisonError, time::SystemTime};
+use std::{sync::PoisonError, time::SystemTime};
 
 use serde_json::{Value, json};
 
@@ -34,30 +34,16 @@ impl Bind {
 }
 
 impl Registry {
-    /// Change one capability of a session. Installing what is installed, and uninstalling from a session that never
-    /// had it, tell apart by the answer.
-    ///
-    /// # Errors
-    /// [`RegistryError`]: unknown session or binding, a session that is over, or a grant that cannot be had.
-    pub async fn bind(
-        self: &Arc<Self>,
-        key: SessionKey,
-        capability: String,
-        how: Bind,
-    ) -> Result<Issued, RegistryError> {
-        self.blocking(move |registry, now| registry.bind_at(&key, &capability, how, now))
-            .await
-    }
-
     pub(in crate::session) fn bind_at(
         &self,
+        by: Option<&str>,
         key: &SessionKey,
         name: &str,
         how: Bind,
         now: SystemTime,
     ) -> Result<Issued, RegistryError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.entry(key)?;
+        let before = self.entry_of(by, key)?;
         if before.record.lease.state == State::Stopped {
             return Err(RegistryError::Ended {
                 id: key.id.to_string(),

@@ -20,6 +20,9 @@ pub enum RegistryError {
     /// No such session.
     #[error("there is no session {0:?}")]
     UnknownSession(String),
+    /// The session is another owner's.
+    #[error("session {0:?} is another owner's")]
+    NotOwner(String),
     /// The session is not bound to that capability.
     #[error("the session has no capability {0:?}")]
     UnknownBinding(String),

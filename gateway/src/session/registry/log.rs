@@ -44,24 +44,9 @@ impl LogLine {
 }
 
 impl Registry {
-    /// Append to a session's log; of a stopped one too, for its last words. Returns the number of the last record.
-    ///
-    /// # Errors
-    /// Unknown session, or the store.
-    pub async fn append_log(
-        self: &Arc<Self>,
-        key: SessionKey,
-        lines: Vec<LogLine>,
-    ) -> Result<u64, RegistryError> {
-        let last = self
-            .blocking(move |registry, now| registry.append_log_at(&key, lines, now))
-            .await?;
-        self.logged.send_modify(|count| *count += 1);
-        Ok(last)
-    }
-
     pub(in crate::session) fn append_log_at(
         &self,
+        by: Option<&str>,
         key: &SessionKey,
         lines: Vec<LogLine>,
         now: SystemTime,
@@ -71,7 +56,7 @@ impl Registry {
             .writer
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let entry = self.entry(key)?;
+        let entry = self.entry_of(by, key)?;
         let row_key = entry.record.row_key();
         let record = |line: LogLine| {
             let record = LogRecord {
@@ -89,16 +74,14 @@ impl Registry {
             .into_iter()
             .map(record)
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(self.store.append_log(&row_key, &records, LOG_KEPT)?)
+        let last = self.store.append_log(&row_key, &records, LOG_KEPT)?;
+        self.logged.send_modify(|count| *count += 1);
+        Ok(last)
     }
 
-    /// Records after a number, oldest first: `{records, next, first, last, dropped}`. Where there is none yet, it is
-    /// waited for at most so long.
-    ///
-    /// # Errors
-    /// Unknown session, or the store.
-    pub async fn log(
+    pub(super) async fn log_from(
         self: &Arc<Self>,
+        by: Option<Arc<str>>,
         key: SessionKey,
         after: u64,
         limit: usize,
@@ -109,10 +92,10 @@ impl Registry {
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             logged.mark_unchanged();
-            let asked = key.clone();
+            let (by, asked) = (by.clone(), key.clone());
             let page = self
                 .blocking(move |registry, _| {
-                    let row_key = registry.entry(&asked)?.record.row_key();
+                    let row_key = registry.entry_of(by.as_deref(), &asked)?.record.row_key();
                     Ok(registry.store.log(&row_key, after, limit)?)
                 })
                 .await?;

@@ -46,28 +46,15 @@ impl Observation {
 }
 
 impl Registry {
-    /// Take a runtime's word: `stopped` and `destroyed` end the generation, the others are noted. Returns whether it
-    /// spoke of the present generation.
-    ///
-    /// # Errors
-    /// [`RegistryError`].
-    pub async fn observe(
-        self: &Arc<Self>,
-        key: SessionKey,
-        observation: Observation,
-    ) -> Result<(Issued, bool), RegistryError> {
-        self.blocking(move |registry, now| registry.observe_at(&key, &observation, now))
-            .await
-    }
-
     pub(in crate::session) fn observe_at(
         &self,
+        by: Option<&str>,
         key: &SessionKey,
         observation: &Observation,
         now: SystemTime,
     ) -> Result<(Issued, bool), RegistryError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = self.settled(self.entry(key)?, now)?;
+        let entry = self.settled(self.entry_of(by, key)?, now)?;
         let generation = entry.record.lease.generation;
         if observation
             .generation

@@ -14,12 +14,13 @@ use crate::{
 impl Registry {
     pub(in crate::session) fn patch_at(
         &self,
+        by: Option<&str>,
         key: &SessionKey,
         patch: PatchRequest,
         now: SystemTime,
     ) -> Result<Issued, RegistryError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.entry(key)?;
+        let before = self.entry_of(by, key)?;
         if before.record.lease.state == State::Stopped {
             return Err(RegistryError::Ended {
                 id: key.id.to_string(),

@@ -8,8 +8,8 @@ use std::{
 use super::{Entry, Registry, RegistryError, compile};
 use crate::{
     session::{
-        Event, RegistryConfig,
-        lifecycle::{Action, State},
+        Authority, Event, PolicyGeneration, RegistryConfig,
+        lifecycle::{Action, OnPause, State, step},
     },
     store::Batch,
 };
@@ -37,10 +37,11 @@ impl Registry {
                     next.record.changed_at = now;
                     changed.push(next);
                 }
-                Err(error) => broken.push((entry, error)),
+                Err(error) => broken.push((withheld(next, &error, now)?, error)),
             }
         }
-        let events: Vec<Event> = changed
+        // One commit: what the new configuration forbids and what it only changes hold together, or neither does.
+        let mut events: Vec<Event> = changed
             .iter()
             .map(|e| {
                 Event::of(
@@ -51,7 +52,10 @@ impl Registry {
                 )
             })
             .collect();
-        let records: Vec<_> = changed.iter().map(|e| &e.record).collect();
+        events.extend(broken.iter().filter_map(|(one, _)| one.event.clone()));
+        let records = changed.iter().map(|entry| &entry.record);
+        let records = records.chain(broken.iter().map(|(one, _)| &one.entry.record));
+        let records: Vec<_> = records.collect();
         let heard = self.commit(Batch::default(), &records, &events)?;
         self.config.store(Arc::new(config));
         self.limit_owners();
@@ -62,32 +66,23 @@ impl Registry {
         for entry in changed {
             self.show_policy(entry);
         }
-        drop(heard);
-        for (entry, error) in broken {
-            let what = match entry.record.lease.state {
-                State::Running => "was paused",
-                _ => "cannot go on",
+        for (one, error) in broken {
+            let id = &one.entry.record.id;
+            let what = if one.event.is_some() {
+                tracing::warn!(session = %one.entry.record.row_key(), "paused: the configuration no longer allows its grant");
+                "was paused"
+            } else {
+                "cannot go on"
             };
-            notes.push(format!(
-                "session {} {what}: {}",
-                entry.record.id,
-                told(&error)
-            ));
-            let without = Entry {
-                policy: None,
-                ..(*entry).clone()
-            };
-            if without.record.lease.state == State::Running {
-                self.pause_broken(&entry, &error, now)?;
+            notes.push(format!("session {id} {what}: {}", told(&error)));
+            if let Some(session) = &one.entry.session {
+                session.set_times(&one.entry.record.lease);
+                let (hold, policy) = (one.hold, one.nothing);
+                session.publish(Authority::Paused { hold, policy });
             }
-            // It must be compiled again before it goes on.
-            if let Ok(paused) = self.entry(&entry.record.key()) {
-                self.put(Arc::new(Entry {
-                    policy: None,
-                    ..(*paused).clone()
-                }));
-            }
+            self.put(Arc::new(one.entry));
         }
+        drop(heard);
         Ok(notes)
     }
 
@@ -109,6 +104,47 @@ impl Registry {
         )?;
         Ok(())
     }
+}
+
+/// A session whose grant the new configuration does not allow, before that is durable.
+struct Withheld {
+    /// It must be compiled again before it goes on.
+    entry: Entry,
+    /// Where it was running.
+    event: Option<Event>,
+    /// Does its pause hold what is open? Not what is forbidden now: nothing is allowed meanwhile.
+    hold: bool,
+    nothing: Arc<PolicyGeneration>,
+}
+
+fn withheld(
+    mut entry: Entry,
+    error: &RegistryError,
+    now: SystemTime,
+) -> Result<Withheld, RegistryError> {
+    entry.policy = None;
+    let record = &mut entry.record;
+    let mut event = None;
+    if record.lease.state == State::Running {
+        let (lease, effects) = step(&record.lease, Action::Pause, now)?;
+        let reason = Some(format!("policy: {}", told(error)));
+        record.lease = lease;
+        record.changed_at = now;
+        record.reason.clone_from(&reason);
+        if let Some(session) = &entry.session {
+            record.bytes = session.budget().bytes();
+            record.active_at = session.budget().last_activity();
+        }
+        event = effects
+            .event
+            .map(|name| Event::of(record, name, reason, now));
+    }
+    Ok(Withheld {
+        hold: record.lease.times.on_pause == OnPause::Hold,
+        nothing: compile::nothing(record)?,
+        event,
+        entry,
+    })
 }
 
 /// Can the change of configuration change this session's grant?

@@ -51,6 +51,10 @@ impl Registry {
             until,
             session,
         } = self.revocation(named, now);
+        // One that holds already is not cut short by being said again.
+        let until = self
+            .revoked_until(&line)
+            .map_or(until, |held| held.max(until));
         let told = Some(format!("token {told}"));
         let entry = session.as_ref().and_then(|key| self.entry(key).ok());
         let event = match &entry {
@@ -85,10 +89,13 @@ impl Registry {
                 session: Some(claims.session()),
                 told: claims.jti,
             },
+            // Whoever wrote it may have written any end: it is only a way to say an id.
             Named::Gestalt { id, expires } => Revocation {
                 told: id.clone(),
                 line: id,
-                until: expires,
+                until: expires
+                    .min(unix_seconds(now + LONGEST))
+                    .max(unix_seconds(now + self.config().retention.revocations)),
                 session: None,
             },
             Named::Id(id) => Revocation {

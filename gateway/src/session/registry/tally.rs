@@ -227,6 +227,7 @@ mod tests {
                 ..Lease::new(Times::default())
             },
             created_at: epoch,
+            ended_at: None,
             changed_at: epoch,
             policy_generation: 1,
             document: "{}".into(),

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sluicegate_policy::{Denial, Target, text::Faults};
+use sluicegate_policy::{Denial, Target, decide, text::Faults};
 
 use super::*;
 use crate::session::testing::{Fixture, ceiling, config, patch, request};
@@ -425,6 +425,7 @@ async fn a_revocation_that_cannot_be_stored_takes_effect_all_the_same() {
         tally: Mutex::default(),
         profiles: Mutex::default(),
         unsaved: Mutex::default(),
+        writable: true.into(),
         verified: Mutex::default(),
         store: broken,
         keys: f.registry.keys.clone(),
@@ -447,7 +448,7 @@ async fn a_revocation_that_cannot_be_stored_takes_effect_all_the_same() {
         dials: Dials::new(Default::default()),
     };
     let error = registry
-        .act_at(&f.key("one"), Action::Reset, None, SystemTime::now())
+        .act_at(None, &f.key("one"), Action::Reset, None, SystemTime::now())
         .unwrap_err();
     assert!(matches!(error, RegistryError::Store(_)));
     assert_eq!(
@@ -461,7 +462,7 @@ async fn a_revocation_that_cannot_be_stored_takes_effect_all_the_same() {
     ));
     assert!(registry.index().session(&f.key("one")).is_none());
     let again = registry
-        .act_at(&f.key("one"), Action::Reset, None, SystemTime::now())
+        .act_at(None, &f.key("one"), Action::Reset, None, SystemTime::now())
         .unwrap_err();
     assert!(
         matches!(again, RegistryError::Store(_)),
@@ -618,4 +619,69 @@ async fn times_are_bounded_by_the_provider() {
         shorter["maxLifetimeSeconds"],
         Duration::from_secs(3600).as_secs_f64()
     );
+}
+
+/// A session may come to be, or become somebody else's, while a request is read.
+#[tokio::test]
+async fn whose_a_session_is_is_asked_where_it_is_changed() {
+    let f = Fixture::new();
+    create(&f, "{id: one, owner: bob}").await.unwrap();
+    let key = || f.key("one");
+    let ann = f.registry.on_behalf_of(Some("ann".into()));
+    let nothing = patch("{egress: {allowedHosts: []}}");
+    let same = request("{id: one, owner: bob}");
+    for (what, refused) in [
+        ("act", ann.act(key(), Action::Start, None).await.map(drop)),
+        ("patch", ann.patch(key(), nothing).await.map(drop)),
+        (
+            "bind",
+            ann.bind(key(), "c".into(), Bind::Uninstall).await.map(drop),
+        ),
+        ("log", ann.append_log(key(), Vec::new()).await.map(drop)),
+        (
+            "read",
+            ann.log(key(), 0, 10, Duration::ZERO).await.map(drop),
+        ),
+        ("create", ann.create("local".into(), same).await.map(drop)),
+        ("show", ann.show(&key()).map(drop)),
+    ] {
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, RegistryError::NotOwner(_)), "{what}");
+    }
+    let bob = f.registry.on_behalf_of(Some("bob".into()));
+    bob.act(key(), Action::Start, None).await.unwrap();
+}
+
+/// What a reload forbids, what it changes and the configuration itself are one commit; a pause that holds holds nothing that is
+/// forbidden.
+#[tokio::test]
+async fn a_reload_that_cannot_be_stored_changes_nothing() {
+    let f = Fixture::new();
+    create(&f, "{id: keeps, allow: [a.example.com]}")
+        .await
+        .unwrap();
+    create(
+        &f,
+        "{id: loses, allow: [a.example.com, b.example.com], onPause: hold}",
+    )
+    .await
+    .unwrap();
+    let (keeps, loses) = (living(&f, "keeps"), living(&f, "loses"));
+    let mut narrow = config();
+    narrow.providers.get_mut("local").unwrap().ceiling = ceiling("{allowedHosts: [a.example.com]}");
+    let (store, aside) = (f.store_path(), f.dir.path().join("aside"));
+    std::fs::rename(&store, &aside).unwrap();
+    f.registry.replace_config(narrow.clone()).await.unwrap_err();
+    assert_eq!(keeps.policy().unwrap().number, 1);
+    assert!(loses.policy().is_ok());
+    assert_eq!(f.state("loses"), "running");
+    std::fs::rename(&aside, &store).unwrap();
+    f.sweep(SystemTime::now());
+    f.registry.replace_config(narrow).await.unwrap();
+    assert_eq!(keeps.policy().unwrap().number, 2);
+    assert_eq!(f.state("loses"), "paused");
+    let Authority::Paused { hold: true, policy } = loses.authority() else {
+        panic!("{:?}", loses.authority())
+    };
+    assert!(decide(&policy.grant, &target("a.example.com:443")).is_err());
 }

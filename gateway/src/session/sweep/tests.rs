@@ -134,7 +134,9 @@ async fn what_moved_before_a_restart_counts_and_clients_have_a_minute_to_come_ba
     let long_ago = SystemTime::now() - 3600 * SECOND;
     for id in ["moved", "still"] {
         let asked = request(&format!("{{id: {id}, idleTimeout: 600s}}"));
-        f.registry.create_at("local", asked, long_ago).unwrap();
+        f.registry
+            .create_at(None, "local", asked, long_ago)
+            .unwrap();
     }
     let found = f.registry.index().session(&f.key("moved")).unwrap();
     let moved_at = SystemTime::now() - 100 * SECOND;
@@ -164,10 +166,12 @@ async fn whoever_starts_resumes_or_keeps_alive_is_not_idle() {
         let now = SystemTime::now();
         let key = f.key(id);
         if action == Action::Resume {
-            f.registry.act_at(&key, Action::Pause, None, now).unwrap();
+            f.registry
+                .act_at(None, &key, Action::Pause, None, now)
+                .unwrap();
         }
         let later = now + 9 * SECOND;
-        f.registry.act_at(&key, action, None, later).unwrap();
+        f.registry.act_at(None, &key, action, None, later).unwrap();
         f.sweep(now + 18 * SECOND);
         assert_eq!(f.state(id), "running");
         f.sweep(now + 20 * SECOND);
@@ -357,4 +361,20 @@ async fn what_was_withdrawn_stays_so_over_a_reload() {
     f.registry.replace_config(config()).await.unwrap();
     assert_eq!(f.state("one"), "idle");
     assert!(f.registry.index().session(&f.key("one")).is_none());
+}
+
+/// A life is over whether the store can be read or not, and recorded once it can.
+#[tokio::test]
+async fn what_is_over_ends_without_a_store() {
+    let f = Fixture::new();
+    create(&f, "{id: one, maxLifetime: 60, idleTimeout: 0}").await;
+    let (store, aside) = (f.store_path(), f.dir.path().join("aside"));
+    std::fs::rename(&store, &aside).unwrap();
+    let later = SystemTime::now() + Duration::from_secs(61);
+    f.sweep(later);
+    assert!(f.registry.index().session(&f.key("one")).is_none());
+    std::fs::rename(&aside, &store).unwrap();
+    f.sweep(later);
+    assert_eq!(f.state("one"), "idle");
+    assert!(f.registry.writable());
 }

@@ -60,7 +60,10 @@ fn living(f: &Fixture, id: &str) -> Arc<Session> {
 }
 
 async fn bind(f: &Fixture, name: &str, how: Bind) -> Result<Issued, RegistryError> {
-    f.registry.bind(f.key("one"), name.into(), how).await
+    f.registry
+        .on_behalf_of(None)
+        .bind(f.key("one"), name.into(), how)
+        .await
 }
 
 fn asked(name: &str, source: &str) -> BindingRequest {

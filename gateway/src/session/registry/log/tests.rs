@@ -22,6 +22,7 @@ fn lines(texts: std::ops::Range<u64>) -> Vec<LogLine> {
 async fn read(f: &Fixture, after: u64, limit: usize) -> Value {
     let wait = Duration::ZERO;
     f.registry
+        .on_behalf_of(None)
         .log(f.key("one"), after, limit, wait)
         .await
         .unwrap()
@@ -32,7 +33,12 @@ async fn the_oldest_records_are_dropped_and_counted_and_the_rest_survives() {
     let f = Fixture::new();
     let create = request("{id: one}");
     f.registry.create("local".into(), create).await.unwrap();
-    let append = async |f: &Fixture, range| f.registry.append_log(f.key("one"), lines(range)).await;
+    let append = async |f: &Fixture, range| {
+        f.registry
+            .on_behalf_of(None)
+            .append_log(f.key("one"), lines(range))
+            .await
+    };
     assert_eq!(append(&f, 1..4001).await.unwrap(), 4000);
     assert_eq!(read(&f, 0, 1).await["dropped"], 0);
     assert_eq!(append(&f, 4001..4101).await.unwrap(), 4100);
@@ -63,14 +69,17 @@ async fn a_reader_that_waits_hears_the_next_line() {
         f.registry.create("local".into(), create).await.unwrap();
     }
     let patience = Duration::from_secs(60);
-    let waiting = f.registry.log(f.key("one"), 0, 10, patience);
+    let anybody = f.registry.on_behalf_of(None);
+    let waiting = anybody.log(f.key("one"), 0, 10, patience);
     let speaking = async {
         // Another session's line wakes the reader and is not its own.
         f.registry
+            .on_behalf_of(None)
             .append_log(f.key("two"), lines(7..8))
             .await
             .unwrap();
         f.registry
+            .on_behalf_of(None)
             .append_log(f.key("one"), lines(1..2))
             .await
             .unwrap();

@@ -36,6 +36,7 @@ async fn each_word_of_a_runtime_in_each_state() {
             }
             let (issued, current) = f
                 .registry
+                .on_behalf_of(None)
                 .observe(f.key("one"), said(word, Some("oom"), Some(1)))
                 .await
                 .unwrap();
@@ -75,12 +76,22 @@ async fn a_late_word_of_an_earlier_generation_changes_nothing() {
     }
     let events = f.events().await.len();
     let late = said("destroyed", None, Some(1));
-    let (issued, current) = f.registry.observe(f.key("one"), late).await.unwrap();
+    let (issued, current) = f
+        .registry
+        .on_behalf_of(None)
+        .observe(f.key("one"), late)
+        .await
+        .unwrap();
     assert!(!current);
     assert_eq!(issued.view["state"], "running");
     assert_eq!(f.events().await.len(), events);
     let now = said("destroyed", None, Some(2));
-    let (issued, current) = f.registry.observe(f.key("one"), now).await.unwrap();
+    let (issued, current) = f
+        .registry
+        .on_behalf_of(None)
+        .observe(f.key("one"), now)
+        .await
+        .unwrap();
     assert!(current);
     assert_eq!(issued.view["state"], "idle");
 }

@@ -25,7 +25,10 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn token(f: &Fixture, asked: &str, name: &str, now: SystemTime) -> Secret {
-    let issued = f.registry.create_at("local", request(asked), now).unwrap();
+    let issued = f
+        .registry
+        .create_at(None, "local", request(asked), now)
+        .unwrap();
     let env = issued.bundle.unwrap().env;
     let found = env.iter().find(|(key, _)| key == name).unwrap();
     Secret::new(found.1.clone())
@@ -130,10 +133,10 @@ async fn it_is_remembered_until_the_last_of_the_line_is_over() {
     assert_eq!(until(&f, &later, now + MINUTE), now + 2 * HOUR);
     // The generation is dead, and its tokens with it.
     f.registry
-        .act_at(&f.key("bounded"), Action::Reset, None, now)
+        .act_at(None, &f.key("bounded"), Action::Reset, None, now)
         .unwrap();
     f.registry
-        .act_at(&f.key("bounded"), Action::Start, None, now)
+        .act_at(None, &f.key("bounded"), Action::Start, None, now)
         .unwrap();
     assert_eq!(until(&f, &later, now + MINUTE), now + 16 * MINUTE);
     // An id alone says nothing.
@@ -175,7 +178,11 @@ async fn what_is_over_is_forgotten_and_what_a_pause_keeps_is_not() {
         "SLUICEGATE_RELAY_TOKEN",
         now,
     );
-    let act = |action, at| f.registry.act_at(&f.key("one"), action, None, at).unwrap();
+    let act = |action, at| {
+        f.registry
+            .act_at(None, &f.key("one"), action, None, at)
+            .unwrap()
+    };
     f.registry.revoke_credential_at(one.reveal(), now).unwrap();
     act(Action::Pause, now + MINUTE);
     f.sweep(now + DAY);
@@ -205,4 +212,35 @@ async fn the_event_says_whose_token_it_was() {
     assert_eq!(last["type"], "credential.revoked");
     assert_eq!(last["session"]["id"], "one");
     assert_eq!(last["reason"], format!("token {name}"));
+}
+
+/// A text that only reads like a token, with an end in the past, takes nothing back.
+#[tokio::test]
+async fn a_revocation_is_not_cut_short_by_another() {
+    let f = Fixture::new();
+    let now = SystemTime::now();
+    let token = token(
+        &f,
+        "{id: one, idleTimeout: 0}",
+        "SLUICEGATE_RELAY_TOKEN",
+        now,
+    );
+    let part = |value: serde_json::Value| {
+        data_encoding::BASE64URL_NOPAD.encode(value.to_string().as_bytes())
+    };
+    let claims = serde_json::json!({"iss": "gestaltd", "jti": id(&f, &token), "exp": 1});
+    let forged = format!(
+        "{}.{}.",
+        part(serde_json::json!({"alg": "none"})),
+        part(claims)
+    );
+    for text in [token.reveal(), &forged] {
+        f.registry.revoke_credential_at(text, now).unwrap();
+    }
+    let later = now + HOUR;
+    f.sweep(later);
+    assert_eq!(
+        identify(&f, &token, later).unwrap_err(),
+        Denial::CredentialInvalid
+    );
 }
