@@ -45,6 +45,13 @@ pub struct Upstream {
     _busy: Arc<()>,
 }
 
+impl Upstream {
+    /// Are both places on one connection?
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self._busy, &other._busy)
+    }
+}
+
 /// The connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Pool {
@@ -90,8 +97,13 @@ impl Pool {
             }
         }
         let fresh = self.connect(&key, session, &ticket.permit, speaker).await?;
-        self.lock().insert(key, fresh.clone());
+        self.keep(key, &fresh);
         Ok(fresh)
+    }
+
+    /// For calls to come. Of two that were made at once the first is kept: the other goes when its own calls are over.
+    fn keep(&self, key: Key, fresh: &Upstream) {
+        self.lock().entry(key).or_insert_with(|| fresh.clone());
     }
 
     async fn connect(
@@ -140,24 +152,30 @@ impl Pool {
 
     /// Completes when nothing has used the connection for a while.
     async fn idle(&self, key: &Key, kept: &Upstream) {
-        // One here, one in the map; the driver's task holds none of its own.
-        const OURS: usize = 2;
         loop {
             tokio::time::sleep(IDLE).await;
-            let mut map = self.lock();
-            if Arc::strong_count(&kept._busy) <= OURS {
-                map.remove(key);
+            if self.give_up(key, kept) {
                 return;
             }
         }
     }
 
+    /// Is nobody using it? Then nobody will: it is out of the map.
+    fn give_up(&self, key: &Key, kept: &Upstream) -> bool {
+        let mut map = self.lock();
+        // Another may stand there by now, or none: this one may have been told to go away, with calls on it that go on.
+        let in_map = map.get(key).is_some_and(|one| one.is(kept));
+        // One is the asker's; the driver's task holds none of its own.
+        let idle = Arc::strong_count(&kept._busy) <= 1 + usize::from(in_map);
+        if idle && in_map {
+            map.remove(key);
+        }
+        idle
+    }
+
     fn forget(&self, key: &Key, gone: &Upstream) {
         let mut map = self.lock();
-        if map
-            .get(key)
-            .is_some_and(|kept| Arc::ptr_eq(&kept._busy, &gone._busy))
-        {
+        if map.get(key).is_some_and(|one| one.is(gone)) {
             map.remove(key);
         }
     }
@@ -183,3 +201,6 @@ fn address(url: &ServiceUrl) -> (&'static str, String) {
         ServiceUrl::Tls { host, port } => ("https", format!("{host}:{port}")),
     }
 }
+
+#[cfg(test)]
+mod tests;
