@@ -60,16 +60,17 @@ impl Shared {
         }
     }
 
+    /// However short, it leaves the readiness as it is: TCP reads end at the urgent mark too, with the queue not empty.
     pub(super) fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
-        let room = buffer.capacity() - buffer.len();
-        self.drain(room, || match self {
+        match self {
             Self::Tcp(stream) => stream.try_read_buf(buffer),
             Self::Unix(stream) => stream.try_read_buf(buffer),
-        })
+        }
     }
 
     /// A read that leaves room has emptied the queue: it clears the readiness too, and the next one need not ask the kernel in
-    /// vain. What comes meanwhile is a new event (epoll(7), edge-triggered), and so are FIN and RST.
+    /// vain. What comes meanwhile is a new event (epoll(7), edge-triggered), and so are FIN and RST. Not for sockets that carry
+    /// whatever programs say: neither TLS nor HTTP knows of urgent data, and who sends it there delays nobody but himself.
     fn drain(&self, room: usize, read: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
         let mut short = None;
         let whole = self.try_io(Interest::READABLE, || match read()? {

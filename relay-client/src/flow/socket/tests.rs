@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::future::poll_fn;
+use std::{future::poll_fn, time::Duration};
 
 use super::{
     super::testing::{assert_reset, pair, read_all, write},
@@ -10,6 +10,9 @@ use super::{
 async fn read(flow: &mut SocketFlow) -> Option<bytes::Bytes> {
     poll_fn(|cx| flow.poll_read(cx)).await.unwrap()
 }
+
+/// Nothing here takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The byte that is kept in a unix queue is passed on exactly once, whatever the sizes.
 #[tokio::test]
@@ -62,5 +65,38 @@ async fn a_flow_dropped_early_resets() {
         if unix {
             assert_reset(end, "unix");
         }
+    }
+}
+
+/// An urgent byte is in nobody's stream; what stands before and after it is, and wakes the reader.
+#[tokio::test]
+async fn urgent_data_costs_no_other_byte() {
+    for unix in [true, false] {
+        let (program, near) = pair(unix).await;
+        let mut flow = SocketFlow::new(near);
+        let mut heard = Vec::new();
+        for round in 0..20 {
+            write(&program, b"abc").await;
+            let urgent = rustix::net::send(&program, b"X", rustix::net::SendFlags::OOB);
+            if unix && urgent.is_err() {
+                // A kernel without it.
+                return;
+            }
+            urgent.unwrap();
+            write(&program, b"def|").await;
+            if round % 2 == 1 {
+                // All of it lies there before it is read.
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            let until = (round + 1) * 7;
+            while heard.len() < until {
+                let reading = tokio::time::timeout(PATIENCE, read(&mut flow)).await;
+                heard.extend_from_slice(&reading.unwrap().unwrap());
+            }
+        }
+        assert_eq!(heard, b"abcdef|".repeat(20), "unix: {unix}");
+        program.shutdown().unwrap();
+        let end = tokio::time::timeout(PATIENCE, read(&mut flow)).await;
+        assert_eq!(end.unwrap(), None, "unix: {unix}");
     }
 }
