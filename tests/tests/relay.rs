@@ -325,6 +325,32 @@ async fn a_gateway_that_is_killed_loses_only_what_is_open() {
     }
 }
 
+/// Nobody is left to say anything: the kernel closes what a process had, and that must not look like an end.
+#[tokio::test]
+async fn whoever_is_killed_ends_nothing_in_order() {
+    for transport in TRANSPORTS {
+        let relayed = Relayed::over(transport).await;
+        let (_near, mut far) = relayed.pair().await;
+        relayed.world.gateway.process.signal(Signal::KILL);
+        let heard = drain(&mut far).await;
+        assert_eq!(heard, (Vec::new(), End::Reset), "{transport}: the service");
+
+        let relayed = Relayed::over(transport).await;
+        let (mut near, mut far) = relayed.pair().await;
+        relayed.client.process.signal(Signal::KILL);
+        let heard = near.rest().await;
+        assert_eq!(heard, (Vec::new(), End::Reset), "{transport}: the program");
+        if transport != "quic" {
+            // Of UDP nobody tells.
+            assert_eq!(
+                drain(&mut far).await,
+                (Vec::new(), End::Reset),
+                "{transport}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_token_that_is_refused_is_said_and_is_not_an_exit() {
     for transport in TRANSPORTS {

@@ -110,28 +110,26 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 impl Connected {
-    /// A flow says its own end from here on.
+    /// A flow says its own end: until then it stays as [`reset_if_dropped`] made it.
     fn flow(self) -> Box<dyn Flow> {
-        self.ends_with_fin();
         match self {
             Self::Plain(socket) => Box::new(SocketFlow::new(socket)),
             Self::Tls(stream) => Box::new(TlsFlow::new(*stream)),
         }
     }
 
-    /// Takes back what [`reset_if_dropped`] asked for.
-    fn ends_with_fin(&self) {
-        match self {
-            Self::Plain(socket) => socket.close_finishes(),
-            Self::Tls(stream) => stream.get_ref().0.close_finishes(),
-        }
-    }
-
+    /// For HTTP/2, whose streams have ends of their own: whatever ends the connection, one that is open was cut. So that
+    /// takes back what [`reset_if_dropped`] asked for, and the last frames are delivered.
     pub(super) fn io(self) -> Box<dyn Io> {
-        self.ends_with_fin();
         match self {
-            Self::Plain(socket) => Box::new(socket),
-            Self::Tls(stream) => stream,
+            Self::Plain(socket) => {
+                socket.close_finishes();
+                Box::new(socket)
+            }
+            Self::Tls(stream) => {
+                stream.get_ref().0.close_finishes();
+                stream
+            }
         }
     }
 }

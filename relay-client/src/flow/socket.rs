@@ -18,7 +18,8 @@ const LARGE: usize = 64 * 1024;
 
 pub(super) type Watch = Pin<Box<dyn Future<Output = Broken> + Send>>;
 
-/// A TCP or unix stream with its ends told apart.
+/// A TCP or unix stream with its ends told apart. Until both have been said its close is a reset, even one that the kernel
+/// does for a process that was killed.
 pub struct SocketFlow {
     /// Declared before `socket`: it holds a clone, and the last one to go closes.
     watch: Option<Watch>,
@@ -48,6 +49,7 @@ impl SocketFlow {
             // Small writes are somebody's question: they do not wait for company. A socket without the option is none.
             let _ = stream.set_nodelay(true);
         }
+        socket.close_resets();
         Self {
             watch: None,
             socket,
@@ -57,6 +59,13 @@ impl SocketFlow {
             received_fin: false,
             sent_fin: false,
             aborted: false,
+        }
+    }
+
+    /// Both ends have been said: what is left to send goes out, whatever becomes of this process.
+    fn may_close(&self) {
+        if self.received_fin && self.sent_fin && !self.aborted {
+            self.socket.close_finishes();
         }
     }
 
@@ -85,6 +94,7 @@ impl Flow for SocketFlow {
             match self.try_read() {
                 Ok(0) => {
                     self.received_fin = true;
+                    self.may_close();
                     self.buffer = BytesMut::new();
                     return Poll::Ready(Ok(None));
                 }
@@ -119,6 +129,7 @@ impl Flow for SocketFlow {
     fn poll_finish(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         self.socket.shutdown().map_err(broken)?;
         self.sent_fin = true;
+        self.may_close();
         Poll::Ready(Ok(()))
     }
 

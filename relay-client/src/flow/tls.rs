@@ -43,6 +43,7 @@ impl TlsFlow {
             // As on a plain socket.
             let _ = tcp.set_nodelay(true);
         }
+        stream.get_ref().0.close_resets();
         Self {
             watch: None,
             stream,
@@ -63,6 +64,7 @@ impl Flow for TlsFlow {
         let count = buffer.filled().len();
         if count == 0 {
             self.received_fin = true;
+            self.may_close();
             return Poll::Ready(Ok(None));
         }
         bytes.truncate(count);
@@ -91,6 +93,7 @@ impl Flow for TlsFlow {
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         ready!(Pin::new(&mut self.stream).poll_shutdown(cx)).map_err(broken)?;
         self.sent_fin = true;
+        self.may_close();
         Poll::Ready(Ok(()))
     }
 
@@ -108,6 +111,13 @@ impl Flow for TlsFlow {
 }
 
 impl TlsFlow {
+    /// As on a plain socket.
+    fn may_close(&self) {
+        if self.received_fin && self.sent_fin && !self.aborted {
+            self.stream.get_ref().0.close_finishes();
+        }
+    }
+
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (socket, session) = self.stream.get_ref();
         // Plaintext may wait inside rustls while the socket has nothing; `wants_read` is false then. So may what was read

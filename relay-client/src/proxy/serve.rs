@@ -55,6 +55,9 @@ pub async fn serve(listener: Listener, proxy: Proxy, stop: CancellationToken) {
 
 /// One program's connection: requests, and after a CONNECT its tunnel.
 async fn connection(socket: Shared, proxy: Proxy) {
+    // An answer that was cut must not look whole to a client that waits for the end of the connection, not even where it is
+    // this process that was.
+    socket.close_resets();
     let allowed = proxy.any_uid || is_ours(socket.clone()).await;
     let asked = Arc::new(Asked {
         forwarder: Forwarder::new(proxy.clone()),
@@ -78,8 +81,6 @@ async fn connection(socket: Shared, proxy: Proxy) {
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "a program's connection ended early");
-        // An answer that was cut must not look whole to a client that waits for the end of the connection.
-        socket.close_resets();
         return;
     }
     let tunnel = asked
@@ -87,9 +88,12 @@ async fn connection(socket: Shared, proxy: Proxy) {
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
         .take();
-    drop(socket);
-    if let Some(tunnel) = tunnel {
-        tunnel.carry().await;
+    match tunnel {
+        Some(tunnel) => {
+            drop(socket);
+            tunnel.carry().await;
+        }
+        None => socket.close_finishes(),
     }
 }
 

@@ -100,3 +100,44 @@ async fn urgent_data_costs_no_other_byte() {
         assert_eq!(end.unwrap(), None, "unix: {unix}");
     }
 }
+
+/// What the kernel closes for a process that is gone has no `drop`.
+#[tokio::test]
+async fn until_both_ends_are_said_a_close_is_a_reset() {
+    let lingers = |flow: &SocketFlow| {
+        let linger = socket2::SockRef::from(&flow.socket).linger().unwrap();
+        linger == Some(Duration::ZERO)
+    };
+    for finish_first in [true, false] {
+        let (program, near) = pair(false).await;
+        let mut flow = SocketFlow::new(near);
+        assert!(lingers(&flow));
+        if finish_first {
+            poll_fn(|cx| flow.poll_finish(cx)).await.unwrap();
+        }
+        program.shutdown().unwrap();
+        assert_eq!(read(&mut flow).await, None);
+        if !finish_first {
+            assert!(lingers(&flow));
+            let mut last = bytes::Bytes::from(vec![7; 1 << 20]);
+            while !last.is_empty() {
+                let writing = async { poll_fn(|cx| flow.poll_write(cx, &mut last)).await };
+                if tokio::time::timeout(Duration::from_millis(50), writing)
+                    .await
+                    .is_err()
+                {
+                    break;
+                }
+            }
+            let sent = (1 << 20) - last.len();
+            poll_fn(|cx| flow.poll_finish(cx)).await.unwrap();
+            assert!(!lingers(&flow));
+            drop(flow);
+            // A full queue still goes out behind the close.
+            let (heard, end) = read_all(&program).await;
+            assert!(heard.len() == sent && end.is_ok());
+            continue;
+        }
+        assert!(!lingers(&flow));
+    }
+}
