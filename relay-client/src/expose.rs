@@ -10,13 +10,14 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::Backoff,
     flow::{Flow, How, Shared, Side, SocketFlow, Timers, pump},
     listen::Address,
     session::{Session, SessionError},
+    tasks::Tasks,
 };
 
 /// Accept streams that wait where nothing much happens: one for the next dial, one for the dial after it.
@@ -36,7 +37,7 @@ pub async fn expose(
     listener: Arc<str>,
     address: Address,
     session: Session,
-    tasks: TaskTracker,
+    tasks: Tasks,
     stop: CancellationToken,
 ) {
     let mut offers = Offers::new(listener.clone());

@@ -2,12 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     flow::{Early, Flow, How, Prefixed, Shared, Side, SocketFlow, Timers, pump},
     listen::Listener,
     session::{Session, SessionError},
+    tasks::Tasks,
     transport::OpenError,
 };
 
@@ -20,7 +21,7 @@ pub async fn forward(
     listener: Listener,
     service: Arc<str>,
     session: Session,
-    tasks: TaskTracker,
+    tasks: Tasks,
     stop: CancellationToken,
 ) {
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {

@@ -351,6 +351,23 @@ async fn whoever_is_killed_ends_nothing_in_order() {
     }
 }
 
+/// What is cut when the time is over is reset at both ends, and at once.
+#[tokio::test]
+async fn a_client_that_is_stopped_tells_of_what_it_cuts() {
+    let stopped = async |transport: &str| {
+        let mut relayed = Relayed::over(transport).await;
+        let (mut near, mut far) = relayed.pair().await;
+        let asked = tokio::time::Instant::now();
+        relayed.client.process.signal(Signal::TERM);
+        assert_eq!(drain(&mut far).await.1, End::Reset, "{transport}");
+        let took = asked.elapsed();
+        assert!(took < Duration::from_secs(10), "{transport}: {took:?}");
+        assert_eq!(near.rest().await.1, End::Reset, "{transport}");
+        assert_eq!(relayed.client.process.wait("the client's end").await, 0);
+    };
+    tokio::join!(stopped("quic"), stopped("h2"), stopped("h1"));
+}
+
 #[tokio::test]
 async fn a_token_that_is_refused_is_said_and_is_not_an_exit() {
     for transport in TRANSPORTS {

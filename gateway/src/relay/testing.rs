@@ -19,6 +19,7 @@ use sluicegate_relay::{
     backoff::Backoff,
     flow::Ahead,
     session::{Session, SessionConfig},
+    tasks::Tasks,
     transport::{Choice, Endpoint as Url, Tls, Transport},
 };
 use sluicegate_relay_protocol::ALPN_RELAY;
@@ -479,7 +480,7 @@ impl Client {
             listener,
             service.into(),
             self.session.clone(),
-            self.tasks.clone(),
+            Tasks::default(),
             self.stop.child_token(),
         );
         self.tasks.spawn(work);
@@ -495,7 +496,7 @@ impl Client {
             listener.into(),
             Address::parse(url).unwrap(),
             self.session.clone(),
-            self.tasks.clone(),
+            Tasks::default(),
             self.stop.child_token(),
         ));
     }

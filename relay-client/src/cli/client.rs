@@ -11,6 +11,7 @@ use sluicegate_relay::{
     proxy::{self, Proxy},
     session::{Credential, Session, SessionConfig, Status},
     status::{self, Board},
+    tasks::Tasks,
     transport::Tls,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -44,7 +45,7 @@ pub(super) struct Client {
     report: Report,
     session: Session,
     listening: TaskTracker,
-    streams: TaskTracker,
+    streams: Tasks,
     /// The connection has a tracker of its own: it outlives the streams it carries.
     connection: TaskTracker,
     accepting: CancellationToken,
@@ -115,7 +116,7 @@ impl Client {
             report,
             session,
             listening: TaskTracker::new(),
-            streams: TaskTracker::new(),
+            streams: Tasks::default(),
             connection,
             accepting: stop.child_token(),
             stop,
@@ -159,15 +160,15 @@ impl Client {
         self.session.status()
     }
 
-    /// End: no new streams, a while for those that are open, then the connection.
+    /// End: no new streams, a while for those that are open, which are reset then, and then the connection.
     pub(super) async fn stop(self) {
         self.accepting.cancel();
         self.listening.close();
         self.listening.wait().await;
-        self.streams.close();
-        let open = self.streams.len().to_string();
+        let open = self.streams.count().to_string();
         self.report.tell("stopping", &[("open", &open)]);
-        let _ = tokio::time::timeout(GRACE, self.streams.wait()).await;
+        // A stream that stayed would keep its connection from saying its end.
+        self.streams.end(GRACE).await;
         self.stop.cancel();
         drop(self.session);
         self.connection.close();

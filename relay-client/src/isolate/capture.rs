@@ -15,13 +15,14 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::names::Names;
 use crate::{
     flow::{Flow, How, SocketFlow, Timers, pump},
     proxy,
     session::{Session, SessionError},
+    tasks::Tasks,
 };
 
 /// After an accept that failed (out of descriptors): long enough for others to close some.
@@ -41,7 +42,7 @@ pub(super) struct Capture {
     pub(super) session: Session,
     pub(super) token: Arc<str>,
     pub(super) names: Names,
-    pub(super) tasks: TaskTracker,
+    pub(super) tasks: Tasks,
     pub(super) stop: CancellationToken,
 }
 

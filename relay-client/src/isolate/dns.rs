@@ -16,9 +16,10 @@ use tokio::{
     sync::Semaphore,
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::names::{FRESH, Names, Verdict};
+use crate::tasks::Tasks;
 
 /// Questions answered at once; beyond that they are dropped, and asked again.
 const AT_ONCE: usize = 256;
@@ -151,7 +152,7 @@ pub(super) struct Server {
     pub(super) names: Names,
     /// Is there IPv6 to connect by?
     pub(super) ipv6: bool,
-    pub(super) tasks: TaskTracker,
+    pub(super) tasks: Tasks,
     pub(super) stop: CancellationToken,
 }
 

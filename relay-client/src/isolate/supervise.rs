@@ -18,7 +18,7 @@ use tokio::{
     process::{Child, Command},
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     CANNOT_CONFINE, FAILED,
@@ -40,6 +40,7 @@ use crate::{
     listen::{Address, Listen, Listener},
     proxy::{self, Proxy},
     session::Session,
+    tasks::Tasks,
 };
 
 /// Each step of the set-up takes milliseconds; a machine that is busy gets this long.
@@ -135,7 +136,7 @@ pub async fn run(
     let mut terminal = Terminal::open();
     let serving = Serving {
         ways,
-        tasks: TaskTracker::new(),
+        tasks: Tasks::default(),
         stop: CancellationToken::new(),
     };
     let code = if confinement.unconfined {
@@ -146,15 +147,14 @@ pub async fn run(
     };
     terminal.inspect(Terminal::take_back);
     serving.stop.cancel();
-    serving.tasks.close();
-    let _ = timeout(GRACE, serving.tasks.wait()).await;
+    serving.tasks.end(GRACE).await;
     code
 }
 
 /// What serves the listeners.
 struct Serving {
     ways: Ways,
-    tasks: TaskTracker,
+    tasks: Tasks,
     stop: CancellationToken,
 }
 

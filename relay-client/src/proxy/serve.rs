@@ -7,7 +7,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use sluicegate_relay_protocol::Handshake;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     answer::{Body, Own, failed, whole},
@@ -18,6 +18,7 @@ use crate::{
     flow::{Flow, How, Prefixed, Shared, SocketFlow, Timers, pump},
     listen::Listener,
     session::Session,
+    tasks::Tasks,
 };
 
 /// After an accept that failed (out of descriptors): long enough for others to close some.
@@ -35,7 +36,7 @@ pub struct Proxy {
     /// Serve any user of this network namespace on TCP, not only our own.
     pub any_uid: bool,
     /// Where its tasks run.
-    pub tasks: TaskTracker,
+    pub tasks: Tasks,
 }
 
 /// Accept on `listener` until `stop`. What fails is one program's connection, never the listener.

@@ -18,6 +18,7 @@ use sluicegate_relay::{
     forward::forward,
     listen::{Address, Listener},
     session::{Session, SessionConfig},
+    tasks::Tasks,
     transport::Tls,
 };
 use tokio::{
@@ -267,7 +268,7 @@ async fn sidecar(
             listener,
             service,
             session.clone(),
-            tasks.clone(),
+            Tasks::default(),
             stop.child_token(),
         ));
     }
