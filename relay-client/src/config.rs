@@ -83,6 +83,8 @@ pub struct Config {
     pub transport: Choice,
     /// What to listen on.
     pub listen: Vec<Listen>,
+    /// Where the sockets are for which nobody chose a place, if there are any.
+    pub directory: Option<PathBuf>,
     /// What the host may dial.
     pub expose: Vec<Exposed>,
     /// The HTTP proxy, where one is wanted.
@@ -294,6 +296,7 @@ impl Settings {
                 any_uid: self.proxy_any_uid,
             }),
         };
+        let placed = !self.listen.is_empty() || self.services.is_empty();
         let listen = if self.listen.is_empty() {
             let place = |service: String| Listen {
                 address: socket_in(directory, &service),
@@ -334,6 +337,7 @@ impl Settings {
             key_file: self.key_file,
             transport,
             listen,
+            directory: (!placed).then(|| directory.into()),
             proxy,
             expose,
             status: self.status.as_deref().map(bare_address).transpose()?,

@@ -7,7 +7,7 @@ mod private;
 use std::{
     fmt, fs, io,
     net::{IpAddr, SocketAddr},
-    os::unix::fs::{DirBuilderExt, FileTypeExt},
+    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -152,6 +152,14 @@ pub enum ListenError {
     /// Somebody listens there.
     #[error("{0} is in use by another process")]
     InUse(PathBuf),
+    /// The default directory is not ours alone: whoever else may write there could put sockets of his own in place of ours.
+    #[error(
+        "{0} is {1}, and so no place for sockets: remove it, or choose places with --listen NAME=unix:///path"
+    )]
+    NotOurs(PathBuf, &'static str),
+    /// The default directory cannot be made.
+    #[error("cannot make {0}: {1}")]
+    Directory(PathBuf, #[source] io::Error),
     /// The system said no.
     #[error("cannot listen on {0}: {1}")]
     Bind(Address, #[source] io::Error),
@@ -234,6 +242,37 @@ impl Listener {
             },
         }
     }
+}
+
+/// The directory for sockets that nobody chose a place for: made (0700) where missing, and refused where it is not ours alone,
+/// since its name is known to everyone.
+///
+/// # Errors
+/// [`ListenError::NotOurs`], [`ListenError::Directory`].
+pub fn own_directory(directory: &Path) -> Result<(), ListenError> {
+    let failed = |error| ListenError::Directory(directory.into(), error);
+    let mut builder = fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(directory);
+    // Of what is there the next line says what it is.
+    if let Err(error) = made
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(failed(error));
+    }
+    // Not followed: a link could be turned elsewhere later.
+    let found = fs::symlink_metadata(directory).map_err(failed)?;
+    let fault = if found.is_symlink() {
+        "a symbolic link"
+    } else if !found.is_dir() {
+        "no directory"
+    } else if found.uid() != rustix::process::geteuid().as_raw() {
+        "another user's"
+    } else if found.mode() & 0o022 != 0 {
+        "writable by others"
+    } else {
+        return Ok(());
+    };
+    Err(ListenError::NotOurs(directory.into(), fault))
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {

@@ -441,6 +441,20 @@ async fn the_relay_client_ends_with_the_codes_that_are_documented() {
         b"somebody's",
         "left as it was"
     );
+    // The directory of its own choice, which others may write to.
+    let shared = session.directory().join("sluicegate");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let program = session.program(Program::new(binary("sluicegate-relay")));
+    let program = program.arg("up").env("SLUICEGATE_SERVICES", "db");
+    let program = program.env("XDG_RUNTIME_DIR", session.directory());
+    let ended = program.run().await;
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("writable by others"),
+        "{}",
+        ended.stderr
+    );
     for signal in [Signal::TERM, Signal::INT] {
         let mut client = RelayClient::up(session, &[RelayClient::tcp("db")]).await;
         client.process.signal(signal);

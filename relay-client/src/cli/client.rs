@@ -7,7 +7,7 @@ use sluicegate_relay::{
     config::Config,
     expose::expose,
     forward::forward,
-    listen::Listener,
+    listen::{Listener, own_directory},
     proxy::{self, Proxy},
     session::{Credential, Session, SessionConfig, Status},
     status::{self, Board},
@@ -59,6 +59,9 @@ impl Client {
     /// A listener or the trust store; nothing runs then.
     pub(super) async fn start(config: Config, report: Report) -> anyhow::Result<Self> {
         let tls = tls(&config)?;
+        if let Some(directory) = &config.directory {
+            own_directory(directory)?;
+        }
         let mut listeners = Vec::new();
         for listen in &config.listen {
             listeners.push((

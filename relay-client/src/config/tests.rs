@@ -35,6 +35,7 @@ fn the_env_bundle_is_enough() {
             "cache:main unix:///run/s/cache:main.sock"
         ]
     );
+    assert_eq!(config.directory.as_deref(), Some(Path::new("/run/s")));
 }
 
 #[test]
@@ -54,7 +55,7 @@ fn flags_win_over_the_file_over_the_environment() {
         .over(Settings::from_env(bundle));
     let config = settings.settle(Path::new("/")).unwrap();
     assert_eq!(config.endpoint.to_string(), "https://flag.test:443");
-    assert_eq!(config.listen.len(), 1);
+    assert_eq!((config.listen.len(), config.directory), (1, None));
     assert_eq!(config.token, "secret-token");
 }
 
@@ -218,6 +219,7 @@ fn the_proxy_has_a_place_and_a_credential_of_its_own() {
             (proxy.token.as_str(), proxy.any_uid),
             ("egress-token", false)
         );
+        assert_eq!(config.directory, None);
     }
     assert!(matches!(
         settle("0.0.0.0:3128"),

@@ -1,7 +1,13 @@
 #![allow(clippy::unwrap_used)]
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
 
-use super::{Address, AddressError, Listen, ListenError, Listener, replace_private_socket};
+use super::{
+    Address, AddressError, Listen, ListenError, Listener, own_directory, replace_private_socket,
+};
 use tokio::net::UnixStream;
 
 #[test]
@@ -106,4 +112,40 @@ fn a_socket_is_replaced_whoever_listens_and_a_file_is_not() {
     fs::write(&file, "precious").unwrap();
     assert!(replace_private_socket(&file).is_err());
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+}
+
+/// Its name is known to everyone: whoever makes it first must not have the sockets.
+#[test]
+fn a_directory_that_is_not_ours_alone_is_refused() {
+    let base = tempfile::tempdir().unwrap();
+    let at = |name: &str| base.path().join(name);
+    let fault = |path: &Path| match own_directory(path) {
+        Err(ListenError::NotOurs(told, fault)) => {
+            assert_eq!(told, path);
+            Some(fault)
+        }
+        other => {
+            other.unwrap();
+            None
+        }
+    };
+    let own = at("made/here");
+    assert_eq!((fault(&own), mode(&own)), (None, 0o700));
+    assert_eq!(fault(&own), None, "it stays ours");
+    for shared in [0o720, 0o702] {
+        fs::set_permissions(&own, fs::Permissions::from_mode(shared)).unwrap();
+        assert_eq!(fault(&own), Some("writable by others"), "{shared:o}");
+    }
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(fault(&own), None);
+    symlink(&own, at("link")).unwrap();
+    assert_eq!(fault(&at("link")), Some("a symbolic link"));
+    symlink(at("nowhere"), at("dangling")).unwrap();
+    assert_eq!(fault(&at("dangling")), Some("a symbolic link"));
+    fs::write(at("file"), "").unwrap();
+    assert_eq!(fault(&at("file")), Some("no directory"));
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&own, Some(65_534), None).unwrap();
+        assert_eq!(fault(&own), Some("another user's"));
+    }
 }
