@@ -49,9 +49,9 @@ pub struct Settings {
     pub proxy_token: Option<String>,
     /// A file that holds it.
     pub proxy_token_file: Option<PathBuf>,
-    /// The proxy serves every user that can reach it.
-    #[serde(default)]
-    pub proxy_any_uid: bool,
+    /// What listens on TCP serves every user that can reach it.
+    #[serde(default, alias = "proxyAnyUid")]
+    pub any_uid: bool,
     /// Where it tells how it is: `127.0.0.1:PORT` or `unix:///path`.
     pub status: Option<String>,
 }
@@ -85,6 +85,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// Where the sockets are for which nobody chose a place, if there are any.
     pub directory: Option<PathBuf>,
+    /// On TCP, serve every user, not only our own.
+    pub any_uid: bool,
     /// What the host may dial.
     pub expose: Vec<Exposed>,
     /// The HTTP proxy, where one is wanted.
@@ -100,8 +102,6 @@ pub struct ProxyConfig {
     pub address: Address,
     /// The egress credential.
     pub token: String,
-    /// Serve every user, not only our own.
-    pub any_uid: bool,
 }
 
 impl std::fmt::Debug for Config {
@@ -206,7 +206,7 @@ impl Settings {
             proxy: None,
             proxy_token: variable("SLUICEGATE_PROXY_TOKEN"),
             proxy_token_file: None,
-            proxy_any_uid: false,
+            any_uid: false,
             status: variable("SLUICEGATE_RELAY_STATUS"),
         }
     }
@@ -258,7 +258,7 @@ impl Settings {
             } else {
                 under.proxy_token_file
             },
-            proxy_any_uid: self.proxy_any_uid || under.proxy_any_uid,
+            any_uid: self.any_uid || under.any_uid,
             status: self.status.or(under.status),
         }
     }
@@ -293,7 +293,6 @@ impl Settings {
                 address: bare_address(place)?,
                 token: credential(self.proxy_token, self.proxy_token_file)?
                     .ok_or(ConfigError::NoProxyToken)?,
-                any_uid: self.proxy_any_uid,
             }),
         };
         let placed = !self.listen.is_empty() || self.services.is_empty();
@@ -338,6 +337,7 @@ impl Settings {
             transport,
             listen,
             directory: (!placed).then(|| directory.into()),
+            any_uid: self.any_uid,
             proxy,
             expose,
             status: self.status.as_deref().map(bare_address).transpose()?,

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     flow::{Early, Flow, How, Prefixed, Shared, Side, SocketFlow, Timers, pump},
-    listen::Listener,
+    listen::{Listener, is_ours},
     session::{Session, SessionError},
     tasks::Tasks,
     transport::OpenError,
@@ -16,18 +16,20 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accept on `listener` until `stop`, carrying each connection to `service` in a task of its own. A service that is down
-/// or refused resets that connection and is one line in the log; it never ends the listener.
+/// or refused resets that connection and is one line in the log; it never ends the listener. So is a process of another user,
+/// unless `any_uid`.
 pub async fn forward(
     listener: Listener,
     service: Arc<str>,
     session: Session,
+    any_uid: bool,
     tasks: Tasks,
     stop: CancellationToken,
 ) {
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok(socket) => {
-                tasks.spawn(carry(socket, service.clone(), session.clone()));
+                tasks.spawn(carry(socket, service.clone(), session.clone(), any_uid));
             }
             Err(error) => {
                 tracing::warn!(%service, %error, "cannot accept");
@@ -37,7 +39,10 @@ pub async fn forward(
     }
 }
 
-async fn carry(socket: Shared, service: Arc<str>, session: Session) {
+async fn carry(socket: Shared, service: Arc<str>, session: Session, any_uid: bool) {
+    if !any_uid && !is_ours(&socket).await {
+        return socket.close_resets();
+    }
     let mut local = SocketFlow::new(socket);
     let mut early = Early::of(&mut local);
     // Larger than all that comes after it.

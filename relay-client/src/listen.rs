@@ -1,7 +1,10 @@
 //! Local listeners: where the sandbox's own programs find the host's services.
 //!
-//! They serve this process's own user only: unix sockets by mode and by peer credentials, TCP on loopback.
+//! They serve this process's own user only: unix sockets by mode and by peer credentials, TCP on loopback by the kernel's
+//! socket table (`peer`, `diag`), which whoever accepts asks.
 
+mod diag;
+mod peer;
 mod private;
 
 use std::{
@@ -14,6 +17,7 @@ use std::{
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::flow::Shared;
+pub(crate) use peer::is_ours;
 pub use private::{private_socket, replace_private_socket};
 
 /// Where to listen.
@@ -218,7 +222,8 @@ impl Listener {
         }
     }
 
-    /// The next connection of our own user. Others are closed unheard.
+    /// The next connection. On a unix socket it is our own user's: others are closed unheard. On TCP `is_ours` says, which may
+    /// take too long to be asked between two of them.
     ///
     /// # Errors
     /// As `accept`: out of descriptors, mostly; it can be tried again.

@@ -369,6 +369,40 @@ async fn a_client_that_is_stopped_tells_of_what_it_cuts() {
 }
 
 #[tokio::test]
+async fn a_tcp_listener_is_its_owners_alone_or_everybodys() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can run a program as another user");
+        return;
+    }
+    let relayed = Relayed::start().await;
+    let another = async |entry: SocketAddr| {
+        let port = entry.port();
+        let script = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; echo hello >&3; cat <&3");
+        let program = Program::new("setpriv")
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+            .args(["bash", "-c", &script]);
+        program.cwd(std::path::Path::new("/")).run().await
+    };
+    let ended = another(relayed.entry).await;
+    assert_ne!(ended.code, Some(0), "{}", ended.stderr);
+    relayed.service.stays_alone().await;
+    let log = relayed.client.process.said();
+    assert!(log.contains("another user"), "{log}");
+    let _own = relayed.pair().await;
+
+    let listen = [RelayClient::tcp("db")];
+    let client = RelayClient::up_with(&relayed.session, &["--any-uid"], &listen).await;
+    let serving = async {
+        let mut far = relayed.service.accept().await;
+        let mut read = [0; 6];
+        within("bytes", far.read_exact(&mut read)).await.unwrap();
+        read
+    };
+    let (ended, heard) = tokio::join!(another(client.entry("db")), serving);
+    assert_eq!((ended.code, &heard), (Some(0), b"hello\n"));
+}
+
+#[tokio::test]
 async fn a_token_that_is_refused_is_said_and_is_not_an_exit() {
     for transport in TRANSPORTS {
         let mut relayed = Relayed::over(transport).await;

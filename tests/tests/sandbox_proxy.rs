@@ -269,7 +269,7 @@ async fn it_serves_its_own_user_only() {
 
 #[tokio::test]
 async fn or_any_user_where_it_is_told_to() {
-    let stage = Stage::with(&["--proxy-any-uid"]).await;
+    let stage = Stage::with(&["--any-uid"]).await;
     let url = format!("http://{}/echo", stage.world.plain());
     if let Some(said) = as_another(&stage, &url).await {
         assert!(said.ends_with("200"), "{said}");

@@ -480,6 +480,7 @@ impl Client {
             listener,
             service.into(),
             self.session.clone(),
+            false,
             Tasks::default(),
             self.stop.child_token(),
         );

@@ -82,7 +82,7 @@ impl Client {
             client.tell_at(listener, &config)?;
         }
         for (service, listener) in listeners {
-            client.forward(service, listener)?;
+            client.forward(service, listener, config.any_uid)?;
         }
         if let Some((listener, proxy)) = proxy {
             let address = listener.address()?.to_string().replace("tcp://", "http://");
@@ -90,7 +90,7 @@ impl Client {
             let proxy = Proxy {
                 session: client.session.clone(),
                 token: proxy.token.as_str().into(),
-                any_uid: proxy.any_uid,
+                any_uid: config.any_uid,
                 tasks: client.streams.clone(),
             };
             client
@@ -140,11 +140,11 @@ impl Client {
         };
         let (tasks, stop) = (self.listening.clone(), self.accepting.clone());
         self.listening
-            .spawn(status::serve(listener, board, tasks, stop));
+            .spawn(status::serve(listener, board, config.any_uid, tasks, stop));
         Ok(())
     }
 
-    fn forward(&self, service: Arc<str>, listener: Listener) -> anyhow::Result<()> {
+    fn forward(&self, service: Arc<str>, listener: Listener, any_uid: bool) -> anyhow::Result<()> {
         let address = listener.address()?.to_string();
         let told = [("service", &*service), ("address", &address)];
         self.report.tell("listening", &told);
@@ -152,6 +152,7 @@ impl Client {
             listener,
             service,
             self.session.clone(),
+            any_uid,
             self.streams.clone(),
             self.accepting.clone(),
         ));

@@ -43,13 +43,13 @@ pub(super) struct Options {
     /// A file that holds the proxy's token (else the environment's SLUICEGATE_PROXY_TOKEN)
     #[arg(long, value_name = "FILE")]
     proxy_token_file: Option<PathBuf>,
-    /// The proxy serves every user of this network namespace, not only the one it runs as
-    #[arg(long)]
-    proxy_any_uid: bool,
+    /// On TCP, serve every user of this network namespace, not only the one it runs as
+    #[arg(long, alias = "proxy-any-uid")]
+    any_uid: bool,
     /// Tell how it is at 127.0.0.1:PORT or unix:///path: /status, /metrics, /healthz [env: SLUICEGATE_RELAY_STATUS]
     #[arg(long, value_name = "ADDRESS")]
     status: Option<String>,
-    /// A JSON file with url, resolve, tokenFile, caFile, transport, listen, expose, services, proxy, proxyTokenFile, proxyAnyUid,
+    /// A JSON file with url, resolve, tokenFile, caFile, transport, listen, expose, services, proxy, proxyTokenFile, anyUid,
     /// status
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -87,7 +87,7 @@ impl Options {
             proxy: self.proxy.clone(),
             proxy_token: None,
             proxy_token_file: self.proxy_token_file.clone(),
-            proxy_any_uid: self.proxy_any_uid,
+            any_uid: self.any_uid,
             status: self.status.clone(),
         };
         let file = self

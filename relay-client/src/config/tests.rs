@@ -215,11 +215,8 @@ fn the_proxy_has_a_place_and_a_credential_of_its_own() {
         assert!(config.listen.is_empty(), "no services is no fault then");
         let proxy = config.proxy.unwrap();
         assert_eq!(proxy.address.to_string(), address);
-        assert_eq!(
-            (proxy.token.as_str(), proxy.any_uid),
-            ("egress-token", false)
-        );
-        assert_eq!(config.directory, None);
+        assert_eq!(proxy.token, "egress-token");
+        assert_eq!((config.any_uid, config.directory), (false, None));
     }
     assert!(matches!(
         settle("0.0.0.0:3128"),

@@ -475,7 +475,9 @@ impl Serving {
                     self.tasks.spawn(capture.clone().serve(listener));
                 }
                 (What::Proxy, Adopted::Stream(listener)) => self.proxy(listener, true),
-                (What::Service(name), Adopted::Stream(listener)) => self.service(&name, listener),
+                (What::Service(name), Adopted::Stream(listener)) => {
+                    self.service(&name, listener, true)
+                }
                 _ => {}
             }
         }
@@ -494,11 +496,12 @@ impl Serving {
             .spawn(proxy::serve(listener, proxy, self.stop.clone()));
     }
 
-    fn service(&self, name: &str, listener: Listener) {
+    fn service(&self, name: &str, listener: Listener, any_uid: bool) {
         self.tasks.spawn(forward(
             listener,
             name.into(),
             self.ways.session.clone(),
+            any_uid,
             self.tasks.clone(),
             self.stop.clone(),
         ));
@@ -621,7 +624,7 @@ async fn unconfined(
             service: listen.service,
             address: listener.address().map_err(step("a service"))?,
         });
-        serving.service(&service.name, listener);
+        serving.service(&service.name, listener, false);
     }
     let mut command = itself(stage::plain_arguments(&confinement.command));
     command.kill_on_drop(true);

@@ -4,12 +4,10 @@
 //! opened with the session's own egress credential. Nothing is decided here but who may ask: the gateway judges target,
 //! first bytes and requests, and its refusals reach the program as they are.
 //!
-//! Rooms: `serve` accepts and answers, `forward` carries absolute-form requests, `answer` is what is said in HTTP,
-//! `peer` who is on the other end of a loopback connection.
+//! Rooms: `serve` accepts and answers, `forward` carries absolute-form requests, `answer` is what is said in HTTP.
 
 mod answer;
 mod forward;
-mod peer;
 mod serve;
 
 pub use answer::refusal;

@@ -12,11 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answer::{Body, Own, failed, whole},
     forward::Forwarder,
-    peer::uid_of,
 };
 use crate::{
     flow::{Flow, How, Prefixed, Shared, SocketFlow, Timers, pump},
-    listen::Listener,
+    listen::{Listener, is_ours},
     session::Session,
     tasks::Tasks,
 };
@@ -59,7 +58,7 @@ async fn connection(socket: Shared, proxy: Proxy) {
     // An answer that was cut must not look whole to a client that waits for the end of the connection, not even where it is
     // this process that was.
     socket.close_resets();
-    let allowed = proxy.any_uid || is_ours(socket.clone()).await;
+    let allowed = proxy.any_uid || is_ours(&socket).await;
     let asked = Arc::new(Asked {
         forwarder: Forwarder::new(proxy.clone()),
         proxy,
@@ -95,28 +94,6 @@ async fn connection(socket: Shared, proxy: Proxy) {
             tunnel.carry().await;
         }
         None => socket.close_finishes(),
-    }
-}
-
-/// Is the process at the other end one of our own user's? A unix listener has made sure of it.
-async fn is_ours(socket: Shared) -> bool {
-    let Shared::Tcp(tcp) = &socket else {
-        return true;
-    };
-    let (Ok(peer), Ok(local)) = (tcp.peer_addr(), tcp.local_addr()) else {
-        return false;
-    };
-    match tokio::task::spawn_blocking(move || uid_of(peer, local)).await {
-        Ok(Ok(Some(uid))) if uid == rustix::process::geteuid().as_raw() => true,
-        Ok(Ok(uid)) => {
-            tracing::warn!(%peer, uid, "the proxy refused another user's process");
-            false
-        }
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "the proxy cannot tell whose process asks: give --proxy-any-uid or a unix socket");
-            false
-        }
-        Err(_) => false,
     }
 }
 

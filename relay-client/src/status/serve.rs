@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::stats::TRANSPORTS;
 use crate::{
     flow::Shared,
-    listen::{Address, Listener},
+    listen::{Address, Listener, is_ours},
     session::{Session, Status},
 };
 
@@ -36,13 +36,20 @@ pub struct Board {
     pub configured: Value,
 }
 
-/// Accept on `listener` until `stop`.
-pub async fn serve(listener: Listener, board: Board, tasks: TaskTracker, stop: CancellationToken) {
+/// Accept on `listener` until `stop`. Only our own user is told, unless `any_uid`.
+pub async fn serve(
+    listener: Listener,
+    board: Board,
+    any_uid: bool,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok(socket) => {
                 let (board, stop) = (board.clone(), stop.clone());
-                tasks.spawn(async move { stop.run_until_cancelled(one(socket, board)).await });
+                let one = one(socket, board, any_uid);
+                tasks.spawn(async move { stop.run_until_cancelled(one).await });
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept whoever asks for the status");
@@ -52,7 +59,10 @@ pub async fn serve(listener: Listener, board: Board, tasks: TaskTracker, stop: C
     }
 }
 
-async fn one(socket: Shared, board: Board) {
+async fn one(socket: Shared, board: Board, any_uid: bool) {
+    if !any_uid && !is_ours(&socket).await {
+        return socket.close_resets();
+    }
     let service = service_fn(move |request| {
         let answer = board.answer(&request);
         async move { Ok::<_, Infallible>(answer) }

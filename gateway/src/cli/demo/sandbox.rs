@@ -268,6 +268,7 @@ async fn sidecar(
             listener,
             service,
             session.clone(),
+            config.any_uid,
             Tasks::default(),
             stop.child_token(),
         ));
