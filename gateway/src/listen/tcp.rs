@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::{net::TcpListener, time};
 
 use super::{Accepted, Arrival, Capture, Lost, Places};
@@ -104,6 +104,7 @@ impl Listener {
         socket.set_nonblocking(true)?;
         // What it accepts has it from the start.
         socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(&keepalive())?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into())?;
@@ -118,6 +119,16 @@ impl Listener {
     pub fn into_inner(self) -> TcpListener {
         self.socket
     }
+}
+
+/// A client that vanishes while nothing is on its way to it is gone after half a minute: what waits for it, or it offers,
+/// must not be taken for somebody's. No TCP_USER_TIMEOUT: that would also end a client that takes nothing for a while, though
+/// it answers every probe of its window (Linux, `tcp_probe_timer`).
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(15))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3)
 }
 
 /// What is left of a connection or a stream once it is open: it may be there for days, and idle. Opening takes several times
@@ -227,3 +238,6 @@ async fn pause_if_exhausted(error: &io::Error) {
         time::sleep(EXHAUSTED).await;
     }
 }
+
+#[cfg(test)]
+mod tests;
