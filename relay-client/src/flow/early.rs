@@ -2,10 +2,11 @@
 
 use std::{
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::{Duration, SystemTime},
 };
 
 use bytes::{Bytes, BytesMut};
+use rustix::time::{ClockId, clock_gettime};
 use sluicegate_relay_protocol::{Instance, Once};
 
 use super::{Broken, Flow};
@@ -14,6 +15,32 @@ use super::{Broken, Flow};
 pub const EARLY: usize = 32 * 1024;
 /// A gateway remembers for twice as long which opens it has taken: until then it can be asked.
 const ASKED_WITHIN: Duration = Duration::from_secs(60);
+
+/// A moment by both clocks that go on while this machine sleeps: the gateway does not sleep. Of a machine that was stopped from
+/// outside and put back only the wall clock tells, once somebody has set it.
+struct Moment {
+    since_boot: Duration,
+    wall: SystemTime,
+}
+
+impl Moment {
+    fn now() -> Self {
+        let now = clock_gettime(ClockId::Boottime);
+        let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+        let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or_default();
+        Self {
+            since_boot: Duration::new(seconds, nanoseconds),
+            wall: SystemTime::now(),
+        }
+    }
+
+    /// The longer of the two: asked too late, an open could be taken twice.
+    fn elapsed(&self) -> Duration {
+        let now = Self::now();
+        let wall = now.wall.duration_since(self.wall).unwrap_or_default();
+        wall.max(now.since_boot.saturating_sub(self.since_boot))
+    }
+}
 
 /// The program's side of a stream that is being opened.
 pub struct Early<'a> {
@@ -31,7 +58,7 @@ pub struct Early<'a> {
     /// Who may have got it, in attempts before this one.
     tried: Vec<Instance>,
     /// When it left for the first of them.
-    since: Option<Instant>,
+    since: Option<Moment>,
 }
 
 impl std::fmt::Debug for Early<'_> {
@@ -101,6 +128,7 @@ impl<'a> Early<'a> {
             self.tried.push(gateway);
         }
         self.since
+            .as_ref()
             .is_some_and(|since| since.elapsed() < ASKED_WITHIN)
     }
 
@@ -142,7 +170,7 @@ impl<'a> Early<'a> {
             }
         }
         self.left = true;
-        self.since.get_or_insert_with(Instant::now);
+        self.since.get_or_insert_with(Moment::now);
         Poll::Ready(Ok(&mut self.unsent))
     }
 
@@ -158,7 +186,7 @@ impl<'a> Early<'a> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::{EARLY, Early, Instance};
+    use super::{ASKED_WITHIN, EARLY, Early, Instance};
     use crate::flow::{Flow, SocketFlow};
     use bytes::{Buf, Bytes};
     use std::future::poll_fn;
@@ -244,6 +272,29 @@ mod tests {
         assert_eq!(early.again(None), None);
         assert_eq!(sent(&mut early, 5).await, 5);
         assert!(!early.may_be_asked(None));
+    }
+
+    #[tokio::test]
+    async fn after_a_sleep_nobody_is_asked() {
+        let one = Instance::new([1; 16]);
+        for by_wall in [true, false] {
+            let (mut program, mut flow) = pair().await;
+            let mut early = Early::of(&mut flow);
+            early.again(Some(one));
+            program.write_all(b"hello").await.unwrap();
+            sent(&mut early, 5).await;
+            assert!(early.may_be_asked(Some(one)));
+            let left = early.since.as_mut().unwrap();
+            if by_wall {
+                left.wall -= ASKED_WITHIN;
+            } else if let Some(then) = left.since_boot.checked_sub(ASKED_WITHIN) {
+                left.since_boot = then;
+            } else {
+                // This machine has not been up for as long.
+                continue;
+            }
+            assert!(!early.may_be_asked(Some(one)), "{by_wall}");
+        }
     }
 
     #[tokio::test]
