@@ -1,6 +1,6 @@
-//! What the supervisor and the processes it starts say to each other, over a unix socket in a private directory: lengths
-//! and JSON, then listeners as descriptors, then one byte for each [`Order`] one way and for each stop of the command
-//! (its signal) the other way.
+//! What the supervisor and the processes it starts say to each other, over a pair of unix sockets for each, which has no
+//! name and which they inherit as their standard input: lengths and JSON, then descriptors, then one byte for each
+//! [`Order`] one way and for each stop of the command (its signal) the other way.
 
 use std::{
     io::{self, IoSlice, IoSliceMut, Read, Write},
@@ -21,8 +21,6 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::forbidden::Knobs;
 
-/// The name of the socket in the supervisor's directory.
-pub(super) const SOCKET: &str = "control";
 /// A message is at most this long: thousands of paths.
 const LONGEST: usize = 4 << 20;
 /// Descriptors in one message; the kernel takes 253.
@@ -64,7 +62,9 @@ pub(super) enum Hidden {
 pub(super) struct Plan {
     /// As they are outside: a new user namespace has its own.
     pub(super) knobs: Knobs,
-    /// The supervisor's directory, whose place a private file system takes.
+    /// The directory of all supervisors of this user, whose place a private file system takes …
+    pub(super) private: PathBuf,
+    /// … and that of this one, which is made anew there.
     pub(super) directory: PathBuf,
     /// Where connections that are not to loopback arrive.
     pub(super) capture: Option<u16>,
@@ -127,6 +127,11 @@ impl Order {
     }
 }
 
+/// The connection that this process was started with.
+pub(super) fn inherited() -> io::Result<UnixStream> {
+    Ok(io::stdin().as_fd().try_clone_to_owned()?.into())
+}
+
 /// Write one message.
 pub(super) fn say(mut stream: &UnixStream, message: &impl Serialize) -> io::Result<()> {
     stream.write_all(&encode(message)?)
@@ -161,14 +166,14 @@ pub(super) fn sane(length: [u8; 4]) -> io::Result<usize> {
 }
 
 /// Hand over descriptors, in order.
-pub(super) fn give(stream: &UnixStream, descriptors: &[OwnedFd]) -> io::Result<()> {
+pub(super) fn give(stream: impl AsFd, descriptors: &[OwnedFd]) -> io::Result<()> {
     for some in descriptors.chunks(TOGETHER) {
         let some: Vec<BorrowedFd<'_>> = some.iter().map(AsFd::as_fd).collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(TOGETHER))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&some));
         sendmsg(
-            stream,
+            &stream,
             &[IoSlice::new(&[0])],
             &mut control,
             SendFlags::empty(),
@@ -195,6 +200,13 @@ pub(super) fn take(stream: impl AsFd, into: &mut Vec<OwnedFd>) -> io::Result<()>
     Ok(())
 }
 
+/// Take the one descriptor that comes next.
+pub(super) fn take_one(stream: impl AsFd) -> io::Result<OwnedFd> {
+    let mut taken = Vec::new();
+    take(stream, &mut taken)?;
+    taken.pop().ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -204,7 +216,7 @@ mod tests {
         os::{fd::OwnedFd, unix::net::UnixStream},
     };
 
-    use super::{Go, Mapping, Order, give, hear, sane, say, take};
+    use super::{Go, Mapping, Order, give, hear, sane, say, take, take_one};
 
     #[test]
     fn an_order_is_one_byte() {
@@ -239,6 +251,10 @@ mod tests {
             listener.local_addr().unwrap().port()
         };
         assert!(given.iter().map(port).eq(taken.iter().map(port)));
+        say(&near, &Go).unwrap();
+        give(&near, &given[..1]).unwrap();
+        assert_eq!(hear::<Go>(&far).unwrap(), Go);
+        assert_eq!(port(&take_one(&far).unwrap()), port(&given[0]));
         drop(near);
         assert!(take(&far, &mut taken).is_err());
         assert!(sane([255; 4]).is_err());

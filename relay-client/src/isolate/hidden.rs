@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::control::Hidden;
+use super::{control::Hidden, directory};
 
 /// Name services, buses, container engines, displays: directories of sockets.
 const DIRECTORIES: [&str; 16] = [
@@ -58,11 +58,18 @@ pub(super) fn find(more: &[PathBuf], variable: impl Fn(&str) -> Option<String>) 
         .into_iter()
         .flatten(),
     );
+    // Others of this user's `run`, whatever their TMPDIR.
+    let private = directory::name();
+    directories.extend(["/tmp", "/var/tmp"].map(|base| Path::new(base).join(&private)));
     let mut files: Vec<PathBuf> = FILES.iter().map(PathBuf::from).collect();
     files.extend(variable("SSH_AUTH_SOCK").map(PathBuf::from));
-    files.extend(listening(
-        &fs::read_to_string("/proc/net/unix").unwrap_or_default(),
-    ));
+    for socket in listening(&fs::read_to_string("/proc/net/unix").unwrap_or_default()) {
+        let of_a_run = |path: &&Path| path.file_name() == Some(&*private);
+        match socket.ancestors().find(of_a_run) {
+            Some(directory) => directories.push(directory.to_owned()),
+            None => files.push(socket),
+        }
+    }
     for path in more {
         if path.is_dir() {
             directories.push(path.clone());
@@ -152,6 +159,17 @@ mod tests {
             0o600
         );
         assert!(find(&[], |_| None).contains(&Hidden::File(path)));
+    }
+
+    /// Of another run, with another directory for temporary files: all it has there.
+    #[test]
+    fn a_socket_of_a_run_leads_to_its_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let private = root.join(crate::isolate::directory::name());
+        fs::create_dir_all(private.join("a/state")).unwrap();
+        let _listener = UnixListener::bind(private.join("a/state/admin.sock")).unwrap();
+        assert!(find(&[], |_| None).contains(&Hidden::Directory(private)));
     }
 
     #[test]

@@ -68,9 +68,10 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
             unless_unreachable(scratch(path)).map_err(|error| told(path, error))?;
         }
     }
-    fs::create_dir_all(&plan.directory)?;
-    scratch(&plan.directory).map_err(|error| told(&plan.directory, error))?;
-    fs::create_dir(plan.directory.join(TEMPORARY))?;
+    // Whatever this user runs, now or later, has its secrets there.
+    fs::create_dir_all(&plan.private)?;
+    scratch(&plan.private).map_err(|error| told(&plan.private, error))?;
+    fs::create_dir_all(plan.directory.join(TEMPORARY))?;
     let nothing = plan.directory.join(NOTHING);
     fs::write(&nothing, "")?;
     for (place, (path, text)) in plan.files.iter().enumerate() {
@@ -138,7 +139,7 @@ fn read_only(plan: &Plan) -> io::Result<()> {
         let always = ALWAYS_WRITABLE.iter().map(Path::new);
         let mut all = always
             .chain(plan.writable.iter().map(PathBuf::as_path))
-            .chain([plan.directory.as_path()]);
+            .chain([plan.private.as_path()]);
         all.any(|exempt| at.starts_with(exempt))
     };
     for (path, flags) in table.lines().filter_map(parse) {

@@ -7,7 +7,8 @@
 //!                   │      then lets go of every right
 //!                   └─ the command
 //! ```
-//! They talk to the supervisor over [`control`](super::control). Whichever of them ends, for whatever reason, the others
+//! They talk to the supervisor over [`control`](super::control), which stands where their standard input would; the
+//! command's own is handed to the inner one. Whichever of them ends, for whatever reason, the others
 //! end: the kernel kills a process namespace with its first process, the inner process dies with the outer one, and both
 //! see the supervisor's end on their connections.
 
@@ -15,9 +16,9 @@ use std::{
     ffi::{CStr, OsStr, OsString},
     fs::{self, File},
     io::{self, Write},
-    os::unix::{net::UnixStream, process::CommandExt},
+    os::{fd::OwnedFd, unix::process::CommandExt},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitCode},
+    process::{Child, Command, ExitCode, Stdio},
 };
 
 use nix::{
@@ -113,7 +114,7 @@ pub fn reenter() -> Option<ExitCode> {
     let _ = rustix::thread::set_name(NAME);
     let ended = match role.to_str() {
         Some(OUTER) => outer(&directory, &command),
-        Some(INNER) => inner(&directory, &command),
+        Some(INNER) => inner(&command),
         Some(PLAIN) => Err(become_plain(&command)),
         _ => return Some(ExitCode::from(FAILED)),
     };
@@ -128,8 +129,7 @@ fn outer(directory: &Path, command: &[OsString]) -> Result<u8, Broken> {
     close_fds::set_fds_cloexec(3, &[]);
     let terminal = Terminal::open();
     let watch = Watch::everything().map_err(Broken::at("signals"))?;
-    let supervisor = UnixStream::connect(directory.join(control::SOCKET))
-        .map_err(Broken::at("the supervisor is gone"))?;
+    let supervisor = control::inherited().map_err(Broken::at("the supervisor is gone"))?;
     // Read before: inside they are nobody's until they are mapped.
     let knobs = Knobs::read();
     let own = (rustix::process::geteuid(), rustix::process::getegid());
@@ -147,7 +147,9 @@ fn outer(directory: &Path, command: &[OsString]) -> Result<u8, Broken> {
         .map_err(io::Error::from)
         .map_err(Broken::forbidden(&knobs, Step::Others))?;
     rights::carry_over_exec().map_err(Broken::forbidden(&knobs, Step::Others))?;
+    let theirs = control::take_one(&supervisor).map_err(Broken::at("the supervisor is gone"))?;
     let inner = itself(again(INNER, directory, command))
+        .stdin(Stdio::from(theirs))
         .spawn()
         .map_err(Broken::at("the first process of the sandbox"))?;
     let inner = pid_of(&inner);
@@ -195,14 +197,14 @@ fn map_own((uid, gid): (Uid, Gid)) -> io::Result<()> {
     fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
 }
 
-fn inner(directory: &Path, command: &[OsString]) -> Result<u8, Broken> {
+fn inner(command: &[OsString]) -> Result<u8, Broken> {
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(io::Error::from)
         .map_err(Broken::at("the tie to its parent"))?;
     let watch = Watch::everything().map_err(Broken::at("signals"))?;
-    let supervisor = UnixStream::connect(directory.join(control::SOCKET))
-        .map_err(Broken::at("the supervisor is gone"))?;
+    let supervisor = control::inherited().map_err(Broken::at("the supervisor is gone"))?;
     let plan: Plan = control::hear(&supervisor).map_err(Broken::at("the plan"))?;
+    let input = control::take_one(&supervisor).map_err(Broken::at("standard input"))?;
     network(&plan)?;
     unshare(CloneFlags::CLONE_NEWNS)
         .map_err(io::Error::from)
@@ -226,7 +228,7 @@ fn inner(directory: &Path, command: &[OsString]) -> Result<u8, Broken> {
     // Opened after the right to it is the same as the command's.
     let terminal = File::open("/dev/tty").ok();
     let Go = control::hear(&supervisor).map_err(Broken::at("the supervisor is gone"))?;
-    let child = start(command)?;
+    let child = start(command, input)?;
     loop {
         match watch.next(Some(&supervisor)) {
             // With this process the rest of its namespace ends.
@@ -253,8 +255,9 @@ fn obey(order: Order, child: Pid, terminal: Option<&File>) {
 }
 
 /// Start the command. Its failures have the codes shells give them.
-fn start(command: &[OsString]) -> Result<Pid, Broken> {
+fn start(command: &[OsString], input: OwnedFd) -> Result<Pid, Broken> {
     let (program, mut command) = split(command)?;
+    command.stdin(Stdio::from(input));
     // Ours is that of whoever started the supervisor: `kill 0` is not to reach them.
     command.process_group(0);
     // A child inherits what is blocked. The first process of a namespace does not die of what arrives meanwhile.
@@ -314,7 +317,7 @@ fn network(plan: &Plan) -> Result<(), Broken> {
 }
 
 /// Bind what is wanted. An IPv6 address that cannot be had is left out: there may be no IPv6.
-fn listen(wanted: &[Wanted]) -> io::Result<(Vec<bool>, Vec<std::os::fd::OwnedFd>)> {
+fn listen(wanted: &[Wanted]) -> io::Result<(Vec<bool>, Vec<OwnedFd>)> {
     let (mut there, mut descriptors) = (Vec::new(), Vec::new());
     for one in wanted {
         let (bound, ipv6) = match one {

@@ -4,9 +4,9 @@ use std::{
     ffi::OsString,
     fs, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    process::ExitStatus,
+    process::{ExitStatus, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -166,21 +166,23 @@ async fn confined(
     directory: &Path,
 ) -> Result<u8, IsolateError> {
     let (listeners, plan) = plan(&confinement, directory)?;
-    let control = UnixListener::bind(directory.join(control::SOCKET))
-        .map_err(step("a socket to what confines the command"))?;
+    let (mut to_outer, theirs) =
+        connection().map_err(step("a connection to what confines the command"))?;
     let environment = environment(&confinement, &listeners);
     let mut command = itself(stage::arguments(directory, &confinement.command));
     apply(&mut command, environment);
     if plan.read_only {
         command.env("TMPDIR", directory.join(mounts::TEMPORARY));
     }
+    command.stdin(Stdio::from(theirs));
     let mut outer = command.spawn().map_err(step("this same program"))?;
+    // With it goes our copy of the other end: the outer process alone has it now.
+    drop(command);
     let pid = outer.id();
     // The outer process sees our end by its connection, the inner one by its own. Where the set-up fails, the outer one must
     // not do so before the inner one has said why.
-    let mut first = None;
     let ready = tokio::select! {
-        ready = prepare(&control, pid, &plan, &mut first) => ready,
+        ready = prepare(&mut to_outer, pid, &plan) => ready,
         // It has said why.
         ended = outer.wait() => return Ok(ended.map_or(FAILED, before_the_command)),
     };
@@ -206,9 +208,6 @@ async fn confined(
             };
         }
     };
-    // Nobody else is to come: the command, least of all.
-    drop(control);
-    let _ = fs::remove_file(directory.join(control::SOCKET));
     let go = control::encode(&Go).map_err(step("to begin"))?;
     inner.write_all(&go).await.map_err(step("to begin"))?;
     attend(&mut outer, signals, &mut inner, terminal).await
@@ -294,11 +293,13 @@ fn plan(
     let writable: Result<Vec<_>, _> = confinement.writable.iter().map(real).collect();
     let mut hidden = hidden::find(&confinement.hide, |name| std::env::var(name).ok());
     // Its place is taken by a file system of the sandbox's own.
+    let private = directory.parent().unwrap_or(directory);
     hidden.retain(|one| match one {
-        Hidden::Directory(path) | Hidden::File(path) => !path.starts_with(directory),
+        Hidden::Directory(path) | Hidden::File(path) => !path.starts_with(private),
     });
     let plan = Plan {
         knobs: Knobs::read(),
+        private: private.to_owned(),
         directory: directory.to_owned(),
         capture: transparent.then_some(CAPTURE),
         listeners: standing.iter().map(|one| one.wanted.clone()).collect(),
@@ -379,20 +380,33 @@ fn apply(command: &mut Command, environment: Environment) {
     command.envs(environment.set);
 }
 
-/// Both processes come, one after the other; the second brings the listeners.
+/// A connection, and the end of it that is for another process: whoever else there is has no way to either.
+fn connection() -> io::Result<(UnixStream, OwnedFd)> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(ours)?, theirs.into()))
+}
+
+async fn give(stream: &UnixStream, descriptor: OwnedFd) -> io::Result<()> {
+    let descriptor = [descriptor];
+    let given = || control::give(stream, &descriptor);
+    stream.async_io(Interest::WRITABLE, given).await
+}
+
+/// The outer process is led to the inner one, which brings the listeners.
 async fn prepare(
-    control: &UnixListener,
+    to_outer: &mut UnixStream,
     outer: Option<u32>,
     plan: &Plan,
-    first: &mut Option<UnixStream>,
 ) -> Result<(UnixStream, Prepared, Vec<OwnedFd>), IsolateError> {
     let prepared = async {
-        let first = first.insert(control.accept().await?.0);
-        let Unshared = hear(first).await?;
+        let Unshared = hear(to_outer).await?;
         let mapping = map(outer)?;
-        first.write_all(&control::encode(&mapping)?).await?;
-        let (mut inner, _) = control.accept().await?;
+        to_outer.write_all(&control::encode(&mapping)?).await?;
+        let (mut inner, theirs) = connection()?;
+        give(to_outer, theirs).await?;
         inner.write_all(&control::encode(plan)?).await?;
+        give(&inner, io::stdin().as_fd().try_clone_to_owned()?).await?;
         let prepared: Prepared = hear(&mut inner).await?;
         let expected = prepared.listeners.iter().filter(|there| **there).count();
         let mut descriptors = Vec::new();

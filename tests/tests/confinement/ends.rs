@@ -267,7 +267,7 @@ fn the_next_one_clears_what_the_dead_left() {
                 kill_process(Pid::from_raw(chain[victim]).unwrap(), signal).unwrap();
             }
             running.wait("the supervisor's end").await;
-            let left = || fs::read_dir(outer.path("tmp")).unwrap().count();
+            let left = || outer.left().len();
             assert_eq!(left(), 1, "nobody was there to remove it");
             let (mut alive, others) = self::chain(&outer, &mark, 10).await;
             assert_eq!(left(), 1, "that of the dead is gone, and another one here");
@@ -276,6 +276,63 @@ fn the_next_one_clears_what_the_dead_left() {
             kill_process(Pid::from_raw(others[3]).unwrap(), Signal::KILL).unwrap();
             assert_eq!(alive.wait("the second end").await, 137);
             outer.left_nothing().await;
+        },
+    );
+}
+
+/// Two at once, and one in the other: each has its own directory, and nothing of the other's.
+#[test]
+fn runs_of_one_user_leave_each_other_alone() {
+    outer(
+        "ends::runs_of_one_user_leave_each_other_alone",
+        async |outer| {
+            // Whoever is called so, it is not ours.
+            let results = outer.path("tmp/sluicegate-run-results/deep");
+            fs::create_dir_all(&results).unwrap();
+            fs::write(results.join("precious"), "x").unwrap();
+            // What it finds in there, before, while and after another one is there.
+            let watch = "seen=; echo ready; until test -e $HOME/over; do \
+                         seen=\"$seen $(find $TMPDIR/sluicegate-run-of-* -type f -o -type s)\"; sleep 0.05; done; \
+                         echo $seen | tr ' ' '\n' | sort -u | xargs -n1 basename";
+            let log = outer.path("watch.log");
+            let mut watching = outer.run(&[], &["sh", "-c", watch]).start(&log);
+            until("it to watch", || {
+                watching.said().contains("ready").then_some(())
+            })
+            .await;
+            let mark = mark();
+            let (mut other, others) = chain(&outer, &mark, 0).await;
+            assert_eq!(outer.left().len(), 3);
+            let services = ["--service", "cache=unix:///nowhere", "--ro", "--rw"];
+            let home = outer.text("home");
+            let flags = [&services[..], &[&home]].concat();
+            let nested =
+                "touch $TMPDIR/mine; \"$0\" run -- true; echo $?; ls $TMPDIR $(dirname $TMPDIR)";
+            let program = outer.text("bin/sluicegate");
+            let done = outer
+                .run(&flags, &["sh", "-c", nested, &program])
+                .run()
+                .await;
+            let stderr = done.stderr.clone();
+            let said = done.succeeded();
+            for word in ["0", "mine", "cache.sock", "tmp"] {
+                assert!(
+                    said.lines().any(|line| line == word),
+                    "{word}: {said}{stderr}"
+                );
+            }
+            fs::write(outer.path("home/over"), "").unwrap();
+            assert_eq!(
+                watching.wait("the end of it").await,
+                0,
+                "{}",
+                watching.said()
+            );
+            assert_eq!(watching.said(), "ready\n0\n1\nnothing\n");
+            kill_process(Pid::from_raw(others[3]).unwrap(), Signal::KILL).unwrap();
+            assert_eq!(other.wait("the other's end").await, 137);
+            assert!(results.join("precious").exists());
+            assert_eq!(outer.left(), [outer.path("tmp/sluicegate-run-results")]);
         },
     );
 }

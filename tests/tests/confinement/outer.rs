@@ -283,11 +283,26 @@ impl Outer {
             .any(|record| (record.text("target"), record.text("reason")) == (target, reason))
     }
 
+    /// What runs have in the temporary directory: the directory of all of them is always there.
+    pub(crate) fn left(&self) -> Vec<PathBuf> {
+        let entries = |path: &Path| {
+            let entries = std::fs::read_dir(path).unwrap().flatten();
+            entries.map(|entry| entry.path()).collect::<Vec<_>>()
+        };
+        let of_all = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.starts_with("sluicegate-run-of-")
+        };
+        let (of_all, mut left): (Vec<_>, Vec<_>) =
+            entries(&self.path("tmp")).into_iter().partition(of_all);
+        left.extend(of_all.iter().flat_map(|path| entries(path)));
+        left
+    }
+
     /// Nothing of the runs that have ended is left in the temporary directory.
     pub(crate) async fn left_nothing(&self) {
         until("the temporary directory to be empty", || {
-            let mut left = std::fs::read_dir(self.path("tmp")).unwrap();
-            left.next().is_none().then_some(())
+            self.left().is_empty().then_some(())
         })
         .await;
     }
