@@ -3,6 +3,8 @@
 //! - Sockets of other families than unix, IPv4, IPv6 and netlink: AF_VSOCK reaches the hypervisor from any network
 //!   namespace, and others are not tied to one either.
 //! - io_uring, which makes sockets without a system call that a filter sees.
+//! - Keys of the kernel's: its answer to `request_key` is a program that it runs as root, in the host's namespaces (of type
+//!   `dns_resolver`, one that asks name servers), and the user's keyrings are those outside.
 //! - TIOCSTI and TIOCLINUX, which type into the terminal that the shell outside reads.
 
 use std::{collections::BTreeMap, io};
@@ -54,6 +56,9 @@ fn programs() -> Result<[BpfProgram; 2], seccompiler::BackendError> {
     let others = rules([
         (libc::SYS_ioctl, typing),
         (libc::SYS_io_uring_setup, Vec::new()),
+        (libc::SYS_add_key, Vec::new()),
+        (libc::SYS_request_key, Vec::new()),
+        (libc::SYS_keyctl, Vec::new()),
     ]);
     Ok([
         program(sockets, libc::EAFNOSUPPORT)?,

