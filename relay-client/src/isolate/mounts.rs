@@ -2,6 +2,7 @@
 //! what belongs to whoever confines it.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -30,6 +31,22 @@ const KERNEL: [&str; 6] = [
     "/proc/bus",
     "/proc/fs",
     "/proc/asound",
+];
+
+/// File systems that are the kernel's, most of them below /sys: control groups of the user's processes outside, power states,
+/// drivers. What is written there acts outside as well.
+const OF_THE_KERNEL: [&str; 11] = [
+    "sysfs",
+    "cgroup",
+    "cgroup2",
+    "debugfs",
+    "tracefs",
+    "configfs",
+    "securityfs",
+    "selinuxfs",
+    "efivarfs",
+    "pstore",
+    "bpf",
 ];
 
 /// Where the user's and the session's keys are told of.
@@ -61,6 +78,11 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
     }
     for path in KERNEL {
         unless_unreachable(look_only(path)).map_err(|error| told(path, error))?;
+    }
+    for mount in table()? {
+        if mount.path.starts_with("/sys") || OF_THE_KERNEL.contains(&&*mount.kind) {
+            write_protect(&mount)?;
+        }
     }
     for path in &plan.writable {
         // A mount of its own, which is left alone below.
@@ -138,7 +160,6 @@ fn replace(own: &Path, path: &Path, text: &str) -> io::Result<()> {
 
 /// Every mount read-only, except what is to be written to. Flags a mount has already must be given again.
 fn read_only(plan: &Plan) -> io::Result<()> {
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
     let writable = |at: &Path| {
         let always = ALWAYS_WRITABLE.iter().map(Path::new);
         let mut all = always
@@ -146,18 +167,43 @@ fn read_only(plan: &Plan) -> io::Result<()> {
             .chain([plan.private.as_path()]);
         all.any(|exempt| at.starts_with(exempt))
     };
-    for (path, flags) in table.lines().filter_map(parse) {
-        if writable(&path) {
-            continue;
+    for mount in table()? {
+        if !writable(&mount.path) {
+            write_protect(&mount)?;
         }
-        let flags = flags | MountFlags::BIND | MountFlags::RDONLY;
-        unless_unreachable(mount_remount(&path, flags, c"")).map_err(|error| told(&path, error))?;
     }
     Ok(())
 }
 
-/// Mount point and flags of a line of mountinfo (proc_pid_mountinfo(5)).
-fn parse(line: &str) -> Option<(PathBuf, MountFlags)> {
+/// A mount there is.
+struct Mount {
+    path: PathBuf,
+    flags: MountFlags,
+    /// Its file system's type.
+    kind: String,
+}
+
+/// All there are; of several at one place the last, which is the one that is seen.
+fn table() -> io::Result<Vec<Mount>> {
+    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    let mounts = table.lines().filter_map(parse);
+    let by_place: BTreeMap<_, _> = mounts.map(|mount| (mount.path.clone(), mount)).collect();
+    Ok(by_place.into_values().collect())
+}
+
+fn write_protect(mount: &Mount) -> io::Result<()> {
+    let flags = mount.flags | MountFlags::BIND | MountFlags::RDONLY;
+    let path = &mount.path;
+    match mount_remount(path, flags, c"") {
+        // Something else stands before it by now.
+        Err(Errno::INVAL) => Ok(()),
+        done => unless_unreachable(done).map_err(|error| told(path, error)),
+    }
+}
+
+/// A line of mountinfo (proc_pid_mountinfo(5)).
+fn parse(line: &str) -> Option<Mount> {
+    let (line, of_the_file_system) = line.split_once(" - ")?;
     let mut columns = line.split(' ');
     let path = unescape(columns.nth(4)?);
     let mut flags = MountFlags::empty();
@@ -172,7 +218,8 @@ fn parse(line: &str) -> Option<(PathBuf, MountFlags)> {
             _ => MountFlags::empty(),
         };
     }
-    Some((path, flags))
+    let kind = of_the_file_system.split(' ').next()?.to_owned();
+    Some(Mount { path, flags, kind })
 }
 
 /// Blanks and backslashes stand as three octal digits there.
@@ -211,9 +258,10 @@ mod tests {
     fn a_line_of_mountinfo() {
         let line =
             "36 35 98:0 /mnt1 /mnt\\040a\\134b rw,nosuid,noatime master:1 - ext3 /dev/root rw";
-        let (path, flags) = super::parse(line).unwrap();
-        assert_eq!(path, Path::new("/mnt a\\b"));
-        assert_eq!(flags, MountFlags::NOSUID | MountFlags::NOATIME);
+        let found = super::parse(line).unwrap();
+        assert_eq!(found.path, Path::new("/mnt a\\b"));
+        assert_eq!(found.flags, MountFlags::NOSUID | MountFlags::NOATIME);
+        assert_eq!(found.kind, "ext3");
         assert!(super::parse("36 35 98:0").is_none());
     }
 }

@@ -81,6 +81,7 @@ fn judge(found: &Value, root: bool) {
         is(what, "EPERM");
     }
     assert_eq!(found["keys"], 0);
+    assert_eq!(found["control groups"], serde_json::json!([]));
     is("kernel", "EROFS");
     for what in [
         "routes",
