@@ -9,6 +9,7 @@ mod refusals;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
@@ -122,7 +123,7 @@ async fn run(args: RunArgs, signals: Signals) -> Result<u8, Failure> {
     let directory = Directory::new().context("a temporary directory")?;
     let gateway = Gateway::start(&args, directory.path()).await?;
     let services = args.services.iter().map(String::as_str);
-    let confinement = args.run.clone().confinement(places(services), Vec::new());
+    let confinement = args.run.clone().confinement(places(services), log(&args));
     let ways = gateway.ways.clone();
     let ended = isolate::run(confinement, ways, signals, directory.path()).await;
     let refusals = gateway.stop();
@@ -133,6 +134,17 @@ async fn run(args: RunArgs, signals: Signals) -> Result<u8, Failure> {
         eprint!("{}", refusals.text());
     }
     Ok(code)
+}
+
+/// The file of the access log, which is there by now: what the command could write there nobody could tell from the gateway's.
+fn log(args: &RunArgs) -> Vec<PathBuf> {
+    // Not a device; `-` is none either.
+    let kept = |path: &&PathBuf| {
+        let found = std::fs::metadata(path).map(|found| found.file_type());
+        found.is_ok_and(|kind| kind.is_file() || kind.is_fifo())
+    };
+    let path = args.log.iter().filter(|path| *path != Path::new("-"));
+    path.filter(kept).cloned().collect()
 }
 
 /// The gateway of this command.

@@ -149,9 +149,10 @@ async fn run(
     };
     wait_for_gateway(&ways.session, args.wait).await?;
     let hide = [args.token_file, args.proxy_token_file, config.key_file];
+    let hide = hide.into_iter().flatten().collect();
     let confinement = args
         .run
-        .confinement(services, hide.into_iter().flatten().collect());
+        .confinement(services, isolate::with_their_directories(hide));
     let directory = Directory::new().context("a temporary directory")?;
     let code = isolate::run(confinement, ways, signals, directory.path()).await?;
     stop.cancel();

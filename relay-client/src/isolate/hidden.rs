@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::unix::fs::FileTypeExt,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -80,6 +80,39 @@ pub(super) fn find(more: &[PathBuf], variable: impl Fn(&str) -> Option<String>) 
     settle(directories, files)
 }
 
+/// Files of secrets, and the directories in which there is nothing else: a file that is replaced by another one's new name, as
+/// rotation does it, comes into sight, since what was mounted over the old one goes with it.
+pub fn with_their_directories(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
+    let here = std::env::current_dir().unwrap_or_default();
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let used = |directory: &Path| {
+        let mut used = [Some(&here), home.as_ref()].into_iter().flatten();
+        used.any(|used| used.starts_with(directory))
+    };
+    // By the name it is replaced under, which may be a link.
+    let place = |file: &PathBuf| {
+        let parent = std::path::absolute(file).ok()?.parent()?.to_owned();
+        Some(fs::canonicalize(parent).ok()?.join(file.file_name()?))
+    };
+    let places: Vec<PathBuf> = files.iter().filter_map(place).collect();
+    // Kubernetes keeps the versions of a secret in `..data` and the like, beside links to what is in there.
+    let known = |entry: fs::DirEntry| {
+        places.contains(&entry.path()) || entry.file_name().as_encoded_bytes().starts_with(b"..")
+    };
+    let only = |directory: &Path| {
+        fs::read_dir(directory).is_ok_and(|entries| entries.flatten().all(known))
+    };
+    let directories = places.iter().filter_map(|place| place.parent());
+    // What others may write to is not kept for secrets.
+    let private = |directory: &Path| {
+        fs::metadata(directory).is_ok_and(|found| found.permissions().mode() & 0o022 == 0)
+    };
+    let directories =
+        directories.filter(|directory| !used(directory) && private(directory) && only(directory));
+    files.extend(directories.map(Path::to_owned));
+    files
+}
+
 fn settle(directories: Vec<PathBuf>, files: Vec<PathBuf>) -> Vec<Hidden> {
     let real = |path: PathBuf| fs::canonicalize(path).ok();
     // Sorted, a directory comes before what is below it.
@@ -132,7 +165,7 @@ mod tests {
 
     use std::{fs, os::unix::net::UnixListener, path::PathBuf};
 
-    use super::{Hidden, find, listening, settle};
+    use super::{Hidden, find, listening, settle, with_their_directories};
 
     #[test]
     fn what_listens_is_found_in_the_kernels_list() {
@@ -170,6 +203,24 @@ mod tests {
         fs::create_dir_all(private.join("a/state")).unwrap();
         let _listener = UnixListener::bind(private.join("a/state/admin.sock")).unwrap();
         assert!(find(&[], |_| None).contains(&Hidden::Directory(private)));
+    }
+
+    #[test]
+    fn a_directory_of_secrets_alone_is_hidden_with_them() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        for directory in ["alone", "mixed", "mounted/..1"] {
+            fs::create_dir_all(root.join(directory)).unwrap();
+        }
+        for file in ["alone/token", "alone/key", "mixed/token", "mixed/other", "mounted/..1/token"] {
+            fs::write(root.join(file), "").unwrap();
+        }
+        std::os::unix::fs::symlink("..1/token", root.join("mounted/token")).unwrap();
+        let files = ["alone/token", "alone/key", "mixed/token", "mounted/token"];
+        let mut hidden = with_their_directories(files.map(|file| root.join(file)).to_vec());
+        let directories: Vec<_> = hidden.split_off(files.len());
+        let expected = ["alone", "alone", "mounted"].map(|directory| root.join(directory));
+        assert_eq!(directories, expected);
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod wait;
 
 pub use directory::Directory;
 pub use flags::{EXIT_CODES, RunFlags};
+pub use hidden::with_their_directories;
 pub use signals::Signals;
 pub use stage::reenter;
 pub use supervise::{Confinement, IsolateError, Network, Service, Ways, run};
