@@ -212,7 +212,13 @@ mod tests {
         for directory in ["alone", "mixed", "mounted/..1"] {
             fs::create_dir_all(root.join(directory)).unwrap();
         }
-        for file in ["alone/token", "alone/key", "mixed/token", "mixed/other", "mounted/..1/token"] {
+        for file in [
+            "alone/token",
+            "alone/key",
+            "mixed/token",
+            "mixed/other",
+            "mounted/..1/token",
+        ] {
             fs::write(root.join(file), "").unwrap();
         }
         std::os::unix::fs::symlink("..1/token", root.join("mounted/token")).unwrap();

@@ -7,8 +7,8 @@
 //! carries it to the gateway from its own namespace; nothing in the sandbox is ever routed.
 //!
 //! Rooms: `supervise` is the way through, `control` what is said to the processes inside; `netlink`, `nat`,
-//! `mounts`, `rights` and `filter` are what they do to themselves; `hidden` and `environment` what the command
-//! does not get to see; `forbidden` explains a kernel that does not let us; `signals`, `terminal` and `wait` pass on
+//! `mounts`, `rights` and `filter` are what they do to themselves; `hidden`, `trust` and `environment` what the command
+//! does and does not get to see; `forbidden` explains a kernel that does not let us; `signals`, `terminal` and `wait` pass on
 //! signals, stops and ends; `directory` is where all of it meets.
 
 mod capture;
@@ -30,6 +30,7 @@ mod signals;
 mod stage;
 mod supervise;
 mod terminal;
+mod trust;
 mod wait;
 
 pub use directory::Directory;

@@ -33,6 +33,7 @@ use super::{
     signals::{Listening, Signals, stop_alone},
     stage,
     terminal::Terminal,
+    trust,
     wait::exit_code,
 };
 use crate::{
@@ -294,6 +295,8 @@ fn plan(
     let mut hidden = hidden::find(&confinement.hide, |name| std::env::var(name).ok());
     // Its place is taken by a file system of the sandbox's own.
     let private = directory.parent().unwrap_or(directory);
+    let mut files = files(transparent);
+    files.extend(trust::kept(&hidden, |name| std::env::var(name).ok()));
     hidden.retain(|one| match one {
         Hidden::Directory(path) | Hidden::File(path) => !path.starts_with(private),
     });
@@ -303,7 +306,7 @@ fn plan(
         directory: directory.to_owned(),
         capture: transparent.then_some(CAPTURE),
         listeners: standing.iter().map(|one| one.wanted.clone()).collect(),
-        files: files(transparent),
+        files,
         hidden,
         read_only: confinement.read_only,
         writable: writable?,

@@ -219,7 +219,7 @@ impl Outer {
         self.at_home(base)
     }
 
-    fn at_home(&self, program: Program) -> Program {
+    pub(crate) fn at_home(&self, program: Program) -> Program {
         program
             .env("HOME", self.path("home"))
             .env("TMPDIR", self.path("tmp"))

@@ -71,6 +71,44 @@ fn a_session_made_elsewhere() {
     });
 }
 
+/// Its certificates are where `session create` says, in a directory that is hidden.
+#[test]
+fn a_session_made_on_the_same_machine() {
+    outer("relay::a_session_made_on_the_same_machine", async |outer| {
+        let gateway = gateway(&outer).await;
+        let api = outer.api();
+        let ask = Ask {
+            allow: &[&api],
+            ..Ask::default()
+        };
+        let answer = Session::attempt(&gateway, ask).await.succeeded();
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        let state = gateway.state();
+        // 60: a certificate of the test's own authority, which is not among them; without the file it would be 77.
+        let script = format!(
+            "cat \"$CURL_CA_BUNDLE\"; ls {}; curl -sS https://{api}/echo 2>/dev/null; echo $?",
+            state.join("admin.token").display()
+        );
+        let mut program = outer
+            .at_home(e2e::Program::new(outer.path("bin/sluicegate-relay")))
+            .args(["run", "--", "sh", "-c", &script])
+            .env("SLUICEGATE_STATE_DIR", &state);
+        for (name, value) in answer["env"].as_object().unwrap() {
+            program = program.env(name, value.as_str().unwrap());
+        }
+        let done = program.run().await;
+        let (stderr, said) = (done.stderr.clone(), done.succeeded());
+        let pem = answer["files"][0]["pem"].as_str().unwrap();
+        assert!(
+            answer["files"][0]["path"]
+                .as_str()
+                .unwrap()
+                .starts_with(state.to_str().unwrap())
+        );
+        assert_eq!(said, format!("{pem}60\n"), "{stderr}");
+    });
+}
+
 #[test]
 fn without_its_gateway_a_sandbox_has_no_way_out() {
     outer(

@@ -154,15 +154,18 @@ fn nor_does_root() {
 /// The access log is the gateway's alone, whatever its command does with what stands there.
 #[test]
 fn the_log_is_not_the_commands_to_write() {
-    outer("walls::the_log_is_not_the_commands_to_write", async |outer| {
-        let script = "cd \"$HOME\"; cat access.jsonl; echo forged >>access.jsonl; rm -f access.jsonl; \
+    outer(
+        "walls::the_log_is_not_the_commands_to_write",
+        async |outer| {
+            let script = "cd \"$HOME\"; cat access.jsonl; echo forged >>access.jsonl; rm -f access.jsonl; \
                       mv access.jsonl away; curl -sS --noproxy '*' https://evil.test/; true";
-        let done = outer.run(&[], &["sh", "-c", script]).run().await;
-        assert_eq!(done.succeeded(), "");
-        let log = std::fs::read_to_string(outer.path("home/access.jsonl")).unwrap();
-        assert!(!log.contains("forged"), "{log}");
-        assert!(outer.was_refused("evil.test", "host_not_allowed"));
-    });
+            let done = outer.run(&[], &["sh", "-c", script]).run().await;
+            assert_eq!(done.succeeded(), "");
+            let log = std::fs::read_to_string(outer.path("home/access.jsonl")).unwrap();
+            assert!(!log.contains("forged"), "{log}");
+            assert!(outer.was_refused("evil.test", "host_not_allowed"));
+        },
+    );
 }
 
 #[test]
