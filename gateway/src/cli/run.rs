@@ -24,7 +24,7 @@ use sluicegate_certs::TrustBundle;
 use sluicegate_relay::{
     backoff::Backoff,
     config::Settings,
-    isolate::{self, Directory, EXIT_CODES, RunFlags, Service, Signals, Ways},
+    isolate::{self, Directory, EXIT_CODES, Ended, RunFlags, Service, Signals, Ways},
     session::{Session, SessionConfig},
     transport::Tls,
 };
@@ -107,33 +107,37 @@ pub(super) fn main(args: RunArgs) -> ExitCode {
     let ended = runtime.block_on(run(args, signals));
     runtime.shutdown_timeout(Duration::from_millis(100));
     match ended {
-        Ok(code) => ExitCode::from(code),
+        Ok(ended) => ended.leave(),
         // What was typed can be mended; anything else is this program's own failure, told apart from the command's.
         Err(failure) if failure.code() == USAGE => failure.report(),
         Err(failure) => Failure::new(isolate::FAILED, failure.to_string()).report(),
     }
 }
 
-async fn run(args: RunArgs, signals: Signals) -> Result<u8, Failure> {
+async fn run(args: RunArgs, signals: Signals) -> Result<Ended, Failure> {
+    let mut signals = signals.listen().context("signals")?;
     if args.run.is_unconfined() {
         eprintln!(
             "sluicegate: WARNING: --unconfined: the command can reach whatever this user can; the proxy variables are a mere request"
         );
     }
     let directory = Directory::new().context("a temporary directory")?;
-    let gateway = Gateway::start(&args, directory.path()).await?;
+    let gateway = tokio::select! {
+        gateway = Gateway::start(&args, directory.path()) => gateway?,
+        ended = signals.ended() => return Ok(ended),
+    };
     let services = args.services.iter().map(String::as_str);
     let confinement = args.run.clone().confinement(places(services), log(&args));
     let ways = gateway.ways.clone();
     let ended = isolate::run(confinement, ways, signals, directory.path()).await;
     let refusals = gateway.stop();
-    let code = ended.map_err(anyhow::Error::from)?;
+    let ended = ended.map_err(anyhow::Error::from)?;
     if args.json {
-        eprintln!("{}", refusals.json(code));
+        eprintln!("{}", refusals.json(ended.code()));
     } else if !args.quiet {
         eprint!("{}", refusals.text());
     }
-    Ok(code)
+    Ok(ended)
 }
 
 /// The file of the access log, which is there by now: what the command could write there nobody could tell from the gateway's.

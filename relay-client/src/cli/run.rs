@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use sluicegate_relay::{
     config::{Config, ConfigError, Settings, default_directory},
-    isolate::{self, Directory, EXIT_CODES, RunFlags, Service, Signals, Ways},
+    isolate::{self, Directory, EXIT_CODES, Ended, RunFlags, Service, Signals, Ways},
     listen::Address,
     session::{Session, Status},
 };
@@ -73,14 +73,14 @@ pub(super) fn main(args: RunArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return with_code(isolate::FAILED, &error.into()),
     };
-    let code = match runtime.block_on(run(args, config, services, signals)) {
-        Ok(code) => ExitCode::from(code),
+    let ended = runtime.block_on(run(args, config, services, signals));
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    match ended {
+        Ok(ended) => ended.leave(),
         Err(error) if error.is::<ConfigError>() => with_code(failure::CONFIG, &error),
         Err(error) if error.is::<Unreachable>() => with_code(isolate::UNREACHABLE, &error),
         Err(error) => with_code(isolate::FAILED, &error),
-    };
-    runtime.shutdown_timeout(Duration::from_millis(100));
-    code
+    }
 }
 
 fn settle(args: &RunArgs) -> Result<(Config, Vec<Service>), ConfigError> {
@@ -133,7 +133,8 @@ async fn run(
     config: Config,
     services: Vec<Service>,
     signals: Signals,
-) -> anyhow::Result<u8> {
+) -> anyhow::Result<Ended> {
+    let mut signals = signals.listen().context("signals")?;
     if args.run.is_unconfined() {
         eprintln!(
             "sluicegate-relay: WARNING: --unconfined: the command can reach whatever this user can; the proxy variables are a mere request"
@@ -147,18 +148,21 @@ async fn run(
         token: token.unwrap_or_default().into(),
         session,
     };
-    wait_for_gateway(&ways.session, args.wait).await?;
+    tokio::select! {
+        waited = wait_for_gateway(&ways.session, args.wait) => waited?,
+        ended = signals.ended() => return Ok(ended),
+    }
     let hide = [args.token_file, args.proxy_token_file, config.key_file];
     let hide = hide.into_iter().flatten().collect();
     let confinement = args
         .run
         .confinement(services, isolate::with_their_directories(hide));
     let directory = Directory::new().context("a temporary directory")?;
-    let code = isolate::run(confinement, ways, signals, directory.path()).await?;
+    let ended = isolate::run(confinement, ways, signals, directory.path()).await?;
     stop.cancel();
     connection.close();
     let _ = tokio::time::timeout(FLUSH, connection.wait()).await;
-    Ok(code)
+    Ok(ended)
 }
 
 /// Until the gateway has said what it thinks of the token. One that takes no credential of ours is no reason not to run the

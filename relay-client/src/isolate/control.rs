@@ -1,6 +1,6 @@
 //! What the supervisor and the processes it starts say to each other, over a pair of unix sockets for each, which has no
 //! name and which they inherit as their standard input: lengths and JSON, then descriptors, then one byte for each
-//! [`Order`] one way and for each stop of the command (its signal) the other way.
+//! [`Order`] one way and for what is [`Told`] of the command the other way.
 
 use std::{
     io::{self, IoSlice, IoSliceMut, Read, Write},
@@ -132,6 +132,34 @@ pub(super) fn inherited() -> io::Result<UnixStream> {
     Ok(io::stdin().as_fd().try_clone_to_owned()?.into())
 }
 
+/// What the inner process tells of the command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Told {
+    /// It was stopped by this signal.
+    Stopped(u8),
+    /// It ended by this signal.
+    Ended(u8),
+}
+
+impl Told {
+    /// Signals are below 65.
+    const ENDED: u8 = 0x80;
+
+    pub(super) fn byte(self) -> u8 {
+        match self {
+            Self::Stopped(signal) => signal,
+            Self::Ended(signal) => signal | Self::ENDED,
+        }
+    }
+
+    pub(super) fn of(byte: u8) -> Self {
+        match byte & Self::ENDED {
+            0 => Self::Stopped(byte),
+            _ => Self::Ended(byte & !Self::ENDED),
+        }
+    }
+}
+
 /// Write one message.
 pub(super) fn say(mut stream: &UnixStream, message: &impl Serialize) -> io::Result<()> {
     stream.write_all(&encode(message)?)
@@ -216,7 +244,7 @@ mod tests {
         os::{fd::OwnedFd, unix::net::UnixStream},
     };
 
-    use super::{Go, Mapping, Order, give, hear, sane, say, take, take_one};
+    use super::{Go, Mapping, Order, Told, give, hear, sane, say, take, take_one};
 
     #[test]
     fn an_order_is_one_byte() {
@@ -229,6 +257,9 @@ mod tests {
             assert_eq!(Order::of(order.byte()), order);
         }
         assert_eq!(Order::Command(10).byte(), 10);
+        for told in [Told::Stopped(20), Told::Ended(2)] {
+            assert_eq!(Told::of(told.byte()), told);
+        }
     }
 
     #[test]

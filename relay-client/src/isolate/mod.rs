@@ -8,13 +8,14 @@
 //!
 //! Rooms: `supervise` is the way through, `control` what is said to the processes inside; `netlink`, `nat`,
 //! `mounts`, `rights` and `filter` are what they do to themselves; `hidden`, `trust` and `environment` what the command
-//! does and does not get to see; `forbidden` explains a kernel that does not let us; `signals`, `terminal` and `wait` pass on
-//! signals, stops and ends; `directory` is where all of it meets.
+//! does and does not get to see; `forbidden` explains a kernel that does not let us; `signals`, `terminal`, `wait` and `ended` pass
+//! on signals, stops and ends; `directory` is where all of it meets.
 
 mod capture;
 mod control;
 mod directory;
 mod dns;
+mod ended;
 mod environment;
 mod filter;
 mod flags;
@@ -34,9 +35,10 @@ mod trust;
 mod wait;
 
 pub use directory::Directory;
+pub use ended::Ended;
 pub use flags::{EXIT_CODES, RunFlags};
 pub use hidden::with_their_directories;
-pub use signals::Signals;
+pub use signals::{Listening, Signals};
 pub use stage::reenter;
 pub use supervise::{Confinement, IsolateError, Network, Service, Ways, run};
 

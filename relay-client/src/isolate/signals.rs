@@ -11,6 +11,8 @@ use nix::{
 };
 use tokio::{sync::mpsc, time::timeout};
 
+use super::{control::Order, ended::Ended};
+
 /// What is passed on.
 const PASSED_ON: [Signal; 9] = [
     Signal::SIGINT,
@@ -23,6 +25,15 @@ const PASSED_ON: [Signal; 9] = [
     Signal::SIGCONT,
     Signal::SIGWINCH,
 ];
+/// What ends a program that has nothing to say to it.
+const END: [Signal; 4] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+];
+/// What the kernel stops those by who use a terminal from the background. We stop by them ourselves, where the command did.
+pub(super) const ASKS: [Signal; 2] = [Signal::SIGTTIN, Signal::SIGTTOU];
 /// Who was stopped is told of SIGCONT before it goes on; the thread that hears of it needs no longer than this.
 const SOON: Duration = Duration::from_secs(1);
 /// `SI_KERNEL`: the terminal sends to everybody in the foreground.
@@ -42,12 +53,16 @@ impl Signals {
     pub fn hold() -> io::Result<Self> {
         let set: SigSet = PASSED_ON.into_iter().collect();
         set.thread_block()?;
+        ASKS.into_iter().collect::<SigSet>().thread_block()?;
         let descriptor = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { descriptor })
     }
 
     /// Read them, on a thread of its own that lives as long as the process.
-    pub(super) fn listen(self) -> io::Result<Listening> {
+    ///
+    /// # Errors
+    /// Out of threads.
+    pub fn listen(self) -> io::Result<Listening> {
         let (send, receive) = mpsc::unbounded_channel();
         std::thread::Builder::new()
             .name("signals".into())
@@ -81,10 +96,21 @@ impl Heard {
     pub(super) fn is(self, signal: Signal) -> bool {
         i32::from(self.signal) == signal as i32
     }
+
+    /// What it means for the command.
+    pub(super) fn order(self) -> Order {
+        let to_all = self.from_the_terminal || self.is(Signal::SIGCONT) || self.is(Signal::SIGTSTP);
+        if to_all {
+            Order::Group(self.signal)
+        } else {
+            Order::Command(self.signal)
+        }
+    }
 }
 
 /// Signals that the command has not got by itself.
-pub(super) struct Listening {
+#[derive(Debug)]
+pub struct Listening {
     heard: mpsc::UnboundedReceiver<Heard>,
     /// Heard while something else was waited for.
     kept: VecDeque<Heard>,
@@ -102,16 +128,44 @@ impl Listening {
         }
     }
 
-    /// Stop our process group and ourselves, until somebody continues us. False where that did not happen: nobody is there
-    /// who could, so that the kernel does not stop us (signal(7), orphaned process groups).
-    pub(super) async fn stop(&mut self, group: Pid) -> bool {
+    /// Until one comes that ends us, as long as there is no command that it could be for. The others are kept for that.
+    pub async fn ended(&mut self) -> Ended {
+        loop {
+            let Some(heard) = self.heard.recv().await else {
+                return std::future::pending().await;
+            };
+            if END.into_iter().any(|end| heard.is(end)) {
+                return Ended::by(heard);
+            }
+            if heard.is(Signal::SIGTSTP) {
+                stop_alone(Signal::SIGTSTP);
+            } else if !heard.is(Signal::SIGCONT) {
+                self.kept.push_back(heard);
+            }
+        }
+    }
+
+    /// Those that have come, but for stops.
+    pub(super) fn due(&mut self) -> Vec<Heard> {
+        self.gather();
+        self.forget_stops();
+        self.kept.drain(..).collect()
+    }
+
+    fn gather(&mut self) {
         while let Ok(heard) = self.heard.try_recv() {
             self.kept.push_back(heard);
         }
+    }
+
+    /// Stop our process group and ourselves by this signal, until somebody continues us. False where that did not happen: nobody is there
+    /// who could, so that the kernel does not stop us (signal(7), orphaned process groups).
+    pub(super) async fn stop(&mut self, group: Pid, by: Signal) -> bool {
+        self.gather();
         self.forget_stops();
         // A group that is not there needs no stop.
-        let _ = killpg(group, Signal::SIGTSTP);
-        stop_alone();
+        let _ = killpg(group, by);
+        stop_alone(by);
         let continued = async {
             while let Some(heard) = self.heard.recv().await {
                 if heard.is(Signal::SIGCONT) {
@@ -134,11 +188,11 @@ impl Listening {
     }
 }
 
-/// Stop this process. It is stopped when this returns, and has gone on.
-pub(super) fn stop_alone() {
-    let stop = SigSet::from(Signal::SIGTSTP);
+/// Stop this process by a signal that all its threads hold back. It is stopped when this returns, and has gone on.
+pub(super) fn stop_alone(by: Signal) {
+    let stop = SigSet::from(by);
     // To this thread, which is the only one that lets it through: else another one might take it somewhat later.
-    if raise(Signal::SIGTSTP).is_ok() && stop.thread_unblock().is_ok() {
+    if raise(by).is_ok() && stop.thread_unblock().is_ok() {
         let _ = stop.thread_block();
     }
 }

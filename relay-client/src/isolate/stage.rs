@@ -34,7 +34,7 @@ use rustix::{
 
 use super::{
     CANNOT_CONFINE, FAILED,
-    control::{self, Go, Mapping, Order, Plan, Prepared, Unshared, Wanted},
+    control::{self, Go, Mapping, Order, Plan, Prepared, Told, Unshared, Wanted},
     filter,
     forbidden::{Knobs, Step},
     mounts, nat, netlink, rights,
@@ -232,10 +232,16 @@ fn inner(command: &[OsString]) -> Result<u8, Broken> {
     loop {
         match watch.next(Some(&supervisor)) {
             // With this process the rest of its namespace ends.
-            Event::Ended(pid, status) if pid == child => return Ok(code_of(status)),
+            Event::Ended(pid, status) if pid == child => {
+                let by = status.terminating_signal();
+                if let Some(signal) = by.and_then(|signal| u8::try_from(signal).ok()) {
+                    let _ = (&supervisor).write_all(&[Told::Ended(signal).byte()]);
+                }
+                return Ok(code_of(status));
+            }
             Event::Stopped(pid, signal) if pid == child => {
                 // If nobody hears it any more, that is seen next.
-                let _ = (&supervisor).write_all(&[signal]);
+                let _ = (&supervisor).write_all(&[Told::Stopped(signal).byte()]);
             }
             Event::Ended(..) | Event::Stopped(..) => {}
             Event::Said(order) => obey(Order::of(order), child, terminal.as_ref()),

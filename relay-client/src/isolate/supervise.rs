@@ -23,14 +23,15 @@ use tokio_util::sync::CancellationToken;
 use super::{
     CANNOT_CONFINE, FAILED,
     capture::Capture,
-    control::{self, Go, Hidden, Mapping, Order, Plan, Prepared, Unshared, Wanted},
+    control::{self, Go, Hidden, Mapping, Plan, Prepared, Told, Unshared, Wanted},
     dns::Server,
+    ended::{Ended, Keys},
     environment::{self, Environment, Place},
     forbidden::Knobs,
     hidden, mounts,
     names::Names,
     rights,
-    signals::{Listening, Signals, stop_alone},
+    signals::{Listening, stop_alone},
     stage,
     terminal::Terminal,
     trust,
@@ -48,6 +49,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What is being sent when the command ends goes out within this time.
 const GRACE: Duration = Duration::from_millis(500);
+/// A signal to all of a group has reached each of them within this time.
+const KEY: Duration = Duration::from_millis(200);
 /// Where the proxy is, in a namespace that has nothing else.
 const PROXY: u16 = 3128;
 /// Where captured connections arrive.
@@ -123,24 +126,23 @@ fn step(what: &'static str) -> impl FnOnce(io::Error) -> IsolateError {
     move |error| IsolateError::Step(what, error)
 }
 
-/// Run the command to its end; its exit code, or one of this module's.
+/// Run the command to its end; the code is the command's own, or one of this module's.
 ///
 /// # Errors
 /// See [`IsolateError`].
 pub async fn run(
     confinement: Confinement,
     ways: Ways,
-    signals: Signals,
+    mut signals: Listening,
     directory: &Path,
-) -> Result<u8, IsolateError> {
-    let mut signals = signals.listen().map_err(step("signals"))?;
+) -> Result<Ended, IsolateError> {
     let mut terminal = Terminal::open();
     let serving = Serving {
         ways,
         tasks: Tasks::default(),
         stop: CancellationToken::new(),
     };
-    let code = if confinement.unconfined {
+    let ended = if confinement.unconfined {
         unconfined(confinement, &serving, &mut signals, directory).await
     } else {
         let terminal = terminal.as_mut();
@@ -149,7 +151,7 @@ pub async fn run(
     terminal.inspect(Terminal::take_back);
     serving.stop.cancel();
     serving.tasks.end(GRACE).await;
-    code
+    ended
 }
 
 /// What serves the listeners.
@@ -165,7 +167,7 @@ async fn confined(
     signals: &mut Listening,
     terminal: Option<&mut Terminal>,
     directory: &Path,
-) -> Result<u8, IsolateError> {
+) -> Result<Ended, IsolateError> {
     let (listeners, plan) = plan(&confinement, directory)?;
     let (mut to_outer, theirs) =
         connection().map_err(step("a connection to what confines the command"))?;
@@ -185,7 +187,12 @@ async fn confined(
     let ready = tokio::select! {
         ready = prepare(&mut to_outer, pid, &plan) => ready,
         // It has said why.
-        ended = outer.wait() => return Ok(ended.map_or(FAILED, before_the_command)),
+        ended = outer.wait() => return Ok(ended.map_or(Ended::with(FAILED), before_the_command)),
+        ended = signals.ended() => {
+            // The inner one goes with it.
+            let _ = outer.kill().await;
+            return Ok(ended);
+        }
     };
     let mut inner = match ready {
         Ok((inner, prepared, descriptors)) => {
@@ -225,12 +232,11 @@ fn itself(arguments: Vec<OsString>) -> Command {
 }
 
 /// An end before the command began is never a success.
-fn before_the_command(status: ExitStatus) -> u8 {
-    match exit_code(status) {
-        0 => FAILED,
-        code @ (CANNOT_CONFINE | FAILED) => code,
+fn before_the_command(status: ExitStatus) -> Ended {
+    Ended::with(match exit_code(status) {
+        CANNOT_CONFINE => CANNOT_CONFINE,
         _ => FAILED,
-    }
+    })
 }
 
 /// A listener, what serves it, and where it stands.
@@ -557,23 +563,25 @@ async fn attend(
     signals: &mut Listening,
     inner: &mut UnixStream,
     mut terminal: Option<&mut Terminal>,
-) -> Result<u8, IsolateError> {
+) -> Result<Ended, IsolateError> {
+    let mut keys = Keys::default();
+    let mut ended_by = None;
     loop {
-        let mut byte = [0];
+        // What it says comes before its end.
         let orders = tokio::select! {
-            ended = outer.wait() => return ended.map(exit_code).map_err(step("the command's end")),
             heard = signals.next() => {
-                let to_all = heard.from_the_terminal || heard.is(Signal::SIGCONT) || heard.is(Signal::SIGTSTP);
-                vec![if to_all { Order::Group(heard.signal) } else { Order::Command(heard.signal) }]
+                keys.note(heard);
+                vec![heard.order()]
             }
-            said = inner.read(&mut byte) => match (said, &mut terminal) {
-                (Ok(1..), Some(terminal)) => {
-                    let [signal] = byte;
-                    terminal.stopped(signal, signals).await
-                }
+            told = told(inner) => match (told, &mut terminal) {
+                (Some(Told::Stopped(signal)), Some(terminal)) => terminal.stopped(signal, signals).await,
                 // Without a terminal nobody waits for it to stop: it stays so until it is told to go on.
-                (Ok(1..), None) => Vec::new(),
-                _ => return outer.wait().await.map(exit_code).map_err(step("the command's end")),
+                (Some(Told::Stopped(_)), None) => Vec::new(),
+                (Some(Told::Ended(signal)), _) => {
+                    ended_by = Some(signal.into());
+                    Vec::new()
+                }
+                (None, _) => break,
             },
         };
         for order in orders {
@@ -581,19 +589,40 @@ async fn attend(
             let _ = inner.write_all(&[order.byte()]).await;
         }
     }
+    // Nobody is left who could say anything, nor go on.
+    let ended = outer.wait().await.map_err(step("the command's end"))?;
+    let past_us = terminal.is_some_and(|terminal| terminal.is_lent());
+    Ok(keys.end(ended, ended_by, past_us))
+}
+
+/// The next thing; `None` where that was all.
+async fn told(inner: &mut UnixStream) -> Option<Told> {
+    let byte = inner.read_u8().await.ok()?;
+    Some(Told::of(byte))
 }
 
 /// The same for a command that is our own child, in our own group: it has what the terminal sends.
-async fn wait(child: &mut Child, signals: &mut Listening) -> Result<u8, IsolateError> {
+async fn wait(child: &mut Child, signals: &mut Listening) -> Result<Ended, IsolateError> {
+    let mut keys = Keys::default();
     loop {
         tokio::select! {
-            ended = child.wait() => return ended.map(exit_code).map_err(step("the command's end")),
+            ended = child.wait() => {
+                let ended = ended.map_err(step("the command's end"))?;
+                // A key that has ended it is ours as well, and may be heard of a moment later.
+                if keys.misses(ended)
+                    && let Ok(heard) = timeout(KEY, signals.next()).await
+                {
+                    keys.note(heard);
+                }
+                return Ok(keys.end_of_child(ended));
+            }
             heard = signals.next() => {
+                keys.note(heard);
                 if !heard.from_the_terminal {
                     send(child, heard.signal);
                 }
                 if heard.is(Signal::SIGTSTP) {
-                    stop_alone();
+                    stop_alone(Signal::SIGTSTP);
                 }
             }
         }
@@ -615,7 +644,7 @@ async fn unconfined(
     serving: &Serving,
     signals: &mut Listening,
     directory: &Path,
-) -> Result<u8, IsolateError> {
+) -> Result<Ended, IsolateError> {
     let anywhere = || Address::Tcp((Ipv4Addr::LOCALHOST, 0).into());
     let mut proxy = None;
     if confinement.network != Network::None {

@@ -182,6 +182,20 @@ fn a_gateway_that_is_not_there_is_no_reason_to_wait() {
                     .then_some(())
             })
             .await;
+            // And one that is not waited for to its end.
+            for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+                let log = outer.path(&format!("{code}.log"));
+                let mut program =
+                    command(&outer, &session, &["--wait", "60s"], &["touch", &ran]).start(&log);
+                e2e::until("it to wait", || {
+                    let said = program.said();
+                    said.contains("waiting for the gateway").then_some(())
+                })
+                .await;
+                program.signal(signal);
+                assert_eq!(program.wait("its end").await, code, "{}", program.said());
+                assert!(!outer.path("home/ran").exists());
+            }
             gateway.restart().await;
             assert_eq!(waiting.wait("the command").await, 0, "{}", waiting.said());
             assert!(waiting.said().contains("begun"));

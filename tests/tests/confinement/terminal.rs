@@ -174,6 +174,49 @@ print(ended())
     );
 }
 
+/// A script around it is over when a key has ended it, as it would be with any other program.
+#[test]
+fn a_key_that_ends_the_command_ends_the_script_around_it() {
+    outer(
+        "terminal::a_key_that_ends_the_command_ends_the_script_around_it",
+        async |outer| {
+            let script = r#"
+for flags in "", "--unconfined ":
+    at("OUT> ", "bash -c '" + run.replace("-- ", flags + "-- ") + "sh -c \"echo u\"\"p; exec sleep 1000\"; echo not-this-$((1+1))'")
+    wait("up\r\n")
+    os.write(fd, b"\x03")
+    at("OUT> ", "echo the code is $?")
+    wait("the code is 130")
+# Whoever says 130 itself has taken note of it.
+at("OUT> ", "bash -c '" + run + "bash -c \"trap \\\"exit 130\\\" INT; echo u\"\"p; while :; do sleep 0.1; done\"; echo and-this-$((1+1))'")
+wait("up\r\n")
+press(b"\x03", "and-this-2")
+at("OUT> ", "exit 7")
+print(ended(), b"not-this-2" in seen)
+"#;
+            assert_eq!(in_a_shell(&outer, script).await, "7 False\n");
+        },
+    );
+}
+
+/// It is in the background there, where no shell gives it the terminal, and who started it is to see the time pass.
+#[test]
+fn a_time_limit_holds_for_a_command_that_reads_keys() {
+    outer(
+        "terminal::a_time_limit_holds_for_a_command_that_reads_keys",
+        async |outer| {
+            let script = r#"
+for asks in "read x", "stty -echo":
+    at("OUT> ", "sh -c 'timeout 2 " + run + "sh -c \"" + asks + "; echo never\"; echo the code is $?'")
+    wait("the code is 124")
+at("OUT> ", "exit 7")
+print(ended(), seen.count(b"never\r\n"))
+"#;
+            assert_eq!(in_a_shell(&outer, script).await, "7 0\n");
+        },
+    );
+}
+
 /// Nobody is there to continue it: the command goes on, and does not wait for ever.
 #[test]
 fn without_a_shell_outside_nothing_hangs() {
