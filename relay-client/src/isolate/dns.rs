@@ -37,6 +37,8 @@ enum Question {
     Name(String),
     /// It needs no question: this code, no records.
     Settled(ResponseCode),
+    /// Refused, whatever the name. The gateway is asked all the same: what it denies is in its records.
+    Refused(String),
     /// This machine.
     Localhost,
 }
@@ -56,6 +58,10 @@ async fn answer(bytes: &[u8], names: &Names, ipv6: bool) -> Option<Vec<u8>> {
     };
     let (code, records) = match question(&asked) {
         Question::Settled(code) => (code, Vec::new()),
+        Question::Refused(name) => {
+            names.ask(&name).await;
+            (ResponseCode::Refused, Vec::new())
+        }
         Question::Localhost => {
             let here = ([127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST);
             (ResponseCode::NoError, records(&asked, here, ipv6))
@@ -88,9 +94,10 @@ fn question(asked: &Message) -> Question {
     let name = name.strip_suffix('.').unwrap_or(&name);
     match query.query_type() {
         // What carries data out where a name server lets it.
-        RecordType::TXT | RecordType::NULL | RecordType::ANY => {
-            Question::Settled(ResponseCode::Refused)
-        }
+        RecordType::TXT | RecordType::NULL | RecordType::ANY => match subject(name) {
+            "" => Question::Settled(ResponseCode::Refused),
+            subject => Question::Refused(subject.to_owned()),
+        },
         // RFC 6761 §6.3.
         _ if name == "localhost" || name.ends_with(".localhost") => Question::Localhost,
         RecordType::PTR => Question::Settled(ResponseCode::NXDomain),
@@ -257,16 +264,26 @@ mod tests {
             (
                 "c2VjcmV0.evil.test",
                 RecordType::TXT,
-                Question::Settled(ResponseCode::Refused),
+                Question::Refused("c2vjcmv0.evil.test".into()),
+            ),
+            (
+                "_dmarc.api.test",
+                RecordType::TXT,
+                Question::Refused("api.test".into()),
             ),
             (
                 "api.test",
                 RecordType::ANY,
-                Question::Settled(ResponseCode::Refused),
+                Question::Refused("api.test".into()),
             ),
             (
                 "api.test",
                 RecordType::NULL,
+                Question::Refused("api.test".into()),
+            ),
+            (
+                ".",
+                RecordType::TXT,
                 Question::Settled(ResponseCode::Refused),
             ),
             ("api.test", RecordType::MX, name("api.test")),
