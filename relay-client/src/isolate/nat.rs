@@ -1,17 +1,17 @@
 //! Capture of TCP: a rule of the sandbox's own network namespace that redirects every connection which is not to
-//! loopback to one port there. Written to the kernel's nf_tables directly.
+//! loopback or to the sandbox's own address to one port there. Written to the kernel's nf_tables directly.
 //!
 //! ```text
 //! table inet sluicegate { chain out { type nat hook output priority -100
-//!     ip daddr != 127.0.0.0/8 meta l4proto tcp redirect to :PORT
-//!     ip6 daddr != ::1 meta l4proto tcp redirect to :PORT } }
+//!     ip daddr != 127.0.0.0/8 ip daddr != OWN meta l4proto tcp redirect to :PORT
+//!     ip6 daddr != ::1 ip6 daddr != OWN meta l4proto tcp redirect to :PORT } }
 //! ```
 
 use std::io;
 
 use rustix::net::netlink;
 
-use super::netlink::{Message, exchange};
+use super::netlink::{Message, OWN_V4, OWN_V6, exchange};
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
@@ -67,8 +67,9 @@ fn batch(port: u16) -> Vec<u8> {
     chain.attribute(7, b"nat\0");
     batch.extend(chain.finish());
     // Destination addresses: byte 16 of an IPv4 header, whose first octet is 127 on loopback; bytes 24 to 39 of IPv6's.
-    batch.extend(rule(NFPROTO_IPV4, (16, &[127]), port));
-    batch.extend(rule(NFPROTO_IPV6, (24, &IPV6_LOOPBACK), port));
+    let (v4, v6) = (OWN_V4.octets(), OWN_V6.octets());
+    batch.extend(rule(NFPROTO_IPV4, 16, [&[127], &v4], port));
+    batch.extend(rule(NFPROTO_IPV6, 24, [&IPV6_LOOPBACK, &v6], port));
     batch.extend(header(BATCH_END, REQUEST, 0, SUBSYSTEM).finish());
     batch
 }
@@ -80,19 +81,24 @@ fn header(kind: u16, flags: u16, family: u8, resource: u16) -> Message {
     message
 }
 
-fn rule(family: u8, except: (u32, &[u8]), port: u16) -> Vec<u8> {
-    let (offset, loopback) = except;
-    let length = u32::try_from(loopback.len()).unwrap_or_default();
-    let expressions = [
-        load_meta(META_NFPROTO),
-        compare(EQUAL, &[family]),
+fn rule(family: u8, offset: u32, except: [&[u8]; 2], port: u16) -> Vec<u8> {
+    let load = |length: usize| {
+        let length = u32::try_from(length).unwrap_or_default();
         expression(b"payload\0", |data| {
             data.attribute(1, &REGISTER.to_be_bytes());
             data.attribute(2, &NETWORK_HEADER.to_be_bytes());
             data.attribute(3, &offset.to_be_bytes());
             data.attribute(4, &length.to_be_bytes());
-        }),
+        })
+    };
+    let [loopback, own] = except;
+    let expressions = [
+        load_meta(META_NFPROTO),
+        compare(EQUAL, &[family]),
+        load(loopback.len()),
         compare(NOT_EQUAL, loopback),
+        load(own.len()),
+        compare(NOT_EQUAL, own),
         load_meta(META_L4PROTO),
         compare(EQUAL, &[IPPROTO_TCP]),
         expression(b"immediate\0", |data| {

@@ -1,7 +1,10 @@
 //! Just enough netlink to set up a network namespace that has loopback and nothing else: messages written by hand, so
 //! that no program has to be run where programs have no capabilities.
 
-use std::io;
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
 
@@ -12,12 +15,17 @@ const LOOPBACK: u32 = 1;
 const ROUTE: Option<Protocol> = None;
 const NLMSG_ERROR: u16 = 2;
 const RTM_NEWLINK: u16 = 16;
+const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
 const REQUEST_ACKNOWLEDGED: u16 = 0x5;
 /// `NLM_F_CREATE | NLM_F_EXCL`.
 const CREATE: u16 = 0x600;
 const IFF_UP: u32 = 1;
 const RTA_OIF: u16 = 4;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+/// Nobody else could have it.
+const IFA_F_NODAD: u8 = 2;
 const RT_TABLE_LOCAL: u8 = 255;
 const RTPROT_STATIC: u8 = 4;
 const RT_SCOPE_HOST: u8 = 254;
@@ -129,6 +137,29 @@ pub(super) fn loopback_up() -> io::Result<()> {
     message
         .put(&IFF_UP.to_ne_bytes())
         .put(&IFF_UP.to_ne_bytes());
+    exchange(ROUTE, &message.finish(), 1)
+}
+
+/// The machine's own addresses, beside those of loopback, which resolvers do not count: where a family has no other they
+/// say that it has none, and leave its addresses out (`AI_ADDRCONFIG`). None of them stands for a name ([`pool`](super::pool)).
+pub(super) const OWN: [IpAddr; 2] = [IpAddr::V4(OWN_V4), IpAddr::V6(OWN_V6)];
+pub(super) const OWN_V4: Ipv4Addr = Ipv4Addr::new(198, 19, 255, 254);
+pub(super) const OWN_V6: Ipv6Addr = Ipv6Addr::new(
+    0xfd73, 0x6c75, 0x6963, 0x6567, 0xffff, 0xffff, 0xffff, 0xfffe,
+);
+
+/// Give loopback one of them.
+pub(super) fn has(address: IpAddr) -> io::Result<()> {
+    let (family, bits, bytes) = match address {
+        IpAddr::V4(v4) => (AF_INET, 32, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (AF_INET6, 128, v6.octets().to_vec()),
+    };
+    let mut message = Message::new(RTM_NEWADDR, REQUEST_ACKNOWLEDGED | CREATE, 1);
+    // struct ifaddrmsg: of anybody's scope.
+    message.put(&[family, bits, IFA_F_NODAD, 0]);
+    message.put(&LOOPBACK.to_ne_bytes());
+    message.attribute(IFA_LOCAL, &bytes);
+    message.attribute(IFA_ADDRESS, &bytes);
     exchange(ROUTE, &message.finish(), 1)
 }
 

@@ -306,6 +306,13 @@ fn unblocked<T>(run: impl FnOnce() -> T) -> io::Result<T> {
 
 fn network(plan: &Plan) -> Result<(), Broken> {
     netlink::loopback_up().map_err(Broken::at("loopback"))?;
+    for address in netlink::OWN {
+        match netlink::has(address) {
+            // There may be no IPv6.
+            Err(error) if address.is_ipv4() => return Err(Broken::at("its own address")(error)),
+            _ => {}
+        }
+    }
     let Some(port) = plan.capture else {
         return Ok(());
     };

@@ -102,6 +102,51 @@ fn allowed_names_have_addresses_and_others_do_not_exist() {
     );
 }
 
+/// Resolvers leave out a family in which the machine has no address of its own; loopback's do not count.
+#[test]
+fn names_have_addresses_for_those_who_ask_for_one_family() {
+    outer(
+        "names::names_have_addresses_for_those_who_ask_for_one_family",
+        async |outer| {
+            let script = "import socket\n\
+                for family in socket.AF_INET, socket.AF_INET6:\n\
+                \x20   for name in 'localhost', 'api.allowed.test':\n\
+                \x20       try: print(len(socket.getaddrinfo(name, 1, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)) > 0)\n\
+                \x20       except OSError as error: print(error)\n";
+            let python = ["/usr/bin/python3", "-c", script];
+            assert_eq!(
+                outer.run(&[], &python).run().await.succeeded(),
+                "True\nTrue\nTrue\nTrue\n"
+            );
+            // What it serves at such an address is its own to reach.
+            let serve = "import socket\n\
+                for family, address in (2, '198.19.255.254'), (10, 'fd73:6c75:6963:6567:ffff:ffff:ffff:fffe'):\n\
+                \x20   s = socket.create_server((address, 8080), family=family)\n\
+                \x20   c = socket.create_connection((address, 8080))\n\
+                \x20   print(c.getsockname() == s.accept()[1])\n";
+            let python = ["/usr/bin/python3", "-c", serve];
+            assert_eq!(
+                outer.run(&[], &python).run().await.succeeded(),
+                "True\nTrue\n"
+            );
+            let url = format!("http://{}/echo", outer.plain());
+            for family in ["-4", "-6"] {
+                let curl = [
+                    "curl",
+                    "-sS",
+                    "-o",
+                    "/dev/null",
+                    "--noproxy",
+                    "*",
+                    family,
+                    &url,
+                ];
+                outer.run(&[], &curl).run().await.succeeded();
+            }
+        },
+    );
+}
+
 #[test]
 fn a_flood_of_names_is_budgeted() {
     outer("names::a_flood_of_names_is_budgeted", async |outer| {
