@@ -3,10 +3,12 @@
 use std::{
     collections::BTreeMap,
     fmt::Write,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use serde_json::{Value, json};
+use sluicegate_policy::{AddressClass, classify};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 /// Different refusals that are kept; the rest is counted.
@@ -105,6 +107,9 @@ impl Refusals {
 /// What would have allowed it, where a flag can.
 fn flag(target: &str, reason: &str) -> Option<String> {
     match reason {
+        "address_not_allowed" if is_metadata(target) => {
+            Some("a metadata service, which is never allowed here".to_owned())
+        }
         "host_not_allowed" | "port_not_allowed" | "address_not_allowed" => {
             // The two ports an entry has anyway.
             let bare = target
@@ -119,6 +124,11 @@ fn flag(target: &str, reason: &str) -> Option<String> {
         "service_not_allowed" => Some(format!("--service {target}=URL")),
         _ => None,
     }
+}
+
+fn is_metadata(target: &str) -> bool {
+    let address = target.parse::<SocketAddr>();
+    address.is_ok_and(|at| classify(at.ip(), &[]) == AddressClass::Metadata)
 }
 
 #[cfg(test)]
@@ -137,6 +147,7 @@ mod tests {
             r#"{"target":"b.test:22","outcome":"refused","reason":"port_not_allowed"}"#,
             r#"{"target":"c.test:443","outcome":"cut","reason":"sni_mismatch"}"#,
             r#"{"target":"d.test:443","outcome":"completed"}"#,
+            r#"{"target":"169.254.169.254:80","outcome":"refused","reason":"address_not_allowed"}"#,
             r#"{"service":"db","outcome":"refused","reason":"service_not_allowed"}"#,
             "nonsense",
         ] {
@@ -156,10 +167,11 @@ mod tests {
             "{text}"
         );
         assert!(has("c.test:443 sni_mismatch"), "{text}");
+        assert!(!text.contains("--allow 169.254"), "{text}");
         assert!(!text.contains("d.test"), "{text}");
         let json = refusals.json(7);
         assert_eq!(json["exitCode"], 7);
-        assert_eq!(json["refusals"][0]["count"], 2);
+        assert_eq!(json["refusals"][1]["count"], 2);
         for n in 0..2 * KEPT {
             refusals.add(&format!(
                 r#"{{"target":"{n}.test:443","outcome":"refused","reason":"host_not_allowed"}}"#
