@@ -19,8 +19,13 @@ fn is_taken_away(name: &str) -> bool {
         | "SSH_AUTH_SOCK"
         | "SSH_AGENT_PID"
         | "DOCKER_HOST"
+        | "CONTAINER_HOST"
         | "DBUS_SESSION_BUS_ADDRESS"
-        | "DBUS_SYSTEM_BUS_ADDRESS" => true,
+        | "DBUS_SYSTEM_BUS_ADDRESS"
+        // The resolver's, of whoever started us: names and servers that are not there (resolv.conf(5), hostname(7)).
+        | "LOCALDOMAIN"
+        | "RES_OPTIONS"
+        | "HOSTALIASES" => true,
         _ if name.starts_with("SLUICEGATE_") => true,
         _ if name.starts_with("GESTALT_") => credential("_TOKEN") || credential("_SOCKET"),
         _ => is_of_a_proxy(name),
@@ -47,12 +52,13 @@ fn is_of_a_proxy(name: &str) -> bool {
 }
 
 /// Variables with options of Java's virtual machine, which may name a proxy among others.
-const JAVA: [&str; 9] = [
+const JAVA: [&str; 10] = [
     "JAVA_TOOL_OPTIONS",
     "JDK_JAVA_OPTIONS",
     "_JAVA_OPTIONS",
     "JAVA_OPTS",
     "MAVEN_OPTS",
+    "MAVEN_ARGS",
     "GRADLE_OPTS",
     "SBT_OPTS",
     "ANT_OPTS",
@@ -105,12 +111,12 @@ const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
 /// Names and values to set; what is not among them of the session's is to be removed.
 pub(super) struct Environment {
     pub(super) set: Vec<(String, String)>,
-    pub(super) remove: Vec<String>,
+    pub(super) remove: Vec<OsString>,
 }
 
 /// Of the variables there are, and where the proxy and the services are. `own` comes last and wins.
 pub(super) fn of(
-    inherited: impl Iterator<Item = (String, OsString)>,
+    inherited: impl Iterator<Item = (OsString, OsString)>,
     proxy: Option<SocketAddr>,
     services: &[Place],
     own: &[(String, String)],
@@ -156,16 +162,18 @@ pub(super) fn of(
     }
     let mut remove = Vec::new();
     for (name, value) in inherited {
-        if is_taken_away(&name) {
+        // One whose name is not quite text may hold a credential as well.
+        let text = name.to_string_lossy();
+        if is_taken_away(&text) {
             remove.push(name);
-        } else if JAVA.contains(&&*name)
+        } else if JAVA.contains(&&*text)
             && let Some(rest) = value.to_str().and_then(without_proxies)
         {
-            set.push((name, rest));
+            set.push((text.into_owned(), rest));
         }
     }
     set.extend(own.iter().cloned());
-    remove.retain(|name| !set.iter().any(|(kept, _)| kept == name));
+    remove.retain(|name| !set.iter().any(|(kept, _)| name == &**kept));
     Environment { set, remove }
 }
 
@@ -184,6 +192,8 @@ fn variable(service: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 
     use super::{Place, is_taken_away, of, without_proxies};
     use crate::listen::Address;
@@ -256,6 +266,8 @@ mod tests {
             "HTTPS_PROXY",
             "SSH_AUTH_SOCK",
             "SSL_CERT_FILE",
+            "RES_OPTIONS",
+            "CONTAINER_HOST",
         ];
         let place = |service: &str, address: &str| Place {
             service: service.into(),
@@ -265,7 +277,7 @@ mod tests {
             place("db", "tcp://127.0.0.1:5432"),
             place("cache:main", "unix:///run/x/cache.sock"),
         ];
-        let inherited = inherited.map(|name| (name.to_owned(), "x".into()));
+        let inherited = inherited.map(|name| (name.into(), "x".into()));
         let own = [("A".to_owned(), "b".to_owned())];
         let proxy = Some("127.0.0.1:3128".parse().unwrap());
         let environment = of(inherited.clone().into_iter(), proxy, &services, &own);
@@ -282,7 +294,9 @@ mod tests {
                 "GESTALT_HOST_SERVICE_TOKEN",
                 "GESTALT_CACHE_TOKEN",
                 "GESTALT_CACHE_SOCKET",
-                "SSH_AUTH_SOCK"
+                "SSH_AUTH_SOCK",
+                "RES_OPTIONS",
+                "CONTAINER_HOST"
             ]
         );
         assert_eq!(value("https_proxy"), Some("http://127.0.0.1:3128"));
@@ -295,6 +309,9 @@ mod tests {
         assert_eq!(value("GESTALT_HOST_SERVICES"), Some("db,cache"));
         assert_eq!(value("A"), Some("b"));
         let none = of(inherited.into_iter(), None, &[], &[]);
-        assert!(none.set.is_empty() && none.remove.contains(&"HTTPS_PROXY".to_owned()));
+        assert!(none.set.is_empty() && none.remove.contains(&"HTTPS_PROXY".into()));
+        let odd = OsString::from_vec(b"SLUICEGATE_\xff_TOKEN".to_vec());
+        let none = of([(odd.clone(), "x".into())].into_iter(), None, &[], &[]);
+        assert_eq!(none.remove, [odd]);
     }
 }

@@ -113,7 +113,13 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
     }
     // The working directory is looked up anew, so that it is in what was mounted over it.
     if let Ok(directory) = std::env::current_dir() {
-        std::env::set_current_dir(directory)?;
+        std::env::set_current_dir(&directory).map_err(|error| {
+            let why = format!(
+                "the working directory {} is in a place that is hidden from the command ({error}): start it elsewhere",
+                directory.display()
+            );
+            io::Error::new(error.kind(), why)
+        })?;
     }
     Ok(warnings)
 }

@@ -173,10 +173,10 @@ async fn confined(
         connection().map_err(step("a connection to what confines the command"))?;
     let environment = environment(&confinement, &listeners);
     let mut command = itself(stage::arguments(directory, &confinement.command));
-    apply(&mut command, environment);
     if plan.read_only {
         command.env("TMPDIR", directory.join(mounts::TEMPORARY));
     }
+    apply(&mut command, environment);
     command.stdin(Stdio::from(theirs));
     let mut outer = command.spawn().map_err(step("this same program"))?;
     // With it goes our copy of the other end: the outer process alone has it now.
@@ -374,12 +374,7 @@ fn environment(confinement: &Confinement, listeners: &[Standing]) -> Environment
         })
     });
     let services: Vec<_> = services.collect();
-    environment::of(variables(), proxy, &services, &confinement.env)
-}
-
-/// The variables there are; those whose names are no text are the command's business.
-fn variables() -> impl Iterator<Item = (String, OsString)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+    environment::of(std::env::vars_os(), proxy, &services, &confinement.env)
 }
 
 fn apply(command: &mut Command, environment: Environment) {
@@ -674,7 +669,7 @@ async fn unconfined(
     }
     let mut command = itself(stage::plain_arguments(&confinement.command));
     command.kill_on_drop(true);
-    let environment = environment::of(variables(), proxy, &places, &confinement.env);
+    let environment = environment::of(std::env::vars_os(), proxy, &places, &confinement.env);
     apply(&mut command, environment);
     let mut child = command.spawn().map_err(step("this same program"))?;
     wait(&mut child, signals).await

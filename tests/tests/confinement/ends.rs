@@ -356,5 +356,27 @@ fn read_only_but_for_what_is_named() {
             .await;
         assert_eq!(done.succeeded(), "work\ntmp\nshm\nnull\n");
         assert!(work.join("yes").exists() && !Path::new(&outer.path("home/no")).exists());
+        // What is said of a variable wins; what is hidden is no place to work in.
+        let flags = ["--ro", "--env", "TMPDIR=/elsewhere"];
+        let done = outer.run(&flags, &["sh", "-c", "echo $TMPDIR"]).run().await;
+        assert_eq!(done.succeeded(), "/elsewhere\n");
+        let state = outer.path("home/.local/state/sluicegate/deep");
+        fs::create_dir_all(&state).unwrap();
+        for path in state.ancestors().take(5) {
+            fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        }
+        let done = outer.run(&[], &["true"]).cwd(&state).run().await;
+        assert_eq!(done.code, Some(125));
+        assert!(
+            done.stderr.contains(state.to_str().unwrap()),
+            "{}",
+            done.stderr
+        );
+        // A name that is too long for sockets below it.
+        let long = outer.path(&"long".repeat(20));
+        fs::create_dir(&long).unwrap();
+        fs::set_permissions(&long, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let done = outer.run(&[], &["true"]).env("TMPDIR", &long).run().await;
+        done.succeeded();
     });
 }
