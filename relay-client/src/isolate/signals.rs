@@ -158,8 +158,8 @@ impl Listening {
         }
     }
 
-    /// Stop our process group and ourselves by this signal, until somebody continues us. False where that did not happen: nobody is there
-    /// who could, so that the kernel does not stop us (signal(7), orphaned process groups).
+    /// Stop our process group and ourselves by this signal, until somebody continues us. False where that did not happen:
+    /// nobody is there who could, so that the kernel does not stop us (signal(7), orphaned process groups).
     pub(super) async fn stop(&mut self, group: Pid, by: Signal) -> bool {
         self.gather();
         self.forget_stops();

@@ -209,7 +209,8 @@ async fn confined(
             inner
         }
         Err(error) => {
-            // What it says of itself is better than what was seen of it.
+            // It hears that nobody waits for it any more. What it says of itself is better than what was seen of it.
+            drop(to_outer);
             return match timeout(PATIENCE, outer.wait()).await {
                 Ok(Ok(ended)) => Ok(before_the_command(ended)),
                 _ => Err(error),

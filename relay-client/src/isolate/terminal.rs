@@ -2,10 +2,10 @@
 //!
 //! The command has a process group of its own, so that what it sends to its group stays inside. It is put in the
 //! terminal's foreground when it asks for that, as the kernel tells it to: by being stopped for reading or setting the
-//! terminal from the background. (Where we are not in the foreground ourselves, our group is stopped by that same signal, which
-//! those who only wait ignore: `timeout` is to see its time pass.) Until then, keys that send signals are for our own group, with whoever else is in it (a
-//! script around us, a pager behind us), and are passed on. When the command stops for any other reason, our group stops,
-//! so that the shell has its terminal back.
+//! terminal from the background. (Where we are not in the foreground ourselves, our group is stopped by that same
+//! signal, which those who only wait ignore: `timeout` is to see its time pass.) Until then, keys that send signals are
+//! for our own group, with whoever else is in it (a script around us, a pager behind us), and are passed on. When the
+//! command stops for any other reason, our group stops, so that the shell has its terminal back.
 
 use std::fs::File;
 
