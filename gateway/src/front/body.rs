@@ -215,6 +215,8 @@ pub(super) struct Streaming {
     exchange: Option<Exchange>,
     /// Bandwidth: nothing is read meanwhile.
     rest: Option<Pin<Box<Sleep>>>,
+    /// It was asked for once: what sends it has its head.
+    begun: bool,
 }
 
 impl Streaming {
@@ -223,6 +225,7 @@ impl Streaming {
             inner,
             exchange: Some(exchange),
             rest: None,
+            begun: false,
         };
         // An answer without a body is never asked for one.
         if streaming.inner.is_end_stream()
@@ -282,7 +285,14 @@ impl Body for ResponseBody {
         let Some(exchange) = &mut streaming.exchange else {
             return Poll::Ready(None);
         };
+        let begun = std::mem::replace(&mut streaming.begun, true);
         if let Poll::Ready(denial) = exchange.poll_cut(cx) {
+            if !begun {
+                // The library forgets a head that it has not sent where the body fails at once, and the client would be told
+                // nothing. By the next time it is sent.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             if let Some(exchange) = streaming.exchange.take() {
                 exchange.cut(denial);
             }
