@@ -214,6 +214,10 @@ impl App {
             started: Instant::now(),
         };
         let hooks = super::webhooks::hooks(&config)?;
+        for hook in &hooks {
+            // What happens from the first moment on is theirs to hear of.
+            parts.registry.webhook_cursor_at(&hook.name)?;
+        }
         let settings = Settings {
             hooks,
             board: Arc::default(),

@@ -13,15 +13,21 @@ impl Registry {
     /// # Errors
     /// The store.
     pub async fn webhook_cursor(self: &Arc<Self>, name: String) -> Result<u64, RegistryError> {
-        self.blocking(move |registry, _| {
-            if let Some(cursor) = registry.store.webhook_cursor(&name)? {
-                return Ok(cursor);
-            }
-            let now = registry.store.commit(&Batch::default())?;
-            registry.store.webhook_settle(&name, now, None)?;
-            Ok(now)
-        })
-        .await
+        self.blocking(move |registry, _| registry.webhook_cursor_at(&name))
+            .await
+    }
+
+    /// The same, for before anything happens that one could miss. Blocks.
+    ///
+    /// # Errors
+    /// The store.
+    pub fn webhook_cursor_at(&self, name: &str) -> Result<u64, RegistryError> {
+        if let Some(cursor) = self.store.webhook_cursor(name)? {
+            return Ok(cursor);
+        }
+        let now = self.store.commit(&Batch::default())?;
+        self.store.webhook_settle(name, now, None)?;
+        Ok(now)
     }
 
     /// A webhook is done with everything up to this event; `dead` is kept where it was given up.
