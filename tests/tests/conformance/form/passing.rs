@@ -245,7 +245,11 @@ pub(crate) fn v143_proxy_protocol_preambles() {
                 if form == Form::Absolute {
                     assert_eq!(wire.reply().await.status(), 200);
                 } else {
-                    form.opened(wire, "behind a header").await;
+                    let mut wire = form.opened(wire, "behind a header").await;
+                    // Until its visit is counted.
+                    let probe = format!("GET /probe HTTP/1.1\r\nHost: {target}\r\n\r\n");
+                    wire.send(probe).await;
+                    assert_eq!(wire.reply().await.status(), 200);
                 }
             }
         }
