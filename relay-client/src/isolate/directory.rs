@@ -28,7 +28,7 @@ const OF: &str = "sluicegate-run-of-";
 const MARK: &str = ".of-a-run";
 /// Bytes of a socket's path (unix(7)).
 const LONGEST: usize = 107;
-/// Of these, for what is below the directory of all: `/XXXXXX/state/admin.sock`, and services with short names.
+/// Of these, for what is below the directory of all: a slash, six characters, `/state/admin.sock`, and services with short names.
 const ROOM: usize = 28;
 /// Others hold a new one for a moment, to see whether it is marked.
 const ATTEMPTS: usize = 16;
