@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::process::{Child, Command};
 
 /// A program about to run.
@@ -210,7 +210,16 @@ impl Drop for Running {
         if std::thread::panicking() {
             eprintln!("--- {:?} said\n{}\n---", self.name, self.said());
         }
-        let _ = self.child.start_kill();
+        // Ended when this returns: its sockets and files may be the next program's.
+        if let Some(pid) = self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()))
+        {
+            let _ = self.child.start_kill();
+            let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            let _ = waitid(WaitId::Pid(pid), ended);
+        }
     }
 }
 
