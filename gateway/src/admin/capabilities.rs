@@ -14,11 +14,11 @@ use serde_json::json;
 use super::{
     Problem, State,
     request::{body_text, json as answer, read},
-    sessions::{key, on_behalf_of, shown, tagged},
+    sessions::{behalf, key, shown, tagged},
 };
 use crate::{
     auth::Principal,
-    session::{Bind, BindingRequest},
+    session::{Bind, BindingRequest, Issued, SessionKey},
 };
 
 type Parameters = Query<HashMap<String, String>>;
@@ -87,8 +87,7 @@ pub(super) async fn act(
         }
     };
     let key = key(namespace(&query), &provider, &session);
-    let behalf = on_behalf_of(&state, &principal);
-    let issued = behalf.bind(key, name.into(), how).await?;
+    let issued = bind(&state, &principal, key, name.to_owned(), how).await?;
     let status = if issued.created {
         StatusCode::CREATED
     } else {
@@ -105,7 +104,20 @@ pub(super) async fn uninstall(
     Query(query): Parameters,
 ) -> Result<Response, Problem> {
     let key = key(namespace(&query), &provider, &session);
-    let behalf = on_behalf_of(&state, &principal);
-    let issued = behalf.bind(key, name, Bind::Uninstall).await?;
+    let issued = bind(&state, &principal, key, name, Bind::Uninstall).await?;
     Ok(tagged(StatusCode::OK, &shown(issued)))
+}
+
+async fn bind(
+    state: &State,
+    principal: &Principal,
+    key: SessionKey,
+    name: String,
+    how: Bind,
+) -> Result<Issued, Problem> {
+    let by = behalf(principal);
+    let bound = state.registry.change(&by, move |all, by, now| {
+        all.bind_at(by, &key, &name, how, now)
+    });
+    Ok(bound.await?)
 }

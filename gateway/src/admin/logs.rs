@@ -15,7 +15,7 @@ use sluicegate_policy::text::{Faults, Node};
 use super::{
     Problem, State,
     request::{body_text, json as answer, read},
-    sessions::{key, on_behalf_of},
+    sessions::{behalf, key},
 };
 use crate::{auth::Principal, session::LogLine};
 
@@ -54,9 +54,11 @@ pub(super) async fn append(
     })?;
     let namespace = query.get("namespace").map(String::as_str);
     let key = key(namespace, &provider, &session);
-    let last = on_behalf_of(&state, &principal)
-        .append_log(key, lines)
-        .await?;
+    let by = behalf(&principal);
+    let appended = state.registry.change(&by, move |all, by, now| {
+        all.append_log_at(by, &key, lines, now)
+    });
+    let last = appended.await?;
     Ok(answer(StatusCode::OK, &json!({ "last": last })))
 }
 
@@ -112,7 +114,7 @@ pub(super) async fn list(
     let namespace = query.get("namespace").map(String::as_str);
     let key = key(namespace, &provider, &session);
     let limit = usize::try_from(limit).unwrap_or(LIMIT);
-    let behalf = on_behalf_of(&state, &principal);
-    let page = behalf.log(key, after, limit, wait).await?;
+    let by = behalf(&principal);
+    let page = state.registry.log(&by, key, after, limit, wait).await?;
     Ok(answer(StatusCode::OK, &page))
 }

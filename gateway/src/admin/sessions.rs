@@ -45,9 +45,11 @@ pub(super) fn key(namespace: Option<&str>, provider: &str, session: &str) -> Ses
     }
 }
 
-/// The registry as whoever asks may change it.
-pub(super) fn on_behalf_of<'s>(state: &'s State, principal: &Principal) -> Behalf<'s> {
-    state.registry.on_behalf_of(principal.owner.clone())
+/// On whose behalf a principal asks.
+pub(super) fn behalf(principal: &Principal) -> Behalf {
+    Behalf {
+        owner: principal.owner.clone(),
+    }
 }
 
 fn not_found(session: &str) -> Problem {
@@ -110,8 +112,11 @@ pub(super) async fn create(
     }
     let longest = wait(&query)?;
     let namespace = request.namespace().to_owned();
-    let behalf = on_behalf_of(&state, &principal);
-    let issued = behalf.create(provider.clone(), request).await?;
+    let (by, of) = (behalf(&principal), provider.clone());
+    let created = state.registry.change(&by, move |all, by, now| {
+        all.create_at(by, &of, request, now)
+    });
+    let issued = created.await?;
     let own = key(Some(&namespace), &provider, &text_of(&issued.view, "id"));
     let issued = placed(&state, &principal, own, issued, longest).await?;
     let status = match (is_queued(&issued), issued.created) {
@@ -265,9 +270,11 @@ pub(super) async fn patch(
         &provider,
         &session,
     );
-    let behalf = on_behalf_of(&state, &principal);
-    let patched = shown(behalf.patch(key, patch).await?);
-    Ok(tagged(StatusCode::OK, &patched))
+    let by = behalf(&principal);
+    let patched = state
+        .registry
+        .change(&by, move |all, by, now| all.patch_at(by, &key, patch, now));
+    Ok(tagged(StatusCode::OK, &shown(patched.await?)))
 }
 
 /// `DELETE …/sessions/{session}`: stop.
@@ -282,9 +289,8 @@ pub(super) async fn delete(
         &provider,
         &session,
     );
-    let behalf = on_behalf_of(&state, &principal);
-    let stopped = shown(behalf.act(key, Action::Stop, None).await?);
-    Ok(tagged(StatusCode::OK, &stopped))
+    let stopped = act_on(&state, &principal, key, Action::Stop, None).await?;
+    Ok(tagged(StatusCode::OK, &shown(stopped)))
 }
 
 /// `POST …/sessions/{session}:{action}`. Ids hold no colon, so the last one parts them.
@@ -349,8 +355,7 @@ pub(super) async fn act(
         }
     };
     let longest = wait(&query)?;
-    let behalf = on_behalf_of(&state, &principal);
-    let issued = behalf.act(key.clone(), action, reason).await?;
+    let issued = act_on(&state, &principal, key.clone(), action, reason).await?;
     let issued = placed(&state, &principal, key, issued, longest).await?;
     let status = if is_queued(&issued) {
         StatusCode::ACCEPTED
@@ -358,6 +363,20 @@ pub(super) async fn act(
         StatusCode::OK
     };
     Ok(tagged(status, &shown(issued)))
+}
+
+async fn act_on(
+    state: &State,
+    principal: &Principal,
+    key: SessionKey,
+    action: Action,
+    reason: Option<String>,
+) -> Result<Issued, Problem> {
+    let by = behalf(principal);
+    let acted = state.registry.change(&by, move |all, by, now| {
+        all.act_at(by, &key, action, reason, now)
+    });
+    Ok(acted.await?)
 }
 
 /// `?wait=SECONDS`: how long a start may wait for a place in its scope before it is answered 202.
@@ -391,15 +410,14 @@ async fn placed(
         return Ok(issued);
     }
     state.registry.wait_for_place(&key, longest).await;
-    let behalf = on_behalf_of(state, principal);
-    let now = behalf.show(&key)?;
+    let now = state.registry.show_to(&behalf(principal), &key)?;
     if now.get("state").and_then(Value::as_str) != Some("running") {
         return Ok(Issued {
             view: now,
             ..issued
         });
     }
-    let started = behalf.act(key, Action::Start, None).await?;
+    let started = act_on(state, principal, key, Action::Start, None).await?;
     Ok(Issued {
         created: issued.created,
         ..started
@@ -432,8 +450,11 @@ async fn observe(
             generation,
         })
     })?;
-    let behalf = on_behalf_of(state, principal);
-    let (issued, current) = behalf.observe(key, observation).await?;
+    let by = behalf(principal);
+    let observed = state.registry.change(&by, move |all, by, now| {
+        all.observe_at(by, &key, &observation, now)
+    });
+    let (issued, current) = observed.await?;
     let mut body = shown(issued);
     if let Some(fields) = body.as_object_mut() {
         fields.insert("current".into(), current.into());

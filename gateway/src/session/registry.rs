@@ -323,16 +323,15 @@ impl Registry {
     /// The same for whoever may touch only what is an owner's.
     pub(super) fn entry_of(
         &self,
-        by: Option<&str>,
+        by: &Behalf,
         key: &SessionKey,
     ) -> Result<Arc<Entry>, RegistryError> {
         let entry = self.entry(key)?;
-        match by {
-            Some(_) if entry.record.owner.as_deref() != by => {
-                Err(RegistryError::NotOwner(key.id.to_string()))
-            }
-            Some(_) | None => Ok(entry),
+        let owner = by.owner.as_deref();
+        if owner.is_some() && entry.record.owner.as_deref() != owner {
+            return Err(RegistryError::NotOwner(key.id.to_string()));
         }
+        Ok(entry)
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Entry>> {

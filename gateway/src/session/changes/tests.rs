@@ -13,9 +13,9 @@ use sluicegate_policy::Denial;
 
 use crate::auth::{Audience, Identity, write_file};
 use crate::secret::Secret;
-use crate::session::Authority;
 use crate::session::lifecycle::Action;
 use crate::session::testing::{Fixture, config, request};
+use crate::session::{Authority, Behalf};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -47,7 +47,10 @@ async fn the_same_credentials_work_again_after_a_pause() {
     let f = Fixture::new();
     let asked = request("{id: one, maxLifetime: 100s, idleTimeout: 0}");
     let now = SystemTime::now();
-    let issued = f.registry.create_at(None, "local", asked, now).unwrap();
+    let issued = f
+        .registry
+        .create_at(&Behalf::nobody(), "local", asked, now)
+        .unwrap();
     let env = issued.bundle.unwrap().env;
     let tokens =
         ["SLUICEGATE_RELAY_TOKEN", "SLUICEGATE_PROXY_TOKEN"].map(|name| variable(&env, name));
@@ -60,7 +63,7 @@ async fn the_same_credentials_work_again_after_a_pause() {
     };
     let act = |f: &Fixture, action, at| {
         f.registry
-            .act_at(None, &f.key("one"), action, None, at)
+            .act_at(&Behalf::nobody(), &f.key("one"), action, None, at)
             .unwrap()
     };
     act(&f, Action::Pause, now + 50 * SECOND);
@@ -168,10 +171,12 @@ async fn a_token_issued_in_a_pause_is_given_only_what_comes_of_it() {
     let f = Fixture::new();
     let now = SystemTime::now();
     let asked = request("{id: one, maxLifetime: 100s, idleTimeout: 0}");
-    f.registry.create_at(None, "local", asked, now).unwrap();
+    f.registry
+        .create_at(&Behalf::nobody(), "local", asked, now)
+        .unwrap();
     let act = |action, at| {
         f.registry
-            .act_at(None, &f.key("one"), action, None, at)
+            .act_at(&Behalf::nobody(), &f.key("one"), action, None, at)
             .unwrap()
     };
     act(Action::Pause, now + 10 * SECOND);
@@ -230,12 +235,15 @@ async fn what_an_earlier_session_was_given_is_nothing_to_a_later_one_of_its_name
     let now = SystemTime::now();
     let create = |at| {
         let asked = request("{id: one, idleTimeout: 0}");
-        let issued = f.registry.create_at(None, "local", asked, at).unwrap();
+        let issued = f
+            .registry
+            .create_at(&Behalf::nobody(), "local", asked, at)
+            .unwrap();
         variable(&issued.bundle.unwrap().env, "SLUICEGATE_PROXY_TOKEN")
     };
     let old = create(now);
     f.registry
-        .act_at(None, &f.key("one"), Action::Stop, None, now)
+        .act_at(&Behalf::nobody(), &f.key("one"), Action::Stop, None, now)
         .unwrap();
     // Removed after a day; the token, good for as long, has its leeway.
     let back = now + Duration::from_secs(86_400 + 2);
@@ -255,10 +263,12 @@ async fn a_clock_that_steps_back_spoils_no_token() {
     let now = SystemTime::now();
     let ahead = now + Duration::from_secs(60);
     let asked = request("{id: one, idleTimeout: 0}");
-    f.registry.create_at(None, "local", asked, ahead).unwrap();
+    f.registry
+        .create_at(&Behalf::nobody(), "local", asked, ahead)
+        .unwrap();
     let again = f
         .registry
-        .act_at(None, &f.key("one"), Action::Start, None, now);
+        .act_at(&Behalf::nobody(), &f.key("one"), Action::Start, None, now);
     let token = variable(
         &again.unwrap().bundle.unwrap().env,
         "SLUICEGATE_PROXY_TOKEN",

@@ -5,7 +5,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Entry, Issued, Registry, RegistryError, Withdrawal, compile, hashes, live};
+use super::{Behalf, Entry, Issued, Registry, RegistryError, Withdrawal, compile, hashes, live};
 use crate::{
     auth::{Handle, HandleHash},
     session::{
@@ -30,9 +30,14 @@ struct Prepared {
 }
 
 impl Registry {
-    pub(in crate::session) fn create_at(
+    /// Create a session, and begin its first generation unless the request says otherwise. The same request with the
+    /// same id gives the same session and an equivalent fresh credential.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub fn create_at(
         &self,
-        by: Option<&str>,
+        by: &Behalf,
         provider: &str,
         request: CreateRequest,
         now: SystemTime,
@@ -142,9 +147,13 @@ impl Registry {
         }
     }
 
-    pub(in crate::session) fn act_at(
+    /// Take an action on a session.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub fn act_at(
         &self,
-        by: Option<&str>,
+        by: &Behalf,
         key: &SessionKey,
         action: Action,
         reason: Option<String>,

@@ -5,7 +5,7 @@ use std::{sync::PoisonError, time::SystemTime};
 
 use serde_json::{Value, json};
 
-use super::{Entry, Issued, Registry, RegistryError};
+use super::{Behalf, Entry, Issued, Registry, RegistryError};
 use crate::session::{Binding, BindingRequest, RegistryConfig, SessionKey, lifecycle::State};
 
 /// What is done with a binding.
@@ -34,9 +34,14 @@ impl Bind {
 }
 
 impl Registry {
-    pub(in crate::session) fn bind_at(
+    /// Change one capability of a session. Installing what is installed, and uninstalling from a session that never
+    /// had it, tell apart by the answer.
+    ///
+    /// # Errors
+    /// [`RegistryError`]: unknown session or binding, a session that is over, or a grant that cannot be had.
+    pub fn bind_at(
         &self,
-        by: Option<&str>,
+        by: &Behalf,
         key: &SessionKey,
         name: &str,
         how: Bind,

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Registry, RegistryError};
+use super::{Behalf, Registry, RegistryError};
 use crate::{clock, session::SessionKey};
 
 /// Records of one session; with one more, the oldest is dropped.
@@ -44,9 +44,13 @@ impl LogLine {
 }
 
 impl Registry {
-    pub(in crate::session) fn append_log_at(
+    /// Append to a session's log; of a stopped one too, for its last words. Returns the number of the last record.
+    ///
+    /// # Errors
+    /// Unknown session, or the store.
+    pub fn append_log_at(
         &self,
-        by: Option<&str>,
+        by: &Behalf,
         key: &SessionKey,
         lines: Vec<LogLine>,
         now: SystemTime,
@@ -79,9 +83,14 @@ impl Registry {
         Ok(last)
     }
 
-    pub(super) async fn log_from(
+    /// Records after a number, oldest first: `{records, next, first, last, dropped}`. Where there is none yet, it is
+    /// waited for at most so long.
+    ///
+    /// # Errors
+    /// Unknown session, or the store.
+    pub async fn log(
         self: &Arc<Self>,
-        by: Option<Arc<str>>,
+        by: &Behalf,
         key: SessionKey,
         after: u64,
         limit: usize,
@@ -92,10 +101,10 @@ impl Registry {
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             logged.mark_unchanged();
-            let (by, asked) = (by.clone(), key.clone());
+            let asked = key.clone();
             let page = self
-                .blocking(move |registry, _| {
-                    let row_key = registry.entry_of(by.as_deref(), &asked)?.record.row_key();
+                .change(by, move |registry, by, _| {
+                    let row_key = registry.entry_of(by, &asked)?.record.row_key();
                     Ok(registry.store.log(&row_key, after, limit)?)
                 })
                 .await?;

@@ -5,7 +5,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Entry, Issued, Registry, RegistryError};
+use super::{Behalf, Entry, Issued, Registry, RegistryError};
 use crate::{
     session::{
         Event, Observed, SessionKey,
@@ -46,9 +46,14 @@ impl Observation {
 }
 
 impl Registry {
-    pub(in crate::session) fn observe_at(
+    /// Take a runtime's word: `stopped` and `destroyed` end the generation, the others are noted. Returns whether it
+    /// spoke of the present generation.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub fn observe_at(
         &self,
-        by: Option<&str>,
+        by: &Behalf,
         key: &SessionKey,
         observation: &Observation,
         now: SystemTime,

@@ -5,16 +5,20 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Entry, Issued, Registry, RegistryError, compile};
+use super::{Behalf, Entry, Issued, Registry, RegistryError, compile};
 use crate::{
     session::{Authority, Event, PatchRequest, SessionKey, lifecycle::State},
     store::Batch,
 };
 
 impl Registry {
-    pub(in crate::session) fn patch_at(
+    /// Change a session's grant: one atomic policy generation.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub fn patch_at(
         &self,
-        by: Option<&str>,
+        by: &Behalf,
         key: &SessionKey,
         patch: PatchRequest,
         now: SystemTime,

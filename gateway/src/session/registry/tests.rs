@@ -448,7 +448,13 @@ async fn a_revocation_that_cannot_be_stored_takes_effect_all_the_same() {
         dials: Dials::new(Default::default()),
     };
     let error = registry
-        .act_at(None, &f.key("one"), Action::Reset, None, SystemTime::now())
+        .act_at(
+            &Behalf::nobody(),
+            &f.key("one"),
+            Action::Reset,
+            None,
+            SystemTime::now(),
+        )
         .unwrap_err();
     assert!(matches!(error, RegistryError::Store(_)));
     assert_eq!(
@@ -462,7 +468,13 @@ async fn a_revocation_that_cannot_be_stored_takes_effect_all_the_same() {
     ));
     assert!(registry.index().session(&f.key("one")).is_none());
     let again = registry
-        .act_at(None, &f.key("one"), Action::Reset, None, SystemTime::now())
+        .act_at(
+            &Behalf::nobody(),
+            &f.key("one"),
+            Action::Reset,
+            None,
+            SystemTime::now(),
+        )
         .unwrap_err();
     assert!(
         matches!(again, RegistryError::Store(_)),
@@ -626,30 +638,37 @@ async fn times_are_bounded_by_the_provider() {
 async fn whose_a_session_is_is_asked_where_it_is_changed() {
     let f = Fixture::new();
     create(&f, "{id: one, owner: bob}").await.unwrap();
-    let key = || f.key("one");
-    let ann = f.registry.on_behalf_of(Some("ann".into()));
+    let key = f.key("one");
+    let of = |owner: &str| Behalf {
+        owner: Some(owner.into()),
+    };
+    let (ann, all, now) = (of("ann"), &f.registry, SystemTime::now());
     let nothing = patch("{egress: {allowedHosts: []}}");
     let same = request("{id: one, owner: bob}");
+    let read = all.log(&ann, key.clone(), 0, 10, Duration::ZERO);
     for (what, refused) in [
-        ("act", ann.act(key(), Action::Start, None).await.map(drop)),
-        ("patch", ann.patch(key(), nothing).await.map(drop)),
+        ("read", read.await.map(drop)),
+        (
+            "act",
+            all.act_at(&ann, &key, Action::Start, None, now).map(drop),
+        ),
+        ("patch", all.patch_at(&ann, &key, nothing, now).map(drop)),
         (
             "bind",
-            ann.bind(key(), "c".into(), Bind::Uninstall).await.map(drop),
+            all.bind_at(&ann, &key, "c", Bind::Uninstall, now).map(drop),
         ),
-        ("log", ann.append_log(key(), Vec::new()).await.map(drop)),
         (
-            "read",
-            ann.log(key(), 0, 10, Duration::ZERO).await.map(drop),
+            "log",
+            all.append_log_at(&ann, &key, Vec::new(), now).map(drop),
         ),
-        ("create", ann.create("local".into(), same).await.map(drop)),
-        ("show", ann.show(&key()).map(drop)),
+        ("create", all.create_at(&ann, "local", same, now).map(drop)),
+        ("show", all.show_to(&ann, &key).map(drop)),
     ] {
         let refused = refused.unwrap_err();
         assert!(matches!(refused, RegistryError::NotOwner(_)), "{what}");
     }
-    let bob = f.registry.on_behalf_of(Some("bob".into()));
-    bob.act(key(), Action::Start, None).await.unwrap();
+    all.act_at(&of("bob"), &key, Action::Start, None, now)
+        .unwrap();
 }
 
 /// What a reload forbids, what it changes and the configuration itself are one commit; a pause that holds holds nothing that is

@@ -7,8 +7,8 @@
 use sluicegate_policy::Denial;
 
 use super::*;
-use crate::session::Authority;
 use crate::session::testing::{Fixture, config, request};
+use crate::session::{Authority, Behalf};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -135,7 +135,7 @@ async fn what_moved_before_a_restart_counts_and_clients_have_a_minute_to_come_ba
     for id in ["moved", "still"] {
         let asked = request(&format!("{{id: {id}, idleTimeout: 600s}}"));
         f.registry
-            .create_at(None, "local", asked, long_ago)
+            .create_at(&Behalf::nobody(), "local", asked, long_ago)
             .unwrap();
     }
     let found = f.registry.index().session(&f.key("moved")).unwrap();
@@ -167,11 +167,13 @@ async fn whoever_starts_resumes_or_keeps_alive_is_not_idle() {
         let key = f.key(id);
         if action == Action::Resume {
             f.registry
-                .act_at(None, &key, Action::Pause, None, now)
+                .act_at(&Behalf::nobody(), &key, Action::Pause, None, now)
                 .unwrap();
         }
         let later = now + 9 * SECOND;
-        f.registry.act_at(None, &key, action, None, later).unwrap();
+        f.registry
+            .act_at(&Behalf::nobody(), &key, action, None, later)
+            .unwrap();
         f.sweep(now + 18 * SECOND);
         assert_eq!(f.state(id), "running");
         f.sweep(now + 20 * SECOND);

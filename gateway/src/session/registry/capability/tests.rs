@@ -60,9 +60,11 @@ fn living(f: &Fixture, id: &str) -> Arc<Session> {
 }
 
 async fn bind(f: &Fixture, name: &str, how: Bind) -> Result<Issued, RegistryError> {
+    let (key, name) = (f.key("one"), name.to_owned());
     f.registry
-        .on_behalf_of(None)
-        .bind(f.key("one"), name.into(), how)
+        .change(&Behalf::nobody(), move |all, by, now| {
+            all.bind_at(by, &key, &name, how, now)
+        })
         .await
 }
 

@@ -19,11 +19,20 @@ fn lines(texts: std::ops::Range<u64>) -> Vec<LogLine> {
     texts.map(line).collect()
 }
 
+async fn append(f: &Fixture, id: &str, range: std::ops::Range<u64>) -> Result<u64, RegistryError> {
+    let (key, lines) = (f.key(id), lines(range));
+    f.registry
+        .change(&Behalf::nobody(), move |all, by, now| {
+            all.append_log_at(by, &key, lines, now)
+        })
+        .await
+}
+
 async fn read(f: &Fixture, after: u64, limit: usize) -> Value {
     let wait = Duration::ZERO;
+    let by = Behalf::nobody();
     f.registry
-        .on_behalf_of(None)
-        .log(f.key("one"), after, limit, wait)
+        .log(&by, f.key("one"), after, limit, wait)
         .await
         .unwrap()
 }
@@ -33,15 +42,9 @@ async fn the_oldest_records_are_dropped_and_counted_and_the_rest_survives() {
     let f = Fixture::new();
     let create = request("{id: one}");
     f.registry.create("local".into(), create).await.unwrap();
-    let append = async |f: &Fixture, range| {
-        f.registry
-            .on_behalf_of(None)
-            .append_log(f.key("one"), lines(range))
-            .await
-    };
-    assert_eq!(append(&f, 1..4001).await.unwrap(), 4000);
+    assert_eq!(append(&f, "one", 1..4001).await.unwrap(), 4000);
     assert_eq!(read(&f, 0, 1).await["dropped"], 0);
-    assert_eq!(append(&f, 4001..4101).await.unwrap(), 4100);
+    assert_eq!(append(&f, "one", 4001..4101).await.unwrap(), 4100);
     let f = f.restarted();
     let page = read(&f, 0, 3).await;
     assert_eq!((&page["first"], &page["last"]), (&json!(5), &json!(4100)));
@@ -56,9 +59,9 @@ async fn the_oldest_records_are_dropped_and_counted_and_the_rest_survives() {
         .act(f.key("one"), Action::Stop, None)
         .await
         .unwrap();
-    append(&f, 1..2).await.unwrap();
+    append(&f, "one", 1..2).await.unwrap();
     f.sweep(SystemTime::now() + Duration::from_secs(2 * 86_400));
-    assert!(append(&f, 1..2).await.is_err());
+    assert!(append(&f, "one", 1..2).await.is_err());
 }
 
 #[tokio::test]
@@ -69,20 +72,12 @@ async fn a_reader_that_waits_hears_the_next_line() {
         f.registry.create("local".into(), create).await.unwrap();
     }
     let patience = Duration::from_secs(60);
-    let anybody = f.registry.on_behalf_of(None);
-    let waiting = anybody.log(f.key("one"), 0, 10, patience);
+    let anybody = Behalf::nobody();
+    let waiting = f.registry.log(&anybody, f.key("one"), 0, 10, patience);
     let speaking = async {
         // Another session's line wakes the reader and is not its own.
-        f.registry
-            .on_behalf_of(None)
-            .append_log(f.key("two"), lines(7..8))
-            .await
-            .unwrap();
-        f.registry
-            .on_behalf_of(None)
-            .append_log(f.key("one"), lines(1..2))
-            .await
-            .unwrap();
+        append(&f, "two", 7..8).await.unwrap();
+        append(&f, "one", 1..2).await.unwrap();
     };
     let (page, ()) = tokio::join!(waiting, speaking);
     assert_eq!(page.unwrap()["records"][0]["text"], "line 1");

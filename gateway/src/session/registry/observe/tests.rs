@@ -19,6 +19,16 @@ fn said(state: &'static str, reason: Option<&'static str>, generation: Option<u6
 }
 
 /// Every word in every state: what the session is afterwards.
+async fn observe(f: &Fixture, said: Observation) -> (Issued, bool) {
+    let key = f.key("one");
+    f.registry
+        .change(&Behalf::nobody(), move |all, by, now| {
+            all.observe_at(by, &key, &said, now)
+        })
+        .await
+        .unwrap()
+}
+
 #[tokio::test]
 async fn each_word_of_a_runtime_in_each_state() {
     for word in Observation::STATES {
@@ -34,12 +44,8 @@ async fn each_word_of_a_runtime_in_each_state() {
             for action in actions {
                 f.registry.act(f.key("one"), *action, None).await.unwrap();
             }
-            let (issued, current) = f
-                .registry
-                .on_behalf_of(None)
-                .observe(f.key("one"), said(word, Some("oom"), Some(1)))
-                .await
-                .unwrap();
+            let said = said(word, Some("oom"), Some(1));
+            let (issued, current) = observe(&f, said).await;
             assert!(current);
             let over = matches!(word, "stopped" | "destroyed");
             let after = match before {
@@ -76,22 +82,12 @@ async fn a_late_word_of_an_earlier_generation_changes_nothing() {
     }
     let events = f.events().await.len();
     let late = said("destroyed", None, Some(1));
-    let (issued, current) = f
-        .registry
-        .on_behalf_of(None)
-        .observe(f.key("one"), late)
-        .await
-        .unwrap();
+    let (issued, current) = observe(&f, late).await;
     assert!(!current);
     assert_eq!(issued.view["state"], "running");
     assert_eq!(f.events().await.len(), events);
     let now = said("destroyed", None, Some(2));
-    let (issued, current) = f
-        .registry
-        .on_behalf_of(None)
-        .observe(f.key("one"), now)
-        .await
-        .unwrap();
+    let (issued, current) = observe(&f, now).await;
     assert!(current);
     assert_eq!(issued.view["state"], "idle");
 }

@@ -13,7 +13,7 @@ use crate::{
     auth::{Audience, Identity},
     secret::Secret,
     session::{
-        Authority,
+        Authority, Behalf,
         lifecycle::Action,
         testing::{Fixture, config, request},
     },
@@ -27,7 +27,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 fn token(f: &Fixture, asked: &str, name: &str, now: SystemTime) -> Secret {
     let issued = f
         .registry
-        .create_at(None, "local", request(asked), now)
+        .create_at(&Behalf::nobody(), "local", request(asked), now)
         .unwrap();
     let env = issued.bundle.unwrap().env;
     let found = env.iter().find(|(key, _)| key == name).unwrap();
@@ -133,10 +133,22 @@ async fn it_is_remembered_until_the_last_of_the_line_is_over() {
     assert_eq!(until(&f, &later, now + MINUTE), now + 2 * HOUR);
     // The generation is dead, and its tokens with it.
     f.registry
-        .act_at(None, &f.key("bounded"), Action::Reset, None, now)
+        .act_at(
+            &Behalf::nobody(),
+            &f.key("bounded"),
+            Action::Reset,
+            None,
+            now,
+        )
         .unwrap();
     f.registry
-        .act_at(None, &f.key("bounded"), Action::Start, None, now)
+        .act_at(
+            &Behalf::nobody(),
+            &f.key("bounded"),
+            Action::Start,
+            None,
+            now,
+        )
         .unwrap();
     assert_eq!(until(&f, &later, now + MINUTE), now + 16 * MINUTE);
     // An id alone says nothing.
@@ -180,7 +192,7 @@ async fn what_is_over_is_forgotten_and_what_a_pause_keeps_is_not() {
     );
     let act = |action, at| {
         f.registry
-            .act_at(None, &f.key("one"), action, None, at)
+            .act_at(&Behalf::nobody(), &f.key("one"), action, None, at)
             .unwrap()
     };
     f.registry.revoke_credential_at(one.reveal(), now).unwrap();
