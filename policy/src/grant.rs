@@ -1,8 +1,8 @@
 //! The compiled grant of one session: rules, services, limits.
 
 use crate::{
-    Action, AddressClass, EchRule, Expose, HostName, HttpRule, MethodPrefix, Mode, RuleId,
-    ServiceName, ServiceUrl, TlsRule, matcher::Matcher,
+    Action, AddressClass, Denial, EchRule, Expose, HostName, HttpRule, MethodPrefix, Mode, RuleId,
+    ServiceName, ServiceUrl, SocketEntry, TlsRule, address::canonical, classify, matcher::Matcher,
 };
 use ipnet::IpNet;
 use std::{
@@ -66,6 +66,40 @@ pub struct Service {
     pub http: Option<ServiceHttp>,
     /// The gRPC methods it may be asked for.
     pub grpc_method_prefix: Option<MethodPrefix>,
+    /// What it must turn out to be when it is dialled.
+    pub within: Within,
+}
+
+/// What a host service must turn out to be when it is dialled: a path leads where links lead, a name where it resolves.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Within {
+    /// The unix sockets it may be; `None` = any.
+    pub sockets: Option<Arc<[SocketEntry]>>,
+    /// The special-purpose addresses its name may resolve to; `None` = any.
+    pub addresses: Option<Arc<[IpNet]>>,
+}
+
+impl Within {
+    /// May the service be at this address? A public one always; one of special purpose where it is listed, a metadata
+    /// address where it is listed alone.
+    ///
+    /// # Errors
+    /// `SpecialAddress`, `MetadataAddress`.
+    pub fn admits(&self, address: IpAddr) -> Result<(), Denial> {
+        let Some(addresses) = &self.addresses else {
+            return Ok(());
+        };
+        let address = canonical(address);
+        match classify(address, &[]) {
+            AddressClass::Global => Ok(()),
+            AddressClass::Metadata if is_named(addresses, address) => Ok(()),
+            AddressClass::Metadata => Err(Denial::MetadataAddress),
+            AddressClass::Special { .. } => {
+                let held = addresses.iter().any(|net| net.contains(&address));
+                held.then_some(()).ok_or(Denial::SpecialAddress)
+            }
+        }
+    }
 }
 
 /// Everything one session may reach, compiled. Immutable; share it in an `Arc`.
@@ -92,6 +126,15 @@ impl Grant {
     #[must_use]
     pub fn service(&self, name: &ServiceName) -> Option<&Service> {
         self.services.get(name)
+    }
+
+    /// Bound where a service may lead when it is dialled, beside what bounds it already.
+    pub fn bound_service(&mut self, name: &ServiceName, within: Within) {
+        if let Some(service) = self.services.get_mut(name) {
+            let own = &mut service.within;
+            own.sockets = within.sockets.or_else(|| own.sockets.take());
+            own.addresses = within.addresses.or_else(|| own.addresses.take());
+        }
     }
 
     /// Listeners of the sandbox its host may dial, in order of name.

@@ -18,6 +18,7 @@ mod path;
 mod profile;
 mod rule;
 mod service;
+mod socket;
 mod suggest;
 mod target;
 #[cfg(test)]
@@ -32,14 +33,14 @@ pub use decide::{
 };
 pub use denial::{Blame, Denial, Refusal};
 pub use document::{
-    Ceiling, EgressDocument, ExposeDocument, GrantDocument, LimitsDocument, ServiceDocument,
+    Author, Ceiling, EgressDocument, ExposeDocument, GrantDocument, LimitsDocument, ServiceDocument,
 };
 pub use expose::{Dial, Expose};
-pub use grant::{Grant, Limits, ProxyProtocol, Service, ServiceHttp};
+pub use grant::{Grant, Limits, ProxyProtocol, Service, ServiceHttp, Within};
 pub use hint::Hint;
 pub use host::{HostError, HostName, HostPattern};
 pub use import::{Choices, Imported, System, import, import_gestalt_claims};
-pub use lint::{SourceLint, lint, lint_blocks, lint_ceiling, lint_source};
+pub use lint::{SourceLint, lint, lint_blocks, lint_ceiling, lint_services, lint_source};
 pub use profile::{
     Circumstances, Confinement, EgressMode, HostServiceAccess, HostnameEgress, Misplacement,
     Profile, Proof, Shortfall, Workload, effective, placement, settled, settled_placement,
@@ -48,5 +49,6 @@ pub use rule::{Action, EchRule, HttpRule, Mode, RuleId, TlsRule};
 pub use service::{
     Direction, Health, MethodPrefix, ServiceBound, ServiceName, ServiceNameError, ServiceUrl,
 };
+pub use socket::SocketEntry;
 pub use suggest::suggest;
 pub use target::{Host, Target, TargetError};

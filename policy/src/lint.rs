@@ -1,6 +1,6 @@
 //! What is allowed to be written and still should be looked at.
 //!
-//! [`lint`] looks at the meaning of one `egress` block, [`lint_ceiling`] at an operator's bound, [`lint_source`] at the
+//! [`lint`] looks at the meaning of one `egress` block, [`lint_ceiling`] at an operator's bound, [`lint_services`] at services it leaves to nobody, [`lint_source`] at the
 //! text they stand in. All only warn.
 
 use crate::{
@@ -17,8 +17,11 @@ use std::collections::HashMap;
 mod index;
 mod rules;
 mod secrets;
+mod sockets;
 #[cfg(test)]
 mod tests;
+
+pub use sockets::lint_services;
 
 /// Warnings about a text, and the text with what looks like secrets blotted out.
 #[derive(Clone, Debug)]
@@ -109,6 +112,7 @@ pub fn lint_ceiling(ceiling: &Ceiling, faults: &mut Faults) {
     let allowed = Index::of(ceiling.allowed(), |ports| ports);
     lint_hosts(&allowed, &denied, faults);
     lint_addresses(ceiling.excepted(), faults);
+    sockets::lint(ceiling, faults);
 }
 
 fn lint_hosts(allowed: &Index<'_>, denied: &Index<'_>, faults: &mut Faults) {

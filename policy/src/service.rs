@@ -121,7 +121,7 @@ impl ServiceUrl {
             return Err(format!("{text:?} is not unix://, tcp:// or tls://"));
         };
         match scheme {
-            "unix" => unix(rest).map(Self::Unix),
+            "unix" => socket_path(rest).map(Self::Unix),
             "tcp" | "tls" => {
                 let target =
                     Target::from_authority(rest).map_err(|error| format!("{rest:?}: {error}"))?;
@@ -132,7 +132,8 @@ impl ServiceUrl {
     }
 }
 
-fn unix(path: &str) -> Result<PathBuf, String> {
+/// The path of a unix socket: absolute, without anything that another reader would take for more than a path.
+pub(crate) fn socket_path(path: &str) -> Result<PathBuf, String> {
     let wrong = |what: &str| Err(format!("socket path {path:?} {what}"));
     let Some(rest) = path.strip_prefix('/') else {
         return wrong("is not absolute (three slashes: unix:///run/x.sock)");

@@ -15,7 +15,7 @@ use sluicegate_policy::{GrantDocument, Target};
 use super::{
     Problem, State, access,
     request::{body_text, json as answer, read},
-    sessions::key,
+    sessions::{behalf, key},
 };
 use crate::auth::Principal;
 
@@ -96,6 +96,7 @@ pub(super) async fn explain(
             state.registry.explain(&key, &question.target, &admission)?
         }
         None => state.registry.explain_document(
+            &behalf(&principal),
             &provider,
             &question.document,
             &question.target,

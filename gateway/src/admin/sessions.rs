@@ -49,6 +49,7 @@ pub(super) fn key(namespace: Option<&str>, provider: &str, session: &str) -> Ses
 pub(super) fn behalf(principal: &Principal) -> Behalf {
     Behalf {
         owner: principal.owner.clone(),
+        bounded: principal.is_bounded(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 use sluicegate_policy::{
-    lint, lint_blocks, lint_ceiling, lint_source,
+    lint, lint_blocks, lint_ceiling, lint_services, lint_source,
     text::{Fault, Faults},
 };
 
@@ -91,6 +91,9 @@ fn lint_config(config: &Config) -> Faults {
         lint(&config.base_grant(provider).egress, &mut found);
         lint_ceiling(&provider.ceiling.bound, &mut found);
     }
+    let ceilings = config.providers.values();
+    let ceilings = ceilings.map(|provider| &provider.ceiling.bound);
+    lint_services(&config.services, ceilings, &mut found);
     for capability in config.capabilities.values() {
         lint(&capability.grant.egress, &mut found);
     }
@@ -160,6 +163,21 @@ mod tests {
                 "{warning}"
             );
         }
+    }
+
+    #[test]
+    fn sockets_are_looked_at() {
+        let found = warnings(
+            "services: {db: \"unix:///run/db.sock\", app: \"unix:///run/app/a.sock\"}\n\
+             runtime: {providers: {p: {egress: {ceiling: {sockets: [/run/app/, /run/docker.sock]}}}}}\n",
+        );
+        assert_eq!(found.len(), 2, "{found:#?}");
+        let told = |words: &str| found.iter().any(|one| one.contains(words));
+        assert!(told("holds /run/docker.sock"), "{found:#?}");
+        assert!(told("no session can have \"db\""), "{found:#?}");
+        // Without a list the operator's own services are anywhere.
+        let open = warnings("services: {db: \"unix:///run/db.sock\"}\n");
+        assert_eq!(open, Vec::<String>::new());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Credentials of other systems that are accepted.
 use super::{CeilingConfig, admin::name, keys::variable_name, read};
 use sluicegate_policy::{
-    ServiceName,
+    ServiceName, ServiceUrl,
     text::{Faults, Fields, Node},
 };
 use std::path::PathBuf;
@@ -114,6 +114,17 @@ impl GestaltConfig {
             if !config.services.contains_key(name) {
                 let message = format!("compat.gestalt.services names {name}, which is no service");
                 faults.error_hint(node.place(), message, "declare it under services");
+            }
+            let service = config.services.get(name);
+            if let Some(ServiceUrl::Unix(path)) = service.and_then(|service| service.url.as_ref())
+                && !self.ceiling.bound.holds_socket(path)
+            {
+                let path = path.display();
+                let message = format!(
+                    "compat.gestalt.services names {name}: {path} is outside compat.gestalt.ceiling.sockets"
+                );
+                let hint = format!("add \"{path}\" to the list, or leave the service out");
+                faults.error_hint(node.place(), message, hint);
             }
         }
         match &self.provider {

@@ -13,6 +13,7 @@ mod presence;
 mod proxy_protocol;
 mod reverse;
 mod services;
+mod socket;
 mod stream;
 #[cfg(test)]
 pub(crate) mod testing;

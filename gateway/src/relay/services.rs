@@ -3,28 +3,25 @@
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
-    os::fd::AsRawFd,
-    path::Path,
     pin::Pin,
     sync::Arc,
     time::Duration,
 };
 
-use rustix::fs::{FileType, Mode, OFlags};
 use rustls::{ClientConfig, pki_types::ServerName};
 use sluicegate_policy::{
-    Denial, Host, HostName, OwnAddresses, ProxyProtocol, ServicePermit, ServiceUrl,
+    Denial, Host, HostName, OwnAddresses, ProxyProtocol, ServicePermit, ServiceUrl, Within,
 };
 use sluicegate_relay::flow::{Ahead, Flow, Shared, SocketFlow, TlsFlow};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    net::{TcpSocket, TcpStream, UnixStream},
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::proxy_protocol;
+use super::{proxy_protocol, socket};
 use crate::{
     descriptors::{self, For},
     outcome::is_exhausted,
@@ -88,7 +85,7 @@ impl ServiceFailure {
     }
 
     /// Of a connection that could not be made.
-    fn of(error: &io::Error, detail: String) -> Self {
+    pub(super) fn of(error: &io::Error, detail: String) -> Self {
         let denial = if is_exhausted(error) {
             // Ours, not the service's.
             Denial::ConnectionLimit
@@ -219,13 +216,21 @@ impl Services {
     ) -> Result<(Shared, Option<SocketAddr>), ServiceFailure> {
         let (stream, address) = match permit.url() {
             ServiceUrl::Unix(path) => {
-                let stream = unix(path, permit.service().peer_uid).await;
+                let service = permit.service();
+                let file = socket::file(path)
+                    .map_err(|error| ServiceFailure::of(&error, error.to_string()))?;
+                if let Some(listed) = &service.within.sockets {
+                    socket::hold(path, &file, listed)?;
+                }
+                let stream = socket::connect(file, service.peer_uid).await;
                 let stream = stream.map_err(|e| ServiceFailure::of(&e, e.to_string()))?;
                 return Ok((stream.into(), None));
             }
             ServiceUrl::Tcp(ip, port) => self.dial(&[*ip], *port).await?,
             ServiceUrl::Tls { host, port } => {
-                self.dial(&self.addresses(host).await?, *port).await?
+                let addresses = self.addresses(host).await?;
+                hold_addresses(&addresses, &permit.service().within)?;
+                self.dial(&addresses, *port).await?
             }
         };
         Ok((stream.into(), Some(address)))
@@ -240,7 +245,7 @@ impl Services {
         }
     }
 
-    /// The first address that answers. The operator named the service: nothing is judged but that it is not ourselves.
+    /// The first address that answers. What the operator named is not judged, but that it is not ourselves.
     async fn dial(
         &self,
         addresses: &[IpAddr],
@@ -304,24 +309,13 @@ fn is_own(own: &OwnAddresses, address: SocketAddr) -> bool {
     })
 }
 
-/// Connect to exactly the file that was looked at: it is opened once, must be a socket and no symbolic link, and is
-/// reached through that descriptor, so that nothing can be swapped in between.
-async fn unix(path: &Path, uid: Option<u32>) -> io::Result<UnixStream> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty())?;
-    if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::Socket {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a socket"));
+/// Every address the name resolved to must be one its author may name: what is dialled is the first that answers.
+fn hold_addresses(addresses: &[IpAddr], within: &Within) -> Result<(), ServiceFailure> {
+    for address in addresses {
+        within.admits(*address).map_err(|denial| ServiceFailure {
+            denial,
+            detail: format!("{address} is outside the provider's ceiling.addresses"),
+        })?;
     }
-    let stream = UnixStream::connect(format!("/proc/self/fd/{}", file.as_raw_fd())).await?;
-    if descriptors::is_kept_back(&stream, For::Leaving) {
-        return Err(descriptors::error());
-    }
-    if let Some(wanted) = uid {
-        let found = stream.peer_cred()?.uid();
-        if found != wanted {
-            let what = format!("the socket belongs to a process of uid {found}, not {wanted}");
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
-        }
-    }
-    Ok(stream)
+    Ok(())
 }

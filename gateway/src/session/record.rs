@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sluicegate_certs::Thumbprint;
+use sluicegate_policy::Author;
 
 use super::{Binding, SessionKey, lifecycle::Lease};
 
@@ -32,6 +33,9 @@ pub struct Record {
     pub policy_generation: u64,
     /// Its own grant (without the provider's defaults) as canonical JSON.
     pub document: String,
+    /// The services in it were named by somebody with a say in a part of the gateway only.
+    #[serde(default)]
+    pub bounded_author: bool,
     /// SHA-256 of the create request, to tell a replay from another request.
     pub request: String,
     /// Label for a concurrency limit of its own.
@@ -94,6 +98,15 @@ pub struct Observed {
 }
 
 impl Record {
+    /// Who named the services of its own grant.
+    pub fn author(&self) -> Author {
+        if self.bounded_author {
+            Author::Bounded
+        } else {
+            Author::Operator
+        }
+    }
+
     /// Whose it is.
     pub fn key(&self) -> SessionKey {
         SessionKey {

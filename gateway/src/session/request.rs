@@ -275,6 +275,11 @@ impl PatchRequest {
         self.capabilities.as_deref()
     }
 
+    /// Are services among what it names?
+    pub(super) const fn names_services(&self) -> bool {
+        self.services
+    }
+
     /// Replace what is named.
     pub(super) fn apply(self, mut document: GrantDocument) -> GrantDocument {
         if self.egress {

@@ -8,7 +8,7 @@
 
 use super::*;
 use crate::{
-    Denial, decide,
+    Denial, ServiceName, ServiceUrl, decide,
     testing::{ceiling, compile, document, target},
     text::Faults,
 };
@@ -194,4 +194,82 @@ fn rules_that_cannot_hold_are_refused() {
         assert_eq!(found.is_empty(), expected.is_empty(), "{egress}: {found}");
         assert!(found.contains(expected), "{egress}: {found}");
     }
+}
+
+#[test]
+fn a_list_of_sockets_holds_for_whoever_names_a_service() {
+    for (url, ceiling, expected) in [
+        ("unix:///run/docker.sock", "{}", ""),
+        (
+            "unix:///run/docker.sock",
+            "{sockets: []}",
+            "service \"db\": /run/docker.sock is outside the operator's ceiling.sockets",
+        ),
+        ("unix:///run/app/a.sock", "{sockets: [/run/app/]}", ""),
+        ("unix:///run/db.sock", "{sockets: [/run/db.sock]}", ""),
+        (
+            "unix:///run/apple/a.sock",
+            "{sockets: [/run/app/]}",
+            "outside the operator's ceiling.sockets",
+        ),
+        ("tcp://127.0.0.1:1", "{sockets: []}", ""),
+    ] {
+        let found = compile(&format!("services: {{db: '{url}'}}"), ceiling)
+            .err()
+            .unwrap_or_default();
+        assert_eq!(found.is_empty(), expected.is_empty(), "{url}: {found}");
+        assert!(found.contains(expected), "{url}: {found}");
+    }
+}
+
+#[test]
+fn a_bounded_author_names_no_socket_that_is_not_listed() {
+    let docker = ServiceUrl::parse("unix:///run/docker.sock").unwrap();
+    let refused = |ceiling: &Ceiling, url, author| {
+        let admitted = ceiling.admits_service(url, author);
+        admitted.err().map(|(_, key)| key)
+    };
+    let open = ceiling("{}");
+    assert_eq!(refused(&open, &docker, Author::Operator), None);
+    assert_eq!(
+        refused(&open, &docker, Author::Bounded),
+        Some("ceiling.sockets")
+    );
+    // With a list, compiling judges everybody's.
+    let listed = ceiling("{sockets: [/run/docker.sock]}");
+    assert_eq!(refused(&listed, &docker, Author::Bounded), None);
+    let local = ServiceUrl::parse("tcp://169.254.1.1:1").unwrap();
+    for author in [Author::Operator, Author::Bounded] {
+        assert_eq!(refused(&open, &local, author), Some("ceiling.addresses"));
+    }
+}
+
+#[test]
+fn what_a_service_turns_out_to_be_is_bounded_too() {
+    let within = ceiling("{addresses: [10.0.0.0/8, 169.254.0.0/16, 100.100.100.200]}");
+    let bounded = within.within_for(Author::Bounded);
+    for (address, refused) in [
+        ("93.184.216.34", None),
+        ("10.1.2.3", None),
+        ("::ffff:10.1.2.3", None),
+        ("127.0.0.1", Some(Denial::SpecialAddress)),
+        ("::1", Some(Denial::SpecialAddress)),
+        // A range around it does not name it.
+        ("169.254.169.254", Some(Denial::MetadataAddress)),
+        ("169.254.1.1", None),
+        ("100.100.100.200", None),
+    ] {
+        let address = address.parse().unwrap();
+        assert_eq!(bounded.admits(address).err(), refused, "{address}");
+    }
+    let operators = within.within_for(Author::Operator);
+    assert_eq!(operators.admits("127.0.0.1".parse().unwrap()), Ok(()));
+    assert_eq!(operators.sockets, None);
+    assert_eq!(bounded.sockets.as_deref(), Some(&[][..]));
+    let document = document("services: {db: 'tls://db.test:1'}");
+    let grant = document.compile(&within, &mut Faults::default());
+    let (mut grant, name) = (grant.unwrap(), ServiceName::parse("db").unwrap());
+    assert_eq!(grant.service(&name).unwrap().within, operators);
+    grant.bound_service(&name, bounded.clone());
+    assert_eq!(grant.service(&name).unwrap().within, bounded);
 }

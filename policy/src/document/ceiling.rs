@@ -2,7 +2,7 @@
 
 use super::{entries, model::Written, read_egress::addresses};
 use crate::{
-    AddressClass, Host, ServiceUrl,
+    AddressClass, Host, ServiceUrl, SocketEntry, Within,
     address::canonical,
     classify,
     entry::{Entry, Pattern, Ports},
@@ -11,7 +11,19 @@ use crate::{
     text::{Faults, Node},
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    path::Path,
+};
+
+/// Who names a host service's address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Author {
+    /// The operator, or a control plane with a say in the whole gateway.
+    Operator,
+    /// Somebody with a say in a part of it: a tenant.
+    Bounded,
+}
 
 /// The operator's bound on what any session may ask.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,13 +33,16 @@ pub struct Ceiling {
     denied_hosts: Vec<Written<Entry>>,
     /// Absent or empty = nothing special-purpose.
     addresses: Vec<Written<IpNet>>,
+    /// Absent = any for the operator, none for a bounded author.
+    sockets: Option<Vec<Written<SocketEntry>>>,
 }
 
 impl Ceiling {
-    /// Read `{allowedHosts?, deniedHosts?, addresses?}`, in the grammar of an `egress` block.
+    /// Read `{allowedHosts?, deniedHosts?, addresses?, sockets?}`, in the grammar of an `egress` block.
     ///
     /// Absent `allowedHosts` is no bound on names; absent `addresses` excepts nothing special-purpose. A metadata
-    /// address is excepted only where `addresses` names it alone, not by a range around it.
+    /// address is excepted only where `addresses` names it alone, not by a range around it. Where `sockets` is there,
+    /// no service is a unix socket outside of it, whoever names it.
     pub fn read(node: &Node, faults: &mut Faults) -> Self {
         let mut fields = node.fields(faults);
         let allowed_hosts = fields
@@ -37,11 +52,13 @@ impl Ceiling {
             .take("deniedHosts")
             .map(|node| entries(node, false, faults));
         let nets = fields.take("addresses").map(|node| addresses(node, faults));
+        let sockets = fields.take("sockets").map(|node| sockets(node, faults));
         fields.finish(faults);
         Self {
             allowed_hosts,
             denied_hosts: denied_hosts.unwrap_or_default(),
             addresses: nets.unwrap_or_default(),
+            sockets,
         }
     }
 
@@ -91,17 +108,63 @@ impl Ceiling {
         }
     }
 
+    /// Is this socket within `sockets`, where that is there?
+    #[must_use]
+    pub fn holds_socket(&self, path: &Path) -> bool {
+        let held = |list: &Vec<Written<SocketEntry>>| list.iter().any(|own| own.value.holds(path));
+        self.sockets.as_ref().is_none_or(held)
+    }
+
+    /// What every service must turn out to be when it is dialled.
+    pub(super) fn within(&self) -> Within {
+        let list = self.sockets.as_ref();
+        Within {
+            sockets: list.map(|list| list.iter().map(|own| own.value.clone()).collect()),
+            addresses: None,
+        }
+    }
+
+    /// What a service that this author named must turn out to be when it is dialled.
+    #[must_use]
+    pub fn within_for(&self, author: Author) -> Within {
+        match author {
+            Author::Operator => self.within(),
+            Author::Bounded => Within {
+                // None is listed where there is no list.
+                sockets: self.within().sockets.or_else(|| Some([].into())),
+                addresses: Some(self.addresses.iter().map(|own| own.value).collect()),
+            },
+        }
+    }
+
+    /// The ceiling that bounds sockets as this one does, and nothing else.
+    pub(super) fn of_sockets(&self) -> Self {
+        Self {
+            sockets: self.sockets.clone(),
+            ..Self::default()
+        }
+    }
+
     /// May a session name this address as a host service? A special-purpose one must lie within `addresses`, a metadata
-    /// address must be named there alone; public addresses and unix sockets are the control plane's to give.
+    /// address must be named there alone; public addresses are the control plane's to give. A unix socket is a bounded
+    /// author's only where `sockets` has it; what is outside of that list is a fault of compiling.
     ///
     /// # Errors
-    /// What is outside, for a person.
-    pub fn admits_service(&self, url: &ServiceUrl) -> Result<(), String> {
+    /// What is outside, for a person, and the key of the ceiling that could hold it.
+    pub fn admits_service(
+        &self,
+        url: &ServiceUrl,
+        author: Author,
+    ) -> Result<(), (String, &'static str)> {
         let ip = match url {
             ServiceUrl::Tcp(ip, _) => *ip,
             ServiceUrl::Tls {
                 host: Host::Ip(ip), ..
             } => *ip,
+            ServiceUrl::Unix(_) if author == Author::Bounded && self.sockets.is_none() => {
+                let what = "a credential that is bounded to a part of the gateway may name no unix socket of the host but what ceiling.sockets lists";
+                return Err((what.to_owned(), "ceiling.sockets"));
+            }
             ServiceUrl::Tls { .. } | ServiceUrl::Unix(_) => return Ok(()),
         };
         let ip = canonical(ip);
@@ -114,7 +177,8 @@ impl Ceiling {
         if held {
             Ok(())
         } else {
-            Err(format!("{ip} is outside the operator's ceiling"))
+            let what = format!("{ip} is outside the operator's ceiling");
+            Err((what, "ceiling.addresses"))
         }
     }
 
@@ -133,6 +197,11 @@ impl Ceiling {
         &self.addresses
     }
 
+    /// `sockets` as written; an absent list has nothing in it.
+    pub(crate) fn listed_sockets(&self) -> &[Written<SocketEntry>] {
+        self.sockets.as_deref().unwrap_or_default()
+    }
+
     /// Is there a bound on names?
     pub(super) fn bounds_names(&self) -> bool {
         self.allowed_hosts.is_some()
@@ -147,6 +216,27 @@ impl Ceiling {
             addresses: self.addresses.iter().map(|own| own.value).collect(),
         }
     }
+}
+
+fn sockets(node: &Node, faults: &mut Faults) -> Vec<Written<SocketEntry>> {
+    let mut found = Vec::new();
+    for item in node.list(faults) {
+        let Some(text) = item.string(faults) else {
+            continue;
+        };
+        match SocketEntry::parse(text) {
+            Ok(value) => found.push(Written {
+                value,
+                place: item.place().clone(),
+            }),
+            Err(error) => faults.error_hint(
+                item.place(),
+                error,
+                "the path of a socket such as /run/app.sock, or a directory such as /run/app/ for all below it",
+            ),
+        }
+    }
+    found
 }
 
 /// A list as a matcher, each entry named by the list and its index.

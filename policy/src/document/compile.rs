@@ -5,7 +5,7 @@ use super::{
     compile_rules::compile_rules, model::Written,
 };
 use crate::{
-    Action, Expose, Grant, RuleId, Service, ServiceName,
+    Action, Expose, Grant, RuleId, Service, ServiceName, ServiceUrl,
     address::{METADATA, METADATA_NAMES, is_special_range},
     entry::{Entry, Pattern, Ports},
     expose::PATIENCE,
@@ -23,7 +23,7 @@ impl GrantDocument {
         let egress = self.egress.compile(ceiling, &mut own);
         let mut services = std::collections::BTreeMap::new();
         for (name, service) in &self.services {
-            if let Some(service) = service.compile(name, &mut own) {
+            if let Some(service) = service.compile(name, ceiling, &mut own) {
                 services.insert(name.clone(), service);
             }
         }
@@ -194,7 +194,12 @@ impl ExposeDocument {
 }
 
 impl ServiceDocument {
-    fn compile(&self, name: &ServiceName, faults: &mut Faults) -> Option<Service> {
+    fn compile(
+        &self,
+        name: &ServiceName,
+        ceiling: &Ceiling,
+        faults: &mut Faults,
+    ) -> Option<Service> {
         let Some(url) = &self.url else {
             let message = format!("service \"{name}\" has no url, and none is known by that name");
             faults.error_hint(&self.place.0, message, "write its url");
@@ -203,6 +208,17 @@ impl ServiceDocument {
         if self.http.is_some() && self.grpc_method_prefix.is_some() {
             let message = format!("service \"{name}\" has http and grpc");
             let hint = "a stream speaks one of them: name it twice, once with each";
+            faults.error_hint(&self.place.0, message, hint);
+        }
+        if let ServiceUrl::Unix(path) = url
+            && !ceiling.holds_socket(path)
+        {
+            let path = path.display();
+            let message =
+                format!("service \"{name}\": {path} is outside the operator's ceiling.sockets");
+            let hint = format!(
+                "the operator would have to add \"{path}\" to the provider's ceiling.sockets"
+            );
             faults.error_hint(&self.place.0, message, hint);
         }
         Some(Service {
@@ -214,6 +230,7 @@ impl ServiceDocument {
             proxy_protocol: self.proxy_protocol,
             http: self.http.clone(),
             grpc_method_prefix: self.grpc_method_prefix.clone(),
+            within: ceiling.within(),
         })
     }
 }

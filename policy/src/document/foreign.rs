@@ -52,7 +52,7 @@ impl EgressDocument {
             services: services.clone(),
             ..GrantDocument::default()
         };
-        let known = known.compile(&Ceiling::default(), &mut Faults::default());
+        let known = known.compile(&ceiling.of_sockets(), &mut Faults::default());
         Grant {
             egress: egress.into(),
             services: known.map(|grant| grant.services).unwrap_or_default(),

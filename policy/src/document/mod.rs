@@ -21,7 +21,7 @@ mod read_service;
 mod tests;
 mod write;
 
-pub use ceiling::Ceiling;
+pub use ceiling::{Author, Ceiling};
 pub use model::{EgressDocument, ExposeDocument, GrantDocument, LimitsDocument, ServiceDocument};
 
 pub(crate) use model::{RuleDocument, Written};

@@ -115,6 +115,30 @@ fn a_ceiling_is_looked_at_too() {
 }
 
 #[test]
+fn listed_sockets_are_looked_at() {
+    let listed = testing::ceiling(
+        "{sockets: [/run/app/, /run/app/a.sock, /run/db.sock, /run/db.sock, /var/run/, /run/docker.sock]}",
+    );
+    let mut faults = Faults::default();
+    lint_ceiling(&listed, &mut faults);
+    let found: Vec<String> = faults.warnings.iter().map(ToString::to_string).collect();
+    let told = |at: usize, words: &str| {
+        let place = format!("sockets[{at}]: ");
+        let is = |one: &&String| one.contains(&place) && one.contains(words);
+        assert_eq!(
+            found.iter().filter(is).count(),
+            1,
+            "{at} {words}: {found:#?}"
+        );
+    };
+    told(1, "\"/run/app/\" covers it");
+    told(3, "\"/run/db.sock\" covers it");
+    told(4, "holds /run/docker.sock");
+    told(5, "holds /run/docker.sock");
+    assert_eq!(found.len(), 4, "{found:#?}");
+}
+
+#[test]
 fn a_metadata_address_named_alone_is_not_covered_by_its_range() {
     let found = warnings(
         "  allowedHosts: [169.254.0.0/16, 169.254.169.254, 169.254.1.1]\n  allowedAddresses: [10.0.0.0/8, 10.1.0.0/16, \

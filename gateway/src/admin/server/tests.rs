@@ -139,9 +139,18 @@ impl Gateway {
         self.send(self.request(method, &format!("/admin/api/v1/{path}"), body))
             .await
     }
+
+    /// As whoever holds the credential of that name; `path` below the API's root.
+    async fn by(&self, name: &str, method: &str, path: &str, body: &str) -> Answer {
+        let mut request = self.request(method, &format!("/admin/api/v1/{path}"), body);
+        let token = format!("Bearer {name}-0123456789abcdef").parse().unwrap();
+        request.headers_mut().insert("authorization", token);
+        self.send(request).await
+    }
 }
 
 mod scopes;
+mod sockets;
 
 const SESSIONS: &str = "runtime/providers/local/sessions";
 

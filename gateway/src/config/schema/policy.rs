@@ -172,6 +172,12 @@ pub(super) fn ceiling() -> Value {
                 "Special-purpose addresses and ranges a session may ask for at most. Absent: none.",
             ),
         ),
+        (
+            "sockets",
+            strings(
+                "Unix sockets that services may be at: paths, or directories with a slash at their end. Absent: any for the operator, none for bounded credentials.",
+            ),
+        ),
     ])
 }
 

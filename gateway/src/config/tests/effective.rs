@@ -65,7 +65,7 @@ runtime:
       egress:
         allowedAddresses: ["127.0.0.0/8", "::1/128"]
         mode: report
-        ceiling: {allowedHosts: ["*.example.com:*"], deniedHosts: [x.example.com], addresses: ["127.0.0.0/8", "::1/128"]}
+        ceiling: {allowedHosts: ["*.example.com:*"], deniedHosts: [x.example.com], addresses: ["127.0.0.0/8", "::1/128"], sockets: [/run/app/]}
       services: {s3: "tls://127.0.0.1:9000"}
       limits: {tunnels: 64, tunnelsPerDestination: 16, opensPerSecond: 20, bytes: 1GiB}
 "#,

@@ -24,6 +24,11 @@ const SINGLE: &[(&str, &str, &str)] = &[
         "1:1: expected a mapping, found a list",
     ),
     (
+        "gestaltd's tokens for a socket outside their list",
+        "services: {db: \"unix:///run/db\"}\ncompat: {gestalt: {keyFile: /k, ceiling: {sockets: []}, services: [db]}}\n",
+        "2:9: compat: compat.gestalt.services names db: /run/db is outside compat.gestalt.ceiling.sockets (add \"/run/db\" to the list, or leave the service out)",
+    ),
+    (
         "gestaltd's tokens without a ceiling",
         "compat: {gestalt: {keyFile: /k}}\n",
         "1:19: compat.gestalt: compat.gestalt has no ceiling (write what no token of gestaltd may exceed: ceiling: {allowedHosts: [...]}; {} leaves names unbounded)",

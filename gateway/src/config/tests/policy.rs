@@ -40,6 +40,18 @@ const POLICY: &[(&str, &str, &str, &str)] = &[
         "here",
     ),
     (
+        "a provider's service outside its list of sockets",
+        "runtime: {providers: {p: {egress: {ceiling: {sockets: [/run/a/]}}, services: {s: \"unix:///run/b\"}}}}\n",
+        "1:82: runtime.providers.p.services.s: ",
+        "ceiling.sockets",
+    ),
+    (
+        "a list of sockets that does not parse",
+        "runtime: {providers: {p: {egress: {ceiling: {sockets: [run/a]}}}}}\n",
+        "1:56: runtime.providers.p.egress.ceiling.sockets[0]: ",
+        "not absolute",
+    ),
+    (
         "known service without address",
         "services: {cache: {idleTimeout: 5m}}\n",
         "1:19: services.cache: ",

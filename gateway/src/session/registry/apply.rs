@@ -72,7 +72,12 @@ impl Registry {
             .iter()
             .map(|asked| asked.over(None, &config, now))
             .collect::<Result<_, _>>()?;
-        let (_, grant) = compile::grant(&config, provider, &capabilities, &request.document)?;
+        let (_, grant) = compile::grant(
+            &config,
+            provider,
+            &capabilities,
+            (&request.document, by.author()),
+        )?;
         let record = Record {
             namespace: request.namespace().to_owned(),
             provider: provider.into(),
@@ -83,6 +88,7 @@ impl Registry {
             changed_at: now,
             policy_generation: 1,
             document: request.document.to_json(),
+            bounded_author: by.bounded,
             request: digest,
             scope: request.scope,
             owner: request.owner,

@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use serde_json::Value;
+use sluicegate_policy::Author;
 
 use super::{Issued, Registry, RegistryError};
 use crate::session::{CreateRequest, PatchRequest, SessionKey, lifecycle::Action};
@@ -15,12 +16,23 @@ use crate::session::{CreateRequest, PatchRequest, SessionKey, lifecycle::Action}
 pub struct Behalf {
     /// Only what is this owner's may be touched; `None` = anybody's.
     pub owner: Option<Arc<str>>,
+    /// Whoever asks has a say in a part of the gateway only.
+    pub bounded: bool,
 }
 
 impl Behalf {
     /// Nobody's in particular: everything may be touched.
     pub fn nobody() -> Self {
         Self::default()
+    }
+
+    /// Who names the addresses of host services in a request of theirs.
+    pub(in crate::session) fn author(&self) -> Author {
+        if self.bounded {
+            Author::Bounded
+        } else {
+            Author::Operator
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::Path, sync::Arc};
 
 use sluicegate_policy::{
-    Ceiling, Grant, GrantDocument, Host, ServiceName, ServiceUrl,
+    Author, Ceiling, Grant, GrantDocument, Host, ServiceName, ServiceUrl,
     text::{self, Faults, Place},
 };
 
@@ -19,7 +19,7 @@ pub(super) fn policy(
         config,
         &record.provider,
         &record.capabilities,
-        &own(record)?,
+        (&own(record)?, record.author()),
     )?;
     Ok(Arc::new(PolicyGeneration {
         number: record.policy_generation,
@@ -51,12 +51,13 @@ pub(super) fn own(record: &Record) -> Result<GrantDocument, RegistryError> {
     }
 }
 
-/// Provider defaults, capabilities, catalogue and own document merged, and compiled within the provider's ceiling.
+/// Provider defaults, capabilities, catalogue and own document with its author merged, and compiled within the
+/// provider's ceiling.
 pub(super) fn grant(
     config: &RegistryConfig,
     provider: &str,
     capabilities: &[Binding],
-    own: &GrantDocument,
+    (own, author): (&GrantDocument, Author),
 ) -> Result<(GrantDocument, Grant), RegistryError> {
     let merged = merged(config, provider, capabilities, own)?;
     let ceiling = &config
@@ -65,7 +66,7 @@ pub(super) fn grant(
         .ok_or_else(|| unknown(provider))?
         .ceiling;
     let mut faults = Faults::default();
-    let compiled = merged.compile(ceiling, &mut faults);
+    let mut compiled = merged.compile(ceiling, &mut faults);
     for (name, url) in compiled.iter().flat_map(Grant::services) {
         if is_own(config, url) {
             let place = Place {
@@ -85,7 +86,7 @@ pub(super) fn grant(
         .iter()
         .filter_map(|(name, service)| Some((name, service.url.as_ref()?)));
     for (name, url) in brought {
-        if let Err(outside) = ceiling.admits_service(url) {
+        if let Err((outside, key)) = ceiling.admits_service(url, author) {
             let place = Place {
                 path: text::Path::default().key("services").key(name.as_str()),
                 ..Place::default()
@@ -93,8 +94,11 @@ pub(super) fn grant(
             faults.error_hint(
                 &place,
                 format!("{url}: {outside}"),
-                "the operator would have to name the service, or add the address to the provider's ceiling.addresses",
+                format!("the operator would have to name the service in the configuration, or add this address to runtime.providers.{provider}.egress.{key}"),
             );
+        }
+        if let Some(grant) = &mut compiled {
+            grant.bound_service(name, ceiling.within_for(author));
         }
     }
     hold_exposed(config, &merged, own, &mut faults);

@@ -8,7 +8,7 @@ use std::{
 
 use sluicegate_policy::{Admission, Explanation, GrantDocument, Target};
 
-use super::{Entry, Registry, RegistryError, compile};
+use super::{Behalf, Entry, Registry, RegistryError, compile};
 use crate::{
     auth::HandleHash,
     session::{SessionKey, lifecycle::State},
@@ -142,18 +142,19 @@ impl Registry {
         Ok(sluicegate_policy::explain(&policy.grant, target, admission))
     }
 
-    /// What a grant that does not exist yet would say of a target.
+    /// What a grant that does not exist yet, and would be asked for by somebody, would say of a target.
     ///
     /// # Errors
     /// Unknown provider, or faults.
     pub fn explain_document(
         &self,
+        by: &Behalf,
         provider: &str,
         document: &GrantDocument,
         target: &Target,
         admission: &Admission,
     ) -> Result<Explanation, RegistryError> {
-        let (_, grant) = compile::grant(&self.config(), provider, &[], document)?;
+        let (_, grant) = compile::grant(&self.config(), provider, &[], (document, by.author()))?;
         Ok(sluicegate_policy::explain(
             &Arc::new(grant),
             target,

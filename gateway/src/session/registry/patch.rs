@@ -44,6 +44,9 @@ impl Registry {
                 .map(|asked| asked.over(same(&asked.name), &config, now))
                 .collect::<Result<_, _>>()?;
         }
+        if patch.names_services() {
+            entry.record.bounded_author = by.bounded;
+        }
         entry.record.document = patch.apply(compile::own(&before.record)?).to_json();
         self.change_grant(&before, entry, None, now)
     }
@@ -57,6 +60,7 @@ impl Registry {
         now: SystemTime,
     ) -> Result<Issued, RegistryError> {
         let same = entry.record.document == before.record.document
+            && entry.record.bounded_author == before.record.bounded_author
             && entry.record.capabilities == before.record.capabilities;
         if same && before.policy.is_some() {
             return Ok(self.unchanged(before));

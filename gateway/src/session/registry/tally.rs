@@ -231,6 +231,7 @@ mod tests {
             changed_at: epoch,
             policy_generation: 1,
             document: "{}".into(),
+            bounded_author: false,
             request: String::new(),
             scope: Some(scope.into()),
             sources: Vec::new(),

@@ -641,6 +641,7 @@ async fn whose_a_session_is_is_asked_where_it_is_changed() {
     let key = f.key("one");
     let of = |owner: &str| Behalf {
         owner: Some(owner.into()),
+        bounded: true,
     };
     let (ann, all, now) = (of("ann"), &f.registry, SystemTime::now());
     let nothing = patch("{egress: {allowedHosts: []}}");
@@ -669,6 +670,31 @@ async fn whose_a_session_is_is_asked_where_it_is_changed() {
     }
     all.act_at(&of("bob"), &key, Action::Start, None, now)
         .unwrap();
+}
+
+#[tokio::test]
+async fn who_named_a_socket_is_known_after_a_restart() {
+    let socket = "{id: one, services: {db: 'unix:///run/app/db.sock'}}";
+    let listed = || {
+        let mut listed = config();
+        listed.providers.get_mut("local").unwrap().ceiling = ceiling("{sockets: [/run/app/]}");
+        listed
+    };
+    for (bounded, after) in [(true, "paused"), (false, "running")] {
+        let f = Fixture::with(listed());
+        let by = Behalf {
+            owner: None,
+            bounded,
+        };
+        let now = SystemTime::now();
+        let made = f.registry.create_at(&by, "local", request(socket), now);
+        made.unwrap();
+        let f = f.restarted_with(listed());
+        assert_eq!(f.state("one"), "running");
+        // A list that is gone leaves a bounded author none, and the operator any.
+        let f = f.restarted();
+        assert_eq!(f.state("one"), after, "{bounded}");
+    }
 }
 
 /// What a reload forbids, what it changes and the configuration itself are one commit; a pause that holds holds nothing that is

@@ -1,16 +1,6 @@
 //! Credentials with less than all: scopes, namespaces, owners.
 use super::*;
 
-impl super::Gateway {
-    /// As whoever holds the credential of that name; `path` below the API's root.
-    async fn by(&self, name: &str, method: &str, path: &str, body: &str) -> Answer {
-        let mut request = self.request(method, &format!("/admin/api/v1/{path}"), body);
-        let token = format!("Bearer {name}-0123456789abcdef").parse().unwrap();
-        request.headers_mut().insert("authorization", token);
-        self.send(request).await
-    }
-}
-
 fn token(answer: &Answer) -> &str {
     let kind = answer.body["type"].as_str().unwrap_or_default();
     kind.rsplit(':').next().unwrap()
