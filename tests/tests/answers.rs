@@ -167,6 +167,37 @@ async fn every_answer_is_what_the_published_document_says() {
     ] {
         ask(method, path, body, status).await;
     }
+    // The same routes of a namespace: what is its own, and what none has a part of.
+    let own = "/namespaces/default";
+    let credential = r#"{"credential": "none"}"#;
+    let placed = format!("{own}/runtime/providers/bare/placements:check?probe=now");
+    for (method, path, body, status) in [
+        ("GET", format!("{own}/runtime/providers"), "", 200),
+        ("POST", placed, "", 200),
+        ("GET", format!("{own}/sessions"), "", 200),
+        ("GET", format!("{own}{sessions}"), "", 200),
+        ("GET", format!("{own}{one}"), "", 200),
+        ("POST", format!("{own}{one}:keepalive"), "", 200),
+        ("GET", format!("{own}{one}/resolved"), "", 200),
+        ("GET", format!("{own}{one}/logs"), "", 200),
+        ("GET", format!("{own}{one}/capabilities"), "", 200),
+        ("GET", format!("{own}/capabilities"), "", 200),
+        ("POST", format!("{own}/policy:explain"), explained, 200),
+        ("GET", format!("{own}/owners"), "", 200),
+        ("GET", format!("{own}/owners/ann"), "", 200),
+        ("POST", format!("{own}/credentials:revoke"), credential, 404),
+        ("POST", format!("{own}/reload"), "", 403),
+        ("POST", format!("{own}/drain"), "", 403),
+        ("GET", format!("{own}/keys"), "", 403),
+        ("POST", format!("{own}/keys:rotate"), "", 403),
+        ("POST", format!("{own}/keys:retire"), "", 403),
+        ("GET", format!("{own}/webhooks"), "", 403),
+        ("POST", format!("{own}/probe:begin"), "", 403),
+        ("POST", format!("{own}/probe:report"), "", 403),
+        ("POST", format!("{own}/store:verify"), "", 403),
+    ] {
+        ask(method, &path, body, status).await;
+    }
     let management = world.gateway.ports.management;
     let operator = std::fs::read_to_string(world.gateway.state().join("admin.token")).unwrap();
     let stale = format!(

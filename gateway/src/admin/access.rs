@@ -15,10 +15,24 @@ const API: &str = "/admin/api/v1/";
 /// Says nothing that is anybody's.
 const DOCUMENT: &str = "/admin/openapi.json";
 
-/// The same route scoped, of one that shows or does only what its namespace has.
-pub(super) fn scoped(path: &str) -> Option<String> {
-    let rest = path.strip_prefix(API).filter(|rest| is_partial(rest))?;
-    Some(format!("{API}namespaces/{{namespace}}/{rest}"))
+/// What a namespace has of a route.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Share {
+    /// What is its own.
+    Part,
+    /// Nothing: it is of the gateway as a whole, and says so.
+    Nothing,
+}
+
+/// The same route scoped, and what its namespace has of it.
+pub(super) fn scoped(path: &str) -> Option<(String, Share)> {
+    let rest = path.strip_prefix(API)?;
+    let share = match (is_partial(rest), is_whole(rest)) {
+        (true, _) => Share::Part,
+        (false, true) => Share::Nothing,
+        (false, false) => return None,
+    };
+    Some((format!("{API}namespaces/{{namespace}}/{rest}"), share))
 }
 
 /// `/admin/api/v1/namespaces/{ns}/REST` is `/admin/api/v1/REST?namespace={ns}`: every route is there scoped, and one of which a

@@ -215,8 +215,8 @@ impl Api {
             for operation in &verb.operations {
                 let path = operation.path.unwrap_or(path);
                 self.document(path, &verb.method, operation);
-                if let Some(scoped) = access::scoped(path) {
-                    self.document(&scoped, &verb.method, &operation.in_namespace());
+                if let Some((scoped, share)) = access::scoped(path) {
+                    self.document(&scoped, &verb.method, &operation.in_namespace(share));
                 }
             }
             methods = methods.merge(verb.router);

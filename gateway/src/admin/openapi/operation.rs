@@ -10,7 +10,7 @@ use utoipa::openapi::{
 };
 
 use super::shape;
-use crate::admin::access;
+use crate::admin::access::{self, Share};
 
 /// What an answer of success is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,10 +98,15 @@ impl Operation {
         self
     }
 
-    /// The same with its namespace in the path.
-    pub(super) fn in_namespace(&self) -> Self {
-        let mut scoped = self.clone();
-        scoped.id = format!("{}InNamespace", self.id).into();
+    /// The same with its namespace in the path. One of which no namespace has a part reads nothing of the request, and is
+    /// refused.
+    pub(super) fn in_namespace(&self, share: Share) -> Self {
+        let id = format!("{}InNamespace", self.id);
+        let mut scoped = match share {
+            Share::Part => self.clone(),
+            Share::Nothing => Self::new("", "Refused: no namespace has a part of it"),
+        };
+        scoped.id = id.into();
         scoped.in_namespace = true;
         scoped
     }
@@ -219,7 +224,7 @@ impl Operation {
             .map(|(name, schema, what)| optional(name, ParameterIn::Query, schema(), what));
         let scoped = !self.open
             && !self.in_namespace
-            && access::scoped(path).is_some()
+            && access::scoped(path).is_some_and(|(_, share)| share == Share::Part)
             && !self.query.iter().any(|(name, ..)| *name == NAMESPACE.0);
         let (name, what) = NAMESPACE;
         let scoped = scoped.then(|| optional(name, ParameterIn::Query, shape::text(), what));

@@ -54,6 +54,46 @@ fn every_reference_of_the_document_leads_somewhere_and_ids_are_unique() {
     assert_eq!(document["openapi"], "3.1.0");
 }
 
+#[test]
+fn every_route_is_there_scoped_and_the_gateways_own_are_refused() {
+    const API: &str = "/admin/api/v1/";
+    const SCOPED: &str = "/admin/api/v1/namespaces/{namespace}/";
+    let paths = routes::document()["paths"].as_object().unwrap();
+    let succeeds = |operation: &Value| {
+        let answers = operation["responses"].as_object().unwrap();
+        answers.keys().any(|status| status.starts_with('2'))
+    };
+    let mut refused = BTreeSet::new();
+    for (path, item) in paths {
+        let Some(rest) = path.strip_prefix(API).filter(|_| !path.starts_with(SCOPED)) else {
+            continue;
+        };
+        let scoped = &paths[&format!("{SCOPED}{rest}")];
+        for (method, operation) in item.as_object().unwrap() {
+            let twin = &scoped[method];
+            let id = operation["operationId"].as_str().unwrap();
+            assert_eq!(twin["operationId"], format!("{id}InNamespace"), "{path}");
+            assert!(succeeds(operation), "{path}");
+            if !succeeds(twin) {
+                assert!(twin["responses"]["403"].is_object() && twin["requestBody"].is_null());
+                refused.insert(rest);
+            }
+        }
+    }
+    let whole = [
+        "drain",
+        "keys",
+        "keys:retire",
+        "keys:rotate",
+        "probe:begin",
+        "probe:report",
+        "reload",
+        "store:verify",
+        "webhooks",
+    ];
+    assert_eq!(refused.into_iter().collect::<Vec<_>>(), whole);
+}
+
 #[tokio::test]
 async fn the_document_is_served_behind_the_guard() {
     let g = gateway();
