@@ -35,7 +35,7 @@ async fn told_of(directory: &Path) -> World {
         more: format!(
             "quotas: {{sessions: 9, owner: {{sessions: 4, bytes: 1GiB}}}}\n\
              services: {{files: {{url: \"tcp://127.0.0.1:9\", health: none}}}}\n\
-             capabilities: {{data: {{description: files, secrets: [key], services: [files], \
+             capabilities: {{data: {{description: files, secrets: [key], services: [files], expose: [plugin], \
              limits: {{tunnels: 10}}, egress: {{allowedHosts: [more.example.com]}}}}}}\n\
              admin: {{credentials: [{{name: ci, scopes: [read], tokenFile: \"{token}\"}}], \
              webhooks: [{{name: hook, url: \"http://127.0.0.1:{nobody}/\", secretFile: \"{secret}\", \

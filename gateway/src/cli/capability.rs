@@ -116,18 +116,28 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
 }
 
 fn show(body: &Value) {
-    let mut rows = vec![["CAPABILITY", "ENABLED", "SERVICES", "DESCRIPTION"].map(str::to_owned)];
+    let mut rows = vec![
+        [
+            "CAPABILITY",
+            "ENABLED",
+            "SERVICES",
+            "EXPOSES",
+            "DESCRIPTION",
+        ]
+        .map(str::to_owned),
+    ];
     let all = body.get("capabilities").and_then(Value::as_array);
     for capability in all.into_iter().flatten() {
-        let services = match capability.get("services") {
+        let names = |key: &str| match capability.get(key) {
             Some(Value::Object(map)) => map.keys().cloned().collect::<Vec<_>>().join(","),
-            Some(Value::Array(_)) => text(capability, "services"),
+            Some(Value::Array(_)) => text(capability, key),
             _ => "-".to_owned(),
         };
         rows.push([
             text(capability, "name"),
             text(capability, "enabled"),
-            services,
+            names("services"),
+            names("expose"),
             text(capability, "description"),
         ]);
     }
@@ -196,7 +206,7 @@ async fn resolved(args: ResolvedArgs) -> Result<(), Failure> {
     }
     say!("policy generation {}", text(&resolved, "policyGeneration"));
     let mut rows = vec![["ENTRY", "VALUE", "FROM"].map(str::to_owned).to_vec()];
-    for part in ["egress", "services", "limits", "secrets"] {
+    for part in ["egress", "services", "expose", "limits", "secrets"] {
         if let Some(value) = resolved.get(part) {
             entries(part, value, &mut rows);
         }

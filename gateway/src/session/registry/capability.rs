@@ -89,6 +89,7 @@ impl Registry {
                 "secrets": capability.secrets,
                 "egress": grant.get("egress"),
                 "services": grant.get("services"),
+                "expose": grant.get("expose"),
                 "limits": grant.get("limits"),
             })
         };

@@ -14,7 +14,8 @@ struct Layer {
 
 impl Registry {
     /// The merged grant of a session; each entry names the layers that say so: `configuration`, `provider`,
-    /// `capability:NAME`, `session`; for a service also `catalogue`, where its address was looked up.
+    /// `capability:NAME`, `session`; for a service also `catalogue`, where its address was looked up. Of a listener the last of
+    /// them is the one that holds.
     ///
     /// # Errors
     /// Unknown session, or one whose grant the configuration no longer allows.
@@ -43,6 +44,7 @@ impl Registry {
             "state": record.lease.state,
             "egress": part(&merged, &layers, "egress"),
             "services": services(&merged, &layers),
+            "expose": listeners(&merged, &layers),
             "limits": part(&merged, &layers, "limits"),
             "secrets": secrets,
             "capabilities": bindings.map(|binding| binding.to_value(&config)).collect::<Vec<_>>(),
@@ -146,6 +148,17 @@ fn services(merged: &Value, layers: &[Layer]) -> Value {
             json!({ "value": value, "from": from, "addressFrom": address }),
         );
     }
+    out.into()
+}
+
+/// Listeners of the sandbox by name: who names each, the last of them as it holds.
+fn listeners(merged: &Value, layers: &[Layer]) -> Value {
+    let fields = merged.get("expose").and_then(Value::as_object);
+    let one = |(name, value): (&String, &Value)| {
+        let from = said(layers, &["expose", name], |_| true);
+        (name.clone(), json!({ "value": value, "from": from }))
+    };
+    let out: Map<String, Value> = fields.into_iter().flatten().map(one).collect();
     out.into()
 }
 

@@ -183,6 +183,7 @@ fn capability() -> RefOr<Schema> {
         ("secrets", texts()),
         ("egress", nullable(to("Egress"))),
         ("services", nullable(map(to("Service")))),
+        ("expose", nullable(map(to("Listener")))),
         ("limits", nullable(to("Limits"))),
     ])
 }
@@ -210,6 +211,7 @@ fn resolved() -> RefOr<Schema> {
         ("state", states()),
         ("egress", egress),
         ("services", map(service)),
+        ("expose", map(said(to("Listener")))),
         ("limits", partial(LIMITS.map(|key| (key, said(count()))))),
         ("secrets", list(secret)),
         ("capabilities", list(to("Binding"))),

@@ -296,8 +296,10 @@ async fn the_resolved_grant_names_the_origin_of_every_entry() {
     config.base = grant("{egress: {deniedHosts: [bad.example.com]}}");
     let provider = config.providers.get_mut("local").unwrap();
     provider.defaults = grant(
-        "{egress: {deniedHosts: [bad.example.com], allowedHosts: [p.example.com]}, limits: {tunnels: 80}}",
+        "{egress: {deniedHosts: [bad.example.com], allowedHosts: [p.example.com]}, limits: {tunnels: 80}, expose: [plugin]}",
     );
+    let ide = capability("{expose: {plugin: tcp, shell: {dial: unix, patience: 2s}}}");
+    config.capabilities.insert("ide".into(), ide);
     config.catalogue.insert(
         sluicegate_policy::ServiceName::parse("queue").unwrap(),
         grant("{services: {queue: 'tcp://127.0.0.1:9'}}")
@@ -308,7 +310,7 @@ async fn the_resolved_grant_names_the_origin_of_every_entry() {
     );
     let f = Fixture::with(config);
     let create = request(
-        "{id: one, allow: [api.github.com], services: [queue], limits: {bytes: 9}, capabilities: [github, data]}",
+        "{id: one, allow: [api.github.com], services: [queue], limits: {bytes: 9}, expose: [own], capabilities: [github, data, ide]}",
     );
     f.registry.create("local".into(), create).await.unwrap();
     bind(&f, "data", Bind::Enable(false)).await.unwrap();
@@ -329,6 +331,18 @@ async fn the_resolved_grant_names_the_origin_of_every_entry() {
             "value": {"url": "tcp://127.0.0.1:9"}, "from": ["session"], "addressFrom": "catalogue"
         })
     );
+    assert_eq!(
+        resolved["expose"],
+        json!({
+            "own": {"value": {"dial": "unix"}, "from": ["session"]},
+            "plugin": {"value": {"dial": "tcp"}, "from": ["provider", "capability:ide"]},
+            "shell": {"value": {"dial": "unix", "patience": "2000ms"}, "from": ["capability:ide"]},
+        })
+    );
+    let catalogue = f.registry.capabilities();
+    let ide = catalogue.iter().find(|one| one["name"] == "ide").unwrap();
+    assert_eq!(ide["expose"]["plugin"], json!({"dial": "tcp"}));
+    assert_eq!(catalogue[0]["expose"], Value::Null);
     assert_eq!(
         resolved["limits"],
         json!({
