@@ -31,6 +31,10 @@ impl Reloader {
     /// Apply the file again: what changed, or why the old configuration stays.
     pub(super) async fn reload(&self, parts: &Parts) -> Result<String, String> {
         let _turn = self.turn.lock().await;
+        if !parts.registry.index().readable() {
+            // Whoever asks may have mended it. Where not, the reload fails by that, and says so.
+            let _ = parts.registry.look_at_store().await;
+        }
         let outcome = self.apply(parts).await;
         match &outcome {
             Ok(done) => tracing::info!("reloaded: {done}"),

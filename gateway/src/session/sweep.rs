@@ -59,7 +59,7 @@ impl Registry {
     /// One sweep: expire what is due, reap what is old. Returns the next deadline.
     pub(super) fn sweep_at(&self, now: SystemTime) -> Option<SystemTime> {
         // Whether it can be read or not: what is over ends, and fails closed where that cannot be made durable.
-        let readable = self.probe_store();
+        let readable = self.probe_store(now);
         if readable {
             if !self.writable() {
                 self.try_writing();
@@ -98,8 +98,8 @@ impl Registry {
         next
     }
 
-    fn probe_store(&self) -> bool {
-        match self.store().probe() {
+    pub(super) fn probe_store(&self, now: SystemTime) -> bool {
+        match self.store().probe(now) {
             Ok(()) => {
                 if !self.index().readable() {
                     tracing::info!("the session store is readable again");

@@ -1,5 +1,6 @@
 //! The embedded store: one transactional file, one process.
 
+mod patience;
 mod verify;
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
         Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use redb::{
@@ -18,6 +19,8 @@ use redb::{
 };
 
 pub use verify::file as verify_file;
+
+use patience::{Patience, Stamp};
 
 use super::{Batch, Loaded, LogPage, Store, StoreError, StoredEvent, Verified};
 
@@ -52,6 +55,8 @@ pub struct EmbeddedStore {
     failed: AtomicBool,
     /// It was found damaged, and not opened anew since: nothing is read of it or written to it.
     damaged: AtomicBool,
+    /// When it is looked at again then. Held over every probe.
+    patience: Mutex<Patience>,
 }
 
 /// How a file looked after our last write.
@@ -92,6 +97,7 @@ impl EmbeddedStore {
             head: Mutex::new(Head::NONE),
             failed: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
+            patience: Mutex::default(),
         };
         store.check_format()?;
         store.look(&mut store.head())?;
@@ -125,6 +131,9 @@ impl EmbeddedStore {
         work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
         let mut head = self.head();
+        if self.damaged.load(Ordering::Acquire) {
+            return Err(self.is_damaged());
+        }
         self.in_place(&mut head)?;
         let done = self.with(|database| {
             let mut write = database.begin_write()?;
@@ -190,6 +199,30 @@ impl EmbeddedStore {
             self.failed.store(true, Ordering::Release);
         }
         found
+    }
+
+    fn patience(&self) -> MutexGuard<'_, Patience> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Can it be read? What is worth a look is opened anew.
+    fn look_whether_readable(&self) -> Result<(), StoreError> {
+        self.in_place(&mut self.head())?;
+        let read = |database: &Database| {
+            let read = database.begin_read()?;
+            read.open_table(META)?.get("format")?;
+            Ok(())
+        };
+        // After one failed write (a full disk) the database reads on, but refuses every write until it is opened anew.
+        if !self.failed.swap(false, Ordering::AcqRel) && self.with(read).is_ok() {
+            return Ok(());
+        }
+        self.failed.store(false, Ordering::Release);
+        if let Err(error) = self.reopen() {
+            self.failed.store(true, Ordering::Release);
+            return Err(error);
+        }
+        self.with(read)
     }
 
     fn is_damaged(&self) -> StoreError {
@@ -476,6 +509,7 @@ impl Store for EmbeddedStore {
     fn verify(&self) -> Result<Verified, StoreError> {
         // What is written meanwhile can only make it look damaged: then it is looked at once more, and nobody writes.
         if let Ok(verified) = verify::file(&self.path) {
+            self.hasten();
             return Ok(verified);
         }
         let mut head = self.head();
@@ -483,23 +517,30 @@ impl Store for EmbeddedStore {
         self.judged(verify::file(&self.path))
     }
 
-    fn probe(&self) -> Result<(), StoreError> {
-        self.in_place(&mut self.head())?;
-        let read = |database: &Database| {
-            let read = database.begin_read()?;
-            read.open_table(META)?.get("format")?;
-            Ok(())
-        };
-        // After one failed write (a full disk) the database reads on, but refuses every write until it is opened anew.
-        if !self.failed.swap(false, Ordering::AcqRel) && self.with(read).is_ok() {
-            return Ok(());
+    fn probe(&self, now: SystemTime) -> Result<(), StoreError> {
+        let mut patience = self.patience();
+        let known = self.damaged.load(Ordering::Acquire);
+        if known && !patience.is_over(Stamp::of(&self.path), now) {
+            return Err(self.is_damaged());
         }
-        self.failed.store(false, Ordering::Release);
-        if let Err(error) = self.reopen() {
-            self.failed.store(true, Ordering::Release);
-            return Err(error);
+        let found = self.look_whether_readable();
+        match &found {
+            Err(StoreError::Damaged { .. }) => {
+                self.damaged.store(true, Ordering::Release);
+                self.failed.store(true, Ordering::Release);
+                let random = getrandom::u32().map_or(1.0, |r| f64::from(r) / f64::from(u32::MAX));
+                patience.still_damaged(Stamp::of(&self.path), now, random);
+                tracing::debug!(path = %self.path.display(), looked = patience.looked(), "the store is damaged");
+            }
+            Ok(()) => patience.end(),
+            // It is not known to be damaged: looking whether it is back costs nothing.
+            Err(_) => {}
         }
-        self.with(read)
+        found
+    }
+
+    fn hasten(&self) {
+        self.patience().end();
     }
 }
 

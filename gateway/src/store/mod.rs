@@ -4,7 +4,11 @@
 
 mod embedded;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 pub use embedded::{EmbeddedStore, verify_file};
 
@@ -197,11 +201,15 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// The store cannot be read.
     fn webhook_dead(&self, name: &str, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError>;
 
-    /// Can it be read right now? Repairs what it can.
+    /// Can it be read right now? Repairs what it can. What was found damaged is looked at again when it has changed, and
+    /// less and less often while it has not.
     ///
     /// # Errors
     /// It cannot.
-    fn probe(&self) -> Result<(), StoreError>;
+    fn probe(&self, now: SystemTime) -> Result<(), StoreError>;
+
+    /// The next probe looks, whatever was found before.
+    fn hasten(&self);
 
     /// Is all of it what was written? Takes as long as reading it whole; writes may have to wait.
     ///

@@ -532,11 +532,12 @@ impl Store for Broken {
             path: "/gone".into(),
         })
     }
-    fn probe(&self) -> Result<(), StoreError> {
+    fn probe(&self, _: SystemTime) -> Result<(), StoreError> {
         Err(StoreError::Vanished {
             path: "/gone".into(),
         })
     }
+    fn hasten(&self) {}
 }
 
 #[tokio::test]

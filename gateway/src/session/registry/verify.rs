@@ -50,6 +50,18 @@ impl Registry {
         found
     }
 
+    /// Somebody says that it may be worth it: a damaged store is looked at at once, and not when its turn comes.
+    ///
+    /// # Errors
+    /// The work was interrupted.
+    pub async fn look_at_store(self: &Arc<Self>) -> Result<bool, RegistryError> {
+        self.blocking(|registry, now| {
+            registry.store.hasten();
+            Ok(registry.probe_store(now))
+        })
+        .await
+    }
+
     fn verify_store_at(&self, now: SystemTime) -> Result<Verified, RegistryError> {
         let verified = self.store.verify().inspect_err(|error| {
             let why = chain(error);

@@ -127,15 +127,21 @@ fn a_store_that_is_taken_away_does_not_probe() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let store = EmbeddedStore::open(&path).unwrap();
-    store.probe().unwrap();
+    store.probe(SystemTime::now()).unwrap();
     let aside = dir.path().join("aside");
     fs::rename(&path, &aside).unwrap();
-    assert!(matches!(store.probe(), Err(StoreError::Vanished { .. })));
+    assert!(matches!(
+        store.probe(SystemTime::now()),
+        Err(StoreError::Vanished { .. })
+    ));
     fs::write(&path, b"another file").unwrap();
-    assert!(matches!(store.probe(), Err(StoreError::Vanished { .. })));
+    assert!(matches!(
+        store.probe(SystemTime::now()),
+        Err(StoreError::Vanished { .. })
+    ));
     fs::rename(&aside, &path).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    store.probe().unwrap();
+    store.probe(SystemTime::now()).unwrap();
 }
 
 #[test]
@@ -288,7 +294,7 @@ fn a_file_that_somebody_else_wrote_to_is_not_written_on() {
         let store = EmbeddedStore::open(&path).unwrap();
         let before = fs::read(&path).unwrap();
         store.commit(&batch("a", b"1", &[b"made"])).unwrap();
-        store.probe().unwrap();
+        store.probe(SystemTime::now()).unwrap();
         match damage {
             // An older copy, put in place over the one that is open.
             0 => fs::write(&path, before).unwrap(),
@@ -309,7 +315,7 @@ fn a_file_that_somebody_else_wrote_to_is_not_written_on() {
             matches!(refused, Err(StoreError::Vanished { .. })),
             "{damage}: {refused:?}"
         );
-        assert!(store.probe().is_err(), "{damage}");
+        assert!(store.probe(SystemTime::now()).is_err(), "{damage}");
     }
 }
 

@@ -4,6 +4,8 @@
     clippy::indexing_slicing,
     clippy::panic
 )]
+use std::time::{Duration, SystemTime};
+
 use super::*;
 use crate::store::{Batch, EmbeddedStore, Store};
 
@@ -135,13 +137,41 @@ fn a_bit_that_is_turned_in_use_is_found_before_anything_else_happens() {
     assert_eq!(commit().unwrap(), 201);
     flip(&path, "<needle-050>");
     is_damaged(commit());
-    is_damaged(store.probe());
+    is_damaged(store.probe(SystemTime::now()));
     is_damaged(store.events(0, 9));
     is_damaged(store.load());
     is_damaged(store.verify());
     flip(&path, "<needle-050>");
-    store.probe().unwrap();
+    store.probe(SystemTime::now()).unwrap();
     assert_eq!(commit().unwrap(), 202);
+    assert_eq!(store.load().unwrap().sessions.len(), 200);
+}
+
+#[test]
+fn what_stays_damaged_is_looked_at_less_and_less_often() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let store = filled(&path);
+    let start = SystemTime::now();
+    store.probe(start).unwrap();
+    flip(&path, "<needle-050>");
+    let mut now = start;
+    // Ten minutes, as the sweep asks.
+    for _ in 0..1200 {
+        now += Duration::from_millis(500);
+        is_damaged(store.probe(now));
+    }
+    let looked = store.patience().looked();
+    assert!((20..=50).contains(&looked), "{looked}");
+    // Somebody asks for it; then its turn comes after a second again.
+    store.hasten();
+    is_damaged(store.probe(now));
+    is_damaged(store.probe(now));
+    assert_eq!(store.patience().looked(), 1);
+    // And it is mended: that shows at once.
+    flip(&path, "<needle-050>");
+    store.probe(now).unwrap();
+    store.commit(&Batch::default()).unwrap();
     assert_eq!(store.load().unwrap().sessions.len(), 200);
 }
 
@@ -152,9 +182,9 @@ fn whoever_touches_it_and_leaves_it_whole_is_let_go() {
     let path = dir.path().join("s");
     let store = filled(&path);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-    store.probe().unwrap();
+    store.probe(SystemTime::now()).unwrap();
     flip(&path, "<needle-050>");
     flip(&path, "<needle-050>");
-    store.probe().unwrap();
+    store.probe(SystemTime::now()).unwrap();
     store.commit(&Batch::default()).unwrap();
 }
