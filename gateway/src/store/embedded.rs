@@ -1,25 +1,25 @@
 //! The embedded store: one transactional file, one process.
 
+mod open;
 mod patience;
 mod verify;
 
 use std::{
-    fs, io,
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    fs,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::SystemTime,
 };
 
-use redb::{
-    Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
-};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 pub use verify::file as verify_file;
 
+use open::{Open, open};
 use patience::{Patience, Stamp};
 
 use super::{Batch, Loaded, LogPage, Store, StoreError, StoredEvent, Verified};
@@ -75,13 +75,6 @@ impl Head {
         bytes: [0; 512],
         changed: (0, 0),
     };
-}
-
-/// `None` after an IO error whose reopening failed, until a probe succeeds.
-#[derive(Debug)]
-struct Open {
-    database: Option<Database>,
-    inode: u64,
 }
 
 impl EmbeddedStore {
@@ -286,52 +279,6 @@ impl EmbeddedStore {
         self.look(&mut self.head())?;
         opened
     }
-}
-
-/// The file was read, and holds less or something else than a store does.
-fn is_cut(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-    )
-}
-
-fn open(path: &Path) -> Result<Open, StoreError> {
-    let unusable = |source| StoreError::Open {
-        path: path.into(),
-        source,
-    };
-    // Made here, for its mode; an empty file becomes a new database.
-    let file = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path);
-    let inode = file
-        .and_then(|file| file.metadata())
-        .map_err(unusable)?
-        .ino();
-    let failed = |error: DatabaseError| match error {
-        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.into() },
-        DatabaseError::Storage(redb::StorageError::Io(source)) if !is_cut(&source) => {
-            unusable(source)
-        }
-        other => StoreError::Damaged {
-            path: path.into(),
-            source: Box::new(other.into()),
-        },
-    };
-    let began = Instant::now();
-    let mut database = Database::create(path).map_err(failed)?;
-    // Without this a page is only looked at when it is read, and what is at rest after a shutdown in order is never.
-    let as_written = database.check_integrity().map_err(failed)?;
-    tracing::debug!(path = %path.display(), as_written, took = ?began.elapsed(), "the store was verified");
-    Ok(Open {
-        database: Some(database),
-        inode,
-    })
 }
 
 impl Store for EmbeddedStore {
