@@ -373,6 +373,9 @@ async fn act_on(
     action: Action,
     reason: Option<String>,
 ) -> Result<Issued, Problem> {
+    if action == Action::Start {
+        state.registry.wait_for_second(&key).await;
+    }
     let by = behalf(principal);
     let acted = state.registry.change(&by, move |all, by, now| {
         all.act_at(by, &key, action, reason, now)

@@ -74,6 +74,9 @@ pub struct RegistryConfig {
     pub owner_quota: Quota,
     /// What is kept of what is over.
     pub retention: Retention,
+    /// A generation begins in another second than the one before it ended in: tokens are accepted that say no more of
+    /// when they were issued.
+    pub apart_by_seconds: bool,
     /// How often the whole store is verified; `None` = when it is opened, and when somebody else has touched it.
     pub verify_every: Option<Duration>,
 }

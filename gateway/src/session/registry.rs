@@ -2,6 +2,7 @@
 //!
 //! A change is committed before it shows; one writer at a time, so that memory and store never differ in order.
 
+mod apart;
 mod apply;
 mod behalf;
 mod capability;

@@ -106,6 +106,11 @@ pub(in crate::app) fn registry_config(
             events: config.store.retention.events,
             revocations: config.store.retention.revocations,
         },
+        apart_by_seconds: config
+            .compat
+            .gestalt
+            .as_ref()
+            .is_some_and(|gestalt| gestalt.verify_sessions == config::VerifySessions::Registry),
         verify_every: config.store.verify_every,
     }
 }

@@ -111,9 +111,12 @@ impl Claims {
         self.audience() == wanted && begun && !self.is_over(now)
     }
 
-    /// Was it issued at this moment or after it?
+    /// Was it issued at this moment or after it? It says so to the second: one of the second in which the moment lies may
+    /// be older, and counts as that.
     pub(super) fn is_since(&self, moment: SystemTime) -> bool {
-        self.iat >= unix_seconds(moment)
+        let since = moment.duration_since(SystemTime::UNIX_EPOCH);
+        let begun = since.is_ok_and(|since| since.subsec_nanos() > 0);
+        self.iat >= unix_seconds(moment) + u64::from(begun)
     }
 
     /// Has it expired?

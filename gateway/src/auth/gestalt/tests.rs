@@ -376,12 +376,53 @@ async fn a_session_of_the_registry_must_live_and_its_life_counts() {
     // What was issued for a generation is not for the next.
     world.act(Act::Start).await;
     assert_eq!(world.identify(&token, Audience::Egress).map(drop), gone);
-    let fresh = issued(unix(SystemTime::now()));
+    // Its clock says a second more than the reset's at least.
+    let fresh = issued(unix(SystemTime::now()) + 1);
     let second = world.identify(&fresh, Audience::Egress).unwrap();
     assert!(second.session.generation() > first.session.generation());
     // Nor is what was issued before there was such a session at all.
     let early = issued(unix(SystemTime::now()) - 60);
     assert_eq!(world.identify(&early, Audience::Egress).map(drop), gone);
+}
+
+/// Tokens say to the second when they were issued. What was issued before a reset is not for the generation after it, not even
+/// in the reset's own second; what was issued in the second after it is.
+#[tokio::test]
+async fn a_reset_parts_tokens_to_the_second() {
+    let world = Accepting::with(SessionCheck::Registry, |_| {}).await;
+    let (registry, key) = (&world.fixture.registry, world.fixture.key("one"));
+    let base = unix(SystemTime::now()) + 10;
+    let at = |millis: u64| SystemTime::UNIX_EPOCH + Duration::from_millis(base * 1000 + millis);
+    let by = crate::session::Behalf::nobody();
+    let issued = |second: u64, id: &str| {
+        let (iat, hosts) = (base + second, ["a.example.com"]);
+        let claims = json!({"allowed_hosts": hosts, "iat": iat, "nbf": iat, "jti": id});
+        minted(&egress(claims))
+    };
+    let accepted = |second: u64, id: &str, now: u64| {
+        let known = world.at(&issued(second, id), Audience::Egress, at(now));
+        known.map(drop)
+    };
+    let gone = Err(Denial::CredentialInvalid);
+    assert_eq!(accepted(0, "before", 200), Ok(()));
+    registry
+        .act_at(&by, &key, Act::Reset, None, at(700))
+        .unwrap();
+    registry
+        .act_at(&by, &key, Act::Start, None, at(1000))
+        .unwrap();
+    assert_eq!(accepted(0, "before", 1100), gone);
+    assert_eq!(accepted(0, "unshown", 1100), gone);
+    assert_eq!(accepted(1, "after", 1100), Ok(()));
+    // One that ends with a second leaves the next one whole.
+    registry
+        .act_at(&by, &key, Act::Reset, None, at(2000))
+        .unwrap();
+    registry
+        .act_at(&by, &key, Act::Start, None, at(2000))
+        .unwrap();
+    assert_eq!(accepted(1, "after", 2100), gone);
+    assert_eq!(accepted(2, "at-once", 2100), Ok(()));
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ impl Registry {
             let Ok(entry) = self.entry(&key) else {
                 continue;
             };
-            if entry.record.queued.is_none() {
+            if entry.record.queued.is_none() || self.second_left(&entry.record, now).is_some() {
                 continue;
             }
             match self.start_or_queue(&entry, None, now) {
