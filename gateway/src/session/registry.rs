@@ -60,7 +60,7 @@ pub(super) struct Entry {
     pub(super) session: Option<Arc<Session>>,
     /// Its compiled grant; `None` where the configuration no longer allows it.
     pub(super) policy: Option<Arc<PolicyGeneration>>,
-    /// Its generation was ended by this, which could not be made durable yet: the record still says that it lives.
+    /// Its generation was ended or paused by this, which could not be made durable yet: the record still says that it lives.
     pub(super) withdrawn: Option<Withdrawal>,
 }
 
@@ -73,11 +73,13 @@ pub(super) struct Unsaved {
     key: Option<SessionKey>,
 }
 
-/// An end that the store does not know of.
+/// An end, or a pause at the end of its time, that the store does not know of.
 #[derive(Clone, Debug)]
 pub(super) struct Withdrawal {
     pub(super) action: Action,
     pub(super) reason: Option<String>,
+    /// When it took effect.
+    pub(super) at: SystemTime,
 }
 
 /// What an action led to.

@@ -188,10 +188,11 @@ impl Registry {
         entry: Arc<Entry>,
         now: SystemTime,
     ) -> Result<Arc<Entry>, RegistryError> {
-        let Some(Withdrawal { action, reason }) = entry.withdrawn.clone() else {
+        let Some(Withdrawal { action, reason, at }) = entry.withdrawn.clone() else {
             return Ok(entry);
         };
-        self.apply(&entry, action, reason, None, now)?;
+        // It was over then, not now: paused time since burns nothing.
+        self.apply(&entry, action, reason, None, at.min(now))?;
         self.entry(&entry.record.key())
     }
 
@@ -230,7 +231,14 @@ impl Registry {
             .collect();
         let _told = self
             .commit(Batch::default(), &[record], &events)
-            .inspect_err(|_| self.withdraw(before, effects, action, reason_again))?;
+            .inspect_err(|_| {
+                let withdrawal = Withdrawal {
+                    action,
+                    reason: reason_again,
+                    at: now,
+                };
+                self.withdraw(before, effects, withdrawal);
+            })?;
         let entry = self.show_step(
             prepared.entry,
             effects,
@@ -375,7 +383,7 @@ impl Registry {
             }
             (Some(_) | None, _, _) => {}
         }
-        if matches!(effects.change, Some(Change::End(_) | Change::Begin)) {
+        if effects.change.is_some() {
             entry.withdrawn = None;
         }
         let entry = Arc::new(entry);
@@ -383,19 +391,29 @@ impl Registry {
         entry
     }
 
-    /// An end that could not be made durable still takes effect here and now: fail closed. The record keeps its state until
-    /// the end is settled, by the same action once more or by the sweep.
-    fn withdraw(&self, before: &Entry, effects: Effects, action: Action, reason: Option<String>) {
-        let Some(Change::End(denial)) = effects.change else {
-            return;
-        };
-        if let Some(session) = &before.session {
-            session.publish(Authority::Ended(denial));
-            self.index.end(session.key(), &hashes(&before.record));
+    /// An end that could not be made durable still takes effect here and now: fail closed. So does the pause of a session whose
+    /// time is over. The record keeps its state until it is settled, by the same action once more or by the sweep.
+    fn withdraw(&self, before: &Entry, effects: Effects, withdrawal: Withdrawal) {
+        let mut session = before.session.clone();
+        match (effects.change, withdrawal.action, &before.session) {
+            (Some(Change::End(denial)), _, living) => {
+                if let Some(session) = living {
+                    session.publish(Authority::Ended(denial));
+                    self.index.end(session.key(), &hashes(&before.record));
+                }
+                session = None;
+            }
+            (Some(Change::Pause { hold }), Action::Expire(_), Some(living)) => {
+                if let Authority::Live(policy) = living.authority() {
+                    living.publish(Authority::Paused { hold, policy });
+                }
+            }
+            // Whoever asked for it is told that it did not come to be.
+            (Some(_) | None, _, _) => return,
         }
         self.put_quietly(Arc::new(Entry {
-            session: None,
-            withdrawn: Some(Withdrawal { action, reason }),
+            session,
+            withdrawn: Some(withdrawal),
             ..before.clone()
         }));
     }

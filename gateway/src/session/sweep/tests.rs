@@ -380,3 +380,58 @@ async fn what_is_over_ends_without_a_store() {
     assert_eq!(f.state("one"), "idle");
     assert!(f.registry.writable());
 }
+
+/// So is the time of a session that is paused then: nothing is let in and what is open is cut, recorded or not.
+#[tokio::test]
+async fn a_pause_at_the_end_of_its_time_waits_for_no_store() {
+    for (again, state) in [
+        (None, "paused"),
+        (Some(Action::Keepalive(SECOND)), "paused"),
+        (Some(Action::Resume), "running"),
+        (Some(Action::Reset), "idle"),
+    ] {
+        let f = Fixture::new();
+        create(
+            &f,
+            "{id: one, ttl: 60, onExpiry: pause, idleTimeout: 0, maxLifetime: 3600}",
+        )
+        .await;
+        let live = f.registry.index().session(&f.key("one")).unwrap();
+        let snapshot = live.session.snapshot().unwrap();
+        let (store, aside) = (f.store_path(), f.dir.path().join("aside"));
+        std::fs::rename(&store, &aside).unwrap();
+        let began = SystemTime::now();
+        let over = began + 61 * SECOND;
+        f.sweep(over);
+        let told = snapshot.changes.peek().clone();
+        assert!(matches!(told, Authority::Paused { hold: false, .. }));
+        assert_eq!(live.session.snapshot().unwrap_err(), Denial::SessionPaused);
+        let view = f.registry.show(&f.key("one")).unwrap();
+        assert_eq!(
+            (&view["state"], &view["withdrawn"]),
+            (&"running".into(), &true.into())
+        );
+        // Asked again without a store, it is as it was.
+        f.sweep(over + SECOND);
+        assert_eq!(live.session.snapshot().unwrap_err(), Denial::SessionPaused);
+        std::fs::rename(&aside, &store).unwrap();
+        let later = over + 600 * SECOND;
+        match again {
+            None => drop(f.sweep(later)),
+            Some(action) => {
+                drop(
+                    f.registry
+                        .act_at(&Behalf::nobody(), &f.key("one"), action, None, later),
+                )
+            }
+        }
+        assert_eq!(f.state("one"), state, "{again:?}");
+        let view = f.registry.show(&f.key("one")).unwrap();
+        assert!(view.get("withdrawn").is_none(), "{again:?}");
+        if again.is_none() {
+            // It has been paused since its time was over.
+            assert_eq!(view["pausedAt"], crate::clock::rfc3339(over));
+        }
+        assert_eq!(f.restarted().state("one"), state);
+    }
+}
