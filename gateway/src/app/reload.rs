@@ -130,7 +130,7 @@ impl Reloader {
 fn needs_restart(old: &Config, new: &Config) -> Result<(), String> {
     let fixed = [
         ("listeners", old.listeners == new.listeners),
-        ("store", old.store == new.store),
+        ("store.path", old.store.path == new.store.path),
         (
             "keys (the gateway's own instead of external ones, or the reverse)",
             old.keys.is_some() == new.keys.is_some(),
@@ -177,4 +177,20 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn of_the_store_only_its_place_needs_a_restart() {
+        let read = |source: &str| Config::parse(source).expect("a good file").0;
+        let old = read("store: {path: /var/lib/a.redb}\n");
+        let kept = "store: {path: /var/lib/a.redb, verifyEvery: 2h, retention: {sessions: 2d, events: 500}}\n";
+        assert_eq!(needs_restart(&old, &read(kept)), Ok(()));
+        let moved = needs_restart(&old, &read("store: {path: /var/lib/b.redb}\n"));
+        assert!(moved.is_err_and(|why| why.contains("store.path")));
+    }
 }
