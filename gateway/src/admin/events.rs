@@ -183,7 +183,7 @@ impl Feed {
 
     /// Everything stored after a reader's own cursor. One that was never given comes from another store: its reader is
     /// told so, and given all there is.
-    async fn from(&self, after: u64) -> Result<u64, Gone> {
+    async fn from(&mut self, after: u64) -> Result<u64, Gone> {
         let Some(before) = after.checked_sub(1) else {
             // From the beginning, whatever that is by now.
             let oldest = self.stored(0, 1).await?.first().map_or(0, |e| e.cursor);
@@ -203,7 +203,7 @@ impl Feed {
     }
 
     /// Everything stored after `last`, which was; returns the new last cursor.
-    async fn replay(&self, mut last: u64) -> Result<u64, Gone> {
+    async fn replay(&mut self, mut last: u64) -> Result<u64, Gone> {
         loop {
             let page = self.stored(last, PAGE).await?;
             let full = page.len() == PAGE;
@@ -233,11 +233,15 @@ impl Feed {
         now.as_ref() == Some(&self.view.principal)
     }
 
-    /// Nothing more goes to a reader that is known no longer, however long it took to take what came before.
-    async fn put(&self, text: String) -> Result<(), Gone> {
+    /// Nothing more goes to a reader that is known no longer, however long it took to take what came before. It is looked up
+    /// where credentials have changed only.
+    async fn put(&mut self, text: String) -> Result<(), Gone> {
         let place = self.send.reserve().await.map_err(|_| Gone)?;
-        if !self.is_known() {
-            return Err(Gone);
+        if self.changes.has_changed().unwrap_or(true) {
+            self.changes.mark_unchanged();
+            if !self.is_known() {
+                return Err(Gone);
+            }
         }
         place.send(text.into());
         Ok(())

@@ -28,6 +28,7 @@ struct Gateway {
     fixture: Fixture,
     router: Router,
     token: Arc<AdminToken>,
+    credentials: Arc<AdminCredentials>,
     prober: Arc<crate::probe::Prober>,
     telemetry: Telemetry,
     drained: Arc<AtomicUsize>,
@@ -35,6 +36,7 @@ struct Gateway {
 }
 
 mod contract;
+mod feed;
 mod placement;
 
 fn gateway() -> Gateway {
@@ -49,14 +51,14 @@ fn gateway_of(fixture: Fixture) -> Gateway {
     let drain = Drain::default();
     let telemetry = Telemetry::new(AccessLog::open(&Default::default()).unwrap()).unwrap();
     let prober = crate::probe::testing::idle(&fixture.registry, &telemetry);
+    let credentials = AdminCredentials::load(&token, &credentials(fixture.dir.path()));
+    let credentials = Arc::new(credentials.unwrap());
     let state = State {
         registry: fixture.registry.clone(),
         webhooks: Arc::default(),
         telemetry: telemetry.clone(),
         prober: prober.clone(),
-        credentials: Arc::new(
-            AdminCredentials::load(&token, &credentials(fixture.dir.path())).unwrap(),
-        ),
+        credentials: credentials.clone(),
         allowed_hosts: Arc::new([]),
         allowed_origins: Arc::new(["https://console.test".to_owned()]),
         admission: Arc::new(Arc::default),
@@ -72,6 +74,7 @@ fn gateway_of(fixture: Fixture) -> Gateway {
         router: router(state),
         fixture,
         token,
+        credentials,
         prober,
         telemetry,
         drained,

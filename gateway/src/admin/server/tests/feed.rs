@@ -1,0 +1,107 @@
+//! A feed of events and the credential its reader came by.
+use super::*;
+use std::time::Duration;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a reader has been told, and its end.
+struct Reader {
+    body: Body,
+    told: String,
+}
+
+impl Reader {
+    async fn follow(g: &Gateway, name: &str) -> Self {
+        let mut request = g.request("GET", "/admin/api/v1/events", "");
+        let token = format!("Bearer {name}-0123456789abcdef").parse().unwrap();
+        request.headers_mut().insert("authorization", token);
+        let response = serve(g.router.clone(), request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let mut reader = Self {
+            body: response.into_body(),
+            told: String::new(),
+        };
+        reader.until(": ready").await;
+        reader
+    }
+
+    /// `false`: it has ended.
+    async fn next(&mut self) -> bool {
+        let frame = timeout(PATIENCE, self.body.frame()).await;
+        let Some(frame) = frame.expect("something comes, or the end") else {
+            return false;
+        };
+        let data = frame.unwrap().into_data().unwrap();
+        self.told.push_str(std::str::from_utf8(&data).unwrap());
+        true
+    }
+
+    async fn until(&mut self, words: &str) {
+        while !self.told.contains(words) {
+            assert!(self.next().await, "it ended before {words}: {}", self.told);
+        }
+    }
+
+    async fn ends(&mut self) {
+        while self.next().await {}
+    }
+}
+
+/// The credentials of the configuration, without some or with others in their place.
+fn reloaded(g: &Gateway, change: impl Fn(&mut Principal) -> bool) {
+    let mut sources = credentials(g.fixture.dir.path());
+    sources.retain_mut(|source| change(&mut source.principal));
+    let others = AdminCredentials::load(&g.token, &sources).unwrap();
+    g.credentials.follow(others);
+}
+
+#[tokio::test]
+async fn a_feed_ends_with_the_credential_of_its_reader() {
+    let g = gateway();
+    let (mut team, mut other) = (
+        Reader::follow(&g, "team").await,
+        Reader::follow(&g, "reader").await,
+    );
+    g.by("team", "POST", SESSIONS, r#"{"id": "first"}"#).await;
+    team.until("first").await;
+    reloaded(&g, |principal| &*principal.name != "team");
+    let path = format!("namespaces/team/{SESSIONS}");
+    g.call("POST", &path, r#"{"id": "second"}"#).await;
+    team.ends().await;
+    assert!(!team.told.contains("second"), "{}", team.told);
+    // Nobody else's does.
+    other.until("second").await;
+}
+
+#[tokio::test]
+async fn a_feed_ends_where_its_credential_means_something_else() {
+    let g = gateway();
+    let mut team = Reader::follow(&g, "team").await;
+    let mut other = Reader::follow(&g, "reader").await;
+    reloaded(&g, |principal| {
+        if &*principal.name == "team" {
+            principal.namespaces = Some(["elsewhere".to_owned()].into());
+        }
+        true
+    });
+    team.ends().await;
+    g.call("POST", SESSIONS, r#"{"id": "one"}"#).await;
+    other.until("session.created").await;
+}
+
+/// A reader that has not taken what was sent gets at most that.
+#[tokio::test]
+async fn a_slow_reader_is_told_nothing_after_its_credential_is_gone() {
+    let g = gateway();
+    let mut team = Reader::follow(&g, "team").await;
+    for index in 0..100 {
+        let body = format!(r#"{{"id": "before-{index}", "start": false}}"#);
+        let path = format!("namespaces/team/{SESSIONS}");
+        assert_eq!(g.call("POST", &path, &body).await.status, 201);
+    }
+    reloaded(&g, |principal| &*principal.name != "team");
+    team.ends().await;
+    let told = team.told.matches("session.created").count();
+    assert!(told < 100, "{told}: more than was on its way");
+}
