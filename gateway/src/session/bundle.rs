@@ -9,6 +9,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use sluicegate_relay::variables::CA_FILES;
+
 use crate::{
     auth::{Audience, Handle, Keys, Mint, ServiceClaim, mint},
     session::{Record, RegistryError},
@@ -250,19 +252,9 @@ fn proxy_variables(proxy: &str) -> Vec<(String, String)> {
 }
 
 fn ca_variables(path: &str, pem: &str) -> Vec<(String, String)> {
-    let by_path = [
-        "SLUICEGATE_CA_FILE",
-        "SSL_CERT_FILE",
-        "REQUESTS_CA_BUNDLE",
-        "CURL_CA_BUNDLE",
-        "GIT_SSL_CAINFO",
-        "GIT_PROXY_SSL_CAINFO",
-        "NODE_EXTRA_CA_CERTS",
-        "AWS_CA_BUNDLE",
-        "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
-    ];
-    let mut env: Vec<_> = by_path
+    let mut env: Vec<_> = ["SLUICEGATE_CA_FILE"]
         .into_iter()
+        .chain(CA_FILES)
         .map(|name| (name.to_owned(), path.to_owned()))
         .collect();
     env.push(("UV_NATIVE_TLS".into(), "1".into()));

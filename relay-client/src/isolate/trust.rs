@@ -9,17 +9,10 @@ use std::{
 };
 
 use super::control::Hidden;
+use crate::variables::CA_FILES;
 
-/// Variables with the file's path: those of a session, and other programs' own.
-const VARIABLES: [&str; 14] = [
-    "SSL_CERT_FILE",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "GIT_SSL_CAINFO",
-    "GIT_PROXY_SSL_CAINFO",
-    "NODE_EXTRA_CA_CERTS",
-    "AWS_CA_BUNDLE",
-    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+/// Variables with the file's path that programs have of their own, beside a session's.
+const OTHERS: [&str; 6] = [
     "CARGO_HTTP_CAINFO",
     "PIP_CERT",
     "NPM_CONFIG_CAFILE",
@@ -42,7 +35,7 @@ pub(super) fn kept(
         })
     };
     let mut files = BTreeMap::new();
-    for path in VARIABLES.into_iter().filter_map(variable) {
+    for path in CA_FILES.into_iter().chain(OTHERS).filter_map(variable) {
         for path in names(Path::new(&path)) {
             if is_hidden(&path)
                 && !files.contains_key(&path)
