@@ -201,7 +201,7 @@ async fn service(
             // Last: what is refused for another reason may be asked for again.
             match &asker.once {
                 Ok(None) => {}
-                Ok(Some(once)) => relay.opens.take(once)?,
+                Ok(Some(once)) => relay.opens.take(ticket.identity.session.key(), once)?,
                 Err(denial) => return Err((*denial).into()),
             }
             Ok(ticket)
