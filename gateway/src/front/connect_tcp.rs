@@ -6,6 +6,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, Refusal};
@@ -237,6 +238,21 @@ impl Opened {
             Self::Service(service) => service.recorder.status(status),
             Self::Egress(opened) => opened.recorder().status(status),
             Self::Listener(_) => {}
+        }
+    }
+
+    /// The client says when it has a dial.
+    pub(super) fn waits_to_be_taken(&mut self) {
+        if let Self::Listener(dialled) = self {
+            dialled.waits_to_be_taken();
+        }
+    }
+
+    /// The first bytes, once it is certain that somebody is there; `None` where nobody is.
+    pub(super) async fn taken(&mut self, flow: &mut dyn Flow, first: Bytes) -> Option<Bytes> {
+        match self {
+            Self::Listener(dialled) => dialled.taken(flow, first).await,
+            Self::Service(_) | Self::Egress(_) => Some(first),
         }
     }
 

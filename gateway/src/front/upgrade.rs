@@ -8,7 +8,7 @@ use hyper::body::{Body, Incoming};
 use sluicegate_certs::Channel;
 use sluicegate_policy::Denial;
 use sluicegate_relay::flow::CapsuleFlow;
-use sluicegate_relay_protocol::{CONNECT_TCP, Handshake};
+use sluicegate_relay_protocol::{CAPSULE_PROTOCOL_TRUE, CONNECT_TCP, Handshake, TAKEN};
 
 use super::{
     body::ResponseBody,
@@ -62,6 +62,10 @@ pub(super) async fn open(
     match opened.await {
         Accepted::Opened(mut opened) => {
             opened.answered(101);
+            let taken = request.headers().get(TAKEN);
+            if taken.is_some_and(|said| said == CAPSULE_PROTOCOL_TRUE) {
+                opened.waits_to_be_taken();
+            }
             Ok((switching(), opened))
         }
         Accepted::Refused(answer) => Err(answer),
@@ -86,7 +90,7 @@ pub(super) async fn carry(
     mut downstream: Guarded<Downstream>,
     first: Vec<u8>,
     early: Option<Denial>,
-    opened: Opened,
+    mut opened: Opened,
     peer: SocketAddr,
     context: Arc<Context>,
 ) {
@@ -94,10 +98,14 @@ pub(super) async fn carry(
         return opened.abandon(early);
     }
     match downstream.take().and_then(Downstream::into_flow) {
-        Some(flow) => {
-            let capsules = CapsuleFlow::upgraded(flow, first.into());
-            opened.carry(capsules, peer, context).await;
-        }
+        Some(mut flow) => match opened.taken(&mut *flow, first.into()).await {
+            Some(first) => {
+                let capsules = CapsuleFlow::upgraded(flow, first);
+                opened.carry(capsules, peer, context).await;
+            }
+            // The dial is somebody else's now.
+            None => flow.reset(),
+        },
         None => opened.abandon(None),
     }
 }

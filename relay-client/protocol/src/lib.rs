@@ -22,4 +22,5 @@ pub use handshake::{
 pub use once::{INSTANCE, Instance, ONCE, Once};
 pub use version::{
     ALPN_H2, ALPN_H3, ALPN_HTTP1, ALPN_RELAY, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP,
+    TAKEN,
 };

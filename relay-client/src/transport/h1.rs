@@ -175,7 +175,7 @@ impl Connection {
         let Shared {
             endpoint, tls, key, ..
         } = &*self.shared;
-        let flow = upgrade::open(endpoint, tls, key.clone(), &target.path(), token).await?;
+        let flow = upgrade::open(endpoint, tls, key.clone(), target, token).await?;
         Ok(Box::new(Held::new(flow, place)))
     }
 

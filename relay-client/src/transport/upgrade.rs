@@ -6,7 +6,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use rustls::{ClientConfig, pki_types::ServerName};
 use sluicegate_certs::{Channel, ClientKey};
-use sluicegate_relay_protocol::{ALPN_HTTP1, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP};
+use sluicegate_relay_protocol::{
+    ALPN_HTTP1, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP, Handshake, TAKEN,
+    capsule::{DATA, Head},
+};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -38,8 +41,7 @@ pub fn tls(
     sluicegate_certs::tls::client(trust, &[ALPN_HTTP1], None)
 }
 
-/// Connect and open one stream at `path` (see `sluicegate_relay_protocol::service_path`). `tls` is [`tls()`]'s. The answer
-/// may be long in coming: the caller knows how long it may take.
+/// Connect and open one stream. `tls` is [`tls()`]'s. The answer may be long in coming: the caller knows how long it may take.
 ///
 /// # Errors
 /// [`OpenError::Connect`] where there is no connection, [`OpenError::Refused`] where the gateway says no, and the others
@@ -48,22 +50,25 @@ pub async fn open(
     endpoint: &Endpoint,
     tls: &Arc<ClientConfig>,
     key: Option<Arc<ClientKey>>,
-    path: &str,
+    target: &Handshake,
     token: &str,
 ) -> Result<Box<dyn Flow>, OpenError> {
     let connected = timeout(CONNECT_TIMEOUT, connect(endpoint, tls))
         .await
         .map_err(|_| ConnectError::Timeout(endpoint.to_string(), CONNECT_TIMEOUT))??;
-    let request = request(endpoint, path, &connected.prover(key).present(token))?;
+    let request = request(endpoint, target, &connected.prover(key).present(token))?;
+    let offer = matches!(target, Handshake::Listener { .. });
     // Given up before its answer, it is reset: no stream is to be opened on it any more.
     let abandoned = Abandoned(Some(connected.socket()));
     let opened = match connected {
         Connected::Plain(mut stream) => {
             let first = ask(&mut stream, &request).await?;
+            taken(&mut stream, offer).await?;
             upgraded(SocketFlow::new(stream), first)
         }
         Connected::Tls(mut stream) => {
             let first = ask(stream.as_mut(), &request).await?;
+            taken(stream.as_mut(), offer).await?;
             upgraded(TlsFlow::new(*stream), first)
         }
     };
@@ -208,14 +213,29 @@ pub(super) async fn connect(
     }
 }
 
+/// Say that the dial is here: the gateway waits for that before it passes on what the host says, and asks somebody else where it
+/// does not come. An empty capsule, which is no data.
+async fn taken<S: AsyncWrite + Unpin>(stream: &mut S, offer: bool) -> Result<(), OpenError> {
+    if offer {
+        stream.write_all(Head::new(DATA, 0).as_slice()).await?;
+        stream.flush().await?;
+    }
+    Ok(())
+}
+
 /// The request; nothing may follow it before the 101.
-fn request(endpoint: &Endpoint, path: &str, token: &str) -> Result<String, OpenError> {
+fn request(endpoint: &Endpoint, target: &Handshake, token: &str) -> Result<String, OpenError> {
+    let path = target.path();
+    let taken = match target {
+        Handshake::Listener { .. } => format!("{TAKEN}: {CAPSULE_PROTOCOL_TRUE}\r\n"),
+        Handshake::Service { .. } | Handshake::Egress { .. } => String::new(),
+    };
     if HeaderValue::from_str(token).is_err() || !path.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(OpenError::Token);
     }
     Ok(format!(
         "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: {CONNECT_TCP}\r\n\
-         Authorization: Bearer {token}\r\n{CAPSULE_PROTOCOL}: {CAPSULE_PROTOCOL_TRUE}\r\n\r\n",
+         Authorization: Bearer {token}\r\n{CAPSULE_PROTOCOL}: {CAPSULE_PROTOCOL_TRUE}\r\n{taken}\r\n",
         endpoint.authority()
     ))
 }

@@ -1,4 +1,5 @@
-//! Where dials and accept streams of one listener meet: first come, first served, on both sides.
+//! Where dials and accept streams of one listener meet. The dial that has waited longest is served first, and by the accept stream
+//! that came last: of all clients its is the likeliest to live.
 
 use std::{
     collections::VecDeque,
@@ -6,7 +7,7 @@ use std::{
 };
 
 use sluicegate_relay::flow::Flow;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::standing::Standing;
 
@@ -34,8 +35,9 @@ impl std::fmt::Debug for Delivery {
     }
 }
 
-/// A dial's word to an accept stream: answer now, and give the stream here.
-pub(super) type Call = oneshot::Sender<Delivery>;
+/// A dial's word to an accept stream: answer now, and give the stream here. Where it was said to several, the first has the dial;
+/// the others find it closed.
+pub(super) type Call = mpsc::Sender<Delivery>;
 
 /// One listener of one generation.
 #[derive(Debug, Default)]
@@ -69,12 +71,12 @@ impl Board {
         Some(called)
     }
 
-    /// The accept stream that has waited longest, as soon as there is one. `None`: too many dials wait for one already.
+    /// The accept stream that came last, as soon as there is one. `None`: too many dials wait for one already.
     pub(super) async fn take(&self) -> Option<oneshot::Sender<Call>> {
         loop {
             let taken = {
                 let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                while let Some(accept) = state.accepts.pop_front() {
+                while let Some(accept) = state.accepts.pop_back() {
                     if !accept.is_closed() {
                         return Some(accept);
                     }
@@ -100,7 +102,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::{Board, MAX_DIALS, MAX_WAITING};
     use std::time::Duration;
-    use tokio::sync::oneshot;
+    use tokio::sync::mpsc;
 
     /// What it is ready with now, if it is.
     async fn now<F: Future>(future: F) -> Option<F::Output> {
@@ -112,13 +114,26 @@ mod tests {
         let board = Board::default();
         let mut waiting = board.offer().unwrap();
         let accept = board.take().await.unwrap();
-        accept.send(oneshot::channel().0).unwrap();
+        accept.send(mpsc::channel(1).0).unwrap();
         waiting.try_recv().unwrap();
 
         let mut dial = Box::pin(board.take());
         assert!(now(&mut dial).await.is_none());
         let _waiting = board.offer().unwrap();
         assert!(now(dial).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn the_newest_that_lives_has_the_dial() {
+        let board = Board::default();
+        let mut oldest = board.offer().unwrap();
+        let mut newer = board.offer().unwrap();
+        drop(board.offer().unwrap());
+        for waiting in [&mut newer, &mut oldest] {
+            let accept = board.take().await.unwrap();
+            accept.send(mpsc::channel(1).0).unwrap();
+            waiting.try_recv().unwrap();
+        }
     }
 
     #[tokio::test]

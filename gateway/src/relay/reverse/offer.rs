@@ -1,10 +1,16 @@
 //! Accept streams: a sandbox offers a listener, and is answered once its host dials it.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
+use bytes::Bytes;
 use sluicegate_policy::{Denial, ListenerPermit, Refusal, ServiceName, decide_listener};
 use sluicegate_relay::flow::Flow;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     board::{Board, Call, Delivery},
@@ -16,6 +22,9 @@ use crate::{
     relay::Endpoint,
     telemetry::WaitingGuard,
 };
+
+/// A client that says when it has a dial says so within this time, or it is gone.
+pub(super) const TAKEN: Duration = Duration::from_secs(5);
 
 /// An accept stream that has been let in and waits for a dial. Dropping it withdraws the offer.
 #[derive(Debug)]
@@ -33,6 +42,8 @@ pub struct Dialled {
     call: Call,
     idle: Option<std::time::Duration>,
     standing: Standing,
+    /// Its client says when it has it.
+    says: bool,
 }
 
 impl Endpoint {
@@ -79,7 +90,7 @@ impl Waiting {
                 denial = self.standing.lost() => return Err(denial.into()),
                 () = drain.reached(Stage::Refusing) => return Err(Denial::Draining.into()),
                 called = &mut self.called => match called {
-                    Ok(call) => return Ok(Dialled { call, idle: self.idle, standing: self.standing }),
+                    Ok(call) => return Ok(Dialled { call, idle: self.idle, standing: self.standing, says: false }),
                     // The dial that had taken it gave up before it called: it is on offer again.
                     Err(_) => self.called = self.board.offer().ok_or(Denial::TooManyAccepts)?,
                 },
@@ -89,6 +100,27 @@ impl Waiting {
 }
 
 impl Dialled {
+    /// The client has said that it will say when it has the dial: nothing of the dial's is passed on before.
+    pub fn waits_to_be_taken(&mut self) {
+        self.says = true;
+    }
+
+    /// The first bytes of the sandbox, once it is certain that it has the dial; `first` have come already. `None`: it is not there, or
+    /// the dial has been taken elsewhere meanwhile, or has given up.
+    pub async fn taken(&mut self, flow: &mut dyn Flow, first: Bytes) -> Option<Bytes> {
+        if !self.says || !first.is_empty() {
+            return Some(first);
+        }
+        let heard = timeout(TAKEN, poll_fn(|cx| flow.poll_read(cx)));
+        tokio::select! {
+            heard = heard => match heard {
+                Ok(Ok(Some(bytes))) => Some(bytes),
+                Ok(Ok(None) | Err(_)) | Err(_) => None,
+            },
+            () = self.call.closed() => None,
+        }
+    }
+
     /// Hand the stream, answered with success, to the dial; completes when the stream is over. What is handed to a dial
     /// that is gone is reset.
     pub async fn carry(self, sandbox: impl Flow + 'static) {
@@ -99,7 +131,8 @@ impl Dialled {
             idle: self.idle,
             standing: self.standing,
         };
-        if self.call.send(delivery).is_ok() {
+        // Whoever comes first has it.
+        if self.call.try_send(delivery).is_ok() {
             let _ = ended.await;
         }
     }

@@ -6,7 +6,7 @@ use sluicegate_relay::{
     flow::FlowIo,
     transport::{Endpoint, OpenError, upgrade},
 };
-use sluicegate_relay_protocol::service_path;
+use sluicegate_relay_protocol::Handshake;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -17,8 +17,9 @@ use crate::relay::testing::{World, within};
 async fn open(world: &World, url: &str, service: &str, token: &str) -> Result<FlowIo, OpenError> {
     let endpoint = Endpoint::parse(url).unwrap();
     let tls = upgrade::tls(&world.trust()).unwrap();
-    let path = service_path(service);
-    let opening = upgrade::open(&endpoint, &tls, None, &path, token);
+    let name = service.to_owned();
+    let target = Handshake::Service { name };
+    let opening = upgrade::open(&endpoint, &tls, None, &target, token);
     Ok(FlowIo::new(within("an answer", opening).await?))
 }
 
