@@ -87,6 +87,7 @@ denials! {
     TooManyTunnels "too_many_tunnels" 429 Downstream "http_request_denied" "The session, or its owner, has too many tunnels open.";
     TooManyToDestination "too_many_to_destination" 429 Downstream "http_request_denied" "The session has too many tunnels open to this destination.";
     TooManyOpens "too_many_opens" 429 Downstream "http_request_denied" "The session, or its owner, opens tunnels too fast.";
+    TooManyPending "too_many_pending" 429 Downstream "http_request_denied" "The session has too many opens under way.";
     ByteQuota "byte_quota" 429 Downstream "http_request_denied" "The session, or its owner, has used its bytes.";
     ConnectionLimit "connection_limit" 503 Gateway "connection_limit_reached" "The gateway is at its connection limit.";
     // Relay.

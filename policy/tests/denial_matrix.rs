@@ -125,6 +125,10 @@ fn shown(denial: Denial) -> Shown {
         Denial::TooManyTunnels | Denial::ByteQuota => By(LIMITS, "v120_quotas_at_the_edge"),
         Denial::TooManyToDestination => By(LIMITS, "one_destination"),
         Denial::TooManyOpens => By(LIMITS, "v119_connect_flood"),
+        Denial::TooManyPending => By(
+            "tests/tests/connections.rs",
+            "opens_under_way_are_bounded_for_each_session_by_itself",
+        ),
         Denial::ConnectionLimit => Never("over the limit a connection is reset before it can ask"),
         Denial::ServiceNotAllowed => By(
             "tests/tests/relay.rs",

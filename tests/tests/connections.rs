@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use e2e::raw::End;
 use e2e::tasks::PATIENCE;
-use e2e::{Gateway, Session, Settings, Wire, World, within};
+use e2e::{Ask, Gateway, RelayClient, Session, Settings, Wire, World, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 fn settings(limits: &str) -> Settings {
@@ -129,6 +129,50 @@ async fn one_source_has_its_own_number_of_connections() {
     metric(&world.gateway, open, |open| open == 0.0).await;
     let mut again = dial_from("127.0.0.2", plain).await;
     again.stays_quiet().await;
+}
+
+#[tokio::test]
+async fn opens_under_way_are_bounded_for_each_session_by_itself() {
+    let world = World::with(settings("  pendingOpens: 2\n  dialTimeout: 10m\n")).await;
+    // It accepts, and never says a word of TLS.
+    let silent = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("db=tls://{}", silent.local_addr().unwrap());
+    let api = world.api();
+    let session = world
+        .session_for(Ask {
+            allow: &[&api],
+            services: &[&url],
+            ..Ask::default()
+        })
+        .await;
+    let other = world.session().await;
+    let client = RelayClient::up_over(&session, "h2", &[RelayClient::tcp("db")]).await;
+    let entry = client.entry("db");
+    let (mut near, mut far) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        near.push(Wire::dial(entry).await);
+        far.push(within("a dial", silent.accept()).await.unwrap());
+    }
+    let pending = "sluicegate_opens_pending";
+    metric(&world.gateway, pending, |pending| pending == 2.0).await;
+
+    let (head, _) = session.connect(&api).await;
+    assert_eq!(head.status, 429, "{head:?}");
+    let mut third = Wire::dial(entry).await;
+    assert_ne!(third.rest().await.1, End::Fin);
+    for kind in ["tunnel", "stream"] {
+        let refused = world.gateway.record("a refusal", |record| {
+            record.text("kind") == kind && record.text("reason") == "too_many_pending"
+        });
+        assert_eq!(refused.await.text("outcome"), "refused");
+    }
+    // Nobody else notices.
+    drop(other.tunnel(&api).await);
+
+    // A dial that has ended, however, makes room.
+    drop(far);
+    metric(&world.gateway, pending, |pending| pending == 0.0).await;
+    drop(session.tunnel(&api).await);
 }
 
 /// Resident memory of the gateway, in bytes.

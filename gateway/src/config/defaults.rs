@@ -42,6 +42,7 @@ impl Default for LimitsConfig {
             response_timeout: None,
             connections: 8192,
             connections_per_source: None,
+            pending_opens: 1024,
             drain_timeout: seconds(30),
             max_head_bytes: 64 << 10,
         }

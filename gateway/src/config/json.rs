@@ -241,6 +241,7 @@ fn limits(limits: &LimitsConfig) -> Value {
         "responseTimeout": or_none(limits.response_timeout),
         "connections": limits.connections,
         "connectionsPerSource": limits.connections_per_source.unwrap_or(0),
+        "pendingOpens": limits.pending_opens,
         "drainTimeout": duration(limits.drain_timeout),
         "maxHeadBytes": limits.max_head_bytes,
     })

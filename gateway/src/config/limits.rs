@@ -20,6 +20,8 @@ pub struct LimitsConfig {
     pub connections: u32,
     /// Of these, how many of one source (an IPv4 address, an IPv6 /64); `None` = no bound of its own.
     pub connections_per_source: Option<u32>,
+    /// Opens of one session whose dial has not ended.
+    pub pending_opens: u32,
     /// After a signal, open tunnels have this long before they are cut.
     pub drain_timeout: Duration,
     /// Largest head of a request, in bytes.
@@ -63,6 +65,12 @@ impl LimitsConfig {
             .take("connectionsPerSource")
             .and_then(|node| read::count(node, 0, faults))
             .filter(|most| *most > 0);
+        keep(
+            &mut limits.pending_opens,
+            fields
+                .take("pendingOpens")
+                .and_then(|node| read::count(node, 1, faults)),
+        );
         keep(
             &mut limits.drain_timeout,
             fields

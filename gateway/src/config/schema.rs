@@ -427,6 +427,10 @@ fn limits() -> Value {
             ),
         ),
         (
+            "pendingOpens",
+            number(Some(1024), "Opens of one session whose dial has not ended."),
+        ),
+        (
             "drainTimeout",
             duration(
                 Some("30s"),

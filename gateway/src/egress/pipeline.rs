@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{session::PolicyGeneration, telemetry::Recorder};
 
-/// How long things may take, and how large a head may be. Zero means no limit where it says so.
+/// How long things may take, how large a head may be, and how many dials one session may have under way. Zero means no limit where it says so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
     /// A request's head, from its first byte (and the first head from the connection's start).
@@ -29,6 +29,8 @@ pub struct Timeouts {
     pub response: Duration,
     /// Bytes of a request's head (HTTP/1).
     pub max_head: usize,
+    /// Opens of one session whose dial has not ended.
+    pub pending_opens: u64,
 }
 
 impl Default for Timeouts {
@@ -40,6 +42,7 @@ impl Default for Timeouts {
             idle: Duration::from_secs(600),
             response: Duration::ZERO,
             max_head: crate::sniff::MAX_HEAD,
+            pending_opens: 1024,
         }
     }
 }

@@ -178,11 +178,14 @@ pub(super) async fn lead(
     let slot = budget
         .open_to(Destination::Target(wanted.clone()), SystemTime::now())
         .map_err(|denial| budget.refusal(denial))?;
+    let dial = budget.dial(context.egress.timeouts.pending_opens)?;
+    let counted = context.telemetry.metrics().pending();
     let upstream = tokio::select! {
         biased;
         denial = lost(&mut changes, &permit, &context.egress.admission) => return Err(denial.into()),
         opened = context.egress.open(&policy, &permit, recorder) => opened?,
     };
+    drop((dial, counted));
     // A change meanwhile was judged without the address, which was admitted by the policy before it.
     let (dialled, admission) = (upstream.address.ip(), &context.egress.admission);
     still_allowed(&changes.now(), &permit, None, Some(dialled), admission)?;

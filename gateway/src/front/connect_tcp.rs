@@ -199,17 +199,18 @@ async fn service(
         asker.presented().map_err(Refusal::from).and_then(|shown| {
             let presented = Presented::on(&shown, asker.channel);
             let ticket = relay.admit(presented, name, asker.peer, &mut recorder)?;
+            let dial = relay.dial(&ticket)?;
             // Last: what is refused for another reason may be asked for again.
             match &asker.once {
                 Ok(None) => {}
                 Ok(Some(once)) => relay.opens.take(ticket.identity.session.key(), once)?,
                 Err(denial) => return Err((*denial).into()),
             }
-            Ok(ticket)
+            Ok((ticket, dial))
         })
     };
-    let ticket = match admitted {
-        Ok(ticket) => ticket,
+    let (ticket, dial) = match admitted {
+        Ok(admitted) => admitted,
         Err(refusal) => {
             return Accepted::Refused(context.challenge(&refusal, None, &mut recorder, false));
         }
@@ -221,6 +222,7 @@ async fn service(
             return Accepted::Gone;
         }
     };
+    drop(dial);
     match opened {
         Ok(upstream) => Accepted::Opened(Opened::Service(Box::new(Service {
             ticket,

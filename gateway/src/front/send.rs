@@ -68,11 +68,15 @@ pub(super) async fn send(
                 (idle.sender, idle.address)
             }
             None => {
+                let budget = way.identity.session.budget();
+                let dial = budget.dial(context.egress.timeouts.pending_opens)?;
+                let counted = context.telemetry.metrics().pending();
                 let opened = tokio::select! {
                     biased;
                     denial = std::future::poll_fn(|cx| guard.poll(cx)) => return Err(denial.into()),
                     opened = context.egress.open(&way.policy, &way.permit, recorder) => opened?,
                 };
+                drop((dial, counted));
                 (handshake(context, opened.stream).await?, opened.address)
             }
         };

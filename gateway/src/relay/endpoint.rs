@@ -11,7 +11,8 @@ use super::{HttpContext, Opens, Presence, Reverse, Services, Ticket, stream};
 use crate::{
     auth::{Audience, Authenticator, Presented, bearer},
     secret::Secret,
-    telemetry::Recorder,
+    session::Pending,
+    telemetry::{Recorder, WaitingGuard},
 };
 
 /// Who may come in, and where it goes. Cheap to clone.
@@ -83,6 +84,16 @@ impl Endpoint {
     ) -> Result<(), Refusal> {
         let shown = presented(headers)?;
         self.prove(Presented::on(&shown, channel), downstream)
+    }
+
+    /// The dial of a stream that was admitted begins; what is given lives until it has ended.
+    ///
+    /// # Errors
+    /// The session has enough of them under way.
+    pub fn dial(&self, ticket: &Ticket) -> Result<(Pending, WaitingGuard), Refusal> {
+        let budget = ticket.identity.session.budget();
+        let dial = budget.dial(self.http.timeouts.pending_opens)?;
+        Ok((dial, self.http.telemetry.metrics().pending()))
     }
 
     /// Open the service. The right to it may end meanwhile.

@@ -260,6 +260,7 @@ impl World {
                         idle: Duration::ZERO,
                         response: Duration::ZERO,
                         max_head: 64 << 10,
+                        pending_opens: 1024,
                     },
                     drain: self.drain.watch(),
                 },

@@ -24,6 +24,8 @@ pub struct Budget {
     max_to_destination: AtomicU64,
     max_bytes: AtomicU64,
     open: AtomicU64,
+    /// Of these, those whose dial has not ended.
+    pending: AtomicU64,
     /// Open now, by destination; none is kept at zero, so it holds no more than is open.
     destinations: Mutex<HashMap<Destination, u64>>,
     bytes: AtomicU64,
@@ -62,6 +64,16 @@ pub struct Slot {
     destination: Option<Destination>,
 }
 
+/// One open under way; dropping it says that its dial has ended, whichever way.
+#[derive(Debug)]
+pub struct Pending(Arc<Budget>);
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.pending.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         // The idle clock starts when the last thing closes, not when it opened.
@@ -81,6 +93,7 @@ impl Budget {
             max_to_destination: AtomicU64::new(NONE),
             max_bytes: AtomicU64::new(NONE),
             open: AtomicU64::new(0),
+            pending: AtomicU64::new(0),
             destinations: Mutex::default(),
             bytes: AtomicU64::new(0),
             active: AtomicU64::new(0),
@@ -181,6 +194,30 @@ impl Budget {
             }
         }
         Ok(slot)
+    }
+
+    /// One more dial begins, of so many at once: what does not answer must not take the gateway's descriptors and the time of whoever
+    /// does. How long each may take is its own deadline.
+    ///
+    /// # Errors
+    /// `TooManyPending`.
+    pub fn dial(self: &Arc<Self>, most: u64) -> Result<Pending, Refusal> {
+        let begun = |pending| (pending < most).then_some(pending + 1);
+        let begun = self
+            .pending
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, begun);
+        match begun {
+            Ok(_) => Ok(Pending(self.clone())),
+            Err(used) => Err(Refusal {
+                denial: Denial::TooManyPending,
+                rule: None,
+                hint: Some(Hint::InUse {
+                    used,
+                    most,
+                    what: "opens under way",
+                }),
+            }),
+        }
     }
 
     fn take(&self, now: SystemTime) -> Result<(), Denial> {

@@ -26,7 +26,7 @@ mod view;
 
 pub use authority::{Authority, PolicyGeneration, Session, SessionKey, Snapshot};
 pub use binding::{Binding, BindingRequest, Capability};
-pub use budget::{Budget, Destination, Slot};
+pub use budget::{Budget, Destination, Pending, Slot};
 pub use bundle::{Bundle, BundleContext, CaFiles, PublicUrl};
 pub use changes::{Bearer, Changes, Credential};
 pub use config::{ProviderConfig, Quota, RegistryConfig, Retention, Scopes};

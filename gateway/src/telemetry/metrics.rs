@@ -113,6 +113,7 @@ pub struct Metrics {
     records_dropped: Gauge,
     sessions: Gauge,
     waiting: Gauge,
+    pending: Gauge,
     ready: Gauge,
     probes: Family<ProbeLabels, Counter>,
     proved: Family<PathLabels, Gauge>,
@@ -198,6 +199,12 @@ impl Default for Metrics {
             "Accept streams of sandboxes that wait for a dial of their host",
             waiting.clone(),
         );
+        let pending = Gauge::default();
+        registry.register(
+            "opens_pending",
+            "Tunnels, requests and streams whose dial has not ended",
+            pending.clone(),
+        );
         let ready = Gauge::default();
         registry.register("ready", "1 while new work is accepted", ready.clone());
         let probes = Family::default();
@@ -244,6 +251,7 @@ impl Default for Metrics {
             records_dropped,
             sessions,
             waiting,
+            pending,
             ready,
             probes,
             proved,
@@ -353,6 +361,12 @@ impl Metrics {
         WaitingGuard(self.waiting.clone())
     }
 
+    /// A dial begins; the guard's drop takes it off the gauge.
+    pub fn pending(&self) -> WaitingGuard {
+        self.pending.inc();
+        WaitingGuard(self.pending.clone())
+    }
+
     /// Is new work accepted?
     pub fn ready(&self, ready: bool) {
         self.ready.set(i64::from(ready));
@@ -374,7 +388,7 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// One waiting accept stream.
+/// One waiting accept stream, or one dial under way.
 #[derive(Debug)]
 pub struct WaitingGuard(Gauge);
 

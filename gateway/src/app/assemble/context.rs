@@ -162,6 +162,7 @@ fn timeouts(config: &Config) -> Timeouts {
         idle: config.limits.idle_timeout.unwrap_or(Duration::ZERO),
         response: config.limits.response_timeout.unwrap_or(Duration::ZERO),
         max_head: config.limits.max_head_bytes as usize,
+        pending_opens: config.limits.pending_opens.into(),
     }
 }
 

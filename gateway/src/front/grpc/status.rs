@@ -53,6 +53,7 @@ fn answer(denial: Denial) -> (u8, &'static str) {
         Denial::TooManyTunnels
         | Denial::TooManyToDestination
         | Denial::TooManyOpens
+        | Denial::TooManyPending
         | Denial::ByteQuota => (RESOURCE_EXHAUSTED, denial.reason()),
         Denial::SessionPaused
         | Denial::Draining

@@ -74,6 +74,18 @@ fn a_place_at_a_destination_is_given_back_when_another_limit_refuses() {
 }
 
 #[test]
+fn a_dial_that_has_ended_makes_room_for_the_next() {
+    let (budget, other) = (budget(Limits::default()), budget(Limits::default()));
+    let mut dials: Vec<Pending> = (0..2).map(|_| budget.dial(2).unwrap()).collect();
+    let refused = budget.dial(2).unwrap_err();
+    assert_eq!(refused.denial, Denial::TooManyPending);
+    assert_eq!(refused.hint.unwrap().to_string(), "2 of 2 opens under way");
+    assert!(other.dial(2).is_ok(), "each session by itself");
+    dials.pop();
+    assert!(budget.dial(2).is_ok());
+}
+
+#[test]
 fn opens_are_a_bucket_that_refills() {
     let budget = budget(Limits {
         opens_per_second: Some(4),
