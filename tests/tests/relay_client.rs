@@ -327,6 +327,8 @@ async fn a_running_client_tells_how_it_is() {
     for sample in [
         "sluicegate_relay_connected{transport=\"h2\"} 1",
         "sluicegate_relay_connected{transport=\"quic\"} 0",
+        "sluicegate_relay_transport_info{transport=\"h2\",reason=\"forced\"} 1",
+        "sluicegate_relay_chosen_total{transport=\"h2\",reason=\"forced\"} 1",
         "sluicegate_relay_streams_open 1",
         "sluicegate_relay_opens_total{result=\"opened\"} 1",
     ] {

@@ -11,7 +11,7 @@ use super::Status;
 use crate::{
     backoff::Backoff,
     status::Stats,
-    transport::{Connection, Racer, Refused, Transport, Won},
+    transport::{Connection, Racer, Refused, Transport, Why, Won},
 };
 
 /// A connection that lived this long was a success: the next failure starts from a short wait.
@@ -47,6 +47,8 @@ pub(super) struct Keeper {
     teller: Teller,
     /// What answered last, or answers better.
     first: Transport,
+    /// QUIC worked, and has fallen silent.
+    lost: bool,
 }
 
 impl Keeper {
@@ -62,6 +64,7 @@ impl Keeper {
             publish,
             teller,
             first: Transport::Quic,
+            lost: false,
         }
     }
 
@@ -69,7 +72,12 @@ impl Keeper {
         loop {
             let since = Instant::now();
             let reason = match self.racer.race(self.first).await {
-                Ok(won) => {
+                Ok(mut won) => {
+                    if std::mem::take(&mut self.lost)
+                        && won.connection.transport() != Transport::Quic
+                    {
+                        won.why = Why::lost();
+                    }
                     let reason = self.stay(won).await;
                     if since.elapsed() >= SETTLED {
                         self.backoff.reset();
@@ -111,7 +119,7 @@ impl Keeper {
         self.publish.send_replace(None);
         if connection.fell_silent() {
             // UDP goes nowhere: TLS first, until a probe says otherwise.
-            self.first = Transport::H2;
+            (self.first, self.lost) = (Transport::H2, true);
         }
         connection.why_retired()
     }
@@ -119,9 +127,9 @@ impl Keeper {
     /// From here on new streams go there.
     fn moved_to(&mut self, won: Won) {
         self.first = won.connection.transport();
-        self.teller.stats.connected(self.first);
+        self.teller.stats.connected(self.first, won.why.reason);
         self.publish.send_replace(Some(won.connection.clone()));
-        self.tell_standing(&won.connection, won.refused.as_ref(), &won.why);
+        self.tell_standing(&won.connection, won.refused.as_ref(), &won.why.text);
     }
 
     fn tell_standing(&self, connection: &Connection, refused: Option<&Refused>, why: &str) {

@@ -6,7 +6,7 @@ use tokio::{sync::watch, time::sleep};
 
 use crate::{
     backoff::Backoff,
-    transport::{ConnectError, Connection, Racer, Won},
+    transport::{ConnectError, Connection, Racer, Reason, Why, Won},
 };
 
 /// A gateway with one address is looked up again after this long: it may have got another.
@@ -71,7 +71,7 @@ async fn another(
         endpoint: racer.endpoint.at(*chosen),
         ..racer.clone()
     };
-    let why = "to have another replica at hand".to_owned();
+    let why = Why::new(Reason::Replica, "to have another replica at hand");
     Some(racer.connect(first.transport(), why).await)
 }
 

@@ -18,6 +18,7 @@ use crate::{
     flow::Shared,
     listen::{Address, Listener, is_ours},
     session::{Session, Status},
+    transport::Reason,
 };
 
 /// After an accept that failed (out of descriptors): long enough for others to close some.
@@ -181,6 +182,36 @@ impl Board {
             "counter",
             "Connections that were made.",
             &by(stats.connects()),
+        );
+        let both = |transport, reason: Reason| {
+            format!(
+                "{{transport=\"{transport}\",reason=\"{}\"}}",
+                reason.label()
+            )
+        };
+        let chosen: Vec<_> = (TRANSPORTS.into_iter().zip(stats.reasons()))
+            .flat_map(|(transport, counts)| {
+                let counted = Reason::ALL.into_iter().zip(counts);
+                let some = counted.filter(|(_, count)| *count > 0);
+                some.map(move |(reason, count)| (both(transport, reason), count))
+            })
+            .collect();
+        family(
+            "chosen_total",
+            "counter",
+            "Connections that were made, by why this transport and not another.",
+            &chosen,
+        );
+        let now = carrying.zip(stats.reason());
+        let now: Vec<_> = now
+            .into_iter()
+            .map(|(transport, reason)| (both(transport, reason), 1))
+            .collect();
+        family(
+            "transport_info",
+            "gauge",
+            "1 for the transport that carries the streams, and why it.",
+            &now,
         );
         let [open, opened, refused, failed] = stats.streams();
         family(

@@ -10,13 +10,16 @@ use std::{
 
 use crate::{
     session::SessionError,
-    transport::{OpenError, Transport},
+    transport::{OpenError, Reason, Transport},
 };
 
 /// Counters of one session.
 #[derive(Debug)]
 pub struct Stats {
-    connects: [AtomicU64; 3],
+    /// By transport, and why it.
+    connects: [[AtomicU64; REASONS]; 3],
+    /// Why the last one.
+    reason: Mutex<Option<Reason>>,
     open: AtomicU64,
     opened: AtomicU64,
     refused: AtomicU64,
@@ -29,6 +32,7 @@ impl Default for Stats {
     fn default() -> Self {
         Self {
             connects: Default::default(),
+            reason: Mutex::default(),
             open: AtomicU64::default(),
             opened: AtomicU64::default(),
             refused: AtomicU64::default(),
@@ -42,6 +46,8 @@ impl Default for Stats {
 /// The transports, in the order they are counted in.
 pub(super) const TRANSPORTS: [Transport; 3] = [Transport::Quic, Transport::H2, Transport::H1];
 
+const REASONS: usize = Reason::ALL.len();
+
 /// A stream that is open. Dropping it counts it out.
 #[derive(Debug)]
 pub struct Open(Arc<Stats>);
@@ -53,12 +59,16 @@ impl Drop for Open {
 }
 
 impl Stats {
-    /// A connection was made.
-    pub fn connected(&self, transport: Transport) {
-        let place = TRANSPORTS.iter().position(|one| *one == transport);
-        if let Some(count) = place.and_then(|place| self.connects.get(place)) {
+    /// A connection was made, by this transport and not another, because.
+    pub fn connected(&self, transport: Transport, reason: Reason) {
+        let of = TRANSPORTS.iter().position(|one| *one == transport);
+        let by = Reason::ALL.iter().position(|one| *one == reason);
+        if let (Some(of), Some(by)) = (of, by)
+            && let Some(count) = self.connects.get(of).and_then(|of| of.get(by))
+        {
             count.fetch_add(1, Ordering::Relaxed);
         }
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }
 
     /// The state has changed.
@@ -88,9 +98,18 @@ impl Stats {
     }
 
     pub(super) fn connects(&self) -> [u64; 3] {
-        self.connects
-            .each_ref()
-            .map(|count| count.load(Ordering::Relaxed))
+        self.reasons().map(|reasons| reasons.iter().sum())
+    }
+
+    /// The same, in the order of [`Reason::ALL`].
+    pub(super) fn reasons(&self) -> [[u64; REASONS]; 3] {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        self.connects.each_ref().map(|of| of.each_ref().map(count))
+    }
+
+    /// Why the connection there is, or was last.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Open now, opened, refused, failed.

@@ -13,6 +13,7 @@ mod quic;
 mod race;
 pub mod tuning;
 pub mod upgrade;
+mod why;
 pub mod windows;
 
 pub use self::h2::Connection as H2Connection;
@@ -21,3 +22,4 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Answer, CONNECT_TIMEOUT, ConnectError, OpenError, Refused};
 pub use quic::Connection as QuicConnection;
 pub use race::{Racer, Won};
+pub use why::{Reason, Why};

@@ -8,7 +8,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::session::Credential;
 
-use super::{Choice, ConnectError, Connection, Endpoint, OpenError, Refused, Tls, Transport};
+use super::{
+    Choice, ConnectError, Connection, Endpoint, OpenError, Refused, Tls, Transport, Why,
+    why::Reason,
+};
 
 /// What is tried first has this long before the other joins in.
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -36,8 +39,8 @@ pub struct Racer {
 pub struct Won {
     /// The connection.
     pub connection: Connection,
-    /// Why this transport, for people.
-    pub why: String,
+    /// Why this transport.
+    pub why: Why,
     /// The gateway's verdict on the credential, where it is not a good one. Streams would be refused alike.
     pub refused: Option<Refused>,
 }
@@ -63,10 +66,10 @@ impl Racer {
             Some(better) => better,
             None => now,
         };
-        let tried = self.connect(better, format!("{better} works again")).await;
+        let tried = self.connect(better, Why::recovered(better)).await;
         match tried {
             Err(error) if now == Transport::H1 && better == Transport::Quic => {
-                let why = format!("{} works again", Transport::H2);
+                let why = Why::recovered(Transport::H2);
                 let won = self.connect(Transport::H2, why).await;
                 won.map_err(|other| both(error, other))
             }
@@ -81,11 +84,10 @@ impl Racer {
     /// Why none answered.
     pub async fn race(&self, first: Transport) -> Result<Won, ConnectError> {
         if let Choice::Only(only) = self.choice {
-            return self.connect(only, "the only one allowed".to_owned()).await;
+            return self.connect(only, Why::forced()).await;
         }
         if first == Transport::H1 {
-            let why = "it was tried first and answered".to_owned();
-            match self.connect(Transport::H1, why).await {
+            match self.connect(Transport::H1, Why::preferred()).await {
                 Ok(won) => return Ok(won),
                 Err(error) => tracing::debug!(%error, "HTTP/1.1 does not answer"),
             }
@@ -93,7 +95,7 @@ impl Racer {
         let raced = if self.endpoint.tls {
             self.race_two(first).await
         } else {
-            let why = "a gateway without TLS has no QUIC".to_owned();
+            let why = Why::new(Reason::NoTls, "a gateway without TLS has no QUIC");
             self.connect(Transport::H2, why).await
         };
         match raced {
@@ -109,7 +111,7 @@ impl Racer {
             Transport::H2 => (Transport::H2, Transport::Quic),
             Transport::Quic | Transport::H1 => (Transport::Quic, Transport::H2),
         };
-        let mut one = pin!(self.connect(first, "it was tried first and answered".to_owned()));
+        let mut one = pin!(self.connect(first, Why::preferred()));
         let failed = tokio::select! {
             won = &mut one => match won {
                 Ok(won) => return Ok(won),
@@ -120,8 +122,7 @@ impl Racer {
         if let Some(error) = failed {
             return self.instead(second, error).await;
         }
-        let late = format!("{first} had not answered yet");
-        let mut two = pin!(self.connect(second, late));
+        let mut two = pin!(self.connect(second, Why::late(first)));
         tokio::select! {
             won = &mut one => match won {
                 Ok(won) => Ok(won),
@@ -145,7 +146,7 @@ impl Racer {
     }
 
     async fn instead(&self, second: Transport, failed: ConnectError) -> Result<Won, ConnectError> {
-        let connect = self.connect(second, failed.to_string());
+        let connect = self.connect(second, Why::instead(second, &failed));
         let won = if failed.is_refused() && second == Transport::Quic {
             match timeout(LAST_CHANCE, connect).await {
                 Ok(won) => won,
@@ -161,7 +162,7 @@ impl Racer {
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn connect(&self, transport: Transport, why: String) -> Result<Won, ConnectError> {
+    pub async fn connect(&self, transport: Transport, why: Why) -> Result<Won, ConnectError> {
         let connection =
             Connection::connect(transport, &self.endpoint, &self.tls, &self.tasks).await?;
         let refused = self.prove(&connection).await?;
