@@ -172,8 +172,8 @@ pub enum ListenError {
 /// A bound listener. A unix socket's file goes with it.
 #[derive(Debug)]
 pub enum Listener {
-    /// Unix.
-    Unix(UnixListener, SocketFile),
+    /// Unix. The file goes first: while it is there, somebody answers.
+    Unix(SocketFile, UnixListener),
     /// Unix, at this path of a namespace that is one sandbox's alone: whoever can reach it may use it.
     Inside(UnixListener, PathBuf),
     /// TCP.
@@ -182,13 +182,32 @@ pub enum Listener {
 
 /// Removes a socket file on drop.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+pub struct SocketFile {
+    path: PathBuf,
+    /// Which file it is.
+    inode: Option<u64>,
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> Self {
+        Self {
+            path: path.into(),
+            inode: inode(path),
+        }
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Gone already, or the directory is: nothing is left behind either way.
-        let _ = fs::remove_file(&self.0);
+        // Gone already, or the directory is: nothing is left behind either way. What somebody else has put there since is his.
+        if self.inode == inode(&self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    Some(fs::symlink_metadata(path).ok()?.ino())
 }
 
 impl Listener {
@@ -216,7 +235,7 @@ impl Listener {
     /// The system does not say.
     pub fn address(&self) -> io::Result<Address> {
         match self {
-            Self::Unix(_, file) => Ok(Address::Unix(file.0.clone())),
+            Self::Unix(file, _) => Ok(Address::Unix(file.path.clone())),
             Self::Inside(_, path) => Ok(Address::Unix(path.clone())),
             Self::Tcp(listener) => Ok(Address::Tcp(listener.local_addr()?)),
         }
@@ -231,7 +250,7 @@ impl Listener {
         match self {
             Self::Tcp(listener) => Ok(listener.accept().await?.0.into()),
             Self::Inside(listener, _) => Ok(listener.accept().await?.0.into()),
-            Self::Unix(listener, _) => loop {
+            Self::Unix(_, listener) => loop {
                 let (stream, _) = listener.accept().await?;
                 match stream.peer_cred() {
                     Ok(peer) if peer.uid() == rustix::process::geteuid().as_raw() => {
@@ -290,7 +309,7 @@ fn make_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A socket that nobody answers on is a leftover. `Err(Ok(_))` is our own verdict, `Err(Err(_))` the system's.
+/// A socket that nobody listens on is a leftover.
 async fn make_way(path: &Path) -> Result<(), MakeWay> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -298,10 +317,24 @@ async fn make_way(path: &Path) -> Result<(), MakeWay> {
         Ok(found) if !found.file_type().is_socket() => {
             Err(MakeWay::Ours(ListenError::NotASocket(path.into())))
         }
-        Ok(_) if UnixStream::connect(path).await.is_ok() => {
-            Err(MakeWay::Ours(ListenError::InUse(path.into())))
-        }
-        Ok(_) => fs::remove_file(path).map_err(MakeWay::System),
+        Ok(_) => match UnixStream::connect(path).await {
+            Ok(_) => Err(MakeWay::Ours(ListenError::InUse(path.into()))),
+            Err(error) => match error.kind() {
+                // unix(7): nobody listens. A predecessor was killed, and left its file.
+                io::ErrorKind::ConnectionRefused => remove(path),
+                io::ErrorKind::NotFound => Ok(()),
+                // It has as many connections waiting as it takes.
+                io::ErrorKind::WouldBlock => Err(MakeWay::Ours(ListenError::InUse(path.into()))),
+                _ => Err(MakeWay::System(error)),
+            },
+        },
+    }
+}
+
+fn remove(path: &Path) -> Result<(), MakeWay> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(MakeWay::System(error)),
+        _ => Ok(()),
     }
 }
 
@@ -321,7 +354,7 @@ impl MakeWay {
 
 fn bind_private(path: &Path) -> io::Result<Listener> {
     let listener = UnixListener::from_std(private_socket(path)?)?;
-    Ok(Listener::Unix(listener, SocketFile(path.into())))
+    Ok(Listener::Unix(SocketFile::at(path), listener))
 }
 
 #[cfg(test)]

@@ -349,6 +349,47 @@ async fn a_running_client_tells_how_it_is() {
     assert_eq!(ask().await.code, Some(1));
 }
 
+/// What a killed client leaves is the files of its sockets.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_clients_sockets_are_its_successors() {
+    let (tasks, world) = (Tasks::default(), World::start().await);
+    let service = format!("echo=tcp://{}", echo(&tasks).await);
+    let ask = Ask {
+        services: &[&service],
+        ..Ask::default()
+    };
+    let session = world.session_for(ask).await;
+    let [socket, place] = ["echo", "status"].map(|name| RelayClient::socket(&session, name));
+    let status = format!("unix://{}", place.display());
+    let (more, listen) = (["--status", &status], [RelayClient::unix(&session, "echo")]);
+    let mut killed = RelayClient::up_with(&session, &more, &listen).await;
+    killed.event("status").await;
+    killed.process.signal(rustix::process::Signal::KILL);
+    killed.process.wait("its end").await;
+    assert!(socket.exists() && place.exists(), "the files are left");
+    let ask = || {
+        let program = Program::new(binary("sluicegate-relay"));
+        program.args(["status", "--status", &status]).run()
+    };
+    assert_eq!(ask().await.code, Some(1), "nobody tells");
+
+    let next = RelayClient::up_with(&session, &more, &listen).await;
+    next.event("connected").await;
+    next.event("status").await;
+    let text = ask().await.succeeded();
+    assert!(text.contains("connected"), "{text}");
+    let stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
+    let mut wire = Wire::over(stream);
+    wire.send("hello").await;
+    assert_eq!(wire.take(5).await, b"hello");
+    // Of one that lives nothing is taken away.
+    let third = session.program(Program::new(binary("sluicegate-relay")));
+    let third = third.args(["up", "--listen", &listen[0]]).run().await;
+    assert_eq!(third.code, Some(3), "{}", third.stderr);
+    wire.send("again").await;
+    assert_eq!(wire.take(5).await, b"again");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_replica_has_what_is_opened_when_one_is_gone() {
     let (tasks, world) = (Tasks::default(), World::start().await);

@@ -8,6 +8,7 @@ use std::{
 use super::{
     Address, AddressError, Listen, ListenError, Listener, own_directory, replace_private_socket,
 };
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixStream;
 
 #[test]
@@ -92,6 +93,49 @@ async fn a_dead_socket_is_replaced_a_live_one_and_a_file_are_not() {
         fs::read_to_string(directory.path().join("file")).unwrap(),
         "precious"
     );
+}
+
+/// Its file is all that a killed process leaves.
+#[tokio::test]
+async fn what_a_killed_predecessor_left_is_replaced_and_its_end_harms_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock");
+    let address = Address::Unix(path.clone());
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let left = UnixStream::connect(&path).await.unwrap_err();
+    assert_eq!(left.kind(), std::io::ErrorKind::ConnectionRefused);
+    let first = Listener::bind(&address).await.unwrap();
+    let (connected, accepted) = tokio::join!(UnixStream::connect(&path), first.accept());
+    assert!(connected.is_ok() && accepted.is_ok());
+    // Somebody has put another one in its place: that is not the first one's to remove.
+    fs::remove_file(&path).unwrap();
+    let second = Listener::bind(&address).await.unwrap();
+    drop(first);
+    let (connected, accepted) = tokio::join!(UnixStream::connect(&path), second.accept());
+    assert!(connected.is_ok() && accepted.is_ok());
+}
+
+/// As many wait as it takes: it does not answer, and lives.
+#[tokio::test]
+async fn a_socket_that_is_busy_is_no_leftover() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock");
+    let unix = || Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let busy = unix();
+    busy.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    busy.listen(0).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let one = unix();
+        one.set_nonblocking(true).unwrap();
+        if one.connect(&SockAddr::unix(&path).unwrap()).is_err() {
+            break;
+        }
+        waiting.push(one);
+    }
+    let bound = Listener::bind(&Address::Unix(path.clone())).await;
+    assert!(matches!(bound, Err(ListenError::InUse(_))), "{bound:?}");
+    assert!(path.exists());
 }
 
 #[test]
