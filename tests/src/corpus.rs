@@ -2,10 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
+/// A folder of `../shared/corpora` without which a test is no proof: absent, it is an error everywhere.
+pub fn needed(name: &str) -> PathBuf {
+    let folder = place(name);
+    assert!(
+        folder.is_dir(),
+        "the corpus {} is missing",
+        folder.display()
+    );
+    folder
+}
+
+fn place(name: &str) -> PathBuf {
+    let corpora = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpora");
+    Path::new(corpora).join(name)
+}
+
 /// A folder of `../shared/corpora`. Absent, it is an error where `CI=true`; elsewhere a notice, and `None`.
 pub fn folder(name: &str) -> Option<PathBuf> {
-    let corpora = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpora");
-    let folder = Path::new(corpora).join(name);
+    let folder = place(name);
     if folder.is_dir() {
         return Some(folder);
     }
