@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 /// The longest a test waits for something that should come at once. Generous: two cores may be busy.
@@ -18,20 +18,44 @@ pub const QUIET: Duration = Duration::from_millis(300);
 
 /// Tasks that end with their owner.
 #[derive(Default)]
-pub struct Tasks(Mutex<JoinSet<()>>);
+pub struct Tasks(Mutex<Running>);
+
+#[derive(Default)]
+struct Running {
+    set: JoinSet<()>,
+    /// The first of those that panicked, for whoever waits for them.
+    panicked: Option<JoinError>,
+}
+
+impl Running {
+    fn keep(&mut self, ended: Result<(), JoinError>) {
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            self.panicked.get_or_insert(error);
+        }
+    }
+}
 
 impl Tasks {
     /// Runs `task` until it ends or this set is dropped.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut set = self.0.lock().expect("no task panics while holding the set");
-        while set.try_join_next().is_some() {}
-        set.spawn(task);
+        let mut running = self.0.lock().expect("no task panics while holding the set");
+        while let Some(ended) = running.set.try_join_next() {
+            running.keep(ended);
+        }
+        running.set.spawn(task);
     }
 
-    /// Waits for every task spawned so far.
+    /// Waits for every task spawned so far. Where one of them has panicked, so does this, once all have ended.
     pub async fn finish(&self) {
-        let mut set = std::mem::take(&mut *self.0.lock().expect("as above"));
-        while set.join_next().await.is_some() {}
+        let mut running = std::mem::take(&mut *self.0.lock().expect("as above"));
+        while let Some(ended) = running.set.join_next().await {
+            running.keep(ended);
+        }
+        if let Some(panicked) = running.panicked {
+            std::panic::resume_unwind(panicked.into_panic());
+        }
     }
 }
 
@@ -110,5 +134,21 @@ pub async fn free_port() -> u16 {
         if TcpListener::bind(("127.0.0.1", port)).await.is_ok() {
             return port;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tasks;
+
+    #[tokio::test]
+    #[should_panic(expected = "of a task")]
+    async fn a_panic_of_a_task_is_whoevers_waits_for_it() {
+        let tasks = Tasks::default();
+        tasks.spawn(async { panic!("of a task") });
+        // Forgotten it is not, whenever it is noticed.
+        tokio::task::yield_now().await;
+        tasks.spawn(async {});
+        tasks.finish().await;
     }
 }
