@@ -52,7 +52,7 @@ pub use forwarder::Forwarder;
 pub use gateway::{Gateway, Settings};
 pub use h3::Http3;
 pub use late::LateLink;
-pub use link::{Link, Towards, Weather};
+pub use link::{Break, Link, Towards, Weather};
 pub use network::Network;
 pub use origin::Origin;
 pub use pipe::Pipe;

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use crate::tasks::{Tasks, free_port};
@@ -31,6 +31,26 @@ pub struct Weather {
     pub jitter: Duration,
     /// Of a thousand packets, so many are lost.
     pub lost: u64,
+    /// Of a thousand datagrams, so many arrive cut short, anywhere.
+    pub cut: u64,
+}
+
+/// How a TCP connection breaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Break {
+    /// The rest of this direction is a FIN; the other goes on.
+    Fin,
+    /// RST, to both ends.
+    Reset,
+}
+
+/// A break that is to come.
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    towards: Towards,
+    /// So many more bytes pass before it.
+    after: u64,
+    how: Break,
 }
 
 /// A direction.
@@ -50,8 +70,16 @@ pub struct Link {
     _tasks: Tasks,
 }
 
-/// Bytes on their way, and when they arrive.
-type Flight = (Instant, Vec<u8>);
+/// A datagram on its way, and when it arrives.
+type Datagram = (Instant, Vec<u8>);
+
+/// Bytes of a connection on their way.
+struct Flight {
+    at: Instant,
+    bytes: Vec<u8>,
+    /// They are the last.
+    then: Option<Break>,
+}
 
 struct Shared {
     to: SocketAddr,
@@ -65,8 +93,11 @@ struct Shared {
     swallows_answers: AtomicBool,
     cuts_up: AtomicBool,
     cuts_down: AtomicBool,
+    /// TCP connections break by these, one each.
+    planned: Mutex<Vec<Planned>>,
+    broken: AtomicU64,
     /// Where each client's datagrams leave from.
-    ways: Mutex<HashMap<SocketAddr, mpsc::UnboundedSender<Flight>>>,
+    ways: Mutex<HashMap<SocketAddr, mpsc::UnboundedSender<Datagram>>>,
     tasks: Tasks,
 }
 
@@ -86,6 +117,8 @@ impl Link {
             swallows_answers: AtomicBool::default(),
             cuts_up: AtomicBool::default(),
             cuts_down: AtomicBool::default(),
+            planned: Mutex::default(),
+            broken: AtomicU64::default(),
             ways: Mutex::default(),
             tasks: Tasks::default(),
         });
@@ -127,6 +160,27 @@ impl Link {
         self.swallow_udp(true);
     }
 
+    /// When so many more bytes have gone in this direction, on whatever TCP connections, the one that carries the last of them breaks behind
+    /// it.
+    pub fn break_after(&self, towards: Towards, after: u64, how: Break) {
+        let planned = Planned {
+            towards,
+            after,
+            how,
+        };
+        self.shared.planned.lock().unwrap().push(planned);
+    }
+
+    /// What is planned and has not come about will not.
+    pub fn mend(&self) {
+        self.shared.planned.lock().unwrap().clear();
+    }
+
+    /// TCP connections that broke as planned so far.
+    pub fn broken(&self) -> u64 {
+        self.shared.broken.load(Ordering::Relaxed)
+    }
+
     /// As a NAT that has forgotten everybody: what a client sends next leaves from a new port, and what comes to the old one is
     /// lost.
     pub fn forget(&self) {
@@ -155,6 +209,32 @@ impl Shared {
             drawn % 1000 < self.weather.lost,
             Duration::from_micros(late),
         )
+    }
+
+    /// Where a connection breaks within the next so many bytes, and how.
+    fn breaks(&self, towards: Towards, length: usize) -> Option<(usize, Break)> {
+        let mut planned = self.planned.lock().unwrap();
+        let mut found = None;
+        for (place, one) in planned.iter_mut().enumerate() {
+            if one.towards == towards && one.after <= length as u64 && found.is_none() {
+                found = Some(place);
+            } else if one.towards == towards {
+                one.after = one.after.saturating_sub(length as u64);
+            }
+        }
+        let one = planned.swap_remove(found?);
+        self.broken.fetch_add(1, Ordering::Relaxed);
+        Some((usize::try_from(one.after).unwrap(), one.how))
+    }
+
+    /// So much of a datagram arrives.
+    fn left_of(&self, length: usize) -> usize {
+        let drawn = mix(self.seed ^ self.seen.load(Ordering::Relaxed).wrapping_mul(0x5851_F42D));
+        if drawn % 1000 < self.weather.cut {
+            usize::try_from(drawn >> 32).unwrap() % length.max(1)
+        } else {
+            length
+        }
     }
 
     /// When a datagram arrives, if it does.
@@ -189,7 +269,8 @@ async fn datagrams(udp: Arc<UdpSocket>, shared: Arc<Shared>) {
             Some(way) => way,
             None => open_way(&udp, from, &shared).await,
         };
-        let _ = way.send((at, packet[..length].to_vec()));
+        let left = shared.left_of(length);
+        let _ = way.send((at, packet[..left].to_vec()));
     }
 }
 
@@ -198,11 +279,11 @@ async fn open_way(
     udp: &Arc<UdpSocket>,
     client: SocketAddr,
     shared: &Arc<Shared>,
-) -> mpsc::UnboundedSender<Flight> {
+) -> mpsc::UnboundedSender<Datagram> {
     let out = UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
     out.connect(shared.to).await.unwrap();
     let out = Arc::new(out);
-    let (send, mut queue) = mpsc::unbounded_channel::<Flight>();
+    let (send, mut queue) = mpsc::unbounded_channel::<Datagram>();
     let (back, link, near) = (out.clone(), shared.clone(), udp.clone());
     shared.tasks.spawn(async move {
         let flights = Tasks::default();
@@ -223,7 +304,8 @@ async fn open_way(
                     if link.swallows_answers.load(Ordering::Relaxed) {
                         continue;
                     }
-                    let (near, bytes) = (near.clone(), packet[..length].to_vec());
+                    let left = link.left_of(length);
+                    let (near, bytes) = (near.clone(), packet[..left].to_vec());
                     flights.spawn(async move {
                         tokio::time::sleep_until(at).await;
                         let _ = near.send_to(&bytes, client).await;
@@ -242,24 +324,40 @@ async fn connections(tcp: TcpListener, shared: Arc<Shared>) {
             continue;
         };
         let _ = (near.set_nodelay(true), far.set_nodelay(true));
-        let (near_read, near_write) = near.into_split();
-        let (far_read, far_write) = far.into_split();
-        for (from, to, towards) in [
-            (near_read, far_write, Towards::Gateway),
-            (far_read, near_write, Towards::Client),
-        ] {
-            let (send, queue) = mpsc::channel(4096);
-            let shared_too = shared.clone();
-            shared.tasks.spawn(read(from, send, shared_too, towards));
-            shared.tasks.spawn(write(to, queue));
+        shared.tasks.spawn(connection(near, far, shared.clone()));
+    }
+}
+
+/// Both directions, each to its own end, unless it is reset.
+async fn connection(mut near: TcpStream, mut far: TcpStream, shared: Arc<Shared>) {
+    let reset = Notify::new();
+    let was_reset = {
+        let (near_read, near_write) = near.split();
+        let (far_read, far_write) = far.split();
+        let (up, going_up) = mpsc::channel(4096);
+        let (down, going_down) = mpsc::channel(4096);
+        let ends = async {
+            tokio::join!(
+                read(near_read, up, &shared, Towards::Gateway),
+                write(far_write, going_up, &reset),
+                read(far_read, down, &shared, Towards::Client),
+                write(near_write, going_down, &reset),
+            )
+        };
+        tokio::select! {
+            _ = ends => false,
+            () = reset.notified() => true,
         }
+    };
+    if was_reset {
+        let _ = (near.set_zero_linger(), far.set_zero_linger());
     }
 }
 
 async fn read(
-    mut from: OwnedReadHalf,
+    mut from: ReadHalf<'_>,
     queue: mpsc::Sender<Flight>,
-    shared: Arc<Shared>,
+    shared: &Shared,
     towards: Towards,
 ) {
     let cuts = match towards {
@@ -271,25 +369,33 @@ async fn read(
         let (lost, _) = shared.draw();
         let pause = if lost { PAUSE } else { Duration::ZERO };
         let at = Instant::now() + shared.weather.delay + pause;
-        if cuts.load(Ordering::Relaxed) {
-            // Whether it is taken is all the same: it is the last.
-            let _ = queue
-                .send((at, segment[..length.div_ceil(2)].to_vec()))
-                .await;
-            return;
-        }
-        if queue.send((at, segment[..length].to_vec())).await.is_err() {
+        let cut = cuts.load(Ordering::Relaxed);
+        let breaks = match cut {
+            true => Some((length.div_ceil(2), Break::Fin)),
+            false => shared.breaks(towards, length),
+        };
+        let (passes, how) = breaks.map_or((length, None), |(passes, how)| (passes, Some(how)));
+        let flight = Flight {
+            at,
+            bytes: segment[..passes].to_vec(),
+            then: how,
+        };
+        // Whether the last is taken is all the same.
+        if queue.send(flight).await.is_err() || how.is_some() {
             return;
         }
     }
 }
 
-async fn write(mut to: OwnedWriteHalf, mut queue: mpsc::Receiver<Flight>) {
-    while let Some((at, bytes)) = queue.recv().await {
+async fn write(mut to: WriteHalf<'_>, mut queue: mpsc::Receiver<Flight>, reset: &Notify) {
+    while let Some(Flight { at, bytes, then }) = queue.recv().await {
         // In order: a segment that is late holds up what comes behind it.
         tokio::time::sleep_until(at).await;
         if to.write_all(&bytes).await.is_err() {
             return;
+        }
+        if then == Some(Break::Reset) {
+            return reset.notify_one();
         }
     }
     let _ = to.shutdown().await;

@@ -50,6 +50,19 @@ impl Carrier {
         )
     }
 
+    /// A relay client carries it.
+    pub(crate) fn has_client(self) -> bool {
+        !matches!(self, Self::Connect | Self::ConnectTls)
+    }
+
+    /// All streams are on one connection.
+    pub(crate) fn shares(self) -> bool {
+        matches!(
+            self,
+            Self::Relay("h2" | "quic") | Self::Exposed("h2" | "quic") | Self::Proxy("h2" | "quic")
+        )
+    }
+
     /// The relay client asks for signs of life on what carries this. (TCP's own are answered by the kernel of a process
     /// that is frozen.)
     pub(crate) fn is_watched(self) -> bool {
@@ -161,7 +174,31 @@ impl Lab {
         Self::on(world, carrier, Some(link)).await
     }
 
+    /// With a link in this weather, to the gateway's TLS and QUIC or, without either, to its plain listener: there what breaks on the way
+    /// breaks a capsule and no record of TLS.
+    pub(crate) async fn in_weather(
+        carrier: Carrier,
+        tls: bool,
+        weather: Weather,
+        seed: u64,
+    ) -> Self {
+        let world = World::start().await;
+        let ports = world.gateway.ports;
+        let to = if tls { ports.public } else { ports.plain };
+        let link = Link::start(to, weather, seed).await;
+        let scheme = if tls { "https" } else { "http" };
+        let url = format!("{scheme}://{}", link.address);
+        Self::at(world, carrier, Some(link), url).await
+    }
+
     async fn on(world: World, carrier: Carrier, link: Option<Link>) -> Self {
+        let public = link.as_ref().map(|link| link.address);
+        let public = public.unwrap_or(world.gateway.ports.public);
+        Self::at(world, carrier, link, format!("https://{public}")).await
+    }
+
+    /// With the gateway at this URL.
+    async fn at(world: World, carrier: Carrier, link: Option<Link>, url: String) -> Self {
         let service = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = service.local_addr().unwrap();
         world.dns.point("raw.allowed.test");
@@ -178,7 +215,6 @@ impl Lab {
         tasks.spawn(accept(service, visitors.clone()));
         let public = link.as_ref().map(|link| link.address);
         let public = public.unwrap_or(world.gateway.ports.public);
-        let url = format!("https://{public}");
         let (client, entry) = match carrier {
             Carrier::Relay(transport) => {
                 let listen = [RelayClient::tcp("db")];
@@ -227,53 +263,64 @@ impl Lab {
 
     /// A program's connection, and the service's end of it.
     pub(crate) async fn pair(&self) -> (Stream, Stream) {
+        let pair = within("both ends of a pair", self.try_pair()).await;
+        pair.unwrap()
+    }
+
+    /// The same where the way may be broken.
+    ///
+    /// # Errors
+    /// It is. In vain it may be waited for, too: the caller knows how long.
+    pub(crate) async fn try_pair(&self) -> io::Result<(Stream, Stream)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (tell, told) = oneshot::channel();
         self.visitors.0.lock().unwrap().insert(number, tell);
-        let mut near = self.dial().await;
+        let mut near = self.dial().await?;
         // Not a TLS record and not the beginning of a request: a protocol of its own.
-        near.write_all(&[0xEE; 8]).await.unwrap();
-        near.write_all(&number.to_be_bytes()).await.unwrap();
-        near.flush().await.unwrap();
-        let far = within("the service's end of a pair", told).await.unwrap();
-        match self.carrier {
+        near.write_all(&[0xEE; 8]).await?;
+        near.write_all(&number.to_be_bytes()).await?;
+        near.flush().await?;
+        let far = told.await.map_err(io::Error::other)?;
+        Ok(match self.carrier {
             // It is the host that dials.
             Carrier::Exposed(_) => (Stream::Tcp(far), near),
             _ => (near, Stream::Tcp(far)),
-        }
+        })
     }
 
-    async fn dial(&self) -> Stream {
+    async fn dial(&self) -> io::Result<Stream> {
         let wire = Wire::dial(self.entry).await;
-        match self.carrier {
+        Ok(match self.carrier {
             Carrier::Relay(_) | Carrier::Exposed(_) => Stream::Tcp(wire.stream),
             Carrier::Proxy(_) => {
                 let target = &self.target;
                 let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
-                Stream::Tcp(self.tunnel(wire, head).await)
+                Stream::Tcp(self.tunnel(wire, head).await?)
             }
             Carrier::Connect => {
                 let head = self.session.connect_head(&self.target);
-                Stream::Tcp(self.tunnel(wire, head).await)
+                Stream::Tcp(self.tunnel(wire, head).await?)
             }
             Carrier::ConnectTls => {
                 let config = self.session.gateway_tls(&[b"http/1.1"]);
                 let tls = wire.tls(config, "localhost").await;
                 let head = self.session.connect_head(&self.target);
-                Stream::Tls(Box::new(self.tunnel(tls, head).await))
+                Stream::Tls(Box::new(self.tunnel(tls, head).await?))
             }
-        }
+        })
     }
 
     async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         mut wire: Wire<S>,
         request: String,
-    ) -> S {
+    ) -> io::Result<S> {
         wire.send(request).await;
         let head = wire.head().await;
-        assert_eq!(head.status, 200, "{head:?}");
-        wire.stream
+        match head.status {
+            200 => Ok(wire.stream),
+            _ => Err(io::Error::other(format!("{head:?}"))),
+        }
     }
 }
 

@@ -123,7 +123,9 @@ cell is a test there, with digests of what was sent and received. `BLESS=1 cargo
 writes it anew.\n\n\
 An *end* is FIN on TCP and close_notify on TLS. A *cut* is RST on TCP, and on TLS a connection that ends without close_notify.\n\
 A cut is never reported as an end: beside these cells, 10,000 runs with random lengths, orders and faults (seeded, so that a\n\
-failure can be repeated) look for one that is.\n\n\
+failure can be repeated) look for one that is. In a quarter of them the way breaks as well: connections that carry streams end with FIN or RST\n\
+behind any byte, with TLS and without, so that records, frames and capsules are cut anywhere; datagrams are lost, late and cut short; UDP\n\
+falls silent; the relay client is frozen and then killed.\n\n\
 In the middle of a frame ends what carries the stream between sandbox and gateway: half of a TCP segment arrives, and then a FIN without\n\
 close_notify. QUIC has no such end; its datagrams stop coming.\n\n\
 At an exposed listener it is the host that dials, so that the sandbox's program is the one that listens. A relay client that is\n\

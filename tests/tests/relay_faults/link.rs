@@ -11,6 +11,7 @@ const BAD: Weather = Weather {
     delay: Duration::from_millis(10),
     jitter: Duration::from_millis(4),
     lost: 15,
+    cut: 0,
 };
 
 #[tokio::test]
@@ -102,4 +103,35 @@ async fn where_udp_never_works_tls_carries_from_the_start() {
     let client = e2e::RelayClient::up_with(&lab.session, &more, &listen).await;
     let connected = eventually("a connection", || client.connections().first().cloned()).await;
     assert_eq!(connected, "h2");
+}
+
+#[tokio::test]
+async fn the_metrics_say_why_a_transport_carries() {
+    let (lab, link) = Lab::behind("h2", Weather::default(), 1).await;
+    let listen = [e2e::RelayClient::tcp("told")];
+    let more = ["--url", &link.url(), "--status", "127.0.0.1:0"];
+    let client = e2e::RelayClient::up_with(&lab.session, &more, &listen).await;
+    let said = client.event("status").await;
+    let place = said["address"].as_str().unwrap().to_owned();
+    let address = place.strip_prefix("http://").unwrap().parse().unwrap();
+    let told = async |sample: &str| {
+        e2e::tasks::until_told(sample, async || {
+            let metrics = e2e::web::fetch(address, "/metrics").await.text();
+            metrics.lines().any(|line| line == sample).then_some(())
+        })
+        .await;
+    };
+    let name = "sluicegate_relay_transport_info";
+    told(&format!(
+        "{name}{{transport=\"quic\",reason=\"preferred\"}} 1"
+    ))
+    .await;
+    link.swallow_udp(true);
+    told(&format!("{name}{{transport=\"h2\",reason=\"udp_lost\"}} 1")).await;
+    link.swallow_udp(false);
+    told(&format!(
+        "{name}{{transport=\"quic\",reason=\"recovered\"}} 1"
+    ))
+    .await;
+    told("sluicegate_relay_chosen_total{transport=\"h2\",reason=\"udp_lost\"} 1").await;
 }
