@@ -24,6 +24,8 @@ pub(super) enum CredentialCommand {
 #[derive(Debug, Args)]
 pub(super) struct RevokeArgs {
     /// A handle, a signed token, or a token's id; `-` reads it from standard input, where `ps` does not show it.
+    // Ids are base64url, which may begin with a hyphen.
+    #[arg(allow_hyphen_values = true)]
     credential: String,
     #[command(flatten)]
     client: ClientArgs,
@@ -58,4 +60,26 @@ fn standard_input() -> Result<String, Failure> {
         .read_to_string(&mut text)
         .map_err(|error| Failure::new(USAGE, format!("cannot read standard input: {error}")))?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::RevokeArgs;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: RevokeArgs,
+    }
+
+    #[test]
+    fn an_id_may_begin_with_a_hyphen_and_options_stay_options() {
+        for line in [["revoke", "-1x_", "--json"], ["revoke", "--json", "-1x_"]] {
+            let read = Line::try_parse_from(line).map(|line| line.args);
+            let read = read.map(|args| (args.credential, args.client.json));
+            assert_eq!(read.ok(), Some(("-1x_".to_owned(), true)));
+        }
+    }
 }
