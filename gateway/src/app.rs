@@ -20,6 +20,7 @@ use arc_swap::ArcSwap;
 use tokio::{net::UnixListener, sync::Notify};
 
 pub use assemble::StartError;
+pub(crate) use assemble::policy_config;
 use identity::PublicIdentity;
 use reload::Reloader;
 

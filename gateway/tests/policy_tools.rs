@@ -64,6 +64,8 @@ impl Desk {
 
 const CONFIG: &str = "egress:
   deniedHosts: [\"*.bad.test\"]
+capabilities:
+  new: {egress: {allowedHosts: [new.a.test]}}
 runtime:
   providers:
     strict:
@@ -90,14 +92,14 @@ fn check_warns_and_strict_refuses() {
     let loose = desk.run("check loose.yaml");
     assert_eq!(loose.code, 0, "{}", loose.err);
     assert!(
-        loose.err.contains("loose.yaml:8:36") && loose.err.contains("never reached"),
+        loose.err.contains("loose.yaml:10:36") && loose.err.contains("never reached"),
         "{}",
         loose.err
     );
     assert_eq!(desk.run("check loose.yaml --strict").code, 2);
     let (code, told) = desk.json("check loose.yaml --strict --json");
     assert_eq!((code, &told["valid"]), (2, &Value::Bool(true)));
-    assert_eq!(told["warnings"][0]["position"]["line"], 8, "{told}");
+    assert_eq!(told["warnings"][0]["position"]["line"], 10, "{told}");
 
     let broken = desk.run("check broken.yaml");
     assert_eq!(broken.code, 2);
@@ -149,6 +151,11 @@ fn explain_needs_no_gateway() {
             "allow",
             None,
         ),
+        (
+            "new.a.test --config gateway.yaml --capability new",
+            "allow",
+            None,
+        ),
         ("db.a.test:5432 --policy policy.yaml", "allow", None),
         (
             "db.a.test --policy policy.yaml",
@@ -178,6 +185,7 @@ fn explain_needs_no_gateway() {
         ("127.1 --policy policy.yaml", 2),
         ("api.a.test --policy policy.yaml --config gateway.yaml", 2),
         ("api.a.test --session s1", 3),
+        ("api.a.test --session s1 --allow x.a.test", 2),
     ] {
         assert_eq!(
             desk.run(&format!("policy explain {arguments}")).code,
@@ -263,6 +271,31 @@ fn replay_tells_the_exact_difference() {
     );
     assert_eq!(
         desk.run("policy replay missing.log --against new.yaml")
+            .code,
+        2
+    );
+    // The same policy, for a session that asks for more, or for less.
+    desk.write(
+        "gateway.yaml",
+        "capabilities: {data: {egress: {allowedHosts: ['db.a.test:5432']}}}\nruntime: {providers: {p: {egress: {allowedHosts: \
+         [api.a.test, typo.a.test]}}}}\n",
+    );
+    let denied = |flags: &str| {
+        let line = format!("policy replay access.log --against gateway.yaml {flags} --json");
+        let (code, told) = desk.json(&line);
+        assert_eq!(code, 0, "{flags}: {told}");
+        let targets = told["newlyDenied"]["targets"].as_object().unwrap().clone();
+        targets.keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(denied(""), ["db.a.test:5432"]);
+    assert_eq!(denied("--capability data"), Vec::<String>::new());
+    assert_eq!(denied("--allow db.a.test:5432"), Vec::<String>::new());
+    assert_eq!(
+        denied("--capability data --deny api.a.test"),
+        ["api.a.test:443"]
+    );
+    assert_eq!(
+        desk.run("policy replay access.log --against gateway.yaml --capability none")
             .code,
         2
     );
@@ -382,5 +415,5 @@ fn the_examples_of_the_handbook_hold() {
         };
         assert_eq!(run.code, 0, "{block}\n{}{}", run.out, run.err);
     }
-    assert_eq!((blocks.len(), suites), (4, 1));
+    assert_eq!((blocks.len(), suites), (5, 2));
 }

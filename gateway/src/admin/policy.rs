@@ -10,20 +10,20 @@ use axum::{
 };
 use http::StatusCode;
 use serde_json::json;
-use sluicegate_policy::{GrantDocument, Target};
+use sluicegate_policy::{Target, text::Place};
 
 use super::{
     Problem, State, access,
     request::{body_text, json as answer, read},
     sessions::{behalf, key},
 };
-use crate::auth::Principal;
+use crate::{auth::Principal, session::AskedGrant};
 
 struct Question {
     provider: Option<String>,
     namespace: Option<String>,
     session: Option<String>,
-    document: GrantDocument,
+    asked: AskedGrant,
     target: Target,
 }
 
@@ -47,7 +47,7 @@ fn namespace<'q>(
     }
 }
 
-/// `POST policy:explain` `{provider?, namespace?, session? | egress?, target}`; a target without port means 443.
+/// `POST policy:explain` `{provider?, namespace?, session? | grant of a create, target}`; a target without port means 443.
 pub(super) async fn explain(
     Extract(state): Extract<State>,
     Extension(principal): Extension<Arc<Principal>>,
@@ -75,12 +75,17 @@ pub(super) async fn explain(
                 }
             }
         });
-        let document = GrantDocument::take(fields, faults);
+        let asked = AskedGrant::take(fields, faults);
+        if session.is_some() && asked != AskedGrant::default() {
+            let message =
+                "the session has its own grant: either session, or what one would ask for";
+            faults.error(&Place::default(), message);
+        }
         Some(Question {
             provider,
             namespace,
             session,
-            document,
+            asked,
             target: target?,
         })
     })?;
@@ -95,10 +100,10 @@ pub(super) async fn explain(
             let admission = (state.admission)();
             state.registry.explain(&key, &question.target, &admission)?
         }
-        None => state.registry.explain_document(
+        None => state.registry.explain_asked(
             &behalf(&principal),
             &provider,
-            &question.document,
+            &question.asked,
             &question.target,
             &(state.admission)(),
         )?,

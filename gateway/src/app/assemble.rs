@@ -20,6 +20,7 @@ use tokio::{net::UnixListener, sync::Notify};
 pub(super) use context::{context, resolver_config};
 use listeners::{bind, bind_udp, entries, private_tls};
 use sessions::credential;
+pub(crate) use sessions::policy_config;
 pub(super) use sessions::{external, gestalt, public_url, registry_config};
 
 use super::{App, Options, Parts, PublicIdentity, Settings, probe, reload::Reloader};

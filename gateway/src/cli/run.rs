@@ -216,7 +216,7 @@ impl RunArgs {
             resolve: self.resolve.clone(),
             default_action: self.default_action.clone(),
             services: self.services.clone(),
-            expose: Vec::new(),
+            ..GrantArgs::default()
         }
     }
 }

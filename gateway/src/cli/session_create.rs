@@ -46,6 +46,9 @@ pub(super) struct GrantArgs {
     /// A listener of the sandbox that the host may dial, and how: `plugin` (a unix socket), `db=tcp`, `web=tls`.
     #[arg(long = "expose", value_name = "NAME[=unix|tcp|tls]")]
     pub(super) expose: Vec<String>,
+    /// A capability of the catalogue to bind it to.
+    #[arg(long = "capability", value_name = "NAME")]
+    pub(super) capabilities: Vec<String>,
 }
 
 impl GrantArgs {
@@ -57,9 +60,10 @@ impl GrantArgs {
             && self.default_action.is_none()
             && self.services.is_empty()
             && self.expose.is_empty()
+            && self.capabilities.is_empty()
     }
 
-    /// `{egress?, services?, expose?}`. A list that no flag fills stays absent, which is not the same as empty.
+    /// `{egress?, services?, expose?, capabilities?}`. A list that no flag fills stays absent, which is not the same as empty.
     pub(super) fn to_document(&self) -> Result<Map<String, Value>, Failure> {
         let mut egress = Map::new();
         for (key, list) in [
@@ -114,6 +118,9 @@ impl GrantArgs {
                 document.insert(key.into(), part.into());
             }
         }
+        if !self.capabilities.is_empty() {
+            document.insert("capabilities".into(), self.capabilities.clone().into());
+        }
         Ok(document)
     }
 }
@@ -165,9 +172,6 @@ pub(super) struct CreateArgs {
     /// Wait so long for a place in the scope.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=60))]
     wait: Option<u64>,
-    /// A capability of the gateway's catalogue to bind it to.
-    #[arg(long = "capability", value_name = "NAME")]
-    capabilities: Vec<String>,
     /// An address or range its credentials may come from.
     #[arg(long = "source", value_name = "CIDR")]
     sources: Vec<String>,
@@ -204,9 +208,6 @@ impl CreateArgs {
         }
         if !self.sources.is_empty() {
             request.insert("sources".into(), self.sources.clone().into());
-        }
-        if !self.capabilities.is_empty() {
-            request.insert("capabilities".into(), self.capabilities.clone().into());
         }
         if self.no_start {
             request.insert("start".into(), false.into());
@@ -308,12 +309,14 @@ mod tests {
             resolve: vec!["a.test=127.0.0.1".into(), "a.test=::1".into()],
             services: vec!["cache".into(), "db=tcp://127.0.0.1:5432".into()],
             expose: vec!["plugin".into(), "web=tls".into()],
+            capabilities: vec!["data".into()],
             ..GrantArgs::default()
         };
         let expected = json!({
             "egress": { "allowedHosts": ["api.example.com"], "hosts": { "a.test": ["127.0.0.1", "::1"] } },
             "services": { "cache": {}, "db": "tcp://127.0.0.1:5432" },
             "expose": { "plugin": "unix", "web": "tls" },
+            "capabilities": ["data"],
         });
         assert_eq!(Value::from(args.to_document().unwrap()), expected);
         assert!(

@@ -4,6 +4,7 @@
 //! things up in; [`Session`] is one living generation with its [`Authority`] and [`Budget`]. Requests are read in
 //! `request`, answers written in `view` and `bundle`. Who a credential is lives in `auth`; routes live in `admin`.
 
+mod asked;
 mod authority;
 mod binding;
 mod budget;
@@ -24,6 +25,7 @@ mod sweep;
 pub(crate) mod testing;
 mod view;
 
+pub use asked::AskedGrant;
 pub use authority::{Authority, PolicyGeneration, Session, SessionKey, Snapshot};
 pub use binding::{Binding, BindingRequest, Capability};
 pub use budget::{Budget, Destination, Pending, Slot};

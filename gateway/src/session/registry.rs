@@ -42,6 +42,7 @@ use super::{
 };
 pub use behalf::Behalf;
 pub use capability::Bind;
+pub(super) use compile::asked as grant_asked;
 pub use error::RegistryError;
 pub use log::{LogLine, LogRecord};
 pub use observe::Observation;

@@ -12,7 +12,7 @@ use sluicegate_policy::{
 };
 
 use super::{
-    BindingRequest, binding,
+    AskedGrant, BindingRequest, binding,
     lifecycle::{OnExpiry, OnPause, Times},
 };
 
@@ -144,10 +144,8 @@ pub struct CreateRequest {
     pub sources: Vec<IpNet>,
     /// The key its credentials are bound to.
     pub client_key: Option<Thumbprint>,
-    /// Its own grant.
-    pub document: GrantDocument,
-    /// Capabilities it is bound to from the start.
-    pub capabilities: Vec<BindingRequest>,
+    /// Its own grant, and the capabilities it is bound to from the start.
+    pub grant: AskedGrant,
 }
 
 /// What a patch changes: each block named is replaced whole.
@@ -201,10 +199,8 @@ impl CreateRequest {
             .take("clientKey")
             .and_then(|node| thumbprint(node, &mut faults));
         no_secrets(&mut fields, &mut faults);
-        let patch = read_grant(&mut fields, &mut faults);
+        let grant = AskedGrant::take(&mut fields, &mut faults);
         fields.finish(&mut faults);
-        let capabilities = patch.capabilities.clone();
-        let document = patch.apply(GrantDocument::default());
         let request = Self {
             id,
             namespace,
@@ -214,8 +210,7 @@ impl CreateRequest {
             owner,
             sources,
             client_key,
-            document,
-            capabilities: capabilities.unwrap_or_default(),
+            grant,
         };
         if faults.is_clean() {
             Ok(request)
@@ -237,7 +232,7 @@ impl CreateRequest {
             self.times,
             self.scope,
             self.sources,
-            self.document.to_json()
+            self.grant.document.to_json()
         );
         if let Some(owner) = &self.owner {
             text.push_str(&format!(" owner {owner}"));
@@ -245,8 +240,9 @@ impl CreateRequest {
         if let Some(key) = &self.client_key {
             text.push_str(&format!(" key {key}"));
         }
-        if !self.capabilities.is_empty() {
-            text.push_str(&format!(" {:?}", self.capabilities));
+        let capabilities = &self.grant.capabilities;
+        if !capabilities.is_empty() {
+            text.push_str(&format!(" {capabilities:?}"));
         }
         data_encoding::HEXLOWER.encode(&Sha256::digest(text))
     }
@@ -300,7 +296,7 @@ impl PatchRequest {
 
 /// `egress`, `services`, `expose`, `limits`, `capabilities`, and `allow` and `hosts`, which are keys of `egress` written one
 /// level up.
-fn read_grant(fields: &mut Fields<'_>, faults: &mut Faults) -> PatchRequest {
+pub(super) fn read_grant(fields: &mut Fields<'_>, faults: &mut Faults) -> PatchRequest {
     let mut named = |key| fields.take(key).is_some();
     let (egress, services) = (named("egress"), named("services"));
     let (expose, limits) = (named("expose"), named("limits"));

@@ -539,6 +539,12 @@ async fn the_rest_of_the_api_answers() {
     let document =
         r#"{"egress": {"allowedHosts": ["b.example.com"]}, "target": "b.example.com:443"}"#;
     assert_eq!(explain(document).await.body["outcome"], "allow");
+    let short = r#"{"allow": ["b.example.com"], "target": "b.example.com:443"}"#;
+    assert_eq!(explain(short).await.body["outcome"], "allow");
+    let unknown = r#"{"capabilities": ["none"], "target": "b.example.com:443"}"#;
+    assert_eq!(explain(unknown).await.status, 422);
+    let both = r#"{"session": "one", "allow": ["b.example.com"], "target": "b.example.com:443"}"#;
+    assert_eq!(explain(both).await.status, 422);
     assert_eq!(
         g.call("GET", "status", "").await.body["sessions"]["running"],
         1

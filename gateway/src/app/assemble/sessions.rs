@@ -1,6 +1,6 @@
 //! What sessions are made from: providers, capabilities, quotas, and where they are reached.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use sluicegate_policy::{Host, Target};
 
@@ -52,24 +52,17 @@ fn plain_proxy(
         .map(|(_, address)| *address)
 }
 
-/// What the registry is told.
-pub(in crate::app) fn registry_config(
-    config: &Config,
-    addresses: &[(ListenerKind, SocketAddr)],
-    identity: &PublicIdentity,
-    state_dir: &config::StateDir,
-) -> RegistryConfig {
+/// What decides which grant a session gets, as far as the configuration alone says it. Ports that the system chooses, the
+/// state directory, and names in the bundle are the running gateway's to know.
+pub(crate) fn policy_config(config: &Config) -> RegistryConfig {
     let providers = config
         .providers
         .iter()
         .map(|(name, provider)| (name.clone(), self::provider(config, provider)));
-    let public = public_url(config, addresses);
-    let plain = plain_proxy(addresses, public.as_ref().map(|(_, target)| target.host()));
-    let public_url = public.map_or_else(PublicUrl::default, |(tls, target)| PublicUrl {
-        tls,
-        host: target.host().to_string(),
-        port: target.port(),
-    });
+    let listeners = config.listeners.iter();
+    let private = listeners
+        .clone()
+        .find(|listener| listener.kind == config::ListenerKind::Private);
     RegistryConfig {
         providers: providers.collect(),
         default_provider: config
@@ -82,9 +75,37 @@ pub(in crate::app) fn registry_config(
             egress: config.egress.clone(),
             ..sluicegate_policy::GrantDocument::default()
         },
+        own_listeners: listeners
+            .map(|listener| listener.address)
+            .filter(|address| address.port() != 0)
+            .collect(),
+        dial: dial(config, private.map(|listener| listener.address), None),
+        ..RegistryConfig::default()
+    }
+}
+
+/// What the registry is told.
+pub(in crate::app) fn registry_config(
+    config: &Config,
+    addresses: &[(ListenerKind, SocketAddr)],
+    identity: &PublicIdentity,
+    state_dir: &config::StateDir,
+) -> RegistryConfig {
+    let private = addresses
+        .iter()
+        .find(|(kind, _)| *kind == ListenerKind::Private)
+        .map(|(_, address)| *address);
+    let public = public_url(config, addresses);
+    let plain = plain_proxy(addresses, public.as_ref().map(|(_, target)| target.host()));
+    let public_url = public.map_or_else(PublicUrl::default, |(tls, target)| PublicUrl {
+        tls,
+        host: target.host().to_string(),
+        port: target.port(),
+    });
+    RegistryConfig {
         own_listeners: addresses.iter().map(|(_, address)| *address).collect(),
         own_sockets: vec![state_dir.file("admin.sock"), state_dir.file("probe.sock")],
-        dial: dial(config, addresses, state_dir),
+        dial: dial(config, private, Some(state_dir.file("listeners"))),
         bundle: BundleContext {
             plain_proxy: plain,
             public_url,
@@ -112,6 +133,7 @@ pub(in crate::app) fn registry_config(
             .as_ref()
             .is_some_and(|gestalt| gestalt.verify_sessions == config::VerifySessions::Registry),
         verify_every: config.store.verify_every,
+        ..policy_config(config)
     }
 }
 
@@ -200,18 +222,10 @@ fn capability(
 }
 
 /// Where hosts dial what sandboxes expose.
-fn dial(
-    config: &Config,
-    addresses: &[(ListenerKind, SocketAddr)],
-    state_dir: &config::StateDir,
-) -> DialConfig {
-    let private = addresses
-        .iter()
-        .find(|(kind, _)| *kind == ListenerKind::Private)
-        .map(|(_, address)| *address);
+fn dial(config: &Config, private: Option<SocketAddr>, directory: Option<PathBuf>) -> DialConfig {
     let domain = config.listeners.iter().find_map(|l| l.domain.as_ref());
     DialConfig {
-        directory: Some(state_dir.file("listeners")),
+        directory,
         private: domain
             .zip(private)
             .map(|(domain, address)| (domain.as_str().into(), address.port())),

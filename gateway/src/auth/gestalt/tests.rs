@@ -95,7 +95,7 @@ impl Accepting {
             .await
             .unwrap();
         let name = |text| ServiceName::parse(text).unwrap();
-        let services = request(source).document.services;
+        let services = request(source).grant.document.services;
         let mut terms = GestaltTerms {
             key: GestaltKey::File(file),
             ceiling: ceiling("{allowedHosts: ['*.example.com', 'elsewhere.test']}"),

@@ -1,22 +1,21 @@
 //! `policy explain`: one target, and everything the decision looked at.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 use clap::Args;
 use http::Method;
 use serde_json::{Map, Value};
-use sluicegate_policy::{
-    Admission, Ceiling, Grant, GrantDocument, Target, explain,
-    text::{self, Faults},
-};
+use sluicegate_policy::{Target, explain};
 
 use super::{
     super::{
         client::Client,
         failure::{FAILED, Failure, USAGE},
     },
-    ClientArgs, GrantArgs, output, source,
+    ClientArgs, GrantArgs, output,
+    source::{self, Alone, Policy},
 };
+use crate::session::AskedGrant;
 
 /// `policy explain`.
 #[derive(Debug, Args)]
@@ -26,7 +25,7 @@ pub(in crate::cli) struct ExplainArgs {
     #[command(flatten)]
     client: ClientArgs,
     /// Ask about this session.
-    #[arg(long, conflicts_with_all = ["config", "policy"])]
+    #[arg(long, conflicts_with_all = ["config", "policy", "GrantArgs"])]
     session: Option<String>,
     /// The session's provider, or the provider whose defaults and ceiling apply to the rules given.
     #[arg(long)]
@@ -46,21 +45,20 @@ pub(in crate::cli) struct ExplainArgs {
 
 pub(in crate::cli) async fn run(args: ExplainArgs) -> Result<(), Failure> {
     let document = args.grant.to_document()?;
-    // Rules given on the command line need no gateway, unless a provider is to bound them.
-    let here = !args.grant.is_empty() && args.provider.is_none() && args.session.is_none();
+    // Rules given on the command line need no gateway, unless a provider is to bound them or a catalogue to know them.
+    let elsewhere =
+        args.provider.is_some() || args.session.is_some() || !args.grant.capabilities.is_empty();
     let answer = if let Some(path) = &args.policy {
-        let policy = source::load(path, None)?;
-        told(&policy.grant, &args.target, &policy.admission)?
+        let policy = source::load(path, None, &AskedGrant::default())?;
+        told(&policy, &args.target)?
     } else if let Some(path) = &args.config {
-        let over = read(document)?;
         let text = source::read_text(path)?;
-        let policy = source::from_config(&text, path, args.provider.as_deref(), &over)?;
-        told(&policy.grant, &args.target, &policy.admission)?
-    } else if here {
-        let mut faults = Faults::default();
-        let compiled = read(document)?.compile(&Ceiling::local(), &mut faults);
-        let grant = compiled.ok_or_else(|| wrong_flags(&faults))?;
-        told(&Arc::new(grant), &args.target, &Admission::default())?
+        let asked = source::asked(document)?;
+        let policy = source::from_config(&text, path, args.provider.as_deref(), &asked)?;
+        told(&policy, &args.target)?
+    } else if !args.grant.is_empty() && !elsewhere {
+        let policy = Alone::local().policy(&source::asked(document)?)?;
+        told(&policy, &args.target)?
     } else {
         ask(&args, document).await?
     };
@@ -119,34 +117,13 @@ async fn ask(args: &ExplainArgs, mut question: Map<String, Value>) -> Result<Val
         .body)
 }
 
-fn told(grant: &Arc<Grant>, target: &str, admission: &Admission) -> Result<Value, Failure> {
+fn told(policy: &Policy, target: &str) -> Result<Value, Failure> {
     let target = Target::from_uri_authority(target, 443).map_err(|error| {
         Failure::new(
             USAGE,
             format!("{target:?}: {error}; expected HOST or HOST:PORT"),
         )
     })?;
-    serde_json::to_value(explain(grant, &target, admission))
+    serde_json::to_value(explain(&policy.grant, &target, &policy.admission))
         .map_err(|error| Failure::new(FAILED, error.to_string()))
-}
-
-/// The rules given as flags.
-fn read(document: Map<String, Value>) -> Result<GrantDocument, Failure> {
-    let mut faults = Faults::default();
-    let root = text::parse(&Value::from(document).to_string(), &mut faults);
-    let document = GrantDocument::read(&root, &mut faults);
-    if faults.is_clean() {
-        Ok(document)
-    } else {
-        Err(wrong_flags(&faults))
-    }
-}
-
-/// Flags have no lines and columns; a fault is told by its path.
-fn wrong_flags(faults: &Faults) -> Failure {
-    let told = faults.errors.iter().map(|f| match f.path.as_str() {
-        "" => f.message.clone(),
-        path => format!("{path}: {}", f.message),
-    });
-    Failure::new(USAGE, told.collect::<Vec<_>>().join("\n"))
 }

@@ -8,6 +8,7 @@ use sluicegate_policy::{Denial, Host, admit, decide};
 
 use super::{
     super::failure::{FAILED, Failure},
+    GrantArgs,
     log::{self, Seen, Verdict},
     output,
     source::{self, Policy},
@@ -27,6 +28,8 @@ pub(in crate::cli) struct ReplayArgs {
     /// The provider whose sessions are meant, in a configuration file; the default one where absent.
     #[arg(long)]
     provider: Option<String>,
+    #[command(flatten)]
+    grant: GrantArgs,
     /// Only this session's records.
     #[arg(long)]
     session: Option<String>,
@@ -42,7 +45,8 @@ pub(in crate::cli) struct ReplayArgs {
 }
 
 pub(in crate::cli) fn run(args: &ReplayArgs) -> Result<(), Failure> {
-    let policy = source::load(&args.against, args.provider.as_deref())?;
+    let asked = source::asked(args.grant.to_document()?)?;
+    let policy = source::load(&args.against, args.provider.as_deref(), &asked)?;
     let mut difference = Difference::default();
     let passed = log::read(&args.access_log, args.session.as_deref(), |seen| {
         difference.add(&policy, &seen);

@@ -2,15 +2,21 @@
 
 use std::{path::Path, sync::Arc};
 
+use serde_json::{Map, Value};
 use sluicegate_policy::{
-    Admission, Ceiling, EgressDocument, Grant, GrantDocument, OwnAddresses,
+    Admission, Author, Ceiling, EgressDocument, Grant, GrantDocument, OwnAddresses,
     text::{self, Faults, Kind, Node},
 };
 
 use super::super::failure::{FAILED, Failure, USAGE};
-use crate::config::{Config, ProviderConfig};
+use crate::{
+    app::policy_config,
+    config::Config,
+    session::{AskedGrant, RegistryError},
+};
 
 /// A policy to decide by, and the settings addresses are admitted by.
+#[derive(Debug)]
 pub(super) struct Policy {
     pub(super) grant: Arc<Grant>,
     pub(super) admission: Admission,
@@ -42,8 +48,18 @@ pub(super) fn read_text(path: &Path) -> Result<String, Failure> {
     text.map_err(|error| Failure::new(USAGE, format!("cannot read {}: {error}", path.display())))
 }
 
-/// A file of either kind, told apart by its keys; naming a provider makes it a configuration file.
-pub(super) fn load(path: &Path, provider: Option<&str>) -> Result<Policy, Failure> {
+/// What flags ask for.
+pub(super) fn asked(document: Map<String, Value>) -> Result<AskedGrant, Failure> {
+    AskedGrant::read(&Value::from(document).to_string()).map_err(|faults| by_path(&faults))
+}
+
+/// A file of either kind, told apart by its keys; naming a provider makes it a configuration file. The policy is that of a
+/// session that asks for `asked`.
+pub(super) fn load(
+    path: &Path,
+    provider: Option<&str>,
+    asked: &AskedGrant,
+) -> Result<Policy, Failure> {
     let source = read_text(path)?;
     let root = text::parse(&source, &mut Faults::default());
     let has_config_key = match root.kind() {
@@ -53,27 +69,28 @@ pub(super) fn load(path: &Path, provider: Option<&str>) -> Result<Policy, Failur
         _ => false,
     };
     if provider.is_some() || has_config_key {
-        from_config(&source, path, provider, &GrantDocument::default())
+        from_config(&source, path, provider, asked)
     } else {
-        from_document(&source, path)
+        from_document(&source, path, asked)
     }
 }
 
-/// What sessions of a provider begin with under a configuration, with `over` laid on top.
+/// What a session of a provider gets under a configuration when it asks for `asked`.
 pub(super) fn from_config(
     source: &str,
     path: &Path,
     provider: Option<&str>,
-    over: &GrantDocument,
+    asked: &AskedGrant,
 ) -> Result<Policy, Failure> {
     let name = path.display().to_string();
     let (config, _) = Config::parse(source).map_err(|faults| refused(&faults, source, &name))?;
     let provider = choose(&config, provider, &name)?;
-    let document = config
-        .base_grant(provider)
-        .merge(&config.with_known_services(over));
-    let mut faults = Faults::default();
-    let grant = document.compile(&provider.ceiling.bound, &mut faults);
+    let grant = asked.grant(&policy_config(&config), provider, Author::Operator);
+    // What is asked for is not in this file: no line of it is shown.
+    let grant = grant.map_err(|error| match error {
+        RegistryError::Faults(faults) => by_path(&faults),
+        error => Failure::new(USAGE, error.to_string()),
+    })?;
     // Interfaces, and ports that the system chooses, are the running gateway's to know.
     let listeners = config.listeners.iter().map(|listener| listener.address);
     let own = OwnAddresses {
@@ -86,26 +103,69 @@ pub(super) fn from_config(
         mixed: config.dns.mixed_answers,
         hosts: Arc::new(config.dns.hosts.clone()),
     };
-    finish(grant, admission, &faults, source, &name)
+    Ok(Policy {
+        grant: Arc::new(grant),
+        admission,
+    })
 }
 
 /// A policy that stands alone in its file.
-pub(super) fn from_document(source: &str, path: &Path) -> Result<Policy, Failure> {
+pub(super) fn from_document(
+    source: &str,
+    path: &Path,
+    asked: &AskedGrant,
+) -> Result<Policy, Failure> {
     let mut faults = Faults::default();
     let root = text::parse(source, &mut faults);
-    let grant = read(&root, &mut faults);
-    finish(
-        grant,
-        Admission::default(),
-        &faults,
-        source,
-        &path.display().to_string(),
-    )
+    let alone = read(&root, &mut faults);
+    let name = path.display().to_string();
+    if !faults.is_clean() {
+        return Err(refused(&faults, source, &name));
+    }
+    let alone =
+        alone.ok_or_else(|| Failure::new(FAILED, format!("{name}: no policy came of it")))?;
+    alone.policy(asked)
+}
+
+/// A block that stands for a provider's: what sessions begin with, and their bound.
+#[derive(Debug)]
+pub(super) struct Alone {
+    document: GrantDocument,
+    ceiling: Ceiling,
+}
+
+impl Alone {
+    /// Nothing, within the bound of the built-in provider `local`.
+    pub(super) fn local() -> Self {
+        Self {
+            document: GrantDocument::default(),
+            ceiling: Ceiling::local(),
+        }
+    }
+
+    /// The policy of a session that asks for `asked`.
+    pub(super) fn policy(&self, asked: &AskedGrant) -> Result<Policy, Failure> {
+        if let Some(binding) = asked.capabilities.first() {
+            let message = format!(
+                "capability {:?}: a block alone has no catalogue; name a configuration file",
+                binding.name
+            );
+            return Err(Failure::new(USAGE, message));
+        }
+        let mut faults = Faults::default();
+        let merged = self.document.clone().merge(&asked.document);
+        let grant = merged.compile(&self.ceiling, &mut faults);
+        let grant = grant.ok_or_else(|| by_path(&faults))?;
+        Ok(Policy {
+            grant: Arc::new(grant),
+            admission: Admission::default(),
+        })
+    }
 }
 
 /// An `egress` block, or a mapping that holds one beside services and limits. As in a provider's, a `ceiling` may stand
 /// within; without one the bound is that of the built-in provider `local`. `None` where anything is wrong.
-pub(super) fn read(node: &Node, faults: &mut Faults) -> Option<Grant> {
+pub(super) fn read(node: &Node, faults: &mut Faults) -> Option<Alone> {
     let mut fields = node.fields(faults);
     if !node.is_map() {
         return None;
@@ -118,8 +178,10 @@ pub(super) fn read(node: &Node, faults: &mut Faults) -> Option<Grant> {
     } else {
         Some(node)
     };
-    let mut document = GrantDocument::default();
-    let mut ceiling = Ceiling::local();
+    let Alone {
+        mut document,
+        mut ceiling,
+    } = Alone::local();
     if let Some(block) = block {
         let mut inner = block.fields(faults);
         document.egress = EgressDocument::take(&mut inner, faults);
@@ -131,18 +193,16 @@ pub(super) fn read(node: &Node, faults: &mut Faults) -> Option<Grant> {
     if is_whole {
         fields.finish(faults);
     }
-    let grant = document.compile(&ceiling, faults)?;
-    faults.is_clean().then_some(grant)
+    // Its own faults are told with their lines.
+    document.compile(&ceiling, faults)?;
+    faults.is_clean().then_some(Alone { document, ceiling })
 }
 
-fn choose<'a>(
-    config: &'a Config,
-    provider: Option<&str>,
-    name: &str,
-) -> Result<&'a ProviderConfig, Failure> {
+fn choose<'a>(config: &'a Config, provider: Option<&str>, name: &str) -> Result<&'a str, Failure> {
+    let named = |name| config.providers.get_key_value(name);
     let found = match provider {
-        Some(provider) => config.providers.get(provider),
-        None => config.default_provider().map(|(_, provider)| provider),
+        Some(provider) => named(provider).map(|(name, _)| name.as_str()),
+        None => config.default_provider().map(|(name, _)| name),
     };
     found.ok_or_else(|| {
         let known: Vec<&str> = config.providers.keys().map(String::as_str).collect();
@@ -157,22 +217,19 @@ fn choose<'a>(
     })
 }
 
-fn finish(
-    grant: Option<Grant>,
-    admission: Admission,
-    faults: &Faults,
-    source: &str,
-    name: &str,
-) -> Result<Policy, Failure> {
-    if !faults.is_clean() {
-        return Err(refused(faults, source, name));
-    }
-    let grant =
-        grant.ok_or_else(|| Failure::new(FAILED, format!("{name}: no policy came of it")))?;
-    Ok(Policy {
-        grant: Arc::new(grant),
-        admission,
-    })
+/// What is asked for cannot be had. It comes from flags or another file: faults are told by their paths.
+pub(super) fn by_path(faults: &Faults) -> Failure {
+    let told = faults.errors.iter().map(|fault| {
+        let mut line = match fault.path.as_str() {
+            "" => fault.message.clone(),
+            path => format!("{path}: {}", fault.message),
+        };
+        if let Some(hint) = &fault.hint {
+            line.push_str(&format!(" ({hint})"));
+        }
+        line
+    });
+    Failure::new(USAGE, told.collect::<Vec<_>>().join("\n"))
 }
 
 /// A document that cannot be used: every error with its line. The lines are shown without what looks like secrets.

@@ -3,13 +3,12 @@
 use std::{
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use clap::Args;
 use serde_json::json;
 use sluicegate_policy::{
-    Admission, GrantDocument, Target, admit, decide_at,
+    Target, admit, decide_at,
     text::{self, Faults, Fields, Node, Position},
 };
 
@@ -18,6 +17,7 @@ use super::{
     output,
     source::{self, Policy},
 };
+use crate::session::AskedGrant;
 
 #[cfg(test)]
 mod tests;
@@ -25,8 +25,8 @@ mod tests;
 /// `policy test`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TestArgs {
-    /// `{policy: BLOCK or FILE, or config: FILE and provider: NAME; tests: [{target, expect, reason?, rule?, addresses?,
-    /// method?, path?}]}`; files are meant from where this one is.
+    /// `{policy: BLOCK or FILE, or config: FILE and provider: NAME; session: what one asks for beside it; tests: [{target,
+    /// expect, reason?, rule?, addresses?, method?, path?}]}`; files are meant from where this one is.
     file: PathBuf,
     /// Print JSON.
     #[arg(long)]
@@ -243,7 +243,8 @@ fn read(source: &str, path: &Path) -> Result<Suite, Failure> {
     })
 }
 
-/// What is tested: `policy`, or `config` and perhaps `provider`. Files are meant from where the suite is.
+/// What is tested: `policy`, or `config` and perhaps `provider`; and what a `session` asks for beside it. Files are meant
+/// from where the suite is.
 fn read_policy(
     fields: &mut Fields<'_>,
     root: &Node,
@@ -254,26 +255,35 @@ fn read_policy(
     let config = fields.take("config");
     let provider = fields.take("provider");
     let provider = provider.and_then(|node| node.scalar(faults));
+    let asked = fields.take("session").map(|node| {
+        let mut fields = node.fields(faults);
+        let asked = AskedGrant::take(&mut fields, faults);
+        fields.finish(faults);
+        asked
+    });
+    let asked = asked.unwrap_or_default();
+    if !faults.is_clean() {
+        // Half of what is asked for is no policy to test.
+        return Ok(None);
+    }
     let beside = |file: &str| path.parent().unwrap_or(Path::new("")).join(file);
     Ok(match (inline, config) {
         (Some(_), Some(node)) => {
             faults.error(&node.key_place(), "either policy or config, not both");
             None
         }
-        (Some(node), None) if node.is_map() => source::read(node, faults).map(|grant| Policy {
-            grant: Arc::new(grant),
-            admission: Admission::default(),
-        }),
+        (Some(node), None) if node.is_map() => source::read(node, faults)
+            .map(|alone| alone.policy(&asked))
+            .transpose()?,
         (Some(node), None) => match node.string(faults) {
-            Some(file) => Some(source::load(&beside(file), provider)?),
+            Some(file) => Some(source::load(&beside(file), provider, &asked)?),
             None => None,
         },
         (None, Some(node)) => match node.string(faults) {
             Some(file) => {
                 let file = beside(file);
                 let text = source::read_text(&file)?;
-                let nothing = GrantDocument::default();
-                Some(source::from_config(&text, &file, provider, &nothing)?)
+                Some(source::from_config(&text, &file, provider, &asked)?)
             }
             None => None,
         },

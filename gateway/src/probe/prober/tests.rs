@@ -169,7 +169,7 @@ async fn report_mode_and_confinement_count() {
     );
     let provider = config.providers.get_mut("local").unwrap();
     let request = crate::session::testing::request("egress: {mode: report}");
-    provider.defaults = request.document;
+    provider.defaults = request.grant.document;
     let (_fixture, one) = prober(config);
     three(&one, &all_but(&one, &[])).await;
     assert_eq!(

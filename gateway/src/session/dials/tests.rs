@@ -170,7 +170,7 @@ async fn a_port_that_is_taken_is_said_and_fails_nothing_else() {
     let port = taken.local_addr().unwrap().port();
     let mut config = config();
     let defaults = format!("{{expose: {{db: {{dial: tcp, port: {port}}}, plugin: unix}}}}");
-    let defaults = request(&defaults).document;
+    let defaults = request(&defaults).grant.document;
     config.providers.get_mut("local").unwrap().defaults = defaults;
     let f = Fixture::with(config);
     let view = create(&f, "{id: one}").await;

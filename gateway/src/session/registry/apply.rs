@@ -9,8 +9,8 @@ use super::{Behalf, Entry, Issued, Registry, RegistryError, Withdrawal, compile,
 use crate::{
     auth::{Handle, HandleHash},
     session::{
-        Authority, Binding, Bundle, CreateRequest, Event, PolicyGeneration, Record, Session,
-        SessionKey, bundle,
+        Authority, Bundle, CreateRequest, Event, PolicyGeneration, Record, Session, SessionKey,
+        bundle,
         lifecycle::{Action, Change, Effects, Lease, State, step},
     },
     store::Batch,
@@ -67,17 +67,8 @@ impl Registry {
             return Err(RegistryError::Faults(faults));
         }
         self.check_quota(&key.namespace, request.owner.as_deref())?;
-        let capabilities: Vec<Binding> = request
-            .capabilities
-            .iter()
-            .map(|asked| asked.over(None, &config, now))
-            .collect::<Result<_, _>>()?;
-        let (_, grant) = compile::grant(
-            &config,
-            provider,
-            &capabilities,
-            (&request.document, by.author()),
-        )?;
+        let asked = (&request.grant, by.author());
+        let (capabilities, grant) = compile::asked(&config, provider, asked, now)?;
         let record = Record {
             namespace: request.namespace().to_owned(),
             provider: provider.into(),
@@ -87,7 +78,7 @@ impl Registry {
             ended_at: None,
             changed_at: now,
             policy_generation: 1,
-            document: request.document.to_json(),
+            document: request.grant.document.to_json(),
             bounded_author: by.bounded,
             request: digest,
             scope: request.scope,

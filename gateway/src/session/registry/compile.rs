@@ -1,6 +1,6 @@
 //! From a session's own grant to what it may really do under this configuration.
 
-use std::{net::IpAddr, path::Path, sync::Arc};
+use std::{net::IpAddr, path::Path, sync::Arc, time::SystemTime};
 
 use sluicegate_policy::{
     Author, Ceiling, Grant, GrantDocument, Host, ServiceName, ServiceUrl,
@@ -8,7 +8,7 @@ use sluicegate_policy::{
 };
 
 use super::RegistryError;
-use crate::session::{Binding, PolicyGeneration, Record, RegistryConfig};
+use crate::session::{AskedGrant, Binding, PolicyGeneration, Record, RegistryConfig};
 
 /// The record's grant, compiled under its policy generation's number.
 pub(super) fn policy(
@@ -49,6 +49,22 @@ pub(super) fn own(record: &Record) -> Result<GrantDocument, RegistryError> {
     } else {
         Err(RegistryError::Faults(faults))
     }
+}
+
+/// What a session that asks for this is bound to, and what it may do: one function for admission, for explanations, and for
+/// tools that know of no gateway.
+pub(in crate::session) fn asked(
+    config: &RegistryConfig,
+    provider: &str,
+    (asked, author): (&AskedGrant, Author),
+    now: SystemTime,
+) -> Result<(Vec<Binding>, Grant), RegistryError> {
+    let capabilities = asked.capabilities.iter();
+    let capabilities: Vec<Binding> = capabilities
+        .map(|binding| binding.over(None, config, now))
+        .collect::<Result<_, _>>()?;
+    let (_, grant) = grant(config, provider, &capabilities, (&asked.document, author))?;
+    Ok((capabilities, grant))
 }
 
 /// Provider defaults, capabilities, catalogue and own document with its author merged, and compiled within the

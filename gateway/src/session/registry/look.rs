@@ -6,12 +6,12 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use sluicegate_policy::{Admission, Explanation, GrantDocument, Target};
+use sluicegate_policy::{Admission, Explanation, Target};
 
 use super::{Behalf, Entry, Registry, RegistryError, compile};
 use crate::{
     auth::HandleHash,
-    session::{SessionKey, lifecycle::State},
+    session::{AskedGrant, SessionKey, lifecycle::State},
 };
 
 impl Registry {
@@ -146,15 +146,15 @@ impl Registry {
     ///
     /// # Errors
     /// Unknown provider, or faults.
-    pub fn explain_document(
+    pub fn explain_asked(
         &self,
         by: &Behalf,
         provider: &str,
-        document: &GrantDocument,
+        asked: &AskedGrant,
         target: &Target,
         admission: &Admission,
     ) -> Result<Explanation, RegistryError> {
-        let (_, grant) = compile::grant(&self.config(), provider, &[], (document, by.author()))?;
+        let grant = asked.grant(&self.config(), provider, by.author())?;
         Ok(sluicegate_policy::explain(
             &Arc::new(grant),
             target,

@@ -14,7 +14,7 @@ fn short_forms_are_merged_into_egress() {
         r#"{"egress": {"allowedHosts": ["a.example.com"]}, "allow": ["b.example.com"], "hosts": {"b.example.com": "127.0.0.1"}}"#,
     )
     .unwrap();
-    let document = request.document.to_value();
+    let document = request.grant.document.to_value();
     assert_eq!(
         document["egress"]["allowedHosts"],
         json!(["a.example.com", "b.example.com"])
@@ -30,7 +30,13 @@ fn short_forms_are_merged_into_egress() {
 
 #[test]
 fn absent_and_empty_differ() {
-    let document = |source| CreateRequest::read(source).unwrap().document.to_value();
+    let document = |source| {
+        CreateRequest::read(source)
+            .unwrap()
+            .grant
+            .document
+            .to_value()
+    };
     assert!(document("{}").get("egress").is_none());
     assert!(
         document("").get("egress").is_none(),
@@ -83,10 +89,10 @@ fn a_patch_replaces_exactly_what_it_names() {
     let after = |source| {
         PatchRequest::read(source)
             .unwrap()
-            .apply(base.document.clone())
+            .apply(base.grant.document.clone())
             .to_value()
     };
-    let whole = base.document.to_value();
+    let whole = base.grant.document.to_value();
     assert_eq!(after("{}"), whole);
     assert_eq!(
         after("{allow: [b.example.com]}")["egress"]["allowedHosts"],

@@ -122,16 +122,10 @@ fn create() -> RefOr<Schema> {
 
 /// Every schema of a body, by name.
 pub(super) fn all() -> Vec<(&'static str, RefOr<Schema>)> {
-    let explain = strict([
-        ("provider", text()),
-        ("namespace", text()),
-        ("session", text()),
-        ("target", text()),
-        ("egress", to("Egress")),
-        ("services", services()),
-        ("expose", expose()),
-        ("limits", limits()),
-    ]);
+    let question = ["provider", "namespace", "session", "target"];
+    let explain = question
+        .into_iter()
+        .fold(grant(), |explain, key| with(explain, key, text()));
     let states = words(Observation::STATES);
     let reasons = words(Observation::REASONS);
     let observe = strict([

@@ -5,6 +5,7 @@
     clippy::panic
 )]
 use super::*;
+use crate::session::AskedGrant;
 use std::path::Path;
 
 const LOG: &str = r#"
@@ -23,7 +24,8 @@ const LOG: &str = r#"
 "#;
 
 fn replayed(policy: &str) -> Difference {
-    let policy = source::from_document(policy, Path::new("new.yaml")).unwrap();
+    let policy =
+        source::from_document(policy, Path::new("new.yaml"), &AskedGrant::default()).unwrap();
     let mut difference = Difference::default();
     let passed =
         log::read_lines(LOG.as_bytes(), None, |seen| difference.add(&policy, &seen)).unwrap();
@@ -117,7 +119,8 @@ fn a_refusal_by_answers_is_decided_again_by_the_answers() {
 {"target":"c.test:443","outcome":"refused","reason":"own_listener","answers":["127.0.0.1"]}
 "#;
     let against = |policy: &str| {
-        let policy = source::from_document(policy, Path::new("new.yaml")).unwrap();
+        let policy =
+            source::from_document(policy, Path::new("new.yaml"), &AskedGrant::default()).unwrap();
         let mut difference = Difference::default();
         log::read_lines(log.as_bytes(), None, |seen| difference.add(&policy, &seen)).unwrap();
         difference

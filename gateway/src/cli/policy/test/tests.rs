@@ -148,3 +148,80 @@ fn what_the_operator_answers_is_known() {
         assert_eq!(expectation.differences(&found), Vec::<String>::new());
     }
 }
+
+const CONFIG: &str = "capabilities:
+  data: {egress: {allowedHosts: ['db.a.test:5432']}}
+runtime:
+  providers:
+    p: {default: true, egress: {allowedHosts: [api.a.test], ceiling: {allowedHosts: ['*.a.test', 'db.a.test:5432']}}}
+";
+
+/// A suite about sessions of `CONFIG` that ask for this, in YAML's flow style.
+fn asking(session: &str, tests: &str) -> Result<Vec<Vec<String>>, Failure> {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("config.yaml"), CONFIG).unwrap();
+    let source = format!("config: config.yaml\nsession: {session}\ntests: {tests}\n");
+    let suite = read(&source, &directory.path().join("suite.yaml"))?;
+    let differences = suite.expectations.iter().map(|expectation| {
+        let found = find(&suite.policy, expectation);
+        expectation.differences(&found)
+    });
+    Ok(differences.filter(|all| !all.is_empty()).collect())
+}
+
+#[test]
+fn what_a_session_asks_for_is_part_of_its_policy() {
+    let met: Vec<Vec<String>> = Vec::new();
+    for (session, tests) in [
+        (
+            "{}",
+            "[{target: api.a.test, expect: allow}, {target: own.a.test, expect: deny}]",
+        ),
+        (
+            "{egress: {allowedHosts: [own.a.test], deniedHosts: [api.a.test]}}",
+            "[{target: api.a.test, expect: deny, reason: host_denied}, {target: own.a.test, expect: allow}]",
+        ),
+        (
+            "{allow: [own.a.test], hosts: {own.a.test: 203.0.114.7}}",
+            "[{target: own.a.test, expect: allow}]",
+        ),
+        (
+            "{capabilities: [data]}",
+            "[{target: 'db.a.test:5432', expect: allow}]",
+        ),
+        (
+            "{capabilities: [{name: data, enabled: false}]}",
+            "[{target: 'db.a.test:5432', expect: deny}]",
+        ),
+        (
+            "{egress: {mode: report}}",
+            "[{target: x.a.test, expect: allow, reason: host_not_allowed}]",
+        ),
+    ] {
+        assert_eq!(asking(session, tests).unwrap(), met, "{session}");
+    }
+}
+
+#[test]
+fn a_session_asks_in_vain_here_as_at_a_gateway() {
+    let one = "[{target: api.a.test, expect: allow}]";
+    for (session, words) in [
+        ("{allow: [a.other.test]}", "outside the operator's ceiling"),
+        ("{hosts: {own.a.test: 10.0.0.1}}", "10.0.0.1"),
+        ("{capabilities: [none]}", "no capability \"none\""),
+        ("{alow: [own.a.test]}", "did you mean"),
+        (
+            "{services: {own: 'tcp://127.0.0.1:8443'}}",
+            "the gateway itself",
+        ),
+    ] {
+        let failure = asking(session, one).unwrap_err();
+        assert_eq!(failure.code(), USAGE, "{session}");
+        assert!(failure.to_string().contains(words), "{session}: {failure}");
+    }
+    let alone = "policy: {allowedHosts: [a.test]}\nsession: {capabilities: [data]}\ntests: [{target: a.test, expect: allow}]\n";
+    let failure = read(alone, Path::new("suite.yaml")).err().unwrap();
+    assert!(failure.to_string().contains("no catalogue"), "{failure}");
+    let alone = "policy: {allowedHosts: [a.test]}\nsession: {allow: [b.test]}\ntests: [{target: b.test, expect: allow}]\n";
+    assert_eq!(failing(alone), []);
+}
