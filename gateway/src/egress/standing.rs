@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use sluicegate_policy::{Admission, Denial, Target, TargetPermit, TlsRule, admit, decide};
+use sluicegate_policy::{Admission, Denial, Refusal, Target, TargetPermit, TlsRule, admit, decide};
 
 use crate::session::{Authority, PolicyGeneration};
 
 /// A plain HTTP request, as it was judged.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Asked {
     /// Every method and path that a server may read in it, its own first.
     read_as: Box<[(Box<str>, Box<str>)]>,
@@ -27,6 +27,18 @@ impl Asked {
         self.read_as
             .iter()
             .map(|(method, path)| (&**method, &**path))
+    }
+
+    /// Judge every pair by the rule's methods and paths. In report mode it passes, with what would have been refused.
+    ///
+    /// # Errors
+    /// `MethodNotAllowed`, `PathNotAllowed`.
+    pub fn judge(&self, permit: &TargetPermit) -> Result<Option<Refusal>, Refusal> {
+        let mut reported = None;
+        for (method, path) in self.read_as() {
+            reported = reported.or(permit.judge_http(method, path)?);
+        }
+        Ok(reported)
     }
 }
 
@@ -64,10 +76,7 @@ pub fn still_allowed(
     let policy = live(authority)?;
     let now = decide(&policy.grant, permit.target()).map_err(|_| Denial::PolicyChanged)?;
     let passes = match request {
-        Some(asked) => {
-            let passes = |(method, path)| now.judge_http(method, path).is_ok();
-            now.tls() != TlsRule::Require && asked.read_as().all(passes)
-        }
+        Some(asked) => now.tls() != TlsRule::Require && asked.judge(&now).is_ok(),
         None => now.admits_all_of(permit),
     };
     let admitted =

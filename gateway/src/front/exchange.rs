@@ -132,11 +132,10 @@ pub(super) async fn run(
         });
     }
     let (method, fields) = (request.method().as_str(), request.headers());
-    let asked = Asked::new(overrides::read_as(method, &path, request.uri(), fields));
-    for (method, path) in asked.read_as() {
-        if let Some(reported) = way.permit.judge_http(method, path)? {
-            recorder.would_refuse(reported.denial);
-        }
+    let asked = Asked::new(overrides::read_as(method, &path, fields));
+    recorder.also_read_as(asked.read_as().skip(1));
+    if let Some(reported) = asked.judge(&way.permit)? {
+        recorder.would_refuse(reported.denial);
     }
     if headers::looped(request.headers(), &context.pseudonym) {
         return Err(Denial::LoopDetected.into());

@@ -131,6 +131,22 @@ impl<'b> Line<'b> {
         self
     }
 
+    /// A list of pairs of texts.
+    pub(super) fn pairs(&mut self, key: &str, values: &[(String, String)]) -> &mut Self {
+        self.key(key);
+        self.bytes.push(b'[');
+        for (n, (one, other)) in values.iter().enumerate() {
+            self.bytes
+                .extend_from_slice(if n == 0 { b"[" } else { b",[" });
+            self.quoted(one);
+            self.bytes.push(b',');
+            self.quoted(other);
+            self.bytes.push(b']');
+        }
+        self.bytes.push(b']');
+        self
+    }
+
     /// An object in the object.
     pub(super) fn object(&mut self, key: &str, fill: impl FnOnce(&mut Line<'_>)) -> &mut Self {
         self.key(key);

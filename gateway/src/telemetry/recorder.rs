@@ -295,6 +295,7 @@ impl Telemetry {
                 method: None,
                 target: None,
                 path: None,
+                also_read_as: Vec::new(),
                 service: None,
                 address: None,
                 answers: Vec::new(),
@@ -353,6 +354,7 @@ struct Record {
     method: Option<String>,
     target: Option<String>,
     path: Option<String>,
+    also_read_as: Vec<(String, String)>,
     service: Option<String>,
     address: Option<SocketAddr>,
     answers: Vec<IpAddr>,
@@ -440,10 +442,13 @@ impl Recorder {
     /// Method and path of an HTTP request. What follows `?` is redacted.
     pub fn http(&mut self, method: &str, path: &str) {
         self.record.method = Some(method.into());
-        self.record.path = Some(match path.split_once('?') {
-            Some((path, _)) => format!("{path}?…"),
-            None => path.into(),
-        });
+        self.record.path = Some(without_query(path));
+    }
+
+    /// Methods and paths by which a server may read it instead.
+    pub fn also_read_as<'r>(&mut self, pairs: impl Iterator<Item = (&'r str, &'r str)>) {
+        let written = pairs.map(|(method, path)| (method.to_owned(), without_query(path)));
+        self.record.also_read_as = written.collect();
     }
 
     /// The host service asked for.
@@ -578,8 +583,11 @@ impl Recorder {
         }
         line.maybe("method", r.method.as_deref())
             .maybe("target", r.target.as_deref())
-            .maybe("path", r.path.as_deref())
-            .maybe("service", r.service.as_deref());
+            .maybe("path", r.path.as_deref());
+        if !r.also_read_as.is_empty() {
+            line.pairs("alsoReadAs", &r.also_read_as);
+        }
+        line.maybe("service", r.service.as_deref());
         if let Some(address) = r.address {
             line.address("address", address);
         }
@@ -608,6 +616,14 @@ impl Recorder {
         }
         line.millis("durationMs", self.start.elapsed());
         line.end();
+    }
+}
+
+/// What follows `?` is nobody's to read.
+fn without_query(path: &str) -> String {
+    match path.split_once('?') {
+        Some((path, _)) => format!("{path}?…"),
+        None => path.to_owned(),
     }
 }
 

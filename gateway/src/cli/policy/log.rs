@@ -11,6 +11,7 @@ use serde::Deserialize;
 use sluicegate_policy::Target;
 
 use super::super::failure::{FAILED, Failure, USAGE};
+use crate::egress::Asked;
 
 /// Longest line taken; a record is far shorter.
 const MAX_LINE: usize = 1 << 20;
@@ -37,8 +38,8 @@ pub(super) struct Seen {
     /// What its name resolved to: the address dialled, or all of them where one was refused. Empty where the log does not
     /// say.
     pub(super) answers: Vec<IpAddr>,
-    /// Method and path (without its query) of a plain HTTP request.
-    pub(super) request: Option<(String, String)>,
+    /// A plain HTTP request, by all the methods and paths (without their queries) it may be read as.
+    pub(super) request: Option<Asked>,
     /// The upstream's name led to no address.
     pub(super) unresolved: bool,
     /// What went on in it was not what may go there.
@@ -78,6 +79,8 @@ struct Record {
     would_refuse: Option<String>,
     method: Option<String>,
     path: Option<String>,
+    #[serde(default)]
+    also_read_as: Vec<(String, String)>,
     session: Option<Session>,
     kind: Option<String>,
 }
@@ -175,7 +178,10 @@ fn judge(line: &[u8], session: Option<&str>) -> Result<Line, String> {
     let target = Target::from_uri_authority(target, 443)
         .map_err(|error| format!("target {target:?}: {error}"))?;
     let request = match (record.kind.as_deref(), record.method, record.path) {
-        (Some("request"), Some(method), Some(path)) => Some((method, path)),
+        (Some("request"), Some(method), Some(path)) => {
+            let line = std::iter::once((method, path));
+            Some(Asked::new(line.chain(record.also_read_as)))
+        }
         _ => None,
     };
     let dialled = record.address.map(|address| address.ip());

@@ -242,8 +242,8 @@ fn judge(policy: &Policy, seen: &Seen) -> Now {
         Err(refusal) => return Now::Denied(refusal.into()),
     };
     let mut reported = permit.reported().is_some();
-    if let Some((method, path)) = &seen.request {
-        match permit.judge_http(method, path) {
+    if let Some(request) = &seen.request {
+        match request.judge(&permit) {
             Ok(also) => reported |= also.is_some(),
             Err(refusal) => return Now::Denied(refusal.into()),
         }

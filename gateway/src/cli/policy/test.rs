@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Args;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 use sluicegate_policy::{
     Target, admit, decide_at,
@@ -17,7 +18,7 @@ use super::{
     output,
     source::{self, Policy},
 };
-use crate::session::AskedGrant;
+use crate::{egress::Asked, message::overrides, session::AskedGrant};
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ mod tests;
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TestArgs {
     /// `{policy: BLOCK or FILE, or config: FILE and provider: NAME; session: what one asks for beside it; tests: [{target,
-    /// expect, reason?, rule?, addresses?, method?, path?}]}`; files are meant from where this one is.
+    /// expect, reason?, rule?, addresses?, method?, path?, fields?}]}`; files are meant from where this one is.
     file: PathBuf,
     /// Print JSON.
     #[arg(long)]
@@ -100,8 +101,8 @@ struct Expectation {
     rule: Option<String>,
     /// What the name would resolve to, perhaps nothing; absent = not asked.
     addresses: Option<Vec<IpAddr>>,
-    /// Method and path of a plain HTTP request; absent = not asked.
-    request: Option<(String, String)>,
+    /// A plain HTTP request, by all the methods and paths it may be read as; absent = not asked.
+    request: Option<Asked>,
 }
 
 /// What the policy says.
@@ -189,8 +190,8 @@ fn find(policy: &Policy, expectation: &Expectation) -> Found {
         Err(refusal) => return refusal.into(),
     };
     let mut reported = permit.reported().cloned();
-    if let Some((method, path)) = &expectation.request {
-        match permit.judge_http(method, path) {
+    if let Some(request) = &expectation.request {
+        match request.judge(&permit) {
             Ok(also) => reported = reported.or(also),
             Err(refusal) => return refusal.into(),
         }
@@ -314,6 +315,8 @@ fn expectation(node: &Node, faults: &mut Faults) -> Option<Expectation> {
     };
     let (reason, rule) = (word("reason", faults), word("rule", faults));
     let (method, path) = (word("method", faults), word("path", faults));
+    let said = fields.take("fields");
+    let said = said.map(|node| header_fields(node, faults));
     let known = |reason: &String| {
         sluicegate_policy::Denial::ALL
             .iter()
@@ -330,13 +333,12 @@ fn expectation(node: &Node, faults: &mut Faults) -> Option<Expectation> {
         Err(_) => item.expected("an IP address", faults),
     };
     let answers = items.map(|items| items.iter().filter_map(&mut address).collect());
-    let request = match (method, path) {
-        (None, None) => None,
-        (method, path) => Some((
-            method.unwrap_or_else(|| "GET".to_owned()),
-            path.unwrap_or_else(|| "/".to_owned()),
-        )),
-    };
+    let asked = method.is_some() || path.is_some() || said.is_some();
+    let request = asked.then(|| {
+        let method = method.as_deref().unwrap_or("GET");
+        let path = path.as_deref().unwrap_or("/");
+        Asked::new(overrides::read_as(method, path, &said.unwrap_or_default()))
+    });
     Some(Expectation {
         position: node.position(),
         target: target?.to_owned(),
@@ -346,4 +348,32 @@ fn expectation(node: &Node, faults: &mut Faults) -> Option<Expectation> {
         addresses: answers,
         request,
     })
+}
+
+/// `{NAME: VALUE or [VALUE, …]}`: fields of a request.
+fn header_fields(node: &Node, faults: &mut Faults) -> HeaderMap {
+    let mut found = HeaderMap::new();
+    for (name, value) in node.entries(faults) {
+        let Ok(name) = name.parse::<HeaderName>() else {
+            faults.error(&value.key_place(), format!("{name:?} is no field name"));
+            continue;
+        };
+        let items = if value.is_list() {
+            value.list(faults)
+        } else {
+            std::slice::from_ref(value)
+        };
+        for item in items {
+            match item.scalar(faults).map(HeaderValue::from_str) {
+                Some(Ok(value)) => {
+                    found.append(&name, value);
+                }
+                Some(Err(_)) => {
+                    item.expected::<()>("a field value", faults);
+                }
+                None => {}
+            }
+        }
+    }
+    found
 }

@@ -125,7 +125,7 @@ impl Stream<'_> {
             origins.into_iter().map(HeaderValue::as_bytes)
         };
         let permit = &self.ticket.permit;
-        overrides::read_as(request.method().as_str(), path, uri, fields)
+        overrides::read_as(request.method().as_str(), path, fields)
             .try_for_each(|(method, path)| permit.judge_http(&method, &path, host, origins()))
     }
 

@@ -140,3 +140,18 @@ fn a_refusal_by_answers_is_decided_again_by_the_answers() {
     );
     assert_eq!(other.still_denied, 1, "the gateway itself stays refused");
 }
+
+#[test]
+fn what_a_server_may_read_instead_is_judged_again() {
+    let log = r#"
+{"target":"g.test:80","outcome":"completed","kind":"request","method":"POST","path":"/v1/x","alsoReadAs":[["GET","/v1/x"]]}
+{"target":"g.test:80","outcome":"refused","reason":"method_not_allowed","kind":"request","method":"POST","path":"/v1/x?…","alsoReadAs":[["DELETE","/v1/x?…"]]}
+{"target":"g.test:80","outcome":"refused","reason":"path_not_allowed","kind":"request","method":"GET","path":"/v1/x","alsoReadAs":[["GET","/admin"]]}
+"#;
+    let policy = "allowedHosts: ['g.test:80']\nrules:\n  - {host: 'g.test:80', http: {methods: [GET, POST], pathPrefixes: [/v1]}}\n";
+    let same = source::from_document(policy, Path::new("p"), &AskedGrant::default()).unwrap();
+    let mut difference = Difference::default();
+    log::read_lines(log.as_bytes(), None, |seen| difference.add(&same, &seen)).unwrap();
+    assert!(!difference.is_change(), "{difference:?}");
+    assert_eq!((difference.still_allowed, difference.still_denied), (1, 2));
+}

@@ -43,6 +43,10 @@ fn what_holds_holds() {
   - {target: 'plain.a.test:80', expect: allow, path: '/v1/x?q=1'}
   - {target: 'plain.a.test:80', expect: deny, method: POST, path: /v1/x, reason: method_not_allowed}
   - {target: 'plain.a.test:80', expect: deny, path: /v2, reason: path_not_allowed}
+  - {target: 'plain.a.test:80', expect: deny, path: '/v1/x?_method=delete', reason: method_not_allowed}
+  - {target: 'plain.a.test:80', expect: deny, path: /v1/x, fields: {X-HTTP-Method-Override: [GET, delete]}, reason: method_not_allowed}
+  - {target: 'plain.a.test:80', expect: deny, path: /v1/x, fields: {x-original-url: /admin}, reason: path_not_allowed}
+  - {target: 'plain.a.test:80', expect: allow, path: /v1/x, fields: {X-Method-Override: get, Accept: '*/*'}}
 ";
     assert_eq!(failing(&format!("{POLICY}{tests}")), []);
 }
@@ -121,6 +125,10 @@ fn a_suite_that_cannot_be_read_is_bad_input() {
         (
             "policy: {}\ntests: [{target: a.test, expect: deny, adresses: []}]\n",
             "did you mean",
+        ),
+        (
+            "policy: {}\ntests: [{target: a.test, expect: deny, fields: {'a b': c}}]\n",
+            "no field name",
         ),
         (
             "policy: {allowedHosts: ['*']}\ntests: [{target: a.test, expect: allow}]\n",
