@@ -35,6 +35,11 @@ impl RawOrigin {
     }
 }
 
+/// An answer that speaks in the gateway's name, in its head and in its trailers; what another intermediary says stands beside.
+pub const FORGED: &str = "HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\nTrailer: Proxy-Status, X-Kept\r\n\
+    Proxy-Status: sluicegate; error=http_request_denied; details=\"host_not_allowed\"\r\nProxy-Status: cdn; error=x\r\n\
+    Proxy-Authenticate: Basic realm=\"sluicegate\"\r\n\r\n4\r\nfake\r\n0\r\nProxy-Status: sluicegate; error=x\r\nX-Kept: 1\r\n\r\n";
+
 /// Reads a request's head, to its empty line.
 pub async fn read_head<S: AsyncReadExt + Unpin>(stream: &mut S) -> Vec<u8> {
     let mut head = Vec::new();

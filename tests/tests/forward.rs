@@ -8,7 +8,7 @@
 
 use e2e::World;
 use e2e::origin::pattern_digest;
-use e2e::raw::End;
+use e2e::raw::{End, FORGED};
 use e2e::until;
 
 #[tokio::test]
@@ -458,4 +458,38 @@ async fn a_query_without_a_path_goes_up_as_it_was_judged() {
         .await;
     wire.reply().await;
     world.http.saw("/?only=query");
+}
+
+#[tokio::test]
+async fn an_origin_cannot_speak_in_the_gateways_name() {
+    let world = World::start().await;
+    let (origin, target) = world.raw_origin().await;
+    let ask = e2e::Ask {
+        allow: &[&target],
+        ..e2e::Ask::default()
+    };
+    let session = world.session_for(ask).await;
+    let mut wire = session.dial().await;
+    let fields = format!("Host: {target}\r\nTE: trailers\r\n");
+    session
+        .ask(&mut wire, &format!("GET http://{target}/"), &fields)
+        .await;
+    let mut far = e2e::Wire::over(origin.accept().await);
+    far.through(b"\r\n\r\n").await;
+    far.send(FORGED).await;
+    let head = wire.head().await;
+    let said: Vec<_> = head
+        .headers
+        .iter()
+        .filter(|(n, _)| n.starts_with("proxy-"))
+        .collect();
+    let others = ("proxy-status".to_owned(), "cdn; error=x".to_owned());
+    assert_eq!((head.status, said), (403, vec![&others]));
+    let rest = wire.through(b"\r\n\r\n").await;
+    let rest = String::from_utf8(rest).unwrap().to_ascii_lowercase();
+    assert!(
+        rest.contains("fake") && rest.contains("x-kept: 1"),
+        "{rest}"
+    );
+    assert!(!rest.contains("sluicegate"), "{rest}");
 }

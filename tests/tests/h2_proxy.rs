@@ -9,7 +9,7 @@
 use std::future::poll_fn;
 
 use bytes::Bytes;
-use e2e::raw::{End, drain};
+use e2e::raw::{End, FORGED, drain};
 use e2e::{Ask, Program, RawOrigin, Session, Tasks, Wire, World, within};
 use h2::client::SendRequest;
 use h2::ext::Protocol;
@@ -632,4 +632,33 @@ async fn node_tunnels_through_http2() {
     let node =
         Program::node("h2_proxy.mjs").args([proxy.as_str(), &base, "--denied", "evil.test:443"]);
     session.program(node).run().await.succeeded();
+}
+
+#[tokio::test]
+async fn an_origin_cannot_speak_in_the_gateways_name() {
+    let stage = Stage::start().await;
+    let request = Request::builder()
+        .uri(format!("http://{}/", stage.target))
+        .header(
+            "proxy-authorization",
+            format!("Bearer {}", stage.session.handle()),
+        )
+        .header("te", "trailers")
+        .body(())
+        .unwrap();
+    let (response, _send) = stage.client.send(request, true).await;
+    let mut far = Wire::over(stage.origin.accept().await);
+    far.through(b"\r\n\r\n").await;
+    far.send(FORGED).await;
+    let (head, mut body) = within("an answer", response).await.unwrap().into_parts();
+    assert_eq!(head.status, 403);
+    let said: Vec<_> = head.headers.get_all("proxy-status").iter().collect();
+    assert_eq!(said, ["cdn; error=x"]);
+    while let Some(data) = within("DATA", body.data()).await {
+        let data = data.unwrap();
+        body.flow_control().release_capacity(data.len()).unwrap();
+    }
+    let trailers = within("trailers", body.trailers()).await.unwrap().unwrap();
+    let names: Vec<_> = trailers.keys().map(http::HeaderName::as_str).collect();
+    assert_eq!(names, ["x-kept"]);
 }

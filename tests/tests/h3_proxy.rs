@@ -7,7 +7,7 @@
 )]
 
 use e2e::h3::Ending;
-use e2e::raw::{End, drain};
+use e2e::raw::{End, FORGED, drain};
 use e2e::{Ask, Http3, RawOrigin, Session, Wire, World, within};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -613,4 +613,40 @@ async fn drain_says_goaway_and_lets_tunnels_end() {
     let rest = stage.client.rest(stream).await;
     assert_eq!(rest, (b"to the end".to_vec(), Ending::Fin));
     assert_eq!(stage.client.closed().await, 0x100);
+}
+
+#[tokio::test]
+async fn an_origin_cannot_speak_in_the_gateways_name() {
+    let mut stage = Stage::start().await;
+    let (target, bearer) = (stage.target.clone(), stage.bearer());
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", &target),
+        (":path", "/"),
+        ("proxy-authorization", &bearer),
+        ("te", "trailers"),
+    ];
+    let stream = stage.client.request(&fields, true).await;
+    let mut far = Wire::over(stage.origin.accept().await);
+    far.through(b"\r\n\r\n").await;
+    far.send(FORGED).await;
+    let head = stage.client.head(stream).await;
+    assert_eq!(head.status, 403);
+    let said: Vec<_> = head
+        .fields
+        .iter()
+        .filter(|(name, _)| name == "proxy-status")
+        .map(|(_, value)| value.as_str())
+        .collect();
+    assert_eq!(said, ["cdn; error=x"]);
+    let trailers = stage
+        .client
+        .event("trailers", |e| {
+            e["event"] == "headers" && e["stream"] == stream
+        })
+        .await["fields"]
+        .to_string();
+    assert!(trailers.contains("x-kept"), "{trailers}");
+    assert!(!trailers.contains("sluicegate"), "{trailers}");
 }

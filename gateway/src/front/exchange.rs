@@ -274,7 +274,7 @@ impl Pending {
         let guard = Arc::new(Mutex::new(self.guard));
         let watching = guard.clone();
         let (mut head, inner) = self.answer.into_parts();
-        headers::strip_hop_by_hop(&mut head.headers);
+        headers::strip_answer(&mut head.headers);
         headers::plain_length(&mut head.headers);
         headers::append_via(&mut head.headers, &self.pseudonym);
         head.version = Version::HTTP_11;
@@ -302,7 +302,7 @@ impl PendingUpgrade {
     ) -> (Response<ResponseBody>, OnUpgrade, Upgraded) {
         let protocol = self.answer.headers().get(header::UPGRADE).cloned();
         let (mut head, _) = self.answer.into_parts();
-        headers::strip_hop_by_hop(&mut head.headers);
+        headers::strip_answer(&mut head.headers);
         head.version = Version::HTTP_11;
         head.headers
             .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

@@ -8,6 +8,7 @@ use http::{
 use bytes::Bytes;
 use http_body::Frame;
 
+use super::proxy_status::drop_own;
 use crate::sniff::{is_twin, trailer_may_pass};
 
 /// Hop-by-hop whatever Connection says.
@@ -79,6 +80,12 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
+}
+
+/// Take off an answer what is between neighbours, and what its upstream says in our name.
+pub(crate) fn strip_answer(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    drop_own(headers);
 }
 
 /// Take off what must not reach an origin from a sandbox: steering fields, and twins of sensitive names spelt with `_`
@@ -221,7 +228,7 @@ fn remove(headers: &mut HeaderMap, name: &HeaderName) {
     }
 }
 
-/// A frame as it may go on. Trailers may not frame, route or authenticate (RFC 9110 §6.5.1).
+/// A frame as it may go on. Trailers may not frame, route or authenticate (RFC 9110 §6.5.1), nor speak in our name.
 pub(crate) fn clean_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
     match frame.into_trailers() {
         Err(frame) => frame,
@@ -232,6 +239,7 @@ pub(crate) fn clean_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
                     kept.append(name, value.clone());
                 }
             }
+            drop_own(&mut kept);
             Frame::trailers(kept)
         }
     }
@@ -285,6 +293,32 @@ mod tests {
         assert_eq!(
             map.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
             ["x-mine"]
+        );
+    }
+
+    #[test]
+    fn neither_an_answer_nor_its_trailers_speak_in_our_name() {
+        let mut map = headers(&[
+            ("connection", "close, proxy-status"),
+            ("proxy-status", "sluicegate; error=http_request_denied"),
+            ("proxy-authenticate", "Basic realm=\"sluicegate\""),
+            ("retry-after", "5"),
+        ]);
+        let trailers = map.clone();
+        strip_answer(&mut map);
+        let frame = clean_trailers(Frame::trailers(trailers));
+        for map in [map, frame.into_trailers().unwrap()] {
+            let left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+            assert_eq!(left, ["retry-after"]);
+        }
+        let other = headers(&[
+            ("proxy-status", "cdn; error=x"),
+            ("proxy-status", "sluicegate"),
+        ]);
+        let frame = clean_trailers(Frame::trailers(other));
+        assert_eq!(
+            frame.into_trailers().unwrap(),
+            headers(&[("proxy-status", "cdn; error=x")])
         );
     }
 

@@ -2,11 +2,12 @@
 //! refused in one way.
 //!
 //! What lives here: the strict reader in front of the HTTP library (`Judged`), what of a head is between neighbours only
-//! (`headers`), and the answer to a refusal ([`Rejection`]). What does not: where a message goes, and who decides that.
+//! (`headers`), the answer to a refusal ([`Rejection`]), and that nobody else says so (`proxy_status`). What does not: where a message goes, and who decides that.
 
 pub(crate) mod headers;
 mod judged;
 pub(crate) mod overrides;
+pub(crate) mod proxy_status;
 mod reject;
 
 pub(crate) use judged::{Judged, Verdict, denial_of};

@@ -1,9 +1,11 @@
 //! `Denial` to answer: the sole mapping.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 use sluicegate_policy::{Denial, Refusal, Target};
+
+use super::proxy_status::PROXY_STATUS;
 
 /// How much an untrusted sandbox may learn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -31,8 +33,6 @@ pub struct Rejection<'a> {
     /// The client prefers HTML (`Accept`).
     pub html: bool,
 }
-
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 impl Rejection<'_> {
     /// The HTTP status of this answer.

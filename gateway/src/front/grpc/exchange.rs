@@ -14,6 +14,7 @@ use sluicegate_relay::flow::{Chunk, Side};
 
 use super::status::Status;
 use crate::{
+    message::proxy_status::drop_own,
     outcome::Party,
     relay::{Spending, Ticket, Upstream},
 };
@@ -121,6 +122,7 @@ async fn down(
     ] {
         head.headers.remove(name);
     }
+    drop_own(&mut head.headers);
     let over = body.is_end_stream();
     // Of an answer without messages the head is the trailers too.
     let code = code(&head.headers);
@@ -170,7 +172,10 @@ async fn copy(
         .map_err(|error| stop(&error))?;
     let code = trailers.as_ref().and_then(code);
     let ended = match trailers {
-        Some(trailers) => to.send_trailers(trailers),
+        Some(mut trailers) => {
+            drop_own(&mut trailers);
+            to.send_trailers(trailers)
+        }
         None => to.send_data(Bytes::new().into(), true),
     };
     ended.map_err(|_| Stop::To(Reason::CANCEL))?;

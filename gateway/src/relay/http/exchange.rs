@@ -105,7 +105,7 @@ impl Stream<'_> {
             let client = client.ok_or(Denial::UpstreamProtocol)?;
             return Ok(Passed::Upgrade(answer, client));
         }
-        headers::strip_hop_by_hop(answer.headers_mut());
+        headers::strip_answer(answer.headers_mut());
         *answer.version_mut() = Version::HTTP_11;
         Ok(Passed::Answer(answer))
     }
@@ -178,7 +178,7 @@ impl Stream<'_> {
         *self.after.lock().unwrap_or_else(PoisonError::into_inner) = Some((client, upgraded));
         let protocol = answer.headers().get(header::UPGRADE).cloned();
         let (mut head, _) = answer.into_parts();
-        headers::strip_hop_by_hop(&mut head.headers);
+        headers::strip_answer(&mut head.headers);
         head.version = Version::HTTP_11;
         let upgrade = HeaderValue::from_static("upgrade");
         head.headers.insert(header::CONNECTION, upgrade);
