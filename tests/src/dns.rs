@@ -24,6 +24,8 @@ pub enum Answer {
     Addresses(Vec<IpAddr>),
     /// A CNAME, with the records of its target where this server knows them.
     Alias(String),
+    /// A CNAME, and addresses of the same name beside it.
+    AliasBeside(String, Vec<IpAddr>),
     /// NXDOMAIN.
     Missing,
     /// NXDOMAIN with the authority record that says how long that may be believed (RFC 2308 §5).
@@ -127,11 +129,17 @@ impl Zone {
             truncated: false,
         };
         let mut current = name.to_owned();
+        let mut beside = Vec::new();
         // A loop of aliases is answered as far as a real resolver would carry it in one message.
         for _ in 0..16 {
             let owner = Name::from_str(&format!("{current}.")).ok()?;
             let known = self.answers.get(&current).cloned();
             let (answer, ttl) = known.unwrap_or((Answer::Missing, 0));
+            if let (Answer::AliasBeside(_, addresses), true) = (&answer, beside.is_empty()) {
+                let data = addresses.iter().filter_map(|ip| data_of(*ip, kind));
+                let records = data.map(|data| Record::from_rdata(owner.clone(), ttl, data));
+                beside.extend(records);
+            }
             match answer {
                 Answer::Silent => return None,
                 Answer::Truncated if over_tcp => return None,
@@ -151,7 +159,7 @@ impl Zone {
                     let records = data.map(|data| Record::from_rdata(owner.clone(), ttl, data));
                     reply.records.extend(records);
                 }
-                Answer::Alias(target) => {
+                Answer::Alias(target) | Answer::AliasBeside(target, _) => {
                     let to = Name::from_str(&format!("{target}.")).ok()?;
                     let data = RData::CNAME(CNAME(to));
                     reply.records.push(Record::from_rdata(owner, ttl, data));
@@ -161,6 +169,7 @@ impl Zone {
             }
             break;
         }
+        reply.records.extend(beside);
         Some(reply)
     }
 }

@@ -1,5 +1,7 @@
 //! Names to addresses by our own resolver: never `getaddrinfo`, no hosts file, no search domains.
 
+mod aliases;
+
 use std::{
     collections::{BTreeMap, HashSet},
     net::{IpAddr, SocketAddr},
@@ -21,6 +23,8 @@ use hickory_resolver::{
 use sluicegate_certs::{TrustBundle, tls};
 use sluicegate_policy::{Denial, HostName, TargetPermit};
 use tokio::time::Instant;
+
+use aliases::{MOST_ALIASES, alias, circle, leads_back, too_many_aliases};
 
 use crate::{
     descriptors::{self, For},
@@ -111,8 +115,6 @@ pub struct Resolved {
 
 /// Addresses of one name that may be dialled, of all that were judged: enough for any honest one, a bound for the other kind.
 pub(super) const MOST_ANSWERS: usize = 64;
-/// Aliases on the way to an address. Honest chains have two or three.
-const MOST_ALIASES: usize = 8;
 /// How long the other family is waited for at most, once one has answered with addresses.
 const LATE: Duration = Duration::from_secs(1);
 
@@ -212,12 +214,12 @@ impl Resolver {
         };
         if nothing(&six) && nothing(&four) {
             // Names without an address, and aliases that never end, look the same from here.
-            let walked = tokio::time::timeout_at(deadline, self.walk(fqdn)).await;
+            let walked = tokio::time::timeout_at(deadline, self.walk(fqdn.clone())).await;
             if let Ok(Some(why)) = walked {
                 return Err((Denial::DnsFailed, why));
             }
         }
-        combine(six, four)
+        combine(&fqdn, six, four)
     }
 
     /// Both families. One that is silent, or late behind the other's addresses, is like one that fails: the other's
@@ -246,26 +248,14 @@ impl Resolver {
         while names.len() <= MOST_ALIASES {
             let last = names.last()?.clone();
             let found = self.inner.lookup(last.clone(), RecordType::CNAME).await;
-            let next = found.ok()?.answers().iter().find_map(|record| {
-                let RData::CNAME(next) = &record.data else {
-                    return None;
-                };
-                (record.name == last).then(|| next.0.clone())
-            })?;
+            let next = alias(found.ok()?.answers(), &last)?.clone();
             if names.contains(&next) {
-                return Some(format!(
-                    "the alias {} leads back to itself",
-                    next.to_ascii()
-                ));
+                return Some(leads_back(&next));
             }
             names.push(next);
         }
         Some(too_many_aliases())
     }
-}
-
-fn too_many_aliases() -> String {
-    format!("more than {MOST_ALIASES} aliases")
 }
 
 /// The other family's answer, which is waited for as long as there is nothing else.
@@ -347,6 +337,7 @@ fn system_servers() -> Vec<NameServerConfig> {
 }
 
 fn combine(
+    name: &Name,
     six: Result<Lookup, NetError>,
     four: Result<Lookup, NetError>,
 ) -> Result<Resolved, (Denial, String)> {
@@ -354,6 +345,9 @@ fn combine(
     let mut families = [Vec::new(), Vec::new()];
     for (result, family) in [&six, &four].into_iter().zip(&mut families) {
         let Ok(lookup) = result else { continue };
+        if let Some(again) = circle(lookup.answers(), name) {
+            return Err((Denial::DnsFailed, leads_back(again)));
+        }
         for record in lookup.answers() {
             match &record.data {
                 RData::A(a) => family.push(IpAddr::V4(a.0)),

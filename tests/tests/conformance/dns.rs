@@ -171,6 +171,20 @@ pub(crate) fn v035_alias_loops() {
         lab.dns
             .set("b.loop.wild.test", Answer::Alias("a.loop.wild.test".into()));
         fails(lab, row, "a.loop.wild.test", failed).await;
+        // An address beside the loop makes it no better.
+        let here = vec![IpAddr::from([127, 0, 0, 1])];
+        lab.dns.set(
+            "c.loop.wild.test",
+            Answer::AliasBeside("d.loop.wild.test".into(), here.clone()),
+        );
+        lab.dns
+            .set("d.loop.wild.test", Answer::Alias("c.loop.wild.test".into()));
+        fails(lab, row, "c.loop.wild.test", failed).await;
+        lab.dns.set(
+            "self.loop.wild.test",
+            Answer::AliasBeside("self.loop.wild.test".into(), here),
+        );
+        fails(lab, row, "self.loop.wild.test", failed).await;
         for link in 0..12 {
             lab.dns.set(
                 &format!("l{link}.wild.test"),
