@@ -175,6 +175,43 @@ async fn opens_under_way_are_bounded_for_each_session_by_itself() {
     drop(session.tunnel(&api).await);
 }
 
+#[tokio::test]
+async fn a_connection_that_says_nothing_is_held_no_longer_than_a_head_may_take() {
+    let world = World::with(Settings {
+        limits: "  headTimeout: 1s\n".to_owned(),
+        ..Settings::default()
+    })
+    .await;
+    let session = world.session().await;
+    let ports = &world.gateway.ports;
+    let (preface, settings) = (
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        [0, 0, 0, 4, 0, 0, 0, 0, 0],
+    );
+    let whole = [preface.as_bytes(), &settings].concat();
+    // A head that does not end is none.
+    let half = [&whole[..], &[0, 0, 9, 1, 1, 0, 0, 0, 1, 0x82]].concat();
+    let begun = Instant::now();
+    let mut quic = e2e::Http3::connect(&world, &session).await;
+    let mut held = Vec::new();
+    for bytes in [b"", preface.as_bytes(), &whole, &half] {
+        let tls = session.gateway_tls(&[b"h2"]);
+        let mut secure = Wire::dial(ports.public).await.tls(tls, "127.0.0.1").await;
+        secure.send(bytes).await;
+        let mut plain = Wire::dial(ports.plain).await;
+        plain.send(bytes).await;
+        held.push((bytes.len(), secure, plain));
+    }
+    for (length, mut secure, mut plain) in held {
+        secure.cut().await;
+        plain.cut().await;
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(6), "{length} bytes: {took:?}");
+    }
+    quic.closed().await;
+    assert!(begun.elapsed() < Duration::from_secs(6));
+}
+
 /// Resident memory of the gateway, in bytes.
 fn resident(gateway: &Gateway) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.process.id())).unwrap();

@@ -21,7 +21,7 @@ use sluicegate_relay::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use calm::Calm;
@@ -44,7 +44,7 @@ pub struct Limits {
     pub streams: u32,
     /// Bytes of a request's head, as HTTP/2 counts them (RFC 9113 §6.5.2).
     pub head_bytes: u32,
-    /// Until the connection preface is in.
+    /// Until the first request is in, the connection preface before it.
     pub head_timeout: Duration,
     /// A connection without a stream for this long is asked to end; zero = never.
     pub idle: Duration,
@@ -79,24 +79,38 @@ pub struct Context {
     pub limits: Limits,
 }
 
+/// Who is at the other end of a connection.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// What both ends of its TLS share.
+    pub channel: Option<Channel>,
+    /// It came under TLS.
+    pub secure: bool,
+    /// Since when its first request is awaited.
+    pub since: Instant,
+}
+
 /// One request with the means to answer it.
 pub(super) type Exchange = stream::Exchange<SendResponse<Chunk>>;
 
 /// Serve a connection until it ends or is drained. Streams run in the drain's tasks.
-/// `secure`: under TLS.
-pub async fn serve<IO>(
-    io: IO,
-    (downstream, channel): (SocketAddr, Option<Channel>),
-    secure: bool,
-    context: Arc<super::Context>,
-) where
+pub async fn serve<IO>(io: IO, peer: Peer, context: Arc<super::Context>)
+where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let Peer {
+        address: downstream,
+        channel,
+        secure,
+        since,
+    } = peer;
     let mut drain = context.drain.clone();
     let limits = context.h2.limits;
     let (io, enough) = Calm::new(io);
-    let handshake = timeout(
-        limits.head_timeout,
+    let handshake = timeout_at(
+        since + limits.head_timeout,
         builder(&limits).handshake::<_, Chunk>(io),
     );
     let mut connection = match handshake.await {
@@ -105,11 +119,12 @@ pub async fn serve<IO>(
         Err(_) => return tracing::debug!(%downstream, "no HTTP/2 preface in time"),
     };
     let mut alive = std::pin::pin!(keep_alive(connection.ping_pong(), limits.keep_alive));
-    let mut told = false;
+    let (mut told, mut left) = (false, false);
     let mut over = std::pin::pin!(None::<tokio::time::Sleep>);
     // Each stream's task holds one: alone, ours means that there is none.
     let standing = Arc::new(Standing::default());
-    let mut asked = Instant::now();
+    // What says nothing is held to the deadline of a first head.
+    let mut asked = since;
     let mut idle = std::pin::pin!(sleep_until(standing.until(asked, &limits)));
     let mut aside = Aside::default();
     loop {
@@ -138,14 +153,24 @@ pub async fn serve<IO>(
                 connection.graceful_shutdown();
                 told = true;
             }
-            () = &mut idle, if !told => {
+            () = &mut idle, if !told || left => {
                 let (now, until) = (Instant::now(), standing.until(asked, &limits));
-                // A place held for nothing; a relay client that is still there connects again.
-                if until <= now && Arc::strong_count(&standing) == 1 {
-                    connection.graceful_shutdown();
-                    told = true;
-                }
-                idle.as_mut().reset(if until > now { until } else { standing.until(now, &limits) });
+                let alone = Arc::strong_count(&standing) == 1;
+                let next = if left && alone {
+                    return tracing::debug!(%downstream, "asked to end, it says nothing");
+                } else if left || (alone && until <= now) {
+                    // A place held for nothing; a relay client that is still there connects again.
+                    if !left {
+                        connection.graceful_shutdown();
+                        (told, left) = (true, true);
+                    }
+                    now + LAST_WORD
+                } else if until > now {
+                    until
+                } else {
+                    standing.until(now, &limits)
+                };
+                idle.as_mut().reset(next);
             }
             () = enough.notified() => {
                 context.h2.telemetry.metrics().h2_flood();

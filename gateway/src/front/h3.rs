@@ -67,6 +67,8 @@ struct Shared {
 /// Serve a connection until it ends or is drained. Request streams run in the drain's tasks.
 pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut drain: DrainWatch) {
     let limits = context.h2.limits;
+    // What says nothing is held to the deadline of a first head.
+    let mut asked = Instant::now();
     let shared = Arc::new(Shared {
         connection: connection.clone(),
         context,
@@ -83,7 +85,6 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
     let mut next = 0;
     let mut told = false;
     let standing = shared.standing.clone();
-    let mut asked = Instant::now();
     let mut idle = std::pin::pin!(sleep_until(standing.until(asked, &limits)));
     loop {
         let leave = tokio::select! {

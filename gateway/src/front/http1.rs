@@ -7,7 +7,7 @@ use http::Response;
 use sluicegate_policy::{Denial, Refusal};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -55,14 +55,16 @@ pub(super) async fn serve(
         malformed(stream, peer, secure, &context).await;
         return None;
     }
+    let since = Instant::now();
+    let of_h2 = |channel| h2::Peer {
+        address: peer,
+        channel,
+        secure,
+        since,
+    };
     if stream.alpn() == Some(b"h2") {
-        let channel = stream.channel();
-        return Some(Box::pin(h2::serve(
-            stream,
-            (peer, channel),
-            secure,
-            context,
-        )));
+        let peer = of_h2(stream.channel());
+        return Some(Box::pin(h2::serve(stream, peer, context)));
     }
     let mut stream = Guarded::new(stream);
     let mut buffer = BytesMut::new();
@@ -83,14 +85,9 @@ pub(super) async fn serve(
         }
         First::Http2 => {
             stream.release();
-            let channel = stream.get().and_then(Downstream::channel);
+            let peer = of_h2(stream.get().and_then(Downstream::channel));
             let stream = Rewind::new(buffer.freeze(), stream);
-            Some(Box::pin(h2::serve(
-                stream,
-                (peer, channel),
-                secure,
-                context,
-            )))
+            Some(Box::pin(h2::serve(stream, peer, context)))
         }
         First::Other => {
             let serving = forward::serve(stream, buffer, peer, context, Scope::Proxy);

@@ -15,13 +15,13 @@ use sluicegate_relay_protocol::{
     preamble::{Purpose, Request, Response},
     varint,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-use super::Context;
+use super::{Context, standing::Standing};
 use crate::{
     drain::{DrainWatch, Stage},
     listen::Carrying,
@@ -38,6 +38,7 @@ struct Shared {
     channel: Option<Channel>,
     /// The client is to open its streams elsewhere.
     leaving: CancellationToken,
+    standing: Arc<Standing>,
 }
 
 /// Serve a connection until it ends or is drained. Streams run in the drain's tasks.
@@ -48,11 +49,13 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
         channel: quic_channel(&connection),
         connection: connection.clone(),
         leaving: CancellationToken::new(),
+        standing: Arc::default(),
     };
-    let limit = shared.context.h2.limits.idle;
+    let (limits, standing) = (shared.context.h2.limits, shared.standing.clone());
     // Control streams are not work: a connection with nothing else is idle.
     let work = TaskTracker::new();
-    let mut idle = std::pin::pin!(tokio::time::sleep(limit));
+    let mut asked = Instant::now();
+    let mut idle = std::pin::pin!(sleep_until(standing.until(asked, &limits)));
     // Streams come in the order of their numbers.
     let mut taken = 0;
     loop {
@@ -70,7 +73,7 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
                         }
                         drop(token);
                     });
-                    idle.as_mut().reset(tokio::time::Instant::now() + limit);
+                    asked = Instant::now();
                 }
                 Err(error) => {
                     let downstream = connection.remote_address();
@@ -82,12 +85,13 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
                 return connection.close(code(ErrorCode::Protocol), b"unidirectional stream");
             }
             () = drain.reached(Stage::Draining), if !leaving => leave(&shared, &work),
-            () = &mut idle, if !leaving && !limit.is_zero() => {
+            () = &mut idle, if !leaving => {
+                let (now, until) = (Instant::now(), standing.until(asked, &limits));
                 // A place held for nothing; a relay client that is still there connects again.
-                if work.is_empty() {
+                if until <= now && work.is_empty() {
                     leave(&shared, &work);
                 }
-                idle.as_mut().reset(tokio::time::Instant::now() + limit);
+                idle.as_mut().reset(if until > now { until } else { standing.until(now, &limits) });
             }
             () = work.wait(), if leaving => return finish(&connection, taken).await,
         }

@@ -72,10 +72,16 @@ pub(crate) struct World {
     udp: Option<quinn::Endpoint>,
     /// Places for QUIC connections.
     pub(crate) places: Arc<Places>,
+    limits: h2::Limits,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with_limits(h2::Limits::default()).await
+    }
+
+    /// One whose connections have these bounds.
+    pub(crate) async fn with_limits(limits: h2::Limits) -> Self {
         let fixture = Fixture::new();
         let log = fixture.dir.path().join("access.jsonl");
         let telemetry =
@@ -101,6 +107,7 @@ impl World {
             serving: Arc::default(),
             udp: None,
             places: Places::new(8, None),
+            limits,
         };
         world.listen().await;
         world
@@ -268,7 +275,7 @@ impl World {
             pool: Pool::new(services, self.drain.watch()),
             telemetry: self.telemetry.clone(),
             detail: Detail::Full,
-            limits: h2::Limits::default(),
+            limits: self.limits,
         };
         Arc::new(Context {
             authenticator,

@@ -34,6 +34,7 @@ pub(super) async fn serve(mut flow: QuicFlow, token: &Secret, shared: Shared) {
         return;
     }
     tuning::proved(&shared.connection);
+    shared.standing.trust();
     let mut told = false;
     loop {
         tokio::select! {

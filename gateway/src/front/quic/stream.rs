@@ -12,6 +12,7 @@ use crate::{
     front::{
         connect::Accepted,
         connect_tcp::{self, Asker},
+        context::is_somebodys,
         names, token,
     },
     listen::Carrying,
@@ -43,11 +44,15 @@ pub(super) async fn open(
     let mut opened = match connect_tcp::open(&shared.context, &handshake, asker, gone).await {
         Accepted::Opened(opened) => opened,
         Accepted::Refused(answer) => {
+            if is_somebodys(&answer) {
+                shared.standing.trust();
+            }
             refuse(flow, answer).await;
             return None;
         }
         Accepted::Gone => return None,
     };
+    shared.standing.trust();
     opened.answered(200);
     match accept(&mut flow).await {
         Ok(()) => Some(opened.carry(flow, peer, shared.context.clone())),
@@ -75,6 +80,7 @@ pub(super) async fn refresh(mut flow: QuicFlow, token: &Secret, shared: &Shared)
     if answer.status() != StatusCode::OK {
         return refuse(flow, answer).await;
     }
+    shared.standing.trust();
     let sent = async {
         accept(&mut flow).await?;
         flow.send_head(answer.into_body().to_vec()).await?;
@@ -91,7 +97,11 @@ pub(super) async fn name(mut flow: QuicFlow, token: &Secret, name: String, share
     let credentials = std::iter::once(bearer.reveal().as_bytes());
     let channel = shared.channel.as_ref();
     let answer = names::answer_to(&shared.context, Ok(name), credentials, channel, peer);
-    if !answer.status().is_success() {
+    let passes = answer.status().is_success();
+    if passes || is_somebodys(&answer) {
+        shared.standing.trust();
+    }
+    if !passes {
         return refuse(flow, answer).await;
     }
     let said = async {

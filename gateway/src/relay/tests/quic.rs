@@ -1,5 +1,7 @@
 //! QUIC as it is on the wire: what is answered to whom, without the relay client.
 
+use std::time::{Duration, Instant};
+
 use sluicegate_certs::{Channel, ClientKey};
 use sluicegate_relay::transport::Choice;
 use sluicegate_relay_protocol::{
@@ -11,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     drain::Stage,
+    front::h2,
     relay::testing::{Manner, TRANSPORTS, World, call, tcp_service, within},
 };
 
@@ -407,4 +410,30 @@ async fn a_client_with_the_key_is_served_over_each_transport() {
         let address = client.forward("echo").await;
         assert_eq!(call(address, b"bound").await.unwrap(), b"bound", "{over}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_says_nothing_is_held_no_longer_than_a_head_may_take() {
+    let world = World::with_limits(h2::Limits {
+        head_timeout: Duration::from_secs(1),
+        ..h2::Limits::default()
+    })
+    .await;
+    let mut tasks = JoinSet::new();
+    let echo = tcp_service(&mut tasks, Manner::Echo).await;
+    let token = world.session("still", &format!("{{echo: '{echo}'}}")).await;
+    let (_known, known) = world.quic().await.unwrap();
+    let (mut send, _verdict) = known.open_bi().await.unwrap();
+    let control = head(Purpose::Control, &token);
+    send.write_all(&control).await.unwrap();
+    let (_silent, silent) = world.quic().await.unwrap();
+    // One that is refused is a stranger still.
+    let (_stranger, stranger) = world.quic().await.unwrap();
+    refusal(&ask(&stranger, &head(service("echo"), "x")).await);
+    for (what, connection) in [("silent", &silent), ("refused", &stranger)] {
+        let began = Instant::now();
+        within(what, connection.closed()).await;
+        assert!(began.elapsed() < Duration::from_secs(5), "{what}");
+    }
+    assert!(known.close_reason().is_none(), "who is known may idle");
 }
