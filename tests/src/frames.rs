@@ -32,15 +32,15 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Fields as literals without indexing and without Huffman (RFC 7541 §6.2.2); values of up to 16 KiB.
-pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub fn block<T: AsRef<[u8]>>(fields: &[(T, T)]) -> Vec<u8> {
     let fields = fields.iter();
     fields
-        .flat_map(|(name, value)| [vec![0], text(name), text(value)].concat())
+        .flat_map(|(name, value)| [vec![0], text(name.as_ref()), text(value.as_ref())].concat())
         .collect()
 }
 
 /// A string literal with a 7-bit prefix length (RFC 7541 §5.1, §5.2).
-fn text(text: &str) -> Vec<u8> {
+fn text(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut length = text.len();
     if length < 127 {
@@ -54,7 +54,7 @@ fn text(text: &str) -> Vec<u8> {
         }
         bytes.push(u8::try_from(length).unwrap());
     }
-    bytes.extend_from_slice(text.as_bytes());
+    bytes.extend_from_slice(text);
     bytes
 }
 

@@ -200,6 +200,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.buffer[0]
     }
 
+    /// The next byte; None at the end, however it comes.
+    pub async fn maybe_next(&mut self) -> Option<u8> {
+        if self.buffer.is_empty() && !matches!(self.more().await, Ok(read) if read > 0) {
+            return None;
+        }
+        Some(self.buffer.get_u8())
+    }
+
     /// A response head.
     pub async fn head(&mut self) -> Head {
         let raw = self.through(b"\r\n\r\n").await;

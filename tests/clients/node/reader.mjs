@@ -7,9 +7,9 @@ import http from "node:http";
 
 const say = (fact) => console.log(JSON.stringify(fact));
 
-function marks(raw) {
+function values(raw, wanted) {
   const names = raw.filter((_, at) => at % 2 === 0);
-  return names.flatMap((name, at) => (name.toLowerCase() === "x-mark" ? [raw[at * 2 + 1]] : []));
+  return names.flatMap((name, at) => (name.toLowerCase() === wanted ? [raw[at * 2 + 1]] : []));
 }
 
 const server = http.createServer({ maxHeaderSize: 131072, requestTimeout: 0, headersTimeout: 0 });
@@ -24,8 +24,8 @@ server.on("request", (request, response) => {
   });
   request.on("end", () => {
     const { method, url: target, rawHeaders } = request;
-    const hosts = rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1].toLowerCase() === "host");
-    say({ method, target, hosts, marks: marks(rawHeaders), length, sha256: hash.digest("hex") });
+    const [hosts, marks, cookies] = ["host", "x-mark", "cookie"].map((name) => values(rawHeaders, name));
+    say({ method, target, hosts, marks, cookies, length, sha256: hash.digest("hex") });
     // Node says nothing of a malformed request that follows an upgrade it ignored: such a connection ends here.
     if (request.headers.upgrade) response.setHeader("Connection", "close");
     response.end("ok");

@@ -6,7 +6,7 @@ Each line of standard input is a JSON command, each line of standard output a JS
 
 Commands: {"op": "request", "fields": [[name, value]...], "end": bool}, {"op": "data", "stream", "bytes", "end"},
 {"op": "reset", "stream", "code"}, {"op": "stop", "stream", "code"}, {"op": "raw", "uni": bool, "bytes", "end"},
-{"op": "leave", "stream"} (whatever is still open of it),
+{"op": "leave", "stream"} (whatever is still open of it), {"op": "trailers", "stream", "fields"},
 {"op": "append", "stream", "bytes", "end"} (as raw, on a stream that is there), {"op": "burst", "count", "fields"} (requests
 that are reset at once), {"op": "fill", "stream", "count"} (so many bytes of DATA), {"op": "hold"} (no more credit for
 what the server sends than it has).
@@ -30,6 +30,10 @@ from aioquic.quic.events import ConnectionTerminated, StopSendingReceived, Strea
 def tell(event, **more):
     sys.stdout.write(json.dumps({"event": event, **more}) + "\n")
     sys.stdout.flush()
+
+
+def coded(fields):
+    return [(n.encode("latin-1"), v.encode("latin-1")) for n, v in fields]
 
 
 class Control:
@@ -84,8 +88,7 @@ class Driver(QuicConnectionProtocol):
 
     def request(self, fields, end):
         stream = self._quic.get_next_available_stream_id()
-        fields = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in fields]
-        self.http.send_headers(stream, fields, end)
+        self.http.send_headers(stream, coded(fields), end)
         return stream
 
     def obey(self, command):
@@ -98,6 +101,8 @@ class Driver(QuicConnectionProtocol):
                 stream = self.request(command["fields"], False)
                 quic.reset_stream(stream, 0x10C)
                 quic.stop_stream(stream, 0x10C)
+        elif op == "trailers":
+            self.http.send_headers(command["stream"], coded(command["fields"]), True)
         elif op == "data":
             self.http.send_data(command["stream"], bytes.fromhex(command["bytes"]), command["end"])
         elif op == "reset":

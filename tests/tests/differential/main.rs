@@ -12,6 +12,7 @@
 mod cases;
 mod readers;
 mod stage;
+mod streams;
 mod strict;
 
 use data_encoding::BASE64;
@@ -20,6 +21,7 @@ use serde_json::Value;
 
 use crate::cases::{SMUGGLED, loose, pipeline, written};
 use crate::stage::{Input, Stage, Way};
+use crate::streams::{Version, requests};
 use crate::strict::digest;
 
 #[tokio::test]
@@ -133,4 +135,52 @@ async fn passed_are_read_alike(inputs: &[Input], least: usize) {
     assert_eq!(readings.len(), passed.len() + 1, "one reading for each 200");
     assert!(passed.len() >= least, "only {} passed", passed.len());
     stage.others_read_alike(&passed).await;
+}
+
+#[tokio::test]
+async fn requests_over_http2_are_read_alike() {
+    streams_are_read_alike(Version::Two).await;
+}
+
+#[tokio::test]
+async fn requests_over_http3_are_read_alike() {
+    streams_are_read_alike(Version::Three).await;
+}
+
+/// Sends every request on a stream to the reference, and what the gateway let pass to every other reader.
+async fn streams_are_read_alike(version: Version) {
+    let stage = Stage::start().await;
+    let requests = requests();
+    let statuses = stage
+        .run_streams(&stage.reference, version, &requests)
+        .await;
+    let outcomes = requests.iter().zip(statuses);
+    for (request, status) in outcomes.clone() {
+        assert!(
+            request.meant.is_none() || status == 200,
+            "{status}: {request:?}"
+        );
+    }
+    let passed: Vec<_> = outcomes
+        .filter(|(_, status)| *status == 200)
+        .map(|(request, _)| request.clone())
+        .collect();
+    let readings = stage.reference.readings();
+    assert_eq!(readings.len(), passed.len() + 1, "one reading for each 200");
+    for (reading, request) in readings.iter().zip(&passed) {
+        let Some((method, path, content)) = &request.meant else {
+            continue;
+        };
+        assert_eq!((&reading.method, &reading.target), (method, path));
+        assert_eq!(reading.sha256, digest(content.as_bytes()), "{reading:?}");
+    }
+    let crumbs = readings.iter().find(|r| r.target == "/streams/crumbs");
+    assert_eq!(crumbs.unwrap().cookie, "a=1; b=2; c=3; d=4");
+    for (reader, reading) in stage.others_read_streams_alike(version, &passed).await {
+        let ordinary = reading.target.starts_with("/streams");
+        assert!(
+            !ordinary,
+            "{reader} refuses an ordinary request: {reading:?}"
+        );
+    }
 }

@@ -189,6 +189,7 @@ fn reading(fact: &Value) -> Option<Reading> {
         target: text("target")?,
         hosts: list("hosts")?,
         marks: list("marks")?,
+        cookie: list("cookies")?.join("; "),
         length: usize::try_from(fact["length"].as_u64()?).unwrap(),
         sha256: text("sha256")?,
     })

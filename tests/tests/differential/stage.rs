@@ -4,6 +4,7 @@ use e2e::raw::End;
 use e2e::{Ask, Session, Wire, World, until};
 
 use crate::readers::Reader;
+use crate::streams::{Client, Request, Version};
 use crate::strict::Reading;
 
 /// How plain HTTP comes: in absolute-form, or in origin form inside a CONNECT tunnel.
@@ -68,7 +69,7 @@ pub(crate) struct Stage {
     pub(crate) reference: Reader,
     others: [Reader; 3],
     session: Session,
-    _world: World,
+    world: World,
 }
 
 fn target_of(reader: &Reader) -> String {
@@ -98,7 +99,7 @@ impl Stage {
             session: world.session_for(ask).await,
             reference,
             others,
-            _world: world,
+            world,
         }
     }
 
@@ -111,6 +112,23 @@ impl Stage {
         let last = b"GET {U}/last HTTP/1.1\r\nHost: {T}\r\n{A}\r\n".to_vec();
         let last = Input::served(last, Way::Absolute, vec!["GET".into()]);
         assert_eq!(self.send(reader, &last).await, 200, "{}", reader.name);
+        statuses
+    }
+
+    /// Sends every request of a stream to `reader`, and one plain request after them; the status of each.
+    pub(crate) async fn run_streams(
+        &self,
+        reader: &Reader,
+        version: Version,
+        requests: &[Request],
+    ) -> Vec<u16> {
+        let target = target_of(reader);
+        let mut client = Client::new(&self.world, &self.session, version);
+        let mut statuses = Vec::new();
+        for request in requests {
+            statuses.push(client.send(&target, request).await);
+        }
+        self.run(reader, &[]).await;
         statuses
     }
 
@@ -155,6 +173,25 @@ impl Stage {
             self.run(haproxy, inputs),
             self.run(node, inputs)
         );
+        self.compare().await
+    }
+
+    /// The same of requests of streams, which the gateway let pass to the reference.
+    pub(crate) async fn others_read_streams_alike(
+        &self,
+        version: Version,
+        requests: &[Request],
+    ) -> Vec<(&'static str, Reading)> {
+        let [nginx, haproxy, node] = &self.others;
+        tokio::join!(
+            self.run_streams(nginx, version, requests),
+            self.run_streams(haproxy, version, requests),
+            self.run_streams(node, version, requests)
+        );
+        self.compare().await
+    }
+
+    async fn compare(&self) -> Vec<(&'static str, Reading)> {
         // What the gateway gave up half-way was cut off, and nothing else was unreadable.
         let mut unread = self.reference.unread();
         unread.retain(|why| !why.starts_with("cut off"));

@@ -18,6 +18,8 @@ pub(crate) struct Reading {
     pub(crate) hosts: Vec<String>,
     /// Every `X-Mark`, one byte a character.
     pub(crate) marks: Vec<String>,
+    /// Every Cookie, as one.
+    pub(crate) cookie: String,
     /// Of the content, in bytes.
     pub(crate) length: usize,
     /// Of the content, hexadecimal.
@@ -166,6 +168,7 @@ fn read_one(bytes: &[u8]) -> Result<Option<(Reading, usize)>, &'static str> {
             target: target.to_owned(),
             hosts,
             marks: framing("x-mark"),
+            cookie: framing("cookie").join("; "),
             length: body.len(),
             sha256: digest(&body),
         };
