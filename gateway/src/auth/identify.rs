@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     secret::Secret,
-    session::{Bearer, Credential, Index, Live, Session, SessionKey, Snapshot},
+    session::{Bearer, Credential, Index, Judged, Live, PolicyGeneration, Session, SessionKey},
 };
 
 /// What a credential is for.
@@ -54,12 +54,23 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The live policy for one open, and the watch on whatever may end it.
+    /// Judge one open by the live policy.
     ///
     /// # Errors
-    /// As [`Session::snapshot`].
-    pub fn snapshot(&self) -> Result<Snapshot, Denial> {
-        self.session.snapshot_for(self.bearer.clone())
+    /// As [`Session::judge`].
+    pub fn judge<P, E: From<Denial>>(
+        &self,
+        decide: impl FnOnce(&Arc<PolicyGeneration>) -> Result<P, E>,
+    ) -> Result<Judged<P>, E> {
+        self.session.judge(self.bearer.clone(), decide)
+    }
+
+    /// May it open anything now? The number of the policy that would judge, for records.
+    ///
+    /// # Errors
+    /// As [`Session::judge`].
+    pub fn stands(&self) -> Result<u64, Denial> {
+        self.session.stands(self.bearer.clone())
     }
 }
 

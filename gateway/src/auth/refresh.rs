@@ -45,7 +45,7 @@ impl Authenticator {
             return Err(Denial::CredentialInvalid);
         }
         let identity = self.identify(presented, Audience::Relay, source, now)?;
-        identity.snapshot()?;
+        identity.stands()?;
         let session = identity.session;
         drop(session.budget().open(now)?);
         let claims = self.claims_of(&presented, now)?;

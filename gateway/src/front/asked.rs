@@ -12,7 +12,7 @@ use sluicegate_policy::{Denial, Host, Refusal, Target, TargetPermit};
 use super::{client_body::ClientBody, context::Context, forward::Scope, headers, pool::PoolKey};
 use crate::{
     auth::Identity,
-    session::{PolicyGeneration, Snapshot},
+    session::{Judged, PolicyGeneration},
     telemetry::Recorder,
 };
 
@@ -129,7 +129,7 @@ pub(super) fn decide(
     target: &Target,
     recorder: &mut Recorder,
 ) -> Result<Way, Refusal> {
-    let (identity, snapshot) = match scope {
+    let identity = match scope {
         Scope::Proxy => {
             let fields = request
                 .headers()
@@ -138,24 +138,25 @@ pub(super) fn decide(
                 .map(HeaderValue::as_bytes);
             context.identify_proxy(fields, None, recorder, peer.ip())?
         }
-        Scope::Inside { identity, .. } => {
-            let snapshot = identity.snapshot()?;
-            recorder.session(identity.session.label(), snapshot.policy.number);
-            (identity.clone(), snapshot)
-        }
+        Scope::Inside { identity, .. } => identity.clone(),
         Scope::Captured { login, .. } => {
             if context.drain.refusing() {
                 return Err(Denial::Draining.into());
             }
             let identity = login.clone()?;
-            let snapshot = identity.snapshot()?;
+            identity.stands()?;
             identity.session.touch(SystemTime::now());
-            recorder.session(identity.session.label(), snapshot.policy.number);
-            (identity, snapshot)
+            identity
         }
     };
-    let Snapshot { policy, changes } = snapshot;
-    let permit = context.egress.decide(&policy, target, recorder)?;
+    let Judged {
+        permit,
+        policy,
+        changes,
+    } = identity.judge(|policy| {
+        recorder.session(identity.session.label(), policy.number);
+        context.egress.decide(policy, target, recorder)
+    })?;
     let key = key(&identity, &policy, target);
     Ok(Way {
         identity,

@@ -103,7 +103,9 @@ pub(super) async fn serve(
     let login = context.identify_captured(&captured.identify, &preface, peer.ip());
     let literal_target = literal.and_then(|ip| Target::new(Host::Ip(ip), port));
     let may_wait = match (&login, &literal_target) {
-        (Ok((_, snapshot)), Some(target)) => decide(&snapshot.policy.grant, target).is_ok(),
+        (Ok(identity), Some(target)) => identity
+            .judge(|policy| decide(&policy.grant, target))
+            .is_ok(),
         _ => false,
     };
     let mut held = BytesMut::new();
@@ -116,7 +118,7 @@ pub(super) async fn serve(
         }
         First::Http => {
             let scope = Scope::Captured {
-                login: login.map(|(identity, _)| identity),
+                login,
                 port,
                 literal,
                 front: captured.front,
@@ -134,15 +136,14 @@ pub(super) async fn serve(
         if let Ok(target) = &target {
             recorder.target(target);
         }
-        let (identity, _) = login?;
-        // Its first bytes took their time: what holds now decides.
+        let identity = login?;
+        // Its first bytes took their time.
         if context.drain.refusing() {
             return Err(Denial::Draining.into());
         }
-        let snapshot = identity.snapshot()?;
-        recorder.session(identity.session.label(), snapshot.policy.number);
+        recorder.session(identity.session.label(), identity.stands()?);
         let target = target?;
-        connect::lead(&context, identity, snapshot, &target, &mut recorder).await
+        connect::lead(&context, identity, &target, &mut recorder).await
     }
     .await;
     match led {

@@ -16,7 +16,7 @@ use crate::{
     egress::{Carried, Ends, Guarded, Tunnel, Upstream, still_allowed},
     listen::Downstream,
     outcome::{Outcome, Party},
-    session::{Changes, Destination, PolicyGeneration, Slot, Snapshot},
+    session::{Changes, Destination, Judged, PolicyGeneration, Slot},
     telemetry::{Front, Kind, Protocol, Recorder},
 };
 
@@ -152,28 +152,30 @@ async fn open(
     let wanted = parse_target(ask.wanted)?;
     recorder.target(&wanted);
     let wanted = target.insert(wanted);
-    let (identity, snapshot) = context.identify_proxy(
+    let identity = context.identify_proxy(
         ask.credentials.iter().copied(),
         ask.channel,
         recorder,
         peer.ip(),
     )?;
-    lead(context, identity, snapshot, wanted, recorder).await
+    lead(context, identity, wanted, recorder).await
 }
 
 /// Decide and dial for a session that is known, however its client asked.
 pub(super) async fn lead(
     context: &Context,
     identity: Identity,
-    snapshot: Snapshot,
     wanted: &Target,
     recorder: &mut Recorder,
 ) -> Result<Led, Refusal> {
-    let Snapshot {
+    let Judged {
+        permit,
         policy,
         mut changes,
-    } = snapshot;
-    let permit = context.egress.decide(&policy, wanted, recorder)?;
+    } = identity.judge(|policy| {
+        recorder.session(identity.session.label(), policy.number);
+        context.egress.decide(policy, wanted, recorder)
+    })?;
     let budget = identity.session.budget();
     let slot = budget
         .open_to(Destination::Target(wanted.clone()), SystemTime::now())

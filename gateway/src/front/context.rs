@@ -12,7 +12,6 @@ use crate::{
     egress::Egress,
     listen::Preface,
     secret::Secret,
-    session::Snapshot,
     telemetry::{Recorder, Telemetry},
 };
 
@@ -48,7 +47,7 @@ impl Context {
         channel: Option<&Channel>,
         recorder: &mut Recorder,
         source: std::net::IpAddr,
-    ) -> Result<(Identity, Snapshot), Refusal> {
+    ) -> Result<Identity, Refusal> {
         self.identify(|| proxy_credential(fields), channel, recorder, source)
     }
 
@@ -62,7 +61,7 @@ impl Context {
         channel: Option<&Channel>,
         recorder: &mut Recorder,
         source: std::net::IpAddr,
-    ) -> Result<(Identity, Snapshot), Refusal> {
+    ) -> Result<Identity, Refusal> {
         if self.drain.refusing() {
             return Err(Denial::Draining.into());
         }
@@ -72,10 +71,10 @@ impl Context {
         let identity = self
             .authenticator
             .identify(presented, Audience::Egress, source, now)?;
-        let snapshot = identity.snapshot()?;
+        let number = identity.stands()?;
         identity.session.touch(now);
-        recorder.session(identity.session.label(), snapshot.policy.number);
-        Ok((identity, snapshot))
+        recorder.session(identity.session.label(), number);
+        Ok(identity)
     }
 
     /// Whose captured connection is this?
@@ -87,7 +86,7 @@ impl Context {
         by: &Identify,
         preface: &Preface,
         source: std::net::IpAddr,
-    ) -> Result<(Identity, Snapshot), Refusal> {
+    ) -> Result<Identity, Refusal> {
         if self.drain.refusing() {
             return Err(Denial::Draining.into());
         }
@@ -106,9 +105,9 @@ impl Context {
                 return Err(Denial::CredentialMissing.into());
             }
         };
-        let snapshot = identity.snapshot()?;
+        identity.stands()?;
         identity.session.touch(now);
-        Ok((identity, snapshot))
+        Ok(identity)
     }
 
     /// The proxy's answer to a refusal, entered in the record.

@@ -98,15 +98,15 @@ pub(super) async fn run(
         // Known before anything is judged, so that a refusal says whose and where it was.
         recorder.target(known);
         *target = Some(known.clone());
-        if let Ok(now) = identity.session.snapshot() {
-            recorder.session(identity.session.label(), now.policy.number);
+        if let Ok(number) = identity.session.stands(None) {
+            recorder.session(identity.session.label(), number);
         }
     }
     if let Scope::Captured { login, .. } = scope
         && let Ok(identity) = login
-        && let Ok(now) = identity.session.snapshot()
+        && let Ok(number) = identity.session.stands(None)
     {
-        recorder.session(identity.session.label(), now.policy.number);
+        recorder.session(identity.session.label(), number);
     }
     let wanted = request_target(scope, &request)?;
     let mut path = match request.extensions().get::<WholeServer>() {

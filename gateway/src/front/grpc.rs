@@ -114,18 +114,13 @@ fn admit(
         .headers
         .get(BINDING)
         .map(|binding| binding.to_str().unwrap_or_default());
-    let snapshot = identity.snapshot()?;
-    recorder.session(identity.session.label(), snapshot.policy.number);
-    let name = choose::service(
-        &snapshot.policy.grant,
-        identity.bound.as_deref(),
-        path,
-        binding,
-    )
-    .ok_or(Status::from(Denial::ServiceNotAllowed))?;
-    let ticket =
-        Ticket::issue(identity, snapshot, &name, Some(path), recorder).map_err(Status::from)?;
-    Ok((ticket, token))
+    let bound = identity.bound.clone();
+    let ticket = Ticket::issue(identity, recorder, |grant| {
+        let name = choose::service(grant, bound.as_deref(), path, binding);
+        let name = name.ok_or(Denial::ServiceNotAllowed)?;
+        Ok((name, Some(path.to_owned())))
+    });
+    Ok((ticket.map_err(Status::from)?, token))
 }
 
 /// Exactly one token: two would let two readers disagree about whose call it is.

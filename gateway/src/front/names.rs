@@ -69,6 +69,8 @@ fn decide<'a>(
     let asked = asked.map_err(|_| Denial::MalformedTarget)?;
     let name = HostName::parse(&asked).map_err(|_| Denial::MalformedTarget)?;
     recorder.target(&name);
-    let (_, snapshot) = context.identify_proxy(credentials, channel, recorder, peer.ip())?;
-    decide_name(&snapshot.policy.grant, &name)
+    let identity = context.identify_proxy(credentials, channel, recorder, peer.ip())?;
+    identity
+        .judge(|policy| decide_name(&policy.grant, &name))
+        .map(drop)
 }

@@ -22,7 +22,6 @@ use crate::{
     auth::{Identity, socks_credential},
     egress::{Guarded, linger_close},
     listen::{Accepted, Carrying, Downstream, Preface},
-    session::Snapshot,
     sniff::socks::{self, Command, Destination, METHOD_PASSWORD, PASSWORD_VERSION, VERSION},
     telemetry::{Front, Kind, Recorder},
 };
@@ -63,7 +62,7 @@ struct Client {
 }
 
 /// Who asks; or a refusal that its request will be answered with.
-type Login = Result<(Identity, Snapshot), Refusal>;
+type Login = Result<Identity, Refusal>;
 
 /// Serve one connection until it is known what it carries.
 pub(super) async fn serve(accepted: Accepted, context: Arc<Context>) -> Option<Carrying> {
@@ -137,15 +136,12 @@ async fn open(
     let login = login(client, context, peer, recorder).await?;
     let target = request(client).await?;
     recorder.target(&target);
-    let (identity, _) = login.map_err(Stop::reply)?;
-    // The request took its time: what holds now decides.
+    let identity = login.map_err(Stop::reply)?;
+    // The request took its time.
     if context.drain.refusing() {
         return Err(Stop::reply(Denial::Draining.into()));
     }
-    let snapshot = identity.snapshot();
-    let snapshot = snapshot.map_err(|denial| Stop::reply(denial.into()))?;
-    recorder.session(identity.session.label(), snapshot.policy.number);
-    connect::lead(context, identity, snapshot, &target, recorder)
+    connect::lead(context, identity, &target, recorder)
         .await
         .map_err(Stop::reply)
 }

@@ -64,10 +64,7 @@ pub(super) fn refreshed(
     });
     match refreshed {
         Ok(refreshed) => {
-            let generation = match refreshed.session.snapshot() {
-                Ok(snapshot) => snapshot.policy.number,
-                Err(_) => 0,
-            };
+            let generation = refreshed.session.stands(None).unwrap_or_default();
             recorder.session(refreshed.session.label(), generation);
             recorder.status(200);
             recorder.ended(Outcome::Completed, Party::Gateway);

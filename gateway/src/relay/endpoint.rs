@@ -51,8 +51,7 @@ impl Endpoint {
                 .identify(presented, Audience::Relay, downstream.ip(), now)?;
         // A name that cannot exist is a name the session does not have: no more is said about names.
         let name = ServiceName::parse(service).map_err(|_| Denial::ServiceNotAllowed)?;
-        let snapshot = identity.snapshot()?;
-        let mut ticket = Ticket::issue(identity, snapshot, &name, None, recorder)?;
+        let mut ticket = Ticket::issue(identity, recorder, |_| Ok((name, None)))?;
         ticket.present = self
             .presence
             .came(downstream.ip(), self.services.own_interfaces());
@@ -68,7 +67,7 @@ impl Endpoint {
         let identity =
             self.authenticator
                 .identify(presented, Audience::Relay, downstream.ip(), now)?;
-        identity.snapshot()?;
+        identity.stands()?;
         Ok(())
     }
 

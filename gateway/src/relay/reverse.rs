@@ -282,18 +282,20 @@ impl Dial {
         if self.reverse.inner.drain.refusing() {
             return Err(Denial::Draining.into());
         }
-        let snapshot = self.session.snapshot().map_err(|denial| match denial {
+        let (session, name, recorder) = (&self.session, &self.name, &mut self.recorder);
+        let judged = session.judge(None, |policy| {
+            recorder.session(session.label(), policy.number);
+            decide_listener(&policy.grant, None, name)
+        });
+        let judged = judged.map_err(|refusal: Refusal| match refusal.denial {
             // Nobody presented a credential here: it is the session that is over.
-            Denial::CredentialInvalid => Denial::SessionRevoked,
-            denial => denial,
+            Denial::CredentialInvalid => Denial::SessionRevoked.into(),
+            _ => refusal,
         })?;
-        self.recorder
-            .session(self.session.label(), snapshot.policy.number);
-        let permit = decide_listener(&snapshot.policy.grant, None, &self.name)?;
         let now = SystemTime::now();
         let slot = self.session.budget().open(now)?;
         self.session.touch(now);
-        Ok((Standing::new(None, permit, snapshot.changes), slot))
+        Ok((Standing::new(None, judged.permit, judged.changes), slot))
     }
 
     /// Wait for an accept stream, as long as the listener's patience lasts. `None`: the caller gave up.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use sluicegate_policy::{
-    Denial, Direction, Refusal, ServiceBound, ServiceName, ServicePermit, decide_service,
+    Denial, Direction, Grant, Refusal, ServiceBound, ServiceName, ServicePermit, decide_service,
 };
 use sluicegate_relay::flow::{Broken, Flow, How, Meter, Side, Timers, pump};
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use super::Present;
 use crate::{
     auth::Identity,
     outcome::{Outcome, Party},
-    session::{Authority, Changes, Destination, Session, Slot, Snapshot, Way},
+    session::{Authority, Changes, Destination, Session, Slot, Way},
     telemetry::{Counters, Recorder},
 };
 
@@ -37,40 +37,39 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Decide for one stream, by exactly one generation of policy.
+    /// Decide for one stream, by exactly one generation of policy: `asked` finds in its grant which service is meant, and by
+    /// which method.
     ///
     /// # Errors
-    /// The session's own state, the decision, or the budget.
+    /// The session's own state, what `asked` says, the decision, or the budget.
     pub fn issue(
         identity: Identity,
-        snapshot: Snapshot,
-        name: &ServiceName,
-        method: Option<&str>,
         recorder: &mut Recorder,
+        asked: impl FnOnce(&Grant) -> Result<(ServiceName, Option<String>), Denial>,
     ) -> Result<Self, Refusal> {
-        let Snapshot { policy, changes } = snapshot;
-        recorder.session(identity.session.label(), policy.number);
-        recorder.service(name);
-        let permit = decide_service(
-            &policy.grant,
-            identity.bound.as_deref(),
-            name,
-            Direction::In,
-            method,
-        )?;
+        let judged = identity.judge(|policy| {
+            recorder.session(identity.session.label(), policy.number);
+            let (name, method) = asked(&policy.grant)?;
+            recorder.service(&name);
+            let bound = identity.bound.as_deref();
+            let way = Direction::In;
+            let permit = decide_service(&policy.grant, bound, &name, way, method.as_deref())?;
+            Ok::<_, Refusal>((permit, name, method))
+        })?;
+        let (permit, name, method) = judged.permit;
         let now = SystemTime::now();
         let slot = identity
             .session
             .budget()
-            .open_to(Destination::Service(name.clone()), now)
+            .open_to(Destination::Service(name), now)
             .map_err(|denial| identity.session.budget().refusal(denial))?;
         identity.session.touch(now);
         Ok(Self {
             identity,
             permit,
-            method: method.map(str::to_owned),
-            watch: changes,
-            policy: policy.number,
+            method,
+            watch: judged.changes,
+            policy: judged.policy.number,
             _slot: slot,
             present: None,
         })

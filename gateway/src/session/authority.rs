@@ -36,10 +36,13 @@ pub struct PolicyGeneration {
     pub narrowed: u64,
 }
 
-/// A session's policy at one moment, for one open: what decides it and what its record says are the same.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// What judges.
+/// What one open was allowed: what decided it and what its record says are the same. There is no policy to be had before
+/// there is something to decide, so that none is kept until it is no longer the one that holds.
+#[derive(Debug)]
+pub struct Judged<P> {
+    /// What may be done.
+    pub permit: P,
+    /// What judged.
     pub policy: Arc<PolicyGeneration>,
     /// Changes since: none is missed between the decision and the watch.
     pub changes: Changes,
@@ -213,23 +216,34 @@ impl Session {
         self.authority.borrow().clone()
     }
 
-    /// The live policy, once for one open: who asks twice may get two.
+    /// Judge one open by the live policy: who asks twice may get two. The withdrawal of the credential it came by, where it
+    /// came by one, is a change too.
     ///
     /// # Errors
-    /// The denial that a new open gets: paused, revoked, expired.
-    pub fn snapshot(&self) -> Result<Snapshot, Denial> {
-        self.snapshot_for(None)
-    }
-
-    /// The same for whoever came by a credential, whose withdrawal then is a change too.
-    ///
-    /// # Errors
-    /// As [`Session::snapshot`].
-    pub fn snapshot_for(&self, bearer: Option<Bearer>) -> Result<Snapshot, Denial> {
+    /// The denial that a new open gets (paused, revoked, expired), or what `decide` says.
+    pub fn judge<P, E: From<Denial>>(
+        &self,
+        bearer: Option<Bearer>,
+        decide: impl FnOnce(&Arc<PolicyGeneration>) -> Result<P, E>,
+    ) -> Result<Judged<P>, E> {
         // Subscribed first: a change after the policy is read is a change that is seen.
         let changes = Changes::new(self.authority.subscribe(), bearer);
         let policy = changes.peek().live()?;
-        Ok(Snapshot { policy, changes })
+        let permit = decide(&policy)?;
+        Ok(Judged {
+            permit,
+            policy,
+            changes,
+        })
+    }
+
+    /// May it open anything now? The number of the policy that would judge, for records.
+    ///
+    /// # Errors
+    /// As [`Session::judge`].
+    pub fn stands(&self, bearer: Option<Bearer>) -> Result<u64, Denial> {
+        let judged = self.judge(bearer, |policy| Ok::<_, Denial>(policy.number))?;
+        Ok(judged.permit)
     }
 
     /// Everything open looks again whether it still may: one of its credentials was withdrawn.
@@ -245,7 +259,7 @@ impl Session {
     /// The live policy, of this moment only.
     ///
     /// # Errors
-    /// As [`Session::snapshot`].
+    /// As [`Session::judge`].
     #[cfg(test)]
     pub fn policy(&self) -> Result<Arc<PolicyGeneration>, Denial> {
         self.authority.borrow().live()

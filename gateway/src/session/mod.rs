@@ -26,7 +26,7 @@ pub(crate) mod testing;
 mod view;
 
 pub use asked::AskedGrant;
-pub use authority::{Authority, PolicyGeneration, Session, SessionKey, Snapshot};
+pub use authority::{Authority, Judged, PolicyGeneration, Session, SessionKey};
 pub use binding::{Binding, BindingRequest, Capability};
 pub use budget::{Budget, Destination, Pending, Slot};
 pub use bundle::{Bundle, BundleContext, CaFiles, PublicUrl};

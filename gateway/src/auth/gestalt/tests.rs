@@ -138,19 +138,15 @@ impl Accepting {
 }
 
 fn reaches(identity: &Identity, target: &str) -> bool {
-    let snapshot = identity.session.snapshot().unwrap();
-    decide(
-        &snapshot.policy.grant,
-        &Target::from_authority(target).unwrap(),
-    )
-    .is_ok()
+    let policy = identity.session.policy().unwrap();
+    decide(&policy.grant, &Target::from_authority(target).unwrap()).is_ok()
 }
 
 fn opens(identity: &Identity, service: &str, method: Option<&str>) -> bool {
-    let snapshot = identity.session.snapshot().unwrap();
+    let policy = identity.session.policy().unwrap();
     let (name, bound) = (ServiceName::parse(service).unwrap(), &identity.bound);
     decide_service(
-        &snapshot.policy.grant,
+        &policy.grant,
         bound.as_deref(),
         &name,
         Direction::In,
@@ -362,7 +358,10 @@ async fn a_session_of_the_registry_must_live_and_its_life_counts() {
     }
     let first = world.identify(&token, Audience::Egress).unwrap();
     world.act(Act::Pause).await;
-    assert_eq!(first.session.snapshot().unwrap_err(), Denial::SessionPaused);
+    assert_eq!(
+        first.session.stands(None).unwrap_err(),
+        Denial::SessionPaused
+    );
     world.act(Act::Resume).await;
     assert!(reaches(&first, "a.example.com:443"));
     // What the session loses, the token loses: the open tunnel's watch tells.
@@ -484,7 +483,7 @@ async fn a_trusted_token_is_its_own_session_until_it_expires() {
     let later = SystemTime::now() + Duration::from_secs(3700);
     assert!(world.at(&token, Audience::Egress, later).is_err());
     world.gestalt.sweep(SystemTime::now());
-    assert!(open.session.snapshot().is_ok());
+    assert!(open.session.stands(None).is_ok());
     world.gestalt.sweep(later);
     let authority = open.session.authority();
     assert!(matches!(
@@ -500,13 +499,13 @@ async fn other_terms_end_what_the_old_ones_let_in() {
     let open = world.identify(&token, Audience::Egress).unwrap();
     world.gestalt.follow(Some(world.terms.clone())).unwrap();
     assert!(
-        open.session.snapshot().is_ok(),
+        open.session.stands(None).is_ok(),
         "the same terms change nothing"
     );
     let mut narrower = world.terms.clone();
     narrower.ceiling = ceiling("{allowedHosts: ['b.example.com']}");
     world.gestalt.follow(Some(narrower)).unwrap();
-    assert!(open.session.snapshot().is_err());
+    assert!(open.session.stands(None).is_err());
     let again = world.identify(&token, Audience::Egress).unwrap();
     assert!(!reaches(&again, "a.example.com:443"));
     // The same file, another key.

@@ -20,6 +20,7 @@ use crate::{
     auth::{Audience, Presented},
     drain::{DrainWatch, Stage},
     relay::Endpoint,
+    session::Judged,
     telemetry::WaitingGuard,
 };
 
@@ -63,13 +64,12 @@ impl Endpoint {
             self.authenticator
                 .identify(presented, Audience::Relay, downstream.ip(), now)?;
         let name = ServiceName::parse(listener).map_err(|_| Denial::ListenerNotAllowed)?;
-        let snapshot = identity.snapshot()?;
-        let permit: ListenerPermit =
-            decide_listener(&snapshot.policy.grant, identity.bound.as_deref(), &name)?;
+        let judged: Judged<ListenerPermit> = identity
+            .judge(|policy| decide_listener(&policy.grant, identity.bound.as_deref(), &name))?;
         let board = self.reverse.board(&identity.session, &name);
         let called = board.offer().ok_or(Denial::TooManyAccepts)?;
         Ok(Waiting {
-            standing: Standing::new(identity.bound, permit, snapshot.changes),
+            standing: Standing::new(identity.bound, judged.permit, judged.changes),
             board,
             called,
             idle: self.services.idle_timeout(),

@@ -15,7 +15,7 @@ use crate::auth::{Audience, Identity, write_file};
 use crate::secret::Secret;
 use crate::session::lifecycle::Action;
 use crate::session::testing::{Fixture, config, request};
-use crate::session::{Authority, Behalf};
+use crate::session::{Authority, Behalf, Changes};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -41,6 +41,12 @@ fn identify(
     authenticator.identify(&Secret::new(credential), audience, source, at)
 }
 
+/// Something that is open.
+fn watch(identity: &Identity) -> Changes {
+    let opened = identity.judge(|_| Ok::<_, Denial>(()));
+    opened.unwrap().changes
+}
+
 /// Whatever is signed and has an end: a pause moves it, and only it.
 #[tokio::test]
 async fn the_same_credentials_work_again_after_a_pause() {
@@ -57,7 +63,7 @@ async fn the_same_credentials_work_again_after_a_pause() {
     let good = |f: &Fixture, at: SystemTime| {
         let audiences = [Audience::Relay, Audience::Egress];
         let all = tokens.iter().zip(audiences).map(|(token, audience)| {
-            identify(f, token, audience, at).and_then(|identity| identity.snapshot().map(drop))
+            identify(f, token, audience, at).and_then(|identity| identity.stands().map(drop))
         });
         all.collect::<Result<Vec<()>, Denial>>().map(drop)
     };
@@ -97,7 +103,7 @@ async fn a_revocation_without_a_store_holds_and_is_saved_with_one() {
     let good = |f: &Fixture, credential: &str| {
         identify(f, credential, Audience::Egress, SystemTime::now())
     };
-    let mut open = [&token, &handle].map(|one| good(&f, one).unwrap().snapshot().unwrap().changes);
+    let mut open = [&token, &handle].map(|one| watch(&good(&f, one).unwrap()));
     let (store, aside) = (f.store_path(), f.dir.path().join("aside"));
     std::fs::rename(&store, &aside).unwrap();
     for credential in [&token, &handle] {
@@ -151,7 +157,7 @@ async fn a_session_that_cannot_go_on_keeps_its_credentials_and_its_count() {
     let f = f.restarted_with(narrower);
     for credential in [&token, &handle] {
         let found = identify(&f, credential, Audience::Egress, SystemTime::now()).unwrap();
-        assert_eq!(found.snapshot().unwrap_err(), Denial::SessionPaused);
+        assert_eq!(found.stands().unwrap_err(), Denial::SessionPaused);
     }
     assert!(f.registry.revoke_credential(handle).await.unwrap());
     f.registry.replace_config(config()).await.unwrap();
@@ -160,7 +166,7 @@ async fn a_session_that_cannot_go_on_keeps_its_credentials_and_its_count() {
         .await
         .unwrap();
     let found = identify(&f, &token, Audience::Egress, SystemTime::now()).unwrap();
-    assert!(found.snapshot().is_ok(), "the same credential goes on");
+    assert!(found.stands().is_ok(), "the same credential goes on");
     let owner = f.registry.budget_of("default", Some("zoe"));
     assert_eq!(owner.bytes(), 1000);
 }
@@ -200,8 +206,8 @@ async fn evicted_handles_cut_nothing_and_retired_keys_do() {
     let env = issued.await.unwrap().bundle.unwrap().env;
     let (token, handle) = (variable(&env, "SLUICEGATE_PROXY_TOKEN"), handle(&env));
     let found = |credential: &str| identify(&f, credential, Audience::Egress, SystemTime::now());
-    let mut by_handle = found(&handle).unwrap().snapshot().unwrap().changes;
-    let mut by_token = found(&token).unwrap().snapshot().unwrap().changes;
+    let mut by_handle = watch(&found(&handle).unwrap());
+    let mut by_token = watch(&found(&token).unwrap());
     for _ in 0..33 {
         f.registry
             .act(f.key("one"), Action::Start, None)
