@@ -17,7 +17,14 @@ pub struct RawOrigin {
 impl RawOrigin {
     /// Listens on a free loopback port.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        Self::at([127, 0, 0, 1]).await
+    }
+
+    /// The same on another loopback address.
+    pub async fn at(address: [u8; 4]) -> Self {
+        let listener = TcpListener::bind(SocketAddr::from((address, 0)))
+            .await
+            .unwrap();
         let address = listener.local_addr().unwrap();
         Self { address, listener }
     }

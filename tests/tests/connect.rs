@@ -444,3 +444,33 @@ async fn private_answers_for_an_allowed_name_are_not_dialled() {
     world.dns.point(name);
     session.tunnel(&target).await;
 }
+
+/// Of a name's addresses 64 may be dialled, however many there are: nobody scans a network by a name of their own.
+#[tokio::test]
+async fn the_sixty_fifth_address_of_a_name_is_not_dialled() {
+    let world = World::start().await;
+    let all: Vec<IpAddr> = (1..=70).map(|n| [127, 0, 1, n].into()).collect();
+    world.dns.set("many.allowed.test", Answer::Addresses(all));
+    for (place, status) in [(64, 200), (65, 502)] {
+        // Where the others of this port would be, nobody listens.
+        let origin = RawOrigin::at([127, 0, 1, place]).await;
+        let target = format!("many.allowed.test:{}", origin.address.port());
+        let ask = Ask {
+            allow: &[&target],
+            more: &["--allow-address", "127.0.0.0/8"],
+            ..Ask::default()
+        };
+        let session = world.session_for(ask).await;
+        let mut wire = session.dial().await;
+        wire.send(session.connect_head(&target)).await;
+        let head = wire.head().await;
+        assert_eq!(head.status, status, "{target}: {head:?}");
+        if status == 200 {
+            origin.accept().await;
+            continue;
+        }
+        origin.stays_alone().await;
+        let record = world.gateway.record_of(&target).await;
+        assert_eq!(record.text("reason"), "connect_refused");
+    }
+}

@@ -111,3 +111,59 @@ pub(super) fn json(status: StatusCode, body: &Value) -> Response {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{
+        pin::Pin,
+        task::{Context, Poll, ready},
+    };
+
+    use axum::body::Bytes;
+    use http_body::Frame;
+    use tokio::time::{Instant, Sleep, sleep};
+
+    use super::*;
+
+    /// `{}`, its last byte after this time.
+    struct Slow(Pin<Box<Sleep>>, u8);
+
+    impl http_body::Body for Slow {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            let piece: &[u8] = match self.1 {
+                0 => b"{",
+                1 => {
+                    ready!(self.0.as_mut().poll(cx));
+                    b"}"
+                }
+                _ => return Poll::Ready(None),
+            };
+            self.1 += 1;
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(piece)))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_waited_for_half_a_minute() {
+        for (takes, comes) in [(29, true), (31, false), (86_400, false)] {
+            let began = Instant::now();
+            let body = Slow(Box::pin(sleep(Duration::from_secs(takes))), 0);
+            let read = body_text(Body::new(body)).await;
+            if comes {
+                assert_eq!(read.unwrap(), "{}");
+                continue;
+            }
+            let answer = axum::response::IntoResponse::into_response(read.unwrap_err());
+            assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
+            assert!(began.elapsed() < Duration::from_secs(31), "{takes}");
+        }
+    }
+}

@@ -152,3 +152,34 @@ fn escape(text: &str) -> String {
         .replace('>', "&gt;")
         .replace('"', "&quot;")
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use http::header;
+    use sluicegate_policy::{Denial, Refusal};
+
+    use super::{Detail, Rejection};
+
+    #[test]
+    fn who_may_come_again_is_told_when() {
+        for denial in Denial::ALL {
+            let refusal = Refusal::from(*denial);
+            let rejection = Rejection {
+                refusal: &refusal,
+                target: None,
+                request_id: "id",
+                detail: Detail::Full,
+                origin_auth: false,
+                html: false,
+            };
+            let answer = rejection.response();
+            // What is spent does not come back, whenever its client does.
+            let passes = matches!(denial.status(), 429 | 503) && *denial != Denial::ByteQuota;
+            let told = answer.headers().get(header::RETRY_AFTER);
+            assert_eq!(told.is_some(), passes, "{denial:?}");
+        }
+        assert_eq!(Denial::ByteQuota.status(), 429);
+    }
+}

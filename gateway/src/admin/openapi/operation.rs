@@ -73,7 +73,7 @@ const NAMESPACE: (&str, &str) = ("namespace", "What is asked of one namespace on
 /// Every route behind the guard can answer these.
 const GUARDED: [u16; 5] = [400, 401, 403, 404, 406];
 /// And every one that reads a body these.
-const WITH_BODY: [u16; 3] = [413, 415, 422];
+const WITH_BODY: [u16; 4] = [408, 413, 415, 422];
 
 impl Operation {
     /// An operation with its id in the document, and what it does in a line.
