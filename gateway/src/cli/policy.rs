@@ -23,7 +23,7 @@ pub(super) enum PolicyCommand {
     /// Hold a policy to expectations written in a file.
     Test(test::TestArgs),
     /// Decide the targets of an access log again, under another policy: what is newly denied, what newly allowed?
-    Replay(replay::ReplayArgs),
+    Replay(Box<replay::ReplayArgs>),
     /// The smallest sensible allowlist for what an access log shows.
     Suggest(suggest::SuggestArgs),
     /// Read another system's policy document; what cannot be kept is refused.
