@@ -191,10 +191,7 @@ pub(super) fn rewrite(
         .get_all(header::TE)
         .iter()
         .any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    let chunked = fields.contains_key(header::TRANSFER_ENCODING);
-    headers::strip_hop_by_hop(fields);
-    headers::strip_steering(fields);
-    headers::plain_length(fields);
+    headers::strip_request(fields);
     let host = if target.port() == 80 {
         target.host().to_string()
     } else {
@@ -204,13 +201,6 @@ pub(super) fn rewrite(
         fields.insert(header::HOST, host);
     }
     headers::append_via(fields, pseudonym);
-    if chunked {
-        // Said anew, or the library would send no content with a GET whose length it does not know.
-        fields.insert(
-            header::TRANSFER_ENCODING,
-            HeaderValue::from_static("chunked"),
-        );
-    }
     if let Some(protocol) = upgrade {
         fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         fields.insert(header::UPGRADE, protocol.clone());

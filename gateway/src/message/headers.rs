@@ -65,7 +65,7 @@ pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Take off what is between neighbours; `TE: trailers` is renewed by the caller where it was there.
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
         .filter(|name| {
             !NEVER_STRIPPED
@@ -82,6 +82,20 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Take off a request what is between neighbours and what must not reach an origin; how its content is framed stays as it was
+/// judged.
+pub(crate) fn strip_request(headers: &mut HeaderMap) {
+    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    strip_hop_by_hop(headers);
+    strip_steering(headers);
+    plain_length(headers);
+    if chunked {
+        // Said anew, or the library would send no content with a GET whose length it does not know.
+        let chunked = HeaderValue::from_static("chunked");
+        headers.insert(header::TRANSFER_ENCODING, chunked);
+    }
+}
+
 /// Take off an answer what is between neighbours, and what its upstream says in our name.
 pub(crate) fn strip_answer(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
@@ -90,7 +104,7 @@ pub(crate) fn strip_answer(headers: &mut HeaderMap) {
 
 /// Take off what must not reach an origin from a sandbox: steering fields, and twins of sensitive names spelt with `_`
 /// (some servers read both spellings as one).
-pub(crate) fn strip_steering(headers: &mut HeaderMap) {
+fn strip_steering(headers: &mut HeaderMap) {
     for name in STEERING {
         headers.remove(name);
     }
@@ -279,6 +293,28 @@ mod tests {
         let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["authorization", "host"]);
+    }
+
+    #[test]
+    fn a_request_is_framed_as_it_was() {
+        for (framing, kept) in [
+            (
+                &[("transfer-encoding", "chunked")][..],
+                &[("transfer-encoding", "chunked")][..],
+            ),
+            (&[("content-length", "007")], &[("content-length", "7")]),
+            (&[], &[]),
+        ] {
+            let mut map = headers(framing);
+            // Neither may be had stripped, nor a twin stand beside.
+            map.insert(
+                "connection",
+                HeaderValue::from_static("content-length, transfer-encoding"),
+            );
+            map.insert("transfer_encoding", HeaderValue::from_static("chunked"));
+            strip_request(&mut map);
+            assert_eq!(map, headers(kept), "{framing:?}");
+        }
     }
 
     #[test]

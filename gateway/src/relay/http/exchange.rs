@@ -245,14 +245,7 @@ fn rewrite(
     *request.uri_mut() = path.parse().unwrap_or_else(|_| Uri::from_static("/"));
     *request.version_mut() = Version::HTTP_11;
     let fields = request.headers_mut();
-    let chunked = fields.contains_key(header::TRANSFER_ENCODING);
-    headers::strip_hop_by_hop(fields);
-    headers::strip_steering(fields);
-    if chunked {
-        // Said anew, or the library would send no content with a GET whose length it does not know.
-        let chunked = HeaderValue::from_static("chunked");
-        fields.insert(header::TRANSFER_ENCODING, chunked);
-    }
+    headers::strip_request(fields);
     if let Some(protocol) = upgrade {
         fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         fields.insert(header::UPGRADE, protocol.clone());
