@@ -222,7 +222,7 @@ fn main() -> Outcome<()> {
     let begun = Instant::now();
     registry.sweep_once(now + Duration::from_secs(90_000));
     let due = milliseconds(begun.elapsed());
-    println!("| sweep, all due (a commit each) | {due:.0} | - | {wanted} |");
+    println!("| sweep, all due (1,024 to a commit) | {due:.0} | - | {wanted} |");
     drop(registry);
     let begun = Instant::now();
     let registry = open(directory.path())?;

@@ -13,7 +13,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -157,6 +157,12 @@ impl App {
     /// end, and after the drain timeout cut what is left. Returns how many connections had to be cut.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> usize {
         let reload = self.reload_handle();
+        let registry = self.parts.registry.clone();
+        // What ended while the gateway was away is over before anybody comes in.
+        let swept = tokio::task::spawn_blocking(move || registry.sweep_once(SystemTime::now()));
+        if let Err(error) = swept.await {
+            tracing::error!(%error, "the first sweep was interrupted");
+        }
         let Self {
             parts,
             inside,
@@ -363,9 +369,9 @@ async fn housekeeping(parts: Arc<Parts>, mut watch: crate::drain::DrainWatch) {
         tokio::select! {
             () = watch.reached(crate::drain::Stage::Forced) => return,
             _ = reap.tick() => parts.context.load().pool.reap(),
-            _ = expire.tick() => parts.gestalt.sweep(std::time::SystemTime::now()),
+            _ = expire.tick() => parts.gestalt.sweep(SystemTime::now()),
             _ = renew.tick() => {
-                if let Err(error) = parts.identity.renew(std::time::SystemTime::now()) {
+                if let Err(error) = parts.identity.renew(SystemTime::now()) {
                     tracing::error!(%error, "the certificate of the public listener could not be renewed");
                 }
             }

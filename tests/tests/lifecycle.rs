@@ -204,6 +204,28 @@ async fn sessions_and_revocations_survive_a_kill() {
         .await;
 }
 
+/// Nobody comes in on a session that ended while the gateway was away, not even first.
+#[tokio::test]
+async fn what_ended_while_the_gateway_was_away_opens_nothing() {
+    let mut world = World::start().await;
+    let mut ended = Vec::new();
+    for _ in 0..8 {
+        let ask = Ask {
+            more: &["--ttl", "2s"],
+            ..Ask::default()
+        };
+        ended.push(world.session_for(ask).await);
+    }
+    world.gateway.process.signal(Signal::KILL);
+    world.gateway.process.wait("the kill").await;
+    // The time of the last of them has to pass.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.gateway.restart().await;
+    for session in &ended {
+        assert_eq!(session.connect(&world.plain()).await.0.status, 407);
+    }
+}
+
 #[tokio::test]
 async fn sessions_are_listed_shown_and_printed_for_a_shell() {
     let world = World::start().await;

@@ -206,6 +206,9 @@ impl Gestalt {
                     None => Err(Denial::CredentialInvalid),
                 };
             };
+            if live.session.has_ended(now) {
+                return Err(Denial::CredentialInvalid);
+            }
             if live.key.is_some() && live.key != presented.proved() {
                 return Err(stolen(live.session.key()));
             }

@@ -153,12 +153,17 @@ impl Authenticator {
                     return Err(stolen(&verified.session));
                 }
                 (
-                    self.living(&verified).ok_or(Denial::CredentialInvalid)?,
+                    self.living(&verified, now)
+                        .ok_or(Denial::CredentialInvalid)?,
                     verified.bound.clone(),
                     verified.credential.clone(),
                 )
             }
         };
+        // By its own clocks, whether the sweep has come by or not.
+        if live.session.has_ended(now) {
+            return Err(Denial::CredentialInvalid);
+        }
         if live.key.is_some() && live.key != presented.proved() {
             return Err(stolen(live.session.key()));
         }
@@ -186,7 +191,7 @@ impl Authenticator {
         if !self.inner.index.readable() {
             return Err(Denial::StoreUnavailable);
         }
-        let live = self.inner.index.source(source, namespaces)?;
+        let live = self.inner.index.source(source, namespaces, now)?;
         live.session.touch(now);
         Ok(Identity {
             session: live.session.clone(),
@@ -209,7 +214,7 @@ impl Authenticator {
     /// For gRPC answers only: is this a validly signed token whose generation is dead?
     pub fn dead_generation(&self, presented: &Secret, now: SystemTime) -> bool {
         self.verified(presented.reveal(), Audience::Relay, now)
-            .is_some_and(|verified| self.living(&verified).is_none())
+            .is_some_and(|verified| self.living(&verified, now).is_none())
     }
 
     /// How long a fresh token of this session is good for, and whose key it is bound to.
@@ -267,7 +272,7 @@ impl Authenticator {
         live.map_or(Duration::ZERO, |live| live.session.paused(now))
     }
 
-    fn living(&self, verified: &Verified) -> Option<Arc<Live>> {
+    fn living(&self, verified: &Verified, now: SystemTime) -> Option<Arc<Live>> {
         if self.inner.index.is_withdrawn(&verified.credential) {
             return None;
         }
@@ -279,7 +284,8 @@ impl Authenticator {
             0 => claims.iat.saturating_add(LEEWAY.as_secs()) >= live.session.began(),
             born => born == live.session.born(),
         };
-        (own && live.session.generation() == claims.r#gen).then_some(live)
+        let lives = own && live.session.generation() == claims.r#gen;
+        (lives && !live.session.has_ended(now)).then_some(live)
     }
 }
 

@@ -1,17 +1,17 @@
 //! What one generation of a session may do right now, and the watch by which live tunnels learn that it changed.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak},
     time::{Duration, SystemTime},
 };
 
 use sluicegate_policy::{Denial, Grant};
 use tokio::sync::watch;
 
-use super::{Bearer, Budget, Changes, DialTargets, lifecycle::Lease};
+use super::{
+    Bearer, Budget, Changes, DialTargets,
+    lifecycle::{Expiry, Lease, after, next_expiry},
+};
 use crate::{clock::unix_seconds, telemetry::SessionLabel};
 
 /// `(namespace, provider, session id)`.
@@ -100,13 +100,6 @@ struct Narrowing {
     grant: Arc<Grant>,
 }
 
-/// Pauses that are over, and the present one.
-#[derive(Debug, Default)]
-struct Pauses {
-    total: Duration,
-    since: Option<SystemTime>,
-}
-
 /// One generation of a session.
 #[derive(Debug)]
 pub struct Session {
@@ -118,11 +111,8 @@ pub struct Session {
     budget: Arc<Budget>,
     /// When its session came to be, in microseconds; 0 where that does not matter.
     born: u64,
-    /// When it began, in seconds; 0 where that does not matter.
-    began: AtomicU64,
-    /// When its `maxLifetime` is over; a pause moves it.
-    ends_at: Mutex<Option<SystemTime>>,
-    pauses: Mutex<Pauses>,
+    /// What its record says of its times, with whoever sees the generation more narrowly; `None` where no clock runs.
+    lease: Arc<RwLock<Option<Lease>>>,
     dials: Mutex<Arc<DialTargets>>,
     /// This generation as single credentials see it: whatever is published here is published there.
     narrowed: Mutex<Vec<(Weak<Session>, Narrowing)>>,
@@ -144,9 +134,7 @@ impl Session {
             authority: watch::Sender::new(Authority::Live(policy)),
             budget,
             born: 0,
-            began: AtomicU64::new(0),
-            ends_at: Mutex::new(None),
-            pauses: Mutex::default(),
+            lease: Arc::default(),
             dials: Mutex::default(),
             narrowed: Mutex::default(),
         }
@@ -179,9 +167,7 @@ impl Session {
             authority: watch::Sender::new(self.authority().narrowed(&by)),
             budget: self.budget.clone(),
             born: self.born,
-            began: AtomicU64::new(self.began()),
-            ends_at: Mutex::new(self.ends_at()),
-            pauses: Mutex::default(),
+            lease: self.lease.clone(),
             dials: Mutex::default(),
             narrowed: Mutex::default(),
         });
@@ -226,9 +212,22 @@ impl Session {
         bearer: Option<Bearer>,
         decide: impl FnOnce(&Arc<PolicyGeneration>) -> Result<P, E>,
     ) -> Result<Judged<P>, E> {
+        self.judge_at(bearer, SystemTime::now(), decide)
+    }
+
+    /// The same at a moment: what is over by its clocks is over, whether the sweep has come by or not.
+    pub(super) fn judge_at<P, E: From<Denial>>(
+        &self,
+        bearer: Option<Bearer>,
+        now: SystemTime,
+        decide: impl FnOnce(&Arc<PolicyGeneration>) -> Result<P, E>,
+    ) -> Result<Judged<P>, E> {
         // Subscribed first: a change after the policy is read is a change that is seen.
         let changes = Changes::new(self.authority.subscribe(), bearer);
         let policy = changes.peek().live()?;
+        if let Some(denial) = self.over(now) {
+            return Err(denial.into());
+        }
         let permit = decide(&policy)?;
         Ok(Judged {
             permit,
@@ -242,7 +241,11 @@ impl Session {
     /// # Errors
     /// As [`Session::judge`].
     pub fn stands(&self, bearer: Option<Bearer>) -> Result<u64, Denial> {
-        let judged = self.judge(bearer, |policy| Ok::<_, Denial>(policy.number))?;
+        self.stands_at(bearer, SystemTime::now())
+    }
+
+    pub(super) fn stands_at(&self, bearer: Option<Bearer>, now: SystemTime) -> Result<u64, Denial> {
+        let judged = self.judge_at(bearer, now, |policy| Ok::<_, Denial>(policy.number))?;
         Ok(judged.permit)
     }
 
@@ -301,34 +304,60 @@ impl Session {
         self.born
     }
 
+    fn lease(&self) -> RwLockReadGuard<'_, Option<Lease>> {
+        self.lease.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// When it began, in seconds of Unix time: no token of its own is older. 0 = it does not matter.
     pub fn began(&self) -> u64 {
-        self.began.load(Ordering::Acquire)
+        let lease = self.lease();
+        let started = lease.as_ref().and_then(|lease| lease.started_at);
+        started.map_or(0, unix_seconds)
     }
 
     /// When the generation's life is over, whatever keeps it alive; `None` = never.
     pub fn ends_at(&self) -> Option<SystemTime> {
-        *self.ends_at.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lease().as_ref()?.ends_at
     }
 
     /// How long this generation has been paused, all in all. Its signed tokens live as much longer.
     pub fn paused(&self, now: SystemTime) -> Duration {
-        let pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
-        let present = pauses
-            .since
+        let lease = self.lease();
+        let Some(lease) = lease.as_ref() else {
+            return Duration::ZERO;
+        };
+        let present = lease
+            .paused_at
             .and_then(|since| now.duration_since(since).ok());
-        pauses.total + present.unwrap_or_default()
+        lease.paused_total + present.unwrap_or_default()
+    }
+
+    /// The next moment one of its clocks runs out, and which.
+    pub(super) fn due(&self) -> Option<(SystemTime, Expiry)> {
+        self.due_of(self.lease().as_ref()?)
+    }
+
+    fn due_of(&self, lease: &Lease) -> Option<(SystemTime, Expiry)> {
+        let open = self.budget.open_now() > 0;
+        next_expiry(lease, self.budget.last_activity(), open)
+    }
+
+    /// What a new open gets where a clock has run out: the same before and after that is recorded.
+    fn over(&self, now: SystemTime) -> Option<Denial> {
+        let lease = self.lease();
+        let lease = lease.as_ref()?;
+        let (at, which) = self.due_of(lease)?;
+        (at <= now).then(|| after(lease.times, which))
+    }
+
+    /// Is it dead by its clocks? One that they only pause lives on.
+    pub fn has_ended(&self, now: SystemTime) -> bool {
+        self.over(now) == Some(Denial::CredentialInvalid)
     }
 
     /// What its lease says of its times.
     pub(super) fn set_times(&self, lease: &Lease) {
-        let began = lease.started_at.map_or(0, unix_seconds);
-        self.began.store(began, Ordering::Release);
-        *self.ends_at.lock().unwrap_or_else(PoisonError::into_inner) = lease.ends_at;
-        *self.pauses.lock().unwrap_or_else(PoisonError::into_inner) = Pauses {
-            total: lease.paused_total,
-            since: lease.paused_at,
-        };
+        *self.lease.write().unwrap_or_else(PoisonError::into_inner) = Some(lease.clone());
     }
 
     /// Where its host dials what the sandbox exposes.
@@ -348,8 +377,10 @@ impl Session {
         &self.budget
     }
 
-    /// Something moved: the idle clock starts again.
+    /// Something moved: the idle clock starts again, unless it has run out.
     pub fn touch(&self, now: SystemTime) {
-        self.budget.touch(now);
+        if self.over(now).is_none() {
+            self.budget.touch(now);
+        }
     }
 }

@@ -100,19 +100,30 @@ impl Index {
         self.read().handles.get(hash).cloned()
     }
 
-    /// The one living generation, in these namespaces, whose sources have `source` in them.
+    /// The one living generation, in these namespaces, whose sources have `source` in them. One that has ended by its clocks
+    /// makes no other ambiguous.
     ///
     /// # Errors
     /// `SourceUnknown` where there is none, `SourceAmbiguous` where there are several: none of them is preferred.
-    pub fn source(&self, source: IpAddr, namespaces: &[Arc<str>]) -> Result<Arc<Live>, Denial> {
+    pub fn source(
+        &self,
+        source: IpAddr,
+        namespaces: &[Arc<str>],
+        now: SystemTime,
+    ) -> Result<Arc<Live>, Denial> {
         let source = IpNet::from(source.to_canonical());
         let tables = self.read();
         let ranges = (0..=source.max_prefix_len())
             .filter_map(|length| IpNet::new(source.addr(), length).ok())
             .filter_map(|range| tables.sources.get(&range.trunc()));
+        let lives = |key: &&SessionKey| {
+            let live = tables.sessions.get(*key);
+            live.is_some_and(|live| !live.session.has_ended(now))
+        };
         let mut keys = ranges
             .flatten()
-            .filter(|key| namespaces.contains(&key.namespace));
+            .filter(|key| namespaces.contains(&key.namespace))
+            .filter(lives);
         let key = keys.next().ok_or(Denial::SourceUnknown)?;
         if keys.any(|other| other != key) {
             return Err(Denial::SourceAmbiguous);

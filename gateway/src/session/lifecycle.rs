@@ -59,8 +59,7 @@ pub enum OnPause {
 }
 
 /// Which clock ran out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Expiry {
     /// `ttl` since start, resume or keepalive.
     Ttl,
@@ -68,6 +67,17 @@ pub enum Expiry {
     IdleTimeout,
     /// `maxLifetime` since start.
     MaxLifetime,
+}
+
+impl Expiry {
+    /// As in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ttl => "ttl",
+            Self::IdleTimeout => "idle_timeout",
+            Self::MaxLifetime => "max_lifetime",
+        }
+    }
 }
 
 /// The times of a session. `None` = never.
@@ -367,9 +377,24 @@ fn end(lease: &Lease, state: State, reason: Denial, event: &'static str) -> (Lea
     )
 }
 
+/// Does the end of this clock pause a running session, and no more?
+fn pauses(times: Times, which: Expiry) -> bool {
+    times.on_expiry == OnExpiry::Pause && which != Expiry::MaxLifetime
+}
+
+/// What a new open gets of a running session when this clock has run out. A dead generation's credential is answered like an
+/// unknown one.
+pub fn after(times: Times, which: Expiry) -> Denial {
+    if pauses(times, which) {
+        Denial::SessionPaused
+    } else {
+        Denial::CredentialInvalid
+    }
+}
+
 fn expire(lease: &Lease, which: Expiry, now: SystemTime) -> (Lease, Effects) {
     match lease.times.on_expiry {
-        OnExpiry::Pause if which != Expiry::MaxLifetime && lease.state == State::Running => {
+        OnExpiry::Pause if pauses(lease.times, which) && lease.state == State::Running => {
             pause(lease, now, "session.expired")
         }
         OnExpiry::Stop => end(

@@ -38,7 +38,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use super::{
     Authority, Budget, Bundle, Dials, Event, Index, Live, PolicyGeneration, Record, RegistryConfig,
     Session, SessionKey,
-    lifecycle::{Action, State},
+    lifecycle::{Action, Expiry, State, next_expiry},
 };
 pub use behalf::Behalf;
 pub use capability::Bind;
@@ -63,6 +63,16 @@ pub(super) struct Entry {
     pub(super) policy: Option<Arc<PolicyGeneration>>,
     /// Its generation was ended or paused by this, which could not be made durable yet: the record still says that it lives.
     pub(super) withdrawn: Option<Withdrawal>,
+}
+
+impl Entry {
+    /// The next moment one of its clocks runs out, and which.
+    pub(super) fn due(&self) -> Option<(SystemTime, Expiry)> {
+        match &self.session {
+            Some(session) => session.due(),
+            None => next_expiry(&self.record.lease, self.record.active_at, false),
+        }
+    }
 }
 
 /// A revocation that the store does not know of.

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Event, Registry, RegistryError,
-    lifecycle::{Action, State, next_expiry},
+    lifecycle::{Action, State},
     registry::Entry,
 };
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
 
 /// The store is probed, and clocks are looked at, at least this often.
 const PERIOD: Duration = Duration::from_millis(500);
+/// Of so many at most the end is recorded in one commit: whoever waits for the writer has a turn between two.
+const TOGETHER: usize = 1024;
 /// Bytes spent are saved this often.
 const USAGE_PERIOD: Duration = Duration::from_secs(5);
 
@@ -73,6 +75,7 @@ impl Registry {
         }
         let retention = self.config().retention.sessions;
         let mut next: Option<SystemTime> = None;
+        let mut over = Vec::new();
         for entry in self.all() {
             let record = &entry.record;
             if record.lease.state == State::Stopped && record.changed_at + retention <= now {
@@ -87,13 +90,16 @@ impl Registry {
                 }
                 continue;
             }
-            let Some((at, _)) = due(&entry) else { continue };
+            let Some((at, _)) = entry.due() else { continue };
             if at <= now {
-                self.expire(&entry, now);
-                // Failed or not, it is looked at again a period from now.
+                // Recorded or not, it is looked at again a period from now.
+                over.push(entry);
             } else {
                 next = Some(next.map_or(at, |other| other.min(at)));
             }
+        }
+        for some in over.chunks(TOGETHER) {
+            self.expire(some, now);
         }
         next
     }
@@ -176,22 +182,47 @@ impl Registry {
         }
     }
 
-    fn expire(&self, seen: &Entry, now: SystemTime) {
-        let key = seen.record.key();
+    /// What ran out by its clocks ends: all of it in one commit, and shown whether that succeeds or not.
+    fn expire(&self, seen: &[Arc<Entry>], now: SystemTime) {
         let _writer = self.writer().lock().unwrap_or_else(PoisonError::into_inner);
-        // Somebody may have kept it alive since it was seen.
-        let Ok(entry) = self.entry(&key) else { return };
-        let Some((at, which)) = due(&entry) else {
-            return;
-        };
-        if at > now {
+        let mut steps = Vec::new();
+        for entry in seen {
+            // Somebody may have kept it alive since it was seen.
+            let Ok(entry) = self.entry(&entry.record.key()) else {
+                continue;
+            };
+            let over = entry.due().filter(|(at, _)| *at <= now);
+            let (Some((_, which)), None) = (over, &entry.withdrawn) else {
+                continue;
+            };
+            let reason = Some(which.as_str().to_owned());
+            match self.plan(&entry, Action::Expire(which), reason, None, now) {
+                Ok(step) => steps.extend(step.map(|step| (entry, step))),
+                Err(error) => {
+                    tracing::error!(session = %entry.record.row_key(), %error, "expiry could not be recorded");
+                }
+            }
+        }
+        if steps.is_empty() {
             return;
         }
-        let reason = serde_json::to_value(which)
-            .ok()
-            .and_then(|v| v.as_str().map(str::to_owned));
-        if let Err(error) = self.apply(&entry, Action::Expire(which), reason, None, now) {
-            tracing::error!(session = %entry.record.row_key(), %error, "expiry could not be recorded");
+        let records: Vec<_> = steps.iter().map(|(_, step)| step.record()).collect();
+        let events: Vec<_> = steps
+            .iter()
+            .flat_map(|(_, step)| step.events.clone())
+            .collect();
+        match self.commit(Batch::default(), &records, &events) {
+            Ok(_told) => {
+                for (_, step) in steps {
+                    self.show_step(step);
+                }
+            }
+            Err(error) => {
+                tracing::error!(sessions = steps.len(), %error, "expiry could not be recorded");
+                for (before, step) in &steps {
+                    self.withdraw(before, step);
+                }
+            }
         }
     }
 
@@ -229,18 +260,6 @@ impl Registry {
             Err(_) => {}
         }
     }
-}
-
-/// The entry's next deadline.
-fn due(entry: &Entry) -> Option<(SystemTime, super::lifecycle::Expiry)> {
-    let (active, open) = match &entry.session {
-        Some(session) => (
-            session.budget().last_activity(),
-            session.budget().open_now() > 0,
-        ),
-        None => (entry.record.active_at, false),
-    };
-    next_expiry(&entry.record.lease, active, open)
 }
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ async fn create(f: &Fixture, source: &str) {
 
 fn who(f: &Fixture, source: &str, namespaces: &[&str]) -> Result<String, Denial> {
     let namespaces: Vec<Arc<str>> = namespaces.iter().map(|name| (*name).into()).collect();
-    let live = f
-        .registry
-        .index()
-        .source(source.parse().unwrap(), &namespaces)?;
+    let live =
+        f.registry
+            .index()
+            .source(source.parse().unwrap(), &namespaces, SystemTime::now())?;
     Ok(live.session.key().id.to_string())
 }
 

@@ -29,6 +29,21 @@ struct Prepared {
     gone: Vec<HandleHash>,
 }
 
+/// A step that waits for its commit.
+pub(in crate::session) struct Step {
+    prepared: Prepared,
+    effects: Effects,
+    pub(in crate::session) events: Vec<Event>,
+    /// What stays to be done if it cannot be made durable.
+    withdrawal: Withdrawal,
+}
+
+impl Step {
+    pub(in crate::session) fn record(&self) -> &Record {
+        &self.prepared.entry.record
+    }
+}
+
 impl Registry {
     /// Create a session, and begin its first generation unless the request says otherwise. The same request with the
     /// same id gives the same session and an equivalent fresh credential.
@@ -170,7 +185,7 @@ impl Registry {
         }
     }
 
-    /// The entry, once an end of its generation that was not durable is. Under the writer's lock.
+    /// The entry, once an end of its generation that was not durable is; by its clocks, too. Under the writer's lock.
     ///
     /// # Errors
     /// It still cannot be made so: what follows from it cannot be either.
@@ -179,11 +194,22 @@ impl Registry {
         entry: Arc<Entry>,
         now: SystemTime,
     ) -> Result<Arc<Entry>, RegistryError> {
-        let Some(Withdrawal { action, reason, at }) = entry.withdrawn.clone() else {
-            return Ok(entry);
+        let over = entry.due().filter(|(at, _)| *at <= now);
+        match (entry.withdrawn.clone(), over) {
+            // It was over then, not now: paused time since burns nothing.
+            (Some(Withdrawal { action, reason, at }), _) => {
+                self.apply(&entry, action, reason, None, at.min(now))?
+            }
+            // The sweep has not come by yet, and would find the same.
+            (None, Some((_, which))) => self.apply(
+                &entry,
+                Action::Expire(which),
+                Some(which.as_str().into()),
+                None,
+                now,
+            )?,
+            (None, None) => return Ok(entry),
         };
-        // It was over then, not now: paused time since burns nothing.
-        self.apply(&entry, action, reason, None, at.min(now))?;
         self.entry(&entry.record.key())
     }
 
@@ -196,9 +222,34 @@ impl Registry {
         created: Option<Event>,
         now: SystemTime,
     ) -> Result<Issued, RegistryError> {
+        let was_created = created.is_some();
+        let Some(step) = self.plan(before, action, reason, created, now)? else {
+            return Ok(self.unchanged(before));
+        };
+        let _told = self
+            .commit(Batch::default(), &[step.record()], &step.events)
+            .inspect_err(|_| self.withdraw(before, &step))?;
+        let (entry, bundle, stale) = self.show_step(step);
+        Ok(Issued {
+            view: self.view(&entry),
+            created: was_created,
+            bundle,
+            stale,
+        })
+    }
+
+    /// A step and what follows from it; `None` where nothing does.
+    pub(in crate::session) fn plan(
+        &self,
+        before: &Entry,
+        action: Action,
+        reason: Option<String>,
+        created: Option<Event>,
+        now: SystemTime,
+    ) -> Result<Option<Step>, RegistryError> {
         let (lease, effects) = step(&before.record.lease, action, now)?;
         if effects == Effects::default() {
-            return Ok(self.unchanged(before));
+            return Ok(None);
         }
         let asked_for = matches!(
             action,
@@ -214,35 +265,17 @@ impl Registry {
             record.reason.clone_from(&reason);
         }
         let name = effects.event.unwrap_or("session.credentialIssued");
-        let reason_again = reason.clone();
-        let was_created = created.is_some();
-        let events: Vec<Event> = created
-            .into_iter()
-            .chain([Event::of(record, name, reason, now)])
-            .collect();
-        let _told = self
-            .commit(Batch::default(), &[record], &events)
-            .inspect_err(|_| {
-                let withdrawal = Withdrawal {
-                    action,
-                    reason: reason_again,
-                    at: now,
-                };
-                self.withdraw(before, effects, withdrawal);
-            })?;
-        let entry = self.show_step(
-            prepared.entry,
+        let event = Event::of(record, name, reason.clone(), now);
+        Ok(Some(Step {
+            prepared,
             effects,
-            prepared.handle.as_ref(),
-            &prepared.gone,
-        );
-        let view = self.view(&entry);
-        Ok(Issued {
-            view,
-            created: was_created,
-            bundle: prepared.bundle,
-            stale: prepared.stale,
-        })
+            events: created.into_iter().chain([event]).collect(),
+            withdrawal: Withdrawal {
+                action,
+                reason,
+                at: now,
+            },
+        }))
     }
 
     fn prepare(
@@ -334,13 +367,14 @@ impl Registry {
     }
 
     /// The step is durable: show it to the data path and to readers.
-    fn show_step(
+    pub(in crate::session) fn show_step(
         &self,
-        mut entry: Entry,
-        effects: Effects,
-        handle: Option<&Handle>,
-        gone: &[HandleHash],
-    ) -> Arc<Entry> {
+        step: Step,
+    ) -> (Arc<Entry>, Option<Bundle>, Vec<String>) {
+        let Step {
+            prepared, effects, ..
+        } = step;
+        let (mut entry, handle, gone) = (prepared.entry, prepared.handle, prepared.gone);
         let key = entry.record.key();
         if let Some(session) = &entry.session {
             session.set_times(&entry.record.lease);
@@ -363,7 +397,7 @@ impl Registry {
                 if let Some(session) = session {
                     session.publish(Authority::Ended(denial));
                 }
-                self.index.end(&key, gone);
+                self.index.end(&key, &gone);
                 entry.session = None;
             }
             (None, Some(_), _) => {
@@ -379,14 +413,14 @@ impl Registry {
         }
         let entry = Arc::new(entry);
         self.put(entry.clone());
-        entry
+        (entry, prepared.bundle, prepared.stale)
     }
 
     /// An end that could not be made durable still takes effect here and now: fail closed. So does the pause of a session whose
     /// time is over. The record keeps its state until it is settled, by the same action once more or by the sweep.
-    fn withdraw(&self, before: &Entry, effects: Effects, withdrawal: Withdrawal) {
+    pub(in crate::session) fn withdraw(&self, before: &Entry, step: &Step) {
         let mut session = before.session.clone();
-        match (effects.change, withdrawal.action, &before.session) {
+        match (step.effects.change, step.withdrawal.action, &before.session) {
             (Some(Change::End(denial)), _, living) => {
                 if let Some(session) = living {
                     session.publish(Authority::Ended(denial));
@@ -404,7 +438,7 @@ impl Registry {
         }
         self.put_quietly(Arc::new(Entry {
             session,
-            withdrawn: Some(withdrawal),
+            withdrawn: Some(step.withdrawal.clone()),
             ..before.clone()
         }));
     }

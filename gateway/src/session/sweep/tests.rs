@@ -6,9 +6,12 @@
 )]
 use sluicegate_policy::Denial;
 
+use std::sync::Mutex;
+
 use super::*;
 use crate::session::testing::{Fixture, config, request};
 use crate::session::{Authority, Behalf};
+use crate::store::{EmbeddedStore, Loaded, LogPage, Store, StoreError, StoredEvent, Verified};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -397,15 +400,18 @@ async fn a_pause_at_the_end_of_its_time_waits_for_no_store() {
         )
         .await;
         let live = f.registry.index().session(&f.key("one")).unwrap();
-        let snapshot = live.session.snapshot().unwrap();
+        let open = live.session.judge(None, |_| Ok::<_, Denial>(())).unwrap();
         let (store, aside) = (f.store_path(), f.dir.path().join("aside"));
         std::fs::rename(&store, &aside).unwrap();
         let began = SystemTime::now();
         let over = began + 61 * SECOND;
         f.sweep(over);
-        let told = snapshot.changes.peek().clone();
+        let told = open.changes.peek().clone();
         assert!(matches!(told, Authority::Paused { hold: false, .. }));
-        assert_eq!(live.session.snapshot().unwrap_err(), Denial::SessionPaused);
+        assert_eq!(
+            live.session.stands(None).unwrap_err(),
+            Denial::SessionPaused
+        );
         let view = f.registry.show(&f.key("one")).unwrap();
         assert_eq!(
             (&view["state"], &view["withdrawn"]),
@@ -413,7 +419,10 @@ async fn a_pause_at_the_end_of_its_time_waits_for_no_store() {
         );
         // Asked again without a store, it is as it was.
         f.sweep(over + SECOND);
-        assert_eq!(live.session.snapshot().unwrap_err(), Denial::SessionPaused);
+        assert_eq!(
+            live.session.stands(None).unwrap_err(),
+            Denial::SessionPaused
+        );
         std::fs::rename(&aside, &store).unwrap();
         let later = over + 600 * SECOND;
         match again {
@@ -433,5 +442,165 @@ async fn a_pause_at_the_end_of_its_time_waits_for_no_store() {
             assert_eq!(view["pausedAt"], crate::clock::rfc3339(over));
         }
         assert_eq!(f.restarted().state("one"), state);
+    }
+}
+
+/// The sweep may be late; the clock is not.
+#[tokio::test]
+async fn what_is_over_opens_nothing_before_the_sweep_comes_by() {
+    let f = Fixture::new();
+    create(&f, "{id: ttl, ttl: 10s, idleTimeout: 0}").await;
+    create(&f, "{id: idle, idleTimeout: 10s}").await;
+    create(
+        &f,
+        "{id: life, maxLifetime: 10s, idleTimeout: 0, onExpiry: pause}",
+    )
+    .await;
+    create(
+        &f,
+        "{id: pauses, ttl: 10s, idleTimeout: 0, onExpiry: pause}",
+    )
+    .await;
+    create(&f, "{id: stays, idleTimeout: 1h}").await;
+    let now = SystemTime::now();
+    let opens = |id: &str, at| {
+        let live = f.registry.index().session(&f.key(id)).unwrap();
+        let opened = live.session.stands_at(None, at);
+        // Whoever asks is no activity once it is over.
+        live.session.touch(at);
+        opened.err()
+    };
+    let over = now + 11 * SECOND;
+    for (id, before, after) in [
+        ("ttl", None, Some(Denial::CredentialInvalid)),
+        ("life", None, Some(Denial::CredentialInvalid)),
+        ("pauses", None, Some(Denial::SessionPaused)),
+        ("stays", None, None),
+    ] {
+        assert_eq!(opens(id, now + 5 * SECOND), before, "{id}");
+        assert_eq!(opens(id, over), after, "{id}");
+    }
+    for _ in 0..3 {
+        assert_eq!(opens("idle", over), Some(Denial::CredentialInvalid));
+    }
+    f.sweep(over);
+    for (id, state) in [
+        ("ttl", "idle"),
+        ("idle", "idle"),
+        ("life", "idle"),
+        ("pauses", "paused"),
+        ("stays", "running"),
+    ] {
+        assert_eq!(f.state(id), state, "{id}");
+    }
+}
+
+/// Its idle clock stands while something is open, whoever asks.
+#[tokio::test]
+async fn what_is_open_holds_the_idle_clock_for_new_opens_too() {
+    let f = Fixture::new();
+    create(&f, "{id: one, idleTimeout: 10s}").await;
+    let live = f.registry.index().session(&f.key("one")).unwrap();
+    let now = SystemTime::now();
+    let slot = live.session.budget().open(now).unwrap();
+    assert!(live.session.stands_at(None, now + 60 * SECOND).is_ok());
+    drop(slot);
+    let over = SystemTime::now() + 11 * SECOND;
+    let refused = live.session.stands_at(None, over).unwrap_err();
+    assert_eq!(refused, Denial::CredentialInvalid);
+}
+
+/// What is asked of a session that is over is asked of what it is now.
+#[tokio::test]
+async fn a_late_keepalive_revives_nothing() {
+    for (times, state) in [
+        ("ttl: 10s", State::Idle),
+        ("ttl: 10s, onExpiry: pause", State::Paused),
+        ("ttl: 10s, onExpiry: stop", State::Stopped),
+        ("idleTimeout: 10s", State::Idle),
+    ] {
+        let f = Fixture::new();
+        create(&f, &format!("{{id: one, {times}}}")).await;
+        let late = SystemTime::now() + 11 * SECOND;
+        let act = |action| {
+            let (by, key) = (Behalf::nobody(), f.key("one"));
+            f.registry.act_at(&by, &key, action, None, late)
+        };
+        let refused = act(Action::Keepalive(60 * SECOND)).unwrap_err();
+        assert!(
+            matches!(&refused, RegistryError::Impossible(why) if why.state == state),
+            "{times}: {refused}"
+        );
+        assert_eq!(f.state("one"), state.as_str(), "{times}");
+    }
+}
+
+/// How many rows each commit had.
+#[derive(Debug)]
+struct Counting(EmbeddedStore, Mutex<Vec<usize>>);
+
+impl Store for Counting {
+    fn commit(&self, batch: &Batch) -> Result<u64, StoreError> {
+        self.1.lock().unwrap().push(batch.put.len());
+        self.0.commit(batch)
+    }
+    fn load(&self) -> Result<Loaded, StoreError> {
+        self.0.load()
+    }
+    fn events(&self, after: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        self.0.events(after, limit)
+    }
+    fn append_log(&self, key: &str, records: &[Vec<u8>], keep: u64) -> Result<u64, StoreError> {
+        self.0.append_log(key, records, keep)
+    }
+    fn log(&self, key: &str, after: u64, limit: usize) -> Result<LogPage, StoreError> {
+        self.0.log(key, after, limit)
+    }
+    fn webhook_cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        self.0.webhook_cursor(name)
+    }
+    fn webhook_settle(
+        &self,
+        name: &str,
+        cursor: u64,
+        dead: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
+        self.0.webhook_settle(name, cursor, dead)
+    }
+    fn hasten(&self) {
+        self.0.hasten();
+    }
+    fn webhook_dead(&self, name: &str, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        self.0.webhook_dead(name, limit)
+    }
+    fn probe(&self, now: SystemTime) -> Result<(), StoreError> {
+        self.0.probe(now)
+    }
+    fn verify(&self) -> Result<Verified, StoreError> {
+        self.0.verify()
+    }
+}
+
+/// However many end at once, the store is written once for all of them.
+#[tokio::test]
+async fn the_ends_of_one_sweep_are_one_commit() {
+    let f = Fixture::new();
+    let store = EmbeddedStore::open(&f.dir.path().join("counted.redb")).unwrap();
+    let store = Arc::new(Counting(store, Mutex::default()));
+    let now = SystemTime::now();
+    let keys = f.registry.keys().clone();
+    let registry = Registry::open(store.clone(), keys, config(), now).unwrap();
+    for id in 0..40 {
+        let asked = request(&format!("{{id: s{id}, ttl: 10s}}"));
+        registry
+            .create_at(&Behalf::nobody(), "local", asked, now)
+            .unwrap();
+    }
+    store.1.lock().unwrap().clear();
+    registry.sweep_at(now + 11 * SECOND);
+    assert_eq!(*store.1.lock().unwrap(), [40]);
+    for id in 0..40 {
+        let view = registry.show(&f.key(&format!("s{id}"))).unwrap();
+        assert_eq!(view["state"], "idle");
     }
 }
