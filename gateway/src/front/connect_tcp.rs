@@ -209,7 +209,7 @@ async fn service(
             Ok((ticket, dial))
         })
     };
-    let (ticket, dial) = match admitted {
+    let (mut ticket, dial) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => {
             return Accepted::Refused(context.challenge(&refusal, None, &mut recorder, false));
@@ -224,11 +224,17 @@ async fn service(
     };
     drop(dial);
     match opened {
-        Ok(upstream) => Accepted::Opened(Opened::Service(Box::new(Service {
-            ticket,
-            upstream,
-            recorder,
-        }))),
+        Ok(upstream) => {
+            // A plaintext listener is not where the public URL leads.
+            if asker.channel.is_some() {
+                relay.came(&mut ticket, asker.peer);
+            }
+            Accepted::Opened(Opened::Service(Box::new(Service {
+                ticket,
+                upstream,
+                recorder,
+            })))
+        }
         Err(refusal) => Accepted::Refused(context.challenge(&refusal, None, &mut recorder, false)),
     }
 }

@@ -87,12 +87,9 @@ impl Check {
         )
     }
 
-    /// Is it about the way in, which a connected relay client proves as well as we can?
-    pub const fn of_road(&self) -> bool {
-        matches!(
-            self,
-            Self::Reach | Self::Certificate | Self::Http2 | Self::Token
-        )
+    /// Is it made by the gateway itself, whoever makes those of the way in?
+    pub(super) const fn is_inside(&self) -> bool {
+        matches!(self, Self::Service(_) | Self::Resolver)
     }
 }
 

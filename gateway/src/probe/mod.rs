@@ -10,6 +10,7 @@
 mod agent;
 mod check;
 mod inside;
+mod memory;
 mod plan;
 mod prober;
 mod proof;

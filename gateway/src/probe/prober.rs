@@ -20,12 +20,13 @@ use tokio::sync::Notify;
 
 use super::{
     agent::{self, AgentError, Reported, Turn},
-    check::Check,
+    check::Finding,
+    memory::{Memory, tracks_of},
     plan::{Maker, Plan},
-    proof::{self, Tracks},
+    proof::Tracks,
     report::{self, Published},
     run::{self, Credentials, Found},
-    track::Track,
+    track::{Last, Track},
 };
 use crate::{
     auth::MintError,
@@ -42,13 +43,6 @@ const IN_A_ROW: u32 = 3;
 const SOON: Duration = Duration::from_secs(1);
 /// A session of the probe outlives its run's deadlines by far.
 const CREDENTIAL_LIFE: Duration = Duration::from_secs(120);
-
-/// What was found so far, and what was published of it.
-#[derive(Debug, Default)]
-struct Memory {
-    tracks: Tracks,
-    published: BTreeMap<String, Published>,
-}
 
 /// What was done for whoever asked for a probe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,16 +126,24 @@ impl Prober {
     /// Until the next run; absent = for ever.
     fn pause(&self) -> Option<Duration> {
         let interval = self.plan.load().interval?;
-        let unknown = self.memory().tracks.values().any(|t| t.state().is_none());
-        let base = if unknown {
-            interval.min(SOON)
-        } else {
-            interval
-        };
+        let soon = self.is_on_its_way();
+        let base = if soon { interval.min(SOON) } else { interval };
         // A tenth more or less, so that the gateways of a fleet do not probe together.
         let spread = getrandom::u32().unwrap_or(u32::MAX / 2);
         let factor = 0.9 + 0.2 * f64::from(spread) / f64::from(u32::MAX);
         Some(base.mul_f64(factor))
+    }
+
+    /// Is something not established yet that the next runs can establish? Not what agents find, and not what there is nothing to
+    /// look at of, or could not be looked at: that takes its time.
+    fn is_on_its_way(&self) -> bool {
+        let agents = self.plan.load().from == Maker::Agent;
+        let memory = self.memory();
+        let mut ours = memory
+            .tracks
+            .iter()
+            .filter(|(check, _)| !agents || check.is_inside());
+        ours.any(|(_, track)| track.state().is_none() && !track.is_unasked())
     }
 
     /// Probe now, until nothing is about to change (three runs at most). Who asks while a run is under way shares the
@@ -167,11 +169,11 @@ impl Prober {
 
     fn overturns(&self) -> bool {
         let overturned = |track: &Track| track.state().is_some() && track.is_moving();
-        self.memory().tracks.values().any(overturned)
+        self.memory().counting().any(overturned)
     }
 
     fn is_moving(&self) -> bool {
-        self.memory().tracks.values().any(Track::is_moving)
+        self.memory().counting().any(Track::is_moving)
     }
 
     async fn look(&self) {
@@ -265,6 +267,7 @@ impl Prober {
         }
         let (published, changes) = {
             let mut memory = self.memory();
+            memory.clients.observe(self.clients());
             for (check, last) in found {
                 // A check that a reload took away meanwhile is gone.
                 if let Some(track) = memory.tracks.get_mut(&check) {
@@ -284,7 +287,7 @@ impl Prober {
     fn publish(&self, memory: &Memory) -> (BTreeMap<String, Published>, Vec<Change>) {
         let now = unix_seconds(SystemTime::now());
         let config = self.registry.config();
-        let (relay, proxy) = self.proofs(&memory.tracks);
+        let (relay, proxy) = memory.proofs();
         for (path, proof) in [("relay", &relay), ("proxy", &proxy)] {
             if *proof != Proof::Unknown {
                 let proved = !matches!(proof, Proof::Unproved { .. });
@@ -324,9 +327,22 @@ impl Prober {
         (published, changes)
     }
 
-    fn proofs(&self, tracks: &Tracks) -> (Proof, Proof) {
-        let connected = self.presence.proves(unix_seconds(SystemTime::now()));
-        (proof::relay(tracks, connected), proof::proxy(tracks))
+    /// Do relay clients on other machines come through now?
+    fn clients(&self) -> Last {
+        let at = unix_seconds(SystemTime::now());
+        let finding = if self.presence.proves(at) {
+            Finding::Pass
+        } else {
+            Finding::fail(
+                "no relay client on another machine has a stream open",
+                "publicUrl",
+            )
+        };
+        Last {
+            finding,
+            at,
+            took: 0,
+        }
     }
 
     async fn tell(&self, change: Change) {
@@ -387,7 +403,7 @@ impl Prober {
         if let Some(published) = memory.published.get(name) {
             return Some(sluicegate_policy::placement(&published.profile, workload));
         }
-        let (relay, proxy) = self.proofs(&memory.tracks);
+        let (relay, proxy) = memory.proofs();
         drop(memory);
         settled_placement(&circumstances(provider, &relay, &proxy)?, workload)
     }
@@ -431,25 +447,11 @@ fn circumstances(provider: &ProviderConfig, relay: &Proof, proxy: &Proof) -> Opt
     })
 }
 
-/// The plan's checks, with what is known of them.
-fn tracks_of(plan: &Plan, mut known: Tracks) -> Tracks {
-    if plan.name.is_none() {
-        let why = "there is no name to ask for: set probe.name";
-        let unasked = Track::unasked(why, unix_seconds(SystemTime::now()));
-        known.insert(Check::Resolver, unasked);
-    }
-    let with_track = |check: Check| {
-        let track = known.remove(&check).unwrap_or_default();
-        (check, track)
-    };
-    plan.checks().into_iter().map(with_track).collect()
-}
-
 #[cfg(test)]
 impl Prober {
     /// As if a run had found this.
-    pub(crate) async fn found(&self, findings: &[(Check, super::Finding)]) {
-        let last = |finding: &super::Finding| super::track::Last {
+    pub(crate) async fn found(&self, findings: &[(super::Check, Finding)]) {
+        let last = |finding: &Finding| Last {
             finding: finding.clone(),
             at: unix_seconds(SystemTime::now()),
             took: 1,

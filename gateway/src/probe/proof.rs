@@ -12,10 +12,25 @@ use super::{
 /// Every check that is made, by its place in the order in which one depends on another.
 pub(super) type Tracks = BTreeMap<Check, Track>;
 
-/// Is the relay proved? Relay clients that are connected prove the way in.
+/// Can this gateway not reach its own public URL?
+pub(super) fn is_cut_off(tracks: &Tracks) -> bool {
+    let reach = tracks.get(&Check::Reach).and_then(Track::state);
+    matches!(reach, Some((State::Fails { .. }, _)))
+}
+
+/// Is the relay proved? Where this gateway cannot reach its own public URL, relay clients that are connected show that
+/// others can. What is found of the certificate and the rest stands whoever comes; what was never found, because it could not
+/// be reached, takes nothing then.
 pub(super) fn relay(tracks: &Tracks, connected: bool) -> Proof {
+    let shown = connected && is_cut_off(tracks);
+    let unseen = |check: &Check| tracks.get(check).is_some_and(Track::is_unasked);
+    let by_clients = |check: &Check| match check {
+        Check::Reach => true,
+        Check::Certificate | Check::Http2 | Check::Token => unseen(check),
+        _ => false,
+    };
     let proof = of(tracks, |check| {
-        check.of_relay() && !(connected && check.of_road())
+        check.of_relay() && !(shown && by_clients(check))
     });
     let quic = tracks.get(&Check::Quic).and_then(Track::state);
     match (proof, quic) {
@@ -191,6 +206,45 @@ mod tests {
             relay(&tracks(&[(Quic, Some(false)), (Token, Some(false))]), false),
             Proof::Unproved { reason, .. } if reason == "token fails"
         ));
+    }
+
+    /// What clients show is that there is a way in; nothing that was found at its end.
+    #[test]
+    fn connected_clients_take_nothing_back_that_was_found() {
+        use Check::*;
+        let road = [
+            (Reach, Some(true)),
+            (Certificate, Some(true)),
+            (Http2, Some(true)),
+            (Token, Some(true)),
+        ];
+        for broken in [Certificate, Http2, Token] {
+            let mut all = road.to_vec();
+            all.push((broken.clone(), Some(false)));
+            let mut all = tracks(&all);
+            let why = lost(&format!("{broken} fails"));
+            assert!(matches!(relay(&all, true), Proof::Unproved { reason, .. }
+                if reason == format!("{broken} fails")));
+            // Nor where it cannot be reached since.
+            all.extend(tracks(&[(Reach, Some(false))]));
+            all.extend(tracks(&[(broken.clone(), Some(false))]));
+            assert_eq!(relay(&all, true), why);
+            assert_eq!(relay(&all, false), lost("reach fails"));
+        }
+        // What never could be looked at is not lost, and what is being looked at is not known yet.
+        let hairpin = [
+            (Reach, Some(false)),
+            (Certificate, None),
+            (Http2, None),
+            (Token, None),
+        ];
+        let mut all = tracks(&hairpin);
+        assert_eq!(relay(&all, true), Proof::Proved);
+        all.insert(Token, Track::default());
+        assert_eq!(relay(&all, true), Proof::Unknown);
+        // They replace no check that was not made.
+        let unmade = [(Reach, None), (Certificate, None)];
+        assert_eq!(relay(&tracks(&unmade), true), Proof::Unknown);
     }
 
     #[test]

@@ -51,11 +51,14 @@ impl Endpoint {
                 .identify(presented, Audience::Relay, downstream.ip(), now)?;
         // A name that cannot exist is a name the session does not have: no more is said about names.
         let name = ServiceName::parse(service).map_err(|_| Denial::ServiceNotAllowed)?;
-        let mut ticket = Ticket::issue(identity, recorder, |_| Ok((name, None)))?;
-        ticket.present = self
-            .presence
-            .came(downstream.ip(), self.services.own_interfaces());
-        Ok(ticket)
+        Ticket::issue(identity, recorder, |_| Ok((name, None)))
+    }
+
+    /// A stream was opened that came over TLS or QUIC of ours, as sandboxes come by the public URL: it shows that there is a
+    /// way in, while it lasts.
+    pub fn came(&self, ticket: &mut Ticket, downstream: SocketAddr) {
+        let own = self.services.own_interfaces();
+        ticket.present = self.presence.came(downstream.ip(), own);
     }
 
     /// Would this credential open streams now? For clients that ask before they say that they are connected.

@@ -1,4 +1,5 @@
-//! Sandboxes on other machines whose relay streams came through: they prove the way in as well as a probe does.
+//! Sandboxes on other machines whose relay streams came through: they show that there is a way in where this gateway cannot
+//! reach its own public URL. They say nothing of its certificate or of what else is checked there.
 
 use std::{
     net::IpAddr,
@@ -26,7 +27,7 @@ pub struct Present {
 }
 
 impl Presence {
-    /// A stream from `peer` was let in. One from this machine proves nothing about the road.
+    /// A stream from `peer` was opened. One from this machine proves nothing about the road.
     pub fn came(self: &Arc<Self>, peer: IpAddr, own: &[IpAddr]) -> Option<Present> {
         let peer = peer.to_canonical();
         if peer.is_loopback() || own.iter().any(|ip| ip.to_canonical() == peer) {

@@ -10,7 +10,10 @@ use std::{
     io,
     net::SocketAddr,
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -31,7 +34,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Endpoint, HttpContext, Opens, Pool, Reverse, Services, ServicesConfig};
+use super::{Endpoint, HttpContext, Opens, Pool, Presence, Reverse, Services, ServicesConfig};
 use crate::{
     drain::{Drain, Stage},
     egress::{Egress, Resolver, ResolverConfig, Timeouts},
@@ -73,6 +76,9 @@ pub(crate) struct World {
     /// Places for QUIC connections.
     pub(crate) places: Arc<Places>,
     limits: h2::Limits,
+    pub(crate) presence: Arc<Presence>,
+    /// Whoever connects over TCP from now on comes from another machine.
+    pub(crate) far: Arc<AtomicBool>,
 }
 
 impl World {
@@ -108,6 +114,8 @@ impl World {
             udp: None,
             places: Places::new(8, None),
             limits,
+            presence: Arc::default(),
+            far: Arc::default(),
         };
         world.listen().await;
         world
@@ -146,14 +154,17 @@ impl World {
         ] {
             *address = listener.local_addr().unwrap();
             let (serving, context) = (self.serving.clone(), context.clone());
-            let mut drain = self.drain.watch();
+            let (mut drain, far) = (self.drain.watch(), self.far.clone());
             self.listening.spawn(async move {
                 loop {
                     // As the gateway's own: nobody new in a drain, and it waits for who is there.
-                    let (tcp, downstream) = tokio::select! {
+                    let (tcp, mut downstream) = tokio::select! {
                         () = drain.reached(Stage::Draining) => return,
                         accepted = listener.accept() => accepted.unwrap(),
                     };
+                    if far.load(Ordering::SeqCst) {
+                        downstream.set_ip([192, 0, 2, 9].into());
+                    }
                     tcp.set_nodelay(true).unwrap();
                     let (acceptor, context) = (acceptor.clone(), context.clone());
                     let (ends, ended) = tokio::sync::oneshot::channel::<()>();
@@ -254,7 +265,7 @@ impl World {
             relay: Endpoint {
                 authenticator: authenticator.clone(),
                 services: services.clone(),
-                presence: Arc::default(),
+                presence: self.presence.clone(),
                 opens: self.opens.clone(),
                 reverse: self.reverse.clone(),
                 http: HttpContext {

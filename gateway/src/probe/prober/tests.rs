@@ -6,7 +6,7 @@
 )]
 use sluicegate_policy::{Confinement, EgressMode, HostServiceAccess, HostnameEgress, Target};
 
-use super::super::{Finding, reported, testing};
+use super::super::{Check, Finding, reported, testing};
 use super::*;
 use crate::{
     session::{
@@ -308,4 +308,136 @@ async fn a_change_over_a_restart_is_a_change() {
     let lost: Value = serde_json::from_slice(&events[0].body).unwrap();
     assert_eq!(lost["provider"]["before"]["egressMode"], "hostname");
     assert_eq!(lost["provider"]["after"]["egressMode"], "none");
+}
+
+/// A relay client on another machine, with one stream open.
+fn comes(presence: &Arc<Presence>) -> crate::relay::Present {
+    presence.came([192, 0, 2, 9].into(), &[]).unwrap()
+}
+
+fn told(prober: &Prober) -> Vec<(&'static str, HostServiceAccess)> {
+    let (profile, shortfalls, _) = prober.effective("local").unwrap();
+    let fields = shortfalls.iter().map(|one| one.field);
+    fields
+        .map(|field| (field, profile.host_service_access))
+        .collect()
+}
+
+/// Whatever comes through, what was found of the certificate stands.
+#[tokio::test]
+async fn a_relay_stream_takes_no_finding_back() {
+    let (_fixture, prober) = prober(advertising(HostServiceAccess::Relay, EgressMode::Hostname));
+    let expired = Finding::fail("the certificate has expired", "tls.names");
+    let unknown = Finding::Unknown("not looked at".into());
+    let bad = all_but(
+        &prober,
+        &[
+            (Check::Certificate, expired),
+            (Check::Http2, unknown.clone()),
+            (Check::Token, unknown),
+        ],
+    );
+    three(&prober, &bad).await;
+    let lost = [
+        ("hostServiceAccess", HostServiceAccess::None),
+        ("egressMode", HostServiceAccess::None),
+    ];
+    assert_eq!(told(&prober), lost);
+    let stream = comes(&prober.presence);
+    for _ in 0..6 {
+        prober.found(&bad).await;
+        assert_eq!(told(&prober), lost);
+    }
+    drop(stream);
+    prober.found(&bad).await;
+    assert_eq!(told(&prober), lost);
+}
+
+/// Where the gateway cannot reach itself, three runs in a row must have seen a client before that changes anything.
+#[tokio::test]
+async fn clients_stand_for_reach_after_three_findings_that_agree() {
+    let (_fixture, prober) = prober(advertising(HostServiceAccess::Relay, EgressMode::None));
+    let hairpin: Vec<_> = all_but(&prober, &[])
+        .into_iter()
+        .map(|(check, _)| match check {
+            Check::Reach => (check, Finding::fail("no hairpin", "probe.resolve")),
+            _ => (check, Finding::Unknown("not looked at".into())),
+        })
+        .collect();
+    three(&prober, &hairpin).await;
+    let access = || prober.effective("local").unwrap().0.host_service_access;
+    assert_eq!(access(), HostServiceAccess::None);
+    let _stream = comes(&prober.presence);
+    for expected in [
+        HostServiceAccess::None,
+        HostServiceAccess::None,
+        HostServiceAccess::Relay,
+    ] {
+        prober.found(&hairpin).await;
+        assert_eq!(access(), expected);
+    }
+}
+
+/// How many runs there are in an hour by an interval of a minute.
+async fn runs_of_an_hour(plan: Plan) -> u64 {
+    let fixture = Fixture::with(advertising(HostServiceAccess::Relay, EgressMode::Hostname));
+    let telemetry = Telemetry::new(AccessLog::open(&Default::default()).unwrap()).unwrap();
+    let every_minute = Plan {
+        interval: Some(Duration::from_secs(60)),
+        ..plan
+    };
+    let registry = fixture.registry.clone();
+    let prober = Prober::new(registry, telemetry, Arc::default(), every_minute);
+    let drain = crate::drain::Drain::default();
+    let running =
+        tokio::time::timeout(Duration::from_secs(3600), prober.clone().run(drain.watch()));
+    assert!(running.await.is_err(), "it runs on");
+    prober.begun.load(Ordering::SeqCst)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_never_be_known_is_not_asked_for_each_second() {
+    let target = Target::from_authority("gateway.test:443").unwrap();
+    let agents = Plan {
+        from: Maker::Agent,
+        ..testing::plan(Some(target), Vec::new())
+    };
+    for (what, plan) in [
+        ("without probe.name", testing::plan(None, Vec::new())),
+        ("with no agent that reports", agents),
+    ] {
+        let runs = runs_of_an_hour(plan).await;
+        // A tenth more or less each.
+        assert!((54..=70).contains(&runs), "{what}: {runs} runs");
+    }
+}
+
+/// What is not known yet is asked for soon, until it is.
+#[tokio::test]
+async fn runs_are_close_together_only_until_all_is_known() {
+    let target = Target::from_authority("gateway.test:443").unwrap();
+    let (_fixture, prober) = prober(advertising(HostServiceAccess::Relay, EgressMode::Hostname));
+    prober.replace(Plan {
+        interval: Some(Duration::from_secs(60)),
+        ..testing::plan(Some(target), Vec::new())
+    });
+    let soon = || prober.pause().unwrap() < Duration::from_secs(2);
+    assert!(soon(), "nothing is known");
+    // Nothing behind it can be looked at: that is as well known as it can be.
+    let down: Vec<_> = all_but(&prober, &[])
+        .into_iter()
+        .map(|(check, _)| match check {
+            Check::Reach => (check, Finding::fail("no road", "publicUrl")),
+            _ => (check, Finding::Unknown("not looked at".into())),
+        })
+        .collect();
+    prober.found(&down).await;
+    assert!(soon(), "one finding is not three");
+    three(&prober, &down).await;
+    assert!(!soon());
+    let good = all_but(&prober, &[]);
+    prober.found(&good).await;
+    assert!(soon(), "what was never known is about to be");
+    three(&prober, &good).await;
+    assert!(!soon());
 }

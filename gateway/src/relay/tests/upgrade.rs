@@ -23,6 +23,33 @@ async fn open(world: &World, url: &str, service: &str, token: &str) -> Result<Fl
     Ok(FlowIo::new(within("an answer", opening).await?))
 }
 
+/// Who only asks shows nothing, and neither does a stream by a listener that the public URL does not lead to.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_were_opened_over_tls_show_the_way_in_and_no_others() {
+    let world = World::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    let services = format!("{{service: '{url}', down: 'tcp://127.0.0.1:1'}}");
+    let token = world.session("presence", &services).await;
+    let (tls, plain) = (
+        format!("https://{}", world.address),
+        format!("http://{}", world.plain),
+    );
+    let shows = || {
+        let now = crate::clock::unix_seconds(std::time::SystemTime::now());
+        world.presence.proves(now)
+    };
+    let _near = open(&world, &tls, "service", &token).await.unwrap();
+    assert!(!shows(), "from this machine");
+    world.far.store(true, std::sync::atomic::Ordering::SeqCst);
+    let _plain = open(&world, &plain, "service", &token).await.unwrap();
+    assert!(!shows(), "in plaintext");
+    assert!(open(&world, &tls, "down", &token).await.is_err());
+    assert!(!shows(), "not opened");
+    let _far = open(&world, &tls, "service", &token).await.unwrap();
+    assert!(shows());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_open_carry_and_end() {
     let world = World::new().await;
