@@ -62,7 +62,7 @@ pub struct CredentialConfig {
     pub token: TokenConfig,
     /// What it may do; at least one.
     pub scopes: Vec<ScopeConfig>,
-    /// The namespaces it sees; `None` = all.
+    /// The namespaces it sees; `None` = all. An owner is one of a namespace: with `owner` and none written, `default`.
     pub namespaces: Option<Vec<String>>,
     /// Whose sessions it may touch; `None` = anybody's.
     pub owner: Option<String>,
@@ -91,7 +91,10 @@ impl CredentialConfig {
         let namespaces = fields
             .take("namespaces")
             .map(|node| read::list(node, faults, name));
-        let owner = fields.take("owner").and_then(|node| name(node, faults));
+        let owner = fields.take("owner");
+        // Whoever could name a new namespace would have a new quota with it.
+        let namespaces = namespaces.or_else(|| owner.map(|_| vec!["default".to_owned()]));
+        let owner = owner.and_then(|node| name(node, faults));
         fields.finish(faults);
         Some(Self {
             name: own?,

@@ -89,7 +89,7 @@ fn credential() -> Value {
         ),
         (
             "namespaces",
-            strings("The namespaces it sees. Absent: all."),
+            strings("The namespaces it sees. Absent: all; with an owner, default."),
         ),
         (
             "owner",

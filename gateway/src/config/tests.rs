@@ -228,6 +228,23 @@ fn what_is_accepted_with_a_warning() {
     assert!(warnings_of("tls: {names: [a.test, \"*.b.test\", \"::1\"]}").is_empty());
 }
 
+/// A quota is an owner's within a namespace: who is bounded to an owner invents none.
+#[test]
+fn an_owners_credential_is_of_the_default_namespace_unless_others_are_listed() {
+    let of = |fields: &str| {
+        let source = format!(
+            "admin: {{credentials: [{{name: c, scopes: [operate], tokenFile: t{fields}}}]}}"
+        );
+        let config = good(&source);
+        config.admin.credentials[0].namespaces.clone()
+    };
+    let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    assert_eq!(of(""), None);
+    assert_eq!(of(", owner: ann"), names(&["default"]));
+    assert_eq!(of(", owner: ann, namespaces: [a, b]"), names(&["a", "b"]));
+    assert_eq!(of(", namespaces: [a]"), names(&["a"]));
+}
+
 #[test]
 fn a_public_url_follows_the_listener_where_none_is_written() {
     for (bound, url) in [

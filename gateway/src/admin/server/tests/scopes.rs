@@ -264,6 +264,23 @@ async fn explain_and_revoke_are_of_the_namespace_in_the_path() {
     assert!(!lives(&handles[0]) && !lives(&handles[1]));
 }
 
+/// No namespace that an owner could invent has a quota of its own for it.
+#[tokio::test]
+async fn an_owner_cannot_leave_its_namespaces() {
+    let g = gateway();
+    for body in [
+        json!({ "id": "a", "namespace": "inv0" }),
+        json!({ "id": "b", "namespace": "default" }),
+    ] {
+        let answer = g.by("ann", "POST", SESSIONS, &body.to_string()).await;
+        assert_eq!(answer.status, 404, "{}", answer.body);
+        assert_eq!(token(&answer), "unknown-namespace");
+    }
+    let path = format!("namespaces/inv1/{SESSIONS}");
+    let answer = g.by("ann", "POST", &path, r#"{"id": "c"}"#).await;
+    assert_eq!((answer.status, token(&answer)), (404, "unknown-namespace"));
+}
+
 #[tokio::test]
 async fn whoever_is_not_the_owner_gets_403() {
     let g = gateway();
