@@ -93,3 +93,32 @@ async fn damage_in_the_middle_is_noticed_in_use_and_at_the_start() {
         (&true.into(), &1.into())
     );
 }
+
+#[tokio::test]
+async fn a_store_that_was_emptied_or_lost_is_not_passed_over() {
+    let mut world = World::start().await;
+    let store = world.gateway.state().join("sluicegate.redb");
+    assert!(!world.gateway.process.said().contains("has been here"));
+    world.gateway.process.signal(Signal::TERM);
+    world.gateway.process.wait("its end").await;
+    std::fs::write(&store, b"").unwrap();
+    let config = world.gateway.directory().join("sluicegate.yaml");
+    let mut refused = serve(&config, world.gateway.directory());
+    assert_eq!(refused.wait("a refusal to start").await, 1);
+    assert!(refused.said().contains("is empty"), "{}", refused.said());
+    let check = world.gateway.cli(&["store", "check"]).await;
+    assert_eq!(check.code, Some(1), "{}", check.text());
+    assert!(check.stderr.contains("is empty"), "{}", check.stderr);
+    // On purpose, and still not without a word.
+    std::fs::remove_file(&store).unwrap();
+    world.gateway.restart().await;
+    let said = world.gateway.process.said();
+    assert!(said.contains("a gateway has been here"), "{said}");
+    // The other way round.
+    world.gateway.process.signal(Signal::TERM);
+    world.gateway.process.wait("its end").await;
+    std::fs::remove_dir_all(world.gateway.state().join("keys")).unwrap();
+    world.gateway.restart().await;
+    let said = world.gateway.process.said();
+    assert!(said.contains("there are no signing keys"), "{said}");
+}

@@ -2,6 +2,7 @@
 
 mod context;
 mod listeners;
+mod loss;
 mod sessions;
 
 use std::{
@@ -142,6 +143,14 @@ impl App {
         let addresses: Vec<_> = listeners.iter().map(|l| (l.kind, l.address)).collect();
         let telemetry =
             Telemetry::new(AccessLog::open(&access_sink(&config)).map_err(StartError::AccessLog)?)?;
+        let store_file = config
+            .store
+            .path
+            .clone()
+            .unwrap_or_else(|| state_dir.file("sluicegate.redb"));
+        if let Some(warning) = loss::of(&config, &state_dir, &store_file) {
+            tracing::warn!(store = %store_file.display(), "{warning}");
+        }
         let keys = Arc::new(match &config.keys {
             None => Keys::load_or_create(&state_dir.file("keys"))?,
             Some(keys) => Keys::external(external(keys))?,
@@ -150,11 +159,6 @@ impl App {
             &config, &state_dir,
         ))?);
         let credentials = Arc::new(admin_credentials(&config, &token)?);
-        let store_file = config
-            .store
-            .path
-            .clone()
-            .unwrap_or_else(|| state_dir.file("sluicegate.redb"));
         let store = Arc::new(EmbeddedStore::open(&store_file)?);
         let registry = Registry::open(
             store,

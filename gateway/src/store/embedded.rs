@@ -19,7 +19,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 
 pub use verify::file as verify_file;
 
-use open::{Open, open};
+use open::{Open, create, open};
 use patience::{Patience, Stamp};
 
 use super::{Batch, Loaded, LogPage, Store, StoreError, StoredEvent, Verified};
@@ -83,6 +83,7 @@ impl EmbeddedStore {
     /// # Errors
     /// Unwritable, full, in use, or of another format.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        create(path)?;
         let open = open(path)?;
         let store = Self {
             path: path.into(),

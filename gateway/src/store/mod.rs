@@ -48,6 +48,14 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// A file of no bytes, which no gateway leaves.
+    #[error(
+        "the store {path} is empty: put a good copy in its place, or remove the file to begin anew without the sessions and revocations that were in it"
+    )]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
     /// Its pages are not what was written.
     #[error(
         "the store {path} is damaged: put a good copy in its place, or move it aside and begin without the sessions in it"

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     time::Instant,
 };
 
@@ -26,41 +26,82 @@ fn is_cut(error: &io::Error) -> bool {
     )
 }
 
-/// Open or create the file, and verify all of it.
-pub(super) fn open(path: &Path) -> Result<Open, StoreError> {
-    let unusable = |source| StoreError::Open {
-        path: path.into(),
-        source,
-    };
-    // Made here, for its mode; an empty file becomes a new database.
+/// Make a store where there is none. It stands at its path once it is whole: a crash leaves none there, and never an empty
+/// one.
+pub(super) fn create(path: &Path) -> Result<(), StoreError> {
+    if path.try_exists().map_err(unusable(path))? {
+        return Ok(());
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    let made = make(&beside, path);
+    if made.is_err() {
+        // What is left of it is of no use; why there is anything left is told by what failed.
+        let _ = fs::remove_file(&beside);
+    }
+    made
+}
+
+fn make(beside: &Path, path: &Path) -> Result<(), StoreError> {
+    // Of a start that was cut short.
+    match fs::remove_file(beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(path)(error)),
+        Ok(()) | Err(_) => {}
+    }
+    // Made here, for its mode.
     let file = fs::OpenOptions::new()
         .read(true)
         .write(true)
-        .create(true)
-        .truncate(false)
+        .create_new(true)
         .mode(0o600)
-        .open(path);
-    let inode = file
-        .and_then(|file| file.metadata())
-        .map_err(unusable)?
-        .ino();
-    let failed = |error: DatabaseError| match error {
+        .open(beside)
+        .map_err(unusable(path))?;
+    drop(Database::create(beside).map_err(failed(path))?);
+    file.sync_all().map_err(unusable(path))?;
+    fs::rename(beside, path).map_err(unusable(path))?;
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let directory = fs::File::open(directory.unwrap_or(Path::new(".")));
+    directory
+        .and_then(|directory| directory.sync_all())
+        .map_err(unusable(path))
+}
+
+/// Open the file, and verify all of it.
+pub(super) fn open(path: &Path) -> Result<Open, StoreError> {
+    let found = fs::metadata(path).map_err(unusable(path))?;
+    if found.len() == 0 {
+        return Err(StoreError::Empty { path: path.into() });
+    }
+    let began = Instant::now();
+    let mut database = Database::open(path).map_err(failed(path))?;
+    // Without this a page is only looked at when it is read, and what is at rest after a shutdown in order is never.
+    let as_written = database.check_integrity().map_err(failed(path))?;
+    tracing::debug!(path = %path.display(), as_written, took = ?began.elapsed(), "the store was verified");
+    Ok(Open {
+        database: Some(database),
+        inode: found.ino(),
+    })
+}
+
+fn unusable(path: &Path) -> impl Fn(io::Error) -> StoreError {
+    move |source| StoreError::Open {
+        path: path.into(),
+        source,
+    }
+}
+
+fn failed(path: &Path) -> impl Fn(DatabaseError) -> StoreError {
+    move |error| match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.into() },
         DatabaseError::Storage(redb::StorageError::Io(source)) if !is_cut(&source) => {
-            unusable(source)
+            unusable(path)(source)
         }
         other => StoreError::Damaged {
             path: path.into(),
             source: Box::new(other.into()),
         },
-    };
-    let began = Instant::now();
-    let mut database = Database::create(path).map_err(failed)?;
-    // Without this a page is only looked at when it is read, and what is at rest after a shutdown in order is never.
-    let as_written = database.check_integrity().map_err(failed)?;
-    tracing::debug!(path = %path.display(), as_written, took = ?began.elapsed(), "the store was verified");
-    Ok(Open {
-        database: Some(database),
-        inode,
-    })
+    }
 }

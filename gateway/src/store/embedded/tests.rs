@@ -94,6 +94,46 @@ fn an_unusable_place_is_refused_with_its_path() {
     assert!(EmbeddedStore::open(Path::new("/dev/full")).is_err());
 }
 
+/// Whoever made it empty has lost what was in it: that is not to begin anew.
+#[test]
+fn an_empty_file_is_no_new_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    EmbeddedStore::open(&path)
+        .unwrap()
+        .commit(&batch("a", b"1", &[]))
+        .unwrap();
+    fs::write(&path, b"").unwrap();
+    let refused = EmbeddedStore::open(&path).unwrap_err();
+    assert!(matches!(refused, StoreError::Empty { .. }), "{refused:?}");
+    assert!(
+        refused
+            .to_string()
+            .contains("remove the file to begin anew")
+    );
+    assert!(matches!(
+        super::verify::file(&path),
+        Err(StoreError::Empty { .. })
+    ));
+    assert_eq!(fs::read(&path).unwrap(), b"", "it is left as it was");
+    fs::remove_file(&path).unwrap();
+    EmbeddedStore::open(&path).unwrap();
+}
+
+/// A start that was cut short leaves nothing in the next one's way.
+#[test]
+fn a_store_stands_at_its_path_once_it_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    fs::write(dir.path().join("s.new"), b"half a sto").unwrap();
+    drop(EmbeddedStore::open(&path).unwrap());
+    let names: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().collect();
+    let names: Vec<_> = names.iter().map(|one| one.file_name()).collect();
+    assert_eq!(names, ["s"]);
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
 #[test]
 fn rubbish_is_not_a_store() {
     let dir = tempfile::tempdir().unwrap();

@@ -156,7 +156,7 @@ pub fn file(path: &Path) -> Result<Verified, StoreError> {
     let beside = Beside::open(path).map_err(unusable)?;
     let bytes = beside.len().map_err(unusable)?;
     if bytes == 0 {
-        return Err(unusable(io::ErrorKind::UnexpectedEof.into()));
+        return Err(StoreError::Empty { path: path.into() });
     }
     let damaged = |error: redb::Error| StoreError::Damaged {
         path: path.into(),
