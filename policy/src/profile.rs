@@ -88,6 +88,8 @@ pub enum Proof {
 /// Everything the effective profile depends on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Circumstances {
+    /// Where the provider's own settings stand, e.g. `runtime.providers.local`.
+    pub settings: String,
     /// What the runtime says of itself.
     pub advertised: Profile,
     /// Who enforces host names.
@@ -108,7 +110,7 @@ pub struct Shortfall {
     pub field: &'static str,
     /// Why.
     pub reason: String,
-    /// Since when, in seconds of Unix time; absent where it is a matter of configuration.
+    /// Since when, in seconds of Unix time; absent where it follows from the configuration alone, whose age is not known here.
     pub since: Option<u64>,
     /// The setting that mends it; absent where none does.
     pub setting: Option<String>,
@@ -123,7 +125,7 @@ pub fn effective(of: &Circumstances) -> (Profile, Vec<Shortfall>) {
             field: "canHostPlugins",
             reason: "the runtime does not advertise it".to_owned(),
             since: None,
-            setting: None,
+            setting: Some(format!("{}.canHostPlugins", of.settings)),
         });
     }
     let profile = Profile {
@@ -189,7 +191,7 @@ fn egress(of: &Circumstances, shortfalls: &mut Vec<Shortfall>) -> EgressMode {
             field: "egressMode",
             reason: "nothing keeps a sandbox of this runtime from going round the proxy".to_owned(),
             since: None,
-            setting: Some("confinement: gateway-only".to_owned()),
+            setting: Some(format!("{}.confinement: gateway-only", of.settings)),
         });
         return of.advertised.egress_mode;
     }

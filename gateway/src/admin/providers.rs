@@ -74,14 +74,21 @@ fn one(state: &State, name: &str, provider: &ProviderConfig, checks: &[Value]) -
         Some((profile, shortfalls, since)) => (Some(profile), shortfalls, Some(since)),
         None => (None, Vec::new(), None),
     };
+    // Its own settings first: no session can be made of it until they are mended.
+    let fault = state.registry.provider_fault(name);
+    let loaded = fault.is_none();
+    let unreadable = || {
+        let words = "the session store cannot be read: no session can be made";
+        (!state.registry.index().readable()).then(|| words.to_owned())
+    };
     json!({
         "name": name,
         "driver": provider.driver,
-        "loaded": true,
+        "loaded": loaded,
         "profile": { "advertised": provider.advertised, "effective": profile },
         "effectiveSince": since,
         "shortfalls": shortfalls,
         "checks": checks,
-        "error": Value::Null,
+        "error": fault.or_else(unreadable),
     })
 }

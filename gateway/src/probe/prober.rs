@@ -298,13 +298,14 @@ impl Prober {
         let mut published = memory.published.clone();
         published.retain(|name, _| config.providers.contains_key(name));
         for (name, provider) in &config.providers {
-            let Some(of) = circumstances(provider, &relay, &proxy) else {
+            let Some(of) = circumstances(name, provider, &relay, &proxy) else {
                 continue;
             };
-            let Some((profile, shortfalls)) = settled(&of) else {
+            let Some((profile, mut shortfalls)) = settled(&of) else {
                 continue;
             };
             let before = memory.published.get(name);
+            date(&mut shortfalls, before, now);
             let since = match before {
                 Some(before) if before.profile == profile => before.since,
                 Some(_) | None => now,
@@ -405,7 +406,7 @@ impl Prober {
         }
         let (relay, proxy) = memory.proofs();
         drop(memory);
-        settled_placement(&circumstances(provider, &relay, &proxy)?, workload)
+        settled_placement(&circumstances(name, provider, &relay, &proxy)?, workload)
     }
 
     /// Every check with its state, its last finding and that one's age.
@@ -426,19 +427,36 @@ struct Change {
     shortfalls: Vec<Shortfall>,
 }
 
+/// What follows from the configuration alone is so since it was first seen here.
+fn date(shortfalls: &mut [Shortfall], before: Option<&Published>, now: u64) {
+    for one in shortfalls.iter_mut().filter(|one| one.since.is_none()) {
+        let same = |other: &&Shortfall| (other.field, &other.reason) == (one.field, &one.reason);
+        let mut known = before.iter().flat_map(|before| &before.shortfalls);
+        let known = known.find(same).and_then(|known| known.since);
+        one.since = Some(known.unwrap_or(now));
+    }
+}
+
 /// What this provider's effective profile depends on; `None` where it advertises nothing.
-fn circumstances(provider: &ProviderConfig, relay: &Proof, proxy: &Proof) -> Option<Circumstances> {
+fn circumstances(
+    name: &str,
+    provider: &ProviderConfig,
+    relay: &Proof,
+    proxy: &Proof,
+) -> Option<Circumstances> {
+    let settings = format!("runtime.providers.{name}");
     // A proxy that only reports what it would refuse preserves nothing.
     let proxy = if provider.defaults.egress.mode() == Mode::Report {
         &Proof::Unproved {
             reason: "egress.mode is report: what would be refused is let pass".to_owned(),
             since: 0,
-            setting: "egress.mode".to_owned(),
+            setting: format!("{settings}.egress.mode"),
         }
     } else {
         proxy
     };
     Some(Circumstances {
+        settings,
         advertised: provider.advertised?,
         hostname_egress: provider.hostname_egress,
         confinement: provider.confinement,

@@ -111,27 +111,73 @@ fn refused(road: &Road, error: &std::io::Error) -> Finding {
         let reason = format!("no TLS with {}: {error}", road.url());
         return Finding::fail(reason, "publicUrl");
     };
-    let reason = match why {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            format!("the certificate that {} shows has expired", road.url())
-        }
+    let reason = format!(
+        "the certificate that {} shows {}",
+        road.url(),
+        fault(why, host)
+    );
+    Finding::fail(reason, road.certificate_setting)
+}
+
+/// What is wrong with a certificate.
+fn fault(why: &CertificateError, host: &Host) -> String {
+    match why {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired".into(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            format!("the certificate that {} shows is not valid yet", road.url())
+            "is not valid yet".into()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            format!(
-                "the certificate that {} shows is not valid for {host}",
-                road.url()
-            )
+            format!("is not valid for {host}")
         }
-        CertificateError::UnknownIssuer => format!(
-            "the certificate that {} shows is signed by none of the system's roots and not by the private CA",
-            road.url()
-        ),
-        other => format!(
-            "the certificate that {} shows is refused: {other:?}",
-            road.url()
-        ),
+        CertificateError::UnknownIssuer => {
+            "is signed by none of the system's roots and not by the private CA".into()
+        }
+        CertificateError::BadSignature => "has a signature that is not its issuer's".into(),
+        CertificateError::BadEncoding => "cannot be read".into(),
+        CertificateError::Revoked => "was revoked".into(),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "is not one for servers (extended key usage)".into()
+        }
+        // The verifier has a name for it and no words.
+        CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity" => {
+            "is that of a certificate authority (CA: true), and a server needs one that is issued by it".into()
+        }
+        CertificateError::Other(other) => format!("is refused: {other}"),
+        other => format!("is refused: {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use rustls::{
+        client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+        pki_types::{CertificateDer, UnixTime, pem::PemObject},
     };
-    Finding::fail(reason, road.certificate_setting)
+    use sluicegate_certs::Authority;
+
+    use super::*;
+
+    /// Verified as the probe would: what is said is for people.
+    #[test]
+    fn a_ca_that_is_shown_as_a_servers_certificate_is_named_so() {
+        let authority = Authority::create("test", std::time::SystemTime::now()).unwrap();
+        let pem = authority.certificate_pem();
+        let own = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(own.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider);
+        let verifier = verifier.build().unwrap();
+        let name = ServerName::try_from("gateway.test").unwrap();
+        let refused = verifier.verify_server_cert(&own, &[], &name, &[], UnixTime::now());
+        let Err(rustls::Error::InvalidCertificate(why)) = refused else {
+            unreachable!("{refused:?}");
+        };
+        let host = Host::Name(sluicegate_policy::HostName::parse("gateway.test").unwrap());
+        let told = fault(&why, &host);
+        assert!(told.contains("certificate authority"), "{told}");
+    }
 }

@@ -11,6 +11,7 @@ fn unproved() -> Proof {
 
 fn of(access: HostServiceAccess, mode: EgressMode) -> Circumstances {
     Circumstances {
+        settings: "runtime.providers.p".to_owned(),
         advertised: Profile {
             can_host_plugins: true,
             host_service_access: access,
@@ -116,7 +117,7 @@ fn egress_mode_needs_a_proxy_that_cannot_be_gone_round() {
             C::None,
             Proof::Proved,
             E::Cidr,
-            Some("confinement: gateway-only"),
+            Some("runtime.providers.p.confinement: gateway-only"),
         ),
         (
             E::None,
@@ -124,7 +125,7 @@ fn egress_mode_needs_a_proxy_that_cannot_be_gone_round() {
             C::None,
             Proof::Proved,
             E::None,
-            Some("confinement: gateway-only"),
+            Some("runtime.providers.p.confinement: gateway-only"),
         ),
     ] {
         let circumstances = Circumstances {
@@ -258,4 +259,26 @@ fn a_workload_without_executables_needs_no_host_for_them() {
         hostname_egress: false,
     };
     assert_eq!(placement(&profile, &nothing), Ok(()));
+}
+
+#[test]
+fn every_shortfall_names_the_setting_that_mends_it() {
+    let mut circumstances = of(HostServiceAccess::None, EgressMode::Cidr);
+    circumstances.advertised.can_host_plugins = false;
+    let (_, shortfalls) = effective(&circumstances);
+    let settings: Vec<_> = shortfalls
+        .iter()
+        .map(|one| (one.field, one.setting.as_deref()))
+        .collect();
+    assert_eq!(
+        settings,
+        [
+            ("canHostPlugins", Some("runtime.providers.p.canHostPlugins")),
+            ("hostServiceAccess", Some("publicUrl")),
+            (
+                "egressMode",
+                Some("runtime.providers.p.confinement: gateway-only")
+            ),
+        ]
+    );
 }

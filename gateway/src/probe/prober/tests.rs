@@ -155,7 +155,10 @@ async fn report_mode_and_confinement_count() {
         (
             HostServiceAccess::Relay,
             EgressMode::Cidr,
-            vec![("egressMode", "confinement: gateway-only".into())]
+            vec![(
+                "egressMode",
+                "runtime.providers.local.confinement: gateway-only".into()
+            )]
         )
     );
     let provider = config.providers.get_mut("local").unwrap();
@@ -177,9 +180,34 @@ async fn report_mode_and_confinement_count() {
         (
             HostServiceAccess::Relay,
             EgressMode::Cidr,
-            vec![("egressMode", "egress.mode".into())]
+            vec![("egressMode", "runtime.providers.local.egress.mode".into())]
         )
     );
+}
+
+/// What the configuration alone brings about is dated and has its setting as well, and keeps its date.
+#[tokio::test]
+async fn every_shortfall_has_its_reason_its_time_and_its_setting() {
+    let mut config = advertising(HostServiceAccess::None, EgressMode::Cidr);
+    let provider = config.providers.get_mut("local").unwrap();
+    provider.advertised.as_mut().unwrap().can_host_plugins = false;
+    let (_fixture, one) = prober(config);
+    let good = all_but(&one, &[]);
+    three(&one, &good).await;
+    let shown = || one.effective("local").unwrap().1;
+    let first = shown();
+    assert_eq!(first.len(), 2);
+    for shortfall in &first {
+        let setting = shortfall.setting.as_deref().unwrap();
+        assert!(setting.starts_with("runtime.providers.local."), "{setting}");
+        assert!(shortfall.since.is_some_and(|since| since > 0));
+    }
+    // As if it had been so for a while.
+    for shortfall in &mut one.memory().published.get_mut("local").unwrap().shortfalls {
+        shortfall.since = Some(7);
+    }
+    one.found(&good).await;
+    assert!(shown().iter().all(|shortfall| shortfall.since == Some(7)));
 }
 
 #[tokio::test]

@@ -6,9 +6,9 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use sluicegate_policy::{Admission, Explanation, Target};
+use sluicegate_policy::{Admission, Author, Explanation, GrantDocument, Target};
 
-use super::{Behalf, Entry, Registry, RegistryError, compile};
+use super::{Behalf, Entry, Registry, RegistryError, compile, reload::told};
 use crate::{
     auth::HandleHash,
     session::{AskedGrant, SessionKey, lifecycle::State},
@@ -18,6 +18,14 @@ impl Registry {
     /// One session, as the admin API shows it.
     pub fn show(&self, key: &SessionKey) -> Option<serde_json::Value> {
         self.entry(key).ok().map(|entry| self.view(&entry))
+    }
+
+    /// Why no session can be made of this provider, not even one that asks for nothing: what its own settings give is not
+    /// allowed by themselves.
+    pub fn provider_fault(&self, name: &str) -> Option<String> {
+        let asked = GrantDocument::default();
+        let made = compile::grant(&self.config(), name, &[], (&asked, Author::Operator));
+        made.err().map(|error| told(&error))
     }
 
     /// Whose session it is: `None` where there is none, `Some(None)` where nobody in particular owns it.

@@ -163,7 +163,7 @@ fn affects(old: &RegistryConfig, new: &RegistryConfig, entry: &Entry) -> bool {
     !same
 }
 
-fn told(error: &RegistryError) -> String {
+pub(super) fn told(error: &RegistryError) -> String {
     match error {
         RegistryError::Faults(faults) => {
             let all: Vec<String> = faults

@@ -176,6 +176,10 @@ async fn providers_show_both_profiles_and_what_falls_short() {
         )
     );
     assert!(shortfall["since"].as_u64().is_some());
+    assert_eq!(
+        (&lost["loaded"], &lost["error"]),
+        (&json!(true), &Value::Null)
+    );
     assert_eq!(lost["checks"][0]["state"], "fails");
     // Asked to look now: gateway.test is nowhere, and that is what is found.
     let asked = g.call("GET", "runtime/providers?probe=now", "").await;

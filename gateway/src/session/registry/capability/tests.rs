@@ -290,6 +290,24 @@ async fn a_reload_takes_the_new_bundle_or_pauses_the_session() {
     assert!(!allows(&living(&f, "one"), "api.gitlab.com:443"));
 }
 
+/// What a provider's own settings give must be allowed by themselves: else no session can be made of it.
+#[tokio::test]
+async fn a_provider_of_which_no_session_can_be_made_says_why() {
+    let mut config = catalogue();
+    let provider = config.providers["local"].clone();
+    let broken = crate::session::ProviderConfig {
+        defaults: grant("{services: {self: 'tcp://127.0.0.1:3128'}}"),
+        ..provider
+    };
+    config.providers.insert("broken".into(), broken);
+    let f = Fixture::with(config);
+    assert_eq!(f.registry.provider_fault("local"), None);
+    let fault = f.registry.provider_fault("broken").unwrap();
+    assert!(fault.contains("is the gateway itself"), "{fault}");
+    let refused = f.registry.create("broken".into(), request("{}")).await;
+    assert_eq!(messages(refused.unwrap_err()), fault);
+}
+
 #[tokio::test]
 async fn the_resolved_grant_names_the_origin_of_every_entry() {
     let mut config = catalogue();
