@@ -261,6 +261,7 @@ impl Binding {
             "enabled": self.enabled,
             "installedAt": rfc3339(self.installed_at),
             "known": capability.is_some(),
+            "fault": self.layer(config).err().map(|error| error.told()),
             "description": capability.and_then(|capability| capability.description.as_deref()),
             "secrets": capability.map(|capability| &capability.secrets),
             "services": services,

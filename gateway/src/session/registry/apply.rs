@@ -9,8 +9,8 @@ use super::{Behalf, Entry, Issued, Registry, RegistryError, Withdrawal, compile,
 use crate::{
     auth::{Handle, HandleHash},
     session::{
-        Authority, Bundle, CreateRequest, Event, PolicyGeneration, Record, Session, SessionKey,
-        bundle,
+        Authority, Bundle, CreateRequest, Event, PolicyGeneration, Record, RegistryConfig, Session,
+        SessionKey, bundle,
         lifecycle::{Action, Change, Effects, Lease, State, step},
     },
     store::Batch,
@@ -313,14 +313,21 @@ impl Registry {
         let (mut handle, mut bundle, mut stale) = (None, None, Vec::new());
         if effects.credential {
             let policy = match &entry.policy {
-                Some(policy) => policy.clone(),
-                None => compile::policy(&config, record)?,
+                Some(policy) => Some(policy.clone()),
+                None => match compile::policy(&config, record) {
+                    Ok(policy) => Some(policy),
+                    // The generation goes on as it was, paused: its credential opens nothing before it is resumed.
+                    Err(_) if effects.change.is_none() => None,
+                    Err(error) => return Err(error),
+                },
             };
-            let names: Vec<String> = policy
-                .grant
-                .services()
-                .map(|(name, _)| name.to_string())
-                .collect();
+            let names: Vec<String> = match &policy {
+                Some(policy) => {
+                    let services = policy.grant.services();
+                    services.map(|(name, _)| name.to_string()).collect()
+                }
+                None => record.bound.clone(),
+            };
             let enabled = record.capabilities.iter().filter(|binding| binding.enabled);
             let capabilities: Vec<String> = enabled.map(|binding| binding.name.clone()).collect();
             if effects.change.is_none() {
@@ -330,6 +337,7 @@ impl Registry {
                     &record.bound_capabilities,
                     &capabilities,
                 ));
+                stale.extend(faulty(&config, record, &stale));
             }
             record.bound = names;
             record.bound_capabilities = capabilities;
@@ -451,6 +459,14 @@ impl Registry {
             stale: Vec::new(),
         }
     }
+}
+
+/// Capabilities that the configuration no longer has as the session is bound to them.
+fn faulty(config: &RegistryConfig, record: &Record, told: &[String]) -> Vec<String> {
+    let enabled = record.capabilities.iter().filter(|binding| binding.enabled);
+    let faulty = enabled.filter(|binding| binding.layer(config).is_err());
+    let named = faulty.map(|binding| format!("capability:{}", binding.name));
+    named.filter(|name| !told.contains(name)).collect()
 }
 
 /// What stands in one list and not in the other.

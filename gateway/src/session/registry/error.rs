@@ -105,3 +105,20 @@ fn taken(id: &str, state: State) -> String {
         _ => format!("session {id:?} exists and was created by another request"),
     }
 }
+
+impl RegistryError {
+    /// In one line, each fault of several by its message alone.
+    pub(in crate::session) fn told(&self) -> String {
+        match self {
+            Self::Faults(faults) => {
+                let all: Vec<String> = faults
+                    .errors
+                    .iter()
+                    .map(|fault| fault.message.clone())
+                    .collect();
+                all.join("; ")
+            }
+            other => other.to_string(),
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::{
 
 use sluicegate_policy::{Admission, Author, Explanation, GrantDocument, Target};
 
-use super::{Behalf, Entry, Registry, RegistryError, compile, reload::told};
+use super::{Behalf, Entry, Registry, RegistryError, compile};
 use crate::{
     auth::HandleHash,
     session::{AskedGrant, SessionKey, lifecycle::State},
@@ -25,7 +25,7 @@ impl Registry {
     pub fn provider_fault(&self, name: &str) -> Option<String> {
         let asked = GrantDocument::default();
         let made = compile::grant(&self.config(), name, &[], (&asked, Author::Operator));
-        made.err().map(|error| told(&error))
+        made.err().map(|error| error.told())
     }
 
     /// Whose session it is: `None` where there is none, `Some(None)` where nobody in particular owns it.

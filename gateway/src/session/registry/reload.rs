@@ -74,7 +74,7 @@ impl Registry {
             } else {
                 "cannot go on"
             };
-            notes.push(format!("session {id} {what}: {}", told(&error)));
+            notes.push(format!("session {id} {what}: {}", error.told()));
             if let Some(session) = &one.entry.session {
                 session.set_times(&one.entry.record.lease);
                 let (hold, policy) = (one.hold, one.nothing);
@@ -98,7 +98,7 @@ impl Registry {
         self.apply(
             entry,
             Action::Pause,
-            Some(format!("policy: {}", told(error))),
+            Some(format!("policy: {}", error.told())),
             None,
             now,
         )?;
@@ -127,7 +127,7 @@ fn withheld(
     let mut event = None;
     if record.lease.state == State::Running {
         let (lease, effects) = step(&record.lease, Action::Pause, now)?;
-        let reason = Some(format!("policy: {}", told(error)));
+        let reason = Some(format!("policy: {}", error.told()));
         record.lease = lease;
         record.changed_at = now;
         record.reason.clone_from(&reason);
@@ -161,18 +161,4 @@ fn affects(old: &RegistryConfig, new: &RegistryConfig, entry: &Entry) -> bool {
         && old.own_listeners == new.own_listeners
         && old.own_sockets == new.own_sockets;
     !same
-}
-
-pub(super) fn told(error: &RegistryError) -> String {
-    match error {
-        RegistryError::Faults(faults) => {
-            let all: Vec<String> = faults
-                .errors
-                .iter()
-                .map(|fault| fault.message.clone())
-                .collect();
-            all.join("; ")
-        }
-        other => other.to_string(),
-    }
 }

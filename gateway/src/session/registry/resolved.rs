@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 use sluicegate_policy::GrantDocument;
 
-use super::{Registry, RegistryError, compile, merged_document};
-use crate::session::{Record, RegistryConfig, SessionKey};
+use super::{Registry, RegistryError, compile};
+use crate::session::{Binding, Record, RegistryConfig, SessionKey};
 
 /// A part of the grant as JSON, and whose it is.
 struct Layer {
@@ -15,18 +15,26 @@ struct Layer {
 impl Registry {
     /// The merged grant of a session; each entry names the layers that say so: `configuration`, `provider`,
     /// `capability:NAME`, `session`; for a service also `catalogue`, where its address was looked up. Of a listener the last of
-    /// them is the one that holds.
+    /// them is the one that holds. Where the configuration no longer allows it, `fault` says why; a capability that cannot be laid
+    /// over the others any more has its own, and gives nothing.
     ///
     /// # Errors
-    /// Unknown session, or one whose grant the configuration no longer allows.
+    /// Unknown session or provider.
     pub fn resolved(&self, key: &SessionKey) -> Result<Value, RegistryError> {
         let entry = self.entry(key)?;
         let (config, record) = (self.config(), &entry.record);
-        let merged = merged_document(&config, record)?.to_value();
-        let layers = layers(&config, record)?;
         let bindings = record.capabilities.iter();
+        let sound: Vec<Binding> = bindings
+            .clone()
+            .filter(|binding| !binding.enabled || binding.layer(&config).is_ok())
+            .cloned()
+            .collect();
+        let own = compile::own(record)?;
+        let merged = compile::merged(&config, &record.provider, &sound, &own)?.to_value();
+        let layers = layers(&config, record, &sound)?;
+        let fault = compile::policy(&config, record).err();
         let mut secrets: Map<String, Value> = Map::new();
-        for binding in record.capabilities.iter().filter(|binding| binding.enabled) {
+        for binding in sound.iter().filter(|binding| binding.enabled) {
             let capability = config.capabilities.get(&binding.name);
             for secret in capability.iter().flat_map(|capability| &capability.secrets) {
                 let from = secrets.entry(secret.clone()).or_insert_with(|| json!([]));
@@ -48,11 +56,16 @@ impl Registry {
             "limits": part(&merged, &layers, "limits"),
             "secrets": secrets,
             "capabilities": bindings.map(|binding| binding.to_value(&config)).collect::<Vec<_>>(),
+            "fault": fault.map(|error| error.told()),
         }))
     }
 }
 
-fn layers(config: &RegistryConfig, record: &Record) -> Result<Vec<Layer>, RegistryError> {
+fn layers(
+    config: &RegistryConfig,
+    record: &Record,
+    bindings: &[Binding],
+) -> Result<Vec<Layer>, RegistryError> {
     let layer = |from: String, grant: &GrantDocument| Layer {
         from,
         grant: grant.to_value(),
@@ -61,7 +74,7 @@ fn layers(config: &RegistryConfig, record: &Record) -> Result<Vec<Layer>, Regist
     if let Some(provider) = config.providers.get(&record.provider) {
         layers.push(layer("provider".into(), &provider.defaults));
     }
-    for binding in record.capabilities.iter().filter(|binding| binding.enabled) {
+    for binding in bindings.iter().filter(|binding| binding.enabled) {
         let from = format!("capability:{}", binding.name);
         layers.push(layer(from, &binding.layer(config)?));
     }

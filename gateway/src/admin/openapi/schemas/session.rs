@@ -169,6 +169,7 @@ fn binding() -> RefOr<Schema> {
         ("enabled", boolean()),
         ("installedAt", text()),
         ("known", boolean()),
+        ("fault", or_null(Type::String)),
         ("description", or_null(Type::String)),
         ("secrets", nullable(texts())),
         ("services", nullable(texts())),
@@ -215,6 +216,7 @@ fn resolved() -> RefOr<Schema> {
         ("limits", partial(LIMITS.map(|key| (key, said(count()))))),
         ("secrets", list(secret)),
         ("capabilities", list(to("Binding"))),
+        ("fault", or_null(Type::String)),
     ])
 }
 
