@@ -150,7 +150,7 @@ async fn every_answer_is_what_the_published_document_says() {
         (
             "POST",
             "/runtime/providers/bare/placements:check?probe=now",
-            "",
+            r#"{"egress": {"defaultAction": "allow"}}"#,
             200,
         ),
         ("GET", "/keys", "", 200),
@@ -173,7 +173,12 @@ async fn every_answer_is_what_the_published_document_says() {
     let placed = format!("{own}/runtime/providers/bare/placements:check?probe=now");
     for (method, path, body, status) in [
         ("GET", format!("{own}/runtime/providers"), "", 200),
-        ("POST", placed, "", 200),
+        (
+            "POST",
+            placed,
+            r#"{"egress": {"defaultAction": "allow"}}"#,
+            200,
+        ),
         ("GET", format!("{own}/sessions"), "", 200),
         ("GET", format!("{own}{sessions}"), "", 200),
         ("GET", format!("{own}{one}"), "", 200),

@@ -166,7 +166,7 @@ async fn every_command_speaks_json() {
         "session stop one --provider test",
         "provider list",
         "provider check",
-        "placement check --provider test",
+        "placement check --provider test --default-action allow",
         "keys list",
         "keys rotate",
         "keys retire KID",

@@ -430,7 +430,8 @@ async fn asked_for_now_it_looks_now() {
 
 #[tokio::test]
 async fn blocked_udp_is_said_and_takes_nothing_while_tls_carries_the_relay() {
-    let lab = Lab::start(", timeout: 2s", "").await;
+    let any = "services: {any: {url: \"tcp://127.0.0.1:9\", health: none}}\n";
+    let lab = Lab::start(", timeout: 2s", any).await;
     lab.is_well().await;
     assert_eq!(lab.state("quic").await, "works");
     let before = lab.changes().await;

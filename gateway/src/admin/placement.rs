@@ -1,35 +1,43 @@
 //! Is a workload placeable with a provider, as this deployment really is?
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
+    Extension,
     body::Body,
     extract::{Path, Query, State as Extract},
     response::Response,
 };
 use http::StatusCode;
 use serde_json::json;
-use sluicegate_policy::{
-    ServiceName, Workload,
-    text::{Faults, Node},
-};
+use sluicegate_policy::{EgressDocument, GrantDocument, ServiceDocument, Workload};
 
 use super::{
     Problem, State,
     providers::{probe_first, tell},
     request::{body_text, json as answer, read},
-    sessions::known,
+    sessions::{behalf, known},
 };
+use crate::auth::Principal;
 
 /// `POST runtime/providers/{provider}/placements:check?probe=now`.
 pub(super) async fn check(
     Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
     Path(provider): Path<String>,
     Query(query): Query<HashMap<String, String>>,
     body: Body,
 ) -> Result<Response, Problem> {
     known(&state, &provider)?;
-    let workload = workload(&body_text(body).await?)?;
+    let asked = asked(&body_text(body).await?)?;
+    // What `create` would refuse is refused here, and what it would add counts.
+    let grant = state
+        .registry
+        .grant_of(&behalf(&principal), &provider, &asked.document)?;
+    let workload = Workload {
+        executable: asked.executable,
+        ..Workload::of(&grant)
+    };
     let probed = probe_first(&state, &query).await?;
     let config = state.registry.config();
     let settings = config
@@ -61,39 +69,31 @@ fn unknown_yet(provider: &str) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "profile-unknown", detail)
 }
 
-/// `{executable?, hostServices?: [NAME], egress?: {allowedHosts?, defaultAction?}}`, names as in a session.
-fn workload(source: &str) -> Result<Workload, Problem> {
+/// What a workload asks for; the rest is as for a session that does not say.
+struct Asked {
+    executable: bool,
+    document: GrantDocument,
+}
+
+/// `{executable?, hostServices?: [NAME], egress?}`, names and egress as in a session.
+fn asked(source: &str) -> Result<Asked, Problem> {
     read(source, |fields, faults| {
         let executable = match fields.take("executable") {
             Some(node) => node.boolean(faults)?,
             None => true,
         };
-        let host_services = fields
-            .take("hostServices")
-            .is_some_and(|node| names_any(node, faults));
+        let services = fields.take("hostServices");
+        let services = services.map(|node| ServiceDocument::read_names(node, faults));
         let egress = fields.take("egress");
-        let hostname_egress = egress.is_some_and(|node| bounds_names(node, faults));
-        Some(Workload {
+        let egress = egress.map(|node| EgressDocument::read(node, faults));
+        let document = GrantDocument {
+            egress: egress.unwrap_or_default(),
+            services: services.unwrap_or_default(),
+            ..GrantDocument::default()
+        };
+        Some(Asked {
             executable,
-            host_services,
-            hostname_egress,
+            document,
         })
     })
-}
-
-fn names_any(node: &Node, faults: &mut Faults) -> bool {
-    let names = node.list(faults);
-    for item in names {
-        if let Some(text) = item.string(faults)
-            && ServiceName::parse(text).is_err()
-        {
-            item.expected::<()>("the name of a host service", faults);
-        }
-    }
-    !names.is_empty()
-}
-
-/// Is `allowedHosts` non-empty, or the default deny? The default is deny, as in a session's egress.
-fn bounds_names(node: &Node, faults: &mut Faults) -> bool {
-    sluicegate_policy::EgressDocument::read(node, faults).needs_hostname_egress()
 }

@@ -27,13 +27,6 @@ impl GrantDocument {
 }
 
 impl EgressDocument {
-    /// Does it bound egress by name: `allowedHosts` names something, or the default is deny?
-    #[must_use]
-    pub fn needs_hostname_egress(&self) -> bool {
-        let named = self.allowed_hosts.as_ref().is_some_and(|l| !l.is_empty());
-        named || self.default_action.unwrap_or_default() == crate::Action::Deny
-    }
-
     /// Enforce (where nothing is written) or report.
     #[must_use]
     pub fn mode(&self) -> crate::Mode {

@@ -50,6 +50,15 @@ pub(super) fn read_services(
 }
 
 impl ServiceDocument {
+    /// Read a list of names whose URLs a document below knows.
+    pub fn read_names(node: &Node, faults: &mut Faults) -> BTreeMap<ServiceName, ServiceDocument> {
+        if node.is_list() {
+            return read_services(node, faults);
+        }
+        node.expected::<()>("a list of names of host services", faults);
+        BTreeMap::new()
+    }
+
     /// Read one service: its URL, or a mapping.
     pub fn read(node: &Node, faults: &mut Faults) -> Self {
         let place = Ignored(node.place().clone());

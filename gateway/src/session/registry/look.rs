@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use sluicegate_policy::{Admission, Author, Explanation, GrantDocument, Target};
+use sluicegate_policy::{Admission, Author, Explanation, Grant, GrantDocument, Target};
 
 use super::{Behalf, Entry, Registry, RegistryError, compile};
 use crate::{
@@ -162,11 +162,21 @@ impl Registry {
         target: &Target,
         admission: &Admission,
     ) -> Result<Explanation, RegistryError> {
-        let grant = asked.grant(&self.config(), provider, by.author())?;
-        Ok(sluicegate_policy::explain(
-            &Arc::new(grant),
-            target,
-            admission,
-        ))
+        let grant = Arc::new(asked.grant(&self.config(), provider, by.author())?);
+        Ok(sluicegate_policy::explain(&grant, target, admission))
+    }
+
+    /// What a session created with this document would be granted.
+    ///
+    /// # Errors
+    /// It could not be created: [`RegistryError::Faults`], or an unknown provider.
+    pub fn grant_of(
+        &self,
+        by: &Behalf,
+        provider: &str,
+        document: &GrantDocument,
+    ) -> Result<Grant, RegistryError> {
+        let (_, grant) = compile::grant(&self.config(), provider, &[], (document, by.author()))?;
+        Ok(grant)
     }
 }

@@ -1,11 +1,17 @@
 //! Placement and providers, as a control plane asks.
 
-use sluicegate_policy::{EgressMode, HostServiceAccess, Profile};
+use sluicegate_policy::{
+    EgressMode, GrantDocument, HostServiceAccess, Profile, ServiceDocument, ServiceName,
+    text::{self, Faults},
+};
 
 use super::*;
 use crate::{
     probe::{Check, Finding},
-    session::testing::config,
+    session::{
+        RegistryConfig,
+        testing::{ceiling, config},
+    },
 };
 
 const CHECK: &str = "runtime/providers/local/placements:check";
@@ -20,13 +26,25 @@ const EVERY: [Check; 7] = [
 ];
 
 fn advertising(can_host_plugins: bool) -> Gateway {
+    gateway_of(Fixture::with(knowing_cache(can_host_plugins)))
+}
+
+fn service(name: &str) -> (ServiceName, ServiceDocument) {
+    let mut faults = Faults::default();
+    let url = text::parse("tcp://127.0.0.1:6379", &mut faults);
+    let document = ServiceDocument::read(&url, &mut faults);
+    (ServiceName::parse(name).unwrap(), document)
+}
+
+fn knowing_cache(can_host_plugins: bool) -> RegistryConfig {
     let mut config = config();
+    config.catalogue = [service("cache")].into();
     config.providers.get_mut("local").unwrap().advertised = Some(Profile {
         can_host_plugins,
         host_service_access: HostServiceAccess::None,
         egress_mode: EgressMode::Hostname,
     });
-    gateway_of(Fixture::with(config))
+    config
 }
 
 async fn found(g: &Gateway, finding: &Finding) {
@@ -79,6 +97,11 @@ async fn a_workload_is_placed_by_the_effective_profile_with_the_contracts_senten
             r#"{"egress": {"allowedHosts": []}}"#,
             "cannot preserve hostname-based egress required by this provider",
         ),
+        // As a session that says nothing: deny.
+        (
+            "{}",
+            "cannot preserve hostname-based egress required by this provider",
+        ),
     ] {
         let answer = g.call("POST", CHECK, body).await;
         assert_eq!(
@@ -87,7 +110,8 @@ async fn a_workload_is_placed_by_the_effective_profile_with_the_contracts_senten
             "{body}"
         );
     }
-    assert_eq!(g.call("POST", CHECK, "{}").await.body["placeable"], true);
+    let modest = g.call("POST", CHECK, modest).await;
+    assert_eq!(modest.body["placeable"], true);
 
     let g = advertising(false);
     found(&g, &Finding::Pass).await;
@@ -95,8 +119,50 @@ async fn a_workload_is_placed_by_the_effective_profile_with_the_contracts_senten
         g.call("POST", CHECK, WORKLOAD).await.body["reason"],
         "cannot host executable providers in a host-reachable session"
     );
-    let data = r#"{"executable": false}"#;
+    let data = r#"{"executable": false, "egress": {"defaultAction": "allow"}}"#;
     assert_eq!(g.call("POST", CHECK, data).await.body["placeable"], true);
+}
+
+#[tokio::test]
+async fn what_create_refuses_is_not_placeable_and_what_it_adds_counts() {
+    let mut config = knowing_cache(true);
+    let local = config.providers.get_mut("local").unwrap();
+    local.ceiling = ceiling("{allowedHosts: [api.example.com], addresses: [127.0.0.0/8]}");
+    let g = gateway_of(Fixture::with(config));
+    found(&g, &Finding::Pass).await;
+    for (workload, session) in [
+        (
+            r#"{"hostServices": ["nobody-knows"]}"#,
+            r#"{"services": ["nobody-knows"]}"#,
+        ),
+        (
+            r#"{"egress": {"allowedHosts": ["outside.example.com"]}}"#,
+            r#"{"egress": {"allowedHosts": ["outside.example.com"]}}"#,
+        ),
+    ] {
+        let placed = g.call("POST", CHECK, workload).await;
+        let created = g
+            .call("POST", "runtime/providers/local/sessions", session)
+            .await;
+        assert_eq!((placed.status, created.status), (422, 422), "{workload}");
+        let messages = |body: &Value| body["errors"][0]["message"].clone();
+        assert_eq!(messages(&placed.body), messages(&created.body));
+    }
+
+    // Services and a default that the provider brings are part of every workload there.
+    let mut config = knowing_cache(true);
+    let local = config.providers.get_mut("local").unwrap();
+    let mut faults = Faults::default();
+    let defaults = text::parse(
+        "{egress: {defaultAction: allow}, services: [cache]}",
+        &mut faults,
+    );
+    local.defaults = GrantDocument::read(&defaults, &mut faults);
+    let g = gateway_of(Fixture::with(config));
+    found(&g, &Finding::Pass).await;
+    let needs = g.call("POST", CHECK, "{}").await.body["needs"].clone();
+    let expected = json!({"executable": true, "hostServices": true, "hostnameEgress": false});
+    assert_eq!(needs, expected);
 }
 
 #[tokio::test]
