@@ -19,9 +19,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Frame;
 use serde_json::{Value, json};
-use tokio::sync::{
-    broadcast::{self, error::RecvError},
-    mpsc, watch,
+use tokio::{
+    sync::{
+        broadcast::{self, error::RecvError},
+        mpsc, watch,
+    },
+    time::{Instant, sleep_until},
 };
 
 use super::{Problem, State};
@@ -73,6 +76,7 @@ pub(super) async fn stream(
         access: state.telemetry.access().subscribe(),
         registry: state.registry.clone(),
         send,
+        due: Instant::now() + KEEPALIVE,
         changes,
         credentials: state.credentials.clone(),
         token,
@@ -104,6 +108,8 @@ struct Feed {
     lifecycle: broadcast::Receiver<(u64, Arc<str>)>,
     access: broadcast::Receiver<Arc<str>>,
     send: mpsc::Sender<Bytes>,
+    /// When the reader is to hear something again: what others are told is no sign of life to this one.
+    due: Instant,
     credentials: Arc<AdminCredentials>,
     changes: watch::Receiver<()>,
     /// By which its reader came.
@@ -154,6 +160,7 @@ impl Feed {
                 Ok(()) = self.changes.changed() => if !self.is_known() {
                     return Ok(());
                 },
+                () = sleep_until(self.due) => self.put(": alive\n\n".into()).await?,
                 event = self.lifecycle.recv() => match event {
                     Ok((cursor, body)) if cursor > last => {
                         last = cursor;
@@ -175,7 +182,6 @@ impl Feed {
                     }
                     Err(RecvError::Closed) => return Ok(()),
                 },
-                () = tokio::time::sleep(KEEPALIVE) => self.put(": alive\n\n".into()).await?,
                 () = self.send.closed() => return Err(Gone),
             }
         }
@@ -244,6 +250,7 @@ impl Feed {
             }
         }
         place.send(text.into());
+        self.due = Instant::now() + KEEPALIVE;
         Ok(())
     }
 }

@@ -105,3 +105,21 @@ async fn a_slow_reader_is_told_nothing_after_its_credential_is_gone() {
     let told = team.told.matches("session.created").count();
     assert!(told < 100, "{told}: more than was on its way");
 }
+
+/// What happens elsewhere is no sign of life to a reader that is not shown it.
+#[tokio::test(start_paused = true)]
+async fn a_reader_of_a_quiet_namespace_hears_that_the_feed_lives() {
+    let g = gateway();
+    let mut team = Reader::follow(&g, "team").await;
+    for n in 0..3 {
+        g.call("POST", SESSIONS, &format!(r#"{{"id": "s{n}"}}"#))
+            .await;
+        tokio::time::advance(Duration::from_secs(10)).await;
+        for _ in 0..64 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let told = timeout(Duration::from_secs(1), team.until(": alive")).await;
+    assert!(told.is_ok(), "{}", team.told);
+    assert!(!team.told.contains("session.created"));
+}
