@@ -47,9 +47,9 @@ pub struct Record {
     pub client_key: Option<String>,
     /// Hashes of the living generation's handles, oldest first.
     pub handles: Vec<String>,
-    /// Services the generation's env bundle was made for.
+    /// Services the generation's first env bundle was made for.
     pub bound: Vec<String>,
-    /// Capabilities that counted when the generation's env bundle was made.
+    /// Capabilities that counted when the generation's first env bundle was made.
     #[serde(default)]
     pub bound_capabilities: Vec<String>,
     /// Whose session it is, below its namespace; for quotas and who may act on it.

@@ -338,9 +338,11 @@ impl Registry {
                     &capabilities,
                 ));
                 stale.extend(faulty(&config, record, &stale));
+            } else {
+                // What the sandbox was begun with: a lost answer must not make it forget what it has not.
+                record.bound = names;
+                record.bound_capabilities = capabilities;
             }
-            record.bound = names;
-            record.bound_capabilities = capabilities;
             let fresh = Handle::generate()?;
             record.handles.push(fresh.hash.to_hex());
             if record.handles.len() > MAX_HANDLES {

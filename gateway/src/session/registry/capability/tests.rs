@@ -147,7 +147,7 @@ async fn bindings_survive_pause_reset_generations_and_restarts() {
 }
 
 #[tokio::test]
-async fn start_tells_which_bindings_changed_since_the_last_bundle() {
+async fn start_tells_which_bindings_changed_since_the_generation_began() {
     let f = Fixture::with(catalogue());
     f.registry
         .create("local".into(), request("{id: one, capabilities: [github]}"))
@@ -166,11 +166,17 @@ async fn start_tells_which_bindings_changed_since_the_last_bundle() {
     .await
     .unwrap();
     bind(&f, "github", Bind::Enable(false)).await.unwrap();
+    let changed = ["service:cache", "capability:github", "capability:data"];
+    assert_eq!(start().await, changed);
     assert_eq!(
         start().await,
-        ["service:cache", "capability:github", "capability:data"]
+        changed,
+        "the first answer may have been lost"
     );
-    assert_eq!(start().await, Vec::<String>::new(), "told once");
+    let key = f.key("one");
+    f.registry.act(key, Action::Reset, None).await.unwrap();
+    assert_eq!(start().await, Vec::<String>::new(), "a new generation");
+    assert_eq!(start().await, Vec::<String>::new());
 }
 
 #[tokio::test]
