@@ -137,6 +137,11 @@ impl From<RegistryError> for Problem {
                 .with("waiting", waiting)
                 .with("inUse", in_use)
                 .with("limit", limit),
+            RegistryError::HandlesInUse { limit } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "handles-in-use", text)
+                    .with("inUse", limit)
+                    .with("limit", limit)
+            }
             RegistryError::Quota { in_use, limit, .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "quota", text)
                     .with("inUse", in_use)

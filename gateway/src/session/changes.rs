@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sluicegate_policy::Denial;
 use tokio::sync::watch::{self, error::RecvError};
 
-use super::{Authority, Index};
+use super::{Authority, Index, usage::Visit};
 use crate::auth::HandleHash;
 
 /// What of a credential can be withdrawn, apart from its session.
@@ -29,12 +29,22 @@ pub enum Credential {
 pub struct Bearer {
     index: Arc<Index>,
     credential: Credential,
+    /// Its handle is in use for as long as this is held.
+    _visit: Option<Arc<Visit>>,
 }
 
 impl Bearer {
     /// Of this credential, judged by this index.
     pub fn new(index: Arc<Index>, credential: Credential) -> Self {
-        Self { index, credential }
+        let visit = match &credential {
+            Credential::Handle(hash) => index.visit(hash),
+            Credential::Token { .. } => None,
+        };
+        Self {
+            index,
+            credential,
+            _visit: visit,
+        }
     }
 
     pub(super) fn is_withdrawn(&self) -> bool {

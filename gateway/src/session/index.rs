@@ -14,7 +14,10 @@ use ipnet::IpNet;
 use sluicegate_certs::Thumbprint;
 use sluicegate_policy::Denial;
 
-use super::{Authority, Credential, Session, SessionKey};
+use super::{
+    Authority, Credential, Session, SessionKey,
+    usage::{Usage, Visit},
+};
 use crate::auth::HandleHash;
 
 /// A living generation.
@@ -40,10 +43,17 @@ impl Live {
     }
 }
 
+/// A handle that is good.
+#[derive(Debug)]
+struct Known {
+    key: SessionKey,
+    usage: Arc<Usage>,
+}
+
 #[derive(Debug, Default)]
 struct Tables {
     sessions: HashMap<SessionKey, Arc<Live>>,
-    handles: HashMap<HandleHash, SessionKey>,
+    handles: HashMap<HandleHash, Known>,
     /// Sessions by each range of their sources.
     sources: HashMap<IpNet, Vec<SessionKey>>,
     revoked: HashSet<String>,
@@ -92,12 +102,36 @@ impl Index {
     /// The living generation a handle belongs to.
     pub fn handle(&self, hash: &HandleHash) -> Option<Arc<Live>> {
         let tables = self.read();
-        tables.sessions.get(tables.handles.get(hash)?).cloned()
+        tables.sessions.get(&tables.handles.get(hash)?.key).cloned()
     }
 
     /// Whose handle it is.
     pub(super) fn handle_owner(&self, hash: &HandleHash) -> Option<SessionKey> {
-        self.read().handles.get(hash).cloned()
+        let tables = self.read();
+        tables.handles.get(hash).map(|known| known.key.clone())
+    }
+
+    /// Somebody comes by this handle.
+    pub(super) fn visit(&self, hash: &HandleHash) -> Option<Arc<Visit>> {
+        let tables = self.read();
+        tables
+            .handles
+            .get(hash)
+            .map(|known| Visit::of(&known.usage))
+    }
+
+    /// Which of these handles, oldest first, makes room: one that nobody ever came by, else the one that was not used for the
+    /// longest time; `None` where all are in use.
+    pub(super) fn spare(&self, handles: &[HandleHash], now: SystemTime) -> Option<HandleHash> {
+        let tables = self.read();
+        let idle = handles.iter().filter_map(|hash| {
+            let since = match tables.handles.get(hash) {
+                Some(known) => known.usage.idle_since(now)?,
+                None => 0,
+            };
+            Some((since, *hash))
+        });
+        idle.min_by_key(|(since, _)| *since).map(|(_, hash)| hash)
     }
 
     /// The one living generation, in these namespaces, whose sources have `source` in them. One that has ended by its clocks
@@ -174,9 +208,11 @@ impl Index {
     pub(super) fn live(&self, live: Live, handles: &[HandleHash]) {
         let key = live.session.key().clone();
         let mut tables = self.write();
-        tables
-            .handles
-            .extend(handles.iter().map(|hash| (*hash, key.clone())));
+        let known = |hash: &HandleHash| {
+            let (key, usage) = (key.clone(), Usage::fresh());
+            (*hash, Known { key, usage })
+        };
+        tables.handles.extend(handles.iter().map(known));
         tables.forget_sources(&key);
         for range in live.sources.iter() {
             let keys = tables.sources.entry(range.trunc()).or_default();
@@ -198,13 +234,17 @@ impl Index {
         if let Some(evicted) = evicted {
             tables.handles.remove(&evicted);
         }
-        tables.handles.insert(hash, key.clone());
+        let known = Known {
+            key: key.clone(),
+            usage: Arc::default(),
+        };
+        tables.handles.insert(hash, known);
     }
 
     /// A handle is good no more; what is open by it ends.
     pub(super) fn remove_handle(&self, hash: &HandleHash) {
         let mut tables = self.write();
-        let key = tables.handles.remove(hash);
+        let key = tables.handles.remove(hash).map(|known| known.key);
         let live = key
             .as_ref()
             .and_then(|key| tables.sessions.get(key).cloned());

@@ -23,6 +23,7 @@ mod request;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;
+mod usage;
 mod view;
 
 pub use asked::AskedGrant;

@@ -16,7 +16,7 @@ use crate::{
     store::Batch,
 };
 
-/// Handles of one generation; with one more, the oldest stops working.
+/// Handles of one generation; one more takes the place of one that is not in use.
 const MAX_HANDLES: usize = 32;
 
 /// A step, prepared: all that can fail before the commit has been done.
@@ -344,10 +344,14 @@ impl Registry {
                 record.bound_capabilities = capabilities;
             }
             let fresh = Handle::generate()?;
-            record.handles.push(fresh.hash.to_hex());
-            if record.handles.len() > MAX_HANDLES {
-                gone.extend(HandleHash::from_hex(&record.handles.remove(0)));
+            if record.handles.len() >= MAX_HANDLES {
+                let spare = self.index.spare(&hashes(record), now);
+                let spare = spare.ok_or(RegistryError::HandlesInUse { limit: MAX_HANDLES })?;
+                let text = spare.to_hex();
+                record.handles.retain(|handle| *handle != text);
+                gone.push(spare);
             }
+            record.handles.push(fresh.hash.to_hex());
             bundle = Some(bundle::make(
                 &config.bundle,
                 &self.keys,

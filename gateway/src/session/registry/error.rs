@@ -61,6 +61,12 @@ pub enum RegistryError {
         /// The limit.
         limit: usize,
     },
+    /// As many handles of the generation are in use as it may have.
+    #[error("all {limit} handles of the generation are in use, and one more would take one away")]
+    HandlesInUse {
+        /// The limit.
+        limit: usize,
+    },
     /// As many starts wait in the scope as may.
     #[error("{waiting} starts wait in scope {scope:?}, whose {limit} places are taken")]
     QueueFull {

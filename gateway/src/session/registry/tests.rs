@@ -558,6 +558,58 @@ async fn handles_of_one_generation_are_bounded() {
     );
 }
 
+/// The secret of a bundle's proxy URL.
+fn handle_of(issued: &Issued) -> crate::auth::HandleHash {
+    let url = &issued.bundle.as_ref().unwrap().env[0].1;
+    let (_, rest) = url.split_once("sluicegate:").unwrap();
+    let (secret, _) = rest.split_once('@').unwrap();
+    crate::auth::HandleHash::of(secret).unwrap()
+}
+
+#[tokio::test]
+async fn replays_never_take_away_a_handle_in_use() {
+    use crate::session::{Bearer, Credential};
+
+    let f = Fixture::new();
+    let index = f.registry.index();
+    let by = |hash| Bearer::new(index.clone(), Credential::Handle(hash));
+    let first = handle_of(&create(&f, "{id: one}").await.unwrap());
+    let open = by(first);
+    let mut last = first;
+    for _ in 0..80 {
+        last = handle_of(&create(&f, "{id: one}").await.unwrap());
+    }
+    assert!(index.handle(&first).is_some(), "something is open by it");
+    assert!(index.handle(&last).is_some(), "an answer is good");
+
+    // Every one of them is in use: none makes room, and none more is given.
+    let all = f
+        .registry
+        .entry(&f.key("one"))
+        .unwrap()
+        .record
+        .handles
+        .clone();
+    let all: Vec<_> = all
+        .iter()
+        .map(|text| crate::auth::HandleHash::from_hex(text).unwrap())
+        .collect();
+    let rest: Vec<_> = all.iter().map(|hash| by(*hash)).collect();
+    let refused = create(&f, "{id: one}").await.unwrap_err();
+    assert!(matches!(refused, RegistryError::HandlesInUse { limit: 32 }));
+    assert!(all.iter().all(|hash| index.handle(hash).is_some()));
+
+    // Long after the others are gone, the one that is still open stays.
+    drop(rest);
+    let later = SystemTime::now() + Duration::from_secs(600);
+    let spare = index.spare(&all, later).unwrap();
+    assert_ne!(spare, first);
+    assert_eq!(index.spare(&[first], later), None);
+    drop(open);
+    assert_eq!(index.spare(&[first], SystemTime::now()), None, "just now");
+    assert_eq!(index.spare(&[first], later), Some(first));
+}
+
 #[tokio::test]
 async fn many_at_once_lose_nothing() {
     let f = Fixture::new();
