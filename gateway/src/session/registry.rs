@@ -63,6 +63,38 @@ pub(super) struct Entry {
     pub(super) policy: Option<Arc<PolicyGeneration>>,
     /// Its generation was ended or paused by this, which could not be made durable yet: the record still says that it lives.
     pub(super) withdrawn: Option<Withdrawal>,
+    /// What was told of it lately that is no transition.
+    pub(super) sparse: Sparse,
+}
+
+/// Keepalives and fresh credentials change no state, and may be asked for without end: of each a session has one event
+/// a minute, so that nobody's repetition pushes everybody's history out of the store.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Sparse {
+    extended: Option<SystemTime>,
+    issued: Option<SystemTime>,
+}
+
+impl Sparse {
+    const EVERY: Duration = Duration::from_secs(60);
+
+    /// Is this one to be told?
+    pub(super) fn due(&mut self, extended: bool, now: SystemTime) -> bool {
+        let last = if extended {
+            &mut self.extended
+        } else {
+            &mut self.issued
+        };
+        // A clock that was put back tells too much rather than nothing.
+        let lately = last.is_some_and(|last| {
+            now.duration_since(last)
+                .is_ok_and(|since| since < Self::EVERY)
+        });
+        if !lately {
+            *last = Some(now);
+        }
+        !lately
+    }
 }
 
 impl Entry {
@@ -196,6 +228,7 @@ impl Registry {
             session: None,
             policy: None,
             withdrawn: None,
+            sparse: Sparse::default(),
         };
         let broken = match compile::policy(&config, &entry.record) {
             Ok(policy) => {

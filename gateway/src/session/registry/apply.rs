@@ -5,7 +5,9 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Behalf, Entry, Issued, Registry, RegistryError, Withdrawal, compile, hashes, live};
+use super::{
+    Behalf, Entry, Issued, Registry, RegistryError, Sparse, Withdrawal, compile, hashes, live,
+};
 use crate::{
     auth::{Handle, HandleHash},
     session::{
@@ -122,6 +124,7 @@ impl Registry {
             session: None,
             policy: Some(policy),
             withdrawn: None,
+            sparse: Sparse::default(),
         };
         if request.start {
             return self.start_or_queue(&entry, Some(created), now);
@@ -264,12 +267,15 @@ impl Registry {
         if effects.change.is_some() {
             record.reason.clone_from(&reason);
         }
+        let told =
+            effects.change.is_some() || prepared.entry.sparse.due(effects.event.is_some(), now);
+        let record = &prepared.entry.record;
         let name = effects.event.unwrap_or("session.credentialIssued");
-        let event = Event::of(record, name, reason.clone(), now);
+        let event = told.then(|| Event::of(record, name, reason.clone(), now));
         Ok(Some(Step {
             prepared,
             effects,
-            events: created.into_iter().chain([event]).collect(),
+            events: created.into_iter().chain(event).collect(),
             withdrawal: Withdrawal {
                 action,
                 reason,

@@ -8,7 +8,7 @@ use std::{
 use super::{Behalf, Entry, Issued, Registry, RegistryError};
 use crate::{
     session::{
-        Event, Observed, SessionKey,
+        Event, Observed, Record, SessionKey,
         lifecycle::{Action, State},
     },
     store::Batch,
@@ -83,9 +83,23 @@ impl Registry {
             let ended = self.apply(&next, Action::Gone, Some(reason), None, now)?;
             return Ok((ended, true));
         }
-        next.record.changed_at = now;
-        let event = Event::of(&next.record, "session.observed", Some(reason), now);
-        let _told = self.commit(Batch::default(), &[&next.record], &[event])?;
+        // A runtime may say the same every second: that is when it was last said, and no news.
+        let word = |record: &Record| {
+            let said = record.observed.clone()?;
+            Some((said.state, said.reason, said.generation))
+        };
+        let events = if word(&next.record) == word(&entry.record) {
+            Vec::new()
+        } else {
+            next.record.changed_at = now;
+            vec![Event::of(
+                &next.record,
+                "session.observed",
+                Some(reason),
+                now,
+            )]
+        };
+        let _told = self.commit(Batch::default(), &[&next.record], &events)?;
         let next = Arc::new(next);
         self.put(next.clone());
         Ok((self.unchanged(&next), true))

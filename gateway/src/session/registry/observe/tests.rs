@@ -91,3 +91,51 @@ async fn a_late_word_of_an_earlier_generation_changes_nothing() {
     assert!(current);
     assert_eq!(issued.view["state"], "idle");
 }
+
+#[tokio::test]
+async fn what_is_said_again_is_no_news() {
+    let f = Fixture::new();
+    f.registry
+        .create("local".into(), request("{id: one}"))
+        .await
+        .unwrap();
+    let running = || said("running", None, None);
+    let (first, _) = observe(&f, running()).await;
+    let events = f.events().await.len();
+    let (again, current) = observe(&f, running()).await;
+    assert!(current);
+    assert_eq!(f.events().await.len(), events);
+    assert_eq!(first.view["etag"], again.view["etag"]);
+    observe(&f, said("stopping", None, None)).await;
+    assert_eq!(f.events().await.len(), events + 1);
+}
+
+/// What may be asked for without end is told now and then.
+#[tokio::test]
+async fn keepalives_and_fresh_credentials_are_told_once_a_minute() {
+    let f = Fixture::new();
+    let create = request("{id: one}");
+    f.registry.create("local".into(), create).await.unwrap();
+    let began = f.events().await.len();
+    let keep = Action::Keepalive(std::time::Duration::from_secs(60));
+    for _ in 0..5 {
+        for action in [keep, Action::Start] {
+            f.registry.act(f.key("one"), action, None).await.unwrap();
+        }
+    }
+    let told = f.events().await;
+    let expected = ["session.extended", "session.credentialIssued"];
+    assert_eq!(told[began..], expected);
+    let later = SystemTime::now() + std::time::Duration::from_secs(61);
+    let key = f.key("one");
+    let by = Behalf::nobody();
+    f.registry
+        .act_at(&by, &key, Action::Start, None, later)
+        .unwrap();
+    assert_eq!(f.events().await.len(), began + 3);
+    // What is a transition always is told.
+    for action in [Action::Pause, Action::Resume, Action::Pause] {
+        f.registry.act(f.key("one"), action, None).await.unwrap();
+    }
+    assert_eq!(f.events().await.len(), began + 6);
+}
