@@ -8,17 +8,17 @@ use axum::{
     extract::{Path, Query, State as Extract},
     response::Response,
 };
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde_json::json;
 
 use super::{
     Problem, State,
     request::{body_text, json as answer, read},
-    sessions::{behalf, key, shown, tagged},
+    sessions::{conditional, key, shown, tagged},
 };
 use crate::{
     auth::Principal,
-    session::{Bind, BindingRequest, Issued, SessionKey},
+    session::{Behalf, Bind, BindingRequest, Issued, SessionKey},
 };
 
 type Parameters = Query<HashMap<String, String>>;
@@ -62,6 +62,7 @@ pub(super) async fn act(
     Extension(principal): Extension<Arc<Principal>>,
     Path((provider, session, segment)): Path<(String, String, String)>,
     Query(query): Parameters,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let text = body_text(body).await?;
@@ -87,7 +88,14 @@ pub(super) async fn act(
         }
     };
     let key = key(namespace(&query), &provider, &session);
-    let issued = bind(&state, &principal, key, name.to_owned(), how).await?;
+    let issued = bind(
+        &state,
+        &conditional(&principal, &headers),
+        key,
+        name.to_owned(),
+        how,
+    )
+    .await?;
     let status = if issued.created {
         StatusCode::CREATED
     } else {
@@ -102,21 +110,28 @@ pub(super) async fn uninstall(
     Extension(principal): Extension<Arc<Principal>>,
     Path((provider, session, name)): Path<(String, String, String)>,
     Query(query): Parameters,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let key = key(namespace(&query), &provider, &session);
-    let issued = bind(&state, &principal, key, name, Bind::Uninstall).await?;
+    let issued = bind(
+        &state,
+        &conditional(&principal, &headers),
+        key,
+        name,
+        Bind::Uninstall,
+    )
+    .await?;
     Ok(tagged(StatusCode::OK, &shown(issued)))
 }
 
 async fn bind(
     state: &State,
-    principal: &Principal,
+    by: &Behalf,
     key: SessionKey,
     name: String,
     how: Bind,
 ) -> Result<Issued, Problem> {
-    let by = behalf(principal);
-    let bound = state.registry.change(&by, move |all, by, now| {
+    let bound = state.registry.change(by, move |all, by, now| {
         all.bind_at(by, &key, &name, how, now)
     });
     Ok(bound.await?)

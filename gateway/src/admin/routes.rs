@@ -159,7 +159,7 @@ fn sessions_of(api: Api) -> Api {
         .answer(202, changed)
         .problems(&[404, 409, 429, 503]);
     let patched = one(Operation::new("patchSession", "One new policy generation"))
-        .header("If-Match", "The ETag the change is meant for.")
+        .if_match()
         .body("PatchSession")
         .answer(200, changed)
         .problems(&[409, 412, 503]);
@@ -171,12 +171,14 @@ fn sessions_of(api: Api) -> Api {
             .answer(200, changed)
             .answer(202, changed)
             .problems(&[409, 429, 503])
+            .if_match()
     });
     let show =
         one(Operation::new("showSession", "One session")).answer(200, Media::Json("SessionShown"));
     let delete_one = one(Operation::new("deleteSession", "As stop"))
         .answer(200, changed)
-        .problems(&[409, 503]);
+        .problems(&[409, 503])
+        .if_match();
     let of_provider = page(Operation::new(
         "listSessionsOfProvider",
         "Sessions of a provider",
@@ -242,7 +244,8 @@ fn bindings(api: Api) -> Api {
             .body("Bind")
             .answer(200, changed)
             .answer(201, changed)
-            .problems(&[409]);
+            .problems(&[409])
+            .if_match();
         match path {
             Some(path) => operation.at(path),
             None => operation,
@@ -278,7 +281,8 @@ fn bindings(api: Api) -> Api {
     ];
     let uninstall = one("uninstallCapability", "Unbind it")
         .answer(200, changed)
-        .problems(&[409]);
+        .problems(&[409])
+        .if_match();
     let session = "/admin/api/v1/runtime/providers/{provider}/sessions/{session}";
     api.route(
         "/admin/api/v1/capabilities",

@@ -50,6 +50,15 @@ pub(super) fn behalf(principal: &Principal) -> Behalf {
     Behalf {
         owner: principal.owner.clone(),
         bounded: principal.is_bounded(),
+        if_match: Vec::new(),
+    }
+}
+
+/// The same, where the session is as `If-Match` says.
+pub(super) fn conditional(principal: &Principal, headers: &HeaderMap) -> Behalf {
+    Behalf {
+        if_match: if_match(headers),
+        ..behalf(principal)
     }
 }
 
@@ -264,14 +273,13 @@ pub(super) async fn patch(
     body: Body,
 ) -> Result<Response, Problem> {
     let text = body_text(body).await?;
-    let mut patch = PatchRequest::read(&text).map_err(|faults| Problem::faults(&faults))?;
-    patch.if_match = if_match(&headers);
+    let patch = PatchRequest::read(&text).map_err(|faults| Problem::faults(&faults))?;
     let key = key(
         query.get("namespace").map(String::as_str),
         &provider,
         &session,
     );
-    let by = behalf(&principal);
+    let by = conditional(&principal, &headers);
     let patched = state
         .registry
         .change(&by, move |all, by, now| all.patch_at(by, &key, patch, now));
@@ -284,13 +292,15 @@ pub(super) async fn delete(
     Extension(principal): Extension<Arc<Principal>>,
     Path((provider, session)): Path<(String, String)>,
     Query(query): Parameters,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let key = key(
         query.get("namespace").map(String::as_str),
         &provider,
         &session,
     );
-    let stopped = act_on(&state, &principal, key, Action::Stop, None).await?;
+    let by = conditional(&principal, &headers);
+    let stopped = act_on(&state, &by, key, Action::Stop, None).await?;
     Ok(tagged(StatusCode::OK, &shown(stopped)))
 }
 
@@ -300,6 +310,7 @@ pub(super) async fn act(
     Extension(principal): Extension<Arc<Principal>>,
     Path((provider, segment)): Path<(String, String)>,
     Query(query): Parameters,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let Some((session, name)) = segment.rsplit_once(':') else {
@@ -317,7 +328,7 @@ pub(super) async fn act(
         session,
     );
     if name == "observe" {
-        return observe(&state, &principal, key, &text).await;
+        return observe(&state, &conditional(&principal, &headers), key, &text).await;
     }
     let (extend, reason) = read(&text, |fields, faults| {
         let extend = match (name, fields.take("extendSeconds")) {
@@ -356,7 +367,8 @@ pub(super) async fn act(
         }
     };
     let longest = wait(&query)?;
-    let issued = act_on(&state, &principal, key.clone(), action, reason).await?;
+    let by = conditional(&principal, &headers);
+    let issued = act_on(&state, &by, key.clone(), action, reason).await?;
     let issued = placed(&state, &principal, key, issued, longest).await?;
     let status = if is_queued(&issued) {
         StatusCode::ACCEPTED
@@ -368,7 +380,7 @@ pub(super) async fn act(
 
 async fn act_on(
     state: &State,
-    principal: &Principal,
+    by: &Behalf,
     key: SessionKey,
     action: Action,
     reason: Option<String>,
@@ -376,8 +388,7 @@ async fn act_on(
     if action == Action::Start {
         state.registry.wait_for_second(&key).await;
     }
-    let by = behalf(principal);
-    let acted = state.registry.change(&by, move |all, by, now| {
+    let acted = state.registry.change(by, move |all, by, now| {
         all.act_at(by, &key, action, reason, now)
     });
     Ok(acted.await?)
@@ -421,7 +432,7 @@ async fn placed(
             ..issued
         });
     }
-    let started = act_on(state, principal, key, Action::Start, None).await?;
+    let started = act_on(state, &behalf(principal), key, Action::Start, None).await?;
     Ok(Issued {
         created: issued.created,
         ..started
@@ -431,7 +442,7 @@ async fn placed(
 /// `:observe` `{state, reason?, generation?}`: a runtime tells what became of its sandbox.
 async fn observe(
     state: &State,
-    principal: &Principal,
+    by: &Behalf,
     key: SessionKey,
     text: &str,
 ) -> Result<Response, Problem> {
@@ -454,8 +465,7 @@ async fn observe(
             generation,
         })
     })?;
-    let by = behalf(principal);
-    let observed = state.registry.change(&by, move |all, by, now| {
+    let observed = state.registry.change(by, move |all, by, now| {
         all.observe_at(by, &key, &observation, now)
     });
     let (issued, current) = observed.await?;

@@ -367,7 +367,7 @@ impl Registry {
             .ok_or_else(|| RegistryError::UnknownSession(key.id.to_string()))
     }
 
-    /// The same for whoever may touch only what is an owner's.
+    /// The same for whoever may touch only what is an owner's, or only what it has seen last.
     pub(super) fn entry_of(
         &self,
         by: &Behalf,
@@ -377,6 +377,10 @@ impl Registry {
         let owner = by.owner.as_deref();
         if owner.is_some() && entry.record.owner.as_deref() != owner {
             return Err(RegistryError::NotOwner(key.id.to_string()));
+        }
+        let etag = entry.record.etag();
+        if !by.if_match.is_empty() && !by.if_match.contains(&etag) {
+            return Err(RegistryError::Changed { etag });
         }
         Ok(entry)
     }

@@ -151,8 +151,6 @@ pub struct CreateRequest {
 /// What a patch changes: each block named is replaced whole.
 #[derive(Clone, Debug, Default)]
 pub struct PatchRequest {
-    /// Entity tags one of which the session must still have; empty = any.
-    pub if_match: Vec<String>,
     egress: bool,
     services: bool,
     expose: bool,
@@ -315,7 +313,6 @@ pub(super) fn read_grant(fields: &mut Fields<'_>, faults: &mut Faults) -> PatchR
         .take("capabilities")
         .map(|node| binding::read_list(node, faults));
     PatchRequest {
-        if_match: Vec::new(),
         egress,
         services,
         expose,

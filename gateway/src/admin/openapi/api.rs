@@ -85,6 +85,7 @@ struct Contract {
     keys: Vec<&'static str>,
     body: bool,
     types: Vec<&'static str>,
+    conditional: bool,
 }
 
 impl Contract {
@@ -95,6 +96,7 @@ impl Contract {
             keys: keys.into_iter().collect(),
             body: operations.iter().any(Operation::has_body),
             types: types.into_iter().collect(),
+            conditional: operations.iter().any(Operation::is_conditional),
         }
     }
 
@@ -109,6 +111,12 @@ impl Contract {
         }
         check_query(request.uri().query(), &self.keys)?;
         let headers = request.headers();
+        let changes = !request.method().is_safe();
+        if changes && !self.conditional && headers.contains_key(header::IF_MATCH) {
+            // Done whatever the condition says would be what its author meant to rule out (RFC 9110 §13.1.1).
+            let detail = "what this changes has no ETag, and no If-Match can be held against it";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "no-etag", detail));
+        }
         if self.body && !readable(headers) {
             let detail = "the body is read as application/json or application/yaml";
             return Err(Problem::new(

@@ -70,6 +70,11 @@ pub(in crate::admin) struct Operation {
 
 /// Every route behind the guard is also there scoped, as `namespaces/{namespace}/…`, which is this key of the query.
 const NAMESPACE: (&str, &str) = ("namespace", "What is asked of one namespace only.");
+/// What changes a session takes this.
+const IF_MATCH: (&str, &str) = (
+    "If-Match",
+    "The session's ETag the change is meant for; another one is 412.",
+);
 /// Every route behind the guard can answer these.
 const GUARDED: [u16; 5] = [400, 401, 403, 404, 406];
 /// And every one that reads a body these.
@@ -159,6 +164,18 @@ impl Operation {
             keys.push(NAMESPACE.0);
         }
         keys
+    }
+
+    /// Is it done only where what it changes is as the request says (RFC 9110 §13.1.1)?
+    pub(super) fn is_conditional(&self) -> bool {
+        let named = |(name, _): &(&str, &str)| *name == IF_MATCH.0;
+        self.headers.iter().any(named)
+    }
+
+    /// It changes a session, and only the one that was meant.
+    pub(in crate::admin) fn if_match(self) -> Self {
+        let (name, what) = IF_MATCH;
+        self.header(name, what).problems(&[412])
     }
 
     /// Does it read a body?

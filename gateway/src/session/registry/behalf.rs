@@ -18,6 +18,8 @@ pub struct Behalf {
     pub owner: Option<Arc<str>>,
     /// Whoever asks has a say in a part of the gateway only.
     pub bounded: bool,
+    /// The entity tags the session may have for it to be done (RFC 9110 §13.1.1); empty = any.
+    pub if_match: Vec<String>,
 }
 
 impl Behalf {

@@ -31,10 +31,6 @@ impl Registry {
                 state: State::Stopped,
             });
         }
-        let etag = before.record.etag();
-        if !patch.if_match.is_empty() && !patch.if_match.contains(&etag) {
-            return Err(RegistryError::Changed { etag });
-        }
         let mut entry = (*before).clone();
         if let Some(asked) = patch.capabilities() {
             let (old, config) = (&before.record.capabilities, self.config());

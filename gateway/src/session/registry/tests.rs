@@ -695,6 +695,7 @@ async fn whose_a_session_is_is_asked_where_it_is_changed() {
     let of = |owner: &str| Behalf {
         owner: Some(owner.into()),
         bounded: true,
+        ..Behalf::default()
     };
     let (ann, all, now) = (of("ann"), &f.registry, SystemTime::now());
     let nothing = patch("{egress: {allowedHosts: []}}");
@@ -738,6 +739,7 @@ async fn who_named_a_socket_is_known_after_a_restart() {
         let by = Behalf {
             owner: None,
             bounded,
+            ..Behalf::default()
         };
         let now = SystemTime::now();
         let made = f.registry.create_at(&by, "local", request(socket), now);

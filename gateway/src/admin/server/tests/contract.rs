@@ -261,6 +261,53 @@ async fn a_change_meant_for_another_version_is_refused() {
 }
 
 #[tokio::test]
+async fn every_change_of_a_session_keeps_to_if_match() {
+    let g = gateway();
+    let created = g.call("POST", SESSIONS, r#"{"id": "one"}"#).await;
+    let tag = created.headers["etag"].clone();
+    let ask = async |method: &str, path: &str, tag: &str| {
+        let mut request = g.request(method, &format!("/admin/api/v1/{path}"), "");
+        request
+            .headers_mut()
+            .insert("if-match", tag.parse().unwrap());
+        g.send(request).await
+    };
+    let own = format!("{SESSIONS}/one");
+    for (method, what) in [
+        ("POST", ":start"),
+        ("POST", ":pause"),
+        ("POST", ":resume"),
+        ("POST", ":keepalive"),
+        ("POST", ":reset"),
+        ("POST", ":stop"),
+        ("DELETE", ""),
+        ("POST", "/capabilities/any"),
+        ("POST", "/capabilities/any:enable"),
+        ("POST", "/capabilities/any:update"),
+        ("DELETE", "/capabilities/any"),
+    ] {
+        let refused = ask(method, &format!("{own}{what}"), "\"stale\"").await;
+        assert_eq!(refused.status, 412, "{method} {what}: {}", refused.body);
+    }
+    let now = g.call("GET", &own, "").await;
+    assert_eq!(now.headers["etag"], tag, "nothing changed");
+
+    let paused = ask("POST", &format!("{own}:pause"), tag.to_str().unwrap()).await;
+    assert_eq!(paused.status, 200, "{}", paused.body);
+    let again = ask("POST", &format!("{own}:resume"), tag.to_str().unwrap()).await;
+    assert_eq!(again.status, 412, "it is another one by now");
+    let now = paused.headers["etag"].to_str().unwrap();
+    assert_eq!(ask("DELETE", &own, now).await.status, 200);
+
+    // What has no tag cannot be held to one.
+    for path in ["reload", "drain", "keys:rotate", SESSIONS] {
+        let refused = ask("POST", path, "\"any\"").await;
+        assert_eq!(refused.status, 400, "{path}");
+        assert_eq!(refused.body["type"], "urn:sluicegate:problem:no-etag");
+    }
+}
+
+#[tokio::test]
 async fn what_an_action_is_told_is_read_and_bounded() {
     let g = gateway();
     g.call("POST", SESSIONS, r#"{"id": "one", "secretIds": ["x"]}"#)
