@@ -57,7 +57,9 @@ pub(super) async fn stream(
     };
     let last_id = headers
         .get("last-event-id")
-        .and_then(|value| value.to_str().ok());
+        .and_then(|value| value.to_str().ok())
+        // A browser that was given none yet may send it empty.
+        .filter(|text| !text.is_empty());
     let after = match last_id.or(query.get("after").map(String::as_str)) {
         None if follow => None,
         None => Some(0),

@@ -6,7 +6,7 @@ use axum::{
     Extension,
     body::Body,
     extract::{Path, Query, State as Extract},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
@@ -74,6 +74,9 @@ pub(super) async fn list(
     Query(query): Parameters,
 ) -> Result<Response, Problem> {
     let provider = query.get("provider").map(String::as_str);
+    if let Some(provider) = provider {
+        known(&state, provider)?;
+    }
     page::of(&state, &principal, &query, provider)
 }
 
@@ -315,11 +318,13 @@ pub(super) async fn act(
 ) -> Result<Response, Problem> {
     let Some((session, name)) = segment.rsplit_once(':') else {
         let detail = "POST to a session needs an action, e.g. /sessions/ID:pause";
-        return Err(Problem::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method-not-allowed",
-            detail,
-        ));
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let problem = Problem::new(status, "method-not-allowed", detail);
+        let mut response = problem.into_response();
+        // RFC 9110 §15.5.6: it must say what is allowed.
+        let allowed = HeaderValue::from_static("GET, HEAD, PATCH, DELETE");
+        response.headers_mut().insert(header::ALLOW, allowed);
+        return Ok(response);
     };
     let text = body_text(body).await?;
     let key = key(

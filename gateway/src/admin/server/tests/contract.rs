@@ -341,3 +341,31 @@ async fn what_an_action_is_told_is_read_and_bounded() {
     assert_eq!(left.body["keys"].as_array().unwrap().len(), 1);
     assert_eq!(retire(signing).await.status, 404);
 }
+
+#[tokio::test]
+async fn what_is_not_there_is_not_an_empty_list() {
+    let g = gateway();
+    for query in ["provider=nosuch", "namespace=a%20b", "namespace="] {
+        let answer = g.call("GET", &format!("sessions?{query}"), "").await;
+        assert_eq!(answer.status, 404, "{query}: {}", answer.body);
+    }
+    for query in ["provider=local", "namespace=empty"] {
+        let answer = g.call("GET", &format!("sessions?{query}"), "").await;
+        assert_eq!(answer.status, 200, "{query}: {}", answer.body);
+    }
+    g.call("POST", SESSIONS, r#"{"id": "one"}"#).await;
+    let bare = g.call("POST", &format!("{SESSIONS}/one"), "").await;
+    assert_eq!(bare.status, 405);
+    assert_eq!(bare.headers["allow"], "GET, HEAD, PATCH, DELETE");
+}
+
+#[tokio::test]
+async fn an_empty_last_event_id_is_none() {
+    let g = gateway();
+    let mut request = g.request("GET", "/admin/api/v1/events?follow=false", "");
+    request
+        .headers_mut()
+        .insert("last-event-id", "".parse().unwrap());
+    let response = serve(g.router.clone(), request).await.unwrap();
+    assert_eq!(response.status(), 200);
+}
