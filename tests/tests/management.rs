@@ -264,6 +264,33 @@ async fn logs_are_appended_paged_dropped_at_the_bound_and_followed() {
     assert!(!following.said().contains("line 4499"));
 }
 
+#[tokio::test]
+async fn followed_events_go_on_over_a_restart() {
+    let mut world = World::start().await;
+    let create = ["session", "create", "--provider", "test", "--id", "one"];
+    world.gateway.cli(&create).await.succeeded();
+    let following = Program::new(binary("sluicegate"))
+        .args(["events", "--follow", "--json", "--after", "0"])
+        .arg("--state-dir")
+        .arg(world.gateway.state())
+        .start(&world.root().join("followed"));
+    e2e::until("what was before", || {
+        following.said().contains("session.started").then_some(())
+    })
+    .await;
+    world.gateway.process.signal(rustix::process::Signal::KILL);
+    world.gateway.process.wait("the kill").await;
+    world.gateway.restart().await;
+    let stop = ["session", "stop", "one", "--provider", "test"];
+    world.gateway.cli(&stop).await.succeeded();
+    e2e::until("what came after", || {
+        following.said().contains("session.stopped").then_some(())
+    })
+    .await;
+    let again = following.said().matches("session.started").count();
+    assert_eq!(again, 1, "{}", following.said());
+}
+
 /// Files of credentials are read again at a reload; what is signed with is read for each delivery.
 #[tokio::test]
 async fn rotated_credentials_of_operators_are_good_from_a_reload_on() {

@@ -1,7 +1,10 @@
 //! Lifecycle events and access records, as they are stored and as they happen.
 
+use std::time::Duration;
+
 use clap::Args;
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -10,6 +13,9 @@ use super::{
     failure::{Failure, UNREACHABLE},
     output::{is_closed, printable, text},
 };
+
+/// Between two attempts to come back: doubled from the first to the last.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
 /// `events`.
 #[derive(Debug, Args)]
@@ -63,42 +69,111 @@ impl Reader {
 
 pub(super) async fn run(args: EventsArgs) -> Result<(), Failure> {
     let client = Client::new(&args.client)?;
-    let mut path = format!("/admin/api/v1/events?follow={}", args.follow);
-    if let Some(after) = args.after {
-        path.push_str(&format!("&after={after}"));
-    }
-    follow(&client, &path, args.client.json, |_| true).await
+    let stream = Stream {
+        follow: args.follow,
+        after: args.after,
+    };
+    stream.show(&client, args.client.json, |_| true).await
 }
 
-/// Show what a stream of events brings and `wanted` wants, until it ends.
-pub(super) async fn follow(
-    client: &Client,
-    path: &str,
-    json: bool,
-    wanted: impl Fn(&Value) -> bool,
-) -> Result<(), Failure> {
-    let mut driver = JoinSet::new();
-    let mut body = client.open(&mut driver, path).await?;
-    let mut reader = Reader::default();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            Failure::new(UNREACHABLE, format!("the gateway went away: {error}"))
-        })?;
-        for message in frame
-            .data_ref()
-            .map(|data| reader.feed(data))
-            .unwrap_or_default()
-        {
-            let data: Value = serde_json::from_str(&message.data).unwrap_or_default();
-            if wanted(&data) {
-                show(&message, &data, json);
-                if is_closed() {
-                    return Ok(());
+/// A stream of events, and how far it was read.
+pub(super) struct Stream {
+    /// Goes on as things happen: where the gateway goes away, from there on once it is back.
+    pub(super) follow: bool,
+    /// The last cursor that was shown.
+    pub(super) after: Option<u64>,
+}
+
+/// Why reading stopped.
+enum End {
+    /// Nobody reads what is shown.
+    Closed,
+    /// The gateway ended the stream.
+    Ended,
+    /// The connection was lost.
+    Lost(Failure),
+}
+
+impl Stream {
+    /// Show what it brings and `wanted` wants, until it ends.
+    pub(super) async fn show(
+        mut self,
+        client: &Client,
+        json: bool,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<(), Failure> {
+        let (mut begun, mut pause) = (false, PAUSE.0);
+        loop {
+            let mut driver = JoinSet::new();
+            let why = match client.open(&mut driver, &self.path()).await {
+                Ok(body) => {
+                    (begun, pause) = (true, PAUSE.0);
+                    match self.read(body, json, &wanted).await {
+                        End::Closed => return Ok(()),
+                        End::Ended if !self.follow => return Ok(()),
+                        End::Lost(failure) if !self.follow => return Err(failure),
+                        End::Ended => "the gateway ended the stream".to_owned(),
+                        End::Lost(failure) => failure.to_string(),
+                    }
+                }
+                // Not at the first attempt: that is a wrong address.
+                Err(failure) if begun && failure.code() == UNREACHABLE => failure.to_string(),
+                Err(failure) => return Err(failure),
+            };
+            eprintln!("sluicegate: {}; asking again", printable(&why));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+
+    fn path(&self) -> String {
+        let after = self.after.map(|after| format!("&after={after}"));
+        let follow = self.follow;
+        format!(
+            "/admin/api/v1/events?follow={follow}{}",
+            after.unwrap_or_default()
+        )
+    }
+
+    async fn read(
+        &mut self,
+        mut body: Incoming,
+        json: bool,
+        wanted: &impl Fn(&Value) -> bool,
+    ) -> End {
+        let mut reader = Reader::default();
+        while let Some(frame) = body.frame().await {
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) => {
+                    let why = format!("the gateway went away: {error}");
+                    return End::Lost(Failure::new(UNREACHABLE, why));
+                }
+            };
+            let data = frame.data_ref().map(|data| reader.feed(data));
+            for message in data.unwrap_or_default() {
+                self.passed(&message);
+                let data: Value = serde_json::from_str(&message.data).unwrap_or_default();
+                if wanted(&data) {
+                    show(&message, &data, json);
+                    if is_closed() {
+                        return End::Closed;
+                    }
                 }
             }
         }
+        End::Ended
     }
-    Ok(())
+
+    /// Shown or not, it is behind us.
+    fn passed(&mut self, message: &Message) {
+        let cursor = message.id.as_deref().and_then(|id| id.parse().ok());
+        self.after = match message.event.as_str() {
+            // Another store, which counts from its own beginning.
+            "reset" => Some(0),
+            _ => cursor.or(self.after),
+        };
+    }
 }
 
 fn show(message: &Message, body: &Value, json: bool) {
@@ -164,6 +239,24 @@ mod tests {
         clippy::panic
     )]
     use super::*;
+
+    #[test]
+    fn it_goes_on_where_it_was() {
+        let mut stream = Stream {
+            follow: true,
+            after: None,
+        };
+        assert_eq!(stream.path(), "/admin/api/v1/events?follow=true");
+        let told = b"event: session\nid: 7\ndata: {}\n\nevent: access\ndata: {}\n\n";
+        for message in Reader::default().feed(told) {
+            stream.passed(&message);
+        }
+        assert_eq!(stream.path(), "/admin/api/v1/events?follow=true&after=7");
+        for message in Reader::default().feed(b"event: reset\ndata: {}\n\n") {
+            stream.passed(&message);
+        }
+        assert_eq!(stream.after, Some(0));
+    }
 
     #[test]
     fn messages_are_read_at_every_split() {

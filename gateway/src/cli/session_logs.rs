@@ -86,12 +86,11 @@ pub(super) struct WatchArgs {
     which: Which,
 }
 
-/// Every event and access record of one session from now on, until its record ends or the gateway goes away.
+/// Every event and access record of one session from now on, until its reader has enough.
 pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
     let client = Client::new(&args.client)?;
     let (provider, namespace) = super::session::find(&client, &args.which).await?;
     let id = args.which.id;
-    let path = "/admin/api/v1/events?follow=true";
     let is_own = move |body: &Value| {
         let of = |key: &str| {
             body.pointer(&format!("/session/{key}"))
@@ -101,5 +100,9 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
             && of("provider") == Some(provider.as_str())
             && of("namespace") == Some(namespace.as_str())
     };
-    events::follow(&client, path, args.client.json, is_own).await
+    let stream = events::Stream {
+        follow: true,
+        after: None,
+    };
+    stream.show(&client, args.client.json, is_own).await
 }
