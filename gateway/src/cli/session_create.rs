@@ -285,7 +285,7 @@ pub(super) fn show_bundle(body: &Value, format: Format, again: bool) -> Result<(
     }
     if body.get("stale").and_then(Value::as_bool) == Some(true) {
         eprintln!(
-            "changed since the last bundle, use the new one: {}",
+            "changed since the generation began, use the new bundle: {}",
             text(body, "staleBindings")
         );
     }

@@ -134,7 +134,7 @@ pub struct Issued {
     pub created: bool,
     /// Fresh credentials, where there are any. Shown once.
     pub bundle: Option<Bundle>,
-    /// Services and capabilities that changed since the generation's last bundle: `service:NAME`, `capability:NAME`.
+    /// Services and capabilities that changed since the generation's first bundle: `service:NAME`, `capability:NAME`.
     pub stale: Vec<String>,
 }
 
