@@ -2,6 +2,7 @@
 
 use crate::{
     Host, HostName, HostPattern,
+    address::canonical_net,
     host::{Suffix, suffix},
     target::parse_port,
 };
@@ -212,7 +213,8 @@ fn split_ports(text: &str) -> Result<(&str, Ports), EntryError> {
     }
 }
 
-/// An address or range without brackets or port: `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`.
+/// An address or range without brackets or port: `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`. Addresses are judged in their canonical form,
+/// and so ranges are read in it: what is written as IPv4-mapped is IPv4.
 pub(crate) fn parse_net(text: &str) -> Result<IpNet, EntryError> {
     let (address, length) = match text.split_once('/') {
         Some((address, length)) => (address, Some(length)),
@@ -251,7 +253,15 @@ pub(crate) fn parse_net(text: &str) -> Result<IpNet, EntryError> {
         let hint = format!("write {} for the range, or the address alone", net.trunc());
         return wrong("has bits set beyond its prefix length", Some(&hint));
     }
-    Ok(net)
+    canonical_net(net).map_or_else(
+        || {
+            wrong(
+                "is of IPv6, and holds the IPv4-mapped addresses, which are IPv4 here",
+                Some("write the ranges of IPv6 that are meant, and those of IPv4 as 0.0.0.0/0 and the like"),
+            )
+        },
+        Ok,
+    )
 }
 
 /// A name or `*.name`.

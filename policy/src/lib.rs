@@ -25,7 +25,7 @@ mod target;
 mod testing;
 pub mod text;
 
-pub use address::{AddressClass, Nat64Prefix, classify};
+pub use address::{AddressClass, Nat64Prefix, canonical_net, classify};
 pub use decide::{
     AddressPermit, Admission, Explanation, ListenerPermit, MixedAnswers, OwnAddresses,
     ServicePermit, TargetPermit, admit, decide, decide_at, decide_listener, decide_name,

@@ -4,7 +4,7 @@ mod names;
 
 use crate::{
     Host, RuleId,
-    address::canonical,
+    address::{canonical, spelled_out},
     entry::{Entry, Pattern, Ports},
     rule::RuleTexts,
 };
@@ -35,13 +35,29 @@ pub(crate) struct Matcher {
 impl Matcher {
     /// A list of entries, each with its name as a rule.
     pub(crate) fn new(list: impl Iterator<Item = (String, Compiled)>) -> Self {
+        Self::build(list, false)
+    }
+
+    /// Likewise, of what is denied: an IPv4 address is denied however it is spelled, in IPv6 too.
+    pub(crate) fn denying(list: impl Iterator<Item = (String, Compiled)>) -> Self {
+        Self::build(list, true)
+    }
+
+    fn build(list: impl Iterator<Item = (String, Compiled)>, denies: bool) -> Self {
         let (rules, entries): (Vec<String>, Vec<Compiled>) = list.unzip();
         let mut hosts = Vec::new();
         let mut nets: HashMap<IpNet, Vec<u32>> = HashMap::new();
         for (index, compiled) in (0_u32..).zip(&entries) {
             match &compiled.entry.pattern {
                 Pattern::Host(pattern) => hosts.push((index, pattern, compiled.entry.ports)),
-                Pattern::Net(net) => nets.entry(*net).or_default().push(index),
+                Pattern::Net(net) => {
+                    nets.entry(*net).or_default().push(index);
+                    if let (IpNet::V6(v6), true) = (net, denies) {
+                        for inner in spelled_out(*v6) {
+                            nets.entry(inner.into()).or_default().push(index);
+                        }
+                    }
+                }
             }
         }
         let names = Names::new(hosts.into_iter());

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sluicegate_certs::Thumbprint;
 use sluicegate_policy::{
-    EgressDocument, GrantDocument,
+    EgressDocument, GrantDocument, canonical_net,
     text::{self, Faults, Fields, Node, Place},
 };
 
@@ -397,8 +397,9 @@ fn ranges(node: &Node, faults: &mut Faults) -> Vec<IpNet> {
             .parse::<IpNet>()
             .ok()
             .or_else(|| text.parse().ok().map(|ip: std::net::IpAddr| ip.into()));
-        match range {
-            Some(range) => found.push(range.trunc()),
+        // A source is known by its canonical address.
+        match range.map(|range| range.trunc()).and_then(canonical_net) {
+            Some(range) => found.push(range),
             None => {
                 item.expected::<()>("an address or a range such as 10.0.0.0/8", faults);
             }

@@ -1,5 +1,6 @@
 //! The IPv4 addresses an IPv6 address stands for.
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// An operator's NAT64 prefix (RFC 6052 §2.2: /32 /40 /48 /56 /64 /96).
@@ -68,6 +69,54 @@ fn at(address: Ipv6Addr, length: u8) -> Option<Ipv4Addr> {
 /// The IPv4 address of an IPv4-mapped one (RFC 4291 §2.5.5.2): dialling either reaches the same socket.
 pub(crate) fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
+}
+
+/// A range in the terms in which addresses are judged: one of mapped addresses is of IPv4. `None` where it holds all mapped
+/// addresses and others: addresses are compared as IPv4, so that it would say nothing of them. Every address of IPv6
+/// (`::/0`) is a range of IPv6.
+#[must_use]
+pub fn canonical_net(net: IpNet) -> Option<IpNet> {
+    let IpNet::V6(v6) = net else {
+        return Some(net);
+    };
+    let mapped = Ipv6Net::new_assert(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped(), 96);
+    if mapped.contains(&v6) {
+        let inner = v6.addr().to_ipv4_mapped()?;
+        let length = v6.prefix_len().saturating_sub(mapped.prefix_len());
+        return Ipv4Net::new(inner, length).ok().map(IpNet::V4);
+    }
+    (v6.prefix_len() == 0 || !v6.contains(&mapped)).then_some(net)
+}
+
+/// The ranges of IPv4 that a range of IPv6 spells out, however it is reached through them: translated, 6to4, Teredo's
+/// client, ISATAP. The block of a form as a whole spells none: it is the way that is meant, and not all of IPv4.
+pub(crate) fn spelled_out(net: Ipv6Net) -> impl Iterator<Item = Ipv4Net> {
+    let (address, length) = (net.network(), net.prefix_len());
+    let s = address.segments();
+    let [first, a, b, .., s6, s7] = s;
+    let from = |begins: u8, inner: Ipv4Addr| {
+        let bits = length.checked_sub(begins).filter(|bits| *bits > 0)?;
+        let net = Ipv4Net::new(inner, bits.min(32)).ok()?;
+        Some(net.trunc())
+    };
+    // `::` and `::1` look like compatible addresses, and are not (RFC 4291 §2.5.5.1).
+    let own = length == 128 && (address.is_unspecified() || address.is_loopback());
+    let at_end = !own
+        && matches!(
+            s,
+            [0, 0, 0, 0, 0, 0, _, _]
+                | [0, 0, 0, 0, 0xffff, 0, _, _]
+                | [0x64, 0xff9b, 0, 0, 0, 0, _, _]
+                | [0x64, 0xff9b, 1, ..]
+                | [_, _, _, _, 0 | 0x200, 0x5efe, _, _]
+        );
+    let teredo = matches!(s, [0x2001, 0, ..]);
+    let found = [
+        at_end.then(|| from(96, join(s6, s7))).flatten(),
+        (first == 0x2002).then(|| from(16, join(a, b))).flatten(),
+        teredo.then(|| from(96, join(!s6, !s7))).flatten(),
+    ];
+    found.into_iter().flatten()
 }
 
 /// NAT64's well-known prefix (RFC 6052 §2.1).

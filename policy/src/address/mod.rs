@@ -10,8 +10,8 @@ mod table;
 mod tests;
 
 pub use classify::{AddressClass, classify};
-pub use embedded::Nat64Prefix;
+pub use embedded::{Nat64Prefix, canonical_net};
 
 pub(crate) use classify::is_special_range;
-pub(crate) use embedded::{canonical, embedded};
+pub(crate) use embedded::{canonical, embedded, spelled_out};
 pub(crate) use table::{METADATA, METADATA_NAMES};

@@ -51,6 +51,32 @@ fn admission() -> Admission {
     }
 }
 
+/// How many ways [`spelled`] knows.
+const FORMS: usize = 6;
+
+/// An IPv4 address, or a range of them, in one of the ways it can be written.
+fn spelled(address: std::net::Ipv4Addr, length: Option<u8>, form: usize) -> String {
+    let bits = u128::from(address.to_bits());
+    let (base, begins): (u128, u8) = match form {
+        0 => {
+            return match length {
+                Some(length) => format!("{address}/{length}"),
+                None => address.to_string(),
+            };
+        }
+        1 => (0xffff << 32, 96),
+        2 => (0x64_ff9b << 96, 96),
+        3 => (0xffff << 48, 96),
+        4 => (0x2600 << 112 | 0x5efe << 32, 96),
+        _ => (0x2002 << 112, 16),
+    };
+    let v6 = std::net::Ipv6Addr::from_bits(base | bits << (96 - begins));
+    match length {
+        Some(length) => format!("[{v6}/{}]", begins + length),
+        None => format!("[{v6}]"),
+    }
+}
+
 fn list() -> impl Strategy<Value = Vec<String>> {
     proptest::collection::vec(entry(), 0..6)
 }
@@ -94,6 +120,20 @@ proptest! {
         wider.push(more);
         let after = decide(&egress(&allow, &wider, "enforce"), &asked).is_ok();
         prop_assert!(before || !after);
+    }
+
+    /// However an address is written: the deny holds for what it names, spelled so or otherwise, and opens nothing.
+    #[test]
+    fn a_deny_in_any_spelling_denies_what_it_names(bits: u32, length in 1_u8..=32, written in 0..FORMS, asked in 0..FORMS, other: u32) {
+        let everything = "defaultAction: allow";
+        let net = ipnet::Ipv4Net::new(bits.into(), length).unwrap().trunc();
+        let denied = grant(&format!("{everything}, deniedHosts: ['{}']", spelled(net.addr(), Some(length), written)));
+        let within = |bits: u32| format!("{}:443", spelled(bits.into(), None, asked));
+        prop_assert!(decide(&denied, &target(&within(bits))).is_err(), "{:?} {}", denied.egress.deny, within(bits));
+        let before = decide(&grant(everything), &target(&within(other))).is_ok();
+        let after = decide(&denied, &target(&within(other))).is_ok();
+        prop_assert!(before || !after);
+        prop_assert_eq!(after, !net.contains(&std::net::Ipv4Addr::from(other)), "{}", within(other));
     }
 
     #[test]

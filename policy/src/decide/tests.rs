@@ -155,6 +155,68 @@ fn denied_wins_over_every_allow() {
 }
 
 #[test]
+fn v027_a_deny_holds_however_the_address_is_spelled() {
+    let lists = |deny: &str| {
+        format!(
+            "egress: {{allowedHosts: ['127.0.0.0/8', 9.9.9.9, '[2000::/3]', '[64:ff9b::/32]', a.test], allowedAddresses: [127.0.0.0/8], deniedHosts: ['{deny}']}}"
+        )
+    };
+    let widest = "addresses: [0.0.0.0/0, '::/0']";
+    for deny in [
+        "127.0.0.1",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[::ffff:127.0.0.0/104]",
+        "[::ffff:0:0/96]",
+        "[64:ff9b::7f00:1]",
+        "[64:ff9b::7f00:0/104]",
+        "[64:ff9b:1::7f00:1]",
+        "[2002:7f00:1::/48]",
+        "[2002:7f00:1::5]",
+        "[2600::5efe:7f00:1]",
+        "[::127.0.0.1]",
+        "[::ffff:0:127.0.0.1]",
+        "[2001::80ff:fffe]",
+    ] {
+        let own = compile(&lists(deny), widest).unwrap();
+        let ceiling = format!("{{addresses: [0.0.0.0/0, '::/0'], deniedHosts: ['{deny}']}}");
+        let bound = compile(&lists("b.test"), &ceiling).unwrap();
+        for grant in [own, bound] {
+            for asked in [
+                "127.0.0.1:443",
+                "[::ffff:127.0.0.1]:443",
+                "[64:ff9b::7f00:1]:443",
+                "[2002:7f00:1::5]:443",
+            ] {
+                let found = outcome(&grant, asked);
+                assert_eq!(found, Err(Denial::HostDenied), "{deny} {asked}");
+            }
+            for answer in ["127.0.0.1", "::ffff:127.0.0.1"] {
+                let found = admitted(&grant, "a.test:443", &[answer]);
+                assert_eq!(found, Err(Denial::HostDenied), "{deny} {answer}");
+            }
+        }
+    }
+    // A form as a whole is a way, and not all that can be reached by it.
+    for deny in ["[64:ff9b::/96]", "[2002::/16]", "[2001::/32]", "[::/0]"] {
+        let grant = compile(&lists(deny), widest).unwrap();
+        assert!(outcome(&grant, "9.9.9.9:443").is_ok(), "{deny}");
+        assert!(outcome(&grant, "127.0.0.1:443").is_ok(), "{deny}");
+    }
+}
+
+#[test]
+fn a_mapped_range_excepts_what_it_holds() {
+    let within = "addresses: ['::ffff:10.0.0.0/104']";
+    let source = "egress: {allowedHosts: [a.test, '[::ffff:10.1.0.0/112]'], allowedAddresses: ['[::ffff:10.2.0.0/112]']}";
+    let grant = compile(source, within).unwrap();
+    assert!(admitted(&grant, "a.test:443", &["10.2.3.4"]).is_ok());
+    assert!(admitted(&grant, "10.1.2.3:443", &[]).is_ok());
+    let found = admitted(&grant, "a.test:443", &["10.1.2.3"]);
+    assert_eq!(found, Err(Denial::SpecialAddress));
+}
+
+#[test]
 fn v109_absent_and_empty_differ() {
     for (egress, allowed) in [
         ("", false),

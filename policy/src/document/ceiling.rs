@@ -211,8 +211,9 @@ impl Ceiling {
     pub(super) fn compile(&self) -> Bound {
         let allow = self.allowed_hosts.as_ref();
         Bound {
-            allow: allow.map(|list| matcher("ceiling.allowedHosts", list, |ports| ports)),
-            deny: matcher("ceiling.deniedHosts", &self.denied_hosts, Ports::or_any),
+            allow: allow
+                .map(|list| Matcher::new(compiled("ceiling.allowedHosts", list, |ports| ports))),
+            deny: denying("ceiling.deniedHosts", &self.denied_hosts),
             addresses: self.addresses.iter().map(|own| own.value).collect(),
         }
     }
@@ -239,13 +240,17 @@ fn sockets(node: &Node, faults: &mut Faults) -> Vec<Written<SocketEntry>> {
     found
 }
 
-/// A list as a matcher, each entry named by the list and its index.
-pub(super) fn matcher(
-    list: &str,
-    entries: &[Written<Entry>],
-    ports: impl Fn(Ports) -> Ports,
-) -> Matcher {
-    Matcher::new(entries.iter().enumerate().map(|(index, written)| {
+/// A list of what is denied as a matcher, each entry named by the list and its index. No port written means every port.
+pub(super) fn denying(list: &str, entries: &[Written<Entry>]) -> Matcher {
+    Matcher::denying(compiled(list, entries, Ports::or_any))
+}
+
+fn compiled<'a>(
+    list: &'a str,
+    entries: &'a [Written<Entry>],
+    ports: impl Fn(Ports) -> Ports + 'a,
+) -> impl Iterator<Item = (String, Compiled)> + 'a {
+    entries.iter().enumerate().map(move |(index, written)| {
         let entry = Entry {
             pattern: written.value.pattern.clone(),
             ports: ports(written.value.ports),
@@ -255,5 +260,5 @@ pub(super) fn matcher(
             exception: false,
         };
         (format!("{list}[{index}] \"{}\"", written.value), compiled)
-    }))
+    })
 }

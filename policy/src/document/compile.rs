@@ -1,13 +1,13 @@
 //! From a document to a grant, within the ceiling.
 
 use super::{
-    Ceiling, EgressDocument, ExposeDocument, GrantDocument, ServiceDocument, ceiling::matcher,
+    Ceiling, EgressDocument, ExposeDocument, GrantDocument, ServiceDocument, ceiling::denying,
     compile_rules::compile_rules, model::Written,
 };
 use crate::{
     Action, Expose, Grant, RuleId, Service, ServiceName, ServiceUrl,
     address::{METADATA, METADATA_NAMES, is_special_range},
-    entry::{Entry, Pattern, Ports},
+    entry::{Entry, Pattern},
     expose::PATIENCE,
     grant::Egress,
     host::HostPattern,
@@ -87,7 +87,7 @@ impl EgressDocument {
             }),
             report_rule: RuleId::new("mode \"report\""),
             allow,
-            deny: matcher("deniedHosts", &self.denied_hosts, Ports::or_any),
+            deny: denying("deniedHosts", &self.denied_hosts),
             rules,
             attributes,
             exceptions: self

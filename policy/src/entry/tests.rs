@@ -15,6 +15,11 @@ fn entries_read_and_print() {
         ("[2001:db8::/32]:443", "[2001:db8::/32]:443"),
         ("[2001:DB8::1]", "[2001:db8::1]"),
         ("[::/0]:*", "[::/0]:*"),
+        // The same sockets, so the same entry.
+        ("[::ffff:127.0.0.1]:1", "127.0.0.1:1"),
+        ("[::ffff:127.0.0.0/104]", "127.0.0.0/8"),
+        ("[::ffff:0:0/96]", "0.0.0.0/0"),
+        ("[64:ff9b::7f00:1]", "[64:ff9b::7f00:1]"),
         ("b\u{fc}cher.example", "xn--bcher-kva.example"),
         ("api\u{3002}example\u{ff0e}com", "api.example.com"),
     ] {
@@ -22,6 +27,17 @@ fn entries_read_and_print() {
         assert_eq!(entry.to_string(), shown);
         assert_eq!(note.is_some(), !text.is_ascii(), "{text}");
         assert_eq!(Entry::parse(shown).unwrap().0, entry);
+    }
+}
+
+#[test]
+fn a_range_around_the_mapped_addresses_is_no_range_of_ipv6() {
+    for text in ["[::/1]", "[::/64]", "[::/80]", "[::fffe:0:0/95]"] {
+        let message = Entry::parse(text).unwrap_err().message;
+        assert!(message.contains("IPv4-mapped"), "{text}: {message}");
+    }
+    for text in ["[::/96]", "[::fffe:0:0/96]", "[8000::/1]"] {
+        assert!(Entry::parse(text).is_ok(), "{text}");
     }
 }
 

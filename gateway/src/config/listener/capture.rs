@@ -2,7 +2,10 @@
 
 use super::{ListenerKind, read};
 use ipnet::IpNet;
-use sluicegate_policy::text::{Faults, Fields, Node};
+use sluicegate_policy::{
+    canonical_net,
+    text::{Faults, Fields, Node},
+};
 use std::net::SocketAddr;
 
 /// How the network brings connections to a transparent listener.
@@ -190,7 +193,8 @@ fn network(node: &Node, faults: &mut Faults) -> Option<IpNet> {
     let range = text.parse::<IpNet>().ok();
     let range = range.filter(|range| range.trunc() == *range);
     let single = || text.parse::<std::net::IpAddr>().ok().map(IpNet::from);
-    match range.or_else(single) {
+    // A peer is known by its canonical address.
+    match range.or_else(single).and_then(canonical_net) {
         Some(range) => Some(range),
         None => node.expected("an address or a range such as 10.0.0.0/8", faults),
     }
