@@ -27,9 +27,9 @@ pub mod text;
 
 pub use address::{AddressClass, Nat64Prefix, canonical_net, classify};
 pub use decide::{
-    AddressPermit, Admission, Explanation, ListenerPermit, MixedAnswers, OwnAddresses,
-    ServicePermit, TargetPermit, admit, decide, decide_at, decide_listener, decide_name,
-    decide_service, explain,
+    AddressPermit, Admission, Explanation, FirstBytes, Hello, ListenerPermit, MixedAnswers,
+    OwnAddresses, ServicePermit, TargetPermit, admit, decide, decide_at, decide_listener,
+    decide_name, decide_service, explain,
 };
 pub use denial::{Blame, Denial, Refusal};
 pub use document::{

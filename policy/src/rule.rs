@@ -35,15 +35,6 @@ pub enum TlsRule {
 }
 
 impl TlsRule {
-    /// Does what passed under `earlier` pass under this one?
-    pub(crate) fn admits_all_of(self, earlier: Self) -> bool {
-        match self {
-            Self::Opaque => true,
-            Self::Auto => earlier != Self::Opaque,
-            Self::Require => earlier == Self::Require,
-        }
-    }
-
     /// Where no rule says otherwise: `require` on 443, `auto` elsewhere.
     #[must_use]
     pub const fn default_for(port: u16) -> Self {
@@ -67,23 +58,6 @@ pub enum EchRule {
     PublicNames(Box<[HostName]>),
 }
 
-impl EchRule {
-    /// Does what passed under `earlier` pass under this one?
-    pub(crate) fn admits_all_of(&self, earlier: &Self) -> bool {
-        match (self, earlier) {
-            (_, Self::Deny) | (Self::Outer | Self::PublicNames(_), Self::Outer) => true,
-            (Self::Deny, _) => false,
-            (own, Self::PublicNames(names)) => {
-                let own: &[HostName] = match own {
-                    Self::PublicNames(own) => own,
-                    Self::Outer | Self::Deny => &[],
-                };
-                names.iter().all(|name| own.contains(name))
-            }
-        }
-    }
-}
-
 /// Methods and path prefixes, where they can be enforced.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct HttpRule {
@@ -94,16 +68,6 @@ pub struct HttpRule {
 }
 
 impl HttpRule {
-    /// Does what passed under `earlier` pass under this one?
-    pub(crate) fn admits_all_of(&self, earlier: &Self) -> bool {
-        let within = |own: &[String], earlier: &[String], holds: fn(&str, &str) -> bool| {
-            let held = |one: &String| own.iter().any(|own| holds(own, one));
-            own.is_empty() || (!earlier.is_empty() && earlier.iter().all(held))
-        };
-        within(&self.methods, &earlier.methods, |own, one| own == one)
-            && within(&self.path_prefixes, &earlier.path_prefixes, path::covers)
-    }
-
     /// Judge one request: method (case-sensitive, RFC 9110 §9.1) and path as sent, with its query.
     ///
     /// Where there are path prefixes, a path two parsers could read differently is refused.

@@ -2,7 +2,7 @@
 //!
 //! Pure: fed with chunks, asked about the deadline. What is held is held by the pump.
 
-use sluicegate_policy::{Denial, EchRule, Host, HostName, TargetPermit, TlsRule};
+use sluicegate_policy::{Denial, FirstBytes, Hello, TargetPermit, TlsRule};
 
 use crate::sniff::{ClientHello, ClientStep, HelloWatch, Reader, ServerStep, Sni, Verdict};
 
@@ -39,7 +39,15 @@ enum Phase {
     First(Box<Reader>),
     /// Not TLS; a line of HTTP, perhaps.
     Line,
-    Watch(Box<HelloWatch>),
+    /// A hello that passed.
+    Watch(Box<Watched>),
+}
+
+#[derive(Debug)]
+struct Watched {
+    watch: HelloWatch,
+    /// The hello, by what it shows.
+    seen: FirstBytes,
 }
 
 /// The longest first line that is still waited for.
@@ -95,7 +103,7 @@ impl Gate {
 
     /// Methods and paths are ruled, and what goes by cannot be judged by them.
     fn bound(&self) -> Option<Denial> {
-        let ruled = self.permit.http().is_some() && !self.permit.only_reports();
+        let ruled = self.permit.keeps_to_requests();
         ruled.then_some(Denial::MethodNotAllowed)
     }
 
@@ -114,6 +122,22 @@ impl Gate {
     /// What report mode let pass.
     pub fn reported(&self) -> Option<Denial> {
         self.reported
+    }
+
+    /// What the client began with, once that was judged.
+    pub fn seen(&self) -> Option<&FirstBytes> {
+        match &self.phase {
+            Phase::Watch(watched) => Some(&watched.seen),
+            Phase::First(_) | Phase::Line => None,
+        }
+    }
+
+    /// The same, of a gate that is open for good.
+    pub fn into_seen(self) -> FirstBytes {
+        match self.phase {
+            Phase::Watch(watched) => watched.seen,
+            Phase::First(_) | Phase::Line => FirstBytes::Other,
+        }
     }
 
     /// Was a hello an encrypted one?
@@ -139,13 +163,15 @@ impl Gate {
                             return Step::Cut(denial);
                         }
                         self.ech |= hello.ech || hello.ech_draft;
-                        if let Err(denial) = judge_hello(&self.permit, &hello) {
-                            return Step::Cut(denial);
-                        }
+                        let shown = match judge_hello(&self.permit, &hello) {
+                            Ok(shown) => shown,
+                            Err(denial) => return Step::Cut(denial),
+                        };
                         let rest = held.get(reader.consumed()..).unwrap_or_default();
                         let mut watch = std::mem::take(reader.as_mut()).into_watch();
                         let step = watch.from_client(rest);
-                        self.phase = Phase::Watch(Box::new(watch));
+                        let seen = FirstBytes::Tls(shown);
+                        self.phase = Phase::Watch(Box::new(Watched { watch, seen }));
                         self.pass();
                         self.after_hello(step)
                     }
@@ -159,8 +185,8 @@ impl Gate {
                 }
             }
             Phase::Line => self.line(held),
-            Phase::Watch(watch) => {
-                let step = watch.from_client(chunk);
+            Phase::Watch(watched) => {
+                let step = watched.watch.from_client(chunk);
                 self.after_hello(step)
             }
         }
@@ -169,7 +195,7 @@ impl Gate {
     /// The upstream's next bytes, before they are forwarded. `true`: the gate is open for good.
     pub fn server_sent(&mut self, chunk: &[u8]) -> bool {
         match &mut self.phase {
-            Phase::Watch(watch) => watch.from_server(chunk) == ServerStep::Done,
+            Phase::Watch(watched) => watched.watch.from_server(chunk) == ServerStep::Done,
             Phase::First(_) | Phase::Line => false,
         }
     }
@@ -186,6 +212,12 @@ impl Gate {
         }
     }
 
+    /// RFC 8446 §4.1.2 has the client repeat its hello but for keys, cookies and the like, and RFC 9849 (§6.1.5, §6.2) ECH
+    /// too: neither that nor the name is among what may change.
+    fn is_repeated(&self, second: &Hello) -> bool {
+        matches!(self.seen(), Some(FirstBytes::Tls(first)) if first == second)
+    }
+
     fn after_hello(&mut self, step: ClientStep) -> Step {
         match step {
             ClientStep::Pass => Step::Forward,
@@ -195,7 +227,8 @@ impl Gate {
             ClientStep::Hello(hello) => {
                 self.ech |= hello.ech || hello.ech_draft;
                 match judge_hello(&self.permit, &hello) {
-                    Ok(()) => Step::Open,
+                    Ok(shown) if self.is_repeated(&shown) => Step::Open,
+                    Ok(_) => Step::Cut(Denial::TlsMalformed),
                     Err(denial) => Step::Cut(denial),
                 }
             }
@@ -203,47 +236,25 @@ impl Gate {
     }
 }
 
-/// SNI = target (RFC 6066 §3), and ECH as the rule says.
-fn judge_hello(permit: &TargetPermit, hello: &ClientHello) -> Result<(), Denial> {
-    let public_names: &[HostName] = match permit.ech() {
-        EchRule::Deny if hello.ech || hello.ech_draft => return Err(Denial::EchDenied),
-        EchRule::PublicNames(names) if hello.ech => names,
-        EchRule::Outer | EchRule::Deny | EchRule::PublicNames(_) => &[],
-    };
-    let target = permit.target().host();
+/// By the rule, of what the hello shows.
+fn judge_hello(permit: &TargetPermit, hello: &ClientHello) -> Result<Hello, Denial> {
+    let shown = shown(hello)?;
+    permit.judge_hello(&shown)?;
+    Ok(shown)
+}
+
+/// What rules ask of a hello.
+fn shown(hello: &ClientHello) -> Result<Hello, Denial> {
     let sni = match &hello.sni {
-        None => {
-            return match target {
-                // RFC 6066 §3 gives literals no SNI.
-                Host::Ip(_) => Ok(()),
-                Host::Name(_) => Err(Denial::SniMissing),
-            };
-        }
+        None => None,
+        Some(Sni::Name(name)) => Some(name.as_str().into()),
         Some(Sni::Malformed) => return Err(Denial::TlsMalformed),
-        Some(Sni::Name(sni)) => sni,
     };
-    match target {
-        Host::Ip(ip) => {
-            let literal = sni
-                .trim_start_matches('[')
-                .trim_end_matches(']')
-                .parse::<std::net::IpAddr>();
-            if literal == Ok(*ip) {
-                Ok(())
-            } else {
-                Err(Denial::SniMismatch)
-            }
-        }
-        Host::Name(name) => {
-            // An IP literal or a malformed name is no host name: a mismatch either way.
-            let sni = HostName::parse(sni).map_err(|_| Denial::SniMismatch)?;
-            if sni == *name || public_names.contains(&sni) {
-                Ok(())
-            } else {
-                Err(Denial::SniMismatch)
-            }
-        }
-    }
+    Ok(Hello {
+        sni,
+        ech: hello.ech,
+        ech_draft: hello.ech_draft,
+    })
 }
 
 /// Do these first bytes, which are not TLS, begin an HTTP/1 request? `None` while they may.

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use sluicegate_policy::Denial;
+use sluicegate_policy::{Denial, FirstBytes, TargetPermit};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep},
@@ -67,6 +67,8 @@ pub struct Pump {
     ech: bool,
     /// What report mode let pass of its first bytes.
     reported: Option<Denial>,
+    /// What it began with, as far as the gate has looked; as long as there is one, it knows.
+    seen: FirstBytes,
 }
 
 /// When bytes moved.
@@ -144,6 +146,31 @@ impl Pump {
             begun: false,
             ech: false,
             reported: None,
+            seen: FirstBytes::Unseen,
+        }
+    }
+
+    /// What the client began with; `None` where that is still to be judged, and nothing of it has gone up.
+    pub fn seen(&self) -> Option<&FirstBytes> {
+        match &self.gate {
+            Some(gate) => gate.seen(),
+            None => Some(&self.seen),
+        }
+    }
+
+    /// What the client has sent and sends is judged by this permit: the one it began with is no longer in force. For first bytes
+    /// of which nothing has gone up.
+    pub fn judge_by(&mut self, permit: &TargetPermit) {
+        self.gate = Gate::new(permit);
+        self.begun = false;
+        self.up.held = false;
+        self.up.waiting = 0;
+    }
+
+    /// The gate is open for good.
+    fn open(&mut self) {
+        if let Some(gate) = self.gate.take() {
+            self.seen = gate.into_seen();
         }
     }
 
@@ -228,7 +255,7 @@ impl Pump {
                 return Ok(());
             }
             Step::Forward => {}
-            Step::Open => self.gate = None,
+            Step::Open => self.open(),
             Step::Http => return Err(Stop::Http),
             Step::Cut(denial) => return Err(Stop::Cut(denial)),
         }
@@ -307,7 +334,7 @@ impl Pump {
                 {
                     return Poll::Ready(Err(Stop::Cut(denial)));
                 }
-                self.gate = None;
+                self.open();
                 self.release(observe)?;
                 continue;
             }
@@ -352,10 +379,10 @@ impl Pump {
             return Poll::Pending;
         }
         let gated = self.gate.is_some();
-        let gate = &mut self.gate;
+        let (gate, began) = (&mut self.gate, &mut self.seen);
         let watch = |chunk: &[u8]| {
-            if gate.as_mut().is_some_and(|gate| gate.server_sent(chunk)) {
-                *gate = None;
+            if let Some(open) = gate.take_if(|gate| gate.server_sent(chunk)) {
+                *began = open.into_seen();
             }
         };
         let activity = &mut self.activity;

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use sluicegate_policy::{Admission, Denial, Refusal, Target, TargetPermit, TlsRule, admit, decide};
+use sluicegate_policy::{
+    Admission, Denial, FirstBytes, Refusal, Target, TargetPermit, TlsRule, admit, decide,
+};
 
 use crate::session::{Authority, PolicyGeneration};
 
@@ -60,29 +62,47 @@ fn live(authority: &Authority) -> Result<&PolicyGeneration, Denial> {
     }
 }
 
-/// Judge an open tunnel or exchange by the authority as it is now: the target, what its rule asks, and the address that was
-/// dialled. An exchange is judged by its own `request`, which is in the plain; of a tunnel it is only known what its rule let pass,
-/// so that it stays where the rule of now lets all of that pass.
+/// What is known of something open.
+#[derive(Clone, Copy, Debug)]
+pub enum Known<'a> {
+    /// The request of an exchange, which is in the plain.
+    Request(&'a Asked),
+    /// What a tunnel began with.
+    Began(&'a FirstBytes),
+    /// Nothing of the client's has gone up yet: whoever asks judges what comes by the permit that is the answer.
+    Nothing,
+}
+
+/// Judge an open tunnel or exchange by the authority as it is now, as if it were opened now: the target, the address that was
+/// dialled, and what is known of the bytes in it. The answer is the permit of now.
 ///
 /// # Errors
 /// The reason to cut it.
 pub fn still_allowed(
     authority: &Authority,
     permit: &TargetPermit,
-    request: Option<&Asked>,
+    known: Known<'_>,
     dialled: Option<IpAddr>,
     admission: &Admission,
-) -> Result<(), Denial> {
+) -> Result<TargetPermit, Denial> {
     let policy = live(authority)?;
     let now = decide(&policy.grant, permit.target()).map_err(|_| Denial::PolicyChanged)?;
-    let passes = match request {
-        Some(asked) => now.tls() != TlsRule::Require && asked.judge(&now).is_ok(),
-        None => now.admits_all_of(permit),
+    let passes = match known {
+        Known::Request(asked) => now.tls() != TlsRule::Require && asked.judge(&now).is_ok(),
+        Known::Began(seen) => now.admits(seen),
+        Known::Nothing => true,
     };
-    let admitted =
-        dialled.is_none_or(|address| admit(&policy.grant, &now, &[address], admission).is_ok());
+    // What the policy itself says of the name's addresses is the whole of them.
+    let listed = |address: IpAddr| {
+        let same = |one: &IpAddr| one.to_canonical() == address.to_canonical();
+        now.known_answers(admission)
+            .is_none_or(|answers| answers.iter().any(same))
+    };
+    let admitted = dialled.is_none_or(|address| {
+        listed(address) && admit(&policy.grant, &now, &[address], admission).is_ok()
+    });
     if passes && admitted {
-        Ok(())
+        Ok(now)
     } else {
         Err(Denial::PolicyChanged)
     }

@@ -16,7 +16,7 @@ use super::{
     close::{Abort, Guarded, linger_close},
     gate::Gate,
     pump::{End, Pump},
-    standing::{Asked, still_allowed, still_serves},
+    standing::{Asked, Known, still_allowed, still_serves},
 };
 use crate::{
     outcome::{Outcome, Party},
@@ -175,7 +175,7 @@ impl Tunnel {
                     if changed.is_err() {
                         return End::Cut(Denial::SessionRevoked);
                     }
-                    if let Err(denial) = self.still_allowed() {
+                    if let Err(denial) = self.still_allowed(pump) {
                         return End::Cut(denial);
                     }
                 }
@@ -216,14 +216,21 @@ impl Tunnel {
         deadline
     }
 
-    fn still_allowed(&mut self) -> Result<(), Denial> {
+    fn still_allowed(&mut self, pump: &mut Pump) -> Result<(), Denial> {
         let authority = self.authority.now();
-        still_allowed(
-            &authority,
-            &self.permit,
-            self.upgraded.as_ref(),
-            Some(self.dialled),
-            &self.admission,
-        )
+        let known = match (&self.upgraded, pump.seen()) {
+            (Some(asked), _) => Known::Request(asked),
+            (None, Some(seen)) => Known::Began(seen),
+            (None, None) => Known::Nothing,
+        };
+        let judged = !matches!(known, Known::Nothing);
+        let (dialled, admission) = (Some(self.dialled), &self.admission);
+        let now = still_allowed(&authority, &self.permit, known, dialled, admission)?;
+        if !judged {
+            pump.judge_by(&now);
+        }
+        // A second hello that is still to come repeats the first, which passes by this one too.
+        self.permit = now;
+        Ok(())
     }
 }

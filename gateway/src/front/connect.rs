@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     auth::Identity,
-    egress::{Carried, Ends, Guarded, Tunnel, Upstream, still_allowed},
+    egress::{Carried, Ends, Guarded, Known, Tunnel, Upstream, still_allowed},
     listen::Downstream,
     outcome::{Outcome, Party},
     session::{Changes, Destination, Judged, PolicyGeneration, Slot},
@@ -190,7 +190,8 @@ pub(super) async fn lead(
     drop((dial, counted));
     // A change meanwhile was judged without the address, which was admitted by the policy before it.
     let (dialled, admission) = (upstream.address.ip(), &context.egress.admission);
-    still_allowed(&changes.now(), &permit, None, Some(dialled), admission)?;
+    let (now, dialled) = (changes.now(), Some(dialled));
+    let permit = still_allowed(&now, &permit, Known::Nothing, dialled, admission)?;
     let tunnel = Tunnel {
         session: identity.session.clone(),
         authority: changes,
@@ -219,7 +220,8 @@ async fn lost(changes: &mut Changes, permit: &TargetPermit, admission: &Admissio
         if changes.changed().await.is_err() {
             return Denial::SessionRevoked;
         }
-        if let Err(denial) = still_allowed(&changes.now(), permit, None, None, admission) {
+        if let Err(denial) = still_allowed(&changes.now(), permit, Known::Nothing, None, admission)
+        {
             return denial;
         }
     }

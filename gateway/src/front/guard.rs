@@ -12,7 +12,7 @@ use sluicegate_policy::{Admission, Denial, TargetPermit};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    egress::{Asked, still_allowed},
+    egress::{Asked, Known, still_allowed},
     session::{Authority, Changes},
     telemetry::Counters,
 };
@@ -101,10 +101,11 @@ impl Guard {
         still_allowed(
             authority,
             &self.permit,
-            Some(&self.request),
+            Known::Request(&self.request),
             self.dialled,
             &self.admission,
         )
+        .map(drop)
     }
 
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Denial> {

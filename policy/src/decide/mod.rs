@@ -1,10 +1,11 @@
 //! The one decision, and the permits only it can make.
 //!
 //! `judge.rs` holds the order of precedence; [`decide`] and [`explain`] both tell what it found, `name.rs` asks it of a name
-//! without a port. `admit.rs` judges addresses, `service.rs` relay streams, `permit.rs` holds the keys to what lies behind.
+//! without a port. `admit.rs` judges addresses, `first_bytes.rs` what a tunnel began with, `service.rs` relay streams, `permit.rs` holds the keys to what lies behind.
 
 mod admit;
 mod explain;
+mod first_bytes;
 #[cfg(test)]
 mod hints;
 mod judge;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use admit::{Admission, MixedAnswers, OwnAddresses, admit, decide_at};
 pub use explain::{Explanation, explain};
+pub use first_bytes::{FirstBytes, Hello};
 pub use judge::decide;
 pub use name::decide_name;
 pub use permit::{AddressPermit, ListenerPermit, ServicePermit, TargetPermit};

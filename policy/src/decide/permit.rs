@@ -138,17 +138,6 @@ impl TargetPermit {
         self.reported.as_deref()
     }
 
-    /// Would everything that passed under `earlier` pass under this one, first bytes and requests alike?
-    #[must_use]
-    pub fn admits_all_of(&self, earlier: &Self) -> bool {
-        // Nobody looked at what is opaque, so that nothing is known of it.
-        let tls = self.tls == TlsRule::Opaque
-            || (self.tls.admits_all_of(earlier.tls) && self.ech().admits_all_of(earlier.ech()));
-        let any = HttpRule::default();
-        let http = self.http().unwrap_or(&any);
-        tls && http.admits_all_of(earlier.http().unwrap_or(&any))
-    }
-
     /// Judge one plain HTTP request by the rule's methods and path prefixes (path as sent, with query). In report mode it
     /// passes, with what would have been refused.
     ///

@@ -278,11 +278,10 @@ impl Tunnels<'_> {
 }
 
 /// A tunnel whose upstream has asked for a second hello.
-async fn retried(tunnels: &Tunnels<'_>, form: Form) -> (Wire<Pipe>, Tap, Vec<u8>) {
+async fn retried(tunnels: &Tunnels<'_>, form: Form, host: &str, first: &[u8]) -> (Wire<Pipe>, Tap) {
     let tap = tunnels.tap(form, Mode::Answer(retry_request())).await;
-    let first = Hello::new(REQUIRE).wire();
-    let mut wire = tunnels.open(REQUIRE, &tap, form, b"").await;
-    wire.send(&first).await;
+    let mut wire = tunnels.open(host, &tap, form, b"").await;
+    wire.send(first).await;
     assert_eq!(wire.take(retry_request().len()).await, retry_request());
-    (wire, tap, first)
+    (wire, tap)
 }

@@ -4,6 +4,7 @@ use e2e::RawOrigin;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::hello::Hello;
 
 #[test]
 pub(crate) fn v107_revoked_in_mid_tunnel() {
@@ -125,7 +126,78 @@ pub(crate) fn v108_a_tighter_policy_cuts_exactly_what_it_forbids() {
             .patch(&lab.gateway, with(json!({"tls": "require"})))
             .await;
         assert!(tunnel.cut().await < Duration::from_secs(1));
+        what_was_seen_decides(lab).await;
     });
+}
+
+/// A tunnel is judged by what it began with, as a new one would be that begins so.
+async fn what_was_seen_decides(lab: &Lab) {
+    const ECH: u16 = 0xfe0d;
+    let name = "seen.allowed.test";
+    lab.dns.point(name);
+    let origin = RawOrigin::start().await;
+    let target = format!("{name}:{}", origin.address.port());
+    let with = |more: serde_json::Value| {
+        let mut egress = json!({"allowedHosts": [target], "allowedAddresses": ["127.0.0.0/8"]});
+        for (key, value) in more.as_object().into_iter().flatten() {
+            egress[key] = value.clone();
+        }
+        egress
+    };
+    let rule = |mut rule: serde_json::Value| {
+        rule["host"] = json!(target);
+        with(json!({ "rules": [rule] }))
+    };
+    let plain = Hello::new(name).wire();
+    let encrypted = Hello::new(name).with(ECH, &[0; 10]).wire();
+    let ruled = |mode: &str| {
+        let rule = json!({"host": target, "http": {"methods": ["GET"]}});
+        with(json!({"mode": mode, "rules": [rule]}))
+    };
+    let answer = |address: &str| with(json!({"hosts": {name: address}}));
+    let front = json!({"ech": {"publicNames": ["front.test"]}});
+    let outer = || rule(json!({"ech": "outer"}));
+    for (bytes, before, after, stays) in [
+        (&plain, outer(), rule(json!({"tls": "require"})), true),
+        (&plain, outer(), rule(json!({"ech": "deny"})), true),
+        (&plain, rule(front.clone()), outer(), true),
+        (&encrypted, rule(front), outer(), true),
+        (&encrypted, outer(), rule(json!({"ech": "deny"})), false),
+        (&plain, ruled("report"), ruled("enforce"), false),
+        (&plain, answer("127.0.0.1"), answer("127.0.0.1"), true),
+        (&plain, answer("127.0.0.1"), answer("127.0.0.2"), false),
+    ] {
+        let what = format!("{before} to {after}");
+        let session = lab.sandbox(json!({"egress": before})).await;
+        let mut tunnel = session.tunnel(&target).await;
+        tunnel.send(bytes).await;
+        let mut far = origin.accept().await;
+        assert_ne!(far.read(&mut [0; 1000]).await.unwrap(), 0, "{what}");
+        session.patch(&lab.gateway, after).await;
+        if stays {
+            tunnel.stays_quiet().await;
+            far.write_all(b"well").await.unwrap();
+            assert_eq!(tunnel.take(4).await, b"well", "{what}");
+        } else {
+            assert!(tunnel.cut().await < Duration::from_secs(1), "{what}");
+        }
+    }
+    // What has said nothing yet is judged by the rule of the moment it speaks.
+    for (bytes, passes) in [(&plain[..], true), (b"\0open", false)] {
+        let session = lab.sandbox(json!({"egress": with(json!({}))})).await;
+        let mut tunnel = session.tunnel(&target).await;
+        let mut far = origin.accept().await;
+        session
+            .patch(&lab.gateway, rule(json!({"tls": "require"})))
+            .await;
+        tunnel.send(bytes).await;
+        if passes {
+            assert_ne!(far.read(&mut [0; 1000]).await.unwrap(), 0);
+        } else {
+            tunnel.cut().await;
+            assert_eq!(far.read(&mut [0; 1000]).await.unwrap_or_default(), 0);
+        }
+    }
 }
 
 #[test]

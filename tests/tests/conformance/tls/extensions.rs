@@ -93,22 +93,43 @@ pub(crate) fn v085_ech_with_a_public_name() {
 pub(crate) fn v087_second_hello() {
     LAB.run(87, async |lab, row| {
         let tunnels = Tunnels::of(lab).await;
+        let ech = |name: &str| Hello::new(name).with(ECH, &ECH_OUTER).wire();
+        let plain = Hello::new(REQUIRE).wire();
+        let public = "public.tls.test";
         for form in SLOW {
-            let (mut wire, tap, first) = retried(&tunnels, form).await;
-            let second = Hello::new(REQUIRE).with(0xff77, b"cookie").wire();
-            wire.send(&second).await;
-            tap.receives(&[first, second].concat(), "a second hello")
-                .await;
-            for spoilt in [Hello::new("evil.test"), Hello::bare()] {
-                let (mut wire, tap, first) = retried(&tunnels, form).await;
-                let target = format!("{REQUIRE}:{}", tap.port());
+            for first in [plain.clone(), ech(REQUIRE)] {
+                let (mut wire, tap) = retried(&tunnels, form, REQUIRE, &first).await;
+                let mut second = Hello::new(REQUIRE).with(0xff77, b"cookie");
+                if first != plain {
+                    second = second.with(ECH, &ECH_OUTER);
+                }
+                let second = second.wire();
+                wire.send(&second).await;
+                tap.receives(&[first, second].concat(), "a second hello")
+                    .await;
+            }
+            let mut spoilt = vec![
+                (REQUIRE, plain.clone(), Hello::new("evil.test").wire()),
+                (REQUIRE, plain.clone(), Hello::bare().wire()),
+                // What each of them may say alone, and not one after the other.
+                (REQUIRE, plain.clone(), ech(REQUIRE)),
+                (REQUIRE, ech(REQUIRE), plain.clone()),
+            ];
+            // Where nobody has asked for the target, the public name is one itself.
+            if !matches!(form, Form::Captured | Form::Named) {
+                spoilt.push((public, ech("cloudflare-ech.com"), ech(public)));
+                spoilt.push((public, ech(public), ech("cloudflare-ech.com")));
+            }
+            for (host, first, second) in spoilt {
+                let (mut wire, tap) = retried(&tunnels, form, host, &first).await;
+                let target = format!("{host}:{}", tap.port());
                 let cut = || {
                     let mut records = records_of(lab, &target);
                     records.retain(|record| record.text("outcome") == "cut");
                     records.len()
                 };
                 let before = cut();
-                wire.send(spoilt.wire()).await;
+                wire.send(&second).await;
                 wire.cut().await;
                 tap.receives(&first, "nothing behind the first hello").await;
                 until("a cut", || (cut() > before).then_some(())).await;

@@ -84,7 +84,8 @@ pub(crate) fn v079_records_that_do_not_belong() {
             .await;
         // RFC 8446 appendix D.4: after a HelloRetryRequest one dummy change_cipher_spec is in order.
         for form in SLOW {
-            let (mut wire, tap, first) = retried(&tunnels, form).await;
+            let first = Hello::new(REQUIRE).wire();
+            let (mut wire, tap) = retried(&tunnels, form, REQUIRE, &first).await;
             let second = [record(20, &[1]), Hello::new(REQUIRE).wire()].concat();
             wire.send(&second).await;
             let both = [first, second].concat();
