@@ -6,7 +6,7 @@
 use super::{Draft, block, bracketed, has_whole_name, refuse};
 use crate::{
     Action,
-    entry::{Entry, Pattern},
+    entry::{Entry, Pattern, Ports},
     text::{Faults, Node},
 };
 
@@ -109,7 +109,7 @@ pub(super) fn read(root: &Node, faults: &mut Faults) -> Draft {
     }
     let block = block(root, "network", faults);
     let mut fields = block.fields(faults);
-    let default = read_default(&mut fields, faults);
+    let (default, blocked) = read_default(&mut fields, faults);
     for list in LISTS {
         if let Some(node) = fields.take(list.key) {
             lists.take(node, *list, &mut draft, faults);
@@ -118,6 +118,11 @@ pub(super) fn read(root: &Node, faults: &mut Faults) -> Draft {
     fields.finish(faults);
     if lists.first.is_none() && default.is_none() && block.is_map() {
         faults.error(block.place(), "there is no list and no default in it");
+    }
+    if let (Some(node), Some((_, allow))) = (blocked, lists.allowed.first()) {
+        let message = format!("everything is blocked, and \"{allow}\" allowed");
+        let hint = "leave block_network or the list out";
+        faults.error_hint(&node.key_place(), message, hint);
     }
     lists.conclude(default, draft, faults)
 }
@@ -140,7 +145,9 @@ impl<'a> Lists<'a> {
             let Some(text) = item.string(faults) else {
                 continue;
             };
-            if matches!(text, "*" | "all" | "0.0.0.0/0") || list.is_e2b() && text == ALL_TRAFFIC {
+            // The value of that name is E2B's word for everything; elsewhere it is a range of IPv4 like another.
+            let everything = list.is_e2b() && matches!(text, ALL_TRAFFIC | "0.0.0.0/0");
+            if matches!(text, "*" | "all") || everything {
                 if list.allows {
                     self.allows_all = Some(item);
                 } else {
@@ -167,9 +174,11 @@ impl<'a> Lists<'a> {
         }
     }
 
-    fn conclude(self, stated: Option<Action>, mut draft: Draft, faults: &mut Faults) -> Draft {
-        if self.denies_all {
-            // Beside a deny of everything an allow only means anything if it wins: the other denies then say nothing.
+    fn conclude(mut self, stated: Option<Action>, mut draft: Draft, faults: &mut Faults) -> Draft {
+        self.judge_families(stated, &mut draft, faults);
+        if self.denies_all && self.rest == Some(Rest::Allowed) {
+            // E2B: beside a deny of everything an allow only means anything if it wins, and the other denies, of addresses all,
+            // then say nothing.
             draft.deny_nothing();
         } else {
             judge_overlaps(&self.allowed, &self.denied, faults);
@@ -213,13 +222,49 @@ impl<'a> Lists<'a> {
     }
 }
 
+impl Lists<'_> {
+    /// A deny of all of IPv4 or of IPv6. Of both it is one of everything. Of one it says nothing where the rest is denied anyway;
+    /// elsewhere it is kept, and no allow can then be.
+    fn judge_families(&mut self, stated: Option<Action>, draft: &mut Draft, faults: &mut Faults) {
+        let is_whole =
+            |deny: &Entry| matches!(&deny.pattern, Pattern::Net(net) if net.prefix_len() == 0);
+        let any_port = |deny: &Entry| deny.ports == Ports::Any;
+        let whole = self.denied.iter().map(|(_, deny)| deny);
+        let whole: Vec<Entry> = whole
+            .filter(|deny| is_whole(deny) && any_port(deny))
+            .cloned()
+            .collect();
+        let Some(one) = whole.first() else { return };
+        let both = whole.iter().any(|other| other != one);
+        let bounded = match stated {
+            Some(action) => action == Action::Deny,
+            None => self.rest == Some(Rest::Denied),
+        };
+        if both || bounded {
+            self.denies_all |= both;
+            self.denied.retain(|(_, deny)| !whole.contains(deny));
+            draft.forget_denied(&whole);
+            return;
+        }
+        for (node, allow) in &self.allowed {
+            if let Pattern::Host(_) = &allow.pattern {
+                let message = format!(
+                    "\"{allow}\" is allowed and \"{one}\", which it may resolve into, denied: there the allow wins, here the deny"
+                );
+                let hint = "write policy: deny, if everything else is to be denied";
+                faults.error_hint(node.place(), message, hint);
+            }
+        }
+    }
+}
+
 /// Report each pair of an allowed and a denied entry that share a destination.
 fn judge_overlaps(allowed: &[(&Node, Entry)], denied: &[(&Node, Entry)], faults: &mut Faults) {
     for (node, allow) in allowed {
         for (other, deny) in denied {
             let ports = allow.ports.or_any() == deny.ports.or_any()
-                || allow.ports.or_any() == crate::entry::Ports::Any
-                || deny.ports.or_any() == crate::entry::Ports::Any;
+                || allow.ports.or_any() == Ports::Any
+                || deny.ports.or_any() == Ports::Any;
             let hosts = deny.contains_hosts(&allow.pattern) || allow.contains_hosts(&deny.pattern);
             if hosts && ports {
                 let message = format!(
@@ -287,8 +332,11 @@ fn entry(node: &Node, text: &str, list: List, faults: &mut Faults) -> Option<Str
     })
 }
 
-/// The default, however it is spelled.
-fn read_default(fields: &mut crate::text::Fields<'_>, faults: &mut Faults) -> Option<Action> {
+/// The default, however it is spelled, and where it is a block of the whole network.
+fn read_default<'a>(
+    fields: &mut crate::text::Fields<'a>,
+    faults: &mut Faults,
+) -> (Option<Action>, Option<&'a Node>) {
     const WORDS: &[(&str, Action)] = &[
         ("allow", Action::Allow),
         ("open", Action::Allow),
@@ -308,6 +356,7 @@ fn read_default(fields: &mut crate::text::Fields<'_>, faults: &mut Faults) -> Op
             say(node, action, faults);
         }
     }
+    let mut blocked = None;
     for (key, when_true) in [
         ("allowInternetAccess", Action::Allow),
         ("allow_internet_access", Action::Allow),
@@ -317,12 +366,15 @@ fn read_default(fields: &mut crate::text::Fields<'_>, faults: &mut Faults) -> Op
             continue;
         };
         match node.boolean(faults) {
-            Some(true) => say(node, when_true, faults),
+            Some(true) => {
+                say(node, when_true, faults);
+                blocked = blocked.or((when_true == Action::Deny).then_some(node));
+            }
             // `block_network: false` says nothing that a list would not overrule.
             Some(false) if when_true == Action::Allow => say(node, Action::Deny, faults),
             Some(false) => {}
             None => {}
         }
     }
-    found
+    (found, blocked)
 }

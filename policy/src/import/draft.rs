@@ -90,6 +90,11 @@ impl Draft {
         self.denied.clear();
     }
 
+    /// Forget these denies.
+    pub(super) fn forget_denied(&mut self, which: &[Entry]) {
+        self.denied.retain(|deny| !which.contains(deny));
+    }
+
     /// Add an entry of `rules`, as it stands in a document.
     pub(super) fn rule(&mut self, rule: Value) {
         self.rules.push(rule);

@@ -158,6 +158,11 @@ fn allow(
         };
         if let Some(lost) = lost {
             judge_lost(node, &entry, lost, choices, faults);
+        } else {
+            let message = format!(
+                "{entry}: inside TLS any method passes, also one that is none of these seven"
+            );
+            faults.warn(node.place(), message, None);
         }
         // Port 443 is TLS without saying so.
         (target.port() != 443).then(|| json!({"host": entry, "tls": "require"}))

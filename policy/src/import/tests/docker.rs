@@ -78,6 +78,41 @@ fn v150_lists_in_which_allow_would_beat_deny_are_refused() {
     );
 }
 
+/// Only E2B's lists have E2B's precedence, and only there one range of IPv4 stands for everything.
+#[test]
+fn v150_a_deny_of_everything_leaves_named_denies_standing() {
+    for source in [
+        "{policy: deny, block-host: [evil.x.test], block-cidr: [0.0.0.0/0], allow-host: ['*.x.test']}",
+        "{policy: deny, block-host: [evil.x.test, '*'], allow-host: ['*.x.test']}",
+        "{policy: allow, allow: [a.test], deny: [0.0.0.0/0]}",
+        "{policy: allow, allow-cidr: [10.1.2.3], deny: [0.0.0.0/0]}",
+        "{block_network: true, cidr_allowlist: [8.8.8.0/24]}",
+        "{block_network: true, domain_allowlist: [a.test]}",
+    ] {
+        assert_eq!(refused(System::Docker, source).len(), 1, "{source}");
+    }
+    for (source, expected) in [
+        (
+            "{policy: deny, block-host: [evil.y.test], block-cidr: [0.0.0.0/0], allow-host: [a.test]}",
+            json!({"allowedHosts": ["a.test:*"], "deniedHosts": ["evil.y.test:*"]}),
+        ),
+        (
+            "{policy: allow, block-cidr: [0.0.0.0/0]}",
+            json!({"defaultAction": "allow", "deniedHosts": ["0.0.0.0/0:*"]}),
+        ),
+        (
+            "{policy: allow, block-cidr: [0.0.0.0/0, '::/0']}",
+            json!({"allowedHosts": []}),
+        ),
+        (
+            "cidr_allowlist: [0.0.0.0/0]",
+            json!({"allowedHosts": ["0.0.0.0/0:*"]}),
+        ),
+    ] {
+        assert_eq!(kept(System::Docker, source), expected, "{source}");
+    }
+}
+
 #[test]
 fn v150_lists_that_do_not_say_enough_are_refused() {
     for source in [
