@@ -88,7 +88,7 @@ pub fn still_allowed(
     let policy = live(authority)?;
     let now = decide(&policy.grant, permit.target()).map_err(|_| Denial::PolicyChanged)?;
     let passes = match known {
-        Known::Request(asked) => now.tls() != TlsRule::Require && asked.judge(&now).is_ok(),
+        Known::Request(asked) => asked.judge(&now).is_ok(),
         Known::Began(seen) => now.admits(seen),
         Known::Nothing => true,
     };

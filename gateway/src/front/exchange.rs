@@ -12,7 +12,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use hyper::{body::Incoming, client::conn::http1::SendRequest, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use sluicegate_policy::{Denial, Hint, Refusal, Target, TlsRule};
+use sluicegate_policy::{Denial, Refusal, Target};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -121,16 +121,6 @@ pub(super) async fn run(
     recorder.http(request.method().as_str(), &path);
     let wanted = target.insert(wanted);
     let way = decide(context, scope, peer, &request, wanted, recorder)?;
-    // This request is in the plain, whatever port it is for.
-    if way.permit.tls() == TlsRule::Require {
-        return Err(Refusal {
-            hint: Some(Hint::Fixed(
-                "ask by https:// through CONNECT, or have a rule with tls: auto for this host and port",
-            )),
-            rule: way.permit.rule_behind(Denial::TlsRequired),
-            denial: Denial::TlsRequired,
-        });
-    }
     let (method, fields) = (request.method().as_str(), request.headers());
     let asked = Asked::new(overrides::read_as(method, &path, fields));
     recorder.also_read_as(asked.read_as().skip(1));

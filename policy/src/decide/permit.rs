@@ -138,12 +138,20 @@ impl TargetPermit {
         self.reported.as_deref()
     }
 
-    /// Judge one plain HTTP request by the rule's methods and path prefixes (path as sent, with query). In report mode it
-    /// passes, with what would have been refused.
+    /// Judge one plain HTTP request: where TLS is required it is none, whatever the mode and its port; else by the rule's methods
+    /// and path prefixes (path as sent, with query). In report mode what these refuse passes, with what would have been refused.
     ///
     /// # Errors
-    /// `MethodNotAllowed`, `PathNotAllowed`.
+    /// `TlsRequired`, `MethodNotAllowed`, `PathNotAllowed`.
     pub fn judge_http(&self, method: &str, path: &str) -> Result<Option<Refusal>, Refusal> {
+        if self.tls == TlsRule::Require {
+            let hint = "ask by https:// through CONNECT, or have a rule with tls: auto for this host and port";
+            return Err(Refusal {
+                denial: Denial::TlsRequired,
+                rule: self.rule_behind(Denial::TlsRequired),
+                hint: Some(Hint::Fixed(hint)),
+            });
+        }
         let Some(http) = self.http() else {
             return Ok(None);
         };

@@ -572,6 +572,10 @@ fn attributes_come_from_the_most_specific_rule_that_has_them() {
         Denial::PathNotAllowed
     );
     assert!(permit("x.a.test:8080").judge_http("POST", "/").is_ok());
+    // By whatever rule, or the port's default: in the plain there is no TLS.
+    let refusal = permit("x.a.test:443").judge_http("GET", "/").unwrap_err();
+    assert_eq!((refusal.denial, refusal.rule), (Denial::TlsRequired, None));
+    assert!(permit("db.a.test:443").judge_http("GET", "/").is_ok());
     // What is cut later is cut by the rule that asked for it, not by the entry that allowed it.
     for (authority, denial, rule) in [
         (

@@ -40,6 +40,17 @@ fn counts(changes: &Changes) -> Vec<(&str, usize, &str)> {
 }
 
 #[test]
+fn a_request_in_the_plain_is_denied_where_tls_is_required() {
+    let found =
+        replayed("allowedHosts: ['g.test:80']\nrules:\n  - {host: 'g.test:80', tls: require}\n");
+    let denied = counts(&found.newly_denied);
+    assert!(
+        denied.contains(&("g.test:80", 2, "tls_required")),
+        "{denied:?}"
+    );
+}
+
+#[test]
 fn exactly_what_changes_is_told() {
     let found = replayed(
         "allowedHosts: [b.test, c.test, e.test, 127.0.0.1, 'g.test:80']\nrules:\n  - {host: 'g.test:80', http: {methods: \

@@ -47,6 +47,7 @@ fn what_holds_holds() {
   - {target: 'plain.a.test:80', expect: deny, path: /v1/x, fields: {X-HTTP-Method-Override: [GET, delete]}, reason: method_not_allowed}
   - {target: 'plain.a.test:80', expect: deny, path: /v1/x, fields: {x-original-url: /admin}, reason: path_not_allowed}
   - {target: 'plain.a.test:80', expect: allow, path: /v1/x, fields: {X-Method-Override: get, Accept: '*/*'}}
+  - {target: 'api.a.test:443', expect: deny, path: /x, reason: tls_required}
 ";
     assert_eq!(failing(&format!("{POLICY}{tests}")), []);
 }
