@@ -3,24 +3,26 @@
 //! Nothing is held while idle: each direction reads into a buffer of its thread and keeps only what could not be
 //! written at once. A direction that proves bulky between two plaintext sockets moves through a lent pipe instead.
 
+mod direction;
+
 use std::{
     cell::RefCell,
     future::poll_fn,
-    io,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use sluicegate_policy::{Denial, FirstBytes, TargetPermit};
+use sluicegate_relay::flow::Pacing;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep},
+    time::Instant,
 };
 
+use self::direction::{Direction, Side};
 use super::{
     gate::{Gate, Step},
-    splice::{Pipe, Plain},
+    splice::Plain,
 };
 use crate::outcome::Party;
 
@@ -28,12 +30,6 @@ use crate::outcome::Party;
 const CHUNK: usize = 64 * 1024;
 /// Reads of one direction before the other gets a turn.
 const TURNS: usize = 16;
-/// While one side takes nothing, how often the other is asked whether it has been reset: it is not read meanwhile.
-const LOOK: Duration = Duration::from_secs(1);
-/// Reads in a row of at least so much prove a direction bulky …
-const BULKY_READ: usize = 16 * 1024;
-/// … when there were so many of them.
-const BULKY_READS: u8 = 8;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
@@ -89,28 +85,6 @@ impl Activity {
     }
 }
 
-#[derive(Debug, Default)]
-struct Direction {
-    /// Read but not yet written.
-    kept: Vec<u8>,
-    written: usize,
-    eof: bool,
-    done: bool,
-    unflushed: bool,
-    /// Kept bytes may not be written: the gate has not decided.
-    held: bool,
-    /// Kept bytes that were not observed yet.
-    waiting: usize,
-    /// Bandwidth: nothing is read meanwhile. Only where there is a limit, and it is met.
-    rest: Option<Pin<Box<Sleep>>>,
-    /// Until the next look at a reader whose bytes wait. Only while they do.
-    look: Option<Pin<Box<Sleep>>>,
-    /// Large reads in a row.
-    large: u8,
-    /// Lent while bulk is in flight.
-    pipe: Option<Pipe>,
-}
-
 enum Stop {
     Reader,
     Writer,
@@ -118,21 +92,44 @@ enum Stop {
     Http,
 }
 
+/// Room for one read: all of it, or a piece.
+fn room(scratch: &mut [u8], piece: Option<usize>) -> &mut [u8] {
+    let most = piece.map_or(scratch.len(), |piece| piece.min(scratch.len()));
+    scratch.get_mut(..most).unwrap_or_default()
+}
+
 /// No gate: nobody looks at the bytes.
 const NOBODY: Option<fn(&[u8])> = None;
 
-/// Told of each chunk and by whom it was sent, before any of it goes on. Answers how long that side must rest before it is read
-/// again; a refusal stops the pump.
-pub trait Observe: FnMut(Party, usize) -> Result<Duration, Denial> {}
-impl<F: FnMut(Party, usize) -> Result<Duration, Denial>> Observe for F {}
+/// Told of each chunk and by whom it was sent, before any of it goes on; a refusal stops the pump.
+pub trait Observe {
+    /// A chunk was read.
+    ///
+    /// # Errors
+    /// Nothing of it may go on.
+    fn moved(&mut self, by: Party, bytes: usize) -> Result<(), Denial>;
+
+    /// The most that is read at once, where there is a bandwidth.
+    fn piece(&self) -> Option<usize> {
+        None
+    }
+
+    /// These bytes are to go on. `None`: at once. Otherwise when it completes, and as many as it says.
+    fn pace(&self, _by: Party, _bytes: usize) -> Option<Pacing> {
+        None
+    }
+}
+
+impl<F: FnMut(Party, usize) -> Result<(), Denial>> Observe for F {
+    fn moved(&mut self, by: Party, bytes: usize) -> Result<(), Denial> {
+        self(by, bytes)
+    }
+}
 
 impl Pump {
     /// A pump; `first` was read from downstream already, and goes up first if the gate lets it.
     pub fn new(gate: Option<Gate>, first: Vec<u8>) -> Self {
-        let up = Direction {
-            kept: first,
-            ..Direction::default()
-        };
+        let up = Direction::of(first);
         let activity = Activity {
             first_up: None,
             last: Instant::now(),
@@ -206,6 +203,11 @@ impl Pump {
         self.reported
     }
 
+    /// Do bytes wait for their turn, to keep within a bandwidth?
+    pub fn waits(&self) -> bool {
+        self.up.waits() || self.down.waits()
+    }
+
     /// The client's bytes not yet sent on.
     pub fn take_held(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.up.kept)
@@ -265,9 +267,12 @@ impl Pump {
     /// What is held may go on.
     fn release(&mut self, observe: &mut impl Observe) -> Result<(), Stop> {
         self.up.held = false;
-        let rest =
-            observe(Party::Downstream, std::mem::take(&mut self.up.waiting)).map_err(Stop::Cut)?;
-        self.up.rest_for(rest);
+        let new = std::mem::take(&mut self.up.waiting);
+        observe.moved(Party::Downstream, new).map_err(Stop::Cut)?;
+        if observe.piece().is_some() {
+            // Until they are out nothing is read, and so nothing else is owed.
+            self.up.owe(new);
+        }
         Ok(())
     }
 
@@ -317,16 +322,12 @@ impl Pump {
         W: AsyncWrite + Plain + Unpin,
     {
         for _ in 0..TURNS {
+            let mut side = Side::new(Party::Downstream, &mut self.activity, observe);
             if self.gate.is_none() {
-                let activity = &mut self.activity;
-                let observe = |n| {
-                    activity.mark(Party::Downstream);
-                    observe(Party::Downstream, n)
-                };
-                return self.up.poll(cx, reader, writer, NOBODY, observe);
+                return self.up.poll(cx, reader, writer, NOBODY, &mut side);
             }
-            if !self.up.held {
-                ready!(self.up.poll_kept(cx, writer)).map_err(|_| Stop::Writer)?;
+            if !self.up.held && self.up.poll_out(cx, writer, &mut side)?.is_pending() {
+                return Poll::Pending;
             }
             if self.up.eof {
                 if self.up.held
@@ -338,12 +339,9 @@ impl Pump {
                 self.release(observe)?;
                 continue;
             }
-            if self.up.poll_rest(cx).is_pending() {
-                return self.up.poll_flush(cx, writer);
-            }
-            let before = self.up.kept.len();
+            let (before, piece) = (self.up.kept.len(), observe.piece());
             let read = SCRATCH.with_borrow_mut(|scratch| {
-                let mut buf = ReadBuf::new(scratch);
+                let mut buf = ReadBuf::new(room(scratch, piece));
                 ready!(Pin::new(&mut *reader).poll_read(cx, &mut buf)).map_err(|_| Stop::Reader)?;
                 self.up.kept.extend_from_slice(buf.filled());
                 Poll::Ready(Ok::<(), Stop>(()))
@@ -385,13 +383,9 @@ impl Pump {
                 *began = open.into_seen();
             }
         };
-        let activity = &mut self.activity;
-        let seen = |n| {
-            activity.mark(Party::Upstream);
-            observe(Party::Upstream, n)
-        };
+        let mut side = Side::new(Party::Upstream, &mut self.activity, observe);
         let watch = if gated { Some(watch) } else { None };
-        let poll = self.down.poll(cx, reader, writer, watch, seen);
+        let poll = self.down.poll(cx, reader, writer, watch, &mut side);
         // Client bytes held for a second hello may go now: nothing else would wake their direction.
         if gated && self.gate.is_none() {
             self.release(observe)?;
@@ -409,238 +403,6 @@ impl Stop {
             Self::Cut(denial) => End::Cut(denial),
             Self::Http => End::Http,
         }
-    }
-}
-
-impl Direction {
-    /// Ready(Ok) once FIN was read and passed on. `see` looks at each chunk before it is written.
-    fn poll<R, W>(
-        &mut self,
-        cx: &mut Context<'_>,
-        reader: &mut R,
-        writer: &mut W,
-        mut see: Option<impl FnMut(&[u8])>,
-        mut observe: impl FnMut(usize) -> Result<Duration, Denial>,
-    ) -> Poll<Result<(), Stop>>
-    where
-        R: AsyncRead + Plain + Unpin,
-        W: AsyncWrite + Plain + Unpin,
-    {
-        if self.done {
-            return Poll::Ready(Ok(()));
-        }
-        for _ in 0..TURNS {
-            if self.poll_out(cx, writer)?.is_pending() {
-                return self.poll_look(cx, reader);
-            }
-            if self.eof {
-                ready!(Pin::new(&mut *writer).poll_shutdown(cx)).map_err(|_| Stop::Writer)?;
-                self.done = true;
-                return Poll::Ready(Ok(()));
-            }
-            if self.poll_rest(cx).is_pending() {
-                return self.poll_flush(cx, writer);
-            }
-            // Either way what is read is observed before any of it is written: a budget is never passed.
-            let step = match self.poll_splice(cx, see.is_some(), reader, writer, &mut observe) {
-                Some(step) => step,
-                None => SCRATCH.with_borrow_mut(|scratch| {
-                    self.poll_chunk(cx, reader, writer, scratch, &mut see, &mut observe)
-                }),
-            };
-            if step?.is_pending() {
-                return self.poll_flush(cx, writer);
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Write everything read so far.
-    fn poll_out<W>(&mut self, cx: &mut Context<'_>, writer: &mut W) -> Result<Poll<()>, Stop>
-    where
-        W: AsyncWrite + Plain + Unpin,
-    {
-        let written = match self.poll_kept(cx, writer) {
-            Poll::Ready(Ok(())) => self.poll_pipe(cx, writer),
-            unwritten => unwritten,
-        };
-        match written {
-            Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(Err(_)) => return Err(Stop::Writer),
-            Poll::Ready(Ok(())) => {}
-        }
-        self.look = None;
-        Ok(Poll::Ready(()))
-    }
-
-    /// The writer takes nothing: has the reader been reset? Always pending, or a failure.
-    fn poll_look<R: Plain>(
-        &mut self,
-        cx: &mut Context<'_>,
-        reader: &mut R,
-    ) -> Poll<Result<(), Stop>> {
-        loop {
-            let look = self.look.get_or_insert_with(|| Box::pin(sleep(LOOK)));
-            ready!(look.as_mut().poll(cx));
-            self.look = None;
-            if reader.broken(cx) {
-                return Poll::Ready(Err(Stop::Reader));
-            }
-        }
-    }
-
-    /// What was read and observed: is it bulk? Bandwidth is kept in small steps: who rests is not.
-    fn measured(&mut self, read: usize, rest: Duration) {
-        self.rest_for(rest);
-        let large = read >= BULKY_READ && rest.is_zero();
-        self.large = if large {
-            self.large.saturating_add(1)
-        } else {
-            0
-        };
-    }
-
-    /// Read through a pipe, where this direction is bulky, nobody has to see the bytes, both ends are plaintext and a pipe
-    /// is to be had.
-    fn poll_splice<R: Plain, W: Plain>(
-        &mut self,
-        cx: &mut Context<'_>,
-        seen: bool,
-        reader: &R,
-        writer: &W,
-        observe: &mut impl FnMut(usize) -> Result<Duration, Denial>,
-    ) -> Option<Result<Poll<()>, Stop>> {
-        if seen || self.large < BULKY_READS {
-            return None;
-        }
-        let (from, _) = (reader.tcp()?, writer.tcp()?);
-        if self.pipe.is_none() {
-            self.pipe = Pipe::borrow();
-        }
-        let filled = self.pipe.as_mut()?.poll_fill(cx, from);
-        if !matches!(filled, Poll::Ready(Ok(1..))) {
-            // Nothing in flight: others may have it.
-            self.pipe = None;
-        }
-        Some(match filled {
-            Poll::Pending => Ok(Poll::Pending),
-            Poll::Ready(Err(_)) => Err(Stop::Reader),
-            Poll::Ready(Ok(0)) => {
-                self.eof = true;
-                Ok(Poll::Ready(()))
-            }
-            Poll::Ready(Ok(n)) => observe(n).map_err(Stop::Cut).map(|rest| {
-                self.measured(n, rest);
-                Poll::Ready(())
-            }),
-        })
-    }
-
-    /// Write what the pipe holds.
-    fn poll_pipe<W: Plain>(&mut self, cx: &mut Context<'_>, writer: &W) -> Poll<io::Result<()>> {
-        match (&mut self.pipe, writer.tcp()) {
-            (Some(pipe), Some(to)) if !pipe.is_empty() => pipe.poll_drain(cx, to),
-            _ => Poll::Ready(Ok(())),
-        }
-    }
-
-    /// Read nothing for so long.
-    fn rest_for(&mut self, rest: Duration) {
-        if !rest.is_zero() {
-            self.rest = Some(Box::pin(sleep(rest)));
-        }
-    }
-
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(rest) = &mut self.rest {
-            ready!(rest.as_mut().poll(cx));
-            self.rest = None;
-        }
-        Poll::Ready(())
-    }
-
-    /// Nothing more to read for now: what was written must not wait in a TLS buffer. Always pending, or a failure.
-    fn poll_flush<W: AsyncWrite + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        writer: &mut W,
-    ) -> Poll<Result<(), Stop>> {
-        if self.unflushed {
-            ready!(Pin::new(writer).poll_flush(cx)).map_err(|_| Stop::Writer)?;
-            self.unflushed = false;
-        }
-        Poll::Pending
-    }
-
-    /// Write what was kept.
-    fn poll_kept<W: AsyncWrite + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        writer: &mut W,
-    ) -> Poll<io::Result<()>> {
-        while let Some(rest) = self
-            .kept
-            .get(self.written..)
-            .filter(|rest| !rest.is_empty())
-        {
-            let n = ready!(Pin::new(&mut *writer).poll_write(cx, rest))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += n;
-            self.unflushed = true;
-        }
-        if self.written > 0 {
-            self.kept = Vec::new();
-            self.written = 0;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// One read, and as much of a write as goes at once.
-    fn poll_chunk<R, W>(
-        &mut self,
-        cx: &mut Context<'_>,
-        reader: &mut R,
-        writer: &mut W,
-        scratch: &mut [u8],
-        see: &mut Option<impl FnMut(&[u8])>,
-        observe: &mut impl FnMut(usize) -> Result<Duration, Denial>,
-    ) -> Result<Poll<()>, Stop>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        let mut buf = ReadBuf::new(scratch);
-        match Pin::new(reader).poll_read(cx, &mut buf) {
-            Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(read) => read.map_err(|_| Stop::Reader)?,
-        }
-        let mut rest = buf.filled();
-        if rest.is_empty() {
-            self.eof = true;
-            return Ok(Poll::Ready(()));
-        }
-        let wait = observe(rest.len()).map_err(Stop::Cut)?;
-        self.measured(rest.len(), wait);
-        if let Some(see) = see {
-            see(rest);
-        }
-        while !rest.is_empty() {
-            match Pin::new(&mut *writer).poll_write(cx, rest) {
-                Poll::Ready(Ok(0) | Err(_)) => return Err(Stop::Writer),
-                Poll::Ready(Ok(n)) => {
-                    self.unflushed = true;
-                    rest = rest.get(n..).unwrap_or_default();
-                }
-                Poll::Pending => {
-                    self.kept.extend_from_slice(rest);
-                    break;
-                }
-            }
-        }
-        Ok(Poll::Ready(()))
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use sluicegate_policy::{Admission, Denial, TargetPermit};
+use sluicegate_relay::flow::Pacing;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     time::{Instant, sleep_until},
@@ -15,13 +16,13 @@ use tokio::{
 use super::{
     close::{Abort, Guarded, linger_close},
     gate::Gate,
-    pump::{End, Pump},
+    pump::{End, Observe, Pump},
     standing::{Asked, Known, still_allowed, still_serves},
 };
 use crate::{
     outcome::{Outcome, Party},
-    session::{Changes, Session, Way},
-    telemetry::Recorder,
+    session::{Budget, Changes, Session, Way},
+    telemetry::{Counters, Recorder},
 };
 
 /// A tunnel about to carry bytes.
@@ -67,6 +68,36 @@ pub enum Carried {
     /// The client speaks plain HTTP/1 that is to be judged request by request: its bytes so far are in `first`, and nothing was
     /// sent upstream.
     Http,
+}
+
+/// Counts a tunnel's bytes for its record, spends them, and keeps within its bandwidth.
+#[derive(Clone, Copy)]
+struct Meter<'a> {
+    counters: &'a Counters,
+    budget: &'a Arc<Budget>,
+}
+
+impl Observe for Meter<'_> {
+    fn moved(&mut self, by: Party, bytes: usize) -> Result<(), Denial> {
+        self.budget.spend(bytes)?;
+        match by {
+            Party::Downstream => self.counters.add_up(bytes),
+            Party::Upstream | Party::Gateway => self.counters.add_down(bytes),
+        }
+        Ok(())
+    }
+
+    fn piece(&self) -> Option<usize> {
+        self.budget.piece()
+    }
+
+    fn pace(&self, by: Party, bytes: usize) -> Option<Pacing> {
+        let way = match by {
+            Party::Downstream => Way::Up,
+            Party::Upstream | Party::Gateway => Way::Down,
+        };
+        self.budget.pace(way, bytes)
+    }
 }
 
 /// A fatal `access_denied` alert (RFC 8446 §6.2) in a plaintext record.
@@ -149,23 +180,11 @@ impl Tunnel {
         D: AsyncRead + AsyncWrite + Unpin + Abort,
         U: AsyncRead + AsyncWrite + Unpin + Abort,
     {
-        let counters = ends.recorder.counters().clone();
-        let budget = self.session.budget().clone();
-        let start = Instant::now();
-        let observe = |party: Party, bytes: usize| {
-            budget.spend(bytes)?;
-            let way = match party {
-                Party::Downstream => {
-                    counters.add_up(bytes);
-                    Way::Up
-                }
-                Party::Upstream | Party::Gateway => {
-                    counters.add_down(bytes);
-                    Way::Down
-                }
-            };
-            Ok(budget.rest(way, bytes, Instant::now()))
+        let meter = Meter {
+            counters: &ends.recorder.counters().clone(),
+            budget: &self.session.budget().clone(),
         };
+        let start = Instant::now();
         let mut touched = start;
         loop {
             let deadline = self.deadline(pump, start);
@@ -179,7 +198,7 @@ impl Tunnel {
                         return End::Cut(denial);
                     }
                 }
-                end = pump.run(&mut ends.downstream, &mut ends.upstream, observe) => return end,
+                end = pump.run(&mut ends.downstream, &mut ends.upstream, meter) => return end,
                 () = sleep_until(deadline) => {
                     let now = Instant::now();
                     let activity = pump.activity();
@@ -187,7 +206,7 @@ impl Tunnel {
                     if pump.undecided() && now >= since + self.first_bytes && let Some(denial) = pump.at_deadline() {
                         return End::Cut(denial);
                     }
-                    if !self.idle.is_zero() && now >= activity.last + self.idle {
+                    if self.may_idle_out(pump) && now >= activity.last + self.idle {
                         return End::Cut(Denial::IdleTimeout);
                     }
                     if activity.last > touched {
@@ -210,10 +229,15 @@ impl Tunnel {
                 None => (start + self.first_bytes).max(Instant::now() + Duration::from_millis(250)),
             });
         }
-        if !self.idle.is_zero() {
+        if self.may_idle_out(pump) {
             deadline = deadline.min(activity.last + self.idle);
         }
         deadline
+    }
+
+    /// What waits for its turn is not silent.
+    fn may_idle_out(&self, pump: &Pump) -> bool {
+        !self.idle.is_zero() && !pump.waits()
     }
 
     fn still_allowed(&mut self, pump: &mut Pump) -> Result<(), Denial> {

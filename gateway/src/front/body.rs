@@ -14,11 +14,15 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 
-use super::{client_body::ClientBody, exchange::Exchange};
+use super::{
+    client_body::ClientBody,
+    exchange::Exchange,
+    paced::{Paced, frame_bytes},
+};
 use crate::{
-    message::headers::{clean_trailers, fields_bytes},
+    message::headers::clean_trailers,
     session::{Budget, Way},
     telemetry::Counters,
 };
@@ -93,7 +97,7 @@ pub(super) struct RequestBody {
     /// While set, the body is not read, so that the client is not told to go on.
     wait: Option<(Arc<Continue>, Pin<Box<Sleep>>)>,
     /// Bandwidth: nothing is read meanwhile.
-    rest: Option<Pin<Box<Sleep>>>,
+    paced: Paced,
 }
 
 impl RequestBody {
@@ -111,7 +115,7 @@ impl RequestBody {
             counters,
             budget,
             wait: None,
-            rest: None,
+            paced: Paced::default(),
         }
     }
 
@@ -124,6 +128,18 @@ impl RequestBody {
     pub(super) fn wait_for(mut self, word: Arc<Continue>) -> Self {
         self.wait = Some((word, Box::pin(sleep(CONTINUE_WAIT))));
         self
+    }
+}
+
+impl RequestBody {
+    /// This part goes up now.
+    fn goes(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        self.counters.add_up(frame_bytes(&frame));
+        // hyper asks no more once it knows that this was the end.
+        if self.is_end_stream() {
+            self.upload.whole.store(true, Ordering::Release);
+        }
+        frame
     }
 }
 
@@ -145,45 +161,33 @@ impl Body for RequestBody {
             }
             this.wait = None;
         }
-        if let Some(rest) = &mut this.rest {
-            ready!(rest.as_mut().poll(cx));
-            this.rest = None;
-        }
-        let Some(inner) = &mut this.inner else {
-            return Poll::Ready(None);
-        };
-        let frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
-        // hyper asks no more once it knows that this was the end.
-        let whole = match &frame {
-            None => true,
-            Some(Ok(_)) => Body::is_end_stream(inner),
-            Some(Err(_)) => false,
-        };
-        if whole {
-            this.upload.whole.store(true, Ordering::Release);
-        }
-        Poll::Ready(match frame {
-            None => None,
-            Some(Err(error)) => Some(Err(error)),
-            Some(Ok(frame)) => {
-                let frame = clean_trailers(frame);
-                let bytes = frame_bytes(&frame);
-                if this.budget.spend(bytes).is_err() {
-                    this.upload.over_quota.store(true, Ordering::Release);
-                    return Poll::Ready(Some(Err(io::Error::other("byte quota"))));
-                }
-                this.counters.add_up(bytes);
-                let rest = this.budget.rest(Way::Up, bytes, Instant::now());
-                if !rest.is_zero() {
-                    this.rest = Some(Box::pin(sleep(rest)));
-                }
-                Some(Ok(frame))
+        loop {
+            if let Some(frame) = ready!(this.paced.poll(cx, &this.budget, Way::Up)) {
+                return Poll::Ready(Some(Ok(this.goes(frame))));
             }
-        })
+            let Some(inner) = &mut this.inner else {
+                return Poll::Ready(None);
+            };
+            let frame = match ready!(Pin::new(inner).poll_frame(cx)) {
+                None => {
+                    this.upload.whole.store(true, Ordering::Release);
+                    return Poll::Ready(None);
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(frame)) => clean_trailers(frame),
+            };
+            if this.budget.spend(frame_bytes(&frame)).is_err() {
+                this.upload.over_quota.store(true, Ordering::Release);
+                return Poll::Ready(Some(Err(io::Error::other("byte quota"))));
+            }
+            if let Some(frame) = this.paced.hold(frame, &this.budget) {
+                return Poll::Ready(Some(Ok(this.goes(frame))));
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+        self.paced.is_empty() && self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -191,13 +195,6 @@ impl Body for RequestBody {
             .as_ref()
             .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
-}
-
-/// What a part of a body counts.
-fn frame_bytes(frame: &Frame<Bytes>) -> usize {
-    let data = frame.data_ref().map(Bytes::len);
-    let trailers = || frame.trailers_ref().map(fields_bytes);
-    data.or_else(trailers).unwrap_or_default()
 }
 
 /// An answer's body on its way down.
@@ -214,7 +211,7 @@ pub(super) struct Streaming {
     /// `None` once it has ended.
     exchange: Option<Exchange>,
     /// Bandwidth: nothing is read meanwhile.
-    rest: Option<Pin<Box<Sleep>>>,
+    paced: Paced,
     /// It was asked for once: what sends it has its head.
     begun: bool,
 }
@@ -224,7 +221,7 @@ impl Streaming {
         let mut streaming = Self {
             inner,
             exchange: Some(exchange),
-            rest: None,
+            paced: Paced::default(),
             begun: false,
         };
         // An answer without a body is never asked for one.
@@ -234,6 +231,23 @@ impl Streaming {
             exchange.complete();
         }
         streaming
+    }
+}
+
+impl Streaming {
+    /// This part goes down now.
+    fn goes(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        if let Some(exchange) = &self.exchange {
+            exchange.sent(frame_bytes(&frame));
+        }
+        // hyper asks no more once it knows that this was the end.
+        if self.paced.is_empty()
+            && self.inner.is_end_stream()
+            && let Some(exchange) = self.exchange.take()
+        {
+            exchange.complete();
+        }
+        frame
     }
 }
 
@@ -298,44 +312,34 @@ impl Body for ResponseBody {
             }
             return Poll::Ready(Some(Err(io::Error::other(denial.reason()))));
         }
-        if let Some(rest) = &mut streaming.rest {
-            ready!(rest.as_mut().poll(cx));
-            streaming.rest = None;
-        }
-        match ready!(Pin::new(&mut streaming.inner).poll_frame(cx)) {
-            None => {
-                if let Some(exchange) = streaming.exchange.take() {
-                    exchange.complete();
-                }
-                Poll::Ready(None)
+        loop {
+            let budget = exchange.budget();
+            if let Some(frame) = ready!(streaming.paced.poll(cx, budget, Way::Down)) {
+                return Poll::Ready(Some(Ok(streaming.goes(frame))));
             }
-            Some(Err(error)) => {
+            let frame = match ready!(Pin::new(&mut streaming.inner).poll_frame(cx)) {
+                None => {
+                    if let Some(exchange) = streaming.exchange.take() {
+                        exchange.complete();
+                    }
+                    return Poll::Ready(None);
+                }
+                Some(Err(error)) => {
+                    if let Some(exchange) = streaming.exchange.take() {
+                        exchange.upstream_broke(&error);
+                    }
+                    return Poll::Ready(Some(Err(io::Error::other(error))));
+                }
+                Some(Ok(frame)) => clean_trailers(frame),
+            };
+            if let Err(denial) = budget.spend(frame_bytes(&frame)) {
                 if let Some(exchange) = streaming.exchange.take() {
-                    exchange.upstream_broke(&error);
+                    exchange.cut(denial);
                 }
-                Poll::Ready(Some(Err(io::Error::other(error))))
+                return Poll::Ready(Some(Err(io::Error::other(denial.reason()))));
             }
-            Some(Ok(frame)) => {
-                let frame = clean_trailers(frame);
-                match exchange.received(frame_bytes(&frame)) {
-                    Err(denial) => {
-                        if let Some(exchange) = streaming.exchange.take() {
-                            exchange.cut(denial);
-                        }
-                        return Poll::Ready(Some(Err(io::Error::other(denial.reason()))));
-                    }
-                    Ok(rest) if !rest.is_zero() => {
-                        streaming.rest = Some(Box::pin(sleep(rest)));
-                    }
-                    Ok(_) => {}
-                }
-                // hyper asks no more once it knows that this was the end.
-                if streaming.inner.is_end_stream()
-                    && let Some(exchange) = streaming.exchange.take()
-                {
-                    exchange.complete();
-                }
-                Poll::Ready(Some(Ok(frame)))
+            if let Some(frame) = streaming.paced.hold(frame, budget) {
+                return Poll::Ready(Some(Ok(streaming.goes(frame))));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     task::{Context as TaskContext, Poll},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
@@ -13,7 +13,6 @@ use http_body::Body;
 use hyper::{body::Incoming, client::conn::http1::SendRequest, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use sluicegate_policy::{Denial, Refusal, Target};
-use tokio::time::{Instant, sleep};
 
 use super::{
     asked::{Way, decide, request_target, rewrite},
@@ -195,7 +194,7 @@ pub(super) async fn run(
 
 /// Count a head that is about to go on, and wait as its bandwidth asks.
 async fn pay(
-    budget: &Budget,
+    budget: &Arc<Budget>,
     recorder: &Recorder,
     way: session::Way,
     bytes: usize,
@@ -208,15 +207,17 @@ async fn pay(
         session::Way::Up => recorder.counters().add_up(bytes),
         session::Way::Down => recorder.counters().add_down(bytes),
     }
-    let rest = budget.rest(way, bytes, Instant::now());
-    if rest.is_zero() {
-        return Ok(());
+    let mut left = bytes;
+    while left > 0
+        && let Some(turn) = budget.pace(way, left)
+    {
+        tokio::select! {
+            biased;
+            denial = poll_fn(|cx| guard.poll(cx)) => return Err(denial.into()),
+            may = turn => left = left.saturating_sub(may),
+        }
     }
-    tokio::select! {
-        biased;
-        denial = poll_fn(|cx| guard.poll(cx)) => Err(denial.into()),
-        () = sleep(rest) => Ok(()),
-    }
+    Ok(())
 }
 
 async fn upgrade(
@@ -348,11 +349,14 @@ impl Exchange {
         guard.poll(cx)
     }
 
-    /// Bytes of the answer came. Answers how long to rest before more are read.
-    pub(super) fn received(&mut self, bytes: usize) -> Result<Duration, Denial> {
-        self.budget.spend(bytes)?;
+    /// What its bytes are spent from, and paced by.
+    pub(super) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// Bytes of the answer go down.
+    pub(super) fn sent(&self, bytes: usize) {
         self.recorder.counters().add_down(bytes);
-        Ok(self.budget.rest(session::Way::Down, bytes, Instant::now()))
     }
 
     /// The answer is whole: the connection may serve another request of this session, unless the request was not whole. Then

@@ -23,6 +23,7 @@ pub mod h3;
 mod http1;
 mod max_forwards;
 mod names;
+mod paced;
 mod pool;
 pub mod quic;
 mod send;

@@ -8,8 +8,7 @@ use std::{
 use sluicegate_policy::{
     Denial, Direction, Grant, Refusal, ServiceBound, ServiceName, ServicePermit, decide_service,
 };
-use sluicegate_relay::flow::{Broken, Flow, How, Meter, Side, Timers, pump};
-use tokio::time::Instant;
+use sluicegate_relay::flow::{Broken, Flow, How, Meter, Pacing, Side, Timers, pump};
 
 use super::Present;
 use crate::{
@@ -172,28 +171,16 @@ impl Spending {
         }
     }
 
-    /// Count bytes towards the upstream. `false`: the budget is used up.
-    pub fn up(&self, bytes: usize) -> bool {
-        self.counters.add_up(bytes);
-        self.spend(bytes)
+    /// Count bytes that came from this side.
+    pub fn count(&self, from: Side, bytes: usize) {
+        match from {
+            Side::A => self.counters.add_up(bytes),
+            Side::B => self.counters.add_down(bytes),
+        }
     }
 
-    /// Count bytes towards the downstream. `false`: the budget is used up.
-    pub fn down(&self, bytes: usize) -> bool {
-        self.counters.add_down(bytes);
-        self.spend(bytes)
-    }
-
-    /// How long to rest after these bytes from this side, to keep within the bandwidth.
-    pub fn rest_for(&self, from: Side, bytes: usize) -> Duration {
-        let way = match from {
-            Side::A => Way::Up,
-            Side::B => Way::Down,
-        };
-        self.session.budget().rest(way, bytes, Instant::now())
-    }
-
-    fn spend(&self, bytes: usize) -> bool {
+    /// Spend bytes of the budget. `false`: it is used up.
+    pub fn spend(&self, bytes: usize) -> bool {
         self.session.touch(SystemTime::now());
         self.session.budget().spend(bytes).is_ok()
     }
@@ -201,14 +188,16 @@ impl Spending {
 
 impl Meter for Spending {
     fn moved(&self, from: Side, bytes: usize) -> bool {
-        match from {
-            Side::A => self.up(bytes),
-            Side::B => self.down(bytes),
-        }
+        self.count(from, bytes);
+        self.spend(bytes)
     }
 
-    fn rest(&self, from: Side, bytes: usize) -> Duration {
-        self.rest_for(from, bytes)
+    fn pace(&self, from: Side, bytes: usize) -> Option<Pacing> {
+        let way = match from {
+            Side::A => Way::Up,
+            Side::B => Way::Down,
+        };
+        self.session.budget().pace(way, bytes)
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use sluicegate_policy::{Denial, Hint, Limits, Refusal, ServiceName, Target};
-use tokio::time::Instant;
+use sluicegate_relay::flow::Pacing;
 
 use super::pace::{Pace, Way};
 
@@ -347,12 +347,35 @@ impl Budget {
         })
     }
 
-    /// How long whoever moved these bytes must rest before moving more, to keep within the bandwidth.
-    pub fn rest(&self, way: Way, bytes: usize, now: Instant) -> Duration {
-        let own = self.pace.rest(way, bytes, now);
-        self.owner
-            .as_ref()
-            .map_or(own, |owner| owner.rest(way, bytes, now).max(own))
+    /// The most bytes that go on at once; `None` where there is no bandwidth, this budget's or its owner's.
+    pub fn piece(&self) -> Option<usize> {
+        let own = self.pace.piece();
+        let Some(owner) = &self.owner else { return own };
+        match (own, owner.piece()) {
+            (Some(own), Some(owner)) => Some(own.min(owner)),
+            (own, owner) => own.or(owner),
+        }
+    }
+
+    /// These bytes are to go on. `None`: at once. Otherwise it completes when some of them may, and says how many: those are
+    /// paid for, and the others are to be asked for anew. Dropped before, it costs nothing.
+    pub fn pace(self: &Arc<Self>, way: Way, bytes: usize) -> Option<Pacing> {
+        let piece = self.piece()?;
+        Some(Pacing::new(self.clone().turn(way, bytes.min(piece))))
+    }
+
+    async fn turn(self: Arc<Self>, way: Way, bytes: usize) -> usize {
+        // Its own first, whether that is limited or not: of each session one waits for the owner's, however many it opens.
+        let all: Vec<&Self> =
+            std::iter::successors(Some(&*self), |budget| budget.owner.as_deref()).collect();
+        let mut turns = Vec::with_capacity(all.len());
+        for budget in &all {
+            turns.push(budget.pace.turn(way).await);
+        }
+        for (budget, debt) in all.iter().zip(&mut turns) {
+            budget.pace.charge(debt, bytes);
+        }
+        bytes
     }
 
     /// Activity now.

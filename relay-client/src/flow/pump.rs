@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::{Broken, Flow};
 
@@ -62,9 +62,34 @@ pub trait Meter {
     /// `bytes` came from this side. `false` stops the pump.
     fn moved(&self, from: Side, bytes: usize) -> bool;
 
-    /// How long that side is not read now, to keep within a bandwidth.
-    fn rest(&self, _from: Side, _bytes: usize) -> Duration {
-        Duration::ZERO
+    /// These bytes of that side's are to go on. `None`: at once. Otherwise when it completes, and as many as it says; the others
+    /// are asked for anew.
+    fn pace(&self, _from: Side, _bytes: usize) -> Option<Pacing> {
+        None
+    }
+}
+
+/// Waits until bytes may go on within a bandwidth, and says how many.
+pub struct Pacing(Pin<Box<dyn Future<Output = usize> + Send>>);
+
+impl Pacing {
+    /// By this future.
+    pub fn new(turn: impl Future<Output = usize> + Send + 'static) -> Self {
+        Self(Box::pin(turn))
+    }
+}
+
+impl std::fmt::Debug for Pacing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pacing")
+    }
+}
+
+impl Future for Pacing {
+    type Output = usize;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<usize> {
+        self.0.as_mut().poll(cx)
     }
 }
 
@@ -95,7 +120,10 @@ where
         let ending = match polled {
             Poll::Ready(ending) => ending,
             Poll::Pending => {
-                let limit = if work.first_fin.is_some() {
+                let limit = if work.waits() {
+                    // What waits for its turn is not silent.
+                    None
+                } else if work.first_fin.is_some() {
                     timers.half_close.or(timers.idle)
                 } else {
                     timers.idle
@@ -135,10 +163,12 @@ where
 /// One direction.
 #[derive(Default)]
 struct Way {
+    /// On its way out.
+    going: Bytes,
+    /// Waits for its turn. Only where there is a bandwidth; nothing is read meanwhile.
     held: Bytes,
+    pacing: Option<Pacing>,
     state: State,
-    /// Nothing is read meanwhile. Only where there is a bandwidth, and it is met.
-    rest: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Default, PartialEq, Eq, Clone, Copy)]
@@ -164,6 +194,11 @@ struct Work {
 }
 
 impl Work {
+    /// Bytes wait for their turn.
+    fn waits(&self) -> bool {
+        self.up.pacing.is_some() || self.down.pacing.is_some()
+    }
+
     fn poll<A, B>(
         &mut self,
         cx: &mut Context<'_>,
@@ -175,34 +210,14 @@ impl Work {
         A: Flow + ?Sized,
         B: Flow + ?Sized,
     {
-        let up = self.up.poll(
-            cx,
-            a,
-            b,
-            |bytes| {
-                meter
-                    .moved(Side::A, bytes)
-                    .then(|| meter.rest(Side::A, bytes))
-            },
-            &mut self.moved,
-        );
+        let up = self.up.poll(cx, a, b, meter, Side::A, &mut self.moved);
         if self.up.state != State::Open {
             self.first_fin.get_or_insert(Side::A);
         }
         if let Poll::Ready(Err(stop)) = up {
             return Poll::Ready(stop.ending(Side::A, Side::B));
         }
-        let down = self.down.poll(
-            cx,
-            b,
-            a,
-            |bytes| {
-                meter
-                    .moved(Side::B, bytes)
-                    .then(|| meter.rest(Side::B, bytes))
-            },
-            &mut self.moved,
-        );
+        let down = self.down.poll(cx, b, a, meter, Side::B, &mut self.moved);
         if self.down.state != State::Open {
             self.first_fin.get_or_insert(Side::B);
         }
@@ -239,7 +254,7 @@ impl Work {
 impl Way {
     /// Nothing is being read from this direction's source.
     fn deaf(&self) -> bool {
-        self.state != State::Open || !self.held.is_empty() || self.rest.is_some()
+        self.state != State::Open || !self.going.is_empty() || !self.held.is_empty()
     }
 
     fn poll<F, T>(
@@ -247,7 +262,8 @@ impl Way {
         cx: &mut Context<'_>,
         from: &mut F,
         to: &mut T,
-        allowed: impl Fn(usize) -> Option<Duration>,
+        meter: &impl Meter,
+        side: Side,
         moved: &mut bool,
     ) -> Poll<Result<(), Stop>>
     where
@@ -262,36 +278,40 @@ impl Way {
                     self.state = State::Done;
                     *moved = true;
                 }
-                State::Open if !self.held.is_empty() => {
-                    std::task::ready!(to.poll_write(cx, &mut self.held)).map_err(Stop::To)?;
+                State::Open if !self.going.is_empty() => {
+                    std::task::ready!(to.poll_write(cx, &mut self.going)).map_err(Stop::To)?;
                     *moved = true;
                 }
-                State::Open if self.rest.is_some() => {
-                    if let Some(rest) = &mut self.rest {
-                        std::task::ready!(rest.as_mut().poll(cx));
+                State::Open if !self.held.is_empty() => {
+                    if self.poll_turn(cx, meter, side).is_pending() {
+                        if let Poll::Ready(Err(broken)) = to.poll_flush(cx) {
+                            return Poll::Ready(Err(Stop::To(broken)));
+                        }
+                        return Poll::Pending;
                     }
-                    self.rest = None;
+                    *moved = true;
                 }
                 State::Open => match from.poll_read(cx) {
                     Poll::Ready(Ok(Some(chunk))) => {
-                        let Some(rest) = allowed(chunk.len()) else {
+                        if !meter.moved(side, chunk.len()) {
                             return Poll::Ready(Err(Stop::Meter));
-                        };
-                        if !rest.is_zero() {
-                            self.rest = Some(Box::pin(sleep(rest)));
                         }
-                        self.held = chunk;
+                        self.pacing = meter.pace(side, chunk.len());
+                        match self.pacing {
+                            None => self.going = chunk,
+                            Some(_) => self.held = chunk,
+                        }
                         *moved = true;
                     }
                     Poll::Ready(Ok(None)) => {
-                        self.held = Bytes::new();
+                        self.going = Bytes::new();
                         self.state = State::Finishing;
                         *moved = true;
                     }
                     Poll::Ready(Err(broken)) => return Poll::Ready(Err(Stop::From(broken))),
                     Poll::Pending => {
                         // Idle: hold no buffer, and let nothing written wait for company.
-                        self.held = Bytes::new();
+                        self.going = Bytes::new();
                         if let Poll::Ready(Err(broken)) = to.poll_flush(cx) {
                             return Poll::Ready(Err(Stop::To(broken)));
                         }
@@ -302,6 +322,23 @@ impl Way {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// What of the held bytes may go, goes.
+    fn poll_turn(&mut self, cx: &mut Context<'_>, meter: &impl Meter, side: Side) -> Poll<()> {
+        if self.pacing.is_none() {
+            self.pacing = meter.pace(side, self.held.len());
+        }
+        let may = match &mut self.pacing {
+            Some(pacing) => std::task::ready!(Pin::new(pacing).poll(cx)),
+            None => self.held.len(),
+        };
+        self.pacing = None;
+        self.going = self.held.split_to(may.min(self.held.len()));
+        if self.held.is_empty() {
+            self.held = Bytes::new();
+        }
+        Poll::Ready(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! I. Resources.
 
+mod bandwidth;
 mod ends;
 
 use std::time::Duration;
@@ -157,7 +158,7 @@ pub(crate) fn v120_quotas_at_the_edge() {
         inside(lab).await;
         to_the_byte(lab).await;
         one_destination(lab).await;
-        bandwidth(lab).await;
+        bandwidth::kept(lab, row).await;
         row.on(Front::Connect);
         row.on(Front::Absolute);
     });
@@ -263,40 +264,6 @@ async fn one_destination(lab: &Lab) {
     };
     within("the freed place", again).await;
     drop(second);
-}
-
-/// So many bytes take at least so long, however fast the wires are; a session without the limit has no such floor.
-async fn bandwidth(lab: &Lab) {
-    const RATE: usize = 200_000;
-    const BYTES: usize = 400_000;
-    lab.dns.point("paced.allowed.test");
-    let origin = RawOrigin::start().await;
-    let target = format!("paced.allowed.test:{}", origin.address.port());
-    let egress = json!({"allowedHosts": [target], "allowedAddresses": ["127.0.0.0/8"]});
-    let grant = json!({"egress": egress, "limits": {"bandwidth": RATE}});
-    let session = lab.sandbox(grant).await;
-    for up in [true, false] {
-        let mut near = session.tunnel(&target).await;
-        near.send("\x01").await;
-        let mut far = origin.accept().await;
-        far.read_exact(&mut [0]).await.unwrap();
-        let start = Instant::now();
-        let (mut from, mut to) = if up {
-            (near.stream, far)
-        } else {
-            (far, near.stream)
-        };
-        let mut seen = vec![0; BYTES];
-        let moved = async {
-            let sent = async { from.write_all(&vec![1; BYTES]).await };
-            tokio::try_join!(sent, to.read_exact(&mut seen)).unwrap();
-        };
-        within("the bytes", moved).await;
-        // A tenth of a second's worth goes at once, and the last bytes arrive before they are paid for.
-        let floor = Duration::from_secs_f64(BYTES as f64 / RATE as f64) / 2;
-        let took = start.elapsed();
-        assert!(took >= floor, "up: {up}: {BYTES} bytes in {took:?}");
-    }
 }
 
 /// The status of a CONNECT, and the connection; nothing where it is reset before a word.

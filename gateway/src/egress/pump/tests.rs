@@ -10,12 +10,17 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use sluicegate_policy::Denial;
+use sluicegate_policy::{Denial, Limits};
+use sluicegate_relay::flow::Pacing;
 
-use super::{End, Pump};
-use crate::{egress::splice::Plain, outcome::Party};
+use super::{End, Observe, Pump};
+use crate::{
+    egress::splice::Plain,
+    outcome::Party,
+    session::{Budget, Way},
+};
 
 impl Plain for TcpStream {
     fn socket(&self) -> Option<&TcpStream> {
@@ -49,7 +54,7 @@ async fn the_first_bytes_go_up_before_the_rest() {
     let (mut client, mut downstream) = duplex(8);
     let (mut upstream, mut server) = duplex(8);
     let mut pump = Pump::new(None, b"held and ".to_vec());
-    let work = pump.run(&mut downstream, &mut upstream, |_, _| Ok(Duration::ZERO));
+    let work = pump.run(&mut downstream, &mut upstream, |_, _| Ok(()));
     let talk = async {
         client.write_all(b"sent on").await.unwrap();
         client.shutdown().await.unwrap();
@@ -86,7 +91,7 @@ async fn a_reset_by_either_side_is_told_apart_from_an_end() {
         drop(reset);
         let mut pump = Pump::new(None, Vec::new());
         assert_eq!(
-            pump.run(&mut downstream, &mut upstream, |_, _| Ok(Duration::ZERO))
+            pump.run(&mut downstream, &mut upstream, |_, _| Ok(()))
                 .await,
             End::Reset(resetting)
         );
@@ -103,7 +108,7 @@ async fn every_byte_is_observed_and_the_observer_can_stop_it() {
         assert_eq!(party, Party::Downstream);
         left -= i64::try_from(n).unwrap();
         if left > 0 {
-            Ok(Duration::ZERO)
+            Ok(())
         } else {
             Err(Denial::ByteQuota)
         }
@@ -122,6 +127,86 @@ async fn every_byte_is_observed_and_the_observer_can_stop_it() {
     tokio::select! {
         end = work => assert_eq!(end, End::Cut(Denial::ByteQuota)),
         _ = async { tokio::join!(write, read) } => panic!("the observer did not stop it"),
+    }
+}
+
+/// A tunnel of a session with a bandwidth.
+#[derive(Clone, Copy)]
+struct Paced<'a>(&'a Arc<Budget>);
+
+impl Observe for Paced<'_> {
+    fn moved(&mut self, _: Party, _: usize) -> Result<(), Denial> {
+        Ok(())
+    }
+
+    fn piece(&self) -> Option<usize> {
+        self.0.piece()
+    }
+
+    fn pace(&self, by: Party, bytes: usize) -> Option<Pacing> {
+        let way = match by {
+            Party::Downstream => Way::Up,
+            Party::Upstream | Party::Gateway => Way::Down,
+        };
+        self.0.pace(way, bytes)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bandwidth_binds_short_tunnels_and_their_first_bytes() {
+    let limits = Limits {
+        bandwidth: Some(10_000),
+        ..Limits::default()
+    };
+    let budget = Arc::new(Budget::new(limits, None));
+    let start = tokio::time::Instant::now();
+    for _ in 0..10 {
+        let (mut client, mut downstream) = duplex(64 * 1024);
+        let (mut upstream, mut server) = duplex(64 * 1024);
+        let mut pump = Pump::new(None, vec![1; 1500]);
+        let work = pump.run(&mut downstream, &mut upstream, Paced(&budget));
+        let talk = async {
+            client.write_all(&[2; 1500]).await.unwrap();
+            client.shutdown().await.unwrap();
+            server.write_all(&[3; 3000]).await.unwrap();
+            server.shutdown().await.unwrap();
+            let (mut up, mut down) = (Vec::new(), Vec::new());
+            server.read_to_end(&mut up).await.unwrap();
+            client.read_to_end(&mut down).await.unwrap();
+            assert_eq!(up, [vec![1; 1500], vec![2; 1500]].concat());
+            assert_eq!(down, vec![3; 3000]);
+        };
+        let (end, ()) = tokio::join!(work, talk);
+        assert_eq!(end, End::Finished(Party::Downstream));
+    }
+    // 30,000 bytes each way; a tenth of a second's worth and one piece go ahead.
+    let took = start.elapsed();
+    assert!(
+        (Duration::from_millis(2_750)..Duration::from_millis(3_100)).contains(&took),
+        "{took:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_tunnel_moves_a_piece_at_a_time_and_may_be_polled_anew() {
+    let limits = Limits {
+        bandwidth: Some(100),
+        ..Limits::default()
+    };
+    let budget = Arc::new(Budget::new(limits, None));
+    let (_client, mut downstream) = duplex(64 * 1024);
+    let (mut upstream, mut server) = duplex(64 * 1024);
+    let mut pump = Pump::new(None, vec![1; 60_000]);
+    for second in 1..=120_usize {
+        // Dropped in the middle of a wait, and begun again, as for a change of policy.
+        let turn = pump.run(&mut downstream, &mut upstream, Paced(&budget));
+        let ended = tokio::time::timeout(Duration::from_secs(1), turn).await;
+        assert!(ended.is_err());
+        assert!(pump.waits(), "what waits is not silent");
+        let mut seen = vec![0; 64 * 1024];
+        let read = tokio::time::timeout(Duration::from_millis(1), server.read(&mut seen)).await;
+        let moved = read.map_or(0, Result::unwrap);
+        assert!(moved <= 300, "{moved} bytes in second {second}");
     }
 }
 

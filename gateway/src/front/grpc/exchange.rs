@@ -3,14 +3,13 @@
 use std::{
     future::poll_fn,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{HeaderMap, Request, Response};
 use sluicegate_policy::Denial;
-use sluicegate_relay::flow::{Chunk, Side};
+use sluicegate_relay::flow::{Chunk, Meter, Side};
 
 use super::status::Status;
 use crate::{
@@ -62,8 +61,7 @@ pub(super) async fn carry(
     let mut answering = None;
     let stopped = {
         let up = async {
-            let paced = |bytes| meter.up(bytes).then(|| meter.rest_for(Side::A, bytes));
-            match copy(body, &mut send, paced).await {
+            match copy(body, &mut send, (meter, Side::A)).await {
                 // The answer decides how the call ends, not the question. A service that wants no more of it may have
                 // answered already (RFC 9113 §8.1, NO_ERROR); if it has not, the answer's own end says so.
                 Ok(_) | Err(Stop::To(_)) => std::future::pending().await,
@@ -131,8 +129,7 @@ async fn down(
     if over {
         Ok(code)
     } else {
-        let paced = |bytes| meter.down(bytes).then(|| meter.rest_for(Side::B, bytes));
-        copy(body, send, paced).await
+        copy(body, send, (meter, Side::B)).await
     }
 }
 
@@ -140,7 +137,7 @@ async fn down(
 async fn copy(
     mut from: RecvStream,
     to: &mut SendStream<Chunk>,
-    allowed: impl Fn(usize) -> Option<Duration>,
+    (meter, side): (&Spending, Side),
 ) -> Result<Option<u32>, Stop> {
     if from.is_end_stream() {
         return Ok(None);
@@ -151,15 +148,19 @@ async fn copy(
             reset = poll_fn(|cx| to.poll_reset(cx)) => return Err(Stop::To(reset.unwrap_or(Reason::CANCEL))),
         };
         match data {
-            Some(Ok(data)) => {
+            Some(Ok(mut data)) => {
                 let count = data.len();
-                let Some(rest) = allowed(count) else {
+                if !meter.moved(side, count) {
                     return Err(Stop::Budget);
-                };
-                push(data, to).await?;
-                if !rest.is_zero() {
-                    tokio::time::sleep(rest).await;
                 }
+                while let Some(turn) = meter.pace(side, data.len()).filter(|_| !data.is_empty()) {
+                    let may = tokio::select! {
+                        may = turn => may,
+                        reset = poll_fn(|cx| to.poll_reset(cx)) => return Err(Stop::To(reset.unwrap_or(Reason::CANCEL))),
+                    };
+                    push(data.split_to(may.min(data.len())), to).await?;
+                }
+                push(data, to).await?;
                 // Refused only for a stream that is over, whose room h2 has given back itself.
                 let _ = from.flow_control().release_capacity(count);
             }

@@ -1,15 +1,13 @@
-//! A stream's bytes, counted and paced where HTTP reads and writes them.
+//! A stream's bytes, spent and paced where HTTP reads and writes them, and counted as they go on.
 
 use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
-use bytes::Bytes;
-use sluicegate_relay::flow::{Broken, Flow, Meter, Side};
-use tokio::time::{Sleep, sleep};
+use bytes::{Buf, Bytes};
+use sluicegate_relay::flow::{Broken, Flow, Meter, Pacing, Side};
 
 use crate::{relay::Spending, telemetry::Counters};
 
@@ -17,9 +15,13 @@ use crate::{relay::Spending, telemetry::Counters};
 pub(super) struct Metered<F> {
     flow: F,
     meter: Spending,
-    /// Nothing is read, or written, meanwhile.
-    read_rest: Option<Pin<Box<Sleep>>>,
-    write_rest: Option<Pin<Box<Sleep>>>,
+    /// Read, and waiting for its turn.
+    read: Bytes,
+    reading: Option<Pacing>,
+    /// Of what is offered for writing: so many bytes at its front are spent, and so many of those may go.
+    spent: usize,
+    may_go: usize,
+    writing: Option<Pacing>,
 }
 
 impl<F: Flow> Metered<F> {
@@ -27,44 +29,74 @@ impl<F: Flow> Metered<F> {
         Self {
             flow,
             meter,
-            read_rest: None,
-            write_rest: None,
+            read: Bytes::new(),
+            reading: None,
+            spent: 0,
+            may_go: 0,
+            writing: None,
         }
-    }
-
-    fn spend(&self, from: Side, bytes: usize) -> Result<Option<Pin<Box<Sleep>>>, Broken> {
-        if !self.meter.moved(from, bytes) {
-            return Err(Broken::Lost);
-        }
-        let rest = self.meter.rest(from, bytes);
-        Ok((rest > Duration::ZERO).then(|| Box::pin(sleep(rest))))
     }
 }
 
-fn poll_rest(rest: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
-    if let Some(sleep) = rest {
-        ready!(sleep.as_mut().poll(cx));
-        *rest = None;
+/// How many of `bytes` may go on now.
+fn poll_turn(
+    pacing: &mut Option<Pacing>,
+    meter: &Spending,
+    (from, bytes): (Side, usize),
+    cx: &mut Context<'_>,
+) -> Poll<usize> {
+    if pacing.is_none() {
+        *pacing = meter.pace(from, bytes);
     }
-    Poll::Ready(())
+    let may = match pacing {
+        Some(pacing) => ready!(Pin::new(pacing).poll(cx)),
+        None => bytes,
+    };
+    *pacing = None;
+    Poll::Ready(may.min(bytes))
 }
 
 impl<F: Flow> Flow for Metered<F> {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
-        ready!(poll_rest(&mut self.read_rest, cx));
-        let read = ready!(self.flow.poll_read(cx))?;
-        if let Some(chunk) = &read {
-            self.read_rest = self.spend(Side::A, chunk.len())?;
+        if self.read.is_empty() {
+            match ready!(self.flow.poll_read(cx))? {
+                None => return Poll::Ready(Ok(None)),
+                Some(chunk) if !self.meter.spend(chunk.len()) => {
+                    return Poll::Ready(Err(Broken::Lost));
+                }
+                Some(chunk) => self.read = chunk,
+            }
         }
-        Poll::Ready(Ok(read))
+        let asked = (Side::A, self.read.len());
+        let may = ready!(poll_turn(&mut self.reading, &self.meter, asked, cx));
+        let piece = self.read.split_to(may);
+        self.meter.count(Side::A, piece.len());
+        if self.read.is_empty() {
+            self.read = Bytes::new();
+        }
+        Poll::Ready(Ok(Some(piece)))
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, chunk: &mut Bytes) -> Poll<Result<(), Broken>> {
-        ready!(poll_rest(&mut self.write_rest, cx));
-        let before = chunk.len();
-        ready!(self.flow.poll_write(cx, chunk))?;
-        self.write_rest = self.spend(Side::B, before - chunk.len())?;
-        Poll::Ready(Ok(()))
+        if self.spent == 0 {
+            if !self.meter.spend(chunk.len()) {
+                return Poll::Ready(Err(Broken::Lost));
+            }
+            self.spent = chunk.len();
+        }
+        if self.may_go == 0 {
+            let asked = (Side::B, self.spent);
+            self.may_go = ready!(poll_turn(&mut self.writing, &self.meter, asked, cx));
+        }
+        let mut piece = chunk.slice(..self.may_go.min(chunk.len()));
+        let before = piece.len();
+        let written = self.flow.poll_write(cx, &mut piece);
+        let taken = before - piece.len();
+        self.meter.count(Side::B, taken);
+        chunk.advance(taken);
+        self.may_go = self.may_go.saturating_sub(taken);
+        self.spent = self.spent.saturating_sub(taken);
+        written
     }
 
     sluicegate_relay::forward_flow!(flow);

@@ -191,49 +191,122 @@ fn an_owners_limits_bind_all_its_sessions_together() {
     assert_eq!(two.spend(41), Err(Denial::ByteQuota));
 }
 
-#[test]
-fn bandwidth_is_kept_each_way_by_rests() {
-    let budget = budget(Limits {
-        bandwidth: Some(1000),
-        ..Limits::default()
-    });
-    let start = Instant::now();
-    assert_eq!(
-        budget.rest(Way::Up, 50, start),
-        Duration::ZERO,
-        "a burst goes at once"
-    );
-    assert_eq!(budget.rest(Way::Up, 950, start), Duration::from_millis(900));
-    assert_eq!(
-        budget.rest(Way::Down, 50, start),
-        Duration::ZERO,
-        "each way has its own"
-    );
-    let later = start + Duration::from_secs(2);
-    assert_eq!(
-        budget.rest(Way::Up, 100, later),
-        Duration::ZERO,
-        "what was owed is paid by then"
-    );
-    budget.set_limits(Limits::default());
-    assert_eq!(budget.rest(Way::Up, usize::MAX, later), Duration::ZERO);
+/// Moves all of it, a piece at a time.
+async fn go(budget: &Arc<Budget>, way: Way, bytes: usize) {
+    let mut left = bytes;
+    while left > 0 {
+        match budget.pace(way, left) {
+            Some(pacing) => left -= pacing.await,
+            None => return,
+        }
+    }
 }
 
-#[test]
-fn the_slower_of_session_and_owner_sets_the_pace() {
-    let owner = budget(Limits {
-        bandwidth: Some(100),
+async fn timed(work: impl Future<Output = ()>) -> Duration {
+    let start = tokio::time::Instant::now();
+    work.await;
+    start.elapsed()
+}
+
+/// Timers have a millisecond's grain.
+fn about(took: Duration, millis: u64) {
+    let expected = Duration::from_millis(millis);
+    let differs = took.abs_diff(expected);
+    assert!(
+        differs <= Duration::from_millis(5),
+        "{took:?}, not {expected:?}"
+    );
+}
+
+fn paced(bandwidth: u64, owner: Option<Arc<Budget>>) -> Arc<Budget> {
+    let limits = Limits {
+        bandwidth: Some(bandwidth),
         ..Limits::default()
+    };
+    Arc::new(Budget::new(limits, owner))
+}
+
+#[tokio::test(start_paused = true)]
+async fn bandwidth_is_kept_each_way_and_paid_before_more_goes_on() {
+    let budget = paced(1000, None);
+    assert_eq!(budget.piece(), Some(1000));
+    about(timed(go(&budget, Way::Up, 100)).await, 0);
+    about(timed(go(&budget, Way::Up, 1000)).await, 0);
+    about(timed(go(&budget, Way::Up, 1)).await, 1000);
+    about(timed(go(&budget, Way::Down, 1100)).await, 0);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    // An hour of silence buys a tenth of a second.
+    about(timed(go(&budget, Way::Up, 3100)).await, 2000);
+    budget.set_limits(Limits::default());
+    assert!(budget.pace(Way::Up, 10).is_none(), "no limit, no timer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_debt_is_never_forgiven() {
+    let budget = paced(100, None);
+    assert_eq!(budget.piece(), Some(100));
+    about(timed(go(&budget, Way::Down, 10_010)).await, 99_000);
+    about(timed(go(&budget, Way::Down, 1)).await, 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_rises_is_noticed_by_who_waits() {
+    let budget = paced(1, None);
+    go(&budget, Way::Up, 1).await;
+    let pacing = budget.pace(Way::Up, 100).unwrap();
+    let rise = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        budget.set_limits(Limits::default());
+    };
+    let waited = timed(async {
+        assert_eq!(tokio::join!(pacing, rise).0, 1);
     });
-    let session = Budget::new(
-        Limits {
-            bandwidth: Some(1000),
-            ..Limits::default()
-        },
-        Some(owner),
-    );
-    assert_eq!(
-        session.rest(Way::Down, 1000, Instant::now()),
-        Duration::from_millis(9_900)
-    );
+    assert!(waited.await <= LOOK_MOST);
+}
+
+const LOOK_MOST: Duration = Duration::from_millis(1_010);
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_first_goes_first_and_who_leaves_costs_nothing() {
+    let budget = paced(1000, None);
+    go(&budget, Way::Up, 1100).await;
+    let mut gone = tokio::spawn(budget.pace(Way::Up, 1000).unwrap());
+    let second = tokio::spawn({
+        let budget = budget.clone();
+        async move { timed(go(&budget, Way::Up, 500)).await }
+    });
+    let third = tokio::spawn({
+        let budget = budget.clone();
+        async move { timed(go(&budget, Way::Up, 500)).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(futures_is_pending(&mut gone).await);
+    gone.abort();
+    about(second.await.unwrap(), 1000);
+    about(third.await.unwrap(), 1500);
+}
+
+async fn futures_is_pending<T>(task: &mut tokio::task::JoinHandle<T>) -> bool {
+    std::future::poll_fn(|cx| {
+        std::task::Poll::Ready(std::pin::Pin::new(&mut *task).poll(cx).is_pending())
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_slower_of_session_and_owner_sets_the_pace_and_sessions_take_turns() {
+    let owner = paced(100, None);
+    let session = paced(1000, Some(owner.clone()));
+    about(timed(go(&session, Way::Down, 1010)).await, 9_000);
+    // Ten of one session wait, and the neighbour's one is next but one all the same.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    go(&session, Way::Down, 110).await;
+    let mut crowd = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let session = session.clone();
+        crowd.spawn(async move { go(&session, Way::Down, 100).await });
+    }
+    tokio::task::yield_now().await;
+    let neighbour = paced(1000, Some(owner));
+    about(timed(go(&neighbour, Way::Down, 100)).await, 2_000);
 }

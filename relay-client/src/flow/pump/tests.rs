@@ -283,6 +283,44 @@ async fn a_meter_can_stop_it() {
     assert_reset(read_all(&service).await.1, "stopped");
 }
 
+/// Lets a hundred bytes of either side go every second.
+struct Slow;
+
+impl super::Meter for Slow {
+    fn moved(&self, _: Side, _: usize) -> bool {
+        true
+    }
+
+    fn pace(&self, _: Side, bytes: usize) -> Option<super::Pacing> {
+        Some(super::Pacing::new(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            bytes.min(100)
+        }))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pace_is_kept_from_the_first_byte_and_waiting_is_no_silence() {
+    let ((program, near), (far, service)) = (pair(false).await, pair(false).await);
+    for end in [&program, &service] {
+        write(end, &[7; 1000]).await;
+        end.shutdown().unwrap();
+    }
+    let (mut a, mut b) = (SocketFlow::new(near), SocketFlow::new(far));
+    let timers = Timers {
+        idle: Some(Duration::from_millis(500)),
+        half_close: None,
+    };
+    let start = tokio::time::Instant::now();
+    let ending = pump(&mut a, &mut b, timers, &Slow).await;
+    assert_eq!(ending.how, How::Completed);
+    let took = start.elapsed();
+    assert!(took >= Duration::from_secs(10), "{took:?}");
+    for end in [&program, &service] {
+        assert_eq!(read_all(end).await.0, vec![7; 1000]);
+    }
+}
+
 #[test]
 fn flows_are_small_when_idle() {
     assert!(

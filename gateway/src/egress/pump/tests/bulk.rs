@@ -58,7 +58,7 @@ async fn both_ways_at_once_every_byte_arrives_and_the_pipes_come_back() {
         } else {
             &mut down
         }) += n;
-        Ok(Duration::ZERO)
+        Ok(())
     });
     let (mut from_client, mut to_client) = client.split_streams();
     let (mut from_server, mut to_server) = server.split_streams();
@@ -83,7 +83,7 @@ async fn what_comes_after_a_half_close_goes_the_other_way() {
     let (mut client, mut downstream) = tcp_pair().await;
     let (mut upstream, mut server) = tcp_pair().await;
     let mut pump = Pump::new(None, Vec::new());
-    let work = pump.run(&mut downstream, &mut upstream, |_, _| Ok(Duration::ZERO));
+    let work = pump.run(&mut downstream, &mut upstream, |_, _| Ok(()));
     let talk = async {
         let sent = async {
             let sent = send(&mut client, 4 * MIB, 3).await;
@@ -108,7 +108,7 @@ async fn a_reset_in_the_middle_of_bulk_is_a_reset() {
         let (mut upstream, server) = tcp_pair().await;
         let (mut writer, mut reader) = (client, server);
         let mut pump = Pump::new(None, Vec::new());
-        let work = pump.run(&mut downstream, &mut upstream, |_, _| Ok(Duration::ZERO));
+        let work = pump.run(&mut downstream, &mut upstream, |_, _| Ok(()));
         let talk = async {
             let chunk = vec![1; 64 * 1024];
             let mut buffer = vec![0; 64 * 1024];
@@ -138,7 +138,7 @@ async fn a_reset_is_noticed_though_the_other_side_takes_nothing() {
     let (mut client, mut downstream) = tcp_pair().await;
     let (mut upstream, _frozen) = tcp_pair().await;
     let mut pump = Pump::new(None, Vec::new());
-    let work = pump.run(&mut downstream, &mut upstream, |_, _| Ok(Duration::ZERO));
+    let work = pump.run(&mut downstream, &mut upstream, |_, _| Ok(()));
     let fill = async {
         let chunk = vec![1; 64 * 1024];
         let stalled = Duration::from_millis(300);
@@ -164,7 +164,7 @@ async fn the_observer_stops_bulk_before_more_is_passed_on() {
         let work = pump.run(&mut downstream, &mut upstream, |_, n| {
             left -= n as i64;
             if left >= 0 {
-                Ok(Duration::ZERO)
+                Ok(())
             } else {
                 Err(Denial::ByteQuota)
             }
