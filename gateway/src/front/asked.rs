@@ -155,7 +155,9 @@ pub(super) fn decide(
         changes,
     } = identity.judge(|policy| {
         recorder.session(identity.session.label(), policy.number);
-        context.egress.decide(policy, target, recorder)
+        let decided = context.egress.decide(policy, target, recorder);
+        let budget = identity.session.budget();
+        decided.map_err(|refusal| budget.refused(refusal, SystemTime::now()))
     })?;
     let key = key(&identity, &policy, target);
     Ok(Way {

@@ -174,7 +174,9 @@ pub(super) async fn lead(
         mut changes,
     } = identity.judge(|policy| {
         recorder.session(identity.session.label(), policy.number);
-        context.egress.decide(policy, wanted, recorder)
+        let decided = context.egress.decide(policy, wanted, recorder);
+        let budget = identity.session.budget();
+        decided.map_err(|refusal| budget.refused(refusal, SystemTime::now()))
     })?;
     let budget = identity.session.budget();
     let slot = budget

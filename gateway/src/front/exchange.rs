@@ -107,7 +107,7 @@ pub(super) async fn run(
     {
         recorder.session(identity.session.label(), number);
     }
-    let wanted = request_target(scope, &request)?;
+    let wanted = request_target(scope, &request).map_err(|refusal| scope.refused(refusal))?;
     let mut path = match request.extensions().get::<WholeServer>() {
         Some(WholeServer) => "*".to_owned(),
         None => origin_form(request.uri()),
@@ -120,16 +120,9 @@ pub(super) async fn run(
     recorder.http(request.method().as_str(), &path);
     let wanted = target.insert(wanted);
     let way = decide(context, scope, peer, &request, wanted, recorder)?;
-    let (method, fields) = (request.method().as_str(), request.headers());
-    let asked = Asked::new(overrides::read_as(method, &path, fields));
-    recorder.also_read_as(asked.read_as().skip(1));
-    if let Some(reported) = asked.judge(&way.permit)? {
-        recorder.would_refuse(reported.denial);
-    }
-    if headers::looped(request.headers(), &context.pseudonym) {
-        return Err(Denial::LoopDetected.into());
-    }
     let budget = way.identity.session.budget();
+    let asked = judge(context, &way, &request, &path, recorder)
+        .map_err(|refusal| budget.refused(refusal, SystemTime::now()))?;
     // Inside a tunnel the place is the tunnel's, as long as its connection lives.
     let slot = match scope {
         Scope::Inside { .. } => budget.again(SystemTime::now()).map(|()| None),
@@ -190,6 +183,26 @@ pub(super) async fn run(
     // A 101 nobody asked for opens nothing.
     let client = client.ok_or(Denial::UpstreamProtocol)?;
     upgrade(context, way, slot, answer, client, (address.ip(), asked)).await
+}
+
+/// May it be made so: in the plain, by this method, for this path?
+fn judge(
+    context: &Context,
+    way: &Way,
+    request: &Request<ClientBody>,
+    path: &str,
+    recorder: &mut Recorder,
+) -> Result<Asked, Refusal> {
+    let (method, fields) = (request.method().as_str(), request.headers());
+    let asked = Asked::new(overrides::read_as(method, path, fields));
+    recorder.also_read_as(asked.read_as().skip(1));
+    if let Some(reported) = asked.judge(&way.permit)? {
+        recorder.would_refuse(reported.denial);
+    }
+    if headers::looped(request.headers(), &context.pseudonym) {
+        return Err(Denial::LoopDetected.into());
+    }
+    Ok(asked)
 }
 
 /// Count a head that is about to go on, and wait as its bandwidth asks.

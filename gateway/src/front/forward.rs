@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task,
+    time::SystemTime,
 };
 
 use bytes::BytesMut;
@@ -70,6 +71,26 @@ pub(super) enum Scope {
 }
 
 impl Scope {
+    /// Whose its requests are, where that is known before they are read.
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        match self {
+            Self::Proxy => None,
+            Self::Inside { identity, .. } => Some(identity),
+            Self::Captured { login, .. } => login.as_ref().ok(),
+        }
+    }
+
+    /// A refusal before its session is asked for: where it is known, it counts.
+    pub(super) fn refused(&self, refusal: Refusal) -> Refusal {
+        match self.identity() {
+            Some(identity) => identity
+                .session
+                .budget()
+                .refused(refusal, SystemTime::now()),
+            None => refusal,
+        }
+    }
+
     /// How its requests come in, for records.
     pub(super) fn front(&self) -> Front {
         match self {

@@ -50,7 +50,10 @@ impl Endpoint {
             self.authenticator
                 .identify(presented, Audience::Relay, downstream.ip(), now)?;
         // A name that cannot exist is a name the session does not have: no more is said about names.
-        let name = ServiceName::parse(service).map_err(|_| Denial::ServiceNotAllowed)?;
+        let name = ServiceName::parse(service).map_err(|_| {
+            let budget = identity.session.budget();
+            budget.refused(Denial::ServiceNotAllowed.into(), now)
+        })?;
         Ticket::issue(identity, recorder, |_| Ok((name, None)))
     }
 

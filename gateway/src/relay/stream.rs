@@ -46,17 +46,20 @@ impl Ticket {
         recorder: &mut Recorder,
         asked: impl FnOnce(&Grant) -> Result<(ServiceName, Option<String>), Denial>,
     ) -> Result<Self, Refusal> {
+        let now = SystemTime::now();
+        let budget = identity.session.budget();
         let judged = identity.judge(|policy| {
             recorder.session(identity.session.label(), policy.number);
-            let (name, method) = asked(&policy.grant)?;
-            recorder.service(&name);
-            let bound = identity.bound.as_deref();
-            let way = Direction::In;
-            let permit = decide_service(&policy.grant, bound, &name, way, method.as_deref())?;
-            Ok::<_, Refusal>((permit, name, method))
+            let decided = || {
+                let (name, method) = asked(&policy.grant)?;
+                recorder.service(&name);
+                let (bound, way) = (identity.bound.as_deref(), Direction::In);
+                let permit = decide_service(&policy.grant, bound, &name, way, method.as_deref())?;
+                Ok::<_, Denial>((permit, name, method))
+            };
+            decided().map_err(|denial| budget.refused(denial.into(), now))
         })?;
         let (permit, name, method) = judged.permit;
-        let now = SystemTime::now();
         let slot = identity
             .session
             .budget()

@@ -32,13 +32,15 @@ pub struct Budget {
     /// Milliseconds since the epoch.
     active: AtomicU64,
     bucket: Mutex<Bucket>,
+    /// Asks that are refused have as many a second of their own: what a sandbox is not allowed takes nothing of what it is.
+    refusals: Mutex<Bucket>,
     pace: Pace,
     /// The owner's, counted along.
     owner: Option<Arc<Budget>>,
 }
 
 /// Opens: refilled at `rate` per second, a second's worth at most.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Bucket {
     rate: Option<u32>,
     tokens: f64,
@@ -97,11 +99,8 @@ impl Budget {
             destinations: Mutex::default(),
             bytes: AtomicU64::new(0),
             active: AtomicU64::new(0),
-            bucket: Mutex::new(Bucket {
-                rate: None,
-                tokens: 0.0,
-                filled: None,
-            }),
+            bucket: Mutex::default(),
+            refusals: Mutex::default(),
             pace: Pace::default(),
             owner,
         };
@@ -120,13 +119,14 @@ impl Budget {
         self.max_bytes
             .store(limits.bytes.unwrap_or(NONE), Ordering::Release);
         self.pace.set(limits.bandwidth);
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        if bucket.rate != limits.opens_per_second {
-            *bucket = Bucket {
-                rate: limits.opens_per_second,
-                tokens: 0.0,
-                filled: None,
-            };
+        for bucket in [&self.bucket, &self.refusals] {
+            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            if bucket.rate != limits.opens_per_second {
+                *bucket = Bucket {
+                    rate: limits.opens_per_second,
+                    ..Bucket::default()
+                };
+            }
         }
     }
 
@@ -241,6 +241,31 @@ impl Budget {
         self.take(now)?;
         let along = self.owner.as_ref().map_or(Ok(()), |owner| owner.again(now));
         along.inspect_err(|_| self.bucket().give_back())
+    }
+
+    /// Somebody who is known was refused, and nothing was opened. Over the rate of opens it is that which is answered: who asks
+    /// for what is not allowed as fast as it can is told to stop, whatever it asks for.
+    pub fn refused(&self, refusal: Refusal, now: SystemTime) -> Refusal {
+        // A refused ask is activity too: somebody is there.
+        self.touch(now);
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusals.take(now) {
+            drop(refusals);
+            return match &self.owner {
+                Some(owner) => owner.refused(refusal, now),
+                None => refusal,
+            };
+        }
+        let most = refusals.rate.map_or(NONE, u64::from);
+        Refusal {
+            denial: Denial::TooManyOpens,
+            rule: None,
+            hint: Some(Hint::InUse {
+                used: most,
+                most,
+                what: "refusals of this second",
+            }),
+        }
     }
 
     /// A refusal of this budget's with what is in use of it, or of its owner's.

@@ -31,6 +31,9 @@ pub enum AccessSink {
 
 /// Bytes waiting for the writer before records are dropped: some 16,000 of them.
 const MOST: usize = 8 * 1024 * 1024;
+/// Records of what was refused are dropped from here on: asking for what is not allowed costs nothing, and must not crowd out
+/// what something came of.
+const MOST_REFUSED: usize = MOST / 2;
 /// So many waiting bytes are written at once …
 const BATCH: usize = 64 * 1024;
 /// … and fewer after this long.
@@ -135,14 +138,15 @@ impl AccessLog {
         self.queue.is_some() || self.live.receiver_count() > 0
     }
 
-    /// Hand one record (JSON, no newline) to the writer and to live readers.
-    pub(super) fn write(&self, line: &str) {
+    /// Hand one record (JSON, no newline) to the writer and to live readers; `idle`: nothing came of what it tells of.
+    pub(super) fn write(&self, line: &str, idle: bool) {
         if self.live.receiver_count() > 0 {
             let _ = self.live.send(line.into());
         }
         if let Some(Sender(queue)) = self.queue.as_deref() {
             let mut waiting = queue.lock();
-            if waiting.bytes.len() + line.len() > MOST {
+            let most = if idle { MOST_REFUSED } else { MOST };
+            if waiting.bytes.len() + line.len() > most {
                 drop(waiting);
                 self.dropped.fetch_add(1, Ordering::Relaxed);
                 return;
@@ -231,7 +235,7 @@ mod tests {
         let log = AccessLog::open(&AccessSink::File(path.clone())).unwrap();
         let expected: String = (0..5000).map(|n| format!("{{\"n\":{n}}}\n")).collect();
         for line in expected.lines() {
-            log.write(line);
+            log.write(line, true);
         }
         log.flush();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
@@ -248,9 +252,30 @@ mod tests {
         };
         let line = "x".repeat(MOST / 4);
         for _ in 0..5 {
-            log.write(&line);
+            log.write(&line, false);
         }
         assert_eq!(log.dropped(), 2);
         assert_eq!(queue.lock().lines, 3);
+    }
+
+    #[test]
+    fn refusals_leave_room_for_what_passed() {
+        let queue = Arc::new(Queue::default());
+        let log = AccessLog {
+            queue: Some(Arc::new(Sender(queue.clone()))),
+            dropped: Arc::default(),
+            live: tokio::sync::broadcast::channel(1).0,
+        };
+        let refused = "r".repeat(500);
+        for _ in 0..60_000 {
+            log.write(&refused, true);
+        }
+        assert!(log.dropped() > 0);
+        let lost = log.dropped();
+        let passed = "p".repeat(500);
+        for _ in 0..8000 {
+            log.write(&passed, false);
+        }
+        assert_eq!(log.dropped(), lost, "what passed is on record");
     }
 }

@@ -535,6 +535,13 @@ impl Recorder {
         self.record.closed_by = Some(by);
     }
 
+    /// Refused, and nothing went out for it: no name was resolved, no address dialled.
+    fn is_idle(&self) -> bool {
+        self.record.outcome == Outcome::Refused
+            && self.record.address.is_none()
+            && self.record.answers.is_empty()
+    }
+
     /// It counts in the metrics, and no record is written of it.
     pub fn unwritten(&mut self) {
         self.written = false;
@@ -667,7 +674,7 @@ impl Drop for Recorder {
                 line.clear();
                 self.write(line);
                 if let Ok(line) = str::from_utf8(line) {
-                    self.telemetry.inner.access.write(line);
+                    self.telemetry.inner.access.write(line, self.is_idle());
                 }
             });
         }

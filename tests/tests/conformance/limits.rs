@@ -122,9 +122,47 @@ pub(crate) fn v119_connect_flood() {
             (reply.status(), refusal_reason(&reply).as_str()),
             (429, "too_many_opens")
         );
+        refused_targets(lab).await;
         row.on(Front::Connect);
         row.on(Front::Absolute);
     });
+}
+
+/// What is not allowed cannot be asked for any faster, and takes nothing of what is.
+async fn refused_targets(lab: &Lab) {
+    const ASKS: usize = 40;
+    let target = lab.api_target();
+    let session = limited(lab, json!({"opensPerSecond": 2})).await;
+    let start = Instant::now();
+    let mut reasons = Vec::new();
+    for _ in 0..ASKS {
+        let (status, reason, _) = attempt(&session, "flood.evil.test:443").await;
+        reasons.push((status, reason));
+    }
+    // On one connection, none waited for.
+    let mut wire = session.dial().await;
+    let credential = session.credential();
+    let ask = format!(
+        "GET http://flood.evil.test/ HTTP/1.1\r\nHost: flood.evil.test\r\n{credential}\r\n"
+    );
+    wire.send(ask.repeat(ASKS)).await;
+    for _ in 0..ASKS {
+        let reply = wire.reply().await;
+        reasons.push((reply.status(), refusal_reason(&reply)));
+    }
+    let of = |status, reason: &str| {
+        let same = |one: &&(u16, String)| one.0 == status && one.1 == reason;
+        reasons.iter().filter(same).count()
+    };
+    let (denied, flood) = (of(403, "host_not_allowed"), of(429, "too_many_opens"));
+    assert_eq!(denied + flood, 2 * ASKS, "{reasons:?}");
+    let most = 3 + 2 * usize::try_from(start.elapsed().as_secs()).unwrap() + 2;
+    assert!(
+        (2..=most).contains(&denied),
+        "{denied} of {} were told why",
+        2 * ASKS
+    );
+    assert_eq!(attempt(&session, &target).await.0, 200, "what is allowed");
 }
 
 #[test]

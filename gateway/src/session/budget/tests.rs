@@ -113,6 +113,38 @@ fn opens_are_a_bucket_that_refills() {
 }
 
 #[test]
+fn v119_refusals_above_the_rate_are_too_many_opens_and_take_no_open() {
+    let owner = budget(Limits {
+        opens_per_second: Some(6),
+        ..Limits::default()
+    });
+    let of = |rate| {
+        let limits = Limits {
+            opens_per_second: rate,
+            ..Limits::default()
+        };
+        Arc::new(Budget::new(limits, Some(owner.clone())))
+    };
+    let (bounded, free) = (of(Some(4)), of(None));
+    let refused = |budget: &Budget, at| {
+        let refusal = Denial::HostNotAllowed.into();
+        (0..10)
+            .filter(|_| {
+                budget.refused(Refusal::clone(&refusal), at).denial == Denial::HostNotAllowed
+            })
+            .count()
+    };
+    assert_eq!(refused(&bounded, now()), 4);
+    assert_eq!(refused(&free, now()), 2, "the owner's six are one");
+    let told = bounded.refused(Denial::HostNotAllowed.into(), now());
+    assert_eq!(told.denial, Denial::TooManyOpens);
+    let opened = (0..10).filter(|_| bounded.open(now()).is_ok()).count();
+    assert_eq!(opened, 4, "what is allowed is not spent by what is not");
+    assert_eq!(refused(&bounded, now() + Duration::from_millis(500)), 2);
+    assert_eq!(refused(&budget(Limits::default()), now()), 10, "no limit");
+}
+
+#[test]
 fn bytes_end_at_the_edge() {
     let budget = budget(Limits {
         bytes: Some(100),

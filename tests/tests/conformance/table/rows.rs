@@ -151,7 +151,7 @@ rows! {
     { 116 "idle tunnels" held limits::v116_idle_tunnels [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "an answer that stops in the middle is no better" }
     { 117 "half-close either way" held limits::v117_half_close [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "of requests: a client that has ended its side has its answer, and an upstream's end is the answer's" }
     { 118 "a storm of resets" held limits::v118_reset_storm [Connect] "" }
-    { 119 "a flood of opens is 429, neighbours unaffected" held limits::v119_connect_flood [Connect Absolute] "latency of the neighbours is measured by the benches, not here" }
+    { 119 "a flood of opens is 429, neighbours unaffected" held limits::v119_connect_flood [Connect Absolute] "of refused targets too; latency of the neighbours is measured by the benches, not here" }
     { 120 "quotas at the edge" held limits::v120_quotas_at_the_edge [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks] "tunnels, tunnels to one destination, bytes; bandwidth also of many short tunnels and of a very slow one" }
     { 121 "out of file descriptors: refuse, recover" held limits::v121_out_of_descriptors [Connect Absolute Http3] "" }
     { 122 "bytes that would forge a record" held limits::v122_bytes_that_would_forge_a_record [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "" }
