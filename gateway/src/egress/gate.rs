@@ -284,8 +284,9 @@ fn first_line(held: &[u8]) -> Step {
         None => return Step::Hold,
     };
     let line = line.trim_ascii_end();
+    // HTTP/2 by prior knowledge (RFC 9113 §3.4) is plain HTTP too, and the names it asks for are not read here.
     if line == b"PRI * HTTP/2.0" {
-        return Step::Open;
+        return Step::Cut(Denial::UnsupportedProtocol);
     }
     if may_become_request(line) && (says_version(line) || says_method(line)) {
         Step::Http
@@ -421,7 +422,10 @@ mod tests {
         assert_eq!(first_line(&[b'M'; 200]), Step::Hold);
         assert_eq!(first_line(&[b'*'; 300]), Step::Open);
         assert_eq!(first_line(b"CONNECT {\"verbose\":false}\r\n"), Step::Open);
-        assert_eq!(first_line(b"PRI * HTTP/2.0\r\n\r\n"), Step::Open);
+        let cut = Step::Cut(Denial::UnsupportedProtocol);
+        assert_eq!(first_line(b"PRI * HTTP/2.0\r\n\r\n"), cut);
+        assert_eq!(first_line(b"PRI * HTTP/2.0\n"), cut);
+        assert_eq!(first_line(b"PRI * HTTP/2.0"), Step::Hold);
         assert_eq!(first_line(b"EHLO me\r\n"), Step::Open);
         assert_eq!(first_line(b"SSH-2.0-OpenSSH_9.2\r\n"), Step::Open);
         assert_eq!(first_line(b"\x00\x00\x00\x08\x04\xd2\x16\x2f"), Step::Open);

@@ -70,6 +70,9 @@ pub enum Carried {
     Http,
 }
 
+/// For the operator, who may want it to pass.
+const H2_UNJUDGED: &str = "HTTP/2 without TLS: the hosts it asks for cannot be judged; a rule with tls: opaque lets it pass";
+
 /// Counts a tunnel's bytes for its record, spends them, and keeps within its bandwidth.
 #[derive(Clone, Copy)]
 struct Meter<'a> {
@@ -141,6 +144,9 @@ impl Tunnel {
                     recorder.rule(rule);
                 }
                 recorder.cut(denial);
+                if denial == Denial::UnsupportedProtocol {
+                    recorder.detail(H2_UNJUDGED);
+                }
                 // While there is a gate, TLS is still in its plaintext handshake, and an alert can be read.
                 if pump.tls() && downstream.write_all(&ACCESS_DENIED).await.is_ok() {
                     linger_close(downstream).await;

@@ -1,6 +1,8 @@
 //! What passes through, and what does not.
 
-use e2e::Wire;
+use e2e::raw::drain;
+use e2e::{RawOrigin, Wire};
+use serde_json::json;
 
 use super::*;
 
@@ -173,8 +175,47 @@ pub(crate) fn v060_h2c() {
                 assert!(request.values(gone).is_empty(), "{request:?}");
             }
         }
+        prior_knowledge(lab, row).await;
         row.on(Front::Absolute);
     });
+}
+
+/// Without an upgrade, inside a tunnel: nobody could say which host it asks for. By a rule that lets any bytes pass it does.
+async fn prior_knowledge(lab: &Lab, row: &mut Row) {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    lab.dns.point("prior.allowed.test");
+    let origin = RawOrigin::start().await;
+    let target = format!("prior.allowed.test:{}", origin.address.port());
+    let session = lab.allowing(&[&target]).await;
+    for form in FORMS.into_iter().filter(|form| form.tunnels()) {
+        for cut in [1, 14, PREFACE.len()] {
+            let mut near = session.opened(lab, form, &target, b"").await;
+            let mut far = origin.accept().await;
+            near.send(&PREFACE[..cut]).await;
+            if cut < PREFACE.len() {
+                near.send(&PREFACE[cut..]).await;
+            }
+            near.cut().await;
+            let (heard, _) = drain(&mut far).await;
+            assert_eq!(heard, b"", "{form:?}, cut at {cut}");
+        }
+        row.on(form.front());
+    }
+    lab.gateway
+        .record("a cut preface", |one| {
+            one.text("target") == target && one.text("reason") == "unsupported_protocol"
+        })
+        .await;
+    let egress = json!({
+        "allowedHosts": [target], "allowedAddresses": ["127.0.0.0/8"],
+        "rules": [{"host": target, "tls": "opaque"}],
+    });
+    let session = lab.sandbox(json!({"egress": egress})).await;
+    let mut near = session.tunnel(&target).await;
+    near.send(PREFACE).await;
+    near.finish().await;
+    let mut far = origin.accept().await;
+    assert_eq!(drain(&mut far).await, (PREFACE.to_vec(), End::Fin));
 }
 
 #[test]

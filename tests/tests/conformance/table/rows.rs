@@ -92,7 +92,7 @@ rows! {
     { 57 "a loop is 502 proxy_loop_detected" held form::v057_loops [Absolute Http2 Http3] "" }
     { 58 "100-continue with a denied target: the final status first" held form::v058_expect_and_a_denied_target [Absolute Http2 Http3] "" }
     { 59 "an unsolicited 101, or 200 to an upgrade, opens nothing" held form::v059_upgrades_nobody_agreed_on [Absolute] "" }
-    { 60 "Upgrade: h2c is stripped" held form::v060_h2c [Absolute] "" }
+    { 60 "Upgrade: h2c is stripped" held form::v060_h2c [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks] "by prior knowledge inside a tunnel it is cut, unless the rule is opaque" }
     { 61 "Content-Length with Transfer-Encoding" held smuggling::v061_length_and_coding [Connect Absolute] "" }
     { 62 "spelling of Transfer-Encoding" held smuggling::v062_spelling_of_the_coding [Connect Absolute] "" }
     { 63 "spelling of Content-Length" held smuggling::v063_spelling_of_the_length [Connect Absolute] "over HTTP/2 and HTTP/3: `h2_proxy.rs`, `h3_proxy.rs`" }
