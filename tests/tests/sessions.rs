@@ -289,6 +289,55 @@ async fn bytes_spent_survive_a_kill() {
     assert!(bytes(&world.gateway).await >= 100_000);
 }
 
+/// The byte limit is the session's: a new generation goes on from what those before it have spent, over a kill too, and a
+/// higher limit is what gives it more.
+#[tokio::test]
+async fn a_new_generation_has_no_new_bytes() {
+    let (mut world, origin, session, target) = World::with_raw().await;
+    let path = format!("{SESSIONS}/{}", session.id());
+    let limit = async |gateway: &Gateway, bytes: u64| {
+        let body = json!({"limits": {"bytes": bytes}}).to_string();
+        let reply = gateway.admin("PATCH", &path, &body).await;
+        assert_eq!(reply.status(), 200, "{}", reply.text());
+    };
+    // The handle of a start, as `Proxy-Authorization`.
+    let again = async |gateway: &Gateway| {
+        let reset = gateway.admin("POST", &format!("{path}:reset"), "").await;
+        assert_eq!(reset.status(), 200, "{}", reset.text());
+        let start = gateway.admin("POST", &format!("{path}:start"), "").await;
+        assert_eq!(start.status(), 200, "{}", start.text());
+        let answer = start.json();
+        let url = answer["env"]["HTTP_PROXY"].as_str().unwrap();
+        let (userinfo, address) = url
+            .strip_prefix("http://")
+            .and_then(|rest| rest.rsplit_once('@'))
+            .unwrap();
+        let basic = data_encoding::BASE64.encode(userinfo.as_bytes());
+        let address: std::net::SocketAddr = address.trim_end_matches('/').parse().unwrap();
+        let mut wire = e2e::Wire::dial(address).await;
+        wire.send(format!(
+            "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nProxy-Authorization: Basic {basic}\r\n\r\n"
+        ))
+        .await;
+        wire.head().await.status
+    };
+    limit(&world.gateway, 100_000).await;
+    let mut wire = session.tunnel(&target).await;
+    wire.send("\0").await;
+    let _far = origin.accept().await;
+    wire.send(vec![b'x'; 99_999]).await;
+    let spent = async || {
+        let told = shown(&world.gateway.admin("GET", &path, "").await);
+        told["session"]["usage"]["bytes"].as_u64() == Some(100_000)
+    };
+    eventually("the bytes are counted", spent).await;
+    assert_eq!(again(&world.gateway).await, 429);
+    kill(&mut world.gateway).await;
+    assert_eq!(again(&world.gateway).await, 429);
+    limit(&world.gateway, 200_000).await;
+    assert_eq!(again(&world.gateway).await, 200);
+}
+
 /// The configuration no longer allows what a session was given: paused, by a reload and by a restart alike, and its
 /// credential is that of a paused session and not of nobody.
 #[tokio::test]

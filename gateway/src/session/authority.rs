@@ -147,6 +147,17 @@ impl Session {
         self
     }
 
+    /// The same, of a session whose generations before it have spent these bytes.
+    #[must_use]
+    pub(super) fn after(self, earlier: u64) -> Self {
+        let limits = match self.authority() {
+            Authority::Live(policy) | Authority::Paused { policy, .. } => policy.grant.limits(),
+            Authority::Ended(_) => return self,
+        };
+        self.budget.go_on_from(earlier, limits);
+        self
+    }
+
     /// The same, of a session that came to be then.
     #[must_use]
     pub(super) fn born_at(mut self, born: u64) -> Self {

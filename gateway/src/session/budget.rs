@@ -29,6 +29,8 @@ pub struct Budget {
     /// Open now, by destination; none is kept at zero, so it holds no more than is open.
     destinations: Mutex<HashMap<Destination, u64>>,
     bytes: AtomicU64,
+    /// Spent by the session's generations before this one. Their owner has counted them.
+    earlier: AtomicU64,
     /// Milliseconds since the epoch.
     active: AtomicU64,
     bucket: Mutex<Bucket>,
@@ -98,6 +100,7 @@ impl Budget {
             pending: AtomicU64::new(0),
             destinations: Mutex::default(),
             bytes: AtomicU64::new(0),
+            earlier: AtomicU64::new(0),
             active: AtomicU64::new(0),
             bucket: Mutex::default(),
             refusals: Mutex::default(),
@@ -116,8 +119,11 @@ impl Budget {
             limits.tunnels_per_destination.map_or(NONE, u64::from),
             Ordering::Release,
         );
+        // What is left to this generation.
+        let earlier = self.earlier.load(Ordering::Acquire);
+        let left = limits.bytes.map(|bytes| bytes.saturating_sub(earlier));
         self.max_bytes
-            .store(limits.bytes.unwrap_or(NONE), Ordering::Release);
+            .store(left.unwrap_or(NONE), Ordering::Release);
         self.pace.set(limits.bandwidth);
         for bucket in [&self.bucket, &self.refusals] {
             let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,6 +134,12 @@ impl Budget {
                 };
             }
         }
+    }
+
+    /// Go on from what the session's generations before this one have spent: the bound is the session's.
+    pub(super) fn go_on_from(&self, earlier: u64, limits: Limits) {
+        self.earlier.store(earlier, Ordering::Release);
+        self.set_limits(limits);
     }
 
     /// Go on from what was stored before a restart; the owner's count had it too.
@@ -273,7 +285,11 @@ impl Budget {
         let limit = |limit: &AtomicU64| limit.load(Ordering::Acquire);
         let (used, most, what) = match denial {
             Denial::TooManyTunnels => (self.open_now(), limit(&self.max_open), "open"),
-            Denial::ByteQuota => (self.bytes(), limit(&self.max_bytes), "bytes spent"),
+            Denial::ByteQuota => {
+                let earlier = self.earlier.load(Ordering::Acquire);
+                let most = limit(&self.max_bytes).saturating_add(earlier);
+                (self.spent(), most, "bytes spent")
+            }
             Denial::TooManyOpens => {
                 let bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
                 let rate = bucket.rate.map(u64::from);
@@ -412,7 +428,13 @@ impl Budget {
             .fetch_max(u64::try_from(millis).unwrap_or(NONE), Ordering::AcqRel);
     }
 
-    /// Bytes spent.
+    /// Bytes spent by all generations of the session.
+    pub fn spent(&self) -> u64 {
+        let earlier = self.earlier.load(Ordering::Acquire);
+        self.bytes().saturating_add(earlier)
+    }
+
+    /// Bytes spent by this generation.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Acquire)
     }

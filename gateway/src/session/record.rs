@@ -68,7 +68,7 @@ pub struct Record {
     pub active_at: SystemTime,
     /// Bytes this generation has spent, written now and then.
     pub bytes: u64,
-    /// Bytes that earlier generations spent: a session has its quota anew with each, its owner has not.
+    /// Bytes that earlier generations spent: the quota is the session's, whatever generation spends it.
     #[serde(default)]
     pub earlier_bytes: u64,
     /// Why the last generation ended, or why it is paused.

@@ -248,6 +248,7 @@ impl Registry {
             let (key, generation) = (entry.record.key(), entry.record.lease.generation);
             let session = Session::new(key, generation, policy.clone(), Some(owner));
             let session = session.owned_by(entry.record.owner.as_deref());
+            let session = session.after(entry.record.earlier_bytes);
             let session = Arc::new(session.born_at(entry.record.born()));
             let active = active_again(&entry.record, now);
             session.budget().restore(entry.record.bytes, active);

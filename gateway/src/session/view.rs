@@ -67,7 +67,7 @@ pub(super) fn session(config: &RegistryConfig, entry: &Entry) -> Value {
             let budget = session.budget();
             let usage = json!({
                 "open": budget.open_now(),
-                "bytes": budget.bytes(),
+                "bytes": budget.spent(),
                 "lastActivity": rfc3339(budget.last_activity()),
             });
             fields.insert("usage".into(), usage);

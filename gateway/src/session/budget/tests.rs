@@ -162,6 +162,34 @@ fn bytes_end_at_the_edge() {
 }
 
 #[test]
+fn bytes_are_the_sessions_and_not_a_generations() {
+    let limits = |bytes| Limits {
+        bytes: Some(bytes),
+        ..Limits::default()
+    };
+    let owner = budget(Limits::default());
+    let second = Arc::new(Budget::new(limits(100), Some(owner.clone())));
+    second.go_on_from(60, limits(100));
+    assert_eq!(second.spend(40), Ok(()));
+    assert_eq!(second.spend(1), Err(Denial::ByteQuota));
+    assert_eq!((second.spent(), second.bytes()), (100, 40));
+    assert_eq!(
+        owner.bytes(),
+        40,
+        "the owner counted the others when they were spent"
+    );
+    let hint = second.refusal(Denial::ByteQuota).hint.unwrap().to_string();
+    assert_eq!(hint, "100 of 100 bytes spent");
+    second.set_limits(limits(50));
+    assert_eq!(second.open(now()).unwrap_err(), Denial::ByteQuota);
+    second.set_limits(limits(101));
+    assert_eq!(
+        (second.spend(1), second.spend(1)),
+        (Ok(()), Err(Denial::ByteQuota))
+    );
+}
+
+#[test]
 fn limits_may_be_absent() {
     let budget = budget(Limits::default());
     let slots: Vec<_> = (0..10_000).map(|_| budget.open(now()).unwrap()).collect();

@@ -373,6 +373,7 @@ impl Registry {
             let (key, owner) = (record.key(), self.owner(record));
             let session = Session::new(key, record.lease.generation, policy.clone(), Some(owner));
             let session = session.owned_by(record.owner.as_deref());
+            let session = session.after(record.earlier_bytes);
             let session = session.born_at(record.born());
             session.touch(now);
             entry.session = Some(Arc::new(session));
