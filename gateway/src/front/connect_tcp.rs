@@ -176,7 +176,7 @@ async fn listener(
                 .begin(Kind::stream, asker.front, asker.peer);
             asker.told(&mut recorder);
             recorder.service(name);
-            Accepted::Refused(context.challenge(&refusal, None, &mut recorder, false))
+            Accepted::Refused(context.challenge(&refusal, None, &mut recorder, asker.html))
         }
     }
 }
@@ -212,7 +212,7 @@ async fn service(
     let (mut ticket, dial) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => {
-            return Accepted::Refused(context.challenge(&refusal, None, &mut recorder, false));
+            return Accepted::Refused(context.challenge(&refusal, None, &mut recorder, asker.html));
         }
     };
     let opened = tokio::select! {
@@ -235,7 +235,9 @@ async fn service(
                 recorder,
             })))
         }
-        Err(refusal) => Accepted::Refused(context.challenge(&refusal, None, &mut recorder, false)),
+        Err(refusal) => {
+            Accepted::Refused(context.challenge(&refusal, None, &mut recorder, asker.html))
+        }
     }
 }
 

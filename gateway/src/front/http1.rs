@@ -97,7 +97,8 @@ pub(super) async fn serve(
         First::Refused(denial) => {
             let mut recorder = context.telemetry.begin(Kind::request, Front::origin, peer);
             recorder.protocol(Protocol::Http1);
-            let answer = context.reject(&Refusal::from(denial), None, &mut recorder, false);
+            let html = headers::raw_prefers_html(&buffer, denial);
+            let answer = context.reject(&Refusal::from(denial), None, &mut recorder, html);
             refuse(stream, &answer).await;
             None
         }

@@ -17,8 +17,8 @@ use sluicegate_relay::flow::{Broken, Flow};
 use sluicegate_relay_protocol::{CONNECT_TCP, Handshake, PROOF_PATH};
 
 use super::{
-    Context, body::ResponseBody, client_body::ClientBody, connect_tcp, names, standing::Standing,
-    token,
+    Context, body::ResponseBody, client_body::ClientBody, connect_tcp, headers, names,
+    standing::Standing, token,
 };
 use crate::{
     listen::Carrying,
@@ -174,7 +174,8 @@ async fn refuse<A: Answer>(exchange: Exchange<A>, refused: &Refusal, context: &C
         .begin(Kind::request, Front::origin, exchange.downstream);
     recorder.protocol(A::PROTOCOL);
     recorder.http(head.method().as_str(), head.uri().path());
-    let answer = context.challenge(refused, None, &mut recorder, false);
+    let html = headers::wants_html(head.headers());
+    let answer = context.challenge(refused, None, &mut recorder, html);
     exchange.respond.whole(answer).await;
 }
 

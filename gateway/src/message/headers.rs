@@ -7,6 +7,7 @@ use http::{
 
 use bytes::Bytes;
 use http_body::Frame;
+use sluicegate_policy::Denial;
 
 use super::proxy_status::drop_own;
 use crate::sniff::{is_twin, trailer_may_pass};
@@ -159,6 +160,22 @@ pub(crate) fn prefers_html<'h>(fields: impl Iterator<Item = &'h [u8]>) -> bool {
     html > 0.0 && html >= json
 }
 
+/// The same of a head that was refused before it was read: of the lines of it that are there. Not of one that is too long or
+/// late: what was read of it may be anything.
+pub(crate) fn raw_prefers_html(head: &[u8], denial: Denial) -> bool {
+    if matches!(denial, Denial::HeaderTooLarge | Denial::HeadTimeout) {
+        return false;
+    }
+    let lines = head.split_inclusive(|b| *b == b'\n').skip(1);
+    let lines = lines.take_while(|line| line.ends_with(b"\n") && !line.trim_ascii().is_empty());
+    prefers_html(lines.filter_map(|line| {
+        let colon = line.iter().position(|b| *b == b':')?;
+        let (name, value) = line.split_at(colon);
+        name.eq_ignore_ascii_case(b"accept")
+            .then(|| value.get(1..).unwrap_or_default().trim_ascii())
+    }))
+}
+
 /// About how many bytes the head of a request takes on the wire, in HTTP/1's form.
 pub(crate) fn request_bytes<B>(request: &Request<B>) -> usize {
     let target = request.uri().path_and_query();
@@ -277,6 +294,25 @@ mod tests {
                 )
             })
             .collect()
+    }
+
+    #[test]
+    fn a_head_that_was_refused_may_have_asked_for_a_page() {
+        let wants = |head: &str| raw_prefers_html(head.as_bytes(), Denial::MalformedRequest);
+        let page =
+            "GET http://a.test/ HTTP/1.1\r\nHost: a\r\nHost: b\r\naccept:  text/html, */*\r\n\r\n";
+        assert!(wants(page));
+        assert!(!raw_prefers_html(page.as_bytes(), Denial::HeaderTooLarge));
+        for head in [
+            "",
+            "Accept: text/html",
+            "GET / HTTP/1.1\r\nAccept: text/html",
+            "GET / HTTP/1.1\r\nAccept: application/json\r\n\r\n",
+            "GET / HTTP/1.1\r\nX-Accept: text/html\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\n\r\nAccept: text/html\r\n",
+        ] {
+            assert!(!wants(head), "{head:?}");
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
+use super::headers::raw_prefers_html;
 use crate::{
     egress::{Guarded, Timeouts},
     listen::Downstream,
@@ -44,6 +45,8 @@ const LINGER_BYTES: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     refused: Mutex<Option<Denial>>,
+    /// Who is refused would rather have a page.
+    html: AtomicBool,
     /// The connection's end was in order.
     released: AtomicBool,
     /// More had come with the last head than its head: whoever sent it did not wait for the answer.
@@ -63,6 +66,11 @@ impl Verdict {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
+    }
+
+    /// Did the head that was refused ask for a page?
+    pub(crate) fn html(&self) -> bool {
+        self.html.load(Ordering::Acquire)
     }
 
     /// Did bytes come right behind the last head? (Of a body, or of what the client hopes will follow.)
@@ -99,7 +107,8 @@ impl Verdict {
         self.released.store(false, Ordering::Release);
     }
 
-    fn set(&self, denial: Denial) {
+    fn set(&self, denial: Denial, html: bool) {
+        self.html.store(html, Ordering::Release);
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(denial);
     }
 }
@@ -194,24 +203,28 @@ impl Judged {
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    fn refuse(&mut self, denial: Denial) {
-        self.verdict.set(denial);
+    fn refuse(&mut self, denial: Denial, html: bool) {
+        self.verdict.set(denial, html);
         self.phase = Phase::StandIn(0);
     }
 
     /// Judge the front of the buffer. `false`: more bytes are needed.
     fn advance(&mut self) -> bool {
         loop {
+            // In the middle of a body the buffer holds no head.
+            let head = self.judge.between_messages();
             match self.judge.step(&self.buffer) {
                 Event::NeedMore => return false,
                 // What the library cannot read it would answer by itself, without our refusal and without a record.
-                Event::Head(head) if Uri::try_from(head.target()).is_err() => {
-                    self.refuse(Denial::MalformedTarget);
+                Event::Head(whole) if Uri::try_from(whole.target()).is_err() => {
+                    let denial = Denial::MalformedTarget;
+                    let html = raw_prefers_html(&self.buffer, denial);
+                    self.refuse(denial, html);
                     return true;
                 }
-                Event::Head(head) => {
-                    let pathless = is_pathless(head.target());
-                    self.sound = head.len();
+                Event::Head(whole) => {
+                    let pathless = is_pathless(whole.target());
+                    self.sound = whole.len();
                     self.timed_head = false;
                     let behind = self.buffer.len() > self.sound;
                     self.verdict.behind.store(behind, Ordering::Release);
@@ -234,7 +247,9 @@ impl Judged {
                     return true;
                 }
                 Event::Malformed(error) => {
-                    self.refuse(denial_of(error));
+                    let denial = denial_of(error);
+                    let html = head && raw_prefers_html(&self.buffer, denial);
+                    self.refuse(denial, html);
                     return true;
                 }
             }
@@ -357,7 +372,7 @@ impl Judged {
                             if self.buffer.is_empty() {
                                 return Poll::Ready(Ok(()));
                             }
-                            self.refuse(Denial::HeadTimeout);
+                            self.refuse(Denial::HeadTimeout, false);
                         }
                         Poll::Pending => return Poll::Pending,
                     }
