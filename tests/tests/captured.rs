@@ -467,5 +467,11 @@ async fn by_the_name_alone() {
         let mut wire = Wire::dial(listener).await;
         wire.send(&head).await;
         assert_eq!(wire.reply().await.status(), 400, "{head}");
+        let own = wire.local().to_string();
+        let record = gateway
+            .record(&head, |record| record.text("downstream") == own)
+            .await;
+        assert_eq!(record.text("front"), "sni", "{record:?}");
+        assert_eq!(record.0["session"]["provider"], "test", "{record:?}");
     }
 }

@@ -278,3 +278,26 @@ async fn credentials_and_destinations_in_headers() {
         .await;
     assert_eq!(client.ask(&world.plain()).await, 0);
 }
+
+/// Whoever was sent here knows of no proxy: without a session it is refused, and not asked for a credential that it could
+/// not give.
+#[tokio::test]
+async fn a_captured_stranger_is_refused_and_not_challenged() {
+    let world = World::with(settings()).await;
+    let listener = world.gateway.listener("sni").await;
+    let stranger = v2([192, 0, 2, 1], ([127, 0, 0, 1], 1), b"");
+    let asked = b"GET / HTTP/1.1\r\nHost: plain.allowed.test:4433\r\n\r\n";
+    let mut wire = Wire::dial(listener).await;
+    wire.send([&stranger[..], asked].concat()).await;
+    let reply = wire.reply().await;
+    assert_eq!(reply.status(), 403, "{}", reply.text());
+    assert_eq!(reply.json()["reason"], "credential_missing");
+    for challenge in ["proxy-authenticate", "www-authenticate"] {
+        let mut names = reply.head.headers.iter().map(|(name, _)| name);
+        assert!(
+            !names.any(|name| name.eq_ignore_ascii_case(challenge)),
+            "{:?}",
+            reply.head
+        );
+    }
+}

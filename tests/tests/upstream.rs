@@ -212,3 +212,67 @@ async fn a_browser_is_refused_with_a_page_and_a_program_with_json() {
         assert_eq!(json["reason"], "host_not_allowed", "{front}");
     }
 }
+
+/// A browser gets a page whatever it was refused for, also where its head was refused before it was read; but not where there
+/// was no whole head.
+#[tokio::test]
+async fn browsers_get_a_page_for_what_is_malformed_too() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let accept = "Accept: text/html,application/xhtml+xml;q=0.9\r\n";
+    let proof = session.authorization();
+    let long = format!("X-Long: {}\r\n", "x".repeat(200_000));
+    let served = "GET http://plain.allowed.test/ HTTP/1.1\r\nHost: plain.allowed.test\r\n";
+    for (what, head, status, html) in [
+        (
+            "two Host fields",
+            format!("{served}Host: b\r\n{proof}{accept}\r\n"),
+            400,
+            true,
+        ),
+        (
+            "two lengths",
+            format!(
+                "{served}Content-Length: 1\r\nTransfer-Encoding: chunked\r\n{proof}{accept}\r\n"
+            ),
+            400,
+            true,
+        ),
+        (
+            "CONNECT with content",
+            format!(
+                "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n{proof}{accept}\r\n12345"
+            ),
+            400,
+            true,
+        ),
+        (
+            "a relay stream without a credential",
+            format!(
+                "GET /relay/v1/db HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: connect-tcp\r\nCapsule-Protocol: ?1\r\n{accept}\r\n"
+            ),
+            401,
+            true,
+        ),
+        (
+            "too long a head",
+            format!("{served}{accept}{long}\r\n"),
+            431,
+            false,
+        ),
+        (
+            "no page asked for",
+            format!("{served}Host: b\r\n{proof}\r\n"),
+            400,
+            false,
+        ),
+    ] {
+        let mut wire = session.dial().await;
+        // Of a head that is too long not all is taken.
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut wire.stream, head.as_bytes()).await;
+        let reply = wire.reply().await;
+        assert_eq!(reply.status(), status, "{what}: {}", reply.text());
+        let kind = reply.head.value("content-type");
+        assert_eq!(kind.starts_with("text/html"), html, "{what}: {kind}");
+    }
+}

@@ -11,6 +11,7 @@ use crate::{
     drain::DrainWatch,
     egress::Egress,
     listen::Preface,
+    message::Asks,
     secret::Secret,
     telemetry::{Recorder, Telemetry},
 };
@@ -118,7 +119,7 @@ impl Context {
         recorder: &mut Recorder,
         html: bool,
     ) -> http::Response<bytes::Bytes> {
-        self.answer(refusal, target, recorder, html, false)
+        self.answer(refusal, target, recorder, html, Asks::Proxy)
     }
 
     /// The same from a resource of ours: 401 where a credential is asked for, not 407.
@@ -129,7 +130,18 @@ impl Context {
         recorder: &mut Recorder,
         html: bool,
     ) -> http::Response<bytes::Bytes> {
-        self.answer(refusal, target, recorder, html, true)
+        self.answer(refusal, target, recorder, html, Asks::Origin)
+    }
+
+    /// The same to a client that knows of no proxy: 403 where a credential is missing, and no challenge.
+    pub fn deny(
+        &self,
+        refusal: &Refusal,
+        target: Option<&Target>,
+        recorder: &mut Recorder,
+        html: bool,
+    ) -> http::Response<bytes::Bytes> {
+        self.answer(refusal, target, recorder, html, Asks::Nobody)
     }
 
     fn answer(
@@ -138,7 +150,7 @@ impl Context {
         target: Option<&Target>,
         recorder: &mut Recorder,
         html: bool,
-        origin_auth: bool,
+        asks: Asks,
     ) -> http::Response<bytes::Bytes> {
         recorder.refused(refusal);
         let id = recorder.id().to_owned();
@@ -147,7 +159,7 @@ impl Context {
             target,
             request_id: &id,
             detail: self.detail,
-            origin_auth,
+            asks,
             html,
         };
         recorder.status(rejection.status().as_u16());

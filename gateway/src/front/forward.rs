@@ -37,7 +37,7 @@ use crate::{
     egress::{Guarded, Tunnel, linger_close},
     listen::{Downstream, Hangup},
     message::{Judged, Verdict},
-    telemetry::{Front, Kind, Protocol},
+    telemetry::{Front, Kind, Protocol, Recorder},
 };
 
 pub(super) use super::send::adopt;
@@ -302,16 +302,9 @@ impl Connection {
             self.unframed.store(true, Ordering::Release);
         }
         if let Some(denial) = self.verdict.take() {
-            let mut recorder =
-                self.context
-                    .telemetry
-                    .begin(Kind::request, self.scope.front(), self.peer);
-            recorder.protocol(Protocol::Http1);
-            let refusal = Refusal::from(denial);
-            return closing(
-                self.context.reject(&refusal, None, &mut recorder, false),
-                denial,
-            );
+            let mut recorder = self.recorder();
+            let (refusal, html) = (Refusal::from(denial), self.verdict.html());
+            return closing(self.refuse(&refusal, None, &mut recorder, html), denial);
         }
         if *request.method() == Method::CONNECT {
             return self.connect(request).await;
@@ -359,7 +352,8 @@ impl Connection {
                 recorder.protocol(Protocol::Http1);
                 recorder.http(request.method().as_str(), request.uri().path());
                 let refusal = Refusal::from(denial);
-                let answer = self.context.challenge(&refusal, None, &mut recorder, false);
+                let html = headers::wants_html(request.headers());
+                let answer = self.context.challenge(&refusal, None, &mut recorder, html);
                 return closing(answer, denial);
             }
         };
@@ -451,14 +445,61 @@ impl Connection {
                 let telemetry = &context.telemetry;
                 let mut recorder = telemetry.begin(Kind::request, Front::origin, self.peer);
                 recorder.http(request.method().as_str(), request.uri().path());
-                let answer = context.challenge(&refusal, None, &mut recorder, false);
+                let html = headers::wants_html(request.headers());
+                let answer = context.challenge(&refusal, None, &mut recorder, html);
                 answer.map(ResponseBody::whole)
             }
         }
     }
 
     /// A CONNECT that came after other requests on its connection.
+    /// A record of this connection's, and whose it is where that is known.
+    fn recorder(&self) -> Recorder {
+        let (front, telemetry) = (self.scope.front(), &self.context.telemetry);
+        let mut recorder = telemetry.begin(Kind::request, front, self.peer);
+        recorder.protocol(Protocol::Http1);
+        if let Some(identity) = self.scope.identity()
+            && let Ok(now) = identity.session.snapshot()
+        {
+            recorder.session(identity.session.label(), now.policy.number);
+        }
+        if let Scope::Inside { target, .. } = &self.scope {
+            recorder.target(target);
+        }
+        recorder
+    }
+
+    /// A refusal, as this connection's client can understand it.
+    fn refuse(
+        &self,
+        refusal: &Refusal,
+        target: Option<&Target>,
+        recorder: &mut Recorder,
+        html: bool,
+    ) -> Response<bytes::Bytes> {
+        match self.scope {
+            Scope::Captured { .. } => self.context.deny(refusal, target, recorder, html),
+            Scope::Proxy | Scope::Inside { .. } => {
+                self.context.reject(refusal, target, recorder, html)
+            }
+        }
+    }
+
+    /// CONNECT where there is no proxy to ask: inside a tunnel, and on a connection that was captured.
+    fn connect_nowhere(&self, request: &Request<Incoming>) -> Response<ResponseBody> {
+        let mut recorder = self.recorder();
+        let asked = request.uri().authority().map_or("", |to| to.as_str());
+        recorder.http(request.method().as_str(), asked);
+        let refusal = Refusal::from(Denial::MalformedTarget);
+        let html = headers::wants_html(request.headers());
+        let answer = self.refuse(&refusal, None, &mut recorder, html);
+        closing(answer, Denial::MalformedTarget)
+    }
+
     async fn connect(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
+        if !matches!(self.scope, Scope::Proxy) {
+            return self.connect_nowhere(&request);
+        }
         let client = hyper::upgrade::on(&mut request);
         // Authority-form and nothing else: a URI with a scheme or a path names its authority too.
         let uri = request.uri();
@@ -468,12 +509,7 @@ impl Connection {
         let ask = Ask {
             front: Front::connect,
             wanted: Wanted::Authority {
-                // Inside a tunnel there is no proxy to ask: an empty authority is malformed.
-                authority: if matches!(self.scope, Scope::Proxy) {
-                    authority.as_bytes()
-                } else {
-                    b""
-                },
+                authority: authority.as_bytes(),
                 host: request
                     .headers()
                     .get(header::HOST)
@@ -537,9 +573,7 @@ impl Connection {
             }
             Ok(Answered::Own(answer)) => answer,
             Err(refusal) => {
-                let answer = self
-                    .context
-                    .reject(&refusal, target.as_ref(), &mut recorder, html);
+                let answer = self.refuse(&refusal, target.as_ref(), &mut recorder, html);
                 if is_somebodys(&answer) {
                     self.verdict.trust();
                 }

@@ -10,6 +10,7 @@ use sluicegate_policy::{Denial, Refusal};
 use sluicegate_relay_protocol::TOKEN_PATH;
 
 use super::{Detail, Rejection};
+use crate::message::Asks;
 use crate::{
     auth::{Authenticator, Presented, bearer},
     clock::rfc3339,
@@ -97,7 +98,7 @@ fn refused(
         target: None,
         request_id: &request_id,
         detail,
-        origin_auth: true,
+        asks: Asks::Origin,
         html: false,
     };
     recorder.status(rejection.status().as_u16());

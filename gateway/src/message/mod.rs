@@ -11,4 +11,4 @@ pub(crate) mod proxy_status;
 mod reject;
 
 pub(crate) use judged::{Judged, Verdict, denial_of};
-pub use reject::{Detail, Rejection};
+pub use reject::{Asks, Detail, Rejection};

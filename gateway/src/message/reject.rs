@@ -17,6 +17,17 @@ pub enum Detail {
     Minimal,
 }
 
+/// Who asks for a credential, where one is missing or no good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asks {
+    /// The proxy: 407.
+    Proxy,
+    /// The resource itself: 401.
+    Origin,
+    /// Nobody: its client knows of no proxy, and could not present one. 403.
+    Nobody,
+}
+
 /// A refusal on its way to a client.
 #[derive(Clone, Debug)]
 pub struct Rejection<'a> {
@@ -28,8 +39,8 @@ pub struct Rejection<'a> {
     pub request_id: &'a str,
     /// How much to tell.
     pub detail: Detail,
-    /// `true` where the resource itself asks for a credential (401), not the proxy (407).
-    pub origin_auth: bool,
+    /// Who asks for a credential.
+    pub asks: Asks,
     /// The client prefers HTML (`Accept`).
     pub html: bool,
 }
@@ -38,7 +49,11 @@ impl Rejection<'_> {
     /// The HTTP status of this answer.
     pub fn status(&self) -> StatusCode {
         let status = match self.denial() {
-            Denial::CredentialMissing | Denial::CredentialInvalid if self.origin_auth => 401,
+            denial @ (Denial::CredentialMissing | Denial::CredentialInvalid) => match self.asks {
+                Asks::Proxy => denial.status(),
+                Asks::Origin => 401,
+                Asks::Nobody => 403,
+            },
             denial => denial.status(),
         };
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)

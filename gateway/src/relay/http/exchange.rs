@@ -16,7 +16,7 @@ use super::{
     reclaim_upstream,
 };
 use crate::{
-    message::{Rejection, headers, overrides},
+    message::{Asks, Rejection, headers, overrides},
     telemetry::{Front, Kind, Recorder},
 };
 
@@ -197,7 +197,7 @@ impl Stream<'_> {
             target: None,
             request_id: &request_id,
             detail: self.endpoint.http.detail,
-            origin_auth: true,
+            asks: Asks::Origin,
             html: false,
         };
         recorder.status(rejection.status().as_u16());
