@@ -55,9 +55,9 @@ impl Ticket {
                 recorder.service(&name);
                 let (bound, way) = (identity.bound.as_deref(), Direction::In);
                 let permit = decide_service(&policy.grant, bound, &name, way, method.as_deref())?;
-                Ok::<_, Denial>((permit, name, method))
+                Ok::<_, Refusal>((permit, name, method))
             };
-            decided().map_err(|denial| budget.refused(denial.into(), now))
+            decided().map_err(|refusal| budget.refused(refusal, now))
         })?;
         let (permit, name, method) = judged.permit;
         let slot = identity
