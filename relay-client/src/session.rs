@@ -1,6 +1,7 @@
 //! Keeps a connection to the gateway, for ever.
 
 mod credential;
+mod judge;
 mod keeper;
 mod refresh;
 mod spare;
@@ -21,7 +22,8 @@ use crate::{
     status::Stats,
     transport::{Choice, Connection, Endpoint, OpenError, Racer, Tls, Transport},
 };
-pub use credential::{Credential, Ends, bound_to};
+pub use credential::{Credential, Ends, bound_to, is_token};
+use judge::Doubt;
 use keeper::{Keeper, Teller};
 
 /// An open waits this long for a connection before it fails.
@@ -103,6 +105,7 @@ pub struct Session {
     /// To another replica, where there are several.
     spare: watch::Receiver<Option<Connection>>,
     status: watch::Receiver<Status>,
+    doubt: Doubt,
 }
 
 impl Session {
@@ -124,11 +127,13 @@ impl Session {
         };
         let spare_racer = racer.clone();
         let stats = Arc::new(Stats::default());
+        let doubt = Doubt::default();
         let keeper = Keeper::new(
             racer,
             config.backoff,
             publish,
             Teller::new(tell, stats.clone()),
+            doubt.clone(),
         );
         let (publish_spare, spare) = watch::channel(None);
         let keeping = stop.clone();
@@ -142,6 +147,7 @@ impl Session {
             current,
             spare,
             status,
+            doubt,
         };
         let refreshing = refresh::keep_fresh(session.clone(), session.config.token.clone());
         tasks.spawn(async move { stop.run_until_cancelled(refreshing).await });
@@ -200,29 +206,38 @@ impl Session {
         self.open_by(&service, None, OPEN_PATIENCE, early).await
     }
 
-    /// Open a stream with a credential of its own, waiting so long for a connection where there is none.
+    /// Whoever runs the sandbox says that there is another token in the file. The gateway is asked anew whatever is found.
+    pub fn reread(&self) -> bool {
+        let other = self.config.token.reread();
+        self.doubt.raise();
+        other
+    }
+
+    /// Open a stream with a credential of its own, waiting so long for a connection where there is none. Where it is refused
+    /// and another one is in its file, it is opened with that.
     ///
     /// # Errors
     /// See [`SessionError`].
     pub async fn open_as(
         &self,
         target: &Handshake,
-        token: &str,
+        credential: &Credential,
         patience: Duration,
     ) -> Result<Box<dyn Flow>, SessionError> {
         let mut nothing = Early::nothing();
-        self.open_by(target, Some(token), patience, &mut nothing)
+        self.open_by(target, Some(credential), patience, &mut nothing)
             .await
     }
 
     async fn open_by(
         &self,
         target: &Handshake,
-        token: Option<&str>,
+        credential: Option<&Credential>,
         patience: Duration,
         early: &mut Early<'_>,
     ) -> Result<Box<dyn Flow>, SessionError> {
-        match self.open_uncounted(target, token, patience, early).await {
+        let opened = self.open_uncounted(target, credential, patience, early);
+        match opened.await {
             Ok(flow) => Ok(Box::new(Held::new(flow, self.stats.opened()))),
             Err(error) => {
                 self.stats.not_opened(&error);
@@ -234,10 +249,11 @@ impl Session {
     async fn open_uncounted(
         &self,
         target: &Handshake,
-        token: Option<&str>,
+        other: Option<&Credential>,
         patience: Duration,
         early: &mut Early<'_>,
     ) -> Result<Box<dyn Flow>, SessionError> {
+        let credential = other.unwrap_or(&self.config.token);
         let deadline = Instant::now() + patience;
         loop {
             let connection = tokio::select! {
@@ -249,7 +265,7 @@ impl Session {
                     return Err(OpenError::Broken(broken).into());
                 }
             };
-            let token = token.map_or_else(|| self.config.token.now(), Into::into);
+            let token = credential.now();
             let gateway = connection.instance();
             if early.is_doubtful() && gateway.is_none() {
                 return Err(SessionError::Lost);
@@ -261,25 +277,58 @@ impl Session {
                 Err(OpenError::Refused(refused)) if refused.is_repeated() => {
                     return Err(SessionError::Lost);
                 }
-                opened => return Ok(opened?),
+                // What was refused has reached nobody.
+                Err(OpenError::Refused(refused))
+                    if refused.is_of_standing() && credential.is_other_than(&token) => {}
+                opened => {
+                    self.heard(&opened, other.is_none());
+                    return Ok(opened?);
+                }
             }
         }
     }
 
+    /// What an answer says of the session, and of the token where it was our own. One that agrees with what is known is no
+    /// news.
+    fn heard<T>(&self, answer: &Result<T, OpenError>, own: bool) {
+        let refused = match answer {
+            Ok(_) if own => false,
+            Err(OpenError::Refused(refused)) if own => refused.is_of_standing(),
+            Err(OpenError::Refused(refused)) if refused.is_of_session() => true,
+            Ok(_) | Err(_) => return,
+        };
+        let known = matches!(*self.status.borrow(), Status::Unauthorized { .. });
+        if refused != known {
+            self.doubt.raise();
+        }
+    }
+
     /// Offer a listener to the host: a stream once somebody dials it, however late, and on whatever connection there is by
-    /// then.
+    /// then. While the gateway refuses the token nothing is offered.
     ///
     /// # Errors
     /// See [`SessionError`].
     pub async fn accept(&self, listener: &str) -> Result<Box<dyn Flow>, SessionError> {
         let name = listener.to_owned();
         let target = Handshake::Listener { name };
+        let mut status = self.status.clone();
         loop {
+            let taken = |status: &Status| !matches!(status, Status::Unauthorized { .. });
+            if status.wait_for(taken).await.is_err() {
+                return Err(SessionError::Stopped);
+            }
             let connection = self.connection().await?;
-            match connection.accept(&target, &self.config.token.now()).await {
+            let token = self.config.token.now();
+            let answer = connection.accept(&target, &token).await;
+            match answer {
                 Err(OpenError::Retired) => {}
                 Ok(flow) => return Ok(Box::new(Held::new(flow, self.stats.opened()))),
-                Err(error) => return Err(error.into()),
+                Err(OpenError::Refused(refused))
+                    if refused.is_of_standing() && self.config.token.is_other_than(&token) => {}
+                refused => {
+                    self.heard(&refused, true);
+                    return Ok(refused?);
+                }
             }
         }
     }
@@ -289,7 +338,10 @@ impl Session {
         loop {
             match self.connection().await?.refresh(token).await {
                 Err(OpenError::Retired) => {}
-                answer => return Ok(answer?),
+                answer => {
+                    self.heard(&answer, true);
+                    return Ok(answer?);
+                }
             }
         }
     }
@@ -301,7 +353,7 @@ impl Session {
     pub async fn may_reach(
         &self,
         name: &str,
-        token: &str,
+        credential: &Credential,
         patience: Duration,
     ) -> Result<(), SessionError> {
         let deadline = Instant::now() + patience;
@@ -309,8 +361,11 @@ impl Session {
             let connection = timeout_at(deadline, self.connection())
                 .await
                 .map_err(|_| SessionError::NotConnected(patience))??;
-            match connection.may_reach(name, token).await {
+            let token = credential.now();
+            match connection.may_reach(name, &token).await {
                 Err(OpenError::Retired) => {}
+                Err(OpenError::Refused(refused))
+                    if refused.is_of_standing() && credential.is_other_than(&token) => {}
                 answered => return Ok(answered?),
             }
         }

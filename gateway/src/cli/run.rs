@@ -282,7 +282,7 @@ fn ways(bundle: &Value, directory: &Path, stop: &CancellationToken) -> anyhow::R
     let session = Session::start(session_config, &tasks, stop.child_token());
     Ok(Ways {
         session,
-        token: token.into(),
+        token: token.as_str().into(),
     })
 }
 

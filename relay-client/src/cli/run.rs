@@ -8,7 +8,7 @@ use sluicegate_relay::{
     config::{Config, ConfigError, Settings, default_directory},
     isolate::{self, Directory, EXIT_CODES, Ended, RunFlags, Service, Signals, Ways},
     listen::Address,
-    session::{Session, Status},
+    session::{Credential, Session, Status},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -145,7 +145,7 @@ async fn run(
     let session = session(&config, tls, &connection, &stop);
     let token = config.proxy.as_ref().map(|proxy| proxy.token.as_str());
     let ways = Ways {
-        token: token.unwrap_or_default().into(),
+        token: Credential::from(token.unwrap_or_default()),
         session,
     };
     tokio::select! {

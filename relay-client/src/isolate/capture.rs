@@ -3,7 +3,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 
@@ -21,7 +20,7 @@ use super::names::Names;
 use crate::{
     flow::{Flow, How, SocketFlow, Timers, pump},
     proxy,
-    session::{Session, SessionError},
+    session::{Credential, Session, SessionError},
     tasks::Tasks,
 };
 
@@ -40,7 +39,7 @@ const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 #[derive(Clone)]
 pub(super) struct Capture {
     pub(super) session: Session,
-    pub(super) token: Arc<str>,
+    pub(super) token: Credential,
     pub(super) names: Names,
     pub(super) tasks: Tasks,
     pub(super) stop: CancellationToken,

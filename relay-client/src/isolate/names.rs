@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 
 use super::pool::{Pair, Pool};
 use crate::{
-    session::{Session, SessionError},
+    session::{Credential, Session, SessionError},
     transport::OpenError,
 };
 
@@ -51,7 +51,7 @@ enum Word {
 #[derive(Clone)]
 pub(super) struct Names {
     session: Session,
-    token: Arc<str>,
+    token: Credential,
     state: Arc<Mutex<State>>,
 }
 
@@ -63,7 +63,7 @@ struct State {
 }
 
 impl Names {
-    pub(super) fn new(session: Session, token: Arc<str>) -> Self {
+    pub(super) fn new(session: Session, token: Credential) -> Self {
         Self {
             session,
             token,

@@ -7,7 +7,6 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    sync::Arc,
     time::Duration,
 };
 
@@ -41,7 +40,7 @@ use crate::{
     forward::forward,
     listen::{Address, Listen, Listener},
     proxy::{self, Proxy},
-    session::Session,
+    session::{Credential, Session},
     tasks::Tasks,
 };
 
@@ -105,7 +104,7 @@ pub struct Ways {
     /// What carries streams to services, and the way out.
     pub session: Session,
     /// The egress credential; empty where the network is none.
-    pub token: Arc<str>,
+    pub token: Credential,
 }
 
 /// What confines the command failed.

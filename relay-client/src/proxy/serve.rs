@@ -16,7 +16,7 @@ use super::{
 use crate::{
     flow::{Flow, How, Prefixed, Shared, SocketFlow, Timers, pump},
     listen::{Listener, is_ours},
-    session::Session,
+    session::{Credential, Session},
     tasks::Tasks,
 };
 
@@ -31,7 +31,7 @@ pub struct Proxy {
     /// Opens streams.
     pub session: Session,
     /// The egress credential.
-    pub token: Arc<str>,
+    pub token: Credential,
     /// Serve any user of this network namespace on TCP, not only our own.
     pub any_uid: bool,
     /// Where its tasks run.

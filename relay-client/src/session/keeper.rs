@@ -7,11 +7,14 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::Status;
+use super::{
+    Status,
+    judge::{Doubt, Judge},
+};
 use crate::{
     backoff::Backoff,
     status::Stats,
-    transport::{Connection, Racer, Refused, Transport, Why, Won},
+    transport::{Connection, Racer, Transport, Why, Won},
 };
 
 /// A connection that lived this long was a success: the next failure starts from a short wait.
@@ -20,8 +23,6 @@ const SETTLED: Duration = Duration::from_secs(10);
 const PROBE_FIRST: Duration = Duration::from_secs(4);
 /// … and then less and less often, down to this.
 const PROBE_RARELY: Duration = Duration::from_secs(300);
-/// A credential that was refused is shown again after at most this long.
-const PROVE_AGAIN: Duration = Duration::from_secs(15);
 
 /// Tells what the connection does.
 pub(super) struct Teller {
@@ -45,6 +46,7 @@ pub(super) struct Keeper {
     backoff: Backoff,
     publish: watch::Sender<Option<Connection>>,
     teller: Teller,
+    judge: Judge,
     /// What answered last, or answers better.
     first: Transport,
     /// QUIC worked, and has fallen silent.
@@ -57,12 +59,14 @@ impl Keeper {
         backoff: Backoff,
         publish: watch::Sender<Option<Connection>>,
         teller: Teller,
+        doubt: Doubt,
     ) -> Self {
         Self {
             racer,
             backoff,
             publish,
             teller,
+            judge: Judge::new(doubt),
             first: Transport::Quic,
             lost: false,
         }
@@ -96,26 +100,29 @@ impl Keeper {
 
     /// Stay on this connection, or on a better one, until there is none; the reason.
     async fn stay(&mut self, won: Won) -> String {
-        let (mut connection, mut refused) = (won.connection.clone(), won.refused.clone());
-        self.moved_to(won);
+        self.moved_to(&won);
+        let mut now = won;
         let mut probes = Backoff::new(PROBE_FIRST, PROBE_RARELY);
-        let mut proofs = Backoff::new(Duration::from_millis(500), PROVE_AGAIN);
         loop {
             let racer = self.racer.clone();
+            let judged = self
+                .judge
+                .changed(&racer, &now.connection, now.refused.as_ref());
             tokio::select! {
-                () = connection.retired() => break,
-                better = probe(&racer, connection.transport(), &mut probes) => {
+                () = now.connection.retired() => break,
+                better = probe(&racer, now.connection.transport(), &mut probes) => {
                     // Streams of the connection before go on to their end.
-                    connection.retire("a better transport works");
-                    (connection, refused) = (better.connection.clone(), better.refused.clone());
-                    self.moved_to(better);
+                    now.connection.retire("a better transport works");
+                    self.moved_to(&better);
+                    now = better;
                 }
-                verdict = prove_again(&racer, &connection, refused.is_some(), &mut proofs) => {
-                    refused = verdict;
-                    self.tell_standing(&connection, refused.as_ref(), "the gateway takes the token now");
+                verdict = judged => {
+                    now.refused = verdict;
+                    self.tell_standing(&now);
                 }
             }
         }
+        let connection = now.connection;
         self.publish.send_replace(None);
         if connection.fell_silent() {
             // UDP goes nowhere: TLS first, until a probe says otherwise.
@@ -125,20 +132,20 @@ impl Keeper {
     }
 
     /// From here on new streams go there.
-    fn moved_to(&mut self, won: Won) {
+    fn moved_to(&mut self, won: &Won) {
         self.first = won.connection.transport();
         self.teller.stats.connected(self.first, won.why.reason);
         self.publish.send_replace(Some(won.connection.clone()));
-        self.tell_standing(&won.connection, won.refused.as_ref(), &won.why.text);
+        self.tell_standing(won);
     }
 
-    fn tell_standing(&self, connection: &Connection, refused: Option<&Refused>, why: &str) {
-        let (gateway, transport) = (&self.racer.endpoint, connection.transport());
-        let status = match refused {
+    /// Why this transport does not change with the gateway's word on the token.
+    fn tell_standing(&self, now: &Won) {
+        let (gateway, transport) = (&self.racer.endpoint, now.connection.transport());
+        let status = match &now.refused {
             None => {
-                let attempts = self.backoff.attempts();
-                tracing::info!(%gateway, %transport, %why, attempts, "connected");
-                let why = why.to_owned();
+                let (attempts, why) = (self.backoff.attempts(), now.why.text.clone());
+                tracing::info!(%gateway, %transport, %why, attempts, "connected; the gateway takes the token");
                 Status::Connected { transport, why }
             }
             Some(refused) => {
@@ -164,27 +171,6 @@ async fn probe(racer: &Racer, now: Transport, backoff: &mut Backoff) -> Won {
             Err(error) => {
                 tracing::debug!(gateway = %racer.endpoint, %error, "nothing better answers yet");
             }
-        }
-    }
-}
-
-/// Completes when the gateway's verdict on a refused credential has changed.
-async fn prove_again(
-    racer: &Racer,
-    connection: &Connection,
-    refused: bool,
-    backoff: &mut Backoff,
-) -> Option<Refused> {
-    if !refused {
-        return std::future::pending().await;
-    }
-    loop {
-        sleep(backoff.bound() / 2 + backoff.wait() / 2).await;
-        racer.token.reread();
-        match racer.prove(connection).await {
-            Ok(None) => return None,
-            Ok(Some(refused)) => tracing::warn!(%refused, "the token is still refused"),
-            Err(error) => connection.retire(&error.to_string()),
         }
     }
 }

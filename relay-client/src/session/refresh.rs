@@ -60,7 +60,8 @@ fn share() -> f64 {
 }
 
 async fn refresh(session: &Session, credential: &Credential, old: Ends) -> Result<(), String> {
-    let answer = session.refresh(&credential.now()).await;
+    let token = credential.now();
+    let answer = session.refresh(&token).await;
     let json = answer.map_err(|error| match error {
         SessionError::Open(OpenError::Refused(refused)) => refused.to_string(),
         error => error.to_string(),
@@ -70,9 +71,10 @@ async fn refresh(session: &Session, credential: &Credential, old: Ends) -> Resul
     let ends = Credential::from(fresh.token.as_str()).ends();
     match ends {
         Some(ends) if ends.at > old.at => {
-            credential.replace(&fresh.token);
-            session.stats.refreshed();
-            tracing::debug!(life = ?ends.life, "a fresh token");
+            if credential.refresh(&token, &fresh.token) {
+                session.stats.refreshed();
+                tracing::debug!(life = ?ends.life, "a fresh token");
+            }
             Ok(())
         }
         // The generation's own end bounds both.

@@ -125,6 +125,20 @@ impl Refused {
         self.reason == "credential_invalid"
     }
 
+    /// Is it the session that has no streams now, whatever credential of its is shown?
+    pub fn is_of_session(&self) -> bool {
+        matches!(
+            &*self.reason,
+            "session_paused" | "session_revoked" | "session_expired"
+        )
+    }
+
+    /// Is it the credential or its session that is refused, and so whatever else would be opened with it?
+    pub fn is_of_standing(&self) -> bool {
+        let of_credential = matches!(&*self.reason, "credential_missing" | "source_not_allowed");
+        self.is_of_credential() || self.is_of_session() || of_credential
+    }
+
     /// May an earlier attempt at the same open have got through?
     pub fn is_repeated(&self) -> bool {
         self.reason == "already_opened"

@@ -4,7 +4,7 @@
 use std::{
     future::poll_fn,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -22,7 +22,7 @@ use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, timeout},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ConnectError, Endpoint, OpenError,
@@ -59,6 +59,8 @@ struct Shared {
     tasks: TaskTracker,
     life: Life,
     instance: OnceLock<Instance>,
+    /// Ends what listens to the control stream.
+    control: Mutex<CancellationToken>,
 }
 
 impl Drop for Shared {
@@ -134,6 +136,7 @@ impl Connection {
             tasks,
             life,
             instance: OnceLock::new(),
+            control: Mutex::default(),
         });
         Self {
             shared,
@@ -160,9 +163,19 @@ impl Connection {
         let control = self
             .open_stream(Purpose::Control, token, &mut Early::nothing())
             .await?;
+        let listening = CancellationToken::new();
+        let heard = listen(control, self.shared.life.clone());
+        let mut before = self
+            .shared
+            .control
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // One of them is enough, and the newest is open by now.
+        std::mem::replace(&mut *before, listening.clone()).cancel();
+        drop(before);
         self.shared
             .tasks
-            .spawn(listen(control, self.shared.life.clone()));
+            .spawn(listening.run_until_cancelled_owned(heard));
         Ok(())
     }
 

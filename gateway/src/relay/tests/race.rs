@@ -127,6 +127,31 @@ async fn a_session_that_is_resumed_is_connected_again() {
     }
 }
 
+/// Nobody has told the client: what it opens is refused, and from that it knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_paused_is_not_called_connected() {
+    for over in TRANSPORTS {
+        let (world, mut tasks) = (World::new().await, JoinSet::new());
+        let client = echoing(&world, &mut tasks, Choice::Only(over)).await;
+        let why = connected(&client, over).await;
+        let (key, registry) = (world.fixture.key("race"), &world.fixture.registry);
+        for _ in 0..2 {
+            let pause = registry.act(key.clone(), Action::Pause, None).await;
+            pause.unwrap();
+            let refused = client.session.open("echo").await.err().unwrap();
+            assert!(refused.to_string().contains("session_paused"), "{refused}");
+            let begun = std::time::Instant::now();
+            let wanted = |status: &Status| matches!(status, Status::Unauthorized { reason } if reason.contains("session_paused"));
+            status(&client, "the pause", wanted).await;
+            let took = begun.elapsed();
+            assert!(took < std::time::Duration::from_secs(5), "{over}: {took:?}");
+            let resume = registry.act(key.clone(), Action::Resume, None).await;
+            resume.unwrap();
+            assert_eq!(connected(&client, over).await, why, "{over}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn opens_in_a_drain_wait_for_the_gateway_that_comes() {
     for over in TRANSPORTS {
