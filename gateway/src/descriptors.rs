@@ -12,8 +12,10 @@ use std::{
 use rustix::{
     event::{EventfdFlags, eventfd},
     io::Errno,
-    process::{Resource, Rlimit, getrlimit, setrlimit},
+    process::{Resource, getrlimit},
 };
+
+pub use sluicegate_relay::descriptors::raise;
 
 /// Of how many descriptors one is kept back, and the bounds of that.
 const SHARE: u64 = 8;
@@ -55,22 +57,6 @@ fn first_kept(limit: u64, what: For) -> u64 {
 /// What [`is_kept_back`] is as an error: that there is none.
 pub fn error() -> io::Error {
     io::Error::from(Errno::MFILE)
-}
-
-/// Ask for as many as this user may have. Returns how many there may be, `None` = without a bound.
-///
-/// # Errors
-/// The kernel does not say, or does not allow it.
-pub fn raise() -> io::Result<Option<u64>> {
-    let now = getrlimit(Resource::Nofile);
-    let all = Rlimit {
-        current: now.maximum,
-        ..now
-    };
-    if now.current != now.maximum {
-        setrlimit(Resource::Nofile, all)?;
-    }
-    Ok(all.current)
 }
 
 #[cfg(test)]

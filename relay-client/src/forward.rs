@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    flow::{Early, Flow, How, Prefixed, Shared, Side, SocketFlow, Timers, pump},
-    listen::{Listener, is_ours},
+    flow::{Early, Flow, How, Prefixed, Side, SocketFlow, Timers, pump},
+    listen::{Came, Door, Listener, Visitor},
     session::{Session, SessionError},
     tasks::Tasks,
     transport::OpenError,
@@ -26,10 +26,11 @@ pub async fn forward(
     tasks: Tasks,
     stop: CancellationToken,
 ) {
-    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+    let mut door = Door::new(listener, any_uid, usize::MAX);
+    while let Some(accepted) = stop.run_until_cancelled(door.visitor()).await {
         match accepted {
-            Ok(socket) => {
-                tasks.spawn(carry(socket, service.clone(), session.clone(), any_uid));
+            Ok(visitor) => {
+                tasks.spawn(carry(visitor, service.clone(), session.clone()));
             }
             Err(error) => {
                 tracing::warn!(%service, %error, "cannot accept");
@@ -39,10 +40,11 @@ pub async fn forward(
     }
 }
 
-async fn carry(socket: Shared, service: Arc<str>, session: Session, any_uid: bool) {
-    if !any_uid && !is_ours(&socket).await {
-        return socket.close_resets();
-    }
+async fn carry(visitor: Visitor, service: Arc<str>, session: Session) {
+    let (socket, _place) = match visitor.known().await {
+        Came::Ours(socket, place) => (socket, place),
+        Came::Stranger(socket) => return socket.close_resets(),
+    };
     let mut local = SocketFlow::new(socket);
     let mut early = Early::of(&mut local);
     // Larger than all that comes after it.

@@ -3,11 +3,12 @@
 //! Rooms: [`flow`] is one byte stream with TCP's ends, [`transport`] the connection to the gateway, [`session`] keeps
 //! one for ever, [`listen`] and [`forward`] bring local connections in, [`expose`] the host's connections to local
 //! listeners, [`proxy`] is the HTTP proxy for the way out, [`isolate`] runs a command that has no other, [`status`] tells how it
-//! all is, [`doctor`] why it is not, [`config`] says what is wanted, [`tasks`] is where what is carried runs, [`variables`]
-//! names what a session's environment has. `cli` in the binary is the command line.
+//! all is, [`doctor`] why it is not, [`config`] says what is wanted, [`descriptors`] how many connections there may be, [`tasks`]
+//! is where what is carried runs, [`variables`] names what a session's environment has. `cli` in the binary is the command line.
 
 pub mod backoff;
 pub mod config;
+pub mod descriptors;
 pub mod doctor;
 pub mod expose;
 pub mod flow;

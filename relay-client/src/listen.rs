@@ -1,9 +1,10 @@
 //! Local listeners: where the sandbox's own programs find the host's services.
 //!
 //! They serve this process's own user only: unix sockets by mode and by peer credentials, TCP on loopback by the kernel's
-//! socket table (`peer`, `diag`), which whoever accepts asks.
+//! socket table (`peer`, `diag`), which `door` asks before anybody is kept.
 
 mod diag;
+mod door;
 mod peer;
 mod private;
 
@@ -17,7 +18,8 @@ use std::{
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::flow::Shared;
-pub(crate) use peer::is_ours;
+pub(crate) use door::{Came, Door, Place, Visitor};
+use peer::is_ours;
 pub use private::{private_socket, replace_private_socket};
 
 /// Where to listen.

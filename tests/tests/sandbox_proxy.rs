@@ -33,8 +33,15 @@ struct Proxy {
 
 impl Proxy {
     async fn up(session: &Session, place: &str, more: &[&str]) -> Self {
-        let log = session.directory().join("proxy.log");
-        let program = session.program(Program::new(binary("sluicegate-relay")));
+        let program = Program::new(binary("sluicegate-relay"));
+        Self::start(program, session, place, more).await
+    }
+
+    async fn start(program: Program, session: &Session, place: &str, more: &[&str]) -> Self {
+        // Several proxies of one session: each has a log of its own.
+        let number = std::fs::read_dir(session.directory()).unwrap().count();
+        let log = session.directory().join(format!("proxy-{number}.log"));
+        let program = session.program(program);
         let program = program.args(["up", "--json", "--proxy", place]).args(more);
         let mut process = program.start(&log);
         let address = until("the proxy", || {
@@ -265,6 +272,44 @@ async fn it_serves_its_own_user_only() {
         assert!(log.contains("another user"), "{log}");
     }
     stage.curl(&[&url]).run().await.succeeded();
+}
+
+/// More silent connections of another user's than it may have descriptors.
+#[tokio::test]
+async fn another_user_uses_nothing_up() {
+    if !geteuid().is_root() {
+        eprintln!("skipped: only root can run a program as another user");
+        return;
+    }
+    let stage = Stage::start().await;
+    let few = Program::new("sh").args(["-c", "ulimit -n 128; exec \"$0\" \"$@\""]);
+    let few = few.arg(binary("sluicegate-relay"));
+    let proxy = Proxy::start(few, &stage.session, "127.0.0.1:0", &[]).await;
+    let script = format!(
+        "import socket, sys, time\n\
+         held = [socket.create_connection(('127.0.0.1', {}), 5) for _ in range(400)]\n\
+         print('held', flush=True)\n\
+         time.sleep(60)\n",
+        proxy.socket().port()
+    );
+    let flood = Program::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .args(["python3", "-c", &script])
+        .cwd(Path::new("/"))
+        .start(&stage.session.directory().join("flood.log"));
+    until("the flood", || flood.said().contains("held").then_some(())).await;
+    for _ in 0..3 {
+        let mut wire = Wire::dial(proxy.socket()).await;
+        let target = &stage.target;
+        let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+        wire.send(head).await;
+        assert_eq!(wire.head().await.status, 200);
+    }
+    let open = format!("/proc/{}/fd", proxy.process.id());
+    let few = || (std::fs::read_dir(&open).unwrap().count() < 64).then_some(());
+    until("the strangers' end", few).await;
+    let said = proxy.process.said();
+    assert!(!said.contains("cannot accept"), "{said}");
 }
 
 #[tokio::test]

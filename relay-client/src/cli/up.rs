@@ -1,6 +1,7 @@
 //! `up`: the sidecar.
 
 use clap::Args;
+use sluicegate_relay::descriptors;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{client::Client, options::Options, report::Report};
@@ -21,6 +22,9 @@ pub(super) struct UpArgs {
 /// Settings, listeners, trust.
 pub(super) async fn run(args: &UpArgs) -> anyhow::Result<()> {
     let config = args.options.settle()?;
+    if let Err(error) = descriptors::raise() {
+        tracing::warn!(%error, "the limit of file descriptors stays as it is");
+    }
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,

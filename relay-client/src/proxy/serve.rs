@@ -5,8 +5,9 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, service::service_fn, upgrade::OnUpgrade};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use sluicegate_relay_protocol::Handshake;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -14,8 +15,9 @@ use super::{
     forward::Forwarder,
 };
 use crate::{
+    descriptors,
     flow::{Flow, How, Prefixed, Shared, SocketFlow, Timers, pump},
-    listen::{Listener, is_ours},
+    listen::{Came, Door, Listener, Place, Visitor},
     session::{Credential, Session},
     tasks::Tasks,
 };
@@ -24,6 +26,12 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A request waits this long for a connection to the gateway: an HTTP client wants an answer it can try again on.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A request's head is whole by then, and a program that has nothing more to ask has gone.
+const HEAD: Duration = Duration::from_secs(60);
+/// Another user's process is told so, if it asks within this time …
+const FAREWELL: Duration = Duration::from_secs(1);
+/// … and if no more than these wait for it; who comes then is reset unheard.
+const FAREWELLS: usize = 8;
 
 /// What the proxy needs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -40,10 +48,13 @@ pub struct Proxy {
 
 /// Accept on `listener` until `stop`. What fails is one program's connection, never the listener.
 pub async fn serve(listener: Listener, proxy: Proxy, stop: CancellationToken) {
-    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+    let mut door = Door::new(listener, proxy.any_uid, descriptors::share());
+    let farewells = Arc::new(Semaphore::new(FAREWELLS));
+    while let Some(accepted) = stop.run_until_cancelled(door.visitor()).await {
         match accepted {
-            Ok(socket) => {
-                proxy.tasks.spawn(connection(socket, proxy.clone()));
+            Ok(visitor) => {
+                let one = receive(visitor, proxy.clone(), farewells.clone());
+                proxy.tasks.spawn(one);
             }
             Err(error) => {
                 tracing::warn!(%error, "the proxy cannot accept");
@@ -53,16 +64,30 @@ pub async fn serve(listener: Listener, proxy: Proxy, stop: CancellationToken) {
     }
 }
 
-/// One program's connection: requests, and after a CONNECT its tunnel.
-async fn connection(socket: Shared, proxy: Proxy) {
+/// Serve our own; nobody else is kept.
+async fn receive(visitor: Visitor, proxy: Proxy, farewells: Arc<Semaphore>) {
+    match visitor.known().await {
+        Came::Ours(socket, place) => connection(socket, proxy, Some(place)).await,
+        Came::Stranger(socket) => match farewells.try_acquire() {
+            Ok(_one) => {
+                // What is cut here is reset, as it would be without a word.
+                let said = connection(socket, proxy, None);
+                let _ = tokio::time::timeout(FAREWELL, said).await;
+            }
+            Err(_) => socket.close_resets(),
+        },
+    }
+}
+
+/// One program's connection: requests, and after a CONNECT its tunnel. Without a place, every answer is no.
+async fn connection(socket: Shared, proxy: Proxy, place: Option<Place>) {
     // An answer that was cut must not look whole to a client that waits for the end of the connection, not even where it is
     // this process that was.
     socket.close_resets();
-    let allowed = proxy.any_uid || is_ours(&socket).await;
     let asked = Arc::new(Asked {
         forwarder: Forwarder::new(proxy.clone()),
         proxy,
-        allowed,
+        allowed: place.is_some(),
         tunnel: std::sync::Mutex::new(None),
     });
     let service = service_fn({
@@ -74,6 +99,8 @@ async fn connection(socket: Shared, proxy: Proxy) {
     });
     let served = hyper::server::conn::http1::Builder::new()
         .preserve_header_case(true)
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
         // A program may end its side and still wait for its answer.
         .half_close(true)
         .serve_connection(TokioIo::new(socket.clone()), service)
@@ -81,6 +108,10 @@ async fn connection(socket: Shared, proxy: Proxy) {
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "a program's connection ended early");
+        if error.is_timeout() {
+            // Between two requests: nothing was cut.
+            socket.close_finishes();
+        }
         return;
     }
     let tunnel = asked

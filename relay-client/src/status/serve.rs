@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::stats::TRANSPORTS;
 use crate::{
     flow::Shared,
-    listen::{Address, Listener, is_ours},
+    listen::{Address, Came, Door, Listener, Visitor},
     session::{Session, Status},
     transport::Reason,
 };
@@ -25,6 +25,8 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A request is whole by then.
 const HEAD: Duration = Duration::from_secs(5);
+/// So many ask at a time; the others wait.
+const ASKERS: usize = 32;
 /// A client's own answer is small.
 const ANSWER_MAX: usize = 256 * 1024;
 
@@ -45,11 +47,12 @@ pub async fn serve(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
-    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+    let mut door = Door::new(listener, any_uid, ASKERS);
+    while let Some(accepted) = stop.run_until_cancelled(door.visitor()).await {
         match accepted {
-            Ok(socket) => {
+            Ok(visitor) => {
                 let (board, stop) = (board.clone(), stop.clone());
-                let one = one(socket, board, any_uid);
+                let one = one(visitor, board);
                 tasks.spawn(async move { stop.run_until_cancelled(one).await });
             }
             Err(error) => {
@@ -60,10 +63,11 @@ pub async fn serve(
     }
 }
 
-async fn one(socket: Shared, board: Board, any_uid: bool) {
-    if !any_uid && !is_ours(&socket).await {
-        return socket.close_resets();
-    }
+async fn one(visitor: Visitor, board: Board) {
+    let (socket, _place) = match visitor.known().await {
+        Came::Ours(socket, place) => (socket, place),
+        Came::Stranger(socket) => return socket.close_resets(),
+    };
     let service = service_fn(move |request| {
         let answer = board.answer(&request);
         async move { Ok::<_, Infallible>(answer) }

@@ -1,0 +1,62 @@
+//! File descriptors: as many as this user may have.
+
+use std::io;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Fewer connections than this are not kept, however scarce descriptors are …
+const LEAST: u64 = 64;
+/// … and no more than this.
+const MOST: u64 = 16 * 1024;
+/// A program's connection may need two: its own, and over HTTP/1.1 one to the gateway. The rest is for everything else.
+const SHARE: u64 = 4;
+
+/// Ask for as many as this user may have. Returns how many there may be, `None` = without a bound.
+///
+/// # Errors
+/// The kernel does not say, or does not allow it.
+pub fn raise() -> io::Result<Option<u64>> {
+    let now = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: now.maximum,
+        ..now
+    };
+    if now.current != now.maximum {
+        setrlimit(Resource::Nofile, all)?;
+    }
+    Ok(all.current)
+}
+
+/// So many connections of one kind may be open, and there are descriptors left for the others.
+pub(crate) fn share() -> usize {
+    bounded(getrlimit(Resource::Nofile).current)
+}
+
+fn bounded(limit: Option<u64>) -> usize {
+    let share = limit.map_or(MOST, |limit| (limit / SHARE).clamp(LEAST, MOST));
+    usize::try_from(share).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bounded, raise};
+
+    #[test]
+    fn a_share_leaves_the_others_theirs() {
+        for (limit, share) in [
+            (Some(256), 64),
+            (Some(1024), 256),
+            (Some(20_000), 5000),
+            (Some(1 << 20), 16_384),
+            (None, 16_384),
+        ] {
+            assert_eq!(bounded(limit), share, "{limit:?}");
+        }
+    }
+
+    #[test]
+    fn as_many_as_are_allowed() {
+        let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+        assert_eq!(raise().ok(), Some(most));
+    }
+}
