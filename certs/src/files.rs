@@ -59,11 +59,17 @@ pub(crate) fn refuse_exposed(path: &Path) -> Result<(), CertError> {
     }
 }
 
+/// The directory a file is in. A bare name has an empty parent, which no system call takes: it is in the working directory.
+pub fn directory_of(path: &Path) -> &Path {
+    let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
 /// Put `content` at `path` with exactly `mode`, wholly or not at all: a reader never sees half a key, and the file is
 /// on disk before its name is.
 pub(crate) fn write_atomically(path: &Path, content: &[u8], mode: u32) -> Result<(), CertError> {
     let write = || -> io::Result<()> {
-        let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        let dir = directory_of(path);
         let mut temporary = tempfile::Builder::new()
             .prefix(".new-")
             // 0600 while it is being written, whatever the umask and the final mode.
@@ -81,4 +87,27 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8], mode: u32) -> Result
         path: path.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::directory_of;
+
+    #[test]
+    fn a_bare_name_is_in_the_working_directory() {
+        for (path, directory) in [
+            ("k.pem", "."),
+            ("./k.pem", "."),
+            ("keys/k.pem", "keys"),
+            ("/k.pem", "/"),
+        ] {
+            assert_eq!(
+                directory_of(Path::new(path)),
+                Path::new(directory),
+                "{path}"
+            );
+        }
+    }
 }

@@ -18,6 +18,7 @@ mod trust;
 pub use authority::Authority;
 pub use client_key::{Channel, ClientKey, Thumbprint, ThumbprintError, proven, split_proof};
 pub use error::CertError;
+pub use files::directory_of;
 pub use identity::{Identity, ServerIdentity};
 pub use leaf_cache::LeafCache;
 pub use trust::TrustBundle;

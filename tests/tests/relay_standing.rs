@@ -9,10 +9,11 @@
 
 use std::net::SocketAddr;
 
+use e2e::program::binary;
 use e2e::raw::unix_echo;
 use e2e::relay::TRANSPORTS;
 use e2e::tasks::until_told;
-use e2e::{Ask, RelayClient, Tasks, Wire, World, web};
+use e2e::{Ask, Program, RelayClient, Tasks, Wire, World, web};
 use serde_json::Value;
 use tokio::net::UnixListener;
 
@@ -21,6 +22,20 @@ async fn said(entry: SocketAddr, question: &str) {
     let mut wire = Wire::dial(entry).await;
     wire.send(question).await;
     assert_eq!(wire.take(question.len()).await, question.as_bytes());
+}
+
+/// A key's file may be a bare name.
+#[tokio::test]
+async fn a_key_is_made_in_the_working_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = || {
+        let program = Program::new(binary("sluicegate-relay"));
+        let program = program.args(["key", "--key", "k.pem"]);
+        program.cwd(directory.path()).run()
+    };
+    let made = key().await.succeeded();
+    assert!(directory.path().join("k.pem").is_file());
+    assert_eq!(key().await.succeeded(), made, "another key");
 }
 
 /// What the client says of itself, and what its health check answers.

@@ -177,7 +177,7 @@ fn ca_files(authority: &Authority, state_dir: &Path) -> Result<CaFiles, CertErro
 /// Readers see the old file or the new one, never a part.
 fn write_public(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::{io::Write, os::unix::fs::PermissionsExt};
-    let directory = path.parent().unwrap_or(Path::new("."));
+    let directory = sluicegate_certs::directory_of(path);
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(bytes)?;
     file.as_file()

@@ -53,10 +53,7 @@ pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PrivateFil
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let directory = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let directory = sluicegate_certs::directory_of(path);
     let mut file = tempfile::Builder::new()
         .prefix(".new-")
         .permissions(fs::Permissions::from_mode(mode))

@@ -221,7 +221,7 @@ fn is_own(config: &RegistryConfig, url: &ServiceUrl) -> bool {
 fn below(directory: &Path, path: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
     // The socket may not be there yet, its directory may.
-    let parent = path.parent().map(real).unwrap_or_default();
+    let parent = real(sluicegate_certs::directory_of(path));
     path.starts_with(directory) || parent.starts_with(real(directory))
 }
 
