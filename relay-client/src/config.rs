@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::{
     listen::{Address, AddressError, Exposed, Listen},
+    session::Credential,
     transport::{Choice, ChoiceError, Endpoint, EndpointError, Transport},
 };
 
@@ -102,6 +103,15 @@ pub struct ProxyConfig {
     pub address: Address,
     /// The egress credential.
     pub token: String,
+    /// The file it was read from.
+    pub token_file: Option<PathBuf>,
+}
+
+impl ProxyConfig {
+    /// Its credential, which follows its file.
+    pub fn credential(&self) -> Credential {
+        Credential::new(&self.token, self.token_file.clone())
+    }
 }
 
 impl std::fmt::Debug for Config {
@@ -289,11 +299,15 @@ impl Settings {
         let token = credential(self.token, token_file.clone())?.ok_or(ConfigError::NoToken)?;
         let proxy = match &self.proxy {
             None => None,
-            Some(place) => Some(ProxyConfig {
-                address: bare_address(place)?,
-                token: credential(self.proxy_token, self.proxy_token_file)?
-                    .ok_or(ConfigError::NoProxyToken)?,
-            }),
+            Some(place) => {
+                let file = self.proxy_token_file.filter(|_| self.proxy_token.is_none());
+                Some(ProxyConfig {
+                    address: bare_address(place)?,
+                    token: credential(self.proxy_token, file.clone())?
+                        .ok_or(ConfigError::NoProxyToken)?,
+                    token_file: file,
+                })
+            }
         };
         let placed = !self.listen.is_empty() || self.services.is_empty();
         let listen = if self.listen.is_empty() {

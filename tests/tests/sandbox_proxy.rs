@@ -274,6 +274,44 @@ async fn it_serves_its_own_user_only() {
     stage.curl(&[&url]).run().await.succeeded();
 }
 
+/// The next generation's token, where the one before it was read from.
+#[tokio::test]
+async fn its_token_is_found_in_its_file() {
+    let stage = Stage::start().await;
+    let (session, gateway) = (&stage.session, &stage.world.gateway);
+    let files = ["SLUICEGATE_RELAY_TOKEN", "SLUICEGATE_PROXY_TOKEN"].map(|name| {
+        let file = session.directory().join(name);
+        std::fs::write(&file, session.variable(name)).unwrap();
+        (name, file)
+    });
+    let [(_, relay), (_, own)] = &files;
+    let more = ["--token-file", relay.to_str().unwrap()];
+    let own = ["--proxy-token-file", own.to_str().unwrap()];
+    let proxy = Proxy::up(session, "127.0.0.1:0", &[more, own].concat()).await;
+    let target = &stage.target;
+    let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    let asked = async || {
+        let mut wire = proxy.dial().await;
+        wire.send(head.as_str()).await;
+        wire.head().await.status
+    };
+    assert_eq!(asked().await, 200);
+    let which = ["--provider", "test", session.id()];
+    gateway
+        .cli(&[&["session", "reset"], which.as_slice()].concat())
+        .await
+        .succeeded();
+    assert_eq!(asked().await, 403);
+    let start = [&["session", "start"], which.as_slice()].concat();
+    let started = [start.as_slice(), &["--format", "json"]].concat();
+    let started = gateway.cli(&started).await.succeeded();
+    let started: Value = serde_json::from_str(&started).unwrap();
+    for (name, file) in &files {
+        std::fs::write(file, started["env"][name].as_str().unwrap()).unwrap();
+    }
+    assert_eq!(asked().await, 200);
+}
+
 /// More silent connections of another user's than it may have descriptors.
 #[tokio::test]
 async fn another_user_uses_nothing_up() {

@@ -89,7 +89,7 @@ impl Client {
             report.tell("proxy", &[("address", &address)]);
             let proxy = Proxy {
                 session: client.session.clone(),
-                token: proxy.token.as_str().into(),
+                token: proxy.credential(),
                 any_uid: config.any_uid,
                 tasks: client.streams.clone(),
             };

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Context;
 use clap::Args;
 use sluicegate_relay::{
-    config::{Config, ConfigError, Settings, default_directory},
+    config::{Config, ConfigError, ProxyConfig, Settings, default_directory},
     isolate::{self, Directory, EXIT_CODES, Ended, RunFlags, Service, Signals, Ways},
     listen::Address,
     session::{Credential, Session, Status},
@@ -143,9 +143,9 @@ async fn run(
     let tls = tls(&config)?;
     let (connection, stop) = (TaskTracker::new(), CancellationToken::new());
     let session = session(&config, tls, &connection, &stop);
-    let token = config.proxy.as_ref().map(|proxy| proxy.token.as_str());
+    let token = config.proxy.as_ref().map(ProxyConfig::credential);
     let ways = Ways {
-        token: Credential::from(token.unwrap_or_default()),
+        token: token.unwrap_or_else(|| Credential::from("")),
         session,
     };
     tokio::select! {

@@ -216,8 +216,23 @@ fn the_proxy_has_a_place_and_a_credential_of_its_own() {
         let proxy = config.proxy.unwrap();
         assert_eq!(proxy.address.to_string(), address);
         assert_eq!(proxy.token, "egress-token");
+        assert_eq!(proxy.token_file, None);
         assert_eq!((config.any_uid, config.directory), (false, None));
     }
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "from-file").unwrap();
+    let flags = Settings {
+        proxy: Some("127.0.0.1:3128".into()),
+        proxy_token_file: Some(file.path().into()),
+        ..Settings::default()
+    };
+    let config = flags.over(Settings::from_env(environment));
+    let proxy = config.settle(Path::new("/run/s")).unwrap().proxy.unwrap();
+    assert_eq!(proxy.token_file.as_deref(), Some(file.path()));
+    let credential = proxy.credential();
+    assert_eq!(&*credential.now(), "from-file");
+    std::fs::write(file.path(), "next").unwrap();
+    assert!(credential.reread());
     assert!(matches!(
         settle("0.0.0.0:3128"),
         Err(ConfigError::Listen(_))

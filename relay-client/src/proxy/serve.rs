@@ -48,6 +48,10 @@ pub struct Proxy {
 
 /// Accept on `listener` until `stop`. What fails is one program's connection, never the listener.
 pub async fn serve(listener: Listener, proxy: Proxy, stop: CancellationToken) {
+    let (token, end) = (proxy.token.clone(), stop.clone());
+    proxy
+        .tasks
+        .spawn(async move { end.run_until_cancelled(token.follow()).await });
     let mut door = Door::new(listener, proxy.any_uid, descriptors::share());
     let farewells = Arc::new(Semaphore::new(FAREWELLS));
     while let Some(accepted) = stop.run_until_cancelled(door.visitor()).await {

@@ -131,6 +131,14 @@ impl Credential {
         }
     }
 
+    /// Take whatever is put into its file, for as long as this is polled.
+    pub async fn follow(&self) {
+        loop {
+            self.replaced().await;
+            tracing::info!("another token was found in the file");
+        }
+    }
+
     /// When it is to be replaced; `None` for one that has no end.
     pub fn ends(&self) -> Option<Ends> {
         Ends::of(&self.now())
