@@ -7,10 +7,11 @@ use std::{
 };
 
 use serde::Deserialize;
+use sluicegate_certs::CertError;
 
 use crate::{
     listen::{Address, AddressError, Exposed, Listen},
-    session::Credential,
+    session::{Credential, is_token},
     transport::{Choice, ChoiceError, Endpoint, EndpointError, Transport},
 };
 
@@ -142,6 +143,15 @@ pub enum ConfigError {
         "no token for the proxy: set SLUICEGATE_PROXY_TOKEN (`sluicegate session create` prints it) or pass --proxy-token-file"
     )]
     NoProxyToken,
+    /// What is given as a credential cannot be one.
+    #[error("{0} holds no token: a token is one word of letters, digits and punctuation")]
+    NotAToken(String),
+    /// The client's key.
+    #[error("the key {}: {_1}", _0.display())]
+    Key(PathBuf, #[source] CertError),
+    /// Roots to trust.
+    #[error("the roots to trust, {}: {_1}", _0.display())]
+    Roots(PathBuf, #[source] CertError),
     /// Nothing to do.
     #[error(
         "no services: set SLUICEGATE_SERVICES, or pass --listen or --expose NAME=unix:///path, or --proxy 127.0.0.1:3128"
@@ -296,14 +306,15 @@ impl Settings {
             return Err(ConfigError::QuicWithoutTls);
         }
         let token_file = self.token_file.filter(|_| self.token.is_none());
-        let token = credential(self.token, token_file.clone())?.ok_or(ConfigError::NoToken)?;
+        let token = credential(self.token, token_file.clone(), "SLUICEGATE_RELAY_TOKEN")?
+            .ok_or(ConfigError::NoToken)?;
         let proxy = match &self.proxy {
             None => None,
             Some(place) => {
                 let file = self.proxy_token_file.filter(|_| self.proxy_token.is_none());
                 Some(ProxyConfig {
                     address: bare_address(place)?,
-                    token: credential(self.proxy_token, file.clone())?
+                    token: credential(self.proxy_token, file.clone(), "SLUICEGATE_PROXY_TOKEN")?
                         .ok_or(ConfigError::NoProxyToken)?,
                     token_file: file,
                 })
@@ -359,17 +370,30 @@ impl Settings {
     }
 }
 
-/// A credential as it is given, or from its file; `None` where there is neither, or nothing in it.
-fn credential(given: Option<String>, file: Option<PathBuf>) -> Result<Option<String>, ConfigError> {
-    let text = match (given, file) {
-        (Some(text), _) => text,
+/// A credential as it is given in this variable, or from its file; `None` where there is neither, or nothing in it.
+fn credential(
+    given: Option<String>,
+    file: Option<PathBuf>,
+    variable: &str,
+) -> Result<Option<String>, ConfigError> {
+    let (text, place) = match (given, file) {
+        (Some(text), _) => (text, variable.to_owned()),
         (None, Some(path)) => {
-            fs::read_to_string(&path).map_err(|error| ConfigError::File(path, error))?
+            let place = path.display().to_string();
+            let text = fs::read_to_string(&path).map_err(|error| ConfigError::File(path, error))?;
+            (text, place)
         }
         (None, None) => return Ok(None),
     };
     let text = text.trim();
-    Ok((!text.is_empty()).then(|| text.to_owned()))
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if is_token(text) {
+        Ok(Some(text.to_owned()))
+    } else {
+        Err(ConfigError::NotAToken(place))
+    }
 }
 
 /// `127.0.0.1:3128` is what proxies, and what people look at, are usually given as.

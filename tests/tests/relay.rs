@@ -432,6 +432,13 @@ async fn the_relay_client_ends_with_the_codes_that_are_documented() {
     };
     let file = session.directory().join("no-socket");
     std::fs::write(&file, "somebody's").unwrap();
+    let path = |name: &str| session.directory().join(name).display().to_string();
+    std::fs::write(path("words"), "abc\ndef\n").unwrap();
+    let key = Program::new(binary("sluicegate-relay"));
+    let key = key.args(["key", "--key", &path("exposed.pem")]);
+    key.run().await.succeeded();
+    let everybodys = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(path("exposed.pem"), everybodys).unwrap();
     let taken = relayed.entry;
     let cases = [
         (vec!["--no-such-flag".to_owned()], 2, "no-such-flag"),
@@ -445,6 +452,17 @@ async fn the_relay_client_ends_with_the_codes_that_are_documented() {
             2,
             "/nonexistent/token",
         ),
+        (
+            vec!["--token-file".to_owned(), path("words")],
+            2,
+            "holds no token",
+        ),
+        (
+            vec!["--key".to_owned(), path("exposed.pem")],
+            2,
+            "exposed.pem",
+        ),
+        (vec!["--ca".to_owned(), path("words")], 2, "words"),
         (
             vec!["--listen".to_owned(), format!("db=tcp://{taken}")],
             3,
@@ -490,6 +508,10 @@ async fn the_relay_client_ends_with_the_codes_that_are_documented() {
     );
     for signal in [Signal::TERM, Signal::INT] {
         let mut client = RelayClient::up(session, &[RelayClient::tcp("db")]).await;
+        client.process.signal(Signal::HUP);
+        let asked = || client.process.said().contains("look for other tokens");
+        until("a second look", || asked().then_some(())).await;
+        assert_eq!(client.process.ended(), None, "SIGHUP is no end");
         client.process.signal(signal);
         assert_eq!(
             client.process.wait("the client's end").await,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use sluicegate_relay::{
     backoff::Backoff,
-    config::Config,
+    config::{Config, ProxyConfig},
     expose::expose,
     forward::forward,
     listen::{Listener, own_directory},
@@ -44,6 +44,8 @@ pub(super) fn session(
 pub(super) struct Client {
     report: Report,
     session: Session,
+    /// The way out's own.
+    egress: Option<Credential>,
     listening: TaskTracker,
     streams: Tasks,
     /// The connection has a tracker of its own: it outlives the streams it carries.
@@ -70,7 +72,7 @@ impl Client {
             ));
         }
         let proxy = match &config.proxy {
-            Some(proxy) => Some((Listener::bind(&proxy.address).await?, proxy)),
+            Some(proxy) => Some(Listener::bind(&proxy.address).await?),
             None => None,
         };
         let status = match &config.status {
@@ -78,18 +80,19 @@ impl Client {
             None => None,
         };
         let client = Self::connect(&config, tls, report);
+        let egress = client.egress.clone();
         if let Some(listener) = status {
             client.tell_at(listener, &config)?;
         }
         for (service, listener) in listeners {
             client.forward(service, listener, config.any_uid)?;
         }
-        if let Some((listener, proxy)) = proxy {
+        if let Some((listener, token)) = proxy.zip(egress) {
             let address = listener.address()?.to_string().replace("tcp://", "http://");
             report.tell("proxy", &[("address", &address)]);
             let proxy = Proxy {
                 session: client.session.clone(),
-                token: proxy.credential(),
+                token,
                 any_uid: config.any_uid,
                 tasks: client.streams.clone(),
             };
@@ -118,6 +121,7 @@ impl Client {
         Self {
             report,
             session,
+            egress: config.proxy.as_ref().map(ProxyConfig::credential),
             listening: TaskTracker::new(),
             streams: Tasks::default(),
             connection,
@@ -162,6 +166,13 @@ impl Client {
     /// What the connection is doing.
     pub(super) fn status(&self) -> tokio::sync::watch::Receiver<Status> {
         self.session.status()
+    }
+
+    /// Somebody says that there are other tokens.
+    pub(super) fn reread(&self) {
+        let relay = self.session.reread();
+        let egress = self.egress.as_ref().is_some_and(Credential::reread);
+        tracing::info!(relay, egress, "asked to look for other tokens");
     }
 
     /// End: no new streams, a while for those that are open, which are reset then, and then the connection.

@@ -116,7 +116,10 @@ pub(super) fn tls(config: &Config) -> anyhow::Result<Tls> {
     let tls = Tls::new(&trust(config)?)?;
     match &config.key_file {
         // It is for `key` to make one: a session is bound to it before there is a client.
-        Some(path) => Ok(tls.with_key(ClientKey::load(path)?)),
+        Some(path) => {
+            let fault = |error| ConfigError::Key(path.clone(), error);
+            Ok(tls.with_key(ClientKey::load(path).map_err(fault)?))
+        }
         None => Ok(tls),
     }
 }
@@ -131,7 +134,6 @@ fn trust(config: &Config) -> anyhow::Result<TrustBundle> {
         return Ok(trust);
     };
     let pem = std::fs::read(path).map_err(|error| ConfigError::File(path.clone(), error))?;
-    trust
-        .with_pem(&pem)
-        .with_context(|| format!("{}", path.display()))
+    let fault = |error| ConfigError::Roots(path.clone(), error);
+    Ok(trust.with_pem(&pem).map_err(fault)?)
 }

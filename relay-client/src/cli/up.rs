@@ -25,16 +25,23 @@ pub(super) async fn run(args: &UpArgs) -> anyhow::Result<()> {
     if let Err(error) = descriptors::raise() {
         tracing::warn!(%error, "the limit of file descriptors stays as it is");
     }
-    let (mut terminate, mut interrupt) = (
+    let (mut terminate, mut interrupt, mut hangup) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
+        signal(SignalKind::hangup())?,
     );
     let report = Report { json: args.json };
     let gateway = config.endpoint.to_string();
     let client = Client::start(config, report).await?;
+    let reread = async {
+        while hangup.recv().await.is_some() {
+            client.reread();
+        }
+    };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = reread => {}
         () = report.follow(client.status(), gateway) => {}
     }
     client.stop().await;

@@ -124,6 +124,39 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
+fn what_cannot_be_a_token_is_a_fault_at_once() {
+    let mut settings = Settings::from_env(bundle);
+    settings.token = Some("abc def".into());
+    let error = settings.settle(Path::new("/run/s")).unwrap_err();
+    assert!(
+        error.to_string().contains("SLUICEGATE_RELAY_TOKEN"),
+        "{error}"
+    );
+
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "abc\ndef").unwrap();
+    let given = |change: fn(&mut Settings, &Path)| {
+        let mut settings = Settings {
+            proxy: Some("127.0.0.1:0".into()),
+            ..Settings::default()
+        };
+        change(&mut settings, file.path());
+        let settings = settings.over(Settings::from_env(bundle));
+        settings
+            .settle(Path::new("/run/s"))
+            .unwrap_err()
+            .to_string()
+    };
+    for error in [
+        given(|settings, path| settings.token_file = Some(path.into())),
+        given(|settings, path| settings.proxy_token_file = Some(path.into())),
+    ] {
+        let named = error.contains(&*file.path().to_string_lossy());
+        assert!(named && !error.contains("abc"), "{error}");
+    }
+}
+
+#[test]
 fn what_is_exposed_comes_by_flag_file_or_environment() {
     let from_env = Settings::from_env(|name| match name {
         "SLUICEGATE_EXPOSE" => Some("plugin=unix:///run/p.sock, db=tcp://localhost:5432".into()),
