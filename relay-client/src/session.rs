@@ -3,6 +3,7 @@
 mod credential;
 mod judge;
 mod keeper;
+mod pace;
 mod refresh;
 mod spare;
 
@@ -26,8 +27,9 @@ pub use credential::{Credential, Ends, bound_to, is_token};
 use judge::Doubt;
 use keeper::{Keeper, Teller};
 
-/// An open waits this long for a connection before it fails.
-const OPEN_PATIENCE: Duration = Duration::from_secs(30);
+/// An open waits this long for a connection before it fails: longer than a gateway drains by default (30 s) and takes to
+/// start. What was sent ahead of an answer can be asked for just as long.
+const OPEN_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where to, how, and as whom.
 #[derive(Clone)]

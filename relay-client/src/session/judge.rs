@@ -97,9 +97,8 @@ impl Judge {
                         tracing::warn!(%refused, "the token is still refused");
                     }
                 }
-                Err(error) if known.is_some() || matches!(error, ConnectError::Draining(_)) => {
-                    connection.retire(&error.to_string());
-                }
+                Err(ConnectError::Draining(_)) => connection.leave(),
+                Err(error) if known.is_some() => connection.retire(&error.to_string()),
                 // A connection that is gone says so itself.
                 Err(error) => {
                     unsure = true;

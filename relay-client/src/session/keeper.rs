@@ -10,6 +10,7 @@ use tokio::{
 use super::{
     Status,
     judge::{Doubt, Judge},
+    pace::Pace,
 };
 use crate::{
     backoff::Backoff,
@@ -43,7 +44,7 @@ impl Teller {
 
 pub(super) struct Keeper {
     racer: Racer,
-    backoff: Backoff,
+    pace: Pace,
     publish: watch::Sender<Option<Connection>>,
     teller: Teller,
     judge: Judge,
@@ -63,7 +64,7 @@ impl Keeper {
     ) -> Self {
         Self {
             racer,
-            backoff,
+            pace: Pace::new(backoff),
             publish,
             teller,
             judge: Judge::new(doubt),
@@ -82,16 +83,22 @@ impl Keeper {
                     {
                         won.why = Why::lost();
                     }
+                    self.pace.is_there();
                     let reason = self.stay(won).await;
                     if since.elapsed() >= SETTLED {
-                        self.backoff.reset();
+                        self.pace.settled();
                     }
                     reason
                 }
-                Err(error) => error.to_string(),
+                Err(error) => {
+                    if error.is_draining() {
+                        self.pace.goes_down();
+                    }
+                    error.to_string()
+                }
             };
-            let wait = self.backoff.wait();
-            tracing::warn!(gateway = %self.racer.endpoint, %reason, ?wait, attempt = self.backoff.attempts(), "reconnecting");
+            let wait = self.pace.wait();
+            tracing::warn!(gateway = %self.racer.endpoint, %reason, ?wait, attempt = self.pace.attempts(), "reconnecting");
             self.teller.tell(Status::Waiting { reason, wait });
             sleep(wait).await;
             self.teller.tell(Status::Connecting);
@@ -128,6 +135,9 @@ impl Keeper {
             // UDP goes nowhere: TLS first, until a probe says otherwise.
             (self.first, self.lost) = (Transport::H2, true);
         }
+        if connection.goes_down() {
+            self.pace.goes_down();
+        }
         connection.why_retired()
     }
 
@@ -144,7 +154,7 @@ impl Keeper {
         let (gateway, transport) = (&self.racer.endpoint, now.connection.transport());
         let status = match &now.refused {
             None => {
-                let (attempts, why) = (self.backoff.attempts(), now.why.text.clone());
+                let (attempts, why) = (self.pace.attempts(), now.why.text.clone());
                 tracing::info!(%gateway, %transport, %why, attempts, "connected; the gateway takes the token");
                 Status::Connected { transport, why }
             }

@@ -246,7 +246,7 @@ impl Connection {
         match opened {
             // Told by its refusal before GOAWAY or "drain soon" came: nothing was opened.
             Err(OpenError::Refused(refused)) if refused.is_draining() => {
-                self.life().retire("the gateway goes down");
+                self.life().leave();
                 Err(OpenError::Retired)
             }
             opened => opened,
@@ -293,6 +293,16 @@ impl Connection {
     /// Take no new streams; those that are open go on.
     pub fn retire(&self, why: &str) {
         self.life().retire(why);
+    }
+
+    /// Take no new streams: the gateway has said that it goes down.
+    pub fn leave(&self) {
+        self.life().leave();
+    }
+
+    /// Was it retired because the gateway said so?
+    pub fn goes_down(&self) -> bool {
+        self.life().goes_down()
     }
 
     /// Did it fall silent, as opposed to being told to go?

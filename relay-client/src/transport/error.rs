@@ -65,6 +65,15 @@ impl ConnectError {
         }
     }
 
+    /// Has the gateway said that it goes down?
+    pub fn is_draining(&self) -> bool {
+        match self {
+            Self::Draining(_) => true,
+            Self::Neither(both) => both.0.is_draining() || both.1.is_draining(),
+            _ => false,
+        }
+    }
+
     /// The host says that nobody listens there.
     pub fn is_refused(&self) -> bool {
         matches!(self, Self::Tcp(_, error) if error.kind() == io::ErrorKind::ConnectionRefused)

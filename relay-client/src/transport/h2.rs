@@ -355,7 +355,11 @@ impl Connection {
     }
 
     fn retire(&self, why: &h2::Error) -> OpenError {
-        self.life.retire(why.to_string());
+        if why.is_go_away() && why.is_remote() && why.reason() == Some(h2::Reason::NO_ERROR) {
+            self.life.leave();
+        } else {
+            self.life.retire(why.to_string());
+        }
         OpenError::Retired
     }
 
@@ -394,7 +398,7 @@ async fn keep_alive(
             return std::future::pending().await;
         };
         if poll_fn(|cx| Poll::Ready(matches!(requests.poll_ready(cx), Poll::Ready(Err(_))))).await {
-            life.retire("the gateway goes down");
+            life.leave();
         }
         // Asleep it must not be who keeps the connection open.
         drop(requests);

@@ -4,6 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+/// What is said of a connection whose gateway has said so.
+const GOES_DOWN: &str = "the gateway goes down";
+
 /// Clones share one life.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Life {
@@ -21,6 +24,15 @@ impl Life {
         said.get_or_insert_with(|| why.into());
         drop(said);
         self.retired.cancel();
+    }
+
+    /// The gateway goes down, by its own word.
+    pub(super) fn leave(&self) {
+        self.retire(GOES_DOWN);
+    }
+
+    pub(super) fn goes_down(&self) -> bool {
+        self.is_retired() && self.why() == GOES_DOWN
     }
 
     /// It is over, or as good as.

@@ -414,7 +414,7 @@ async fn watch(quic: quinn::Connection, socket: quinn::Endpoint, life: Life) {
 async fn listen(mut control: QuicFlow, life: Life) {
     loop {
         match control.head(Message::decode).await {
-            Ok(Message::Drain) => life.retire("the gateway goes down"),
+            Ok(Message::Drain) => life.leave(),
             Ok(Message::Unknown(_)) => {}
             Err(_) => return,
         }
