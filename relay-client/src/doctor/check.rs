@@ -49,6 +49,14 @@ impl Finding {
         }
     }
 
+    pub(super) fn skipped(detail: impl Into<String>) -> Self {
+        Self {
+            outcome: Outcome::Skipped,
+            detail: detail.into(),
+            advice: None,
+        }
+    }
+
     pub(super) fn failed(detail: impl Into<String>, advice: impl Into<String>) -> Self {
         Self {
             outcome: Outcome::Failed,
@@ -83,11 +91,7 @@ impl Check {
     pub(super) fn skipped(name: &str, why: &str) -> Self {
         Self {
             name: name.to_owned(),
-            finding: Finding {
-                outcome: Outcome::Skipped,
-                detail: why.to_owned(),
-                advice: None,
-            },
+            finding: Finding::skipped(why),
             took: Duration::ZERO,
         }
     }

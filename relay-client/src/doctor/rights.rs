@@ -89,6 +89,12 @@ pub(super) async fn services(config: &Config, connection: &Connection) -> Vec<Ch
 }
 
 fn service_refused(refused: &Refused) -> Finding {
+    if refused.reason == "service_method_not_allowed" {
+        // The credential, the session and the name were good: only then are methods looked at.
+        return Finding::skipped(
+            "it takes gRPC calls of some methods alone, and not whole connections, which is what could be tried here",
+        );
+    }
     let advice = match (&refused.hint, refused.reason.as_str()) {
         (Some(hint), _) => hint.clone(),
         (None, "service_unavailable") => {
@@ -176,4 +182,28 @@ pub(super) async fn proxy(config: &Config, connection: &Connection, wanted: &Wan
         checks.push(passed.await);
     }
     checks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Outcome, service_refused};
+    use crate::transport::Refused;
+
+    #[test]
+    fn a_service_of_calls_is_not_tried_and_no_failure() {
+        let refused = |reason: &str, hint: &str| Refused {
+            status: http::StatusCode::FORBIDDEN,
+            reason: reason.to_owned(),
+            hint: Some(hint.to_owned()),
+            request_id: None,
+            answer: std::sync::Arc::default(),
+        };
+        let calls = refused("service_method_not_allowed", "Widen the grpc prefix.");
+        let found = service_refused(&calls);
+        assert_eq!((found.outcome, found.advice), (Outcome::Skipped, None));
+        let other = refused("service_not_allowed", "Add it.");
+        let found = service_refused(&other);
+        assert_eq!(found.outcome, Outcome::Failed);
+        assert_eq!(found.advice.as_deref(), Some("Add it."));
+    }
 }
