@@ -186,6 +186,7 @@ async fn the_doctor_says_what_works_and_what_to_change() {
         "quic",
         "h2",
         "h1",
+        "transport",
         "token",
         "service echo",
         "proxy refuses",
@@ -193,6 +194,9 @@ async fn the_doctor_says_what_works_and_what_to_change() {
     ] {
         assert_eq!(finding(&said, name)["outcome"], "ok", "{said}");
     }
+    let wins = |said: &Value| finding(said, "transport")["detail"].to_string();
+    let told = wins(&said);
+    assert!(told.contains("quic") && told.contains("first"), "{told}");
 
     let more = [
         "--listen",
@@ -296,6 +300,11 @@ async fn the_doctor_knows_each_fault_of_the_way() {
         assert_eq!(found["outcome"], outcome, "{what}: {said}");
         let told = found["advice"].as_str().unwrap_or_default();
         assert!(told.contains(advice), "{what}: {found}");
+        if what == "no UDP" {
+            let wins = finding(&said, "transport")["detail"].to_string();
+            let expected = wins.contains("h2") && wins.contains("quic had not answered");
+            assert!(expected, "{wins}");
+        }
     }
 }
 

@@ -39,9 +39,10 @@ pub async fn examine(config: &Config, tls: &Tls, wanted: &Wanted) -> Vec<Check> 
     }
     let Some(connection) = best else {
         let skipped = |name: &str| Check::skipped(name, "no transport works");
-        checks.extend(["token", "services", "proxy"].map(skipped));
+        checks.extend(["transport", "token", "services", "proxy"].map(skipped));
         return checks;
     };
+    checks.push(path::winner(config, tls, &tasks).await);
     checks.push(rights::token(config, tls, &connection).await);
     checks.extend(rights::services(config, &connection).await);
     checks.extend(rights::exposed(config).await);

@@ -8,7 +8,9 @@ use tokio_util::task::TaskTracker;
 use super::{Check, Finding};
 use crate::{
     config::Config,
-    transport::{CONNECT_TIMEOUT, ConnectError, Connection, OpenError, Tls, Transport},
+    transport::{
+        CONNECT_TIMEOUT, ConnectError, Connection, FIRST, OpenError, Racer, Tls, Transport,
+    },
 };
 
 /// Name resolution and TCP.
@@ -88,6 +90,30 @@ pub(super) async fn transport(
         }
     });
     (check.await, works)
+}
+
+/// Which of them would carry the streams of a client that starts now, and why: they race as they would there.
+pub(super) async fn winner(config: &Config, tls: &Tls, tasks: &TaskTracker) -> Check {
+    let racer = Racer {
+        endpoint: config.endpoint.clone(),
+        tls: tls.clone(),
+        token: config.token.as_str().into(),
+        choice: config.transport,
+        tasks: tasks.clone(),
+    };
+    Check::of("transport", async {
+        match racer.race(FIRST).await {
+            Ok(won) => {
+                let transport = won.connection.transport();
+                Finding::ok(format!("{transport} carries the streams: {}", won.why))
+            }
+            Err(error) => Finding::failed(
+                error.to_string(),
+                "it worked a moment ago: the way to the gateway comes and goes",
+            ),
+        }
+    })
+    .await
 }
 
 fn advice(transport: Transport, error: &ConnectError) -> String {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     status::Stats,
-    transport::{Connection, Racer, Transport, Why, Won},
+    transport::{Connection, FIRST, Racer, Transport, Why, Won},
 };
 
 /// A connection that lived this long was a success: the next failure starts from a short wait.
@@ -68,7 +68,7 @@ impl Keeper {
             publish,
             teller,
             judge: Judge::new(doubt),
-            first: Transport::Quic,
+            first: FIRST,
             lost: false,
         }
     }

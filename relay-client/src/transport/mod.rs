@@ -21,5 +21,5 @@ pub use connection::{Choice, ChoiceError, Connection, Tls, Transport};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Answer, CONNECT_TIMEOUT, ConnectError, OpenError, Refused};
 pub use quic::Connection as QuicConnection;
-pub use race::{Racer, Won};
+pub use race::{FIRST, Racer, Won};
 pub use why::{Reason, Why};

@@ -13,6 +13,9 @@ use super::{
     why::Reason,
 };
 
+/// What is tried first by a client that knows of nothing better.
+pub const FIRST: Transport = Transport::Quic;
+
 /// What is tried first has this long before the other joins in.
 const HEAD_START: Duration = Duration::from_millis(250);
 
