@@ -97,6 +97,17 @@ pub struct Config {
     pub status: Option<Address>,
 }
 
+impl Config {
+    /// What serves every user that reaches it: whoever of this network namespace connects acts as this session.
+    pub fn open_to_all(&self) -> Vec<&Address> {
+        let places = self.listen.iter().map(|one| &one.address);
+        let proxy = self.proxy.iter().map(|proxy| &proxy.address);
+        let all = places.chain(proxy).chain(&self.status);
+        all.filter(|address| self.any_uid && matches!(address, Address::Tcp(_)))
+            .collect()
+    }
+}
+
 /// The HTTP proxy of the sandbox.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxyConfig {

@@ -391,6 +391,8 @@ async fn a_tcp_listener_is_its_owners_alone_or_everybodys() {
 
     let listen = [RelayClient::tcp("db")];
     let client = RelayClient::up_with(&relayed.session, &["--any-uid"], &listen).await;
+    let warning = client.event("warning").await;
+    assert!(warning["reason"].as_str().unwrap().contains("--any-uid"));
     let serving = async {
         let mut far = relayed.service.accept().await;
         let mut read = [0; 6];

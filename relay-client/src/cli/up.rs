@@ -6,6 +6,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{client::Client, options::Options, report::Report};
 
+/// What --any-uid gives away.
+const ANY_UID: &str = "--any-uid: every user and every process of this network namespace may use this session's services and its \
+                       way out; give it only where the namespace is this sandbox's alone";
+
 /// Exit codes: 0 stopped by SIGTERM or SIGINT; 1 failed; 2 bad flags, file or environment; 3 cannot listen.
 #[derive(Args)]
 pub(super) struct UpArgs {
@@ -32,6 +36,11 @@ pub(super) async fn run(args: &UpArgs) -> anyhow::Result<()> {
     );
     let report = Report { json: args.json };
     let gateway = config.endpoint.to_string();
+    if !config.open_to_all().is_empty() {
+        // Whether the namespace is the sandbox's alone no process can tell from within: a pod's or a container's may be shared.
+        report.tell("warning", &[("reason", ANY_UID)]);
+        tracing::warn!("{ANY_UID}");
+    }
     let client = Client::start(config, report).await?;
     let reread = async {
         while hangup.recv().await.is_some() {

@@ -124,6 +124,24 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
+fn what_serves_everybody_is_known() {
+    let mut settings = Settings::from_env(bundle);
+    settings.listen = vec!["a=unix:///a".into(), "b=tcp://127.0.0.1:1".into()];
+    let open = |settings: &Settings| {
+        let config = settings.clone().settle(Path::new("/run/s")).unwrap();
+        let open = config.open_to_all().into_iter().map(ToString::to_string);
+        open.collect::<Vec<_>>()
+    };
+    assert_eq!(open(&settings), [""; 0]);
+    settings.any_uid = true;
+    assert_eq!(
+        open(&settings),
+        ["tcp://127.0.0.1:1"],
+        "a unix socket has its mode"
+    );
+}
+
+#[test]
 fn what_cannot_be_a_token_is_a_fault_at_once() {
     let mut settings = Settings::from_env(bundle);
     settings.token = Some("abc def".into());
