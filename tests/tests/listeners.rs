@@ -207,6 +207,65 @@ async fn a_killed_client_fails_dials_and_its_successor_serves_them() {
 }
 
 #[tokio::test]
+async fn a_killed_gateway_comes_back_with_the_ports_it_gave_and_never_with_others() {
+    let mut world = World::start().await;
+    let server = servers::redis().await;
+    let exposes = [format!("cache=tcp://{}", server.address)];
+    let (session, _client) = exposed(&world, &["cache=tcp"], &exposes).await;
+    let cli = || Program::new("redis-cli").args(["-p", &port(&session, "cache"), "ping"]);
+    assert_eq!(cli().run().await.succeeded(), "PONG\n");
+    world.gateway.process.signal(rustix::process::Signal::KILL);
+    world.gateway.process.wait("the kill").await;
+    world.gateway.restart().await;
+    let shown = show(&world, &session).await;
+    assert_eq!(
+        shown["dialTargets"]["cache"],
+        session.json["dialTargets"]["cache"]
+    );
+    offered(&world, 2.0).await;
+    assert_eq!(cli().run().await.succeeded(), "PONG\n");
+
+    // Somebody takes it while the gateway is away: there is no other target until it is free again.
+    world.gateway.process.signal(rustix::process::Signal::KILL);
+    world.gateway.process.wait("the kill").await;
+    let address = format!("127.0.0.1:{}", port(&session, "cache"));
+    let stranger = TcpListener::bind(&address).await.unwrap();
+    world.gateway.restart().await;
+    let shown = show(&world, &session).await;
+    assert_eq!(shown["dialTargets"].get("cache"), None, "{shown}");
+    assert!(
+        shown["dialErrors"]["cache"]
+            .as_str()
+            .unwrap()
+            .contains(&address)
+    );
+    drop(stranger);
+    let found = async {
+        while show(&world, &session).await["dialTargets"]["cache"]
+            != session.json["dialTargets"]["cache"]
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the port", found).await;
+    offered(&world, 2.0).await;
+    assert_eq!(cli().run().await.succeeded(), "PONG\n");
+}
+
+async fn show(world: &World, session: &Session) -> serde_json::Value {
+    let arguments = [
+        "session",
+        "show",
+        "--provider",
+        "test",
+        session.id(),
+        "--json",
+    ];
+    let said = world.gateway.cli(&arguments).await.succeeded();
+    serde_json::from_str(&said).unwrap()
+}
+
+#[tokio::test]
 async fn a_dial_target_is_its_owners_and_goes_with_the_generation() {
     use std::os::unix::fs::PermissionsExt;
     let world = World::start().await;

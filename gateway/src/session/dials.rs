@@ -2,7 +2,9 @@
 //! end, whether the sandbox is connected or not.
 //!
 //! Sockets are bound here, under the registry's own lock, so that an answer that shows a place is true; what comes in on
-//! them is served by `relay`, to which each is handed as an [`Offer`].
+//! them is served by `relay`, to which each is handed as an [`Offer`]. A port that was chosen is the generation's until it
+//! ends: the registry keeps it in the record, and another is never chosen in its stead, since whoever has it by then would
+//! be sent what the host means for its sandbox.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -47,6 +49,26 @@ pub struct DialTargets {
     pub errors: BTreeMap<String, String>,
 }
 
+/// A living generation, for its places.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Living<'a> {
+    pub(super) session: &'a Arc<Session>,
+    pub(super) grant: &'a Grant,
+    /// Ports chosen for its listeners before, by name.
+    pub(super) ports: &'a BTreeMap<String, u16>,
+}
+
+/// What has come of it.
+#[derive(Debug)]
+pub(super) struct Settled {
+    /// Ports chosen for its listeners, by name: the record's from now on.
+    pub(super) ports: BTreeMap<String, u16>,
+    /// Listeners that have no place since now, and why.
+    pub(super) missing: Vec<(String, String)>,
+    /// Listeners that had none, and have one again.
+    pub(super) found: Vec<String>,
+}
+
 /// A bound socket, to be served until it is closed.
 #[derive(Debug)]
 pub struct Offer {
@@ -76,6 +98,8 @@ struct Place {
     target: String,
     /// To be removed with it.
     file: Option<PathBuf>,
+    /// A loopback port, which stops listening with it, whoever holds the socket still.
+    port: Option<(TcpListener, u16)>,
     closed: CancellationToken,
 }
 
@@ -133,12 +157,17 @@ impl Dials {
 
     /// The places of this generation are what its grant says now; of no generation, none. A place whose terms did not
     /// change stays as it is, and so do the connections that wait on it.
-    pub(super) fn settle(&self, key: &SessionKey, living: Option<(&Arc<Session>, &Grant)>) {
+    pub(super) fn settle(&self, key: &SessionKey, living: Option<Living<'_>>) -> Option<Settled> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let mut before = open.remove(key);
-        let Some((session, grant)) = living else {
+        let Some(Living {
+            session,
+            grant,
+            ports,
+        }) = living
+        else {
             self.close(before.into_iter().flat_map(|open| open.places));
-            return;
+            return None;
         };
         if before
             .as_ref()
@@ -159,37 +188,71 @@ impl Dials {
             }
         }
         self.close(old);
-        let mut shown = DialTargets::default();
+        let said = session.dials();
+        let mut settled = Settled {
+            // One that cannot be had now is still the generation's.
+            ports: chosen(grant, ports),
+            missing: Vec::new(),
+            found: Vec::new(),
+        };
+        let mut errors = BTreeMap::new();
         for (name, expose) in wanted {
-            match self.bind(session, name, expose) {
-                Ok(place) => drop(kept.insert(name.clone(), place)),
-                Err(error) => {
-                    // Tried again with every change of the session, said once.
-                    let said = session.dials().errors.get(name.as_str()) == Some(&error);
-                    if said {
-                        shown.errors.insert(name.to_string(), error);
-                        continue;
+            let port = settled.ports.get(name.as_str()).copied();
+            match self.bind(session, name, expose, port) {
+                Ok(place) => {
+                    if let (Some((_, port)), None) = (&place.port, expose.port) {
+                        settled.ports.insert(name.to_string(), *port);
                     }
-                    tracing::error!(session = %key.id, listener = %name, %error, "an exposed listener has no dial target");
-                    shown.errors.insert(name.to_string(), error);
+                    if said.errors.contains_key(name.as_str()) {
+                        settled.found.push(name.to_string());
+                    }
+                    kept.insert(name.clone(), place);
+                }
+                Err(error) => {
+                    // Tried again and again, said once.
+                    if said.errors.get(name.as_str()) != Some(&error) {
+                        tracing::error!(session = %key.id, listener = %name, %error, "an exposed listener has no dial target");
+                        settled.missing.push((name.to_string(), error.clone()));
+                    }
+                    errors.insert(name.to_string(), error);
                 }
             }
         }
-        let targets = kept
-            .iter()
-            .map(|(name, place)| (name.to_string(), place.target.clone()));
-        shown.targets = targets.collect();
-        session.show_dials(shown);
+        session.show_dials(shown(&kept, errors));
         if !kept.is_empty() {
             let places = kept;
             let session = session.clone();
             open.insert(key.clone(), Open { session, places });
         }
+        Some(settled)
+    }
+
+    /// Ports that could not be stored beside these are given up: they would be others after a restart.
+    pub(super) fn give_up(&self, key: &SessionKey, stored: &BTreeMap<String, u16>, why: &str) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(one) = open.get_mut(key) else { return };
+        let unstored = |name: &ServiceName, place: &Place| {
+            let chosen = place.port.as_ref().filter(|_| place.expose.port.is_none());
+            chosen.is_some_and(|(_, port)| stored.get(name.as_str()) != Some(port))
+        };
+        let (gone, kept) = std::mem::take(&mut one.places)
+            .into_iter()
+            .partition(|(name, place)| unstored(name, place));
+        let gone: BTreeMap<ServiceName, Place> = gone;
+        one.places = kept;
+        let mut errors = one.session.dials().errors.clone();
+        errors.extend(gone.keys().map(|name| (name.to_string(), why.to_owned())));
+        one.session.show_dials(shown(&one.places, errors));
+        self.close(gone);
     }
 
     fn close(&self, places: impl IntoIterator<Item = (ServiceName, Place)>) {
         for (_, place) in places {
             place.closed.cancel();
+            if let Some((listener, _)) = &place.port {
+                // Whoever serves it lets go a moment later, and until then nobody could listen there again.
+                let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Read);
+            }
             if let Some(file) = &place.file {
                 // Gone already is as good.
                 let _ = fs::remove_file(file);
@@ -208,8 +271,10 @@ impl Dials {
         session: &Arc<Session>,
         name: &ServiceName,
         expose: &Expose,
+        port: Option<u16>,
     ) -> Result<Place, String> {
         let closed = CancellationToken::new();
+        let mut own = None;
         let (target, file, socket) = match expose.dial {
             Dial::Unix => {
                 let directory = self.config.directory.as_ref();
@@ -221,9 +286,19 @@ impl Dials {
                 (target, Some(path), Some(socket))
             }
             Dial::Tcp => {
-                let asked = SocketAddr::from((Ipv4Addr::LOCALHOST, expose.port.unwrap_or(0)));
-                let (socket, address) =
-                    bind_tcp(asked).map_err(|error| format!("{asked}: {error}"))?;
+                let port = expose.port.or(port);
+                let asked = SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or(0)));
+                let bound = bind_tcp(asked).and_then(|(socket, address)| {
+                    own = Some((socket.try_clone()?, address.port()));
+                    Ok((socket, address))
+                });
+                let (socket, address) = bound.map_err(|error| match port {
+                    // Never another one: who was told of this one would dial whoever has it.
+                    Some(_) => {
+                        format!("{asked}: {error}; it is this generation's, and tried again")
+                    }
+                    None => format!("{asked}: {error}"),
+                })?;
                 (
                     format!("tcp://{address}"),
                     None,
@@ -251,8 +326,29 @@ impl Dials {
             expose: expose.clone(),
             target,
             file,
+            port: own,
             closed,
         })
+    }
+}
+
+/// Of these ports, those of listeners that still want one of the gateway's choice.
+fn chosen(grant: &Grant, ports: &BTreeMap<String, u16>) -> BTreeMap<String, u16> {
+    let wanting = grant
+        .exposed()
+        .filter(|(_, expose)| expose.dial == Dial::Tcp && expose.port.is_none());
+    wanting
+        .filter_map(|(name, _)| Some((name.to_string(), *ports.get(name.as_str())?)))
+        .collect()
+}
+
+fn shown(places: &BTreeMap<ServiceName, Place>, errors: BTreeMap<String, String>) -> DialTargets {
+    let targets = places
+        .iter()
+        .map(|(name, place)| (name.to_string(), place.target.clone()));
+    DialTargets {
+        targets: targets.collect(),
+        errors,
     }
 }
 

@@ -15,7 +15,7 @@ pub struct Event {
     pub time: String,
     /// `session.created`, `session.started`, `session.paused`, `session.resumed`, `session.extended`, `session.reset`,
     /// `session.stopped`, `session.expired`, `session.ended`, `session.observed`, `session.queued`, `session.dequeued`,
-    /// `session.policyChanged`, `session.credentialIssued`, `session.reaped`,
+    /// `session.policyChanged`, `session.credentialIssued`, `session.reaped`, `session.dialTargetMissing`, `session.dialTargetFound`,
     /// `credential.revoked`, `provider.profileChanged`.
     pub r#type: &'static str,
     /// Whose.

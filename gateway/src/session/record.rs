@@ -1,6 +1,9 @@
 //! The durable record of a session: what a restart needs to know.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use serde::{Deserialize, Serialize};
 use sluicegate_certs::Thumbprint;
@@ -71,6 +74,9 @@ pub struct Record {
     /// Bytes that earlier generations spent: the quota is the session's, whatever generation spends it.
     #[serde(default)]
     pub earlier_bytes: u64,
+    /// Ports chosen for what the living generation exposes, by name: they are its own until it ends.
+    #[serde(default)]
+    pub dial_ports: BTreeMap<String, u16>,
     /// Why the last generation ended, or why it is paused.
     pub reason: Option<String>,
 }

@@ -7,6 +7,7 @@ mod apply;
 mod behalf;
 mod capability;
 mod compile;
+mod dial;
 mod error;
 mod log;
 mod look;
@@ -43,6 +44,7 @@ use super::{
 pub use behalf::Behalf;
 pub use capability::Bind;
 pub(super) use compile::asked as grant_asked;
+pub(super) use dial::lacks_dials;
 pub use error::RegistryError;
 pub use log::{LogLine, LogRecord};
 pub use observe::Observation;
@@ -212,9 +214,14 @@ impl Registry {
                 .unwrap_or_else(PoisonError::into_inner)
                 .insert(id, until);
         }
-        for (key, row) in loaded.sessions {
-            let record = serde_json::from_slice(&row)
-                .map_err(|source| RegistryError::Row { key, source })?;
+        let read = |(key, row): (String, Vec<u8>)| {
+            serde_json::from_slice(&row).map_err(|source| RegistryError::Row { key, source })
+        };
+        let records = loaded.sessions.into_iter().map(read);
+        let mut records: Vec<Record> = records.collect::<Result<_, _>>()?;
+        // Who has ports takes them first: no port that is chosen now may be one of theirs.
+        records.sort_by_key(|record| record.dial_ports.is_empty());
+        for record in records {
             registry.take_up(record, now)?;
         }
         Ok(Arc::new(registry))
@@ -402,15 +409,10 @@ impl Registry {
 
     /// Nothing that a deadline depends on has changed.
     pub(super) fn put_quietly(&self, entry: Arc<Entry>) {
-        let key = entry.record.key();
         // Every change of a session comes by here, after it is durable: what it exposes follows it.
-        let living = entry.session.as_ref().zip(entry.policy.as_ref());
-        self.dials.settle(
-            &key,
-            living.map(|(session, policy)| (session, &*policy.grant)),
-        );
+        let (entry, _told) = self.settle_dials(entry);
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        let old = entries.insert(key, entry.clone());
+        let old = entries.insert(entry.record.key(), entry.clone());
         self.tally_up(old.as_deref(), Some(&entry));
     }
 

@@ -8,7 +8,7 @@ use std::{
 use super::{
     Event, Registry, RegistryError,
     lifecycle::{Action, State},
-    registry::Entry,
+    registry::{Entry, lacks_dials},
 };
 use crate::{
     drain::{DrainWatch, Stage},
@@ -89,6 +89,9 @@ impl Registry {
                     self.settle(&entry, now);
                 }
                 continue;
+            }
+            if readable && lacks_dials(&entry) {
+                self.retry_dials(&entry);
             }
             let Some((at, _)) = entry.due() else { continue };
             if at <= now {

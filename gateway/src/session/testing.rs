@@ -136,7 +136,8 @@ impl Fixture {
     }
 }
 
-fn open(dir: PathBuf, mut config: RegistryConfig) -> Arc<Registry> {
+/// A registry on what the directory holds.
+pub(crate) fn open(dir: PathBuf, mut config: RegistryConfig) -> Arc<Registry> {
     config.dial.directory = Some(dir.join("listeners"));
     let store = EmbeddedStore::open(&dir.join("sluicegate.redb")).unwrap();
     let keys = Keys::load_or_create(&dir.join("keys")).unwrap();

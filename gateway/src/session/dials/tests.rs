@@ -185,3 +185,70 @@ async fn a_port_that_is_taken_is_said_and_fails_nothing_else() {
     );
     assert_eq!(again.get("dialErrors"), None);
 }
+
+fn tcp(view: &Value, name: &str) -> SocketAddr {
+    let target = view["dialTargets"][name].as_str().unwrap();
+    target.strip_prefix("tcp://").unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_chosen_port_is_the_generations_over_restarts_and_changes() {
+    let f = Fixture::new();
+    let before = create(&f, "{id: one, expose: {db: tcp}}").await;
+    let f = f.restarted();
+    let shown = f.registry.show(&f.key("one")).unwrap();
+    assert_eq!(tcp(&shown, "db"), tcp(&before, "db"));
+    // Whoever serves the socket has not let go of it yet.
+    let served = f.registry.dials().take_offers().unwrap();
+    let patched = patch("{expose: {db: {dial: tcp, patience: 3s}}}");
+    let patched = f.registry.patch(f.key("one"), patched).await.unwrap().view;
+    assert_eq!(tcp(&patched, "db"), tcp(&before, "db"), "on other terms");
+    assert_eq!(patched.get("dialErrors"), None);
+    drop(served);
+    let f = f.restarted();
+    let shown = f.registry.show(&f.key("one")).unwrap();
+    assert_eq!(tcp(&shown, "db"), tcp(&before, "db"));
+}
+
+#[tokio::test]
+async fn a_chosen_port_that_somebody_took_is_waited_for_and_no_other_is_chosen() {
+    let f = Fixture::new();
+    let view = create(&f, "{id: one, expose: {db: tcp, plugin: unix}}").await;
+    let address = tcp(&view, "db");
+    let Fixture { dir, registry } = f;
+    drop(registry);
+    let stranger = TcpListener::bind(address).unwrap();
+    let registry = crate::session::testing::open(dir.path().into(), config());
+    let f = Fixture { dir, registry };
+    let missing = |events: &[String]| {
+        let kind = "session.dialTargetMissing";
+        events.iter().filter(|event| *event == kind).count()
+    };
+    for _ in 0..3 {
+        let shown = f.registry.show(&f.key("one")).unwrap();
+        assert_eq!(shown["dialTargets"].get("db"), None);
+        let error = shown["dialErrors"]["db"].as_str().unwrap();
+        assert!(error.contains(&address.to_string()), "{error}");
+        assert!(path(&shown, "plugin").exists());
+        assert_eq!(missing(&f.events().await), 1, "said once");
+        f.sweep(std::time::SystemTime::now());
+    }
+    // Nothing of it is forgotten meanwhile.
+    let f = f.restarted();
+    assert!(f.registry.show(&f.key("one")).unwrap()["dialErrors"]["db"].is_string());
+    drop(stranger);
+    f.sweep(std::time::SystemTime::now());
+    let shown = f.registry.show(&f.key("one")).unwrap();
+    assert_eq!(tcp(&shown, "db"), address);
+    assert_eq!(shown.get("dialErrors"), None);
+    let events = f.events().await;
+    assert!(
+        events.contains(&"session.dialTargetFound".to_owned()),
+        "{events:?}"
+    );
+    // The next generation has places of its own.
+    act(&f, Action::Reset).await;
+    let again = act(&f, Action::Start).await;
+    assert_ne!(tcp(&again, "db").port(), 0);
+    assert_eq!(again.get("dialErrors"), None);
+}

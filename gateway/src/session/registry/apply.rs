@@ -1,6 +1,7 @@
 //! Create, act, patch: a step of the table, committed, then shown.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, PoisonError},
     time::SystemTime,
 };
@@ -111,6 +112,7 @@ impl Registry {
             active_at: now,
             bytes: 0,
             earlier_bytes: 0,
+            dial_ports: BTreeMap::new(),
             reason: None,
         };
         let created = Event::of(&record, "session.created", None, now);
@@ -312,6 +314,7 @@ impl Registry {
             }
             record.earlier_bytes = record.earlier_bytes.saturating_add(record.bytes);
             record.bytes = 0;
+            record.dial_ports.clear();
         }
         if matches!(effects.change, Some(Change::Begin | Change::Live)) && entry.policy.is_none() {
             entry.policy = Some(compile::policy(&config, record)?);

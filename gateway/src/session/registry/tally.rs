@@ -249,6 +249,7 @@ mod tests {
             active_at: epoch,
             bytes: 0,
             earlier_bytes: 0,
+            dial_ports: std::collections::BTreeMap::new(),
             reason: None,
         }
     }
