@@ -22,6 +22,7 @@ use crate::{
     outcome::{Outcome, Party},
     relay::{Ticket, Upstream},
     secret::Secret,
+    sniff::is_twin,
     telemetry::{Front, Kind, Protocol, Recorder},
 };
 
@@ -190,7 +191,9 @@ fn forwarded(
 
 /// RFC 9113 §8.2.2: connection-specific fields end here; `te: trailers` alone passes, and gRPC asks for it.
 fn passes(name: &HeaderName, value: &HeaderValue) -> bool {
-    let ours = *name == TOKEN || *name == BINDING || name.as_str().starts_with("proxy-");
+    // A service that reads `_` as `-` would take a twin for the gateway's word.
+    let twin = is_twin(name.as_str().as_bytes());
+    let ours = *name == TOKEN || *name == BINDING || name.as_str().starts_with("proxy-") || twin;
     let hop = [
         header::CONNECTION,
         header::TRANSFER_ENCODING,

@@ -106,15 +106,26 @@ pub(crate) fn strip_answer(headers: &mut HeaderMap) {
 /// Take off what must not reach an origin from a sandbox: steering fields, and twins of sensitive names spelt with `_`
 /// (some servers read both spellings as one).
 fn strip_steering(headers: &mut HeaderMap) {
-    for name in STEERING {
-        headers.remove(name);
-    }
-    let twins: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_twin(name.as_str().as_bytes()))
-        .cloned()
-        .collect();
-    for name in twins {
+    remove_where(headers, |name| {
+        let mut known = STEERING.iter().chain(&HOP_BY_HOP);
+        is_twin(name.as_bytes()) || known.any(|known| reads_as(name, known))
+    });
+}
+
+/// Take off a field in every spelling: `x_tenant-id` is `x-tenant-id` to a CGI-style reader.
+pub(crate) fn remove_spellings(headers: &mut HeaderMap, known: &str) {
+    remove_where(headers, |name| reads_as(name, known));
+}
+
+/// Do some servers read the two as one name, `_` being like `-`? Both are in lower case.
+pub(crate) fn reads_as(name: &str, known: &str) -> bool {
+    let plain = |b: u8| if b == b'_' { b'-' } else { b };
+    name.bytes().map(plain).eq(known.bytes().map(plain))
+}
+
+fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+    let names = headers.keys().filter(|name| unwanted(name.as_str()));
+    for name in names.cloned().collect::<Vec<HeaderName>>() {
         remove(headers, &name);
     }
 }
@@ -359,13 +370,31 @@ mod tests {
             ("x-forwarded-host", "evil.test"),
             ("x-upstream-https-proxy", "evil.test"),
             ("content_length", "5"),
+            ("x-forwarded_for", "1.2.3.4"),
+            ("x_original-host", "evil.test"),
+            ("x-upstream_https-proxy", "evil.test"),
+            ("proxy_authentication-info", "x"),
+            ("http2_settings", "x"),
+            ("x_mine", "1"),
             ("x-mine", "1"),
         ]);
         strip_steering(&mut map);
-        assert_eq!(
-            map.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
-            ["x-mine"]
-        );
+        let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["x-mine", "x_mine"]);
+    }
+
+    #[test]
+    fn a_field_is_taken_off_in_every_spelling() {
+        let mut map = headers(&[
+            ("x-tenant-id", "evil"),
+            ("x_tenant_id", "evil"),
+            ("x_tenant-id", "evil"),
+            ("x-tenant_id", "evil"),
+            ("x-tenant", "1"),
+        ]);
+        remove_spellings(&mut map, "x-tenant_id");
+        assert_eq!(map.keys().collect::<Vec<_>>(), ["x-tenant"]);
     }
 
     #[test]

@@ -108,6 +108,10 @@ async fn a_unary_call_keeps_its_metadata_and_loses_the_token() {
         "authorization",
         MetadataValue::try_from(format!("Bearer {token}")).unwrap(),
     );
+    // A service may read this as the gateway's own field.
+    request
+        .metadata_mut()
+        .insert("x-gestalt_host-binding", MetadataValue::from_static("evil"));
     let answer = within("check", client.check(request)).await.unwrap();
     assert_eq!(answer.into_inner().status, 1);
     // A status in trailers comes through as it is.
@@ -129,6 +133,7 @@ async fn a_unary_call_keeps_its_metadata_and_loses_the_token() {
     assert!(seen[0].get("grpc-timeout").is_some(), "the deadline passes");
     for metadata in seen.iter() {
         assert!(!format!("{metadata:?}").contains(&token), "{metadata:?}");
+        assert!(!format!("{metadata:?}").contains("evil"), "{metadata:?}");
     }
 }
 

@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::{
-    message::headers::clean_trailers,
+    message::headers::{clean_trailers, remove_spellings},
     outcome::{Outcome, Party},
     telemetry::{Counters, Recorder},
 };
@@ -21,6 +21,8 @@ use crate::{
 pub(super) struct RequestBody {
     pub(super) inner: Incoming,
     pub(super) counters: Arc<Counters>,
+    /// Fields that are the operator's to set: not the client's in trailers either.
+    pub(super) set: Vec<String>,
 }
 
 impl Body for RequestBody {
@@ -37,7 +39,13 @@ impl Body for RequestBody {
             if let Some(data) = frame.data_ref() {
                 self.counters.add_up(data.len());
             }
-            Ok(clean_trailers(frame))
+            let mut frame = clean_trailers(frame);
+            if let Some(trailers) = frame.trailers_mut() {
+                for name in &self.set {
+                    remove_spellings(trailers, name);
+                }
+            }
+            Ok(frame)
         }))
     }
 

@@ -2,9 +2,7 @@
 
 use std::sync::PoisonError;
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
-};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::{body::Incoming, client::conn::http1, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use sluicegate_policy::{Denial, Refusal, ServiceHttp};
@@ -94,7 +92,13 @@ impl Stream<'_> {
         let set = self.ticket.permit.service().http.as_ref();
         rewrite(&mut request, &path, wants.as_ref(), set);
         let counters = recorder.counters().clone();
-        let request = request.map(|inner| RequestBody { inner, counters });
+        let set = set.map(|http| http.set_headers.keys().cloned().collect());
+        let set: Vec<String> = set.unwrap_or_default();
+        let request = request.map(|inner| RequestBody {
+            inner,
+            counters,
+            set,
+        });
         let mut answer = self.send(request, recorder).await?;
         if !headers::framed_one_way(answer.headers()) {
             return Err(Denial::UpstreamProtocol.into());
@@ -250,18 +254,14 @@ fn rewrite(
         fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         fields.insert(header::UPGRADE, protocol.clone());
     }
-    for (name, value) in http.iter().flat_map(|http| &http.set_headers) {
-        set(fields, name, value);
+    let set = http.map(|http| &http.set_headers);
+    for (name, _) in set.into_iter().flatten() {
+        headers::remove_spellings(fields, name);
     }
-}
-
-fn set(fields: &mut HeaderMap, name: &str, value: &str) {
-    // Both were judged when the configuration was read; a spelling with `_` was stripped with the twins or is another's.
-    if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
-        let twin = name.as_str().replace('-', "_");
-        if twin != name.as_str() {
-            fields.remove(&twin);
+    for (name, value) in set.into_iter().flatten() {
+        // Both were judged when the configuration was read.
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+            fields.insert(name, value);
         }
-        fields.insert(name, value);
     }
 }

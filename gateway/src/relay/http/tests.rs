@@ -142,6 +142,22 @@ async fn a_request_is_judged_and_written_anew_and_its_answer_streamed() {
 }
 
 #[tokio::test]
+async fn what_the_operator_sets_is_never_the_clients_in_any_spelling() {
+    let stage = Stage::new("setHeaders: {X-Tenant-Id: acme, y_z-w: own}", "").await;
+    let mut near = stage.dial().await;
+    let evil = "X-Tenant-Id: evil\r\nX_Tenant_Id: evil\r\nX_Tenant-Id: evil\r\nX-Tenant_Id: evil\r\nY-Z-W: evil\r\ny_z_w: evil\r\n";
+    let fields = format!("{evil}Transfer-Encoding: chunked\r\nTrailer: x_tenant-id\r\n");
+    let request = get("/", &fields).replace("GET", "POST");
+    say(&mut near, &format!("{request}0\r\n{evil}Digest: a\r\n\r\n")).await;
+    let mut far = stage.accept().await;
+    let seen = head(&mut far).await.to_lowercase() + &head(&mut far).await.to_lowercase();
+    assert!(!seen.contains("evil"), "{seen}");
+    for wanted in ["x-tenant-id: acme\r\n", "y_z-w: own\r\n"] {
+        assert_eq!(seen.matches(wanted).count(), 1, "{wanted}: {seen}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_allowed_is_answered_and_the_next_request_is_judged_by_itself() {
     let stage = Stage::new(RULES, "").await;
     let mut near = stage.dial().await;
