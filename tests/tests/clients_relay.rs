@@ -233,9 +233,18 @@ async fn grpc_over_the_relay_client_over(transport: &str) {
 
 /// `(world, session, target of the public listener)` for a gRPC service named as its proto package.
 async fn grpc_world(services: &[&str]) -> (World, Session, String, servers::Server) {
+    grpc_world_with(services, &[]).await
+}
+
+async fn grpc_world_with(
+    services: &[&str],
+    options: &[&str],
+) -> (World, Session, String, servers::Server) {
     let world = World::start().await;
     let socket = world.root().join("grpc.sock");
-    let server = servers::python("grpc_echo.py", &[&format!("unix:{}", socket.display())]).await;
+    let place = format!("unix:{}", socket.display());
+    let arguments = [&[place.as_str()], options].concat();
+    let server = servers::python("grpc_echo.py", &arguments).await;
     let services: Vec<String> = services
         .iter()
         .map(|name| format!("{name}=unix://{}", socket.display()))
@@ -266,6 +275,23 @@ async fn grpc_with_a_token_on_the_public_listener() {
     let plain = format!("{}", world.gateway.ports.plain);
     let client = Program::python("grpc_echo.py").args(["use", &plain, "--token", token]);
     session.program(client).run().await.succeeded();
+}
+
+/// A service that allows few calls on a connection makes no call wait for another's end.
+#[tokio::test]
+async fn grpc_calls_do_not_wait_for_each_other() {
+    for (streams, crowd) in [
+        ("2", &["--calls", "7"][..]),
+        // Sixteen connections are all a session may have to one service.
+        ("1", &["--calls", "16", "--over"]),
+    ] {
+        let (_world, session, target, _server) =
+            grpc_world_with(&["echo"], &["--streams", streams]).await;
+        let token = session.variable("GESTALT_HOST_SERVICE_TOKEN");
+        let client = Program::python("grpc_echo.py").args(["crowd", &target, "--tls"]);
+        let client = client.args(["--token", token]).args(crowd);
+        session.program(client).run().await.succeeded();
+    }
 }
 
 #[tokio::test]

@@ -1,15 +1,23 @@
-//! HTTP/2 connections to gRPC services: kept per session generation and service, never shared between sessions.
+//! HTTP/2 connections to gRPC services: kept per session generation and service, never shared between sessions. A connection
+//! takes as many calls as the service allows on one (SETTINGS_MAX_CONCURRENT_STREAMS); for more there is another, so that no
+//! call waits for the end of one it has nothing to do with.
 
 use std::{
     collections::HashMap,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
 use h2::client::SendRequest;
 use sluicegate_policy::{Denial, ServicePermit, ServiceUrl};
 use sluicegate_relay::{flow::Chunk, transport::windows};
-use tokio::time::timeout;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::{ServiceFailure, Services, Ticket};
 use crate::{
@@ -22,6 +30,10 @@ use crate::{
 const IDLE: Duration = Duration::from_secs(60);
 /// The service's HTTP/2 preface.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Connections of one session to one service.
+const CONNECTIONS: usize = 16;
+/// A call waits this long for a place where all of them are full.
+const WAIT: Duration = Duration::from_secs(5);
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Key {
@@ -42,21 +54,65 @@ pub struct Upstream {
     pub scheme: &'static str,
     /// For `:authority`: the service's own address, nothing of the client's.
     pub authority: String,
-    _busy: Arc<()>,
+    place: Place,
+}
+
+/// Counted while it exists; whoever waits for one hears of its end.
+#[derive(Clone, Debug)]
+struct Place {
+    /// `None` only while it is dropped.
+    held: Option<Arc<()>>,
+    freed: Arc<Notify>,
+}
+
+impl Place {
+    fn new(freed: Arc<Notify>) -> Self {
+        let held = Some(Arc::default());
+        Self { held, freed }
+    }
+
+    /// How many there are on its connection.
+    fn count(&self) -> usize {
+        self.held.as_ref().map_or(0, Arc::strong_count)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Given up before it is said.
+        drop(self.held.take());
+        self.freed.notify_waiters();
+    }
 }
 
 impl Upstream {
     /// Are both places on one connection?
     fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self._busy, &other._busy)
+        let held = self.place.held.as_ref().zip(other.place.held.as_ref());
+        held.is_some_and(|(one, other)| Arc::ptr_eq(one, other))
     }
+
+    /// Does the service allow one more call on it, by what it last said? One place is the map's and one the task's.
+    fn has_room(&self) -> bool {
+        self.place.count().saturating_sub(2) < self.requests.current_max_send_streams()
+    }
+}
+
+/// Those of one session to one service.
+#[derive(Debug, Default)]
+struct Kept {
+    connections: Vec<Upstream>,
+    /// Held by whoever opens one more: the others may find room on it.
+    opening: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Pool {
     services: Services,
-    kept: Arc<Mutex<HashMap<Key, Upstream>>>,
+    kept: Arc<Mutex<HashMap<Key, Kept>>>,
+    /// A place came free somewhere.
+    freed: Arc<Notify>,
     tasks: DrainWatch,
 }
 
@@ -66,6 +122,7 @@ impl Pool {
         Self {
             services,
             kept: Arc::default(),
+            freed: Arc::default(),
             tasks,
         }
     }
@@ -73,7 +130,7 @@ impl Pool {
     /// A connection ready for one more call.
     ///
     /// # Errors
-    /// `ServiceUnavailable`, `OwnListener`.
+    /// `ServiceUnavailable`, `OwnListener`; `TooManyOpens` where the service has as many calls as it allows.
     pub async fn take(
         &self,
         ticket: &Ticket,
@@ -88,22 +145,79 @@ impl Pool {
             service: ticket.permit.name().to_string(),
             source: speaker.source.map(|source| source.ip()).filter(|_| told),
         };
-        let kept = self.lock().get(&key).cloned();
-        if let Some(kept) = kept {
-            match kept.requests.clone().ready().await {
-                Ok(requests) => return Ok(Upstream { requests, ..kept }),
-                // Gone away, or gone: the next call gets a new one.
-                Err(_) => self.forget(&key, &kept),
+        let deadline = Instant::now() + WAIT;
+        loop {
+            let mut freed = pin!(self.freed.notified());
+            // From here on nothing that comes free is missed.
+            freed.as_mut().enable();
+            if let Some(found) = self.find(&key).await {
+                return Ok(found);
             }
+            let queue = self.queue(&key);
+            let turn = timeout_at(deadline, queue.opening.lock()).await;
+            let turn = turn.map_err(|_| failed("it does not take connections".into()))?;
+            if let Some(found) = self.find(&key).await {
+                return Ok(found);
+            }
+            if self.count(&key) < CONNECTIONS {
+                let fresh = self.connect(&key, session, &ticket.permit, speaker).await?;
+                self.keep(key.clone(), &fresh);
+                return Ok(fresh);
+            }
+            drop(turn);
+            timeout_at(deadline, freed)
+                .await
+                .map_err(|_| ServiceFailure {
+                    denial: Denial::TooManyOpens,
+                    detail: format!(
+                        "the service allows no more calls on {CONNECTIONS} connections"
+                    ),
+                })?;
         }
-        let fresh = self.connect(&key, session, &ticket.permit, speaker).await?;
-        self.keep(key, &fresh);
-        Ok(fresh)
     }
 
-    /// For calls to come. Of two that were made at once the first is kept: the other goes when its own calls are over.
+    /// Where those stand who would open one more.
+    fn queue(&self, key: &Key) -> Queue<'_> {
+        let opening = self.lock().entry(key.clone()).or_default().opening.clone();
+        Queue {
+            pool: self,
+            key: key.clone(),
+            opening,
+        }
+    }
+
+    /// A place on a connection there is.
+    async fn find(&self, key: &Key) -> Option<Upstream> {
+        loop {
+            let kept = self.free(key)?;
+            match kept.requests.clone().ready().await {
+                Ok(requests) => {
+                    return Some(Upstream { requests, ..kept });
+                }
+                // Gone away, or gone: calls go elsewhere.
+                Err(_) => self.forget(key, &kept),
+            }
+        }
+    }
+
+    fn free(&self, key: &Key) -> Option<Upstream> {
+        let map = self.lock();
+        let mut connections = map.get(key)?.connections.iter();
+        connections.find(|kept| kept.has_room()).cloned()
+    }
+
+    fn count(&self, key: &Key) -> usize {
+        self.lock()
+            .get(key)
+            .map_or(0, |kept| kept.connections.len())
+    }
+
+    /// For calls to come.
     fn keep(&self, key: Key, fresh: &Upstream) {
-        self.lock().entry(key).or_insert_with(|| fresh.clone());
+        let mut map = self.lock();
+        map.entry(key).or_default().connections.push(fresh.clone());
+        drop(map);
+        self.freed.notify_waiters();
     }
 
     async fn connect(
@@ -115,10 +229,6 @@ impl Pool {
     ) -> Result<Upstream, ServiceFailure> {
         let connecting = self.services.connect(permit, Some(speaker), true);
         let (connected, _) = connecting.await?;
-        let failed = |detail: String| ServiceFailure {
-            denial: Denial::ServiceUnavailable,
-            detail,
-        };
         let mut builder = h2::client::Builder::new();
         builder
             .initial_window_size(windows::STREAM)
@@ -126,16 +236,30 @@ impl Pool {
             .max_frame_size(windows::FRAME)
             .max_send_buffer_size(windows::SEND_BUFFER)
             .data_frame_budget(windows::SMALL_FRAMES)
+            // None before the service has said how many.
+            .initial_max_send_streams(0)
             .enable_push(false);
-        let handshake = timeout(HANDSHAKE, builder.handshake::<_, Chunk>(connected.io())).await;
-        let handshake = handshake.map_err(|_| failed("no HTTP/2 preface in time".into()))?;
-        let (requests, driver) = handshake.map_err(|error| failed(error.to_string()))?;
+        let begin = async {
+            let (requests, driver) = builder.handshake::<_, Chunk>(connected.io()).await?;
+            let mut driver = Box::pin(driver);
+            // RFC 9113 §3.4: the service's SETTINGS are the first it sends.
+            poll_fn(|cx| match driver.as_mut().poll(cx) {
+                Poll::Ready(ended) => Poll::Ready(ended),
+                Poll::Pending if requests.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
+                Poll::Pending => Poll::Pending,
+            })
+            .await?;
+            Ok::<_, h2::Error>((requests, driver))
+        };
+        let begun = timeout(HANDSHAKE, begin).await;
+        let begun = begun.map_err(|_| failed("no HTTP/2 preface in time".into()))?;
+        let (requests, driver) = begun.map_err(|error| failed(error.to_string()))?;
         let (scheme, authority) = address(permit.url());
         let upstream = Upstream {
             requests,
             scheme,
             authority,
-            _busy: Arc::new(()),
+            place: Place::new(self.freed.clone()),
         };
         let (pool, key, session, kept) =
             (self.clone(), key.clone(), session.clone(), upstream.clone());
@@ -163,26 +287,62 @@ impl Pool {
     /// Is nobody using it? Then nobody will: it is out of the map.
     fn give_up(&self, key: &Key, kept: &Upstream) -> bool {
         let mut map = self.lock();
-        // Another may stand there by now, or none: this one may have been told to go away, with calls on it that go on.
-        let in_map = map.get(key).is_some_and(|one| one.is(kept));
+        // It may be out of it already: told to go away, with calls on it that go on.
+        let known = map.get(key).map(|all| all.connections.as_slice());
+        let in_map = known.unwrap_or_default().iter().any(|one| one.is(kept));
         // One is the asker's; the driver's task holds none of its own.
-        let idle = Arc::strong_count(&kept._busy) <= 1 + usize::from(in_map);
-        if idle && in_map {
-            map.remove(key);
+        let idle = kept.place.count() <= 1 + usize::from(in_map);
+        if idle {
+            take_out(&mut map, key, kept);
         }
         idle
     }
 
     fn forget(&self, key: &Key, gone: &Upstream) {
-        let mut map = self.lock();
-        if map.get(key).is_some_and(|one| one.is(gone)) {
+        take_out(&mut self.lock(), key, gone);
+        self.freed.notify_waiters();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Kept>> {
+        // A map is whole whatever panicked beside it.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn take_out(map: &mut HashMap<Key, Kept>, key: &Key, gone: &Upstream) {
+    if let Some(kept) = map.get_mut(key) {
+        kept.connections.retain(|one| !one.is(gone));
+        // Somebody may be about to open another.
+        if kept.connections.is_empty() && Arc::strong_count(&kept.opening) == 1 {
             map.remove(key);
         }
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Upstream>> {
-        // A map is whole whatever panicked beside it.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+/// One who stands in it. The last to leave takes the key along where no connection came of it.
+struct Queue<'p> {
+    pool: &'p Pool,
+    key: Key,
+    opening: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Drop for Queue<'_> {
+    fn drop(&mut self) {
+        let mut map = self.pool.lock();
+        let empty = map.get(&self.key).is_some_and(|kept| {
+            // One is the map's and one our own.
+            kept.connections.is_empty() && Arc::strong_count(&kept.opening) <= 2
+        });
+        if empty {
+            map.remove(&self.key);
+        }
+    }
+}
+
+fn failed(detail: String) -> ServiceFailure {
+    ServiceFailure {
+        denial: Denial::ServiceUnavailable,
+        detail,
     }
 }
 

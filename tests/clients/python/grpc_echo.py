@@ -1,6 +1,7 @@
 """gRPC by grpcio, server and client, without generated stubs: messages are plain bytes.
 
-    grpc_echo.py serve unix:PATH | tls CERTIFICATE KEY      prints `ready PORT`
+    grpc_echo.py serve unix:PATH | tls CERTIFICATE KEY      prints `ready PORT`; --streams N: calls at once on a connection
+    grpc_echo.py crowd TARGET [--tls] [--token T] --calls N [--over]
     grpc_echo.py use TARGET [--tls] [--token T] [--binding B]
     grpc_echo.py refused TARGET [--tls] [--token T] [--method M] --code NAME --details TEXT
 
@@ -9,6 +10,7 @@ Proxy and trust come from the environment (http_proxy, GRPC_DEFAULT_SSL_ROOTS_FI
 
 import argparse
 import json
+import queue
 import sys
 import threading
 import time
@@ -84,7 +86,8 @@ def run_server(given):
             "WasCancelled": grpc.unary_unary_rpc_method_handler(was_cancelled),
         }
 
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
+    options = [("grpc.max_concurrent_streams", given.streams)] if given.streams else []
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=32), options=options)
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers())])
     if given.where == "tls":
         certificate, key = (open(path, "rb").read() for path in given.files)
@@ -190,6 +193,32 @@ def cancellation(client):
     check(client.unary("WasCancelled") == b"yes", "the service learns that the caller gave up")
 
 
+def crowd(given):
+    """Calls that are open at once, none of which has anything to do with another; `--over`: there is room for no more."""
+    client = Client(given)
+    calls = []
+    for number in range(given.calls):
+        questions = queue.Queue()
+        answers = client.call("stream_stream", "Bidi", iter(questions.get, None), timeout=60)
+        calls.append((questions, answers))
+    for number in list(range(given.calls)) * 2:
+        questions, answers = calls[number]
+        questions.put(b"call %d" % number)
+        check(next(answers) == (b"call %d" % number)[::-1], f"call {number} is answered while the others are open")
+    if given.over:
+        try:
+            client.unary("Unary", b"one more", timeout=30)
+            check(False, "one more is refused")
+        except grpc.RpcError as error:
+            check(error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, f"as RESOURCE_EXHAUSTED: {error}")
+            check(error.details() == "too_many_opens", f"by name: {error.details()!r}")
+    for questions, answers in calls:
+        questions.put(None)
+        check(list(answers) == [], "it ends after its last answer")
+    check(client.unary("Unary", b"hello") == b"hello", "there is room again")
+    print("ok")
+
+
 def refused(given):
     client = Client(given)
     path = given.method or f"/{SERVICE}/Unary"
@@ -209,7 +238,8 @@ def main():
     verb.set_defaults(run=run_server)
     verb.add_argument("where")
     verb.add_argument("files", nargs="*")
-    for name, run in [("use", use), ("refused", refused)]:
+    verb.add_argument("--streams", type=int)
+    for name, run in [("use", use), ("refused", refused), ("crowd", crowd)]:
         verb = verbs.add_parser(name)
         verb.set_defaults(run=run)
         verb.add_argument("target")
@@ -219,6 +249,8 @@ def main():
         verb.add_argument("--method")
         verb.add_argument("--code")
         verb.add_argument("--details")
+        verb.add_argument("--calls", type=int)
+        verb.add_argument("--over", action="store_true")
     given = parser.parse_args()
     given.run(given)
 

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use sluicegate_certs::{TrustBundle, tls};
 use sluicegate_policy::ServiceUrl;
 use sluicegate_relay::flow::Chunk;
 
-use super::{super::ServicesConfig, Key, Pool, Services, Upstream};
+use super::{super::ServicesConfig, Key, Place, Pool, Services, Upstream};
 use crate::{drain::Drain, session::SessionKey};
 
 fn pool() -> Pool {
@@ -44,25 +44,25 @@ async fn connection() -> Upstream {
         requests: handshake.await.unwrap().0,
         scheme: "http",
         authority: "service".into(),
-        _busy: Arc::new(()),
+        place: Place::new(Arc::default()),
     }
 }
 
 #[tokio::test]
-async fn of_two_made_at_once_one_is_kept_and_neither_is_idle_under_its_call() {
+async fn none_is_idle_under_its_call_and_each_goes_by_itself() {
     let (pool, key) = (pool(), key());
     let (first, second) = (connection().await, connection().await);
     let (call, other) = (first.clone(), second.clone());
     pool.keep(key.clone(), &call);
     pool.keep(key.clone(), &other);
-    let kept = |one: &Upstream| pool.lock().get(&key).is_some_and(|kept| kept.is(one));
-    assert!(kept(&first), "what calls may use already stays");
+    assert_eq!(pool.count(&key), 2);
     assert!(!pool.give_up(&key, &first) && !pool.give_up(&key, &second));
     drop(other);
     assert!(pool.give_up(&key, &second));
-    assert!(kept(&first), "another's place is left alone");
+    assert_eq!(pool.count(&key), 1, "another's place is left alone");
     drop(call);
-    assert!(pool.give_up(&key, &first) && !kept(&first));
+    assert!(pool.give_up(&key, &first));
+    assert!(pool.lock().is_empty(), "nothing is left of them");
 }
 
 #[tokio::test]
@@ -77,5 +77,37 @@ async fn told_to_go_away_it_lives_as_long_as_its_calls() {
     pool.keep(key.clone(), &next);
     drop(call);
     assert!(pool.give_up(&key, &first));
-    assert!(pool.lock().get(&key).is_some_and(|kept| kept.is(&next)));
+    assert_eq!(pool.count(&key), 1);
+}
+
+#[tokio::test]
+async fn a_connection_takes_as_many_calls_as_its_service_allows() {
+    let (pool, key) = (pool(), key());
+    let (first, second) = (connection().await, connection().await);
+    // Of a service that has said nothing yet h2 expects a hundred.
+    let allowed = first.requests.current_max_send_streams();
+    pool.keep(key.clone(), &first);
+    let mut calls: Vec<_> = (0..allowed).map(|_| pool.free(&key).unwrap()).collect();
+    assert!(pool.free(&key).is_none(), "it is full");
+    pool.keep(key.clone(), &second);
+    assert!(pool.free(&key).unwrap().is(&second));
+    let freed = pool.freed.clone();
+    calls[0].place.freed = freed.clone();
+    let mut heard = std::pin::pin!(freed.notified());
+    heard.as_mut().enable();
+    drop(calls.swap_remove(0));
+    heard.await;
+    assert!(pool.free(&key).unwrap().is(&first));
+}
+
+#[tokio::test]
+async fn a_service_that_was_never_reached_leaves_nothing() {
+    let (pool, key) = (pool(), key());
+    let (one, two) = (pool.queue(&key), pool.queue(&key));
+    let turn = one.opening.lock().await;
+    drop(two);
+    assert_eq!(pool.lock().len(), 1);
+    drop(turn);
+    drop(one);
+    assert!(pool.lock().is_empty());
 }
