@@ -21,12 +21,11 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use sluicegate_policy::Denial;
 use sluicegate_relay::flow::{Flow, FlowIo, Prefixed, Timers};
-use tokio::time::{Instant, sleep_until};
 
 use self::{
     body::RequestBody,
     exchange::Upgraded,
-    metered::{Metered, Uncounted},
+    metered::{Metered, Moved, Uncounted},
 };
 use super::{Endpoint, Ticket, stream::join};
 use crate::{
@@ -35,7 +34,7 @@ use crate::{
     listen::Downstream,
     message::{Detail, Judged, Verdict},
     outcome::{Outcome, Party},
-    telemetry::{Counters, Recorder, Speaker, Telemetry},
+    telemetry::{Recorder, Speaker, Telemetry},
 };
 
 /// What serving HTTP inside a stream needs.
@@ -76,6 +75,7 @@ pub(super) async fn carry(
     recorder: &mut Recorder,
 ) {
     let metered = Metered::new(downstream, ticket.meter(recorder.counters()));
+    let moved = metered.moved();
     let verdict = Arc::new(Verdict::default());
     verdict.trust();
     let stream = Arc::new(Stream {
@@ -97,7 +97,7 @@ pub(super) async fn carry(
     let ended = tokio::select! {
         biased;
         denial = ticket.revoked() => Err(denial),
-        denial = silent(idle, recorder.counters()) => Err(denial),
+        denial = silent(idle, &moved) => Err(denial),
         served = serve(TokioIo::new(judged), &stream, endpoint.http.drain.clone()) => Ok(served),
     };
     match ended {
@@ -158,19 +158,12 @@ async fn serve(io: Io, stream: &Arc<Stream<'_>>, mut drain: DrainWatch) -> hyper
 }
 
 /// Completes when nothing has moved for so long.
-async fn silent(idle: Option<Duration>, counters: &Counters) -> Denial {
-    let Some(idle) = idle else {
-        return std::future::pending().await;
-    };
-    let mut seen = counters.total();
-    loop {
-        sleep_until(Instant::now() + idle).await;
-        let now = counters.total();
-        if now == seen {
-            return Denial::IdleTimeout;
-        }
-        seen = now;
+async fn silent(idle: Option<Duration>, moved: &Moved) -> Denial {
+    match idle {
+        Some(idle) => moved.silent(idle).await,
+        None => std::future::pending().await,
     }
+    Denial::IdleTimeout
 }
 
 /// After a 101: bytes both ways, under the same right.

@@ -2,19 +2,51 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
 use sluicegate_relay::flow::{Broken, Flow, Meter, Pacing, Side};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{relay::Spending, telemetry::Counters};
+
+/// The last time that something moved, either way.
+#[derive(Clone, Debug)]
+pub(super) struct Moved(Arc<Mutex<Instant>>);
+
+impl Moved {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    fn now(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Completes when nothing has moved for so long, and no later.
+    pub(super) async fn silent(&self, idle: Duration) {
+        loop {
+            let over = self.last() + idle;
+            if over <= Instant::now() {
+                return;
+            }
+            sleep_until(over).await;
+        }
+    }
+}
 
 /// Spends from the session's budget and keeps within its bandwidth. Over the budget the flow is lost.
 pub(super) struct Metered<F> {
     flow: F,
     meter: Spending,
+    moved: Moved,
     /// Read, and waiting for its turn.
     read: Bytes,
     reading: Option<Pacing>,
@@ -29,12 +61,18 @@ impl<F: Flow> Metered<F> {
         Self {
             flow,
             meter,
+            moved: Moved::new(),
             read: Bytes::new(),
             reading: None,
             spent: 0,
             may_go: 0,
             writing: None,
         }
+    }
+
+    /// When something moves.
+    pub(super) fn moved(&self) -> Moved {
+        self.moved.clone()
     }
 }
 
@@ -71,6 +109,7 @@ impl<F: Flow> Flow for Metered<F> {
         let may = ready!(poll_turn(&mut self.reading, &self.meter, asked, cx));
         let piece = self.read.split_to(may);
         self.meter.count(Side::A, piece.len());
+        self.moved.now();
         if self.read.is_empty() {
             self.read = Bytes::new();
         }
@@ -93,6 +132,9 @@ impl<F: Flow> Flow for Metered<F> {
         let written = self.flow.poll_write(cx, &mut piece);
         let taken = before - piece.len();
         self.meter.count(Side::B, taken);
+        if taken > 0 {
+            self.moved.now();
+        }
         chunk.advance(taken);
         self.may_go = self.may_go.saturating_sub(taken);
         self.spent = self.spent.saturating_sub(taken);
@@ -118,5 +160,28 @@ impl Meter for Uncounted {
             Side::B => self.0.add_down(bytes),
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{Instant, sleep};
+
+    use super::Moved;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_counts_from_what_moved_last() {
+        let (begun, moved) = (Instant::now(), Moved::new());
+        let busy = async {
+            sleep(Duration::from_millis(100)).await;
+            moved.now();
+        };
+        tokio::join!(moved.silent(Duration::from_secs(1)), busy);
+        let took = begun.elapsed();
+        // The clock of timers ticks in milliseconds.
+        let wanted = Duration::from_millis(1100)..Duration::from_millis(1105);
+        assert!(wanted.contains(&took), "{took:?}");
     }
 }
