@@ -3,6 +3,7 @@
 //! [`Order`] one way and for what is [`Told`] of the command the other way.
 
 use std::{
+    ffi::OsString,
     io::{self, IoSlice, IoSliceMut, Read, Write},
     mem::MaybeUninit,
     net::SocketAddr,
@@ -21,8 +22,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::forbidden::Knobs;
 
-/// A message is at most this long: thousands of paths.
-const LONGEST: usize = 4 << 20;
+/// A message is at most this long: thousands of paths, and an environment of the 6 MiB there may be (execve(2)), in numbers.
+const LONGEST: usize = 32 << 20;
 /// Descriptors in one message; the kernel takes 253.
 const TOGETHER: usize = 64;
 
@@ -75,6 +76,8 @@ pub(super) struct Plan {
     pub(super) read_only: bool,
     /// Stays as it is, though the rest is read-only.
     pub(super) writable: Vec<PathBuf>,
+    /// The command's, all of it: whoever starts it has none.
+    pub(super) environment: Vec<(OsString, OsString)>,
 }
 
 /// What the inner process has done.

@@ -1,6 +1,6 @@
 //! The command's environment: what it inherits, without the session's credentials, and with the ways that are there.
 
-use std::{ffi::OsString, net::SocketAddr};
+use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr};
 
 use crate::listen::Address;
 
@@ -112,6 +112,19 @@ const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
 pub(super) struct Environment {
     pub(super) set: Vec<(String, String)>,
     pub(super) remove: Vec<OsString>,
+}
+
+impl Environment {
+    /// All there is in the end.
+    pub(super) fn over(self, inherited: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
+        let mut all: BTreeMap<_, _> = inherited.into_iter().collect();
+        for name in &self.remove {
+            all.remove(name);
+        }
+        let set = self.set.into_iter();
+        all.extend(set.map(|(name, value)| (name.into(), value.into())));
+        all.into_iter().collect()
+    }
 }
 
 /// Of the variables there are, and where the proxy and the services are. `own` comes last and wins.
@@ -308,8 +321,12 @@ mod tests {
         );
         assert_eq!(value("GESTALT_HOST_SERVICES"), Some("db,cache"));
         assert_eq!(value("A"), Some("b"));
-        let none = of(inherited.into_iter(), None, &[], &[]);
+        let none = of(inherited.clone().into_iter(), None, &[], &[]);
         assert!(none.set.is_empty() && none.remove.contains(&"HTTPS_PROXY".into()));
+        let none = of(inherited.clone().into_iter(), None, &[], &own);
+        let rest = ["A", "GESTALT_HOST_SERVICES", "PATH", "SSL_CERT_FILE"].map(OsString::from);
+        let all = none.over(inherited.to_vec());
+        assert!(all.iter().map(|(name, _)| name).eq(&rest), "{all:?}");
         let odd = OsString::from_vec(b"SLUICEGATE_\xff_TOKEN".to_vec());
         let none = of([(odd.clone(), "x".into())].into_iter(), None, &[], &[]);
         assert_eq!(none.remove, [odd]);

@@ -8,7 +8,8 @@
 //!                   └─ the command
 //! ```
 //! They talk to the supervisor over [`control`](super::control), which stands where their standard input would; the
-//! command's own is handed to the inner one. Whichever of them ends, for whatever reason, the others
+//! command's own is handed to the inner one, and so is its environment, since variables such as LD_PRELOAD name code: they
+//! have none themselves. Whichever of them ends, for whatever reason, the others
 //! end: the kernel kills a process namespace with its first process, the inner process dies with the outer one, and both
 //! see the supervisor's end on their connections.
 
@@ -228,7 +229,7 @@ fn inner(command: &[OsString]) -> Result<u8, Broken> {
     // Opened after the right to it is the same as the command's.
     let terminal = File::open("/dev/tty").ok();
     let Go = control::hear(&supervisor).map_err(Broken::at("the supervisor is gone"))?;
-    let child = start(command, input)?;
+    let child = start(command, plan.environment, input)?;
     loop {
         match watch.next(Some(&supervisor)) {
             // With this process the rest of its namespace ends.
@@ -261,8 +262,13 @@ fn obey(order: Order, child: Pid, terminal: Option<&File>) {
 }
 
 /// Start the command. Its failures have the codes shells give them.
-fn start(command: &[OsString], input: OwnedFd) -> Result<Pid, Broken> {
+fn start(
+    command: &[OsString],
+    environment: Vec<(OsString, OsString)>,
+    input: OwnedFd,
+) -> Result<Pid, Broken> {
     let (program, mut command) = split(command)?;
+    command.env_clear().envs(environment);
     command.stdin(Stdio::from(input));
     // Ours is that of whoever started the supervisor: `kill 0` is not to reach them.
     command.process_group(0);

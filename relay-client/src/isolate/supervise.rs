@@ -167,15 +167,19 @@ async fn confined(
     terminal: Option<&mut Terminal>,
     directory: &Path,
 ) -> Result<Ended, IsolateError> {
-    let (listeners, plan) = plan(&confinement, directory)?;
+    let (listeners, mut plan) = plan(&confinement, directory)?;
     let (mut to_outer, theirs) =
         connection().map_err(step("a connection to what confines the command"))?;
-    let environment = environment(&confinement, &listeners);
-    let mut command = itself(stage::arguments(directory, &confinement.command));
+    let mut inherited: Vec<_> = std::env::vars_os().collect();
     if plan.read_only {
-        command.env("TMPDIR", directory.join(mounts::TEMPORARY));
+        let temporary = directory.join(mounts::TEMPORARY);
+        inherited.retain(|(name, _)| name != "TMPDIR");
+        inherited.push(("TMPDIR".into(), temporary.into()));
     }
-    apply(&mut command, environment);
+    plan.environment = environment(&confinement, &listeners).over(inherited);
+    let mut command = itself(stage::arguments(directory, &confinement.command));
+    // Nobody's: some variables name code (LD_PRELOAD), and what is the command's begins inside.
+    command.env_clear();
     command.stdin(Stdio::from(theirs));
     let mut outer = command.spawn().map_err(step("this same program"))?;
     // With it goes our copy of the other end: the outer process alone has it now.
@@ -316,6 +320,7 @@ fn plan(
         hidden,
         read_only: confinement.read_only,
         writable: writable?,
+        environment: Vec::new(),
     };
     Ok((standing, plan))
 }

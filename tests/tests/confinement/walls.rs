@@ -2,12 +2,14 @@
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
+use std::path::Path;
 
+use e2e::Program;
 use e2e::program::clients;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use super::outer::{Outer, open_to_all, outer};
+use super::outer::{Outer, is_root, open_to_all, outer};
 
 /// Copies `walls.py` to where everybody can read it, and gives the command that runs it.
 async fn attempts(outer: &Outer) -> (Vec<String>, [Box<dyn std::any::Any>; 3]) {
@@ -187,4 +189,54 @@ fn without_a_network_there_is_none() {
         // Nothing was asked of anybody.
         assert_eq!(outer.dns.queries_for("evil.test"), 0);
     });
+}
+
+/// What a variable names is the command's to load: nobody else does, inside or out.
+#[test]
+fn a_library_to_load_first_is_the_commands_alone() {
+    outer(
+        "walls::a_library_to_load_first_is_the_commands_alone",
+        async |outer| {
+            let (source, library) = (outer.text("home/first.c"), outer.text("home/first.so"));
+            // One line for each program that loads it: its arguments, and the network it is in.
+            let code = r#"
+                #include <fcntl.h>
+                #include <unistd.h>
+                __attribute__((constructor)) static void begin(void) {
+                    char line[4096], net[128] = "?";
+                    int from = open("/proc/self/cmdline", O_RDONLY), to = open(TO, O_WRONLY | O_CREAT | O_APPEND, 0666);
+                    long length = read(from, line, sizeof line - 130), more = readlink("/proc/self/ns/net", net, 127);
+                    for (long at = 0; at < length; at++) if (!line[at]) line[at] = ' ';
+                    for (long at = 0; at < more; at++) line[length++] = net[at];
+                    line[length++] = '\n';
+                    if (write(to, line, length) < 0) _exit(99);
+                }"#;
+            std::fs::write(&source, code).unwrap();
+            let to = outer.text("home/loaded");
+            let built = Program::new("cc")
+                .args(["-shared", "-fPIC", "-o", &library, &source])
+                .arg(format!("-DTO=\"{to}\""))
+                .run()
+                .await;
+            built.succeeded();
+            open_to_all(Path::new(&library));
+            let host = std::fs::read_link("/proc/self/ns/net").unwrap();
+            let loaded = |root: bool| {
+                let loaded = std::fs::read_to_string(&to).unwrap_or_default();
+                let _ = std::fs::remove_file(&to);
+                assert!(loaded.starts_with("/bin/true "), "{root}: {loaded}");
+                assert_eq!(loaded.lines().count(), 1, "{root}: {loaded}");
+                assert!(!loaded.contains(host.to_str().unwrap()), "{root}: {loaded}");
+            };
+            let variable = format!("LD_PRELOAD={library}");
+            let flags = ["--net", "none", "--env", &variable];
+            outer.run(&flags, &["/bin/true"]).run().await.succeeded();
+            loaded(false);
+            if is_root() {
+                let done = outer.run_as_root(&flags, &["/bin/true"]).run().await;
+                done.succeeded();
+                loaded(true);
+            }
+        },
+    );
 }
