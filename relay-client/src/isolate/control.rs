@@ -63,9 +63,9 @@ pub(super) enum Hidden {
 pub(super) struct Plan {
     /// As they are outside: a new user namespace has its own.
     pub(super) knobs: Knobs,
-    /// The directory of all supervisors of this user, whose place a private file system takes …
+    /// A private file system is mounted there, for what is the sandbox's own …
     pub(super) private: PathBuf,
-    /// … and that of this one, which is made anew there.
+    /// … which stands in this directory.
     pub(super) directory: PathBuf,
     /// Where connections that are not to loopback arrive.
     pub(super) capture: Option<u16>,

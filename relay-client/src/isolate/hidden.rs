@@ -12,38 +12,20 @@ use std::{
 
 use super::{control::Hidden, directory};
 
-/// Name services, buses, container engines, displays: directories of sockets.
-const DIRECTORIES: [&str; 16] = [
-    "/run/systemd/resolve",
-    "/run/nscd",
-    "/run/dbus",
-    "/run/avahi-daemon",
-    "/run/docker",
-    "/run/containerd",
-    "/run/podman",
-    "/run/crio",
-    "/run/libvirt",
-    "/run/screen",
-    "/run/cups",
-    "/run/pcscd",
-    "/run/postgresql",
-    "/run/mysqld",
-    "/tmp/.X11-unix",
-    "/tmp/.ICE-unix",
-];
-const FILES: [&str; 3] = [
-    "/run/docker.sock",
-    "/run/snapd.socket",
-    "/run/systemd/private",
-];
+/// Name services, buses, container engines, agents: all their sockets are below these. They are covered as a whole, since a
+/// directory that is removed and made anew, as a service that starts again does it, comes into sight: what was mounted over
+/// the old one goes with it. These are never removed.
+pub(super) const RUNTIME: [&str; 2] = ["/run", "/var/run"];
+/// Displays: other directories of sockets.
+const DIRECTORIES: [&str; 2] = ["/tmp/.X11-unix", "/tmp/.ICE-unix"];
 /// `__SO_ACCEPTCON` in /proc/net/unix: it listens.
 const LISTENS: u32 = 0x1_0000;
 
 /// Everything to hide, each place once and nothing below another. `more` is the caller's own: files of tokens, state.
 pub(super) fn find(more: &[PathBuf], variable: impl Fn(&str) -> Option<String>) -> Vec<Hidden> {
     let uid = rustix::process::getuid().as_raw();
-    let mut directories: Vec<PathBuf> = DIRECTORIES.iter().map(PathBuf::from).collect();
-    directories.push(format!("/run/user/{uid}").into());
+    let known = RUNTIME.iter().chain(&DIRECTORIES);
+    let mut directories: Vec<PathBuf> = known.map(PathBuf::from).collect();
     directories.push(format!("/tmp/tmux-{uid}").into());
     let below = |name: &str, rest: &str| variable(name).map(|base| Path::new(&base).join(rest));
     // The gateway's state on this machine: its socket and its tokens.
@@ -61,8 +43,10 @@ pub(super) fn find(more: &[PathBuf], variable: impl Fn(&str) -> Option<String>) 
     // Others of this user's `run`, whatever their TMPDIR.
     let private = directory::name();
     directories.extend(["/tmp", "/var/tmp"].map(|base| Path::new(base).join(&private)));
-    let mut files: Vec<PathBuf> = FILES.iter().map(PathBuf::from).collect();
-    files.extend(variable("SSH_AUTH_SOCK").map(PathBuf::from));
+    let mut files: Vec<PathBuf> = variable("SSH_AUTH_SOCK")
+        .map(PathBuf::from)
+        .into_iter()
+        .collect();
     for socket in listening(&fs::read_to_string("/proc/net/unix").unwrap_or_default()) {
         let of_a_run = |path: &&Path| path.file_name() == Some(&*private);
         match socket.ancestors().find(of_a_run) {

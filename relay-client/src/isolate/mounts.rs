@@ -3,11 +3,17 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::CStr,
     fs, io,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::{PermissionsExt, symlink},
+    },
     path::{Path, PathBuf},
 };
 
 use rustix::{
+    fs::{Mode, OFlags, open},
     io::Errno,
     mount::{
         MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change,
@@ -15,10 +21,26 @@ use rustix::{
     },
 };
 
-use super::control::{Hidden, Plan};
+use super::{
+    control::{Hidden, Plan},
+    hidden::RUNTIME,
+};
 
 /// Bytes and files of the private file systems are bounded by this; they live in memory.
-const SCRATCH: &std::ffi::CStr = c"mode=0700,size=64m";
+const SCRATCH: &CStr = c"mode=0700,size=64m";
+/// One that other users of the sandbox may look into.
+const OPEN: &CStr = c"mode=0755,size=64m";
+/// Below /run, no way out and needed: the programs of NixOS, and disks that are mounted there.
+const KEPT: [&str; 6] = [
+    "current-system",
+    "booted-system",
+    "wrappers",
+    "opengl-driver",
+    "opengl-driver-32",
+    "media",
+];
+/// There for whoever wants to put a lock in it.
+const LOCKS: &str = "lock";
 /// Below these a read-only tree stays writable: they are no disk, and programs need them.
 const ALWAYS_WRITABLE: [&str; 4] = ["/proc", "/dev/shm", "/dev/mqueue", "/dev/pts"];
 
@@ -89,8 +111,12 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
         mount_bind_recursive(path, path).map_err(|error| told(path, error))?;
     }
     for hidden in &plan.hidden {
-        if let Hidden::Directory(path) = hidden {
-            unless_unreachable(scratch(path)).map_err(|error| told(path, error))?;
+        match hidden {
+            Hidden::Directory(path) if is_runtime(path) => cover(path)?,
+            Hidden::Directory(path) => {
+                unless_unreachable(scratch(path)).map_err(|error| told(path, error))?;
+            }
+            Hidden::File(_) => {}
         }
     }
     // Whatever this user runs, now or later, has its secrets there.
@@ -133,8 +159,62 @@ fn look_only(path: &str) -> Result<(), Errno> {
 }
 
 fn scratch(path: &Path) -> Result<(), Errno> {
+    in_memory(path, SCRATCH)
+}
+
+fn in_memory(path: &Path, options: &CStr) -> Result<(), Errno> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    mount("tmpfs", path, "tmpfs", flags, SCRATCH)
+    mount("tmpfs", path, "tmpfs", flags, options)
+}
+
+fn is_runtime(path: &Path) -> bool {
+    RUNTIME.iter().any(|one| Path::new(one) == path)
+}
+
+/// What stays of a directory that is covered.
+enum Kept {
+    Link(PathBuf),
+    Tree(OwnedFd),
+}
+
+/// Cover /run: empty, but for what is kept, and for places that programs expect.
+fn cover(path: &Path) -> io::Result<()> {
+    let failed =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let mut kept = Vec::new();
+    for place in KEPT.map(|name| path.join(name)) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        if let Ok(target) = fs::read_link(&place) {
+            kept.push((place, Kept::Link(target)));
+        } else if let Ok(tree) = open(&place, flags, Mode::empty()) {
+            kept.push((place, Kept::Tree(tree)));
+        }
+    }
+    let user = format!("user/{}", rustix::process::getuid().as_raw());
+    let expected = [user.as_str(), LOCKS].map(|name| path.join(name));
+    let expected = expected.map(|place| place.is_dir().then_some(place));
+    in_memory(path, OPEN).map_err(|error| told(path, error))?;
+    for (place, one) in kept {
+        match one {
+            Kept::Link(target) => symlink(target, &place).map_err(failed)?,
+            Kept::Tree(tree) => {
+                fs::create_dir(&place).map_err(failed)?;
+                let from = format!("/proc/self/fd/{}", tree.as_raw_fd());
+                mount_bind_recursive(from, &place).map_err(|error| told(&place, error))?;
+            }
+        }
+    }
+    for place in expected.into_iter().flatten() {
+        let mode = if place.ends_with(LOCKS) {
+            0o1777
+        } else {
+            0o700
+        };
+        let made = fs::create_dir_all(&place);
+        let made = made.and_then(|()| fs::set_permissions(&place, PermissionsExt::from_mode(mode)));
+        made.map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// What is not there, or cannot be reached, cannot be reached by the command either: it runs as the same user.

@@ -54,6 +54,8 @@ const KEY: Duration = Duration::from_millis(200);
 const PROXY: u16 = 3128;
 /// Where captured connections arrive.
 const CAPTURE: u16 = 3127;
+/// What is the sandbox's own stands there.
+const INSIDE: &str = "/run/sluicegate-run";
 const DNS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 53), Ipv4Addr::LOCALHOST];
 
 /// How much of a network the command gets.
@@ -172,7 +174,7 @@ async fn confined(
         connection().map_err(step("a connection to what confines the command"))?;
     let mut inherited: Vec<_> = std::env::vars_os().collect();
     if plan.read_only {
-        let temporary = directory.join(mounts::TEMPORARY);
+        let temporary = plan.directory.join(mounts::TEMPORARY);
         inherited.retain(|(name, _)| name != "TMPDIR");
         inherited.push(("TMPDIR".into(), temporary.into()));
     }
@@ -264,10 +266,15 @@ enum What {
 }
 
 /// What stands in the sandbox, and the rest of the plan.
-fn plan(
-    confinement: &Confinement,
-    directory: &Path,
-) -> Result<(Vec<Standing>, Plan), IsolateError> {
+fn plan(confinement: &Confinement, outside: &Path) -> Result<(Vec<Standing>, Plan), IsolateError> {
+    // A path that no command of an ordinary user can lead elsewhere while its own is set up: the directories above
+    // `outside` may be the user's, to rename.
+    let of_all = outside.parent().unwrap_or(outside);
+    let (private, directory) = if Path::new("/run").is_dir() {
+        (Path::new(INSIDE), Path::new(INSIDE))
+    } else {
+        (of_all, outside)
+    };
     let mut standing = Vec::new();
     let mut put = |what, wanted| standing.push(Standing { what, wanted });
     if confinement.network != Network::None {
@@ -302,9 +309,9 @@ fn plan(
         fs::canonicalize(path).map_err(|error| IsolateError::Path(path.clone(), error))
     };
     let writable: Result<Vec<_>, _> = confinement.writable.iter().map(real).collect();
-    let mut hidden = hidden::find(&confinement.hide, |name| std::env::var(name).ok());
+    let hide = [&confinement.hide[..], &[of_all.to_owned()]].concat();
+    let mut hidden = hidden::find(&hide, |name| std::env::var(name).ok());
     // Its place is taken by a file system of the sandbox's own.
-    let private = directory.parent().unwrap_or(directory);
     let mut files = files(transparent);
     files.extend(trust::kept(&hidden, |name| std::env::var(name).ok()));
     hidden.retain(|one| match one {

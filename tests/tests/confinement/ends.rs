@@ -292,7 +292,7 @@ fn runs_of_one_user_leave_each_other_alone() {
             fs::write(results.join("precious"), "x").unwrap();
             // What it finds in there, before, while and after another one is there.
             let watch = "seen=; echo ready; until test -e $HOME/over; do \
-                         seen=\"$seen $(find $TMPDIR/sluicegate-run-of-* -type f -o -type s)\"; sleep 0.05; done; \
+                         seen=\"$seen $(find $TMPDIR/sluicegate-run-of-* /run/sluicegate-run -type f -o -type s)\"; sleep 0.05; done; \
                          echo $seen | tr ' ' '\n' | sort -u | xargs -n1 basename";
             let log = outer.path("watch.log");
             let mut watching = outer.run(&[], &["sh", "-c", watch]).start(&log);

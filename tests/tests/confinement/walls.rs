@@ -4,8 +4,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
 use std::path::Path;
 
-use e2e::Program;
 use e2e::program::clients;
+use e2e::{Program, until};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -237,6 +237,47 @@ fn a_library_to_load_first_is_the_commands_alone() {
                 done.succeeded();
                 loaded(true);
             }
+        },
+    );
+}
+
+/// A service outside that starts again makes its directory anew, and is still not to be seen.
+#[test]
+fn a_directory_of_sockets_stays_hidden_when_it_is_made_anew() {
+    outer(
+        "walls::a_directory_of_sockets_stays_hidden_when_it_is_made_anew",
+        async |outer| {
+            // Of this test's mount namespace alone.
+            let mounted = Program::new("mount")
+                .args(["-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/run"])
+                .run()
+                .await;
+            mounted.succeeded();
+            let directory = Path::new("/run/dbus");
+            let socket = directory.join("system_bus_socket");
+            let service = || {
+                std::fs::create_dir(directory).unwrap();
+                open_to_all(directory);
+                let listener = UnixListener::bind(&socket).unwrap();
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+                std::fs::set_permissions(&socket, mode).unwrap();
+                listener
+            };
+            let first = service();
+            let script = "echo began; until test -e home/again; do sleep 0.05; done; find /run -type s; ls /run";
+            let log = outer.path("again.log");
+            let mut running = outer.run(&[], &["sh", "-c", script]).start(&log);
+            until("the command", || {
+                running.said().contains("began").then_some(())
+            })
+            .await;
+            drop(first);
+            std::fs::remove_file(&socket).unwrap();
+            std::fs::remove_dir(directory).unwrap();
+            let _second = service();
+            std::fs::write(outer.path("home/again"), "").unwrap();
+            assert_eq!(running.wait("the command's end").await, 0);
+            assert_eq!(running.said(), "began\nsluicegate-run\n");
         },
     );
 }
