@@ -1,7 +1,7 @@
 //! `run`: a command whose only way out is a gateway, and the gateway in this process, for as long as the command runs.
 //!
 //! The gateway is that of `serve`, with one plain listener on a port of the system's choice, a session of its own and its
-//! state in a directory that goes with it. The command is confined by the relay client's `isolate`, as
+//! state in a directory without a name that goes with it. The command is confined by the relay client's `isolate`, as
 //! `sluicegate-relay run` does it for a gateway elsewhere. [`refusals`] tells afterwards what was refused.
 
 mod refusals;
@@ -24,7 +24,9 @@ use sluicegate_certs::TrustBundle;
 use sluicegate_relay::{
     backoff::Backoff,
     config::Settings,
-    isolate::{self, Directory, EXIT_CODES, Ended, RunFlags, Service, Signals, Ways},
+    isolate::{
+        self, Directory, EXIT_CODES, Ended, RunFlags, Service, Signals, Unnamed, UnnamedError, Ways,
+    },
     session::{Session, SessionConfig},
     transport::Tls,
 };
@@ -122,8 +124,28 @@ async fn run(args: RunArgs, signals: Signals) -> Result<Ended, Failure> {
         );
     }
     let directory = Directory::new().context("a temporary directory")?;
+    let keep = async {
+        if args.run.is_unconfined() {
+            return Ok(None);
+        }
+        Unnamed::new().await.map(Some)
+    };
+    let kept = tokio::select! {
+        kept = keep => kept,
+        ended = signals.ended() => return Ok(ended),
+    };
+    // Open for as long as the gateway lives.
+    let kept = match kept {
+        Ok(kept) => kept,
+        Err(UnnamedError::Forbidden(ended)) => return Ok(ended),
+        Err(UnnamedError::Failed(error)) => {
+            return Err(anyhow::Error::new(error)
+                .context("a directory in memory")
+                .into());
+        }
+    };
     let gateway = tokio::select! {
-        gateway = Gateway::start(&args, directory.path()) => gateway?,
+        gateway = Gateway::start(&args, directory.path(), kept.as_ref()) => gateway?,
         ended = signals.ended() => return Ok(ended),
     };
     let services = args.services.iter().map(String::as_str);
@@ -161,8 +183,18 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn start(args: &RunArgs, directory: &Path) -> Result<Self, Failure> {
-        let state_dir = StateDir::open(&directory.join("state")).map_err(anyhow::Error::from)?;
+    /// Its state, with keys and the operator's socket among it, is in `kept`, where no other command of this user finds it.
+    async fn start(
+        args: &RunArgs,
+        directory: &Path,
+        kept: Option<&Unnamed>,
+    ) -> Result<Self, Failure> {
+        let state_dir = match kept {
+            Some(kept) => StateDir::by_descriptor(kept.path()),
+            // The command is the user, and finds everything.
+            None => StateDir::open(&directory.join("state")),
+        };
+        let state_dir = state_dir.map_err(anyhow::Error::from)?;
         let state_path = state_dir.path().to_owned();
         let options = Options {
             config: configuration(args)?,

@@ -120,6 +120,19 @@ impl StateDir {
             path: owned(),
             source,
         })?;
+        Self::proved(path)
+    }
+
+    /// A directory that is reached by a descriptor alone (`/proc/self/fd/N`), which has to stay open.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn by_descriptor(path: PathBuf) -> Result<Self, StateDirError> {
+        Self::proved(path)
+    }
+
+    fn proved(path: PathBuf) -> Result<Self, StateDirError> {
+        let owned = || path.clone();
         let metadata = fs::metadata(&path).map_err(|source| StateDirError::Create {
             path: owned(),
             source,

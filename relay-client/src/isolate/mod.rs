@@ -9,7 +9,7 @@
 //! Rooms: `supervise` is the way through, `control` what is said to the processes inside; `netlink`, `nat`,
 //! `mounts`, `rights` and `filter` are what they do to themselves; `hidden`, `trust` and `environment` what the command
 //! does and does not get to see; `forbidden` explains a kernel that does not let us; `signals`, `terminal`, `wait` and `ended` pass
-//! on signals, stops and ends; `directory` is where all of it meets.
+//! on signals, stops and ends; `directory` is where all of it meets, and `unnamed` what nobody else finds.
 
 mod capture;
 mod control;
@@ -32,6 +32,7 @@ mod stage;
 mod supervise;
 mod terminal;
 mod trust;
+mod unnamed;
 mod wait;
 
 pub use directory::Directory;
@@ -41,6 +42,7 @@ pub use hidden::with_their_directories;
 pub use signals::{Listening, Signals};
 pub use stage::reenter;
 pub use supervise::{Confinement, IsolateError, Network, Service, Ways, run};
+pub use unnamed::{Unnamed, UnnamedError};
 
 /// The command could not be started, or what confines it failed. (As `env`, `timeout` and `docker run` have it.)
 pub const FAILED: u8 = 125;

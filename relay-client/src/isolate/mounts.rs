@@ -167,6 +167,15 @@ fn in_memory(path: &Path, options: &CStr) -> Result<(), Errno> {
     mount("tmpfs", path, "tmpfs", flags, options)
 }
 
+/// A directory in memory, for whoever gets the descriptor: this mount namespace is nobody else's.
+pub(super) fn unnamed() -> io::Result<OwnedFd> {
+    // Some place there is.
+    let place = Path::new("/proc");
+    scratch(place).map_err(|error| told(place, error))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    open(place, flags, Mode::empty()).map_err(|error| told(place, error))
+}
+
 fn is_runtime(path: &Path) -> bool {
     RUNTIME.iter().any(|one| Path::new(one) == path)
 }

@@ -49,6 +49,8 @@ const OUTER: &str = "outer";
 const INNER: &str = "inner";
 /// Only the command, with its signals as they should be.
 const PLAIN: &str = "plain";
+/// Neither: only a place for the supervisor's own files.
+const KEEP: &str = "keep";
 
 /// What the processes are called in lists.
 const NAME: &CStr = c"sluicegate-box";
@@ -92,6 +94,11 @@ pub(super) fn plain_arguments(command: &[OsString]) -> Vec<OsString> {
     again(PLAIN, Path::new("/"), command)
 }
 
+/// The arguments that start what makes an [`Unnamed`](super::Unnamed).
+pub(super) fn keep_arguments() -> Vec<OsString> {
+    again(KEEP, Path::new("/"), &[])
+}
+
 fn again(role: &str, directory: &Path, command: &[OsString]) -> Vec<OsString> {
     let words = [OsStr::new(WORD), role.as_ref(), directory.as_os_str()];
     words
@@ -116,6 +123,7 @@ pub fn reenter() -> Option<ExitCode> {
     let ended = match role.to_str() {
         Some(OUTER) => outer(&directory, &command),
         Some(INNER) => inner(&command),
+        Some(KEEP) => keep(),
         Some(PLAIN) => Err(become_plain(&command)),
         _ => return Some(ExitCode::from(FAILED)),
     };
@@ -173,6 +181,23 @@ fn outer(directory: &Path, command: &[OsString]) -> Result<u8, Broken> {
             }
         }
     }
+}
+
+/// Hand over a directory in memory, and leave nothing else of it.
+fn keep() -> Result<u8, Broken> {
+    let asked = control::inherited().map_err(Broken::at("the supervisor is gone"))?;
+    let knobs = Knobs::read();
+    let own = (rustix::process::geteuid(), rustix::process::getegid());
+    unshare(CloneFlags::CLONE_NEWUSER)
+        .map_err(io::Error::from)
+        .map_err(Broken::forbidden(&knobs, Step::User))?;
+    map_own(own).map_err(Broken::forbidden(&knobs, Step::Map))?;
+    unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(io::Error::from)
+        .map_err(Broken::forbidden(&knobs, Step::Others))?;
+    let kept = mounts::unnamed().map_err(Broken::at("a directory in memory"))?;
+    control::give(&asked, &[kept]).map_err(Broken::at("the supervisor is gone"))?;
+    Ok(0)
 }
 
 /// This same program, however its file is called by now.

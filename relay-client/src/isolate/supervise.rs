@@ -228,7 +228,7 @@ async fn confined(
 }
 
 /// This same program, however its file is called by now.
-fn itself(arguments: Vec<OsString>) -> Command {
+pub(super) fn itself(arguments: Vec<OsString>) -> Command {
     let mut command = Command::new("/proc/self/exe");
     if let Some(name) = std::env::args_os().next() {
         command.arg0(name);
@@ -238,7 +238,7 @@ fn itself(arguments: Vec<OsString>) -> Command {
 }
 
 /// An end before the command began is never a success.
-fn before_the_command(status: ExitStatus) -> Ended {
+pub(super) fn before_the_command(status: ExitStatus) -> Ended {
     Ended::with(match exit_code(status) {
         CANNOT_CONFINE => CANNOT_CONFINE,
         _ => FAILED,

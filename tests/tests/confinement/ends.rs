@@ -380,3 +380,38 @@ fn read_only_but_for_what_is_named() {
         done.succeeded();
     });
 }
+
+/// A command that leads the directory for temporary files elsewhere finds nothing of those that come after it.
+#[test]
+fn a_later_run_keeps_no_secret_where_an_earlier_one_looks() {
+    outer(
+        "ends::a_later_run_keeps_no_secret_where_an_earlier_one_looks",
+        async |outer| {
+            let script = "mv tmp tmp.old && mkdir -m 777 tmp && echo moved; until test -e home/over; do \
+                          find tmp -type s -o -name admin.token -o -path '*/keys/*' -o -name '*.key' -o -name '*.redb' 2>/dev/null; \
+                          sleep 0.01; done";
+            fs::set_permissions(
+                outer.directory.path(),
+                std::os::unix::fs::PermissionsExt::from_mode(0o777),
+            )
+            .unwrap();
+            let log = outer.path("home/moving.log");
+            let mut moving = outer.run(&[], &["sh", "-c", script]).start(&log);
+            until("the move", || moving.said().contains("moved").then_some(())).await;
+            // Meanwhile the later one has all it needs: a service, and a name that is allowed.
+            let services = ["--service", "cache=unix:///nowhere"];
+            let (mark, api) = (mark(), format!("https://{}/echo", outer.api()));
+            let command = [
+                "sh",
+                "-c",
+                "curl -sS -o /dev/null \"$1\" && test -S \"${SLUICEGATE_CACHE_SOCKET#unix://}\"",
+                &mark,
+                &api,
+            ];
+            outer.run(&services, &command).run().await.succeeded();
+            fs::write(outer.path("home/over"), "").unwrap();
+            assert_eq!(moving.wait("the end of it").await, 0);
+            assert_eq!(moving.said(), "moved\n");
+        },
+    );
+}
