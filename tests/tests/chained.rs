@@ -287,7 +287,9 @@ async fn what_goes_direct() {
 async fn a_refusal_is_an_answer_and_never_a_detour() {
     let stage = Stage::set().await;
     let closed = on_loopback(free_port().await);
-    let http: [(&[u8], u16, &str); 8] = [
+    // Without an end.
+    let interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(9);
+    let http: [(&[u8], u16, &str); 10] = [
         (
             b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno",
             502,
@@ -301,6 +303,12 @@ async fn a_refusal_is_an_answer_and_never_a_detour() {
         ),
         (b"HTTP/1.1 503 No\r\n\r\n", 502, "connect_unreachable"),
         (b"HTTP/1.1 504 No\r\n\r\n", 504, "connect_timeout"),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+            502,
+            "upstream_proxy_refused",
+        ),
+        (&interim, 502, "upstream_proxy_failed"),
         (b"SSH-2.0-x\r\n\r\n", 502, "upstream_proxy_failed"),
         (b"", 502, "upstream_proxy_failed"),
         (b"HTTP/1.1 2", 502, "upstream_proxy_failed"),
@@ -373,17 +381,21 @@ async fn a_refusal_is_an_answer_and_never_a_detour() {
     );
 }
 
-/// Bytes behind the proxy's answer are the upstream's first.
+/// Bytes behind the proxy's answer are the upstream's first; interim answers before it are none.
 #[tokio::test]
 async fn a_server_that_speaks_first() {
     let stage = Stage::set().await;
     let proxy = Forwarder::start().await;
-    proxy.says(b"HTTP/1.1 200 OK\r\nVia: x\r\n\r\n220 hello\r\n");
     let (_gateway, session) = stage
         .gateway(&format!("  url: http://{}\n", proxy.address))
         .await;
-    let mut wire: Wire = session.tunnel(&stage.plain()).await;
-    assert_eq!(wire.take(11).await, b"220 hello\r\n");
+    let answer = "HTTP/1.1 200 OK\r\nVia: x\r\n\r\n220 hello\r\n";
+    let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+    for before in ["", interim] {
+        proxy.says(format!("{before}{answer}").as_bytes());
+        let mut wire: Wire = session.tunnel(&stage.plain()).await;
+        assert_eq!(wire.take(11).await, b"220 hello\r\n", "{before}");
+    }
 }
 
 /// Without its credential the gateway does not start, and says what is missing; reload takes another proxy.

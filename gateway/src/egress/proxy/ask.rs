@@ -11,6 +11,8 @@ use crate::egress::{Carrier, Upstream};
 
 /// A proxy's answer: longer ones are pages nobody reads.
 const LONGEST_ANSWER: usize = 16 * 1024;
+/// Interim answers before the one that counts.
+const MOST_INTERIM: usize = 8;
 
 /// The proxy has answered, and not with a way.
 fn answered(denial: Denial, what: &str) -> DialError {
@@ -37,26 +39,35 @@ pub(super) async fn by_connect(
     let head = format!("CONNECT {asked} HTTP/1.1\r\nHost: {asked}\r\n{credential}\r\n");
     carrier.write_all(head.as_bytes()).await.map_err(broken)?;
     carrier.flush().await.map_err(broken)?;
-    let mut answer = BytesMut::new();
-    let end = loop {
-        if let Some(at) = answer.windows(4).position(|four| four == b"\r\n\r\n") {
-            break at + 4;
+    let (mut answer, mut interim, mut before) = (BytesMut::new(), 0, 0);
+    let code = loop {
+        let Some(at) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
+            if before + answer.len() > LONGEST_ANSWER {
+                return Err(failed("an answer without an end"));
+            }
+            if carrier.read_buf(&mut answer).await.map_err(broken)? == 0 {
+                return Err(failed("closed before it answered"));
+            }
+            continue;
+        };
+        let head = answer.split_to(at + 4).freeze();
+        let code = status(
+            head.split(|byte: &u8| *byte == b'\r')
+                .next()
+                .unwrap_or_default(),
+        );
+        // RFC 9110 §15.2: any number of these may come first. To another protocol nobody asked to switch.
+        if !matches!(code, Some(100 | 102..=199)) {
+            break code;
         }
-        if answer.len() > LONGEST_ANSWER {
-            return Err(failed("an answer without an end"));
-        }
-        if carrier.read_buf(&mut answer).await.map_err(broken)? == 0 {
-            return Err(failed("closed before it answered"));
+        interim += 1;
+        before += head.len();
+        if interim > MOST_INTERIM {
+            return Err(failed("nothing but interim answers"));
         }
     };
-    let early = answer.split_off(end).freeze();
-    let line = answer
-        .as_ref()
-        .split(|byte: &u8| *byte == b'\r')
-        .next()
-        .unwrap_or_default();
-    match status(line) {
-        Some(200..=299) => Ok(Upstream::new(early, carrier)),
+    match code {
+        Some(200..=299) => Ok(Upstream::new(answer.freeze(), carrier)),
         Some(code @ (502 | 503)) => Err(answered(Denial::ConnectUnreachable, &code.to_string())),
         Some(504) => Err(answered(Denial::ConnectTimeout, "504")),
         Some(code) => Err(answered(Denial::UpstreamProxyRefused, &code.to_string())),
