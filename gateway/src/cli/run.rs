@@ -27,6 +27,7 @@ use sluicegate_relay::{
     isolate::{
         self, Directory, EXIT_CODES, Ended, RunFlags, Service, Signals, Unnamed, UnnamedError, Ways,
     },
+    proxy::Notice,
     session::{Session, SessionConfig},
     transport::Tls,
 };
@@ -44,7 +45,7 @@ use crate::{
     config::{Config, StateDir},
     telemetry::{Telemetry, init_logging},
 };
-use refusals::Refusals;
+use refusals::{MALFORMED, Refusals};
 
 /// `run`.
 #[derive(Debug, Args)]
@@ -220,7 +221,14 @@ impl Gateway {
         let request = Value::from(args.grant().to_document()?);
         let reply = admin.call(Method::POST, &path, Some(&request)).await?;
         let stop = CancellationToken::new();
-        let ways = ways(&reply.body, directory, &stop)?;
+        let mut ways = ways(&reply.body, directory, &stop)?;
+        ways.notice = Notice::to({
+            let refusals = refusals.clone();
+            move |asked| {
+                let mut refusals = refusals.lock().unwrap_or_else(PoisonError::into_inner);
+                refusals.note(asked, MALFORMED.to_owned());
+            }
+        });
         Ok(Self {
             ways,
             telemetry,
@@ -315,6 +323,7 @@ fn ways(bundle: &Value, directory: &Path, stop: &CancellationToken) -> anyhow::R
     Ok(Ways {
         session,
         token: token.as_str().into(),
+        notice: Notice::default(),
     })
 }
 

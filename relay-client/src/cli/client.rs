@@ -8,7 +8,7 @@ use sluicegate_relay::{
     expose::expose,
     forward::forward,
     listen::{Listener, own_directory},
-    proxy::{self, Proxy},
+    proxy::{self, Notice, Proxy},
     session::{Credential, Session, SessionConfig, Status},
     status::{self, Board},
     tasks::Tasks,
@@ -94,6 +94,7 @@ impl Client {
                 session: client.session.clone(),
                 token,
                 any_uid: config.any_uid,
+                notice: Notice::default(),
                 tasks: client.streams.clone(),
             };
             client

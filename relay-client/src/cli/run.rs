@@ -8,6 +8,7 @@ use sluicegate_relay::{
     config::{Config, ConfigError, ProxyConfig, Settings, default_directory},
     isolate::{self, Directory, EXIT_CODES, Ended, RunFlags, Service, Signals, Ways},
     listen::Address,
+    proxy::Notice,
     session::{Credential, Session, Status},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -146,6 +147,7 @@ async fn run(
     let token = config.proxy.as_ref().map(ProxyConfig::credential);
     let ways = Ways {
         token: token.unwrap_or_else(|| Credential::from("")),
+        notice: Notice::default(),
         session,
     };
     tokio::select! {

@@ -39,7 +39,7 @@ use super::{
 use crate::{
     forward::forward,
     listen::{Address, Listen, Listener},
-    proxy::{self, Proxy},
+    proxy::{self, Notice, Proxy},
     session::{Credential, Session},
     tasks::Tasks,
 };
@@ -107,6 +107,8 @@ pub struct Ways {
     pub session: Session,
     /// The egress credential; empty where the network is none.
     pub token: Credential,
+    /// Who hears of requests to the proxy that no gateway does.
+    pub notice: Notice,
 }
 
 /// What confines the command failed.
@@ -520,6 +522,7 @@ impl Serving {
             session: self.ways.session.clone(),
             token: self.ways.token.clone(),
             any_uid,
+            notice: self.ways.notice.clone(),
             tasks: self.tasks.clone(),
         };
         self.tasks

@@ -47,10 +47,9 @@ impl Forwarder {
 
     /// Send one request, and answer what comes.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let Some(target) = target(request.uri()) else {
-            return Own::Malformed.response();
-        };
-        let Some(request) = rewrite(request) else {
+        let asked = request.uri().clone();
+        let Some((target, request)) = target(&asked).zip(rewrite(request)) else {
+            self.proxy.notice.malformed(&asked.to_string());
             return Own::Malformed.response();
         };
         match self.exchange(target, request).await {

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answer::{Body, Own, failed, whole},
     forward::Forwarder,
+    notice::Notice,
 };
 use crate::{
     descriptors,
@@ -32,6 +33,8 @@ const HEAD: Duration = Duration::from_secs(60);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// … and if no more than these wait for it; who comes then is reset unheard.
 const FAREWELLS: usize = 8;
+/// The target of a request that cannot be read.
+const UNREADABLE: &str = "(unreadable)";
 
 /// What the proxy needs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -42,6 +45,8 @@ pub struct Proxy {
     pub token: Credential,
     /// Serve any user of this network namespace on TCP, not only our own.
     pub any_uid: bool,
+    /// Who hears of requests that are none for a proxy.
+    pub notice: Notice,
     /// Where its tasks run.
     pub tasks: Tasks,
 }
@@ -116,6 +121,10 @@ async fn connection(socket: Shared, proxy: Proxy, place: Option<Place>) {
             // Between two requests: nothing was cut.
             socket.close_finishes();
         }
+        // Answered with 400 by the parser, which does not say what it could not read.
+        if error.is_parse() {
+            asked.proxy.notice.malformed(UNREADABLE);
+        }
         return;
     }
     let tunnel = asked
@@ -170,6 +179,7 @@ impl Asked {
         let framed = fields.contains_key(header::CONTENT_LENGTH)
             || fields.contains_key(header::TRANSFER_ENCODING);
         let Some(target) = authority(request.uri()).filter(|_| !framed) else {
+            self.proxy.notice.malformed(&request.uri().to_string());
             return Own::Malformed.response();
         };
         match self.proxy.open(&target).await {

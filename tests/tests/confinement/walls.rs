@@ -281,3 +281,38 @@ fn a_directory_of_sockets_stays_hidden_when_it_is_made_anew() {
         },
     );
 }
+
+/// What is no request for a proxy reaches no gateway, and is told of all the same: printable, whatever was asked for.
+#[test]
+fn what_the_proxy_refuses_by_itself_is_told() {
+    outer(
+        "walls::what_the_proxy_refuses_by_itself_is_told",
+        async |outer| {
+            let script = "ask() { exec 3<>/dev/tcp/127.0.0.1/3128; printf \"$1\\r\\n\\r\\n\" >&3; head -n 1 <&3; exec 3>&-; }; \
+                          ask 'GET /page HTTP/1.1\\r\\nHost: x'; \
+                          ask 'GET http://x\\033[2J/ HTTP/1.1\\r\\nHost: x'; \
+                          ask 'CONNECT a\\001b:443 HTTP/1.1\\r\\nHost: x'; \
+                          ask 'CONNECT nothing HTTP/1.1\\r\\nHost: x'";
+            let done = outer.run(&["--json"], &["bash", "-c", script]).run().await;
+            let stderr = done.stderr.clone();
+            let answers = done.succeeded();
+            assert!(
+                answers
+                    .lines()
+                    .all(|line| line.starts_with("HTTP/1.1 400 ")),
+                "{answers}"
+            );
+            assert_eq!(answers.lines().count(), 4, "{answers}");
+            let told: Value = serde_json::from_str(&stderr).unwrap();
+            let count = |target: &str| {
+                let refusals = told["refusals"].as_array().unwrap();
+                let found = refusals.iter().find(|one| one["target"] == target);
+                let found = found.unwrap_or_else(|| panic!("{target}: {told:#}"));
+                assert_eq!(found["reason"], "malformed_request");
+                found["count"].as_u64().unwrap()
+            };
+            assert_eq!((count("/page"), count("nothing")), (1, 1));
+            assert_eq!(count("(unreadable)"), 2);
+        },
+    );
+}

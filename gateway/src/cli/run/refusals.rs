@@ -13,6 +13,8 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 /// Different refusals that are kept; the rest is counted.
 const KEPT: usize = 100;
+/// What the sandbox's proxy refuses by itself.
+pub(super) const MALFORMED: &str = "malformed_request";
 /// Of these, how many a person is shown.
 const SHOWN: usize = 20;
 
@@ -45,8 +47,14 @@ impl Refusals {
         if !matches!(text("outcome"), Some("refused" | "cut")) {
             return;
         }
-        let target = text("target").or(text("service")).unwrap_or("?").to_owned();
-        let key = (target, text("reason").unwrap_or_default().to_owned());
+        let target = text("target").or(text("service")).unwrap_or("?");
+        let reason = text("reason").unwrap_or_default();
+        self.note(target.to_owned(), reason.to_owned());
+    }
+
+    /// Note one that stands in no record, or does.
+    pub(super) fn note(&mut self, target: String, reason: String) {
+        let key = (target, reason);
         let room = self.found.len() < KEPT;
         match self.found.get_mut(&key) {
             Some(count) => *count += 1,
