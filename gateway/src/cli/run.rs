@@ -45,7 +45,7 @@ use crate::{
     config::{Config, StateDir},
     telemetry::{Telemetry, init_logging},
 };
-use refusals::{MALFORMED, Refusals};
+use refusals::Refusals;
 
 /// `run`.
 #[derive(Debug, Args)]
@@ -224,9 +224,9 @@ impl Gateway {
         let mut ways = ways(&reply.body, directory, &stop)?;
         ways.notice = Notice::to({
             let refusals = refusals.clone();
-            move |asked| {
+            move |asked, reason| {
                 let mut refusals = refusals.lock().unwrap_or_else(PoisonError::into_inner);
-                refusals.note(asked, MALFORMED.to_owned());
+                refusals.note(asked, reason.to_owned());
             }
         });
         Ok(Self {

@@ -7,11 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use rustix::process::{Resource, getrlimit};
 use sluicegate_relay_protocol::Handshake;
 use socket2::SockRef;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -19,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::names::Names;
 use crate::{
     flow::{Flow, How, SocketFlow, Timers, pump},
-    proxy,
+    proxy::{self, Notice},
     session::{Credential, Session, SessionError},
     tasks::Tasks,
 };
@@ -35,12 +37,34 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A fatal `access_denied` alert (RFC 8446 §6.2) in a plaintext record.
 const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 
+/// What one connection takes of the descriptors there may be: its own, and the way out where the gateway is this process. The
+/// rest is for all else.
+const SHARE: u64 = 3;
+/// Where there is no bound on descriptors.
+const MOST: u64 = 1 << 20;
+/// There are as many already as descriptors allow.
+const TOO_MANY: &str = "too_many_connections";
+
+/// Places for connections that are carried at a time. Beyond them one is refused at once: it would wait for a descriptor only to
+/// be told that there is none.
+pub(super) fn places() -> Arc<Semaphore> {
+    let limit = getrlimit(Resource::Nofile).current;
+    Arc::new(Semaphore::new(places_of(limit)))
+}
+
+fn places_of(limit: Option<u64>) -> usize {
+    let places = limit.unwrap_or(MOST).min(MOST) / SHARE;
+    usize::try_from(places).unwrap_or(usize::MAX).max(1)
+}
+
 /// What capture needs. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Capture {
     pub(super) session: Session,
     pub(super) token: Credential,
     pub(super) names: Names,
+    pub(super) places: Arc<Semaphore>,
+    pub(super) notice: Notice,
     pub(super) tasks: Tasks,
     pub(super) stop: CancellationToken,
 }
@@ -50,14 +74,38 @@ impl Capture {
     pub(super) async fn serve(self, listener: TcpListener) {
         while let Some(accepted) = self.stop.run_until_cancelled(listener.accept()).await {
             match accepted {
-                Ok((stream, _)) => {
-                    self.tasks.spawn(self.clone().carry(stream));
-                }
+                Ok((stream, _)) => match self.places.clone().try_acquire_owned() {
+                    Ok(place) => {
+                        let carried = self.clone().carry(stream);
+                        self.tasks.spawn(async move {
+                            carried.await;
+                            drop(place);
+                        });
+                    }
+                    Err(_) => self.turn_away(&stream),
+                },
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept captured connections");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// No place: reset at once.
+    fn turn_away(&self, stream: &TcpStream) {
+        if let Some(meant) = original(stream) {
+            let (host, port) = (self.host(meant.ip()), meant.port());
+            self.notice.refused(&format!("{host}:{port}"), TOO_MANY);
+        }
+        let _ = stream.set_zero_linger();
+    }
+
+    /// The name an address stands for, or itself.
+    fn host(&self, meant: IpAddr) -> String {
+        match self.names.name(meant) {
+            Some(name) => name.to_string(),
+            None => meant.to_canonical().to_string(),
         }
     }
 
@@ -67,10 +115,7 @@ impl Capture {
             let _ = stream.set_zero_linger();
             return;
         };
-        let host = match self.names.name(meant.ip()) {
-            Some(name) => name.to_string(),
-            None => meant.ip().to_canonical().to_string(),
-        };
+        let host = self.host(meant.ip());
         let target = Handshake::Egress {
             host,
             port: meant.port(),
@@ -149,8 +194,21 @@ mod tests {
 
     use std::time::Duration;
 
-    use super::{ACCESS_DENIED, words};
+    use super::{ACCESS_DENIED, places_of, words};
     use crate::session::SessionError;
+
+    #[test]
+    fn places_leave_room_for_the_ways_out() {
+        for limit in [64, 256, 1024, 1 << 20] {
+            let places = places_of(Some(limit)) as u64;
+            assert!(
+                places * 2 + limit / 4 <= limit && places > limit / 4,
+                "{limit}"
+            );
+        }
+        assert_eq!(places_of(Some(0)), 1);
+        assert!(places_of(None) > 100_000);
+    }
 
     #[test]
     fn each_client_is_refused_in_its_own_words() {

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     CANNOT_CONFINE, FAILED,
-    capture::Capture,
+    capture::{self, Capture},
     control::{self, Go, Hidden, Mapping, Plan, Prepared, Told, Unshared, Wanted},
     dns::Server,
     ended::{Ended, Keys},
@@ -491,6 +491,8 @@ impl Serving {
             session: self.ways.session.clone(),
             token: self.ways.token.clone(),
             names,
+            places: capture::places(),
+            notice: self.ways.notice.clone(),
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
         };

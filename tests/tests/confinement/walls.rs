@@ -316,3 +316,38 @@ fn what_the_proxy_refuses_by_itself_is_told() {
         },
     );
 }
+
+/// More connections than descriptors allow: those that are there go on, and the others are refused at once.
+#[test]
+fn connections_beyond_the_descriptors_are_refused_at_once() {
+    outer(
+        "walls::connections_beyond_the_descriptors_are_refused_at_once",
+        async |outer| {
+            let script = "import socket, sys, time\n\
+                host, port = sys.argv[1].rsplit(':', 1)\n\
+                held, refused, slow = [], 0, 0\n\
+                for _ in range(150):\n\
+                \x20   one, began, said = socket.create_connection((host, int(port))), time.time(), b''\n\
+                \x20   try:\n\
+                \x20       one.sendall(b'GET /echo HTTP/1.1\\r\\nHost: ' + sys.argv[1].encode() + b'\\r\\n\\r\\n')\n\
+                \x20       said = one.recv(12)\n\
+                \x20   except ConnectionResetError: pass\n\
+                \x20   if said.endswith(b' 200'): held.append(one)\n\
+                \x20   else: refused += 1\n\
+                \x20   if time.time() - began > 3: slow += 1\n\
+                print(len(held), refused, slow)\n";
+            let start = "ulimit -n 256; exec \"$@\"";
+            let done = outer
+                .as_nobody("sh")
+                .args(["-c", start, "sh", &outer.text("bin/sluicegate"), "run"])
+                .args(outer.allowing())
+                .args(["--", "/usr/bin/python3", "-c", script, &outer.plain()])
+                .run()
+                .await;
+            let stderr = done.stderr.clone();
+            let said = done.succeeded();
+            assert_eq!(said, "85 65 0\n", "{stderr}");
+            assert!(stderr.contains("too_many_connections"), "{stderr}");
+        },
+    );
+}

@@ -13,8 +13,6 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 /// Different refusals that are kept; the rest is counted.
 const KEPT: usize = 100;
-/// What the sandbox's proxy refuses by itself.
-pub(super) const MALFORMED: &str = "malformed_request";
 /// Of these, how many a person is shown.
 const SHOWN: usize = 20;
 
