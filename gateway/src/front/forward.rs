@@ -452,16 +452,15 @@ impl Connection {
         }
     }
 
-    /// A CONNECT that came after other requests on its connection.
     /// A record of this connection's, and whose it is where that is known.
     fn recorder(&self) -> Recorder {
         let (front, telemetry) = (self.scope.front(), &self.context.telemetry);
         let mut recorder = telemetry.begin(Kind::request, front, self.peer);
         recorder.protocol(Protocol::Http1);
         if let Some(identity) = self.scope.identity()
-            && let Ok(now) = identity.session.snapshot()
+            && let Ok(number) = identity.session.stands(None)
         {
-            recorder.session(identity.session.label(), now.policy.number);
+            recorder.session(identity.session.label(), number);
         }
         if let Scope::Inside { target, .. } = &self.scope {
             recorder.target(target);
@@ -496,6 +495,7 @@ impl Connection {
         closing(answer, Denial::MalformedTarget)
     }
 
+    /// A CONNECT that came after other requests on its connection.
     async fn connect(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
         if !matches!(self.scope, Scope::Proxy) {
             return self.connect_nowhere(&request);

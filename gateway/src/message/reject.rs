@@ -175,7 +175,7 @@ mod tests {
     use http::header;
     use sluicegate_policy::{Denial, Refusal};
 
-    use super::{Detail, Rejection};
+    use super::{Asks, Detail, Rejection};
 
     #[test]
     fn who_may_come_again_is_told_when() {
@@ -186,7 +186,7 @@ mod tests {
                 target: None,
                 request_id: "id",
                 detail: Detail::Full,
-                origin_auth: false,
+                asks: Asks::Proxy,
                 html: false,
             };
             let answer = rejection.response();
