@@ -125,11 +125,13 @@ const SIDECAR: &str = "http://127.0.0.1:3128";
 /// Tokens of a generation without `maxLifetime` end after this; its handles do not.
 pub(super) const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
-/// Make a bundle of fresh credentials for the record's generation. `handle` is stored by the caller.
+/// Make a bundle of fresh credentials for the record's generation, and for the `services` it may open now. `handle` is stored by
+/// the caller.
 pub(super) fn make(
     context: &BundleContext,
     keys: &Keys,
     record: &Record,
+    services: &[String],
     handle: &Handle,
     now: SystemTime,
 ) -> Result<Bundle, RegistryError> {
@@ -176,14 +178,14 @@ pub(super) fn make(
     let relay = token_until(Audience::Relay, None, ends)?;
     put("SLUICEGATE_RELAY_URL", context.public_url.http());
     put("SLUICEGATE_RELAY_TOKEN", relay.reveal().into());
-    put("SLUICEGATE_SERVICES", record.bound.join(","));
+    put("SLUICEGATE_SERVICES", services.join(","));
     // For the proxy of the relay client: the programs behind it hold no credential.
     let egress = token_for(Audience::Egress, None)?;
     put("SLUICEGATE_PROXY_TOKEN", egress.reveal().into());
     // SDKs have no key either: they use the client's sockets.
-    if !record.bound.is_empty() && client_key.is_none() {
+    if !services.is_empty() && client_key.is_none() {
         let socket = context.public_url.socket();
-        let bare: BTreeSet<&str> = record.bound.iter().map(|name| bare(name)).collect();
+        let bare: BTreeSet<&str> = services.iter().map(|name| bare(name)).collect();
         let general = token(None)?;
         put("GESTALT_HOST_SERVICE_SOCKET", socket.clone());
         put("GESTALT_HOST_SERVICE_TOKEN", general.reveal().into());
@@ -192,7 +194,7 @@ pub(super) fn make(
             bare.into_iter().collect::<Vec<_>>().join(","),
         );
         let mut taken = BTreeSet::new();
-        for name in &record.bound {
+        for name in services {
             let variable = variable(name);
             if !taken.insert(variable.clone()) {
                 tracing::warn!(service = %name, "another service has the same variable name; reach this one by the relay client");

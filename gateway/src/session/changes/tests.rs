@@ -196,9 +196,9 @@ async fn a_token_issued_in_a_pause_is_given_only_what_comes_of_it() {
     assert!(!good(now + 2096 * SECOND));
 }
 
-/// A handle that made room for newer ones lets nobody in any more, and cuts nothing; a retired key cuts its own.
+/// A handle that is in use makes room for none; a retired key cuts what came by its tokens, and nothing else.
 #[tokio::test]
-async fn evicted_handles_cut_nothing_and_retired_keys_do() {
+async fn handles_in_use_stay_and_retired_keys_cut_their_own() {
     let f = Fixture::new();
     let issued = f
         .registry
@@ -214,7 +214,7 @@ async fn evicted_handles_cut_nothing_and_retired_keys_do() {
             .await
             .unwrap();
     }
-    assert_eq!(found(&handle).unwrap_err(), Denial::CredentialInvalid);
+    assert!(found(&handle).is_ok());
     let old = f.registry.keys().list()[0].kid.clone();
     f.registry.keys().rotate().unwrap();
     let file = f.dir.path().join("keys").join(format!("{old}.pem"));

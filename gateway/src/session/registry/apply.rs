@@ -349,7 +349,7 @@ impl Registry {
                 stale.extend(faulty(&config, record, &stale));
             } else {
                 // What the sandbox was begun with: a lost answer must not make it forget what it has not.
-                record.bound = names;
+                record.bound.clone_from(&names);
                 record.bound_capabilities = capabilities;
             }
             let fresh = Handle::generate()?;
@@ -365,6 +365,7 @@ impl Registry {
                 &config.bundle,
                 &self.keys,
                 record,
+                &names,
                 &fresh,
                 now,
             )?);

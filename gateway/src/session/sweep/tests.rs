@@ -87,8 +87,8 @@ async fn an_open_tunnel_and_fresh_activity_hold_the_idle_clock() {
     let slot = session.budget().open(now).unwrap();
     f.sweep(now + 60 * SECOND);
     assert_eq!(f.state("one"), "running");
-    drop(slot);
     session.touch(now + 60 * SECOND);
+    drop(slot);
     f.sweep(now + 69 * SECOND);
     assert_eq!(f.state("one"), "running");
     f.sweep(now + 70 * SECOND);
@@ -143,7 +143,11 @@ async fn what_moved_before_a_restart_counts_and_clients_have_a_minute_to_come_ba
     }
     let found = f.registry.index().session(&f.key("moved")).unwrap();
     let moved_at = SystemTime::now() - 100 * SECOND;
-    found.session.touch(moved_at);
+    // It was never silent for so long that it would have ended.
+    for step in 1..=7 {
+        let at = long_ago + step * 500 * SECOND;
+        found.session.touch(at.min(moved_at));
+    }
     f.registry.save_usage();
     let f = f.restarted();
     let now = SystemTime::now();
