@@ -13,15 +13,15 @@ const OURS: [&str; 2] = ["sluicegate", "sluicegate-relay"];
 pub(crate) fn drop_own(headers: &mut HeaderMap) {
     // Several lines are one list (RFC 9651 §4.2), in which a text may even begin on one and end on another.
     let lines = headers.get_all(PROXY_STATUS).iter();
-    let list = lines
-        .map(HeaderValue::as_bytes)
-        .collect::<Vec<_>>()
-        .join(&b", "[..]);
+    let lines: Vec<&[u8]> = lines.map(HeaderValue::as_bytes).collect();
+    let list = lines.join(&b", "[..]);
     if list.is_empty() {
         headers.remove(PROXY_STATUS);
         return;
     }
-    let members = members(&list).unwrap_or_default();
+    // Whoever reads line by line must find the same.
+    let alone = lines.iter().all(|line| members(line).is_some());
+    let members = members(&list).filter(|_| alone).unwrap_or_default();
     let kept = |member: &&[u8]| {
         let speaker = speaker(member);
         speaker.is_some_and(|name| !OURS.iter().any(|own| own.eq_ignore_ascii_case(&name)))
