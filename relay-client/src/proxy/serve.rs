@@ -123,6 +123,8 @@ async fn connection(socket: Shared, proxy: Proxy, place: Option<Place>) {
         }
         // Answered with 400 by the parser, which does not say what it could not read.
         if error.is_parse() {
+            // Whole, and all there is to say.
+            socket.close_finishes();
             asked.proxy.notice.malformed(UNREADABLE);
         }
         return;

@@ -288,12 +288,13 @@ fn what_the_proxy_refuses_by_itself_is_told() {
     outer(
         "walls::what_the_proxy_refuses_by_itself_is_told",
         async |outer| {
-            let script = "ask() { exec 3<>/dev/tcp/127.0.0.1/3128; printf \"$1\\r\\n\\r\\n\" >&3; head -n 1 <&3; exec 3>&-; }; \
-                          ask 'GET /page HTTP/1.1\\r\\nHost: x'; \
-                          ask 'GET http://x\\033[2J/ HTTP/1.1\\r\\nHost: x'; \
-                          ask 'CONNECT a\\001b:443 HTTP/1.1\\r\\nHost: x'; \
-                          ask 'CONNECT nothing HTTP/1.1\\r\\nHost: x'";
-            let done = outer.run(&["--json"], &["bash", "-c", script]).run().await;
+            let script = "import socket\n\
+                for line in b'GET /page', b'GET http://x\\x1b[2J/', b'CONNECT a\\x01b:443', b'CONNECT nothing':\n\
+                \x20   asked = socket.create_connection(('127.0.0.1', 3128))\n\
+                \x20   asked.sendall(line + b' HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n')\n\
+                \x20   print(asked.makefile('rb').readline().decode().strip())\n";
+            let done = outer.run(&["--json"], &["/usr/bin/python3", "-c", script]);
+            let done = done.run().await;
             let stderr = done.stderr.clone();
             let answers = done.succeeded();
             assert!(
