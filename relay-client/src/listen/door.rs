@@ -97,7 +97,7 @@ impl Visitor {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::panic, clippy::unwrap_used)]
 
     use std::time::Duration;
 

@@ -5,6 +5,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use sluicegate_certs::{TrustBundle, tls};
 use sluicegate_policy::ServiceUrl;
 use sluicegate_relay::flow::Chunk;
+use tokio::task::JoinSet;
 
 use super::{super::ServicesConfig, Key, Place, Pool, Services, Upstream};
 use crate::{drain::Drain, session::SessionKey};
@@ -48,6 +49,27 @@ async fn connection() -> Upstream {
     }
 }
 
+/// One to a service that allows so many calls on it.
+async fn limited(calls: u32) -> (Upstream, JoinSet<()>) {
+    let (near, far) = tokio::io::duplex(1024);
+    let mut server = h2::server::Builder::new();
+    server.max_concurrent_streams(calls);
+    let client = h2::client::Builder::new().handshake::<_, Chunk>(near);
+    let (server, client) = tokio::join!(server.handshake::<_, bytes::Bytes>(far), client);
+    let (mut server, (requests, driver)) = (server.unwrap(), client.unwrap());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { while server.accept().await.is_some() {} });
+    tasks.spawn(async move { driver.await.unwrap() });
+    while requests.current_max_send_streams() != calls as usize {
+        tokio::task::yield_now().await;
+    }
+    let upstream = Upstream {
+        requests,
+        ..connection().await
+    };
+    (upstream, tasks)
+}
+
 #[tokio::test]
 async fn none_is_idle_under_its_call_and_each_goes_by_itself() {
     let (pool, key) = (pool(), key());
@@ -83,9 +105,9 @@ async fn told_to_go_away_it_lives_as_long_as_its_calls() {
 #[tokio::test]
 async fn a_connection_takes_as_many_calls_as_its_service_allows() {
     let (pool, key) = (pool(), key());
-    let (first, second) = (connection().await, connection().await);
-    // Of a service that has said nothing yet h2 expects a hundred.
+    let ((first, _one), (second, _other)) = (limited(3).await, limited(3).await);
     let allowed = first.requests.current_max_send_streams();
+    assert_eq!(allowed, 3);
     pool.keep(key.clone(), &first);
     let mut calls: Vec<_> = (0..allowed).map(|_| pool.free(&key).unwrap()).collect();
     assert!(pool.free(&key).is_none(), "it is full");

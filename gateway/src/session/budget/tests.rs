@@ -4,6 +4,8 @@
     clippy::indexing_slicing,
     clippy::panic
 )]
+use tokio::task::JoinSet;
+
 use super::*;
 
 fn budget(limits: Limits) -> Arc<Budget> {
@@ -334,27 +336,18 @@ const LOOK_MOST: Duration = Duration::from_millis(1_010);
 async fn who_asks_first_goes_first_and_who_leaves_costs_nothing() {
     let budget = paced(1000, None);
     go(&budget, Way::Up, 1000).await;
-    let mut gone = tokio::spawn(budget.pace(Way::Up, 1000).unwrap());
-    let second = tokio::spawn({
+    let mut leaving = JoinSet::new();
+    let gone = leaving.spawn(budget.pace(Way::Up, 1000).unwrap());
+    let mut staying = JoinSet::new();
+    for _ in 0..2 {
         let budget = budget.clone();
-        async move { timed(go(&budget, Way::Up, 500)).await }
-    });
-    let third = tokio::spawn({
-        let budget = budget.clone();
-        async move { timed(go(&budget, Way::Up, 500)).await }
-    });
+        staying.spawn(async move { timed(go(&budget, Way::Up, 500)).await });
+    }
     tokio::task::yield_now().await;
-    assert!(futures_is_pending(&mut gone).await);
+    assert!(!gone.is_finished());
     gone.abort();
-    about(second.await.unwrap(), 900);
-    about(third.await.unwrap(), 1400);
-}
-
-async fn futures_is_pending<T>(task: &mut tokio::task::JoinHandle<T>) -> bool {
-    std::future::poll_fn(|cx| {
-        std::task::Poll::Ready(std::pin::Pin::new(&mut *task).poll(cx).is_pending())
-    })
-    .await
+    about(staying.join_next().await.unwrap().unwrap(), 900);
+    about(staying.join_next().await.unwrap().unwrap(), 1400);
 }
 
 #[tokio::test(start_paused = true)]

@@ -162,7 +162,7 @@ const CONFIG: &str = "capabilities:
   data: {egress: {allowedHosts: ['db.a.test:5432']}}
 runtime:
   providers:
-    p: {default: true, egress: {allowedHosts: [api.a.test], ceiling: {allowedHosts: ['*.a.test', 'db.a.test:5432']}}}
+    p: {default: true, egress: {allowedHosts: [api.a.test], ceiling: {allowedHosts: ['*.a.test', 'db.a.test:5432'], addresses: [203.0.114.0/24]}}}
 ";
 
 /// A suite about sessions of `CONFIG` that ask for this, in YAML's flow style.

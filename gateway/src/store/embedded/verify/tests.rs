@@ -88,7 +88,7 @@ fn what_is_no_store_is_not_whole() {
     let path = dir.path().join("s");
     assert!(matches!(file(&path), Err(StoreError::Open { .. })));
     fs::write(&path, "").unwrap();
-    assert!(matches!(file(&path), Err(StoreError::Open { .. })));
+    assert!(matches!(file(&path), Err(StoreError::Empty { .. })));
     fs::write(&path, [0x5a; 8192]).unwrap();
     is_damaged(file(&path));
     let mut half = {
