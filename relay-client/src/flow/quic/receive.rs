@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -21,6 +21,8 @@ pub struct QuicReceive {
     /// How it broke, maybe behind the chunk given last. quinn tells a reset once, and after that an end.
     later: Option<Broken>,
     ended: bool,
+    /// Whoever did not read waits to hear of a reset.
+    watched: bool,
 }
 
 impl QuicReceive {
@@ -30,6 +32,7 @@ impl QuicReceive {
             stream,
             later: None,
             ended: false,
+            watched: false,
         }
     }
 
@@ -44,6 +47,12 @@ impl QuicReceive {
     /// The stream broke.
     pub fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
         if let Some(broken) = self.later {
+            return Poll::Ready(Err(broken));
+        }
+        if std::mem::take(&mut self.watched)
+            && let Poll::Ready(broken) = self.poll_reset(&mut Context::from_waker(Waker::noop()))
+        {
+            // The waker was taken back: quinn would keep it, and so the task, behind an end that is read without a pause.
             return Poll::Ready(Err(broken));
         }
         // The future holds nothing between polls: quinn keeps the waker.
@@ -88,6 +97,11 @@ impl QuicReceive {
         if self.ended {
             return Poll::Pending;
         }
+        self.watched = true;
+        self.poll_reset(cx)
+    }
+
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
         match pin!(self.stream.received_reset()).poll(cx) {
             Poll::Ready(Ok(Some(number))) => self.later = Some(reason(number)),
             Poll::Ready(Err(error)) => self.later = Some(unheard(&error)),
