@@ -162,6 +162,8 @@ impl Pump {
         self.begun = false;
         self.up.held = false;
         self.up.waiting = 0;
+        // Held back from now on, it must not hold a turn that others wait for.
+        self.down.step_back();
     }
 
     /// The gate is open for good.
@@ -330,9 +332,12 @@ impl Pump {
                 return Poll::Pending;
             }
             if self.up.eof {
-                if self.up.held
-                    && let Some(denial) = self.gate.as_ref().and_then(Gate::at_end)
-                {
+                // Nothing said at all is no TLS either.
+                let denial = self.gate.as_ref().and_then(|gate| match self.up.held {
+                    true => gate.at_end(),
+                    false => gate.at_deadline(0).map(|_| Denial::TlsRequired),
+                });
+                if let Some(denial) = denial {
                     return Poll::Ready(Err(Stop::Cut(denial)));
                 }
                 self.open();

@@ -148,7 +148,10 @@ impl Tunnel {
                     recorder.detail(H2_UNJUDGED);
                 }
                 // While there is a gate, TLS is still in its plaintext handshake, and an alert can be read.
-                if pump.tls() && downstream.write_all(&ACCESS_DENIED).await.is_ok() {
+                let tls = pump.tls();
+                // Whoever waits for a turn of bandwidth behind it must not wait for its farewell.
+                drop(pump);
+                if tls && downstream.write_all(&ACCESS_DENIED).await.is_ok() {
                     linger_close(downstream).await;
                     downstream.release();
                 }

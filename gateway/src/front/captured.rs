@@ -4,7 +4,11 @@
 //! TLS, the Host of each HTTP/1 request. Any other bytes are for the address they were sent to, which is judged as a literal.
 //! That address is never dialled on its word: a name is resolved here, and a literal needs a rule of its own.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::BytesMut;
 use sluicegate_policy::{Denial, Host, HostName, Target, decide};
@@ -142,7 +146,10 @@ pub(super) async fn serve(
             return Err(Denial::Draining.into());
         }
         recorder.session(identity.session.label(), identity.stands()?);
-        let target = target?;
+        let target = target.map_err(|denial| {
+            let budget = identity.session.budget();
+            budget.refused(denial.into(), SystemTime::now())
+        })?;
         connect::lead(&context, identity, &target, &mut recorder).await
     }
     .await;

@@ -187,7 +187,14 @@ impl Direction {
 
     /// Does it wait for its turn?
     pub(super) fn waits(&self) -> bool {
-        self.due.is_some()
+        self.due.as_ref().is_some_and(|due| due.pacing.is_some())
+    }
+
+    /// Its place in the queue is given up; it asks anew when it is polled.
+    pub(super) fn step_back(&mut self) {
+        if let Some(due) = &mut self.due {
+            due.pacing = None;
+        }
     }
 
     /// The last so many of the kept bytes go on in their turn.
