@@ -131,7 +131,15 @@ impl Index {
             };
             Some((since, *hash))
         });
-        idle.min_by_key(|(since, _)| *since).map(|(_, hash)| hash)
+        let idle = idle.min_by_key(|(since, _)| *since).map(|(_, hash)| hash);
+        // After a restart all of them may be spared, and nobody come by any: the first is the sandbox's, most likely.
+        idle.or_else(|| {
+            let guessed = |hash: &&HandleHash| {
+                let known = tables.handles.get(hash);
+                known.is_some_and(|known| known.usage.is_guessed())
+            };
+            handles.iter().skip(1).find(guessed).copied()
+        })
     }
 
     /// The one living generation, in these namespaces, whose sources have `source` in them. One that has ended by its clocks

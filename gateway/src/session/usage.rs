@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::SystemTime,
 };
@@ -18,6 +18,8 @@ const LATELY: u64 = 300;
 pub(super) struct Usage {
     /// Seconds since the epoch; 0 = never.
     last: AtomicU64,
+    /// Somebody came by it, as far as this process knows.
+    known: AtomicBool,
 }
 
 impl Usage {
@@ -31,6 +33,11 @@ impl Usage {
     fn touch(&self) {
         let now = unix_seconds(SystemTime::now());
         self.last.fetch_max(now, Ordering::AcqRel);
+    }
+
+    /// Is it spared for nothing but a guess, since nobody has come by it yet?
+    pub(super) fn is_guessed(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) == 1 && !self.known.load(Ordering::Acquire)
     }
 
     /// Since when it is of no use; `None` = it is.
@@ -47,6 +54,7 @@ pub(super) struct Visit(Arc<Usage>);
 
 impl Visit {
     pub(super) fn of(usage: &Arc<Usage>) -> Arc<Self> {
+        usage.known.store(true, Ordering::Release);
         usage.touch();
         Arc::new(Self(usage.clone()))
     }
