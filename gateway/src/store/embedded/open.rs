@@ -29,8 +29,11 @@ fn is_cut(error: &io::Error) -> bool {
 /// Make a store where there is none. It stands at its path once it is whole: a crash leaves none there, and never an empty
 /// one.
 pub(super) fn create(path: &Path) -> Result<(), StoreError> {
-    if path.try_exists().map_err(unusable(path))? {
-        return Ok(());
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(unusable(path)(error)),
+        // A link that leads nowhere is one to a store that is not there now, and no place for a new one.
+        Ok(_) => return Ok(()),
     }
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
@@ -59,7 +62,14 @@ fn make(beside: &Path, path: &Path) -> Result<(), StoreError> {
         .map_err(unusable(path))?;
     drop(Database::create(beside).map_err(failed(path))?);
     file.sync_all().map_err(unusable(path))?;
-    fs::rename(beside, path).map_err(unusable(path))?;
+    // Unlike a rename this takes no place of what somebody has made meanwhile.
+    match fs::hard_link(beside, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(unusable(path)(error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    fs::remove_file(beside).map_err(unusable(path))?;
     let directory = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
