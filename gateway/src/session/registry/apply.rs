@@ -181,7 +181,11 @@ impl Registry {
         let entry = match action {
             // It is this that was asked for, or more of it.
             Action::Reset | Action::Stop | Action::Gone => entry,
-            _ => self.settled(entry, now)?,
+            _ => {
+                self.settled(entry, now)?;
+                // By what it is now: what was asked for on a condition is asked of that.
+                self.entry_of(by, key)?
+            }
         };
         match action {
             Action::Start => self.start_or_queue(&entry, None, now),

@@ -14,6 +14,10 @@ use crate::{
 impl Registry {
     /// The entry with the ports of its listeners, which are stored by then, and whoever is to hear of them.
     pub(super) fn settle_dials(&self, entry: Arc<Entry>) -> (Arc<Entry>, Option<Told<'_>>) {
+        if entry.session.is_some() && entry.policy.is_none() {
+            // Paused until its grant holds again: its places stay its own, and nobody is admitted there.
+            return (entry, None);
+        }
         let key = entry.record.key();
         let living = entry.session.as_ref().zip(entry.policy.as_ref());
         let said = living.map(|(session, _)| session.dials());

@@ -59,7 +59,8 @@ impl Registry {
         now: SystemTime,
     ) -> Result<(Issued, bool), RegistryError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = self.settled(self.entry_of(by, key)?, now)?;
+        self.settled(self.entry_of(by, key)?, now)?;
+        let entry = self.entry_of(by, key)?;
         let generation = entry.record.lease.generation;
         if observation
             .generation
