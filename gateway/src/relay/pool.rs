@@ -16,7 +16,7 @@ use sluicegate_policy::{Denial, ServicePermit, ServiceUrl};
 use sluicegate_relay::{flow::Chunk, transport::windows};
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use super::{ServiceFailure, Services, Ticket};
@@ -154,15 +154,24 @@ impl Pool {
                 return Ok(found);
             }
             let queue = self.queue(&key);
-            let turn = timeout_at(deadline, queue.opening.lock()).await;
-            let turn = turn.map_err(|_| failed("it does not take connections".into()))?;
+            let turn = tokio::select! {
+                turn = queue.opening.lock() => turn,
+                () = freed.as_mut() => continue,
+                () = sleep_until(deadline) => {
+                    return Err(failed("it does not take connections".into()));
+                }
+            };
             if let Some(found) = self.find(&key).await {
                 return Ok(found);
             }
-            if self.count(&key) < CONNECTIONS {
-                let fresh = self.connect(&key, session, &ticket.permit, speaker).await?;
-                self.keep(key.clone(), &fresh);
-                return Ok(fresh);
+            let others = self.count(&key);
+            if others < CONNECTIONS {
+                match self.connect(&key, session, &ticket.permit, speaker).await {
+                    Ok(fresh) => return Ok(fresh),
+                    Err(error) if others == 0 => return Err(error),
+                    // It takes no more of them: a place comes free on those there are.
+                    Err(_) => {}
+                }
             }
             drop(turn);
             timeout_at(deadline, freed)
@@ -263,6 +272,8 @@ impl Pool {
         };
         let (pool, key, session, kept) =
             (self.clone(), key.clone(), session.clone(), upstream.clone());
+        // Before its task, which takes it out again.
+        self.keep(key.clone(), &upstream);
         self.tasks.spawn(async move {
             tokio::select! {
                 _ = driver => {}
