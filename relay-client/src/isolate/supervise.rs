@@ -308,7 +308,14 @@ fn plan(confinement: &Confinement, outside: &Path) -> Result<(Vec<Standing>, Pla
         put(What::Service(service.name.clone()), wanted);
     }
     let real = |path: &PathBuf| {
-        fs::canonicalize(path).map_err(|error| IsolateError::Path(path.clone(), error))
+        let refused = |error| IsolateError::Path(path.clone(), error);
+        let real = fs::canonicalize(path).map_err(refused)?;
+        if real.starts_with("/run") && !real.starts_with("/run/media") {
+            return Err(refused(io::Error::other(
+                "it is below /run, which is covered",
+            )));
+        }
+        Ok(real)
     };
     let writable: Result<Vec<_>, _> = confinement.writable.iter().map(real).collect();
     let hide = [&confinement.hide[..], &[of_all.to_owned()]].concat();
