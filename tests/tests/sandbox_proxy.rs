@@ -332,7 +332,7 @@ async fn another_user_uses_nothing_up() {
     );
     let flood = Program::new("setpriv")
         .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
-        .args(["python3", "-c", &script])
+        .args(["/usr/bin/python3", "-c", &script])
         .cwd(Path::new("/"))
         .start(&stage.session.directory().join("flood.log"));
     until("the flood", || flood.said().contains("held").then_some(())).await;

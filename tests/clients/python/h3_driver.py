@@ -21,7 +21,7 @@ import sys
 from aioquic.asyncio.client import connect
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.buffer import Buffer, BufferReadError
-from aioquic.h3.connection import H3_ALPN, H3Connection, parse_settings
+from aioquic.h3.connection import H3_ALPN, FrameUnexpected, H3Connection, parse_settings
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import ConnectionTerminated, StopSendingReceived, StreamDataReceived, StreamReset
@@ -91,6 +91,13 @@ class Driver(QuicConnectionProtocol):
         self.http.send_headers(stream, coded(fields), end)
         return stream
 
+    def unless_gone(self, command, send):
+        try:
+            send(command["stream"])
+        except FrameUnexpected:
+            # The gateway has ended it both ways already, and the library forgotten it.
+            tell("gone", stream=command["stream"])
+
     def obey(self, command):
         quic, op = self._quic, command["op"]
         if op == "request":
@@ -102,9 +109,10 @@ class Driver(QuicConnectionProtocol):
                 quic.reset_stream(stream, 0x10C)
                 quic.stop_stream(stream, 0x10C)
         elif op == "trailers":
-            self.http.send_headers(command["stream"], coded(command["fields"]), True)
+            self.unless_gone(command, lambda to: self.http.send_headers(to, coded(command["fields"]), True))
         elif op == "data":
-            self.http.send_data(command["stream"], bytes.fromhex(command["bytes"]), command["end"])
+            data, end = bytes.fromhex(command["bytes"]), command["end"]
+            self.unless_gone(command, lambda to: self.http.send_data(to, data, end))
         elif op == "reset":
             quic.reset_stream(command["stream"], command["code"])
         elif op == "leave":

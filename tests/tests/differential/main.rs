@@ -150,7 +150,7 @@ async fn requests_over_http3_are_read_alike() {
 /// Sends every request on a stream to the reference, and what the gateway let pass to every other reader.
 async fn streams_are_read_alike(version: Version) {
     let stage = Stage::start().await;
-    let requests = requests();
+    let requests = requests(version);
     let statuses = stage
         .run_streams(&stage.reference, version, &requests)
         .await;

@@ -226,13 +226,18 @@ async fn taken(wire: &mut Wire, count: usize) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Every request of the table.
-pub(crate) fn requests() -> Vec<Request> {
+/// Every request of the table, as far as the client can send it: over HTTP/3 its library sends no field without a name, and takes
+/// the Content-Length of an answer to HEAD for a fault.
+pub(crate) fn requests(version: Version) -> Vec<Request> {
     let mut all: Vec<Request> = served().into_iter().map(Request::served).collect();
     all.extend(lengths());
     all.extend(fields());
     all.extend(lines());
     all.extend(trailers());
+    all.retain(|request| {
+        let odd = |(name, value): &(String, String)| name.is_empty() || value == "HEAD";
+        version == Version::Two || !request.fields.iter().any(odd)
+    });
     all
 }
 
