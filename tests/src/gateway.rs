@@ -291,6 +291,25 @@ impl Gateway {
         std::fs::read_dir(path).unwrap().count()
     }
 
+    /// Whether it has accepted the connection of this client, which is still open at its end.
+    pub fn accepted(&self, client: SocketAddr) -> bool {
+        let SocketAddr::V4(client) = client else {
+            panic!("{client} is not in a table of IPv4");
+        };
+        // Addresses as the kernel prints them (proc_pid_net(5)); a connection that waits to be accepted has no inode.
+        let remote = format!(
+            "{:08X}:{:04X}",
+            u32::from_ne_bytes(client.ip().octets()),
+            client.port()
+        );
+        let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", self.process.id()));
+        let table = table.unwrap();
+        table.lines().skip(1).any(|line| {
+            let fields: Vec<_> = line.split_ascii_whitespace().collect();
+            fields[2] == remote && fields[9] != "0"
+        })
+    }
+
     /// SIGTERM: drain.
     pub fn terminate(&self) {
         self.process.signal(Signal::TERM);

@@ -389,10 +389,10 @@ async fn a_connection_outlives_no_session() {
     .await;
     let listener = world.gateway.listener("sni").await;
     let id = session(&world, &["late.test:4433"], &["127.0.0.0/8"]).await;
-    let before = world.gateway.descriptors();
     let mut wire = Wire::dial(listener).await;
+    let own = wire.local();
     until("the gateway's end of it", || {
-        (world.gateway.descriptors() > before).then_some(())
+        world.gateway.accepted(own).then_some(())
     })
     .await;
     let path = format!("/runtime/providers/test/sessions/{id}:stop");
@@ -402,7 +402,7 @@ async fn a_connection_outlives_no_session() {
     let mut hello = Vec::new();
     client.write_tls(&mut hello).unwrap();
     wire.send(hello).await;
-    let own = wire.local().to_string();
+    let own = own.to_string();
     wire.rest().await;
     let record = record(&world, "sni", |record| record.text("downstream") == own).await;
     assert_eq!(record.text("outcome"), "refused", "{record:?}");
