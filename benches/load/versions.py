@@ -14,6 +14,8 @@ COMMANDS = [
     ("HAProxy", ["haproxy", "-v"]),
     ("stunnel", ["stunnel4", "-version"]),
     ("OpenSSH", ["ssh", "-V"]),
+    ("rathole", [f"{ROOT}/cargo/bin/rathole", "--version"]),
+    ("bore", [f"{ROOT}/cargo/bin/bore", "--version"]),
     ("nginx (origin)", ["nginx", "-v"]),
 ]
 

@@ -7,14 +7,18 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
+use sluicegate_relay_protocol::capsule::Head;
 use tokio::io::Interest;
 
 use super::{Broken, Flow, Shared, unix};
+use crate::transport::windows;
 
 /// First read of an idle flow; most flows never need more.
 const SMALL: usize = 4 * 1024;
-/// Largest read: where copying stops getting cheaper.
-const LARGE: usize = 64 * 1024;
+/// Largest read: where copying stops getting cheaper. With the heads of its capsule and of its frame (RFC 9113 §4.1) it is one
+/// frame, and fills four TLS records (RFC 8446 §5.1): a byte more would be a frame, a record and a write of its own.
+const LARGE: usize = windows::FRAME as usize - FRAME_HEAD - Head::USUAL_MAX;
+const FRAME_HEAD: usize = 9;
 
 pub(super) type Watch = Pin<Box<dyn Future<Output = Broken> + Send>>;
 

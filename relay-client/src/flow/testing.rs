@@ -122,6 +122,7 @@ fn server() -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(windows::STREAM)
+        .max_frame_size(windows::FRAME)
         .initial_connection_window_size(windows::CONNECTION)
         .data_frame_budget(windows::SMALL_FRAMES);
     builder

@@ -6,7 +6,13 @@ use bytes::Bytes;
 use sluicegate_relay_protocol::capsule::{DATA, FINAL_DATA};
 use tokio::task::JoinSet;
 
-use super::{super::testing::capsule_pair, Broken, CapsuleFlow, Chunk, Flow};
+use super::{
+    super::{
+        SocketFlow,
+        testing::{capsule_pair, noise, pair, write},
+    },
+    Broken, CapsuleFlow, Chunk, Flow,
+};
 
 async fn read(flow: &mut CapsuleFlow) -> Result<Option<Bytes>, Broken> {
     poll_fn(|cx| flow.poll_read(cx)).await
@@ -58,6 +64,43 @@ async fn an_abort_says_connect_error() {
     drop(CapsuleFlow::new(server.0, server.1));
     let code = poll_fn(|cx| send.poll_reset(cx)).await.unwrap();
     assert_eq!(code, h2::Reason::CONNECT_ERROR);
+}
+
+/// What is read at once goes as one frame, not as a full one and a few bytes.
+#[tokio::test]
+async fn a_read_is_a_frame() {
+    const QUEUED: usize = 192 * 1024;
+    let mut drivers = JoinSet::new();
+    let (client, (_send, mut receive)) = capsule_pair(&mut drivers).await;
+    let mut flow = CapsuleFlow::new(client.0, client.1);
+    let (program, near) = pair(false).await;
+    let mut socket = SocketFlow::new(near);
+    drivers.spawn(async move {
+        write(&program, &noise(QUEUED, 1)).await;
+        // Kept open: its end is no matter here.
+        std::future::pending::<()>().await;
+    });
+    let (mut read, mut reads, mut frames) = (0, Vec::new(), Vec::new());
+    while read < QUEUED {
+        let mut chunk = poll_fn(|cx| socket.poll_read(cx)).await.unwrap().unwrap();
+        read += chunk.len();
+        reads.push(chunk.len());
+        while !chunk.is_empty() {
+            poll_fn(|cx| flow.poll_write(cx, &mut chunk)).await.unwrap();
+        }
+        let mut heard = 0;
+        while heard < *reads.last().unwrap() {
+            let frame = receive.data().await.unwrap().unwrap();
+            receive
+                .flow_control()
+                .release_capacity(frame.len())
+                .unwrap();
+            heard += frame.len();
+            frames.push(frame.len());
+        }
+    }
+    assert_eq!(frames.len(), reads.len(), "{reads:?} as {frames:?}");
+    assert!(frames.iter().max() > Some(&32_768), "{frames:?}");
 }
 
 /// More one-byte frames than h2's budget for unread ones: a slow reader must not cost the connection.
