@@ -95,7 +95,9 @@ const TAKEN: [u16; 3] = [53, 3127, 3128];
 pub(super) fn main(args: RunArgs) -> ExitCode {
     // What the command and its refusals say is what matters; the log is for those who ask for it by RUST_LOG.
     init_logging("off");
-    let started = Signals::hold().and_then(|signals| {
+    // Before there is anything to be seen: the state, and the session's credentials.
+    let kept_out = isolate::keep_others_out();
+    let started = kept_out.and_then(|()| Signals::hold()).and_then(|signals| {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;

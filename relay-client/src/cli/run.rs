@@ -58,6 +58,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn main(args: RunArgs) -> ExitCode {
     init_logging("warn");
+    // Before there is anything to be seen: the session's credentials.
+    if let Err(error) = isolate::keep_others_out() {
+        return with_code(isolate::FAILED, &error.into());
+    }
     let (config, services) = match settle(&args) {
         Ok(settled) => settled,
         Err(error) => return with_code(failure::CONFIG, &error.into()),

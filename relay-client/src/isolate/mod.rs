@@ -39,6 +39,7 @@ pub use directory::Directory;
 pub use ended::Ended;
 pub use flags::{EXIT_CODES, RunFlags};
 pub use hidden::with_their_directories;
+pub use rights::keep_others_out;
 pub use signals::{Listening, Signals};
 pub use stage::reenter;
 pub use supervise::{Confinement, IsolateError, Network, Service, Ways, run};

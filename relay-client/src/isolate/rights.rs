@@ -1,10 +1,15 @@
-//! Capabilities: those the set-up needs are carried over exec, and none that could undo it are left for the command.
+//! Capabilities: those the set-up needs are carried over exec, and none that could undo it are left for the command. And
+//! who may look into a process.
 
 use std::io;
 
-use rustix::thread::{
-    CapabilitySet, capabilities, clear_ambient_capability_set, configure_capability_in_ambient_set,
-    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+use rustix::{
+    process::{DumpableBehavior, set_dumpable_behavior},
+    thread::{
+        CapabilitySet, capabilities, clear_ambient_capability_set,
+        configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+        set_no_new_privs,
+    },
 };
 
 /// Mounts, addresses and routes, ports below 1024.
@@ -28,6 +33,16 @@ fn of_root() -> CapabilitySet {
         | CapabilitySet::SETGID
         | CapabilitySet::SETUID
         | CapabilitySet::NET_BIND_SERVICE
+}
+
+/// From here on no other process of this user gets at this one's memory and descriptors, by tracing it or by what /proc has
+/// of it (`PR_SET_DUMPABLE`, ptrace(2)). Root does, and whoever traces it already. The process itself notices nothing; what it executes
+/// is open again.
+///
+/// # Errors
+/// The kernel does not know it.
+pub fn keep_others_out() -> io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// May this process map ids that are not its own into a user namespace?

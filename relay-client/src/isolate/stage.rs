@@ -192,6 +192,8 @@ fn keep() -> Result<u8, Broken> {
         .map_err(io::Error::from)
         .map_err(Broken::forbidden(&knobs, Step::User))?;
     map_own(own).map_err(Broken::forbidden(&knobs, Step::Map))?;
+    // Not earlier: the maps are written by the files of this process, which are root's then.
+    rights::keep_others_out().map_err(Broken::at("its own memory"))?;
     unshare(CloneFlags::CLONE_NEWNS)
         .map_err(io::Error::from)
         .map_err(Broken::forbidden(&knobs, Step::Others))?;
@@ -246,9 +248,7 @@ fn inner(command: &[OsString]) -> Result<u8, Broken> {
     // From here on they are the supervisor's alone.
     drop(descriptors);
     // What the command could read in this process's memory, or make it do, is nothing it cannot do itself; still.
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-        .map_err(io::Error::from)
-        .map_err(Broken::at("its own memory"))?;
+    rights::keep_others_out().map_err(Broken::at("its own memory"))?;
     rights::let_go().map_err(Broken::at("capabilities"))?;
     filter::apply().map_err(Broken::at("the filter of system calls"))?;
     // Opened after the right to it is the same as the command's.

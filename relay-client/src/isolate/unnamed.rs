@@ -1,7 +1,10 @@
-//! A directory in memory that no path leads to: for secrets of the caller, out of reach of every command of this user,
-//! whatever it renames.
+//! A directory in memory that has no place among the mounts: for secrets of the caller, whatever a command of this user
+//! renames.
 //!
 //! A process of its own mounts it in namespaces that end with it, and hands it over as a descriptor. It is gone with that.
+//! What leads to it is that descriptor, and what /proc has of it (`/proc/PID/fd/N`): this is closed to the user's other processes where
+//! the caller has kept them out ([`keep_others_out`](super::keep_others_out)), as this process does before it mounts anything. Root finds
+//! it.
 
 use std::{
     io,
@@ -64,7 +67,7 @@ impl Unnamed {
         Ok(Self { descriptor })
     }
 
-    /// What leads there, in this process alone.
+    /// What leads there from within this process.
     pub fn path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.descriptor.as_raw_fd()).into()
     }

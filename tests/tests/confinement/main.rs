@@ -15,6 +15,7 @@ mod ends;
 mod forbidden;
 mod names;
 mod outer;
+mod private;
 mod relay;
 mod terminal;
 mod walls;

@@ -81,6 +81,12 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Is there anybody else the test could be? Not where it is one user who is called root.
+fn has_other_users() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    is_root() && map.contains("4294967295")
+}
+
 fn ip(arguments: &str) {
     let done = Command::new("ip")
         .args(arguments.split(' '))
@@ -204,11 +210,7 @@ impl Outer {
 
     /// A program as an ordinary user, with a temporary directory whose leftovers can be seen.
     pub(crate) fn as_nobody(&self, program: &str) -> Program {
-        let base = if is_root()
-            && std::fs::read_to_string("/proc/self/uid_map")
-                .unwrap()
-                .contains("4294967295")
-        {
+        let base = if has_other_users() {
             let id = NOBODY.to_string();
             Program::new("setpriv")
                 .args(["--reuid", &id, "--regid", &id, "--clear-groups", "--"])
@@ -217,6 +219,15 @@ impl Outer {
             Program::new(program)
         };
         self.at_home(base)
+    }
+
+    /// The same user, without what root may do in a user namespace.
+    pub(crate) fn without_rights(&self, program: &str) -> Program {
+        if has_other_users() {
+            return self.as_nobody(program);
+        }
+        let none = ["--bounding-set=-all", "--inh-caps=-all", "--", program];
+        self.at_home(Program::new("setpriv").args(none))
     }
 
     pub(crate) fn at_home(&self, program: Program) -> Program {

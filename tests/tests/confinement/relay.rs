@@ -5,7 +5,7 @@ use rustix::process::Signal;
 
 use super::outer::{Outer, outer};
 
-async fn gateway(outer: &Outer) -> Gateway {
+pub(crate) async fn gateway(outer: &Outer) -> Gateway {
     let settings = Settings {
         dns: Some(outer.dns.address),
         ..Settings::default()
@@ -13,7 +13,12 @@ async fn gateway(outer: &Outer) -> Gateway {
     Gateway::start(&settings).await
 }
 
-fn command(outer: &Outer, session: &Session, flags: &[&str], command: &[&str]) -> e2e::Program {
+pub(crate) fn command(
+    outer: &Outer,
+    session: &Session,
+    flags: &[&str],
+    command: &[&str],
+) -> e2e::Program {
     let trust = outer.path("gateway-ca.pem");
     std::fs::copy(session.bundle(), &trust).unwrap();
     super::outer::open_to_all(&trust);
