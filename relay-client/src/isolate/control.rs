@@ -53,9 +53,27 @@ pub(super) enum Wanted {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(super) enum Hidden {
     /// An empty directory stands in its place.
-    Directory(PathBuf),
+    Directory(#[serde(with = "any_bytes")] PathBuf),
     /// An empty file does, which nobody accepts connections on.
-    File(PathBuf),
+    File(#[serde(with = "any_bytes")] PathBuf),
+}
+
+/// Paths that others have made, which need not be text.
+mod any_bytes {
+    use std::{
+        ffi::OsString,
+        path::{Path, PathBuf},
+    };
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        path.as_os_str().serialize(to)
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<PathBuf, D::Error> {
+        OsString::deserialize(from).map(PathBuf::from)
+    }
 }
 
 /// What the inner process is to do.

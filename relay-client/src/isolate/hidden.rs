@@ -5,8 +5,12 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    ffi::{OsStr, OsString},
+    fs, io,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileTypeExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -18,11 +22,19 @@ use super::{control::Hidden, directory};
 pub(super) const RUNTIME: [&str; 2] = ["/run", "/var/run"];
 /// Displays: other directories of sockets.
 const DIRECTORIES: [&str; 2] = ["/tmp/.X11-unix", "/tmp/.ICE-unix"];
-/// `__SO_ACCEPTCON` in /proc/net/unix: it listens.
+/// The kernel's list of unix sockets (proc_pid_net(5)).
+const TABLE: &str = "/proc/net/unix";
+/// `__SO_ACCEPTCON` there: it listens.
 const LISTENS: u32 = 0x1_0000;
 
 /// Everything to hide, each place once and nothing below another. `more` is the caller's own: files of tokens, state.
-pub(super) fn find(more: &[PathBuf], variable: impl Fn(&str) -> Option<String>) -> Vec<Hidden> {
+///
+/// # Errors
+/// The kernel does not tell what listens.
+pub(super) fn find(
+    more: &[PathBuf],
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> io::Result<Vec<Hidden>> {
     let uid = rustix::process::getuid().as_raw();
     let known = RUNTIME.iter().chain(&DIRECTORIES);
     let mut directories: Vec<PathBuf> = known.map(PathBuf::from).collect();
@@ -47,7 +59,8 @@ pub(super) fn find(more: &[PathBuf], variable: impl Fn(&str) -> Option<String>) 
         .map(PathBuf::from)
         .into_iter()
         .collect();
-    for socket in listening(&fs::read_to_string("/proc/net/unix").unwrap_or_default()) {
+    let told = |error: io::Error| io::Error::new(error.kind(), format!("{TABLE}: {error}"));
+    for socket in listening(&fs::read(TABLE).map_err(told)?) {
         let of_a_run = |path: &&Path| path.file_name() == Some(&*private);
         match socket.ancestors().find(of_a_run) {
             Some(directory) => directories.push(directory.to_owned()),
@@ -61,7 +74,7 @@ pub(super) fn find(more: &[PathBuf], variable: impl Fn(&str) -> Option<String>) 
             files.push(path.clone());
         }
     }
-    settle(directories, files)
+    Ok(settle(directories, files))
 }
 
 /// Files of secrets, and the directories in which there is nothing else: a file that is replaced by another one's new name, as
@@ -122,21 +135,23 @@ fn settle(directories: Vec<PathBuf>, files: Vec<PathBuf>) -> Vec<Hidden> {
         .collect()
 }
 
-/// The paths of sockets that take connections or datagrams (proc_pid_net(5)): whatever is bound and is there.
-fn listening(table: &str) -> Vec<PathBuf> {
-    let bound = |line: &str| {
-        let mut columns = line.split_ascii_whitespace();
-        let flags = u32::from_str_radix(columns.nth(3)?, 16).ok()?;
-        let kind = columns.next()?;
+/// The paths of sockets that take connections or datagrams: whatever is bound and is there. Names are any bytes, and anybody
+/// may bind one that is no text.
+fn listening(table: &[u8]) -> Vec<PathBuf> {
+    let bound = |line: &[u8]| {
         // The path is the rest of the line, blanks and all; abstract names begin with `@` and are a network namespace's.
-        let path = line.get(line.find(" /")? + 1..)?;
-        let datagrams = kind == "0002";
-        (datagrams || flags & LISTENS != 0).then(|| PathBuf::from(path))
+        let start = line.windows(2).position(|two| two == b" /")?;
+        let (columns, path) = line.split_at_checked(start + 1)?;
+        let mut columns = str::from_utf8(columns).ok()?.split_ascii_whitespace();
+        let flags = u32::from_str_radix(columns.nth(3)?, 16).ok()?;
+        let datagrams = columns.next()? == "0002";
+        let path = PathBuf::from(OsStr::from_bytes(path));
+        (datagrams || flags & LISTENS != 0).then_some(path)
     };
     let socket =
         |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());
     table
-        .lines()
+        .split(|byte| *byte == b'\n')
         .skip(1)
         .filter_map(bound)
         .filter(socket)
@@ -147,20 +162,55 @@ fn listening(table: &str) -> Vec<PathBuf> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-    use std::{fs, os::unix::net::UnixListener, path::PathBuf};
+    use std::{
+        ffi::OsStr,
+        fs,
+        os::{
+            linux::net::SocketAddrExt,
+            unix::{
+                ffi::OsStrExt,
+                net::{SocketAddr, UnixListener},
+            },
+        },
+        path::PathBuf,
+    };
 
-    use super::{Hidden, find, listening, settle, with_their_directories};
+    use super::{Hidden, TABLE, find, listening, settle, with_their_directories};
+    use crate::isolate::control;
+
+    fn found() -> Vec<Hidden> {
+        find(&[], |_| None).unwrap()
+    }
 
     #[test]
     fn what_listens_is_found_in_the_kernels_list() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a socket");
         let _listener = UnixListener::bind(&path).unwrap();
-        let table = fs::read_to_string("/proc/net/unix").unwrap();
+        let table = fs::read(TABLE).unwrap();
         assert!(listening(&table).contains(&path));
-        assert!(find(&[], |_| None).contains(&Hidden::File(path)));
+        assert!(found().contains(&Hidden::File(path)));
         for broken in ["", "x\n", "x\ny\n", "x\n0: 2 0 zz 0001 01 5 /tmp"] {
-            assert_eq!(listening(broken), Vec::<PathBuf>::new());
+            assert_eq!(listening(broken.as_bytes()), Vec::<PathBuf>::new());
+        }
+    }
+
+    /// Not of this one alone: whoever binds a name that is no text must not hide all others from us.
+    #[test]
+    fn names_that_are_no_text_are_found_with_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a socket");
+        let odd = directory.path().join(OsStr::from_bytes(b"\xff\xfe"));
+        let _listeners = [&path, &odd].map(|path| UnixListener::bind(path).unwrap());
+        let name = [&b"\xff"[..], directory.path().as_os_str().as_bytes()].concat();
+        let address = SocketAddr::from_abstract_name(name).unwrap();
+        let _abstract = UnixListener::bind_addr(&address).unwrap();
+        let found = found();
+        for path in [path, odd] {
+            let hidden = Hidden::File(path);
+            assert!(found.contains(&hidden), "{hidden:?}");
+            let said = control::encode(&hidden).unwrap();
+            assert_eq!(control::decode::<Hidden>(&said[4..]).unwrap(), hidden);
         }
     }
 
@@ -175,7 +225,7 @@ mod tests {
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
-        assert!(find(&[], |_| None).contains(&Hidden::File(path)));
+        assert!(found().contains(&Hidden::File(path)));
     }
 
     /// Of another run, with another directory for temporary files: all it has there.
@@ -186,7 +236,7 @@ mod tests {
         let private = root.join(crate::isolate::directory::name());
         fs::create_dir_all(private.join("a/state")).unwrap();
         let _listener = UnixListener::bind(private.join("a/state/admin.sock")).unwrap();
-        assert!(find(&[], |_| None).contains(&Hidden::Directory(private)));
+        assert!(found().contains(&Hidden::Directory(private)));
     }
 
     #[test]

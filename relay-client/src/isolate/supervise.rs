@@ -319,7 +319,8 @@ fn plan(confinement: &Confinement, outside: &Path) -> Result<(Vec<Standing>, Pla
     };
     let writable: Result<Vec<_>, _> = confinement.writable.iter().map(real).collect();
     let hide = [&confinement.hide[..], &[of_all.to_owned()]].concat();
-    let mut hidden = hidden::find(&hide, |name| std::env::var(name).ok());
+    let mut hidden =
+        hidden::find(&hide, |name| std::env::var_os(name)).map_err(step("what listens"))?;
     // Its place is taken by a file system of the sandbox's own.
     let mut files = files(transparent);
     files.extend(trust::kept(&hidden, |name| std::env::var(name).ok()));

@@ -17,5 +17,6 @@ mod names;
 mod outer;
 mod private;
 mod relay;
+mod sockets;
 mod terminal;
 mod walls;
