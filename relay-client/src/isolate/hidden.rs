@@ -1,7 +1,7 @@
 //! What of the file system leads out, or holds secrets: hidden from the command.
 //!
 //! A unix socket with a path is reached from any network namespace. The well-known ones are hidden by their directories;
-//! what else listens now is found in the kernel's own list.
+//! what else listens now is found in the kernel's own list, and hidden with its directory where there are only sockets.
 
 use std::{
     collections::BTreeSet,
@@ -27,12 +27,14 @@ const TABLE: &str = "/proc/net/unix";
 /// `__SO_ACCEPTCON` there: it listens.
 const LISTENS: u32 = 0x1_0000;
 
-/// Everything to hide, each place once and nothing below another. `more` is the caller's own: files of tokens, state.
+/// Everything to hide, each place once and nothing below another. `more` is the caller's own: files of tokens, state. `used`
+/// is what the command is to work in.
 ///
 /// # Errors
 /// The kernel does not tell what listens.
 pub(super) fn find(
     more: &[PathBuf],
+    used: &[PathBuf],
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> io::Result<Vec<Hidden>> {
     let uid = rustix::process::getuid().as_raw();
@@ -67,6 +69,10 @@ pub(super) fn find(
             None => files.push(socket),
         }
     }
+    // One that is bound anew, as a service that starts again does it, comes into sight; not in a directory that is hidden.
+    let places: Vec<PathBuf> = files.iter().filter_map(|file| place(file)).collect();
+    let socket = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_socket());
+    directories.extend(with_nothing_else(&places, used, socket));
     for path in more {
         if path.is_dir() {
             directories.push(path.clone());
@@ -80,34 +86,45 @@ pub(super) fn find(
 /// Files of secrets, and the directories in which there is nothing else: a file that is replaced by another one's new name, as
 /// rotation does it, comes into sight, since what was mounted over the old one goes with it.
 pub fn with_their_directories(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
-    let here = std::env::current_dir().unwrap_or_default();
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    let used = |directory: &Path| {
-        let mut used = [Some(&here), home.as_ref()].into_iter().flatten();
-        used.any(|used| used.starts_with(directory))
-    };
-    // By the name it is replaced under, which may be a link.
-    let place = |file: &PathBuf| {
-        let parent = std::path::absolute(file).ok()?.parent()?.to_owned();
-        Some(fs::canonicalize(parent).ok()?.join(file.file_name()?))
-    };
-    let places: Vec<PathBuf> = files.iter().filter_map(place).collect();
+    let places: Vec<PathBuf> = files.iter().filter_map(|file| place(file)).collect();
     // Kubernetes keeps the versions of a secret in `..data` and the like, beside links to what is in there.
-    let known = |entry: fs::DirEntry| {
+    let known = |entry: &fs::DirEntry| {
         places.contains(&entry.path()) || entry.file_name().as_encoded_bytes().starts_with(b"..")
     };
+    files.extend(with_nothing_else(&places, &[], known));
+    files
+}
+
+/// By the name it is replaced under, which may be a link.
+fn place(file: &Path) -> Option<PathBuf> {
+    let parent = std::path::absolute(file).ok()?.parent()?.to_owned();
+    Some(fs::canonicalize(parent).ok()?.join(file.file_name()?))
+}
+
+/// Of the directories of these files those that have nothing but what is `known`, that only their owner writes to, and that are
+/// neither `used` nor the working directory nor the home, nor above them.
+fn with_nothing_else(
+    places: &[PathBuf],
+    used: &[PathBuf],
+    known: impl Fn(&fs::DirEntry) -> bool,
+) -> Vec<PathBuf> {
+    let mut used = used.to_vec();
+    used.extend(std::env::current_dir());
+    used.extend(std::env::var_os("HOME").map(PathBuf::from));
     let only = |directory: &Path| {
-        fs::read_dir(directory).is_ok_and(|entries| entries.flatten().all(known))
+        fs::read_dir(directory).is_ok_and(|entries| entries.flatten().all(|entry| known(&entry)))
     };
-    let directories = places.iter().filter_map(|place| place.parent());
-    // What others may write to is not kept for secrets.
+    // What others may write to is not kept for this.
     let private = |directory: &Path| {
         fs::metadata(directory).is_ok_and(|found| found.permissions().mode() & 0o022 == 0)
     };
-    let directories =
-        directories.filter(|directory| !used(directory) && private(directory) && only(directory));
-    files.extend(directories.map(Path::to_owned));
-    files
+    places
+        .iter()
+        .filter_map(|place| place.parent())
+        .filter(|directory| !used.iter().any(|used| used.starts_with(directory)))
+        .filter(|directory| private(directory) && only(directory))
+        .map(Path::to_owned)
+        .collect()
 }
 
 fn settle(directories: Vec<PathBuf>, files: Vec<PathBuf>) -> Vec<Hidden> {
@@ -169,6 +186,7 @@ mod tests {
             linux::net::SocketAddrExt,
             unix::{
                 ffi::OsStrExt,
+                fs::PermissionsExt,
                 net::{SocketAddr, UnixListener},
             },
         },
@@ -178,13 +196,20 @@ mod tests {
     use super::{Hidden, TABLE, find, listening, settle, with_their_directories};
     use crate::isolate::control;
 
+    /// Not of sockets alone.
+    fn with_another_file() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("other"), "").unwrap();
+        directory
+    }
+
     fn found() -> Vec<Hidden> {
-        find(&[], |_| None).unwrap()
+        find(&[], &[], |_| None).unwrap()
     }
 
     #[test]
     fn what_listens_is_found_in_the_kernels_list() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = with_another_file();
         let path = directory.path().join("a socket");
         let _listener = UnixListener::bind(&path).unwrap();
         let table = fs::read(TABLE).unwrap();
@@ -195,10 +220,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_directory_of_sockets_alone_is_hidden_with_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        let (path, whole) = (root.join("socket"), Hidden::Directory(root.clone()));
+        let _listener = UnixListener::bind(&path).unwrap();
+        assert!(found().contains(&whole));
+        // Not what the command is to work in.
+        let used = [root.join("below")];
+        let found_used = find(&[], &used, |_| None).unwrap();
+        assert!(found_used.contains(&Hidden::File(path.clone())));
+        fs::write(root.join("other"), "").unwrap();
+        assert!(found().contains(&Hidden::File(path)));
+        fs::remove_file(root.join("other")).unwrap();
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o770)).unwrap();
+        assert!(!found().contains(&whole));
+    }
+
     /// Not of this one alone: whoever binds a name that is no text must not hide all others from us.
     #[test]
     fn names_that_are_no_text_are_found_with_the_others() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = with_another_file();
         let path = directory.path().join("a socket");
         let odd = directory.path().join(OsStr::from_bytes(b"\xff\xfe"));
         let _listeners = [&path, &odd].map(|path| UnixListener::bind(path).unwrap());
@@ -217,8 +260,7 @@ mod tests {
     /// The product's own: another session's services, another gateway's operators.
     #[test]
     fn sockets_of_ours_are_found_too() {
-        use std::os::unix::fs::PermissionsExt;
-        let directory = tempfile::tempdir().unwrap();
+        let directory = with_another_file();
         let path = directory.path().join("services.sock");
         let _listener = crate::listen::private_socket(&path).unwrap();
         assert_eq!(

@@ -318,9 +318,10 @@ fn plan(confinement: &Confinement, outside: &Path) -> Result<(Vec<Standing>, Pla
         Ok(real)
     };
     let writable: Result<Vec<_>, _> = confinement.writable.iter().map(real).collect();
+    let writable = writable?;
     let hide = [&confinement.hide[..], &[of_all.to_owned()]].concat();
-    let mut hidden =
-        hidden::find(&hide, |name| std::env::var_os(name)).map_err(step("what listens"))?;
+    let hidden = hidden::find(&hide, &writable, |name| std::env::var_os(name));
+    let mut hidden = hidden.map_err(step("what listens"))?;
     // Its place is taken by a file system of the sandbox's own.
     let mut files = files(transparent);
     files.extend(trust::kept(&hidden, |name| std::env::var(name).ok()));
@@ -336,7 +337,7 @@ fn plan(confinement: &Confinement, outside: &Path) -> Result<(Vec<Standing>, Pla
         files,
         hidden,
         read_only: confinement.read_only,
-        writable: writable?,
+        writable,
         environment: Vec::new(),
     };
     Ok((standing, plan))

@@ -8,7 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
-use super::outer::outer;
+use e2e::until;
+
+use super::outer::{Outer, open_to_all, outer};
 
 /// One that every user may connect to.
 fn listener(path: &Path) -> UnixListener {
@@ -40,6 +42,72 @@ fn a_name_that_is_no_text_hides_nothing_from_us() {
                 done.succeeded(),
                 "ConnectionRefusedError\nConnectionRefusedError\n"
             );
+        },
+    );
+}
+
+/// A command that waits for `home/again`, and what it says after that; `again` comes in between.
+async fn after(
+    outer: &Outer,
+    variable: (&str, &Path),
+    script: &str,
+    again: impl FnOnce() -> UnixListener,
+) -> String {
+    let script = format!("echo began; until test -e home/again; do sleep 0.05; done; {script}");
+    let program = outer.run(&[], &["sh", "-c", &script]);
+    let mut running = program
+        .env(variable.0, variable.1)
+        .start(&outer.path("again.log"));
+    until("the command", || {
+        running.said().contains("began").then_some(())
+    })
+    .await;
+    let _again = again();
+    fs::write(outer.path("home/again"), "").unwrap();
+    assert_eq!(running.wait("the command's end").await, 0);
+    running.said()
+}
+
+/// Wherever it is: what is in it before, and what comes later.
+#[test]
+fn the_runtime_directory_is_covered_as_a_whole() {
+    outer(
+        "sockets::the_runtime_directory_is_covered_as_a_whole",
+        async |outer| {
+            let directory = outer.path("home/runtime");
+            fs::create_dir(&directory).unwrap();
+            open_to_all(&directory);
+            fs::write(directory.join("notes"), "").unwrap();
+            let _before = listener(&directory.join("before"));
+            let script = "find \"$XDG_RUNTIME_DIR\" -mindepth 1; touch \"$XDG_RUNTIME_DIR/own\" && echo usable";
+            let variable = ("XDG_RUNTIME_DIR", directory.as_path());
+            let again = || listener(&directory.join("later"));
+            let said = after(&outer, variable, script, again).await;
+            assert_eq!(said, "began\nusable\n");
+            assert!(!directory.join("own").exists());
+        },
+    );
+}
+
+/// A service that starts again binds its name anew; what was mounted over the old socket goes with that.
+#[test]
+fn a_socket_alone_in_its_directory_stays_hidden_when_it_is_made_anew() {
+    outer(
+        "sockets::a_socket_alone_in_its_directory_stays_hidden_when_it_is_made_anew",
+        async |outer| {
+            let directory = outer.path("home/service");
+            fs::create_dir(&directory).unwrap();
+            open_to_all(&directory);
+            let path = directory.join("socket");
+            let first = listener(&path);
+            let again = || {
+                drop(first);
+                fs::remove_file(&path).unwrap();
+                listener(&path)
+            };
+            let variable = ("SERVICE", directory.as_path());
+            let said = after(&outer, variable, "find \"$SERVICE\"", again).await;
+            assert_eq!(said, format!("began\n{}\n", directory.display()));
         },
     );
 }
