@@ -4,10 +4,12 @@
 //! state in a directory without a name that goes with it. The command is confined by the relay client's `isolate`, as
 //! `sluicegate-relay run` does it for a gateway elsewhere. [`refusals`] tells afterwards what was refused.
 
+mod local;
 mod refusals;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
@@ -155,7 +157,7 @@ async fn run(args: RunArgs, signals: Signals) -> Result<Ended, Failure> {
     let confinement = args.run.clone().confinement(places(services), log(&args));
     let ways = gateway.ways.clone();
     let ended = isolate::run(confinement, ways, signals, directory.path()).await;
-    let refusals = gateway.stop();
+    let refusals = gateway.stop().await;
     let ended = ended.map_err(anyhow::Error::from)?;
     if args.json {
         eprintln!("{}", refusals.json(ended.code()));
@@ -183,6 +185,9 @@ struct Gateway {
     refusals: Arc<Mutex<Refusals>>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
+    /// What gathers refusals until it is told that there are no more.
+    gathering: JoinSet<()>,
+    recorded: CancellationToken,
 }
 
 impl Gateway {
@@ -207,10 +212,12 @@ impl Gateway {
         let app = App::build(options).await.map_err(anyhow::Error::from)?;
         let telemetry = app.telemetry().clone();
         let mut tasks = JoinSet::new();
+        let (mut gathering, recorded) = (JoinSet::new(), CancellationToken::new());
         let refusals = Arc::<Mutex<Refusals>>::default();
-        tasks.spawn(refusals::gather(
+        gathering.spawn(refusals::gather(
             telemetry.access().subscribe(),
             refusals.clone(),
+            recorded.clone(),
         ));
         tasks.spawn(async move {
             app.run(std::future::pending()).await;
@@ -224,28 +231,27 @@ impl Gateway {
         let reply = admin.call(Method::POST, &path, Some(&request)).await?;
         let stop = CancellationToken::new();
         let mut ways = ways(&reply.body, directory, &stop)?;
-        ways.notice = Notice::to({
-            let refusals = refusals.clone();
-            move |asked, reason| {
-                let mut refusals = refusals.lock().unwrap_or_else(PoisonError::into_inner);
-                refusals.note(asked, reason.to_owned());
-            }
-        });
+        ways.notice = local::notice(telemetry.clone(), &reply.body)
+            .context("the session is not as it should be")?;
         Ok(Self {
             ways,
             telemetry,
             refusals,
             stop,
             tasks,
+            gathering,
+            recorded,
         })
     }
 
     /// The command has ended, and nobody is served any more: what was refused.
-    fn stop(self) -> Refusals {
+    async fn stop(mut self) -> Refusals {
         self.stop.cancel();
         drop(self.tasks);
         self.telemetry.access().flush();
-        std::mem::take(&mut *self.refusals.lock().unwrap_or_else(PoisonError::into_inner))
+        self.recorded.cancel();
+        while self.gathering.join_next().await.is_some() {}
+        mem::take(&mut *self.refusals.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     sync::Arc,
@@ -112,6 +113,14 @@ impl Shared {
     /// FIN.
     pub(super) fn shutdown(&self) -> io::Result<()> {
         Ok(rustix::net::shutdown(self, rustix::net::Shutdown::Write)?)
+    }
+
+    /// The other end, where it has an address: a unix socket's has none, nor has one that is gone.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Unix(_) => None,
+        }
     }
 
     /// Make the close that follows an RST instead of a FIN. Unix sockets have no such switch (see `unix`).

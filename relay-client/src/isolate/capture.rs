@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::names::Names;
 use crate::{
     flow::{Flow, How, SocketFlow, Timers, pump},
-    proxy::{self, Notice},
+    proxy::{self, Notice, Why},
     session::{Credential, Session, SessionError},
     tasks::Tasks,
 };
@@ -43,8 +43,6 @@ const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 const SHARE: u64 = 3;
 /// Where there is no bound on descriptors.
 const MOST: u64 = 1 << 20;
-/// There are as many already as descriptors allow.
-const TOO_MANY: &str = "too_many_connections";
 
 /// Places for connections that are carried at a time. Beyond them one is refused at once: it would wait for a descriptor only to
 /// be told that there is none.
@@ -75,7 +73,7 @@ impl Capture {
     pub(super) async fn serve(self, listener: TcpListener) {
         while let Some(accepted) = self.stop.run_until_cancelled(listener.accept()).await {
             match accepted {
-                Ok((stream, _)) => match self.places.clone().try_acquire_owned() {
+                Ok((stream, from)) => match self.places.clone().try_acquire_owned() {
                     Ok(place) => {
                         let carried = self.clone().carry(stream);
                         self.tasks.spawn(async move {
@@ -83,7 +81,7 @@ impl Capture {
                             drop(place);
                         });
                     }
-                    Err(_) => self.turn_away(&stream),
+                    Err(_) => self.turn_away(&stream, from),
                 },
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept captured connections");
@@ -94,10 +92,11 @@ impl Capture {
     }
 
     /// No place: reset at once.
-    fn turn_away(&self, stream: &TcpStream) {
+    fn turn_away(&self, stream: &TcpStream, from: SocketAddr) {
         if let Some(meant) = original(stream) {
             let (host, port) = (self.host(meant.ip()), meant.port());
-            self.notice.refused(&format!("{host}:{port}"), TOO_MANY);
+            let notice = self.notice.of(Some(from));
+            notice.refused(&format!("{host}:{port}"), Why::NoRoom);
         }
         let _ = stream.set_zero_linger();
     }

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 
 use super::{
     answer::{Body, Own},
+    notice::Why,
     serve::{Proxy, egress},
 };
 use crate::flow::FlowIo;
@@ -49,7 +50,8 @@ impl Forwarder {
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let asked = request.uri().clone();
         let Some((target, request)) = target(&asked).zip(rewrite(request)) else {
-            self.proxy.notice.malformed(&asked.to_string());
+            let notice = &self.proxy.notice;
+            notice.refused(&asked.to_string(), Why::Malformed);
             return Own::Malformed.response();
         };
         match self.exchange(target, request).await {

@@ -13,5 +13,5 @@ mod notice;
 mod serve;
 
 pub use answer::refusal;
-pub use notice::Notice;
+pub use notice::{Notice, Noticed, Why};
 pub use serve::{Proxy, serve};

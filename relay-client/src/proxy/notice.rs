@@ -1,45 +1,78 @@
 //! Whoever wants to know what was refused in the sandbox itself: no gateway hears of that, so none records it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 /// Characters of a request's target that are told.
 const LONGEST: usize = 100;
 
-/// What a request is that is none for a proxy.
-const MALFORMED: &str = "malformed_request";
+/// Why something is refused without asking a gateway.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Why {
+    /// It is no request for a proxy, or cannot be read.
+    Malformed,
+    /// Its head is too large.
+    TooLarge,
+    /// There are as many captured connections as descriptors allow.
+    NoRoom,
+}
+
+/// One such refusal.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Noticed {
+    /// What was asked for: printable, and not long.
+    pub asked: String,
+    /// Why not.
+    pub why: Why,
+    /// The program's end of its connection, where it has an address.
+    pub from: Option<SocketAddr>,
+}
 
 /// Told of each such refusal. Cheap to clone; by default nobody is.
 #[derive(Clone, Default)]
-pub struct Notice(Option<Tell>);
+pub struct Notice {
+    tell: Option<Tell>,
+    from: Option<SocketAddr>,
+}
 
-type Tell = Arc<dyn Fn(String, &'static str) + Send + Sync>;
+type Tell = Arc<dyn Fn(Noticed) + Send + Sync>;
 
 impl Notice {
-    /// Tell `whom` what was asked for, printable and not long, and the reason.
-    pub fn to(whom: impl Fn(String, &'static str) + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(whom)))
+    /// Tell `whom`.
+    pub fn to(whom: impl Fn(Noticed) + Send + Sync + 'static) -> Self {
+        Self {
+            tell: Some(Arc::new(whom)),
+            from: None,
+        }
     }
 
-    pub(super) fn malformed(&self, asked: &str) {
-        self.refused(asked, MALFORMED);
+    /// The same for one connection of a program's.
+    pub(crate) fn of(&self, from: Option<SocketAddr>) -> Self {
+        Self {
+            tell: self.tell.clone(),
+            from,
+        }
     }
 
-    pub(crate) fn refused(&self, asked: &str, reason: &'static str) {
+    pub(crate) fn refused(&self, asked: &str, why: Why) {
         let asked: String = asked
             .chars()
             .flat_map(char::escape_default)
             .take(LONGEST)
             .collect();
-        tracing::debug!(asked, reason, "refused here");
-        if let Some(tell) = &self.0 {
-            tell(asked, reason);
+        tracing::debug!(asked, ?why, "refused here");
+        if let Some(tell) = &self.tell {
+            tell(Noticed {
+                asked,
+                why,
+                from: self.from,
+            });
         }
     }
 }
 
 impl fmt::Debug for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Notice").field(&self.0.is_some()).finish()
+        f.debug_tuple("Notice").field(&self.tell.is_some()).finish()
     }
 }
 
@@ -47,18 +80,21 @@ impl fmt::Debug for Notice {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::sync::mpsc::channel;
+    use std::{net::SocketAddr, sync::mpsc::channel};
 
-    use super::{LONGEST, Notice};
+    use super::{LONGEST, Notice, Why};
 
     #[test]
     fn what_is_told_is_printable_and_short() {
         let (tell, told) = channel();
-        let notice = Notice::to(move |asked, _| tell.send(asked).unwrap());
-        notice.malformed("/a\u{1b}[2J\u{9b}");
-        assert_eq!(told.recv().unwrap(), "/a\\u{1b}[2J\\u{9b}");
-        notice.malformed(&"x".repeat(5000));
-        assert_eq!(told.recv().unwrap().len(), LONGEST);
-        Notice::default().malformed("nobody");
+        let notice = Notice::to(move |noticed| tell.send(noticed).unwrap());
+        notice.refused("/a\u{1b}[2J\u{9b}", Why::Malformed);
+        assert_eq!(told.recv().unwrap().asked, "/a\\u{1b}[2J\\u{9b}");
+        let from = Some(SocketAddr::from(([127, 0, 0, 1], 7)));
+        notice.of(from).refused(&"x".repeat(5000), Why::TooLarge);
+        let noticed = told.recv().unwrap();
+        assert_eq!(noticed.asked.len(), LONGEST);
+        assert_eq!((noticed.why, noticed.from), (Why::TooLarge, from));
+        Notice::default().refused("nobody", Why::Malformed);
     }
 }

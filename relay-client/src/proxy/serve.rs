@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answer::{Body, Own, failed, whole},
     forward::Forwarder,
-    notice::Notice,
+    notice::{Notice, Why},
 };
 use crate::{
     descriptors,
@@ -93,6 +93,10 @@ async fn connection(socket: Shared, proxy: Proxy, place: Option<Place>) {
     // An answer that was cut must not look whole to a client that waits for the end of the connection, not even where it is
     // this process that was.
     socket.close_resets();
+    let proxy = Proxy {
+        notice: proxy.notice.of(socket.peer()),
+        ..proxy
+    };
     let asked = Arc::new(Asked {
         forwarder: Forwarder::new(proxy.clone()),
         proxy,
@@ -125,7 +129,12 @@ async fn connection(socket: Shared, proxy: Proxy, place: Option<Place>) {
         if error.is_parse() {
             // Whole, and all there is to say.
             socket.close_finishes();
-            asked.proxy.notice.malformed(UNREADABLE);
+            let why = if error.is_parse_too_large() {
+                Why::TooLarge
+            } else {
+                Why::Malformed
+            };
+            asked.proxy.notice.refused(UNREADABLE, why);
         }
         return;
     }
@@ -181,7 +190,8 @@ impl Asked {
         let framed = fields.contains_key(header::CONTENT_LENGTH)
             || fields.contains_key(header::TRANSFER_ENCODING);
         let Some(target) = authority(request.uri()).filter(|_| !framed) else {
-            self.proxy.notice.malformed(&request.uri().to_string());
+            let notice = &self.proxy.notice;
+            notice.refused(&request.uri().to_string(), Why::Malformed);
             return Own::Malformed.response();
         };
         match self.proxy.open(&target).await {

@@ -5,7 +5,7 @@ use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
 use std::path::Path;
 
 use e2e::program::clients;
-use e2e::{Program, until};
+use e2e::{Program, Record, until};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -282,7 +282,7 @@ fn a_directory_of_sockets_stays_hidden_when_it_is_made_anew() {
     );
 }
 
-/// What is no request for a proxy reaches no gateway, and is told of all the same: printable, whatever was asked for.
+/// What is no request for a proxy reaches no gateway, and is told of and on record all the same: printable, whatever was asked for.
 #[test]
 fn what_the_proxy_refuses_by_itself_is_told() {
     outer(
@@ -314,6 +314,18 @@ fn what_the_proxy_refuses_by_itself_is_told() {
             };
             assert_eq!((count("/page"), count("nothing")), (1, 1));
             assert_eq!(count("(unreadable)"), 2);
+            let mut records = outer.records();
+            records.retain(|record| record.text("reason") == "malformed_request");
+            let mut targets: Vec<&str> = records.iter().map(|one| one.text("target")).collect();
+            targets.sort_unstable();
+            let expected = ["(unreadable)", "(unreadable)", "/page", "nothing"];
+            assert_eq!(targets, expected);
+            for record in &records {
+                assert_eq!(record.text("outcome"), "refused");
+                assert_eq!(record.number("status"), Some(400));
+                assert_eq!(record.0["session"]["provider"], "run", "{record:?}");
+                assert!(record.text("downstream").starts_with("127.0.0.1:"));
+            }
         },
     );
 }
@@ -348,7 +360,12 @@ fn connections_beyond_the_descriptors_are_refused_at_once() {
             let stderr = done.stderr.clone();
             let said = done.succeeded();
             assert_eq!(said, "85 65 0\n", "{stderr}");
-            assert!(stderr.contains("too_many_connections"), "{stderr}");
+            assert!(stderr.contains("connection_limit"), "{stderr}");
+            let records = outer.records();
+            let limited = |record: &&Record| record.text("reason") == "connection_limit";
+            let record = records.iter().find(limited).unwrap();
+            assert_eq!(record.text("target"), outer.plain());
+            assert_eq!(record.text("front"), "transparent");
         },
     );
 }

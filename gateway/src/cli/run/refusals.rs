@@ -9,7 +9,11 @@ use std::{
 
 use serde_json::{Value, json};
 use sluicegate_policy::{AddressClass, classify};
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::broadcast::{
+    Receiver,
+    error::{RecvError, TryRecvError},
+};
+use tokio_util::sync::CancellationToken;
 
 /// Different refusals that are kept; the rest is counted.
 const KEPT: usize = 100;
@@ -23,16 +27,28 @@ pub(super) struct Refusals {
     others: usize,
 }
 
-/// Gather until nobody records any more.
-pub(super) async fn gather(mut records: Receiver<Arc<str>>, into: Arc<Mutex<Refusals>>) {
-    loop {
-        match records.recv().await {
-            Ok(record) => into
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .add(&record),
+/// Gather until nobody records any more, or until all that was recorded when it is `over` is gathered.
+pub(super) async fn gather(
+    mut records: Receiver<Arc<str>>,
+    into: Arc<Mutex<Refusals>>,
+    over: CancellationToken,
+) {
+    let add = |record: &str| {
+        let mut into = into.lock().unwrap_or_else(PoisonError::into_inner);
+        into.add(record);
+    };
+    while let Some(received) = over.run_until_cancelled(records.recv()).await {
+        match received {
+            Ok(record) => add(&record),
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
+        }
+    }
+    loop {
+        match records.try_recv() {
+            Ok(record) => add(&record),
+            Err(TryRecvError::Lagged(_)) => {}
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return,
         }
     }
 }
@@ -50,8 +66,7 @@ impl Refusals {
         self.note(target.to_owned(), reason.to_owned());
     }
 
-    /// Note one that stands in no record, or does.
-    pub(super) fn note(&mut self, target: String, reason: String) {
+    fn note(&mut self, target: String, reason: String) {
         let key = (target, reason);
         let room = self.found.len() < KEPT;
         match self.found.get_mut(&key) {
