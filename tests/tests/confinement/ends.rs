@@ -76,6 +76,34 @@ fn signals_reach_the_command_once() {
     });
 }
 
+/// Without a terminal too.
+#[test]
+fn a_stop_and_its_end_reach_the_command() {
+    outer(
+        "ends::a_stop_and_its_end_reach_the_command",
+        async |outer| {
+            let mark = mark();
+            let script = "trap 'echo continued' CONT; echo ready; while :; do sleep 0.1; done";
+            let log = outer.path("stops.log");
+            let mut running = outer.run(&[], &["sh", "-c", script, &mark]).start(&log);
+            until("the command", || {
+                running.said().contains("ready").then_some(())
+            })
+            .await;
+            running.signal(Signal::TSTP);
+            until("the stop", || is_stopped(&mark).then_some(())).await;
+            running.signal(Signal::CONT);
+            until("its end", || {
+                running.said().contains("continued").then_some(())
+            })
+            .await;
+            assert!(!is_stopped(&mark));
+            running.signal(Signal::TERM);
+            assert_eq!(running.wait("the command's end").await, 143);
+        },
+    );
+}
+
 #[test]
 fn a_daemon_ends_with_the_command() {
     outer("ends::a_daemon_ends_with_the_command", async |outer| {
@@ -131,6 +159,15 @@ fn processes(mark: &str) -> Vec<(i32, i32)> {
         }
     }
     found
+}
+
+/// Is one of them stopped?
+fn is_stopped(mark: &str) -> bool {
+    processes(mark).iter().any(|(id, _)| {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('T'))
+    })
 }
 
 /// Every namespace some living process is in. One that has ended and waits for its parent still names some.

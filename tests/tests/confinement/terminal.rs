@@ -82,6 +82,41 @@ print(ended(), seen.count(b"interrupted"))
     });
 }
 
+/// A new size of the window is seen by the command, once each: while the foreground is that of `run`, and after it was given away.
+#[test]
+fn a_window_that_changes_its_size() {
+    outer("terminal::a_window_that_changes_its_size", async |outer| {
+        let inside = "import os, signal, sys, time\n\
+            seen = []\n\
+            def changed(*_):\n\
+            \x20   seen.append(os.get_terminal_size(0)); print('size', *seen[-1], flush=True)\n\
+            signal.signal(signal.SIGWINCH, changed)\n\
+            print('ready', flush=True)\n\
+            while not seen: time.sleep(0.05)\n\
+            print('got', sys.stdin.readline().strip(), flush=True)\n\
+            while len(seen) < 2: time.sleep(0.05)\n\
+            sys.exit(5)\n";
+        let script = r#"
+import fcntl, struct, termios
+def size(rows, columns): fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+wait("ready")
+size(40, 100)
+wait("size 100 40")
+send("a line")
+wait("got a line")
+size(30, 90)
+wait("size 90 30")
+print(ended(), seen.count(b"size "))
+"#;
+        let program = outer.text("bin/sluicegate");
+        let python = ["--", "/usr/bin/python3", "-c", inside];
+        for flags in [&["run"][..], &["run", "--unconfined"]] {
+            let command = [&[&*program][..], flags, &python[..]].concat();
+            assert_eq!(in_a_terminal(&outer, script, &command).await, "5 2\n");
+        }
+    });
+}
+
 /// Ctrl-C, Ctrl-Z, fg and bg of the whole, which has not asked for the foreground.
 #[test]
 fn a_job_of_the_shell_outside() {
