@@ -6,12 +6,15 @@
 //! those: the proxy, a host service, the name server (`dns`, `names`, `pool`), or `capture`. The supervisor
 //! carries it to the gateway from its own namespace; nothing in the sandbox is ever routed.
 //!
-//! Rooms: `supervise` is the way through, `control` what is said to the processes inside; `netlink`, `nat`,
-//! `mounts`, `rights` and `filter` are what they do to themselves; `hidden`, `trust` and `environment` what the command
+//! Rooms: `confinement` is what is asked for, `plan` what becomes of that on this machine, `supervise` the way through, `serving` what
+//! is served meanwhile, `attend` what is done while the command runs, `control` what is said to the processes inside; `netlink`,
+//! `nat`, `mounts`, `rights` and `filter` are what they do to themselves; `hidden`, `trust` and `environment` what the command
 //! does and does not get to see; `forbidden` explains a kernel that does not let us; `signals`, `terminal`, `wait` and `ended` pass
 //! on signals, stops and ends; `directory` is where all of it meets, and `unnamed` what nobody else finds.
 
+mod attend;
 mod capture;
+mod confinement;
 mod control;
 mod directory;
 mod dns;
@@ -25,8 +28,10 @@ mod mounts;
 mod names;
 mod nat;
 mod netlink;
+mod plan;
 mod pool;
 mod rights;
+mod serving;
 mod signals;
 mod stage;
 mod supervise;
@@ -35,6 +40,7 @@ mod trust;
 mod unnamed;
 mod wait;
 
+pub use confinement::{Confinement, IsolateError, Network, Service, Ways};
 pub use directory::Directory;
 pub use ended::Ended;
 pub use flags::{EXIT_CODES, RunFlags};
@@ -42,7 +48,7 @@ pub use hidden::with_their_directories;
 pub use rights::keep_others_out;
 pub use signals::{Listening, Signals};
 pub use stage::reenter;
-pub use supervise::{Confinement, IsolateError, Network, Service, Ways, run};
+pub use supervise::run;
 pub use unnamed::{Unnamed, UnnamedError};
 
 /// The command could not be started, or what confines it failed. (As `env`, `timeout` and `docker run` have it.)
