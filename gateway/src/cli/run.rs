@@ -158,7 +158,13 @@ async fn run(args: RunArgs, signals: Signals) -> Result<Ended, Failure> {
     let ways = gateway.ways.clone();
     let ended = isolate::run(confinement, ways, signals, directory.path()).await;
     let refusals = gateway.stop().await;
-    let ended = ended.map_err(anyhow::Error::from)?;
+    let ended = ended.map_err(|error| {
+        if matches!(error, isolate::IsolateError::Path(..)) {
+            Failure::new(USAGE, error.to_string())
+        } else {
+            Failure::from(anyhow::Error::from(error))
+        }
+    })?;
     if args.json {
         eprintln!("{}", refusals.json(ended.code()));
     } else if !args.quiet {

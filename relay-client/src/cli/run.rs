@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use sluicegate_relay::{
     config::{Config, ConfigError, ProxyConfig, Settings, default_directory},
-    isolate::{self, Directory, EXIT_CODES, Ended, RunFlags, Service, Signals, Ways},
+    isolate::{self, Directory, EXIT_CODES, Ended, IsolateError, RunFlags, Service, Signals, Ways},
     listen::Address,
     proxy::Notice,
     session::{Credential, Session, Status},
@@ -82,10 +82,18 @@ pub(super) fn main(args: RunArgs) -> ExitCode {
     runtime.shutdown_timeout(Duration::from_millis(100));
     match ended {
         Ok(ended) => ended.leave(),
-        Err(error) if error.is::<ConfigError>() => with_code(failure::CONFIG, &error),
+        Err(error) if error.is::<ConfigError>() || names_no_path(&error) => {
+            with_code(failure::CONFIG, &error)
+        }
         Err(error) if error.is::<Unreachable>() => with_code(isolate::UNREACHABLE, &error),
         Err(error) => with_code(isolate::FAILED, &error),
     }
+}
+
+/// Was a path given that cannot be used?
+fn names_no_path(error: &anyhow::Error) -> bool {
+    let found = error.downcast_ref::<IsolateError>();
+    matches!(found, Some(IsolateError::Path(..)))
 }
 
 fn settle(args: &RunArgs) -> Result<(Config, Vec<Service>), ConfigError> {

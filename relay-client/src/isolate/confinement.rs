@@ -66,7 +66,7 @@ pub enum IsolateError {
     /// A step of the set-up.
     #[error("{0}: {1}")]
     Step(&'static str, #[source] io::Error),
-    /// A path that is not UTF-8, or does not exist.
+    /// A path that was named and is none: it does not exist, or is hidden.
     #[error("{0}: {1}")]
     Path(PathBuf, #[source] io::Error),
     /// A listener outside, for a command that is not confined.

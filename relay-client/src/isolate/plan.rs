@@ -87,21 +87,23 @@ pub(super) fn plan(
         };
         put(What::Service(service.name.clone()), wanted);
     }
-    let real = |path: &PathBuf| {
+    let mut writable = Vec::new();
+    for path in &confinement.writable {
         let refused = |error| IsolateError::Path(path.clone(), error);
-        let real = fs::canonicalize(path).map_err(refused)?;
-        if real.starts_with("/run") && !real.starts_with("/run/media") {
-            return Err(refused(io::Error::other(
-                "it is below /run, which is covered",
-            )));
-        }
-        Ok(real)
-    };
-    let writable: Result<Vec<_>, _> = confinement.writable.iter().map(real).collect();
-    let writable = writable?;
+        writable.push(fs::canonicalize(path).map_err(refused)?);
+    }
     let hide = [&confinement.hide[..], &[of_all.to_owned()]].concat();
     let hidden = hidden::find(&hide, &writable, |name| std::env::var_os(name));
     let mut hidden = hidden.map_err(step("what listens"))?;
+    for (path, real) in confinement.writable.iter().zip(&writable) {
+        if let Some(over) = covering(real, &hidden) {
+            let why = format!(
+                "it is hidden from the command with all of {}: what is written there would be lost",
+                over.display()
+            );
+            return Err(IsolateError::Path(path.clone(), io::Error::other(why)));
+        }
+    }
     // Its place is taken by a file system of the sandbox's own.
     let mut files = files(transparent);
     files.extend(trust::kept(&hidden, |name| std::env::var(name).ok()));
@@ -121,6 +123,16 @@ pub(super) fn plan(
         environment: Vec::new(),
     };
     Ok((standing, plan))
+}
+
+/// The hidden directory that a path is in; disks that are mounted below /run stay in sight.
+fn covering<'h>(path: &Path, hidden: &'h [Hidden]) -> Option<&'h Path> {
+    let over = |one: &'h Hidden| match one {
+        Hidden::Directory(over) if path.starts_with(over) => Some(over.as_path()),
+        Hidden::Directory(_) | Hidden::File(_) => None,
+    };
+    let kept = path.starts_with("/run/media");
+    hidden.iter().find_map(over).filter(|_| !kept)
 }
 
 /// `cache:main` → `cache_main.sock`. Two that would be alike are told apart by their place.

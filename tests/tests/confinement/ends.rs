@@ -418,6 +418,31 @@ fn read_only_but_for_what_is_named() {
     });
 }
 
+/// It would be written to memory.
+#[test]
+fn what_is_hidden_is_not_to_be_written_to() {
+    outer(
+        "ends::what_is_hidden_is_not_to_be_written_to",
+        async |outer| {
+            let (state, ran) = (
+                outer.text("home/.local/state/sluicegate"),
+                outer.path("home/ran"),
+            );
+            fs::create_dir_all(Path::new(&state).join("deep")).unwrap();
+            let deep = format!("{state}/deep");
+            for (path, over) in [("/run", "/run"), (&*deep, &*state)] {
+                let flags = ["--ro", "--rw", path];
+                let done = outer.run(&flags, &["touch"]).arg(&ran).run().await;
+                assert_eq!(done.code, Some(2), "{path}: {}", done.stderr);
+                let why = format!("{path}: it is hidden from the command with all of {over}");
+                assert!(done.stderr.contains(&why), "{}", done.stderr);
+                assert!(!ran.exists(), "{path}");
+            }
+            outer.left_nothing().await;
+        },
+    );
+}
+
 /// A command that leads the directory for temporary files elsewhere finds nothing of those that come after it.
 #[test]
 fn a_later_run_keeps_no_secret_where_an_earlier_one_looks() {
