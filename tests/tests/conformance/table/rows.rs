@@ -95,13 +95,13 @@ rows! {
     { 60 "Upgrade: h2c is stripped" held form::v060_h2c [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks] "by prior knowledge inside a tunnel it is cut, unless the rule is opaque" }
     { 61 "Content-Length with Transfer-Encoding" held smuggling::v061_length_and_coding [Connect Absolute] "" }
     { 62 "spelling of Transfer-Encoding" held smuggling::v062_spelling_of_the_coding [Connect Absolute] "" }
-    { 63 "spelling of Content-Length" held smuggling::v063_spelling_of_the_length [Connect Absolute] "over HTTP/2 and HTTP/3: `h2_proxy.rs`, `h3_proxy.rs`" }
+    { 63 "spelling of Content-Length" held smuggling::v063_spelling_of_the_length [Connect Absolute] "over HTTP/2 and HTTP/3: `h2_proxy`, `h3_proxy`" }
     { 64 "folding, bare LF and CR, names and values" held smuggling::v064_field_lines [Connect Absolute] "" }
     { 65 "chunk faults: what is upstream already is never whole" held smuggling::v065_chunks [Connect Absolute] "" }
     { 66 "trailers that frame, route or authenticate are dropped" held smuggling::v066_trailers [Connect Absolute] "" }
     { 67 "Connection may not strip what is the message's own" held smuggling::v067_what_connection_may_not_strip [Connect Absolute] "" }
     { 68 "underscore twins are dropped" held smuggling::v068_twins [Connect Absolute Http2 Http3] "" }
-    { 69 "heads over 64 KiB or 100 fields: 431" held smuggling::v069_too_much_head [Connect Absolute] "over HTTP/2 and HTTP/3: `h2_proxy.rs`, `h3_proxy.rs`" }
+    { 69 "heads over 64 KiB or 100 fields: 431" held smuggling::v069_too_much_head [Connect Absolute] "over HTTP/2 and HTTP/3: `h2_proxy`, `h3_proxy`" }
     { 70 "GET with content is framed" held smuggling::v070_get_with_content [Connect Absolute] "" }
     { 71 "pipelined requests are judged one by one" held smuggling::v071_pipelined [Absolute] "" }
     { 72 "the credential never goes up and is never logged" held smuggling::v072_credentials_stay_here [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "" }
