@@ -24,8 +24,8 @@ pub(super) const RUNTIME: [&str; 2] = ["/run", "/var/run"];
 const DIRECTORIES: [&str; 2] = ["/tmp/.X11-unix", "/tmp/.ICE-unix"];
 /// The kernel's list of unix sockets (proc_pid_net(5)).
 const TABLE: &str = "/proc/net/unix";
-/// `__SO_ACCEPTCON` there: it listens.
-const LISTENS: u32 = 0x1_0000;
+/// `SS_UNCONNECTED` there: of a stream socket with a path, it listens or may yet.
+const UNCONNECTED: &str = "01";
 
 /// Everything to hide, each place once and nothing below another. `more` is the caller's own: files of tokens, state. `used`
 /// is what the command is to work in.
@@ -152,18 +152,17 @@ fn settle(directories: Vec<PathBuf>, files: Vec<PathBuf>) -> Vec<Hidden> {
         .collect()
 }
 
-/// The paths of sockets that take connections or datagrams: whatever is bound and is there. Names are any bytes, and anybody
-/// may bind one that is no text.
+/// The paths of sockets that take connections or datagrams, or may begin to: whatever is bound and is there. Names are any
+/// bytes, and anybody may bind one that is no text.
 fn listening(table: &[u8]) -> Vec<PathBuf> {
     let bound = |line: &[u8]| {
         // The path is the rest of the line, blanks and all; abstract names begin with `@` and are a network namespace's.
         let start = line.windows(2).position(|two| two == b" /")?;
         let (columns, path) = line.split_at_checked(start + 1)?;
         let mut columns = str::from_utf8(columns).ok()?.split_ascii_whitespace();
-        let flags = u32::from_str_radix(columns.nth(3)?, 16).ok()?;
-        let datagrams = columns.next()? == "0002";
+        let (kind, state) = (columns.nth(4)?, columns.next()?);
         let path = PathBuf::from(OsStr::from_bytes(path));
-        (datagrams || flags & LISTENS != 0).then_some(path)
+        (kind == "0002" || state == UNCONNECTED).then_some(path)
     };
     let socket =
         |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());
@@ -193,6 +192,8 @@ mod tests {
         path::PathBuf,
     };
 
+    use socket2::{Domain, SockAddr, Socket, Type};
+
     use super::{Hidden, TABLE, find, listening, settle, with_their_directories};
     use crate::isolate::control;
 
@@ -214,6 +215,11 @@ mod tests {
         let _listener = UnixListener::bind(&path).unwrap();
         let table = fs::read(TABLE).unwrap();
         assert!(listening(&table).contains(&path));
+        assert!(found().contains(&Hidden::File(path)));
+        // One that does not listen yet.
+        let path = directory.path().join("bound");
+        let bound = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        bound.bind(&SockAddr::unix(&path).unwrap()).unwrap();
         assert!(found().contains(&Hidden::File(path)));
         for broken in ["", "x\n", "x\ny\n", "x\n0: 2 0 zz 0001 01 5 /tmp"] {
             assert_eq!(listening(broken.as_bytes()), Vec::<PathBuf>::new());
