@@ -13,7 +13,7 @@ use std::{
 };
 
 use sluicegate_policy::{Denial, FirstBytes, TargetPermit};
-use sluicegate_relay::flow::Pacing;
+use sluicegate_relay::flow::{FULL, Pacing};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Instant,
@@ -26,13 +26,11 @@ use super::{
 };
 use crate::outcome::Party;
 
-/// Bytes read at once.
-const CHUNK: usize = 64 * 1024;
 /// Reads of one direction before the other gets a turn.
 const TURNS: usize = 16;
 
 thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; FULL].into_boxed_slice());
 }
 
 /// How a pump ended.

@@ -5,6 +5,13 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 use sluicegate_relay_protocol::capsule::Head;
 
+/// Bytes read at once, at most. Behind a capsule's head they are one DATA frame of HTTP/2, and four whole records of an upgraded
+/// connection: what is left over would be a frame and a write of its own, every time.
+pub const FULL: usize = 4 * (CAPSULE - Head::USUAL_MAX);
+
+/// Head and payload of one capsule on an upgraded connection together: one TLS record (RFC 8446 §5.1), one segment run.
+pub(super) const CAPSULE: usize = 16 * 1024;
+
 /// A small head and a payload that is not copied to follow it: both leave in one DATA frame.
 #[derive(Clone, Debug, Default)]
 pub struct Chunk {

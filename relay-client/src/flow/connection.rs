@@ -10,10 +10,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use sluicegate_relay_protocol::capsule::{DATA, FINAL_DATA, Head};
 use tokio::time::{Sleep, sleep};
 
-use super::{Broken, Flow, carrier::Carrier};
+use super::{Broken, Flow, carrier::Carrier, chunk::CAPSULE};
 
-/// Head and payload of one capsule together: one TLS record (RFC 8446 §5.1), one segment run.
-const CAPSULE: usize = 16 * 1024;
 /// After both FINs the connection's own end is awaited this long: closed with bytes unread, TCP would say RST, and that
 /// can destroy the last bytes on their way.
 const LINGER: Duration = Duration::from_secs(1);

@@ -9,10 +9,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Broken, Flow, Prefixed};
-
-/// Taken from the writer at once.
-const CHUNK: usize = 64 * 1024;
+use super::{Broken, FULL, Flow, Prefixed};
 
 /// Reads, writes and ends as a TCP stream's: EOF is FIN, `shutdown` says FIN, anything else is an error, and dropping it
 /// before both ends have been said resets it.
@@ -105,7 +102,7 @@ impl AsyncWrite for FlowIo {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_unsent(cx))?;
-        let count = bytes.len().min(CHUNK);
+        let count = bytes.len().min(FULL);
         self.unsent = Bytes::copy_from_slice(bytes.get(..count).unwrap_or_default());
         // What does not go now goes with the next write, flush or end.
         if let Poll::Ready(Err(error)) = self.poll_unsent(cx) {

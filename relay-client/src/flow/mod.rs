@@ -27,7 +27,7 @@ mod unix;
 pub use ahead::Ahead;
 pub use capsules::CapsuleFlow;
 pub use carrier::Carrier;
-pub use chunk::Chunk;
+pub use chunk::{Chunk, FULL};
 pub use connection::Connection;
 pub use direct::StreamFlow;
 pub use early::{EARLY, Early};

@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
@@ -61,11 +61,13 @@ impl Shared {
         }
     }
 
-    /// However short, it leaves the readiness as it is: TCP reads end at the urgent mark too, with the queue not empty.
-    pub(super) fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+    /// At most `most` bytes, whatever room the buffer has. However short, it leaves the readiness as it is: TCP reads end at the
+    /// urgent mark too, with the queue not empty.
+    pub(super) fn try_read(&self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
+        let mut buffer = buffer.limit(most);
         match self {
-            Self::Tcp(stream) => stream.try_read_buf(buffer),
-            Self::Unix(stream) => stream.try_read_buf(buffer),
+            Self::Tcp(stream) => stream.try_read_buf(&mut buffer),
+            Self::Unix(stream) => stream.try_read_buf(&mut buffer),
         }
     }
 

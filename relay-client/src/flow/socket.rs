@@ -7,18 +7,14 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use sluicegate_relay_protocol::capsule::Head;
 use tokio::io::Interest;
 
-use super::{Broken, Flow, Shared, unix};
-use crate::transport::windows;
+use super::{Broken, FULL, Flow, Shared, unix};
 
 /// First read of an idle flow; most flows never need more.
 const SMALL: usize = 4 * 1024;
-/// Largest read: where copying stops getting cheaper. With the heads of its capsule and of its frame (RFC 9113 §4.1) it is one
-/// frame, and fills four TLS records (RFC 8446 §5.1): a byte more would be a frame, a record and a write of its own.
-const LARGE: usize = windows::FRAME as usize - FRAME_HEAD - Head::USUAL_MAX;
-const FRAME_HEAD: usize = 9;
+/// Largest read: where copying stops getting cheaper, and what is read goes on in whole frames.
+const LARGE: usize = FULL;
 
 pub(super) type Watch = Pin<Box<dyn Future<Output = Broken> + Send>>;
 
@@ -78,7 +74,7 @@ impl SocketFlow {
             self.buffer.reserve(self.size);
         }
         match &self.socket {
-            Shared::Tcp(_) => self.socket.try_read(&mut self.buffer),
+            Shared::Tcp(_) => self.socket.try_read(&mut self.buffer, self.size),
             Shared::Unix(_) => {
                 unix::try_read(&self.socket, &mut self.buffer, self.size, &mut self.kept)
             }

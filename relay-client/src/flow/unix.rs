@@ -17,7 +17,7 @@ use tokio::io::Interest;
 
 use super::Shared;
 
-/// Read at most about `size` bytes, leaving the last one in the queue where that is all there is. `kept`: the queue's
+/// Read at most `size` bytes, leaving the last one in the queue where that is all there is. `kept`: the queue's
 /// first byte was returned before.
 ///
 /// # Errors
@@ -39,7 +39,9 @@ pub(super) fn try_read(
             queued -= rustix::net::recv(socket, &mut [0u8; 1], RecvFlags::empty())?.0;
         }
         let all_but_one = queued.saturating_sub(1);
-        let taken = receive(socket, buffer, all_but_one.min(size), RecvFlags::empty())?;
+        // The last one comes on top of all others.
+        let most = size.saturating_sub(usize::from(all_but_one == size));
+        let taken = receive(socket, buffer, all_but_one.min(most), RecvFlags::empty())?;
         if taken < all_but_one {
             return Ok(taken);
         }

@@ -6,13 +6,7 @@ use bytes::Bytes;
 use sluicegate_relay_protocol::capsule::{DATA, FINAL_DATA};
 use tokio::task::JoinSet;
 
-use super::{
-    super::{
-        SocketFlow,
-        testing::{capsule_pair, noise, pair, write},
-    },
-    Broken, CapsuleFlow, Chunk, Flow,
-};
+use super::{super::testing::capsule_pair, Broken, CapsuleFlow, Chunk, Flow};
 
 async fn read(flow: &mut CapsuleFlow) -> Result<Option<Bytes>, Broken> {
     poll_fn(|cx| flow.poll_read(cx)).await
@@ -66,43 +60,6 @@ async fn an_abort_says_connect_error() {
     assert_eq!(code, h2::Reason::CONNECT_ERROR);
 }
 
-/// What is read at once goes as one frame, not as a full one and a few bytes.
-#[tokio::test]
-async fn a_read_is_a_frame() {
-    const QUEUED: usize = 192 * 1024;
-    let mut drivers = JoinSet::new();
-    let (client, (_send, mut receive)) = capsule_pair(&mut drivers).await;
-    let mut flow = CapsuleFlow::new(client.0, client.1);
-    let (program, near) = pair(false).await;
-    let mut socket = SocketFlow::new(near);
-    drivers.spawn(async move {
-        write(&program, &noise(QUEUED, 1)).await;
-        // Kept open: its end is no matter here.
-        std::future::pending::<()>().await;
-    });
-    let (mut read, mut reads, mut frames) = (0, Vec::new(), Vec::new());
-    while read < QUEUED {
-        let mut chunk = poll_fn(|cx| socket.poll_read(cx)).await.unwrap().unwrap();
-        read += chunk.len();
-        reads.push(chunk.len());
-        while !chunk.is_empty() {
-            poll_fn(|cx| flow.poll_write(cx, &mut chunk)).await.unwrap();
-        }
-        let mut heard = 0;
-        while heard < *reads.last().unwrap() {
-            let frame = receive.data().await.unwrap().unwrap();
-            receive
-                .flow_control()
-                .release_capacity(frame.len())
-                .unwrap();
-            heard += frame.len();
-            frames.push(frame.len());
-        }
-    }
-    assert_eq!(frames.len(), reads.len(), "{reads:?} as {frames:?}");
-    assert!(frames.iter().max() > Some(&32_768), "{frames:?}");
-}
-
 /// More one-byte frames than h2's budget for unread ones: a slow reader must not cost the connection.
 #[tokio::test]
 async fn many_small_frames_wait_without_harm() {
@@ -135,6 +92,69 @@ async fn many_small_frames_wait_without_harm() {
                 .enumerate()
                 .all(|(place, byte)| *byte == place as u8)
     );
+}
+
+/// What a socket that is never empty gives at once, of TCP or of a unix stream.
+async fn full_read(unix: bool) -> Bytes {
+    use super::super::{FULL, SocketFlow, testing::*};
+
+    let (program, near) = pair(unix).await;
+    let mut flow = SocketFlow::new(near);
+    let mut writing = JoinSet::new();
+    // Cut off when enough is read.
+    writing.spawn(async move {
+        loop {
+            write(&program, &noise(4 * FULL, 1)).await;
+        }
+    });
+    loop {
+        let chunk = poll_fn(|cx| flow.poll_read(cx)).await.unwrap().unwrap();
+        assert!(chunk.len() <= FULL, "{} at once", chunk.len());
+        if chunk.len() == FULL {
+            return chunk;
+        }
+    }
+}
+
+/// No remainder that would be a frame, and a write, of its own.
+#[tokio::test]
+async fn a_full_read_is_one_frame() {
+    use sluicegate_relay_protocol::capsule::Head;
+
+    for unix in [false, true] {
+        let mut chunk = full_read(unix).await;
+        let wanted = Head::USUAL_MAX + chunk.len();
+        let mut drivers = JoinSet::new();
+        let (client, mut server) = capsule_pair(&mut drivers).await;
+        let mut flow = CapsuleFlow::new(client.0, client.1);
+        poll_fn(|cx| flow.poll_write(cx, &mut chunk)).await.unwrap();
+        assert!(chunk.is_empty());
+        let frame = server.1.data().await.unwrap().unwrap();
+        assert_eq!(frame.len(), wanted);
+    }
+}
+
+/// On an upgraded connection a capsule is a record: a full read fills them all.
+#[tokio::test]
+async fn a_full_read_fills_its_records() {
+    use super::super::{SocketFlow, chunk::CAPSULE, testing::*};
+
+    let mut chunk = full_read(false).await;
+    let (near, far) = tcp_pair().await;
+    let mut flow = CapsuleFlow::upgraded(SocketFlow::new(far), Bytes::new());
+    let near = crate::flow::Shared::from(near);
+    let mut capsules = 0;
+    while !chunk.is_empty() {
+        let before = chunk.len();
+        let (written, record) = tokio::join!(
+            poll_fn(|cx| flow.poll_write(cx, &mut chunk)),
+            read_exactly(&near, CAPSULE)
+        );
+        written.unwrap();
+        assert_eq!(before - chunk.len() + 8, record.len());
+        capsules += 1;
+    }
+    assert_eq!(capsules, 4);
 }
 
 /// A connection cut in every way there is reads as one, never as an end; so does an abort of ours.
