@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use crate::flow::Shared;
 pub(crate) use door::{Came, Door, Place, Visitor};
 use peer::is_ours;
-pub use private::{private_socket, replace_private_socket};
+pub use private::{closed_private_socket, private_socket, replace_private_socket};
 
 /// Where to listen.
 #[derive(Clone, PartialEq, Eq, Debug)]

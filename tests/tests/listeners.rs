@@ -13,7 +13,7 @@ use e2e::servers::{self, postgres_programs};
 use e2e::tasks::free_port;
 use e2e::{Ask, Ca, Program, Record, RelayClient, Session, Settings, Wire, World, until, within};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 /// A session that may expose these, and a client that does.
 async fn exposed(world: &World, grants: &[&str], exposes: &[String]) -> (Session, RelayClient) {
@@ -59,6 +59,24 @@ fn socket(session: &Session, name: &str) -> PathBuf {
 fn port(session: &Session, name: &str) -> String {
     let target = target(session, name);
     target.strip_prefix("tcp://127.0.0.1:").unwrap().to_owned()
+}
+
+/// Until a dial of it fails as one does where nothing listens.
+async fn refused(target: &str) {
+    let dial = async || match target.strip_prefix('/') {
+        Some(_) => UnixStream::connect(target).await.map(drop),
+        None => TcpStream::connect(target).await.map(drop),
+    };
+    let refusal = async {
+        let mut tick = tokio::time::interval(std::time::Duration::from_millis(10));
+        while !dial()
+            .await
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+        {
+            tick.tick().await;
+        }
+    };
+    within("a refusal", refusal).await;
 }
 
 async fn recorded(world: &World, name: &str) -> Record {
@@ -194,16 +212,62 @@ async fn a_killed_client_fails_dials_and_its_successor_serves_them() {
     let cli = || Program::new("redis-cli").args(["-p", &port(&session, "cache"), "ping"]);
     assert_eq!(cli().run().await.succeeded(), "PONG\n");
     client.process.signal(rustix::process::Signal::KILL);
-    let gone = |r: &Record| r.text("reason") == "listener_not_connected";
-    // What died is noticed with its connection; from then on every dial fails by that name.
-    let deadline = tokio::time::Instant::now() + e2e::tasks::PATIENCE;
-    while !world.gateway.records().iter().any(gone) {
-        assert!(tokio::time::Instant::now() < deadline, "never by that name");
-        cli().run().await;
-    }
+    // What died is noticed with its connection; from then on every dial is refused.
+    refused(&format!("127.0.0.1:{}", port(&session, "cache"))).await;
     let _again = RelayClient::exposing(&session, &exposes).await;
     offered(&world, 2.0).await;
     assert_eq!(cli().run().await.succeeded(), "PONG\n");
+}
+
+/// Programs see ECONNREFUSED, and nobody gets the port meanwhile, whatever he sets.
+#[tokio::test]
+async fn a_dial_target_is_refused_while_no_client_is_there() {
+    let world = World::start().await;
+    let server = servers::redis().await;
+    let names = ["sock", "port=tcp"];
+    let more: Vec<&str> = names.iter().flat_map(|name| ["--expose", name]).collect();
+    let ask = Ask {
+        more: &more,
+        ..Ask::default()
+    };
+    let session = world.session_for(ask).await;
+    let (path, port) = (socket(&session, "sock"), port(&session, "port"));
+    let address = format!("127.0.0.1:{port}");
+    let unix = || Program::new("redis-cli").arg("-s").arg(&path).arg("ping");
+    let tcp = || Program::new("redis-cli").args(["-p", &port, "ping"]);
+    let theft = || {
+        let script = "import socket, sys\ns = socket.socket()\n\
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(sys.argv[2]))\n\
+            s.bind(('127.0.0.1', int(sys.argv[1])))\n";
+        Program::new("python3").args(["-c", script]).arg(&port)
+    };
+    let exposes = ["sock", "port"].map(|name| format!("{name}=tcp://{}", server.address));
+    for _ in 0..2 {
+        for program in [unix(), tcp()] {
+            let said = program.run().await;
+            assert!(
+                said.stderr.contains("Connection refused"),
+                "{}",
+                said.stderr
+            );
+        }
+        for option in ["0", "1"] {
+            let stolen = theft().arg(option).run().await;
+            assert!(
+                stolen.stderr.contains("Address already in use"),
+                "{}",
+                stolen.stderr
+            );
+        }
+        let mut client = RelayClient::exposing(&session, &exposes).await;
+        offered(&world, 4.0).await;
+        assert_eq!(unix().run().await.succeeded(), "PONG\n");
+        assert_eq!(tcp().run().await.succeeded(), "PONG\n");
+        client.process.signal(rustix::process::Signal::TERM);
+        client.process.wait("its end").await;
+        refused(path.to_str().unwrap()).await;
+        refused(&address).await;
+    }
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
 //! The relay's other direction: a host dials a listener inside a sandbox.
 //!
 //! The sandbox's client keeps *accept streams* open, each answered only once there is a dial ([`Waiting`]); the host dials
-//! a place the registry has bound (`session::Dials`). Here the two meet ([`board`]), and one task, the dial's, owns the
+//! a place the registry has bound (`session::Dials`), which listens while the sandbox is there ([`doorway`]). Here the two meet ([`board`]), and one task, the dial's, owns the
 //! record, the budget's slot and both ends until they are done. Works the same on every transport, since no stream is
 //! ever opened from the gateway.
 
 mod board;
+mod doorway;
 mod offer;
 mod private;
 mod standing;
@@ -23,12 +24,12 @@ use sluicegate_relay::flow::{Flow, Shared, SocketFlow, Timers};
 use tokio::{
     net,
     sync::mpsc,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
-use tokio_util::sync::CancellationToken;
 
 use self::{
     board::{Board, Call, Delivery},
+    doorway::Doorway,
     offer::TAKEN,
     standing::Standing,
 };
@@ -36,7 +37,7 @@ use super::stream::{Spending, join};
 use crate::{
     drain::{DrainWatch, Stage},
     outcome::{Outcome, Party},
-    session::{Offer, OfferSocket, Session, SessionKey, Slot},
+    session::{Listening, Offer, Session, SessionKey, Slot},
     telemetry::{Caller, Front, Kind, Recorder, Telemetry},
 };
 pub use offer::{Dialled, Waiting};
@@ -109,28 +110,63 @@ impl Reverse {
                 offer = offers.recv() => offer,
                 () = drain.reached(Stage::Forced) => return,
             };
-            let Some(offer) = offer else { return };
-            match Place::open(offer) {
-                Ok(place) => self.inner.drain.spawn_service(self.clone().listen(place)),
-                Err(error) => tracing::error!(%error, "a dial target cannot be served"),
+            let Some(place) = offer else { return };
+            let board = self.board(&place.session, &place.name);
+            let doorway = board.doorway().clone();
+            doorway.serve(&place.door);
+            self.inner
+                .drain
+                .spawn_service(self.clone().listen(place, doorway));
+        }
+    }
+
+    /// Serve the place until it is taken away or the gateway goes down.
+    async fn listen(self, place: Offer, doorway: Arc<Doorway>) {
+        let mut drain = self.inner.drain.clone();
+        tokio::select! {
+            biased;
+            () = place.closed.cancelled() => {}
+            () = drain.reached(Stage::Draining) => {}
+            () = self.attend(&place, &doorway) => {}
+        }
+        doorway.forget(&place.door);
+    }
+
+    /// Accept while the sandbox is there.
+    async fn attend(&self, place: &Offer, doorway: &Doorway) {
+        loop {
+            doorway.until(true).await;
+            match Socket::of(place) {
+                Ok(Some(socket)) => self.accept(place, doorway, socket).await,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::error!(%error, "a dial target cannot be served; trying again");
+                    sleep(EXHAUSTED).await;
+                }
             }
         }
     }
 
-    /// Accept until the place is taken away or the gateway goes down.
-    async fn listen(self, place: Place) {
-        let mut drain = self.inner.drain.clone();
+    /// Accept until the sandbox has been gone for as long as its listener is patient.
+    async fn accept(&self, place: &Offer, doorway: &Doorway, socket: Socket) {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = place.closed.cancelled() => return,
-                () = drain.reached(Stage::Draining) => return,
-                accepted = place.socket.accept() => accepted,
+                () = doorway.until(false) => {
+                    // What dials now waits in the kernel's queue: whoever comes back has it, and else it is reset. Accepted, a
+                    // program on a unix socket that has said nothing could not tell the failure from an end.
+                    let back = timeout(place.patience, doorway.until(true)).await;
+                    if back.is_err() && doorway.shut(&place.door) {
+                        return;
+                    }
+                    continue;
+                }
+                accepted = socket.accept() => accepted,
             };
             match accepted {
                 Ok((socket, caller, welcome)) => {
                     let dial = Dial::begin(
-                        &self,
+                        self,
                         place.session.clone(),
                         place.name.clone(),
                         Box::new(SocketFlow::new(socket)),
@@ -147,44 +183,34 @@ impl Reverse {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::warn!(%error, "accept failed; pausing");
-                    tokio::time::sleep(EXHAUSTED).await;
+                    sleep(EXHAUSTED).await;
                 }
             }
         }
     }
 }
 
-/// An offer on this runtime.
-struct Place {
-    session: Arc<Session>,
-    name: ServiceName,
-    socket: Socket,
-    closed: CancellationToken,
-}
-
+/// An open door, on this runtime.
 enum Socket {
     Unix(net::UnixListener, Option<u32>),
     Tcp(net::TcpListener),
 }
 
-impl Place {
-    fn open(offer: Offer) -> io::Result<Self> {
-        let socket = match offer.socket {
-            OfferSocket::Unix(listener, uid) => {
-                Socket::Unix(net::UnixListener::from_std(listener)?, uid)
+impl Socket {
+    /// Registered anew each time the door is opened: epoll says once and for all that a socket has stopped to listen. `None`: the
+    /// place has been taken away.
+    fn of(place: &Offer) -> io::Result<Option<Self>> {
+        Ok(match place.door.open()? {
+            Some(Listening::Unix(listener, uid)) => {
+                Some(Self::Unix(net::UnixListener::from_std(listener)?, uid))
             }
-            OfferSocket::Tcp(listener) => Socket::Tcp(net::TcpListener::from_std(listener)?),
-        };
-        Ok(Self {
-            session: offer.session,
-            name: offer.name,
-            socket,
-            closed: offer.closed,
+            Some(Listening::Tcp(listener)) => {
+                Some(Self::Tcp(net::TcpListener::from_std(listener)?))
+            }
+            None => None,
         })
     }
-}
 
-impl Socket {
     /// The next connection, who it is, and whether it is welcome.
     async fn accept(&self) -> io::Result<(Shared, Caller, bool)> {
         match self {

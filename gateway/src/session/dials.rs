@@ -1,27 +1,30 @@
 //! Where hosts dial what a sandbox exposes: a place for each listener of the grant, from the start of a generation to its
 //! end, whether the sandbox is connected or not.
 //!
-//! Sockets are bound here, under the registry's own lock, so that an answer that shows a place is true; what comes in on
-//! them is served by `relay`, to which each is handed as an [`Offer`]. A port that was chosen is the generation's until it
+//! Sockets are bound here, under the registry's own lock, so that an answer that shows a place is true; they listen, and what comes
+//! in on them is served, by `relay`, to which each is handed as an [`Offer`] ([`Door`]). A port that was chosen is the generation's until it
 //! ends: the registry keeps it in the record, and another is never chosen in its stead, since whoever has it by then would
 //! be sent what the host means for its sandbox.
+
+mod door;
 
 use std::{
     collections::{BTreeMap, HashMap},
     fs, io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    os::unix::{fs::DirBuilderExt, net::UnixListener},
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
 use sluicegate_policy::{Dial, Expose, Grant, ServiceName};
-use sluicegate_relay::listen::replace_private_socket;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Session, SessionKey};
+pub use door::{Door, Listening};
 
 /// Longest path of a unix socket on Linux, `sun_path` less its closing NUL (unix(7)).
 const UNIX_PATH: usize = 107;
@@ -69,26 +72,19 @@ pub(super) struct Settled {
     pub(super) found: Vec<String>,
 }
 
-/// A bound socket, to be served until it is closed.
+/// A bound socket, to be served until it is taken away.
 #[derive(Debug)]
 pub struct Offer {
     /// Whose sandbox is dialled.
     pub session: Arc<Session>,
     /// Which of its listeners.
     pub name: ServiceName,
-    /// The socket, not blocking.
-    pub socket: OfferSocket,
+    /// The socket, to listen while the sandbox is there.
+    pub door: Arc<Door>,
+    /// It listens on for so long when the sandbox has gone.
+    pub patience: Duration,
     /// It is taken away.
     pub closed: CancellationToken,
-}
-
-/// What an offer listens on.
-#[derive(Debug)]
-pub enum OfferSocket {
-    /// A unix socket; it serves the gateway's own user, and this uid.
-    Unix(UnixListener, Option<u32>),
-    /// A loopback port.
-    Tcp(TcpListener),
 }
 
 /// One listener's place.
@@ -98,8 +94,10 @@ struct Place {
     target: String,
     /// To be removed with it.
     file: Option<PathBuf>,
-    /// A loopback port, which stops listening with it, whoever holds the socket still.
-    port: Option<(TcpListener, u16)>,
+    /// A loopback port.
+    port: Option<u16>,
+    /// Its socket, which goes with it, whoever holds a handle still. Absent on the private listener.
+    door: Option<Arc<Door>>,
     closed: CancellationToken,
 }
 
@@ -200,8 +198,8 @@ impl Dials {
             let port = settled.ports.get(name.as_str()).copied();
             match self.bind(session, name, expose, port) {
                 Ok(place) => {
-                    if let (Some((_, port)), None) = (&place.port, expose.port) {
-                        settled.ports.insert(name.to_string(), *port);
+                    if let (Some(port), None) = (place.port, expose.port) {
+                        settled.ports.insert(name.to_string(), port);
                     }
                     if said.errors.contains_key(name.as_str()) {
                         settled.found.push(name.to_string());
@@ -232,8 +230,8 @@ impl Dials {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(one) = open.get_mut(key) else { return };
         let unstored = |name: &ServiceName, place: &Place| {
-            let chosen = place.port.as_ref().filter(|_| place.expose.port.is_none());
-            chosen.is_some_and(|(_, port)| stored.get(name.as_str()) != Some(port))
+            let chosen = place.port.filter(|_| place.expose.port.is_none());
+            chosen.is_some_and(|port| stored.get(name.as_str()) != Some(&port))
         };
         let (gone, kept) = std::mem::take(&mut one.places)
             .into_iter()
@@ -249,9 +247,9 @@ impl Dials {
     fn close(&self, places: impl IntoIterator<Item = (ServiceName, Place)>) {
         for (_, place) in places {
             place.closed.cancel();
-            if let Some((listener, _)) = &place.port {
+            if let Some(door) = &place.door {
                 // Whoever serves it lets go a moment later, and until then nobody could listen there again.
-                let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Read);
+                door.give_up();
             }
             if let Some(file) = &place.file {
                 // Gone already is as good.
@@ -274,51 +272,47 @@ impl Dials {
         port: Option<u16>,
     ) -> Result<Place, String> {
         let closed = CancellationToken::new();
-        let mut own = None;
-        let (target, file, socket) = match expose.dial {
+        let (mut file, mut own) = (None, None);
+        let (target, door) = match expose.dial {
             Dial::Unix => {
                 let directory = self.config.directory.as_ref();
                 let directory = directory.ok_or("there is no directory for its socket")?;
                 let path = socket_path(directory, &label(session.key()), name);
-                let socket = bind_unix(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+                let door = bind_unix(&path, expose.peer_uid);
+                let door = door.map_err(|e| format!("{}: {e}", path.display()))?;
                 let target = format!("unix://{}", path.display());
-                let socket = OfferSocket::Unix(socket, expose.peer_uid);
-                (target, Some(path), Some(socket))
+                file = Some(path);
+                (target, Some(door))
             }
             Dial::Tcp => {
                 let port = expose.port.or(port);
                 let asked = SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or(0)));
-                let bound = bind_tcp(asked).and_then(|(socket, address)| {
-                    own = Some((socket.try_clone()?, address.port()));
-                    Ok((socket, address))
-                });
-                let (socket, address) = bound.map_err(|error| match port {
+                let (door, address) = Door::tcp(asked).map_err(|error| match port {
                     // Never another one: who was told of this one would dial whoever has it.
                     Some(_) => {
                         format!("{asked}: {error}; it is this generation's, and tried again")
                     }
                     None => format!("{asked}: {error}"),
                 })?;
-                (
-                    format!("tcp://{address}"),
-                    None,
-                    Some(OfferSocket::Tcp(socket)),
-                )
+                own = Some(address.port());
+                (format!("tcp://{address}"), Some(door))
             }
             Dial::Tls => {
                 let (domain, port) = self.config.private.as_ref().ok_or(NO_PRIVATE)?;
                 let label = tls_label(&label(session.key()), name);
                 let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
                 names.insert(label.clone(), (session.clone(), name.clone()));
-                (format!("tls://{label}.{domain}:{port}"), None, None)
+                (format!("tls://{label}.{domain}:{port}"), None)
             }
         };
-        if let Some(socket) = socket {
+        let door = door.map(Arc::new);
+        if let Some(door) = &door {
             // Nobody takes offers where nothing is served, as in tests of the registry alone.
             let _ = self.offers.send(Offer {
                 session: session.clone(),
                 name: name.clone(),
-                socket,
+                door: door.clone(),
+                patience: expose.patience,
                 closed: closed.clone(),
             });
         }
@@ -327,6 +321,7 @@ impl Dials {
             target,
             file,
             port: own,
+            door,
             closed,
         })
     }
@@ -423,22 +418,14 @@ fn is_target(target: &str, label: &str) -> bool {
 }
 
 /// In a directory that is ours alone.
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+fn bind_unix(path: &Path, also: Option<u32>) -> io::Result<Door> {
     if let Some(directory) = path.parent() {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(directory)?;
     }
-    replace_private_socket(path)
-}
-
-fn bind_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    // With SO_REUSEADDR, as std binds: a fixed port is free again at once after the generation before.
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
+    Door::unix(path, also)
 }
 
 #[cfg(test)]

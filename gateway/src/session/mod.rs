@@ -33,7 +33,7 @@ pub use budget::{Budget, Destination, Pending, Slot};
 pub use bundle::{Bundle, BundleContext, CaFiles, PublicUrl};
 pub use changes::{Bearer, Changes, Credential};
 pub use config::{ProviderConfig, Quota, RegistryConfig, Retention, Scopes};
-pub use dials::{DialConfig, DialTargets, Dials, Offer, OfferSocket};
+pub use dials::{DialConfig, DialTargets, Dials, Door, Listening, Offer};
 pub use event::Event;
 pub use index::{Index, Live};
 pub use own::OwnSession;

@@ -192,10 +192,9 @@ mod tests {
         path::PathBuf,
     };
 
-    use socket2::{Domain, SockAddr, Socket, Type};
 
     use super::{Hidden, TABLE, find, listening, settle, with_their_directories};
-    use crate::isolate::control;
+    use crate::{isolate::control, listen::closed_private_socket};
 
     /// Not of sockets alone.
     fn with_another_file() -> tempfile::TempDir {
@@ -218,8 +217,7 @@ mod tests {
         assert!(found().contains(&Hidden::File(path)));
         // One that does not listen yet.
         let path = directory.path().join("bound");
-        let bound = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-        bound.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        let _bound = closed_private_socket(&path).unwrap();
         assert!(found().contains(&Hidden::File(path)));
         for broken in ["", "x\n", "x\ny\n", "x\n0: 2 0 zz 0001 01 5 /tmp"] {
             assert_eq!(listening(broken.as_bytes()), Vec::<PathBuf>::new());

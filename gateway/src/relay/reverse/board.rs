@@ -3,13 +3,13 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use sluicegate_relay::flow::Flow;
 use tokio::sync::{mpsc, oneshot};
 
-use super::standing::Standing;
+use super::{doorway::Doorway, standing::Standing};
 
 /// Accept streams that may wait for one listener of one generation, all its clients together.
 pub(super) const MAX_WAITING: usize = 128;
@@ -43,6 +43,7 @@ pub(super) type Call = mpsc::Sender<Delivery>;
 #[derive(Debug, Default)]
 pub(super) struct Board {
     state: Mutex<State>,
+    doorway: Arc<Doorway>,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +53,11 @@ struct State {
 }
 
 impl Board {
+    /// Who of them is here at all.
+    pub(super) fn doorway(&self) -> &Arc<Doorway> {
+        &self.doorway
+    }
+
     /// An accept stream waits. `None`: enough of them do.
     pub(super) fn offer(&self) -> Option<oneshot::Receiver<Call>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

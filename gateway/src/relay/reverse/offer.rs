@@ -14,6 +14,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     board::{Board, Call, Delivery},
+    doorway::Here,
     standing::Standing,
 };
 use crate::{
@@ -34,6 +35,7 @@ pub struct Waiting {
     board: Arc<Board>,
     called: oneshot::Receiver<Call>,
     idle: Option<std::time::Duration>,
+    here: Here,
     _counted: WaitingGuard,
 }
 
@@ -43,6 +45,8 @@ pub struct Dialled {
     call: Call,
     idle: Option<std::time::Duration>,
     standing: Standing,
+    /// Until the stream is over: who carries a dial is connected.
+    here: Here,
     /// Its client says when it has it.
     says: bool,
 }
@@ -67,12 +71,14 @@ impl Endpoint {
         let judged: Judged<ListenerPermit> = identity
             .judge(|policy| decide_listener(&policy.grant, identity.bound.as_deref(), &name))?;
         let board = self.reverse.board(&identity.session, &name);
+        let here = board.doorway().enter();
         let called = board.offer().ok_or(Denial::TooManyAccepts)?;
         Ok(Waiting {
             standing: Standing::new(identity.bound, judged.permit, judged.changes),
             board,
             called,
             idle: self.services.idle_timeout(),
+            here,
             _counted: self.reverse.telemetry().metrics().waiting(),
         })
     }
@@ -90,7 +96,10 @@ impl Waiting {
                 denial = self.standing.lost() => return Err(denial.into()),
                 () = drain.reached(Stage::Refusing) => return Err(Denial::Draining.into()),
                 called = &mut self.called => match called {
-                    Ok(call) => return Ok(Dialled { call, idle: self.idle, standing: self.standing, says: false }),
+                    Ok(call) => {
+                        let Self { idle, standing, here, .. } = self;
+                        return Ok(Dialled { call, idle, standing, here, says: false });
+                    }
                     // The dial that had taken it gave up before it called: it is on offer again.
                     Err(_) => self.called = self.board.offer().ok_or(Denial::TooManyAccepts)?,
                 },
@@ -124,16 +133,24 @@ impl Dialled {
     /// Hand the stream, answered with success, to the dial; completes when the stream is over. What is handed to a dial
     /// that is gone is reset.
     pub async fn carry(self, sandbox: impl Flow + 'static) {
+        let Self {
+            call,
+            idle,
+            standing,
+            here,
+            ..
+        } = self;
         let (over, ended) = oneshot::channel();
         let delivery = Delivery {
             flow: Box::new(sandbox),
             over,
-            idle: self.idle,
-            standing: self.standing,
+            idle,
+            standing,
         };
         // Whoever comes first has it.
-        if self.call.try_send(delivery).is_ok() {
+        if call.try_send(delivery).is_ok() {
             let _ = ended.await;
         }
+        drop(here);
     }
 }

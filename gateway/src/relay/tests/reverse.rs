@@ -1,5 +1,7 @@
 //! Hosts that dial what sandboxes expose.
 
+mod door;
+
 use std::{io, time::Duration};
 
 use sluicegate_relay::transport::{Choice, Transport};
@@ -12,6 +14,11 @@ use tokio::{
 use crate::{
     relay::testing::{Client, Manner, World, tcp_service, unix_service, within},
     session::{lifecycle::Action, testing::patch},
+};
+
+use door::{
+    a_dial_target_listens_while_a_client_is_there,
+    a_dial_waits_for_a_client_that_comes_back_in_time,
 };
 
 async fn act(world: &World, action: Action) {
@@ -32,6 +39,39 @@ async fn exposed(world: &World, over: Transport, url: &str) -> Client {
     client.expose("plugin", url);
     world.offered(2.0).await;
     client
+}
+
+/// Until nothing listens there, and only that: whoever is let in before is let go again.
+async fn refused(world: &World, listener: &str) {
+    let target = world.dial_target("one", listener);
+    let dial = async || match target.strip_prefix("unix://") {
+        Some(path) => UnixStream::connect(path).await.map(drop),
+        None => {
+            let address = target.strip_prefix("tcp://").unwrap();
+            TcpStream::connect(address).await.map(drop)
+        }
+    };
+    within("a refusal", async {
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        while !dial()
+            .await
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        {
+            tick.tick().await;
+        }
+    })
+    .await;
+}
+
+/// Until no accept stream waits.
+async fn withdrawn(world: &World) {
+    within("their withdrawal", async {
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        while world.metric("sluicegate_accept_streams_waiting ") > 0.0 {
+            tick.tick().await;
+        }
+    })
+    .await;
 }
 
 /// It ends in a reset, and not a byte came.
@@ -122,41 +162,6 @@ async fn a_burst_of_dials_is_served_and_each_offer_replaced(over: Transport) {
     })
     .await;
     world.offered(2.0).await;
-}
-
-#[tokio::test]
-async fn without_a_client_the_dial_fails_and_says_so() {
-    let world = World::new().await;
-    world
-        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 50ms}}}")
-        .await;
-    reset(tcp(&world, "plugin").await).await;
-    let record = ended(&world, "listener_not_connected").await;
-    assert_eq!(record["outcome"], "failed");
-    assert!(record["detail"].as_str().unwrap().contains("50ms"));
-    assert_eq!(
-        world.metric("sluicegate_ended_total{kind=\"stream\",front=\"listener\",outcome=\"failed\",reason=\"listener_not_connected\"} "),
-        1.0
-    );
-}
-
-async fn a_dial_waits_for_a_client_that_comes_in_time(over: Transport) {
-    let world = World::new().await;
-    let mut tasks = JoinSet::new();
-    let url = tcp_service(&mut tasks, Manner::Echo).await;
-    let token = world
-        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 60s}}}")
-        .await;
-    let mut stream = tcp(&world, "plugin").await;
-    stream.write_all(b"early").await.unwrap();
-    stream.shutdown().await.unwrap();
-    let client = world.client_over(Choice::Only(over), &token);
-    client.expose("plugin", &url);
-    let mut answer = Vec::new();
-    within("echo", stream.read_to_end(&mut answer))
-        .await
-        .unwrap();
-    assert_eq!(answer, b"early");
 }
 
 async fn a_local_listener_that_is_down_resets_the_dial_with_its_reason(over: Transport) {
@@ -260,8 +265,7 @@ async fn a_paused_session_is_not_dialled_and_comes_back(over: Transport) {
     let url = tcp_service(&mut tasks, Manner::Echo).await;
     let _client = exposed(&world, over, &url).await;
     act(&world, Action::Pause).await;
-    reset(tcp(&world, "plugin").await).await;
-    ended(&world, "session_paused").await;
+    refused(&world, "plugin").await;
     act(&world, Action::Resume).await;
     world.offered(2.0).await;
     let mut stream = tcp(&world, "plugin").await;
@@ -366,13 +370,7 @@ async fn enough_offers_are_enough(over: Transport) {
         "one more is one too many"
     );
     offers.shutdown().await;
-    within("their withdrawal", async {
-        let mut tick = tokio::time::interval(Duration::from_millis(5));
-        while world.metric("sluicegate_accept_streams_waiting ") > 0.0 {
-            tick.tick().await;
-        }
-    })
-    .await;
+    withdrawn(&world).await;
     offers.spawn(async move { client.session.accept("plugin").await.map(drop) });
     world.offered(1.0).await;
 }
@@ -491,7 +489,8 @@ macro_rules! over_each {
 over_each! {
     a_dial_reaches_the_sandbox_by_unix_and_by_tcp
     a_burst_of_dials_is_served_and_each_offer_replaced
-    a_dial_waits_for_a_client_that_comes_in_time
+    a_dial_target_listens_while_a_client_is_there
+    a_dial_waits_for_a_client_that_comes_back_in_time
     a_local_listener_that_is_down_resets_the_dial_with_its_reason
     ends_are_carried_both_ways_as_what_they_are
     revocation_ends_dials_that_run_and_offers_that_wait

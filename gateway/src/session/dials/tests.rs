@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::os::unix::fs::PermissionsExt;
+use std::{net::TcpListener, os::unix::fs::PermissionsExt};
 
 use serde_json::Value;
 
@@ -199,7 +199,8 @@ async fn a_chosen_port_is_the_generations_over_restarts_and_changes() {
     let shown = f.registry.show(&f.key("one")).unwrap();
     assert_eq!(tcp(&shown, "db"), tcp(&before, "db"));
     // Whoever serves the socket has not let go of it yet.
-    let served = f.registry.dials().take_offers().unwrap();
+    let mut served = f.registry.dials().take_offers().unwrap();
+    let served = served.try_recv().unwrap().door.open().unwrap();
     let patched = patch("{expose: {db: {dial: tcp, patience: 3s}}}");
     let patched = f.registry.patch(f.key("one"), patched).await.unwrap().view;
     assert_eq!(tcp(&patched, "db"), tcp(&before, "db"), "on other terms");

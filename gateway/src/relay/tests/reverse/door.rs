@@ -1,0 +1,109 @@
+//! A dial target listens while its sandbox is there.
+
+use std::io;
+
+use sluicegate_relay::transport::{Choice, Transport};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UnixStream},
+    task::JoinSet,
+};
+
+use super::{echoed, ended, refused, reset, tcp, withdrawn};
+use crate::relay::testing::{Manner, World, tcp_service, within};
+
+#[tokio::test]
+async fn without_a_client_the_dial_is_refused_at_once() {
+    let world = World::new().await;
+    world
+        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 60s}, sock: {dial: unix, patience: 60s}}}")
+        .await;
+    let target = world.dial_target("one", "sock");
+    let path = target.strip_prefix("unix://").unwrap();
+    let unix = UnixStream::connect(path).await.unwrap_err();
+    assert_eq!(unix.kind(), io::ErrorKind::ConnectionRefused);
+    let target = world.dial_target("one", "plugin");
+    let address = target.strip_prefix("tcp://").unwrap();
+    let tcp = TcpStream::connect(address).await.unwrap_err();
+    assert_eq!(tcp.kind(), io::ErrorKind::ConnectionRefused);
+    // What nobody listens on is still nobody else's.
+    let taken = TcpListener::bind(address).await.unwrap_err();
+    assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+}
+
+pub(super) async fn a_dial_target_listens_while_a_client_is_there(over: Transport) {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let url = tcp_service(&mut tasks, Manner::Echo).await;
+    let token = world
+        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 50ms}, sock: {dial: unix, patience: 50ms}}}")
+        .await;
+    for _ in 0..2 {
+        refused(&world, "plugin").await;
+        refused(&world, "sock").await;
+        let client = world.client_over(Choice::Only(over), &token);
+        client.expose("plugin", &url);
+        client.expose("sock", &url);
+        world.offered(4.0).await;
+        // As soon as it is there: at the first try.
+        echoed(&world, b"by port").await;
+        let path = world.dial_target("one", "sock");
+        let path = path.strip_prefix("unix://").unwrap();
+        let mut unix = UnixStream::connect(path).await.unwrap();
+        unix.write_all(b"by path").await.unwrap();
+        unix.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        within("echo", unix.read_to_end(&mut answer)).await.unwrap();
+        assert_eq!(answer, b"by path");
+    }
+    refused(&world, "plugin").await;
+    refused(&world, "sock").await;
+}
+
+#[tokio::test]
+async fn a_dial_for_which_no_offer_is_left_fails_and_says_so() {
+    let world = World::new().await;
+    let token = world
+        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 50ms}}}")
+        .await;
+    let client = world.client(&token);
+    let session = client.session.clone();
+    let mut accepting = JoinSet::new();
+    accepting.spawn(async move { session.accept("plugin").await.unwrap() });
+    world.offered(1.0).await;
+    let _first = tcp(&world, "plugin").await;
+    // It carries a dial, and no other one waits.
+    let _carried = within("the first", accepting.join_next()).await;
+    reset(tcp(&world, "plugin").await).await;
+    let record = ended(&world, "listener_not_connected").await;
+    assert_eq!(record["outcome"], "failed");
+    assert!(record["detail"].as_str().unwrap().contains("50ms"));
+    assert_eq!(
+        world.metric("sluicegate_ended_total{kind=\"stream\",front=\"listener\",outcome=\"failed\",reason=\"listener_not_connected\"} "),
+        1.0
+    );
+}
+
+pub(super) async fn a_dial_waits_for_a_client_that_comes_back_in_time(over: Transport) {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let url = tcp_service(&mut tasks, Manner::Echo).await;
+    let token = world
+        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 60s}}}")
+        .await;
+    let gone = world.client_over(Choice::Only(over), &token);
+    gone.expose("plugin", &url);
+    world.offered(2.0).await;
+    drop(gone);
+    withdrawn(&world).await;
+    let mut stream = tcp(&world, "plugin").await;
+    stream.write_all(b"early").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let client = world.client_over(Choice::Only(over), &token);
+    client.expose("plugin", &url);
+    let mut answer = Vec::new();
+    within("echo", stream.read_to_end(&mut answer))
+        .await
+        .unwrap();
+    assert_eq!(answer, b"early");
+}
