@@ -37,11 +37,13 @@ pub(super) struct Memory {
 struct Block {
     place: usize,
     taken: Vec<Taken>,
+    /// What stood in it of forgotten opens, where the process before began it and died: it may hold nothing else. 0: nothing.
+    inherited: u64,
 }
 
 impl Block {
     fn latest(&self) -> u64 {
-        self.taken.last().map_or(0, |last| last.at)
+        self.taken.last().map_or(self.inherited, |last| last.at)
     }
 }
 
@@ -72,7 +74,11 @@ impl Memory {
         } = block;
         self.forgotten = self.forgotten.max(forgotten);
         self.numbers.extend(taken.iter().map(|one| one.number));
-        self.blocks.push_back(Block { place, taken });
+        self.blocks.push_back(Block {
+            place,
+            taken,
+            inherited: forgotten,
+        });
     }
 
     /// Whether whoever was tried before is known is the caller's question.
@@ -117,8 +123,11 @@ impl Memory {
             return false;
         }
         journal.begin_block(place, self.session, self.forgotten);
-        let taken = Vec::with_capacity(BLOCK);
-        self.blocks.push_back(Block { place, taken });
+        self.blocks.push_back(Block {
+            place,
+            taken: Vec::with_capacity(BLOCK),
+            inherited: 0,
+        });
         true
     }
 
@@ -174,8 +183,8 @@ impl Block {
         self.taken.len() >= BLOCK
     }
 
-    /// Nobody may ask for anything in it any more.
+    /// Nobody may ask for anything in it any more. One that was just begun waits for its first open.
     fn passed(&self, now: u64) -> bool {
-        !self.taken.is_empty() && !is_recent(self.latest(), now)
+        self.latest() != 0 && !is_recent(self.latest(), now)
     }
 }

@@ -5,7 +5,11 @@ use std::{os::unix::fs::FileExt, path::Path};
 use sluicegate_policy::Denial;
 use sluicegate_relay_protocol::{Instance, Once};
 
-use super::{INSTANCES, Opens, REMEMBERED, Room, journal::BLOCK, name};
+use super::{
+    INSTANCES, Opens, REMEMBERED, Room,
+    journal::{BLOCK, Journal, Left, LeftBehind},
+    name,
+};
 use crate::session::SessionKey;
 
 const TAKEN: Result<(), Denial> = Err(Denial::AlreadyOpened);
@@ -185,6 +189,35 @@ fn more_sessions_than_blocks_are_not_asked_about() {
     let kept = u64::try_from(REMEMBERED.as_millis()).unwrap();
     assert_eq!(opens.take_at(3, &again(9, &here), START + kept), Ok(()));
     assert_eq!(opens.take_at(3, &again(9, &here), START + kept), TAKEN);
+}
+
+/// A process that is killed between a block's head and its first open leaves one that holds nothing but what was forgotten.
+#[test]
+fn an_inherited_block_without_opens_passes_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("opens");
+    let forgotten = super::now();
+    let empty = Left {
+        session: 1,
+        forgotten,
+        taken: Vec::new(),
+    };
+    let left = LeftBehind {
+        blocks: vec![empty],
+        ..LeftBehind::default()
+    };
+    drop(Journal::begin(&path, &left).unwrap());
+    let opens = small(&path, 2, 1);
+    let here = [opens.instance()];
+    // It says that something is forgotten for as long as that matters.
+    assert_eq!(opens.take_at(1, &again(1, &here), forgotten), TAKEN);
+    let kept = u64::try_from(REMEMBERED.as_millis()).unwrap();
+    let later = forgotten + kept;
+    assert_eq!(opens.take_at(2, &first(1), later), Ok(()));
+    // Then it is the next one's, whose opens are remembered.
+    assert_eq!(opens.take_at(3, &first(1), later), Ok(()));
+    assert_eq!(opens.take_at(3, &again(1, &here), later), TAKEN);
+    assert_eq!(opens.take_at(3, &again(2, &here), later), Ok(()));
 }
 
 #[test]
