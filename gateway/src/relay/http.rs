@@ -5,12 +5,12 @@
 
 mod body;
 mod exchange;
+mod heard;
 mod metered;
 
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -25,6 +25,7 @@ use sluicegate_relay::flow::{Flow, FlowIo, Prefixed, Timers};
 use self::{
     body::RequestBody,
     exchange::Upgraded,
+    heard::{Ear, Heard},
     metered::{Metered, Moved, Uncounted},
 };
 use super::{Endpoint, Ticket, stream::join};
@@ -74,6 +75,7 @@ pub(super) async fn carry(
     ticket: &Ticket,
     recorder: &mut Recorder,
 ) {
+    let (downstream, ear) = Heard::new(downstream);
     let metered = Metered::new(downstream, ticket.meter(recorder.counters()));
     let moved = metered.moved();
     let verdict = Arc::new(Verdict::default());
@@ -93,12 +95,12 @@ pub(super) async fn carry(
         verdict,
         endpoint.http.timeouts,
     );
-    let idle = ticket.timers(endpoint.services.idle_timeout()).idle;
+    let timers = ticket.timers(endpoint.services.idle_timeout());
     let ended = tokio::select! {
         biased;
         denial = ticket.revoked() => Err(denial),
-        denial = silent(idle, &moved) => Err(denial),
         served = serve(TokioIo::new(judged), &stream, endpoint.http.drain.clone()) => Ok(served),
+        denial = silent(timers, &moved, &ear) => Err(denial),
     };
     match ended {
         Err(denial) => recorder.cut(denial),
@@ -114,7 +116,7 @@ pub(super) async fn carry(
         .unwrap_or_else(PoisonError::into_inner)
         .take();
     if let Some((client, upgraded)) = after {
-        become_tunnel(client, upgraded, ticket, idle).await;
+        become_tunnel(client, upgraded, ticket, timers).await;
     }
     let refused = stream
         .refused
@@ -157,32 +159,40 @@ async fn serve(io: Io, stream: &Arc<Stream<'_>>, mut drain: DrainWatch) -> hyper
     ended
 }
 
-/// Completes when nothing has moved for so long.
-async fn silent(idle: Option<Duration>, moved: &Moved) -> Denial {
-    match idle {
-        Some(idle) => moved.silent(idle).await,
-        None => std::future::pending().await,
+/// Completes when nothing has moved for so long: for another time once the client has ended its half, as in a pump.
+async fn silent<F: Flow>(timers: Timers, moved: &Moved, ear: &Ear<F>) -> Denial {
+    let half_closed = async {
+        match timers.half_close {
+            Some(limit) => {
+                ear.fin().await;
+                moved.now();
+                limit
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let idle = async {
+        match timers.idle {
+            Some(idle) => moved.silent(idle).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        limit = half_closed => moved.silent(limit).await,
+        () = idle => {}
     }
     Denial::IdleTimeout
 }
 
 /// After a 101: bytes both ways, under the same right.
-async fn become_tunnel(
-    client: OnUpgrade,
-    upgraded: Upgraded,
-    ticket: &Ticket,
-    idle: Option<Duration>,
-) {
+async fn become_tunnel(client: OnUpgrade, upgraded: Upgraded, ticket: &Ticket, timers: Timers) {
     let Upgraded {
         upstream,
         mut recorder,
     } = upgraded;
     let (Some(mut down), Some(mut up)) = (reclaim(client).await, upstream) else {
         return recorder.ended(Outcome::Reset, Party::Downstream);
-    };
-    let timers = Timers {
-        idle,
-        ..ticket.timers(None)
     };
     // The stream's own meter is inside `down`.
     let meter = Uncounted::new(recorder.counters().clone());

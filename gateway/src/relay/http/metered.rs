@@ -22,7 +22,8 @@ impl Moved {
         Self(Arc::new(Mutex::new(Instant::now())))
     }
 
-    fn now(&self) {
+    /// Something moves.
+    pub(super) fn now(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 

@@ -288,6 +288,49 @@ async fn a_cut_answer_is_not_a_whole_one() {
     assert_eq!(stage.requests("/").await["outcome"], "reset");
 }
 
+/// A client that has ended its half waits for its answer as long as the service's timer says, and no longer.
+#[tokio::test]
+async fn a_half_closed_stream_is_cut_when_its_answer_does_not_come() {
+    let stage = Stage::new("", ", halfCloseTimeout: 50ms").await;
+    let mut near = stage.dial().await;
+    say(&mut near, &get("/", "")).await;
+    let mut far = stage.accept().await;
+    head(&mut far).await;
+    // With both halves open it is not that timer's.
+    say(&mut far, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    head(&mut near).await;
+    say(&mut near, &get("/again", "")).await;
+    head(&mut far).await;
+    near.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    let ended = within("the cut", near.read_to_end(&mut rest)).await;
+    assert!(ended.is_err() && rest.is_empty());
+    let cut = |r: &Value| r["kind"] == "stream" && r["reason"] == "idle_timeout";
+    assert_eq!(stage.world.record(cut).await["outcome"], "cut");
+}
+
+#[tokio::test]
+async fn a_half_closed_stream_is_answered_in_time() {
+    let stage = Stage::new("", ", halfCloseTimeout: 60s").await;
+    let mut near = stage.dial().await;
+    say(&mut near, &get("/", "")).await;
+    near.shutdown().await.unwrap();
+    let mut far = stage.accept().await;
+    head(&mut far).await;
+    say(
+        &mut far,
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    )
+    .await;
+    head(&mut near).await;
+    assert_eq!(exactly(&mut near, 5).await, "hello");
+    let mut rest = Vec::new();
+    within("the end", near.read_to_end(&mut rest))
+        .await
+        .unwrap();
+    assert!(rest.is_empty());
+}
+
 #[tokio::test]
 async fn a_service_that_closes_is_dialled_again_for_the_next_request() {
     let stage = Stage::new("", "").await;
