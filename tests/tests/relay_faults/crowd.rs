@@ -7,10 +7,24 @@ use std::time::Duration;
 use e2e::relay::TRANSPORTS;
 use e2e::{Tasks, until, within};
 use rustix::process::Signal;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use crate::lab::{Lab, there_and_back};
+use crate::lab::{Lab, Near, there_and_back};
+
+/// One after the other, on each of the healthy streams.
+const ROUND_TRIPS: usize = 50;
+
+/// So many small questions on one stream, each asked when the one before has been answered.
+async fn echoes(mut near: Near, count: usize) {
+    for number in 0..count {
+        let question = number.to_be_bytes();
+        near.stream.write_all(&question).await.unwrap();
+        let mut answer = [0; size_of::<usize>()];
+        near.stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, question);
+    }
+}
 
 /// Ten readers that do not read, half of them programs and half of them services, and nobody else notices.
 #[tokio::test]
@@ -43,6 +57,18 @@ async fn frozen_readers_hold_nobody_else_up() {
             }
         };
         within("eight streams beside ten frozen ones", all).await;
+        // Small questions, each after the answer to the one before. (How long each takes: benches, `relay frozen`.)
+        let asking = (0..8).map(|_| {
+            let lab = &lab;
+            async move { echoes(lab.echoing().await, ROUND_TRIPS).await }
+        });
+        let mut asking: Vec<_> = asking.map(Box::pin).collect();
+        let all = async {
+            for stream in &mut asking {
+                stream.await;
+            }
+        };
+        within("their round trips", all).await;
         for number in 0..20 {
             lab.asks(&format!("open {number}")).await.unwrap();
         }

@@ -14,19 +14,54 @@ use crate::{
 };
 
 const FROZEN: usize = 10;
+/// The p99 of the others beside them, in that of the others alone.
+const AIM: f64 = 2.0;
 /// Streams that go on, each with one echo after the other, paced.
 const HEALTHY: usize = 8;
 const ECHOES: usize = 1500;
 const PACE: Duration = Duration::from_millis(2);
 
+/// What carries streams; `all` is one after the other.
+const TRANSPORTS: [&str; 3] = ["quic", "h2", "h1"];
+
 pub(crate) async fn measure(transport: &str, rounds: usize) -> anyhow::Result<()> {
-    let stage = Stage::set().await?;
-    let client = stage.client(transport, stage.public()).await?;
+    let transports: &[&str] = match transport {
+        "all" => &TRANSPORTS,
+        _ => &[transport],
+    };
     println!("| transport | round | frozen readers | echoes | p50 µs | p99 µs |");
     println!("|---|---|---|---|---|---|");
+    let mut ratios = Vec::new();
+    for transport in transports {
+        let (alone, beside) = compare(transport, rounds).await?;
+        ratios.push((transport, alone, beside));
+    }
+    println!();
+    println!(
+        "| transport | rounds | p99 µs alone | p99 µs beside {FROZEN} frozen readers | ratio (at most {AIM}) |"
+    );
+    println!("|---|---|---|---|---|");
+    for (transport, alone, beside) in ratios {
+        let ratio = beside / alone;
+        println!("| {transport} | {rounds} | {alone:.0} | {beside:.0} | {ratio:.2} |");
+    }
+    Ok(())
+}
+
+/// The p99 of all rounds, alone and beside frozen readers. The two take turns, and turns at being first: what else the machine does
+/// falls on both alike.
+async fn compare(transport: &str, rounds: usize) -> anyhow::Result<(f64, f64)> {
+    let stage = Stage::set().await?;
+    let client = stage.client(transport, stage.public()).await?;
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
-        let mut frozen = Vec::new();
-        for number in [0, FROZEN] {
+        let turns = if round % 2 == 1 {
+            [0, FROZEN]
+        } else {
+            [FROZEN, 0]
+        };
+        for number in turns {
+            let mut frozen = Vec::new();
             for place in 0..number {
                 frozen.push(freeze(client.entry, place % 2 == 0).await?);
             }
@@ -34,9 +69,11 @@ pub(crate) async fn measure(transport: &str, rounds: usize) -> anyhow::Result<()
             let (middle, slow) = quantiles(&mut samples);
             let count = samples.len();
             println!("| {transport} | {round} | {number} | {count} | {middle:.0} | {slow:.0} |");
+            let all = if number == 0 { &mut alone } else { &mut beside };
+            all.extend(samples);
         }
     }
-    Ok(())
+    Ok((quantiles(&mut alone).1, quantiles(&mut beside).1))
 }
 
 /// A stream that is full and stays so: its program does not read, or its service does not.

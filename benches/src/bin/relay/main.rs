@@ -4,7 +4,7 @@
 //!
 //! - `idle TRANSPORT [STREAMS] [BYTES]`: memory of each end, per stream that has carried BYTES each way and is idle now
 //! - `opens TRANSPORT [PER_SECOND] [SECONDS]`: streams opened, used for one echo and closed, at a steady rate
-//! - `frozen TRANSPORT [ROUNDS]`: echoes on healthy streams, without and with ten frozen readers, in turn
+//! - `frozen TRANSPORT|all [ROUNDS]`: echoes on healthy streams, without and with ten frozen readers, in turn; the ratio of their p99
 //! - `quiet TRANSPORT [ROUNDS]`: an open and its first echo over a path of 20 ms each way, after a pause
 //! - `failover [ROUNDS]`: a gateway that is killed, a UDP path that is swallowed, a NAT that forgets
 //!
@@ -53,7 +53,11 @@ async fn run(arguments: &[String]) -> anyhow::Result<()> {
             ensure!(rate > 0 && seconds > 0, "all numbers are at least 1");
             crowd::opens(transport()?, rate, seconds).await
         }
-        Some("frozen") => frozen::measure(transport()?, number(2, 3)?).await,
+        Some("frozen") => {
+            let rounds = number(2, 4)?;
+            ensure!(rounds > 0, "all numbers are at least 1");
+            frozen::measure(transport()?, rounds).await
+        }
         Some("quiet") => {
             let rounds = number(2, 30)?;
             ensure!(rounds > 0, "all numbers are at least 1");
