@@ -14,7 +14,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -112,6 +112,8 @@ struct Open {
 pub struct Dials {
     config: DialConfig,
     open: Mutex<HashMap<SessionKey, Open>>,
+    /// Ports of generations that cannot be served now: bound, and never listening.
+    kept: Mutex<HashMap<SessionKey, Vec<Door>>>,
     /// Names on the private listener, without the domain.
     names: Mutex<HashMap<String, (Arc<Session>, ServiceName)>>,
     offers: mpsc::UnboundedSender<Offer>,
@@ -131,6 +133,7 @@ impl Dials {
         Self {
             config,
             open: Mutex::default(),
+            kept: Mutex::default(),
             names: Mutex::default(),
             offers,
             taken: Mutex::new(Some(taken)),
@@ -157,6 +160,7 @@ impl Dials {
     /// change stays as it is, and so do the connections that wait on it.
     pub(super) fn settle(&self, key: &SessionKey, living: Option<Living<'_>>) -> Option<Settled> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        self.kept().remove(key);
         let mut before = open.remove(key);
         let Some(Living {
             session,
@@ -223,6 +227,27 @@ impl Dials {
             open.insert(key.clone(), Open { session, places });
         }
         Some(settled)
+    }
+
+    /// A generation whose grant does not hold now keeps the ports it was given, and is not dialled. Those it has are left as they are.
+    pub(super) fn keep(&self, key: &SessionKey, ports: &BTreeMap<String, u16>) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept();
+        if open.contains_key(key) || kept.contains_key(key) {
+            return;
+        }
+        let bind = |port: &u16| match Door::tcp((Ipv4Addr::LOCALHOST, *port).into()) {
+            Ok((door, _)) => Some(door),
+            Err(error) => {
+                tracing::warn!(session = %key.id, port, %error, "the port of a dial target is somebody else's while its session cannot go on");
+                None
+            }
+        };
+        kept.insert(key.clone(), ports.values().filter_map(bind).collect());
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<SessionKey, Vec<Door>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ports that could not be stored beside these are given up: they would be others after a restart.

@@ -212,6 +212,32 @@ async fn a_chosen_port_is_the_generations_over_restarts_and_changes() {
 }
 
 #[tokio::test]
+async fn the_port_of_a_session_that_cannot_go_on_is_nobody_elses() {
+    let with_private = || {
+        let mut config = config();
+        config.dial.private = Some(("dial.test".into(), 9444));
+        config
+    };
+    let f = Fixture::with(with_private());
+    let view = create(&f, "{id: one, expose: {plugin: tls, db: tcp}}").await;
+    let address = tcp(&view, "db");
+    // Without the private listener its grant does not hold.
+    let f = f.restarted();
+    let shown = f.registry.show(&f.key("one")).unwrap();
+    assert_eq!(shown["dialTargets"].get("db"), None, "{shown}");
+    let taken = TcpListener::bind(address).unwrap_err();
+    assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+    // With it, it is where it was.
+    let f = f.restarted_with(with_private());
+    let shown = f.registry.show(&f.key("one")).unwrap();
+    assert_eq!(tcp(&shown, "db"), address);
+    // Nor does it keep anything when it is over.
+    let f = f.restarted();
+    act(&f, Action::Stop).await;
+    TcpListener::bind(address).unwrap();
+}
+
+#[tokio::test]
 async fn a_chosen_port_that_somebody_took_is_waited_for_and_no_other_is_chosen() {
     let f = Fixture::new();
     let view = create(&f, "{id: one, expose: {db: tcp, plugin: unix}}").await;

@@ -15,7 +15,9 @@ impl Registry {
     /// The entry with the ports of its listeners, which are stored by then, and whoever is to hear of them.
     pub(super) fn settle_dials(&self, entry: Arc<Entry>) -> (Arc<Entry>, Option<Told<'_>>) {
         if entry.session.is_some() && entry.policy.is_none() {
-            // Paused until its grant holds again: its places stay its own, and nobody is admitted there.
+            // Paused until its grant holds again: its places stay its own, and nobody is admitted there. After a restart they are its ports.
+            self.dials
+                .keep(&entry.record.key(), &entry.record.dial_ports);
             return (entry, None);
         }
         let key = entry.record.key();
