@@ -3,6 +3,7 @@
 //! Nothing here imports what it measures: the fronts fill a [`Recorder`], whose drop writes.
 
 mod access;
+mod counters;
 mod init;
 mod line;
 mod metrics;
@@ -10,9 +11,9 @@ mod recorder;
 mod refusals;
 
 pub use access::{AccessLog, AccessSink};
+pub use counters::Counters;
 pub use init::init_logging;
 pub use metrics::{Metrics, TransportLabel, WaitingGuard};
 pub use recorder::{
-    Caller, Counters, Front, Kind, OWN_PROVIDER, Protocol, Recorder, SessionLabel, Speaker,
-    Telemetry,
+    Caller, Front, Kind, OWN_PROVIDER, Protocol, Recorder, SessionLabel, Speaker, Telemetry,
 };

@@ -16,6 +16,7 @@ use sluicegate_policy::{Denial, Refusal, RuleId};
 
 use super::{
     access::AccessLog,
+    counters::Counters,
     line::Line,
     metrics::{EndLabels, Metrics},
     refusals::Refusals,
@@ -150,33 +151,6 @@ pub struct Speaker {
     pub id: String,
     /// Whose it is.
     pub session: Option<SessionLabel>,
-}
-
-/// Payload bytes of one tunnel, request or stream; shared between its two directions.
-#[derive(Debug, Default)]
-pub struct Counters {
-    up: AtomicU64,
-    down: AtomicU64,
-}
-
-impl Counters {
-    /// Count bytes towards the upstream.
-    pub fn add_up(&self, bytes: usize) {
-        self.up.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    /// Count bytes towards the downstream.
-    pub fn add_down(&self, bytes: usize) {
-        self.down.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    /// (up, down) so far.
-    pub fn total(&self) -> (u64, u64) {
-        (
-            self.up.load(Ordering::Relaxed),
-            self.down.load(Ordering::Relaxed),
-        )
-    }
 }
 
 /// The provider of the gateway's own session: what probes do is told by their checks, not recorded as traffic.
