@@ -162,7 +162,9 @@ impl Body for RequestBody {
             this.wait = None;
         }
         loop {
-            if let Some(frame) = ready!(this.paced.poll(cx, &this.budget, Way::Up)) {
+            if let Some(frame) =
+                ready!(this.paced.poll(cx, (&this.budget, Way::Up), &this.counters))
+            {
                 return Poll::Ready(Some(Ok(this.goes(frame))));
             }
             let Some(inner) = &mut this.inner else {
@@ -314,7 +316,8 @@ impl Body for ResponseBody {
         }
         loop {
             let budget = exchange.budget();
-            if let Some(frame) = ready!(streaming.paced.poll(cx, budget, Way::Down)) {
+            let down = (budget, Way::Down);
+            if let Some(frame) = ready!(streaming.paced.poll(cx, down, exchange.counters())) {
                 return Poll::Ready(Some(Ok(streaming.goes(frame))));
             }
             let frame = match ready!(Pin::new(&mut streaming.inner).poll_frame(cx)) {

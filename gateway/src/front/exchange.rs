@@ -32,7 +32,7 @@ use crate::{
     message::overrides,
     outcome::{Outcome, Party},
     session::{self, Budget, Destination, Slot},
-    telemetry::Recorder,
+    telemetry::{Counters, Recorder},
 };
 
 /// An answer's head has come.
@@ -224,6 +224,7 @@ async fn pay(
     while left > 0
         && let Some(turn) = budget.pace(way, left)
     {
+        let _waiting = recorder.counters().wait();
         tokio::select! {
             biased;
             denial = poll_fn(|cx| guard.poll(cx)) => return Err(denial.into()),
@@ -367,6 +368,11 @@ impl Exchange {
         &self.budget
     }
 
+    /// What it has moved, and whether it waits.
+    pub(super) fn counters(&self) -> &Arc<Counters> {
+        self.recorder.counters()
+    }
+
     /// Bytes of the answer go down.
     pub(super) fn sent(&self, bytes: usize) {
         self.recorder.counters().add_down(bytes);
@@ -415,7 +421,40 @@ fn origin_form(uri: &http::Uri) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::origin_form;
+
+    use std::{sync::Arc, time::Duration};
+
+    use sluicegate_policy::Limits;
+    use tokio::time::Instant;
+
+    use super::{Budget, origin_form, pay, session};
+    use crate::{
+        front::guard::tests::watching,
+        session::testing::Fixture,
+        telemetry::{AccessLog, AccessSink, Front, Kind, Telemetry},
+    };
+
+    #[tokio::test]
+    async fn a_head_that_waits_for_its_bandwidth_is_not_idle() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let f = Fixture::new();
+        let telemetry = Telemetry::new(AccessLog::open(&AccessSink::None).unwrap()).unwrap();
+        let peer: std::net::SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let recorder = telemetry.begin(Kind::request, Front::forward, peer);
+        let mut guard = watching(&f, SECOND, recorder.counters()).await;
+        let limits = Limits {
+            bandwidth: Some(1000),
+            ..Limits::default()
+        };
+        let budget = Arc::new(Budget::new(limits, None));
+        tokio::time::pause();
+        let begun = Instant::now();
+        for way in [session::Way::Up, session::Way::Down] {
+            let paid = pay(&budget, &recorder, way, 20_000, &mut guard).await;
+            assert!(paid.is_ok(), "{way:?}: {paid:?}");
+        }
+        assert!(begun.elapsed() >= 36 * SECOND, "each way at its own pace");
+    }
 
     #[test]
     fn an_empty_path_is_a_slash_also_before_a_query() {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::{
     egress::{Asked, Known, still_allowed},
     session::{Authority, Changes},
-    telemetry::Counters,
+    telemetry::{Counters, Motion},
 };
 
 /// Waits for a change of authority, then hands the watch back.
@@ -37,8 +37,8 @@ pub(super) struct Guard {
     idle: Duration,
     timer: Pin<Box<Sleep>>,
     counters: Arc<Counters>,
-    /// Bytes moved when the timer was last set.
-    seen: (u64, u64),
+    /// What had moved when the timer was last set.
+    seen: Motion,
     /// The verdict, once there is one: it may be asked for again.
     cut: Option<Denial>,
 }
@@ -68,7 +68,7 @@ impl Guard {
             idle,
             timer,
             counters,
-            seen: (0, 0),
+            seen: Motion::default(),
             cut: None,
         }
     }
@@ -116,8 +116,9 @@ impl Guard {
             self.changed = changed(authority);
         }
         while self.timer.as_mut().poll(cx).is_ready() {
-            let moved = self.counters.total();
-            if moved == self.seen && !self.idle.is_zero() {
+            // What waits for its turn is not silent.
+            let (waits, moved) = (self.counters.waits(), self.counters.motion());
+            if moved == self.seen && !waits && !self.idle.is_zero() {
                 return Poll::Ready(Denial::IdleTimeout);
             }
             self.seen = moved;
@@ -138,3 +139,6 @@ fn changed(mut authority: Changes) -> Changed {
         authority
     })
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -13,6 +13,7 @@ use sluicegate_relay::flow::Pacing;
 use crate::{
     message::headers::fields_bytes,
     session::{Budget, Way},
+    telemetry::{Counters, Wait},
 };
 
 /// What was read of a body and waits. Nothing, where there is no bandwidth.
@@ -24,7 +25,8 @@ struct Waiting {
     frame: Frame<Bytes>,
     /// Bytes of it that are not paid for.
     left: usize,
-    pacing: Option<Pacing>,
+    /// Its turn is waited for, and whoever looks for silence knows.
+    turn: Option<(Pacing, Wait)>,
 }
 
 impl Paced {
@@ -42,7 +44,7 @@ impl Paced {
         self.0 = Some(Box::new(Waiting {
             frame,
             left,
-            pacing: None,
+            turn: None,
         }));
         None
     }
@@ -51,18 +53,19 @@ impl Paced {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        budget: &Arc<Budget>,
-        way: Way,
+        (budget, way): (&Arc<Budget>, Way),
+        counters: &Arc<Counters>,
     ) -> Poll<Option<Frame<Bytes>>> {
         while let Some(waiting) = &mut self.0 {
-            if waiting.pacing.is_none() {
-                waiting.pacing = budget.pace(way, waiting.left);
+            if waiting.turn.is_none() {
+                let pacing = budget.pace(way, waiting.left);
+                waiting.turn = pacing.map(|pacing| (pacing, counters.wait()));
             }
-            let may = match &mut waiting.pacing {
-                Some(pacing) => ready!(Pin::new(pacing).poll(cx)),
+            let may = match &mut waiting.turn {
+                Some((pacing, _)) => ready!(Pin::new(pacing).poll(cx)),
                 None => waiting.left,
             };
-            waiting.pacing = None;
+            waiting.turn = None;
             waiting.left = waiting.left.saturating_sub(may);
             if waiting.left == 0 {
                 break;
@@ -88,10 +91,11 @@ pub(super) fn frame_bytes(frame: &Frame<Bytes>) -> usize {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::future::poll_fn;
+    use std::{future::poll_fn, time::Duration};
 
     use http::HeaderMap;
     use sluicegate_policy::Limits;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -110,7 +114,10 @@ mod tests {
         let data = Bytes::from((0..250).collect::<Vec<u8>>());
         assert!(paced.hold(Frame::data(data.clone()), &budget).is_none());
         let (mut got, mut pieces) = (Vec::new(), 0);
-        while let Some(frame) = poll_fn(|cx| paced.poll(cx, &budget, Way::Down)).await {
+        let counters = Arc::new(Counters::default());
+        let down = (&budget, Way::Down);
+        while let Some(frame) = poll_fn(|cx| paced.poll(cx, down, &counters)).await {
+            assert!(!counters.waits(), "it goes on");
             got.extend_from_slice(&frame.into_data().unwrap());
             pieces += 1;
         }
@@ -118,9 +125,32 @@ mod tests {
         let mut fields = HeaderMap::new();
         fields.insert("x-long", "y".repeat(300).parse().unwrap());
         assert!(paced.hold(Frame::trailers(fields), &budget).is_none());
-        let last = poll_fn(|cx| paced.poll(cx, &budget, Way::Down)).await;
+        let last = poll_fn(|cx| paced.poll(cx, down, &counters)).await;
         assert!(last.unwrap().is_trailers());
         assert!(paced.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_looks_for_silence_knows_of_the_wait() {
+        let budget = budget(Some(100));
+        let counters = Arc::new(Counters::default());
+        let mut paced = Paced::default();
+        let part = Frame::data(Bytes::from_static(&[1; 150]));
+        assert!(paced.hold(part, &budget).is_none());
+        let down = (&budget, Way::Down);
+        assert!(
+            poll_fn(|cx| paced.poll(cx, down, &counters))
+                .await
+                .is_some()
+        );
+        let (before, wait) = (counters.motion(), Duration::from_millis(10));
+        // The first piece is to be paid for.
+        let next = timeout(wait, poll_fn(|cx| paced.poll(cx, down, &counters)));
+        assert!(next.await.is_err());
+        assert!(counters.waits());
+        drop(paced);
+        assert!(!counters.waits());
+        assert_ne!(counters.motion(), before, "silence counts from its end");
     }
 
     #[test]

@@ -116,7 +116,7 @@ pub(super) async fn carry(
         .unwrap_or_else(PoisonError::into_inner)
         .take();
     if let Some((client, upgraded)) = after {
-        become_tunnel(client, upgraded, ticket, timers).await;
+        become_tunnel(client, upgraded, ticket, timers, moved).await;
     }
     let refused = stream
         .refused
@@ -186,7 +186,13 @@ async fn silent<F: Flow>(timers: Timers, moved: &Moved, ear: &Ear<F>) -> Denial 
 }
 
 /// After a 101: bytes both ways, under the same right.
-async fn become_tunnel(client: OnUpgrade, upgraded: Upgraded, ticket: &Ticket, timers: Timers) {
+async fn become_tunnel(
+    client: OnUpgrade,
+    upgraded: Upgraded,
+    ticket: &Ticket,
+    timers: Timers,
+    stream: Moved,
+) {
     let Upgraded {
         upstream,
         mut recorder,
@@ -195,7 +201,7 @@ async fn become_tunnel(client: OnUpgrade, upgraded: Upgraded, ticket: &Ticket, t
         return recorder.ended(Outcome::Reset, Party::Downstream);
     };
     // The stream's own meter is inside `down`.
-    let meter = Uncounted::new(recorder.counters().clone());
+    let meter = Uncounted::new(recorder.counters().clone(), stream);
     let lost = ticket.revoked();
     join(&mut down, &mut up, lost, timers, &meter, &mut recorder).await;
 }

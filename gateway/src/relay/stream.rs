@@ -174,6 +174,11 @@ impl Spending {
         }
     }
 
+    /// Where they are counted.
+    pub(super) fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
     /// Count bytes that came from this side.
     pub fn count(&self, from: Side, bytes: usize) {
         match from {

@@ -11,7 +11,7 @@ mod recorder;
 mod refusals;
 
 pub use access::{AccessLog, AccessSink};
-pub use counters::Counters;
+pub use counters::{Counters, Motion, Wait};
 pub use init::init_logging;
 pub use metrics::{Metrics, TransportLabel, WaitingGuard};
 pub use recorder::{

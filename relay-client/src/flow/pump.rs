@@ -67,6 +67,11 @@ pub trait Meter {
     fn pace(&self, _from: Side, _bytes: usize) -> Option<Pacing> {
         None
     }
+
+    /// Do bytes wait for their turn somewhere inside one of the flows?
+    fn waits(&self) -> bool {
+        false
+    }
 }
 
 /// Waits until bytes may go on within a bandwidth, and says how many.
@@ -120,7 +125,7 @@ where
         let ending = match polled {
             Poll::Ready(ending) => ending,
             Poll::Pending => {
-                let limit = if work.waits() {
+                let limit = if work.waits() || meter.waits() {
                     // What waits for its turn is not silent.
                     None
                 } else if work.first_fin.is_some() {

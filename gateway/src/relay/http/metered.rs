@@ -11,34 +11,51 @@ use bytes::{Buf, Bytes};
 use sluicegate_relay::flow::{Broken, Flow, Meter, Pacing, Side};
 use tokio::time::{Instant, sleep_until};
 
-use crate::{relay::Spending, telemetry::Counters};
+use crate::{
+    relay::Spending,
+    telemetry::{Counters, Wait},
+};
 
 /// The last time that something moved, either way.
 #[derive(Clone, Debug)]
-pub(super) struct Moved(Arc<Mutex<Instant>>);
+pub(super) struct Moved {
+    last: Arc<Mutex<Instant>>,
+    /// Those that tell whether bytes wait for their turn.
+    counters: Arc<Counters>,
+}
 
 impl Moved {
-    fn new() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
+    fn new(counters: Arc<Counters>) -> Self {
+        let last = Arc::new(Mutex::new(Instant::now()));
+        Self { last, counters }
     }
 
     /// Something moves.
     pub(super) fn now(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     fn last(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Completes when nothing has moved for so long, and no later.
+    /// Do bytes wait for their turn?
+    fn waits(&self) -> bool {
+        self.counters.waits()
+    }
+
+    /// Completes when nothing has moved and nothing has waited for its turn for so long, and no later.
     pub(super) async fn silent(&self, idle: Duration) {
         loop {
-            let over = self.last() + idle;
-            if over <= Instant::now() {
+            let (over, now) = (self.last() + idle, Instant::now());
+            if over > now {
+                sleep_until(over).await;
+            } else if self.waits() {
+                // Whoever waits moves something at its end, which is from now on.
+                sleep_until(now + idle).await;
+            } else {
                 return;
             }
-            sleep_until(over).await;
         }
     }
 }
@@ -50,19 +67,20 @@ pub(super) struct Metered<F> {
     moved: Moved,
     /// Read, and waiting for its turn.
     read: Bytes,
-    reading: Option<Pacing>,
+    reading: Option<(Pacing, Wait)>,
     /// Of what is offered for writing: so many bytes at its front are spent, and so many of those may go.
     spent: usize,
     may_go: usize,
-    writing: Option<Pacing>,
+    writing: Option<(Pacing, Wait)>,
 }
 
 impl<F: Flow> Metered<F> {
     pub(super) fn new(flow: F, meter: Spending) -> Self {
+        let moved = Moved::new(meter.counters().clone());
         Self {
             flow,
             meter,
-            moved: Moved::new(),
+            moved,
             read: Bytes::new(),
             reading: None,
             spent: 0,
@@ -79,19 +97,20 @@ impl<F: Flow> Metered<F> {
 
 /// How many of `bytes` may go on now.
 fn poll_turn(
-    pacing: &mut Option<Pacing>,
+    turn: &mut Option<(Pacing, Wait)>,
     meter: &Spending,
     (from, bytes): (Side, usize),
     cx: &mut Context<'_>,
 ) -> Poll<usize> {
-    if pacing.is_none() {
-        *pacing = meter.pace(from, bytes);
+    if turn.is_none() {
+        let pacing = meter.pace(from, bytes);
+        *turn = pacing.map(|pacing| (pacing, meter.counters().wait()));
     }
-    let may = match pacing {
-        Some(pacing) => ready!(Pin::new(pacing).poll(cx)),
+    let may = match turn {
+        Some((pacing, _)) => ready!(Pin::new(pacing).poll(cx)),
         None => bytes,
     };
-    *pacing = None;
+    *turn = None;
     Poll::Ready(may.min(bytes))
 }
 
@@ -127,6 +146,8 @@ impl<F: Flow> Flow for Metered<F> {
         if self.may_go == 0 {
             let asked = (Side::B, self.spent);
             self.may_go = ready!(poll_turn(&mut self.writing, &self.meter, asked, cx));
+            // Silence counts from the end of the wait.
+            self.moved.now();
         }
         let mut piece = chunk.slice(..self.may_go.min(chunk.len()));
         let before = piece.len();
@@ -145,36 +166,43 @@ impl<F: Flow> Flow for Metered<F> {
     sluicegate_relay::forward_flow!(flow);
 }
 
-/// Counts for a record what has been spent already.
-pub(super) struct Uncounted(Arc<Counters>);
+/// Counts for a record what has been spent already, in a stream that keeps within its bandwidth by itself.
+pub(super) struct Uncounted {
+    counters: Arc<Counters>,
+    stream: Moved,
+}
 
 impl Uncounted {
-    pub(super) fn new(counters: Arc<Counters>) -> Self {
-        Self(counters)
+    pub(super) fn new(counters: Arc<Counters>, stream: Moved) -> Self {
+        Self { counters, stream }
     }
 }
 
 impl Meter for Uncounted {
     fn moved(&self, from: Side, bytes: usize) -> bool {
         match from {
-            Side::A => self.0.add_up(bytes),
-            Side::B => self.0.add_down(bytes),
+            Side::A => self.counters.add_up(bytes),
+            Side::B => self.counters.add_down(bytes),
         }
         true
+    }
+
+    fn waits(&self) -> bool {
+        self.stream.waits()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use tokio::time::{Instant, sleep};
 
-    use super::Moved;
+    use super::{Counters, Moved};
 
     #[tokio::test(start_paused = true)]
     async fn silence_counts_from_what_moved_last() {
-        let (begun, moved) = (Instant::now(), Moved::new());
+        let (begun, moved) = (Instant::now(), Moved::new(Arc::default()));
         let busy = async {
             sleep(Duration::from_millis(100)).await;
             moved.now();
@@ -183,6 +211,22 @@ mod tests {
         let took = begun.elapsed();
         // The clock of timers ticks in milliseconds.
         let wanted = Duration::from_millis(1100)..Duration::from_millis(1105);
+        assert!(wanted.contains(&took), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_for_its_turn_is_not_silent() {
+        let counters = Arc::new(Counters::default());
+        let (begun, moved) = (Instant::now(), Moved::new(counters.clone()));
+        let waiting = async {
+            let wait = counters.wait();
+            sleep(Duration::from_millis(3500)).await;
+            drop(wait);
+            moved.now();
+        };
+        tokio::join!(moved.silent(Duration::from_secs(1)), waiting);
+        let took = begun.elapsed();
+        let wanted = Duration::from_millis(4500)..Duration::from_millis(4510);
         assert!(wanted.contains(&took), "{took:?}");
     }
 }

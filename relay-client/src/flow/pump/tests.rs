@@ -321,6 +321,32 @@ async fn a_pace_is_kept_from_the_first_byte_and_waiting_is_no_silence() {
     }
 }
 
+/// Of a flow that keeps within a bandwidth by itself.
+struct Inside;
+
+impl super::Meter for Inside {
+    fn moved(&self, _: Side, _: usize) -> bool {
+        true
+    }
+
+    fn waits(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_inside_a_flow_is_not_silent_either() {
+    let ((_program, near), (far, _service)) = (pair(false).await, pair(false).await);
+    let (mut a, mut b) = (SocketFlow::new(near), SocketFlow::new(far));
+    let timers = Timers {
+        idle: Some(Duration::from_secs(1)),
+        half_close: None,
+    };
+    let pumped = pump(&mut a, &mut b, timers, &Inside);
+    let hour = Duration::from_secs(3600);
+    assert!(tokio::time::timeout(hour, pumped).await.is_err());
+}
+
 #[test]
 fn flows_are_small_when_idle() {
     assert!(

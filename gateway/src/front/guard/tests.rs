@@ -1,0 +1,58 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use sluicegate_policy::{Admission, Denial, Target, decide};
+use tokio::time::{Instant, timeout};
+
+use super::Guard;
+use crate::{
+    egress::Asked,
+    session::testing::{Fixture, request},
+    telemetry::Counters,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Over an exchange of a session that may make it.
+pub(in crate::front) async fn watching(
+    f: &Fixture,
+    idle: Duration,
+    counters: &Arc<Counters>,
+) -> Guard {
+    let asked = request("{id: one, idleTimeout: 0, egress: {allowedHosts: [a.test]}}");
+    f.registry.create("local".into(), asked).await.unwrap();
+    let live = f.registry.index().session(&f.key("one")).unwrap();
+    let target = Target::from_authority("a.test:80").unwrap();
+    let judged = live
+        .session
+        .judge(None, |policy| decide(&policy.grant, &target))
+        .unwrap();
+    Guard::new(
+        judged.changes,
+        judged.permit,
+        Asked::new([("GET", "/")].into_iter()),
+        Arc::new(Admission::default()),
+        idle,
+        counters.clone(),
+    )
+}
+
+#[tokio::test]
+async fn waiting_for_bandwidth_is_no_silence() {
+    let (f, counters) = (Fixture::new(), Arc::new(Counters::default()));
+    let mut guard = watching(&f, SECOND, &counters).await;
+    tokio::time::pause();
+    let wait = counters.wait();
+    let minute = timeout(60 * SECOND, poll_fn(|cx| guard.poll(cx)));
+    assert!(minute.await.is_err(), "its own limit is no silence");
+    drop(wait);
+    let begun = Instant::now();
+    assert_eq!(poll_fn(|cx| guard.poll(cx)).await, Denial::IdleTimeout);
+    assert!(begun.elapsed() >= SECOND, "from the end of the wait on");
+}
