@@ -303,7 +303,7 @@ impl Connection {
         }
         if let Some(denial) = self.verdict.take() {
             let mut recorder = self.recorder();
-            let (refusal, html) = (Refusal::from(denial), self.verdict.html());
+            let (refusal, html) = (self.scope.refused(denial.into()), self.verdict.html());
             return closing(self.refuse(&refusal, None, &mut recorder, html), denial);
         }
         if *request.method() == Method::CONNECT {
@@ -489,7 +489,7 @@ impl Connection {
         let mut recorder = self.recorder();
         let asked = request.uri().authority().map_or("", |to| to.as_str());
         recorder.http(request.method().as_str(), asked);
-        let refusal = Refusal::from(Denial::MalformedTarget);
+        let refusal = self.scope.refused(Denial::MalformedTarget.into());
         let html = headers::wants_html(request.headers());
         let answer = self.refuse(&refusal, None, &mut recorder, html);
         closing(answer, Denial::MalformedTarget)

@@ -1,8 +1,8 @@
 //! `GET /egress/v1/names/{name}`, or a stream of the relay's own protocol: may this session reach that name, on any port? Asked by the name server of a sandbox,
 //! which answers its programs with addresses that mean nothing elsewhere. Nothing is resolved here, and whoever then
-//! connects is decided for anew. A refusal is recorded; a good answer is no traffic, and is not.
+//! connects is decided for anew. A refusal is recorded, and has the rate of refused opens; a good answer is no traffic, and is not.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
@@ -70,7 +70,10 @@ fn decide<'a>(
     let name = HostName::parse(&asked).map_err(|_| Denial::MalformedTarget)?;
     recorder.target(&name);
     let identity = context.identify_proxy(credentials, channel, recorder, peer.ip())?;
-    identity
-        .judge(|policy| decide_name(&policy.grant, &name))
-        .map(drop)
+    let judged = identity.judge(|policy| {
+        let decided = decide_name(&policy.grant, &name);
+        let budget = identity.session.budget();
+        decided.map_err(|refusal| budget.refused(refusal, SystemTime::now()))
+    });
+    judged.map(drop)
 }

@@ -1,0 +1,98 @@
+//! What is refused has a rate: a sandbox that asks for what it may not have as fast as it can is told to stop.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use std::time::Instant;
+
+use data_encoding::BASE64;
+use e2e::{Ask, Settings, Wire, World};
+use serde_json::json;
+
+/// Asks, of which one a second may be told why it is refused.
+const ASKS: usize = 30;
+
+/// Of so many refusals no more are told why than the rate allows since `start`.
+fn held_to_one_a_second(what: &str, told: &[(u16, String)], reason: &str, start: Instant) {
+    let of = |wanted: &str| told.iter().filter(|(_, told)| told == wanted).count();
+    let (why, stop) = (of(reason), of("too_many_opens"));
+    assert_eq!(why + stop, told.len(), "{what}: {told:?}");
+    let most = 2 + usize::try_from(start.elapsed().as_secs()).unwrap();
+    assert!(why <= most, "{what}: {why} were told why");
+}
+
+#[tokio::test]
+async fn denied_names_have_a_rate() {
+    let world = World::start().await;
+    let session = world
+        .session_for(Ask {
+            allow: &["api.allowed.test"],
+            ..Ask::default()
+        })
+        .await;
+    let path = format!("/runtime/providers/test/sessions/{}", session.id());
+    let limits = json!({"limits": {"opensPerSecond": 1}}).to_string();
+    let reply = world.gateway.admin("PATCH", &path, &limits).await;
+    assert_eq!(reply.status(), 200, "{}", reply.text());
+    let credential = BASE64.encode(session.userinfo().as_bytes());
+    let ask = |name: &str| {
+        format!(
+            "GET /egress/v1/names/{name} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Basic {credential}\r\n\r\n"
+        )
+    };
+    let (mut wire, start) = (session.dial().await, Instant::now());
+    wire.send(ask("evil.test").repeat(ASKS)).await;
+    let mut told = Vec::new();
+    for _ in 0..ASKS {
+        let reply = wire.reply().await;
+        let reason = reply.json()["reason"].as_str().unwrap().to_owned();
+        told.push((reply.status(), reason));
+    }
+    assert_eq!(told[0], (403, "host_not_allowed".to_owned()));
+    held_to_one_a_second("names", &told, "host_not_allowed", start);
+    // What is allowed is not spent by what is not.
+    wire.send(ask("api.allowed.test")).await;
+    assert_eq!(wire.head().await.status, 204);
+}
+
+/// Captured connections whose requests cannot be read, or ask for a proxy that is none.
+#[tokio::test]
+async fn captured_heads_that_lead_nowhere_have_a_rate() {
+    let world = World::with(Settings {
+        listeners:
+            "  - {kind: sni, address: \"127.0.0.1:0\", targetPort: 4433, identify: source}\n"
+                .to_owned(),
+        ..Settings::default()
+    })
+    .await;
+    let listener = world.gateway.listener("sni").await;
+    let body = json!({
+        "sources": ["127.0.0.0/8"], "egress": {"allowedHosts": []}, "limits": {"opensPerSecond": 1},
+    });
+    let path = "/runtime/providers/test/sessions";
+    let reply = world.gateway.admin("POST", path, &body.to_string()).await;
+    assert_eq!(reply.status(), 201, "{}", reply.text());
+    for (head, reason) in [
+        ("GET / HTTP/1.1\r\nno field\r\n\r\n", "malformed_request"),
+        (
+            "CONNECT evil.test:80 HTTP/1.1\r\nHost: evil.test:80\r\n\r\n",
+            "malformed_target",
+        ),
+    ] {
+        let start = Instant::now();
+        let mut told = Vec::new();
+        for _ in 0..ASKS {
+            let mut wire = Wire::dial(listener).await;
+            wire.send(head).await;
+            let reply = wire.reply().await;
+            let reason = reply.json()["reason"].as_str().unwrap().to_owned();
+            told.push((reply.status(), reason));
+            // Whatever is answered, what its sender means next is unclear.
+            assert_eq!(reply.head.value("connection"), "close");
+        }
+        held_to_one_a_second(head, &told, reason, start);
+    }
+}
