@@ -17,8 +17,11 @@ use hickory_resolver::{
         ResolverOpts,
     },
     lookup::Lookup,
-    net::{NetError, runtime::TokioRuntimeProvider},
-    proto::rr::{Name, RData, RecordType},
+    net::{DnsError, NetError, NoRecords, runtime::TokioRuntimeProvider},
+    proto::{
+        op::ResponseCode,
+        rr::{Name, RData, RecordType},
+    },
 };
 use sluicegate_certs::{TrustBundle, tls};
 use sluicegate_policy::{Denial, HostName, TargetPermit};
@@ -226,8 +229,8 @@ impl Resolver {
     /// addresses are judged without it. (RFC 8305 §3 waits 50 ms; only judged addresses are dialled, so that waiting costs
     /// a broken resolver's users time, and not waiting costs nobody anything.)
     async fn both(&self, fqdn: &Name) -> [Result<Lookup, NetError>; 2] {
-        let six = self.inner.lookup(fqdn.clone(), RecordType::AAAA);
-        let four = self.inner.lookup(fqdn.clone(), RecordType::A);
+        let six = self.family(fqdn, RecordType::AAAA);
+        let four = self.family(fqdn, RecordType::A);
         let late = LATE.min(self.timeout / 4);
         tokio::pin!(six, four);
         tokio::select! {
@@ -240,6 +243,28 @@ impl Resolver {
                 [six, four]
             }
         }
+    }
+
+    /// One family. The response code decides: what stands beside "no such name" is no address.
+    async fn family(&self, fqdn: &Name, kind: RecordType) -> Result<Lookup, NetError> {
+        let found = self.inner.lookup(fqdn.clone(), kind).await?;
+        let code = found.message().response_code;
+        if code == ResponseCode::NoError {
+            return Ok(found);
+        }
+        if found.query().name() != fqdn {
+            // Aliases led there, and what is cached of them has lost the code.
+            self.inner.clear_lookup_cache(fqdn.clone(), kind);
+            for record in found.answers() {
+                if record.record_type() == RecordType::CNAME {
+                    self.inner.clear_lookup_cache(record.name.clone(), kind);
+                }
+            }
+        }
+        Err(match code {
+            ResponseCode::NXDomain => NoRecords::new(found.query().clone(), code).into(),
+            _ => DnsError::ResponseCode(code).into(),
+        })
     }
 
     /// Follow the aliases of a name without addresses; what is wrong with them, if anything.
