@@ -33,6 +33,18 @@ impl Nat64Prefix {
         self.length
     }
 
+    /// Where this IPv4 address stands under the prefix, with nothing after it.
+    pub(crate) fn embed(&self, address: Ipv4Addr) -> Ipv6Addr {
+        let mut octets = self.prefix.octets();
+        let offsets = offsets(self.length).into_iter().flatten();
+        for (offset, octet) in offsets.zip(address.octets()) {
+            if let Some(slot) = octets.get_mut(offset) {
+                *slot = octet;
+            }
+        }
+        octets.into()
+    }
+
     /// The IPv4 address within `address`, if it lies under this prefix.
     #[must_use]
     pub fn extract(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {

@@ -5,10 +5,12 @@ use super::{
     permit::{AddressPermit, Basis, TargetPermit},
 };
 use crate::{
-    AddressClass, Denial, Grant, Hint, Host, HostName, Nat64Prefix, Refusal, Target,
+    AddressClass, Denial, Grant, Hint, Host, HostName, Nat64Prefix, Refusal, RuleId, Target,
     address::{canonical, embedded},
     classify,
+    entry::Pattern,
     grant::is_named,
+    matcher::Matcher,
 };
 use ipnet::IpNet;
 use std::{
@@ -169,9 +171,11 @@ fn judge_address(
     }
     for one in reached() {
         let host = Host::Ip(one);
-        if let Some(rule) =
-            denied(&egress.bound.deny, &host, port).or_else(|| denied(&egress.deny, &host, port))
-        {
+        let by = |list| {
+            denied(list, &host, port)
+                .or_else(|| denied_in_translation(list, one, port, &admission.nat64))
+        };
+        if let Some(rule) = by(&egress.bound.deny).or_else(|| by(&egress.deny)) {
             let hint = Hint::Undeny {
                 rule: rule.clone(),
                 target: Target::new(host, port).unwrap_or_else(|| permit.target.clone()),
@@ -207,6 +211,32 @@ fn judge_address(
     Err(refused(denial, hint))
 }
 
+/// The entry of a deny list that spells this IPv4 address out under a NAT64 prefix of this network. An entry that holds the prefix
+/// as a whole means the way, and not all of IPv4.
+fn denied_in_translation(
+    list: &Matcher,
+    address: IpAddr,
+    port: u16,
+    nat64: &[Nat64Prefix],
+) -> Option<RuleId> {
+    let IpAddr::V4(address) = address else {
+        return None;
+    };
+    nat64.iter().find_map(|prefix| {
+        let mut found = None;
+        let host = Host::Ip(prefix.embed(address).into());
+        list.visit(&host, |index, ports| {
+            let spells = list.entry(index).is_some_and(|compiled| {
+                matches!(&compiled.entry.pattern, Pattern::Net(IpNet::V6(net)) if net.prefix_len() > prefix.length())
+            });
+            if spells && ports.covers(port) {
+                found = Some(list.rule(index));
+            }
+        });
+        found
+    })
+}
+
 fn refused(denial: Denial, hint: Hint) -> Refusal {
     Refusal {
         denial,
@@ -230,8 +260,7 @@ fn is_exception(grant: &Grant, permit: &TargetPermit, address: IpAddr, named: bo
                     let Some(compiled) = allow.entry(index) else {
                         return;
                     };
-                    let single =
-                        compiled.entry.pattern == crate::entry::Pattern::Net(IpNet::from(address));
+                    let single = compiled.entry.pattern == Pattern::Net(IpNet::from(address));
                     let covers = ports.covers(permit.target.port());
                     excepted |= compiled.exception && covers && (single || !named);
                 });

@@ -7,7 +7,8 @@
 
 use super::*;
 use crate::{
-    Denial, Direction, Grant, MethodPrefix, Refusal, ServiceBound, ServiceName, TlsRule,
+    Denial, Direction, Grant, MethodPrefix, Nat64Prefix, Refusal, ServiceBound, ServiceName,
+    TlsRule,
     testing::{compile, grant, target},
 };
 use std::{net::IpAddr, sync::Arc};
@@ -394,6 +395,59 @@ fn v033_mixed_answers() {
     );
     let none = admitted_with(&grant, name, &["10.0.0.1", "169.254.169.254"], &filter);
     assert_eq!(none.unwrap_err().denial, Denial::SpecialAddress);
+}
+
+/// An operator's NAT64 prefixes are a way to IPv4 like the well-known one, for what is denied as well.
+#[test]
+fn denies_hold_under_the_networks_own_nat64_prefixes() {
+    let prefix = |text: &str, length| Nat64Prefix::new(text.parse().unwrap(), length).unwrap();
+    let admission = Admission {
+        nat64: vec![prefix("2600:64::", 96), prefix("2600:77::", 64)].into(),
+        ..Admission::default()
+    };
+    let under = [
+        "2600:64::909:909",
+        "2600:77::9:909:900:0",
+        "64:ff9b::909:909",
+        "9.9.9.9",
+    ];
+    let beside = [
+        "2600:64::908:909",
+        "2600:77::9:809:900:0",
+        "64:ff9b::908:909",
+        "9.8.9.9",
+    ];
+    for (deny, denied, passing) in [
+        ("9.9.0.0/16", &under[..], &beside[..]),
+        ("9.9.9.9", &under, &beside),
+        ("[64:ff9b::909:0/112]", &under, &beside),
+        ("[2600:64::909:0/112]", &under, &beside),
+        ("[2600:77::9:909:900:0]", &under, &beside),
+        // The way as a whole.
+        ("[2600:64::/96]", &["2600:64::909:909"], &under[1..]),
+        ("9.9.9.9:80", &[], &under),
+        ("[2600:64::909:909]:80", &[], &under),
+    ] {
+        let grant = grant(&format!("allowedHosts: [a.test], deniedHosts: ['{deny}']"));
+        let check = |answer: &str| {
+            admitted_with(&grant, "a.test:443", &[answer], &admission).map_err(|r| r.denial)
+        };
+        for answer in denied {
+            assert_eq!(check(answer), Err(Denial::HostDenied), "{deny} {answer}");
+        }
+        for answer in passing {
+            assert!(check(answer).is_ok(), "{deny} {answer}");
+        }
+    }
+    // A literal is judged like an answer.
+    let grant = grant("allowedHosts: ['[2600:64::/96]'], deniedHosts: [9.9.9.9]");
+    for (literal, denial) in [
+        ("[2600:64::909:909]:443", Some(Denial::HostDenied)),
+        ("[2600:64::909:908]:443", None),
+    ] {
+        let judged = admitted_with(&grant, literal, &[], &admission);
+        assert_eq!(judged.err().map(|r| r.denial), denial, "{literal}");
+    }
 }
 
 #[test]
