@@ -40,7 +40,9 @@ pub use grant::{Grant, Limits, ProxyProtocol, Service, ServiceHttp, Within};
 pub use hint::Hint;
 pub use host::{HostError, HostName, HostPattern};
 pub use import::{Choices, Imported, System, import, import_gestalt_claims};
-pub use lint::{SourceLint, lint, lint_blocks, lint_ceiling, lint_services, lint_source};
+pub use lint::{
+    SourceLint, lint, lint_below, lint_blocks, lint_ceiling, lint_services, lint_source,
+};
 pub use profile::{
     Circumstances, Confinement, EgressMode, HostServiceAccess, HostnameEgress, Misplacement,
     Profile, Proof, Shortfall, Workload, effective, placement, settled, settled_placement,

@@ -1,6 +1,6 @@
 //! What is allowed to be written and still should be looked at.
 //!
-//! [`lint`] looks at the meaning of one `egress` block, [`lint_ceiling`] at an operator's bound, [`lint_services`] at services it leaves to nobody, [`lint_source`] at the
+//! [`lint`] looks at the meaning of one `egress` block, [`lint_ceiling`] at an operator's bound, [`lint_below`] at denies below one, [`lint_services`] at services it leaves to nobody, [`lint_source`] at the
 //! text they stand in. All only warn.
 
 use crate::{
@@ -111,8 +111,30 @@ pub fn lint_ceiling(ceiling: &Ceiling, faults: &mut Faults) {
     let denied = Index::of(ceiling.denied(), Ports::or_any);
     let allowed = Index::of(ceiling.allowed(), |ports| ports);
     lint_hosts(&allowed, &denied, faults);
+    warn_idle(&denied, ceiling, faults);
     lint_addresses(ceiling.excepted(), faults);
     sockets::lint(ceiling, faults);
+}
+
+/// Look at what a block denies below an operator's bound: names that no session may ask for anyway. Without a bound on names there is
+/// nothing to say: whatever a block allows itself, sessions and capabilities may add to it, and its denies hold over theirs.
+pub fn lint_below(egress: &EgressDocument, ceiling: &Ceiling, faults: &mut Faults) {
+    let denied = Index::of(&egress.denied_hosts, Ports::or_any);
+    warn_idle(&denied, ceiling, faults);
+}
+
+fn warn_idle(denied: &Index<'_>, ceiling: &Ceiling, faults: &mut Faults) {
+    if !ceiling.bounds_names() {
+        return;
+    }
+    let allowed = Index::of(ceiling.allowed(), |ports| ports);
+    for item in denied.idle(&allowed) {
+        let message = format!(
+            "\"{}\" denies nothing: the ceiling allows no session such a name",
+            item.entry
+        );
+        faults.warn(item.place, message, Some("leave it out".to_owned()));
+    }
 }
 
 fn lint_hosts(allowed: &Index<'_>, denied: &Index<'_>, faults: &mut Faults) {
@@ -163,7 +185,9 @@ pub fn lint_blocks(source: &str) -> Faults {
         if let Kind::Map(entries) = block.kind() {
             let ceilings = entries.iter().filter(|(key, _)| key == "ceiling");
             for (_, ceiling) in ceilings {
-                lint_ceiling(&Ceiling::read(ceiling, &mut read), &mut told);
+                let ceiling = Ceiling::read(ceiling, &mut read);
+                lint_ceiling(&ceiling, &mut told);
+                lint_below(&EgressDocument::read(block, &mut read), &ceiling, &mut told);
             }
         }
         // Of what could be read in part it is not known what it says.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 use sluicegate_policy::{
-    lint, lint_blocks, lint_ceiling, lint_services, lint_source,
+    lint, lint_below, lint_blocks, lint_ceiling, lint_services, lint_source,
     text::{Fault, Faults},
 };
 
@@ -91,6 +91,7 @@ fn lint_config(config: &Config) -> Faults {
         lint(&config.base_grant(provider).egress, &mut found);
         lint_ceiling(&provider.ceiling.bound, &mut found);
     }
+    found.append(idle_denies(config));
     let ceilings = config.providers.values();
     let ceilings = ceilings.map(|provider| &provider.ceiling.bound);
     lint_services(&config.services, ceilings, &mut found);
@@ -108,6 +109,25 @@ fn lint_config(config: &Config) -> Faults {
         warnings: once,
         ..Faults::default()
     }
+}
+
+/// Denies that no session's names meet. What stands above several providers may have its effect in another one's.
+fn idle_denies(config: &Config) -> Faults {
+    let below = config.providers.values().map(|provider| {
+        let mut found = Faults::default();
+        let egress = config.base_grant(provider).egress;
+        lint_below(&egress, &provider.ceiling.bound, &mut found);
+        found.warnings
+    });
+    let below: Vec<Vec<Fault>> = below.collect();
+    let mut idle = Faults::default();
+    for warning in below.iter().flatten() {
+        let shared = warning.path.starts_with("egress.");
+        if !shared || below.iter().all(|found| found.contains(warning)) {
+            idle.warnings.push(warning.clone());
+        }
+    }
+    idle
 }
 
 #[cfg(test)]
@@ -178,6 +198,43 @@ mod tests {
         // Without a list the operator's own services are anywhere.
         let open = warnings("services: {db: \"unix:///run/db.sock\"}\n");
         assert_eq!(open, Vec::<String>::new());
+    }
+
+    /// Over a ceiling that bounds names, and only there: what one block allows, sessions and capabilities may add to.
+    #[test]
+    fn a_deny_of_what_nobody_may_have_is_told() {
+        let file = |ceiling: &str| {
+            format!(
+                "egress: {{deniedHosts: [x.one.test, x.two.test, x.none.test]}}\nruntime:\n  providers:\n    a:\n      default: true\n      \
+                 egress:\n        deniedHosts: ['*.one.test', '*.test', one.test, other.test, 10.0.0.0/8]\n        \
+                 {ceiling}\n    b:\n      egress: {{ceiling: {{allowedHosts: ['*.two.test']}}}}\n"
+            )
+        };
+        let idle = |ceiling: &str| -> Vec<String> {
+            let found = warnings(&file(ceiling)).into_iter();
+            let found = found.filter(|told| told.contains("denies nothing"));
+            found
+                .map(|told| told.split(": ").nth(1).unwrap().to_owned())
+                .collect()
+        };
+        assert_eq!(
+            idle(
+                "ceiling: {allowedHosts: ['a.one.test:8443', '*.b.one.test'], deniedHosts: [a.one.test, c.one.test]}"
+            ),
+            [
+                "egress.deniedHosts[0]",
+                "egress.deniedHosts[2]",
+                "runtime.providers.a.egress.deniedHosts[2]",
+                "runtime.providers.a.egress.deniedHosts[3]",
+                "runtime.providers.a.egress.ceiling.deniedHosts[1]",
+            ]
+        );
+        // No bound on names: a session of `a` may ask for any, capabilities may bring any, and the default may be to allow.
+        assert_eq!(
+            idle("ceiling: {addresses: [10.0.0.0/8]}"),
+            Vec::<String>::new()
+        );
+        assert_eq!(idle("defaultAction: allow"), Vec::<String>::new());
     }
 
     #[test]

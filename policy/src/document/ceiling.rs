@@ -203,7 +203,7 @@ impl Ceiling {
     }
 
     /// Is there a bound on names?
-    pub(super) fn bounds_names(&self) -> bool {
+    pub(crate) fn bounds_names(&self) -> bool {
         self.allowed_hosts.is_some()
     }
 

@@ -8,7 +8,7 @@ use crate::{
     text::Place,
 };
 use ipnet::IpNet;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// One entry, with the ports it stands for in its list.
 pub(super) struct Item<'a> {
@@ -104,6 +104,20 @@ impl<'a> Index<'a> {
             .find(|own| overlap(own.ports, item.ports))
             .copied();
         first.filter(|_| all)
+    }
+
+    /// Entries of this (denying) list for names of which `allowed` has none, on whatever port. Ranges are judged against what names
+    /// lead to as well: nothing is said of them.
+    pub(super) fn idle(&self, allowed: &Index<'_>) -> impl Iterator<Item = &Item<'a>> {
+        let within = allowed.items.iter();
+        let within = within.flat_map(|item| self.covering(&item.entry.pattern));
+        let met: HashSet<usize> = within.collect();
+        let names = self.items.iter().enumerate().filter(move |(at, item)| {
+            matches!(item.entry.pattern, Pattern::Host(_))
+                && !met.contains(at)
+                && allowed.covering(&item.entry.pattern).is_empty()
+        });
+        names.map(|(_, item)| item)
     }
 
     /// Another entry of the list that covers the one at `at` on its own; of two equal ones, the later has one.
