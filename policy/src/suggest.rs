@@ -1,7 +1,7 @@
 //! The smallest sensible allowlist for what was seen.
 
 use crate::{
-    AddressClass, EgressDocument, Host, HostName, HostPattern, Target,
+    AddressClass, EgressDocument, Host, HostName, HostPattern, Target, TlsRule,
     address::canonical,
     classify,
     entry::{Entry, Pattern, Ports},
@@ -9,13 +9,17 @@ use crate::{
     text::{self, Faults},
 };
 use ipnet::IpNet;
+use serde_json::{Map, Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
 
+mod plain;
 #[cfg(test)]
 mod tests;
+
+pub use plain::PlainUse;
 
 /// Ports by host, both seen.
 type Seen = BTreeMap<Host, BTreeSet<u16>>;
@@ -27,9 +31,13 @@ type Seen = BTreeMap<Host, BTreeSet<u16>>;
 /// or below one (public suffix list, both sections), never a suffix and never below a top-level name no list knows.
 ///
 /// `dialled` is what names resolved to: the special-purpose ones of these need an exception (`allowedAddresses`).
+///
+/// `plain` are targets of which nothing was asked but in the plain: each gets a rule of its methods and paths, where its port is not
+/// one of TLS. So many paths in one directory, never the root, become that directory with `collapse`.
 #[must_use]
 pub fn suggest<'a>(
     seen: impl IntoIterator<Item = &'a Target>,
+    plain: impl IntoIterator<Item = (&'a Target, &'a PlainUse)>,
     dialled: impl IntoIterator<Item = IpAddr>,
     collapse: Option<usize>,
 ) -> EgressDocument {
@@ -54,13 +62,9 @@ pub fn suggest<'a>(
     let below = patterns
         .into_iter()
         .flat_map(|(parent, ports)| entries(Pattern::Host(HostPattern::Below(parent)), &ports));
-    let exact = hosts.into_iter().flat_map(|(host, ports)| {
-        let pattern = match host {
-            Host::Name(name) => Pattern::Host(HostPattern::Exact(name)),
-            Host::Ip(address) => Pattern::Net(IpNet::from(address.to_canonical())),
-        };
-        entries(pattern, &ports)
-    });
+    let exact = hosts
+        .into_iter()
+        .flat_map(|(host, ports)| entries(exactly(&host), &ports));
     let list: Vec<String> = below.chain(exact).collect();
     // Our own reader makes the document, so that nothing gets past the grammar.
     let mut faults = Faults::default();
@@ -69,12 +73,35 @@ pub fn suggest<'a>(
         .map(canonical)
         .filter(|address| classify(*address, &[]) != AddressClass::Global)
         .collect();
-    let block = if exceptions.is_empty() {
-        serde_json::json!({ "allowedHosts": list })
-    } else {
-        serde_json::json!({ "allowedHosts": list, "allowedAddresses": exceptions })
-    };
-    EgressDocument::read(&text::parse(&block.to_string(), &mut faults), &mut faults)
+    let rules: Vec<Value> = plain
+        .into_iter()
+        .filter(|(target, _)| TlsRule::default_for(target.port()) != TlsRule::Require)
+        .filter_map(|(target, asked)| {
+            let entry = Entry {
+                pattern: exactly(target.host()),
+                ports: Ports::One(target.port()),
+            };
+            let http = asked.rule(collapse)?;
+            Some(json!({ "host": entry.to_string(), "http": http }))
+        })
+        .collect();
+    let mut block = Map::new();
+    block.insert("allowedHosts".to_owned(), json!(list));
+    if !exceptions.is_empty() {
+        block.insert("allowedAddresses".to_owned(), json!(exceptions));
+    }
+    if !rules.is_empty() {
+        block.insert("rules".to_owned(), rules.into());
+    }
+    let block = Value::from(block).to_string();
+    EgressDocument::read(&text::parse(&block, &mut faults), &mut faults)
+}
+
+fn exactly(host: &Host) -> Pattern {
+    match host {
+        Host::Name(name) => Pattern::Host(HostPattern::Exact(name.clone())),
+        Host::Ip(address) => Pattern::Net(IpNet::from(address.to_canonical())),
+    }
 }
 
 /// Parents with enough names directly below them, with the ports on which there were enough.

@@ -25,6 +25,7 @@ pub use ceiling::{Author, Ceiling};
 pub use model::{EgressDocument, ExposeDocument, GrantDocument, LimitsDocument, ServiceDocument};
 
 pub(crate) use model::{RuleDocument, Written};
+pub(crate) use read_service::is_method;
 
 use read_egress::{entries, strings};
 use read_service::read_http_rule;

@@ -227,7 +227,7 @@ fn read_grpc(node: &Node, faults: &mut Faults) -> Option<MethodPrefix> {
 }
 
 /// A token (RFC 9110 §5.6.2) without lower-case letters: methods are case-sensitive, and `get` would match nothing.
-fn is_method(text: &str) -> bool {
+pub(crate) fn is_method(text: &str) -> bool {
     let token =
         |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b);
     !text.is_empty() && text.bytes().all(token)

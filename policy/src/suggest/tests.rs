@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 fn suggested(seen: &[&str], collapse: Option<usize>) -> Vec<String> {
     let seen: Vec<Target> = seen.iter().map(|text| testing::target(text)).collect();
-    let block = suggest(&seen, [], collapse).to_value();
+    let block = suggest(&seen, [], [], collapse).to_value();
     let list = block["allowedHosts"].as_array().unwrap();
     list.iter()
         .map(|entry| entry.as_str().unwrap().to_owned())
@@ -31,13 +31,76 @@ fn what_was_dialled_needs_its_exception() {
     let seen = [testing::target("db.corp.test:5432")];
     let dialled = ["::ffff:10.1.2.3", "93.184.215.14", "10.1.2.3", "fd00::7"];
     let dialled = dialled.map(|address| address.parse().unwrap());
-    let block = suggest(&seen, dialled, None).to_value();
+    let block = suggest(&seen, [], dialled, None).to_value();
     assert_eq!(
         block["allowedAddresses"],
         serde_json::json!(["10.1.2.3/32", "fd00::7/128"])
     );
-    let none = suggest(&seen, ["93.184.215.14".parse().unwrap()], None).to_value();
+    let none = suggest(&seen, [], ["93.184.215.14".parse().unwrap()], None).to_value();
     assert!(none.get("allowedAddresses").is_none(), "{none}");
+}
+
+fn asked(requests: &[(&str, &str)]) -> PlainUse {
+    let mut asked = PlainUse::default();
+    for (method, path) in requests {
+        asked.add(method, path);
+    }
+    asked
+}
+
+#[test]
+fn what_was_asked_in_the_plain_has_its_methods_and_paths() {
+    let target = testing::target("a.test:8080");
+    let rules = |requests: &[(&str, &str)], collapse| {
+        let asked = asked(requests);
+        let block = suggest([&target], [(&target, &asked)], [], collapse);
+        block.to_value()["rules"].clone()
+    };
+    let rule = |http: Value| json!([{"host": "a.test:8080", "http": http}]);
+    let some = [
+        ("GET", "/v1/items/1?…"),
+        ("GET", "/v1/items/2"),
+        ("POST", "/v1/items"),
+        ("GET", "/v1/items/2/parts"),
+        ("GET", "/ping"),
+    ];
+    // The others stand below the second.
+    let http = json!({"methods": ["GET", "POST"], "pathPrefixes": ["/ping", "/v1/items"]});
+    assert_eq!(rules(&some, None), rule(http));
+    let apart = [
+        ("GET", "/v1/a"),
+        ("GET", "/v1/b"),
+        ("GET", "/w"),
+        ("GET", "/x"),
+    ];
+    let http = json!({"methods": ["GET"], "pathPrefixes": ["/v1/a", "/v1/b", "/w", "/x"]});
+    assert_eq!(rules(&apart, None), rule(http.clone()));
+    assert_eq!(rules(&apart, Some(3)), rule(http));
+    // The root is no directory of anybody's.
+    let http = json!({"methods": ["GET"], "pathPrefixes": ["/v1/", "/w", "/x"]});
+    assert_eq!(rules(&apart, Some(2)), rule(http));
+    // What no rule can name leaves its half open.
+    for (open, left) in [
+        (("GET", "/"), json!({"methods": ["GET"]})),
+        (("GET", "/a//b"), json!({"methods": ["GET"]})),
+        (("get", "/a"), json!({"pathPrefixes": ["/a"]})),
+    ] {
+        assert_eq!(rules(&[open], None), rule(left), "{open:?}");
+    }
+    assert_eq!(rules(&[("get", "/")], None), Value::Null);
+    let many: Vec<String> = (0..100).map(|number| format!("/x/{number}")).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|path| ("GET", path.as_str())).collect();
+    assert_eq!(rules(&many, None), rule(json!({"methods": ["GET"]})));
+    let http = json!({"methods": ["GET"], "pathPrefixes": ["/x/"]});
+    assert_eq!(rules(&many, Some(3)), rule(http));
+}
+
+#[test]
+fn where_tls_is_due_there_is_no_rule_of_requests() {
+    let target = testing::target("a.test:443");
+    let asked = asked(&[("GET", "/a")]);
+    let block = suggest([&target], [(&target, &asked)], [], None).to_value();
+    assert!(block.get("rules").is_none(), "{block}");
 }
 
 #[test]
@@ -125,15 +188,31 @@ fn targets() -> impl Strategy<Value = Vec<Target>> {
 proptest! {
     #[test]
     fn exactly_what_was_seen_is_allowed(seen in targets(), others in targets()) {
-        let grant = grant(suggest(&seen, [], None));
+        let grant = grant(suggest(&seen, [], [], None));
         for target in seen.iter().chain(&others) {
             prop_assert_eq!(decide(&grant, target).is_ok(), seen.contains(target), "{}", target);
         }
     }
 
+    /// By what is suggested each request passes that was seen, collapsed or not.
+    #[test]
+    fn every_request_seen_passes(
+        requests in prop::collection::vec(("GET|PUT|get", "/([ab]|[0-9]{1,2}|)(/[abc]{0,2}){0,3}"), 1..12),
+        collapse in prop::option::of(0..4_usize),
+    ) {
+        let target = testing::target("a.test:80");
+        let requests: Vec<(&str, &str)> = requests.iter().map(|(method, path)| (method.as_str(), path.as_str())).collect();
+        let asked = asked(&requests);
+        let grant = grant(suggest([&target], [(&target, &asked)], [], collapse));
+        let permit = decide(&grant, &target).unwrap();
+        for (method, path) in requests {
+            prop_assert!(permit.judge_http(method, path).is_ok(), "{} {} {:?}", method, path, permit.http());
+        }
+    }
+
     #[test]
     fn collapsing_loses_nothing_and_never_lengthens(seen in targets(), least in 0..5_usize) {
-        let (short, long) = (suggest(&seen, [], Some(least)), suggest(&seen, [], None));
+        let (short, long) = (suggest(&seen, [], [], Some(least)), suggest(&seen, [], [], None));
         let length = |block: &EgressDocument| block.to_value()["allowedHosts"].as_array().unwrap().len();
         prop_assert!(length(&short) <= length(&long));
         let grant = grant(short);

@@ -40,6 +40,8 @@ pub(super) struct Seen {
     pub(super) answers: Vec<IpAddr>,
     /// A plain HTTP request, by all the methods and paths (without their queries) it may be read as.
     pub(super) request: Option<Asked>,
+    /// Bytes of a tunnel went on, of which no record says what they were.
+    pub(super) opaque: bool,
     /// The upstream's name led to no address.
     pub(super) unresolved: bool,
     /// What went on in it was not what may go there.
@@ -81,6 +83,8 @@ struct Record {
     path: Option<String>,
     #[serde(default)]
     also_read_as: Vec<(String, String)>,
+    bytes_up: Option<u64>,
+    bytes_down: Option<u64>,
     session: Option<Session>,
     kind: Option<String>,
 }
@@ -184,12 +188,16 @@ fn judge(line: &[u8], session: Option<&str>) -> Result<Line, String> {
         }
         _ => None,
     };
+    // A tunnel of plain HTTP passes none itself: its requests have records of their own.
+    let nothing = (record.bytes_up, record.bytes_down) == (Some(0), Some(0));
+    let opaque = request.is_none() && !nothing;
     let dialled = record.address.map(|address| address.ip());
     Ok(Line::Judged(Box::new(Seen {
         target,
         verdict,
         answers: record.answers.into_iter().chain(dialled).collect(),
         request,
+        opaque,
         unresolved: matches!(
             record.reason.as_deref(),
             Some("dns_not_found" | "dns_failed" | "dns_timeout")

@@ -1,10 +1,14 @@
 //! `policy suggest`: an allowlist for what an access log shows.
 
-use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+};
 
 use clap::Args;
-use serde_json::json;
-use sluicegate_policy::{Host, Target, suggest};
+use serde_json::{Value, json};
+use sluicegate_policy::{Host, PlainUse, Target, suggest};
 
 use super::{
     super::failure::Failure,
@@ -20,10 +24,11 @@ pub(in crate::cli) struct SuggestArgs {
     /// Only this session's records.
     #[arg(long)]
     session: Option<String>,
-    /// Write `*.parent` for several names directly below the same domain. Allows more than was seen.
+    /// Write `*.parent` for several names directly below the same domain, and a directory for several paths in it. Allows more than
+    /// was seen.
     #[arg(long)]
     collapse: bool,
-    /// How many names that takes.
+    /// How many names or paths that takes.
     #[arg(long, value_name = "N", default_value_t = 3, requires = "collapse")]
     min: usize,
     /// Print JSON.
@@ -35,6 +40,10 @@ pub(in crate::cli) struct SuggestArgs {
 #[derive(Debug, Default)]
 struct Shown {
     reached: BTreeSet<Target>,
+    /// Of these, what was asked of them in requests.
+    plain: BTreeMap<Target, PlainUse>,
+    /// Of these, those with bytes in tunnels.
+    opaque: BTreeSet<Target>,
     /// What names of these resolved to.
     dialled: BTreeSet<IpAddr>,
     /// Names that never led to an address.
@@ -62,23 +71,63 @@ impl Shown {
                 if matches!(seen.target.host(), Host::Name(_)) {
                     self.dialled.extend(&seen.answers);
                 }
+                if let Some(request) = &seen.request {
+                    let plain = self.plain.entry(seen.target.clone()).or_default();
+                    for (method, path) in request.read_as() {
+                        plain.add(method, path);
+                    }
+                }
+                if seen.opaque {
+                    self.opaque.insert(seen.target.clone());
+                }
                 self.reached.insert(seen.target);
             }
             Verdict::Refused(_) | Verdict::Address(_) => self.refused += 1,
         }
     }
 
+    /// Targets of which nothing was asked but in requests.
+    fn plain(&self) -> impl Iterator<Item = (&Target, &PlainUse)> {
+        let plain = self.plain.iter();
+        plain.filter(move |(target, _)| !self.opaque.contains(*target))
+    }
+
+    /// Which methods and paths the block leaves open, and why.
+    fn left_open(&self, egress: &Value) -> Vec<String> {
+        let rules = egress.get("rules").and_then(Value::as_array);
+        let bounded: BTreeSet<Target> = rules
+            .into_iter()
+            .flatten()
+            .filter(|rule| {
+                rule.pointer("/http/methods").is_some()
+                    && rule.pointer("/http/pathPrefixes").is_some()
+            })
+            .filter_map(|rule| Target::from_authority(rule.get("host")?.as_str()?).ok())
+            .collect();
+        let open: BTreeSet<Target> = self
+            .plain()
+            .map(|(target, _)| target)
+            .filter(|target| !bounded.contains(*target))
+            .cloned()
+            .collect();
+        let mut notes = Vec::new();
+        if !self.opaque.is_empty() {
+            notes.push(format!(
+                "no http rules, as records of tunnels tell neither methods nor paths: {}",
+                names(&self.opaque)
+            ));
+        }
+        if !open.is_empty() {
+            notes.push(format!(
+                "methods or paths left open, as there were too many or no rule can name them: {}",
+                names(&open)
+            ));
+        }
+        notes
+    }
+
     /// What was left out, and why.
     fn left_out(&self, passed: &Passed) -> Vec<String> {
-        let names = |list: &BTreeSet<Target>| {
-            let shown: Vec<String> = list.iter().take(5).map(ToString::to_string).collect();
-            let more = if list.len() > shown.len() {
-                ", …"
-            } else {
-                ""
-            };
-            format!("{}{more}", shown.join(", "))
-        };
         let mut notes = Vec::new();
         let unresolved = self.unresolved.difference(&self.reached);
         let unresolved: BTreeSet<Target> = unresolved.cloned().collect();
@@ -122,14 +171,27 @@ impl Shown {
     }
 }
 
+/// The first few.
+fn names(list: &BTreeSet<Target>) -> String {
+    let shown: Vec<String> = list.iter().take(5).map(ToString::to_string).collect();
+    let more = if list.len() > shown.len() {
+        ", …"
+    } else {
+        ""
+    };
+    format!("{}{more}", shown.join(", "))
+}
+
 pub(in crate::cli) fn run(args: &SuggestArgs) -> Result<(), Failure> {
     let mut shown = Shown::default();
     let passed = log::read(&args.access_log, args.session.as_deref(), |seen| {
         shown.add(seen)
     })?;
     let collapse = args.collapse.then_some(args.min);
-    let egress = suggest(&shown.reached, shown.dialled.iter().copied(), collapse).to_value();
+    let dialled = shown.dialled.iter().copied();
+    let egress = suggest(&shown.reached, shown.plain(), dialled, collapse).to_value();
     let mut notes = shown.left_out(&passed);
+    notes.extend(shown.left_open(&egress));
     if egress.get("allowedAddresses").is_some() {
         notes.push(
             "names resolved to special-purpose addresses: allowedAddresses holds them, within the operator's ceiling; \
@@ -154,7 +216,53 @@ pub(in crate::cli) fn run(args: &SuggestArgs) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::{super::log, Shown};
+    use super::{super::log, Shown, suggest};
+
+    #[test]
+    fn requests_have_rules_and_tunnels_a_note() {
+        let record = |target: &str, kind: &str, more: serde_json::Value| {
+            let mut record =
+                serde_json::json!({"target": target, "kind": kind, "outcome": "completed"});
+            let record = record.as_object_mut().unwrap();
+            record.extend(more.as_object().unwrap().clone());
+            serde_json::Value::from(record.clone()).to_string()
+        };
+        let request =
+            |method: &str, path: &str| serde_json::json!({"method": method, "path": path});
+        let tunnel = |bytes: u64| serde_json::json!({"bytesUp": bytes, "bytesDown": bytes});
+        let text = [
+            record("a.test:80", "request", request("GET", "/v1/x?…")),
+            record(
+                "a.test:80",
+                "request",
+                serde_json::json!({"method": "POST", "path": "/v1/y", "alsoReadAs": [["DELETE", "/v1/y"]]}),
+            ),
+            // Of a tunnel of plain HTTP only its requests carry bytes.
+            record("a.test:80", "tunnel", tunnel(0)),
+            record("b.test:8080", "request", request("GET", "/v1")),
+            record("b.test:8080", "tunnel", tunnel(100)),
+            record("c.test:80", "request", request("GET", "/")),
+            record("d.test:443", "tunnel", tunnel(100)),
+        ]
+        .join("\n");
+        let mut shown = Shown::default();
+        log::read_lines(text.as_bytes(), None, |seen| shown.add(seen)).unwrap();
+        let egress = suggest(&shown.reached, shown.plain(), [], None).to_value();
+        assert_eq!(
+            egress["rules"],
+            serde_json::json!([
+                {"host": "a.test:80", "http": {"methods": ["DELETE", "GET", "POST"], "pathPrefixes": ["/v1/x", "/v1/y"]}},
+                {"host": "c.test:80", "http": {"methods": ["GET"]}},
+            ])
+        );
+        assert_eq!(
+            shown.left_open(&egress),
+            [
+                "no http rules, as records of tunnels tell neither methods nor paths: b.test:8080, d.test:443",
+                "methods or paths left open, as there were too many or no rule can name them: c.test:80",
+            ]
+        );
+    }
 
     #[test]
     fn what_was_cut_each_time_is_no_need() {
