@@ -93,11 +93,17 @@ impl Gate {
     }
 
     /// The client ended while its bytes were held: may they go? A hello that is not whole may not; a line without an end
-    /// is no HTTP request.
-    pub fn at_end(&self) -> Option<Denial> {
+    /// is no HTTP request, and where methods and paths are ruled it goes in report mode only, which is told.
+    pub fn at_end(&mut self) -> Option<Denial> {
         match self.phase {
             Phase::First(_) | Phase::Watch(_) => Some(Denial::TlsMalformed),
-            Phase::Line => self.bound(),
+            Phase::Line => {
+                let denial = self.bound();
+                if denial.is_none() {
+                    self.pass();
+                }
+                denial
+            }
         }
     }
 
@@ -387,7 +393,9 @@ mod tests {
         }
         let mut half = gate("report");
         assert_eq!(half.client_sent(b"SSH-2", 5), Step::Hold);
-        assert_eq!((half.at_end(), half.reported()), (None, None));
+        assert_eq!(half.reported(), None, "it may become a request");
+        assert_eq!(half.at_end(), None);
+        assert_eq!(half.reported(), Some(Denial::MethodNotAllowed));
         let mut half = gate("enforce");
         half.client_sent(b"SSH-2", 5);
         assert_eq!(half.at_end(), Some(Denial::MethodNotAllowed));

@@ -167,6 +167,7 @@ impl Pump {
     /// The gate is open for good.
     fn open(&mut self) {
         if let Some(gate) = self.gate.take() {
+            self.reported = self.reported.or(gate.reported());
             self.seen = gate.into_seen();
         }
     }
@@ -331,7 +332,8 @@ impl Pump {
             }
             if self.up.eof {
                 // Nothing said at all is no TLS either.
-                let denial = self.gate.as_ref().and_then(|gate| match self.up.held {
+                let held = self.up.held;
+                let denial = self.gate.as_mut().and_then(|gate| match held {
                     true => gate.at_end(),
                     false => gate.at_deadline(0).map(|_| Denial::TlsRequired),
                 });

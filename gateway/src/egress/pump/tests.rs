@@ -211,3 +211,4 @@ async fn a_slow_tunnel_moves_a_piece_at_a_time_and_may_be_polled_anew() {
 }
 
 mod bulk;
+mod gated;
