@@ -5,13 +5,13 @@ use std::{sync::Arc, time::SystemTime};
 use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, Refusal, Target};
 
-use super::{Detail, Pool, Rejection, captured::Identify, h2};
+use super::{Detail, Pool, captured::Identify, h2};
 use crate::{
     auth::{Audience, Authenticator, Identity, Presented, proxy_credential, socks_credential},
     drain::DrainWatch,
     egress::Egress,
     listen::Preface,
-    message::Asks,
+    message::{Asks, Manner, reject},
     secret::Secret,
     telemetry::{Recorder, Telemetry},
 };
@@ -152,18 +152,12 @@ impl Context {
         html: bool,
         asks: Asks,
     ) -> http::Response<bytes::Bytes> {
-        recorder.refused(refusal);
-        let id = recorder.id().to_owned();
-        let rejection = Rejection {
-            refusal,
-            target,
-            request_id: &id,
+        let manner = Manner {
             detail: self.detail,
             asks,
             html,
         };
-        recorder.status(rejection.status().as_u16());
-        let mut answer = rejection.response();
+        let mut answer = reject(refusal, target, recorder, manner);
         if recorder.is_somebodys() {
             answer.extensions_mut().insert(Somebodys);
         }

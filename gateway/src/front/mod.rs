@@ -38,5 +38,5 @@ pub use context::Context;
 pub use entry::{Entry, serve};
 pub use pool::Pool;
 
+pub use crate::message::Detail;
 use crate::message::headers;
-pub use crate::message::{Detail, Rejection};

@@ -9,11 +9,11 @@ use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, Refusal};
 use sluicegate_relay_protocol::TOKEN_PATH;
 
-use super::{Detail, Rejection};
-use crate::message::Asks;
+use super::Detail;
 use crate::{
     auth::{Authenticator, Presented, bearer},
     clock::rfc3339,
+    message::{Asks, Manner, reject},
     outcome::{Outcome, Party},
     secret::Secret,
     telemetry::{Front, Kind, Telemetry},
@@ -90,17 +90,10 @@ fn refused(
     detail: Detail,
     recorder: &mut crate::telemetry::Recorder,
 ) -> Response<Bytes> {
-    let refusal = Refusal::from(denial);
-    recorder.refused(&refusal);
-    let request_id = recorder.id().to_owned();
-    let rejection = Rejection {
-        refusal: &refusal,
-        target: None,
-        request_id: &request_id,
+    let manner = Manner {
         detail,
         asks: Asks::Origin,
         html: false,
     };
-    recorder.status(rejection.status().as_u16());
-    rejection.response()
+    reject(&Refusal::from(denial), None, recorder, manner)
 }

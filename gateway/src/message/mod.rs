@@ -2,7 +2,7 @@
 //! refused in one way.
 //!
 //! What lives here: the strict reader in front of the HTTP library (`Judged`), what of a head is between neighbours only
-//! (`headers`), the answer to a refusal ([`Rejection`]), and that nobody else says so (`proxy_status`). What does not: where a message goes, and who decides that.
+//! (`headers`), the answer to a refusal (`reject`), and that nobody else says so (`proxy_status`). What does not: where a message goes, and who decides that.
 
 pub(crate) mod headers;
 mod judged;
@@ -11,4 +11,5 @@ pub(crate) mod proxy_status;
 mod reject;
 
 pub(crate) use judged::{Judged, Verdict, denial_of};
-pub use reject::{Asks, Detail, Rejection};
+pub(crate) use reject::reject;
+pub use reject::{Asks, Detail, Manner};

@@ -1,4 +1,4 @@
-//! `Denial` to answer: the sole mapping.
+//! `Denial` to answer: the sole mapping, whoever refuses.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -6,6 +6,7 @@ use serde_json::json;
 use sluicegate_policy::{Denial, Refusal, Target};
 
 use super::proxy_status::PROXY_STATUS;
+use crate::telemetry::Recorder;
 
 /// How much an untrusted sandbox may learn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -28,15 +29,9 @@ pub enum Asks {
     Nobody,
 }
 
-/// A refusal on its way to a client.
-#[derive(Clone, Debug)]
-pub struct Rejection<'a> {
-    /// What and why.
-    pub refusal: &'a Refusal,
-    /// The target, where one was understood.
-    pub target: Option<&'a Target>,
-    /// The record's id.
-    pub request_id: &'a str,
+/// How a refusal is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
     /// How much to tell.
     pub detail: Detail,
     /// Who asks for a credential.
@@ -45,15 +40,47 @@ pub struct Rejection<'a> {
     pub html: bool,
 }
 
+/// The answer to a refusal, entered in the record. `target`: where one was understood.
+pub(crate) fn reject(
+    refusal: &Refusal,
+    target: Option<&Target>,
+    recorder: &mut Recorder,
+    manner: Manner,
+) -> Response<Bytes> {
+    recorder.refused(refusal);
+    let rejection = Rejection {
+        refusal,
+        target,
+        request_id: recorder.id(),
+        manner,
+    };
+    let (status, answer) = (rejection.status(), rejection.response());
+    recorder.status(status.as_u16());
+    answer
+}
+
+/// A refusal on its way to a client.
+struct Rejection<'a> {
+    /// What and why.
+    refusal: &'a Refusal,
+    /// The target, where one was understood.
+    target: Option<&'a Target>,
+    /// The record's id.
+    request_id: &'a str,
+    manner: Manner,
+}
+
 impl Rejection<'_> {
     /// The HTTP status of this answer.
-    pub fn status(&self) -> StatusCode {
+    fn status(&self) -> StatusCode {
         let status = match self.denial() {
-            denial @ (Denial::CredentialMissing | Denial::CredentialInvalid) => match self.asks {
-                Asks::Proxy => denial.status(),
-                Asks::Origin => 401,
-                Asks::Nobody => 403,
-            },
+            denial @ (Denial::CredentialMissing | Denial::CredentialInvalid) => {
+                match self.manner.asks {
+                    Asks::Proxy => denial.status(),
+                    Asks::Origin => 401,
+                    Asks::Nobody => 403,
+                }
+            }
             denial => denial.status(),
         };
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
@@ -75,9 +102,9 @@ impl Rejection<'_> {
     }
 
     /// `{error, reason, host, port, rule, requestId, hint}`.
-    pub fn json(&self) -> serde_json::Value {
+    fn json(&self) -> serde_json::Value {
         let denial = self.denial();
-        let full = self.detail == Detail::Full;
+        let full = self.manner.detail == Detail::Full;
         json!({
             "error": denial.describe(),
             "reason": denial.reason(),
@@ -90,9 +117,9 @@ impl Rejection<'_> {
     }
 
     /// The answer, whole.
-    pub fn response(&self) -> Response<Bytes> {
+    fn response(&self) -> Response<Bytes> {
         let status = self.status();
-        let (content_type, body) = if self.html {
+        let (content_type, body) = if self.manner.html {
             ("text/html; charset=utf-8", self.page())
         } else {
             ("application/json", format!("{}\n", self.json()))
@@ -175,7 +202,7 @@ mod tests {
     use http::header;
     use sluicegate_policy::{Denial, Refusal};
 
-    use super::{Asks, Detail, Rejection};
+    use super::{Asks, Detail, Manner, Rejection};
 
     #[test]
     fn who_may_come_again_is_told_when() {
@@ -185,9 +212,11 @@ mod tests {
                 refusal: &refusal,
                 target: None,
                 request_id: "id",
-                detail: Detail::Full,
-                asks: Asks::Proxy,
-                html: false,
+                manner: Manner {
+                    detail: Detail::Full,
+                    asks: Asks::Proxy,
+                    html: false,
+                },
             };
             let answer = rejection.response();
             // What is spent does not come back, whenever its client does.

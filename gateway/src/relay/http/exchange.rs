@@ -1,6 +1,6 @@
 //! One request to an HTTP-aware service, and its answer.
 
-use std::sync::PoisonError;
+use std::{sync::PoisonError, time::SystemTime};
 
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::{body::Incoming, client::conn::http1, upgrade::OnUpgrade};
@@ -14,7 +14,7 @@ use super::{
     reclaim_upstream,
 };
 use crate::{
-    message::{Asks, Rejection, headers, overrides},
+    message::{Asks, Manner, headers, overrides, reject},
     telemetry::{Front, Kind, Recorder},
 };
 
@@ -59,15 +59,32 @@ impl Stream<'_> {
             self.ticket.policy_number(),
         );
         recorder.service(self.ticket.permit.name());
-        match self.pass(request, &mut recorder).await {
+        let refused = self.verdict.take();
+        let html = match refused {
+            Some(_) => self.verdict.html(),
+            None => headers::wants_html(request.headers()),
+        };
+        let passed = match refused {
+            Some(denial) => Err(self.counted(denial.into())),
+            None => self.pass(request, &mut recorder).await,
+        };
+        match passed {
             Ok(Passed::Answer(answer)) => {
                 let (head, body) = answer.into_parts();
                 let body = ResponseBody::Service(Box::new(Streaming::new(body, recorder)));
                 Response::from_parts(head, body)
             }
-            Ok(Passed::Upgrade(answer, client)) => self.upgrade(answer, client, recorder).await,
-            Err(refusal) => self.refuse(&refusal, &mut recorder),
+            Ok(Passed::Upgrade(answer, client)) => {
+                self.upgrade(answer, client, recorder, html).await
+            }
+            Err(refusal) => self.refuse(&refusal, &mut recorder, html),
         }
+    }
+
+    /// What is refused has the rate of refused opens.
+    fn counted(&self, refusal: Refusal) -> Refusal {
+        let budget = self.ticket.identity.session.budget();
+        budget.refused(refusal, SystemTime::now())
     }
 
     /// Judge and send.
@@ -76,9 +93,6 @@ impl Stream<'_> {
         mut request: Request<Incoming>,
         recorder: &mut Recorder,
     ) -> Result<Passed, Refusal> {
-        if let Some(denial) = self.verdict.take() {
-            return Err(denial.into());
-        }
         if *request.method() == Method::CONNECT {
             let client = hyper::upgrade::on(&mut request);
             *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
@@ -86,7 +100,8 @@ impl Stream<'_> {
         let path = request.uri().path_and_query();
         let path = path.map_or("/", |path| path.as_str()).to_owned();
         recorder.http(request.method().as_str(), &path);
-        self.judge(&request, &path)?;
+        self.judge(&request, &path)
+            .map_err(|refusal| self.counted(refusal))?;
         let wants = headers::upgrade(request.headers()).filter(is_websocket);
         let client = wants.is_some().then(|| hyper::upgrade::on(&mut request));
         let set = self.ticket.permit.service().http.as_ref();
@@ -171,9 +186,10 @@ impl Stream<'_> {
         mut answer: Response<Incoming>,
         client: OnUpgrade,
         mut recorder: Recorder,
+        html: bool,
     ) -> Response<ResponseBody> {
         let Ok(upstream) = hyper::upgrade::on(&mut answer).await else {
-            return self.refuse(&Denial::UpstreamProtocol.into(), &mut recorder);
+            return self.refuse(&Denial::UpstreamProtocol.into(), &mut recorder, html);
         };
         let upgraded = Upgraded {
             upstream: reclaim_upstream(upstream).await,
@@ -193,19 +209,18 @@ impl Stream<'_> {
     }
 
     /// The same answer as everywhere; one that leaves unclear what comes next ends the stream.
-    fn refuse(&self, refusal: &Refusal, recorder: &mut Recorder) -> Response<ResponseBody> {
-        recorder.refused(refusal);
-        let request_id = recorder.id().to_owned();
-        let rejection = Rejection {
-            refusal,
-            target: None,
-            request_id: &request_id,
+    fn refuse(
+        &self,
+        refusal: &Refusal,
+        recorder: &mut Recorder,
+        html: bool,
+    ) -> Response<ResponseBody> {
+        let manner = Manner {
             detail: self.endpoint.http.detail,
             asks: Asks::Origin,
-            html: false,
+            html,
         };
-        recorder.status(rejection.status().as_u16());
-        let mut answer = rejection.response();
+        let mut answer = reject(refusal, None, recorder, manner);
         if refusal.denial.status() == 400 || !is_policy(refusal.denial) {
             let close = HeaderValue::from_static("close");
             answer.headers_mut().insert(header::CONNECTION, close);

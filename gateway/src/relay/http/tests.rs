@@ -349,6 +349,68 @@ async fn a_service_that_closes_is_dialled_again_for_the_next_request() {
     }
 }
 
+/// A head, and the body it announces.
+async fn refusal(stream: &mut TcpStream) -> (String, String) {
+    let head = head(stream).await.to_lowercase();
+    let (_, rest) = head.split_once("content-length: ").unwrap();
+    let length = rest.split("\r\n").next().unwrap().parse().unwrap();
+    let body = exactly(stream, length).await;
+    (head, body)
+}
+
+/// Policy's refusals, and those of heads that cannot be read.
+#[tokio::test]
+async fn a_browser_is_told_in_a_page_as_everywhere() {
+    let stage = Stage::new(RULES, "").await;
+    let accept = "Accept: text/html,*/*;q=0.8\r\n";
+    for (request, status) in [
+        (get("/v2", accept), "http/1.1 403"),
+        (
+            get("/v1", &format!("{accept}Host: other\r\n")),
+            "http/1.1 400",
+        ),
+    ] {
+        let mut near = stage.dial().await;
+        say(&mut near, &request).await;
+        let (head, body) = refusal(&mut near).await;
+        assert!(head.starts_with(status), "{head}");
+        for field in [
+            "content-type: text/html; charset=utf-8\r\n",
+            "proxy-status: sluicegate; error=",
+        ] {
+            assert!(head.contains(field), "{field}: {head}");
+        }
+        assert!(body.starts_with("<!doctype html>"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn refused_requests_have_a_rate() {
+    let stage = Stage::new(RULES, "").await;
+    let mut near = stage.dial().await;
+    say(&mut near, &get("/v2", "")).await;
+    assert!(refusal(&mut near).await.1.contains("path_not_allowed"));
+    let (registry, key) = (
+        &stage.world.fixture.registry,
+        stage.world.fixture.key("one"),
+    );
+    let limits = patch("{limits: {opensPerSecond: 1}}");
+    registry.patch(key, limits).await.unwrap();
+    let mut reasons = Vec::new();
+    for _ in 0..100 {
+        say(&mut near, &get("/v2", "")).await;
+        let (head, body) = refusal(&mut near).await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        reasons.push(body["reason"].as_str().unwrap().to_owned());
+        if head.starts_with("http/1.1 429") {
+            break;
+        }
+    }
+    let last = reasons.pop();
+    assert_eq!(last.as_deref(), Some("too_many_opens"));
+    assert!(!reasons.is_empty() && reasons.iter().all(|reason| reason == "path_not_allowed"));
+}
+
 #[tokio::test]
 async fn a_change_of_rules_and_a_revocation_cut_the_stream() {
     let stage = Stage::new("", "").await;
