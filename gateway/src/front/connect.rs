@@ -15,6 +15,7 @@ use crate::{
     auth::Identity,
     egress::{Carried, Ends, Guarded, Known, Tunnel, Upstream, still_allowed},
     listen::Downstream,
+    message::Asks,
     outcome::{Outcome, Party},
     session::{Changes, Destination, Judged, PolicyGeneration, Slot},
     telemetry::{Front, Kind, Protocol, Recorder},
@@ -115,7 +116,10 @@ pub(super) async fn accept(
     ask: Ask<'_>,
     gone: impl Future,
 ) -> Accepted<Opened> {
-    let challenged = matches!(ask.wanted, Wanted::Template { .. });
+    let asks = match ask.wanted {
+        Wanted::Authority { .. } => Asks::Proxy,
+        Wanted::Template { .. } => Asks::Origin,
+    };
     let mut recorder = context.telemetry.begin(Kind::tunnel, ask.front, peer);
     if let Some(protocol) = ask.protocol {
         recorder.protocol(protocol);
@@ -130,11 +134,10 @@ pub(super) async fn accept(
             recorder.status(200);
             Accepted::Opened(Opened::new(led, recorder))
         }
-        Some(Err(refusal)) => Accepted::Refused(if challenged {
-            context.challenge(&refusal, target.as_ref(), &mut recorder, ask.html)
-        } else {
-            context.reject(&refusal, target.as_ref(), &mut recorder, ask.html)
-        }),
+        Some(Err(refusal)) => {
+            let (target, html) = (target.as_ref(), ask.html);
+            Accepted::Refused(context.reject(asks, &refusal, target, &mut recorder, html))
+        }
         None => {
             recorder.ended(Outcome::Reset, Party::Downstream);
             Accepted::Gone

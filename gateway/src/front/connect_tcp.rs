@@ -24,6 +24,7 @@ use crate::{
     auth::{Presented, bearer},
     egress::Guarded,
     listen::{Carrying, Downstream},
+    message::Asks,
     outcome::{Outcome, Party},
     relay::{Dialled, Ticket},
     secret::Secret,
@@ -176,7 +177,13 @@ async fn listener(
                 .begin(Kind::stream, asker.front, asker.peer);
             asker.told(&mut recorder);
             recorder.service(name);
-            Accepted::Refused(context.challenge(&refusal, None, &mut recorder, asker.html))
+            Accepted::Refused(context.reject(
+                Asks::Origin,
+                &refusal,
+                None,
+                &mut recorder,
+                asker.html,
+            ))
         }
     }
 }
@@ -212,7 +219,13 @@ async fn service(
     let (mut ticket, dial) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => {
-            return Accepted::Refused(context.challenge(&refusal, None, &mut recorder, asker.html));
+            return Accepted::Refused(context.reject(
+                Asks::Origin,
+                &refusal,
+                None,
+                &mut recorder,
+                asker.html,
+            ));
         }
     };
     let opened = tokio::select! {
@@ -235,9 +248,13 @@ async fn service(
                 recorder,
             })))
         }
-        Err(refusal) => {
-            Accepted::Refused(context.challenge(&refusal, None, &mut recorder, asker.html))
-        }
+        Err(refusal) => Accepted::Refused(context.reject(
+            Asks::Origin,
+            &refusal,
+            None,
+            &mut recorder,
+            asker.html,
+        )),
     }
 }
 

@@ -111,46 +111,14 @@ impl Context {
         Ok(identity)
     }
 
-    /// The proxy's answer to a refusal, entered in the record.
+    /// The answer to a refusal, entered in the record; `asks` for a credential where one is missing.
     pub fn reject(
         &self,
-        refusal: &Refusal,
-        target: Option<&Target>,
-        recorder: &mut Recorder,
-        html: bool,
-    ) -> http::Response<bytes::Bytes> {
-        self.answer(refusal, target, recorder, html, Asks::Proxy)
-    }
-
-    /// The same from a resource of ours: 401 where a credential is asked for, not 407.
-    pub fn challenge(
-        &self,
-        refusal: &Refusal,
-        target: Option<&Target>,
-        recorder: &mut Recorder,
-        html: bool,
-    ) -> http::Response<bytes::Bytes> {
-        self.answer(refusal, target, recorder, html, Asks::Origin)
-    }
-
-    /// The same to a client that knows of no proxy: 403 where a credential is missing, and no challenge.
-    pub fn deny(
-        &self,
-        refusal: &Refusal,
-        target: Option<&Target>,
-        recorder: &mut Recorder,
-        html: bool,
-    ) -> http::Response<bytes::Bytes> {
-        self.answer(refusal, target, recorder, html, Asks::Nobody)
-    }
-
-    fn answer(
-        &self,
-        refusal: &Refusal,
-        target: Option<&Target>,
-        recorder: &mut Recorder,
-        html: bool,
         asks: Asks,
+        refusal: &Refusal,
+        target: Option<&Target>,
+        recorder: &mut Recorder,
+        html: bool,
     ) -> http::Response<bytes::Bytes> {
         let manner = Manner {
             detail: self.detail,

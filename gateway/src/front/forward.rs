@@ -36,7 +36,7 @@ use crate::{
     drain::Stage,
     egress::{Guarded, Tunnel, linger_close},
     listen::{Downstream, Hangup},
-    message::{Judged, Verdict},
+    message::{Asks, Judged, Verdict},
     telemetry::{Front, Kind, Protocol, Recorder},
 };
 
@@ -353,7 +353,9 @@ impl Connection {
                 recorder.http(request.method().as_str(), request.uri().path());
                 let refusal = Refusal::from(denial);
                 let html = headers::wants_html(request.headers());
-                let answer = self.context.challenge(&refusal, None, &mut recorder, html);
+                let answer = self
+                    .context
+                    .reject(Asks::Origin, &refusal, None, &mut recorder, html);
                 return closing(answer, denial);
             }
         };
@@ -446,7 +448,7 @@ impl Connection {
                 let mut recorder = telemetry.begin(Kind::request, Front::origin, self.peer);
                 recorder.http(request.method().as_str(), request.uri().path());
                 let html = headers::wants_html(request.headers());
-                let answer = context.challenge(&refusal, None, &mut recorder, html);
+                let answer = context.reject(Asks::Origin, &refusal, None, &mut recorder, html);
                 answer.map(ResponseBody::whole)
             }
         }
@@ -476,12 +478,11 @@ impl Connection {
         recorder: &mut Recorder,
         html: bool,
     ) -> Response<bytes::Bytes> {
-        match self.scope {
-            Scope::Captured { .. } => self.context.deny(refusal, target, recorder, html),
-            Scope::Proxy | Scope::Inside { .. } => {
-                self.context.reject(refusal, target, recorder, html)
-            }
-        }
+        let asks = match self.scope {
+            Scope::Captured { .. } => Asks::Nobody,
+            Scope::Proxy | Scope::Inside { .. } => Asks::Proxy,
+        };
+        self.context.reject(asks, refusal, target, recorder, html)
     }
 
     /// CONNECT where there is no proxy to ask: inside a tunnel, and on a connection that was captured.

@@ -44,6 +44,7 @@ use super::{
 use crate::{
     drain::{DrainWatch, Stage},
     http3::{self, Asked, Code, Piece, Unasked},
+    message::Asks,
     telemetry::{Front, Kind, Protocol},
 };
 
@@ -248,7 +249,7 @@ async fn refuse(denial: Denial, respond: Respond, shared: &Shared) {
         .begin(Kind::request, Front::origin, downstream);
     recorder.protocol(Protocol::Http3);
     let refusal = Refusal::from(denial);
-    let answer = context.challenge(&refusal, None, &mut recorder, false);
+    let answer = context.reject(Asks::Origin, &refusal, None, &mut recorder, false);
     respond.whole(answer).await;
 }
 

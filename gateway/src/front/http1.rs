@@ -19,7 +19,7 @@ use super::{
 use crate::{
     egress::{Guarded, Rewind, linger_close},
     listen::{Accepted, Carrying, Downstream, Preface},
-    message::denial_of,
+    message::{Asks, denial_of},
     sniff::{Event, Head, Judged, RequestStream},
     telemetry::{Front, Kind, Protocol},
 };
@@ -98,7 +98,13 @@ pub(super) async fn serve(
             let mut recorder = context.telemetry.begin(Kind::request, Front::origin, peer);
             recorder.protocol(Protocol::Http1);
             let html = headers::raw_prefers_html(&buffer, denial);
-            let answer = context.reject(&Refusal::from(denial), None, &mut recorder, html);
+            let answer = context.reject(
+                Asks::Proxy,
+                &Refusal::from(denial),
+                None,
+                &mut recorder,
+                html,
+            );
             refuse(stream, &answer).await;
             None
         }
@@ -109,7 +115,7 @@ pub(super) async fn serve(
 async fn malformed(stream: Downstream, peer: SocketAddr, secure: bool, context: &Context) {
     let mut recorder = context.telemetry.begin(Kind::request, Front::origin, peer);
     let refusal = Refusal::from(Denial::MalformedRequest);
-    let answer = context.reject(&refusal, None, &mut recorder, false);
+    let answer = context.reject(Asks::Proxy, &refusal, None, &mut recorder, false);
     let stream = Guarded::new(stream);
     if !secure {
         refuse(stream, &answer).await;

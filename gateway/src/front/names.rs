@@ -12,6 +12,7 @@ use sluicegate_relay_protocol::{PathError, asked_name};
 
 use super::Context;
 use crate::{
+    message::Asks,
     outcome::{Outcome, Party},
     telemetry::{Front, Kind, Recorder},
 };
@@ -55,7 +56,7 @@ pub(super) fn answer_to<'a>(
             *response.status_mut() = StatusCode::NO_CONTENT;
             response
         }
-        Err(refusal) => context.challenge(&refusal, None, &mut recorder, false),
+        Err(refusal) => context.reject(Asks::Origin, &refusal, None, &mut recorder, false),
     }
 }
 

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     listen::Carrying,
+    message::Asks,
     sniff::MAX_FIELDS,
     telemetry::{Front, Kind, Protocol},
 };
@@ -175,7 +176,7 @@ async fn refuse<A: Answer>(exchange: Exchange<A>, refused: &Refusal, context: &C
     recorder.protocol(A::PROTOCOL);
     recorder.http(head.method().as_str(), head.uri().path());
     let html = headers::wants_html(head.headers());
-    let answer = context.challenge(refused, None, &mut recorder, html);
+    let answer = context.reject(Asks::Origin, refused, None, &mut recorder, html);
     exchange.respond.whole(answer).await;
 }
 

@@ -8,7 +8,7 @@ use sluicegate_relay::{
 use sluicegate_relay_protocol::{ErrorCode, message::Message, preamble::Response};
 
 use super::{Shared, refuse};
-use crate::{auth::Presented, secret::Secret, telemetry::Kind};
+use crate::{auth::Presented, message::Asks, secret::Secret, telemetry::Kind};
 
 /// Serve one until the connection ends.
 pub(super) async fn serve(mut flow: QuicFlow, token: &Secret, shared: Shared) {
@@ -23,7 +23,7 @@ pub(super) async fn serve(mut flow: QuicFlow, token: &Secret, shared: Shared) {
         let mut recorder = shared.begin(Kind::request);
         let answer = shared
             .context
-            .challenge(&refusal, None, &mut recorder, false);
+            .reject(Asks::Origin, &refusal, None, &mut recorder, false);
         return refuse(flow, answer).await;
     }
     let instance = Some(shared.context.h2.relay.opens.instance());

@@ -16,6 +16,7 @@ use crate::{
         names, token,
     },
     listen::Carrying,
+    message::Asks,
     secret::Secret,
     telemetry::{Front, Kind},
 };
@@ -133,6 +134,6 @@ pub(super) async fn no_head(flow: QuicFlow, broken: Option<Broken>, shared: &Sha
     let mut recorder = shared.begin(Kind::stream);
     let answer = shared
         .context
-        .challenge(&denial.into(), None, &mut recorder, false);
+        .reject(Asks::Origin, &denial.into(), None, &mut recorder, false);
     refuse(flow, answer).await;
 }

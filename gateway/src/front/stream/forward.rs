@@ -17,6 +17,7 @@ use crate::{
         forward::Scope,
         headers,
     },
+    message::Asks,
     outcome::{Outcome, Party},
     telemetry::{Front, Kind},
 };
@@ -68,7 +69,7 @@ pub(super) async fn serve<A: Answer>(exchange: Exchange<A>, context: Arc<Context
         Ok(Answered::Upgraded(_)) => Refusal::from(Denial::UpstreamProtocol),
         Err(refusal) => refusal,
     };
-    let answer = context.reject(&refusal, target.as_ref(), &mut recorder, html);
+    let answer = context.reject(Asks::Proxy, &refusal, target.as_ref(), &mut recorder, html);
     if is_somebodys(&answer) {
         standing.trust();
     }
