@@ -64,7 +64,7 @@ pub(super) struct Entry {
     /// Its compiled grant; `None` where the configuration no longer allows it.
     pub(super) policy: Option<Arc<PolicyGeneration>>,
     /// Its generation was ended or paused by this, which could not be made durable yet: the record still says that it lives.
-    pub(super) withdrawn: Option<Withdrawal>,
+    pub(super) withdrawn: Option<Act>,
     /// What was told of it lately that is no transition.
     pub(super) sparse: Sparse,
 }
@@ -118,13 +118,27 @@ pub(super) struct Unsaved {
     key: Option<SessionKey>,
 }
 
-/// An end, or a pause at the end of its time, that the store does not know of.
+/// One action on a session.
 #[derive(Clone, Debug)]
-pub(super) struct Withdrawal {
+pub(super) struct Act {
     pub(super) action: Action,
     pub(super) reason: Option<String>,
-    /// When it took effect.
+    /// When it takes effect.
     pub(super) at: SystemTime,
+}
+
+impl Act {
+    /// For no reason that would have to be told.
+    pub(super) fn new(action: Action, at: SystemTime) -> Self {
+        let reason = None;
+        Self { action, reason, at }
+    }
+
+    /// For this reason.
+    pub(super) fn because(action: Action, reason: impl Into<String>, at: SystemTime) -> Self {
+        let reason = Some(reason.into());
+        Self { action, reason, at }
+    }
 }
 
 /// What an action led to.

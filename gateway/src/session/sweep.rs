@@ -8,7 +8,7 @@ use std::{
 use super::{
     Event, Registry, RegistryError,
     lifecycle::{Action, State},
-    registry::{Entry, lacks_dials},
+    registry::{Act, Entry, lacks_dials},
 };
 use crate::{
     drain::{DrainWatch, Stage},
@@ -198,8 +198,8 @@ impl Registry {
             let (Some((_, which)), None) = (over, &entry.withdrawn) else {
                 continue;
             };
-            let reason = Some(which.as_str().to_owned());
-            match self.plan(&entry, Action::Expire(which), reason, None, now) {
+            let act = Act::because(Action::Expire(which), which.as_str(), now);
+            match self.plan(&entry, act, None) {
                 Ok(step) => steps.extend(step.map(|step| (entry, step))),
                 Err(error) => {
                     tracing::error!(session = %entry.record.row_key(), %error, "expiry could not be recorded");

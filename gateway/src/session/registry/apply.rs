@@ -6,9 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{
-    Behalf, Entry, Issued, Registry, RegistryError, Sparse, Withdrawal, compile, hashes, live,
-};
+use super::{Act, Behalf, Entry, Issued, Registry, RegistryError, Sparse, compile, hashes, live};
 use crate::{
     auth::{Handle, HandleHash},
     session::{
@@ -38,7 +36,7 @@ pub(in crate::session) struct Step {
     effects: Effects,
     pub(in crate::session) events: Vec<Event>,
     /// What stays to be done if it cannot be made durable.
-    withdrawal: Withdrawal,
+    withdrawal: Act,
 }
 
 impl Step {
@@ -158,7 +156,9 @@ impl Registry {
             });
         }
         match state {
-            State::Running | State::Paused => self.apply(existing, Action::Start, None, None, now),
+            State::Running | State::Paused => {
+                self.apply(existing, Act::new(Action::Start, now), None)
+            }
             // A session that was reset since is not started by an old request; one that waits goes on waiting.
             State::Idle | State::Stopped => Ok(self.unchanged(existing)),
         }
@@ -190,7 +190,10 @@ impl Registry {
         match action {
             Action::Start => self.start_or_queue(&entry, None, now),
             Action::Reset if entry.record.queued.is_some() => self.dequeue(&entry, reason, now),
-            _ => self.apply(&entry, action, reason, None, now),
+            _ => {
+                let at = now;
+                self.apply(&entry, Act { action, reason, at }, None)
+            }
         }
     }
 
@@ -206,17 +209,15 @@ impl Registry {
         let over = entry.due().filter(|(at, _)| *at <= now);
         match (entry.withdrawn.clone(), over) {
             // It was over then, not now: paused time since burns nothing.
-            (Some(Withdrawal { action, reason, at }), _) => {
-                self.apply(&entry, action, reason, None, at.min(now))?
+            (Some(act), _) => {
+                let at = act.at.min(now);
+                self.apply(&entry, Act { at, ..act }, None)?
             }
             // The sweep has not come by yet, and would find the same.
-            (None, Some((_, which))) => self.apply(
-                &entry,
-                Action::Expire(which),
-                Some(which.as_str().into()),
-                None,
-                now,
-            )?,
+            (None, Some((_, which))) => {
+                let act = Act::because(Action::Expire(which), which.as_str(), now);
+                self.apply(&entry, act, None)?
+            }
             (None, None) => return Ok(entry),
         };
         self.entry(&entry.record.key())
@@ -226,13 +227,11 @@ impl Registry {
     pub(in crate::session) fn apply(
         &self,
         before: &Entry,
-        action: Action,
-        reason: Option<String>,
+        act: Act,
         created: Option<Event>,
-        now: SystemTime,
     ) -> Result<Issued, RegistryError> {
         let was_created = created.is_some();
-        let Some(step) = self.plan(before, action, reason, created, now)? else {
+        let Some(step) = self.plan(before, act, created)? else {
             return Ok(self.unchanged(before));
         };
         let _told = self
@@ -251,11 +250,10 @@ impl Registry {
     pub(in crate::session) fn plan(
         &self,
         before: &Entry,
-        action: Action,
-        reason: Option<String>,
+        act: Act,
         created: Option<Event>,
-        now: SystemTime,
     ) -> Result<Option<Step>, RegistryError> {
+        let (action, now) = (act.action, act.at);
         let (lease, effects) = step(&before.record.lease, action, now)?;
         if effects == Effects::default() {
             return Ok(None);
@@ -271,22 +269,18 @@ impl Registry {
         let mut prepared = self.prepare(before, lease, effects, now)?;
         let record = &mut prepared.entry.record;
         if effects.change.is_some() {
-            record.reason.clone_from(&reason);
+            record.reason.clone_from(&act.reason);
         }
         let told =
             effects.change.is_some() || prepared.entry.sparse.due(effects.event.is_some(), now);
         let record = &prepared.entry.record;
         let name = effects.event.unwrap_or("session.credentialIssued");
-        let event = told.then(|| Event::of(record, name, reason.clone(), now));
+        let event = told.then(|| Event::of(record, name, act.reason.clone(), now));
         Ok(Some(Step {
             prepared,
             effects,
             events: created.into_iter().chain(event).collect(),
-            withdrawal: Withdrawal {
-                action,
-                reason,
-                at: now,
-            },
+            withdrawal: act,
         }))
     }
 

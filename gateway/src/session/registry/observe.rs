@@ -5,7 +5,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Behalf, Entry, Issued, Registry, RegistryError};
+use super::{Act, Behalf, Entry, Issued, Registry, RegistryError};
 use crate::{
     session::{
         Event, Observed, Record, SessionKey,
@@ -81,7 +81,8 @@ impl Registry {
         };
         let lives = matches!(next.record.lease.state, State::Running | State::Paused);
         if observation.is_over() && lives {
-            let ended = self.apply(&next, Action::Gone, Some(reason), None, now)?;
+            let act = Act::because(Action::Gone, reason, now);
+            let ended = self.apply(&next, act, None)?;
             return Ok((ended, true));
         }
         // A runtime may say the same every second: that is when it was last said, and no news.

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{Entry, Issued, Registry, RegistryError};
+use super::{Act, Entry, Issued, Registry, RegistryError};
 use crate::{
     session::{
         Event, Record, Scopes, SessionKey, Ticket,
@@ -33,11 +33,11 @@ impl Registry {
             State::Running | State::Paused | State::Stopped => None,
         };
         let Some(bound) = bound else {
-            return self.apply(entry, Action::Start, None, created, now);
+            return self.apply(entry, Act::new(Action::Start, now), created);
         };
         let scope = self.standing(record);
         if scope.in_use + scope.ahead < bound.concurrency {
-            return self.apply(entry, Action::Start, None, created, now);
+            return self.apply(entry, Act::new(Action::Start, now), created);
         }
         if record.queued.is_some() {
             return Ok(self.unchanged(entry));

@@ -5,7 +5,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Entry, Registry, RegistryError, compile};
+use super::{Act, Entry, Registry, RegistryError, compile};
 use crate::{
     session::{
         Authority, Event, PolicyGeneration, RegistryConfig,
@@ -95,13 +95,8 @@ impl Registry {
         now: SystemTime,
     ) -> Result<(), RegistryError> {
         tracing::warn!(session = %entry.record.row_key(), "paused: the configuration no longer allows its grant");
-        self.apply(
-            entry,
-            Action::Pause,
-            Some(format!("policy: {}", error.told())),
-            None,
-            now,
-        )?;
+        let act = Act::because(Action::Pause, format!("policy: {}", error.told()), now);
+        self.apply(entry, act, None)?;
         Ok(())
     }
 }
