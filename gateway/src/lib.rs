@@ -2,7 +2,7 @@
 //!
 //! Rooms: [`listen`] takes connections, [`front`] learns who asks for what, [`message`] how HTTP/1 is read and passed on, [`egress`] and [`relay`] carry it out,
 //! [`auth`] and [`session`] say who a credential is, [`store`] remembers, [`admin`] lets operators in, [`telemetry`]
-//! records. [`app`] puts them together; [`cli`] is the command line; only those two read [`config`].
+//! records; `trial` tries policies out. [`app`] puts them together; [`cli`] is the command line; only those two read [`config`].
 
 pub mod admin;
 pub mod app;
@@ -25,4 +25,5 @@ pub mod session;
 pub mod sniff;
 pub mod store;
 pub mod telemetry;
+mod trial;
 pub mod webhook;

@@ -115,6 +115,8 @@ async fn every_answer_is_what_the_published_document_says() {
     assert_eq!(started["staleBindings"].as_array().unwrap().len(), 2);
     let lines = r#"{"records": [{"stream": "stdout", "text": "x"}]}"#;
     let explained = r#"{"provider": "test", "session": "one", "target": "other.example.com"}"#;
+    let tested = r#"{"provider": "test", "session": "one", "tests": [{"target": "other.example.com", "expect": "deny"}, {"target": "other.example.com", "expect": "allow", "addresses": ["192.0.2.1"]}]}"#;
+    let replayed = r#"{"provider": "test", "session": "one", "records": [{"target": "other.example.com:443", "outcome": "completed"}, {"outcome": "none"}]}"#;
     let revoked = json!({ "credential": token }).to_string();
     let faulty = r#"{"allow": ["*"], "ttl": "soon"}"#;
     for (method, path, body, status) in [
@@ -141,6 +143,10 @@ async fn every_answer_is_what_the_published_document_says() {
         ("POST", &format!("{one}:resume"), "", 200),
         ("POST", &format!("{sessions}/two:reset"), "", 200),
         ("POST", "/policy:explain", explained, 200),
+        ("POST", "/policy:test", tested, 200),
+        ("POST", "/policy:replay", replayed, 200),
+        ("POST", "/policy:test", r#"{"tests": []}"#, 422),
+        ("POST", "/policy:replay", "{}", 422),
         ("GET", "/owners", "", 200),
         ("GET", "/owners/ann", "", 200),
         ("POST", "/store:verify", "", 200),
@@ -188,6 +194,8 @@ async fn every_answer_is_what_the_published_document_says() {
         ("GET", format!("{own}{one}/capabilities"), "", 200),
         ("GET", format!("{own}/capabilities"), "", 200),
         ("POST", format!("{own}/policy:explain"), explained, 200),
+        ("POST", format!("{own}/policy:test"), tested, 200),
+        ("POST", format!("{own}/policy:replay"), replayed, 200),
         ("GET", format!("{own}/owners"), "", 200),
         ("GET", format!("{own}/owners/ann"), "", 200),
         ("POST", format!("{own}/credentials:revoke"), credential, 404),

@@ -200,7 +200,12 @@ fn needed(method: &Method, rest: &str) -> Scope {
     if matches!(*method, Method::GET | Method::HEAD) {
         return Scope::Read;
     }
-    let questions = ["policy:explain", "placements:check"];
+    let questions = [
+        "policy:explain",
+        "policy:test",
+        "policy:replay",
+        "placements:check",
+    ];
     if questions.iter().any(|question| rest.ends_with(question)) {
         return Scope::Read;
     }
@@ -220,10 +225,12 @@ fn is_of_sessions(rest: &str) -> bool {
 
 /// Routes that show or do only what the principal may see: the others are for whoever sees all.
 fn is_partial(rest: &str) -> bool {
-    const OTHERS: [&str; 7] = [
+    const OTHERS: [&str; 9] = [
         "events",
         "capabilities",
         "policy:explain",
+        "policy:test",
+        "policy:replay",
         "credentials:revoke",
         "runtime/providers",
         "status",
@@ -322,7 +329,9 @@ mod tests {
         for rest in ["sessions", "keys", "status", sessions] {
             assert_eq!(of(Method::GET, rest), Scope::Read, "{rest}");
         }
-        assert_eq!(of(Method::POST, "policy:explain"), Scope::Read);
+        for rest in ["policy:explain", "policy:test", "policy:replay"] {
+            assert_eq!(of(Method::POST, rest), Scope::Read, "{rest}");
+        }
         for rest in [
             sessions.to_owned(),
             format!("{sessions}/s:start"),

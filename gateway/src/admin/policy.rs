@@ -1,4 +1,4 @@
-//! Explanations by the one function that decides.
+//! Questions about policy, answered by the one function that decides: explained, tested, and asked of what went by.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,22 +9,88 @@ use axum::{
     response::Response,
 };
 use http::StatusCode;
-use serde_json::json;
-use sluicegate_policy::{Target, text::Place};
+use serde_json::{Value, json};
+use sluicegate_policy::{
+    Target,
+    text::{Faults, Fields, Kind, Node, Place},
+};
+use tokio::sync::Semaphore;
 
 use super::{
     Problem, State, access,
     request::{body_text, json as answer, read},
     sessions::{behalf, key},
 };
-use crate::{auth::Principal, session::AskedGrant};
+use crate::{
+    auth::Principal,
+    session::{AskedGrant, RegistryError},
+    trial::{Difference, Expectation, Policy, Tried, read_values, tried_to_json},
+};
 
-struct Question {
+/// Decisions of one request: a target is one, and so is each address it may lead to.
+const MOST_DECISIONS: usize = 10_000;
+/// Requests whose decisions are made at once: they are work, and sessions come first.
+static UNDER_WAY: Semaphore = Semaphore::const_new(2);
+
+/// Whose policy is asked about: a session's, or that of one that would ask for this.
+struct About {
     provider: Option<String>,
     namespace: Option<String>,
     session: Option<String>,
     asked: AskedGrant,
-    target: Target,
+}
+
+impl About {
+    /// `provider`, `namespace`, and `session` or what a create would ask for.
+    fn take(fields: &mut Fields<'_>, faults: &mut Faults) -> Self {
+        let mut word = |key, faults: &mut Faults| {
+            fields
+                .take(key)
+                .and_then(|node: &Node| node.scalar(faults))
+                .map(str::to_owned)
+        };
+        let provider = word("provider", faults);
+        let namespace = word("namespace", faults);
+        let session = word("session", faults);
+        let asked = AskedGrant::take(fields, faults);
+        if session.is_some() && asked != AskedGrant::default() {
+            let message =
+                "the session has its own grant: either session, or what one would ask for";
+            faults.error(&Place::default(), message);
+        }
+        Self {
+            provider,
+            namespace,
+            session,
+            asked,
+        }
+    }
+
+    /// The policy, where the principal may know it.
+    fn policy(
+        &self,
+        state: &State,
+        principal: &Principal,
+        query: &HashMap<String, String>,
+    ) -> Result<Policy, Problem> {
+        let default = || state.registry.config().default_provider.clone();
+        let provider = self.provider.clone().unwrap_or_else(default);
+        let grant = match &self.session {
+            Some(session) => {
+                let namespace = namespace(query, self.namespace.as_deref(), principal)?;
+                let key = key(Some(namespace), &provider, session);
+                access::touches(state, principal, &key)?;
+                state.registry.grant_in_force(&key)?
+            }
+            None => state
+                .registry
+                .grant_asked(&behalf(principal), &provider, &self.asked)?,
+        };
+        Ok(Policy {
+            grant,
+            admission: (state.admission)(),
+        })
+    }
 }
 
 /// Which namespace is meant: that of the path or the query, of the body, else the principal's own.
@@ -55,16 +121,7 @@ pub(super) async fn explain(
     body: Body,
 ) -> Result<Response, Problem> {
     let text = body_text(body).await?;
-    let question = read(&text, |fields, faults| {
-        let mut word = |key, faults: &mut _| {
-            fields
-                .take(key)
-                .and_then(|node: &sluicegate_policy::text::Node| node.scalar(faults))
-                .map(str::to_owned)
-        };
-        let provider = word("provider", faults);
-        let namespace = word("namespace", faults);
-        let session = word("session", faults);
+    let (about, target) = read(&text, |fields, faults| {
         let target = fields.require("target", faults).and_then(|node| {
             let text = node.scalar(faults)?;
             match Target::from_uri_authority(text, 443) {
@@ -75,38 +132,102 @@ pub(super) async fn explain(
                 }
             }
         });
-        let asked = AskedGrant::take(fields, faults);
-        if session.is_some() && asked != AskedGrant::default() {
-            let message =
-                "the session has its own grant: either session, or what one would ask for";
-            faults.error(&Place::default(), message);
-        }
-        Some(Question {
-            provider,
-            namespace,
-            session,
-            asked,
-            target: target?,
-        })
+        let about = About::take(fields, faults);
+        Some((about, target?))
     })?;
-    let provider = question
-        .provider
-        .unwrap_or_else(|| state.registry.config().default_provider.clone());
-    let explanation = match &question.session {
-        Some(session) => {
-            let namespace = namespace(&query, question.namespace.as_deref(), &principal)?;
-            let key = key(Some(namespace), &provider, session);
-            access::touches(&state, &principal, &key)?;
-            let admission = (state.admission)();
-            state.registry.explain(&key, &question.target, &admission)?
-        }
-        None => state.registry.explain_asked(
-            &behalf(&principal),
-            &provider,
-            &question.asked,
-            &question.target,
-            &(state.admission)(),
-        )?,
-    };
+    let policy = about.policy(&state, &principal, &query)?;
+    let explanation = sluicegate_policy::explain(&policy.grant, &target, &policy.admission);
     Ok(answer(StatusCode::OK, &json!(explanation)))
+}
+
+/// `POST policy:test` `{provider?, namespace?, session? | grant of a create, tests}`: expectations, as in a suite of
+/// `sluicegate policy test`.
+pub(super) async fn test(
+    Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
+    Query(query): Query<HashMap<String, String>>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let text = body_text(body).await?;
+    let (about, tests) = read(&text, |fields, faults| {
+        let node = fields.require("tests", faults);
+        let tests = node.map(|node| Expectation::read_all(node, faults));
+        let tests = tests.unwrap_or_default();
+        let decisions = tests.iter().map(Expectation::decisions).sum();
+        bounded(node, decisions, faults);
+        Some((About::take(fields, faults), tests))
+    })?;
+    let policy = about.policy(&state, &principal, &query)?;
+    let told = apart(move || {
+        let tried: Vec<Tried<'_>> = tests.iter().map(|one| Tried::of(&policy, one)).collect();
+        tried_to_json(&tried)
+    });
+    Ok(answer(StatusCode::OK, &told.await?))
+}
+
+/// `POST policy:replay` `{provider?, namespace?, session? | grant of a create, records}`: access records, as they were written,
+/// decided again.
+pub(super) async fn replay(
+    Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
+    Query(query): Query<HashMap<String, String>>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let text = body_text(body).await?;
+    let (about, records) = read(&text, |fields, faults| {
+        let node = fields.require("records", faults);
+        let records = node.map(|node| node.list(faults)).unwrap_or_default();
+        let records: Vec<Value> = records.iter().map(plain).collect();
+        bounded(node, records.iter().map(decisions).sum(), faults);
+        Some((About::take(fields, faults), records))
+    })?;
+    let policy = about.policy(&state, &principal, &query)?;
+    let told = apart(move || {
+        let mut difference = Difference::default();
+        let passed = read_values(records, |seen| difference.add(&policy, &seen));
+        difference.passed_over(passed);
+        json!(difference)
+    });
+    Ok(answer(StatusCode::OK, &told.await?))
+}
+
+/// A fault where there is more to decide than one request may ask for.
+fn bounded(node: Option<&Node>, decisions: usize, faults: &mut Faults) {
+    if let (Some(node), true) = (node, decisions > MOST_DECISIONS) {
+        let message = format!("more than {MOST_DECISIONS} targets and addresses to decide");
+        faults.error_hint(node.place(), message, "ask in several requests");
+    }
+}
+
+/// A record takes one for its target, and one for each address.
+fn decisions(record: &Value) -> usize {
+    let answers = record.get("answers").and_then(Value::as_array);
+    answers.map_or(1, |all| all.len() + 1)
+}
+
+/// A record as it was written: all that is read of one is text.
+fn plain(node: &Node) -> Value {
+    match node.kind() {
+        Kind::Null | Kind::Broken => Value::Null,
+        Kind::Scalar { text, .. } => text.as_str().into(),
+        Kind::List(items) => items.iter().map(plain).collect(),
+        Kind::Map(entries) => {
+            let entries = entries
+                .iter()
+                .map(|(key, value)| (key.clone(), plain(value)));
+            Value::Object(entries.collect())
+        }
+    }
+}
+
+/// Decide away from the threads that carry traffic, a few requests at once.
+async fn apart(work: impl FnOnce() -> Value + Send + 'static) -> Result<Value, Problem> {
+    let interrupted = || Problem::from(RegistryError::Interrupted);
+    let place = UNDER_WAY.acquire().await.map_err(|_| interrupted())?;
+    let done = tokio::task::spawn_blocking(move || {
+        // Whoever asked may go away: the place is free when the work is done.
+        let _place = place;
+        work()
+    });
+    done.await.map_err(|_| interrupted())
 }

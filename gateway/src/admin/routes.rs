@@ -322,6 +322,20 @@ fn gateway(api: Api) -> Api {
     )
     .body("Explain")
     .problems(&[404, 503]);
+    let test = json(
+        "testPolicy",
+        "Expectations held against a policy",
+        "PolicyTested",
+    )
+    .body("PolicyTest")
+    .problems(&[404, 503]);
+    let replay = json(
+        "replayPolicy",
+        "Access records decided again by a policy: what it changes",
+        "PolicyReplayed",
+    )
+    .body("PolicyReplay")
+    .problems(&[404, 503]);
     let events = Operation::new(
         "followEvents",
         "Lifecycle events, and access records as they happen",
@@ -391,6 +405,14 @@ fn gateway(api: Api) -> Api {
     api.route(
         "/admin/api/v1/policy:explain",
         vec![post(policy::explain, vec![explain])],
+    )
+    .route(
+        "/admin/api/v1/policy:test",
+        vec![post(policy::test, vec![test])],
+    )
+    .route(
+        "/admin/api/v1/policy:replay",
+        vec![post(policy::replay, vec![replay])],
     )
     .route(
         "/admin/api/v1/events",

@@ -60,6 +60,8 @@ fn answers() -> Vec<(&'static str, RefOr<Schema>)> {
                 ("steps", texts()),
             ]),
         ),
+        ("PolicyTested", tested()),
+        ("PolicyReplayed", replayed()),
         ("Status", status()),
         (
             "Owners",
@@ -112,6 +114,44 @@ fn answers() -> Vec<(&'static str, RefOr<Schema>)> {
             ]),
         ),
     ]
+}
+
+fn tested() -> RefOr<Schema> {
+    let position = object([("line", count()), ("column", count())]);
+    let test = object([
+        ("position", position),
+        ("target", text()),
+        ("passed", boolean()),
+        ("differences", texts()),
+        ("outcome", words(["allow", "deny"])),
+        ("reason", or_null(Type::String)),
+        ("rule", or_null(Type::String)),
+    ]);
+    object([
+        ("passed", count()),
+        ("failed", count()),
+        ("tests", list(test)),
+    ])
+}
+
+fn replayed() -> RefOr<Schema> {
+    let changes = || {
+        let change = object([("records", count()), ("reason", text())]);
+        let change = with(with(change, "rule", text()), "hint", text());
+        object([("records", count()), ("targets", map(change))])
+    };
+    object([
+        ("records", count()),
+        ("stillAllowed", count()),
+        ("stillDenied", count()),
+        ("newlyDenied", changes()),
+        ("newlyAllowed", changes()),
+        ("unknown", changes()),
+        ("wouldRefuse", count()),
+        ("unjudged", count()),
+        ("malformed", count()),
+        ("malformedLines", texts()),
+    ])
 }
 
 fn problem() -> RefOr<Schema> {

@@ -38,6 +38,7 @@ struct Gateway {
 mod contract;
 mod feed;
 mod placement;
+mod policy;
 
 fn gateway() -> Gateway {
     gateway_of(Fixture::new())

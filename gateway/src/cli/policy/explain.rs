@@ -13,9 +13,9 @@ use super::{
         failure::{FAILED, Failure, USAGE},
     },
     ClientArgs, GrantArgs, output,
-    source::{self, Alone, Policy},
+    source::{self, Alone},
 };
-use crate::session::AskedGrant;
+use crate::{session::AskedGrant, trial::Policy};
 
 /// `policy explain`.
 #[derive(Debug, Args)]

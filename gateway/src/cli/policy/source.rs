@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use serde_json::{Map, Value};
 use sluicegate_policy::{
-    Admission, Author, Ceiling, EgressDocument, Grant, GrantDocument, OwnAddresses,
+    Admission, Author, Ceiling, EgressDocument, GrantDocument, OwnAddresses,
     text::{self, Faults, Kind, Node},
 };
 
@@ -13,14 +13,8 @@ use crate::{
     app::policy_config,
     config::Config,
     session::{AskedGrant, RegistryError},
+    trial::Policy,
 };
-
-/// A policy to decide by, and the settings addresses are admitted by.
-#[derive(Debug)]
-pub(super) struct Policy {
-    pub(super) grant: Arc<Grant>,
-    pub(super) admission: Admission,
-}
 
 /// Keys that only a configuration file has at its top.
 const CONFIG_KEYS: &[&str] = &[
@@ -105,7 +99,7 @@ pub(super) fn from_config(
     };
     Ok(Policy {
         grant: Arc::new(grant),
-        admission,
+        admission: Arc::new(admission),
     })
 }
 
@@ -158,7 +152,7 @@ impl Alone {
         let grant = grant.ok_or_else(|| by_path(&faults))?;
         Ok(Policy {
             grant: Arc::new(grant),
-            admission: Admission::default(),
+            admission: Arc::default(),
         })
     }
 }

@@ -10,11 +10,8 @@ use clap::Args;
 use serde_json::{Value, json};
 use sluicegate_policy::{Host, PlainUse, Target, suggest};
 
-use super::{
-    super::failure::Failure,
-    log::{self, Passed, Seen, Verdict},
-    output, yaml,
-};
+use super::{super::failure::Failure, log, output, yaml};
+use crate::trial::{Passed, Seen, Verdict};
 
 /// `policy suggest`.
 #[derive(Debug, Args)]
@@ -216,7 +213,8 @@ pub(in crate::cli) fn run(args: &SuggestArgs) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::{super::log, Shown, suggest};
+    use super::{Shown, suggest};
+    use crate::trial::read_lines;
 
     #[test]
     fn requests_have_rules_and_tunnels_a_note() {
@@ -246,7 +244,7 @@ mod tests {
         ]
         .join("\n");
         let mut shown = Shown::default();
-        log::read_lines(text.as_bytes(), None, |seen| shown.add(seen)).unwrap();
+        read_lines(text.as_bytes(), None, |seen| shown.add(seen)).unwrap();
         let egress = suggest(&shown.reached, shown.plain(), [], None).to_value();
         assert_eq!(
             egress["rules"],
@@ -276,7 +274,7 @@ mod tests {
         ]
         .join("\n");
         let mut shown = Shown::default();
-        let passed = log::read_lines(text.as_bytes(), None, |seen| shown.add(seen)).unwrap();
+        let passed = read_lines(text.as_bytes(), None, |seen| shown.add(seen)).unwrap();
         let reached: Vec<String> = shown.reached.iter().map(ToString::to_string).collect();
         assert_eq!(reached, ["both.test:443"]);
         let notes = shown.left_out(&passed);

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use sluicegate_policy::{Admission, Author, Explanation, Grant, GrantDocument, Target};
+use sluicegate_policy::{Author, Grant, GrantDocument};
 
 use super::{Behalf, Entry, Registry, RegistryError, compile};
 use crate::{
@@ -132,38 +132,31 @@ impl Registry {
         entries.iter().filter(counts).count()
     }
 
-    /// What the session's grant says of a target.
+    /// What the session may do.
     ///
     /// # Errors
     /// Unknown session, or one whose grant the configuration no longer allows.
-    pub fn explain(
-        &self,
-        key: &SessionKey,
-        target: &Target,
-        admission: &Admission,
-    ) -> Result<Explanation, RegistryError> {
+    pub fn grant_in_force(&self, key: &SessionKey) -> Result<Arc<Grant>, RegistryError> {
         let entry = self.entry(key)?;
         let policy = match &entry.policy {
             Some(policy) => policy.clone(),
             None => compile::policy(&self.config(), &entry.record)?,
         };
-        Ok(sluicegate_policy::explain(&policy.grant, target, admission))
+        Ok(policy.grant.clone())
     }
 
-    /// What a grant that does not exist yet, and would be asked for by somebody, would say of a target.
+    /// What a session that does not exist yet, and would be asked for by somebody, would be granted.
     ///
     /// # Errors
     /// Unknown provider, or faults.
-    pub fn explain_asked(
+    pub fn grant_asked(
         &self,
         by: &Behalf,
         provider: &str,
         asked: &AskedGrant,
-        target: &Target,
-        admission: &Admission,
-    ) -> Result<Explanation, RegistryError> {
-        let grant = Arc::new(asked.grant(&self.config(), provider, by.author())?);
-        Ok(sluicegate_policy::explain(&grant, target, admission))
+    ) -> Result<Arc<Grant>, RegistryError> {
+        let grant = asked.grant(&self.config(), provider, by.author())?;
+        Ok(Arc::new(grant))
     }
 
     /// What a session created with this document would be granted.

@@ -120,12 +120,33 @@ fn create() -> RefOr<Schema> {
         .fold(grant(), |create, (key, schema)| with(create, key, schema))
 }
 
+/// Whose policy is asked about: a session's, or that of one that would ask for this.
+fn about() -> RefOr<Schema> {
+    ["provider", "namespace", "session"]
+        .into_iter()
+        .fold(grant(), |about, key| with(about, key, text()))
+}
+
+/// One of a suite's `tests`.
+fn expectation() -> RefOr<Schema> {
+    let expectation = strict([
+        ("target", text()),
+        ("expect", words(["allow", "deny"])),
+        ("reason", text()),
+        ("rule", text()),
+        ("addresses", texts()),
+        ("method", text()),
+        ("path", text()),
+        ("fields", map(any_of([text(), texts()]))),
+    ]);
+    required(required(expectation, "target"), "expect")
+}
+
 /// Every schema of a body, by name.
 pub(super) fn all() -> Vec<(&'static str, RefOr<Schema>)> {
-    let question = ["provider", "namespace", "session", "target"];
-    let explain = question
-        .into_iter()
-        .fold(grant(), |explain, key| with(explain, key, text()));
+    let explain = with(about(), "target", text());
+    let tests = with(about(), "tests", list(expectation()));
+    let records = with(about(), "records", list(free()));
     let states = words(Observation::STATES);
     let reasons = words(Observation::REASONS);
     let observe = strict([
@@ -184,6 +205,8 @@ pub(super) fn all() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Act", strict([("reason", text())])),
         ("Keepalive", keepalive),
         ("Explain", required(explain, "target")),
+        ("PolicyTest", required(tests, "tests")),
+        ("PolicyReplay", required(records, "records")),
         (
             "Revoke",
             required(strict([("credential", text())]), "credential"),

@@ -6,6 +6,7 @@
 )]
 use super::*;
 use crate::session::AskedGrant;
+use crate::trial::read_lines;
 use std::path::Path;
 
 const LOG: &str = r#"
@@ -27,8 +28,7 @@ fn replayed(policy: &str) -> Difference {
     let policy =
         source::from_document(policy, Path::new("new.yaml"), &AskedGrant::default()).unwrap();
     let mut difference = Difference::default();
-    let passed =
-        log::read_lines(LOG.as_bytes(), None, |seen| difference.add(&policy, &seen)).unwrap();
+    let passed = read_lines(LOG.as_bytes(), None, |seen| difference.add(&policy, &seen)).unwrap();
     difference.unjudged = passed.unjudged;
     difference
 }
@@ -86,7 +86,7 @@ fn exactly_what_changes_is_told() {
         (11, 2, 1, 1)
     );
     assert!(found.is_change());
-    let told = found.told(1);
+    let told = told(&found, 1);
     assert!(
         told.contains("newly denied: 5 record(s), 4 target(s)\n  a.test:443  2×  host_not_allowed"),
         "{told}"
@@ -133,7 +133,7 @@ fn a_refusal_by_answers_is_decided_again_by_the_answers() {
         let policy =
             source::from_document(policy, Path::new("new.yaml"), &AskedGrant::default()).unwrap();
         let mut difference = Difference::default();
-        log::read_lines(log.as_bytes(), None, |seen| difference.add(&policy, &seen)).unwrap();
+        read_lines(log.as_bytes(), None, |seen| difference.add(&policy, &seen)).unwrap();
         difference
     };
     let same = against("defaultAction: allow\ndeniedHosts: [203.0.114.9]\n");
@@ -162,7 +162,7 @@ fn what_a_server_may_read_instead_is_judged_again() {
     let policy = "allowedHosts: ['g.test:80']\nrules:\n  - {host: 'g.test:80', http: {methods: [GET, POST], pathPrefixes: [/v1]}}\n";
     let same = source::from_document(policy, Path::new("p"), &AskedGrant::default()).unwrap();
     let mut difference = Difference::default();
-    log::read_lines(log.as_bytes(), None, |seen| difference.add(&same, &seen)).unwrap();
+    read_lines(log.as_bytes(), None, |seen| difference.add(&same, &seen)).unwrap();
     assert!(!difference.is_change(), "{difference:?}");
     assert_eq!((difference.still_allowed, difference.still_denied), (1, 2));
 }

@@ -10,11 +10,8 @@ use super::*;
 fn failing(source: &str) -> Vec<(String, Vec<String>)> {
     let suite = read(source, Path::new("suite.yaml")).unwrap();
     let results = suite.expectations.iter().map(|expectation| {
-        let found = find(&suite.policy, expectation);
-        (
-            expectation.position.to_string(),
-            expectation.differences(&found),
-        )
+        let tried = Tried::of(&suite.policy, expectation);
+        (expectation.position.to_string(), tried.differences)
     });
     results
         .filter(|(_, differences)| !differences.is_empty())
@@ -153,8 +150,8 @@ fn what_the_operator_answers_is_known() {
                   - {target: other.a.test, expect: allow}\n";
     let suite = read(source, &directory.path().join("suite.yaml")).unwrap();
     for expectation in &suite.expectations {
-        let found = find(&suite.policy, expectation);
-        assert_eq!(expectation.differences(&found), Vec::<String>::new());
+        let tried = Tried::of(&suite.policy, expectation);
+        assert_eq!(tried.differences, Vec::<String>::new());
     }
 }
 
@@ -171,10 +168,10 @@ fn asking(session: &str, tests: &str) -> Result<Vec<Vec<String>>, Failure> {
     std::fs::write(directory.path().join("config.yaml"), CONFIG).unwrap();
     let source = format!("config: config.yaml\nsession: {session}\ntests: {tests}\n");
     let suite = read(&source, &directory.path().join("suite.yaml"))?;
-    let differences = suite.expectations.iter().map(|expectation| {
-        let found = find(&suite.policy, expectation);
-        expectation.differences(&found)
-    });
+    let differences = suite
+        .expectations
+        .iter()
+        .map(|expectation| Tried::of(&suite.policy, expectation).differences);
     Ok(differences.filter(|all| !all.is_empty()).collect())
 }
 

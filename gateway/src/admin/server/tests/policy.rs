@@ -1,0 +1,174 @@
+//! Policies tried out over the API: the engine of `sluicegate policy`, for those who may know the policy.
+
+use super::*;
+
+#[tokio::test]
+async fn expectations_are_held_against_a_session_or_what_one_would_ask_for() {
+    let g = gateway();
+    let body = r#"{"id": "one", "allow": ["api.example.com"]}"#;
+    assert_eq!(g.call("POST", SESSIONS, body).await.status, 201);
+    let tests = json!([
+        { "target": "api.example.com", "expect": "allow", "rule": "allowedHosts[0]" },
+        { "target": "other.example.com", "expect": "allow" },
+        { "target": "api.example.com", "expect": "deny", "reason": "special_address", "addresses": ["10.0.0.1"] },
+    ]);
+    for about in [
+        json!({ "session": "one" }),
+        json!({ "allow": ["api.example.com"] }),
+    ] {
+        let mut body = about.clone();
+        body["tests"] = tests.clone();
+        let told = g.call("POST", "policy:test", &body.to_string()).await;
+        assert_eq!(told.status, 200, "{about}: {}", told.body);
+        let counts = (&told.body["passed"], &told.body["failed"]);
+        assert_eq!(counts, (&json!(2), &json!(1)), "{about}: {}", told.body);
+        let failed = &told.body["tests"][1];
+        assert_eq!(failed["passed"], false);
+        assert_eq!(failed["reason"], "host_not_allowed");
+        let said = failed["differences"][0].as_str().unwrap();
+        assert!(said.contains("expected allow, found deny"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn access_records_are_decided_again() {
+    let g = gateway();
+    let body = json!({
+        "allow": ["a.example.com"],
+        "records": [
+            { "target": "a.example.com:443", "outcome": "completed", "reason": null, "bytesUp": 7 },
+            { "target": "b.example.com:443", "outcome": "completed", "answers": ["203.0.114.9"] },
+            { "target": "a.example.com:443", "outcome": "refused", "reason": "host_not_allowed" },
+            { "target": "c.example.com:443", "outcome": "refused", "reason": "credential_invalid" },
+            { "outcome": "lost" },
+            "no record",
+        ],
+    });
+    let told = g.call("POST", "policy:replay", &body.to_string()).await;
+    assert_eq!(told.status, 200, "{}", told.body);
+    let told = told.body;
+    assert_eq!(told["records"], 3);
+    assert_eq!(told["stillAllowed"], 1);
+    let denied = &told["newlyDenied"]["targets"]["b.example.com:443"];
+    assert_eq!(denied["reason"], "host_not_allowed");
+    assert_eq!(
+        told["newlyAllowed"]["targets"]["a.example.com:443"]["records"],
+        1
+    );
+    assert_eq!(
+        (&told["unjudged"], &told["malformed"]),
+        (&json!(1), &json!(2))
+    );
+    let named = told["malformedLines"].as_array().unwrap();
+    assert!(
+        named[0].as_str().unwrap().starts_with("record 5: "),
+        "{named:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_tried_is_refused_with_every_fault() {
+    let g = gateway();
+    let many = |item: Value| Value::Array(vec![item; 10_001]);
+    let tests = json!({ "tests": many(json!({ "target": "a.test", "expect": "deny" })) });
+    let answers =
+        json!({ "records": [{ "outcome": "completed", "answers": many("192.0.2.1".into()) }] });
+    let fields: serde_json::Map<String, Value> =
+        (0..33_000).map(|n| (format!("f{n}"), "v".into())).collect();
+    let fields = json!({ "tests": [{ "target": "a.test", "expect": "deny", "fields": fields }] });
+    for (path, body, status) in [
+        ("policy:test", json!({}), 422),
+        ("policy:test", json!({ "tests": [] }), 422),
+        (
+            "policy:test",
+            json!({ "tests": [{ "target": "a.test", "expect": "maybe" }] }),
+            422,
+        ),
+        (
+            "policy:test",
+            json!({ "tests": [{ "target": "a.test", "expect": "deny", "reason": "because" }] }),
+            422,
+        ),
+        ("policy:test", tests, 422),
+        ("policy:test", fields, 422),
+        ("policy:replay", json!({}), 422),
+        ("policy:replay", json!({ "records": {} }), 422),
+        ("policy:replay", answers, 422),
+        (
+            "policy:replay",
+            json!({ "session": "none", "records": [] }),
+            404,
+        ),
+        (
+            "policy:replay",
+            json!({ "provider": "none", "records": [] }),
+            404,
+        ),
+        (
+            "policy:replay",
+            json!({ "session": "one", "allow": ["a.test"], "records": [] }),
+            422,
+        ),
+        (
+            "policy:replay",
+            json!({ "allow": ["*"], "records": [] }),
+            422,
+        ),
+    ] {
+        let told = g.call("POST", path, &body.to_string()).await;
+        assert_eq!(told.status, status, "{path}: {}", told.body);
+        assert_eq!(told.headers["content-type"], "application/problem+json");
+    }
+    let large = format!(
+        r#"{{"records": [], "provider": "{}"}}"#,
+        "p".repeat(1024 * 1024)
+    );
+    assert_eq!(g.call("POST", "policy:replay", &large).await.status, 413);
+    assert_eq!(g.call("POST", "policy:test", "a: [b").await.status, 400);
+}
+
+/// Whoever may ask about a session is who may see it, by its namespace and its owner.
+#[tokio::test]
+async fn a_policy_is_tried_by_those_who_may_know_it() {
+    let g = gateway();
+    for (namespace, owner) in [("team", "ann"), ("other", "bob")] {
+        let body =
+            json!({ "id": "one", "namespace": namespace, "owner": owner, "allow": ["a.test"] });
+        assert_eq!(
+            g.call("POST", SESSIONS, &body.to_string()).await.status,
+            201
+        );
+    }
+    let body = json!({ "id": "bobs", "namespace": "team", "owner": "bob" }).to_string();
+    assert_eq!(g.call("POST", SESSIONS, &body).await.status, 201);
+    for (path, more) in [
+        (
+            "policy:test",
+            json!([{ "target": "a.test", "expect": "allow" }]),
+        ),
+        (
+            "policy:replay",
+            json!([{ "target": "a.test:443", "outcome": "completed" }]),
+        ),
+    ] {
+        let key = if path == "policy:test" {
+            "tests"
+        } else {
+            "records"
+        };
+        let about = |session: &str| json!({ "session": session, key: more }).to_string();
+        for (name, scoped, session, expected) in [
+            ("reader", "namespaces/team", "one", 200),
+            ("team", "", "one", 200),
+            ("team", "namespaces/team", "one", 200),
+            ("team", "namespaces/other", "one", 404),
+            ("ann", "namespaces/team", "one", 200),
+            ("ann", "namespaces/team", "bobs", 403),
+        ] {
+            let asked = format!("{scoped}/{path}");
+            let asked = asked.trim_start_matches('/');
+            let told = g.by(name, "POST", asked, &about(session)).await;
+            assert_eq!(told.status, expected, "{name} {asked}: {}", told.body);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Targets of access records, decided again under another policy.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use serde::Serialize;
+use sluicegate_policy::{Denial, Host, admit, decide};
+
+use super::{
+    Policy,
+    records::{Passed, Seen, Verdict},
+};
+
+/// What the new policy says otherwise.
+#[derive(Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Difference {
+    pub(crate) records: usize,
+    pub(crate) still_allowed: usize,
+    pub(crate) still_denied: usize,
+    pub(crate) newly_denied: Changes,
+    pub(crate) newly_allowed: Changes,
+    /// Refused before for what the name resolved to, which this log does not say; the new policy allows the name.
+    pub(crate) unknown: Changes,
+    /// Allowed, because the new policy only reports; counted among the allowed.
+    pub(crate) would_refuse: usize,
+    pub(crate) unjudged: usize,
+    pub(crate) malformed: usize,
+    pub(crate) malformed_lines: Vec<String>,
+}
+
+/// Changes of one kind, by target.
+#[derive(Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Changes {
+    pub(crate) records: usize,
+    pub(crate) targets: BTreeMap<String, Change>,
+}
+
+/// Why, and how often.
+#[derive(Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Change {
+    pub(crate) records: usize,
+    /// The new refusal's reason; of what is newly allowed, the old one's.
+    pub(crate) reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hint: Option<String>,
+}
+
+/// What the new policy says of one record.
+enum Now {
+    Allowed { would_refuse: bool },
+    Denied(Change),
+}
+
+impl Difference {
+    /// What held no judged target.
+    pub(crate) fn passed_over(&mut self, passed: Passed) {
+        self.unjudged = passed.unjudged;
+        self.malformed = passed.malformed;
+        self.malformed_lines = passed.named;
+    }
+
+    /// Decide one more record.
+    pub(crate) fn add(&mut self, policy: &Policy, seen: &Seen) {
+        self.records += 1;
+        let now = judge(policy, seen);
+        self.would_refuse += usize::from(matches!(now, Now::Allowed { would_refuse: true }));
+        let known = matches!(seen.target.host(), Host::Ip(_)) || !seen.answers.is_empty();
+        match (&seen.verdict, now) {
+            (Verdict::Passed { .. }, Now::Allowed { .. }) => self.still_allowed += 1,
+            (Verdict::Passed { .. }, Now::Denied(change)) => self.newly_denied.add(seen, change),
+            (Verdict::Refused(_) | Verdict::Address(_), Now::Denied(_)) => self.still_denied += 1,
+            // The gateway is no target of its own, whatever a policy says.
+            (Verdict::Address(reason), _) if reason == Denial::OwnListener.reason() => {
+                self.still_denied += 1;
+            }
+            (Verdict::Address(reason), Now::Allowed { .. }) if !known => {
+                self.unknown.add(seen, Change::because(reason));
+            }
+            (Verdict::Refused(reason) | Verdict::Address(reason), Now::Allowed { .. }) => {
+                self.newly_allowed.add(seen, Change::because(reason));
+            }
+        }
+    }
+
+    pub(crate) fn is_change(&self) -> bool {
+        self.newly_denied.records + self.newly_allowed.records > 0
+    }
+}
+
+impl Changes {
+    fn add(&mut self, seen: &Seen, change: Change) {
+        self.records += 1;
+        let entry = self
+            .targets
+            .entry(seen.target.to_string())
+            .or_insert(change);
+        entry.records += 1;
+    }
+}
+
+impl Change {
+    fn because(reason: &str) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<sluicegate_policy::Refusal> for Change {
+    fn from(refusal: sluicegate_policy::Refusal) -> Self {
+        Self {
+            records: 0,
+            reason: refusal.denial.reason().to_owned(),
+            rule: refusal.rule.map(|rule| rule.to_string()),
+            hint: refusal.hint.map(|hint| hint.to_string()),
+        }
+    }
+}
+
+/// The decision, then what is known of the request and of the address.
+fn judge(policy: &Policy, seen: &Seen) -> Now {
+    let permit = match decide(&policy.grant, &seen.target) {
+        Ok(permit) => permit,
+        Err(refusal) => return Now::Denied(refusal.into()),
+    };
+    let mut reported = permit.reported().is_some();
+    if let Some(request) = &seen.request {
+        match request.judge(&permit) {
+            Ok(also) => reported |= also.is_some(),
+            Err(refusal) => return Now::Denied(refusal.into()),
+        }
+    }
+    let known = permit.known_answers(&policy.admission);
+    let fixed: Option<Vec<IpAddr>> = known.map(<[IpAddr]>::to_vec);
+    let then = || Some(seen.answers.clone()).filter(|answers| !answers.is_empty());
+    if let Some(answers) = fixed.or_else(then)
+        && let Err(refusal) = admit(&policy.grant, &permit, &answers, &policy.admission)
+    {
+        return Now::Denied(refusal.into());
+    }
+    Now::Allowed {
+        would_refuse: reported,
+    }
+}
