@@ -126,6 +126,15 @@ struct View {
 }
 
 impl View {
+    /// The namespaces whose history it is; `None` = everybody's.
+    fn namespaces(&self) -> Option<Vec<String>> {
+        match (&self.namespace, &self.principal.namespaces) {
+            (Some(one), _) => Some(vec![one.clone()]),
+            (None, Some(some)) => Some(some.to_vec()),
+            (None, None) => None,
+        }
+    }
+
     fn shows(&self, body: &str) -> bool {
         if !self.principal.is_bounded() && self.namespace.is_none() {
             return true;
@@ -212,13 +221,19 @@ impl Feed {
 
     /// Everything stored after `last`, which was; returns the new last cursor.
     async fn replay(&mut self, mut last: u64) -> Result<u64, Gone> {
+        let own = self.view.namespaces();
+        // What others have lost is nothing to whoever sees a part.
+        let missed = self.lost(own.as_deref().unwrap_or_default(), last).await?;
+        if missed > 0 {
+            self.put(lagged("session", missed)).await?;
+        }
         loop {
             let page = self.stored(last, PAGE).await?;
             let full = page.len() == PAGE;
             for event in page {
                 // Cursors rise by one: what is not there was dropped.
                 let missed = event.cursor.saturating_sub(last.saturating_add(1));
-                if missed > 0 {
+                if missed > 0 && own.is_none() {
                     self.put(lagged("session", missed)).await?;
                 }
                 last = event.cursor;
@@ -233,6 +248,18 @@ impl Feed {
                 return Ok(last);
             }
         }
+    }
+
+    /// How many events of these namespaces were dropped after `last`, at most.
+    async fn lost(&self, own: &[String], last: u64) -> Result<u64, Gone> {
+        let mut lost = 0_u64;
+        for namespace in own {
+            let dropped = self.registry.events_dropped(namespace.clone()).await;
+            let dropped = dropped.map_err(|_| Gone)?;
+            let since = dropped.last.saturating_sub(last);
+            lost = lost.saturating_add(dropped.events.min(since));
+        }
+        Ok(lost)
     }
 
     /// Does its reader's token still mean what it meant?

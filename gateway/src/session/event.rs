@@ -93,6 +93,12 @@ impl Event {
         }
     }
 
+    /// Whose history it is part of; empty = the gateway's own.
+    pub fn namespace(&self) -> &str {
+        let session = self.session.as_ref();
+        session.map_or("", |session| session.namespace.as_str())
+    }
+
     /// As stored and sent.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()

@@ -52,7 +52,7 @@ pub use owners::{OwnerKey, OwnerUse};
 
 use crate::{
     auth::{Authenticator, HandleHash, KeyError, KeyInfo, Keys},
-    store::{Batch, Store, StoredEvent, Verified},
+    store::{Batch, Dropped, NewEvent, Store, StoredEvent, Verified},
 };
 
 /// One session in memory.
@@ -376,6 +376,15 @@ impl Registry {
             .await
     }
 
+    /// What a namespace has lost of its history.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn events_dropped(self: &Arc<Self>, of: String) -> Result<Dropped, RegistryError> {
+        self.blocking(move |registry, _| Ok(registry.store.dropped(&of)?))
+            .await
+    }
+
     /// Lifecycle events as they are committed: cursor and JSON.
     pub fn subscribe(&self) -> broadcast::Receiver<(u64, Arc<str>)> {
         self.events.subscribe()
@@ -526,7 +535,11 @@ impl Registry {
             batch.put.push((record.row_key(), row));
         }
         let texts: Vec<Arc<str>> = events.iter().map(|event| event.to_json().into()).collect();
-        batch.events = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+        let stored = events.iter().zip(&texts).map(|(event, text)| NewEvent {
+            of: event.namespace().to_owned(),
+            body: text.as_bytes().to_vec(),
+        });
+        batch.events = stored.collect();
         batch.keep_events = Some(self.config().retention.events);
         let done = self.store.commit(&batch);
         self.writable.store(done.is_ok(), Ordering::Release);

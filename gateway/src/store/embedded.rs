@@ -1,5 +1,7 @@
 //! The embedded store: one transactional file, one process.
 
+mod history;
+mod hooks;
 mod open;
 mod patience;
 mod verify;
@@ -19,10 +21,12 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 
 pub use verify::file as verify_file;
 
+use history::EVENTS;
+use hooks::{DEAD, HOOKS};
 use open::{Open, create, open};
 use patience::{Patience, Stamp};
 
-use super::{Batch, Loaded, LogPage, Store, StoreError, StoredEvent, Verified};
+use super::{Batch, Dropped, Loaded, LogPage, Store, StoreError, StoredEvent, Verified};
 
 /// Changes when rows or tables change their meaning. 2 = session logs, and what rows of sessions gained since 1 (each
 /// of it has a default, so that the rows themselves stay as they are).
@@ -33,13 +37,6 @@ const OLDEST: u64 = 1;
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
 const REVOKED: TableDefinition<'_, &str, u64> = TableDefinition::new("revoked");
-const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
-/// By webhook: the last event it is done with.
-const HOOKS: TableDefinition<'_, &str, u64> = TableDefinition::new("webhooks");
-/// By webhook and event: what was given up.
-const DEAD: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("dead");
-/// Dead letters of one webhook.
-const DEAD_KEPT: u64 = 200;
 /// By provider: what was last found of it. Older versions do not know the table, and lose nothing by that.
 const PROFILES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("profiles");
 const LOGS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("logs");
@@ -243,13 +240,13 @@ impl EmbeddedStore {
                 // Opened here, so that later reads find every table.
                 write.open_table(SESSIONS)?;
                 write.open_table(REVOKED)?;
-                write.open_table(EVENTS)?;
                 write.open_table(LOGS)?;
                 write.open_table(HOOKS)?;
                 write.open_table(DEAD)?;
                 write.open_table(PROFILES)?;
                 found
             };
+            history::take_up(&write)?;
             write.commit()?;
             Ok(found)
         })?;
@@ -329,16 +326,7 @@ impl Store for EmbeddedStore {
             for (provider, profile) in &batch.profiles {
                 profiles.insert(provider.as_str(), profile.as_slice())?;
             }
-            let mut events = write.open_table(EVENTS)?;
-            let mut cursor = events.last()?.map_or(0, |(cursor, _)| cursor.value());
-            for body in &batch.events {
-                cursor += 1;
-                events.insert(cursor, body.as_slice())?;
-            }
-            if let Some(stale) = batch.keep_events.and_then(|keep| cursor.checked_sub(keep)) {
-                events.retain_in(..=stale, |_, _| false)?;
-            }
-            Ok(cursor)
+            history::append(write, &batch.events, batch.keep_events)
         })
     }
 
@@ -356,6 +344,10 @@ impl Store for EmbeddedStore {
             }
             Ok(found)
         })
+    }
+
+    fn dropped(&self, of: &str) -> Result<Dropped, StoreError> {
+        self.with(|database| history::dropped(database, of))
     }
 
     fn append_log(&self, key: &str, records: &[Vec<u8>], keep: u64) -> Result<u64, StoreError> {
@@ -402,11 +394,7 @@ impl Store for EmbeddedStore {
     }
 
     fn webhook_cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {
-        self.with(|database| {
-            let read = database.begin_read()?;
-            let found = read.open_table(HOOKS)?.get(name)?;
-            Ok(found.map(|cursor| cursor.value()))
-        })
+        self.with(|database| hooks::cursor(database, name))
     }
 
     fn webhook_settle(
@@ -415,43 +403,20 @@ impl Store for EmbeddedStore {
         cursor: u64,
         dead: Option<&[u8]>,
     ) -> Result<(), StoreError> {
-        self.write(|write| {
-            write.open_table(HOOKS)?.insert(name, cursor)?;
-            if let Some(dead) = dead {
-                let mut letters = write.open_table(DEAD)?;
-                letters.insert((name, cursor), dead)?;
-                let stale = match letters
-                    .range((name, 0)..=(name, u64::MAX))?
-                    .rev()
-                    .nth(DEAD_KEPT as usize)
-                {
-                    Some(row) => Some(row?.0.value().1),
-                    None => None,
-                };
-                if let Some(stale) = stale {
-                    letters.retain_in((name, 0)..=(name, stale), |_, _| false)?;
-                }
-            }
-            Ok(())
-        })
+        self.write(|write| hooks::settle(write, name, cursor, dead))
+    }
+
+    fn webhook_letter(
+        &self,
+        name: &str,
+        cursor: u64,
+        dead: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
+        self.write(|write| hooks::letter(write, name, cursor, dead))
     }
 
     fn webhook_dead(&self, name: &str, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
-        self.with(|database| {
-            let read = database.begin_read()?;
-            let letters = read.open_table(DEAD)?;
-            let mut found = Vec::new();
-            for row in letters
-                .range((name, 0)..=(name, u64::MAX))?
-                .rev()
-                .take(limit)
-            {
-                let (key, body) = row?;
-                found.push((key.value().1, body.value().to_vec()));
-            }
-            found.reverse();
-            Ok(found)
-        })
+        self.with(|database| hooks::dead(database, name, limit))
     }
 
     fn verify(&self) -> Result<Verified, StoreError> {

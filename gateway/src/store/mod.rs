@@ -95,11 +95,29 @@ pub struct Batch {
     /// Token ids to forget: their tokens have expired.
     pub forget: Vec<String>,
     /// Events to append.
-    pub events: Vec<Vec<u8>>,
-    /// How many events are kept, the newest; `None` = all there are.
+    pub events: Vec<NewEvent>,
+    /// How many events are kept. What is too much goes of the namespace that holds most, its oldest first. `None` = all there are.
     pub keep_events: Option<u64>,
     /// What is found of providers now.
     pub profiles: Vec<(String, Vec<u8>)>,
+}
+
+/// One event to append.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NewEvent {
+    /// The namespace it counts for; empty = the gateway itself.
+    pub of: String,
+    /// Its content.
+    pub body: Vec<u8>,
+}
+
+/// What a namespace has lost of its history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Dropped {
+    /// Events dropped so far.
+    pub events: u64,
+    /// The cursor of the last of them; all of the namespace's up to it are gone.
+    pub last: u64,
 }
 
 /// A stretch of a session's log.
@@ -116,7 +134,7 @@ pub struct LogPage {
 /// One event as stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredEvent {
-    /// Its place in the order of all events; rises by one.
+    /// Its place in the order of all events; rises by one, so that what is missing between two was dropped.
     pub cursor: u64,
     /// Its content.
     pub body: Vec<u8>,
@@ -174,6 +192,12 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// The store cannot be read.
     fn events(&self, after: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError>;
 
+    /// What a namespace has lost of its history.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn dropped(&self, of: &str) -> Result<Dropped, StoreError>;
+
     /// Append to a session's log, of which the newest `keep` records stay. Returns the number of the last one.
     ///
     /// # Errors
@@ -197,6 +221,17 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// # Errors
     /// The store cannot be written; nothing has changed.
     fn webhook_settle(
+        &self,
+        name: &str,
+        cursor: u64,
+        dead: Option<&[u8]>,
+    ) -> Result<(), StoreError>;
+
+    /// What was given up is delivered after all (`None`), or given up again. One that is not kept any more stays away.
+    ///
+    /// # Errors
+    /// The store cannot be written; nothing has changed.
+    fn webhook_letter(
         &self,
         name: &str,
         cursor: u64,

@@ -665,8 +665,12 @@ async fn what_a_cursor_cannot_give_is_told() {
     assert_eq!(read("after=2").await, "", "nothing came since");
     // More than are kept: the first of them is number 8.
     let store = g.fixture.registry.store();
+    let event = crate::store::NewEvent {
+        of: "default".into(),
+        body: b"{}".to_vec(),
+    };
     let many = crate::store::Batch {
-        events: vec![b"{}".to_vec(); 10_005],
+        events: vec![event; 10_005],
         keep_events: Some(10_000),
         ..crate::store::Batch::default()
     };

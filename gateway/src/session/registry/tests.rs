@@ -502,6 +502,16 @@ impl Store for Broken {
             path: "/gone".into(),
         })
     }
+    fn dropped(&self, _: &str) -> Result<Dropped, StoreError> {
+        Err(StoreError::Vanished {
+            path: "/gone".into(),
+        })
+    }
+    fn webhook_letter(&self, _: &str, _: u64, _: Option<&[u8]>) -> Result<(), StoreError> {
+        Err(StoreError::Vanished {
+            path: "/gone".into(),
+        })
+    }
     fn append_log(&self, _: &str, _: &[Vec<u8>], _: u64) -> Result<u64, StoreError> {
         Err(StoreError::Vanished {
             path: "/gone".into(),

@@ -11,7 +11,9 @@ use std::sync::Mutex;
 use super::*;
 use crate::session::testing::{Fixture, config, request};
 use crate::session::{Authority, Behalf};
-use crate::store::{EmbeddedStore, Loaded, LogPage, Store, StoreError, StoredEvent, Verified};
+use crate::store::{
+    Dropped, EmbeddedStore, Loaded, LogPage, Store, StoreError, StoredEvent, Verified,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -553,6 +555,17 @@ impl Store for Counting {
     }
     fn events(&self, after: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
         self.0.events(after, limit)
+    }
+    fn dropped(&self, of: &str) -> Result<Dropped, StoreError> {
+        self.0.dropped(of)
+    }
+    fn webhook_letter(
+        &self,
+        name: &str,
+        cursor: u64,
+        dead: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
+        self.0.webhook_letter(name, cursor, dead)
     }
     fn append_log(&self, key: &str, records: &[Vec<u8>], keep: u64) -> Result<u64, StoreError> {
         self.0.append_log(key, records, keep)

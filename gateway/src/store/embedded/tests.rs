@@ -6,12 +6,20 @@
 )]
 use std::os::unix::fs::PermissionsExt;
 
-use super::*;
+use super::{hooks::DEAD_KEPT, *};
+use crate::store::NewEvent;
+
+fn of(namespace: &str, body: &[u8]) -> NewEvent {
+    NewEvent {
+        of: namespace.into(),
+        body: body.into(),
+    }
+}
 
 fn batch(key: &str, row: &[u8], events: &[&[u8]]) -> Batch {
     Batch {
         put: vec![(key.into(), row.to_vec())],
-        events: events.iter().map(|e| e.to_vec()).collect(),
+        events: events.iter().map(|body| of("n", body)).collect(),
         ..Batch::default()
     }
 }
@@ -57,7 +65,7 @@ fn events_are_bounded_and_cursors_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(&dir.path().join("s")).unwrap();
     let many = |count: usize, keep| Batch {
-        events: vec![b"e".to_vec(); count],
+        events: vec![of("n", b"e"); count],
         keep_events: Some(keep),
         ..Batch::default()
     };
@@ -370,4 +378,28 @@ fn what_was_found_of_providers_is_there_after_reopening() {
     EmbeddedStore::open(&path).unwrap().commit(&batch).unwrap();
     let loaded = EmbeddedStore::open(&path).unwrap().load().unwrap();
     assert_eq!(loaded.profiles, [("p".to_owned(), b"x".to_vec())]);
+}
+
+#[test]
+fn a_dead_letter_is_taken_back_or_given_up_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(&dir.path().join("s")).unwrap();
+    for cursor in [3, 4] {
+        store.webhook_settle("a", cursor, Some(b"x")).unwrap();
+    }
+    store.webhook_letter("a", 3, Some(b"again")).unwrap();
+    store.webhook_letter("a", 4, None).unwrap();
+    // Neither was there, or is there any more.
+    store.webhook_letter("a", 4, Some(b"late")).unwrap();
+    store.webhook_letter("b", 3, Some(b"other")).unwrap();
+    assert_eq!(
+        store.webhook_dead("a", 9).unwrap(),
+        [(3, b"again".to_vec())]
+    );
+    assert!(store.webhook_dead("b", 9).unwrap().is_empty());
+    assert_eq!(
+        store.webhook_cursor("a").unwrap(),
+        Some(4),
+        "its place stays"
+    );
 }

@@ -123,3 +123,37 @@ async fn a_reader_of_a_quiet_namespace_hears_that_the_feed_lives() {
     assert!(told.is_ok(), "{}", team.told);
     assert!(!team.told.contains("session.created"));
 }
+
+/// What others have lost of their history is nothing to whoever sees a part.
+#[tokio::test]
+async fn a_reader_of_a_part_is_told_of_its_own_losses() {
+    let g = gateway();
+    let made = g.by("team", "POST", SESSIONS, r#"{"id": "one"}"#).await;
+    assert_eq!(made.status, 201);
+    let told = |of: &str| {
+        let event = crate::store::NewEvent {
+            of: of.into(),
+            body: b"{}".to_vec(),
+        };
+        let many = crate::store::Batch {
+            events: vec![event; 50],
+            keep_events: Some(20),
+            ..crate::store::Batch::default()
+        };
+        g.fixture.registry.store().commit(&many).unwrap();
+    };
+    let read = async || {
+        let mut request = g.request("GET", "/admin/api/v1/events?follow=false&after=1", "");
+        let token = "Bearer team-0123456789abcdef".parse().unwrap();
+        request.headers_mut().insert("authorization", token);
+        let response = serve(g.router.clone(), request).await.unwrap();
+        let body = response.into_body().collect().await.unwrap();
+        String::from_utf8(body.to_bytes().into()).unwrap()
+    };
+    told("other");
+    let text = read().await;
+    assert!(text.starts_with("event: session\nid: 2\n"), "{text}");
+    assert!(!text.contains("lagged"), "{text}");
+    told("team");
+    assert!(read().await.starts_with("event: lagged\n"));
+}

@@ -7,7 +7,14 @@
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::store::{Batch, EmbeddedStore, Store};
+use crate::store::{Batch, EmbeddedStore, NewEvent, Store};
+
+fn event(body: &[u8]) -> NewEvent {
+    NewEvent {
+        of: "default".into(),
+        body: body.into(),
+    }
+}
 
 /// Two hundred rows of 2 KiB, each with its number in it.
 fn filled(path: &Path) -> EmbeddedStore {
@@ -16,7 +23,7 @@ fn filled(path: &Path) -> EmbeddedStore {
         let row = format!("<needle-{number:03}>{}", "x".repeat(2048));
         let batch = Batch {
             put: vec![(format!("s{number:03}"), row.into_bytes())],
-            events: vec![b"made".to_vec()],
+            events: vec![event(b"made")],
             ..Batch::default()
         };
         store.commit(&batch).unwrap();
@@ -130,7 +137,7 @@ fn a_bit_that_is_turned_in_use_is_found_before_anything_else_happens() {
     let store = filled(&path);
     let commit = || {
         store.commit(&Batch {
-            events: vec![b"more".to_vec()],
+            events: vec![event(b"more")],
             ..Batch::default()
         })
     };
