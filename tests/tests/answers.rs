@@ -207,6 +207,7 @@ async fn every_answer_is_what_the_published_document_says() {
         ("GET", format!("{own}/webhooks"), "", 403),
         ("POST", format!("{own}/probe:begin"), "", 403),
         ("POST", format!("{own}/probe:report"), "", 403),
+        ("POST", format!("{own}/webhooks:redeliver"), "{}", 403),
         ("POST", format!("{own}/store:verify"), "", 403),
     ] {
         ask(method, &path, body, status).await;
@@ -228,12 +229,16 @@ async fn every_answer_is_what_the_published_document_says() {
         assert_eq!(reply.status(), status, "{method} {path}: {}", reply.text());
         contract.holds(method, path, &reply);
     }
-    until_told("a dead letter", async || {
+    let letter = until_told("a dead letter", async || {
         let told = ask("GET", "/webhooks", "", 200).await;
         let letters = told["webhooks"][0]["deadLetters"].as_array()?;
-        (!letters.is_empty()).then_some(())
+        let letter = json!({ "name": told["webhooks"][0]["name"] });
+        (!letters.is_empty()).then_some(letter)
     })
     .await;
+    let letter = letter.to_string();
+    ask("POST", "/webhooks:redeliver", &letter, 202).await;
+    ask("POST", "/webhooks:redeliver", r#"{"name": "none"}"#, 404).await;
     ask("DELETE", &one, "", 200).await;
     ask("POST", "/drain", "", 202).await;
 }

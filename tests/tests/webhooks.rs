@@ -241,6 +241,92 @@ async fn what_nobody_takes_is_given_up_and_shown() {
         let sample = format!("sluicegate_webhook_deliveries_total{{outcome=\"{outcome}\"}} ");
         assert_eq!(world.gateway.metric(&sample).await, count, "{outcome}");
     }
+
+    // Once more, when somebody asks: what fails stays, and what is taken is no dead letter.
+    let cursor = letters[0]["cursor"].clone();
+    let ask = async |body: Value| {
+        let path = "/webhooks:redeliver";
+        let reply = world.gateway.admin("POST", path, &body.to_string()).await;
+        (reply.status(), reply.json())
+    };
+    for (body, token) in [
+        (serde_json::json!({ "name": "none" }), "unknown-webhook"),
+        (
+            serde_json::json!({ "name": "control", "cursor": 1_000_000 }),
+            "unknown-dead-letter",
+        ),
+    ] {
+        let (status, told) = ask(body).await;
+        assert_eq!(status, 404);
+        assert_eq!(told["type"], format!("urn:sluicegate:problem:{token}"));
+    }
+    let (status, told) = ask(serde_json::json!({ "name": "control", "cursor": cursor })).await;
+    assert_eq!((status, &told["redelivering"]), (202, &Value::from(1)));
+    let delivery = receiver.next(500).await;
+    assert_eq!(delivery.json()["cursor"], cursor);
+    let hook = async || {
+        let reply = world.gateway.admin("GET", "/webhooks", "").await;
+        reply.json()["webhooks"][0].clone()
+    };
+    until_told("another failure", async || {
+        let letter = hook().await["deadLetters"][0].clone();
+        (letter["attempts"] == 3).then_some(())
+    })
+    .await;
+    let again = ["webhook", "redeliver", "control"];
+    world.gateway.cli(&again).await.succeeded();
+    let delivery = receiver.next(200).await;
+    assert_eq!(delivery.json()["session"]["id"], "one");
+    until_told("no dead letter", async || {
+        let hook = hook().await;
+        let none = hook["deadLetters"].as_array()?.is_empty();
+        (none && hook["delivered"] == 2).then_some(())
+    })
+    .await;
+}
+
+/// What one namespace does without end takes nothing of what is told of another.
+#[tokio::test]
+async fn a_slow_receiver_is_told_of_every_namespace() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::start().await;
+    let hook = format!(
+        "url: \"http://{}/\", allowedAddresses: [127.0.0.1]",
+        receiver.address
+    );
+    let mut settings = settings(directory.path(), &hook);
+    settings
+        .more
+        .push_str("store: {retention: {events: 100}}\n");
+    let world = World::with(settings).await;
+    let sessions = "/runtime/providers/test/sessions";
+    let post = async |path: &str, body: &str, status: u16| {
+        let reply = world.gateway.admin("POST", path, body).await;
+        assert_eq!(reply.status(), status, "{path}: {}", reply.text());
+    };
+    post(sessions, r#"{"id": "loud"}"#, 201).await;
+    let quiet = format!("/namespaces/quiet{sessions}");
+    post(&quiet, r#"{"id": "kept"}"#, 201).await;
+    for _ in 0..60 {
+        for action in ["pause", "resume"] {
+            post(&format!("{sessions}/loud:{action}"), "", 200).await;
+        }
+    }
+    let mut told = Vec::new();
+    while told.last().is_none_or(|kind| kind != "session.started") {
+        let event = receiver.next(200).await.json();
+        if event["session"]["id"] == "kept" {
+            told.push(event["type"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(told, ["session.created", "session.started"]);
+    // What is missing of the other is counted before what is there of it is told.
+    receiver.next(200).await;
+    let reply = world.gateway.admin("GET", "/webhooks", "").await.json();
+    let missed = reply["webhooks"][0]["missed"].as_u64().unwrap();
+    assert!(missed > 0, "{reply}");
+    let sample = "sluicegate_webhook_deliveries_total{outcome=\"missed\"} ";
+    assert_eq!(world.gateway.metric(sample).await, missed as f64);
 }
 
 /// Over TLS its certificate must be for its name and of an authority it may be of; nothing is said to anybody else.

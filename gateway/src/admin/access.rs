@@ -244,13 +244,14 @@ fn is_partial(rest: &str) -> bool {
 
 /// Routes of which no namespace has a part.
 fn is_whole(rest: &str) -> bool {
-    const ALL: [&str; 9] = [
+    const ALL: [&str; 10] = [
         "reload",
         "drain",
         "keys",
         "keys:rotate",
         "keys:retire",
         "webhooks",
+        "webhooks:redeliver",
         "probe:begin",
         "probe:report",
         "store:verify",

@@ -392,6 +392,10 @@ fn gateway(api: Api) -> Api {
         "Webhooks",
     )
     .problems(&[503]);
+    let redeliver = Operation::new("redeliverWebhook", "One more attempt at what was given up")
+        .answer(202, Media::Json("Redelivering"))
+        .body("Redeliver")
+        .problems(&[404, 503]);
     let begin = json(
         "beginProbe",
         "What an agent elsewhere needs for one run of checks",
@@ -441,6 +445,10 @@ fn gateway(api: Api) -> Api {
     .route(
         "/admin/api/v1/webhooks",
         vec![get(webhooks::list, vec![hooks])],
+    )
+    .route(
+        "/admin/api/v1/webhooks:redeliver",
+        vec![post(webhooks::redeliver, vec![redeliver])],
     )
     .route(
         "/admin/api/v1/store:verify",

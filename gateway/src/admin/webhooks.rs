@@ -1,10 +1,13 @@
-//! Webhooks: how their deliveries go, and what was given up.
+//! Webhooks: how their deliveries go, what was given up, and one more attempt at it.
 
-use axum::{extract::State as Extract, response::Response};
+use axum::{body::Body, extract::State as Extract, response::Response};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Problem, State, request::json as answer};
+use super::{
+    Problem, State,
+    request::{body_text, json as answer, read},
+};
 
 /// `GET webhooks`.
 pub(super) async fn list(Extract(state): Extract<State>) -> Result<Response, Problem> {
@@ -17,4 +20,50 @@ pub(super) async fn list(Extract(state): Extract<State>) -> Result<Response, Pro
         all.push(shown);
     }
     Ok(answer(StatusCode::OK, &json!({ "webhooks": all })))
+}
+
+/// `POST webhooks:redeliver` `{name, cursor?}`: one more attempt at one dead letter of a webhook, or at all of them.
+pub(super) async fn redeliver(
+    Extract(state): Extract<State>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let text = body_text(body).await?;
+    let (name, cursor) = read(&text, |fields, faults| {
+        let name = fields.require("name", faults);
+        let name = name.and_then(|node| node.scalar(faults)).map(str::to_owned);
+        let cursor = fields.take("cursor");
+        let cursor = cursor.and_then(|node| node.integer(0..=u64::MAX, faults));
+        Some((name?, cursor))
+    })?;
+    if !state.webhooks.has(&name) {
+        let detail = format!("there is no webhook {name:?}");
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "unknown-webhook",
+            detail,
+        ));
+    }
+    let dead = state.registry.webhook_dead(name.clone()).await?;
+    let kept = dead
+        .iter()
+        .filter_map(|letter| letter.get("cursor")?.as_u64());
+    let chosen: Vec<u64> = kept
+        .filter(|kept| cursor.is_none_or(|asked| asked == *kept))
+        .collect();
+    if let (Some(cursor), true) = (cursor, chosen.is_empty()) {
+        let detail = format!("the webhook {name:?} has no dead letter {cursor}");
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "unknown-dead-letter",
+            detail,
+        ));
+    }
+    let count = chosen.len();
+    if count > 0 {
+        state.webhooks.ask(&name, chosen);
+    }
+    Ok(answer(
+        StatusCode::ACCEPTED,
+        &json!({ "redelivering": count }),
+    ))
 }

@@ -1,8 +1,8 @@
-//! `webhook …`: how deliveries go, and what was given up.
+//! `webhook …`: how deliveries go, what was given up, and one more attempt at it.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     client::{Client, ClientArgs},
@@ -15,10 +15,26 @@ use super::{
 pub(super) enum WebhookCommand {
     /// Each webhook: where it stands, what it is trying, and the events that were given up.
     List(ClientArgs),
+    /// Try what was given up once more.
+    Redeliver(RedeliverArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RedeliverArgs {
+    /// The webhook, as `webhook list` shows it.
+    name: String,
+    /// This event only.
+    #[arg(long, value_name = "CURSOR")]
+    event: Option<u64>,
+    #[command(flatten)]
+    client: ClientArgs,
 }
 
 pub(super) async fn run(command: WebhookCommand) -> Result<(), Failure> {
-    let WebhookCommand::List(args) = command;
+    let args = match command {
+        WebhookCommand::List(args) => args,
+        WebhookCommand::Redeliver(args) => return redeliver(args).await,
+    };
     let body = Client::new(&args)?
         .call(Method::GET, "/admin/api/v1/webhooks", None)
         .await?
@@ -30,6 +46,24 @@ pub(super) async fn run(command: WebhookCommand) -> Result<(), Failure> {
     let hooks = body.get("webhooks").and_then(Value::as_array);
     let hooks = hooks.map(Vec::as_slice).unwrap_or_default();
     say_whole!("{}", shown(hooks));
+    Ok(())
+}
+
+async fn redeliver(args: RedeliverArgs) -> Result<(), Failure> {
+    let mut asked = json!({ "name": args.name });
+    if let (Some(event), Some(fields)) = (args.event, asked.as_object_mut()) {
+        fields.insert("cursor".into(), event.into());
+    }
+    let path = "/admin/api/v1/webhooks:redeliver";
+    let body = Client::new(&args.client)?
+        .call(Method::POST, path, Some(&asked))
+        .await?
+        .body;
+    if args.client.json {
+        say!("{body:#}");
+    } else {
+        say!("{} to be tried once more", text(&body, "redelivering"));
+    }
     Ok(())
 }
 

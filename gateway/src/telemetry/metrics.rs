@@ -228,7 +228,7 @@ impl Default for Metrics {
         let webhooks = Family::default();
         registry.register(
             "webhook_deliveries",
-            "Attempts to deliver events to webhooks: delivered, failed, and given_up once for an event",
+            "Attempts to deliver events to webhooks: delivered, failed, and given_up once for an event; events missed, as they were no longer stored when their turn came",
             webhooks.clone(),
         );
         let store = Family::default();
@@ -347,6 +347,14 @@ impl Metrics {
         self.webhooks
             .get_or_create(&OutcomeLabels { outcome })
             .inc();
+    }
+
+    /// So many events were no longer stored when their turn came.
+    pub fn webhook_missed(&self, events: u64) {
+        let outcome = "missed";
+        self.webhooks
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc_by(events);
     }
 
     /// What was found when the store was verified whole.

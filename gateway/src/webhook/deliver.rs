@@ -162,8 +162,10 @@ async fn deliver(hook: &Hook, registry: &Arc<Registry>, reach: &Reach, board: &B
             Err(error) => pause(hook, &error).await,
         }
     };
+    let mut bell = board.bell();
     loop {
         board.update(&hook.name, |state| state.cursor = cursor);
+        redeliver(hook, registry, reach, board).await;
         let page = match registry.events_after(cursor, PAGE).await {
             Ok(page) => page,
             Err(error) => {
@@ -171,19 +173,23 @@ async fn deliver(hook: &Hook, registry: &Arc<Registry>, reach: &Reach, board: &B
                 continue;
             }
         };
-        if let Some(first) = page.first()
-            && first.cursor > cursor + 1
-        {
-            let missed = first.cursor - cursor - 1;
-            tracing::warn!(webhook = %hook.name, missed, "events were no longer stored when their turn came");
-            board.update(&hook.name, |state| state.missed += missed);
-        }
         let Some(last) = page.last().map(|event| event.cursor) else {
-            // Lagging is no loss: the store has it.
-            let _ = news.recv().await;
+            tokio::select! {
+                // Lagging is no loss: the store has it.
+                _ = news.recv() => {}
+                // Whoever asks lives as long as we do.
+                _ = bell.changed() => {}
+            }
             continue;
         };
         for event in &page {
+            redeliver(hook, registry, reach, board).await;
+            let missed = event.cursor.saturating_sub(cursor.saturating_add(1));
+            if missed > 0 {
+                tracing::warn!(webhook = %hook.name, missed, "events were no longer stored when their turn came");
+                reach().telemetry.metrics().webhook_missed(missed);
+                board.update(&hook.name, |state| state.missed += missed);
+            }
             cursor = event.cursor;
             let Some(dead) = one(hook, reach, board, event).await else {
                 continue;
@@ -210,21 +216,13 @@ async fn one(
     }
     let (mut wait, longest) = BACKOFF;
     for attempt in 1..=hook.attempts {
-        let context = reach();
-        let trying = hook.attempt(&context.egress, event.cursor, &body);
-        let tried = tokio::time::timeout(ATTEMPT, trying).await;
-        let error = match tried.unwrap_or_else(|_| Err(format!("no answer within {ATTEMPT:?}"))) {
-            Ok(()) => {
-                context.telemetry.metrics().webhook("delivered");
-                board.update(&hook.name, |state| {
-                    state.delivered += 1;
-                    (state.attempts, state.error) = (0, None);
-                });
-                return Some(None);
-            }
-            Err(error) => error,
+        let Err(error) = once(hook, reach, event.cursor, &body).await else {
+            board.update(&hook.name, |state| {
+                state.delivered += 1;
+                (state.attempts, state.error) = (0, None);
+            });
+            return Some(None);
         };
-        context.telemetry.metrics().webhook("failed");
         tracing::warn!(webhook = %hook.name, event = event.cursor, attempt, error, "a delivery failed");
         board.update(&hook.name, |state| {
             (state.attempts, state.error) = (attempt, Some(error.clone()));
@@ -244,8 +242,67 @@ async fn one(
         why.clone_from(&state.error);
         state.attempts = 0;
     });
-    let letter = json!({ "event": body, "error": why, "attempts": hook.attempts });
-    Some(Some(letter.to_string().into_bytes()))
+    Some(Some(letter(
+        &body,
+        why.as_deref(),
+        u64::from(hook.attempts),
+    )))
+}
+
+/// One attempt within its time.
+async fn once(hook: &Hook, reach: &Reach, cursor: u64, event: &Value) -> Result<(), String> {
+    let context = reach();
+    let trying = hook.attempt(&context.egress, cursor, event);
+    let tried = tokio::time::timeout(ATTEMPT, trying).await;
+    let tried = tried.unwrap_or_else(|_| Err(format!("no answer within {ATTEMPT:?}")));
+    let outcome = if tried.is_ok() { "delivered" } else { "failed" };
+    context.telemetry.metrics().webhook(outcome);
+    tried
+}
+
+/// What is kept of an event that was given up.
+fn letter(event: &Value, error: Option<&str>, attempts: u64) -> Vec<u8> {
+    let letter = json!({ "event": event, "error": error, "attempts": attempts });
+    letter.to_string().into_bytes()
+}
+
+/// Try what was given up once more, where somebody asked for it: what still fails stays among the dead letters.
+async fn redeliver(hook: &Hook, registry: &Arc<Registry>, reach: &Reach, board: &Board) {
+    let asked = board.take_asked(&hook.name);
+    if asked.is_empty() {
+        return;
+    }
+    let letters = loop {
+        match registry.webhook_dead(hook.name.clone()).await {
+            Ok(letters) => break letters,
+            Err(error) => pause(hook, &error).await,
+        }
+    };
+    for dead in letters {
+        let cursor = dead.get("cursor").and_then(Value::as_u64);
+        let Some(cursor) = cursor.filter(|cursor| asked.contains(cursor)) else {
+            continue;
+        };
+        let event = dead.get("event").cloned().unwrap_or_default();
+        let left = match once(hook, reach, cursor, &event).await {
+            Ok(()) => {
+                board.update(&hook.name, |state| state.delivered += 1);
+                None
+            }
+            Err(error) => {
+                tracing::warn!(webhook = %hook.name, event = cursor, error, "a dead letter stays one");
+                let attempts = dead.get("attempts").and_then(Value::as_u64);
+                let attempts = attempts.unwrap_or_default().saturating_add(1);
+                Some(letter(&event, Some(&error), attempts))
+            }
+        };
+        while let Err(error) = registry
+            .webhook_letter(hook.name.clone(), cursor, left.clone())
+            .await
+        {
+            pause(hook, &error).await;
+        }
+    }
 }
 
 /// Make the end of an event durable.

@@ -1,11 +1,12 @@
 //! What is known of each webhook's deliveries, for the admin API.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 /// One webhook's deliveries so far.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -26,18 +27,56 @@ pub struct HookState {
 
 /// All webhooks by name.
 #[derive(Debug, Default)]
-pub struct Board(Mutex<BTreeMap<String, HookState>>);
+pub struct Board {
+    hooks: Mutex<BTreeMap<String, HookState>>,
+    /// By webhook: what was given up and is to be tried once more.
+    asked: Mutex<BTreeMap<String, BTreeSet<u64>>>,
+    /// Something was asked for.
+    bell: watch::Sender<()>,
+}
 
 impl Board {
     /// Change what is known of one.
     pub fn update(&self, name: &str, change: impl FnOnce(&mut HookState)) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        change(all.entry(name.to_owned()).or_default());
+        change(self.hooks().entry(name.to_owned()).or_default());
+    }
+
+    /// Is there a webhook of this name?
+    pub fn has(&self, name: &str) -> bool {
+        self.hooks().contains_key(name)
+    }
+
+    /// Try these events of a webhook once more: its task comes by when the event it is at has come to its end.
+    pub fn ask(&self, name: &str, cursors: impl IntoIterator<Item = u64>) {
+        self.asked()
+            .entry(name.to_owned())
+            .or_default()
+            .extend(cursors);
+        self.bell.send_replace(());
+    }
+
+    /// What is to be tried once more of a webhook, asked for until now.
+    pub(super) fn take_asked(&self, name: &str) -> BTreeSet<u64> {
+        self.asked().remove(name).unwrap_or_default()
+    }
+
+    /// Changes with everything that is asked for.
+    pub(super) fn bell(&self) -> watch::Receiver<()> {
+        self.bell.subscribe()
+    }
+
+    fn hooks(&self) -> MutexGuard<'_, BTreeMap<String, HookState>> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asked(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<u64>>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is known of all.
     pub fn all(&self) -> Vec<(String, Value)> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = self.asked().clone();
+        let all = self.hooks();
         let shown = |(name, state): (&String, &HookState)| {
             let value = json!({
                 "name": name,
@@ -47,6 +86,7 @@ impl Board {
                 "attempts": state.attempts,
                 "error": state.error,
                 "missed": state.missed,
+                "redelivering": asked.get(name).map_or(0, BTreeSet::len),
             });
             (name.clone(), value)
         };

@@ -45,6 +45,7 @@ fn answers() -> Vec<(&'static str, RefOr<Schema>)> {
         ("attempts", count()),
         ("error", or_null(Type::String)),
         ("missed", count()),
+        ("redelivering", count()),
         ("deadLetters", list(letter)),
     ]);
     vec![
@@ -80,6 +81,7 @@ fn answers() -> Vec<(&'static str, RefOr<Schema>)> {
         ),
         ("Event", event()),
         ("Webhooks", object([("webhooks", list(hook))])),
+        ("Redelivering", object([("redelivering", count())])),
         ("Revoked", object([("revoked", constant(true))])),
         (
             "Reloaded",

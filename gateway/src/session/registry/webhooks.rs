@@ -48,6 +48,24 @@ impl Registry {
         .await
     }
 
+    /// What was given up is delivered after all (`None`), or kept with this.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn webhook_letter(
+        self: &Arc<Self>,
+        name: String,
+        cursor: u64,
+        dead: Option<Vec<u8>>,
+    ) -> Result<(), RegistryError> {
+        self.blocking(move |registry, _| {
+            Ok(registry
+                .store
+                .webhook_letter(&name, cursor, dead.as_deref())?)
+        })
+        .await
+    }
+
     /// What was given up of a webhook and is kept, the newest 200: `[{cursor, event, error, attempts}]`.
     ///
     /// # Errors

@@ -212,6 +212,10 @@ pub(super) fn all() -> Vec<(&'static str, RefOr<Schema>)> {
             required(strict([("credential", text())]), "credential"),
         ),
         ("RetireKey", required(strict([("kid", text())]), "kid")),
+        (
+            "Redeliver",
+            required(strict([("name", text()), ("cursor", count())]), "name"),
+        ),
         ("ProbeReport", report),
         ("Workload", workload),
     ]

@@ -90,6 +90,7 @@ fn every_route_is_there_scoped_and_the_gateways_own_are_refused() {
         "reload",
         "store:verify",
         "webhooks",
+        "webhooks:redeliver",
     ];
     assert_eq!(refused.into_iter().collect::<Vec<_>>(), whole);
 }
