@@ -8,12 +8,12 @@ use axum::{
     extract::{Query, State as Extract},
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use super::{
     Problem, State, access,
-    request::{body_text, json as answer, read},
+    request::{body_text, idempotent, json as answer, read},
 };
 use crate::{
     auth::{KeyError, Principal},
@@ -146,10 +146,15 @@ pub(super) async fn keys(Extract(state): Extract<State>) -> Response {
     )
 }
 
-/// A new key signs; the old ones go on verifying.
-pub(super) async fn rotate_keys(Extract(state): Extract<State>) -> Result<Response, Problem> {
+/// A new key signs; the old ones go on verifying. The same `Idempotency-Key` again makes no other one.
+pub(super) async fn rotate_keys(
+    Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let request = idempotent(&headers, &principal)?;
     let keys = state.registry.keys().clone();
-    let rotated = tokio::task::spawn_blocking(move || keys.rotate()).await;
+    let rotated = tokio::task::spawn_blocking(move || keys.rotate_for(request.as_deref())).await;
     let failed =
         |detail: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "not-rotated", detail);
     let kid = rotated

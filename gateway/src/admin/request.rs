@@ -3,12 +3,14 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use axum::{body::Body, extract::Query, response::Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::de::IgnoredAny;
 use serde_json::Value;
+use sha2::Digest;
 use sluicegate_policy::text::{self, Faults, Fields};
 
 use super::Problem;
+use crate::auth::Principal;
 
 /// Bodies are documents, not data.
 const MAX_BODY: usize = 1024 * 1024;
@@ -68,6 +70,33 @@ pub(super) fn read<T>(
         Some(value) if faults.is_clean() => Ok(value),
         Some(_) | None => Err(Problem::faults(&faults)),
     }
+}
+
+/// What an `Idempotency-Key` stands for, as hex: the same key again is the same request, across restarts too.
+pub(super) fn idempotent(
+    headers: &HeaderMap,
+    principal: &Principal,
+) -> Result<Option<String>, Problem> {
+    let mut keys = headers.get_all("idempotency-key").iter();
+    let Some(key) = keys.next() else {
+        return Ok(None);
+    };
+    if key.is_empty() || key.len() > 255 || keys.next().is_some() {
+        let detail = "one Idempotency-Key, of 1 to 255 octets";
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "malformed-field",
+            detail,
+        ));
+    }
+    // Two owners may choose the same key.
+    let owner = principal.owner.as_deref().unwrap_or_default();
+    let mut digest = sha2::Sha256::new();
+    digest.update(owner);
+    digest.update(if owner.is_empty() { "" } else { "\0" });
+    digest.update(key);
+    let digest = data_encoding::HEXLOWER.encode(&digest.finalize());
+    Ok(Some(digest.get(..32).unwrap_or(&digest).to_owned()))
 }
 
 /// The query has known keys only, each once.

@@ -357,8 +357,12 @@ fn gateway(api: Api) -> Api {
     .problems(&[404, 503]);
     let drain = Operation::new("drain", "Begin to go down").answer(202, Media::Json("Draining"));
     let reload = json("reload", "Apply the configuration file again", "Reloaded").problems(&[422]);
-    let rotate =
-        json("rotateKeys", "A new key signs from now on", "KeyRotated").problems(&[409, 500]);
+    let rotate = json("rotateKeys", "A new key signs from now on", "KeyRotated")
+        .header(
+            "Idempotency-Key",
+            "The same key again makes no other one, and is answered with what signs now.",
+        )
+        .problems(&[409, 500]);
     let retire = json("retireKey", "What a key signed is good no more", "Keys")
         .body("RetireKey")
         .problems(&[404, 409, 500]);

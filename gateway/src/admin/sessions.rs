@@ -10,13 +10,12 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
-use sha2::Digest;
 
 use super::{
     Problem, State,
     access::{touches, unknown_namespace},
     page,
-    request::{body_text, json as answer, read},
+    request::{body_text, idempotent, json as answer, read},
 };
 use crate::{
     auth::Principal,
@@ -113,7 +112,7 @@ pub(super) async fn create(
     let text = body_text(body).await?;
     let mut request = CreateRequest::read(&text).map_err(|faults| Problem::faults(&faults))?;
     if request.id.is_none() {
-        request.id = idempotent_id(&headers, &principal)?;
+        request.id = idempotent(&headers, &principal)?.map(|key| format!("k-{key}"));
     }
     place(&principal, &query, &mut request)?;
     if let Some(id) = &request.id {
@@ -191,31 +190,6 @@ fn place(
 fn text_of(view: &Value, key: &str) -> String {
     let text = view.get(key).and_then(Value::as_str);
     text.unwrap_or_default().to_owned()
-}
-
-/// The id that an `Idempotency-Key` stands for: the same key again is the same session, across restarts too, and with
-/// another body it is a conflict.
-fn idempotent_id(headers: &HeaderMap, principal: &Principal) -> Result<Option<String>, Problem> {
-    let mut keys = headers.get_all("idempotency-key").iter();
-    let Some(key) = keys.next() else {
-        return Ok(None);
-    };
-    if key.is_empty() || key.len() > 255 || keys.next().is_some() {
-        let detail = "one Idempotency-Key, of 1 to 255 octets";
-        return Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "malformed-field",
-            detail,
-        ));
-    }
-    // Two owners may choose the same key.
-    let owner = principal.owner.as_deref().unwrap_or_default();
-    let mut digest = sha2::Sha256::new();
-    digest.update(owner);
-    digest.update(if owner.is_empty() { "" } else { "\0" });
-    digest.update(key);
-    let digest = data_encoding::HEXLOWER.encode(&digest.finalize());
-    Ok(Some(format!("k-{}", digest.get(..32).unwrap_or(&digest))))
 }
 
 /// The tags of `If-Match` (RFC 9110 §13.1.1); none where any will do. Weak ones never match.

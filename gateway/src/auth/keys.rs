@@ -15,7 +15,10 @@ use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::private_file::{PrivateFileError, read_private, write_file};
+use super::{
+    private_file::{PrivateFileError, read_private, write_file},
+    rotations::{Rotation, Rotations},
+};
 
 /// Why there are no keys.
 #[derive(Debug, thiserror::Error)]
@@ -242,12 +245,41 @@ impl Keys {
     /// # Errors
     /// The key cannot be made or written; the old one then goes on signing.
     pub fn rotate(&self) -> Result<String, KeyError> {
+        self.rotate_for(None)
+    }
+
+    /// The same for a request that may come again: it makes one key, however often it comes. Returns the kid of the one that
+    /// signs then.
+    ///
+    /// # Errors
+    /// As [`Self::rotate`].
+    pub fn rotate_for(&self, request: Option<&str>) -> Result<String, KeyError> {
         let _changing = self.changing();
         let source = self.source.load();
         let Source::Directory(directory) = &**source else {
             return Err(KeyError::External);
         };
-        let kid = generate(directory)?;
+        let before = self.set.load().signing.to_string();
+        let done = Rotations::read(directory)?;
+        let known = request.and_then(|request| done.of(request)).cloned();
+        let there = |kid: &str| read_private(&directory.join(format!("{kid}.pem")));
+        let kid = match known {
+            // It was cut short before its key came to sign.
+            Some(known) if known.before == before && there(&known.kid)?.is_some() => known.kid,
+            Some(known) if known.before != before => return Ok(before),
+            Some(_) | None => {
+                let kid = make(directory)?;
+                if let Some(request) = request {
+                    done.add(Rotation {
+                        request: request.into(),
+                        kid: kid.clone(),
+                        before,
+                    })?;
+                }
+                kid
+            }
+        };
+        sign_with(directory, &kid)?;
         self.store(self.read(None)?);
         Ok(kid)
     }
@@ -320,6 +352,13 @@ impl Keys {
 }
 
 fn generate(directory: &Path) -> Result<String, KeyError> {
+    let kid = make(directory)?;
+    // The name last: a crash before it leaves a key that only verifies.
+    sign_with(directory, &kid)?;
+    Ok(kid)
+}
+
+fn make(directory: &Path) -> Result<String, KeyError> {
     let pair = KeyPair::generate_for(&PKCS_ED25519).map_err(KeyError::Generate)?;
     let kid = kid_of(pair.der_bytes());
     write_file(
@@ -327,13 +366,12 @@ fn generate(directory: &Path) -> Result<String, KeyError> {
         pair.serialize_pem().as_bytes(),
         0o600,
     )?;
-    // The name last: a crash before it leaves a key that only verifies.
-    write_file(
-        &directory.join("signing"),
-        format!("{kid}\n").as_bytes(),
-        0o600,
-    )?;
     Ok(kid)
+}
+
+fn sign_with(directory: &Path, kid: &str) -> Result<(), PrivateFileError> {
+    let name = format!("{kid}\n");
+    write_file(&directory.join("signing"), name.as_bytes(), 0o600)
 }
 
 /// A key's id follows from its public part.
@@ -459,6 +497,28 @@ mod tests {
         fs::remove_file(dir.path().join(format!("{old}.pem"))).unwrap();
         keys.reload().unwrap();
         assert!(keys.verifying(&old).is_none());
+    }
+
+    #[test]
+    fn a_request_that_comes_again_makes_one_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = Keys::load_or_create(dir.path()).unwrap();
+        let first = keys.list()[0].kid.clone();
+        let once = keys.rotate_for(Some("a")).unwrap();
+        assert_ne!(once, first);
+        assert_eq!(keys.rotate_for(Some("a")).unwrap(), once);
+        // After a restart too, and whatever has signed since.
+        let keys = Keys::load_or_create(dir.path()).unwrap();
+        assert_eq!(keys.rotate_for(Some("a")).unwrap(), once);
+        let other = keys.rotate_for(Some("b")).unwrap();
+        assert_eq!(keys.rotate_for(Some("a")).unwrap(), other, "what signs now");
+        assert_eq!(keys.list().len(), 3);
+        // Cut short before the new key came to sign: the same key does when it comes again.
+        sign_with(dir.path(), &once).unwrap();
+        let keys = Keys::load_or_create(dir.path()).unwrap();
+        assert_eq!(keys.rotate_for(Some("b")).unwrap(), other);
+        assert_eq!(keys.list().len(), 3);
+        assert_eq!(&*keys.signing().unwrap().0, other);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod principal;
 mod private_file;
 mod proxy_authorization;
 mod refresh;
+mod rotations;
 mod token;
 mod token_cache;
 

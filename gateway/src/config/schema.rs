@@ -448,7 +448,7 @@ fn store() -> Value {
     let events = with_default(
         json!({
             "type": "integer", "minimum": 100, "maximum": 10_000_000,
-            "description": "Events kept, the newest.",
+            "description": "Events kept; what is too much goes of the namespace that holds most.",
         }),
         Some(json!(10_000)),
     );

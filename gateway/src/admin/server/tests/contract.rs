@@ -370,3 +370,27 @@ async fn an_empty_last_event_id_is_none() {
     let response = serve(g.router.clone(), request).await.unwrap();
     assert_eq!(response.status(), 200);
 }
+
+#[tokio::test]
+async fn an_idempotency_key_is_one_rotation() {
+    let g = gateway();
+    let rotate = async |key: Option<&str>| {
+        let mut request = g.request("POST", "/admin/api/v1/keys:rotate", "");
+        if let Some(key) = key {
+            let key = key.parse().unwrap();
+            request.headers_mut().insert("idempotency-key", key);
+        }
+        g.send(request).await
+    };
+    let once = rotate(Some("key-1")).await;
+    assert_eq!(once.status, 200);
+    assert_eq!(once.body["keys"].as_array().unwrap().len(), 2);
+    assert_eq!(rotate(Some("key-1")).await.body, once.body);
+    let other = rotate(Some("key-2")).await;
+    assert_eq!(other.body["keys"].as_array().unwrap().len(), 3);
+    assert_eq!(rotate(Some("key-1")).await.body, other.body, "as it is now");
+    let keyless = rotate(None).await;
+    assert_eq!(keyless.body["keys"].as_array().unwrap().len(), 4);
+    let long = "k".repeat(256);
+    assert_eq!(rotate(Some(&long)).await.status, 400);
+}

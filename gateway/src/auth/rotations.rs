@@ -1,0 +1,84 @@
+//! Rotations that were asked for by a request that may come again: which key each has made.
+
+use std::path::{Path, PathBuf};
+
+use super::private_file::{PrivateFileError, read_private, write_file};
+
+/// Kept, the newest: a request that comes again does so soon.
+const KEPT: usize = 100;
+const FILE: &str = "rotations";
+
+/// One rotation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Rotation {
+    /// The request's digest.
+    pub(super) request: String,
+    /// The key that was made.
+    pub(super) kid: String,
+    /// The one that signed until then.
+    pub(super) before: String,
+}
+
+/// The file beside the keys: `REQUEST KID BEFORE` in each line, the newest last.
+#[derive(Debug)]
+pub(super) struct Rotations {
+    path: PathBuf,
+    all: Vec<Rotation>,
+}
+
+impl Rotations {
+    /// Read it. A line that is none of ours is forgotten.
+    pub(super) fn read(directory: &Path) -> Result<Self, PrivateFileError> {
+        let path = directory.join(FILE);
+        let text = read_private(&path)?.unwrap_or_default();
+        let line = |line: &str| {
+            let mut words = line.split(' ').map(str::to_owned);
+            Some(Rotation {
+                request: words.next()?,
+                kid: words.next()?,
+                before: words.next()?,
+            })
+        };
+        let all = text.lines().filter_map(line).collect();
+        Ok(Self { path, all })
+    }
+
+    /// What this request has led to.
+    pub(super) fn of(&self, request: &str) -> Option<&Rotation> {
+        self.all.iter().rev().find(|one| one.request == request)
+    }
+
+    /// Remember one more.
+    pub(super) fn add(mut self, rotation: Rotation) -> Result<(), PrivateFileError> {
+        self.all.retain(|one| one.request != rotation.request);
+        self.all.push(rotation);
+        let newest = self.all.iter().rev().take(KEPT).rev();
+        let text: String = newest
+            .map(|one| format!("{} {} {}\n", one.request, one.kid, one.before))
+            .collect();
+        write_file(&self.path, text.as_bytes(), 0o600)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_newest_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        for n in 0..KEPT + 2 {
+            let one = Rotation {
+                request: format!("r{n}"),
+                kid: format!("k{n}"),
+                before: "b".into(),
+            };
+            Rotations::read(dir.path()).unwrap().add(one).unwrap();
+        }
+        let all = Rotations::read(dir.path()).unwrap();
+        assert_eq!(all.all.len(), KEPT);
+        assert!(all.of("r1").is_none());
+        assert!(all.of("r2").is_some_and(|one| one.kid == "k2"));
+    }
+}
