@@ -156,8 +156,7 @@ pub(super) fn decide(
     } = identity.judge(|policy| {
         recorder.session(identity.session.label(), policy.number);
         let decided = context.egress.decide(policy, target, recorder);
-        let budget = identity.session.budget();
-        decided.map_err(|refusal| budget.refused(refusal, SystemTime::now()))
+        decided.map_err(|refusal| identity.session.refused(refusal, SystemTime::now()))
     })?;
     let key = key(&identity, &policy, target);
     Ok(Way {

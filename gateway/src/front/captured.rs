@@ -147,8 +147,8 @@ pub(super) async fn serve(
         }
         recorder.session(identity.session.label(), identity.stands()?);
         let target = target.map_err(|denial| {
-            let budget = identity.session.budget();
-            budget.refused(denial.into(), SystemTime::now())
+            let session = &identity.session;
+            session.refused(denial.into(), SystemTime::now())
         })?;
         connect::lead(&context, identity, &target, &mut recorder).await
     }

@@ -178,8 +178,7 @@ pub(super) async fn lead(
     } = identity.judge(|policy| {
         recorder.session(identity.session.label(), policy.number);
         let decided = context.egress.decide(policy, wanted, recorder);
-        let budget = identity.session.budget();
-        decided.map_err(|refusal| budget.refused(refusal, SystemTime::now()))
+        decided.map_err(|refusal| identity.session.refused(refusal, SystemTime::now()))
     })?;
     let budget = identity.session.budget();
     let slot = budget

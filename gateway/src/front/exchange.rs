@@ -122,7 +122,7 @@ pub(super) async fn run(
     let way = decide(context, scope, peer, &request, wanted, recorder)?;
     let budget = way.identity.session.budget();
     let asked = judge(context, &way, &request, &path, recorder)
-        .map_err(|refusal| budget.refused(refusal, SystemTime::now()))?;
+        .map_err(|refusal| way.identity.session.refused(refusal, SystemTime::now()))?;
     // Inside a tunnel the place is the tunnel's, as long as its connection lives.
     let slot = match scope {
         Scope::Inside { .. } => budget.again(SystemTime::now()).map(|()| None),

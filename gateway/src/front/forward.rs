@@ -83,10 +83,7 @@ impl Scope {
     /// A refusal before its session is asked for: where it is known, it counts.
     pub(super) fn refused(&self, refusal: Refusal) -> Refusal {
         match self.identity() {
-            Some(identity) => identity
-                .session
-                .budget()
-                .refused(refusal, SystemTime::now()),
+            Some(identity) => identity.session.refused(refusal, SystemTime::now()),
             None => refusal,
         }
     }

@@ -51,8 +51,8 @@ impl Endpoint {
                 .identify(presented, Audience::Relay, downstream.ip(), now)?;
         // A name that cannot exist is a name the session does not have: no more is said about names.
         let name = ServiceName::parse(service).map_err(|_| {
-            let budget = identity.session.budget();
-            budget.refused(Denial::ServiceNotAllowed.into(), now)
+            let session = &identity.session;
+            session.refused(Denial::ServiceNotAllowed.into(), now)
         })?;
         Ticket::issue(identity, recorder, |_| Ok((name, None)))
     }

@@ -47,7 +47,7 @@ impl Ticket {
         asked: impl FnOnce(&Grant) -> Result<(ServiceName, Option<String>), Denial>,
     ) -> Result<Self, Refusal> {
         let now = SystemTime::now();
-        let budget = identity.session.budget();
+        let session = &identity.session;
         let judged = identity.judge(|policy| {
             recorder.session(identity.session.label(), policy.number);
             let decided = || {
@@ -57,7 +57,7 @@ impl Ticket {
                 let permit = decide_service(&policy.grant, bound, &name, way, method.as_deref())?;
                 Ok::<_, Refusal>((permit, name, method))
             };
-            decided().map_err(|refusal| budget.refused(refusal, now))
+            decided().map_err(|refusal| session.refused(refusal, now))
         })?;
         let (permit, name, method) = judged.permit;
         let slot = identity

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sluicegate_policy::{Denial, Grant};
+use sluicegate_policy::{Denial, Grant, Refusal};
 use tokio::sync::watch;
 
 use super::{
@@ -359,6 +359,15 @@ impl Session {
         let lease = lease.as_ref()?;
         let (at, which) = self.due_of(lease)?;
         (at <= now).then(|| after(lease.times, which))
+    }
+
+    /// What it asked for was refused, and nothing was opened: what is answered, as its budget counts refusals too. Where a clock has run
+    /// out it is that, and no ask starts it again.
+    pub fn refused(&self, refusal: Refusal, now: SystemTime) -> Refusal {
+        match self.over(now) {
+            Some(denial) => denial.into(),
+            None => self.budget.refused(refusal, now),
+        }
     }
 
     /// Is it dead by its clocks? One that they only pause lives on.

@@ -256,8 +256,9 @@ impl Budget {
     }
 
     /// Somebody who is known was refused, and nothing was opened. Over the rate of opens it is that which is answered: who asks
-    /// for what is not allowed as fast as it can is told to stop, whatever it asks for.
-    pub fn refused(&self, refusal: Refusal, now: SystemTime) -> Refusal {
+    /// for what is not allowed as fast as it can is told to stop, whatever it asks for. Of a session it is asked by
+    /// [`super::Session::refused`], which knows its clocks.
+    pub(super) fn refused(&self, refusal: Refusal, now: SystemTime) -> Refusal {
         // A refused ask is activity too: somebody is there.
         self.touch(now);
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);

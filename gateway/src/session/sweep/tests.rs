@@ -472,8 +472,11 @@ async fn what_is_over_opens_nothing_before_the_sweep_comes_by() {
     let opens = |id: &str, at| {
         let live = f.registry.index().session(&f.key(id)).unwrap();
         let opened = live.session.stands_at(None, at);
-        // Whoever asks is no activity once it is over.
+        // Whoever asks is no activity once it is over, whatever the ask is and wherever it is refused.
         live.session.touch(at);
+        let refused = live.session.refused(Denial::MalformedTarget.into(), at);
+        let expected = opened.as_ref().err().copied();
+        assert_eq!(refused.denial, expected.unwrap_or(Denial::MalformedTarget));
         opened.err()
     };
     let over = now + 11 * SECOND;
