@@ -155,6 +155,9 @@ impl From<RegistryError> for Problem {
                 tracing::error!(error = ?error, "the session store failed");
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", text)
             }
+            RegistryError::TooSoon(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "too-soon", text)
+            }
             RegistryError::Interrupted => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "interrupted", text)
             }

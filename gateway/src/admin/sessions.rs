@@ -20,8 +20,8 @@ use super::{
 use crate::{
     auth::Principal,
     session::{
-        Behalf, CreateRequest, Issued, Observation, PatchRequest, SessionKey, is_session_id,
-        lifecycle::Action, no_secrets,
+        Behalf, CreateRequest, Issued, Observation, PatchRequest, RegistryError, SessionKey,
+        is_session_id, lifecycle::Action, no_secrets,
     },
 };
 
@@ -364,13 +364,16 @@ async fn act_on(
     action: Action,
     reason: Option<String>,
 ) -> Result<Issued, Problem> {
-    if action == Action::Start {
-        state.registry.wait_for_second(&key).await;
+    loop {
+        let (key, reason) = (key.clone(), reason.clone());
+        let acted = state.registry.change(by, move |all, by, now| {
+            all.act_at(by, &key, action, reason, now)
+        });
+        match acted.await {
+            Err(RegistryError::TooSoon(left)) => tokio::time::sleep(left).await,
+            acted => return Ok(acted?),
+        }
     }
-    let acted = state.registry.change(by, move |all, by, now| {
-        all.act_at(by, &key, action, reason, now)
-    });
-    Ok(acted.await?)
 }
 
 /// `?wait=SECONDS`: how long a start may wait for a place in its scope before it is answered 202.

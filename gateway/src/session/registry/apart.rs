@@ -5,14 +5,14 @@
 use std::time::{Duration, SystemTime};
 
 use super::Registry;
-use crate::session::{Record, SessionKey};
+use crate::session::{Record, lifecycle::State};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 impl Registry {
     /// How long a new generation of this session has to wait, where it has to.
     pub(super) fn second_left(&self, record: &Record, now: SystemTime) -> Option<Duration> {
-        if !self.config().apart_by_seconds {
+        if !self.config().apart_by_seconds || record.lease.state != State::Idle {
             return None;
         }
         let ended = record.ended_at?;
@@ -22,14 +22,6 @@ impl Registry {
         // A clock that was set back must not hold anybody up.
         (!left.is_zero() && left <= SECOND).then_some(left)
     }
-
-    /// Wait until a new generation of this session may begin: a second at most.
-    pub async fn wait_for_second(&self, key: &SessionKey) {
-        let Ok(entry) = self.entry(key) else { return };
-        if let Some(left) = self.second_left(&entry.record, SystemTime::now()) {
-            tokio::time::sleep(left).await;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -37,7 +29,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
     use crate::session::{
-        Behalf,
+        Behalf, RegistryError,
         lifecycle::Action,
         testing::{Fixture, config, request},
     };
@@ -73,5 +65,31 @@ mod tests {
         }
         f.registry.replace_config(config()).await.unwrap();
         assert_eq!(left(100_700), None, "nobody else's tokens are accepted");
+    }
+
+    /// Found to be over by the very start: it ended then.
+    #[tokio::test]
+    async fn a_start_that_finds_the_last_generation_over_begins_in_the_next_second() {
+        let mut apart = config();
+        apart.apart_by_seconds = true;
+        let f = Fixture::with(apart);
+        let at = |millis: u64| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+        let (by, key) = (Behalf::nobody(), f.key("one"));
+        let made = request("{id: one, ttl: 10s, idleTimeout: 0}");
+        f.registry
+            .create_at(&by, "local", made, at(95_000))
+            .unwrap();
+        let start = |now: u64| f.registry.act_at(&by, &key, Action::Start, None, at(now));
+        for (now, left) in [(105_300, 700), (105_900, 100)] {
+            let early = start(now).unwrap_err();
+            assert!(
+                matches!(early, RegistryError::TooSoon(wait) if wait == Duration::from_millis(left)),
+                "{now}: {early}"
+            );
+            assert_eq!(f.state("one"), "idle");
+        }
+        let begun = start(106_000).unwrap();
+        assert_eq!(begun.view["generation"], 2);
+        assert!(start(106_000).is_ok(), "one that runs has begun");
     }
 }

@@ -188,7 +188,11 @@ impl Registry {
             }
         };
         match action {
-            Action::Start => self.start_or_queue(&entry, None, now),
+            // Asked of what it is now: the generation before may have been found to be over just above.
+            Action::Start => match self.second_left(&entry.record, now) {
+                Some(left) => Err(RegistryError::TooSoon(left)),
+                None => self.start_or_queue(&entry, None, now),
+            },
             Action::Reset if entry.record.queued.is_some() => self.dequeue(&entry, reason, now),
             _ => {
                 let at = now;

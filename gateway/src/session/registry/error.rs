@@ -1,5 +1,7 @@
 //! Why the registry did not do it.
 
+use std::time::Duration;
+
 use sluicegate_policy::text::Faults;
 
 use crate::{
@@ -79,6 +81,9 @@ pub enum RegistryError {
         /// Generations that may live at once.
         limit: usize,
     },
+    /// Its last generation ended in this second, and the next begins in one of its own.
+    #[error("the session's next generation begins in {0:?}")]
+    TooSoon(Duration),
     /// The store.
     #[error("the session store is not available")]
     Store(#[from] StoreError),
