@@ -411,7 +411,8 @@ impl Prober {
 
     /// Every check with its state, its last finding and that one's age.
     pub fn checks(&self) -> Vec<Value> {
-        report::checks(&self.memory().tracks, unix_seconds(SystemTime::now()))
+        let (memory, now) = (self.memory(), unix_seconds(SystemTime::now()));
+        report::checks(&memory.tracks, memory.clients(), now)
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

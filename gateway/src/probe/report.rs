@@ -4,10 +4,13 @@ use serde_json::{Value, json};
 use sluicegate_policy::{Profile, Shortfall};
 
 use super::{
-    check::{Check, Finding},
+    check::Finding,
     proof::Tracks,
     track::{Last, State, Track},
 };
+
+/// Relay clients of other machines, among the checks.
+const CLIENTS: &str = "clients";
 
 /// A provider's effective profile as published.
 #[derive(Clone, PartialEq, Debug)]
@@ -18,17 +21,19 @@ pub(super) struct Published {
     pub(super) since: u64,
 }
 
-/// Every check, in the order in which one depends on another.
-pub(super) fn checks(tracks: &Tracks, now: u64) -> Vec<Value> {
+/// Every check, in the order in which one depends on another; and relay clients, where they may stand for one.
+pub(super) fn checks(tracks: &Tracks, clients: Option<&Track>, now: u64) -> Vec<Value> {
+    let clients = clients.map(|track| one(CLIENTS, track, now));
     tracks
         .iter()
-        .map(|(check, track)| one(check, track, now))
+        .map(|(check, track)| one(&check.to_string(), track, now))
+        .chain(clients)
         .collect()
 }
 
-fn one(check: &Check, track: &Track, now: u64) -> Value {
+fn one(name: &str, track: &Track, now: u64) -> Value {
     let mut value = json!({
-        "name": check.to_string(),
+        "name": name,
         "state": "unknown",
         "since": Value::Null,
         "reason": Value::Null,

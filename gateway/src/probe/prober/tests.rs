@@ -396,6 +396,13 @@ async fn clients_stand_for_reach_after_three_findings_that_agree() {
     let access = || prober.effective("local").unwrap().0.host_service_access;
     assert_eq!(access(), HostServiceAccess::None);
     let _stream = comes(&prober.presence);
+    // Which check it is that says so is among the checks.
+    let clients = || {
+        let checks = prober.checks().into_iter();
+        let mut clients = checks.filter(|check| check["name"] == "clients");
+        clients.next().map(|check| check["state"].clone())
+    };
+    assert_eq!(clients(), Some("fails".into()));
     for expected in [
         HostServiceAccess::None,
         HostServiceAccess::None,
@@ -403,7 +410,13 @@ async fn clients_stand_for_reach_after_three_findings_that_agree() {
     ] {
         prober.found(&hairpin).await;
         assert_eq!(access(), expected);
+        let raised = expected == HostServiceAccess::Relay;
+        let state = if raised { "works" } else { "fails" };
+        assert_eq!(clients(), Some(state.into()));
     }
+    // Where this gateway reaches itself nothing follows from them.
+    three(&prober, &all_but(&prober, &[])).await;
+    assert_eq!(clients(), None);
 }
 
 /// How many runs there are in an hour by an interval of a minute.
