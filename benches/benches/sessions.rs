@@ -1,12 +1,13 @@
-//! What ten thousand sessions cost: creating and starting them one after another, a page of the list, a sweep; and what as
-//! many cost that wait for one place. Not criterion's: each create changes what the next one meets, and how the cost grows
-//! is the question.
+//! What ten thousand sessions cost beside a hundred and a thousand: creating and starting them one after another, a page of the
+//! list, a sweep; what as many cost that wait for one place; and the commit that is in all of it. Not criterion's: each create
+//! changes what the next one meets, and how the cost grows is the question.
 //!
 //! `cargo bench --bench sessions -- 10000`
 
 use std::{
     collections::BTreeMap,
     error::Error,
+    io::Write,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -17,7 +18,7 @@ use sluicegate::{
         CreateRequest, ProviderConfig, Quota, Registry, RegistryConfig, Scopes, SessionKey,
         lifecycle::{Action, Times},
     },
-    store::{EmbeddedStore, verify_file},
+    store::{Batch, EmbeddedStore, NewEvent, Store, verify_file},
 };
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -87,6 +88,108 @@ fn open(directory: &std::path::Path) -> Outcome<Arc<Registry>> {
     )?)
 }
 
+/// A hundredth, a tenth, and all of them, each in a store of its own.
+fn sizes(wanted: usize, runtime: &tokio::runtime::Runtime) -> Outcome<()> {
+    let columns = "create and start, milliseconds each | worst | page of 1000, median | page of 100, median | sweep, nothing due, median | sweep, all due | open the store";
+    println!("| sessions | {columns} |");
+    println!("|---|---|---|---|---|---|---|---|");
+    let everybody = |_: &str, _: Option<&str>| true;
+    for size in [wanted / 100, wanted / 10, wanted] {
+        let directory = tempfile::tempdir()?;
+        let registry = open(directory.path())?;
+        let (begun, mut worst) = (Instant::now(), Duration::ZERO);
+        for n in 0..size {
+            let one = Instant::now();
+            runtime.block_on(registry.create("local".into(), asked(n)?))?;
+            worst = worst.max(one.elapsed());
+        }
+        let each = milliseconds(begun.elapsed()) / size.max(1) as f64;
+        let page = |limit: usize| {
+            let (median, _, _) = several(20, || {
+                let (views, _) = registry.page(None, Some("local"), &everybody, None, limit);
+                std::hint::black_box(serde_json::to_vec(&views).unwrap_or_default());
+                views.len()
+            });
+            median
+        };
+        let (large, small) = (page(1000), page(100));
+        let now = SystemTime::now();
+        let (sweep, _, _) = several(50, || usize::from(registry.sweep_once(now).is_some()));
+        let due = Instant::now();
+        registry.sweep_once(now + Duration::from_secs(90_000));
+        let due = milliseconds(due.elapsed());
+        drop(registry);
+        let again = Instant::now();
+        drop(open(directory.path())?);
+        let again = milliseconds(again.elapsed());
+        let worst = milliseconds(worst);
+        println!(
+            "| {size} | {each:.2} | {worst:.1} | {large:.2} | {small:.2} | {sweep:.2} | {due:.0} | {again:.0} |"
+        );
+    }
+    Ok(())
+}
+
+/// What one commit costs, which is durable when it returns: it syncs twice, once for what is written and once for the header
+/// that makes it count (two phases). Beside it stands what one sync costs here.
+fn commits() -> Outcome<()> {
+    let directory = tempfile::tempdir()?;
+    let store = EmbeddedStore::open(&directory.path().join("sluicegate.redb"))?;
+    let mut row = 0_usize;
+    let mut batch = |rows: usize, events: usize, namespaces: usize| {
+        let key = |n: usize| (format!("default/local/s{n}"), vec![b'x'; 1024]);
+        let event = |n: usize| NewEvent {
+            of: format!("n{}", n % namespaces.max(1)),
+            body: vec![b'e'; 256],
+        };
+        let first = row;
+        row += rows.max(events);
+        Batch {
+            put: (first..first + rows).map(key).collect(),
+            events: (first..first + events).map(event).collect(),
+            keep_events: Some(10_000),
+            ..Batch::default()
+        }
+    };
+    println!("\n| a commit | milliseconds, median | worst |");
+    println!("|---|---|---|");
+    let mut failed = None;
+    let mut measure = |what: &str, batch: &mut dyn FnMut() -> Batch| {
+        let mut all: Vec<Batch> = (0..50).map(|_| batch()).collect();
+        let (median, worst, _) = several(50, || {
+            let batch = all.pop().unwrap_or_default();
+            failed = store.commit(&batch).err().or(failed.take());
+            batch.put.len()
+        });
+        println!("| {what} | {median:.2} | {worst:.1} |");
+    };
+    measure("of nothing", &mut || batch(0, 0, 1));
+    measure("of a session and its event", &mut || batch(1, 1, 1));
+    measure("of 1,024 sessions and events", &mut || batch(1024, 1024, 1));
+    measure(
+        "of a session and its event, 10,000 events kept of one namespace",
+        &mut || batch(1, 1, 1),
+    );
+    measure(
+        "of 1,024 sessions and events of 1,000 namespaces",
+        &mut || batch(1024, 1024, 1000),
+    );
+    measure(
+        "of a session and its event, 10,000 events kept of 1,000 namespaces",
+        &mut || batch(1, 1, 1000),
+    );
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    let mut file = std::fs::File::create(directory.path().join("beside"))?;
+    let (median, worst, _) = several(50, || {
+        let written = file.write_all(&[0; 4096]).and_then(|()| file.sync_data());
+        usize::from(written.is_ok())
+    });
+    println!("| 4 KiB written to a file beside it, and synced once | {median:.2} | {worst:.1} |");
+    Ok(())
+}
+
 /// Sessions that wait in one scope: what a sweep costs, and a place that becomes free.
 fn queue(wanted: usize, runtime: &tokio::runtime::Runtime) -> Outcome<()> {
     let directory = tempfile::tempdir()?;
@@ -127,13 +230,15 @@ fn queue(wanted: usize, runtime: &tokio::runtime::Runtime) -> Outcome<()> {
 fn main() -> Outcome<()> {
     let wanted = std::env::args().filter_map(|text| text.parse().ok()).next();
     let wanted: usize = wanted.unwrap_or(10_000);
-    let directory = tempfile::tempdir()?;
-    let registry = open(directory.path())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .build()?;
-    println!("| create and start | milliseconds each | worst |");
+    sizes(wanted, &runtime)?;
+    commits()?;
+    println!("\n| create and start | milliseconds each | worst |");
     println!("|---|---|---|");
+    let directory = tempfile::tempdir()?;
+    let registry = open(directory.path())?;
     let step = (wanted / 10).max(1);
     for first in (0..wanted).step_by(step) {
         let mut worst = Duration::ZERO;
