@@ -544,6 +544,62 @@ async fn a_late_keepalive_revives_nothing() {
     }
 }
 
+/// A condition is asked of what the session is by its clocks, whether the sweep has come by or not.
+#[tokio::test]
+async fn a_condition_beside_a_due_end_is_asked_of_what_is_left() {
+    let over = [
+        Action::Keepalive(60 * SECOND),
+        Action::Pause,
+        Action::Resume,
+        Action::Start,
+    ];
+    for action in over {
+        let f = Fixture::new();
+        create(&f, "{id: one, ttl: 10s}").await;
+        let late = SystemTime::now() + 11 * SECOND;
+        let etag = || {
+            let view = f.registry.show(&f.key("one")).unwrap();
+            view["etag"].as_str().unwrap().to_owned()
+        };
+        let act = |tag: &str| {
+            let by = Behalf {
+                if_match: vec![tag.to_owned()],
+                ..Behalf::nobody()
+            };
+            f.registry.act_at(&by, &f.key("one"), action, None, late)
+        };
+        let seen = etag();
+        let refused = act(&seen).unwrap_err();
+        let now = etag();
+        assert!(
+            matches!(&refused, RegistryError::Changed { etag } if *etag == now),
+            "{action:?}: {refused}"
+        );
+        assert_ne!(seen, now, "{action:?}");
+        assert_eq!(f.state("one"), "idle", "{action:?}");
+        // What it is now can be acted on, where there is anything to do.
+        match action {
+            Action::Start => assert_eq!(act(&now).unwrap().view["generation"], 2),
+            _ => assert!(matches!(act(&now), Err(RegistryError::Impossible(_)))),
+        }
+    }
+    // An end is what was asked for, or more of it.
+    for (action, state) in [(Action::Reset, "idle"), (Action::Stop, "stopped")] {
+        let f = Fixture::new();
+        create(&f, "{id: one, ttl: 10s}").await;
+        let late = SystemTime::now() + 11 * SECOND;
+        let view = f.registry.show(&f.key("one")).unwrap();
+        let by = Behalf {
+            if_match: vec![view["etag"].as_str().unwrap().to_owned()],
+            ..Behalf::nobody()
+        };
+        f.registry
+            .act_at(&by, &f.key("one"), action, None, late)
+            .unwrap();
+        assert_eq!(f.state("one"), state);
+    }
+}
+
 /// How many rows each commit had.
 #[derive(Debug)]
 struct Counting(EmbeddedStore, Mutex<Vec<usize>>);

@@ -46,7 +46,8 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     made
 }
 
-fn make(beside: &Path, path: &Path) -> Result<(), StoreError> {
+/// Made beside, and linked to where it belongs; what stands there by then stays, a link too.
+pub(super) fn make(beside: &Path, path: &Path) -> Result<(), StoreError> {
     // Of a start that was cut short.
     match fs::remove_file(beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(path)(error)),

@@ -403,3 +403,27 @@ fn a_dead_letter_is_taken_back_or_given_up_again() {
         "its place stays"
     );
 }
+
+/// Neither is what it leads to made, nor is it replaced: the store it was for is away, not gone.
+#[test]
+fn a_link_that_leads_nowhere_is_no_place_for_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, target) = (dir.path().join("s"), dir.path().join("away"));
+    std::os::unix::fs::symlink(&target, &path).unwrap();
+    let still = || {
+        assert_eq!(fs::read_link(&path).unwrap(), target);
+        assert!(fs::symlink_metadata(&target).is_err(), "it was made");
+        let names = fs::read_dir(dir.path()).unwrap();
+        assert_eq!(names.count(), 1, "something is left beside it");
+    };
+    let refused = EmbeddedStore::open(&path).unwrap_err();
+    assert!(matches!(refused, StoreError::Open { .. }), "{refused:?}");
+    still();
+    // And where it came to be while the store was made.
+    open::make(&dir.path().join("s.new"), &path).unwrap();
+    still();
+    // The store comes back.
+    drop(EmbeddedStore::open(&target).unwrap());
+    EmbeddedStore::open(&path).unwrap();
+    assert_eq!(fs::read_link(&path).unwrap(), target);
+}
