@@ -36,8 +36,9 @@ pub struct Record {
     pub policy_generation: u64,
     /// Its own grant (without the provider's defaults) as canonical JSON.
     pub document: String,
-    /// The services in it were named by somebody with a say in a part of the gateway only.
-    #[serde(default)]
+    /// The services in it were named by somebody with a say in a part of the gateway only. Rows of before this was written down do
+    /// not say, and are taken for such.
+    #[serde(default = "unknown_author")]
     pub bounded_author: bool,
     /// SHA-256 of the create request, to tell a replay from another request.
     pub request: String,
@@ -101,6 +102,10 @@ pub struct Observed {
     pub generation: u64,
     /// When it was said.
     pub at: SystemTime,
+}
+
+const fn unknown_author() -> bool {
+    true
 }
 
 impl Record {

@@ -795,3 +795,45 @@ async fn a_reload_that_cannot_be_stored_changes_nothing() {
     };
     assert!(decide(&policy.grant, &target("a.example.com:443")).is_err());
 }
+
+/// What nobody knows is nobody's privilege.
+#[tokio::test]
+async fn a_session_of_an_author_nobody_knows_names_no_socket() {
+    let f = Fixture::new();
+    let services = "services: {db: 'unix:///run/db.sock'}";
+    create(&f, &format!("{{id: one, {services}}}"))
+        .await
+        .unwrap();
+    create(&f, "{id: two, allow: [a.example.com]}")
+        .await
+        .unwrap();
+    // As an older version wrote them.
+    let store = f.registry.store();
+    let older = |(key, row): (String, Vec<u8>)| {
+        let mut row: serde_json::Value = serde_json::from_slice(&row).unwrap();
+        row.as_object_mut()
+            .unwrap()
+            .remove("bounded_author")
+            .unwrap();
+        (key, serde_json::to_vec(&row).unwrap())
+    };
+    let rows = store.load().unwrap().sessions.into_iter().map(older);
+    let batch = Batch {
+        put: rows.collect(),
+        ..Batch::default()
+    };
+    store.commit(&batch).unwrap();
+    let f = f.restarted();
+    assert_eq!(
+        (f.state("one"), f.state("two")),
+        ("paused".into(), "running".into())
+    );
+    // The operator says that they are theirs.
+    let patched = f
+        .registry
+        .patch(f.key("one"), patch(&format!("{{{services}}}")));
+    patched.await.unwrap();
+    act(&f, "one", Action::Resume).await.unwrap();
+    let f = f.restarted();
+    assert_eq!(f.state("one"), "running");
+}
