@@ -211,15 +211,16 @@ async fn what_ended_while_the_gateway_was_away_opens_nothing() {
     let mut ended = Vec::new();
     for _ in 0..8 {
         let ask = Ask {
-            more: &["--ttl", "2s"],
+            more: &["--ttl", "1s"],
             ..Ask::default()
         };
         ended.push(world.session_for(ask).await);
     }
+    // The last of them was made before now: by then its second is over.
+    let over = tokio::time::Instant::now() + Duration::from_secs(1);
     world.gateway.process.signal(Signal::KILL);
     world.gateway.process.wait("the kill").await;
-    // The time of the last of them has to pass.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep_until(over).await;
     world.gateway.restart().await;
     for session in &ended {
         assert_eq!(session.connect(&world.plain()).await.0.status, 407);
