@@ -9,6 +9,7 @@ mod capability;
 mod compile;
 mod dial;
 mod error;
+mod history;
 mod log;
 mod look;
 mod observe;
@@ -46,13 +47,14 @@ pub use capability::Bind;
 pub(super) use compile::asked as grant_asked;
 pub(super) use dial::lacks_dials;
 pub use error::RegistryError;
+use history::Told;
 pub use log::{LogLine, LogRecord};
 pub use observe::Observation;
 pub use owners::{OwnerKey, OwnerUse};
 
 use crate::{
     auth::{Authenticator, HandleHash, KeyError, KeyInfo, Keys},
-    store::{Batch, Dropped, NewEvent, Store, StoredEvent, Verified},
+    store::{Batch, Store, Verified},
 };
 
 /// One session in memory.
@@ -363,33 +365,6 @@ impl Registry {
             .await
     }
 
-    /// Lifecycle events after a cursor, oldest first.
-    ///
-    /// # Errors
-    /// The store.
-    pub async fn events_after(
-        self: &Arc<Self>,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<StoredEvent>, RegistryError> {
-        self.blocking(move |registry, _| Ok(registry.store.events(after, limit)?))
-            .await
-    }
-
-    /// What a namespace has lost of its history.
-    ///
-    /// # Errors
-    /// The store.
-    pub async fn events_dropped(self: &Arc<Self>, of: String) -> Result<Dropped, RegistryError> {
-        self.blocking(move |registry, _| Ok(registry.store.dropped(&of)?))
-            .await
-    }
-
-    /// Lifecycle events as they are committed: cursor and JSON.
-    pub fn subscribe(&self) -> broadcast::Receiver<(u64, Arc<str>)> {
-        self.events.subscribe()
-    }
-
     pub(super) fn entry(&self, key: &SessionKey) -> Result<Arc<Entry>, RegistryError> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         entries
@@ -520,37 +495,6 @@ impl Registry {
         self.changed.notified().await;
     }
 
-    /// Make records and events durable. Listeners are told when what is returned is dropped: once memory shows it.
-    pub(super) fn commit(
-        &self,
-        mut batch: Batch,
-        records: &[&Record],
-        events: &[Event],
-    ) -> Result<Told<'_>, RegistryError> {
-        for record in records {
-            let row = serde_json::to_vec(record).map_err(|source| RegistryError::Row {
-                key: record.row_key(),
-                source,
-            })?;
-            batch.put.push((record.row_key(), row));
-        }
-        let texts: Vec<Arc<str>> = events.iter().map(|event| event.to_json().into()).collect();
-        let stored = events.iter().zip(&texts).map(|(event, text)| NewEvent {
-            of: event.namespace().to_owned(),
-            body: text.as_bytes().to_vec(),
-        });
-        batch.events = stored.collect();
-        batch.keep_events = Some(self.config().retention.events);
-        let done = self.store.commit(&batch);
-        self.writable.store(done.is_ok(), Ordering::Release);
-        let last = done?;
-        let first = last.saturating_sub(texts.len() as u64);
-        Ok(Told {
-            events: &self.events,
-            texts: (first + 1..).zip(texts).collect(),
-        })
-    }
-
     /// Work that commits runs to its end on a thread of its own, even if whoever asked goes away: a change that is
     /// durable must also show.
     pub(super) async fn blocking<T: Send + 'static>(
@@ -560,23 +504,6 @@ impl Registry {
         let registry = self.clone();
         let task = tokio::task::spawn_blocking(move || work(&registry, SystemTime::now()));
         task.await.map_err(|_| RegistryError::Interrupted)?
-    }
-}
-
-/// Events that are durable and not yet told: somebody who hears of one and looks must see it.
-#[must_use = "dropping it tells the listeners: hold it until memory shows the change"]
-pub(super) struct Told<'a> {
-    events: &'a broadcast::Sender<(u64, Arc<str>)>,
-    texts: Vec<(u64, Arc<str>)>,
-}
-
-impl Drop for Told<'_> {
-    fn drop(&mut self) {
-        for (cursor, text) in self.texts.drain(..) {
-            tracing::info!(target: "sluicegate::session", event = %text);
-            // Nobody listening is not an error.
-            let _ = self.events.send((cursor, text));
-        }
     }
 }
 

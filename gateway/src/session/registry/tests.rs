@@ -11,7 +11,7 @@ use sluicegate_policy::{Denial, Target, decide, text::Faults};
 
 use super::*;
 use crate::session::testing::{Fixture, ceiling, config, patch, request};
-use crate::store::StoreError;
+use crate::store::{Dropped, StoreError, StoredEvent};
 
 async fn create(f: &Fixture, source: &str) -> Result<Issued, RegistryError> {
     f.registry.create("local".into(), request(source)).await
