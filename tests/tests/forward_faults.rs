@@ -457,3 +457,19 @@ async fn an_address_is_forbidden_while_it_is_sought() {
         assert_eq!(reply.json()["reason"], "policy_changed", "{}", reply.text());
     }
 }
+
+/// Each way it may be read would be kept and recorded with all of its path.
+#[tokio::test]
+async fn a_request_that_may_be_read_in_a_thousand_ways_is_refused() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let plain = world.plain();
+    let host = format!("Host: {plain}\r\n");
+    for (ways, status) in [(3, 200), (1000, 400)] {
+        let mut wire = session.dial().await;
+        let query = "_method=a;".repeat(ways);
+        let line = format!("GET http://{plain}/echo?{query}");
+        session.ask(&mut wire, &line, &host).await;
+        assert_eq!(wire.reply().await.status(), status, "{ways}");
+    }
+}

@@ -194,7 +194,8 @@ fn judge(
     recorder: &mut Recorder,
 ) -> Result<Asked, Refusal> {
     let (method, fields) = (request.method().as_str(), request.headers());
-    let asked = Asked::new(overrides::read_as(method, path, fields));
+    let readings = overrides::readings(method, path, fields).ok_or(Denial::MalformedRequest)?;
+    let asked = Asked::new(readings.into_iter());
     recorder.also_read_as(asked.read_as().skip(1));
     if let Some(reported) = asked.judge(&way.permit)? {
         recorder.would_refuse(reported.denial);

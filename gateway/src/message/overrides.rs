@@ -15,9 +15,23 @@ const PATHS: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-original-uri"];
 /// The method that counts, in a query.
 const IN_QUERY: &str = "_method";
 
+/// Readings of one request that are judged. Each is judged, kept and recorded with the whole path: a query that names a method
+/// five thousand times would cost the gateway five thousand paths.
+pub(crate) const MOST: usize = 16;
+
 /// Every method and path that a server may read in a request, its own first. Where methods and paths are ruled, each pair must pass:
-/// a rule judges the two apart, so that no mixture of pairs which pass asks for more. `path` has its query.
-pub(crate) fn read_as<'r>(
+/// a rule judges the two apart, so that no mixture of pairs which pass asks for more. `path` has its query. `None`: more than [`MOST`],
+/// as no request has that means well.
+pub(crate) fn readings<'r>(
+    method: &'r str,
+    path: &'r str,
+    fields: &'r HeaderMap,
+) -> Option<Vec<(Cow<'r, str>, Cow<'r, str>)>> {
+    let all: Vec<_> = read_as(method, path, fields).take(MOST + 1).collect();
+    (all.len() <= MOST).then_some(all)
+}
+
+fn read_as<'r>(
     method: &'r str,
     path: &'r str,
     fields: &'r HeaderMap,
@@ -74,7 +88,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use http::Request;
 
-    use super::read_as;
+    use super::{MOST, read_as, readings};
 
     fn pairs(path: &str, fields: &[(&str, &[u8])]) -> Vec<(String, String)> {
         let mut request = Request::builder();
@@ -89,6 +103,20 @@ mod tests {
 
     fn pair(method: &str, path: &str) -> (String, String) {
         (method.to_owned(), path.to_owned())
+    }
+
+    #[test]
+    fn a_request_of_too_many_readings_is_none() {
+        let path = |ways: usize| format!("/?{}", "_method=a;".repeat(ways));
+        let none = http::HeaderMap::new();
+        let own = path(MOST - 1);
+        assert_eq!(readings("GET", &own, &none).unwrap().len(), MOST);
+        assert!(readings("GET", &path(MOST), &none).is_none());
+        let mut fields = http::HeaderMap::new();
+        for _ in 0..MOST {
+            fields.append("x-original-url", "/a".parse().unwrap());
+        }
+        assert!(readings("GET", "/", &fields).is_none());
     }
 
     #[test]

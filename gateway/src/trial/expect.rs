@@ -230,11 +230,18 @@ fn expectation(node: &Node, faults: &mut Faults) -> Option<Expectation> {
     };
     let answers = items.map(|items| items.iter().filter_map(&mut address).collect());
     let asked = method.is_some() || path.is_some() || said.is_some();
-    let request = asked.then(|| {
-        let method = method.as_deref().unwrap_or("GET");
-        let path = path.as_deref().unwrap_or("/");
-        Asked::new(overrides::read_as(method, path, &said.unwrap_or_default()))
-    });
+    let said = said.unwrap_or_default();
+    let (method, path) = (
+        method.as_deref().unwrap_or("GET"),
+        path.as_deref().unwrap_or("/"),
+    );
+    let readings = overrides::readings(method, path, &said);
+    if readings.is_none() {
+        let message = format!("it may be read as more than {} requests", overrides::MOST);
+        faults.error(node.place(), message);
+    }
+    let readings = readings.filter(|_| asked);
+    let request = readings.map(|all| Asked::new(all.into_iter()));
     Some(Expectation {
         position: node.position(),
         target: target?.to_owned(),

@@ -144,7 +144,10 @@ impl Stream<'_> {
             origins.into_iter().map(HeaderValue::as_bytes)
         };
         let permit = &self.ticket.permit;
-        overrides::read_as(request.method().as_str(), path, fields)
+        let readings = overrides::readings(request.method().as_str(), path, fields);
+        let readings = readings.ok_or(Denial::MalformedRequest)?;
+        readings
+            .into_iter()
             .try_for_each(|(method, path)| permit.judge_http(&method, &path, host, origins()))
     }
 

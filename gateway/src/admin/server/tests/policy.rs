@@ -76,7 +76,10 @@ async fn what_cannot_be_tried_is_refused_with_every_fault() {
     let fields: serde_json::Map<String, Value> =
         (0..33_000).map(|n| (format!("f{n}"), "v".into())).collect();
     let fields = json!({ "tests": [{ "target": "a.test", "expect": "deny", "fields": fields }] });
+    let ways = format!("/?{}", "_method=a;".repeat(20));
+    let ways = json!({ "tests": [{ "target": "a.test", "expect": "deny", "path": ways }] });
     for (path, body, status) in [
+        ("policy:test", ways, 422),
         ("policy:test", json!({}), 422),
         ("policy:test", json!({ "tests": [] }), 422),
         (
