@@ -73,8 +73,8 @@ fn decide<'a>(
     let identity = context.identify_proxy(credentials, channel, recorder, peer.ip())?;
     let judged = identity.judge(|policy| {
         let decided = decide_name(&policy.grant, &name);
-        let budget = identity.session.budget();
-        decided.map_err(|refusal| budget.refused(refusal, SystemTime::now()))
+        let session = &identity.session;
+        decided.map_err(|refusal| session.refused(refusal, SystemTime::now()))
     });
     judged.map(drop)
 }

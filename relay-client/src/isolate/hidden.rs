@@ -192,7 +192,6 @@ mod tests {
         path::PathBuf,
     };
 
-
     use super::{Hidden, TABLE, find, listening, settle, with_their_directories};
     use crate::{isolate::control, listen::closed_private_socket};
 

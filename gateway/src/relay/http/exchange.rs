@@ -83,8 +83,8 @@ impl Stream<'_> {
 
     /// What is refused has the rate of refused opens.
     fn counted(&self, refusal: Refusal) -> Refusal {
-        let budget = self.ticket.identity.session.budget();
-        budget.refused(refusal, SystemTime::now())
+        let session = &self.ticket.identity.session;
+        session.refused(refusal, SystemTime::now())
     }
 
     /// Judge and send.

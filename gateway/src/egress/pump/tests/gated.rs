@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{End, Paced, Party, Pump};
+use super::{End, Paced, Pump};
 use crate::{
     egress::gate::Gate,
     session::{Budget, Way},
