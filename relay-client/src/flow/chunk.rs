@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 use sluicegate_relay_protocol::capsule::Head;
 
-/// Bytes read at once, at most. Behind a capsule's head they are one DATA frame of HTTP/2, and four whole records of an upgraded
+/// Bytes read at once, at most. Behind a capsule's head they are one DATA frame of HTTP/2, and four records of an upgraded
 /// connection: what is left over would be a frame and a write of its own, every time.
 pub const FULL: usize = 4 * (CAPSULE - Head::USUAL_MAX);
 
