@@ -30,7 +30,7 @@ fn flip(path: &Path, id: &str) {
 #[tokio::test]
 async fn damage_in_the_middle_is_noticed_in_use_and_at_the_start() {
     let mut world = World::start().await;
-    let session = world.session().await;
+    let (session, other) = (world.session().await, world.session().await);
     let id = session.id().to_owned();
     let store = world.gateway.state().join("sluicegate.redb");
     let whole = world.gateway.cli(&["store", "check"]).await.succeeded();
@@ -57,6 +57,13 @@ async fn damage_in_the_middle_is_noticed_in_use_and_at_the_start() {
     );
     let target = world.plain();
     assert_eq!(session.connect(&target).await.0.status, 503);
+    // What takes something away holds all the same.
+    let path = format!("{SESSIONS}/{}", other.id());
+    let reset = format!("{path}:reset");
+    let refused = world.gateway.admin("POST", &reset, "{}").await;
+    assert_eq!(refused.status(), 503, "{}", refused.text());
+    let shown = world.gateway.admin("GET", &path, "").await.json();
+    assert_eq!(shown["session"]["withdrawn"], true, "{shown}");
     let check = world.gateway.cli(&["store", "check"]).await;
     assert_eq!(check.code, Some(1), "{}", check.text());
     assert!(check.stderr.contains("damaged"), "{}", check.stderr);
@@ -65,6 +72,12 @@ async fn damage_in_the_middle_is_noticed_in_use_and_at_the_start() {
     flip(&store, &id);
     ready(200).await;
     assert_eq!(session.connect(&target).await.0.status, 200);
+    assert_eq!(other.connect(&target).await.0.status, 407);
+    let settled = async || {
+        let shown = world.gateway.admin("GET", &path, "").await.json();
+        (shown["session"]["state"] == "idle").then_some(())
+    };
+    until_told("the reset is recorded", settled).await;
 
     // At rest, after a crash and after a shutdown in order: nothing is started with it, and why is told.
     for signal in [Signal::KILL, Signal::TERM] {
@@ -80,7 +93,7 @@ async fn damage_in_the_middle_is_noticed_in_use_and_at_the_start() {
         assert!(check.stderr.contains("is damaged"), "{}", check.stderr);
         flip(&store, &id);
         let whole = world.gateway.cli(&["store", "check"]).await.succeeded();
-        assert!(whole.contains(" 1 sessions"), "{whole}");
+        assert!(whole.contains(" 2 sessions"), "{whole}");
         world.gateway.restart().await;
         assert_eq!(session.connect(&target).await.0.status, 200);
     }
@@ -90,7 +103,7 @@ async fn damage_in_the_middle_is_noticed_in_use_and_at_the_start() {
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(
         (&shown["whole"], &shown["sessions"]),
-        (&true.into(), &1.into())
+        (&true.into(), &2.into())
     );
 }
 

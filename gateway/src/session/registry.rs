@@ -1,6 +1,7 @@
 //! The registry: every session, over the store, with what lives of it in memory.
 //!
-//! A change is committed before it shows; one writer at a time, so that memory and store never differ in order.
+//! A change is committed before it shows, but for what takes something away: that holds before the store is asked, whatever
+//! becomes of it there. One writer at a time, so that memory and store never differ in order.
 
 mod apart;
 mod apply;
@@ -172,6 +173,8 @@ pub struct Registry {
     unsaved: Mutex<Vec<Unsaved>>,
     /// Was the last commit durable?
     writable: AtomicBool,
+    /// Did the last sweep come to its end?
+    swept: AtomicBool,
     events: broadcast::Sender<(u64, Arc<str>)>,
     changed: Notify,
     usage_saved: Mutex<SystemTime>,
@@ -210,6 +213,7 @@ impl Registry {
             profiles: Mutex::new(profiles(&loaded.profiles)),
             unsaved: Mutex::default(),
             writable: AtomicBool::new(true),
+            swept: AtomicBool::new(true),
             verified: Mutex::default(),
             config: ArcSwap::from_pointee(config),
             entries: RwLock::default(),
@@ -458,6 +462,18 @@ impl Registry {
     /// Can changes be made durable, by what is known? A disk that is full can still be read.
     pub fn writable(&self) -> bool {
         self.writable.load(Ordering::Acquire)
+    }
+
+    /// What came of a sweep. One that broke off has looked at nobody's clocks: nobody is let in before one has again.
+    pub(super) fn note_sweep(&self, done: bool) {
+        self.swept.store(done, Ordering::Release);
+        if !done {
+            self.index.set_readable(false);
+        }
+    }
+
+    pub(super) fn swept(&self) -> bool {
+        self.swept.load(Ordering::Acquire)
     }
 
     pub(super) fn profiles(&self) -> MutexGuard<'_, BTreeMap<String, serde_json::Value>> {

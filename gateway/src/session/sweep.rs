@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     drain::{DrainWatch, Stage},
-    store::Batch,
+    store::{Batch, StoreError},
     telemetry::Telemetry,
 };
 
@@ -31,13 +31,18 @@ impl Registry {
             let registry = self.clone();
             let next =
                 tokio::task::spawn_blocking(move || registry.sweep_at(SystemTime::now())).await;
+            self.note_sweep(next.is_ok());
             telemetry.metrics().sessions(self.index().len());
             let wait = match next {
                 Ok(Some(at)) => at
                     .duration_since(SystemTime::now())
                     .unwrap_or_default()
                     .min(PERIOD),
-                Ok(None) | Err(_) => PERIOD,
+                Ok(None) => PERIOD,
+                Err(error) => {
+                    tracing::error!(%error, "a sweep broke off: new work is refused");
+                    PERIOD
+                }
             };
             // However often something changes: nine tenths of the time are others'.
             let rest = (began.elapsed() * 9).min(PERIOD);
@@ -109,6 +114,8 @@ impl Registry {
 
     pub(super) fn probe_store(&self, now: SystemTime) -> bool {
         match self.store().probe(now) {
+            // Readable, and still of no use where the clocks cannot be looked at.
+            Ok(()) if !self.swept() => true,
             Ok(()) => {
                 if !self.index().readable() {
                     tracing::info!("the session store is readable again");
@@ -117,13 +124,18 @@ impl Registry {
                 true
             }
             Err(error) => {
-                if self.index().readable() {
-                    tracing::error!(%error, "the session store is unreadable: new work is refused");
-                }
-                self.index().set_readable(false);
+                self.unreadable(&error);
                 false
             }
         }
+    }
+
+    /// Nobody is let in from now on, until a probe finds it readable.
+    pub(super) fn unreadable(&self, error: &StoreError) {
+        if self.index().readable() {
+            tracing::error!(%error, "the session store is unreadable: new work is refused");
+        }
+        self.index().set_readable(false);
     }
 
     /// Does the store take a row again? An empty commit may find room where no other does.
@@ -214,6 +226,10 @@ impl Registry {
             .iter()
             .flat_map(|(_, step)| step.events.clone())
             .collect();
+        // What is over is over, whatever becomes of it in the store.
+        for (before, step) in &steps {
+            self.withdraw(before, step);
+        }
         match self.commit(Batch::default(), &records, &events) {
             Ok(_told) => {
                 for (_, step) in steps {
@@ -222,9 +238,6 @@ impl Registry {
             }
             Err(error) => {
                 tracing::error!(sessions = steps.len(), %error, "expiry could not be recorded");
-                for (before, step) in &steps {
-                    self.withdraw(before, step);
-                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The embedded store: one transactional file, one process.
 
+mod guard;
 mod history;
 mod hooks;
 mod open;
@@ -21,9 +22,10 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 
 pub use verify::file as verify_file;
 
+use guard::guarded;
 use history::EVENTS;
 use hooks::{DEAD, HOOKS};
-use open::{Open, create, open};
+use open::{Open, close, create, open};
 use patience::{Patience, Stamp};
 
 use super::{Batch, Dropped, Loaded, LogPage, Store, StoreError, StoredEvent, Verified};
@@ -109,10 +111,12 @@ impl EmbeddedStore {
             path: self.path.clone(),
         };
         let database = open.database.as_ref().ok_or_else(vanished)?;
-        work(database).map_err(|error| {
-            self.failed.store(true, Ordering::Release);
-            StoreError::Failed(Box::new(error))
-        })
+        self.judged(guarded(&self.path, || {
+            work(database).map_err(|error| {
+                self.failed.store(true, Ordering::Release);
+                StoreError::Failed(Box::new(error))
+            })
+        }))
     }
 
     /// One transaction, made durable in the file that stands at our path: a store that was taken away is written on by its
@@ -183,8 +187,8 @@ impl EmbeddedStore {
         Ok(())
     }
 
-    /// What was found of the whole file; where it is damaged, that holds until it is opened anew.
-    fn judged(&self, found: Result<Verified, StoreError>) -> Result<Verified, StoreError> {
+    /// What was found; where it is damaged, that holds until it is opened anew.
+    fn judged<T>(&self, found: Result<T, StoreError>) -> Result<T, StoreError> {
         if matches!(found, Err(StoreError::Damaged { .. })) {
             self.damaged.store(true, Ordering::Release);
             self.failed.store(true, Ordering::Release);
@@ -267,7 +271,7 @@ impl EmbeddedStore {
     /// After an IO error the database refuses everything until it is opened anew.
     fn reopen(&self) -> Result<(), StoreError> {
         let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        slot.database = None;
+        close(&self.path, &mut slot);
         let opened = open(&self.path).map(|open| {
             *slot = open;
             self.damaged.store(false, Ordering::Release);
@@ -276,6 +280,13 @@ impl EmbeddedStore {
         // Closing it wrote to it, whether it can be opened again or not.
         self.look(&mut self.head())?;
         opened
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        close(&self.path, &mut slot);
     }
 }
 

@@ -238,9 +238,8 @@ impl Registry {
         let Some(step) = self.plan(before, act, created)? else {
             return Ok(self.unchanged(before));
         };
-        let _told = self
-            .commit(Batch::default(), &[step.record()], &step.events)
-            .inspect_err(|_| self.withdraw(before, &step))?;
+        self.withdraw(before, &step);
+        let _told = self.commit(Batch::default(), &[step.record()], &step.events)?;
         let (entry, bundle, stale) = self.show_step(step);
         Ok(Issued {
             view: self.view(&entry),
@@ -443,8 +442,9 @@ impl Registry {
         (entry, prepared.bundle, prepared.stale)
     }
 
-    /// An end that could not be made durable still takes effect here and now: fail closed. So does the pause of a session whose
-    /// time is over. The record keeps its state until it is settled, by the same action once more or by the sweep.
+    /// An end takes effect here and now, before the store is asked, and stays so where it cannot be made durable: fail closed.
+    /// So does the pause of a session whose time is over. The record keeps its state until that is settled: by the commit that
+    /// follows, by the same action once more, or by the sweep.
     pub(in crate::session) fn withdraw(&self, before: &Entry, step: &Step) {
         let mut session = before.session.clone();
         match (step.effects.change, step.withdrawal.action, &before.session) {

@@ -61,6 +61,9 @@ impl Registry {
         batch.keep_events = Some(self.config().retention.events);
         let done = self.store.commit(&batch);
         self.writable.store(done.is_ok(), Ordering::Release);
+        if let Err(error @ StoreError::Damaged { .. }) = &done {
+            self.unreadable(error);
+        }
         let last = done?;
         let first = last.saturating_sub(texts.len() as u64);
         Ok(Told {

@@ -10,7 +10,7 @@ use crate::{
     auth::{Claims, HandleHash, Named, REFRESHED_LIFE, line_of, token_named},
     clock::unix_seconds,
     session::{
-        Event, SessionKey,
+        Event, Record, SessionKey,
         bundle::LONGEST,
         lifecycle::{Lease, State},
     },
@@ -65,19 +65,12 @@ impl Registry {
             revoke: vec![(line.clone(), until)],
             ..Batch::default()
         };
-        let done = self.commit(batch.clone(), &[], std::slice::from_ref(&event));
         // Durable or not, it holds from now on.
         let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
         revoked.insert(line.clone(), until);
         drop(revoked);
         self.index.revoke(line, session.as_ref());
-        let _told = done.inspect_err(|_| {
-            self.unsaved().push(Unsaved {
-                batch,
-                event,
-                key: None,
-            })
-        })?;
+        self.save_at_once(batch, &[], event, None)?;
         Ok(true)
     }
 
@@ -155,16 +148,30 @@ impl Registry {
         entry.record.handles.retain(|handle| *handle != text);
         let told = Some("handle".into());
         let event = Event::of(&entry.record, "credential.revoked", told, now);
-        let events = std::slice::from_ref(&event);
-        let done = self.commit(Batch::default(), &[&entry.record], events);
+        let entry = Arc::new(entry);
         self.index.remove_handle(&hash);
-        self.put(Arc::new(entry));
-        let _told = done.inspect_err(|_| {
-            let batch = Batch::default();
-            let key = Some(key);
-            self.unsaved().push(Unsaved { batch, event, key });
-        })?;
+        self.put(entry.clone());
+        self.save_at_once(Batch::default(), &[&entry.record], event, Some(key))?;
         Ok(true)
+    }
+
+    /// A revocation that holds is made durable. It waits for its turn until it is, however that fails. Under the writer's lock.
+    fn save_at_once(
+        &self,
+        batch: Batch,
+        records: &[&Record],
+        event: Event,
+        key: Option<SessionKey>,
+    ) -> Result<(), RegistryError> {
+        self.unsaved().push(Unsaved {
+            batch: batch.clone(),
+            event: event.clone(),
+            key,
+        });
+        let _told = self.commit(batch, records, std::slice::from_ref(&event))?;
+        // Nobody else adds to them meanwhile: it is the last.
+        drop(self.unsaved().pop());
+        Ok(())
     }
 
     /// Revocations that hold and are not durable: once more.

@@ -426,6 +426,7 @@ async fn a_revocation_that_cannot_be_stored_takes_effect_all_the_same() {
         profiles: Mutex::default(),
         unsaved: Mutex::default(),
         writable: true.into(),
+        swept: true.into(),
         verified: Mutex::default(),
         store: broken,
         keys: f.registry.keys.clone(),

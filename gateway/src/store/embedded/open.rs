@@ -9,6 +9,7 @@ use std::{
 
 use redb::{Database, DatabaseError};
 
+use super::guard::guarded;
 use crate::store::StoreError;
 
 /// `None` after an IO error whose reopening failed, until a probe succeeds.
@@ -87,14 +88,29 @@ pub(super) fn open(path: &Path) -> Result<Open, StoreError> {
         return Err(StoreError::Empty { path: path.into() });
     }
     let began = Instant::now();
-    let mut database = Database::open(path).map_err(failed(path))?;
-    // Without this a page is only looked at when it is read, and what is at rest after a shutdown in order is never.
-    let as_written = database.check_integrity().map_err(failed(path))?;
+    let (database, as_written) = guarded(path, || {
+        let mut database = Database::open(path).map_err(failed(path))?;
+        // Without this a page is only looked at when it is read, and what is at rest after a shutdown in order is never.
+        let as_written = database.check_integrity().map_err(failed(path))?;
+        Ok((database, as_written))
+    })?;
     tracing::debug!(path = %path.display(), as_written, took = ?began.elapsed(), "the store was verified");
     Ok(Open {
         database: Some(database),
         inode: found.ino(),
     })
+}
+
+/// Let go of the file. Closing writes to it: what is damaged may not let itself be closed in order, and is not the worse for that.
+pub(super) fn close(path: &Path, open: &mut Open) {
+    let database = open.database.take();
+    let closed = guarded(path, || {
+        drop(database);
+        Ok(())
+    });
+    if let Err(error) = closed {
+        tracing::warn!(path = %path.display(), %error, "the store could not be closed in order");
+    }
 }
 
 fn unusable(path: &Path) -> impl Fn(io::Error) -> StoreError {

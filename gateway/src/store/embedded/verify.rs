@@ -17,7 +17,7 @@ use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTableMetadata, StorageBackend, TableError,
 };
 
-use super::{EVENTS, FORMAT, LOGS, META, OLDEST, REVOKED, SESSIONS};
+use super::{EVENTS, FORMAT, LOGS, META, OLDEST, REVOKED, SESSIONS, guarded};
 use crate::store::{StoreError, Verified};
 
 /// What is written is kept in pieces of so many bytes.
@@ -148,6 +148,10 @@ impl StorageBackend for Beside {
 /// # Errors
 /// It cannot be read, is of another format, or is damaged.
 pub fn file(path: &Path) -> Result<Verified, StoreError> {
+    guarded(path, || whole(path))
+}
+
+fn whole(path: &Path) -> Result<Verified, StoreError> {
     let began = Instant::now();
     let unusable = |source| StoreError::Open {
         path: path.into(),

@@ -7,7 +7,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::store::{Batch, EmbeddedStore, NewEvent, Store};
+use crate::store::{Batch, EmbeddedStore, NewEvent, Store, embedded::patience::Stamp};
 
 fn event(body: &[u8]) -> NewEvent {
     NewEvent {
@@ -193,5 +193,107 @@ fn whoever_touches_it_and_leaves_it_whole_is_let_go() {
     flip(&path, "<needle-050>");
     flip(&path, "<needle-050>");
     store.probe(SystemTime::now()).unwrap();
+    store.commit(&Batch::default()).unwrap();
+}
+
+/// A store of a few rows in every table, small enough to be damaged everywhere.
+fn few(path: &Path) {
+    let store = EmbeddedStore::open(path).unwrap();
+    for number in 0..8 {
+        let key = format!("s{number}");
+        let batch = Batch {
+            put: vec![(key.clone(), vec![b'x'; 600])],
+            revoke: vec![(format!("jti{number}"), 7)],
+            events: vec![event(b"made")],
+            ..Batch::default()
+        };
+        store.commit(&batch).unwrap();
+        let lines = [b"line".to_vec(), b"line".to_vec()];
+        store.append_log(&key, &lines, 100).unwrap();
+        store.webhook_settle("hook", number, Some(b"dead")).unwrap();
+    }
+}
+
+/// The page from `at` on with one bit turned, or lost.
+fn broken(whole: &[u8], at: usize, lost: bool) -> Vec<u8> {
+    let mut bytes = whole.to_vec();
+    if lost {
+        let end = (at + BLOCK).min(bytes.len());
+        bytes[at..end].fill(0);
+    } else {
+        bytes[at] ^= 0x20;
+    }
+    bytes
+}
+
+/// Every page of so many bytes, and both ways to break it.
+fn pages(length: usize) -> impl Iterator<Item = (usize, bool)> {
+    let starts = (0..length).step_by(BLOCK);
+    starts.flat_map(|at| [(at, false), (at, true)])
+}
+
+/// redb takes some damage for a mistake of its own and panics: that is told like any other, at rest and at the start.
+#[test]
+fn whatever_page_is_damaged_it_is_told_and_nothing_panics() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    few(&path);
+    let whole = fs::read(&path).unwrap();
+    let mut noticed = 0;
+    for (at, lost) in pages(whole.len()) {
+        fs::write(&path, broken(&whole, at, lost)).unwrap();
+        // What is in no use may be anything.
+        match file(&path) {
+            Ok(verified) => assert_eq!(verified.sessions, 8, "{at}"),
+            Err(StoreError::Damaged { .. }) => {
+                noticed += 1;
+                is_damaged(EmbeddedStore::open(&path));
+            }
+            Err(other) => panic!("{at}: {other}"),
+        }
+    }
+    assert!(noticed >= 8, "{noticed}");
+}
+
+/// The same in use: nothing is read of it or written to it from then on, and it is good again when it is mended.
+#[test]
+fn whatever_page_is_damaged_in_use_nothing_is_done_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, copy) = (dir.path().join("s"), dir.path().join("copy"));
+    few(&path);
+    let store = EmbeddedStore::open(&path).unwrap();
+    let mut now = SystemTime::now();
+    store.probe(now).unwrap();
+    // The clock of a file's changes goes in steps: what is written within one cannot be told apart.
+    let write = |bytes: &[u8]| {
+        let before = Stamp::of(&path);
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        while Stamp::of(&path) == before {
+            file.write_all_at(bytes, 0).unwrap();
+        }
+    };
+    let mut noticed = 0;
+    for (at, lost) in pages(fs::read(&path).unwrap().len()) {
+        // Opening it anew has written to it.
+        let whole = fs::read(&path).unwrap();
+        if at >= whole.len() {
+            break;
+        }
+        let bytes = broken(&whole, at, lost);
+        fs::write(&copy, &bytes).unwrap();
+        if file(&copy).is_ok() {
+            continue;
+        }
+        noticed += 1;
+        write(&bytes);
+        assert!(store.commit(&Batch::default()).is_err(), "{at}");
+        now += Duration::from_secs(60);
+        assert!(store.probe(now).is_err(), "{at}");
+        assert!(store.verify().is_err(), "{at}");
+        write(&whole);
+        store.probe(now).unwrap();
+        assert_eq!(store.load().unwrap().sessions.len(), 8, "{at}");
+    }
+    assert!(noticed >= 8, "{noticed}");
     store.commit(&Batch::default()).unwrap();
 }
