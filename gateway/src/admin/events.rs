@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -30,7 +29,7 @@ use tokio::{
 use super::{Problem, State};
 use crate::{
     auth::{AdminCredentials, Principal, TokenHash},
-    session::Registry,
+    session::{Registry, RegistryError},
     store::StoredEvent,
 };
 
@@ -68,6 +67,9 @@ pub(super) async fn stream(
                 .map_err(|_| malformed("the cursor is a whole number"))?,
         ),
     };
+    if after.is_some() {
+        state.registry.check_readable()?;
+    }
     let (send, receive) = mpsc::channel(QUEUE);
     let mut changes = state.credentials.changes();
     // It was judged a moment ago.
@@ -88,8 +90,16 @@ pub(super) async fn stream(
         },
     };
     state.tasks.spawn_service(async move {
-        // A reader that went away is the normal end.
-        let _ = feed.run(after, follow).await;
+        let send = feed.send.clone();
+        match feed.run(after, follow).await {
+            // A reader that went away is the normal end.
+            Ok(()) | Err(Stopped::Gone) => {}
+            Err(Stopped::Store(error)) => {
+                tracing::warn!(%error, "a feed of events breaks off");
+                // Nor is it told where it has gone meanwhile.
+                let _ = send.send(Err(error)).await;
+            }
+        }
     });
     let mut response = Response::new(Body::new(Messages(receive)));
     let headers = response.headers_mut();
@@ -109,7 +119,7 @@ struct Feed {
     registry: Arc<Registry>,
     lifecycle: broadcast::Receiver<(u64, Arc<str>)>,
     access: broadcast::Receiver<Arc<str>>,
-    send: mpsc::Sender<Bytes>,
+    send: mpsc::Sender<Result<Bytes, RegistryError>>,
     /// When the reader is to hear something again: what others are told is no sign of life to this one.
     due: Instant,
     credentials: Arc<AdminCredentials>,
@@ -151,11 +161,16 @@ impl View {
     }
 }
 
-/// The reader has gone.
-struct Gone;
+/// Why a feed ends before its time.
+enum Stopped {
+    /// The reader has gone, or may read no more.
+    Gone,
+    /// The store cannot be read: what was told is not all there is, and must not look so.
+    Store(RegistryError),
+}
 
 impl Feed {
-    async fn run(mut self, after: Option<u64>, follow: bool) -> Result<(), Gone> {
+    async fn run(mut self, after: Option<u64>, follow: bool) -> Result<(), Stopped> {
         let mut last = 0;
         if let Some(after) = after {
             last = self.from(after).await?;
@@ -193,14 +208,14 @@ impl Feed {
                     }
                     Err(RecvError::Closed) => return Ok(()),
                 },
-                () = self.send.closed() => return Err(Gone),
+                () = self.send.closed() => return Err(Stopped::Gone),
             }
         }
     }
 
     /// Everything stored after a reader's own cursor. One that was never given comes from another store: its reader is
     /// told so, and given all there is.
-    async fn from(&mut self, after: u64) -> Result<u64, Gone> {
+    async fn from(&mut self, after: u64) -> Result<u64, Stopped> {
         let Some(before) = after.checked_sub(1) else {
             // From the beginning, whatever that is by now.
             let oldest = self.stored(0, 1).await?.first().map_or(0, |e| e.cursor);
@@ -214,13 +229,13 @@ impl Feed {
         self.replay(0).await
     }
 
-    async fn stored(&self, after: u64, most: usize) -> Result<Vec<StoredEvent>, Gone> {
+    async fn stored(&self, after: u64, most: usize) -> Result<Vec<StoredEvent>, Stopped> {
         let events = self.registry.events_after(after, most).await;
-        events.map_err(|_| Gone)
+        events.map_err(Stopped::Store)
     }
 
     /// Everything stored after `last`, which was; returns the new last cursor.
-    async fn replay(&mut self, mut last: u64) -> Result<u64, Gone> {
+    async fn replay(&mut self, mut last: u64) -> Result<u64, Stopped> {
         let own = self.view.namespaces();
         // What others have lost is nothing to whoever sees a part.
         let missed = self.lost(own.as_deref().unwrap_or_default(), last).await?;
@@ -251,11 +266,11 @@ impl Feed {
     }
 
     /// How many events of these namespaces were dropped after `last`, at most.
-    async fn lost(&self, own: &[String], last: u64) -> Result<u64, Gone> {
+    async fn lost(&self, own: &[String], last: u64) -> Result<u64, Stopped> {
         let mut lost = 0_u64;
         for namespace in own {
             let dropped = self.registry.events_dropped(namespace.clone()).await;
-            let dropped = dropped.map_err(|_| Gone)?;
+            let dropped = dropped.map_err(Stopped::Store)?;
             let since = dropped.last.saturating_sub(last);
             lost = lost.saturating_add(dropped.events.min(since));
         }
@@ -270,15 +285,15 @@ impl Feed {
 
     /// Nothing more goes to a reader that is known no longer, however long it took to take what came before. It is looked up
     /// where credentials have changed only.
-    async fn put(&mut self, text: String) -> Result<(), Gone> {
-        let place = self.send.reserve().await.map_err(|_| Gone)?;
+    async fn put(&mut self, text: String) -> Result<(), Stopped> {
+        let place = self.send.reserve().await.map_err(|_| Stopped::Gone)?;
         if self.changes.has_changed().unwrap_or(true) {
             self.changes.mark_unchanged();
             if !self.is_known() {
-                return Err(Gone);
+                return Err(Stopped::Gone);
             }
         }
-        place.send(text.into());
+        place.send(Ok(text.into()));
         self.due = Instant::now() + KEEPALIVE;
         Ok(())
     }
@@ -298,19 +313,19 @@ fn message(event: &str, id: Option<u64>, data: &str) -> String {
     }
 }
 
-/// The queue as a body.
-struct Messages(mpsc::Receiver<Bytes>);
+/// The queue as a body. One that breaks off is cut, so that nobody takes it for whole.
+struct Messages(mpsc::Receiver<Result<Bytes, RegistryError>>);
 
 impl http_body::Body for Messages {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = RegistryError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RegistryError>>> {
         self.0
             .poll_recv(cx)
-            .map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
+            .map(|next| next.map(|bytes| bytes.map(Frame::data)))
     }
 }

@@ -158,6 +158,9 @@ impl From<RegistryError> for Problem {
             RegistryError::TooSoon(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "too-soon", text)
             }
+            RegistryError::Unreadable => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", text)
+            }
             RegistryError::Interrupted => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "interrupted", text)
             }

@@ -347,7 +347,8 @@ fn gateway(api: Api) -> Api {
     )
     .query("after", shape::digits, "Begin after this cursor.")
     .header("Last-Event-ID", "As `after`; wins over it.")
-    .answer(200, Media::Events);
+    .answer(200, Media::Events)
+    .problems(&[503]);
     let revoke = json(
         "revokeCredential",
         "One handle, token or token id",

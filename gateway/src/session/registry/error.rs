@@ -87,6 +87,9 @@ pub enum RegistryError {
     /// The store.
     #[error("the session store is not available")]
     Store(#[from] StoreError),
+    /// The store could not be read a moment ago: nothing is known of what it would say.
+    #[error("the session store cannot be read")]
+    Unreadable,
     /// A stored session cannot be read: starting without it would forget a session, so nothing starts.
     #[error("the stored session {key:?} cannot be read")]
     Row {

@@ -7,7 +7,7 @@ use tokio::sync::broadcast;
 use super::{Registry, RegistryError};
 use crate::{
     session::{Event, Record},
-    store::{Batch, Dropped, NewEvent, StoredEvent},
+    store::{Batch, Dropped, NewEvent, StoreError, StoredEvent},
 };
 
 impl Registry {

@@ -132,11 +132,24 @@ impl Registry {
         entries.iter().filter(counts).count()
     }
 
+    /// Nobody is let in while the store cannot be read: no answer may say that somebody would be.
+    ///
+    /// # Errors
+    /// It could not be read a moment ago.
+    pub fn check_readable(&self) -> Result<(), RegistryError> {
+        if self.index.readable() {
+            Ok(())
+        } else {
+            Err(RegistryError::Unreadable)
+        }
+    }
+
     /// What the session may do.
     ///
     /// # Errors
-    /// Unknown session, or one whose grant the configuration no longer allows.
+    /// Unknown session, one whose grant the configuration no longer allows, or a store that cannot be read.
     pub fn grant_in_force(&self, key: &SessionKey) -> Result<Arc<Grant>, RegistryError> {
+        self.check_readable()?;
         let entry = self.entry(key)?;
         let policy = match &entry.policy {
             Some(policy) => policy.clone(),
@@ -148,13 +161,14 @@ impl Registry {
     /// What a session that does not exist yet, and would be asked for by somebody, would be granted.
     ///
     /// # Errors
-    /// Unknown provider, or faults.
+    /// Unknown provider, faults, or a store that cannot be read.
     pub fn grant_asked(
         &self,
         by: &Behalf,
         provider: &str,
         asked: &AskedGrant,
     ) -> Result<Arc<Grant>, RegistryError> {
+        self.check_readable()?;
         let grant = asked.grant(&self.config(), provider, by.author())?;
         Ok(Arc::new(grant))
     }
@@ -162,13 +176,14 @@ impl Registry {
     /// What a session created with this document would be granted.
     ///
     /// # Errors
-    /// It could not be created: [`RegistryError::Faults`], or an unknown provider.
+    /// It could not be created: [`RegistryError::Faults`], an unknown provider, or a store that cannot be read.
     pub fn grant_of(
         &self,
         by: &Behalf,
         provider: &str,
         document: &GrantDocument,
     ) -> Result<Grant, RegistryError> {
+        self.check_readable()?;
         let (_, grant) = compile::grant(&self.config(), provider, &[], (document, by.author()))?;
         Ok(grant)
     }

@@ -157,3 +157,39 @@ async fn a_reader_of_a_part_is_told_of_its_own_losses() {
     told("team");
     assert!(read().await.starts_with("event: lagged\n"));
 }
+
+/// What cannot be read to its end is cut: an end in order would say that there is no more.
+#[tokio::test]
+async fn a_history_that_cannot_be_read_does_not_end_in_order() {
+    let g = gateway();
+    let mut reader = Reader::follow(&g, "reader").await;
+    let ask = |query: &str| {
+        let path = format!("/admin/api/v1/events?{query}");
+        serve(g.router.clone(), g.request("GET", &path, ""))
+    };
+    for number in 0..3 {
+        let body = format!(r#"{{"id": "s{number}", "start": false}}"#);
+        assert_eq!(g.call("POST", SESSIONS, &body).await.status, 201);
+    }
+    // Between two looks of the sweep: the answer has begun before the store is read.
+    let store = g.fixture.store_path();
+    let mut bytes = std::fs::read(&store).unwrap();
+    bytes[4096..].fill(0x5a);
+    std::fs::write(&store, bytes).unwrap();
+    g.fixture.registry.store().verify().unwrap_err();
+    assert!(g.fixture.registry.index().readable());
+    let response = ask("follow=false").await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(response.into_body().collect().await.is_err());
+    // And noticed: there is no answer of 200 any more, nor any that somebody would be let in.
+    g.fixture.sweep(std::time::SystemTime::now());
+    assert_eq!(ask("follow=false").await.unwrap().status(), 503);
+    let explain = r#"{"session": "s1", "target": "api.example.com"}"#;
+    let asked = g.call("POST", "policy:explain", explain).await;
+    assert_eq!(asked.status, 503, "{}", asked.body);
+    let checked = "runtime/providers/local/placements:check";
+    assert_eq!(g.call("POST", checked, "{}").await.status, 503);
+    // Whoever follows what happens from now on needs no history.
+    assert_eq!(ask("follow=true").await.unwrap().status(), 200);
+    reader.until("s2").await;
+}
