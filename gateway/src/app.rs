@@ -94,6 +94,7 @@ struct Settings {
     reloader: Arc<Reloader>,
     hooks: Vec<crate::webhook::Hook>,
     board: Arc<crate::webhook::Board>,
+    seats: Arc<admin::Seats>,
 }
 
 /// Between being unready and asking connections to end: long enough for a balancer to look once more.
@@ -222,8 +223,9 @@ impl App {
             let places = places.clone();
             if listener.kind == ListenerKind::Management {
                 let (router, drain) = (router.clone(), watch.clone());
-                // Operators are not kept out by a crowd of sandboxes.
-                let places = Places::new(256, None);
+                // Operators are not kept out by a crowd of sandboxes, nor by each other.
+                let seats = settings.seats.clone();
+                let places = Places::new(seats.at_once(), None);
                 watch.spawn_service(accept_loop(
                     listener,
                     arrival,
@@ -232,7 +234,8 @@ impl App {
                     watch.clone(),
                     move |accepted| {
                         let (router, drain) = (router.clone(), drain.clone());
-                        let serving = admin::serve_connection(accepted.stream, router, drain);
+                        let seat = Some(seats.enter());
+                        let serving = admin::serve_connection(accepted.stream, router, drain, seat);
                         async move { Some(Box::pin(serving) as Carrying) }
                     },
                 ));

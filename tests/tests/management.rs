@@ -341,3 +341,55 @@ async fn rotated_credentials_of_operators_are_good_from_a_reload_on() {
     assert_ne!(refused.code, Some(0), "{refused:?}");
     assert_eq!(status("ci-0123456789abcdef-two").await, 200);
 }
+
+/// Whoever holds requests open, or nothing but connections, keeps out neither operators nor health checks.
+#[tokio::test]
+async fn a_crowd_on_the_management_listener_keeps_nobody_out() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("tenant.token");
+    std::fs::write(&token, "tenant-0123456789abcdef").unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&token, private).unwrap();
+    let world = World::with(Settings {
+        more: format!(
+            "admin: {{connections: 16, requestsPerCredential: 4, credentials: [{{name: tenant, scopes: [read], namespaces: [team], tokenFile: \"{}\"}}]}}\n",
+            token.display()
+        ),
+        ..Settings::default()
+    })
+    .await;
+    let address = world.gateway.ports.management;
+    let connect = async || tokio::net::TcpStream::connect(address).await.unwrap();
+    let follow = async || {
+        let mut stream = connect().await;
+        let head = "GET /admin/api/v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer tenant-0123456789abcdef\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        (stream, String::from_utf8_lossy(&status).into_owned())
+    };
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let (stream, status) = follow().await;
+        assert_eq!(status, "HTTP/1.1 200");
+        open.push(stream);
+    }
+    assert_eq!(follow().await.1, "HTTP/1.1 429");
+    // More than there are places, and each of them nobody's.
+    for _ in 0..24 {
+        open.push(connect().await);
+    }
+    let ready = world.gateway.management("/readyz").await;
+    assert_eq!(ready.status(), 200, "{}", ready.text());
+    let status = world.gateway.admin("GET", "/status", "").await;
+    assert_eq!(status.status(), 200, "{}", status.text());
+    // The feeds were let be, and their places are free when they end.
+    for stream in &mut open[..4] {
+        let mut some = [0; 1];
+        stream.read_exact(&mut some).await.unwrap();
+    }
+    drop(open);
+    let again = async || (follow().await.1 == "HTTP/1.1 200").then_some(());
+    e2e::tasks::until_told("a place for one more feed", again).await;
+}

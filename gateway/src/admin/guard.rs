@@ -9,7 +9,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::{Problem, State, access};
+use super::{Problem, Seat, State, access};
 use crate::auth::{AdminCredentials, Principal, TokenHash, bearer};
 
 /// Probes that carry no credential.
@@ -23,15 +23,19 @@ pub(super) async fn guard(
 ) -> Response {
     let admitted = check(&state, &request).and_then(|principal| {
         let Some((principal, token)) = principal else {
-            return Ok(());
+            return Ok(None);
         };
         access::admit(&state, &principal, &mut request)?;
+        let seat = request.extensions().get::<Arc<Seat>>().cloned();
+        let held = seat.map(|seat| seat.hold(&principal)).transpose()?;
         request.extensions_mut().insert(principal);
         request.extensions_mut().insert(token);
-        Ok(())
+        Ok(held)
     });
     match admitted {
-        Ok(()) => next.run(request).await,
+        Ok(None) => next.run(request).await,
+        // Whoever reads slowly, or a feed, is there until the end of it.
+        Ok(Some(held)) => next.run(request).await.map(|body| held.until_told(body)),
         Err(problem) => problem.into_response(),
     }
 }

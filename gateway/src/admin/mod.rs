@@ -19,11 +19,13 @@ mod problem;
 mod providers;
 mod request;
 mod routes;
+mod seats;
 mod server;
 mod sessions;
 mod state;
 mod webhooks;
 
 pub use problem::Problem;
+pub use seats::{Seat, Seats};
 pub use server::{router, serve_connection, serve_unix};
 pub use state::{BoxFuture, State};

@@ -1,6 +1,6 @@
 //! The routes, and connections to serve them on.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Router, middleware, response::IntoResponse};
 use http::StatusCode;
@@ -12,7 +12,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use super::{Problem, State, access, guard, routes};
+use super::{Problem, Seat, State, access, guard, routes};
 use crate::drain::{DrainWatch, Stage};
 
 /// A head that takes longer is not an operator's.
@@ -55,12 +55,21 @@ async fn serve(
     }
 }
 
-/// Serve one HTTP/1.1 connection until it ends; when the drain asks, it ends after the request in flight.
-pub async fn serve_connection<IO>(io: IO, router: Router, mut drain: DrainWatch)
-where
+/// Serve one HTTP/1.1 connection until it ends; when the drain asks, it ends after the request in flight. It may have to make
+/// room where it has a place among others.
+pub async fn serve_connection<IO>(
+    io: IO,
+    router: Router,
+    mut drain: DrainWatch,
+    seat: Option<Arc<Seat>>,
+) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request: http::Request<Incoming>| {
+    let own = seat.clone();
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        if let Some(seat) = &own {
+            request.extensions_mut().insert(seat.clone());
+        }
         serve(router.clone(), request.map(axum::body::Body::new))
     });
     let connection = http1::Builder::new()
@@ -68,8 +77,18 @@ where
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(io), service);
     tokio::pin!(connection);
+    let shown_out = async {
+        match &seat {
+            Some(seat) => seat.shown_out().await,
+            None => std::future::pending().await,
+        }
+    };
     let ended = tokio::select! {
         ended = &mut connection => ended,
+        () = shown_out => {
+            tracing::debug!("an admin connection made room for another");
+            return;
+        }
         () = drain.reached(Stage::Forced) => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -91,7 +110,7 @@ pub async fn serve_unix(listener: UnixListener, router: Router, mut drain: Drain
         match accepted {
             Ok((stream, _)) => {
                 let (router, watch) = (router.clone(), drain.clone());
-                drain.spawn_service(serve_connection(stream, router, watch));
+                drain.spawn_service(serve_connection(stream, router, watch, None));
             }
             Err(error) => {
                 tracing::warn!(%error, "the admin socket cannot accept");

@@ -26,6 +26,7 @@ pub(super) use sessions::{external, gestalt, public_url, registry_config};
 
 use super::{App, Options, Parts, PublicIdentity, Settings, probe, reload::Reloader};
 use crate::{
+    admin::Seats,
     auth::{self, AdminCredentials, AdminToken, AdminTokenError, Gestalt, KeyError, Keys},
     config::{self, Config, StateDir},
     drain::Drain,
@@ -226,6 +227,10 @@ impl App {
         let settings = Settings {
             hooks,
             board: Arc::default(),
+            seats: Seats::new(
+                config.admin.connections,
+                config.admin.requests_per_credential,
+            ),
             drain_timeout: config.limits.drain_timeout,
             allowed_hosts: allowed_hosts(&config, &parts).into(),
             allowed_origins: config.admin.allowed_origins.clone().into(),

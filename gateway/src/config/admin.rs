@@ -7,8 +7,12 @@ use sluicegate_policy::{
 use std::path::PathBuf;
 
 /// Guard of the admin API.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AdminConfig {
+    /// Connections to management listeners at once.
+    pub connections: u32,
+    /// Requests under way at once of each credential that is bounded to a part.
+    pub requests_per_credential: u32,
     /// The file with the admin token (0600); absent = `admin.token` in the state directory, generated.
     pub token_file: Option<PathBuf>,
     /// Names and addresses a `Host` field may carry, beside the listener's own and `localhost`; lower case.
@@ -19,6 +23,20 @@ pub struct AdminConfig {
     pub credentials: Vec<CredentialConfig>,
     /// Who is told of lifecycle events.
     pub webhooks: Vec<WebhookConfig>,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self {
+            connections: 256,
+            requests_per_credential: 64,
+            token_file: None,
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            credentials: Vec::new(),
+            webhooks: Vec::new(),
+        }
+    }
 }
 
 /// What a credential may do; each includes the ones before it.
@@ -134,6 +152,14 @@ fn sha256(node: &Node, faults: &mut Faults) -> Option<[u8; 32]> {
 impl AdminConfig {
     pub(super) fn read(node: &Node, faults: &mut Faults) -> Self {
         let mut fields = node.fields(faults);
+        let usual = Self::default();
+        // A sixteenth is kept back.
+        let connections = fields
+            .take("connections")
+            .and_then(|node| read::count(node, 16, faults));
+        let requests_per_credential = fields
+            .take("requestsPerCredential")
+            .and_then(|node| read::count(node, 1, faults));
         let token_file = fields
             .take("tokenFile")
             .and_then(|node| read::path(node, faults));
@@ -173,6 +199,9 @@ impl AdminConfig {
         }
         fields.finish(faults);
         Self {
+            connections: connections.unwrap_or(usual.connections),
+            requests_per_credential: requests_per_credential
+                .unwrap_or(usual.requests_per_credential),
             webhooks,
             credentials,
             token_file,

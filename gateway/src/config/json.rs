@@ -250,6 +250,8 @@ fn limits(limits: &LimitsConfig) -> Value {
 fn admin(admin: &AdminConfig) -> Value {
     compact(json!({
         "tokenFile": admin.token_file.as_deref().map(path),
+        "connections": admin.connections,
+        "requestsPerCredential": admin.requests_per_credential,
         "allowedHosts": unless_empty(&admin.allowed_hosts),
         "allowedOrigins": unless_empty(&admin.allowed_origins),
         "webhooks": unless_empty(&admin.webhooks.iter().map(webhook).collect::<Vec<_>>()),

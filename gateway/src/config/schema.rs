@@ -494,6 +494,17 @@ fn admin() -> Value {
             string("The file with the admin token. Absent: admin.token in the state directory."),
         ),
         (
+            "connections",
+            number(Some(256), "Connections to management listeners at once."),
+        ),
+        (
+            "requestsPerCredential",
+            number(
+                Some(64),
+                "Requests under way at once of each credential that is bounded to a part.",
+            ),
+        ),
+        (
             "allowedHosts",
             strings("Names and addresses a Host field may carry, beside the listener's own."),
         ),

@@ -76,7 +76,7 @@ const IF_MATCH: (&str, &str) = (
     "The session's ETag the change is meant for; another one is 412.",
 );
 /// Every route behind the guard can answer these.
-const GUARDED: [u16; 5] = [400, 401, 403, 404, 406];
+const GUARDED: [u16; 6] = [400, 401, 403, 404, 406, 429];
 /// And every one that reads a body these.
 const WITH_BODY: [u16; 4] = [408, 413, 415, 422];
 
