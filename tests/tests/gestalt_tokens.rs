@@ -220,6 +220,17 @@ async fn trusted_tokens_need_no_session_and_end_by_their_id() {
     assert_eq!(connect(&world, &egress, &world.api()).await.0, 407);
     spared.stays_quiet().await;
     assert_eq!(connect(&world, &other, &world.api()).await.0, 200);
+    // Ids are of others' making: whatever is accepted can be revoked by its id.
+    let word = for_hosts("elsewhere", "j1795-0001", &["*.allowed.test"]);
+    assert_eq!(connect(&world, &word, &world.api()).await.0, 200);
+    for (id, known) in [("j1795-0001", true), ("j1795-0002", false)] {
+        let body = json!({ "credential": id }).to_string();
+        let answer = world.gateway.admin("POST", "/credentials:revoke", &body);
+        let answer = answer.await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        assert_eq!(answer.json()["known"], known, "{id}");
+    }
+    assert_eq!(connect(&world, &word, &world.api()).await.0, 407);
 }
 
 #[tokio::test]

@@ -219,17 +219,24 @@ pub(super) async fn revoke_credential(
             .and_then(|node| node.scalar(faults))
             .map(str::to_owned)
     })?;
-    // Whoever sees a part revokes what is seen to be of that part.
+    // Whoever sees a part revokes what is seen to be of that part. An id alone does not say whose it is: of whom it may be.
     let scope = query.get("namespace");
-    let own = match state.registry.session_of(&credential) {
+    let (own, within) = match state.registry.session_of(&credential) {
         Some(key) => {
-            scope.is_none_or(|scope| **scope == *key.namespace)
-                && access::touches(&state, &principal, &key).is_ok()
+            let own = scope.is_none_or(|scope| **scope == *key.namespace)
+                && access::touches(&state, &principal, &key).is_ok();
+            (own, None)
         }
-        None => !principal.is_bounded() && scope.is_none(),
+        None => {
+            let asked = scope.map(|scope| vec![scope.clone()]);
+            let within = asked.or_else(|| principal.namespaces.as_ref().map(|own| own.to_vec()));
+            // Owners share a namespace, and an id says nothing of them.
+            (principal.owner.is_none(), within)
+        }
     };
-    if own && state.registry.revoke_credential(credential).await? {
-        return Ok(answer(StatusCode::OK, &json!({ "revoked": true })));
+    if own && let Some(known) = state.registry.revoke_within(credential, within).await? {
+        let told = json!({ "revoked": true, "known": known });
+        return Ok(answer(StatusCode::OK, &told));
     }
     Err(Problem::new(
         StatusCode::NOT_FOUND,

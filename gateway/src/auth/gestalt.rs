@@ -29,7 +29,7 @@ use subtle::ConstantTimeEq;
 use super::{Audience, Identity, Presented, identify::stolen};
 use crate::session::{Authority, Budget, Index, PolicyGeneration, Session, SessionKey};
 use claims::Claims;
-pub(super) use claims::{is_token_id, token_id};
+pub(super) use claims::{is_token_id, is_word, token_id};
 pub use key::{GestaltError, GestaltKey};
 
 /// Tokens remembered before those that do nothing are looked through.
@@ -161,6 +161,7 @@ impl Gestalt {
         if same {
             return;
         }
+        self.index.takes_foreign(accepted.is_some());
         self.accepted.store(accepted);
         for (_, known) in self.known().drain() {
             let over = Authority::Ended(Denial::SessionRevoked);
@@ -193,7 +194,7 @@ impl Gestalt {
                     .ok_or(Denial::CredentialInvalid)?
             }
         };
-        if !known.claims.are_good(audience, now) || self.index.is_revoked(&known.claims.jti) {
+        if !known.claims.are_good(audience, now) || self.is_revoked(&known) {
             return Err(Denial::CredentialInvalid);
         }
         if let Some(whole) = &known.whole {
@@ -223,6 +224,11 @@ impl Gestalt {
             // What was made of the token ends with it.
             bearer: None,
         })
+    }
+
+    fn is_revoked(&self, known: &Known) -> bool {
+        let namespace = &known.session.key().namespace;
+        self.index.is_revoked(namespace, &known.claims.jti)
     }
 
     /// The session as this token sees it. `None`: it names none that lives.
@@ -268,6 +274,7 @@ impl Gestalt {
             )),
         };
         self.index.tie(&claims.jti, &session);
+        self.index.saw(&session.key().namespace, &claims.jti);
         tracing::info!(
             session = %session.key().id,
             app = claims.app.as_deref().unwrap_or_default(),

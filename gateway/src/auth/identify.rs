@@ -254,7 +254,10 @@ impl Authenticator {
         let verified = self
             .inner
             .tokens
-            .verified(&self.inner.keys, presented)
+            .verified(&self.inner.keys, presented, |new| {
+                let index = &self.inner.index;
+                index.saw(&new.session.namespace, new.claims.line());
+            })
             .ok()?;
         let judged = |paused| judge(&verified.claims, audience, now, paused);
         match judged(Duration::ZERO) {

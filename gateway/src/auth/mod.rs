@@ -28,6 +28,6 @@ pub use private_file::{PrivateFileError, load_or_create_secret, read_private, wr
 pub use proxy_authorization::{bearer, proxy_credential, socks_credential};
 pub use refresh::{LIFE as REFRESHED_LIFE, Refreshed};
 pub use token::{
-    Claims, Confirmation, Mint, MintError, Named, ServiceClaim, TokenError, line_of, mint,
-    token_named, token_session, verify,
+    Claims, Confirmation, Mint, MintError, Named, ServiceClaim, TokenError, foreign_named, line_of,
+    mint, token_named, token_session, verify,
 };

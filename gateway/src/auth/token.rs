@@ -377,6 +377,8 @@ pub enum Named {
     },
     /// A text that could be the id of a token, and says no more than that.
     Id(String),
+    /// The same where ids are of others' making, and may be any word.
+    Foreign(String),
 }
 
 /// The token that a text is, or that it could be the id of.
@@ -389,6 +391,11 @@ pub fn token_named(keys: &Keys, text: &str) -> Option<Named> {
     }
     let own = text.split('.').count() <= 2 && text.split('.').all(is_id);
     (own || gestalt::is_token_id(text)).then(|| Named::Id(text.to_owned()))
+}
+
+/// What could be the id of a token of gestaltd: any word can.
+pub fn foreign_named(text: &str) -> Option<Named> {
+    gestalt::is_word(text).then(|| Named::Foreign(text.to_owned()))
 }
 
 /// The id of the first token of the line in which a token of ours has this id.

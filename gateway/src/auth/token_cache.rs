@@ -40,8 +40,13 @@ struct Halves {
 pub(super) struct TokenCache(RwLock<Halves>);
 
 impl TokenCache {
-    /// Signature and shape of `token`, from memory where it was seen before.
-    pub(super) fn verified(&self, keys: &Keys, token: &str) -> Result<Arc<Verified>, TokenError> {
+    /// Signature and shape of `token`, from memory where it was seen before; `first` is told where it was not.
+    pub(super) fn verified(
+        &self,
+        keys: &Keys,
+        token: &str,
+        first: impl FnOnce(&Verified),
+    ) -> Result<Arc<Verified>, TokenError> {
         let hash: [u8; 32] = Sha256::digest(token).into();
         if let Some(found) = self.look_up(&hash) {
             // A key taken away takes its tokens along.
@@ -55,6 +60,7 @@ impl TokenCache {
         let bound = signed.claims.bound()?.map(Arc::from);
         let session = signed.claims.session();
         let credential = Credential::Token {
+            namespace: session.namespace.clone(),
             id: signed.claims.jti.as_str().into(),
             family: signed.claims.fam.as_deref().map(Into::into),
             key: signed.kid.as_str().into(),
@@ -67,6 +73,7 @@ impl TokenCache {
             kid: signed.kid,
         });
         self.keep(hash, verified.clone());
+        first(&verified);
         Ok(verified)
     }
 
@@ -115,7 +122,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let keys = Keys::load_or_create(dir.path()).unwrap();
         let cache = TokenCache::default();
-        assert!(cache.verified(&keys, "not.a.token").is_err());
+        assert!(cache.verified(&keys, "not.a.token", |_| {}).is_err());
         assert_eq!(cache.len(), 0);
         let session = SessionKey {
             namespace: "n".into(),
@@ -140,10 +147,10 @@ mod tests {
                 now,
             )
             .unwrap();
-            let first = cache.verified(&keys, token.reveal()).unwrap();
+            let first = cache.verified(&keys, token.reveal(), |_| {}).unwrap();
             assert!(Arc::ptr_eq(
                 &first,
-                &cache.verified(&keys, token.reveal()).unwrap()
+                &cache.verified(&keys, token.reveal(), |_| {}).unwrap()
             ));
         }
         let verified = cache

@@ -49,6 +49,11 @@ pub(super) async fn run(command: CredentialCommand) -> Result<(), Failure> {
         say!("{:#}", answer.body);
     } else {
         say!("revoked");
+        if answer.body.get("known") == Some(&false.into()) {
+            eprintln!(
+                "sluicegate: nobody has come by such a token since the gateway started: is it the right id?"
+            );
+        }
     }
     Ok(())
 }

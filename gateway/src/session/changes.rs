@@ -15,6 +15,8 @@ pub enum Credential {
     Handle(HandleHash),
     /// A signed token.
     Token {
+        /// The namespace of its session.
+        namespace: Arc<str>,
         /// Its id.
         id: Arc<str>,
         /// The id of the token it descends from by refreshing, where it does.

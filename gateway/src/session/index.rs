@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
     sync::{
-        Arc, PoisonError, RwLock, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime},
@@ -57,6 +57,8 @@ struct Tables {
     /// Sessions by each range of their sources.
     sources: HashMap<IpNet, Vec<SessionKey>>,
     revoked: HashSet<String>,
+    /// Those that are revoked for one namespace only, by it.
+    revoked_in: HashMap<String, HashSet<String>>,
     /// Handles that were withdrawn one by one, of generations that live. (One that made room for newer ones lets nobody in any
     /// more, and cuts nothing.)
     withdrawn: HashMap<HandleHash, SessionKey>,
@@ -67,6 +69,11 @@ struct Tables {
 }
 
 impl Tables {
+    fn is_revoked(&self, namespace: &str, id: &str) -> bool {
+        let own = self.revoked_in.get(namespace);
+        self.revoked.contains(id) || own.is_some_and(|ids| ids.contains(id))
+    }
+
     /// Whatever lives under this key has no sources from now on.
     fn forget_sources(&mut self, key: &SessionKey) {
         let Some(live) = self.sessions.get(key) else {
@@ -86,11 +93,26 @@ impl Tables {
 /// Dead entries of `tied` are looked for from here on.
 const TIED: usize = 1024;
 
+/// Between namespace and id of a revocation as it is kept: neither has it.
+const WITHIN: char = '\n';
+
+/// A revocation of an id for one namespace, as it is kept.
+pub(super) fn within(namespace: &str, id: &str) -> String {
+    format!("{namespace}{WITHIN}{id}")
+}
+
+/// Ids that are remembered as seen; then all are forgotten.
+const SEEN: usize = 65_536;
+
 /// Living generations by session, by handle and by source, and token ids that are revoked.
 #[derive(Debug, Default)]
 pub struct Index {
     tables: RwLock<Tables>,
     unreadable: AtomicBool,
+    /// Ids of tokens that somebody came by since the start, of refreshed ones that of their line, and their namespace.
+    seen: Mutex<HashMap<String, Arc<str>>>,
+    /// Tokens whose ids are not of our making are accepted.
+    foreign: AtomicBool,
 }
 
 impl Index {
@@ -174,9 +196,38 @@ impl Index {
         live.ok_or(Denial::SourceUnknown)
     }
 
-    /// Is this token id revoked?
-    pub fn is_revoked(&self, id: &str) -> bool {
-        self.read().revoked.contains(id)
+    /// Is this token id of a token of this namespace revoked?
+    pub fn is_revoked(&self, namespace: &str, id: &str) -> bool {
+        self.read().is_revoked(namespace, id)
+    }
+
+    /// Somebody came by a token of this id.
+    pub fn saw(&self, namespace: &Arc<str>, id: &str) {
+        let mut seen = self.seen();
+        if seen.len() >= SEEN {
+            seen.clear();
+        }
+        seen.insert(id.to_owned(), namespace.clone());
+    }
+
+    /// Did anybody, where this namespace's tokens count, or all?
+    pub(super) fn has_seen(&self, namespace: Option<&str>, id: &str) -> bool {
+        let seen = self.seen();
+        let own = seen.get(id);
+        own.is_some_and(|own| namespace.is_none_or(|asked| *asked == **own))
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<String, Arc<str>>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Are there tokens whose ids can be anything?
+    pub fn takes_foreign(&self, takes: bool) {
+        self.foreign.store(takes, Ordering::Release);
+    }
+
+    pub(super) fn has_foreign(&self) -> bool {
+        self.foreign.load(Ordering::Acquire)
     }
 
     /// Was this credential withdrawn, or has it made room for newer ones?
@@ -184,9 +235,14 @@ impl Index {
         let tables = self.read();
         match credential {
             Credential::Handle(hash) => tables.withdrawn.contains_key(hash),
-            Credential::Token { id, family, key } => {
+            Credential::Token {
+                namespace,
+                id,
+                family,
+                key,
+            } => {
                 let mut ids = std::iter::once(id).chain(family);
-                ids.any(|id| tables.revoked.contains(&**id)) || tables.retired.contains(&**key)
+                ids.any(|id| tables.is_revoked(namespace, id)) || tables.retired.contains(&**key)
             }
         }
     }
@@ -274,12 +330,26 @@ impl Index {
         }
     }
 
-    /// A token is good no more, and none that descends from it; what is open by them ends. `whose` is the session that has
-    /// them, where that is known: an id alone does not say.
+    /// A token is good no more, and none that descends from it; what is open by them ends. `id` may be one [`within`] a namespace.
+    /// `whose` is the session that has them, where that is known: an id alone does not say.
     pub(super) fn revoke(&self, id: String, whose: Option<&SessionKey>) {
         let mut tables = self.write();
-        let tied = tables.tied.remove(&id);
-        tables.revoked.insert(id);
+        let tied = match id.split_once(WITHIN) {
+            Some((namespace, id)) => {
+                let own = tables.revoked_in.entry(namespace.to_owned());
+                own.or_default().insert(id.to_owned());
+                let tied = tables.tied.get(id).cloned();
+                tied.filter(|session| {
+                    let session = session.upgrade();
+                    session.is_some_and(|session| *session.key().namespace == *namespace)
+                })
+            }
+            None => {
+                let tied = tables.tied.remove(&id);
+                tables.revoked.insert(id);
+                tied
+            }
+        };
         let owner = whose.and_then(|key| tables.sessions.get(key).cloned());
         drop(tables);
         match whose {
@@ -319,7 +389,7 @@ impl Index {
     /// This session ends when the token of this id is revoked; at once, where it is.
     pub fn tie(&self, id: &str, session: &Arc<Session>) {
         let mut tables = self.write();
-        if tables.revoked.contains(id) {
+        if tables.is_revoked(&session.key().namespace, id) {
             drop(tables);
             session.publish(Authority::Ended(Denial::SessionRevoked));
             return;
@@ -333,7 +403,16 @@ impl Index {
     pub(super) fn forget(&self, ids: &[String]) {
         let mut tables = self.write();
         for id in ids {
-            tables.revoked.remove(id);
+            let Some((namespace, own)) = id.split_once(WITHIN) else {
+                tables.revoked.remove(id);
+                continue;
+            };
+            if let Some(all) = tables.revoked_in.get_mut(namespace) {
+                all.remove(own);
+                if all.is_empty() {
+                    tables.revoked_in.remove(namespace);
+                }
+            }
         }
     }
 

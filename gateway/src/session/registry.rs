@@ -337,6 +337,22 @@ impl Registry {
             .await
     }
 
+    /// The same; where it is not known whose it is, of the tokens of these namespaces only (`None` = all). Returns whether anybody
+    /// is known to have had it; `None` where it is no credential.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn revoke_within(
+        self: &Arc<Self>,
+        credential: String,
+        namespaces: Option<Vec<String>>,
+    ) -> Result<Option<bool>, RegistryError> {
+        self.blocking(move |registry, now| {
+            registry.revoke_within_at(&credential, namespaces.as_deref(), now)
+        })
+        .await
+    }
+
     /// Take a signing key away: its tokens are good no more, and what is open by them ends. Blocks.
     ///
     /// # Errors

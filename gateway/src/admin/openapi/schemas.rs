@@ -82,7 +82,10 @@ fn answers() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Event", event()),
         ("Webhooks", object([("webhooks", list(hook))])),
         ("Redelivering", object([("redelivering", count())])),
-        ("Revoked", object([("revoked", constant(true))])),
+        (
+            "Revoked",
+            object([("revoked", constant(true)), ("known", boolean())]),
+        ),
         (
             "Reloaded",
             object([("reloaded", constant(true)), ("detail", text())]),

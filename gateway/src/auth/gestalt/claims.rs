@@ -87,7 +87,7 @@ pub(super) fn verify(key: &DecodingKey, token: &str) -> Option<Claims> {
 }
 
 /// Goes into records and answers: graphic, and not long.
-fn is_word(text: &str) -> bool {
+pub(in crate::auth) fn is_word(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 

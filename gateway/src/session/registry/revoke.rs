@@ -7,11 +7,12 @@ use std::{
 
 use super::{Registry, RegistryError, Unsaved};
 use crate::{
-    auth::{Claims, HandleHash, Named, REFRESHED_LIFE, line_of, token_named},
+    auth::{Claims, HandleHash, Named, REFRESHED_LIFE, foreign_named, line_of, token_named},
     clock::unix_seconds,
     session::{
         Event, Record, SessionKey,
         bundle::LONGEST,
+        index::within,
         lifecycle::{Lease, State},
     },
     store::Batch,
@@ -38,40 +39,79 @@ impl Registry {
         credential: &str,
         now: SystemTime,
     ) -> Result<bool, RegistryError> {
+        let revoked = self.revoke_within_at(credential, None, now)?;
+        Ok(revoked.is_some())
+    }
+
+    /// The same, of the tokens of these namespaces only, where an id alone does not say whose it is. Returns whether anybody is
+    /// known to have had it; `None` where it is no credential.
+    pub(in crate::session) fn revoke_within_at(
+        &self,
+        credential: &str,
+        namespaces: Option<&[String]>,
+        now: SystemTime,
+    ) -> Result<Option<bool>, RegistryError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(hash) = HandleHash::of(credential) {
-            return self.revoke_handle(hash, now);
+            let own = namespaces.is_none() && self.revoke_handle(hash, now)?;
+            return Ok(own.then_some(true));
         }
-        let Some(named) = token_named(&self.keys, credential) else {
-            return Ok(false);
+        let foreign = || {
+            let may = self.index.has_foreign();
+            may.then(|| foreign_named(credential)).flatten()
         };
+        let Some(named) = token_named(&self.keys, credential).or_else(foreign) else {
+            return Ok(None);
+        };
+        if namespaces.is_some() && matches!(named, Named::Own(_)) {
+            return Ok(None);
+        }
         let Revocation {
             told,
             line,
             until,
             session,
         } = self.revocation(named, now);
+        let (known, lines) = match namespaces {
+            None => {
+                let seen = session.is_some() || self.index.has_seen(None, &line);
+                (seen, vec![line])
+            }
+            Some(namespaces) => {
+                let mut all = namespaces.iter();
+                let seen = all.any(|own| self.index.has_seen(Some(own.as_str()), &line));
+                let lines = namespaces.iter().map(|own| within(own, &line));
+                (seen, lines.collect())
+            }
+        };
         // One that holds already is not cut short by being said again.
-        let until = self
-            .revoked_until(&line)
-            .map_or(until, |held| held.max(until));
-        let told = Some(format!("token {told}"));
+        let until = |line: String| {
+            let held = self.revoked_until(&line);
+            (line, held.map_or(until, |held| held.max(until)))
+        };
+        let revoke: Vec<(String, u64)> = lines.into_iter().map(until).collect();
+        let told = match namespaces {
+            None => Some(format!("token {told}")),
+            Some(namespaces) => Some(format!("token {told} of {}", namespaces.join(", "))),
+        };
         let entry = session.as_ref().and_then(|key| self.entry(key).ok());
         let event = match &entry {
             Some(entry) => Event::of(&entry.record, "credential.revoked", told, now),
             None => Event::bare("credential.revoked", told, now),
         };
         let batch = Batch {
-            revoke: vec![(line.clone(), until)],
+            revoke: revoke.clone(),
             ..Batch::default()
         };
         // Durable or not, it holds from now on.
         let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
-        revoked.insert(line.clone(), until);
+        revoked.extend(revoke.iter().cloned());
         drop(revoked);
-        self.index.revoke(line, session.as_ref());
+        for (line, _) in revoke {
+            self.index.revoke(line, session.as_ref());
+        }
         self.save_at_once(batch, &[], event, None)?;
-        Ok(true)
+        Ok(Some(known))
     }
 
     fn revocation(&self, named: Named, now: SystemTime) -> Revocation {
@@ -89,6 +129,12 @@ impl Registry {
                 until: expires
                     .min(unix_seconds(now + LONGEST))
                     .max(unix_seconds(now + self.config().retention.revocations)),
+                session: None,
+            },
+            Named::Foreign(id) => Revocation {
+                line: id.clone(),
+                told: id,
+                until: unix_seconds(now + self.config().retention.revocations),
                 session: None,
             },
             Named::Id(id) => Revocation {

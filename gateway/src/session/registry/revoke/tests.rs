@@ -260,3 +260,44 @@ async fn a_revocation_is_not_cut_short_by_another() {
         Denial::CredentialInvalid
     );
 }
+
+/// Whoever has a say in some namespaces revokes of what is theirs, by an id alone too; and is told whether anybody came by it.
+#[tokio::test]
+async fn an_id_is_revoked_within_a_namespace() {
+    let f = Fixture::new();
+    let now = SystemTime::now();
+    let asked = "{id: one, namespace: team, idleTimeout: 0}";
+    let one = token(&f, asked, "SLUICEGATE_RELAY_TOKEN", now);
+    let name = id(&f, &one);
+    let within = |own: &str| Some(vec![own.to_owned()]);
+    let revoke = |of| f.registry.revoke_within(name.clone(), of);
+    assert_eq!(
+        revoke(within("team")).await.unwrap(),
+        Some(false),
+        "never seen"
+    );
+    let f = {
+        let f = Fixture::new();
+        let one = token(&f, asked, "SLUICEGATE_RELAY_TOKEN", now);
+        let name = id(&f, &one);
+        let identity = identify(&f, &one, now).unwrap();
+        let mut open = identity.judge(|_| Ok::<_, Denial>(())).unwrap().changes;
+        let revoke = |of| f.registry.revoke_within(name.clone(), of);
+        // Another's word is nothing to it, and tells nothing of it.
+        assert_eq!(revoke(within("other")).await.unwrap(), Some(false));
+        assert!(identify(&f, &one, now).is_ok());
+        assert_eq!(revoke(within("team")).await.unwrap(), Some(true));
+        open.changed().await.unwrap();
+        assert!(matches!(
+            open.now(),
+            Authority::Ended(Denial::SessionRevoked)
+        ));
+        let f = f.restarted();
+        assert!(identify(&f, &one, now).is_err(), "it holds after a restart");
+        f
+    };
+    // And is forgotten in its time.
+    f.sweep(now + 400 * DAY);
+    assert!(f.registry.revocations_before(u64::MAX).is_empty());
+    assert!(!f.registry.index().is_revoked("team", &name));
+}

@@ -145,7 +145,7 @@ async fn an_end_and_a_revocation_hold_where_the_store_panics() {
     let Some(crate::auth::Named::Own(claims)) = named else {
         panic!("it is a token of ours")
     };
-    assert!(registry.index().is_revoked(claims.line()));
+    assert!(registry.index().is_revoked("default", claims.line()));
     // And it is made durable once it can be.
     store.2.store(false, Ordering::Release);
     registry.sweep_at(now);
