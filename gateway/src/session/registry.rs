@@ -72,12 +72,14 @@ pub(super) struct Entry {
     pub(super) sparse: Sparse,
 }
 
-/// Keepalives and fresh credentials change no state, and may be asked for without end: of each a session has one event
-/// a minute, so that nobody's repetition pushes everybody's history out of the store.
+/// Keepalives, fresh credentials and what a runtime observes change no state, and may be asked for without end: of each, and of
+/// each word of a runtime's, a session has one event a minute, so that nobody's repetition pushes everybody's history out of the store.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Sparse {
     extended: Option<SystemTime>,
     issued: Option<SystemTime>,
+    /// By word, and of which generation.
+    observed: (u64, [Option<SystemTime>; Observation::STATES.len()]),
 }
 
 impl Sparse {
@@ -90,6 +92,20 @@ impl Sparse {
         } else {
             &mut self.issued
         };
+        Self::once(last, now)
+    }
+
+    /// Is this word of a runtime's to be told?
+    fn observed_due(&mut self, generation: u64, state: &str, now: SystemTime) -> bool {
+        if self.observed.0 != generation {
+            self.observed = (generation, Default::default());
+        }
+        let words = Observation::STATES.iter().zip(&mut self.observed.1);
+        let mut own = words.filter(|(word, _)| **word == state);
+        own.next().is_none_or(|(_, last)| Self::once(last, now))
+    }
+
+    fn once(last: &mut Option<SystemTime>, now: SystemTime) -> bool {
         // A clock that was put back tells too much rather than nothing.
         let lately = last.is_some_and(|last| {
             now.duration_since(last)

@@ -21,7 +21,8 @@ pub struct Observation {
     pub state: &'static str,
     /// One of [`Observation::REASONS`].
     pub reason: Option<&'static str>,
-    /// The generation it speaks of; `None` = the present one. A late word of an earlier one changes nothing.
+    /// The generation it speaks of; `None` = the present one. A late word of an earlier one changes nothing, nor does one of a
+    /// sandbox that has ended.
     pub generation: Option<u64>,
 }
 
@@ -41,7 +42,24 @@ impl Observation {
     ];
 
     fn is_over(&self) -> bool {
-        matches!(self.state, "stopped" | "destroyed")
+        Self::end(self.state) > 0
+    }
+
+    /// How far a sandbox is gone by this word.
+    fn end(state: &str) -> u8 {
+        match state {
+            "stopped" => 1,
+            "destroyed" => 2,
+            _ => 0,
+        }
+    }
+
+    /// Does it come too late for a sandbox that has ended? How it ended stays as it was said first; that it is destroyed, too, is
+    /// news.
+    fn is_late(&self, before: &Observed) -> bool {
+        let (was, is) = (Self::end(&before.state), Self::end(self.state));
+        let other = self.reason.is_some() && self.reason != before.reason.as_deref();
+        is < was || (was > 0 && before.reason.is_some() && other)
     }
 }
 
@@ -68,10 +86,18 @@ impl Registry {
         {
             return Ok((self.unchanged(&entry), false));
         }
+        let before = entry.record.observed.as_ref();
+        let before = before.filter(|before| before.generation == generation);
+        if before.is_some_and(|before| observation.is_late(before)) {
+            return Ok((self.unchanged(&entry), false));
+        }
+        // Whoever says it again need not say why.
+        let ended = before.filter(|before| Observation::end(&before.state) > 0);
+        let why = ended.and_then(|ended| ended.reason.clone());
         let mut next: Entry = (*entry).clone();
         next.record.observed = Some(Observed {
             state: observation.state.into(),
-            reason: observation.reason.map(str::to_owned),
+            reason: observation.reason.map(str::to_owned).or(why),
             generation,
             at: now,
         });
@@ -90,16 +116,19 @@ impl Registry {
             let said = record.observed.clone()?;
             Some((said.state, said.reason, said.generation))
         };
-        let events = if word(&next.record) == word(&entry.record) {
-            Vec::new()
-        } else {
+        let news = word(&next.record) != word(&entry.record);
+        if news {
             next.record.changed_at = now;
-            vec![Event::of(
-                &next.record,
-                "session.observed",
-                Some(reason),
-                now,
-            )]
+        }
+        let mut told = || {
+            let sparse = &mut next.sparse;
+            sparse.observed_due(generation, observation.state, now)
+        };
+        let events = if news && told() {
+            let event = Event::of(&next.record, "session.observed", Some(reason), now);
+            vec![event]
+        } else {
+            Vec::new()
         };
         let _told = self.commit(Batch::default(), &[&next.record], &events)?;
         let next = Arc::new(next);

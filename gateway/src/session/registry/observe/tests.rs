@@ -110,6 +110,66 @@ async fn what_is_said_again_is_no_news() {
     assert_eq!(f.events().await.len(), events + 1);
 }
 
+/// How a sandbox ended is not overwritten by what was said before it did, and comes later; nor by another reason.
+#[tokio::test]
+async fn a_word_that_comes_after_the_end_changes_nothing() {
+    for stop in [false, true] {
+        let f = Fixture::new();
+        let create = request("{id: one}");
+        f.registry.create("local".into(), create).await.unwrap();
+        observe(&f, said("stopped", Some("oom"), Some(1))).await;
+        if stop {
+            f.registry
+                .act(f.key("one"), Action::Stop, None)
+                .await
+                .unwrap();
+        }
+        let events = f.events().await.len();
+        for late in [
+            said("running", None, Some(1)),
+            said("starting", None, None),
+            said("stopped", Some("completed"), Some(1)),
+            said("destroyed", Some("completed"), Some(1)),
+        ] {
+            let (issued, current) = observe(&f, late.clone()).await;
+            assert!(!current, "{late:?}");
+            assert_eq!(issued.view["observed"]["state"], "stopped");
+            assert_eq!(issued.view["observed"]["reason"], "oom");
+        }
+        assert_eq!(f.events().await.len(), events);
+        // Said again, and gone further: the reason stays.
+        assert!(observe(&f, said("stopped", None, Some(1))).await.1);
+        let (issued, current) = observe(&f, said("destroyed", None, Some(1))).await;
+        assert!(current);
+        assert_eq!(issued.view["observed"]["state"], "destroyed");
+        assert_eq!(issued.view["observed"]["reason"], "oom");
+        assert!(!observe(&f, said("stopped", None, Some(1))).await.1);
+        assert_eq!(f.events().await.len(), events + 1);
+    }
+}
+
+/// Two words in turn are told as seldom as one that is repeated, and anew of a new generation.
+#[tokio::test]
+async fn words_in_turn_are_told_once_a_minute() {
+    let f = Fixture::new();
+    let create = request("{id: one}");
+    f.registry.create("local".into(), create).await.unwrap();
+    let events = f.events().await.len();
+    for _ in 0..5 {
+        for state in ["starting", "running"] {
+            let (issued, _) = observe(&f, said(state, None, None)).await;
+            assert_eq!(issued.view["observed"]["state"], state);
+        }
+    }
+    assert_eq!(f.events().await.len(), events + 2);
+    for action in [Action::Reset, Action::Start] {
+        f.registry.act(f.key("one"), action, None).await.unwrap();
+    }
+    let events = f.events().await.len();
+    observe(&f, said("starting", None, None)).await;
+    assert_eq!(f.events().await.len(), events + 1);
+}
+
 /// What may be asked for without end is told now and then.
 #[tokio::test]
 async fn keepalives_and_fresh_credentials_are_told_once_a_minute() {
