@@ -1,5 +1,6 @@
 //! Who is told of lifecycle events.
 use super::read::{self, keep};
+use crate::session::EVENT_TYPES;
 use sluicegate_policy::{
     Ceiling, Grant, GrantDocument, Target,
     text::{self, Faults, Node},
@@ -131,10 +132,14 @@ fn url(node: &Node, faults: &mut Faults) -> Option<(String, Target, bool, String
 
 fn event(node: &Node, faults: &mut Faults) -> Option<String> {
     let text = node.string(faults)?;
-    let bare = text.strip_suffix('*').unwrap_or(text);
-    if !text.is_empty() && bare.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.') {
+    let exists = match text.strip_suffix('*') {
+        Some(prefix) => EVENT_TYPES.iter().any(|kind| kind.starts_with(prefix)),
+        None => EVENT_TYPES.contains(&text),
+    };
+    if exists {
         return Some(text.into());
     }
+    // One that matches nothing would be silent for ever, and look like a webhook that works.
     node.expected(
         "a type of event such as session.started, or session.*",
         faults,

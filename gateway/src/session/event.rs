@@ -7,16 +7,36 @@ use serde::Serialize;
 use super::Record;
 use crate::clock;
 
+/// What can happen. The list is closed: whoever filters by it is told of a word that is none.
+pub const EVENT_TYPES: [&str; 19] = [
+    "session.created",
+    "session.queued",
+    "session.dequeued",
+    "session.started",
+    "session.paused",
+    "session.resumed",
+    "session.extended",
+    "session.reset",
+    "session.stopped",
+    "session.expired",
+    "session.observed",
+    "session.ended",
+    "session.policyChanged",
+    "session.credentialIssued",
+    "session.reaped",
+    "session.dialTargetMissing",
+    "session.dialTargetFound",
+    "credential.revoked",
+    "provider.profileChanged",
+];
+
 /// What happened to a session.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// RFC 3339.
     pub time: String,
-    /// `session.created`, `session.started`, `session.paused`, `session.resumed`, `session.extended`, `session.reset`,
-    /// `session.stopped`, `session.expired`, `session.ended`, `session.observed`, `session.queued`, `session.dequeued`,
-    /// `session.policyChanged`, `session.credentialIssued`, `session.reaped`, `session.dialTargetMissing`, `session.dialTargetFound`,
-    /// `credential.revoked`, `provider.profileChanged`.
+    /// One of [`EVENT_TYPES`].
     pub r#type: &'static str,
     /// Whose.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,6 +71,7 @@ impl Event {
         reason: Option<String>,
         now: SystemTime,
     ) -> Self {
+        debug_assert!(EVENT_TYPES.contains(&r#type), "{} is in no list", r#type);
         let session = EventSession {
             namespace: record.namespace.clone(),
             provider: record.provider.clone(),
@@ -84,6 +105,7 @@ impl Event {
 
     /// An event of no session.
     pub fn bare(r#type: &'static str, reason: Option<String>, now: SystemTime) -> Self {
+        debug_assert!(EVENT_TYPES.contains(&r#type), "{} is in no list", r#type);
         Self {
             time: clock::rfc3339(now),
             r#type,

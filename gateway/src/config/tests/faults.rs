@@ -269,6 +269,16 @@ const SINGLE: &[(&str, &str, &str)] = &[
         "1:26: admin.allowedOrigins[0]: expected an origin such as https://console.example.com, found \"https://a.test/x\"",
     ),
     (
+        "an event that never happens",
+        "admin: {webhooks: [{name: a, url: \"https://a.test/\", secretFile: s, events: [session.*, session.start]}]}\n",
+        "1:89: admin.webhooks[0].events[1]: expected a type of event such as session.started, or session.*, found \"session.start\"",
+    ),
+    (
+        "a prefix of no event",
+        "admin: {webhooks: [{name: a, url: \"https://a.test/\", secretFile: s, events: [\"sessions.*\"]}]}\n",
+        "1:78: admin.webhooks[0].events[0]: expected a type of event such as session.started, or session.*, found \"sessions.*\"",
+    ),
+    (
         "a log nobody meant",
         "telemetry: {accessLog: stdot}\n",
         "1:24: telemetry.accessLog: expected stdout, stderr, none, or a file's path (./NAME for one here), found \"stdot\"",
