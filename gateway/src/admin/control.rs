@@ -14,6 +14,7 @@ use serde_json::json;
 use super::{
     Problem, State, access,
     request::{body_text, idempotent, json as answer, read},
+    sessions::behalf,
 };
 use crate::{
     auth::{KeyError, Principal},
@@ -234,7 +235,9 @@ pub(super) async fn revoke_credential(
             (principal.owner.is_none(), within)
         }
     };
-    if own && let Some(known) = state.registry.revoke_within(credential, within).await? {
+    let by = behalf(&principal);
+    let revoked = state.registry.revoke_within(credential, within, &by);
+    if own && let Some(known) = revoked.await? {
         let told = json!({ "revoked": true, "known": known });
         return Ok(answer(StatusCode::OK, &told));
     }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     auth::Principal,
     session::{
-        Behalf, CreateRequest, Issued, Observation, PatchRequest, RegistryError, SessionKey,
+        Actor, Behalf, CreateRequest, Issued, Observation, PatchRequest, RegistryError, SessionKey,
         is_session_id, lifecycle::Action, no_secrets,
     },
 };
@@ -50,6 +50,10 @@ pub(super) fn behalf(principal: &Principal) -> Behalf {
         owner: principal.owner.clone(),
         bounded: principal.is_bounded(),
         if_match: Vec::new(),
+        actor: Some(Actor {
+            credential: principal.name.clone(),
+            scope: principal.scope.as_str(),
+        }),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Lifecycle events: one for every transition.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use serde::Serialize;
 
@@ -47,6 +47,18 @@ pub struct Event {
     /// Why, where somebody or something had a reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who asked for it; absent = the gateway itself, by its clocks or its configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<Actor>,
+}
+
+/// A credential of the admin API, as it is called. Never what it is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Actor {
+    /// Its name in the configuration; `admin` = the generated one.
+    pub credential: Arc<str>,
+    /// What it may do: `read`, `operate`, `admin`.
+    pub scope: &'static str,
 }
 
 /// The session of an event, as it was after it.
@@ -87,6 +99,7 @@ impl Event {
             session: Some(session),
             provider: None,
             reason,
+            by: None,
         }
     }
 
@@ -112,6 +125,7 @@ impl Event {
             session: None,
             provider: None,
             reason,
+            by: None,
         }
     }
 

@@ -34,7 +34,7 @@ pub use bundle::{Bundle, BundleContext, CaFiles, PublicUrl};
 pub use changes::{Bearer, Changes, Credential};
 pub use config::{ProviderConfig, Quota, RegistryConfig, Retention, Scopes};
 pub use dials::{DialConfig, DialTargets, Dials, Door, Listening, Offer};
-pub use event::{EVENT_TYPES, Event};
+pub use event::{Actor, EVENT_TYPES, Event};
 pub use index::{Index, Live};
 pub use own::OwnSession;
 pub use pace::Way;

@@ -39,8 +39,8 @@ use sluicegate_policy::GrantDocument;
 use tokio::sync::{Notify, broadcast, watch};
 
 use super::{
-    Authority, Budget, Bundle, Dials, Event, Index, Live, PolicyGeneration, Record, RegistryConfig,
-    Session, SessionKey,
+    Actor, Authority, Budget, Bundle, Dials, Event, Index, Live, PolicyGeneration, Record,
+    RegistryConfig, Session, SessionKey,
     lifecycle::{Action, Expiry, State, next_expiry},
 };
 pub use behalf::Behalf;
@@ -144,19 +144,27 @@ pub(super) struct Act {
     pub(super) reason: Option<String>,
     /// When it takes effect.
     pub(super) at: SystemTime,
+    /// Who asked for it.
+    pub(super) by: Option<Actor>,
 }
 
 impl Act {
     /// For no reason that would have to be told.
     pub(super) fn new(action: Action, at: SystemTime) -> Self {
-        let reason = None;
-        Self { action, reason, at }
+        Self {
+            action,
+            reason: None,
+            at,
+            by: None,
+        }
     }
 
     /// For this reason.
     pub(super) fn because(action: Action, reason: impl Into<String>, at: SystemTime) -> Self {
-        let reason = Some(reason.into());
-        Self { action, reason, at }
+        Self {
+            reason: Some(reason.into()),
+            ..Self::new(action, at)
+        }
     }
 }
 
@@ -185,6 +193,8 @@ pub struct Registry {
     tally: Mutex<tally::Tally>,
     /// Held over every change, commit included.
     writer: Mutex<()>,
+    /// On whose behalf whoever holds the writer writes.
+    actor: Mutex<Option<Actor>>,
     revoked: Mutex<BTreeMap<String, u64>>,
     unsaved: Mutex<Vec<Unsaved>>,
     /// Was the last commit durable?
@@ -235,6 +245,7 @@ impl Registry {
             entries: RwLock::default(),
             tally: Mutex::default(),
             writer: Mutex::default(),
+            actor: Mutex::default(),
             revoked: Mutex::default(),
             events: broadcast::channel(1024).0,
             changed: Notify::new(),
@@ -362,9 +373,10 @@ impl Registry {
         self: &Arc<Self>,
         credential: String,
         namespaces: Option<Vec<String>>,
+        by: &Behalf,
     ) -> Result<Option<bool>, RegistryError> {
-        self.blocking(move |registry, now| {
-            registry.revoke_within_at(&credential, namespaces.as_deref(), now)
+        self.change(by, move |registry, by, now| {
+            registry.revoke_within_at(by, &credential, namespaces.as_deref(), now)
         })
         .await
     }
@@ -510,6 +522,10 @@ impl Registry {
 
     pub(super) fn profiles(&self) -> MutexGuard<'_, BTreeMap<String, serde_json::Value>> {
         self.profiles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn actor(&self) -> MutexGuard<'_, Option<Actor>> {
+        self.actor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn writer(&self) -> &Mutex<()> {

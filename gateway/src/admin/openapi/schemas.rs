@@ -212,6 +212,7 @@ fn event() -> RefOr<Schema> {
         ("session", with(session, "owner", text())),
         ("provider", provider),
         ("reason", text()),
+        ("by", object([("credential", text()), ("scope", text())])),
     ]
     .into_iter()
     .fold(event, |event, (key, schema)| with(event, key, schema))

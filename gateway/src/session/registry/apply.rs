@@ -59,6 +59,7 @@ impl Registry {
         now: SystemTime,
     ) -> Result<Issued, RegistryError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _acting = self.acting(by.actor.clone());
         let config = self.config();
         let settings = config
             .providers
@@ -177,6 +178,7 @@ impl Registry {
         now: SystemTime,
     ) -> Result<Issued, RegistryError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _acting = self.acting(by.actor.clone());
         let entry = self.entry_of(by, key)?;
         let entry = match action {
             // It is this that was asked for, or more of it.
@@ -211,6 +213,9 @@ impl Registry {
         now: SystemTime,
     ) -> Result<Arc<Entry>, RegistryError> {
         let over = entry.due().filter(|(at, _)| *at <= now);
+        // Not on behalf of whoever happens to come by.
+        let asked = entry.withdrawn.as_ref().and_then(|asked| asked.by.clone());
+        let _acting = self.acting(asked);
         match (entry.withdrawn.clone(), over) {
             // It was over then, not now: paused time since burns nothing.
             (Some(act), _) => {
@@ -283,7 +288,10 @@ impl Registry {
             prepared,
             effects,
             events: created.into_iter().chain(event).collect(),
-            withdrawal: act,
+            withdrawal: Act {
+                by: self.actor().clone(),
+                ..act
+            },
         }))
     }
 

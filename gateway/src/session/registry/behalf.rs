@@ -9,7 +9,7 @@ use serde_json::Value;
 use sluicegate_policy::Author;
 
 use super::{Issued, Registry, RegistryError};
-use crate::session::{CreateRequest, PatchRequest, SessionKey, lifecycle::Action};
+use crate::session::{Actor, CreateRequest, PatchRequest, SessionKey, lifecycle::Action};
 
 /// On whose behalf something is asked for.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -20,6 +20,8 @@ pub struct Behalf {
     pub bounded: bool,
     /// The entity tags the session may have for it to be done (RFC 9110 §13.1.1); empty = any.
     pub if_match: Vec<String>,
+    /// Who asks, for events; `None` = the gateway itself.
+    pub actor: Option<Actor>,
 }
 
 impl Behalf {
@@ -38,7 +40,29 @@ impl Behalf {
     }
 }
 
+/// Somebody writes, for as long as this is held.
+#[must_use]
+pub(in crate::session) struct Acting<'a> {
+    registry: &'a Registry,
+    before: Option<Actor>,
+}
+
+impl Drop for Acting<'_> {
+    fn drop(&mut self) {
+        *self.registry.actor() = self.before.take();
+    }
+}
+
 impl Registry {
+    /// What is committed from now on is asked for by this one. Under the writer's lock, and let go before it.
+    pub(in crate::session) fn acting(&self, actor: Option<Actor>) -> Acting<'_> {
+        let before = std::mem::replace(&mut *self.actor(), actor);
+        Acting {
+            registry: self,
+            before,
+        }
+    }
+
     /// The session as the admin API shows it.
     ///
     /// # Errors

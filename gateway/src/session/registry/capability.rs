@@ -48,6 +48,7 @@ impl Registry {
         now: SystemTime,
     ) -> Result<Issued, RegistryError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _acting = self.acting(by.actor.clone());
         let before = self.entry_of(by, key)?;
         if before.record.lease.state == State::Stopped {
             return Err(RegistryError::Ended {

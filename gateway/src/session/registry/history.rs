@@ -52,7 +52,16 @@ impl Registry {
             })?;
             batch.put.push((record.row_key(), row));
         }
-        let texts: Vec<Arc<str>> = events.iter().map(|event| event.to_json().into()).collect();
+        let actor = self.actor().clone();
+        let told = |event: &Event| {
+            let by = event.by.clone().or_else(|| actor.clone());
+            let event = Event {
+                by,
+                ..event.clone()
+            };
+            event.to_json().into()
+        };
+        let texts: Vec<Arc<str>> = events.iter().map(told).collect();
         let stored = events.iter().zip(&texts).map(|(event, text)| NewEvent {
             of: event.namespace().to_owned(),
             body: text.as_bytes().to_vec(),

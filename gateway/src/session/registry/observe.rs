@@ -77,6 +77,7 @@ impl Registry {
         now: SystemTime,
     ) -> Result<(Issued, bool), RegistryError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _acting = self.acting(by.actor.clone());
         self.settled(self.entry_of(by, key)?, now)?;
         let entry = self.entry_of(by, key)?;
         let generation = entry.record.lease.generation;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Registry, RegistryError, Unsaved};
+use super::{Behalf, Registry, RegistryError, Unsaved};
 use crate::{
     auth::{Claims, HandleHash, Named, REFRESHED_LIFE, foreign_named, line_of, token_named},
     clock::unix_seconds,
@@ -39,7 +39,7 @@ impl Registry {
         credential: &str,
         now: SystemTime,
     ) -> Result<bool, RegistryError> {
-        let revoked = self.revoke_within_at(credential, None, now)?;
+        let revoked = self.revoke_within_at(&Behalf::nobody(), credential, None, now)?;
         Ok(revoked.is_some())
     }
 
@@ -47,11 +47,13 @@ impl Registry {
     /// known to have had it; `None` where it is no credential.
     pub(in crate::session) fn revoke_within_at(
         &self,
+        by: &Behalf,
         credential: &str,
         namespaces: Option<&[String]>,
         now: SystemTime,
     ) -> Result<Option<bool>, RegistryError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _acting = self.acting(by.actor.clone());
         if let Some(hash) = HandleHash::of(credential) {
             let own = namespaces.is_none() && self.revoke_handle(hash, now)?;
             return Ok(own.then_some(true));
@@ -206,9 +208,11 @@ impl Registry {
         &self,
         batch: Batch,
         records: &[&Record],
-        event: Event,
+        mut event: Event,
         key: Option<SessionKey>,
     ) -> Result<(), RegistryError> {
+        // Whoever saves it later asks for nothing.
+        event.by = self.actor().clone();
         self.unsaved().push(Unsaved {
             batch: batch.clone(),
             event: event.clone(),

@@ -440,6 +440,7 @@ async fn a_revocation_that_cannot_be_stored_takes_effect_all_the_same() {
                 .collect(),
         ),
         writer: Mutex::default(),
+        actor: Mutex::default(),
         revoked: Mutex::default(),
         events: broadcast::channel(1).0,
         changed: Notify::new(),

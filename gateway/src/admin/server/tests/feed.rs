@@ -193,3 +193,40 @@ async fn a_history_that_cannot_be_read_does_not_end_in_order() {
     assert_eq!(ask("follow=true").await.unwrap().status(), 200);
     reader.until("s2").await;
 }
+
+/// What happened, and by whom: the name of the credential and what it may do, and nobody where it was the gateway itself.
+#[tokio::test]
+async fn events_say_by_which_credential_something_was_asked_for() {
+    let g = gateway();
+    let body = r#"{"id": "one", "ttl": "10s", "idleTimeout": 0}"#;
+    let made = g.by("operator", "POST", SESSIONS, body).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let paused = g.call("POST", &format!("{SESSIONS}/one:pause"), "").await;
+    assert_eq!(paused.status, 200, "{}", paused.body);
+    let resumed = g.call("POST", &format!("{SESSIONS}/one:resume"), "").await;
+    assert_eq!(resumed.status, 200, "{}", resumed.body);
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    g.fixture.sweep(later);
+    let id = json!({ "credential": "AAAAAAAAAAAAAAAAAAAAAA" }).to_string();
+    g.by("team", "POST", "credentials:revoke", &id).await;
+    let events = g.fixture.registry.events_after(0, 100).await.unwrap();
+    let told: Vec<(String, Value)> = events
+        .iter()
+        .map(|event| {
+            let event: Value = serde_json::from_slice(&event.body).unwrap();
+            let kind = event["type"].as_str().unwrap().to_owned();
+            (kind, event["by"].clone())
+        })
+        .collect();
+    let by = |credential: &str, scope: &str| json!({ "credential": credential, "scope": scope });
+    let expected = [
+        ("session.created", by("operator", "operate")),
+        ("session.started", by("operator", "operate")),
+        ("session.paused", by("admin", "admin")),
+        ("session.resumed", by("admin", "admin")),
+        ("session.expired", Value::Null),
+        ("credential.revoked", by("team", "admin")),
+    ];
+    let expected = expected.map(|(kind, by)| (kind.to_owned(), by));
+    assert_eq!(told, expected);
+}

@@ -270,7 +270,8 @@ async fn an_id_is_revoked_within_a_namespace() {
     let one = token(&f, asked, "SLUICEGATE_RELAY_TOKEN", now);
     let name = id(&f, &one);
     let within = |own: &str| Some(vec![own.to_owned()]);
-    let revoke = |of| f.registry.revoke_within(name.clone(), of);
+    let nobody = Behalf::nobody();
+    let revoke = |of| f.registry.revoke_within(name.clone(), of, &nobody);
     assert_eq!(
         revoke(within("team")).await.unwrap(),
         Some(false),
@@ -282,7 +283,7 @@ async fn an_id_is_revoked_within_a_namespace() {
         let name = id(&f, &one);
         let identity = identify(&f, &one, now).unwrap();
         let mut open = identity.judge(|_| Ok::<_, Denial>(())).unwrap().changes;
-        let revoke = |of| f.registry.revoke_within(name.clone(), of);
+        let revoke = |of| f.registry.revoke_within(name.clone(), of, &nobody);
         // Another's word is nothing to it, and tells nothing of it.
         assert_eq!(revoke(within("other")).await.unwrap(), Some(false));
         assert!(identify(&f, &one, now).is_ok());
