@@ -117,6 +117,8 @@ impl Lab {
         let events = text.lines().map(|line| serde_json::from_str(line).unwrap());
         events
             .filter(|event: &Value| event["type"] == "provider.profileChanged")
+            // The first that is known changes none.
+            .filter(|event| !event["provider"]["before"].is_null())
             .map(|event| event["provider"]["after"].clone())
             .collect()
     }

@@ -365,8 +365,11 @@ impl Prober {
             None => self.registry.last_profile(&change.provider),
         };
         let after = json!(change.after);
-        let changed = before.filter(|before| *before != after).map(|before| {
-            self.telemetry.metrics().profile_changed();
+        // The first that is known is no change of one, and still something that happened: `before` is null.
+        let changed = (before.as_ref() != Some(&after)).then(|| {
+            if before.is_some() {
+                self.telemetry.metrics().profile_changed();
+            }
             json!({
                 "name": change.provider,
                 "before": before,

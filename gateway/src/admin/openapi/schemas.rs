@@ -203,7 +203,7 @@ fn event() -> RefOr<Schema> {
     ]);
     let provider = object([
         ("name", text()),
-        ("before", to("Profile")),
+        ("before", nullable(to("Profile"))),
         ("after", to("Profile")),
         ("shortfalls", list(to("Shortfall"))),
     ]);

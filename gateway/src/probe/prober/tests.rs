@@ -60,6 +60,9 @@ async fn three(prober: &Prober, found: &[(Check, Finding)]) {
     }
 }
 
+/// What is told when a profile is known for the first time.
+const FIRST: [&str; 1] = ["provider.profileChanged"];
+
 fn short(prober: &Prober) -> (HostServiceAccess, EgressMode, Vec<(&'static str, String)>) {
     let (profile, shortfalls, _) = prober.effective("local").unwrap();
     let told = shortfalls
@@ -96,7 +99,13 @@ async fn nothing_is_published_before_it_is_known_and_unknown_is_never_published_
         prober.found(&nothing).await;
     }
     assert_eq!(short(&prober), whole);
-    assert!(fixture.events().await.is_empty(), "nothing changed");
+    assert_eq!(fixture.events().await, FIRST, "nothing changed since");
+    let events = fixture.registry.events_after(0, 10).await.unwrap();
+    let first: Value = serde_json::from_slice(&events[0].body).unwrap();
+    assert_eq!(first["provider"]["before"], Value::Null);
+    assert_eq!(first["provider"]["after"]["egressMode"], "hostname");
+    let metrics = prober.telemetry.render();
+    assert!(!metrics.contains("sluicegate_profile_changes_total 1"));
 }
 
 #[tokio::test]
@@ -110,7 +119,7 @@ async fn a_loss_takes_three_findings_is_an_event_and_ends_as_it_began() {
     prober.found(&bad).await;
     prober.found(&good).await;
     three(&prober, &good).await;
-    assert!(fixture.events().await.is_empty(), "two losses are no loss");
+    assert_eq!(fixture.events().await, FIRST, "two losses are no loss");
     three(&prober, &bad).await;
     assert_eq!(
         short(&prober),
@@ -125,10 +134,7 @@ async fn a_loss_takes_three_findings_is_an_event_and_ends_as_it_began() {
         short(&prober),
         (HostServiceAccess::Relay, EgressMode::Hostname, Vec::new())
     );
-    assert_eq!(
-        fixture.events().await,
-        ["provider.profileChanged", "provider.profileChanged"]
-    );
+    assert_eq!(fixture.events().await, ["provider.profileChanged"; 3]);
     let metrics = prober.telemetry.render();
     for line in [
         "sluicegate_profile_changes_total 2",
@@ -138,7 +144,7 @@ async fn a_loss_takes_three_findings_is_an_event_and_ends_as_it_began() {
         assert!(metrics.contains(line), "{line} in:\n{metrics}");
     }
     let events = fixture.registry.events_after(0, 10).await.unwrap();
-    let lost: Value = serde_json::from_slice(&events[0].body).unwrap();
+    let lost: Value = serde_json::from_slice(&events[1].body).unwrap();
     assert_eq!(lost["provider"]["name"], "local");
     assert_eq!(lost["provider"]["before"]["egressMode"], "hostname");
     assert_eq!(lost["provider"]["after"]["egressMode"], "none");
@@ -320,20 +326,20 @@ async fn a_change_over_a_restart_is_a_change() {
     let config = advertising(HostServiceAccess::Relay, EgressMode::Hostname);
     let (fixture, one) = prober(config.clone());
     three(&one, &all_but(&one, &[])).await;
-    assert!(fixture.events().await.is_empty());
+    assert_eq!(fixture.events().await, FIRST);
     drop(one);
     let fixture = fixture.restarted_with(config.clone());
     let again = prober_of(&fixture);
     three(&again, &all_but(&again, &[])).await;
-    assert!(fixture.events().await.is_empty(), "it is as it was");
+    assert_eq!(fixture.events().await, FIRST, "it is as it was");
     drop(again);
     let fixture = fixture.restarted_with(config);
     let other = prober_of(&fixture);
     let leak = Finding::fail("it let pass what it must refuse", "publicUrl");
     three(&other, &all_but(&other, &[(Check::Refuses, leak)])).await;
-    assert_eq!(fixture.events().await, ["provider.profileChanged"]);
+    assert_eq!(fixture.events().await, ["provider.profileChanged"; 2]);
     let events = fixture.registry.events_after(0, 10).await.unwrap();
-    let lost: Value = serde_json::from_slice(&events[0].body).unwrap();
+    let lost: Value = serde_json::from_slice(&events[1].body).unwrap();
     assert_eq!(lost["provider"]["before"]["egressMode"], "hostname");
     assert_eq!(lost["provider"]["after"]["egressMode"], "none");
 }
