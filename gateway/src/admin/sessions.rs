@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     Problem, State,
-    access::{touches, unknown_namespace},
+    access::{self, touches, unknown_namespace},
     page,
     request::{body_text, idempotent, json as answer, read},
 };
@@ -78,7 +78,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let provider = query.get("provider").map(String::as_str);
     if let Some(provider) = provider {
-        known(&state, provider)?;
+        listed(&state, &principal, provider)?;
     }
     page::of(&state, &principal, &query, provider)
 }
@@ -90,8 +90,18 @@ pub(super) async fn list_of_provider(
     Path(provider): Path<String>,
     Query(query): Parameters,
 ) -> Result<Response, Problem> {
-    known(&state, &provider)?;
+    listed(&state, &principal, &provider)?;
     page::of(&state, &principal, &query, Some(&provider))
+}
+
+/// A provider, or one that a reload has taken away and of which there still are sessions to be seen, and ended.
+fn listed(state: &State, principal: &Principal, provider: &str) -> Result<(), Problem> {
+    let seen = access::seen(principal);
+    let (left, _) = state.registry.page(None, Some(provider), &seen, None, 1);
+    match left.is_empty() {
+        true => known(state, provider),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn known(state: &State, provider: &str) -> Result<(), Problem> {

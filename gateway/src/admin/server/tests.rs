@@ -39,6 +39,7 @@ mod contract;
 mod feed;
 mod placement;
 mod policy;
+mod removed;
 
 fn gateway() -> Gateway {
     gateway_of(Fixture::new())

@@ -20,7 +20,17 @@ pub(super) fn policy(
         &record.provider,
         &record.capabilities,
         (&own(record)?, record.author()),
-    )?;
+    )
+    .map_err(|error| match error {
+        // The session is there: what is wrong with it is that its grant cannot be had.
+        RegistryError::UnknownProvider(name) => {
+            let mut faults = Faults::default();
+            let message = format!("the configuration has no provider {name:?} any more");
+            faults.error(&Place::default(), message);
+            RegistryError::Faults(faults)
+        }
+        other => other,
+    })?;
     Ok(Arc::new(PolicyGeneration {
         number: record.policy_generation,
         grant: Arc::new(grant),
