@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::sync::watch;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 /// How far the way down has gone.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -94,6 +94,11 @@ impl DrainWatch {
     /// Wait until at least `stage`. Never returns early; a dropped owner counts as forced.
     pub async fn reached(&mut self, stage: Stage) {
         let _ = self.stage.wait_for(|now| *now >= stage).await;
+    }
+
+    /// The drain waits for as long as this is held, as it does for a task.
+    pub fn hold(&self) -> TaskTrackerToken {
+        self.tasks.token()
     }
 
     /// Spawn work that the drain waits for; it is dropped at [`Stage::Forced`].

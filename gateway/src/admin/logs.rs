@@ -16,6 +16,7 @@ use super::{
     Problem, State,
     request::{body_text, json as answer, read},
     sessions::{behalf, key},
+    wait::Waiting,
 };
 use crate::{auth::Principal, session::LogLine};
 
@@ -115,6 +116,14 @@ pub(super) async fn list(
     let key = key(namespace, &provider, &session);
     let limit = usize::try_from(limit).unwrap_or(LIMIT);
     let by = behalf(&principal);
-    let page = state.registry.log(&by, key, after, limit, wait).await?;
-    Ok(answer(StatusCode::OK, &page))
+    let waiting = Waiting::begin(&state, wait);
+    let next = state.registry.log(&by, key.clone(), after, limit, wait);
+    let page = match Waiting::or_drain(&state, next).await {
+        Some(page) => page?,
+        None => {
+            let there = state.registry.log(&by, key, after, limit, Duration::ZERO);
+            there.await?
+        }
+    };
+    Ok(waiting.answer(answer(StatusCode::OK, &page)))
 }

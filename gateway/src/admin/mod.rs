@@ -23,6 +23,7 @@ mod seats;
 mod server;
 mod sessions;
 mod state;
+mod wait;
 mod webhooks;
 
 pub use problem::Problem;

@@ -206,8 +206,13 @@ pub(super) struct Held {
 impl Held {
     /// The answer's body, with which it ends.
     pub(super) fn until_told(self, body: Body) -> Body {
-        Body::new(Answer { body, _held: self })
+        until_told(body, self)
     }
+}
+
+/// A body that keeps something for as long as it is told.
+pub(super) fn until_told<T: Send + Unpin + 'static>(body: Body, kept: T) -> Body {
+    Body::new(Answer { body, _kept: kept })
 }
 
 impl Drop for Held {
@@ -216,12 +221,12 @@ impl Drop for Held {
     }
 }
 
-struct Answer {
+struct Answer<T> {
     body: Body,
-    _held: Held,
+    _kept: T,
 }
 
-impl http_body::Body for Answer {
+impl<T: Unpin> http_body::Body for Answer<T> {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -16,6 +16,7 @@ use super::{
     access::{self, touches, unknown_namespace},
     page,
     request::{body_text, idempotent, json as answer, read},
+    wait::Waiting,
 };
 use crate::{
     auth::Principal,
@@ -144,6 +145,7 @@ pub(super) async fn create(
     });
     let issued = created.await?;
     let own = key(Some(&namespace), &provider, &text_of(&issued.view, "id"));
+    let waiting = Waiting::begin(&state, longest);
     let issued = placed(&state, &principal, own, issued, longest).await?;
     let status = match (is_queued(&issued), issued.created) {
         (true, _) => StatusCode::ACCEPTED,
@@ -162,7 +164,7 @@ pub(super) async fn create(
     {
         response.headers_mut().insert(header::LOCATION, value);
     }
-    Ok(response)
+    Ok(waiting.answer(response))
 }
 
 /// Namespace and owner of a new session: what the request says, within what the principal may say.
@@ -362,13 +364,14 @@ pub(super) async fn act(
     let longest = wait(&query)?;
     let by = conditional(&principal, &headers);
     let issued = act_on(&state, &by, key.clone(), action, reason).await?;
+    let waiting = Waiting::begin(&state, longest);
     let issued = placed(&state, &principal, key, issued, longest).await?;
     let status = if is_queued(&issued) {
         StatusCode::ACCEPTED
     } else {
         StatusCode::OK
     };
-    Ok(tagged(status, &shown(issued)))
+    Ok(waiting.answer(tagged(status, &shown(issued))))
 }
 
 async fn act_on(
@@ -420,7 +423,8 @@ async fn placed(
     if longest.is_zero() || !is_queued(&issued) {
         return Ok(issued);
     }
-    state.registry.wait_for_place(&key, longest).await;
+    // Whether it came or not is seen by looking again.
+    Waiting::or_drain(state, state.registry.wait_for_place(&key, longest)).await;
     let now = state.registry.show_to(&behalf(principal), &key)?;
     if now.get("state").and_then(Value::as_str) != Some("running") {
         return Ok(Issued {

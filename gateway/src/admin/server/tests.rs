@@ -32,7 +32,7 @@ struct Gateway {
     prober: Arc<crate::probe::Prober>,
     telemetry: Telemetry,
     drained: Arc<AtomicUsize>,
-    _drain: Drain,
+    drain: Drain,
 }
 
 mod contract;
@@ -40,6 +40,7 @@ mod feed;
 mod placement;
 mod policy;
 mod removed;
+mod waits;
 
 fn gateway() -> Gateway {
     gateway_of(Fixture::new())
@@ -80,7 +81,7 @@ fn gateway_of(fixture: Fixture) -> Gateway {
         prober,
         telemetry,
         drained,
-        _drain: drain,
+        drain,
     }
 }
 
