@@ -83,7 +83,7 @@ impl Event {
         reason: Option<String>,
         now: SystemTime,
     ) -> Self {
-        debug_assert!(EVENT_TYPES.contains(&r#type), "{} is in no list", r#type);
+        debug_assert!(EVENT_TYPES.contains(&r#type));
         let session = EventSession {
             namespace: record.namespace.clone(),
             provider: record.provider.clone(),
@@ -118,7 +118,7 @@ impl Event {
 
     /// An event of no session.
     pub fn bare(r#type: &'static str, reason: Option<String>, now: SystemTime) -> Self {
-        debug_assert!(EVENT_TYPES.contains(&r#type), "{} is in no list", r#type);
+        debug_assert!(EVENT_TYPES.contains(&r#type));
         Self {
             time: clock::rfc3339(now),
             r#type,

@@ -100,9 +100,9 @@ impl Sparse {
         if self.observed.0 != generation {
             self.observed = (generation, Default::default());
         }
-        let words = Observation::STATES.iter().zip(&mut self.observed.1);
-        let mut own = words.filter(|(word, _)| **word == state);
-        own.next().is_none_or(|(_, last)| Self::once(last, now))
+        let mut words = Observation::STATES.iter().zip(&mut self.observed.1);
+        let own = words.find(|(word, _)| **word == state);
+        own.is_none_or(|(_, last)| Self::once(last, now))
     }
 
     fn once(last: &mut Option<SystemTime>, now: SystemTime) -> bool {
