@@ -9,6 +9,7 @@ mod behalf;
 mod capability;
 mod compile;
 mod dial;
+mod entry;
 mod error;
 mod history;
 mod log;
@@ -39,14 +40,15 @@ use sluicegate_policy::GrantDocument;
 use tokio::sync::{Notify, broadcast, watch};
 
 use super::{
-    Actor, Authority, Budget, Bundle, Dials, Event, Index, Live, PolicyGeneration, Record,
-    RegistryConfig, Session, SessionKey,
-    lifecycle::{Action, Expiry, State, next_expiry},
+    Actor, Authority, Budget, Bundle, Dials, Event, Index, Live, Record, RegistryConfig, Session,
+    SessionKey, lifecycle::State,
 };
 pub use behalf::Behalf;
 pub use capability::Bind;
 pub(super) use compile::asked as grant_asked;
 pub(super) use dial::lacks_dials;
+pub(super) use entry::{Act, Entry};
+use entry::{Sparse, Unsaved};
 pub use error::RegistryError;
 use history::Told;
 pub use log::{LogLine, LogRecord};
@@ -57,116 +59,6 @@ use crate::{
     auth::{Authenticator, HandleHash, KeyError, KeyInfo, Keys},
     store::{Batch, Store, Verified},
 };
-
-/// One session in memory.
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) record: Record,
-    /// The living generation.
-    pub(super) session: Option<Arc<Session>>,
-    /// Its compiled grant; `None` where the configuration no longer allows it.
-    pub(super) policy: Option<Arc<PolicyGeneration>>,
-    /// Its generation was ended or paused by this, which could not be made durable yet: the record still says that it lives.
-    pub(super) withdrawn: Option<Act>,
-    /// What was told of it lately that is no transition.
-    pub(super) sparse: Sparse,
-}
-
-/// Keepalives, fresh credentials and what a runtime observes change no state, and may be asked for without end: of each, and of
-/// each word of a runtime's, a session has one event a minute, so that nobody's repetition pushes everybody's history out of the store.
-#[derive(Clone, Copy, Default, Debug)]
-pub(super) struct Sparse {
-    extended: Option<SystemTime>,
-    issued: Option<SystemTime>,
-    /// By word, and of which generation.
-    observed: (u64, [Option<SystemTime>; Observation::STATES.len()]),
-}
-
-impl Sparse {
-    const EVERY: Duration = Duration::from_secs(60);
-
-    /// Is this one to be told?
-    pub(super) fn due(&mut self, extended: bool, now: SystemTime) -> bool {
-        let last = if extended {
-            &mut self.extended
-        } else {
-            &mut self.issued
-        };
-        Self::once(last, now)
-    }
-
-    /// Is this word of a runtime's to be told?
-    fn observed_due(&mut self, generation: u64, state: &str, now: SystemTime) -> bool {
-        if self.observed.0 != generation {
-            self.observed = (generation, Default::default());
-        }
-        let mut words = Observation::STATES.iter().zip(&mut self.observed.1);
-        let own = words.find(|(word, _)| **word == state);
-        own.is_none_or(|(_, last)| Self::once(last, now))
-    }
-
-    fn once(last: &mut Option<SystemTime>, now: SystemTime) -> bool {
-        // A clock that was put back tells too much rather than nothing.
-        let lately = last.is_some_and(|last| {
-            now.duration_since(last)
-                .is_ok_and(|since| since < Self::EVERY)
-        });
-        if !lately {
-            *last = Some(now);
-        }
-        !lately
-    }
-}
-
-impl Entry {
-    /// The next moment one of its clocks runs out, and which.
-    pub(super) fn due(&self) -> Option<(SystemTime, Expiry)> {
-        match &self.session {
-            Some(session) => session.due(),
-            None => next_expiry(&self.record.lease, self.record.active_at, false),
-        }
-    }
-}
-
-/// A revocation that the store does not know of.
-#[derive(Debug)]
-pub(super) struct Unsaved {
-    batch: Batch,
-    event: Event,
-    /// Whose record says so.
-    key: Option<SessionKey>,
-}
-
-/// One action on a session.
-#[derive(Clone, Debug)]
-pub(super) struct Act {
-    pub(super) action: Action,
-    pub(super) reason: Option<String>,
-    /// When it takes effect.
-    pub(super) at: SystemTime,
-    /// Who asked for it.
-    pub(super) by: Option<Actor>,
-}
-
-impl Act {
-    /// For no reason that would have to be told.
-    pub(super) fn new(action: Action, at: SystemTime) -> Self {
-        Self {
-            action,
-            reason: None,
-            at,
-            by: None,
-        }
-    }
-
-    /// For this reason.
-    pub(super) fn because(action: Action, reason: impl Into<String>, at: SystemTime) -> Self {
-        Self {
-            reason: Some(reason.into()),
-            ..Self::new(action, at)
-        }
-    }
-}
 
 /// What an action led to.
 #[derive(Clone, Debug)]

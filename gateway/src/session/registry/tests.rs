@@ -10,6 +10,7 @@ use serde_json::json;
 use sluicegate_policy::{Denial, Target, decide, text::Faults};
 
 use super::*;
+use crate::session::lifecycle::Action;
 use crate::session::testing::{Fixture, ceiling, config, patch, request};
 use crate::store::{Dropped, StoreError, StoredEvent};
 
