@@ -162,7 +162,8 @@ impl App {
         // What ended while the gateway was away is over before anybody comes in.
         let swept = tokio::task::spawn_blocking(move || registry.sweep_once(SystemTime::now()));
         if let Err(error) = swept.await {
-            tracing::error!(%error, "the first sweep was interrupted");
+            tracing::error!(%error, "the first sweep broke off: nobody is let in before one has not");
+            self.parts.registry.note_sweep(false);
         }
         let Self {
             parts,

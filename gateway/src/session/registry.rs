@@ -401,7 +401,7 @@ impl Registry {
     }
 
     /// What came of a sweep. One that broke off has looked at nobody's clocks: nobody is let in before one has again.
-    pub(super) fn note_sweep(&self, done: bool) {
+    pub fn note_sweep(&self, done: bool) {
         self.swept.store(done, Ordering::Release);
         if !done {
             self.index.set_readable(false);
