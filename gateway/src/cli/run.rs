@@ -26,6 +26,7 @@ use sluicegate_certs::TrustBundle;
 use sluicegate_relay::{
     backoff::Backoff,
     config::Settings,
+    descriptors,
     isolate::{
         self, Directory, EXIT_CODES, Ended, RunFlags, Service, Signals, Unnamed, UnnamedError, Ways,
     },
@@ -97,6 +98,13 @@ const TAKEN: [u16; 3] = [53, 3127, 3128];
 pub(super) fn main(args: RunArgs) -> ExitCode {
     // What the command and its refusals say is what matters; the log is for those who ask for it by RUST_LOG.
     init_logging("off");
+    let descriptors = match descriptors::for_run() {
+        Ok(descriptors) => descriptors,
+        Err(error) => {
+            let error = format!("cannot start: {:#}", anyhow::Error::new(error));
+            return Failure::new(isolate::FAILED, error).report();
+        }
+    };
     // Before there is anything to be seen: the state, and the session's credentials.
     let kept_out = isolate::keep_others_out();
     let started = kept_out.and_then(|()| Signals::hold()).and_then(|signals| {
@@ -111,7 +119,7 @@ pub(super) fn main(args: RunArgs) -> ExitCode {
             return Failure::new(isolate::FAILED, format!("cannot start: {error}")).report();
         }
     };
-    let ended = runtime.block_on(run(args, signals));
+    let ended = runtime.block_on(run(args, signals, descriptors));
     runtime.shutdown_timeout(Duration::from_millis(100));
     match ended {
         Ok(ended) => ended.leave(),
@@ -121,7 +129,7 @@ pub(super) fn main(args: RunArgs) -> ExitCode {
     }
 }
 
-async fn run(args: RunArgs, signals: Signals) -> Result<Ended, Failure> {
+async fn run(args: RunArgs, signals: Signals, descriptors: Option<u64>) -> Result<Ended, Failure> {
     let mut signals = signals.listen().context("signals")?;
     if args.run.is_unconfined() {
         eprintln!(
@@ -154,7 +162,8 @@ async fn run(args: RunArgs, signals: Signals) -> Result<Ended, Failure> {
         ended = signals.ended() => return Ok(ended),
     };
     let services = args.services.iter().map(String::as_str);
-    let confinement = args.run.clone().confinement(places(services), log(&args));
+    let flags = args.run.clone();
+    let confinement = flags.confinement(places(services), log(&args), descriptors);
     let ways = gateway.ways.clone();
     let ended = isolate::run(confinement, ways, signals, directory.path()).await;
     let refusals = gateway.stop().await;

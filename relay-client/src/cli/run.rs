@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use sluicegate_relay::{
     config::{Config, ConfigError, ProxyConfig, Settings, default_directory},
+    descriptors,
     isolate::{self, Directory, EXIT_CODES, Ended, IsolateError, RunFlags, Service, Signals, Ways},
     listen::Address,
     proxy::Notice,
@@ -62,6 +63,10 @@ pub(super) fn main(args: RunArgs) -> ExitCode {
     if let Err(error) = isolate::keep_others_out() {
         return with_code(isolate::FAILED, &error.into());
     }
+    let descriptors = match descriptors::for_run() {
+        Ok(descriptors) => descriptors,
+        Err(error) => return with_code(isolate::FAILED, &error.into()),
+    };
     let (config, services) = match settle(&args) {
         Ok(settled) => settled,
         Err(error) => return with_code(failure::CONFIG, &error.into()),
@@ -78,7 +83,7 @@ pub(super) fn main(args: RunArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return with_code(isolate::FAILED, &error.into()),
     };
-    let ended = runtime.block_on(run(args, config, services, signals));
+    let ended = runtime.block_on(run(args, config, services, signals, descriptors));
     runtime.shutdown_timeout(Duration::from_millis(100));
     match ended {
         Ok(ended) => ended.leave(),
@@ -146,6 +151,7 @@ async fn run(
     config: Config,
     services: Vec<Service>,
     signals: Signals,
+    descriptors: Option<u64>,
 ) -> anyhow::Result<Ended> {
     let mut signals = signals.listen().context("signals")?;
     if args.run.is_unconfined() {
@@ -168,9 +174,8 @@ async fn run(
     }
     let hide = [args.token_file, args.proxy_token_file, config.key_file];
     let hide = hide.into_iter().flatten().collect();
-    let confinement = args
-        .run
-        .confinement(services, isolate::with_their_directories(hide));
+    let hide = isolate::with_their_directories(hide);
+    let confinement = args.run.confinement(services, hide, descriptors);
     let directory = Directory::new().context("a temporary directory")?;
     let ended = isolate::run(confinement, ways, signals, directory.path()).await?;
     stop.cancel();

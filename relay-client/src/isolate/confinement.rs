@@ -38,6 +38,8 @@ pub struct Confinement {
     pub hide: Vec<PathBuf>,
     /// No namespaces at all: the variables are a request, and nothing keeps the command from ignoring them.
     pub unconfined: bool,
+    /// How many descriptors it may have, where that is less than this process has by now.
+    pub descriptors: Option<u64>,
 }
 
 /// One host service.

@@ -14,9 +14,12 @@ use std::{
     path::PathBuf,
 };
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+use rustix::{
+    io::Errno,
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -96,6 +99,8 @@ pub(super) struct Plan {
     pub(super) writable: Vec<PathBuf>,
     /// The command's, all of it: whoever starts it has none.
     pub(super) environment: Vec<(OsString, OsString)>,
+    /// The command may have so many descriptors; `None`: as many as whoever starts it.
+    pub(super) descriptors: Option<u64>,
 }
 
 /// What the inner process has done.
@@ -240,6 +245,10 @@ pub(super) fn take(stream: impl AsFd, into: &mut Vec<OwnedFd>) -> io::Result<()>
     let got = recvmsg(stream, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC)?;
     if got.bytes == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    // There was no room for all of them, and the rest is gone: nobody would send it again.
+    if got.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(Errno::MFILE.into());
     }
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {

@@ -64,8 +64,13 @@ impl RunFlags {
         self.unconfined
     }
 
-    /// With host services, and paths to hide.
-    pub fn confinement(self, services: Vec<Service>, hide: Vec<PathBuf>) -> Confinement {
+    /// With host services, paths to hide, and the command's bound on descriptors where it is another one than ours.
+    pub fn confinement(
+        self,
+        services: Vec<Service>,
+        hide: Vec<PathBuf>,
+        descriptors: Option<u64>,
+    ) -> Confinement {
         Confinement {
             command: self.command,
             network: match self.net {
@@ -79,6 +84,7 @@ impl RunFlags {
             writable: self.rw,
             hide,
             unconfined: self.unconfined,
+            descriptors,
         }
     }
 }

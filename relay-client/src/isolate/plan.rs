@@ -121,6 +121,7 @@ pub(super) fn plan(
         read_only: confinement.read_only,
         writable,
         environment: Vec::new(),
+        descriptors: confinement.descriptors,
     };
     Ok((standing, plan))
 }

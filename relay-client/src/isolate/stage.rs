@@ -42,6 +42,7 @@ use super::{
     terminal::Terminal,
     wait::{Event, Watch, code_of},
 };
+use crate::descriptors;
 
 /// The word that makes this binary one of the two. No user types it.
 pub(super) const WORD: &str = "__confined";
@@ -254,6 +255,9 @@ fn inner(command: &[OsString]) -> Result<u8, Broken> {
     // Opened after the right to it is the same as the command's.
     let terminal = File::open("/dev/tty").ok();
     let Go = control::hear(&supervisor).map_err(Broken::at("the supervisor is gone"))?;
+    if let Some(few) = plan.descriptors {
+        descriptors::lower(few).map_err(Broken::at("its descriptors"))?;
+    }
     let child = start(command, plan.environment, input)?;
     loop {
         match watch.next(Some(&supervisor)) {

@@ -335,6 +335,27 @@ fn what_the_proxy_refuses_by_itself_is_told() {
     );
 }
 
+/// With too few descriptors nothing is run; where more may be asked for they are, and the command has its own bound.
+#[test]
+fn too_few_descriptors_are_told_of() {
+    outer("walls::too_few_descriptors_are_told_of", async |outer| {
+        let command = ["run", "--", "sh", "-c", "ulimit -Sn"];
+        let bounded = async |start: &str, program: &str| {
+            let start = format!("{start}; exec \"$@\"");
+            let program = outer.text(program);
+            let base = outer.as_nobody("sh").args(["-c", &start, "sh", &program]);
+            base.args(command).run().await
+        };
+        for program in ["bin/sluicegate", "bin/sluicegate-relay"] {
+            let done = bounded("ulimit -n 20", program).await;
+            assert_eq!(done.code, Some(125), "{program}: {}", done.stderr);
+            assert!(done.stderr.contains("only 20 files"), "{}", done.stderr);
+        }
+        let done = bounded("ulimit -Sn 20", "bin/sluicegate").await;
+        assert_eq!(done.succeeded(), "20\n");
+    });
+}
+
 /// More connections than descriptors allow: those that are there go on, and the others are refused at once.
 #[test]
 fn connections_beyond_the_descriptors_are_refused_at_once() {
