@@ -34,6 +34,8 @@ pub struct Confinement {
     pub read_only: bool,
     /// … but for this.
     pub writable: Vec<PathBuf>,
+    /// Devices it gets to see, beside those that every program needs.
+    pub devices: Vec<PathBuf>,
     /// Files and directories it does not get to see.
     pub hide: Vec<PathBuf>,
     /// No namespaces at all: the variables are a request, and nothing keeps the command from ignoring them.

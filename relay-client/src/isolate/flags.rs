@@ -38,6 +38,9 @@ pub struct RunFlags {
     /// With --ro: this path stays writable.
     #[arg(long, value_name = "PATH", requires = "ro")]
     rw: Vec<PathBuf>,
+    /// A device of the host's, or a directory of them: of /dev the command sees no others but null, tty and the like.
+    #[arg(long = "device", value_name = "PATH")]
+    devices: Vec<PathBuf>,
     /// Run the command without any confinement: it is asked to use the proxy, and nothing makes it.
     #[arg(long)]
     unconfined: bool,
@@ -82,6 +85,7 @@ impl RunFlags {
             env: self.env,
             read_only: self.ro,
             writable: self.rw,
+            devices: self.devices,
             hide,
             unconfined: self.unconfined,
             descriptors,

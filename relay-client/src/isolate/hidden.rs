@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{control::Hidden, directory};
+use super::{control::Hidden, devices, directory};
 
 /// Name services, buses, container engines, agents: all their sockets are below these. They are covered as a whole, since a
 /// directory that is removed and made anew, as a service that starts again does it, comes into sight: what was mounted over
@@ -31,7 +31,7 @@ const UNCONNECTED: &str = "01";
 /// is what the command is to work in.
 ///
 /// # Errors
-/// The kernel does not tell what listens.
+/// The kernel does not tell what listens, or what devices there are.
 pub(super) fn find(
     more: &[PathBuf],
     used: &[PathBuf],
@@ -73,6 +73,9 @@ pub(super) fn find(
     let places: Vec<PathBuf> = files.iter().filter_map(|file| place(file)).collect();
     let socket = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_socket());
     directories.extend(with_nothing_else(&places, used, socket));
+    let devices = devices::others(used)?;
+    directories.extend(devices.directories);
+    files.extend(devices.files);
     for path in more {
         if path.is_dir() {
             directories.push(path.clone());

@@ -92,9 +92,22 @@ pub(super) fn plan(
         let refused = |error| IsolateError::Path(path.clone(), error);
         writable.push(fs::canonicalize(path).map_err(refused)?);
     }
+    // What is hidden leaves room for these.
+    let mut used = writable.clone();
+    for device in &confinement.devices {
+        let refused = |error| IsolateError::Path(device.clone(), error);
+        let real = fs::canonicalize(device).map_err(refused)?;
+        if real
+            .parent()
+            .is_none_or(|parent| !parent.starts_with("/dev"))
+        {
+            return Err(refused(io::Error::other("not a device: it is not in /dev")));
+        }
+        used.push(real);
+    }
     let hide = [&confinement.hide[..], &[of_all.to_owned()]].concat();
-    let hidden = hidden::find(&hide, &writable, |name| std::env::var_os(name));
-    let mut hidden = hidden.map_err(step("what listens"))?;
+    let hidden = hidden::find(&hide, &used, |name| std::env::var_os(name));
+    let mut hidden = hidden.map_err(step("what to hide"))?;
     for (path, real) in confinement.writable.iter().zip(&writable) {
         if let Some(over) = covering(real, &hidden) {
             let why = format!(

@@ -11,6 +11,7 @@
 )]
 
 mod clients;
+mod devices;
 mod ends;
 mod forbidden;
 mod names;

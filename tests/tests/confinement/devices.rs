@@ -1,0 +1,78 @@
+//! What of the host's devices is there.
+
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
+
+use super::outer::{is_root, outer};
+
+const KEPT: [&str; 7] = ["full", "null", "ptmx", "random", "tty", "urandom", "zero"];
+
+/// One that is not for everybody.
+fn another() -> Option<String> {
+    let entries = fs::read_dir("/dev").unwrap().flatten();
+    let mut devices = entries.filter(|entry| entry.file_type().unwrap().is_char_device());
+    devices.find_map(|device| {
+        let name = device.file_name().into_string().ok()?;
+        (!KEPT.contains(&name.as_str())).then_some(name)
+    })
+}
+
+#[test]
+fn no_device_is_there_but_what_every_program_needs() {
+    outer(
+        "devices::no_device_is_there_but_what_every_program_needs",
+        async |outer| {
+            // In no directory that is another mount: terminals, shared memory, what is covered.
+            let nodes = ["(", "-type", "c", "-o", "-type", "b", ")"];
+            let find = [
+                &["find", "/dev", "-xdev"][..],
+                &nodes,
+                &["-printf", "%P\\n"],
+            ]
+            .concat();
+            let mut runs = vec![outer.run(&[], &find).run().await];
+            if is_root() {
+                runs.push(outer.run_as_root(&[], &find).run().await);
+            }
+            for run in runs {
+                let found = run.succeeded();
+                assert!(found.contains("null\n"), "{found}");
+                for name in found.lines() {
+                    assert!(KEPT.contains(&name), "{name} of {found}");
+                }
+            }
+            // And these do what they do elsewhere.
+            let script = "import os\n\
+                master, other = os.openpty()\n\
+                assert os.ttyname(other).startswith('/dev/pts/')\n\
+                open('/dev/null', 'w').write('x')\n\
+                assert open('/dev/zero', 'rb').read(1) == b'\\0' and len(os.listdir('/dev/fd')) > 2\n";
+            let done = outer.run(&[], &["/usr/bin/python3", "-c", script]);
+            done.run().await.succeeded();
+        },
+    );
+}
+
+#[test]
+fn a_device_that_is_named_is_there() {
+    outer("devices::a_device_that_is_named_is_there", async |outer| {
+        if let Some(name) = another() {
+            let path = format!("/dev/{name}");
+            let there = ["sh", "-c", "test -c \"$0\" && echo there; true", &path];
+            let table: [(&[&str], &str); 3] = [
+                (&[], ""),
+                (&["--device", &path], "there\n"),
+                (&["--ro", "--rw", &path], "there\n"),
+            ];
+            for (flags, expected) in table {
+                let done = outer.run(flags, &there).run().await;
+                assert_eq!(done.succeeded(), expected, "{flags:?} {path}");
+            }
+        }
+        for path in ["/dev/no-such-device", "/etc/passwd"] {
+            let done = outer.run(&["--device", path], &["true"]).run().await;
+            assert_eq!(done.code, Some(2), "{path}: {}", done.stderr);
+            assert!(done.stderr.contains(path), "{path}: {}", done.stderr);
+        }
+    });
+}
