@@ -17,6 +17,11 @@ use crate::{
     telemetry::{Front, Kind, Recorder},
 };
 
+/// What is recorded of one that is no text, or longer than any name.
+const UNREADABLE: &str = "(unreadable)";
+/// Characters that are recorded of one that is none.
+const LONGEST: usize = 100;
+
 /// A name as sent, or why there is none in the path.
 pub(super) type Asked = Result<String, PathError>;
 
@@ -67,6 +72,12 @@ fn decide<'a>(
     peer: SocketAddr,
     recorder: &mut Recorder,
 ) -> Result<(), Refusal> {
+    // Until it is known to be a name.
+    recorder.target(
+        asked
+            .as_deref()
+            .map_or_else(|_| UNREADABLE.to_owned(), printable),
+    );
     let asked = asked.map_err(|_| Denial::MalformedTarget)?;
     let name = HostName::parse(&asked).map_err(|_| Denial::MalformedTarget)?;
     recorder.target(&name);
@@ -77,4 +88,27 @@ fn decide<'a>(
         decided.map_err(|refusal| session.refused(refusal, SystemTime::now()))
     });
     judged.map(drop)
+}
+
+/// What somebody asked for, as a log and a terminal can show it.
+fn printable(asked: &str) -> String {
+    let escaped = asked.chars().flat_map(char::escape_default);
+    escaped.take(LONGEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST, printable};
+
+    #[test]
+    fn what_is_no_name_is_recorded_printable_and_short() {
+        for (asked, recorded) in [
+            ("a\\/b.api.test", "a\\\\/b.api.test"),
+            ("a\u{1b}[2J", "a\\u{1b}[2J"),
+            ("bücher", "b\\u{fc}cher"),
+        ] {
+            assert_eq!(printable(asked), recorded);
+        }
+        assert_eq!(printable(&"\u{1}".repeat(255)).len(), LONGEST);
+    }
 }

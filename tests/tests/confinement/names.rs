@@ -28,6 +28,7 @@ fn allowed_names_have_addresses_and_others_do_not_exist() {
             ask c2VjcmV0LXRoYXQtaXMtZXhmaWx0cmF0ZWQtYnktbmFtZS1xdWVyaWVz.evil.test A
             ask c2VjcmV0.evil.test TXT
             ask any.evil.test ANY
+            ask 'a\/b.evil.test' A
             ask deep.wild.test A
             ask wild.test A
             ask localhost A
@@ -88,6 +89,9 @@ fn allowed_names_have_addresses_and_others_do_not_exist() {
                 let name = name.to_ascii_lowercase();
                 assert!(outer.was_refused(&name, "host_not_allowed"), "{name}");
             }
+            // What is no host name too: printable, and a backslash for itself.
+            let odd = r"a\\/b.evil.test";
+            assert!(outer.was_refused(odd, "malformed_target"), "{stderr}");
             let names = outer
                 .records()
                 .iter()
