@@ -218,6 +218,32 @@ async fn bytes_that_may_yet_become_http_are_held_until_they_cannot() {
 }
 
 #[tokio::test]
+async fn a_line_that_never_ends_is_cut_and_the_record_says_what_lets_it_pass() {
+    let world = World::with(Settings {
+        limits: "  firstBytesTimeout: 1s\n".into(),
+        ..Settings::default()
+    })
+    .await;
+    let (origin, target) = world.raw_origin().await;
+    let ask = Ask {
+        allow: &[&target],
+        ..Ask::default()
+    };
+    let session = world.session_for(ask).await;
+    let mut wire = session.tunnel(&target).await;
+    wire.send("hello").await;
+    let mut far = origin.accept().await;
+    wire.cut().await;
+    assert_eq!(drain(&mut far).await.0, b"");
+    let record = world.gateway.record_of(&target).await;
+    assert_eq!(
+        (record.text("outcome"), record.text("reason")),
+        ("cut", "first_bytes_timeout")
+    );
+    assert!(record.text("detail").contains("tls: opaque"), "{record:?}");
+}
+
+#[tokio::test]
 async fn no_end_leaves_a_socket_behind() {
     let (world, origin, session, target) = World::with_raw().await;
     // One tunnel of each kind first, so that pools and caches are as full as they get.

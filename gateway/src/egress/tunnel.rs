@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sluicegate_policy::{Admission, Denial, TargetPermit};
+use sluicegate_policy::{Admission, Denial, TargetPermit, TlsRule};
 use sluicegate_relay::flow::Pacing;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -72,6 +72,9 @@ pub enum Carried {
 
 /// For the operator, who may want it to pass.
 const H2_UNJUDGED: &str = "HTTP/2 without TLS: the hosts it asks for cannot be judged; a rule with tls: opaque lets it pass";
+
+/// What was held could still have become the first line of a request.
+const LINE_UNFINISHED: &str = "its first bytes have no line end, and might have become a request: a rule with tls: opaque lets them pass";
 
 /// Counts a tunnel's bytes for its record, spends them, and keeps within its bandwidth.
 #[derive(Clone, Copy)]
@@ -144,11 +147,15 @@ impl Tunnel {
                     recorder.rule(rule);
                 }
                 recorder.cut(denial);
-                if denial == Denial::UnsupportedProtocol {
-                    recorder.detail(H2_UNJUDGED);
-                }
                 // While there is a gate, TLS is still in its plaintext handshake, and an alert can be read.
                 let tls = pump.tls();
+                match denial {
+                    Denial::UnsupportedProtocol => recorder.detail(H2_UNJUDGED),
+                    Denial::FirstBytesTimeout if !tls && self.permit.tls() == TlsRule::Auto => {
+                        recorder.detail(LINE_UNFINISHED);
+                    }
+                    _ => {}
+                }
                 // Whoever waits for a turn of bandwidth behind it must not wait for its farewell.
                 drop(pump);
                 if tls && downstream.write_all(&ACCESS_DENIED).await.is_ok() {

@@ -142,6 +142,10 @@ fn flag(target: &str, reason: &str) -> Option<String> {
         "special_address" => {
             Some("--allow-address RANGE, for the private addresses it resolves to".to_owned())
         }
+        // Bytes that might have become a request, or silence where TLS is required.
+        "first_bytes_timeout" => Some(
+            "no flag: a session whose rule has tls: opaque, and sluicegate-relay run".to_owned(),
+        ),
         "service_not_allowed" => Some(format!("--service {target}=URL")),
         _ => None,
     }
@@ -168,6 +172,7 @@ mod tests {
             r#"{"target":"b.test:22","outcome":"refused","reason":"port_not_allowed"}"#,
             r#"{"target":"c.test:443","outcome":"cut","reason":"sni_mismatch"}"#,
             r#"{"target":"d.test:443","outcome":"completed"}"#,
+            r#"{"target":"e.test:9","outcome":"cut","reason":"first_bytes_timeout"}"#,
             r#"{"target":"169.254.169.254:80","outcome":"refused","reason":"address_not_allowed"}"#,
             r#"{"service":"db","outcome":"refused","reason":"service_not_allowed"}"#,
             "nonsense",
@@ -188,6 +193,12 @@ mod tests {
             "{text}"
         );
         assert!(has("c.test:443 sni_mismatch"), "{text}");
+        assert!(
+            has(
+                "e.test:9 first_bytes_timeout no flag: a session whose rule has tls: opaque, and sluicegate-relay run"
+            ),
+            "{text}"
+        );
         assert!(!text.contains("--allow 169.254"), "{text}");
         assert!(!text.contains("d.test"), "{text}");
         let json = refusals.json(7);
