@@ -191,6 +191,12 @@ pub enum ConfigError {
         "{0}: in `run` the path of a unix socket is the sandbox's own choice; leave it out, or name a port"
     )]
     Placed(String),
+    /// What only who makes the session can say.
+    #[error(
+        "--resolve {0}: static answers are the session's, and the gateway judges by them: pass --resolve {0} to `sluicegate \
+         session create`"
+    )]
+    OfTheSession(String),
     /// One name twice.
     #[error("{0} is exposed twice")]
     ExposedTwice(String),

@@ -47,6 +47,9 @@ pub(super) struct RunArgs {
     /// so have a unix socket, and a variable that says where
     #[arg(long, value_name = "NAME=ADDRESS")]
     listen: Vec<String>,
+    /// Not here: a static answer is the session's, and `sluicegate session create --resolve` gives it
+    #[arg(long, value_name = "NAME=ADDR")]
+    resolve: Vec<String>,
     /// How long to try to reach the gateway before the command begins; 0s: begin at once. Without it one attempt is made
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     wait: Option<Duration>,
@@ -102,6 +105,9 @@ fn names_no_path(error: &anyhow::Error) -> bool {
 }
 
 fn settle(args: &RunArgs) -> Result<(Config, Vec<Service>), ConfigError> {
+    if let Some(answer) = args.resolve.first() {
+        return Err(ConfigError::OfTheSession(answer.clone()));
+    }
     let variable = |name: &str| std::env::var(name).ok();
     let flags = Settings {
         url: args.url.clone(),

@@ -73,6 +73,12 @@ fn a_session_made_elsewhere() {
         let listen = ["--listen", "cache=unix:///tmp/x.sock"];
         let refused = command(&outer, &session, &listen, &["true"]).run().await;
         assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+        // A static answer is the session's.
+        let resolve = ["--resolve", "api.allowed.test=127.0.0.1"];
+        let refused = command(&outer, &session, &resolve, &["true"]).run().await;
+        assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+        let said = "session create";
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
     });
 }
 
