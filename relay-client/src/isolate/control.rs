@@ -165,22 +165,27 @@ pub(super) enum Told {
     Stopped(u8),
     /// It ended by this signal.
     Ended(u8),
+    /// Datagrams were refused: eight bytes follow, which say how many.
+    Datagrams,
 }
 
 impl Told {
     /// Signals are below 65.
     const ENDED: u8 = 0x80;
+    const DATAGRAMS: u8 = 0x7f;
 
     pub(super) fn byte(self) -> u8 {
         match self {
             Self::Stopped(signal) => signal,
             Self::Ended(signal) => signal | Self::ENDED,
+            Self::Datagrams => Self::DATAGRAMS,
         }
     }
 
     pub(super) fn of(byte: u8) -> Self {
-        match byte & Self::ENDED {
-            0 => Self::Stopped(byte),
+        match byte {
+            Self::DATAGRAMS => Self::Datagrams,
+            _ if byte & Self::ENDED == 0 => Self::Stopped(byte),
             _ => Self::Ended(byte & !Self::ENDED),
         }
     }
@@ -287,7 +292,7 @@ mod tests {
             assert_eq!(Order::of(order.byte()), order);
         }
         assert_eq!(Order::Command(10).byte(), 10);
-        for told in [Told::Stopped(20), Told::Ended(2)] {
+        for told in [Told::Stopped(20), Told::Ended(2), Told::Datagrams] {
             assert_eq!(Told::of(told.byte()), told);
         }
     }

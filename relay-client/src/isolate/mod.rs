@@ -9,13 +9,14 @@
 //! Rooms: `confinement` is what is asked for, `plan` what becomes of that on this machine, `supervise` the way through, `serving` what
 //! is served meanwhile, `attend` what is done while the command runs, `control` what is said to the processes inside; `netlink`,
 //! `nat`, `mounts`, `rights` and `filter` are what they do to themselves; `hidden`, `devices`, `trust` and `environment` what the
-//! command does and does not get to see; `forbidden` explains a kernel that does not let us; `signals`, `terminal`, `wait` and `ended` pass
+//! command does and does not get to see; `datagrams` counts what UDP is refused; `forbidden` explains a kernel that does not let us; `signals`, `terminal`, `wait` and `ended` pass
 //! on signals, stops and ends; `directory` is where all of it meets, and `unnamed` what nobody else finds.
 
 mod attend;
 mod capture;
 mod confinement;
 mod control;
+mod datagrams;
 mod devices;
 mod directory;
 mod dns;

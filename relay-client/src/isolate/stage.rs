@@ -36,7 +36,7 @@ use rustix::{
 use super::{
     CANNOT_CONFINE, FAILED,
     control::{self, Go, Mapping, Order, Plan, Prepared, Told, Unshared, Wanted},
-    filter,
+    datagrams, filter,
     forbidden::{Knobs, Step},
     mounts, nat, netlink, rights,
     terminal::Terminal,
@@ -263,6 +263,11 @@ fn inner(command: &[OsString]) -> Result<u8, Broken> {
         match watch.next(Some(&supervisor)) {
             // With this process the rest of its namespace ends.
             Event::Ended(pid, status) if pid == child => {
+                let refused = datagrams::refused();
+                if refused > 0 {
+                    let said = [&[Told::Datagrams.byte()][..], &refused.to_be_bytes()].concat();
+                    let _ = (&supervisor).write_all(&said);
+                }
                 let by = status.terminating_signal();
                 if let Some(signal) = by.and_then(|signal| u8::try_from(signal).ok()) {
                     let _ = (&supervisor).write_all(&[Told::Ended(signal).byte()]);

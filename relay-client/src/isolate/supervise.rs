@@ -134,7 +134,8 @@ async fn confined(
     };
     let go = control::encode(&Go).map_err(step("to begin"))?;
     inner.write_all(&go).await.map_err(step("to begin"))?;
-    attend(&mut outer, signals, &mut inner, terminal).await
+    let notice = &serving.ways.notice;
+    attend(&mut outer, signals, &mut inner, notice, terminal).await
 }
 
 /// This same program, however its file is called by now.

@@ -14,6 +14,8 @@ pub enum Why {
     TooLarge,
     /// There are as many captured connections as descriptors allow.
     NoRoom,
+    /// They are UDP, which nothing carries. Told once, when all are counted.
+    Datagrams,
 }
 
 /// One such refusal.

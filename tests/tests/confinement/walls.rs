@@ -143,6 +143,12 @@ fn an_ordinary_user_reaches_nothing_else() {
             }
             assert!(outer.was_refused("169.254.169.254:80", "address_not_allowed"));
             assert!(stderr.contains("--allow 8.8.8.8:22"), "{stderr}");
+            // Datagrams are counted, and told of once.
+            let mut datagrams = outer.records();
+            datagrams.retain(|record| record.text("target").starts_with("udp ("));
+            let reasons: Vec<&str> = datagrams.iter().map(|one| one.text("reason")).collect();
+            assert_eq!(reasons, ["unsupported_protocol"], "{stderr}");
+            assert!(stderr.contains(" datagrams)"), "{stderr}");
             outer.left_nothing().await;
         },
     );

@@ -42,6 +42,11 @@ fn record(telemetry: &Telemetry, label: &SessionLabel, policy: u64, noticed: Not
         Why::Malformed => (Kind::request, Front::origin, Denial::MalformedRequest),
         Why::TooLarge => (Kind::request, Front::origin, Denial::HeaderTooLarge),
         Why::NoRoom => (Kind::tunnel, Front::transparent, Denial::ConnectionLimit),
+        Why::Datagrams => (
+            Kind::tunnel,
+            Front::transparent,
+            Denial::UnsupportedProtocol,
+        ),
     };
     // One that has gone already was this user's all the same.
     let user = || Caller::User(rustix::process::geteuid().as_raw());
