@@ -40,7 +40,7 @@ use sluicegate_policy::GrantDocument;
 use tokio::sync::{Notify, broadcast, watch};
 
 use super::{
-    Actor, Authority, Budget, Bundle, Dials, Event, Index, Live, Record, RegistryConfig, Session,
+    Actor, Authority, Budget, Bundle, Dials, Index, Live, Record, RegistryConfig, Session,
     SessionKey, lifecycle::State,
 };
 pub use behalf::Behalf;
@@ -57,7 +57,7 @@ pub use owners::{OwnerKey, OwnerUse};
 
 use crate::{
     auth::{Authenticator, HandleHash, KeyError, KeyInfo, Keys},
-    store::{Batch, Store, Verified},
+    store::{Store, Verified},
 };
 
 /// What an action led to.

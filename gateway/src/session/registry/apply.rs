@@ -197,8 +197,11 @@ impl Registry {
             },
             Action::Reset if entry.record.queued.is_some() => self.dequeue(&entry, reason, now),
             _ => {
-                let at = now;
-                self.apply(&entry, Act { action, reason, at }, None)
+                let act = Act {
+                    reason,
+                    ..Act::new(action, now)
+                };
+                self.apply(&entry, act, None)
             }
         }
     }

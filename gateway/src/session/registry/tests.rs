@@ -10,9 +10,10 @@ use serde_json::json;
 use sluicegate_policy::{Denial, Target, decide, text::Faults};
 
 use super::*;
+use crate::session::PolicyGeneration;
 use crate::session::lifecycle::Action;
 use crate::session::testing::{Fixture, ceiling, config, patch, request};
-use crate::store::{Dropped, StoreError, StoredEvent};
+use crate::store::{Batch, Dropped, StoreError, StoredEvent};
 
 async fn create(f: &Fixture, source: &str) -> Result<Issued, RegistryError> {
     f.registry.create("local".into(), request(source)).await
