@@ -4,6 +4,7 @@ mod credential;
 mod judge;
 mod keeper;
 mod pace;
+mod pool;
 mod refresh;
 mod spare;
 
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use sluicegate_relay_protocol::Handshake;
 use tokio::{
     sync::watch,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
@@ -26,6 +27,7 @@ use crate::{
 pub use credential::{Credential, Ends, bound_to, is_token};
 use judge::Doubt;
 use keeper::{Keeper, Teller};
+use pool::{Pool, Room};
 
 /// An open waits this long for a connection before it fails: longer than a gateway drains by default (30 s) and takes to
 /// start. What was sent ahead of an answer can be asked for just as long.
@@ -90,6 +92,9 @@ pub enum SessionError {
     /// The connection went before it was answered, and with it the program's first bytes: they may have arrived.
     #[error("the connection was lost while the stream was being opened")]
     Lost,
+    /// Every connection carries all the streams it has room for, and there is no further one.
+    #[error("no room for another stream within {0:?}: {1}")]
+    Full(Duration, String),
     /// Nobody keeps a connection any more.
     #[error("the client is stopping")]
     Stopped,
@@ -97,6 +102,9 @@ pub enum SessionError {
     #[error(transparent)]
     Open(#[from] OpenError),
 }
+
+/// Where room is looked for.
+type Find = fn(&Pool, &Connection) -> Option<(Connection, Room)>;
 
 /// Opens streams on whatever connection lives. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -106,6 +114,8 @@ pub struct Session {
     current: watch::Receiver<Option<Connection>>,
     /// To another replica, where there are several.
     spare: watch::Receiver<Option<Connection>>,
+    /// For more streams than one has room for.
+    pool: Pool,
     status: watch::Receiver<Status>,
     doubt: Doubt,
 }
@@ -127,7 +137,7 @@ impl Session {
             choice: config.transport,
             tasks: tasks.clone(),
         };
-        let spare_racer = racer.clone();
+        let (spare_racer, further_racer) = (racer.clone(), racer.clone());
         let stats = Arc::new(Stats::default());
         let doubt = Doubt::default();
         let keeper = Keeper::new(
@@ -141,6 +151,10 @@ impl Session {
         let keeping = stop.clone();
         let sparing = spare::keep(spare_racer, current.clone(), publish_spare);
         tasks.spawn(async move { keeping.run_until_cancelled(sparing).await });
+        let pool = Pool::default();
+        let keeping = stop.clone();
+        let pooling = pool::keep(further_racer, current.clone(), pool.clone());
+        tasks.spawn(async move { keeping.run_until_cancelled(pooling).await });
         let keeping = stop.clone();
         tasks.spawn(async move { keeping.run_until_cancelled(keeper.keep()).await });
         let session = Self {
@@ -148,6 +162,7 @@ impl Session {
             stats,
             current,
             spare,
+            pool,
             status,
             doubt,
         };
@@ -169,6 +184,19 @@ impl Session {
     /// The gateway, for people.
     pub fn gateway(&self) -> String {
         self.config.endpoint.to_string()
+    }
+
+    /// How many connections to the gateway there are now, to other replicas included.
+    pub fn connections(&self) -> usize {
+        let one =
+            |there: &watch::Receiver<Option<Connection>>| usize::from(there.borrow().is_some());
+        one(&self.current) + one(&self.spare) + self.pool.count()
+    }
+
+    /// Why there are not more of them, where streams run short.
+    pub fn no_more(&self) -> Option<String> {
+        let first = self.current.borrow().clone()?;
+        self.pool.refused(&first)
     }
 
     /// When the credential ends, where it has an end.
@@ -240,7 +268,7 @@ impl Session {
     ) -> Result<Box<dyn Flow>, SessionError> {
         let opened = self.open_uncounted(target, credential, patience, early);
         match opened.await {
-            Ok(flow) => Ok(Box::new(Held::new(flow, self.stats.opened()))),
+            Ok((flow, room)) => Ok(Box::new(Held::new(flow, (room, self.stats.opened())))),
             Err(error) => {
                 self.stats.not_opened(&error);
                 Err(error)
@@ -254,13 +282,13 @@ impl Session {
         other: Option<&Credential>,
         patience: Duration,
         early: &mut Early<'_>,
-    ) -> Result<Box<dyn Flow>, SessionError> {
+    ) -> Result<(Box<dyn Flow>, Room), SessionError> {
         let credential = other.unwrap_or(&self.config.token);
         let deadline = Instant::now() + patience;
         loop {
-            let connection = tokio::select! {
-                connection = timeout_at(deadline, self.connection()) => {
-                    connection.map_err(|_| SessionError::NotConnected(patience))??
+            let (connection, room) = tokio::select! {
+                room = timeout_at(deadline, self.room(Pool::room)) => {
+                    room.map_err(|_| SessionError::NotConnected(patience))??
                 }
                 // Nobody is there any more to open it for.
                 broken = poll_fn(|cx| early.poll_gone(cx)) => {
@@ -284,7 +312,7 @@ impl Session {
                     if refused.is_of_standing() && credential.is_other_than(&token) => {}
                 opened => {
                     self.heard(&opened, other.is_none());
-                    return Ok(opened?);
+                    return Ok((opened?, room));
                 }
             }
         }
@@ -319,12 +347,15 @@ impl Session {
             if status.wait_for(taken).await.is_err() {
                 return Err(SessionError::Stopped);
             }
-            let connection = self.connection().await?;
+            let (connection, room) = self.room(Pool::room_to_wait).await?;
             let token = self.config.token.now();
             let answer = connection.accept(&target, &token).await;
             match answer {
                 Err(OpenError::Retired) => {}
-                Ok(flow) => return Ok(Box::new(Held::new(flow, self.stats.opened()))),
+                Ok(flow) => {
+                    let held = (room.settled(&connection), self.stats.opened());
+                    return Ok(Box::new(Held::new(flow, held)));
+                }
                 Err(OpenError::Refused(refused))
                     if refused.is_of_standing() && self.config.token.is_other_than(&token) => {}
                 refused => {
@@ -373,7 +404,25 @@ impl Session {
         }
     }
 
-    /// A connection that takes new streams.
+    /// Room for a stream, and the connection that has it. The wait for a connection is the caller's to bound, that for room on one
+    /// is bounded here.
+    async fn room(&self, find: Find) -> Result<(Connection, Room), SessionError> {
+        let mut until = None;
+        loop {
+            let first = self.connection().await?;
+            let further = self.pool.count();
+            if let Some(found) = find(&self.pool, &first) {
+                return Ok(found);
+            }
+            let until = *until.get_or_insert_with(|| Instant::now() + pool::PATIENCE);
+            tokio::select! {
+                () = self.pool.changed(&first, further) => {}
+                () = sleep_until(until) => return Err(self.pool.full()),
+            }
+        }
+    }
+
+    /// A connection that takes new streams. What asks for something short goes there, whether it has room for streams or not.
     async fn connection(&self) -> Result<Connection, SessionError> {
         let usable = |c: &Option<Connection>| c.as_ref().is_some_and(|c| !c.is_retired());
         let (mut current, mut spare) = (self.current.clone(), self.spare.clone());
@@ -381,6 +430,7 @@ impl Session {
             biased;
             connection = current.wait_for(usable) => connection.map(|found| found.clone()),
             connection = spare.wait_for(usable) => connection.map(|found| found.clone()),
+            Some(connection) = self.pool.usable() => Ok(Some(connection)),
         };
         connection.ok().flatten().ok_or(SessionError::Stopped)
     }

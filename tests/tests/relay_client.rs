@@ -331,6 +331,8 @@ async fn a_running_client_tells_how_it_is() {
     assert_eq!(told["state"], "connected", "{told}");
     assert_eq!(told["transport"], "h2", "{told}");
     assert_eq!(told["streams"]["open"], 1, "{told}");
+    assert_eq!(told["connections"], 1, "one is enough: {told}");
+    assert!(told["noMoreConnections"].is_null(), "{told}");
     assert_eq!(told["listen"], serde_json::json!(["echo"]), "{told}");
     let metrics = web::fetch(address, "/metrics").await.text();
     for sample in [
@@ -338,6 +340,7 @@ async fn a_running_client_tells_how_it_is() {
         "sluicegate_relay_connected{transport=\"quic\"} 0",
         "sluicegate_relay_transport_info{transport=\"h2\",reason=\"forced\"} 1",
         "sluicegate_relay_chosen_total{transport=\"h2\",reason=\"forced\"} 1",
+        "sluicegate_relay_connections 1",
         "sluicegate_relay_streams_open 1",
         "sluicegate_relay_opens_total{result=\"opened\"} 1",
     ] {

@@ -80,7 +80,16 @@ fn people(told: &Value) -> String {
         text("/streams/refused"),
         text("/streams/failed")
     ));
-    lines.push(format!("{:12}{}", "connects", text("/connects")));
+    lines.push(format!(
+        "{:12}{}, made {} times",
+        "connections",
+        text("/connections"),
+        text("/connects")
+    ));
+    if value("/noMoreConnections").is_some() {
+        let why = text("/noMoreConnections");
+        lines.push(format!("{:12}{why}", "no more"));
+    }
     if value("/tokenEndsInSeconds").is_some() {
         lines.push(format!(
             "{:12}ends in {} s",

@@ -129,6 +129,13 @@ impl Capture {
             Ok(flow) => tunnel(stream, flow, &target).await,
             Err(error) => {
                 tracing::debug!(?target, reason = %error, "a captured connection was refused");
+                if let (SessionError::Full(..), Handshake::Egress { host, port }) =
+                    (&error, &target)
+                {
+                    // No gateway hears of it.
+                    let notice = self.notice.of(stream.peer_addr().ok());
+                    notice.refused(&format!("{host}:{port}"), Why::NoRoom);
+                }
                 refuse(stream, &error).await;
             }
         }

@@ -25,6 +25,8 @@ pub(super) enum Own {
     Malformed,
     /// The gateway cannot be reached.
     Unreachable,
+    /// It takes no further connection, and those there are are full.
+    Full,
     /// It did not answer in time.
     Timeout,
     /// The stream ended before its answer.
@@ -52,6 +54,12 @@ impl Own {
                 "gateway_unreachable",
                 "destination_unavailable",
                 "The gateway cannot be reached.",
+            ),
+            Self::Full => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_streams",
+                "connection_limit_reached",
+                "Every connection to the gateway carries all the streams it has room for.",
             ),
             Self::Timeout => (
                 StatusCode::GATEWAY_TIMEOUT,
@@ -98,6 +106,7 @@ pub(super) fn failed(error: &SessionError) -> Response<Body> {
 fn why(error: &SessionError) -> Response<Bytes> {
     match error {
         SessionError::Open(OpenError::Refused(refused)) => passed_on(refused),
+        SessionError::Full(..) | SessionError::Open(OpenError::Full(_)) => Own::Full.said_whole(),
         SessionError::Open(OpenError::Timeout(_)) => Own::Timeout.said_whole(),
         _ => Own::Unreachable.said_whole(),
     }
@@ -205,6 +214,8 @@ mod tests {
             (refused(StatusCode::UNAUTHORIZED), 403),
             (SessionError::NotConnected(Duration::ZERO), 502),
             (OpenError::Timeout(Duration::ZERO).into(), 504),
+            (SessionError::Full(Duration::ZERO, String::new()), 503),
+            (OpenError::Full(Duration::ZERO).into(), 503),
         ];
         for (error, status) in table {
             let response = failed(&error);

@@ -137,6 +137,8 @@ impl Board {
             "why": why,
             "reason": reason,
             "connects": stats.connects().iter().sum::<u64>(),
+            "connections": self.session.connections(),
+            "noMoreConnections": self.session.no_more(),
             "streams": {"open": open, "opened": opened, "refused": refused, "failed": failed},
             "tokenEndsInSeconds": left,
             "tokenRefreshes": stats.refreshes(),
@@ -216,6 +218,12 @@ impl Board {
             "gauge",
             "1 for the transport that carries the streams, and why it.",
             &now,
+        );
+        family(
+            "connections",
+            "gauge",
+            "Connections to the gateway that there are.",
+            &[(String::new(), self.session.connections() as u64)],
         );
         let [open, opened, refused, failed] = stats.streams();
         family(

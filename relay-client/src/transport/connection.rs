@@ -6,9 +6,10 @@ use bytes::Bytes;
 use rustls::ClientConfig;
 use sluicegate_certs::{CertError, ClientKey, TrustBundle, tls};
 use sluicegate_relay_protocol::{ALPN_H2, ALPN_HTTP1, ALPN_RELAY, Handshake, Instance, name_path};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 
-use super::{ConnectError, Endpoint, OpenError, h1, h2, life::Life, quic};
+use super::{ConnectError, Endpoint, OpenError, h1, h2, life::Life, places::Places, quic};
 use crate::{
     flow::{Early, Flow},
     session::bound_to,
@@ -120,12 +121,16 @@ impl Tls {
 
 /// A connection to the gateway. Cheap to clone; clones open streams on the same connection.
 #[derive(Clone, Debug)]
-pub enum Connection {
-    /// QUIC.
+pub struct Connection {
+    by: By,
+    places: Places,
+}
+
+/// By what.
+#[derive(Clone, Debug)]
+enum By {
     Quic(quic::Connection),
-    /// HTTP/2.
     H2(h2::Connection),
-    /// HTTP/1.1.
     H1(h1::Connection),
 }
 
@@ -140,19 +145,43 @@ impl Connection {
         tls: &Tls,
         tasks: &TaskTracker,
     ) -> Result<Self, ConnectError> {
-        match transport {
+        let by = match transport {
             Transport::Quic => quic::Connection::connect(endpoint, &tls.quic, tasks)
                 .await
-                .map(|connection| Self::Quic(connection.with_key(tls.key.clone()))),
+                .map(|connection| By::Quic(connection.with_key(tls.key.clone()))),
             Transport::H2 => h2::Connection::connect(endpoint, &tls.h2, tasks)
                 .await
-                .map(|connection| Self::H2(connection.with_key(tls.key.clone()))),
+                .map(|connection| By::H2(connection.with_key(tls.key.clone()))),
             Transport::H1 => {
                 let key = tls.key.clone();
                 let connected = h1::Connection::connect(endpoint, &tls.h1, key, tasks);
-                connected.await.map(Self::H1)
+                connected.await.map(By::H1)
             }
-        }
+        }?;
+        Ok(Self {
+            by,
+            places: Places::default(),
+        })
+    }
+
+    /// A place for one more stream, to be held while it lives; `None` where there is none.
+    pub fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.stream()
+    }
+
+    /// A place for one more accept stream, of those that other streams do not take.
+    pub fn offer_place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.offer()
+    }
+
+    /// How many places for streams are free.
+    pub fn free(&self) -> usize {
+        self.places.free()
+    }
+
+    /// Does no stream hold a place?
+    pub fn is_unused(&self) -> bool {
+        self.places.is_unused()
     }
 
     /// Show the credential: the gateway's verdict on it. Every stream shows it again.
@@ -160,10 +189,10 @@ impl Connection {
     /// # Errors
     /// [`OpenError::Refused`] where the gateway does not know it, or does not serve its session now.
     pub async fn prove(&self, token: &str) -> Result<(), OpenError> {
-        match self {
-            Self::Quic(connection) => connection.prove(token).await,
-            Self::H2(connection) => connection.prove(token).await,
-            Self::H1(connection) => connection.prove(token).await,
+        match &self.by {
+            By::Quic(connection) => connection.prove(token).await,
+            By::H2(connection) => connection.prove(token).await,
+            By::H1(connection) => connection.prove(token).await,
         }
     }
 
@@ -172,10 +201,10 @@ impl Connection {
     /// # Errors
     /// [`OpenError::Refused`] where it gives none.
     pub async fn refresh(&self, token: &str) -> Result<Bytes, OpenError> {
-        match self {
-            Self::Quic(connection) => connection.refresh(token).await,
-            Self::H2(connection) => connection.refresh(token).await,
-            Self::H1(connection) => connection.refresh(token).await,
+        match &self.by {
+            By::Quic(connection) => connection.refresh(token).await,
+            By::H2(connection) => connection.refresh(token).await,
+            By::H1(connection) => connection.refresh(token).await,
         }
     }
 
@@ -184,10 +213,10 @@ impl Connection {
     /// # Errors
     /// [`OpenError::Refused`] where it may not.
     pub async fn may_reach(&self, name: &str, token: &str) -> Result<(), OpenError> {
-        match self {
-            Self::Quic(connection) => connection.may_reach(name, token).await,
-            Self::H2(connection) => connection.get(&name_path(name), token).await,
-            Self::H1(connection) => connection.get(&name_path(name), token).await,
+        match &self.by {
+            By::Quic(connection) => connection.may_reach(name, token).await,
+            By::H2(connection) => connection.get(&name_path(name), token).await,
+            By::H1(connection) => connection.get(&name_path(name), token).await,
         }
     }
 
@@ -201,16 +230,16 @@ impl Connection {
         token: &str,
         early: &mut Early<'_>,
     ) -> Result<Box<dyn Flow>, OpenError> {
-        let opened: Result<Box<dyn Flow>, OpenError> = match self {
-            Self::Quic(connection) => match connection.open(target, token, early).await {
+        let opened: Result<Box<dyn Flow>, OpenError> = match &self.by {
+            By::Quic(connection) => match connection.open(target, token, early).await {
                 Ok(flow) => Ok(Box::new(flow)),
                 Err(error) => Err(error),
             },
-            Self::H2(connection) => match connection.open(target, token, early).await {
+            By::H2(connection) => match connection.open(target, token, early).await {
                 Ok(flow) => Ok(Box::new(flow)),
                 Err(error) => Err(error),
             },
-            Self::H1(connection) => connection.open(target, token, early).await,
+            By::H1(connection) => connection.open(target, token, early).await,
         };
         if matches!(opened, Err(OpenError::Refused(_))) {
             // What is refused has reached nobody.
@@ -228,16 +257,16 @@ impl Connection {
         target: &Handshake,
         token: &str,
     ) -> Result<Box<dyn Flow>, OpenError> {
-        let opened: Result<Box<dyn Flow>, OpenError> = match self {
-            Self::Quic(connection) => match connection.accept(target, token).await {
+        let opened: Result<Box<dyn Flow>, OpenError> = match &self.by {
+            By::Quic(connection) => match connection.accept(target, token).await {
                 Ok(flow) => Ok(Box::new(flow)),
                 Err(error) => Err(error),
             },
-            Self::H2(connection) => match connection.accept(target, token).await {
+            By::H2(connection) => match connection.accept(target, token).await {
                 Ok(flow) => Ok(Box::new(flow)),
                 Err(error) => Err(error),
             },
-            Self::H1(connection) => connection.accept(target, token).await,
+            By::H1(connection) => connection.accept(target, token).await,
         };
         self.judged(opened)
     }
@@ -255,28 +284,28 @@ impl Connection {
 
     /// What carries it.
     pub fn transport(&self) -> Transport {
-        match self {
-            Self::Quic(_) => Transport::Quic,
-            Self::H2(_) => Transport::H2,
-            Self::H1(_) => Transport::H1,
+        match &self.by {
+            By::Quic(_) => Transport::Quic,
+            By::H2(_) => Transport::H2,
+            By::H1(_) => Transport::H1,
         }
     }
 
     /// The address of the gateway at the other end, where there is one connection that has it.
     pub fn peer(&self) -> Option<IpAddr> {
-        match self {
-            Self::Quic(connection) => Some(connection.peer()),
-            Self::H2(connection) => connection.peer(),
-            Self::H1(_) => None,
+        match &self.by {
+            By::Quic(connection) => Some(connection.peer()),
+            By::H2(connection) => connection.peer(),
+            By::H1(_) => None,
         }
     }
 
     /// The process at the other end, where all streams go to one and it remembers which opens it has taken.
     pub fn instance(&self) -> Option<Instance> {
-        match self {
-            Self::Quic(connection) => connection.instance(),
-            Self::H2(connection) => connection.instance(),
-            Self::H1(_) => None,
+        match &self.by {
+            By::Quic(connection) => connection.instance(),
+            By::H2(connection) => connection.instance(),
+            By::H1(_) => None,
         }
     }
 
@@ -316,10 +345,10 @@ impl Connection {
     }
 
     fn life(&self) -> &Life {
-        match self {
-            Self::Quic(connection) => connection.life(),
-            Self::H2(connection) => connection.life(),
-            Self::H1(connection) => connection.life(),
+        match &self.by {
+            By::Quic(connection) => connection.life(),
+            By::H2(connection) => connection.life(),
+            By::H1(connection) => connection.life(),
         }
     }
 }

@@ -12,6 +12,8 @@ use crate::flow::Broken;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The gateway answers after it has dialled the service.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// The gateway has room for as many streams as a client opens on a connection; one that has less says so by silence.
+pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
 /// A refusal's body is a few hundred bytes.
 pub(super) const BODY_MAX: usize = 16 * 1024;
 
@@ -173,6 +175,9 @@ pub enum OpenError {
     /// No answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+    /// The gateway lets no further stream begin on this connection.
+    #[error("the gateway takes no further stream on this connection within {0:?}")]
+    Full(Duration),
     /// There is no connection to open it on.
     #[error(transparent)]
     Connect(#[from] ConnectError),

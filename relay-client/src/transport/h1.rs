@@ -12,10 +12,7 @@ use http::Method;
 use rustls::ClientConfig;
 use sluicegate_certs::ClientKey;
 use sluicegate_relay_protocol::{Handshake, PROOF_PATH, TOKEN_PATH};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -24,10 +21,8 @@ use super::{
     life::Life,
     upgrade::{self, Connected},
 };
-use crate::flow::{Early, Flow, Held};
+use crate::flow::{Early, Flow};
 
-/// Connections at once, accept streams that wait included. An open beyond waits for one to end.
-const CONNECTIONS: usize = 256;
 /// Nothing tells that the gateway is gone while no stream is opened: it is asked this often …
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// … and is given up after this many answers that did not come.
@@ -44,7 +39,6 @@ struct Shared {
     endpoint: Endpoint,
     tls: Arc<ClientConfig>,
     key: Option<Arc<ClientKey>>,
-    places: Arc<Semaphore>,
     /// The one that showed that there is somebody, until something is asked on it.
     first: Mutex<Option<Connected>>,
     life: Life,
@@ -68,7 +62,6 @@ impl Connection {
             endpoint: endpoint.clone(),
             tls: tls.clone(),
             key,
-            places: Arc::new(Semaphore::new(CONNECTIONS)),
             first: Mutex::new(Some(first)),
             life: Life::default(),
         });
@@ -171,17 +164,10 @@ impl Connection {
         target: &Handshake,
         token: &str,
     ) -> Result<Box<dyn Flow>, OpenError> {
-        let place = self.place().await?;
         let Shared {
             endpoint, tls, key, ..
         } = &*self.shared;
-        let flow = upgrade::open(endpoint, tls, key.clone(), target, token).await?;
-        Ok(Box::new(Held::new(flow, place)))
-    }
-
-    async fn place(&self) -> Result<OwnedSemaphorePermit, OpenError> {
-        let place = self.shared.places.clone().acquire_owned().await;
-        place.map_err(|_| OpenError::Retired)
+        upgrade::open(endpoint, tls, key.clone(), target, token).await
     }
 
     fn retire(&self, why: &str) -> OpenError {

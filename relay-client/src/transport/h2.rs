@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     ConnectError, Endpoint, OpenError,
     batch::Last,
-    error::{CONNECT_TIMEOUT, OPEN_TIMEOUT, read_some, refused},
+    error::{CONNECT_TIMEOUT, OPEN_TIMEOUT, ROOM_TIMEOUT, read_some, refused},
     life::{EndOnDrop, Life},
     prover::Prover,
     windows,
@@ -294,9 +294,10 @@ impl Connection {
         end: bool,
         early: &mut Early<'_>,
     ) -> Result<(SendStream<Chunk>, Response<RecvStream>), OpenError> {
-        let mut requests = SendRequest::clone(&self.requests)
-            .ready()
-            .await
+        // Waits for a place where the gateway's limit on streams is reached.
+        let ready = timeout(ROOM_TIMEOUT, SendRequest::clone(&self.requests).ready()).await;
+        let mut requests = ready
+            .map_err(|_| OpenError::Full(ROOM_TIMEOUT))?
             .map_err(|error| self.retire(&error))?;
         let (response, mut send) = requests
             .send_request(request, end)

@@ -8,6 +8,7 @@ mod error;
 mod h1;
 mod h2;
 mod life;
+mod places;
 mod prover;
 mod quic;
 mod race;

@@ -27,7 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     ConnectError, Endpoint, OpenError,
     batch::DriversLast,
-    error::{BODY_MAX, CONNECT_TIMEOUT, OPEN_TIMEOUT, refused},
+    error::{BODY_MAX, CONNECT_TIMEOUT, OPEN_TIMEOUT, ROOM_TIMEOUT, refused},
     life::Life,
     prover::Prover,
     tuning,
@@ -278,7 +278,8 @@ impl Connection {
         let request = request.encode();
         let request = request.map_err(|_| OpenError::Token)?;
         // Waits for a place where the gateway's limit on streams is reached.
-        let opened = self.shared.quic.open_bi().await;
+        let opened = timeout(ROOM_TIMEOUT, self.shared.quic.open_bi()).await;
+        let opened = opened.map_err(|_| OpenError::Full(ROOM_TIMEOUT))?;
         let (send, receive) = opened.map_err(|error| self.lost(&error.to_string()))?;
         let place = send.id().index();
         let mut flow = QuicFlow::new(send, receive);

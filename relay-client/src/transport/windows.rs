@@ -1,9 +1,13 @@
-//! Windows and buffers of every HTTP/2 connection that carries relay streams, at either end.
+//! Windows and buffers of every connection that carries relay streams, HTTP/2's and QUIC's, at either end.
 
-/// Bytes one stream may have in flight and unread: enough for 80 Mbit/s at 100 ms.
-pub const STREAM: u32 = 1024 * 1024;
-/// Bytes a connection may have unread: 128 streams can stand still, full, before their neighbours feel it.
+/// Bytes one stream may have in flight and unread: enough for 40 Mbit/s at 100 ms.
+pub const STREAM: u32 = 512 * 1024;
+/// Bytes a connection may have unread.
 pub const CONNECTION: u32 = 128 * STREAM;
+/// Streams that a relay client opens on one connection: three quarters of the connection's window, where all of them stand still …
+pub const STREAMS: usize = 96;
+/// … and, beside them, accept streams that wait for a dial. What is left is for questions: the token, names.
+pub const OFFERS: usize = 8;
 /// Largest DATA frame accepted.
 pub const FRAME: u32 = 64 * 1024;
 /// Bytes buffered for sending, per stream.

@@ -1,0 +1,257 @@
+//! Further connections of one session, for more streams than one connection has room for. There are none while one is enough.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+
+use super::SessionError;
+use crate::{
+    backoff::Backoff,
+    transport::{Connection, Racer},
+};
+
+/// A stream waits this long for room, where every connection is full.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// With fewer places than this the next connection is made, before a stream has to wait for it.
+const AHEAD: usize = 24;
+/// However many streams are asked for. The gateway takes fewer, unless its operator says otherwise.
+const MOST: usize = 127;
+/// After a further connection that could not be made: the first wait, and the longest.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+/// Further connections are looked at this often …
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// … and let go of when they have carried nothing for this long.
+const KEPT: Duration = Duration::from_secs(30);
+
+/// What the streams of one session have beside the first connection. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Pool(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    further: watch::Sender<Vec<Further>>,
+    /// Places are about to run short.
+    wanted: Notify,
+    /// A place has become free.
+    freed: Arc<Notify>,
+    /// Why there was no further connection, the last time.
+    said: Mutex<Option<String>>,
+}
+
+#[derive(Clone, Debug)]
+struct Further {
+    connection: Connection,
+    /// Since when it is seen to carry nothing.
+    unused: Option<Instant>,
+}
+
+impl Further {
+    fn takes_streams(&self) -> bool {
+        !self.connection.is_retired()
+    }
+}
+
+/// Room for one stream. Dropping it frees the place.
+#[derive(Debug)]
+pub(super) struct Room {
+    place: Option<OwnedSemaphorePermit>,
+    freed: Arc<Notify>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        drop(self.place.take());
+        self.freed.notify_one();
+    }
+}
+
+impl Room {
+    /// What waited carries bytes from now on: it goes to a place of those for such streams, where there is one, and the next offer
+    /// has its own.
+    pub(super) fn settled(mut self, connection: &Connection) -> Self {
+        if let Some(place) = connection.place() {
+            self.place = Some(place);
+            self.freed.notify_one();
+        }
+        self
+    }
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            further: watch::Sender::new(Vec::new()),
+            wanted: Notify::new(),
+            freed: Arc::default(),
+            said: Mutex::default(),
+        }))
+    }
+}
+
+impl Pool {
+    /// Room on the first connection, else on a further one. Where little is left another one is made.
+    pub(super) fn room(&self, first: &Connection) -> Option<(Connection, Room)> {
+        let further = self.0.further.borrow();
+        let all = std::iter::once(first).chain(further.iter().map(|one| &one.connection));
+        let (mut found, mut free) = (None, 0);
+        for connection in all.filter(|connection| !connection.is_retired()) {
+            if found.is_none()
+                && let Some(place) = connection.place()
+            {
+                found = Some((connection.clone(), self.held(place)));
+            }
+            free += connection.free();
+        }
+        drop(further);
+        if free < AHEAD {
+            self.0.wanted.notify_one();
+        }
+        found
+    }
+
+    /// Room for an accept stream: of the places that are kept back for such, else as for any other.
+    pub(super) fn room_to_wait(&self, first: &Connection) -> Option<(Connection, Room)> {
+        match first.offer_place() {
+            Some(place) => Some((first.clone(), self.held(place))),
+            None => self.room(first),
+        }
+    }
+
+    fn held(&self, place: OwnedSemaphorePermit) -> Room {
+        let (place, freed) = (Some(place), self.0.freed.clone());
+        Room { place, freed }
+    }
+
+    /// Completes when there may be room where there was none, with so many further connections.
+    pub(super) async fn changed(&self, first: &Connection, before: usize) {
+        let mut further = self.0.further.subscribe();
+        tokio::select! {
+            () = self.0.freed.notified() => {}
+            // An error is the session's end, which others notice.
+            _ = further.wait_for(|further| further.len() != before) => {}
+            () = first.retired() => {}
+        }
+    }
+
+    /// One of the further connections that takes new streams; it waits for one.
+    pub(super) async fn usable(&self) -> Option<Connection> {
+        let mut further = self.0.further.subscribe();
+        let found = further.wait_for(|further| further.iter().any(Further::takes_streams));
+        let found = found.await.ok()?;
+        let one = found.iter().find(|one| one.takes_streams());
+        one.map(|one| one.connection.clone())
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.further.borrow().len()
+    }
+
+    /// Why there is no further connection, where places run short.
+    pub(super) fn refused(&self, first: &Connection) -> Option<String> {
+        if self.is_short(first) {
+            self.said().clone()
+        } else {
+            None
+        }
+    }
+
+    /// The refusal of a stream that has waited.
+    pub(super) fn full(&self) -> SessionError {
+        let why = self.said().clone();
+        let why = why.unwrap_or_else(|| "every connection is full".to_owned());
+        SessionError::Full(PATIENCE, why)
+    }
+
+    fn said(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.0.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_short(&self, first: &Connection) -> bool {
+        let further = self.0.further.borrow();
+        let all = std::iter::once(first).chain(further.iter().map(|one| &one.connection));
+        let usable = all.filter(|connection| !connection.is_retired());
+        usable.map(Connection::free).sum::<usize>() < AHEAD
+    }
+
+    fn add(&self, connection: Connection) {
+        let unused = None;
+        self.0
+            .further
+            .send_modify(|further| further.push(Further { connection, unused }));
+    }
+
+    /// Those that have gone, and those that nothing needs any more. Places are taken while the list is read, so that nobody can
+    /// be about to open a stream on one that goes.
+    fn let_go(&self) {
+        let now = Instant::now();
+        self.0.further.send_if_modified(|further| {
+            let before = further.len();
+            further.retain_mut(|one| {
+                let unused = one.connection.is_unused();
+                one.unused = unused.then(|| one.unused.unwrap_or(now));
+                let kept = one.unused.is_none_or(|since| now - since < KEPT);
+                kept && !one.connection.is_retired()
+            });
+            further.len() != before
+        });
+    }
+}
+
+/// Make further connections as they are wanted, beside what `first` has, and let go of them afterwards.
+pub(super) async fn keep(racer: Racer, first: watch::Receiver<Option<Connection>>, pool: Pool) {
+    let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
+    let mut look = interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = pool.0.wanted.notified() => {}
+            _ = look.tick(), if pool.count() > 0 => {
+                pool.let_go();
+                continue;
+            }
+        }
+        let lead = first.borrow().clone();
+        // Without one, streams wait for that; they ask again.
+        let Some(lead) = lead.filter(|lead| !lead.is_retired() && pool.is_short(lead)) else {
+            continue;
+        };
+        match further(&racer, &lead, pool.count()).await {
+            Ok(connection) => {
+                backoff.reset();
+                tracing::info!(gateway = %racer.endpoint, further = pool.count() + 1, "a further connection: streams ran short");
+                pool.said().take();
+                pool.add(connection);
+                // There may be need of one more.
+                pool.0.wanted.notify_one();
+            }
+            Err(reason) => {
+                tracing::warn!(gateway = %racer.endpoint, %reason, "no further connection, though streams run short");
+                *pool.said() = Some(reason);
+                pool.let_go();
+                sleep(backoff.bound() / 2 + backoff.wait() / 2).await;
+            }
+        }
+    }
+}
+
+/// One more, by the transport of the first, on which the gateway takes the token.
+async fn further(racer: &Racer, first: &Connection, there: usize) -> Result<Connection, String> {
+    if there >= MOST {
+        return Err(format!("there are {MOST} further connections already"));
+    }
+    let transport = first.transport();
+    let connection = Connection::connect(transport, &racer.endpoint, &racer.tls, &racer.tasks);
+    let connection = connection.await.map_err(|error| error.to_string())?;
+    match racer.prove(&connection).await {
+        Ok(None) => Ok(connection),
+        Ok(Some(refused)) => Err(refused.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}

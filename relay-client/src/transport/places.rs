@@ -1,0 +1,74 @@
+//! Streams that one connection has room for. The gateway takes more of them; here they are so few that all of them may stand
+//! still, full, and leave some of the connection's window to nobody who stands still.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::windows::{OFFERS, STREAMS};
+
+/// Clones share the places.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    streams: Arc<Semaphore>,
+    /// Kept back for accept streams: what fills a connection must not keep the host from dialling.
+    offers: Arc<Semaphore>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            offers: Arc::new(Semaphore::new(OFFERS)),
+        }
+    }
+}
+
+impl Places {
+    /// A place for a stream that carries bytes, if there is one.
+    pub(super) fn stream(&self) -> Option<OwnedSemaphorePermit> {
+        self.streams.clone().try_acquire_owned().ok()
+    }
+
+    /// A place for a stream that waits for a dial, of those kept back for such, if there is one.
+    pub(super) fn offer(&self) -> Option<OwnedSemaphorePermit> {
+        self.offers.clone().try_acquire_owned().ok()
+    }
+
+    /// How many streams more.
+    pub(super) fn free(&self) -> usize {
+        self.streams.available_permits()
+    }
+
+    /// Is nothing open?
+    pub(super) fn is_unused(&self) -> bool {
+        self.free() == STREAMS && self.offers.available_permits() == OFFERS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Places;
+    use crate::transport::windows::{CONNECTION, OFFERS, STREAM, STREAMS};
+
+    #[test]
+    fn offers_have_places_that_streams_do_not_take() {
+        let places = Places::default();
+        assert!(places.is_unused());
+        let taken: Vec<_> = std::iter::from_fn(|| places.stream()).collect();
+        assert_eq!((taken.len(), places.free()), (STREAMS, 0));
+        let offered: Vec<_> = std::iter::from_fn(|| places.offer()).collect();
+        assert_eq!(offered.len(), OFFERS);
+        drop(taken);
+        assert!(places.free() == STREAMS && !places.is_unused());
+        drop(offered);
+        assert!(places.is_unused());
+    }
+
+    #[test]
+    fn streams_that_stand_still_leave_an_eighth_of_the_window_and_more() {
+        let still = (STREAMS + OFFERS) as u64 * u64::from(STREAM);
+        // quinn says that there is room again when an eighth of the window was read.
+        assert!(still + u64::from(CONNECTION) / 8 < u64::from(CONNECTION));
+    }
+}
