@@ -88,6 +88,7 @@ denials! {
     TooManyToDestination "too_many_to_destination" 429 Downstream "http_request_denied" "The session has too many tunnels open to this destination.";
     TooManyOpens "too_many_opens" 429 Downstream "http_request_denied" "The session, or its owner, opens tunnels too fast.";
     TooManyPending "too_many_pending" 429 Downstream "http_request_denied" "The session has too many opens under way.";
+    TooManyConnections "too_many_connections" 429 Downstream "http_request_denied" "The session has too many connections that carry streams.";
     ByteQuota "byte_quota" 429 Downstream "http_request_denied" "The session, or its owner, has used its bytes.";
     ConnectionLimit "connection_limit" 503 Gateway "connection_limit_reached" "The gateway is at its connection limit.";
     // Relay.

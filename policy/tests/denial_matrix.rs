@@ -129,6 +129,10 @@ fn shown(denial: Denial) -> Shown {
             "tests/tests/connections.rs",
             "opens_under_way_are_bounded_for_each_session_by_itself",
         ),
+        Denial::TooManyConnections => By(
+            "tests/tests/relay_faults/full.rs",
+            "a_session_has_so_many_connections_and_no_more",
+        ),
         Denial::ConnectionLimit => Never("over the limit a connection is reset before it can ask"),
         Denial::ServiceNotAllowed => By(
             "tests/tests/relay.rs",

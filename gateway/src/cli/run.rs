@@ -297,6 +297,8 @@ fn configuration(args: &RunArgs) -> Result<Config, Failure> {
     let mut document = json!({
         "listeners": [{"kind": "plain", "address": "127.0.0.1:0"}],
         "probe": {"interval": "0s"},
+        // Whoever types the command holds no memory back from it.
+        "limits": {"relayConnections": 128},
         "telemetry": {"accessLog": log},
         "runtime": {"providers": {PROVIDER: {
             "hostServiceAccess": "relay",

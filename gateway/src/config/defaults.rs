@@ -43,6 +43,7 @@ impl Default for LimitsConfig {
             connections: 8192,
             connections_per_source: None,
             pending_opens: 1024,
+            relay_connections: 16,
             drain_timeout: seconds(30),
             max_head_bytes: 64 << 10,
         }

@@ -242,6 +242,7 @@ fn limits(limits: &LimitsConfig) -> Value {
         "connections": limits.connections,
         "connectionsPerSource": limits.connections_per_source.unwrap_or(0),
         "pendingOpens": limits.pending_opens,
+        "relayConnections": limits.relay_connections,
         "drainTimeout": duration(limits.drain_timeout),
         "maxHeadBytes": limits.max_head_bytes,
     })

@@ -22,6 +22,8 @@ pub struct LimitsConfig {
     pub connections_per_source: Option<u32>,
     /// Opens of one session whose dial has not ended.
     pub pending_opens: u32,
+    /// Connections at once that carry relay streams of one session.
+    pub relay_connections: u32,
     /// After a signal, open tunnels have this long before they are cut.
     pub drain_timeout: Duration,
     /// Largest head of a request, in bytes.
@@ -69,6 +71,12 @@ impl LimitsConfig {
             &mut limits.pending_opens,
             fields
                 .take("pendingOpens")
+                .and_then(|node| read::count(node, 1, faults)),
+        );
+        keep(
+            &mut limits.relay_connections,
+            fields
+                .take("relayConnections")
                 .and_then(|node| read::count(node, 1, faults)),
         );
         keep(

@@ -431,6 +431,13 @@ fn limits() -> Value {
             number(Some(1024), "Opens of one session whose dial has not ended."),
         ),
         (
+            "relayConnections",
+            number(
+                Some(16),
+                "Connections at once that carry relay streams of one session; each may hold 64 MiB unread.",
+            ),
+        ),
+        (
             "drainTimeout",
             duration(
                 Some("30s"),

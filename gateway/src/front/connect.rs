@@ -10,6 +10,7 @@ use sluicegate_policy::{Admission, Denial, Host, Refusal, Target, TargetPermit};
 use super::{
     context::Context,
     forward::{self, Scope},
+    standing::Standing,
 };
 use crate::{
     auth::Identity,
@@ -35,6 +36,8 @@ pub(super) struct Ask<'a> {
     pub(super) html: bool,
     /// What it came by.
     pub(super) protocol: Option<Protocol>,
+    /// The connection that carries it as a relay stream, beside others.
+    pub(super) carrier: Option<&'a Standing>,
 }
 
 /// Where a tunnel is to lead, as it is said.
@@ -161,6 +164,9 @@ async fn open(
         recorder,
         peer.ip(),
     )?;
+    if let Some(standing) = ask.carrier {
+        standing.carry(identity.session.budget(), &context.h2.limits)?;
+    }
     lead(context, identity, wanted, recorder).await
 }
 

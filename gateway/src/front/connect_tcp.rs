@@ -19,6 +19,7 @@ use super::{
     connect::{self, Accepted, Ask, Wanted},
     context::Context,
     headers,
+    standing::Standing,
 };
 use crate::{
     auth::{Presented, bearer},
@@ -28,6 +29,7 @@ use crate::{
     outcome::{Outcome, Party},
     relay::{Dialled, Ticket},
     secret::Secret,
+    session::Budget,
     telemetry::{Front, Kind, Protocol, Recorder},
 };
 
@@ -64,6 +66,8 @@ pub(super) struct Asker<'a> {
     pub(super) channel: Option<&'a Channel>,
     /// Which open it is, where it must not happen twice.
     pub(super) once: Result<Option<Once>, Denial>,
+    /// The connection that carries it beside others; `None` where it has one of its own.
+    pub(super) carrier: Option<&'a Standing>,
 }
 
 impl<'a> Asker<'a> {
@@ -86,6 +90,21 @@ impl<'a> Asker<'a> {
             html: headers::wants_html(fields),
             channel,
             once: once(fields),
+            carrier: None,
+        }
+    }
+
+    /// The same as one stream of this connection.
+    pub(super) fn carried_by(self, standing: &'a Standing) -> Self {
+        let carrier = Some(standing);
+        Self { carrier, ..self }
+    }
+
+    /// Its connection carries streams of this session, if the session has a place for it.
+    fn carried(&self, context: &Context, budget: &Arc<Budget>) -> Result<(), Refusal> {
+        match self.carrier {
+            Some(standing) => standing.carry(budget, &context.h2.limits),
+            None => Ok(()),
         }
     }
 
@@ -141,6 +160,7 @@ pub(super) async fn open(
                 credentials: asker.credentials,
                 channel: asker.channel,
                 html: asker.html,
+                carrier: asker.carrier,
             };
             connect::accept(context, asker.peer, ask, gone)
                 .await
@@ -159,7 +179,9 @@ async fn listener(
     let mut drain = context.drain.clone();
     let offered = asker.presented().map_err(Refusal::from).and_then(|shown| {
         let presented = Presented::on(&shown, asker.channel);
-        context.h2.relay.offer(presented, name, asker.peer)
+        let carried = |budget: &Arc<Budget>| asker.carried(context, budget);
+        let relay = &context.h2.relay;
+        relay.offer(presented, name, asker.peer, carried)
     });
     let waited = match offered {
         Err(refusal) => Err(refusal),
@@ -206,6 +228,7 @@ async fn service(
         asker.presented().map_err(Refusal::from).and_then(|shown| {
             let presented = Presented::on(&shown, asker.channel);
             let ticket = relay.admit(presented, name, asker.peer, &mut recorder)?;
+            asker.carried(context, ticket.identity.session.budget())?;
             let dial = relay.dial(&ticket)?;
             // Last: what is refused for another reason may be asked for again.
             match &asker.once {

@@ -432,7 +432,8 @@ impl Connection {
             context
                 .h2
                 .relay
-                .prove_by(request.headers(), channel, self.peer)
+                // Each of its streams is a connection of its own, without windows.
+                .prove_by(request.headers(), channel, self.peer, |_| Ok(()))
         };
         match proved {
             Ok(()) => {
@@ -522,6 +523,7 @@ impl Connection {
             channel: None,
             html: headers::wants_html(request.headers()),
             protocol: Some(Protocol::Http1),
+            carrier: None,
         };
         let gone = std::future::pending::<()>();
         match connect::accept(&self.context, self.peer, ask, gone).await {

@@ -42,6 +42,8 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 pub struct Limits {
     /// Streams open at once.
     pub streams: u32,
+    /// Connections at once that carry relay streams of one session, QUIC and HTTP/3 included.
+    pub of_session: u32,
     /// Bytes of a request's head, as HTTP/2 counts them (RFC 9113 §6.5.2).
     pub head_bytes: u32,
     /// Until the first request is in, the connection preface before it.
@@ -56,6 +58,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             streams: 1024,
+            of_session: 16,
             head_bytes: 32 * 1024,
             head_timeout: Duration::from_secs(10),
             idle: Duration::from_secs(600),

@@ -204,6 +204,7 @@ fn ask<'b>(head: &Head<'b>) -> Ask<'b> {
         channel: None,
         html: headers::prefers_html(accept.into_iter()),
         protocol: Some(Protocol::Http1),
+        carrier: None,
     }
 }
 

@@ -1,25 +1,49 @@
-//! How long a connection of streams may idle: a stranger's no longer than a head may take.
+//! What a connection of streams has come to: whose it is, and how long it may idle. A stranger's may no longer than a head may
+//! take.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use sluicegate_policy::Refusal;
 use tokio::time::Instant;
 
 use super::h2::Limits;
+use crate::session::{Budget, Carrier};
 
 /// Where no bound is set, the timer only has to be far away.
 const FAR: Duration = Duration::from_secs(86_400);
 
 /// What its streams have come to. Each holds it while it lives.
 #[derive(Debug, Default)]
-pub(super) struct Standing(AtomicBool);
+pub(super) struct Standing {
+    trusted: AtomicBool,
+    /// Its place among the connections of each session that it carries streams of.
+    carries: Mutex<Vec<Carrier>>,
+}
 
 impl Standing {
     /// Something was asked for on it by somebody who is known.
     pub(super) fn trust(&self) {
-        self.0.store(true, Ordering::Release);
+        self.trusted.store(true, Ordering::Release);
+    }
+
+    /// It carries streams of this session from here to its end, if the session has a place for one more connection.
+    ///
+    /// # Errors
+    /// `TooManyConnections`.
+    pub(super) fn carry(&self, budget: &Arc<Budget>, limits: &Limits) -> Result<(), Refusal> {
+        let mut carries = self.carries.lock().unwrap_or_else(PoisonError::into_inner);
+        if carries.iter().any(|carrier| carrier.is_of(budget)) {
+            return Ok(());
+        }
+        carries.retain(|carrier| !carrier.is_over());
+        carries.push(budget.carry(limits.of_session.into())?);
+        Ok(())
     }
 
     /// Until when the connection may idle that was last asked for something `at` that time.
@@ -29,7 +53,7 @@ impl Standing {
         } else {
             limits.idle
         };
-        let trusted = self.0.load(Ordering::Acquire);
+        let trusted = self.trusted.load(Ordering::Acquire);
         at + if trusted {
             idle
         } else {
@@ -40,12 +64,31 @@ impl Standing {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
+    use sluicegate_policy::Limits as Bounds;
     use tokio::time::Instant;
 
     use super::{FAR, Standing};
-    use crate::front::h2::Limits;
+    use crate::{front::h2::Limits, session::Budget};
+
+    #[test]
+    fn a_connection_takes_one_place_of_each_session_it_carries() {
+        let limits = Limits {
+            of_session: 1,
+            ..Limits::default()
+        };
+        let budget = || Arc::new(Budget::new(Bounds::default(), None));
+        let (one, other) = (budget(), budget());
+        let (first, second) = (Standing::default(), Standing::default());
+        for _ in 0..2 {
+            assert!(first.carry(&one, &limits).is_ok());
+            assert!(first.carry(&other, &limits).is_ok());
+        }
+        assert!(second.carry(&one, &limits).is_err());
+        drop(first);
+        assert!(second.carry(&one, &limits).is_ok());
+    }
 
     #[test]
     fn what_was_allowed_something_is_waited_for_longer() {

@@ -120,11 +120,12 @@ pub(super) async fn dispatch<A: Answer>(
         // A version that carries it never comes here with it.
         Denial::UnsupportedProtocol.into()
     } else if head.method() == Method::GET && head.uri().path() == PROOF_PATH {
-        let relay = &context.h2.relay;
+        let (relay, limits) = (&context.h2.relay, &context.h2.limits);
         match relay.prove_by(
             head.headers(),
             exchange.channel.as_ref(),
             exchange.downstream,
+            |budget| exchange.standing.carry(budget, limits),
         ) {
             Ok(()) => {
                 exchange.standing.trust();

@@ -11,7 +11,7 @@ use super::{HttpContext, Opens, Presence, Reverse, Services, Ticket, stream};
 use crate::{
     auth::{Audience, Authenticator, Presented, bearer},
     secret::Secret,
-    session::Pending,
+    session::{Budget, Pending},
     telemetry::{Recorder, WaitingGuard},
 };
 
@@ -64,17 +64,23 @@ impl Endpoint {
         ticket.present = self.presence.came(downstream.ip(), own);
     }
 
-    /// Would this credential open streams now? For clients that ask before they say that they are connected.
+    /// Would this credential open streams now, on a connection that is `carried` by its session's budget? For clients that ask before
+    /// they say that they are connected.
     ///
     /// # Errors
     /// The refusal that streams would be answered with.
-    pub fn prove(&self, presented: Presented<'_>, downstream: SocketAddr) -> Result<(), Refusal> {
+    pub fn prove(
+        &self,
+        presented: Presented<'_>,
+        downstream: SocketAddr,
+        carried: impl FnOnce(&Arc<Budget>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         let now = SystemTime::now();
         let identity =
             self.authenticator
                 .identify(presented, Audience::Relay, downstream.ip(), now)?;
         identity.stands()?;
-        Ok(())
+        carried(identity.session.budget())
     }
 
     /// As [`Endpoint::prove`], by the credential in `Authorization`.
@@ -86,9 +92,10 @@ impl Endpoint {
         headers: &HeaderMap,
         channel: Option<&Channel>,
         downstream: SocketAddr,
+        carried: impl FnOnce(&Arc<Budget>) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let shown = presented(headers)?;
-        self.prove(Presented::on(&shown, channel), downstream)
+        self.prove(Presented::on(&shown, channel), downstream, carried)
     }
 
     /// The dial of a stream that was admitted begins; what is given lives until it has ended.

@@ -1,5 +1,7 @@
 //! Limits of one session, counted: tunnels at once, opens per second, bytes, bandwidth; its owner's along with them.
 
+mod carriers;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -13,6 +15,7 @@ use sluicegate_policy::{Denial, Hint, Limits, Refusal, ServiceName, Target};
 use sluicegate_relay::flow::Pacing;
 
 use super::pace::{Pace, Way};
+pub use carriers::Carrier;
 
 /// In the atomics: no limit.
 const NONE: u64 = u64::MAX;
@@ -26,6 +29,8 @@ pub struct Budget {
     open: AtomicU64,
     /// Of these, those whose dial has not ended.
     pending: AtomicU64,
+    /// Connections that carry them.
+    carriers: AtomicU64,
     /// Open now, by destination; none is kept at zero, so it holds no more than is open.
     destinations: Mutex<HashMap<Destination, u64>>,
     bytes: AtomicU64,
@@ -98,6 +103,7 @@ impl Budget {
             max_bytes: AtomicU64::new(NONE),
             open: AtomicU64::new(0),
             pending: AtomicU64::new(0),
+            carriers: AtomicU64::new(0),
             destinations: Mutex::default(),
             bytes: AtomicU64::new(0),
             earlier: AtomicU64::new(0),

@@ -70,6 +70,7 @@ pub(in crate::app) fn context(
         telemetry: telemetry.clone(),
         detail,
         limits: h2::Limits {
+            of_session: config.limits.relay_connections,
             head_timeout: timeouts.head,
             head_bytes: config.limits.max_head_bytes,
             idle: timeouts.idle,

@@ -54,6 +54,7 @@ fn answer(denial: Denial) -> (u8, &'static str) {
         | Denial::TooManyToDestination
         | Denial::TooManyOpens
         | Denial::TooManyPending
+        | Denial::TooManyConnections
         | Denial::ByteQuota => (RESOURCE_EXHAUSTED, denial.reason()),
         Denial::SessionPaused
         | Denial::Draining

@@ -17,7 +17,10 @@ pub(super) async fn serve(mut flow: QuicFlow, token: &Secret, shared: Shared) {
         Err(Denial::Draining.into())
     } else {
         let presented = Presented::on(token, shared.channel.as_ref());
-        shared.context.h2.relay.prove(presented, downstream)
+        let (relay, limits) = (&shared.context.h2.relay, &shared.context.h2.limits);
+        relay.prove(presented, downstream, |budget| {
+            shared.standing.carry(budget, limits)
+        })
     };
     if let Err(refusal) = proved {
         let mut recorder = shared.begin(Kind::request);

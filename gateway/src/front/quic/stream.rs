@@ -39,6 +39,7 @@ pub(super) async fn open(
         html: false,
         channel: shared.channel.as_ref(),
         once: Ok(once),
+        carrier: Some(shared.standing.as_ref()),
     };
     // A client that gives up while the target is dialled ends the dial.
     let gone = poll_fn(|cx| flow.poll_broken(cx));

@@ -57,6 +57,7 @@ pub(super) async fn classic<A: Answer>(
         channel: None,
         html: headers::wants_html(&head.headers),
         protocol: Some(A::PROTOCOL),
+        carrier: None,
     };
     let gone = respond.gone();
     let mut opened = match connect::accept(&context, downstream, ask, gone).await {
@@ -100,7 +101,8 @@ pub(super) async fn connect_tcp<A: Answer>(
         respond.carry_on().await;
     }
     let gone = respond.gone();
-    let asker = Asker::new(&head.headers, downstream, channel.as_ref(), A::PROTOCOL);
+    let asker =
+        Asker::new(&head.headers, downstream, channel.as_ref(), A::PROTOCOL).carried_by(&standing);
     let mut opened = match mapping::open(&context, handshake, asker, gone).await {
         Accepted::Opened(opened) => opened,
         Accepted::Refused(answer) => {

@@ -21,7 +21,7 @@ use crate::{
     auth::{Audience, Presented},
     drain::{DrainWatch, Stage},
     relay::Endpoint,
-    session::Judged,
+    session::{Budget, Judged},
     telemetry::WaitingGuard,
 };
 
@@ -53,7 +53,8 @@ pub struct Dialled {
 
 impl Endpoint {
     /// Decide for one accept stream of the listener of this name (as sent, percent-decoded), by the credential
-    /// presented: each is judged anew, on the live session, and watched from then on.
+    /// presented: each is judged anew, on the live session, and watched from then on. `carried` says whether its connection may
+    /// carry it.
     ///
     /// # Errors
     /// The refusal to answer with.
@@ -62,6 +63,7 @@ impl Endpoint {
         presented: Presented<'_>,
         listener: &str,
         downstream: SocketAddr,
+        carried: impl FnOnce(&Arc<Budget>) -> Result<(), Refusal>,
     ) -> Result<Waiting, Refusal> {
         let now = SystemTime::now();
         let identity =
@@ -70,6 +72,7 @@ impl Endpoint {
         let name = ServiceName::parse(listener).map_err(|_| Denial::ListenerNotAllowed)?;
         let judged: Judged<ListenerPermit> = identity
             .judge(|policy| decide_listener(&policy.grant, identity.bound.as_deref(), &name))?;
+        carried(identity.session.budget())?;
         let board = self.reverse.board(&identity.session, &name);
         let here = board.doorway().enter();
         let called = board.offer().ok_or(Denial::TooManyAccepts)?;
