@@ -125,7 +125,7 @@ async fn a_restart_under_load_loses_only_what_is_in_flight() {
     }
 }
 
-/// A few hundred idle streams, a hundred opens a second beside them: nobody is forgotten. (Thousands: benches/relay.)
+/// A few hundred idle streams, a hundred opens a second beside them: nobody is forgotten. (Thousands: `full`.)
 #[tokio::test]
 async fn idle_streams_and_many_opens_get_along() {
     for transport in TRANSPORTS {
