@@ -34,7 +34,7 @@ pub fn endpoint(mut config: EndpointConfig) -> EndpointConfig {
 }
 
 /// Bytes that a client which has proved nothing yet may leave unread, or send out of order, all its streams together.
-const UNPROVED: u32 = 4 * windows::STREAM;
+const UNPROVED: u32 = 8 * windows::STREAM;
 /// Unidirectional streams at once: HTTP/3 has three of them, and must be allowed them by the handshake (RFC 9114 §6.2).
 const UNIDIRECTIONAL: u32 = 8;
 /// The gateway asks for a sign of life where the client does not: clients of HTTP/3 seldom do, and their tunnels may be

@@ -55,7 +55,7 @@ impl Stage {
         let public = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let config = format!(
             "listeners:\n  - {{kind: public, address: \"{public}\"}}\n  - {{kind: management, address: \"127.0.0.1:0\"}}\n\
-             telemetry: {{accessLog: \"{log}\", log: error}}\nprobe: {{interval: 0}}\nlimits: {{drainTimeout: 1s}}\n",
+             telemetry: {{accessLog: \"{log}\", log: error}}\nprobe: {{interval: 0}}\nlimits: {{drainTimeout: 1s, relayConnections: 256}}\n",
             log = directory.path().join("access.jsonl").display()
         );
         fs::write(directory.path().join("sluicegate.yaml"), config)?;
