@@ -140,18 +140,19 @@ impl Session {
         let (spare_racer, further_racer) = (racer.clone(), racer.clone());
         let stats = Arc::new(Stats::default());
         let doubt = Doubt::default();
+        let pool = Pool::default();
         let keeper = Keeper::new(
             racer,
             config.backoff,
             publish,
             Teller::new(tell, stats.clone()),
             doubt.clone(),
+            pool.clone(),
         );
         let (publish_spare, spare) = watch::channel(None);
         let keeping = stop.clone();
         let sparing = spare::keep(spare_racer, current.clone(), publish_spare);
         tasks.spawn(async move { keeping.run_until_cancelled(sparing).await });
-        let pool = Pool::default();
         let keeping = stop.clone();
         let pooling = pool::keep(further_racer, current.clone(), pool.clone());
         tasks.spawn(async move { keeping.run_until_cancelled(pooling).await });

@@ -11,6 +11,7 @@ use super::{
     Status,
     judge::{Doubt, Judge},
     pace::Pace,
+    pool::Pool,
 };
 use crate::{
     backoff::Backoff,
@@ -48,6 +49,8 @@ pub(super) struct Keeper {
     publish: watch::Sender<Option<Connection>>,
     teller: Teller,
     judge: Judge,
+    /// Further connections.
+    pool: Pool,
     /// What answered last, or answers better.
     first: Transport,
     /// QUIC worked, and has fallen silent.
@@ -61,6 +64,7 @@ impl Keeper {
         publish: watch::Sender<Option<Connection>>,
         teller: Teller,
         doubt: Doubt,
+        pool: Pool,
     ) -> Self {
         Self {
             racer,
@@ -68,6 +72,7 @@ impl Keeper {
             publish,
             teller,
             judge: Judge::new(doubt),
+            pool,
             first: FIRST,
             lost: false,
         }
@@ -78,6 +83,12 @@ impl Keeper {
             let since = Instant::now();
             let reason = match self.racer.race(self.first).await {
                 Ok(mut won) => {
+                    // Further ones hold what places the session has: one of them is as good.
+                    if won.has_no_room()
+                        && let Some(connection) = self.pool.promote()
+                    {
+                        (won.connection, won.refused) = (connection, None);
+                    }
                     if std::mem::take(&mut self.lost)
                         && won.connection.transport() != Transport::Quic
                     {
@@ -177,6 +188,9 @@ async fn probe(racer: &Racer, now: Transport, backoff: &mut Backoff) -> Won {
         // Never at once: what has just failed fails again.
         sleep(backoff.bound() / 2 + backoff.wait() / 2).await;
         match racer.improve(now).await {
+            Ok(won) if won.has_no_room() => {
+                tracing::debug!(gateway = %racer.endpoint, "no room for a better connection beside those there are");
+            }
             Ok(won) => return won,
             Err(error) => {
                 tracing::debug!(gateway = %racer.endpoint, %error, "nothing better answers yet");

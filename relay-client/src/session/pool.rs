@@ -148,6 +148,17 @@ impl Pool {
         one.map(|one| one.connection.clone())
     }
 
+    /// One of the further connections, to be the first from now on.
+    pub(super) fn promote(&self) -> Option<Connection> {
+        let mut found = None;
+        self.0.further.send_if_modified(|further| {
+            let place = further.iter().position(Further::takes_streams);
+            found = place.map(|place| further.remove(place).connection);
+            found.is_some()
+        });
+        found
+    }
+
     /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.0.further.borrow().len()

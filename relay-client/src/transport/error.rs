@@ -150,6 +150,11 @@ impl Refused {
         self.is_of_credential() || self.is_of_session() || of_credential
     }
 
+    /// Is it one connection more than the session may have?
+    pub fn is_of_room(&self) -> bool {
+        self.reason == "too_many_connections"
+    }
+
     /// May an earlier attempt at the same open have got through?
     pub fn is_repeated(&self) -> bool {
         self.reason == "already_opened"

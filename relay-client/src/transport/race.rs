@@ -48,6 +48,14 @@ pub struct Won {
     pub refused: Option<Refused>,
 }
 
+impl Won {
+    /// Does the session have as many connections as it may?
+    pub fn has_no_room(&self) -> bool {
+        let refused = self.refused.as_ref();
+        refused.is_some_and(Refused::is_of_room)
+    }
+}
+
 impl Racer {
     /// What is better than this one, and may be tried beside it.
     pub fn better_than(&self, now: Transport) -> Option<Transport> {
