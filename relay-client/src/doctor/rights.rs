@@ -41,6 +41,7 @@ pub(super) async fn token(config: &Config, tls: &Tls, connection: &Connection) -
                 }
                 _ => Finding::failed(refused.to_string(), match refused.reason.as_str() {
                     "session_paused" => "resume the session (`sluicegate session resume`)",
+                    "too_many_connections" => "end other clients of this session, or raise `limits.relayConnections` of the gateway",
                     "source_not_allowed" => "the session's `sources` do not hold this sandbox's address",
                     _ => "the token is wrong, expired or of a generation that is over: start the session again (`sluicegate \
                           session start`) and pass what it prints",
