@@ -147,9 +147,7 @@ print(json.dumps({
     "typing": tried(type_into_terminal),
     "names by a key": tried(lambda: called(SYS_REQUEST_KEY, b"dns_resolver", b"secret.evil.test", b"", 0)),
     "new key": tried(lambda: called(SYS_ADD_KEY, b"user", b"a", b"b", 1, SESSION_KEYRING)),
-    "keyring": tried(lambda: called(SYS_KEYCTL, SYS_CLONE, SYS_CLONE3 = 220 if os.uname().machine == "aarch64" else 56, 435
-CLONE_NEWCGROUP, CLONE_NEWUSER = 0x02000000, 0x10000000
-KEYCTL_GET_KEYRING_ID, SESSION_KEYRING, 0)),
+    "keyring": tried(lambda: called(SYS_KEYCTL, KEYCTL_GET_KEYRING_ID, SESSION_KEYRING, 0)),
     "keys": len(open("/proc/keys").read()) if os.path.exists("/proc/keys") else 0,
     "kernel": tried(kernel),
     "control groups": [

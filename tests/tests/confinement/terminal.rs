@@ -89,7 +89,7 @@ fn a_window_that_changes_its_size() {
         let inside = "import os, signal, sys, time\n\
             seen = []\n\
             def changed(*_):\n\
-            \x20   seen.append(os.get_terminal_size(0)); print('size', *seen[-1], flush=True)\n\
+            \x20   seen.append(os.get_terminal_size(0)); os.write(1, b'size %d %d\\n' % seen[-1])\n\
             signal.signal(signal.SIGWINCH, changed)\n\
             print('ready', flush=True)\n\
             while not seen: time.sleep(0.05)\n\
