@@ -68,6 +68,10 @@ pub(super) fn request_target(
             return Ok(named);
         }
         Scope::Inside { target, .. } => {
+            // No more than outside: what is behind the tunnel would be asked in the plain.
+            if uri.scheme() != Some(&Scheme::HTTP) {
+                return Err(Denial::MalformedTarget.into());
+            }
             let named = uri
                 .authority()
                 .and_then(|a| Target::from_uri_authority(a.as_str(), 80).ok());

@@ -4,7 +4,7 @@ mod absolute;
 mod connect;
 mod passing;
 
-use crate::forms::{FORMS, Form, TEMPLATES};
+use crate::forms::{self, FORMS, Form, TEMPLATES};
 use crate::lab::{Lab, Shared, settings};
 use crate::table::{Front, Row};
 use crate::tap::{Mode, Tap};
@@ -41,6 +41,33 @@ async fn answered(lab: &Lab, row: &mut Row, form: Form, head: &str, status: u16)
             "{form:?} {head:?}: goes on"
         );
     }
+    lab.nothing_since(&mark, head);
+    row.on(form.front());
+}
+
+/// This, sent as it is through a tunnel that this form opens, is answered with 400, and nothing of it goes up.
+async fn refused_inside(lab: &Lab, row: &mut Row, form: Form, head: &str) {
+    let mut wire = lab
+        .session
+        .opened(lab, form, &lab.plain_target(), b"")
+        .await;
+    let before = lab.plain.bytes().len();
+    wire.send(head).await;
+    let reply = wire.reply().await;
+    assert_eq!(reply.status(), 400, "{form:?} {head:?}: {}", reply.text());
+    assert_eq!(lab.plain.bytes().len(), before, "{form:?} {head:?}");
+    row.on(form.front());
+}
+
+/// The same of a connection that was meant for the port of `target`: nothing is asked or dialled either.
+async fn refused_captured(lab: &Lab, row: &mut Row, form: Form, target: &str, head: &str) {
+    let mut wire = lab.session.ready(lab, form).await;
+    let mark = lab.mark();
+    wire.send(forms::preface(target.as_bytes(), &lab.session.credential()))
+        .await;
+    wire.send(head).await;
+    let reply = wire.reply().await;
+    assert_eq!(reply.status(), 400, "{form:?} {head:?}: {}", reply.text());
     lab.nothing_since(&mark, head);
     row.on(form.front());
 }

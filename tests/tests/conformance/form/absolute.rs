@@ -87,6 +87,18 @@ pub(crate) fn v050_https_in_absolute_form() {
                 format!("GET {scheme}://{target}/x HTTP/1.1\r\nHost: {target}\r\n{credential}\r\n");
             answered(lab, row, Form::Absolute, &head, 400).await;
         }
+        // A client that takes what is behind the tunnel for a proxy, or what caught it for one.
+        let plain = lab.plain_target();
+        for scheme in ["https", "HTTPS", "ws", "wss", "ftp", "foo"] {
+            let head = format!("GET {scheme}://{plain}/x HTTP/1.1\r\nHost: {plain}\r\n\r\n");
+            for form in FORMS.into_iter().filter(|form| form.tunnels()) {
+                refused_inside(lab, row, form, &head).await;
+            }
+            refused_captured(lab, row, Form::Captured, &plain, &head).await;
+        }
+        let api = lab.api_target();
+        let head = format!("GET https://{api}/x HTTP/1.1\r\nHost: {api}\r\n\r\n");
+        refused_captured(lab, row, Form::Named, &api, &head).await;
     });
 }
 
@@ -118,6 +130,10 @@ pub(crate) fn v051_other_forms_and_versions() {
             let line = line.replace("TARGET", &plain);
             let head = format!("{line}\r\nHost: {plain}\r\n{credential}\r\n");
             answered(lab, row, Form::Absolute, &head, 400).await;
+            // What no server could take for a method is no HTTP there, and passes as other bytes do.
+            if !line.starts_with("G(T") {
+                refused_inside(lab, row, Form::Connect, &head).await;
+            }
         }
         for path in [
             "/",

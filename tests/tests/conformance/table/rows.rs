@@ -82,8 +82,8 @@ rows! {
     { 47 "CONNECT whose Host names another host" held form::v047_connect_and_its_host [Connect ConnectKept Http2 Http3] "" }
     { 48 "absolute-form whose Host names another host; Host is rebuilt" held form::v048_absolute_form_and_its_host [Absolute Http2 Http3] "" }
     { 49 "exactly one plain Host" held form::v049_one_plain_host [Connect ConnectKept Absolute] "" }
-    { 50 "https in absolute-form is not downgraded" held form::v050_https_in_absolute_form [Absolute] "" }
-    { 51 "other forms, schemes and versions; origin form is 404" held form::v051_other_forms_and_versions [Absolute] "" }
+    { 50 "https in absolute-form is not downgraded" held form::v050_https_in_absolute_form [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 51 "other forms, schemes and versions; origin form is 404" held form::v051_other_forms_and_versions [Connect Absolute] "" }
     { 52 "h2 CONNECT with scheme or path: stream error" held h2::v052_connect_with_scheme_and_path [Http2 Http3] "" }
     { 53 "h2 authority differing from host, absent or twice" held h2::v053_authority_and_host [Http2 Http3] "" }
     { 54 "extended CONNECT for other protocols is 501" held h2::v054_other_protocols [Http2 Http3] "" }
