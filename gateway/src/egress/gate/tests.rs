@@ -1,0 +1,134 @@
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+
+use std::sync::Arc;
+
+use sluicegate_policy::{
+    Ceiling, Denial, EgressDocument, GrantDocument, Target, decide,
+    text::{self, Faults},
+};
+
+use super::{Gate, LONGEST_BLANK, LONGEST_LINE, Step, first_line};
+
+fn gate(mode: &str) -> Gate {
+    let source = format!(
+        "{{mode: {mode}, allowedHosts: ['a.test:80'], rules: [{{host: 'a.test:80', http: {{methods: [GET]}}}}]}}"
+    );
+    let mut faults = Faults::default();
+    let root = text::parse(&source, &mut faults);
+    let egress = EgressDocument::read(&root, &mut faults);
+    let document = GrantDocument {
+        egress,
+        ..GrantDocument::default()
+    };
+    let grant = document.compile(&Ceiling::default(), &mut faults).unwrap();
+    let target = Target::from_authority("a.test:80").unwrap();
+    Gate::new(&decide(&Arc::new(grant), &target).unwrap()).unwrap()
+}
+
+fn hello() -> Vec<u8> {
+    let tls = sluicegate_certs::tls::client(&sluicegate_certs::TrustBundle::empty(), &[], None);
+    let name = "a.test".try_into().unwrap();
+    let mut bytes = Vec::new();
+    let mut client = rustls::ClientConnection::new(tls.unwrap(), name).unwrap();
+    client.write_tls(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn what_methods_cannot_be_seen_in_is_cut_or_in_report_mode_told() {
+    let tls = hello();
+    for bytes in [b"SSH-2.0-x\r\n".as_slice(), &tls] {
+        let mut enforced = gate("enforce");
+        let step = enforced.client_sent(bytes, bytes.len());
+        assert_eq!(step, Step::Cut(Denial::MethodNotAllowed));
+        let mut reported = gate("report");
+        let step = reported.client_sent(bytes, bytes.len());
+        assert!(matches!(step, Step::Open | Step::Forward), "{step:?}");
+        assert_eq!(reported.reported(), Some(Denial::MethodNotAllowed));
+    }
+    let mut half = gate("report");
+    assert_eq!(half.client_sent(b"SSH-2", 5), Step::Hold);
+    assert_eq!(half.reported(), None, "it may become a request");
+    assert_eq!(half.at_end(), None);
+    assert_eq!(half.reported(), Some(Denial::MethodNotAllowed));
+    let mut half = gate("enforce");
+    half.client_sent(b"SSH-2", 5);
+    assert_eq!(half.at_end(), Some(Denial::MethodNotAllowed));
+    // A request is judged by itself, and told by whoever judges it.
+    let mut request = gate("report");
+    let get = b"POST / HTTP/1.1\r\n";
+    assert_eq!(request.client_sent(get, get.len()), Step::Http);
+    assert_eq!(request.reported(), None);
+}
+
+#[test]
+fn http_is_told_by_its_first_line() {
+    assert_eq!(first_line(b"GET / HTTP/1.1\r\nHost: x\r\n"), Step::Http);
+    assert_eq!(first_line(b"GET / HTTP/1.0\n"), Step::Http);
+    assert_eq!(first_line(b"GET / HT"), Step::Hold);
+    assert_eq!(first_line(b"\r\n\r\nGET / HTTP/1.1\r\n"), Step::Http);
+    assert_eq!(first_line(b"\r\n"), Step::Hold);
+    assert_eq!(first_line(b"GET / HTTP/1.2\r\n"), Step::Http);
+    assert_eq!(first_line(b"GET / HTTP/1.1 \r\n"), Step::Http);
+    assert_eq!(first_line(b"get /old\r\n"), Step::Http);
+    assert_eq!(first_line(b"GET\t/\tHTTP/1.1\r\n"), Step::Http);
+    for gap in [0x0b, 0x1c, 0x1f, 0x85, 0xa0] {
+        let line = [b"GET".as_slice(), &[gap], b"/ HTTP/1.1\r\n"].concat();
+        assert_eq!(first_line(&line), Step::Http, "{gap:#x}");
+        let line = [&[gap], b"GET / HTTP/1.1\r\n".as_slice()].concat();
+        assert_eq!(first_line(&line), Step::Http, "{gap:#x}");
+    }
+    assert_eq!(first_line(b"GET /\rHTTP/1.1\r\n"), Step::Http);
+    assert_eq!(first_line(b"_X / HTTP/1.1\r\n"), Step::Http);
+    let long = [&[b'M'; 200][..], b" / HTTP/1.1\r\n"].concat();
+    assert_eq!(first_line(&long), Step::Http);
+    assert_eq!(first_line(&[b'M'; 200]), Step::Hold);
+    assert_eq!(first_line(&[b'*'; 300]), Step::Open);
+    assert_eq!(first_line(b"CONNECT {\"verbose\":false}\r\n"), Step::Open);
+    let cut = Step::Cut(Denial::UnsupportedProtocol);
+    assert_eq!(first_line(b"PRI * HTTP/2.0\r\n\r\n"), cut);
+    assert_eq!(first_line(b"PRI * HTTP/2.0\n"), cut);
+    assert_eq!(first_line(b"PRI * HTTP/2.0"), Step::Hold);
+    assert_eq!(first_line(b"EHLO me\r\n"), Step::Open);
+    assert_eq!(first_line(b"SSH-2.0-OpenSSH_9.2\r\n"), Step::Open);
+    assert_eq!(first_line(b"\x00\x00\x00\x08\x04\xd2\x16\x2f"), Step::Open);
+    assert_eq!(first_line(b"*1\r\n$4\r\nPING\r\n"), Step::Open);
+}
+
+#[test]
+fn nothing_is_held_for_ever() {
+    assert_eq!(first_line(&[b'\n'; LONGEST_BLANK]), Step::Hold);
+    assert_eq!(first_line(&[b'\n'; LONGEST_BLANK + 1]), Step::Http);
+    let long = [b"GET /".as_slice(), &vec![b'a'; LONGEST_LINE]].concat();
+    assert_eq!(first_line(&long), Step::Http);
+    let binary = [b"\x01".as_slice(), &vec![b'a'; LONGEST_LINE]].concat();
+    assert_eq!(first_line(&binary), Step::Open);
+}
+
+/// Lines as clients, servers of other protocols and attackers write them, some of them very long.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let word = prop::sample::select(vec![
+        "GET", "get", "\r\n", "\n", " ", "\t", "/", "HTTP/1.1", "PRI", "*", "HTTP/2.0", "Host: a",
+        "\0", "x",
+    ]);
+    let part = prop_oneof![
+        6 => word.prop_map(|word| word.as_bytes().to_vec()),
+        1 => (any::<u8>(), 0..70_usize).prop_map(|(byte, times)| vec![byte; times]),
+        1 => Just(vec![b'a'; LONGEST_LINE - 3]),
+    ];
+    prop::collection::vec(part, 0..9).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #[test]
+    fn splitting_never_changes_the_verdict(bytes in bytes(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8)) {
+        let whole = first_line(&bytes);
+        for cut in cuts {
+            let part = bytes.get(..cut.index(bytes.len() + 1)).unwrap_or_default();
+            let early = first_line(part);
+            prop_assert!(early == Step::Hold || early == whole, "{:?} then {:?}: {}", early, whole, part.escape_ascii());
+        }
+    }
+}
