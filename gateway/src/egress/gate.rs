@@ -92,18 +92,23 @@ impl Gate {
         owed.then_some(Denial::FirstBytesTimeout)
     }
 
-    /// The client ended while its bytes were held: may they go? A hello that is not whole may not; a line without an end
-    /// is no HTTP request, and where methods and paths are ruled it goes in report mode only, which is told.
-    pub fn at_end(&mut self) -> Option<Denial> {
+    /// The client ended while these bytes were held: may they go? A hello that is not whole may not, nor half a request: some
+    /// servers take the end of the stream for the end of the line. Where methods and paths are ruled other bytes go in report
+    /// mode only, which is told.
+    pub fn at_end(&mut self, held: &[u8]) -> Option<Denial> {
         match self.phase {
             Phase::First(_) | Phase::Watch(_) => Some(Denial::TlsMalformed),
-            Phase::Line => {
-                let denial = self.bound();
-                if denial.is_none() {
-                    self.pass();
+            Phase::Line => match first_line(&[held, b"\n"].concat()) {
+                Step::Http => Some(Denial::MalformedRequest),
+                Step::Cut(denial) => Some(denial),
+                Step::Hold | Step::Forward | Step::Open => {
+                    let denial = self.bound();
+                    if denial.is_none() {
+                        self.pass();
+                    }
+                    denial
                 }
-                denial
-            }
+            },
         }
     }
 

@@ -332,9 +332,9 @@ impl Pump {
             }
             if self.up.eof {
                 // Nothing said at all is no TLS either.
-                let held = self.up.held;
+                let (held, kept) = (self.up.held, &self.up.kept);
                 let denial = self.gate.as_mut().and_then(|gate| match held {
-                    true => gate.at_end(),
+                    true => gate.at_end(kept),
                     false => gate.at_deadline(0).map(|_| Denial::TlsRequired),
                 });
                 if let Some(denial) = denial {

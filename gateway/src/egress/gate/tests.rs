@@ -51,16 +51,36 @@ fn what_methods_cannot_be_seen_in_is_cut_or_in_report_mode_told() {
     let mut half = gate("report");
     assert_eq!(half.client_sent(b"SSH-2", 5), Step::Hold);
     assert_eq!(half.reported(), None, "it may become a request");
-    assert_eq!(half.at_end(), None);
+    assert_eq!(half.at_end(b"SSH-2"), None);
     assert_eq!(half.reported(), Some(Denial::MethodNotAllowed));
     let mut half = gate("enforce");
     half.client_sent(b"SSH-2", 5);
-    assert_eq!(half.at_end(), Some(Denial::MethodNotAllowed));
+    assert_eq!(half.at_end(b"SSH-2"), Some(Denial::MethodNotAllowed));
     // A request is judged by itself, and told by whoever judges it.
     let mut request = gate("report");
     let get = b"POST / HTTP/1.1\r\n";
     assert_eq!(request.client_sent(get, get.len()), Step::Http);
     assert_eq!(request.reported(), None);
+}
+
+#[test]
+fn a_line_that_the_end_of_the_stream_ends_is_judged_like_any_other() {
+    let half = Some(Denial::MalformedRequest);
+    for (held, expected) in [
+        (b"GET http://evil.test/ HTTP/1.1".as_slice(), half),
+        (b"GET / HTTP/1.0\rHost: evil.test\r\r", half),
+        (b"\r\nGET / HTTP/1.1", half),
+        (b"get /old", half),
+        (b"PRI * HTTP/2.0", Some(Denial::UnsupportedProtocol)),
+        (b"SSH-2.0-x", None),
+        (b"EHLO me", None),
+        (b"\r\n", None),
+    ] {
+        let mut gate = gate("report");
+        let step = gate.client_sent(held, held.len());
+        assert_eq!(step, Step::Hold, "{}", held.escape_ascii());
+        assert_eq!(gate.at_end(held), expected, "{}", held.escape_ascii());
+    }
 }
 
 #[test]

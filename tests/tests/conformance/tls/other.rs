@@ -61,7 +61,32 @@ pub(crate) fn v091_not_tls() {
                 [host.as_str()]
             );
         }
+        half_a_request(&tunnels).await;
     });
+}
+
+/// Nor half a request and the end of the stream, which some servers take for the end of its line.
+async fn half_a_request(tunnels: &Tunnels<'_>) {
+    for line in [
+        "GET http://evil.test/ HTTP/1.1",
+        "GET / HTTP/1.0\rHost: evil.test\r\r",
+        "GET /old",
+    ] {
+        for form in [Form::Connect, Form::Socks, Form::Http2] {
+            let what = format!("{form:?} {line:?}");
+            let tap = tunnels.tap(form, Mode::Http).await;
+            let mut wire = tunnels.open(AUTO, &tap, form, b"").await;
+            wire.send(line).await;
+            wire.finish().await;
+            wire.cut().await;
+            tap.got_nothing(&what).await;
+            let asked = format!("{AUTO}:{}", tap.port());
+            let cut = |one: &Record| {
+                one.text("target") == asked && one.text("reason") == "malformed_request"
+            };
+            tunnels.lab.gateway.record(&what, cut).await;
+        }
+    }
 }
 
 #[test]
