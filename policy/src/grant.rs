@@ -1,8 +1,9 @@
 //! The compiled grant of one session: rules, services, limits.
 
 use crate::{
-    Action, AddressClass, Denial, EchRule, Expose, HostName, HttpRule, MethodPrefix, Mode, RuleId,
-    ServiceName, ServiceUrl, SocketEntry, TlsRule, address::canonical, classify, matcher::Matcher,
+    Action, AddressClass, Denial, EchRule, Expose, HostName, HttpRule, MethodPrefix, Mode, Origin,
+    RuleId, ServiceName, ServiceUrl, SocketEntry, TlsRule, address::canonical, classify,
+    matcher::Matcher,
 };
 use ipnet::IpNet;
 use std::{
@@ -183,6 +184,9 @@ impl Grant {
 /// Attributes of one `rules[]` entry.
 #[derive(Debug, Default)]
 pub(crate) struct Attributes {
+    pub(crate) origin: Origin,
+    /// What its `http` refuses passes all the same, and is told: report mode takes it back.
+    pub(crate) lifted: bool,
     pub(crate) tls: Option<TlsRule>,
     pub(crate) ech: Option<EchRule>,
     pub(crate) http: Option<HttpRule>,
@@ -198,6 +202,9 @@ pub(crate) struct Egress {
     pub(crate) report_rule: RuleId,
     /// `None` where `allowedHosts` is absent; an empty one denies everything.
     pub(crate) allow: Option<Matcher>,
+    /// `deniedHosts` that report mode does not lift: those of whoever stands above its author.
+    pub(crate) held: Matcher,
+    /// The others.
     pub(crate) deny: Matcher,
     /// Attributes by host; entry `i` belongs to `attributes[i]`.
     pub(crate) rules: Matcher,

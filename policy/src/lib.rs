@@ -47,7 +47,7 @@ pub use profile::{
     Circumstances, Confinement, EgressMode, HostServiceAccess, HostnameEgress, Misplacement,
     Profile, Proof, Shortfall, Workload, effective, placement, settled, settled_placement,
 };
-pub use rule::{Action, EchRule, HttpRule, Mode, RuleId, TlsRule};
+pub use rule::{Action, EchRule, HttpRule, Mode, Origin, RuleId, TlsRule};
 pub use service::{
     Direction, Health, MethodPrefix, ServiceBound, ServiceName, ServiceNameError, ServiceUrl,
 };

@@ -6,7 +6,7 @@ use crate::{
     Host, RuleId,
     address::{canonical, spelled_out},
     entry::{Entry, Pattern, Ports},
-    rule::RuleTexts,
+    rule::{Origin, RuleTexts},
 };
 use ipnet::IpNet;
 use names::Names;
@@ -18,6 +18,8 @@ pub(crate) struct Compiled {
     pub(crate) entry: Entry,
     /// A special-purpose literal or range the operator's ceiling holds: its own exception to the address ban.
     pub(crate) exception: bool,
+    /// Whose document it stands in.
+    pub(crate) origin: Origin,
 }
 
 /// A list of entries.
@@ -61,6 +63,8 @@ impl Matcher {
             }
         }
         let names = Names::new(hosts.into_iter());
+        let origins = entries.iter().map(|compiled| compiled.origin);
+        let rules: RuleTexts = rules.into_iter().zip(origins).collect();
         for list in nets.values_mut() {
             list.sort_by_key(|index| {
                 entries
@@ -76,7 +80,7 @@ impl Matcher {
         lengths.dedup();
         Self {
             entries,
-            rules: Arc::new(rules.into_iter().collect()),
+            rules: Arc::new(rules),
             names,
             nets,
             lengths,

@@ -19,12 +19,40 @@ pub enum Mode {
     /// Refusals are refusals.
     #[default]
     Enforce,
-    /// Refusals by the session's own lists are only recorded. The operator's ceiling and the judgement of addresses hold.
+    /// Refusals by lists and rules of whoever wrote it, and of those below, are only recorded. What others have written above holds,
+    /// and the operator's ceiling, and the judgement of addresses.
     Report,
 }
 
-/// What the first bytes of a tunnel must be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Whose document says something, from the one that binds all others.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Origin {
+    /// The operator's: the configuration's own, a provider's, a ceiling. Also that of a document that stands alone.
+    #[default]
+    Operator,
+    /// A capability's of the operator's catalogue.
+    Capability,
+    /// The session's own.
+    Session,
+}
+
+impl Origin {
+    /// All of them, in this order.
+    pub(crate) const ALL: [Self; 3] = [Self::Operator, Self::Capability, Self::Session];
+
+    /// In one word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Capability => "capability",
+            Self::Session => "session",
+        }
+    }
+}
+
+/// What the first bytes of a tunnel must be, from the strictest on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum TlsRule {
     /// TLS with SNI = target.
     Require,
@@ -102,28 +130,44 @@ pub(crate) struct RuleTexts {
     text: Box<str>,
     /// Where each ends.
     ends: Box<[u32]>,
+    /// Whose each is.
+    origins: Box<[Origin]>,
 }
 
-impl FromIterator<String> for RuleTexts {
-    fn from_iter<T: IntoIterator<Item = String>>(texts: T) -> Self {
-        let (mut text, mut ends) = (String::new(), Vec::new());
-        for one in texts {
+impl FromIterator<(String, Origin)> for RuleTexts {
+    fn from_iter<T: IntoIterator<Item = (String, Origin)>>(texts: T) -> Self {
+        let (mut text, mut ends, mut origins) = (String::new(), Vec::new(), Vec::new());
+        for (one, origin) in texts {
             text.push_str(&one);
             ends.push(text.len() as u32);
+            origins.push(origin);
         }
         Self {
             text: text.into(),
             ends: ends.into(),
+            origins: origins.into(),
         }
     }
 }
 
 impl RuleId {
-    /// Name a rule.
+    /// Name a rule of the operator's.
     #[must_use]
     pub fn new(text: &str) -> Self {
-        let list = Arc::new(std::iter::once(text.to_owned()).collect());
+        Self::by(text, Origin::Operator)
+    }
+
+    /// Name a rule that stands in no list, and whose it is.
+    pub(crate) fn by(text: &str, origin: Origin) -> Self {
+        let list = Arc::new(std::iter::once((text.to_owned(), origin)).collect());
         Self { list, index: 0 }
+    }
+
+    /// Whose document it stands in.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        let origin = self.list.origins.get(self.index as usize);
+        origin.copied().unwrap_or_default()
     }
 
     /// Entry `index` of a list.

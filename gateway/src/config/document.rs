@@ -6,7 +6,7 @@ use super::{
 };
 use serde_json::Value;
 use sluicegate_policy::{
-    Ceiling, EgressDocument, GrantDocument, ServiceDocument, ServiceName,
+    Ceiling, EgressDocument, GrantDocument, Origin, ServiceDocument, ServiceName,
     text::{self, Fault, Faults, Fields, Node},
 };
 use std::{collections::BTreeMap, path::Path};
@@ -268,7 +268,7 @@ impl Config {
             let attempts = self.providers.values().map(|provider| {
                 let mut attempt = Faults::default();
                 self.base_grant(provider)
-                    .merge(&own)
+                    .lay(&own, Origin::Capability)
                     .compile(&provider.ceiling.bound, &mut attempt);
                 attempt
             });

@@ -175,7 +175,8 @@ fn judge_address(
             denied(list, &host, port)
                 .or_else(|| denied_in_translation(list, one, port, &admission.nat64))
         };
-        if let Some(rule) = by(&egress.bound.deny).or_else(|| by(&egress.deny)) {
+        let lists = [&egress.bound.deny, &egress.held, &egress.deny];
+        if let Some(rule) = lists.into_iter().find_map(by) {
             let hint = Hint::Undeny {
                 rule: rule.clone(),
                 target: Target::new(host, port).unwrap_or_else(|| permit.target.clone()),

@@ -19,6 +19,8 @@ pub struct Explanation {
     pub reason: Option<&'static str>,
     /// The entry that decided.
     pub rule: Option<String>,
+    /// Whose document it stands in: `operator`, `capability` or `session`. Of a policy that stands alone it is the operator's.
+    pub origin: Option<&'static str>,
     /// What would change it.
     pub hint: Option<String>,
     /// Steps, in order, each a sentence.
@@ -54,7 +56,7 @@ pub fn explain(grant: &Arc<Grant>, target: &Target, admission: &Admission) -> Ex
                 TlsRule::Opaque => "may be anything",
             };
             steps.push(format!("The first bytes {tls}."));
-            if let Some(http) = permit.http() {
+            for http in permit.http() {
                 let any = |list: &[String]| {
                     if list.is_empty() {
                         "any".to_owned()
@@ -65,11 +67,13 @@ pub fn explain(grant: &Arc<Grant>, target: &Target, admission: &Admission) -> Ex
                 let (methods, paths) = (any(&http.methods), any(&http.path_prefixes));
                 steps.push(format!("HTTP methods: {methods}; path prefixes: {paths}."));
             }
+            let rule = permit.rule();
             Explanation {
                 target: target.to_string(),
                 outcome: "allow",
                 reason: reported.map(|refusal| refusal.denial.reason()),
-                rule: Some(permit.rule().to_string()),
+                origin: Some(rule.origin().as_str()),
+                rule: Some(rule.to_string()),
                 hint: match reported {
                     Some(refusal) => refusal.hint.as_ref().map(ToString::to_string),
                     None => Some(format!(
@@ -84,6 +88,7 @@ pub fn explain(grant: &Arc<Grant>, target: &Target, admission: &Admission) -> Ex
             target: target.to_string(),
             outcome: "deny",
             reason: Some(refusal.denial.reason()),
+            origin: refusal.rule.as_ref().map(|rule| rule.origin().as_str()),
             rule: refusal.rule.map(|rule| rule.to_string()),
             hint: refusal.hint.map(|hint| hint.to_string()),
             steps,
@@ -117,6 +122,12 @@ fn steps(grant: &Grant, target: &Target) -> Vec<String> {
         return steps;
     }
     steps.push("The operator's ceiling holds it.".to_owned());
+    if stage == Some(Stage::Held) {
+        steps.push(format!(
+            "Denied by {rule}, which mode: report of a document below does not lift."
+        ));
+        return steps;
+    }
     if stage == Some(Stage::Deny) {
         steps.push(format!("Denied by {rule}; denies always win."));
         return steps;

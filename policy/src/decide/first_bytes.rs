@@ -42,7 +42,16 @@ impl TargetPermit {
     /// Are methods and paths ruled, and kept to? Then nothing passes in which they cannot be seen.
     #[must_use]
     pub fn keeps_to_requests(&self) -> bool {
-        self.http().is_some() && !self.only_reports()
+        self.http_rules().any(|(_, lifted, _)| !lifted)
+    }
+
+    /// May the outer name of an encrypted hello be this one? By every rule that has a word of ECH, and by one at least.
+    fn is_public_name(&self, sni: &HostName) -> bool {
+        let names = |rule: &EchRule| match rule {
+            EchRule::PublicNames(names) => names.contains(sni),
+            EchRule::Outer | EchRule::Deny => false,
+        };
+        self.ech().next().is_some() && self.ech().all(names)
     }
 
     /// SNI = target (RFC 6066 §3), and ECH as the rule says.
@@ -50,11 +59,10 @@ impl TargetPermit {
     /// # Errors
     /// `EchDenied`, `SniMissing`, `SniMismatch`.
     pub fn judge_hello(&self, hello: &Hello) -> Result<(), Denial> {
-        let public_names: &[HostName] = match self.ech() {
-            EchRule::Deny if hello.ech || hello.ech_draft => return Err(Denial::EchDenied),
-            EchRule::PublicNames(names) if hello.ech => names,
-            EchRule::Outer | EchRule::Deny | EchRule::PublicNames(_) => &[],
-        };
+        let encrypted = hello.ech || hello.ech_draft;
+        if encrypted && self.ech().any(|rule| *rule == EchRule::Deny) {
+            return Err(Denial::EchDenied);
+        }
         match (self.target().host(), hello.sni.as_deref()) {
             // RFC 6066 §3 gives literals no SNI.
             (Host::Ip(_), None) => Ok(()),
@@ -70,7 +78,7 @@ impl TargetPermit {
             (Host::Name(name), Some(sni)) => {
                 // An IP literal or a malformed name is no host name: a mismatch either way.
                 let sni = HostName::parse(sni).map_err(|_| Denial::SniMismatch)?;
-                if sni == *name || public_names.contains(&sni) {
+                if sni == *name || (hello.ech && self.is_public_name(&sni)) {
                     Ok(())
                 } else {
                     Err(Denial::SniMismatch)

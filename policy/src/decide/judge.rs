@@ -1,6 +1,6 @@
 //! The order of precedence, once: the operator's bound, denied, allowed, default.
 
-use super::permit::{Basis, TargetPermit};
+use super::permit::{Basis, Closest, TargetPermit};
 use crate::{
     Action, Denial, Grant, Hint, Host, HostPattern, Mode, Refusal, RuleId, Target, TlsRule,
     address::{METADATA_NAMES, canonical, embedded},
@@ -40,15 +40,19 @@ pub(super) enum Stage {
     Metadata,
     BoundDeny,
     BoundAllow,
+    Held,
     Deny,
     Allow,
     Default,
 }
 
 impl Stage {
-    /// Is it the operator's, which report mode does not lift?
+    /// Is it of somebody above whoever wrote `mode: report`, which therefore does not lift it?
     pub(super) fn is_bound(self) -> bool {
-        matches!(self, Self::Metadata | Self::BoundDeny | Self::BoundAllow)
+        matches!(
+            self,
+            Self::Metadata | Self::BoundDeny | Self::BoundAllow | Self::Held
+        )
     }
 }
 
@@ -75,9 +79,11 @@ pub(super) fn judge(grant: &Grant, target: &Target) -> Verdict {
         let hint = Some(Hint::raise(grant, target));
         return refused(Stage::BoundAllow, not_allowed(host), None, hint);
     }
-    if let Some(rule) = denied(&egress.deny, host, port) {
-        let hint = undeny(&rule, target);
-        return refused(Stage::Deny, Denial::HostDenied, Some(rule), hint);
+    for (stage, list) in [(Stage::Held, &egress.held), (Stage::Deny, &egress.deny)] {
+        if let Some(rule) = denied(list, host, port) {
+            let hint = undeny(&rule, target);
+            return refused(stage, Denial::HostDenied, Some(rule), hint);
+        }
     }
     let hint = || Some(Hint::allow(grant, target));
     let Some(allow) = &egress.allow else {
@@ -171,15 +177,15 @@ fn within_bound(grant: &Grant, host: &Host, port: u16) -> bool {
     addressed || matches!(allow.find(host, port), Found::Entry(_))
 }
 
-/// Each attribute comes from the most specific rule that has it.
+/// Each attribute comes from the most specific rule that has it, of every author's by themselves: together they allow what all of
+/// them do.
 fn permit(
     grant: &Arc<Grant>,
     target: &Target,
     basis: Basis,
     reported: Option<Box<Refusal>>,
 ) -> TargetPermit {
-    let (mut tls_from, mut ech, mut http) = (None, None, None);
-    let mut tls = TlsRule::default_for(target.port());
+    let (mut tls, mut ech, mut http) = (Closest::default(), Closest::default(), Closest::default());
     let egress = &grant.egress;
     egress.rules.visit(target.host(), |index, ports| {
         let Some(attributes) = egress.attributes.get(index as usize) else {
@@ -188,17 +194,24 @@ fn permit(
         if !ports.covers(target.port()) {
             return;
         }
-        tls = attributes.tls.unwrap_or(tls);
-        tls_from = attributes.tls.map(|_| index).or(tls_from);
-        ech = attributes.ech.as_ref().map(|_| index).or(ech);
-        http = attributes.http.as_ref().map(|_| index).or(http);
+        for (said, closest) in [
+            (attributes.tls.is_some(), &mut tls),
+            (attributes.ech.is_some(), &mut ech),
+            (attributes.http.is_some(), &mut http),
+        ] {
+            if said {
+                closest.set(attributes.origin, index);
+            }
+        }
     });
+    let rule = |index: u32| Some((egress.attributes.get(index as usize)?.tls?, index));
+    let strictest = tls.indices().filter_map(rule).min();
     TargetPermit {
         grant: Arc::clone(grant),
         target: target.clone(),
         basis,
-        tls,
-        tls_from,
+        tls: strictest.map_or(TlsRule::default_for(target.port()), |(tls, _)| tls),
+        tls_from: strictest.map(|(_, index)| index),
         ech,
         http,
         literal: match target.host() {

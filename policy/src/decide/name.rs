@@ -30,7 +30,7 @@ fn telling_ports(grant: &Grant, host: &Host) -> impl Iterator<Item = u16> {
     let egress = &grant.egress;
     let lists = [egress.allow.as_ref(), egress.bound.allow.as_ref()];
     let lists = lists.into_iter().flatten();
-    let lists = lists.chain([&egress.deny, &egress.bound.deny]);
+    let lists = lists.chain([&egress.held, &egress.deny, &egress.bound.deny]);
     let mut written = BTreeSet::from([80]);
     lists.for_each(|list: &Matcher| {
         list.visit(host, |_, ports| {

@@ -2,7 +2,7 @@
 
 use super::Admission;
 use crate::{
-    Denial, EchRule, Expose, Grant, Hint, Host, HttpRule, Mode, Refusal, RuleId, Service,
+    Denial, EchRule, Expose, Grant, Hint, Host, HttpRule, Origin, Refusal, RuleId, Service,
     ServiceName, ServiceUrl, Target, TlsRule, hint,
 };
 use std::{
@@ -19,6 +19,23 @@ pub(super) enum Basis {
     Default,
 }
 
+/// Of each author's rules that have an attribute, the closest one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Closest([Option<u32>; Origin::ALL.len()]);
+
+impl Closest {
+    pub(super) fn set(&mut self, origin: Origin, index: u32) {
+        if let Some(place) = self.0.get_mut(origin as usize) {
+            *place = Some(index);
+        }
+    }
+
+    /// Their places in `rules`, the operator's first.
+    pub(super) fn indices(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter().flatten().copied()
+    }
+}
+
 /// A target the grant allows. Needed to resolve its name.
 #[derive(Clone, Debug)]
 pub struct TargetPermit {
@@ -26,10 +43,10 @@ pub struct TargetPermit {
     pub(super) target: Target,
     pub(super) basis: Basis,
     pub(super) tls: TlsRule,
-    /// The entry of `rules` each attribute comes from; `tls` may be the port's default.
+    /// The entry of `rules` it comes from; none where it is the port's default.
     pub(super) tls_from: Option<u32>,
-    pub(super) ech: Option<u32>,
-    pub(super) http: Option<u32>,
+    pub(super) ech: Closest,
+    pub(super) http: Closest,
     pub(super) literal: Option<IpAddr>,
     pub(super) reported: Option<Box<Refusal>>,
 }
@@ -66,32 +83,48 @@ impl TargetPermit {
         self.tls
     }
 
-    /// ECH rule.
-    #[must_use]
-    pub fn ech(&self) -> &EchRule {
-        let attributes = self
-            .ech
-            .and_then(|index| self.grant.egress.attributes.get(index as usize));
-        attributes
-            .and_then(|found| found.ech.as_ref())
-            .unwrap_or(&EchRule::Outer)
+    /// ECH rules, each of which must let a hello pass; none = `outer`.
+    pub fn ech(&self) -> impl Iterator<Item = &EchRule> {
+        let attributes = &self.grant.egress.attributes;
+        let indices = self.ech.indices();
+        indices.filter_map(move |index| attributes.get(index as usize)?.ech.as_ref())
     }
 
-    /// Methods and paths, where the rule has any. A tunnel then must not carry TLS: nothing inside could be judged.
-    #[must_use]
-    pub fn http(&self) -> Option<&HttpRule> {
-        let attributes = self
-            .http
-            .and_then(|index| self.grant.egress.attributes.get(index as usize));
-        attributes.and_then(|found| found.http.as_ref())
+    /// Methods and paths, where rules have any: a request must be allowed by each. A tunnel then must not carry TLS: nothing inside
+    /// could be judged.
+    pub fn http(&self) -> impl Iterator<Item = &HttpRule> {
+        self.http_rules().map(|(_, _, rule)| rule)
+    }
+
+    /// The same, each with its place in `rules`, and whether report mode lifts it.
+    pub(super) fn http_rules(&self) -> impl Iterator<Item = (u32, bool, &HttpRule)> {
+        let attributes = &self.grant.egress.attributes;
+        let indices = self.http.indices();
+        indices.filter_map(move |index| {
+            let found = attributes.get(index as usize)?;
+            Some((index, found.lifted, found.http.as_ref()?))
+        })
+    }
+
+    /// The first rule that refuses every ECH, by its place in `rules`.
+    fn ech_denied_by(&self) -> Option<u32> {
+        let attributes = &self.grant.egress.attributes;
+        self.ech.indices().find(|index| {
+            let found = attributes.get(*index as usize);
+            found.is_some_and(|found| found.ech == Some(EchRule::Deny))
+        })
     }
 
     /// The rule by which something under this permit is refused for this reason; `None` where no rule says so.
     #[must_use]
     pub fn rule_behind(&self, denial: Denial) -> Option<RuleId> {
         let index = match denial {
-            Denial::EchDenied => self.ech,
-            Denial::MethodNotAllowed | Denial::PathNotAllowed => self.http,
+            Denial::EchDenied => self.ech_denied_by(),
+            Denial::MethodNotAllowed | Denial::PathNotAllowed => {
+                // What report mode lifts has refused nothing, unless there is nothing else.
+                let first = self.http_rules().min_by_key(|(_, lifted, _)| *lifted);
+                first.map(|(index, _, _)| index)
+            }
             Denial::TlsRequired
             | Denial::TlsMalformed
             | Denial::SniMissing
@@ -100,12 +133,6 @@ impl TargetPermit {
             _ => None,
         };
         index.map(|index| self.grant.egress.rules.rule(index))
-    }
-
-    /// Are the author's rules only reported on, and not kept to?
-    #[must_use]
-    pub fn only_reports(&self) -> bool {
-        self.grant.mode == Mode::Report
     }
 
     /// Static answers (or the literal itself): no resolution is to be made.
@@ -139,7 +166,7 @@ impl TargetPermit {
     }
 
     /// Judge one plain HTTP request: where TLS is required it is none, whatever the mode and its port; else by the rule's methods
-    /// and path prefixes (path as sent, with query). In report mode what these refuse passes, with what would have been refused.
+    /// and path prefixes (path as sent, with query). What a rule refuses that report mode lifts passes, and is the answer.
     ///
     /// # Errors
     /// `TlsRequired`, `MethodNotAllowed`, `PathNotAllowed`.
@@ -152,26 +179,24 @@ impl TargetPermit {
                 hint: Some(Hint::Fixed(hint)),
             });
         }
-        let Some(http) = self.http() else {
-            return Ok(None);
-        };
-        let Err(denial) = http.judge(method, path) else {
-            return Ok(None);
-        };
-        let refusal = {
-            let rule = self.rule_behind(denial);
-            let place = rule.as_ref().map_or("", RuleId::as_str);
-            let hint = hint::http(http, denial, &format!("egress.{place}"), (method, path));
-            Refusal {
+        let mut reported = None;
+        for (index, lifted, http) in self.http_rules() {
+            let Err(denial) = http.judge(method, path) else {
+                continue;
+            };
+            let rule = self.grant.egress.rules.rule(index);
+            let place = format!("egress.{rule}");
+            let refusal = Refusal {
                 denial,
-                rule,
-                hint: Some(hint),
+                rule: Some(rule),
+                hint: Some(hint::http(http, denial, &place, (method, path))),
+            };
+            if !lifted {
+                return Err(refusal);
             }
-        };
-        match self.grant.mode {
-            Mode::Report => Ok(Some(refusal)),
-            Mode::Enforce => Err(refusal),
+            reported = reported.or(Some(refusal));
         }
+        Ok(reported)
     }
 }
 

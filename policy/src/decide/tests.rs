@@ -608,8 +608,8 @@ fn attributes_come_from_the_most_specific_rule_that_has_them() {
     ] {
         assert_eq!(permit(authority).tls(), tls, "{authority}");
         assert_eq!(
-            *permit(authority).ech(),
-            crate::EchRule::Deny,
+            permit(authority).ech().collect::<Vec<_>>(),
+            [&crate::EchRule::Deny],
             "{authority}"
         );
     }

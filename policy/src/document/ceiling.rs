@@ -2,7 +2,7 @@
 
 use super::{entries, model::Written, read_egress::addresses};
 use crate::{
-    AddressClass, Host, ServiceUrl, SocketEntry, Within,
+    AddressClass, Host, Origin, ServiceUrl, SocketEntry, Within,
     address::canonical,
     classify,
     entry::{Entry, Pattern, Ports},
@@ -67,10 +67,7 @@ impl Ceiling {
     pub fn local() -> Self {
         let v4 = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
         let v6 = Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128);
-        let written = |value| Written {
-            value,
-            place: crate::text::Place::default(),
-        };
+        let written = |value| Written::new(value, crate::text::Place::default());
         Self {
             addresses: vec![written(v4.into()), written(v6.into())],
             ..Self::default()
@@ -213,7 +210,7 @@ impl Ceiling {
         Bound {
             allow: allow
                 .map(|list| Matcher::new(compiled("ceiling.allowedHosts", list, |ports| ports))),
-            deny: denying("ceiling.deniedHosts", &self.denied_hosts),
+            deny: denying("ceiling.deniedHosts", &self.denied_hosts, |_| true),
             addresses: self.addresses.iter().map(|own| own.value).collect(),
         }
     }
@@ -226,10 +223,7 @@ fn sockets(node: &Node, faults: &mut Faults) -> Vec<Written<SocketEntry>> {
             continue;
         };
         match SocketEntry::parse(text) {
-            Ok(value) => found.push(Written {
-                value,
-                place: item.place().clone(),
-            }),
+            Ok(value) => found.push(Written::new(value, item.place().clone())),
             Err(error) => faults.error_hint(
                 item.place(),
                 error,
@@ -240,9 +234,15 @@ fn sockets(node: &Node, faults: &mut Faults) -> Vec<Written<SocketEntry>> {
     found
 }
 
-/// A list of what is denied as a matcher, each entry named by the list and its index. No port written means every port.
-pub(super) fn denying(list: &str, entries: &[Written<Entry>]) -> Matcher {
-    Matcher::denying(compiled(list, entries, Ports::or_any))
+/// Of a list of what is denied, what is of these origins as a matcher, each entry named by the list and its index. No port
+/// written means every port.
+pub(super) fn denying(
+    list: &str,
+    entries: &[Written<Entry>],
+    of: impl Fn(Origin) -> bool,
+) -> Matcher {
+    let compiled = compiled(list, entries, Ports::or_any);
+    Matcher::denying(compiled.filter(|(_, compiled)| of(compiled.origin)))
 }
 
 fn compiled<'a>(
@@ -258,6 +258,7 @@ fn compiled<'a>(
         let compiled = Compiled {
             entry,
             exception: false,
+            origin: written.origin,
         };
         (format!("{list}[{index}] \"{}\"", written.value), compiled)
     })

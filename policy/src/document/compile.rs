@@ -5,7 +5,7 @@ use super::{
     compile_rules::compile_rules, model::Written,
 };
 use crate::{
-    Action, Expose, Grant, RuleId, Service, ServiceName, ServiceUrl,
+    Action, Expose, Grant, Origin, RuleId, Service, ServiceName, ServiceUrl,
     address::{METADATA, METADATA_NAMES, is_special_range},
     entry::{Entry, Pattern},
     expose::PATIENCE,
@@ -36,7 +36,7 @@ impl GrantDocument {
             services,
             expose: expose.collect(),
             limits: self.limits.limits,
-            mode: self.egress.mode.unwrap_or_default(),
+            mode: self.egress.mode(),
             also: None,
         })
     }
@@ -76,8 +76,11 @@ impl EgressDocument {
             .allowed_hosts
             .as_ref()
             .map(|list| compile_allowed(list, ceiling, faults));
-        let (rules, attributes) =
-            compile_rules(&self.rules, self.allowed_hosts.as_deref(), default, faults);
+        let reports = self.reports();
+        let allowed = self.allowed_hosts.as_deref();
+        let (rules, attributes) = compile_rules(&self.rules, allowed, default, reports, faults);
+        // Whoever only reports lifts what is theirs, and what is laid over it.
+        let held = |origin: Origin| reports.is_some_and(|by| origin < by);
         let answers = self.hosts.iter();
         Egress {
             default,
@@ -85,9 +88,10 @@ impl EgressDocument {
                 Action::Allow => "defaultAction \"allow\"",
                 Action::Deny => "defaultAction \"deny\"",
             }),
-            report_rule: RuleId::new("mode \"report\""),
+            report_rule: RuleId::by("mode \"report\"", reports.unwrap_or_default()),
             allow,
-            deny: denying("deniedHosts", &self.denied_hosts),
+            held: denying("deniedHosts", &self.denied_hosts, held),
+            deny: denying("deniedHosts", &self.denied_hosts, |origin| !held(origin)),
             rules,
             attributes,
             exceptions: self
@@ -109,6 +113,7 @@ fn compile_allowed(list: &[Written<Entry>], ceiling: &Ceiling, faults: &mut Faul
         let compiled = Compiled {
             entry: entry.clone(),
             exception: hold_entry(written, ceiling, faults),
+            origin: written.origin,
         };
         (format!("allowedHosts[{index}] \"{entry}\""), compiled)
     }))

@@ -1,19 +1,23 @@
 //! `rules[]`: attributes for what `allowedHosts` already names, refused where they cannot be enforced.
 
-use super::model::{RuleDocument, Written};
+use super::{
+    model::{RuleDocument, Written},
+    within,
+};
 use crate::{
-    Action, EchRule, HttpRule, TlsRule,
+    Action, EchRule, HttpRule, Origin, TlsRule,
     entry::{Entry, Ports},
     grant::Attributes,
     matcher::{Compiled, Matcher},
     text::Faults,
 };
 
-/// The rules as a matcher, and their attributes by index.
+/// The rules as a matcher, and their attributes by index. `reports`: whose report mode it is, if any.
 pub(super) fn compile_rules(
     rules: &[Written<RuleDocument>],
     allowed: Option<&[Written<Entry>]>,
     default: Action,
+    reports: Option<Origin>,
     faults: &mut Faults,
 ) -> (Matcher, Vec<Attributes>) {
     let mut compiled = Vec::with_capacity(rules.len());
@@ -32,13 +36,21 @@ pub(super) fn compile_rules(
         judge_http(written, rules, &ports, &named, faults);
         judge_ech(written, rules, &named, faults);
         judge_conflicts(written, rules, index, &named, faults);
+        within::judge(written, rules, &named, faults);
         let entry = Entry {
             pattern: rule.host.pattern.clone(),
             ports: rule.host.ports.or_any(),
         };
-        let exception = false;
-        compiled.push((named, Compiled { entry, exception }));
+        let origin = written.origin;
+        let one = Compiled {
+            entry,
+            exception: false,
+            origin,
+        };
+        compiled.push((named, one));
         attributes.push(Attributes {
+            origin,
+            lifted: reports.is_some_and(|by| origin >= by),
             tls: rule.tls,
             ech: rule.ech.clone(),
             http: rule.http.clone(),
@@ -147,7 +159,7 @@ fn judge_ech(
     }
 }
 
-/// Two rules for one host and port that say different things: nobody could tell which holds.
+/// Two rules of one author for one host and port that say different things: nobody could tell which holds.
 fn judge_conflicts(
     written: &Written<RuleDocument>,
     rules: &[Written<RuleDocument>],
@@ -156,13 +168,10 @@ fn judge_conflicts(
     faults: &mut Faults,
 ) {
     let rule = &written.value;
-    for (earlier, other) in rules
-        .iter()
-        .take(index)
-        .map(|other| &other.value)
-        .enumerate()
-    {
-        if other.host != rule.host {
+    for (earlier, other) in rules.iter().take(index).enumerate() {
+        let theirs = other.origin != written.origin;
+        let other = &other.value;
+        if theirs || other.host != rule.host {
             continue;
         }
         let differ = [

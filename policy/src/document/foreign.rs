@@ -28,6 +28,7 @@ impl EgressDocument {
                 let compiled = Compiled {
                     exception: matches!(&entry.pattern, Pattern::Net(net) if held(*net)),
                     entry,
+                    origin: written.origin,
                 };
                 let rule = format!("token.allowedHosts[{index}] \"{}\"", written.value);
                 (rule, compiled)
@@ -40,6 +41,7 @@ impl EgressDocument {
             default_rule: RuleId::new("token.defaultAction"),
             report_rule: RuleId::new("token.defaultAction"),
             allow,
+            held: Matcher::default(),
             deny: Matcher::default(),
             rules: Matcher::default(),
             attributes: Vec::new(),

@@ -1,9 +1,17 @@
 //! Documents laid over each other: provider defaults, then capabilities, then the session's own.
 
 use super::{EgressDocument, GrantDocument, LimitsDocument, ServiceDocument};
-use crate::Limits;
+use crate::{Limits, Mode, Origin};
 
 impl GrantDocument {
+    /// [`Self::merge`], where `over` is somebody else's: what it says is told apart, and bound by what `self` says.
+    #[must_use]
+    pub fn lay(self, over: &Self, origin: Origin) -> Self {
+        let mut over = over.clone();
+        over.egress.attribute_to(origin);
+        self.merge(&over)
+    }
+
     /// Lay `over` on top of `self` (provider defaults, then capabilities, then the session's own): lists are joined,
     /// denies always win, absent stays absent, services by name (later wins), the smaller limit holds.
     #[must_use]
@@ -29,11 +37,33 @@ impl GrantDocument {
 impl EgressDocument {
     /// Enforce (where nothing is written) or report.
     #[must_use]
-    pub fn mode(&self) -> crate::Mode {
-        self.mode.unwrap_or_default()
+    pub fn mode(&self) -> Mode {
+        self.mode
+            .as_ref()
+            .map(|mode| mode.value)
+            .unwrap_or_default()
     }
 
-    /// Lay `over` on top of `self`; `defaultAction`, `mode` and the static answers of a name are the later one's.
+    /// Whose word `mode: report` is, where that is the mode.
+    pub(super) fn reports(&self) -> Option<Origin> {
+        let report = self.mode.as_ref().filter(|mode| mode.value == Mode::Report);
+        report.map(|mode| mode.origin)
+    }
+
+    fn attribute_to(&mut self, origin: Origin) {
+        let lists = [self.allowed_hosts.as_mut(), Some(&mut self.denied_hosts)];
+        for entry in lists.into_iter().flatten().flatten() {
+            entry.origin = origin;
+        }
+        for rule in &mut self.rules {
+            rule.origin = origin;
+        }
+        if let Some(mode) = &mut self.mode {
+            mode.origin = origin;
+        }
+    }
+
+    /// Lay `over` on top of `self`, both of one author; `defaultAction`, `mode` and the static answers of a name are the later one's.
     #[must_use]
     pub fn merge(mut self, over: &Self) -> Self {
         if let Some(list) = &over.allowed_hosts {
@@ -44,7 +74,11 @@ impl EgressDocument {
         join(&mut self.rules, &over.rules);
         self.hosts.extend(over.hosts.clone());
         self.default_action = over.default_action.or(self.default_action);
-        self.mode = over.mode.or(self.mode);
+        self.mode = match (self.mode, &over.mode) {
+            // Said again, it takes away no more and no less than where it was said first.
+            (Some(below), Some(over)) if below == *over => Some(below),
+            (below, over) => over.clone().or(below),
+        };
         self
     }
 }

@@ -1,7 +1,7 @@
 //! Policy documents: text to types, all faults at once, and within the operator's ceiling.
 //!
 //! `model.rs` is what a document says; `read_*.rs` turns text into it, `write.rs` back; `merge.rs` lays documents over
-//! each other; `compile.rs` makes the [`Grant`](crate::Grant), `ceiling.rs` holds the operator's bound on it, `foreign.rs` makes one of a
+//! each other; `compile.rs` makes the [`Grant`](crate::Grant), `ceiling.rs` holds the operator's bound on it, `within.rs` what his rules are to those below, `foreign.rs` makes one of a
 //! policy that somebody else wrote.
 
 #[cfg(test)]
@@ -12,6 +12,8 @@ mod compile_rules;
 #[cfg(test)]
 mod expose_tests;
 mod foreign;
+#[cfg(test)]
+mod layer_tests;
 mod merge;
 mod model;
 mod read_egress;
@@ -19,6 +21,7 @@ mod read_expose;
 mod read_service;
 #[cfg(test)]
 mod tests;
+mod within;
 mod write;
 
 pub use ceiling::{Author, Ceiling};

@@ -1,17 +1,30 @@
 //! What documents say, with the places where they say it.
 
 use crate::{
-    Action, Dial, EchRule, HostName, HttpRule, MethodPrefix, Mode, ProxyProtocol, ServiceHttp,
-    ServiceName, ServiceUrl, TlsRule, entry::Entry, text::Place,
+    Action, Dial, EchRule, HostName, HttpRule, MethodPrefix, Mode, Origin, ProxyProtocol,
+    ServiceHttp, ServiceName, ServiceUrl, TlsRule, entry::Entry, text::Place,
 };
 use ipnet::IpNet;
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-/// A value and where it was written. Two are equal where the values are.
+/// A value, where it was written, and in whose document. Two are equal where the values are.
 #[derive(Clone, Debug)]
 pub(crate) struct Written<T> {
     pub(crate) value: T,
     pub(crate) place: Place,
+    pub(crate) origin: Origin,
+}
+
+impl<T> Written<T> {
+    /// In a document that stands alone, until it is laid over another.
+    pub(crate) fn new(value: T, place: Place) -> Self {
+        let origin = Origin::default();
+        Self {
+            value,
+            place,
+            origin,
+        }
+    }
 }
 
 impl<T: PartialEq> PartialEq for Written<T> {
@@ -31,7 +44,7 @@ pub struct EgressDocument {
     pub(crate) rules: Vec<Written<RuleDocument>>,
     /// Static answers.
     pub(crate) hosts: BTreeMap<HostName, Written<Vec<IpAddr>>>,
-    pub(crate) mode: Option<Mode>,
+    pub(crate) mode: Option<Written<Mode>>,
 }
 
 /// One entry of `rules`.

@@ -86,9 +86,10 @@ impl EgressDocument {
         let hosts = fields
             .take("hosts")
             .map(|node| static_answers(node, faults));
-        let mode = fields
-            .take("mode")
-            .and_then(|node| node.choice(MODES, faults));
+        let mode = fields.take("mode").and_then(|node| {
+            let mode = node.choice(MODES, faults)?;
+            Some(Written::new(mode, node.place().clone()))
+        });
         Self {
             default_action,
             allowed_hosts,
@@ -128,10 +129,7 @@ fn entry(node: &Node, allowing: bool, faults: &mut Faults) -> Option<Written<Ent
     if allowing {
         judge_breadth(node, text, &entry, faults)?;
     }
-    Some(Written {
-        value: entry,
-        place: node.place().clone(),
-    })
+    Some(Written::new(entry, node.place().clone()))
 }
 
 /// `None` where the entry is too broad to be loaded.
@@ -166,10 +164,7 @@ pub(super) fn addresses(node: &Node, faults: &mut Faults) -> Vec<Written<IpNet>>
                 .strip_prefix('[')
                 .and_then(|rest| rest.strip_suffix(']'));
             let value = net(inner.unwrap_or(text), text, item, faults)?;
-            Some(Written {
-                value,
-                place: item.place().clone(),
-            })
+            Some(Written::new(value, item.place().clone()))
         })
         .collect()
 }
@@ -215,10 +210,7 @@ fn static_answers(node: &Node, faults: &mut Faults) -> BTreeMap<HostName, Writte
             .iter()
             .filter_map(|item| answer(item, faults))
             .collect();
-        let written = Written {
-            value: list,
-            place: value.place().clone(),
-        };
+        let written = Written::new(list, value.place().clone());
         if answers.insert(name, written).is_some() {
             faults.error(&value.key_place(), format!("{key:?} is written twice"));
         }
@@ -263,15 +255,13 @@ fn rule(node: &Node, faults: &mut Faults) -> Option<Written<RuleDocument>> {
         not_built(inject, "inject", faults);
     }
     fields.finish(faults);
-    Some(Written {
-        value: RuleDocument {
-            host: host?.value,
-            tls,
-            ech,
-            http,
-        },
-        place: node.place().clone(),
-    })
+    let rule = RuleDocument {
+        host: host?.value,
+        tls,
+        ech,
+        http,
+    };
+    Some(Written::new(rule, node.place().clone()))
 }
 
 fn not_built(node: &Node, key: &str, faults: &mut Faults) {

@@ -70,7 +70,7 @@ impl EgressDocument {
             hosts.collect::<Map<_, _>>().into(),
             is_empty_object,
         );
-        out.some("mode", self.mode.map(mode));
+        out.some("mode", self.mode.as_ref().map(|own| mode(own.value)));
         out.0.into()
     }
 }

@@ -57,6 +57,7 @@ fn answers() -> Vec<(&'static str, RefOr<Schema>)> {
                 ("outcome", words(["allow", "deny"])),
                 ("reason", or_null(Type::String)),
                 ("rule", or_null(Type::String)),
+                ("origin", or_null(Type::String)),
                 ("hint", or_null(Type::String)),
                 ("steps", texts()),
             ]),

@@ -76,6 +76,7 @@ fn show(answer: &Value, json: bool) {
     for (label, key) in [
         ("reason", "reason"),
         ("rule", "rule"),
+        ("whose", "origin"),
         ("to change it", "hint"),
     ] {
         if part(key) != "-" {

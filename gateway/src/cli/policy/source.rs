@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use serde_json::{Map, Value};
 use sluicegate_policy::{
-    Admission, Author, Ceiling, EgressDocument, GrantDocument, OwnAddresses,
+    Admission, Author, Ceiling, EgressDocument, GrantDocument, Origin, OwnAddresses,
     text::{self, Faults, Kind, Node},
 };
 
@@ -147,7 +147,7 @@ impl Alone {
             return Err(Failure::new(USAGE, message));
         }
         let mut faults = Faults::default();
-        let merged = self.document.clone().merge(&asked.document);
+        let merged = self.document.clone().lay(&asked.document, Origin::Session);
         let grant = merged.compile(&self.ceiling, &mut faults);
         let grant = grant.ok_or_else(|| by_path(&faults))?;
         Ok(Policy {

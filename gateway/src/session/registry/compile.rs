@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::Path, sync::Arc, time::SystemTime};
 
 use sluicegate_policy::{
-    Author, Ceiling, Grant, GrantDocument, Host, ServiceName, ServiceUrl,
+    Author, Ceiling, Grant, GrantDocument, Host, Origin, ServiceName, ServiceUrl,
     text::{self, Faults, Place},
 };
 
@@ -172,9 +172,9 @@ pub(in crate::session) fn merged(
         .ok_or_else(|| unknown(provider))?;
     let mut asked = provider.defaults.clone();
     for binding in capabilities.iter().filter(|binding| binding.enabled) {
-        asked = asked.merge(&binding.layer(config)?);
+        asked = asked.lay(&binding.layer(config)?, Origin::Capability);
     }
-    let asked = asked.merge(own);
+    let asked = asked.lay(own, Origin::Session);
     let listed = |name: &ServiceName| {
         config
             .catalogue
@@ -239,3 +239,6 @@ fn same_file(a: &Path, b: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
     a == b || real(a) == real(b)
 }
+
+#[cfg(test)]
+mod tests;

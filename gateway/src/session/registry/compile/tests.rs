@@ -1,0 +1,59 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use sluicegate_policy::{
+    Denial, GrantDocument, Target, decide,
+    text::{self, Faults},
+};
+
+use super::RegistryError;
+use crate::session::testing::{Fixture, config, patch, request};
+
+/// A gateway whose provider says this of egress.
+fn under(egress: &str) -> Fixture {
+    let mut faults = Faults::default();
+    let node = text::parse(&format!("egress: {{{egress}}}"), &mut faults);
+    let defaults = GrantDocument::read(&node, &mut faults);
+    assert!(faults.is_clean(), "{faults}");
+    let mut config = config();
+    config.providers.get_mut("local").unwrap().defaults = defaults;
+    Fixture::with(config)
+}
+
+#[tokio::test]
+async fn a_session_lifts_nothing_that_its_provider_says() {
+    let f = under(
+        "deniedHosts: [b.test], allowedHosts: ['c.test:8080'], rules: [{host: 'c.test:8080', http: {methods: [GET]}}]",
+    );
+    let create = request("{id: one, egress: {mode: report}}");
+    f.registry.create("local".into(), create).await.unwrap();
+    let live = f.registry.index().session(&f.key("one")).unwrap();
+    let grant = live.session.policy().unwrap().grant.clone();
+    let decided = |authority: &str| decide(&grant, &Target::from_authority(authority).unwrap());
+    let denied = decided("b.test:443").unwrap_err();
+    assert_eq!(denied.denial, Denial::HostDenied);
+    let deleted = decided("c.test:8080").unwrap().judge_http("DELETE", "/");
+    assert_eq!(deleted.unwrap_err().denial, Denial::MethodNotAllowed);
+    // What nobody has denied is what it is for.
+    assert!(decided("x.test:443").unwrap().reported().is_some());
+}
+
+#[tokio::test]
+async fn a_sessions_rule_is_held_to_its_providers() {
+    let f = under(
+        "allowedHosts: ['*.c.test:8080'], rules: [{host: '*.c.test:8080', http: {methods: [GET]}}]",
+    );
+    let laxer = "egress: {rules: [{host: 'x.c.test:8080', http: {methods: [DELETE]}}]}";
+    let create = request(&format!("{{id: one, {laxer}}}"));
+    let refused = f.registry.create("local".into(), create).await.err();
+    let Some(RegistryError::Faults(faults)) = &refused else {
+        panic!("{refused:?}");
+    };
+    assert!(faults.to_string().contains("which binds it"), "{faults}");
+    let create = request("{id: one}");
+    f.registry.create("local".into(), create).await.unwrap();
+    let patched = f
+        .registry
+        .patch(f.key("one"), patch(&format!("{{{laxer}}}")))
+        .await;
+    assert!(matches!(patched.err(), Some(RegistryError::Faults(_))));
+}
