@@ -25,6 +25,6 @@ pub use proxy::{AskFor, Login, Speaks, UpstreamProxy};
 pub use pump::{Activity, End, Pump};
 pub use resolve::{NameServer, ResolveError, Resolved, Resolver, ResolverConfig};
 pub use rewind::Rewind;
-pub use standing::{Asked, Known, still_allowed};
+pub use standing::{Asked, InForce, Known, still_allowed};
 pub use tunnel::{ACCESS_DENIED, Carried, Ends, Tunnel};
 pub use upstream::{Carrier, Upstream};

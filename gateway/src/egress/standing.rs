@@ -1,12 +1,15 @@
 //! Is what was permitted still permitted? Asked of everything open whenever its session's authority changes.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use sluicegate_policy::{
     Admission, Denial, FirstBytes, Refusal, Target, TargetPermit, TlsRule, admit, decide,
 };
 
-use crate::session::{Authority, PolicyGeneration};
+use crate::{
+    session::{Authority, PolicyGeneration},
+    telemetry::Recorder,
+};
 
 /// A plain HTTP request, as it was judged.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,7 +57,7 @@ pub(super) fn still_serves(authority: &Authority, target: &Target) -> Result<(),
     allowed.then_some(()).ok_or(Denial::PolicyChanged)
 }
 
-fn live(authority: &Authority) -> Result<&PolicyGeneration, Denial> {
+fn live(authority: &Authority) -> Result<&Arc<PolicyGeneration>, Denial> {
     match authority {
         Authority::Live(policy) | Authority::Paused { hold: true, policy } => Ok(policy),
         Authority::Paused { hold: false, .. } => Err(Denial::SessionPaused),
@@ -73,8 +76,25 @@ pub enum Known<'a> {
     Nothing,
 }
 
+/// What permits something open now.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// The permit.
+    pub permit: TargetPermit,
+    /// The policy that gave it.
+    pub policy: Arc<PolicyGeneration>,
+}
+
+impl InForce {
+    /// Record that it is what judges: nothing was judged by what was in force before but the target.
+    pub fn record(&self, recorder: &mut Recorder) {
+        let reported = self.permit.reported().map(|refusal| refusal.denial);
+        recorder.judged_by(self.policy.number, self.permit.rule(), reported);
+    }
+}
+
 /// Judge an open tunnel or exchange by the authority as it is now, as if it were opened now: the target, the address that was
-/// dialled, and what is known of the bytes in it. The answer is the permit of now.
+/// dialled, and what is known of the bytes in it. The answer is what is in force now.
 ///
 /// # Errors
 /// The reason to cut it.
@@ -84,7 +104,7 @@ pub fn still_allowed(
     known: Known<'_>,
     dialled: Option<IpAddr>,
     admission: &Admission,
-) -> Result<TargetPermit, Denial> {
+) -> Result<InForce, Denial> {
     let policy = live(authority)?;
     let now = decide(&policy.grant, permit.target()).map_err(|_| Denial::PolicyChanged)?;
     let passes = match known {
@@ -102,7 +122,10 @@ pub fn still_allowed(
         listed(address) && admit(&policy.grant, &now, &[address], admission).is_ok()
     });
     if passes && admitted {
-        Ok(now)
+        Ok(InForce {
+            permit: now,
+            policy: policy.clone(),
+        })
     } else {
         Err(Denial::PolicyChanged)
     }

@@ -210,7 +210,7 @@ impl Tunnel {
                     if changed.is_err() {
                         return End::Cut(Denial::SessionRevoked);
                     }
-                    if let Err(denial) = self.still_allowed(pump) {
+                    if let Err(denial) = self.still_allowed(pump, &mut ends.recorder) {
                         return End::Cut(denial);
                     }
                 }
@@ -256,7 +256,7 @@ impl Tunnel {
         !self.idle.is_zero() && !pump.waits()
     }
 
-    fn still_allowed(&mut self, pump: &mut Pump) -> Result<(), Denial> {
+    fn still_allowed(&mut self, pump: &mut Pump, recorder: &mut Recorder) -> Result<(), Denial> {
         let authority = self.authority.now();
         let known = match (&self.upgraded, pump.seen()) {
             (Some(asked), _) => Known::Request(asked),
@@ -267,10 +267,11 @@ impl Tunnel {
         let (dialled, admission) = (Some(self.dialled), &self.admission);
         let now = still_allowed(&authority, &self.permit, known, dialled, admission)?;
         if !judged {
-            pump.judge_by(&now);
+            pump.judge_by(&now.permit);
+            now.record(recorder);
         }
         // A second hello that is still to come repeats the first, which passes by this one too.
-        self.permit = now;
+        self.permit = now.permit;
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     auth::Identity,
-    egress::{Carried, Ends, Guarded, Known, Tunnel, Upstream, still_allowed},
+    egress::{Carried, Ends, Guarded, InForce, Known, Tunnel, Upstream, still_allowed},
     listen::Downstream,
     message::Asks,
     outcome::{Outcome, Party},
@@ -201,7 +201,9 @@ pub(super) async fn lead(
     // A change meanwhile was judged without the address, which was admitted by the policy before it.
     let (dialled, admission) = (upstream.address.ip(), &context.egress.admission);
     let (now, dialled) = (changes.now(), Some(dialled));
-    let permit = still_allowed(&now, &permit, Known::Nothing, dialled, admission)?;
+    let now = still_allowed(&now, &permit, Known::Nothing, dialled, admission)?;
+    now.record(recorder);
+    let InForce { permit, policy } = now;
     let tunnel = Tunnel {
         session: identity.session.clone(),
         authority: changes,

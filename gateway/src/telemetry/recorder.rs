@@ -455,6 +455,14 @@ impl Recorder {
         self.record.grpc_status = Some(code);
     }
 
+    /// It is judged anew, and only by this from now on: the generation of its session's policy, the rule, and what report mode
+    /// let pass.
+    pub fn judged_by(&mut self, policy_generation: u64, rule: RuleId, reported: Option<Denial>) {
+        self.record.policy_generation = Some(policy_generation);
+        self.record.rule = Some(rule);
+        self.record.would_refuse = reported.map(Denial::reason);
+    }
+
     /// Report mode let this pass.
     pub fn would_refuse(&mut self, denial: Denial) {
         self.record.would_refuse = Some(denial.reason());

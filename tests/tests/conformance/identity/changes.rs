@@ -311,7 +311,27 @@ pub(crate) fn v111_one_generation_judges() {
             let allowed = overtaken || record.text("outcome") != "refused";
             assert_eq!(allowed, generation % 2 == 0, "{record:?}");
         }
+        overtaken_before_its_first_bytes(lab).await;
     });
+}
+
+/// A tunnel of which nothing was judged yet is judged by what is in force when its bytes come, and its record says by what.
+async fn overtaken_before_its_first_bytes(lab: &Lab) {
+    let api = lab.api_target();
+    let session = lab.allowing(&[&api]).await;
+    let mut wire = session.tunnel(&api).await;
+    let egress = json!({
+        "allowedHosts": [api], "allowedAddresses": ["127.0.0.0/8"],
+        "rules": [{"host": api, "tls": "require"}],
+    });
+    session.patch(&lab.gateway, egress).await;
+    wire.send(b"\0raw").await;
+    wire.cut().await;
+    let own = |one: &e2e::Record| one.0["session"]["id"] == session.id.as_str();
+    let record = lab.gateway.record("the overtaken tunnel", own).await;
+    assert_eq!(record.text("reason"), "tls_required", "{record:?}");
+    assert_eq!(record.number("policyGeneration"), Some(2), "{record:?}");
+    assert_eq!(record.text("rule"), format!("rules[0] \"{api}\""));
 }
 
 /// One of each kind that can ask for any port.
