@@ -12,7 +12,7 @@ pub(crate) fn is_prefix(text: &str) -> bool {
 /// Does `prefix` cover `path`? `/v1` covers `/v1` and `/v1/…`, not `/v10`; `/v1/` does not cover `/v1`.
 ///
 /// A path that another parser might read as a different one (dot segments, empty segments, `\`, `;`, encoded
-/// separators, any encoding of `%`) is covered by nothing.
+/// separators, any encoding of `%`, encodings of what is no UTF-8) is covered by nothing.
 pub(crate) fn covers(prefix: &str, path: &str) -> bool {
     let Some(rest) = path.strip_prefix(prefix) else {
         return false;
@@ -53,18 +53,29 @@ pub(crate) fn is_unambiguous(path: &str) -> bool {
         && is_decodable(path)
 }
 
-/// `%` stands before two hexadecimal digits, and hides no separator, dot, control character or further `%`.
+/// `%` stands before two hexadecimal digits, and hides no separator, dot, control character or further `%`; what is hidden is
+/// text. Lenient decoders find `.` and `/` in overlong forms (`%c0%ae`), which RFC 3629 §3 forbids.
 fn is_decodable(path: &str) -> bool {
-    path.split('%').skip(1).all(|after| {
-        let byte = after.get(..2).and_then(|hex| {
+    let mut decoded = Vec::new();
+    // Before the first there is nothing hidden.
+    for part in path.split('%').skip(1) {
+        let Some((byte, rest)) = part.split_at_checked(2).and_then(|(hex, rest)| {
             let digits = hex.bytes().all(|b| b.is_ascii_hexdigit());
-            digits.then(|| u8::from_str_radix(hex, 16).ok()).flatten()
-        });
-        let hidden = |b: u8| {
-            b < 0x20 || b == 0x7f || matches!(b, b'/' | b'.' | b'\\' | b';' | b'%' | b'?' | b'#')
+            let byte = digits.then(|| u8::from_str_radix(hex, 16).ok()).flatten();
+            Some((byte?, rest))
+        }) else {
+            return false;
         };
-        byte.is_some_and(|b| !hidden(b))
-    })
+        let hidden = byte < 0x20
+            || byte == 0x7f
+            || matches!(byte, b'/' | b'.' | b'\\' | b';' | b'%' | b'?' | b'#');
+        if hidden {
+            return false;
+        }
+        decoded.push(byte);
+        decoded.extend_from_slice(rest.as_bytes());
+    }
+    std::str::from_utf8(&decoded).is_ok()
 }
 
 fn is_plain_segment(segment: &str) -> bool {
