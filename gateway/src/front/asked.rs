@@ -82,7 +82,8 @@ pub(super) fn request_target(
         }
     };
     match host {
-        None if request.version() == Version::HTTP_10 && matches!(scope, Scope::Proxy) => {}
+        // HTTP/1.0 has no Host to ask for (RFC 9112 §3.2 requires it of HTTP/1.1): the request's own target is what it means, or its tunnel's.
+        None if request.version() == Version::HTTP_10 => {}
         None => return Err(Denial::HostMismatch.into()),
         Some(host) => {
             // A Host without a port is the scheme's default; several clients leave it off where it is another.

@@ -70,6 +70,15 @@ pub(crate) fn v049_one_plain_host() {
                 answered(lab, row, form, &connect, 400).await;
             }
         }
+        // HTTP/1.0 knows none, and in a tunnel means what the tunnel leads to.
+        for (version, status) in [("HTTP/1.0", 200), ("HTTP/1.1", 400)] {
+            let mut wire = lab.session.tunnel(&plain).await;
+            wire.send(format!("GET /hostless {version}\r\n\r\n")).await;
+            assert_eq!(wire.reply().await.status(), status, "{version}");
+        }
+        let seen = lab.plain.requests_for(" /hostless ");
+        assert_eq!(seen.len(), 1);
+        assert_eq!(seen[0].values("host"), [plain.as_str()]);
     });
 }
 
