@@ -368,7 +368,10 @@ async fn what_else_a_request_may_be_read_as_is_judged_too() {
         ("POST /echo", "X-HTTP-Method-Override: GET", 200),
         ("POST /echo", "X-HTTP-Method-Override: DELETE", 403),
         ("POST /echo", "x-method-override: delete", 403),
+        ("POST /echo", "X-Original-Method: DELETE", 403),
+        ("POST /echo", "_method: DELETE", 403),
         ("POST /echo?_method=DELETE", "X-Kept: 1", 403),
+        ("GET /echo", "X-Override-URL: /admin", 403),
         ("GET /echo", "X-Original-URL: /admin", 403),
         ("GET /echo", "X-Rewrite-URL: /echo/more", 200),
     ] {

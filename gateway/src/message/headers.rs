@@ -26,9 +26,11 @@ const HOP_BY_HOP: [&str; 10] = [
     "upgrade",
 ];
 
-/// Fields a client could steer other proxies or the origin by.
-const STEERING: [&str; 13] = [
+/// Fields a client could steer other proxies or the origin by. `Proxy` is no field of HTTP: to a program behind CGI it is
+/// `HTTP_PROXY`, the proxy it is to go out by (httpoxy).
+const STEERING: [&str; 15] = [
     "forwarded",
+    "proxy",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-method",
@@ -38,6 +40,7 @@ const STEERING: [&str; 13] = [
     "x-forwarded-proto",
     "x-forwarded-server",
     "x-forwarded-uri",
+    "x-host",
     "x-original-host",
     "x-real-ip",
     "x-upstream-https-proxy",
@@ -372,6 +375,9 @@ mod tests {
             ("content_length", "5"),
             ("x-forwarded_for", "1.2.3.4"),
             ("x_original-host", "evil.test"),
+            ("proxy", "http://evil.test"),
+            ("x-host", "evil.test"),
+            ("x_host", "evil.test"),
             ("x-upstream_https-proxy", "evil.test"),
             ("proxy_authentication-info", "x"),
             ("http2_settings", "x"),

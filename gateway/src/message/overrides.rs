@@ -5,13 +5,22 @@ use std::borrow::Cow;
 use http::HeaderMap;
 
 /// The method that counts, for servers that support it.
-const METHODS: [&str; 3] = [
+const METHODS: [&str; 5] = [
     "x-http-method-override",
     "x-http-method",
     "x-method-override",
+    "x-original-method",
+    "_method",
 ];
 /// The path that counts.
-const PATHS: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-original-uri"];
+const PATHS: [&str; 6] = [
+    "x-original-url",
+    "x-rewrite-url",
+    "x-original-uri",
+    "x-override-url",
+    "x-envoy-original-path",
+    "x-http-path-override",
+];
 /// The method that counts, in a query.
 const IN_QUERY: &str = "_method";
 
@@ -128,22 +137,32 @@ mod tests {
 
     #[test]
     fn and_what_its_fields_and_its_query_say() {
-        let fields: [(&str, &[u8]); 5] = [
+        let fields: [(&str, &[u8]); 10] = [
             ("x-http-method-override", b"delete"),
             ("X-HTTP-Method", b"MERGE"),
+            ("X-Original-Method", b"PATCH"),
+            ("_method", b"purge"),
             ("x-original-url", b"/admin"),
             ("x-rewrite-url", b"http://other.test/root?x"),
             ("x-original-uri", b"http://other.test"),
+            ("X-Override-URL", b"/a"),
+            ("X-Envoy-Original-Path", b"/b"),
+            ("X-HTTP-Path-Override", b"/c"),
         ];
         let path = "/api?a=1&%5fmethod=put";
         let all = [
             pair("POST", path),
             pair("DELETE", path),
             pair("MERGE", path),
+            pair("PATCH", path),
+            pair("PURGE", path),
             pair("PUT", path),
             pair("POST", "/admin"),
             pair("POST", "/root?x"),
             pair("POST", "/"),
+            pair("POST", "/a"),
+            pair("POST", "/b"),
+            pair("POST", "/c"),
         ];
         assert_eq!(pairs(path, &fields), all);
     }

@@ -103,7 +103,7 @@ fn trim(mut value: &[u8]) -> &[u8] {
 
 /// Fields that frame, route or authenticate, or stand for the request line. Spelt with `_`, a CGI-style reader takes them for the
 /// real ones.
-const SENSITIVE: [&str; 23] = [
+const SENSITIVE: [&str; 29] = [
     "authorization",
     "connection",
     "content-length",
@@ -111,6 +111,7 @@ const SENSITIVE: [&str; 23] = [
     "forwarded",
     "host",
     "keep-alive",
+    "proxy",
     "proxy-authenticate",
     "proxy-authorization",
     "proxy-connection",
@@ -119,11 +120,16 @@ const SENSITIVE: [&str; 23] = [
     "transfer-encoding",
     "upgrade",
     "via",
+    "x-envoy-original-path",
+    "x-host",
     "x-http-method",
     "x-http-method-override",
+    "x-http-path-override",
     "x-method-override",
+    "x-original-method",
     "x-original-uri",
     "x-original-url",
+    "x-override-url",
     "x-real-ip",
     "x-rewrite-url",
     "x-session",
@@ -157,7 +163,8 @@ fn begins_like(name: &[u8], known: &str) -> bool {
 /// (RFC 9110 §6.5.1), nor a twin of such a name.
 #[must_use]
 pub fn trailer_may_pass(name: &[u8]) -> bool {
-    const OTHERS: [&str; 9] = [
+    const OTHERS: [&str; 10] = [
+        "_method",
         "cache-control",
         "content-encoding",
         "content-range",

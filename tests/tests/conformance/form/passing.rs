@@ -40,6 +40,8 @@ pub(crate) fn v056_steering_fields() {
         let plain = lab.plain_target();
         let steering = [
             "X-Upstream-Https-Proxy",
+            "Proxy",
+            "X-Host",
             "Forwarded",
             "X-Forwarded-Host",
             "X-Forwarded-For",
