@@ -32,6 +32,8 @@ pub struct Gate {
     ech: bool,
     /// What report mode let pass.
     reported: Option<Denial>,
+    /// What the client began with, once that is known, whether it may pass or not.
+    began: Option<FirstBytes>,
 }
 
 #[derive(Debug)]
@@ -40,14 +42,7 @@ enum Phase {
     /// Not TLS; a line of HTTP, perhaps.
     Line,
     /// A hello that passed.
-    Watch(Box<Watched>),
-}
-
-#[derive(Debug)]
-struct Watched {
-    watch: HelloWatch,
-    /// The hello, by what it shows.
-    seen: FirstBytes,
+    Watch(Box<HelloWatch>),
 }
 
 /// The longest first line that is still waited for.
@@ -71,6 +66,7 @@ impl Gate {
                 tls: false,
                 ech: false,
                 reported: None,
+                began: None,
             }),
         }
     }
@@ -138,17 +134,19 @@ impl Gate {
     /// What the client began with, once that was judged.
     pub fn seen(&self) -> Option<&FirstBytes> {
         match &self.phase {
-            Phase::Watch(watched) => Some(&watched.seen),
+            Phase::Watch(_) => self.began.as_ref(),
             Phase::First(_) | Phase::Line => None,
         }
     }
 
     /// The same, of a gate that is open for good.
     pub fn into_seen(self) -> FirstBytes {
-        match self.phase {
-            Phase::Watch(watched) => watched.seen,
-            Phase::First(_) | Phase::Line => FirstBytes::Other,
-        }
+        self.began.unwrap_or(FirstBytes::Other)
+    }
+
+    /// The same for a record: also of what was cut for it.
+    pub fn take_began(&mut self) -> Option<FirstBytes> {
+        self.began.take()
     }
 
     /// Was a hello an encrypted one?
@@ -170,23 +168,24 @@ impl Gate {
                     Verdict::Malformed(_) => Step::Cut(Denial::TlsMalformed),
                     // Methods and paths cannot be seen inside TLS: letting it pass would go round them.
                     Verdict::Hello(hello) => {
-                        if let Some(denial) = bound {
+                        self.ech |= hello.ech || hello.ech_draft;
+                        let judged = shown(&hello).and_then(|shown| {
+                            let judged = self.permit.judge_hello(&shown);
+                            self.began = Some(FirstBytes::Tls(shown));
+                            judged
+                        });
+                        if let Err(denial) = bound.map_or(judged, Err) {
                             return Step::Cut(denial);
                         }
-                        self.ech |= hello.ech || hello.ech_draft;
-                        let shown = match judge_hello(&self.permit, &hello) {
-                            Ok(shown) => shown,
-                            Err(denial) => return Step::Cut(denial),
-                        };
                         let rest = held.get(reader.consumed()..).unwrap_or_default();
                         let mut watch = std::mem::take(reader.as_mut()).into_watch();
                         let step = watch.from_client(rest);
-                        let seen = FirstBytes::Tls(shown);
-                        self.phase = Phase::Watch(Box::new(Watched { watch, seen }));
+                        self.phase = Phase::Watch(Box::new(watch));
                         self.pass();
                         self.after_hello(step)
                     }
                     Verdict::NotTls if self.permit.tls() == TlsRule::Require => {
+                        self.began = Some(FirstBytes::Other);
                         Step::Cut(Denial::TlsRequired)
                     }
                     Verdict::NotTls => {
@@ -196,8 +195,8 @@ impl Gate {
                 }
             }
             Phase::Line => self.line(held),
-            Phase::Watch(watched) => {
-                let step = watched.watch.from_client(chunk);
+            Phase::Watch(watch) => {
+                let step = watch.from_client(chunk);
                 self.after_hello(step)
             }
         }
@@ -206,7 +205,7 @@ impl Gate {
     /// The upstream's next bytes, before they are forwarded. `true`: the gate is open for good.
     pub fn server_sent(&mut self, chunk: &[u8]) -> bool {
         match &mut self.phase {
-            Phase::Watch(watched) => watched.watch.from_server(chunk) == ServerStep::Done,
+            Phase::Watch(watch) => watch.from_server(chunk) == ServerStep::Done,
             Phase::First(_) | Phase::Line => false,
         }
     }
@@ -214,7 +213,10 @@ impl Gate {
     /// Not TLS: HTTP is judged as HTTP, and where methods and paths are ruled nothing else may pass.
     fn line(&mut self, held: &[u8]) -> Step {
         match (first_line(held), self.bound()) {
-            (Step::Open, Some(denial)) => Step::Cut(denial),
+            (Step::Open, Some(denial)) => {
+                self.began = Some(FirstBytes::Other);
+                Step::Cut(denial)
+            }
             (Step::Open, None) => {
                 self.pass();
                 Step::Open

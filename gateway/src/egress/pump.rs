@@ -153,6 +153,14 @@ impl Pump {
         }
     }
 
+    /// What the client began with, for its record; taken out, as nobody asks again. `None` where it is not known yet.
+    pub fn take_began(&mut self) -> Option<FirstBytes> {
+        match &mut self.gate {
+            Some(gate) => gate.take_began(),
+            None => Some(std::mem::replace(&mut self.seen, FirstBytes::Unseen)),
+        }
+    }
+
     /// What the client has sent and sends is judged by this permit: the one it began with is no longer in force. For first bytes
     /// of which nothing has gone up.
     pub fn judge_by(&mut self, permit: &TargetPermit) {

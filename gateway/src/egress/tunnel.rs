@@ -134,6 +134,10 @@ impl Tunnel {
         if let Some(denial) = pump.reported() {
             recorder.would_refuse(denial);
         }
+        // What follows an upgrade is no beginning, and requests have records of their own.
+        if self.upgraded.is_none() && end != End::Http {
+            recorder.began(pump.take_began());
+        }
         match end {
             End::Finished(by) => {
                 recorder.ended(Outcome::Completed, by);

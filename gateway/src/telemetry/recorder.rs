@@ -12,7 +12,7 @@ use std::{
 };
 
 use prometheus_client::encoding::EncodeLabelValue;
-use sluicegate_policy::{Denial, Refusal, RuleId};
+use sluicegate_policy::{Denial, FirstBytes, Refusal, RuleId};
 
 use super::{
     access::AccessLog,
@@ -277,6 +277,7 @@ impl Telemetry {
                 status: None,
                 grpc_status: None,
                 would_refuse: None,
+                began: None,
                 ech: false,
                 detail: None,
                 open: None,
@@ -336,6 +337,7 @@ struct Record {
     status: Option<u16>,
     grpc_status: Option<u32>,
     would_refuse: Option<&'static str>,
+    began: Option<FirstBytes>,
     ech: bool,
     detail: Option<String>,
     open: Option<Duration>,
@@ -468,6 +470,11 @@ impl Recorder {
         self.record.would_refuse = Some(denial.reason());
     }
 
+    /// What a tunnel began with, as far as it is known.
+    pub fn began(&mut self, began: Option<FirstBytes>) {
+        self.record.began = began;
+    }
+
     /// The client's hello was an encrypted one (RFC 9849): its inner name is not known.
     pub fn ech(&mut self) {
         self.record.ech = true;
@@ -593,6 +600,9 @@ impl Recorder {
         line.text("outcome", r.outcome.as_str())
             .maybe("reason", Some(self.reason).filter(|text| !text.is_empty()))
             .maybe("wouldRefuse", r.would_refuse);
+        if let Some(began) = &r.began {
+            line.object("began", |line| write_began(line, began));
+        }
         if r.ech {
             line.flag("ech");
         }
@@ -605,6 +615,25 @@ impl Recorder {
         }
         line.millis("durationMs", self.start.elapsed());
         line.end();
+    }
+}
+
+fn write_began(line: &mut Line<'_>, began: &FirstBytes) {
+    match began {
+        FirstBytes::Unseen => {
+            line.text("as", "unseen");
+        }
+        FirstBytes::Other => {
+            line.text("as", "other");
+        }
+        FirstBytes::Tls(hello) => {
+            line.text("as", "tls").maybe("sni", hello.sni.as_deref());
+            for (key, said) in [("ech", hello.ech), ("echDraft", hello.ech_draft)] {
+                if said {
+                    line.flag(key);
+                }
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use sluicegate_policy::{Admission, Grant};
 
 pub(crate) use expect::{Expectation, Tried, tried_to_json};
-pub(crate) use records::{Passed, Seen, Verdict, read_lines, read_values};
+pub(crate) use records::{Bytes, Passed, Seen, Verdict, read_lines, read_values};
 pub(crate) use replay::{Change, Changes, Difference};
 
 /// A policy to decide by, and the settings addresses are admitted by.

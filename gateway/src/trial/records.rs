@@ -7,9 +7,13 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::Value;
-use sluicegate_policy::Target;
+use sluicegate_policy::{Denial, Target};
 
 use crate::egress::Asked;
+
+mod bytes;
+
+pub(crate) use bytes::Bytes;
 
 /// Longest line taken; a record is far shorter.
 const MAX_LINE: usize = 1 << 20;
@@ -38,6 +42,10 @@ pub(crate) struct Seen {
     pub(crate) answers: Vec<IpAddr>,
     /// A plain HTTP request, by all the methods and paths (without their queries) it may be read as.
     pub(crate) request: Option<Asked>,
+    /// Of a tunnel: what it began with.
+    pub(crate) bytes: Bytes,
+    /// It was cut for that.
+    pub(crate) cut: Option<Denial>,
     /// Bytes of a tunnel went on, of which no record says what they were.
     pub(crate) opaque: bool,
     /// The upstream's name led to no address.
@@ -52,6 +60,8 @@ enum Line {
     Judged(Box<Seen>),
     /// A record in which policy had no say: a relay stream, a bad credential, a malformed request, a limit.
     Unjudged,
+    /// Another session's.
+    Elsewhere,
 }
 
 /// Lines that held no judged target.
@@ -85,6 +95,7 @@ struct Record {
     bytes_down: Option<u64>,
     session: Option<Session>,
     kind: Option<String>,
+    began: Option<bytes::Began>,
 }
 
 #[derive(Deserialize)]
@@ -136,6 +147,7 @@ impl Passed {
         match line {
             Ok(Line::Judged(seen)) => found(*seen),
             Ok(Line::Unjudged) => self.unjudged += 1,
+            Ok(Line::Elsewhere) => {}
             Err(why) => {
                 self.malformed += 1;
                 if self.named.len() < NAMED {
@@ -184,7 +196,7 @@ fn judge(record: Record, session: Option<&str>) -> Result<Line, String> {
     if let Some(wanted) = session {
         let own = record.session.as_ref().and_then(|own| own.id.as_deref());
         if own != Some(wanted) {
-            return Ok(Line::Unjudged);
+            return Ok(Line::Elsewhere);
         }
     }
     let Some(verdict) = verdict(&record)? else {
@@ -206,12 +218,20 @@ fn judge(record: Record, session: Option<&str>) -> Result<Line, String> {
     // A tunnel of plain HTTP passes none itself: its requests have records of their own.
     let nothing = (record.bytes_up, record.bytes_down) == (Some(0), Some(0));
     let opaque = request.is_none() && !nothing;
+    let (mut cut, mut bytes) = (None, Bytes::None);
+    if record.kind.as_deref() == Some("tunnel") {
+        cut = bytes::cut_for(&record.outcome, record.reason.as_deref());
+        let moved = (record.bytes_up, record.bytes_down);
+        bytes = bytes::of_tunnel(record.began.as_ref(), cut, moved);
+    }
     let dialled = record.address.map(|address| address.ip());
     Ok(Line::Judged(Box::new(Seen {
         target,
         verdict,
         answers: record.answers.into_iter().chain(dialled).collect(),
         request,
+        bytes,
+        cut,
         opaque,
         unresolved: matches!(
             record.reason.as_deref(),

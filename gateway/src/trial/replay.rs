@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Serialize;
-use sluicegate_policy::{Denial, Host, admit, decide};
+use sluicegate_policy::{Denial, FirstBytes, Host, Refusal, TargetPermit, TlsRule, admit, decide};
 
 use super::{
     Policy,
-    records::{Passed, Seen, Verdict},
+    records::{Bytes, Passed, Seen, Verdict},
 };
 
 /// What the new policy says otherwise.
@@ -19,7 +19,8 @@ pub(crate) struct Difference {
     pub(crate) still_denied: usize,
     pub(crate) newly_denied: Changes,
     pub(crate) newly_allowed: Changes,
-    /// Refused before for what the name resolved to, which this log does not say; the new policy allows the name.
+    /// What the new policy decides by, the log does not say: what a name resolved to that was refused for it, or a tunnel's first
+    /// bytes.
     pub(crate) unknown: Changes,
     /// Allowed, because the new policy only reports; counted among the allowed.
     pub(crate) would_refuse: usize,
@@ -49,8 +50,12 @@ pub(crate) struct Change {
 
 /// What the new policy says of one record.
 enum Now {
-    Allowed { would_refuse: bool },
+    Allowed {
+        would_refuse: bool,
+    },
     Denied(Change),
+    /// It depends on what the log does not say.
+    Unknown(&'static str),
 }
 
 impl Difference {
@@ -67,7 +72,13 @@ impl Difference {
         let now = judge(policy, seen);
         self.would_refuse += usize::from(matches!(now, Now::Allowed { would_refuse: true }));
         let known = matches!(seen.target.host(), Host::Ip(_)) || !seen.answers.is_empty();
-        match (&seen.verdict, now) {
+        // What was cut for its first bytes was let through as a target, and no further.
+        let before = match seen.cut {
+            Some(denial) => Verdict::Refused(denial.reason().to_owned()),
+            None => seen.verdict.clone(),
+        };
+        match (&before, now) {
+            (_, Now::Unknown(why)) => self.unknown.add(seen, Change::because(why)),
             (Verdict::Passed { .. }, Now::Allowed { .. }) => self.still_allowed += 1,
             (Verdict::Passed { .. }, Now::Denied(change)) => self.newly_denied.add(seen, change),
             (Verdict::Refused(_) | Verdict::Address(_), Now::Denied(_)) => self.still_denied += 1,
@@ -141,7 +152,33 @@ fn judge(policy: &Policy, seen: &Seen) -> Now {
     {
         return Now::Denied(refusal.into());
     }
+    if let Some(other) = judge_bytes(&permit, &seen.bytes) {
+        return other;
+    }
     Now::Allowed {
         would_refuse: reported,
     }
+}
+
+/// What becomes of a tunnel that began so; `None` where it passes.
+fn judge_bytes(permit: &TargetPermit, bytes: &Bytes) -> Option<Now> {
+    const UNKNOWN: &str = "first bytes, which the record does not tell";
+    if permit.tls() == TlsRule::Opaque {
+        return None;
+    }
+    let denial = match bytes {
+        Bytes::None => return None,
+        Bytes::Unknown | Bytes::Began(FirstBytes::Unseen) => return Some(Now::Unknown(UNKNOWN)),
+        // Silence is waited out where the server may speak first.
+        Bytes::Unreadable(Denial::FirstBytesTimeout) if permit.tls() == TlsRule::Auto => {
+            return Some(Now::Unknown(UNKNOWN));
+        }
+        Bytes::Unreadable(denial) => *denial,
+        Bytes::Began(began) => permit.judge_began(began).err()?,
+    };
+    let refusal = Refusal {
+        rule: permit.rule_behind(denial),
+        ..denial.into()
+    };
+    Some(Now::Denied(refusal.into()))
 }

@@ -30,12 +30,22 @@ impl TargetPermit {
     /// Would a tunnel that began so be let through, if it were opened under this permit?
     #[must_use]
     pub fn admits(&self, seen: &FirstBytes) -> bool {
+        self.judge_began(seen).is_ok()
+    }
+
+    /// The same, and why not.
+    ///
+    /// # Errors
+    /// `MethodNotAllowed`, `TlsRequired`, those of [`Self::judge_hello`]; `PolicyChanged` where nobody looked: it may have been
+    /// anything.
+    pub fn judge_began(&self, seen: &FirstBytes) -> Result<(), Denial> {
         match seen {
-            _ if self.tls() == TlsRule::Opaque => true,
-            // It may have been anything.
-            FirstBytes::Unseen => false,
-            FirstBytes::Tls(hello) => !self.keeps_to_requests() && self.judge_hello(hello).is_ok(),
-            FirstBytes::Other => !self.keeps_to_requests() && self.tls() == TlsRule::Auto,
+            _ if self.tls() == TlsRule::Opaque => Ok(()),
+            FirstBytes::Unseen => Err(Denial::PolicyChanged),
+            _ if self.keeps_to_requests() => Err(Denial::MethodNotAllowed),
+            FirstBytes::Tls(hello) => self.judge_hello(hello),
+            FirstBytes::Other if self.tls() == TlsRule::Require => Err(Denial::TlsRequired),
+            FirstBytes::Other => Ok(()),
         }
     }
 

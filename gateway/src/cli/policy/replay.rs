@@ -74,7 +74,7 @@ fn told(of: &Difference, examples: usize) -> String {
         ("newly denied", &of.newly_denied),
         ("newly allowed", &of.newly_allowed),
         (
-            "unknown, as it depends on what the name resolves to",
+            "unknown, as it depends on what the log does not say",
             &of.unknown,
         ),
     ] {

@@ -331,6 +331,7 @@ async fn overtaken_before_its_first_bytes(lab: &Lab) {
     let record = lab.gateway.record("the overtaken tunnel", own).await;
     assert_eq!(record.text("reason"), "tls_required", "{record:?}");
     assert_eq!(record.number("policyGeneration"), Some(2), "{record:?}");
+    assert_eq!(record.0["began"], json!({"as": "other"}), "{record:?}");
     assert_eq!(record.text("rule"), format!("rules[0] \"{api}\""));
 }
 

@@ -166,3 +166,48 @@ fn what_a_server_may_read_instead_is_judged_again() {
     assert!(!difference.is_change(), "{difference:?}");
     assert_eq!((difference.still_allowed, difference.still_denied), (1, 2));
 }
+
+#[test]
+fn first_bytes_are_judged_again() {
+    let log = r#"
+{"target":"a.test:443","outcome":"completed","kind":"tunnel","bytesUp":9,"bytesDown":9,"began":{"as":"tls","sni":"a.test"}}
+{"target":"b.test:443","outcome":"completed","kind":"tunnel","bytesUp":9,"bytesDown":9,"began":{"as":"unseen"}}
+{"target":"c.test:443","outcome":"cut","reason":"sni_mismatch","kind":"tunnel","bytesUp":0,"bytesDown":0,"began":{"as":"tls","sni":"evil.test"}}
+{"target":"d.test:22","outcome":"completed","kind":"tunnel","bytesUp":9,"bytesDown":9,"began":{"as":"other"}}
+{"target":"e.test:22","outcome":"completed","kind":"tunnel","bytesUp":9,"bytesDown":9}
+{"target":"f.test:443","outcome":"cut","reason":"tls_malformed","kind":"tunnel","bytesUp":0,"bytesDown":0}
+{"target":"g.test:443","outcome":"completed","kind":"tunnel","bytesUp":9,"bytesDown":9,"began":{"as":"tls","sni":"g.test","ech":true}}
+{"target":"h.test:443","outcome":"completed","kind":"tunnel","bytesUp":0,"bytesDown":0}
+"#;
+    let against = |rules: &str| {
+        let policy = format!("defaultAction: allow\nrules: [{rules}]\n");
+        let policy =
+            source::from_document(&policy, Path::new("p"), &AskedGrant::default()).unwrap();
+        let mut difference = Difference::default();
+        log::read_lines(log.as_bytes(), None, |seen| difference.add(&policy, &seen)).unwrap();
+        difference
+    };
+    let why = "first bytes, which the record does not tell";
+    let plain = against("");
+    assert!(!plain.is_change(), "{plain:?}");
+    assert_eq!((plain.still_allowed, plain.still_denied), (4, 2));
+    let unknown = [("b.test:443", 1, why), ("e.test:22", 1, why)];
+    assert_eq!(counts(&plain.unknown), unknown);
+    let strict = against("{host: '*.test:22', tls: require}, {host: '*.test:443', ech: deny}");
+    assert_eq!(
+        counts(&strict.newly_denied),
+        [
+            ("d.test:22", 1, "tls_required"),
+            ("g.test:443", 1, "ech_denied")
+        ]
+    );
+    let lax = against("{host: '*.test', tls: opaque}");
+    assert_eq!(
+        counts(&lax.newly_allowed),
+        [
+            ("c.test:443", 1, "sni_mismatch"),
+            ("f.test:443", 1, "tls_malformed")
+        ]
+    );
+    assert_eq!((lax.still_allowed, lax.unknown.records), (6, 0));
+}
