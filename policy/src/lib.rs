@@ -52,5 +52,5 @@ pub use service::{
     Direction, Health, MethodPrefix, ServiceBound, ServiceName, ServiceNameError, ServiceUrl,
 };
 pub use socket::SocketEntry;
-pub use suggest::{PlainUse, suggest};
+pub use suggest::{PlainUse, TunnelUse, suggest};
 pub use target::{Host, Target, TargetError};

@@ -18,8 +18,10 @@ use std::{
 mod plain;
 #[cfg(test)]
 mod tests;
+mod tunnels;
 
 pub use plain::PlainUse;
+pub use tunnels::TunnelUse;
 
 /// Ports by host, both seen.
 type Seen = BTreeMap<Host, BTreeSet<u16>>;

@@ -8,10 +8,10 @@ use std::{
 
 use clap::Args;
 use serde_json::{Value, json};
-use sluicegate_policy::{Host, PlainUse, Target, suggest};
+use sluicegate_policy::{Host, PlainUse, Target, TunnelUse, suggest};
 
 use super::{super::failure::Failure, log, output, yaml};
-use crate::trial::{Passed, Seen, Verdict};
+use crate::trial::{Bytes, Passed, Seen, Verdict};
 
 /// `policy suggest`.
 #[derive(Debug, Args)]
@@ -39,6 +39,8 @@ struct Shown {
     reached: BTreeSet<Target>,
     /// Of these, what was asked of them in requests.
     plain: BTreeMap<Target, PlainUse>,
+    /// Of these, what tunnels to them began with.
+    tunnels: BTreeMap<Target, TunnelUse>,
     /// Of these, those with bytes in tunnels.
     opaque: BTreeSet<Target>,
     /// What names of these resolved to.
@@ -74,6 +76,10 @@ impl Shown {
                         plain.add(method, path);
                     }
                 }
+                if let Bytes::Began(began) = &seen.bytes {
+                    let tunnels = self.tunnels.entry(seen.target.clone()).or_default();
+                    tunnels.add(&seen.target, began);
+                }
                 if seen.opaque {
                     self.opaque.insert(seen.target.clone());
                 }
@@ -87,6 +93,22 @@ impl Shown {
     fn plain(&self) -> impl Iterator<Item = (&Target, &PlainUse)> {
         let plain = self.plain.iter();
         plain.filter(move |(target, _)| !self.opaque.contains(*target))
+    }
+
+    /// Add the rules that first bytes need which the default of their port does not let pass.
+    fn add_rules(&self, egress: &mut Value) {
+        let tunnels = self.tunnels.iter();
+        let rules: Vec<Value> = tunnels
+            .filter_map(|(target, used)| used.rule(target))
+            .collect();
+        if rules.is_empty() {
+            return;
+        }
+        let block = egress.as_object_mut();
+        let list = block.map(|block| block.entry("rules").or_insert_with(|| json!([])));
+        if let Some(list) = list.and_then(Value::as_array_mut) {
+            list.extend(rules);
+        }
     }
 
     /// Which methods and paths the block leaves open, and why.
@@ -186,7 +208,8 @@ pub(in crate::cli) fn run(args: &SuggestArgs) -> Result<(), Failure> {
     })?;
     let collapse = args.collapse.then_some(args.min);
     let dialled = shown.dialled.iter().copied();
-    let egress = suggest(&shown.reached, shown.plain(), dialled, collapse).to_value();
+    let mut egress = suggest(&shown.reached, shown.plain(), dialled, collapse).to_value();
+    shown.add_rules(&mut egress);
     let mut notes = shown.left_out(&passed);
     notes.extend(shown.left_open(&egress));
     if egress.get("allowedAddresses").is_some() {
@@ -260,6 +283,52 @@ mod tests {
                 "methods or paths left open, as there were too many or no rule can name them: c.test:80",
             ]
         );
+    }
+
+    #[test]
+    fn what_tunnels_began_with_has_rules_by_which_it_passes() {
+        let record = |target: &str, began: serde_json::Value| {
+            serde_json::json!({
+                "target": target, "kind": "tunnel", "outcome": "completed", "bytesUp": 9, "bytesDown": 9, "began": began,
+            })
+            .to_string()
+        };
+        let tls = |sni: &str, ech: bool| serde_json::json!({"as": "tls", "sni": sni, "ech": ech});
+        let text = [
+            record("a.test:443", tls("A.test.", true)),
+            record("b.test:443", tls("front.test", true)),
+            record("c.test:443", serde_json::json!({"as": "other"})),
+            record("d.test:22", serde_json::json!({"as": "other"})),
+            record("e.test:22", serde_json::json!({"as": "unseen"})),
+            record("f.test:8443", tls("g.test", false)),
+        ]
+        .join("\n");
+        let mut shown = Shown::default();
+        log::read_lines(text.as_bytes(), None, |seen| shown.add(seen)).unwrap();
+        let mut egress = suggest(&shown.reached, shown.plain(), [], None).to_value();
+        shown.add_rules(&mut egress);
+        assert_eq!(
+            egress["rules"],
+            serde_json::json!([
+                {"host": "b.test:443", "ech": {"publicNames": ["front.test"]}},
+                {"host": "c.test:443", "tls": "auto"},
+                {"host": "e.test:22", "tls": "opaque"},
+                {"host": "f.test:8443", "tls": "opaque"},
+            ])
+        );
+        // Each passes by it.
+        let policy = serde_json::json!({"egress": egress}).to_string();
+        let asked = crate::session::AskedGrant::default();
+        let path = std::path::Path::new("p");
+        let policy = super::super::source::from_document(&policy, path, &asked).unwrap();
+        log::read_lines(text.as_bytes(), None, |seen| {
+            let permit = sluicegate_policy::decide(&policy.grant, &seen.target).unwrap();
+            let super::Bytes::Began(began) = &seen.bytes else {
+                return;
+            };
+            assert!(permit.admits(began), "{seen:?}");
+        })
+        .unwrap();
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(crate) enum Bytes {
     Began(FirstBytes),
     /// They were cut for this, and pass nowhere but where nobody looks.
     Unreadable(Denial),
-    /// The record does not say: nobody looked, or it is of an earlier version.
+    /// The record does not say: it is of an earlier version.
     Unknown,
 }
 
@@ -30,6 +30,7 @@ pub(super) struct Began {
 impl Began {
     fn read(&self) -> Option<FirstBytes> {
         match self.r#as.as_str() {
+            "unseen" => Some(FirstBytes::Unseen),
             "other" => Some(FirstBytes::Other),
             "tls" => Some(FirstBytes::Tls(Hello {
                 sni: self.sni.clone(),
