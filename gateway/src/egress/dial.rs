@@ -99,16 +99,19 @@ async fn connect(permit: AddressPermit) -> io::Result<(TcpStream, SocketAddr)> {
     if descriptors::is_kept_back(&socket, For::Leaving) {
         return Err(descriptors::error());
     }
-    let stream = socket.connect(address).await?;
-    // What was judged is what is talked to: nothing between us and the kernel may have rewritten it.
-    if stream.peer_addr()? != address {
+    ready(socket.connect(address).await?, address)
+}
+
+/// A connection as it may be used. What was judged is what is talked to: nothing between us and the kernel may have rewritten it.
+fn ready(stream: TcpStream, judged: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
+    if stream.peer_addr()? != judged {
         return Err(io::Error::new(
             io::ErrorKind::AddrNotAvailable,
             "connected to another address than the judged one",
         ));
     }
     stream.set_nodelay(true)?;
-    Ok((stream, address))
+    Ok((stream, judged))
 }
 
 fn denial(error: &io::Error) -> Denial {
@@ -120,5 +123,26 @@ fn denial(error: &io::Error) -> Denial {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Denial::ConnectRefused,
         io::ErrorKind::TimedOut => Denial::ConnectTimeout,
         _ => Denial::ConnectUnreachable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::ready;
+
+    #[tokio::test]
+    async fn a_connection_to_another_address_than_the_judged_one_is_none() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let judged = listener.local_addr().unwrap();
+        let (stream, dialled) = ready(TcpStream::connect(judged).await.unwrap(), judged).unwrap();
+        assert!(stream.nodelay().unwrap());
+        assert_eq!(dialled, judged);
+        let mut other = judged;
+        other.set_ip("127.0.0.2".parse().unwrap());
+        assert!(ready(TcpStream::connect(judged).await.unwrap(), other).is_err());
     }
 }
