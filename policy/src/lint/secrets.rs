@@ -29,6 +29,7 @@ const PREFIXES: &[(&str, usize, &str)] = &[
 const KEYS: &[&str] = &[
     "password",
     "passwd",
+    "pw",
     "passphrase",
     "secret",
     "apikey",
@@ -36,6 +37,7 @@ const KEYS: &[&str] = &[
     "accesskey",
     "token",
     "authorization",
+    "xauth",
     "cookie",
     "credential",
     "credentials",
@@ -115,12 +117,15 @@ fn spans(line: &str) -> Vec<Span> {
         let taken = spans
             .iter()
             .any(|span| at < span.end && span.start < at + length);
-        if !taken && let Some(what) = judge(&token, chars.get(..at).unwrap_or_default()) {
-            spans.push(Span {
-                start: at,
-                end: at + length,
-                what,
-            });
+        if !taken {
+            match judge(&token, chars.get(..at).unwrap_or_default()) {
+                Some(what) => spans.push(Span {
+                    start: at,
+                    end: at + length,
+                    what,
+                }),
+                None => known_parts(&token, at, &mut spans),
+            }
         }
         at += length.max(1);
     }
@@ -301,7 +306,21 @@ fn is_token(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '_' | '-')
 }
 
-fn judge(token: &str, before: &[char]) -> Option<&'static str> {
+/// Well-known tokens among the segments of a path, or behind `=`. Of other segments it is not known whether they are secret.
+fn known_parts(token: &str, at: usize, spans: &mut Vec<Span>) {
+    let mut start = at;
+    for part in token.split(['/', '=']) {
+        // A token is ASCII: bytes are characters.
+        let end = start + part.len();
+        if let Some(what) = known(part) {
+            spans.push(Span { start, end, what });
+        }
+        start = end + 1;
+    }
+}
+
+/// What begins like a well-known token, and is long enough to be one.
+fn known(token: &str) -> Option<&'static str> {
     let known = PREFIXES.iter().find(|(prefix, least, _)| {
         let rest = token.strip_prefix(prefix);
         rest.is_some_and(|rest| {
@@ -311,7 +330,11 @@ fn judge(token: &str, before: &[char]) -> Option<&'static str> {
                     .any(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
         })
     });
-    if let Some((.., what)) = known {
+    known.map(|(.., what)| *what)
+}
+
+fn judge(token: &str, before: &[char]) -> Option<&'static str> {
+    if let Some(what) = known(token) {
         return Some(what);
     }
     // A digest is public; it is written with its algorithm before it.

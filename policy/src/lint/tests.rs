@@ -229,6 +229,14 @@ fn secrets_are_found_where_they_stand_and_never_shown() {
         ("# password: hunter2".to_owned(), 13, "hunter2"),
         ("a: 2 # admin_token=Letmein".to_owned(), 20, "Letmein"),
         ("credentials: letmein".to_owned(), 14, "letmein"),
+        ("# curl -d pw=Sup3rS3cret".to_owned(), 14, "Sup3rS3cret"),
+        ("x-auth: hunter2".to_owned(), 9, "hunter2"),
+        (
+            format!("pathPrefixes: [\"/v1/key/{aws}\"]"),
+            25,
+            aws.as_str(),
+        ),
+        (format!("path: /api/key={github}/x"), 16, github.as_str()),
     ] {
         let found = lint_source(&format!("a: 1\n{line}\n"));
         let shown: Vec<String> = found
