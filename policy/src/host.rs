@@ -1,7 +1,11 @@
 //! Host names as asked for and as configured.
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
-use std::{fmt, sync::Arc};
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 #[cfg(test)]
 mod tests;
@@ -181,9 +185,16 @@ pub(crate) enum Suffix {
     Public,
     /// A company gives names out below it (private section).
     Private,
+    /// Somebody's own name, but not all that is below it: there the private section has suffixes (`amazonaws.com`).
+    Shared,
     /// A single label no list knows: `internal`, `corp`.
     Unlisted,
 }
+
+/// What stands above suffixes of the private section and is none itself. The library answers for a name, and cannot be asked what lies
+/// below it. A test holds this against the list.
+static SHARED: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| include_str!("host/shared.txt").lines().collect());
 
 /// Is `name` itself a public suffix, or are names directly below it?
 pub(crate) fn suffix(name: &HostName) -> Suffix {
@@ -197,6 +208,7 @@ pub(crate) fn suffix(name: &HostName) -> Suffix {
     match known(name.as_str()).or_else(below) {
         Some(psl::Type::Icann) => Suffix::Public,
         Some(psl::Type::Private) => Suffix::Private,
+        None if SHARED.contains(name.as_str()) => Suffix::Shared,
         None if name.as_str().contains('.') => Suffix::None,
         None => Suffix::Unlisted,
     }

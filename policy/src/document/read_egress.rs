@@ -145,6 +145,10 @@ fn judge_breadth(node: &Node, text: &str, entry: &Entry, faults: &mut Faults) ->
             let message = format!("{text:?} covers the names of everybody who is given one there");
             faults.warn(node.place(), message, Some("name your own".to_owned()));
         }
+        Suffix::Shared => {
+            let message = format!("{text:?} covers suffixes below which others are given names");
+            faults.warn(node.place(), message, Some("name your own".to_owned()));
+        }
         Suffix::Unlisted => {
             let message =
                 format!("{text:?} covers a whole top-level name that is on no public list");

@@ -232,6 +232,38 @@ fn corpus_publicsuffix() {
     assert!(public > 6500 && private > 2500, "{public} {private}");
 }
 
+/// Every name above a suffix of the private section is a suffix too, or known to be above one; and the list is in order.
+#[test]
+fn corpus_publicsuffix_above() {
+    let Some(list) = corpus("publicsuffix/public_suffix_list.dat") else {
+        return;
+    };
+    let lines = list.lines().map(str::trim);
+    let private = lines.skip_while(|line| *line != "// ===BEGIN PRIVATE DOMAINS===");
+    let rules = private.filter(|line| !line.is_empty() && !line.starts_with(['/', '!']));
+    let is_rule = |name: &str| {
+        let wild = |name: &str| list.contains(&format!("\n*.{name}\n"));
+        let above = name.split_once('.').is_some_and(|(_, above)| wild(above));
+        list.contains(&format!("\n{name}\n")) || wild(name) || above
+    };
+    let mut missing = Vec::new();
+    for rule in rules {
+        let mut rest = rule.strip_prefix("*.").unwrap_or(rule);
+        while let Some((_, above)) = rest.split_once('.') {
+            rest = above;
+            let (name, _) = HostName::parse_configured(above).expect(above);
+            if suffix(&name) == Suffix::None && !is_rule(above) {
+                missing.push(above.to_owned());
+            }
+        }
+    }
+    missing.sort_unstable();
+    missing.dedup();
+    assert!(missing.is_empty(), "add to shared.txt: {missing:?}");
+    let shared: Vec<&str> = include_str!("shared.txt").lines().collect();
+    assert!(shared.is_sorted(), "shared.txt is out of order");
+}
+
 /// Oracle: the WHATWG URL host parser. Ours is stricter; what both take must come out the same.
 #[test]
 fn corpus_ada_wpt_idna() {

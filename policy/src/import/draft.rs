@@ -236,6 +236,10 @@ fn judge_breadth(node: &Node, written: &str, entry: &Entry, faults: &mut Faults)
                 format!("{written:?} covers the names of everybody who is given one there");
             faults.warn(node.place(), message, Some("name your own".to_owned()));
         }
+        Suffix::Shared => {
+            let message = format!("{written:?} covers suffixes below which others are given names");
+            faults.warn(node.place(), message, Some("name your own".to_owned()));
+        }
         Suffix::Unlisted => {
             let message =
                 format!("{written:?} covers a whole top-level name that is on no public list");

@@ -202,7 +202,7 @@ pub(crate) fn v018_broad_patterns_at_load() {
                 }
             }
         }
-        for pattern in ["*.s3.amazonaws.com", "*.internal"] {
+        for pattern in ["*.s3.amazonaws.com", "*.amazonaws.com", "*.internal"] {
             let file = lab.gateway.directory().join("warned.yaml");
             std::fs::write(
                 &file,
