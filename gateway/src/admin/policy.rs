@@ -11,7 +11,7 @@ use axum::{
 use http::StatusCode;
 use serde_json::{Value, json};
 use sluicegate_policy::{
-    Target,
+    Supposed, Target, explain_supposing,
     text::{Faults, Fields, Kind, Node, Place},
 };
 use tokio::sync::Semaphore;
@@ -113,7 +113,8 @@ fn namespace<'q>(
     }
 }
 
-/// `POST policy:explain` `{provider?, namespace?, session? | grant of a create, target}`; a target without port means 443.
+/// `POST policy:explain` `{provider?, namespace?, session? | grant of a create, target, addresses?, method?, path?, began?}`; a target
+/// without port means 443.
 pub(super) async fn explain(
     Extract(state): Extract<State>,
     Extension(principal): Extension<Arc<Principal>>,
@@ -121,7 +122,7 @@ pub(super) async fn explain(
     body: Body,
 ) -> Result<Response, Problem> {
     let text = body_text(body).await?;
-    let (about, target) = read(&text, |fields, faults| {
+    let (about, target, supposed) = read(&text, |fields, faults| {
         let target = fields.require("target", faults).and_then(|node| {
             let text = node.scalar(faults)?;
             match Target::from_uri_authority(text, 443) {
@@ -132,11 +133,12 @@ pub(super) async fn explain(
                 }
             }
         });
+        let supposed = Supposed::take(fields, faults);
         let about = About::take(fields, faults);
-        Some((about, target?))
+        Some((about, target?, supposed))
     })?;
     let policy = about.policy(&state, &principal, &query)?;
-    let explanation = sluicegate_policy::explain(&policy.grant, &target, &policy.admission);
+    let explanation = explain_supposing(&policy.grant, &target, &policy.admission, &supposed);
     Ok(answer(StatusCode::OK, &json!(explanation)))
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use sluicegate_policy::{
-    Target, admit, decide_at,
+    FirstBytes, Refusal, Target, admit, decide_at,
     text::{Faults, Node, Position},
 };
 
@@ -24,6 +24,8 @@ pub(crate) struct Expectation {
     addresses: Option<Vec<IpAddr>>,
     /// A plain HTTP request, by all the methods and paths it may be read as; absent = not asked.
     request: Option<Asked>,
+    /// What a tunnel would begin with; absent = not asked.
+    began: Option<FirstBytes>,
 }
 
 /// What the policy says.
@@ -140,6 +142,15 @@ fn find(policy: &Policy, expectation: &Expectation) -> Found {
     {
         return refusal.into();
     }
+    if let Some(began) = &expectation.began
+        && let Err(denial) = permit.judge_began(began)
+    {
+        return Refusal {
+            rule: permit.rule_behind(denial),
+            ..denial.into()
+        }
+        .into();
+    }
     Found {
         allow: true,
         reason: reported
@@ -219,6 +230,8 @@ fn expectation(node: &Node, faults: &mut Faults) -> Option<Expectation> {
             .any(|denial| denial.reason() == reason)
     };
     let addresses = fields.take("addresses");
+    let began = fields.take("began");
+    let began = began.and_then(|node| FirstBytes::read(node, faults));
     if let Some(unknown) = reason.as_ref().filter(|reason| !known(reason)) {
         faults.error(node.place(), format!("there is no reason {unknown:?}"));
     }
@@ -250,6 +263,7 @@ fn expectation(node: &Node, faults: &mut Faults) -> Option<Expectation> {
         rule,
         addresses: answers,
         request,
+        began,
     })
 }
 

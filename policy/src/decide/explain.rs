@@ -1,10 +1,10 @@
 //! The decision, told.
 
 use super::{
-    Admission, admit, decide_at,
+    Admission, Supposed, TargetPermit, admit, decide_at,
     judge::{Stage, Verdict, judge},
 };
-use crate::{Action, Grant, Mode, Target, TlsRule, hint::entry};
+use crate::{Action, Grant, Mode, Refusal, Target, TlsRule, hint::entry};
 use std::sync::Arc;
 
 /// Everything `decide` looked at, for people.
@@ -31,22 +31,25 @@ pub struct Explanation {
 /// Never differs from them.
 #[must_use]
 pub fn explain(grant: &Arc<Grant>, target: &Target, admission: &Admission) -> Explanation {
+    explain_supposing(grant, target, admission, &Supposed::default())
+}
+
+/// The same, and what becomes of what is supposed: by the functions that judge it where it happens.
+#[must_use]
+pub fn explain_supposing(
+    grant: &Arc<Grant>,
+    target: &Target,
+    admission: &Admission,
+    supposed: &Supposed,
+) -> Explanation {
     let mut steps = steps(grant, target);
     let decided = decide_at(grant, target, admission).and_then(|permit| {
-        if let Some(answers) = permit.known_answers(admission)
-            && let Err(refusal) = admit(grant, &permit, answers, admission)
-        {
-            let reason = refusal.denial.describe();
-            steps.push(format!(
-                "The address is judged like an answer of DNS. {reason}"
-            ));
-            return Err(refusal);
-        }
-        Ok(permit)
+        let also = judge_supposed(grant, &permit, admission, supposed, &mut steps)?;
+        Ok((permit, also))
     });
     match decided {
-        Ok(permit) => {
-            let reported = permit.reported();
+        Ok((permit, also)) => {
+            let reported = permit.reported().or(also.as_ref());
             if reported.is_some() {
                 steps.push("mode is report: it passes and is recorded.".to_owned());
             }
@@ -94,6 +97,45 @@ pub fn explain(grant: &Arc<Grant>, target: &Target, admission: &Admission) -> Ex
             steps,
         },
     }
+}
+
+/// What comes behind the decision, in the order in which it comes: the request, the addresses, the first bytes. The answer is what
+/// report mode lets pass.
+fn judge_supposed(
+    grant: &Grant,
+    permit: &TargetPermit,
+    admission: &Admission,
+    supposed: &Supposed,
+    steps: &mut Vec<String>,
+) -> Result<Option<Refusal>, Refusal> {
+    let mut reported = None;
+    if let Some((method, path)) = &supposed.request {
+        let judged = permit.judge_http(method, path);
+        reported =
+            judged.inspect_err(|refusal| steps.push(refusal.denial.describe().to_owned()))?;
+    }
+    let known = permit.known_answers(admission);
+    match known.or(supposed.addresses.as_deref()) {
+        Some(answers) => {
+            admit(grant, permit, answers, admission).inspect_err(|refusal| {
+                let reason = refusal.denial.describe();
+                steps.push(format!(
+                    "The address is judged like an answer of DNS. {reason}"
+                ));
+            })?;
+        }
+        None => steps.push("What the name resolves to is judged too, when it is asked.".to_owned()),
+    }
+    if let Some(began) = &supposed.began
+        && let Err(denial) = permit.judge_began(began)
+    {
+        steps.push(denial.describe().to_owned());
+        return Err(Refusal {
+            rule: permit.rule_behind(denial),
+            ..denial.into()
+        });
+    }
+    Ok(reported)
 }
 
 /// One sentence per step that was taken, up to the one that decided.

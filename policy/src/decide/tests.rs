@@ -813,6 +813,78 @@ fn explanations_tell_the_steps() {
 }
 
 #[test]
+fn what_is_supposed_is_explained_along() {
+    let grant = grant(
+        "allowedHosts: ['a.test:*'], rules: [{host: 'a.test:80', http: {methods: [GET]}}, {host: 'a.test:443', ech: deny}]",
+    );
+    for (authority, supposed, reason, rule) in [
+        ("a.test:443", "{}", None, None),
+        (
+            "a.test:443",
+            "{addresses: [10.0.0.1]}",
+            Some("special_address"),
+            None,
+        ),
+        ("a.test:443", "{addresses: [93.184.215.14]}", None, None),
+        ("a.test:80", "{method: GET, path: /x}", None, None),
+        (
+            "a.test:80",
+            "{method: PUT}",
+            Some("method_not_allowed"),
+            Some("rules[0] \"a.test:80\""),
+        ),
+        ("a.test:443", "{path: /x}", Some("tls_required"), None),
+        ("a.test:443", "{began: {as: tls, sni: a.test}}", None, None),
+        (
+            "a.test:443",
+            "{began: {as: tls, sni: b.test}}",
+            Some("sni_mismatch"),
+            None,
+        ),
+        (
+            "a.test:443",
+            "{began: {as: tls}}",
+            Some("sni_missing"),
+            None,
+        ),
+        (
+            "a.test:443",
+            "{began: {as: tls, sni: a.test, ech: true}}",
+            Some("ech_denied"),
+            Some("rules[1] \"a.test:443\""),
+        ),
+        (
+            "a.test:443",
+            "{began: {as: other}}",
+            Some("tls_required"),
+            None,
+        ),
+        ("a.test:22", "{began: {as: other}}", None, None),
+    ] {
+        let mut faults = crate::text::Faults::default();
+        let node = crate::text::parse(supposed, &mut faults);
+        let mut fields = node.fields(&mut faults);
+        let what = Supposed::take(&mut fields, &mut faults);
+        fields.finish(&mut faults);
+        assert!(faults.is_clean(), "{faults}");
+        let told = explain_supposing(&grant, &target(authority), &Admission::default(), &what);
+        let outcome = if reason.is_some() { "deny" } else { "allow" };
+        assert_eq!(
+            (told.outcome, told.reason),
+            (outcome, reason),
+            "{authority} {supposed}"
+        );
+        if reason.is_some() {
+            assert_eq!(told.rule.as_deref(), rule, "{authority} {supposed}");
+        }
+        // Whoever does not say what the name resolves to is told that there is more to come.
+        let open = told.steps.iter().any(|step| step.contains("is judged too"));
+        let judged = what.request.is_none() || reason.is_none();
+        assert_eq!(open, judged && what.addresses.is_none(), "{told:?}");
+    }
+}
+
+#[test]
 fn an_address_that_would_be_refused_is_explained_as_refused() {
     let grant = grant("defaultAction: allow");
     for (authority, reason) in [

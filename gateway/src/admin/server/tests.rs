@@ -544,6 +544,18 @@ async fn the_rest_of_the_api_answers() {
     assert_eq!(explain(unknown).await.status, 422);
     let both = r#"{"session": "one", "allow": ["b.example.com"], "target": "b.example.com:443"}"#;
     assert_eq!(explain(both).await.status, 422);
+    for (supposed, reason) in [
+        (r#""addresses": ["10.0.0.1"]"#, "special_address"),
+        (r#""method": "GET""#, "tls_required"),
+        (
+            r#""began": {"as": "tls", "sni": "evil.test"}"#,
+            "sni_mismatch",
+        ),
+    ] {
+        let body = format!(r#"{{"session": "one", "target": "api.example.com", {supposed}}}"#);
+        let told = g.call("POST", "policy:explain", &body).await.body;
+        assert_eq!(told["reason"], reason, "{supposed}: {told}");
+    }
     assert_eq!(
         g.call("GET", "status", "").await.body["sessions"]["running"],
         1

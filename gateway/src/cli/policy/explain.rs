@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use http::Method;
 use serde_json::{Map, Value};
-use sluicegate_policy::{Target, explain};
+use sluicegate_policy::{
+    Supposed, Target, explain_supposing,
+    text::{self, Faults},
+};
 
 use super::{
     super::{
@@ -39,28 +42,78 @@ pub(in crate::cli) struct ExplainArgs {
     /// Ask a file that holds an `egress` block, alone.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["provider", "GrantArgs"])]
     policy: Option<PathBuf>,
+    /// What its name would resolve to.
+    #[arg(long = "address", value_name = "ADDR")]
+    addresses: Vec<String>,
+    /// A plain request's method (GET where only a path is given).
+    #[arg(long)]
+    method: Option<String>,
+    /// Its path, with its query.
+    #[arg(long)]
+    path: Option<String>,
+    /// What a tunnel would begin with.
+    #[arg(long, value_name = "tls|other")]
+    began: Option<String>,
+    /// The server name in its ClientHello.
+    #[arg(long, value_name = "NAME")]
+    sni: Option<String>,
+    /// Its ClientHello is an encrypted one.
+    #[arg(long)]
+    ech: bool,
     #[command(flatten)]
     grant: GrantArgs,
 }
 
+impl ExplainArgs {
+    /// What is asked about beside the target, as the admin API takes it.
+    fn supposed(&self) -> Map<String, Value> {
+        let mut supposed = Map::new();
+        if !self.addresses.is_empty() {
+            supposed.insert("addresses".into(), self.addresses.clone().into());
+        }
+        for (key, value) in [("method", &self.method), ("path", &self.path)] {
+            if let Some(value) = value {
+                supposed.insert(key.into(), value.as_str().into());
+            }
+        }
+        if self.began.is_some() || self.sni.is_some() || self.ech {
+            let kind = self.began.as_deref().unwrap_or("tls");
+            let mut began = Map::new();
+            began.insert("as".into(), kind.into());
+            if let Some(sni) = &self.sni {
+                began.insert("sni".into(), sni.as_str().into());
+            }
+            if self.ech {
+                began.insert("ech".into(), true.into());
+            }
+            supposed.insert("began".into(), began.into());
+        }
+        supposed
+    }
+}
+
 pub(in crate::cli) async fn run(args: ExplainArgs) -> Result<(), Failure> {
     let document = args.grant.to_document()?;
+    let about = About {
+        target: &args.target,
+        supposed: args.supposed(),
+    };
     // Rules given on the command line need no gateway, unless a provider is to bound them or a catalogue to know them.
     let elsewhere =
         args.provider.is_some() || args.session.is_some() || !args.grant.capabilities.is_empty();
     let answer = if let Some(path) = &args.policy {
         let policy = source::load(path, None, &AskedGrant::default())?;
-        told(&policy, &args.target)?
+        told(&policy, &about)?
     } else if let Some(path) = &args.config {
         let text = source::read_text(path)?;
         let asked = source::asked(document)?;
         let policy = source::from_config(&text, path, args.provider.as_deref(), &asked)?;
-        told(&policy, &args.target)?
+        told(&policy, &about)?
     } else if !args.grant.is_empty() && !elsewhere {
         let policy = Alone::local().policy(&source::asked(document)?)?;
-        told(&policy, &args.target)?
+        told(&policy, &about)?
     } else {
-        ask(&args, document).await?
+        ask(&args, document, about.supposed).await?
     };
     show(&answer, args.client.json);
     Ok(())
@@ -96,7 +149,12 @@ fn show(answer: &Value, json: bool) {
     }
 }
 
-async fn ask(args: &ExplainArgs, mut question: Map<String, Value>) -> Result<Value, Failure> {
+async fn ask(
+    args: &ExplainArgs,
+    mut question: Map<String, Value>,
+    supposed: Map<String, Value>,
+) -> Result<Value, Failure> {
+    question.extend(supposed);
     question.insert("target".into(), args.target.as_str().into());
     for (key, value) in [
         ("session", &args.session),
@@ -118,13 +176,28 @@ async fn ask(args: &ExplainArgs, mut question: Map<String, Value>) -> Result<Val
         .body)
 }
 
-fn told(policy: &Policy, target: &str) -> Result<Value, Failure> {
+/// What is asked.
+struct About<'a> {
+    target: &'a str,
+    supposed: Map<String, Value>,
+}
+
+fn told(policy: &Policy, about: &About<'_>) -> Result<Value, Failure> {
+    let target = about.target;
     let target = Target::from_uri_authority(target, 443).map_err(|error| {
         Failure::new(
             USAGE,
             format!("{target:?}: {error}; expected HOST or HOST:PORT"),
         )
     })?;
-    serde_json::to_value(explain(&policy.grant, &target, &policy.admission))
-        .map_err(|error| Failure::new(FAILED, error.to_string()))
+    // By the reader that the admin API has.
+    let mut faults = Faults::default();
+    let supposed = Value::from(about.supposed.clone()).to_string();
+    let node = text::parse(&supposed, &mut faults);
+    let supposed = Supposed::take(&mut node.fields(&mut faults), &mut faults);
+    if !faults.is_clean() {
+        return Err(Failure::new(USAGE, faults.to_string()));
+    }
+    let told = explain_supposing(&policy.grant, &target, &policy.admission, &supposed);
+    serde_json::to_value(told).map_err(|error| Failure::new(FAILED, error.to_string()))
 }

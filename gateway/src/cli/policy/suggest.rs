@@ -304,7 +304,7 @@ mod tests {
         ]
         .join("\n");
         let mut shown = Shown::default();
-        log::read_lines(text.as_bytes(), None, |seen| shown.add(seen)).unwrap();
+        read_lines(text.as_bytes(), None, |seen| shown.add(seen)).unwrap();
         let mut egress = suggest(&shown.reached, shown.plain(), [], None).to_value();
         shown.add_rules(&mut egress);
         assert_eq!(

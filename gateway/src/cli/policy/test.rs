@@ -21,7 +21,7 @@ mod tests;
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TestArgs {
     /// `{policy: BLOCK or FILE, or config: FILE and provider: NAME; session: what one asks for beside it; tests: [{target,
-    /// expect, reason?, rule?, addresses?, method?, path?, fields?}]}`; files are meant from where this one is.
+    /// expect, reason?, rule?, addresses?, method?, path?, fields?, began?}]}`; files are meant from where this one is.
     file: PathBuf,
     /// Print JSON.
     #[arg(long)]

@@ -127,6 +127,17 @@ fn about() -> RefOr<Schema> {
         .fold(grant(), |about, key| with(about, key, text()))
 }
 
+/// What a tunnel would begin with.
+fn began() -> RefOr<Schema> {
+    let began = strict([
+        ("as", words(["tls", "other"])),
+        ("sni", text()),
+        ("ech", boolean()),
+        ("echDraft", boolean()),
+    ]);
+    required(began, "as")
+}
+
 /// One of a suite's `tests`.
 fn expectation() -> RefOr<Schema> {
     let expectation = strict([
@@ -138,13 +149,23 @@ fn expectation() -> RefOr<Schema> {
         ("method", text()),
         ("path", text()),
         ("fields", map(any_of([text(), texts()]))),
+        ("began", began()),
     ]);
     required(required(expectation, "target"), "expect")
 }
 
 /// Every schema of a body, by name.
 pub(super) fn all() -> Vec<(&'static str, RefOr<Schema>)> {
-    let explain = with(about(), "target", text());
+    let explain = [
+        ("addresses", texts()),
+        ("method", text()),
+        ("path", text()),
+        ("began", began()),
+    ]
+    .into_iter()
+    .fold(with(about(), "target", text()), |explain, (key, schema)| {
+        with(explain, key, schema)
+    });
     let tests = with(about(), "tests", list(expectation()));
     let records = with(about(), "records", list(free()));
     let states = words(Observation::STATES);

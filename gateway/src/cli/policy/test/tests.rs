@@ -45,6 +45,10 @@ fn what_holds_holds() {
   - {target: 'plain.a.test:80', expect: deny, path: /v1/x, fields: {x-original-url: /admin}, reason: path_not_allowed}
   - {target: 'plain.a.test:80', expect: allow, path: /v1/x, fields: {X-Method-Override: get, Accept: '*/*'}}
   - {target: 'api.a.test:443', expect: deny, path: /x, reason: tls_required}
+  - {target: api.a.test, expect: allow, began: {as: tls, sni: api.a.test, ech: true}}
+  - {target: api.a.test, expect: deny, began: {as: tls, sni: b.a.test}, reason: sni_mismatch}
+  - {target: api.a.test, expect: deny, began: {as: tls}, reason: sni_missing}
+  - {target: api.a.test, expect: deny, began: {as: other}, reason: tls_required}
 ";
     assert_eq!(failing(&format!("{POLICY}{tests}")), []);
 }
