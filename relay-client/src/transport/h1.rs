@@ -30,7 +30,7 @@ const MISSED: u32 = 2;
 
 /// A connection in name only: a place where streams are opened, and a verdict on whether that works. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Connection {
+pub(super) struct Connection {
     shared: Arc<Shared>,
 }
 
@@ -49,7 +49,7 @@ impl Connection {
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn connect(
+    pub(super) async fn connect(
         endpoint: &Endpoint,
         tls: &Arc<ClientConfig>,
         key: Option<Arc<ClientKey>>,
@@ -73,7 +73,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`OpenError::Refused`] where the gateway does not know the credential, or does not serve its session now.
-    pub async fn prove(&self, token: &str) -> Result<(), OpenError> {
+    pub(super) async fn prove(&self, token: &str) -> Result<(), OpenError> {
         self.get(PROOF_PATH, token).await
     }
 
@@ -81,7 +81,7 @@ impl Connection {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn get(&self, path: &str, token: &str) -> Result<(), OpenError> {
+    pub(super) async fn get(&self, path: &str, token: &str) -> Result<(), OpenError> {
         self.ask(Method::GET, path, token).await.map(drop)
     }
 
@@ -89,7 +89,7 @@ impl Connection {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn refresh(&self, token: &str) -> Result<Bytes, OpenError> {
+    pub(super) async fn refresh(&self, token: &str) -> Result<Bytes, OpenError> {
         self.ask(Method::POST, TOKEN_PATH, token).await
     }
 
@@ -116,7 +116,7 @@ impl Connection {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn open(
+    pub(super) async fn open(
         &self,
         target: &Handshake,
         token: &str,
@@ -144,7 +144,7 @@ impl Connection {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn accept(
+    pub(super) async fn accept(
         &self,
         target: &Handshake,
         token: &str,

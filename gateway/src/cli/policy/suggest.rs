@@ -321,7 +321,7 @@ mod tests {
         let asked = crate::session::AskedGrant::default();
         let path = std::path::Path::new("p");
         let policy = super::super::source::from_document(&policy, path, &asked).unwrap();
-        log::read_lines(text.as_bytes(), None, |seen| {
+        read_lines(text.as_bytes(), None, |seen| {
             let permit = sluicegate_policy::decide(&policy.grant, &seen.target).unwrap();
             let super::Bytes::Began(began) = &seen.bytes else {
                 return;

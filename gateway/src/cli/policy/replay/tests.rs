@@ -184,7 +184,7 @@ fn first_bytes_are_judged_again() {
         let policy =
             source::from_document(&policy, Path::new("p"), &AskedGrant::default()).unwrap();
         let mut difference = Difference::default();
-        log::read_lines(log.as_bytes(), None, |seen| difference.add(&policy, &seen)).unwrap();
+        read_lines(log.as_bytes(), None, |seen| difference.add(&policy, &seen)).unwrap();
         difference
     };
     let why = "first bytes, which the record does not tell";
