@@ -254,14 +254,11 @@ impl Services {
         let mut last = ServiceFailure::unavailable("the name has no address");
         for ip in addresses {
             let address = SocketAddr::new(*ip, port);
-            if is_own(&self.config.own, address) {
-                return Err(ServiceFailure {
-                    denial: Denial::OwnListener,
-                    detail: address.to_string(),
-                });
-            }
+            self.hold_foreign(address)?;
             match reset_if_dropped(address).await {
                 Ok(stream) => {
+                    // It may have become a place where hosts dial while the connection was made.
+                    self.hold_foreign(address)?;
                     // Small messages must not wait for one another's acknowledgement.
                     let _ = stream.set_nodelay(true);
                     return Ok((stream, address));
@@ -270,6 +267,16 @@ impl Services {
             }
         }
         Err(last)
+    }
+
+    fn hold_foreign(&self, address: SocketAddr) -> Result<(), ServiceFailure> {
+        if self.config.own.listens_on(address.ip(), address.port()) {
+            return Err(ServiceFailure {
+                denial: Denial::OwnListener,
+                detail: address.to_string(),
+            });
+        }
+        Ok(())
     }
 }
 
@@ -292,21 +299,6 @@ fn server_name(host: &Host) -> Option<ServerName<'static>> {
         Host::Ip(ip) => Some(ServerName::IpAddress((*ip).into())),
         Host::Name(name) => ServerName::try_from(name.as_str().to_owned()).ok(),
     }
-}
-
-/// Would this reach one of our listeners? A wildcard listener answers on every local address.
-fn is_own(own: &OwnAddresses, address: SocketAddr) -> bool {
-    let ip = address.ip().to_canonical();
-    let local = ip.is_loopback()
-        || ip.is_unspecified()
-        || own.interfaces.iter().any(|one| one.to_canonical() == ip);
-    own.listeners.iter().any(|listener| {
-        let bound = listener.ip().to_canonical();
-        let reached = bound == ip
-            || (bound.is_unspecified() && local)
-            || (ip.is_unspecified() && bound.is_loopback());
-        listener.port() == address.port() && reached
-    })
 }
 
 /// Every address the name resolved to must be one its author may name: what is dialled is the first that answers.

@@ -18,6 +18,7 @@ use std::{
 };
 
 use sluicegate_certs::{Authority, ClientKey, ServerIdentity, TrustBundle, tls};
+use sluicegate_policy::{Admission, OwnAddresses};
 use sluicegate_relay::{
     backoff::Backoff,
     flow::Ahead,
@@ -252,9 +253,13 @@ impl World {
         let trust = TrustBundle::empty()
             .with_pem(self.authority.certificate_pem().as_bytes())
             .unwrap();
+        let own = Arc::new(OwnAddresses {
+            dials: self.fixture.registry.dials().ports().clone(),
+            ..OwnAddresses::default()
+        });
         let services = Services::new(ServicesConfig {
             connect_timeout: Duration::from_secs(5),
-            own: Arc::default(),
+            own: own.clone(),
             resolve: Arc::new(|_| Box::pin(async { Ok(vec![[127, 0, 0, 1].into()]) })),
             tls: tls::client(&trust, &[], None).unwrap(),
             tls_h2: tls::client(&trust, &[b"h2"], None).unwrap(),
@@ -292,7 +297,10 @@ impl World {
             authenticator,
             egress: Egress {
                 resolver: Resolver::new(&ResolverConfig::default()).unwrap(),
-                admission: Arc::default(),
+                admission: Arc::new(Admission {
+                    own,
+                    ..Admission::default()
+                }),
                 timeouts: Timeouts::default(),
                 proxy: None,
             },

@@ -19,7 +19,7 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use sluicegate_policy::{Dial, Expose, Grant, ServiceName};
+use sluicegate_policy::{Dial, DialPorts, Expose, Grant, ServiceName};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -112,6 +112,8 @@ struct Open {
 pub struct Dials {
     config: DialConfig,
     open: Mutex<HashMap<SessionKey, Open>>,
+    /// Loopback ports listened on: never a target of any session.
+    ports: DialPorts,
     /// Ports of generations that cannot be served now: bound, and never listening.
     kept: Mutex<HashMap<SessionKey, Vec<Door>>>,
     /// Names on the private listener, without the domain.
@@ -133,6 +135,7 @@ impl Dials {
         Self {
             config,
             open: Mutex::default(),
+            ports: DialPorts::default(),
             kept: Mutex::default(),
             names: Mutex::default(),
             offers,
@@ -146,6 +149,11 @@ impl Dials {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
+    }
+
+    /// The loopback ports of these places, as they are at any moment.
+    pub fn ports(&self) -> &DialPorts {
+        &self.ports
     }
 
     /// Which listener a name on the private listener means.
@@ -181,7 +189,13 @@ impl Dials {
         let (mut kept, mut wanted) = (BTreeMap::new(), Vec::new());
         for (name, expose) in grant.exposed() {
             match old.remove(name) {
-                Some(place) if place.expose == *expose => drop(kept.insert(name.clone(), place)),
+                Some(place)
+                    if place.expose.stands_as(expose)
+                        && place.expose.patience == expose.patience =>
+                {
+                    let expose = expose.clone();
+                    kept.insert(name.clone(), Place { expose, ..place });
+                }
                 changed => {
                     // Closed first: the same path or port may be wanted again.
                     self.close(changed.map(|place| (name.clone(), place)));
@@ -276,6 +290,9 @@ impl Dials {
                 // Whoever serves it lets go a moment later, and until then nobody could listen there again.
                 door.give_up();
             }
+            if let Some(port) = place.port {
+                self.ports.remove(port);
+            }
             if let Some(file) = &place.file {
                 // Gone already is as good.
                 let _ = fs::remove_file(file);
@@ -319,6 +336,8 @@ impl Dials {
                     }
                     None => format!("{asked}: {error}"),
                 })?;
+                // Known as ours before it listens.
+                self.ports.add(address.port());
                 own = Some(address.port());
                 (format!("tcp://{address}"), Some(door))
             }

@@ -1,6 +1,7 @@
 //! The judgement of addresses: every answer, and only these are dialled.
 
 use super::{
+    OwnAddresses,
     judge::{decide, denied, narrowed},
     permit::{AddressPermit, Basis, TargetPermit},
 };
@@ -27,41 +28,6 @@ pub enum MixedAnswers {
     Refuse,
     /// Dial the others.
     Filter,
-}
-
-/// The gateway's own addresses: listeners are never a target; interface addresses need an exception.
-#[derive(Clone, Debug, Default)]
-pub struct OwnAddresses {
-    /// Addresses listened on (an unspecified IP stands for every local one).
-    pub listeners: Vec<SocketAddr>,
-    /// Addresses of this host's interfaces.
-    pub interfaces: Vec<IpAddr>,
-}
-
-impl OwnAddresses {
-    /// Would a connection to `address` reach one of our listeners?
-    pub(super) fn listens_on(&self, address: IpAddr, port: u16) -> bool {
-        self.listeners.iter().any(|listener| {
-            let bound = canonical(listener.ip());
-            let reached = if bound.is_unspecified() {
-                self.is_local(address)
-            } else {
-                bound == address
-            };
-            // Linux takes the unspecified address as a destination for loopback.
-            let loopback =
-                address.is_unspecified() && (bound.is_loopback() || bound.is_unspecified());
-            listener.port() == port && (reached || loopback)
-        })
-    }
-
-    fn is_local(&self, address: IpAddr) -> bool {
-        address.is_loopback() || address.is_unspecified() || self.is_interface(address)
-    }
-
-    fn is_interface(&self, address: IpAddr) -> bool {
-        self.interfaces.iter().any(|own| canonical(*own) == address)
-    }
 }
 
 /// Settings of address admission that are the gateway's, not the session's.
@@ -101,7 +67,7 @@ pub fn decide_at(
 ) -> Result<TargetPermit, Refusal> {
     decide(grant, target).map_err(|mut refusal| {
         if let Host::Ip(address) = target.host()
-            && admission.own.listens_on(canonical(*address), target.port())
+            && admission.own.listens_on(*address, target.port())
         {
             refusal.hint = Some(Hint::OWN_LISTENER);
         }

@@ -113,8 +113,8 @@ fn judged(
 fn admission() -> Admission {
     Admission {
         own: Arc::new(OwnAddresses {
-            listeners: Vec::new(),
             interfaces: vec!["203.0.114.9".parse().unwrap()],
+            ..OwnAddresses::default()
         }),
         nat64: vec![crate::Nat64Prefix::new("2001:4860:64::".parse().unwrap(), 96).unwrap()].into(),
         ..Admission::default()

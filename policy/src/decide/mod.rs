@@ -1,7 +1,7 @@
 //! The one decision, and the permits only it can make.
 //!
 //! `judge.rs` holds the order of precedence; [`decide`] and [`explain`] both tell what it found, `name.rs` asks it of a name
-//! without a port. `admit.rs` judges addresses, `first_bytes.rs` what a tunnel began with, `service.rs` relay streams, `supposed.rs` what may be asked about beside, `permit.rs` holds the keys to what lies behind.
+//! without a port. `admit.rs` judges addresses, `own.rs` knows the gateway's own, `first_bytes.rs` what a tunnel began with, `service.rs` relay streams, `supposed.rs` what may be asked about beside, `permit.rs` holds the keys to what lies behind.
 
 mod admit;
 mod explain;
@@ -10,6 +10,7 @@ mod first_bytes;
 mod hints;
 mod judge;
 mod name;
+mod own;
 mod permit;
 #[cfg(test)]
 mod properties;
@@ -18,11 +19,12 @@ mod supposed;
 #[cfg(test)]
 mod tests;
 
-pub use admit::{Admission, MixedAnswers, OwnAddresses, admit, decide_at};
+pub use admit::{Admission, MixedAnswers, admit, decide_at};
 pub use explain::{Explanation, explain, explain_supposing};
 pub use first_bytes::{FirstBytes, Hello};
 pub use judge::decide;
 pub use name::decide_name;
+pub use own::{DialPorts, OwnAddresses};
 pub use permit::{AddressPermit, ListenerPermit, ServicePermit, TargetPermit};
 pub use service::{decide_listener, decide_service};
 pub use supposed::Supposed;

@@ -455,6 +455,7 @@ fn no_hint_leads_to_an_own_listener() {
     let own = OwnAddresses {
         listeners: vec!["0.0.0.0:8443".parse().unwrap()],
         interfaces: vec!["9.9.9.9".parse().unwrap()],
+        ..OwnAddresses::default()
     };
     let admission = Admission {
         own: Arc::new(own),
@@ -476,6 +477,44 @@ fn no_hint_leads_to_an_own_listener() {
 }
 
 #[test]
+fn v130_a_port_where_hosts_dial_is_no_target_while_it_is_one() {
+    let own = OwnAddresses::default();
+    // As a gateway holds it: the set is filled after the admission was made.
+    let dials = own.dials.clone();
+    let admission = Admission {
+        own: Arc::new(own),
+        ..Admission::default()
+    };
+    let grant = grant(
+        "allowedHosts: ['a.test:*', '127.0.0.0/8:*', '0.0.0.0:*', '[::ffff:0:0/96]:*'], allowedAddresses: [127.0.0.0/8, 0.0.0.0]",
+    );
+    let check = |authority, answers: &[&str]| {
+        admitted_with(&grant, authority, answers, &admission)
+            .err()
+            .map(|refusal| refusal.denial)
+    };
+    assert_eq!(check("127.0.0.1:34233", &[]), None);
+    dials.add(34233);
+    for (authority, answers, expected) in [
+        ("127.0.0.1:34233", &[][..], Some(Denial::OwnListener)),
+        ("0.0.0.0:34233", &[], Some(Denial::OwnListener)),
+        ("[::ffff:127.0.0.1]:34233", &[], Some(Denial::OwnListener)),
+        ("a.test:34233", &["127.0.0.1"], Some(Denial::OwnListener)),
+        ("127.0.0.1:34234", &[], None),
+        // Not what the socket is bound to.
+        ("127.0.0.2:34233", &[], None),
+    ] {
+        assert_eq!(
+            check(authority, answers),
+            expected,
+            "{authority} {answers:?}"
+        );
+    }
+    dials.remove(34233);
+    assert_eq!(check("127.0.0.1:34233", &[]), None);
+}
+
+#[test]
 fn v022_v031_own_addresses() {
     let own = OwnAddresses {
         listeners: ["127.0.0.1:9443", "0.0.0.0:8443", "[::]:3128"]
@@ -484,6 +523,7 @@ fn v022_v031_own_addresses() {
         interfaces: ["9.9.9.9", "10.1.1.1"]
             .map(|text| text.parse().unwrap())
             .to_vec(),
+        ..OwnAddresses::default()
     };
     let admission = Admission {
         own: Arc::new(own),

@@ -1,5 +1,7 @@
 //! B. Ports.
 
+use serde_json::json;
+
 use crate::forms::{CONNECTS, FORMS, FORWARDS};
 use crate::lab::{Shared, settings};
 use crate::sandbox::Expect::{Denied, Malformed};
@@ -77,10 +79,19 @@ pub(crate) fn v022_own_listeners() {
             .allowing(&["own.allowed.test:*", "127.0.0.0/8:*", "[::1]:*"])
             .await;
         lab.dns.point("own.allowed.test");
+        // Where a host dials what another sandbox exposes, since after this gateway started.
+        let path = "/runtime/providers/test/sessions";
+        let exposing = json!({"expose": {"plugin": "tcp"}}).to_string();
+        let exposing = lab.gateway.admin("POST", path, &exposing).await.json();
+        let dialled = exposing["session"]["dialTargets"]["plugin"]
+            .as_str()
+            .unwrap();
+        let dialled: u16 = dialled.rsplit_once(':').unwrap().1.parse().unwrap();
         let own = [
             ports.public.port(),
             ports.plain.port(),
             ports.management.port(),
+            dialled,
         ];
         for port in own {
             for form in FORMS {

@@ -43,6 +43,7 @@ pub(in crate::app) fn context(
     let own = Arc::new(OwnAddresses {
         listeners: addresses.iter().map(|(_, address)| *address).collect(),
         interfaces: interfaces().map_err(StartError::Interfaces)?,
+        dials: registry.dials().ports().clone(),
     });
     let detail = match config.telemetry.refusal_detail {
         config::RefusalDetail::Full => Detail::Full,

@@ -94,6 +94,31 @@ async fn one_session_cannot_open_what_another_has() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_where_hosts_dial_is_no_service() {
+    let world = World::new().await;
+    let _exposing = world.session_of("{id: one, expose: {plugin: tcp}}").await;
+    let place = world.dial_target("one", "plugin");
+    let b = world.session("b", &format!("{{steal: '{place}'}}")).await;
+    for over in TRANSPORTS {
+        let client = world.client_over(Choice::Only(over), &b);
+        let refused = refused(&client, "steal").await;
+        assert_eq!(
+            (refused.status.as_u16(), refused.reason.as_str()),
+            (403, "own_listener")
+        );
+    }
+    // Until it is none any more.
+    let (registry, key) = (&world.fixture.registry, world.fixture.key("one"));
+    registry.act(key, Action::Reset, None).await.unwrap();
+    let mut tasks = JoinSet::new();
+    let port = place.strip_prefix("tcp://").unwrap();
+    let echo = tokio::net::TcpListener::bind(port).await.unwrap();
+    tasks.spawn(async move { drop(echo.accept().await) });
+    let opened = world.client(&b).session.open("steal").await;
+    assert!(opened.is_ok(), "{:?}", opened.err());
+}
+
 /// A stream that is open, its far end an echo.
 async fn talking(address: std::net::SocketAddr) -> TcpStream {
     let mut tcp = TcpStream::connect(address).await.unwrap();
