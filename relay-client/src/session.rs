@@ -8,13 +8,17 @@ mod pool;
 mod refresh;
 mod spare;
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use sluicegate_relay_protocol::Handshake;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
@@ -32,6 +36,8 @@ use pool::{Pool, Room};
 /// An open waits this long for a connection before it fails: longer than a gateway drains by default (30 s) and takes to
 /// start. What was sent ahead of an answer can be asked for just as long.
 const OPEN_PATIENCE: Duration = Duration::from_secs(60);
+/// And this long for a fresh token, where its own has ended.
+const RENEWAL: Duration = Duration::from_secs(2);
 
 /// Where to, how, and as whom.
 #[derive(Clone)]
@@ -312,10 +318,31 @@ impl Session {
                 Err(OpenError::Refused(refused))
                     if refused.is_of_standing() && credential.is_other_than(&token) => {}
                 opened => {
-                    self.heard(&opened, other.is_none());
+                    let own = other.is_none();
+                    self.heard(&opened, own);
+                    let refused = matches!(&opened, Err(OpenError::Refused(refused)) if refused.is_of_credential());
+                    if refused && own && self.renewed(&token).await {
+                        continue;
+                    }
                     return Ok((opened?, room));
                 }
             }
+        }
+    }
+
+    /// A token that ended while there was no gateway to refresh it at is refused until it is, which is about to happen: is
+    /// there another one in a moment?
+    async fn renewed(&self, token: &str) -> bool {
+        let over = Ends::of(token).is_some_and(|ends| ends.left(SystemTime::now()).is_zero());
+        over && timeout(RENEWAL, self.config.token.other_than(token))
+            .await
+            .is_ok()
+    }
+
+    /// There is another token: where the last one was refused, the gateway is asked again.
+    fn reconsider(&self) {
+        if matches!(*self.status.borrow(), Status::Unauthorized { .. }) {
+            self.doubt.raise();
         }
     }
 

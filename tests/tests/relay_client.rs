@@ -9,7 +9,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use e2e::gateway::LOOPBACK_PROVIDER;
 use e2e::program::binary;
@@ -50,6 +50,14 @@ async fn said(stream: &mut TcpStream, question: &[u8]) {
     assert_eq!(answer, question);
 }
 
+/// The claim `exp`.
+fn ends_at(token: &str) -> SystemTime {
+    let claims = token.split('.').nth(1).unwrap();
+    let claims = data_encoding::BASE64URL_NOPAD.decode(claims.as_bytes());
+    let claims: Value = serde_json::from_slice(&claims.unwrap()).unwrap();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(claims["exp"].as_u64().unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_are_exchanged_in_time_and_no_stream_notices() {
     let tasks = Tasks::default();
@@ -69,12 +77,9 @@ async fn tokens_are_exchanged_in_time_and_no_stream_notices() {
         let mut kept = TcpStream::connect(client.entry("echo")).await.unwrap();
         said(&mut kept, b"before").await;
         let first = session.variable("SLUICEGATE_RELAY_TOKEN");
-        let credential = format!("Authorization: Bearer {first}\r\n");
-        let ended = async || {
-            let path = "/relay/v1/token";
-            let reply = web::request(world.gateway.ports.plain, "POST", path, &credential, "");
-            (reply.await.status() == 401).then_some(())
-        };
+        // By its own claim, and by more than clocks may differ.
+        let over = ends_at(first) + Duration::from_secs(7);
+        let ended = async || (SystemTime::now() > over).then_some(());
         until_told("the first token's end", ended).await;
         said(&mut kept, b"the stream of before").await;
         let mut new = TcpStream::connect(client.entry("echo")).await.unwrap();
@@ -95,6 +100,49 @@ async fn tokens_are_exchanged_in_time_and_no_stream_notices() {
     });
     let [quic, h2, h1] = each;
     tokio::join!(quic, h2, h1);
+}
+
+/// The gateway is away for longer than the rest of any token.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_that_outlives_the_token_ends_nothing() {
+    let tasks = Tasks::default();
+    let service = format!("echo=tcp://{}", echo(&tasks).await);
+    let settings = Settings {
+        runtime: format!("{LOOPBACK_PROVIDER}      session: {{tokenTtl: 2s}}\n"),
+        ..Settings::default()
+    };
+    let mut world = World::with(settings).await;
+    let mut clients = Vec::new();
+    for transport in TRANSPORTS {
+        let ask = Ask {
+            services: &[&service],
+            ..Ask::default()
+        };
+        let session = world.session_for(ask).await;
+        let client = RelayClient::up_over(&session, transport, &[RelayClient::tcp("echo")]).await;
+        let mut before = TcpStream::connect(client.entry("echo")).await.unwrap();
+        said(&mut before, b"before").await;
+        clients.push((transport, client, session));
+    }
+    world.gateway.process.signal(rustix::process::Signal::KILL);
+    world.gateway.process.wait("the kill").await;
+    let over = SystemTime::now() + Duration::from_secs(9);
+    until("the end of every token", || {
+        (SystemTime::now() > over).then_some(())
+    })
+    .await;
+    world.gateway.restart().await;
+    for (transport, client, _session) in &clients {
+        let carried = async || {
+            let mut stream = TcpStream::connect(client.entry("echo")).await.ok()?;
+            stream.write_all(b"after").await.ok()?;
+            let mut answer = [0; 5];
+            stream.read_exact(&mut answer).await.ok()?;
+            Some(answer)
+        };
+        let answer = until_told(&format!("a stream over {transport}"), carried).await;
+        assert_eq!(&answer, b"after", "{transport}");
+    }
 }
 
 /// How long one call takes on a connection that is warm and was silent for so long: the shortest of a few, since this machine has

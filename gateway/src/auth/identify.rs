@@ -126,10 +126,21 @@ impl Authenticator {
         source: IpAddr,
         now: SystemTime,
     ) -> Result<Identity, Denial> {
+        self.identify_late(presented.into(), audience, source, now, Duration::ZERO)
+    }
+
+    /// The same, where a signed token may have ended so long ago.
+    pub(super) fn identify_late(
+        &self,
+        presented: Presented<'_>,
+        audience: Audience,
+        source: IpAddr,
+        now: SystemTime,
+        late: Duration,
+    ) -> Result<Identity, Denial> {
         if !self.inner.index.readable() {
             return Err(Denial::StoreUnavailable);
         }
-        let presented = presented.into();
         let (live, bound, credential) = match HandleHash::of(presented.text()) {
             Some(hash) if audience != Audience::Admin => (
                 self.inner
@@ -141,7 +152,8 @@ impl Authenticator {
             ),
             Some(_) => return Err(Denial::CredentialInvalid),
             None => {
-                let Some(verified) = self.verified(presented.text(), audience, now) else {
+                let verified = self.verified(presented.text(), audience, now, late);
+                let Some(verified) = verified else {
                     let gestalt = self.inner.gestalt.as_ref();
                     let gestalt = gestalt.ok_or(Denial::CredentialInvalid)?;
                     return gestalt.identify(&presented, audience, source, now);
@@ -213,7 +225,7 @@ impl Authenticator {
 
     /// For gRPC answers only: is this a validly signed token whose generation is dead?
     pub fn dead_generation(&self, presented: &Secret, now: SystemTime) -> bool {
-        self.verified(presented.reveal(), Audience::Relay, now)
+        self.verified(presented.reveal(), Audience::Relay, now, Duration::ZERO)
             .is_some_and(|verified| self.living(&verified, now).is_none())
     }
 
@@ -229,13 +241,14 @@ impl Authenticator {
         &self.inner.keys
     }
 
-    /// What a token that was identified says.
+    /// What a token that was identified says, which may have ended so long ago.
     pub(super) fn claims_of(
         &self,
         presented: &Presented<'_>,
         now: SystemTime,
+        late: Duration,
     ) -> Result<Claims, Denial> {
-        let verified = self.verified(presented.text(), Audience::Relay, now);
+        let verified = self.verified(presented.text(), Audience::Relay, now, late);
         let verified = verified.ok_or(Denial::CredentialInvalid)?;
         Ok(verified.claims.clone())
     }
@@ -250,6 +263,7 @@ impl Authenticator {
         presented: &str,
         audience: Audience,
         now: SystemTime,
+        late: Duration,
     ) -> Option<Arc<Verified>> {
         let verified = self
             .inner
@@ -259,7 +273,7 @@ impl Authenticator {
                 index.saw(&new.session.namespace, new.claims.line());
             })
             .ok()?;
-        let judged = |paused| judge(&verified.claims, audience, now, paused);
+        let judged = |paused| judge(&verified.claims, audience, now, paused, late);
         match judged(Duration::ZERO) {
             Err(TokenError::Expired) => judged(self.paused(&verified, now)),
             other => other,

@@ -1,4 +1,4 @@
-//! A fresh relay token for a live one: the same session, generation, bound and key, a later end.
+//! A fresh relay token for one that lives or did until a while ago: the same session, generation, bound and key, a later end.
 
 use std::{
     net::IpAddr,
@@ -17,6 +17,10 @@ use crate::{secret::Secret, session::Session};
 /// nearer.
 pub const LIFE: Duration = Duration::from_secs(15 * 60);
 
+/// A token that has ended is exchanged for so long all the same, while its generation lives and nobody has revoked its line:
+/// whoever was cut off, or whose gateway was down, when it was to be refreshed comes back by it. It opens nothing else.
+pub const LATE: Duration = Duration::from_secs(3600);
+
 /// A token in exchange for another.
 #[derive(Debug)]
 pub struct Refreshed {
@@ -29,7 +33,7 @@ pub struct Refreshed {
 }
 
 impl Authenticator {
-    /// Exchange a relay token that is good now. It counts as one open, so that `opensPerSecond` bounds it too.
+    /// Exchange a relay token that is good now, or was [`LATE`] ago. It counts as one open, so that `opensPerSecond` bounds it too.
     ///
     /// # Errors
     /// `CredentialInvalid` for whatever is no living token (handles have no end and are not exchanged), `SessionPaused`,
@@ -44,11 +48,11 @@ impl Authenticator {
         if HandleHash::of(presented.text()).is_some() {
             return Err(Denial::CredentialInvalid);
         }
-        let identity = self.identify(presented, Audience::Relay, source, now)?;
+        let identity = self.identify_late(presented, Audience::Relay, source, now, LATE)?;
         identity.stands()?;
         let session = identity.session;
         drop(session.budget().open(now)?);
-        let claims = self.claims_of(&presented, now)?;
+        let claims = self.claims_of(&presented, now, LATE)?;
         let (life, key) = self.terms(session.key());
         let expires = now + life.unwrap_or(LIFE);
         let expires = session.ends_at().map_or(expires, |end| expires.min(end));

@@ -322,19 +322,21 @@ pub(super) fn part<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Toke
     serde_json::from_slice(&bytes).map_err(|_| TokenError::Malformed)
 }
 
-/// Audience and times, of a token whose generation has been paused for so long all in all.
+/// Audience and times, of a token whose generation has been paused for so long all in all, and which may have ended so long
+/// ago.
 pub(super) fn judge(
     claims: &Claims,
     audience: Audience,
     now: SystemTime,
     paused: Duration,
+    late: Duration,
 ) -> Result<(), TokenError> {
     if claims.aud != audience.as_str() {
         return Err(TokenError::Audience);
     }
     let (now, leeway) = (unix_seconds(now), LEEWAY.as_secs());
-    let pauses = paused.as_secs().saturating_sub(claims.pau);
-    if now >= claims.exp.saturating_add(leeway).saturating_add(pauses) {
+    let more = paused.as_secs().saturating_sub(claims.pau) + late.as_secs();
+    if now >= claims.exp.saturating_add(leeway).saturating_add(more) {
         return Err(TokenError::Expired);
     }
     if now.saturating_add(leeway) < claims.nbf.max(claims.iat) {
@@ -354,7 +356,13 @@ pub fn verify(
     now: SystemTime,
 ) -> Result<Claims, TokenError> {
     let signed = verify_signature(keys, token)?;
-    judge(&signed.claims, audience, now, Duration::ZERO)?;
+    judge(
+        &signed.claims,
+        audience,
+        now,
+        Duration::ZERO,
+        Duration::ZERO,
+    )?;
     Ok(signed.claims)
 }
 

@@ -118,6 +118,13 @@ impl Credential {
         *self.now() != *token
     }
 
+    /// Completes when there is another one than this.
+    pub(super) async fn other_than(&self, token: &str) {
+        let mut current = self.current.subscribe();
+        // We hold the sender: it does not end.
+        let _ = current.wait_for(|now| **now != *token).await;
+    }
+
     /// Completes when another one was found in its file.
     pub(crate) async fn replaced(&self) {
         if self.file.is_none() {
@@ -315,6 +322,17 @@ mod tests {
             "of the session before"
         );
         assert_eq!(&*credential.now(), "two");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_another_one_hears_of_it() {
+        let credential = Credential::from("one");
+        let other = || tokio::time::timeout(Duration::from_secs(5), credential.other_than("one"));
+        assert!(other().await.is_err());
+        let (heard, refreshed) =
+            tokio::join!(other(), async { credential.refresh("one", "fresh") });
+        assert!(heard.is_ok() && refreshed);
+        assert!(other().await.is_ok(), "there is one already");
     }
 
     #[tokio::test(start_paused = true)]

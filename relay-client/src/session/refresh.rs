@@ -74,6 +74,8 @@ async fn refresh(session: &Session, credential: &Credential, old: Ends) -> Resul
             if credential.refresh(&token, &fresh.token) {
                 session.stats.refreshed();
                 tracing::debug!(life = ?ends.life, "a fresh token");
+                // What was said of the old one, if it was refused, is not said of this one.
+                session.reconsider();
             }
             Ok(())
         }

@@ -9,7 +9,7 @@ use crate::{
     auth::{Claims, verify},
     session::{
         lifecycle::Action,
-        testing::{Fixture, request},
+        testing::{Fixture, config, request},
     },
 };
 
@@ -126,6 +126,51 @@ async fn what_is_dead_paused_or_no_token_is_not_exchanged() {
         Denial::CredentialInvalid,
         "another generation"
     );
+}
+
+/// The gateway was away when it was to be refreshed.
+#[tokio::test]
+async fn one_that_ended_a_while_ago_is_exchanged_and_opens_nothing() {
+    let mut config = config();
+    let provider = config.providers.get_mut("local").unwrap();
+    provider.times.token_ttl = Some(Duration::from_secs(60));
+    let fixture = Fixture::with(config);
+    let source = "{id: one, idleTimeout: 0, services: {cache: 'unix:///run/c'}}";
+    let issued = fixture.registry.create("local".into(), request(source));
+    let env = issued.await.unwrap().bundle.unwrap().env;
+    let authenticator = fixture.registry.authenticator();
+    let world = World {
+        fixture,
+        authenticator,
+    };
+    let old = variable(&env, "SLUICEGATE_RELAY_TOKEN");
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(world.claims(&old).exp);
+    let refresh = |token: &str, at| {
+        let refreshed = world.authenticator.refresh(&Secret::new(token), SOURCE, at);
+        refreshed.map(|refreshed| refreshed.token.reveal().to_owned())
+    };
+    let opens = |token: &str, at| {
+        let token = Secret::new(token);
+        let identified = world
+            .authenticator
+            .identify(&token, Audience::Relay, SOURCE, at);
+        identified.is_ok()
+    };
+    let later = end + LATE - Duration::from_secs(60);
+    assert!(!opens(&old, later));
+    let fresh = refresh(&old, later).unwrap();
+    assert!(opens(&fresh, later));
+    assert_eq!(
+        refresh(&old, end + LATE + Duration::from_secs(60)),
+        Err(Denial::CredentialInvalid)
+    );
+    // What is revoked stays so, for as long as anything would come of it.
+    let registry = &world.fixture.registry;
+    assert!(registry.revoke_credential(old.clone()).await.unwrap());
+    world.fixture.sweep(later);
+    for token in [&old, &fresh] {
+        assert_eq!(refresh(token, later), Err(Denial::CredentialInvalid));
+    }
 }
 
 #[tokio::test]

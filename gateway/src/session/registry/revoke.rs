@@ -7,7 +7,10 @@ use std::{
 
 use super::{Behalf, Registry, RegistryError, Unsaved};
 use crate::{
-    auth::{Claims, HandleHash, Named, REFRESHED_LIFE, foreign_named, line_of, token_named},
+    auth::{
+        Claims, HandleHash, Named, REFRESHED_LATE, REFRESHED_LIFE, foreign_named, line_of,
+        token_named,
+    },
     clock::unix_seconds,
     session::{
         Event, Record, SessionKey,
@@ -18,8 +21,8 @@ use crate::{
     store::Batch,
 };
 
-/// What the clocks of those who verify may differ by, and more.
-const GRACE: u64 = 60;
+/// What the clocks of those who verify may differ by, and more; and a token that is over is refreshed for a while.
+const GRACE: u64 = 60 + REFRESHED_LATE.as_secs();
 
 /// One revocation of a token.
 struct Revocation {
