@@ -55,7 +55,7 @@ pub struct Service {
     pub url: ServiceUrl,
     /// How its health is asked for.
     pub health: crate::Health,
-    /// How long the other half may stay open once one is closed; absent = no bound.
+    /// How long a stream may be silent once one half is closed, where that is less than `idle_timeout`; absent = as that.
     pub half_close_timeout: Option<Duration>,
     /// How long a stream may be silent; absent = the gateway's own.
     pub idle_timeout: Option<Duration>,

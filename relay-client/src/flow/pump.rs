@@ -53,8 +53,15 @@ pub struct Ending {
 pub struct Timers {
     /// With both directions open.
     pub idle: Option<Duration>,
-    /// Once one direction has ended.
+    /// Once one direction has ended, where that is less.
     pub half_close: Option<Duration>,
+}
+
+impl Timers {
+    /// A direction that has ended makes nobody wait longer.
+    fn shortest(self) -> Option<Duration> {
+        self.idle.into_iter().chain(self.half_close).min()
+    }
 }
 
 /// Counts what passes, and may stop it.
@@ -129,7 +136,7 @@ where
                     // What waits for its turn is not silent.
                     None
                 } else if work.first_fin.is_some() {
-                    timers.half_close.or(timers.idle)
+                    timers.shortest()
                 } else {
                     timers.idle
                 };

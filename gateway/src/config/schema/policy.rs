@@ -283,7 +283,7 @@ fn expose() -> Value {
             "halfCloseTimeout",
             duration(
                 None,
-                "How long one half may stay open after the other closed.",
+                "How long a stream may be silent once one half has closed.",
             ),
         ),
         (
@@ -310,7 +310,7 @@ pub(super) fn service() -> Value {
             "halfCloseTimeout",
             duration(
                 None,
-                "How long one half may stay open after the other closed.",
+                "How long a stream may be silent once one half has closed.",
             ),
         ),
         (

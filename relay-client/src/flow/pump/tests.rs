@@ -234,12 +234,16 @@ async fn what_is_not_taken_is_not_read() {
 
 #[tokio::test(start_paused = true)]
 async fn silence_ends_in_a_cut_and_half_close_has_its_own_patience() {
-    let (idle, half) = (Duration::from_secs(60), Duration::from_secs(5));
-    let timers = Timers {
-        idle: Some(idle),
-        half_close: Some(half),
-    };
-    for (half_closed, limit) in [(false, idle), (true, half)] {
+    let (long, short) = (Duration::from_secs(60), Duration::from_secs(5));
+    for (half_closed, idle, half_close, limit) in [
+        (false, Some(long), Some(short), long),
+        (true, Some(long), Some(short), short),
+        // A longer one takes nothing from the other.
+        (true, Some(short), Some(long), short),
+        (true, Some(short), None, short),
+        (true, None, Some(short), short),
+    ] {
+        let timers = Timers { idle, half_close };
         let ((program, near), (far, _service)) = (pair(false).await, pair(false).await);
         if half_closed {
             program.shutdown().unwrap();
@@ -256,6 +260,29 @@ async fn silence_ends_in_a_cut_and_half_close_has_its_own_patience() {
         drop((a, b));
         assert_reset(read_all(&program).await.1, "idle");
     }
+}
+
+/// The answer to a request that ends in FIN may take as long as it takes, while it comes.
+#[tokio::test(start_paused = true)]
+async fn a_half_close_bounds_silence_and_not_an_answer() {
+    let ((program, near), (far, service)) = (pair(false).await, pair(false).await);
+    program.shutdown().unwrap();
+    let answering = async {
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            write(&service, b"x").await;
+        }
+        service.shutdown().unwrap();
+    };
+    let (mut a, mut b) = (SocketFlow::new(near), SocketFlow::new(far));
+    let timers = Timers {
+        idle: None,
+        half_close: Some(Duration::from_secs(3)),
+    };
+    let (ending, ()) = tokio::join!(pump(&mut a, &mut b, timers, &()), answering);
+    assert_eq!(ending.how, How::Completed);
+    drop((a, b));
+    assert_eq!(read_all(&program).await.0, b"xxxxxxxxxx");
 }
 
 struct Allowance(std::sync::atomic::AtomicUsize);
