@@ -43,5 +43,21 @@ pub struct Expose {
     pub idle_timeout: Option<Duration>,
 }
 
+impl Expose {
+    /// Is what is dialled at the one, and by whom, what it is at the other? Streams keep the timers they began with.
+    #[must_use]
+    pub fn stands_as(&self, other: &Self) -> bool {
+        let Self {
+            dial,
+            port,
+            peer_uid,
+            patience: _,
+            half_close_timeout: _,
+            idle_timeout: _,
+        } = self;
+        *dial == other.dial && *port == other.port && *peer_uid == other.peer_uid
+    }
+}
+
 /// How long a dial waits for the sandbox where the grant says nothing.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);

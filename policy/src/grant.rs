@@ -71,6 +71,31 @@ pub struct Service {
     pub within: Within,
 }
 
+impl Service {
+    /// Is a stream of the one, open since before, what a stream of the other would be? How its health is asked for concerns no
+    /// stream, and one keeps the timers it began with.
+    #[must_use]
+    pub fn carries_as(&self, other: &Self) -> bool {
+        let Self {
+            url,
+            health: _,
+            half_close_timeout: _,
+            idle_timeout: _,
+            peer_uid,
+            proxy_protocol,
+            http,
+            grpc_method_prefix,
+            within,
+        } = self;
+        *url == other.url
+            && *peer_uid == other.peer_uid
+            && *proxy_protocol == other.proxy_protocol
+            && *http == other.http
+            && *grpc_method_prefix == other.grpc_method_prefix
+            && *within == other.within
+    }
+}
+
 /// What a host service must turn out to be when it is dialled: a path leads where links lead, a name where it resolves.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Within {
@@ -242,4 +267,37 @@ impl Bound {
 /// Is this very address in the list, not only a range around it?
 pub(crate) fn is_named(nets: &[IpNet], address: IpAddr) -> bool {
     nets.contains(&IpNet::from(address))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::Service;
+    use crate::{ServiceName, testing::compile};
+
+    fn service(text: &str) -> Service {
+        let source = format!("services: {{one: {{{text}}}}}");
+        let grant = compile(&source, "addresses: [127.0.0.0/8]").unwrap();
+        let name = ServiceName::parse("one").unwrap();
+        grant.service(&name).unwrap().clone()
+    }
+
+    #[test]
+    fn what_no_stream_is_judged_by_makes_no_other_service() {
+        let before = service("url: 'tcp://127.0.0.1:1'");
+        for (text, same) in [
+            ("url: 'tcp://127.0.0.1:1', health: none", true),
+            ("url: 'tcp://127.0.0.1:1', idleTimeout: 1h", true),
+            ("url: 'tcp://127.0.0.1:1', halfCloseTimeout: 1h", true),
+            ("url: 'tcp://127.0.0.1:2'", false),
+            ("url: 'tcp://127.0.0.1:1', proxyProtocol: v2", false),
+            ("url: 'tcp://127.0.0.1:1', http: {methods: [GET]}", false),
+            (
+                "url: 'tcp://127.0.0.1:1', grpc: {methodPrefix: /a.B/}",
+                false,
+            ),
+        ] {
+            assert_eq!(before.carries_as(&service(text)), same, "{text}");
+        }
+    }
 }

@@ -152,7 +152,7 @@ fn withdrawn(
         Authority::Live(policy) | Authority::Paused { hold: true, policy } => {
             let now = decide_service(&policy.grant, bound, permit.name(), Direction::In, method);
             // The same name at another address is another service.
-            let same = now.is_ok_and(|now| now.service() == permit.service());
+            let same = now.is_ok_and(|now| now.service().carries_as(permit.service()));
             (!same).then_some(Denial::PolicyChanged)
         }
     }

@@ -42,7 +42,8 @@ impl Standing {
                     let now =
                         decide_listener(&policy.grant, self.bound.as_deref(), self.permit.name());
                     // The same name on other terms is another listener.
-                    if now.ok().as_ref() != Some(&self.permit) {
+                    let listener = self.permit.listener();
+                    if !now.is_ok_and(|now| now.listener().stands_as(listener)) {
                         return Denial::PolicyChanged;
                     }
                 }

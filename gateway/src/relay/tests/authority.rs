@@ -236,6 +236,27 @@ async fn pause_and_policy_over(over: Choice) {
     talking(client.forward("two").await).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_timers_cuts_nothing() {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let echo = tcp_service(&mut tasks, Manner::Echo).await;
+    let token = world
+        .session("timers", &format!("{{kept: '{echo}', gone: '{echo}'}}"))
+        .await;
+    let client = world.client(&token);
+    let mut kept = talking(client.forward("kept").await).await;
+    let gone = talking(client.forward("gone").await).await;
+    let change = format!(
+        "{{services: {{kept: {{url: '{echo}', idleTimeout: 2h, halfCloseTimeout: 1h}}, gone: 'tcp://127.0.0.1:1'}}}}"
+    );
+    let (registry, key) = (&world.fixture.registry, world.fixture.key("timers"));
+    registry.patch(key, patch(&change)).await.unwrap();
+    cut(gone).await;
+    kept.write_all(b"alive").await.unwrap();
+    within("echo", kept.read_exact(&mut [0; 5])).await.unwrap();
+}
+
 /// Vector 127: what is not exactly a socket at exactly that path is not opened.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_a_real_socket_is_a_unix_service() {
