@@ -1,8 +1,9 @@
 //! Local listeners: where the sandbox's own programs find the host's services.
 //!
 //! They serve this process's own user only: unix sockets by mode and by peer credentials, TCP on loopback by the kernel's
-//! socket table (`peer`, `diag`), which `door` asks before anybody is kept.
+//! socket table (`peer`, `diag`; `alone` where that says nothing any more), which `door` asks before anybody is kept.
 
+mod alone;
 mod diag;
 mod door;
 mod peer;

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use super::diag;
+use super::{alone, diag};
 use crate::flow::Shared;
 
 /// Is the process at the other end one of our own user's? A unix listener has made sure of it.
@@ -17,30 +17,65 @@ pub(crate) async fn is_ours(socket: &Shared) -> bool {
         return false;
     };
     let own = rustix::process::geteuid().as_raw();
-    if diag::socket(peer, local).and_then(owner) == Some(own) {
+    if whose(diag::socket(peer, local)) == Whose::User(own) {
         return true;
     }
     // There is nobody to ask for the row alone, or nothing good to tell: the whole table has the last word.
-    match tokio::task::spawn_blocking(move || uid_of(peer, local)).await {
-        Ok(Ok(Some(uid))) if uid == own => true,
-        Ok(Ok(uid)) => {
+    let looked = tokio::task::spawn_blocking(move || -> io::Result<(Whose, bool)> {
+        let found = whose(row_of(peer, local)?);
+        Ok((found, found == Whose::Gone && alone::are_we(own)))
+    });
+    let looked = match looked.await {
+        Ok(looked) => looked,
+        Err(_) => return false,
+    };
+    match looked {
+        Ok((Whose::User(uid), _)) if uid == own => return true,
+        // A program that writes and closes at once has been here, and there is nobody else whose it could be.
+        Ok((Whose::Gone, true)) => return true,
+        Ok((Whose::User(uid), _)) => {
+            alone::met_another();
             tracing::warn!(%local, %peer, uid, "another user's process was refused");
-            false
         }
-        Ok(Err(error)) => {
+        Ok((Whose::Gone, false)) => {
+            tracing::warn!(%local, %peer, "a program was refused that had closed its connection before it was known whose it is: programs that write and close at once need a unix socket, or --any-uid");
+        }
+        Ok((Whose::Nobody, _)) => {
+            tracing::warn!(%local, %peer, "a connection was refused whose other end is reset already, or in another network namespace");
+        }
+        Err(error) => {
             tracing::warn!(%local, %error, "cannot tell whose process it is: give --any-uid or a unix socket");
-            false
         }
-        Err(_) => false,
+    }
+    false
+}
+
+/// What the socket table says of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Whose {
+    /// It is this user's.
+    User(u32),
+    /// Closed by its process, and kept by the kernel to its end.
+    Gone,
+    /// There is none, or it is in another network namespace.
+    Nobody,
+}
+
+/// Closed by its process and kept by the kernel, a socket has no inode. Whose it was newer kernels still say for a moment (Linux
+/// 6.18, until the other end has acknowledged the FIN), older ones say uid 0, as all of them do later.
+fn whose(row: Option<(u32, u32)>) -> Whose {
+    match row {
+        None => Whose::Nobody,
+        Some((0, 0)) => Whose::Gone,
+        Some((uid, _)) => Whose::User(uid),
     }
 }
 
-/// The uid that owns the socket bound to `peer` and connected to `local`, both as this end sees them. `None`: no process
-/// holds it any more, or it is in another network namespace.
+/// Uid and inode of the socket bound to `peer` and connected to `local`, both as this end sees them.
 ///
 /// # Errors
 /// There is no /proc to ask.
-fn uid_of(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<u32>> {
+fn row_of(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<(u32, u32)>> {
     // A socket of the IPv6 family may hold either end of an IPv4 connection.
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let text = match fs::read_to_string(table) {
@@ -51,15 +86,15 @@ fn uid_of(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<u32>> {
             }
             Err(error) => return Err(error),
         };
-        if let Some(uid) = find(&text, peer, local) {
-            return Ok(Some(uid));
+        if let Some(row) = find(&text, peer, local) {
+            return Ok(Some(row));
         }
     }
     Ok(None)
 }
 
-/// The uid in the row whose own end is `own` and whose other end is `other` (proc_pid_net(5)).
-fn find(table: &str, own: SocketAddr, other: SocketAddr) -> Option<u32> {
+/// Uid and inode in the row whose own end is `own` and whose other end is `other` (proc_pid_net(5)).
+fn find(table: &str, own: SocketAddr, other: SocketAddr) -> Option<(u32, u32)> {
     table.lines().skip(1).find_map(|line| {
         let mut columns = line.split_ascii_whitespace();
         let ends = (address(columns.nth(1)?)?, address(columns.next()?)?);
@@ -69,14 +104,8 @@ fn find(table: &str, own: SocketAddr, other: SocketAddr) -> Option<u32> {
         // st, queues, timer and retransmissions come before the uid; the timeout between it and the inode.
         let uid = columns.nth(4)?.parse().ok()?;
         let inode = columns.nth(1)?.parse().ok()?;
-        owner((uid, inode))
+        Some((uid, inode))
     })
-}
-
-/// Closed by its process and kept by the kernel, a socket has no inode. Whose it was newer kernels still say (Linux 6.18), older
-/// ones say uid 0.
-fn owner((uid, inode): (u32, u32)) -> Option<u32> {
-    (inode != 0 || uid != 0).then_some(uid)
 }
 
 fn canonical(address: SocketAddr) -> (IpAddr, u16) {
@@ -110,7 +139,7 @@ mod tests {
 
     use std::net::{SocketAddr, TcpListener, TcpStream};
 
-    use super::{find, uid_of};
+    use super::{Whose, find, row_of, whose};
 
     const TCP: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
         0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 ffff 100 0 0 10 0\n   \
@@ -130,23 +159,21 @@ mod tests {
     #[test]
     fn the_row_with_both_ends_says_whose_it_is() {
         let proxy = at("127.0.0.1:8080");
-        let found = |table, peer| find(table, at(peer), proxy);
-        assert_eq!(found(TCP, "127.0.0.1:50000"), Some(1000));
-        assert_eq!(found(TCP, "127.0.0.1:50001"), None, "closed by its process");
-        assert_eq!(found(TCP, "127.0.0.1:50009"), None);
-        assert_eq!(found(TCP6, "127.0.0.1:50002"), Some(1001));
-        assert_eq!(
-            find(TCP6, at("[::ffff:127.0.0.1]:50002"), proxy),
-            Some(1001)
-        );
-        assert_eq!(find(TCP6, at("[::1]:50003"), at("[::1]:8080")), Some(1002));
+        let found = |table, peer| whose(find(table, at(peer), proxy));
+        assert_eq!(found(TCP, "127.0.0.1:50000"), Whose::User(1000));
+        assert_eq!(found(TCP, "127.0.0.1:50001"), Whose::Gone);
+        assert_eq!(found(TCP, "127.0.0.1:50009"), Whose::Nobody);
+        assert_eq!(found(TCP6, "127.0.0.1:50002"), Whose::User(1001));
+        assert_eq!(found(TCP6, "[::ffff:127.0.0.1]:50002"), Whose::User(1001));
+        let v6 = find(TCP6, at("[::1]:50003"), at("[::1]:8080"));
+        assert_eq!(whose(v6), Whose::User(1002));
         for broken in [
             "",
             "x\n",
             "x\n1: nonsense",
             "x\n1: 0100007F:C350 0100007F:1F90 01",
         ] {
-            assert_eq!(found(broken, "127.0.0.1:50000"), None);
+            assert_eq!(found(broken, "127.0.0.1:50000"), Whose::Nobody);
         }
     }
 
@@ -160,11 +187,11 @@ mod tests {
             let (far, peer) = listener.accept().unwrap();
             let own = rustix::process::geteuid().as_raw();
             let local = far.local_addr().unwrap();
-            assert_eq!(uid_of(peer, local).unwrap(), Some(own));
+            assert_eq!(whose(row_of(peer, local).unwrap()), Whose::User(own));
             drop(near);
-            let uid = uid_of(peer, local).unwrap();
-            let told = uid.is_none_or(|uid| uid == own && own != 0);
-            assert!(told, "nobody holds it any more: {uid:?}");
+            let told = whose(row_of(peer, local).unwrap());
+            let gone = told == Whose::Gone || (told == Whose::User(own) && own != 0);
+            assert!(gone, "nobody holds it any more: {told:?}");
         }
     }
 }

@@ -48,6 +48,15 @@ enum Entry {
     Tcp(SocketAddr),
 }
 
+/// Whose programs use the client.
+#[derive(Clone, Copy)]
+enum Programs {
+    /// The test's.
+    Here,
+    /// Such as run where the client does.
+    Inside,
+}
+
 /// A program's connection, whichever it is.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
@@ -68,6 +77,15 @@ impl Lab {
 
     /// The client is in a network of its own.
     pub(crate) async fn inside(network: &Network, transport: &str) -> Self {
+        Self::inside_for(network, transport, Programs::Here).await
+    }
+
+    /// The same for programs in it, which come by TCP.
+    pub(crate) async fn inside_alone(network: &Network, transport: &str) -> Self {
+        Self::inside_for(network, transport, Programs::Inside).await
+    }
+
+    async fn inside_for(network: &Network, transport: &str, programs: Programs) -> Self {
         let address = format!("{}:{}", network.here, e2e::tasks::free_port().await);
         let settings = Settings {
             listeners: format!("  - {{kind: public, address: \"{address}\"}}\n"),
@@ -76,10 +94,16 @@ impl Lab {
         };
         let (world, url, service) = stage(settings).await;
         let session = session(&world, &url).await;
-        let listen = [RelayClient::unix(&session, "told")];
+        let listen = match programs {
+            Programs::Here => RelayClient::unix(&session, "told"),
+            Programs::Inside => RelayClient::tcp("told"),
+        };
         let more = ["--transport", transport];
-        let client = RelayClient::up_inside(network, &session, &more, &listen).await;
-        let entry = Entry::Unix(RelayClient::socket(&session, "told"));
+        let client = RelayClient::up_inside(network, &session, &more, &[listen]).await;
+        let entry = match programs {
+            Programs::Here => Entry::Unix(RelayClient::socket(&session, "told")),
+            Programs::Inside => Entry::Tcp(client.entry("told")),
+        };
         Self::of(world, session, client, entry, service)
     }
 

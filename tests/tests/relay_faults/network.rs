@@ -1,5 +1,6 @@
 //! A client behind a router that limits, loses, swallows and renumbers.
 
+use std::path::Path;
 use std::time::Duration;
 
 use e2e::Network;
@@ -35,6 +36,25 @@ async fn lost_packets_cost_time_and_no_byte() {
         network.lose_every(60).await;
         let (one, two) = (lab.echoing().await, lab.echoing().await);
         tokio::join!(there_and_back(one, 2 * MIB, 1), there_and_back(two, MIB, 2));
+    }
+}
+
+/// It is gone before anybody can ask whose it is, and nobody else is in this network whose it could be.
+#[tokio::test]
+async fn a_program_that_writes_and_closes_at_once_is_heard() {
+    let network = Network::create().await;
+    for transport in TRANSPORTS {
+        let lab = Lab::inside_alone(&network, transport).await;
+        let port = lab.client.entry("told").port().to_string();
+        let script = "import socket, sys
+for _ in range(100):
+    s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))
+    s.sendall(b'eadded')
+    s.shutdown(1)
+    s.close()";
+        let program = network.inside(Path::new("python3"));
+        program.args(["-c", script, &port]).run().await.succeeded();
+        eventually("every word", || (lab.heard("added") == 100).then_some(())).await;
     }
 }
 
