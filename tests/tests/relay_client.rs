@@ -395,6 +395,16 @@ async fn a_running_client_tells_how_it_is() {
         assert!(metrics.lines().any(|line| line == sample), "{metrics}");
     }
     assert_eq!(web::fetch(address, "/healthz").await.status(), 200);
+    // A page whose name was made to point here.
+    for (fields, status) in [
+        ("Host: evil.example", 421),
+        ("Host: localhost\r\nOrigin: https://evil.example", 403),
+    ] {
+        let mut wire = Wire::dial(address).await;
+        let head = format!("GET /status HTTP/1.1\r\n{fields}\r\n\r\n");
+        wire.send(head).await;
+        assert_eq!(wire.reply().await.status(), status, "{fields}");
+    }
     let ask = || {
         let program = Program::new(binary("sluicegate-relay"));
         program.args(["status", "--status", place]).run()

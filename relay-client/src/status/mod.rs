@@ -2,6 +2,7 @@
 //!
 //! Rooms: `stats` counts, `serve` answers.
 
+mod guard;
 mod serve;
 mod stats;
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::stats::TRANSPORTS;
+use super::{guard, stats::TRANSPORTS};
 use crate::{
     flow::Shared,
     listen::{Address, Came, Door, Listener, Visitor},
@@ -47,12 +47,14 @@ pub async fn serve(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
+    // No page in a browser reaches a unix socket.
+    let guarded = matches!(listener, Listener::Tcp(_));
     let mut door = Door::new(listener, any_uid, ASKERS);
     while let Some(accepted) = stop.run_until_cancelled(door.visitor()).await {
         match accepted {
             Ok(visitor) => {
                 let (board, stop) = (board.clone(), stop.clone());
-                let one = one(visitor, board);
+                let one = one(visitor, board, guarded);
                 tasks.spawn(async move { stop.run_until_cancelled(one).await });
             }
             Err(error) => {
@@ -63,13 +65,20 @@ pub async fn serve(
     }
 }
 
-async fn one(visitor: Visitor, board: Board) {
+async fn one(visitor: Visitor, board: Board, guarded: bool) {
     let (socket, _place) = match visitor.known().await {
         Came::Ours(socket, place) => (socket, place),
         Came::Stranger(socket) => return socket.close_resets(),
     };
     let service = service_fn(move |request| {
-        let answer = board.answer(&request);
+        let refused = guard::refusal(&request).filter(|_| guarded);
+        let answer = match refused {
+            Some(status) => plain(
+                status,
+                "this is answered under a loopback name only\n".to_owned(),
+            ),
+            None => board.answer(&request),
+        };
         async move { Ok::<_, Infallible>(answer) }
     });
     let served = http1::Builder::new()
@@ -82,35 +91,40 @@ async fn one(visitor: Visitor, board: Board) {
     }
 }
 
+fn plain(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    answer(status, "text/plain", body)
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    let kind = HeaderValue::from_static(kind);
+    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    answer
+}
+
 impl Board {
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let good = matches!(*self.session.status().borrow(), Status::Connected { .. });
-        let (status, kind, body) = match (request.method(), request.uri().path()) {
-            (&Method::GET, "/status") => (
+        match (request.method(), request.uri().path()) {
+            (&Method::GET, "/status") => answer(
                 StatusCode::OK,
                 "application/json",
                 format!("{}\n", self.json()),
             ),
             (&Method::GET, "/metrics") => {
-                (StatusCode::OK, "text/plain; version=0.0.4", self.metrics())
+                answer(StatusCode::OK, "text/plain; version=0.0.4", self.metrics())
             }
-            (&Method::GET, "/healthz") if good => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
-            (&Method::GET, "/healthz") => (
+            (&Method::GET, "/healthz") if good => plain(StatusCode::OK, "ok\n".to_owned()),
+            (&Method::GET, "/healthz") => plain(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "text/plain",
                 "not connected\n".to_owned(),
             ),
-            _ => (
+            _ => plain(
                 StatusCode::NOT_FOUND,
-                "text/plain",
                 "GET /status, /metrics or /healthz\n".to_owned(),
             ),
-        };
-        let mut answer = Response::new(Full::new(Bytes::from(body)));
-        *answer.status_mut() = status;
-        let kind = HeaderValue::from_static(kind);
-        answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-        answer
+        }
     }
 
     /// As `/status` has it.
@@ -264,7 +278,7 @@ pub async fn ask(address: &Address) -> io::Result<Bytes> {
             .await
             .map_err(io::Error::other)?;
         let request = Request::get("/status")
-            .header(header::HOST, "sluicegate-relay")
+            .header(header::HOST, "localhost")
             .body(Empty::<Bytes>::new())
             .map_err(io::Error::other)?;
         let answer = async {

@@ -161,7 +161,7 @@ rows! {
     { 126 "a service or port that was not declared" Elsewhere "`tests/tests/relay.rs`: `a_service_outside_the_grant_is_refused`" }
     { 127 "socket paths that lead elsewhere" Elsewhere "`gateway/src/relay/tests/authority.rs`: `only_a_real_socket_is_a_unix_service`" }
     { 128 "a service at the gateway's own listeners" held identity::v128_the_gateway_is_no_service [Configuration] "" }
-    { 129 "foreign Host or Origin to an HTTP service" Elsewhere "`gateway/src/relay/http/tests.rs`, for services with `http`: 403" }
+    { 129 "foreign Host or Origin to an HTTP service" Elsewhere "`gateway/src/relay/http/tests.rs`, for services with `http`: 403; `relay-client/src/status/guard.rs`, for `up --status`: 421, 403" }
     { 130 "one session's relay used by another" Elsewhere "`gateway/src/relay/tests/authority.rs`: `one_session_cannot_open_what_another_has`, `a_place_where_hosts_dial_is_no_service`" }
     { 131 "aliases of the host through egress" held addresses::v131_aliases_of_the_host [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 132 "a service that comes back under another uid" Elsewhere "`gateway/src/relay/tests/authority.rs`: where `peerUid` is set, the peer of a unix service is read at every open; TCP services are not verified" }
