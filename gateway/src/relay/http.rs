@@ -162,13 +162,13 @@ async fn serve(io: Io, stream: &Arc<Stream<'_>>, mut drain: DrainWatch) -> hyper
 /// Completes when nothing has moved for so long: for another time once the client has ended its half, as in a pump.
 async fn silent<F: Flow>(timers: Timers, moved: &Moved, ear: &Ear<F>) -> Denial {
     let half_closed = async {
-        match timers.half_close {
-            Some(limit) => {
+        match (timers.half_close, timers.shortest()) {
+            (Some(_), Some(limit)) => {
                 ear.fin().await;
                 moved.now();
                 limit
             }
-            None => std::future::pending().await,
+            _ => std::future::pending().await,
         }
     };
     let idle = async {

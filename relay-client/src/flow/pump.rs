@@ -58,8 +58,9 @@ pub struct Timers {
 }
 
 impl Timers {
-    /// A direction that has ended makes nobody wait longer.
-    fn shortest(self) -> Option<Duration> {
+    /// Once one direction has ended: that makes nobody wait longer.
+    #[must_use]
+    pub fn shortest(self) -> Option<Duration> {
         self.idle.into_iter().chain(self.half_close).min()
     }
 }

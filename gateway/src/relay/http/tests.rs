@@ -288,6 +288,20 @@ async fn a_cut_answer_is_not_a_whole_one() {
     assert_eq!(stage.requests("/").await["outcome"], "reset");
 }
 
+/// A longer timer for that takes nothing from the idle timer.
+#[tokio::test]
+async fn a_half_closed_stream_that_is_silent_is_cut_by_the_shorter_timer() {
+    let stage = Stage::new("", ", idleTimeout: 1s, halfCloseTimeout: 1h").await;
+    let mut near = stage.dial().await;
+    say(&mut near, &get("/", "")).await;
+    let mut far = stage.accept().await;
+    head(&mut far).await;
+    near.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    let ended = within("the cut", near.read_to_end(&mut rest)).await;
+    assert!(ended.is_err() && rest.is_empty());
+}
+
 /// A client that has ended its half waits for its answer as long as the service's timer says, and no longer.
 #[tokio::test]
 async fn a_half_closed_stream_is_cut_when_its_answer_does_not_come() {
