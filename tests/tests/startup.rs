@@ -94,6 +94,22 @@ async fn an_unwritable_state_directory_is_a_clear_refusal_to_start() {
 }
 
 #[tokio::test]
+async fn what_stands_in_the_place_of_a_file_is_named_and_what_to_do() {
+    for name in ["relay-opens", "relay-opens.new"] {
+        let state = tempfile::tempdir().unwrap();
+        let place = state.path().join(name);
+        std::fs::create_dir(&place).unwrap();
+        std::fs::write(place.join("something"), "").unwrap();
+        let (code, said) = start_with_state(state.path(), None).await;
+        assert!(code == 1 || code == 2, "exit {code}: {said}");
+        let file = state.path().join("relay-opens");
+        for part in [file.to_str().unwrap(), "remove what stands there"] {
+            assert!(said.contains(part), "{name}: {part} is not said: {said}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_full_disk_is_a_clear_refusal_to_start() {
     let state = tempfile::tempdir().unwrap();
     let path = state.path().display();

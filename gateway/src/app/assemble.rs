@@ -98,8 +98,10 @@ pub enum StartError {
     #[error("cannot open quic-reset.key in the state directory")]
     ResetKey(#[source] auth::PrivateFileError),
     /// The memory of opened relay streams.
-    #[error("cannot write relay-opens in the state directory")]
-    Opens(#[source] io::Error),
+    #[error(
+        "cannot write {0}: remove what stands there, or there as relay-opens.new (nothing else is lost by that: streams that were opened just before are not opened again)"
+    )]
+    Opens(PathBuf, #[source] io::Error),
     /// The admin token.
     #[error("cannot open the admin token")]
     AdminToken(#[from] AdminTokenError),
@@ -181,8 +183,9 @@ impl App {
         let drain = Arc::new(Drain::default());
         let presence = Arc::<Presence>::default();
         let reverse = Reverse::new(telemetry.clone(), drain.watch());
-        let opens = Opens::open(&state_dir.file("relay-opens"));
-        let opens = Arc::new(opens.map_err(StartError::Opens)?);
+        let memory = state_dir.file("relay-opens");
+        let opens = Opens::open(&memory);
+        let opens = Arc::new(opens.map_err(|error| StartError::Opens(memory, error))?);
         let private_tls = private_tls(&config, &identity)?;
         let context = context(
             &config,
