@@ -1,8 +1,8 @@
-//! `connect-tcp` (draft-ietf-httpbis-connect-tcp), whatever HTTP version asked, and its like on QUIC: to a host service, out
+//! `connect-tcp` (draft-ietf-httpbis-connect-tcp §3), whatever HTTP version asked, and its like on QUIC: to a host service, out
 //! to a target, or an accept stream.
 //!
 //! How it is asked and accepted is each transport's: `upgrade` for HTTP/1.1, `h2`, `quic`. Credentials come in `Authorization`, and
-//! a missing one is 401, never 407: to the client this is an origin.
+//! a missing one is 401, never 407 (§3.3.2): to the client this is an origin.
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -74,6 +74,7 @@ pub(super) async fn open(
     }
 }
 
+/// draft-ietf-httpbis-connect-tcp §3.1.
 fn switching() -> Response<ResponseBody> {
     let mut answer = Response::new(ResponseBody::empty());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -10,7 +10,7 @@ use crate::varint::{self, MAX as VARINT_MAX};
 /// Payload. Numbers of draft-ietf-httpbis-connect-tcp-12 (provisional; -08 to -11 had `0x2028d7f0` and `f1`, and the
 /// working group has asked for one-byte values). The final ones change this pair and nothing else.
 pub const DATA: u64 = 0x2028_d7f2;
-/// Payload, and after it a FIN.
+/// Payload, and after it a FIN (draft-ietf-httpbis-connect-tcp §3).
 pub const FINAL_DATA: u64 = 0x2028_d7f3;
 
 /// Longest head: two eight-byte integers.
@@ -28,10 +28,10 @@ pub enum Piece {
 /// What a peer did wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CapsuleError {
-    /// DATA or FINAL_DATA after FINAL_DATA.
+    /// DATA or FINAL_DATA after FINAL_DATA (draft-ietf-httpbis-connect-tcp §3).
     #[error("data after FINAL_DATA")]
     DataAfterFinal,
-    /// The stream ended without FINAL_DATA, or inside a capsule: not a clean end.
+    /// The stream ended without FINAL_DATA, or inside a capsule: not a clean end (draft-ietf-httpbis-connect-tcp §3.4).
     #[error("the stream ended without FINAL_DATA")]
     Truncated,
 }
@@ -165,6 +165,7 @@ impl Decoder {
         };
         self.head.len = 0;
         self.state = match kind {
+            // draft-ietf-httpbis-connect-tcp §3: MUST NOT be sent.
             DATA | FINAL_DATA if self.ended => return Err(CapsuleError::DataAfterFinal),
             DATA => State::Payload { left, last: false },
             FINAL_DATA => {

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-/// The default template's fixed part (draft-ietf-httpbis-connect-tcp).
+/// The default template's fixed part (draft-ietf-httpbis-connect-tcp §3, by the rules of RFC 9298 §2).
 const EGRESS_PREFIX: &str = "/.well-known/masque/tcp/";
 /// Relay streams: same mapping, targets are names.
 const SERVICE_PREFIX: &str = "/relay/v1/";

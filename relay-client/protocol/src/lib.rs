@@ -4,6 +4,8 @@
 //! HTTP ([`capsule`]), what keeps an open from happening twice ([`Once`]), and what stands in front of the bytes on a QUIC connection of our own: the head of each stream
 //! ([`preamble`]), the control stream's messages ([`message`]) and the error codes ([`ErrorCode`]). What does not:
 //! sockets, connections, credentials, policy.
+//!
+//! Sections of draft-ietf-httpbis-connect-tcp, here and elsewhere, are those of its revision -09; later ones keep their names.
 
 pub mod capsule;
 mod code;

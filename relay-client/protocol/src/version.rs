@@ -1,6 +1,6 @@
 //! Names both ends agree on before a byte flows.
 
-/// The `:protocol` of an extended CONNECT and the `Upgrade` token (draft-ietf-httpbis-connect-tcp, "Protocol tokens").
+/// The `:protocol` of an extended CONNECT and the `Upgrade` token (draft-ietf-httpbis-connect-tcp §3).
 pub const CONNECT_TCP: &str = "connect-tcp";
 
 /// The ALPN name of HTTP/2 over TLS (RFC 9113 §3.2).

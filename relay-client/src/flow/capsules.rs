@@ -1,4 +1,4 @@
-//! A flow as capsules, client's or server's end (draft-ietf-httpbis-connect-tcp).
+//! A flow as capsules, client's or server's end (draft-ietf-httpbis-connect-tcp §3.4).
 //!
 //! FINAL_DATA is FIN; a carrier that ends without it is cut; an abort is the carrier's own: RST_STREAM with CONNECT_ERROR
 //! on HTTP/2, a connection that ends without close_notify or with RST on HTTP/1.1.

@@ -179,6 +179,7 @@ impl Carrier for Halves {
     fn reset(&mut self) {
         if !std::mem::replace(&mut self.aborted, true) {
             // RFC 9113 §8.5: "TCP connection error" of a CONNECT.
+            // draft-ietf-httpbis-connect-tcp §3.4.
             self.send.send_reset(Reason::CONNECT_ERROR);
         }
     }

@@ -123,7 +123,7 @@ impl Connection {
         early: &mut Early<'_>,
     ) -> Result<Box<dyn Flow>, OpenError> {
         early.again(None);
-        // Nothing may go before the 101 (draft-ietf-httpbis-connect-tcp: MUST NOT on HTTP/1.1).
+        // Nothing may go before the 101 (draft-ietf-httpbis-connect-tcp §4.1: MUST NOT on HTTP/1.1).
         let opened = tokio::select! {
             biased;
             opened = timeout(OPEN_TIMEOUT, self.open_untimed(target, token)) => {

@@ -287,7 +287,7 @@ impl Connection {
         asked.map(|(send, answer)| (send, answer.into_body()))
     }
 
-    /// The same, sending meanwhile what does not wait for it (draft-ietf-httpbis-connect-tcp: "optimistic" data).
+    /// The same, sending meanwhile what does not wait for it (draft-ietf-httpbis-connect-tcp §4.1: "optimistic" data).
     async fn ask_early(
         &self,
         request: Request<()>,

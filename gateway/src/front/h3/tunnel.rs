@@ -1,6 +1,7 @@
 //! A flow on an HTTP/3 stream: classic CONNECT (RFC 9114 §4.4), and what carries the capsules of `connect-tcp`.
 //!
-//! FIN is FIN; RESET_STREAM or STOP_SENDING, whatever its code, is RST, and ours is H3_CONNECT_ERROR.
+//! FIN is FIN; RESET_STREAM or STOP_SENDING, whatever its code, is RST, and ours is H3_CONNECT_ERROR
+//! (as draft-ietf-httpbis-connect-tcp §3.4 has it for capsules).
 
 use std::task::{Context, Poll, ready};
 
