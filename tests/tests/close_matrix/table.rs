@@ -126,6 +126,8 @@ A cut is never reported as an end: beside these cells, 10,000 runs with random l
 failure can be repeated) look for one that is. In a quarter of them the way breaks as well: connections that carry streams end with FIN or RST\n\
 behind any byte, with TLS and without, so that records, frames and capsules are cut anywhere; datagrams are lost, late and cut short; UDP\n\
 falls silent; the relay client is frozen and then killed.\n\n\
+The exception are unix sockets, which have no RST: a program there that has written nothing reads a cut as an end. All cells and runs\n\
+are of TCP; where a program only listens to what comes, use a TCP listener or dial target.\n\n\
 In the middle of a frame ends what carries the stream between sandbox and gateway: half of a TCP segment arrives, and then a FIN without\n\
 close_notify. QUIC has no such end; its datagrams stop coming.\n\n\
 At an exposed listener it is the host that dials, so that the sandbox's program is the one that listens. A relay client that is\n\
