@@ -293,7 +293,11 @@ mod tests {
         assert!(seat[30].hold(&Principal::operator()).is_err());
         drop(held);
         assert!(seats.inside().by.is_empty());
-        assert_eq!((seats.inside().all, seats.inside().bounded), (0, 0));
+        let (all, bounded) = {
+            let inside = seats.inside();
+            (inside.all, inside.bounded)
+        };
+        assert_eq!((all, bounded), (0, 0));
         drop(seat);
         assert!(seats.inside().open.is_empty() && seats.inside().nobodys.is_empty());
     }
