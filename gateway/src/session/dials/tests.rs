@@ -199,13 +199,14 @@ async fn a_chosen_port_is_the_generations_over_restarts_and_changes() {
     let shown = f.registry.show(&f.key("one")).unwrap();
     assert_eq!(tcp(&shown, "db"), tcp(&before, "db"));
     // Whoever serves the socket has not let go of it yet.
-    let mut served = f.registry.dials().take_offers().unwrap();
-    let served = served.try_recv().unwrap().door.open().unwrap();
+    let mut offers = f.registry.dials().take_offers().unwrap();
+    let served = offers.try_recv().unwrap().door.open().unwrap();
     let patched = patch("{expose: {db: {dial: tcp, patience: 3s}}}");
     let patched = f.registry.patch(f.key("one"), patched).await.unwrap().view;
     assert_eq!(tcp(&patched, "db"), tcp(&before, "db"), "on other terms");
     assert_eq!(patched.get("dialErrors"), None);
-    drop(served);
+    // Nor does an offer nobody took outlive the process.
+    drop((served, offers));
     let f = f.restarted();
     let shown = f.registry.show(&f.key("one")).unwrap();
     assert_eq!(tcp(&shown, "db"), tcp(&before, "db"));
