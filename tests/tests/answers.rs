@@ -116,7 +116,7 @@ async fn every_answer_is_what_the_published_document_says() {
     let lines = r#"{"records": [{"stream": "stdout", "text": "x"}]}"#;
     let explained = r#"{"provider": "test", "session": "one", "target": "other.example.com"}"#;
     let tested = r#"{"provider": "test", "session": "one", "tests": [{"target": "other.example.com", "expect": "deny"}, {"target": "other.example.com", "expect": "allow", "addresses": ["192.0.2.1"]}]}"#;
-    let replayed = r#"{"provider": "test", "session": "one", "records": [{"target": "other.example.com:443", "outcome": "completed"}, {"outcome": "none"}]}"#;
+    let replayed = r#"{"provider": "test", "session": "one", "records": [{"kind": "tunnel", "target": "other.example.com:443", "session": {"id": "one", "generation": 1}, "address": "192.0.2.1:443", "status": 200, "outcome": "completed", "bytesUp": 517, "bytesDown": 0, "durationMs": 1.500}, {"outcome": "none"}]}"#;
     let revoked = json!({ "credential": token }).to_string();
     let faulty = r#"{"allow": ["*"], "ttl": "soon"}"#;
     for (method, path, body, status) in [

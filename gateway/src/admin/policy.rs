@@ -207,11 +207,14 @@ fn decisions(record: &Value) -> usize {
     answers.map_or(1, |all| all.len() + 1)
 }
 
-/// A record as it was written: all that is read of one is text.
+/// A record as it was written: all that is read of one is text, and counts.
 fn plain(node: &Node) -> Value {
     match node.kind() {
         Kind::Null | Kind::Broken => Value::Null,
-        Kind::Scalar { text, .. } => text.as_str().into(),
+        Kind::Scalar { text, plain } => match text.parse::<u64>() {
+            Ok(count) if *plain => count.into(),
+            _ => text.as_str().into(),
+        },
         Kind::List(items) => items.iter().map(plain).collect(),
         Kind::Map(entries) => {
             let entries = entries

@@ -66,6 +66,23 @@ async fn access_records_are_decided_again() {
     );
 }
 
+/// What looks like a number in a text stays text.
+#[tokio::test]
+async fn a_record_is_read_with_all_that_is_written_of_it() {
+    let g = gateway();
+    let record = r#"{"time":"2026-01-02T03:04:05.678Z","id":"1-2","kind":"tunnel","front":"connect","protocol":"h1",
+        "downstream":"127.0.0.1:40000","session":{"namespace":"default","provider":"test","id":"42","generation":3},
+        "policyGeneration":7,"method":"CONNECT","target":"a.example.com:443","address":"203.0.114.9:443",
+        "answers":["203.0.114.9"],"rule":"allowedHosts[0] \"a.example.com\"","status":200,"outcome":"completed",
+        "ech":true,"closedBy":"downstream","bytesUp":517,"bytesDown":18446744073709551615,"openMs":1.250,
+        "durationMs":20.000}"#;
+    let body = format!(r#"{{"allow": ["a.example.com"], "records": [{record}]}}"#);
+    let told = g.call("POST", "policy:replay", &body).await;
+    assert_eq!(told.status, 200, "{}", told.body);
+    assert_eq!(told.body["malformed"], 0, "{}", told.body);
+    assert_eq!(told.body["stillAllowed"], 1, "{}", told.body);
+}
+
 #[tokio::test]
 async fn what_cannot_be_tried_is_refused_with_every_fault() {
     let g = gateway();
