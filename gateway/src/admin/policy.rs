@@ -211,8 +211,9 @@ fn decisions(record: &Value) -> usize {
 fn plain(node: &Node) -> Value {
     match node.kind() {
         Kind::Null | Kind::Broken => Value::Null,
-        Kind::Scalar { text, plain } => match text.parse::<u64>() {
-            Ok(count) if *plain => count.into(),
+        // Text stands in quotes.
+        Kind::Scalar { text, plain } => match serde_json::from_str(text) {
+            Ok(value @ (Value::Bool(_) | Value::Number(_))) if *plain => value,
             _ => text.as_str().into(),
         },
         Kind::List(items) => items.iter().map(plain).collect(),

@@ -75,7 +75,7 @@ async fn a_record_is_read_with_all_that_is_written_of_it() {
         "policyGeneration":7,"method":"CONNECT","target":"a.example.com:443","address":"203.0.114.9:443",
         "answers":["203.0.114.9"],"rule":"allowedHosts[0] \"a.example.com\"","status":200,"outcome":"completed",
         "ech":true,"closedBy":"downstream","bytesUp":517,"bytesDown":18446744073709551615,"openMs":1.250,
-        "durationMs":20.000}"#;
+        "began":{"as":"tls","sni":"a.example.com","ech":false},"durationMs":20.000}"#;
     let body = format!(r#"{{"allow": ["a.example.com"], "records": [{record}]}}"#);
     let told = g.call("POST", "policy:replay", &body).await;
     assert_eq!(told.status, 200, "{}", told.body);
