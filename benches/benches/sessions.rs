@@ -15,7 +15,7 @@ use std::{
 use sluicegate::{
     auth::Keys,
     session::{
-        CreateRequest, ProviderConfig, Quota, Registry, RegistryConfig, Scopes, SessionKey,
+        CreateRequest, ProviderConfig, Quota, Registry, RegistryConfig, Scopes, SessionKey, Wanted,
         lifecycle::{Action, Times},
     },
     store::{Batch, EmbeddedStore, NewEvent, Store, verify_file},
@@ -47,6 +47,14 @@ fn config() -> RegistryConfig {
         namespace_quota: quota,
         owner_quota: quota,
         ..RegistryConfig::default()
+    }
+}
+
+/// The provider all of them are of.
+fn of_local() -> Wanted<'static> {
+    Wanted {
+        provider: Some("local"),
+        ..Wanted::default()
     }
 }
 
@@ -106,7 +114,7 @@ fn sizes(wanted: usize, runtime: &tokio::runtime::Runtime) -> Outcome<()> {
         let each = milliseconds(begun.elapsed()) / size.max(1) as f64;
         let page = |limit: usize| {
             let (median, _, _) = several(20, || {
-                let (views, _) = registry.page(None, Some("local"), &everybody, None, limit);
+                let (views, _) = registry.page(of_local(), &everybody, None, limit);
                 std::hint::black_box(serde_json::to_vec(&views).unwrap_or_default());
                 views.len()
             });
@@ -266,7 +274,7 @@ fn main() -> Outcome<()> {
         id: "s5".into(),
     };
     let page = |limit, after, seen: &dyn Fn(&str, Option<&str>) -> bool| {
-        let (views, _) = registry.page(None, Some("local"), seen, after, limit);
+        let (views, _) = registry.page(of_local(), seen, after, limit);
         let text = serde_json::to_vec(&views).unwrap_or_default();
         std::hint::black_box(text);
         views.len()

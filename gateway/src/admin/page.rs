@@ -8,7 +8,10 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::{Problem, State, access, request::json as answer, sessions::key};
-use crate::{auth::Principal, session::is_session_id};
+use crate::{
+    auth::Principal,
+    session::{Wanted, is_session_id},
+};
 
 /// Entries of a page, unless the request says otherwise and at most.
 const MOST: usize = 1000;
@@ -29,9 +32,12 @@ pub(super) fn of(
         return Err(access::unknown_namespace(never));
     }
     let seen = access::seen(principal);
-    let (sessions, next) = state
-        .registry
-        .page(namespace, provider, &seen, after.as_ref(), limit);
+    let wanted = Wanted {
+        namespace,
+        provider,
+        id: query.get("id").map(String::as_str),
+    };
+    let (sessions, next) = state.registry.page(wanted, &seen, after.as_ref(), limit);
     let mut body = json!({ "sessions": sessions });
     if let (Some(next), Some(fields)) = (next, body.as_object_mut()) {
         let next = write(&[&next.namespace, &next.provider, &next.id]);

@@ -135,6 +135,7 @@ fn sessions_of(api: Api) -> Api {
                 "The cursor `next` of the page before.",
             )
             .query("namespace", shape::text, "Sessions of one namespace.")
+            .query("id", shape::text, "Sessions that are called so.")
             .answer(200, Media::Json("Sessions"))
     };
     let one = |operation: Operation| {

@@ -182,7 +182,9 @@ fn show(message: &Message, body: &Value, json: bool) {
         return;
     }
     let session = body.get("session").cloned().unwrap_or_default();
-    let who = format!("{}/{}", text(&session, "provider"), text(&session, "id"));
+    // Whole: sessions of two tenants may have provider and id in common.
+    let who = ["namespace", "provider", "id"].map(|key| text(&session, key));
+    let who = who.join("/");
     let some = |key: &str| {
         Some(text(body, key))
             .filter(|t| t != "-")

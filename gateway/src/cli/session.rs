@@ -71,7 +71,7 @@ pub(super) struct OneArgs {
 pub(super) struct Which {
     /// The session's id.
     pub(super) id: String,
-    /// Its provider, where the id alone is ambiguous.
+    /// Its provider, where the id alone is ambiguous. Of several namespaces of it none is guessed.
     #[arg(long)]
     pub(super) provider: Option<String>,
     /// Its namespace, likewise.
@@ -317,37 +317,59 @@ pub(super) async fn session_path(
     ))
 }
 
-/// Provider and namespace of the session meant, asked of the gateway where the flags leave it open.
+/// Provider and namespace of the session meant, asked of the gateway where the flags leave either open: one that is only
+/// guessed may be somebody else's of the same id.
 pub(super) async fn find(client: &Client, which: &Which) -> Result<(String, String), Failure> {
-    if let Some(provider) = &which.provider {
-        return Ok((
-            provider.clone(),
-            which.namespace.clone().unwrap_or_else(|| "default".into()),
-        ));
+    if let (Some(provider), Some(namespace)) = (&which.provider, &which.namespace) {
+        return Ok((provider.clone(), namespace.clone()));
     }
-    let body = every(client, Vec::new()).await?;
+    let mut query = vec![format!("id={}", path_part(&which.id))];
+    if let Some(namespace) = &which.namespace {
+        query.push(format!("namespace={}", path_part(namespace)));
+    }
+    let body = every(client, query).await?;
+    let one = only(&body, which)?;
+    Ok((text(one, "provider"), text(one, "namespace")))
+}
+
+/// The one session of a list that is meant.
+fn only<'a>(body: &'a Value, which: &Which) -> Result<&'a Value, Failure> {
+    let is = |session: &Value, key: &str, asked: Option<&String>| {
+        asked.is_none_or(|asked| *asked == text(session, key))
+    };
     let meant = |session: &&Value| {
         text(session, "id") == which.id
-            && which
-                .namespace
-                .as_ref()
-                .is_none_or(|n| *n == text(session, "namespace"))
+            && is(session, "provider", which.provider.as_ref())
+            && is(session, "namespace", which.namespace.as_ref())
     };
-    let found: Vec<&Value> = sessions(&body).filter(meant).collect();
+    let found: Vec<&Value> = sessions(body).filter(meant).collect();
     match found.as_slice() {
         [] => {
+            let of = which.provider.as_ref();
+            let of = of.map_or_else(String::new, |name| format!(" of provider {name:?}"));
             let message = format!(
-                "there is no session {:?}; see: sluicegate session list",
+                "there is no session {:?}{of}; see: sluicegate session list",
                 which.id
             );
             Err(Failure::new(REFUSED, message))
         }
-        [one] => Ok((text(one, "provider"), text(one, "namespace"))),
+        [one] => Ok(one),
         several => {
+            // What would tell them apart, and was not said.
+            let flags = match (&which.provider, &which.namespace) {
+                (Some(_), _) => "--namespace",
+                (None, Some(_)) => "--provider",
+                (None, None) => "--provider or --namespace",
+            };
+            let whose: Vec<String> = several
+                .iter()
+                .map(|one| format!("{}/{}", text(one, "namespace"), text(one, "provider")))
+                .collect();
             let message = format!(
-                "{} sessions are called {:?}: add --provider or --namespace",
+                "{} sessions are called {:?} ({}): add {flags}",
                 several.len(),
-                which.id
+                which.id,
+                whose.join(", ")
             );
             Err(Failure::new(USAGE, message))
         }
@@ -388,9 +410,39 @@ pub(super) fn path_part(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::{REFUSED, USAGE, Which, only, text};
+
     #[test]
     fn a_name_stays_one_segment() {
         assert_eq!(super::path_part("a-b.c_1"), "a-b.c_1");
         assert_eq!(super::path_part("../x?y:z"), "..%2Fx%3Fy%3Az");
+    }
+
+    #[test]
+    fn a_provider_alone_chooses_no_namespace() {
+        let session = |namespace: &str, provider: &str| json!({ "id": "s1", "namespace": namespace, "provider": provider });
+        let list = json!({ "sessions": [
+            session("acme", "main"),
+            session("default", "main"),
+            session("default", "spare"),
+        ]});
+        let asked = |provider: Option<&str>, namespace: Option<&str>| {
+            let which = Which {
+                id: "s1".to_owned(),
+                provider: provider.map(str::to_owned),
+                namespace: namespace.map(str::to_owned),
+            };
+            let found = only(&list, &which).map(|one| text(one, "namespace"));
+            found.map_err(|failure| failure.code())
+        };
+        assert_eq!(asked(None, None), Err(USAGE));
+        assert_eq!(asked(Some("main"), None), Err(USAGE));
+        assert_eq!(asked(None, Some("default")), Err(USAGE));
+        assert_eq!(asked(Some("spare"), None), Ok("default".to_owned()));
+        assert_eq!(asked(None, Some("acme")), Ok("acme".to_owned()));
+        assert_eq!(asked(Some("main"), Some("acme")), Ok("acme".to_owned()));
+        assert_eq!(asked(Some("gone"), None), Err(REFUSED));
     }
 }

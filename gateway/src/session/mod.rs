@@ -41,6 +41,6 @@ pub use pace::Way;
 pub use record::{Observed, Record, Ticket};
 pub use registry::{
     Behalf, Bind, Issued, LogLine, LogRecord, Observation, OwnerKey, OwnerUse, Registry,
-    RegistryError,
+    RegistryError, Wanted,
 };
 pub use request::{CreateRequest, PatchRequest, TimesRequest, is_session_id, no_secrets};

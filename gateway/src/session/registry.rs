@@ -52,6 +52,7 @@ use entry::{Sparse, Unsaved};
 pub use error::RegistryError;
 use history::Told;
 pub use log::{LogLine, LogRecord};
+pub use look::Wanted;
 pub use observe::Observation;
 pub use owners::{OwnerKey, OwnerUse};
 

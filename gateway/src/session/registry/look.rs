@@ -14,6 +14,25 @@ use crate::{
     session::{AskedGrant, SessionKey, lifecycle::State},
 };
 
+/// Which sessions a list is of: all, but for what is named.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Wanted<'a> {
+    /// Of this namespace.
+    pub namespace: Option<&'a str>,
+    /// Of this provider.
+    pub provider: Option<&'a str>,
+    /// Called so: one in each namespace and provider at most.
+    pub id: Option<&'a str>,
+}
+
+impl Wanted<'_> {
+    fn holds(&self, key: &SessionKey) -> bool {
+        self.namespace.is_none_or(|n| *key.namespace == *n)
+            && self.provider.is_none_or(|p| *key.provider == *p)
+            && self.id.is_none_or(|id| *key.id == *id)
+    }
+}
+
 impl Registry {
     /// One session, as the admin API shows it.
     pub fn show(&self, key: &SessionKey) -> Option<serde_json::Value> {
@@ -44,13 +63,12 @@ impl Registry {
     /// One page of what `seen` (namespace, owner) lets see, in order of namespace, provider and id, and the cursor of the next where there are more.
     pub fn page(
         &self,
-        namespace: Option<&str>,
-        provider: Option<&str>,
+        wanted: Wanted<'_>,
         seen: &dyn Fn(&str, Option<&str>) -> bool,
         after: Option<&SessionKey>,
         limit: usize,
     ) -> (Vec<serde_json::Value>, Option<SessionKey>) {
-        let mut chosen = self.chosen(namespace, provider, seen, after, limit.saturating_add(1));
+        let mut chosen = self.chosen(wanted, seen, after, limit.saturating_add(1));
         let more = chosen.len() > limit;
         chosen.truncate(limit);
         let next = chosen.last().filter(|_| more).map(|e| e.record.key());
@@ -60,22 +78,17 @@ impl Registry {
 
     fn chosen(
         &self,
-        namespace: Option<&str>,
-        provider: Option<&str>,
+        wanted: Wanted<'_>,
         seen: &dyn Fn(&str, Option<&str>) -> bool,
         after: Option<&SessionKey>,
         limit: usize,
     ) -> Vec<Arc<Entry>> {
-        let wanted = |key: &SessionKey| {
-            namespace.is_none_or(|n| *key.namespace == *n)
-                && provider.is_none_or(|p| *key.provider == *p)
-        };
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         entries
             .range::<SessionKey, _>((start, Bound::Unbounded))
             .filter(|(key, entry)| {
-                wanted(key) && seen(&key.namespace, entry.record.owner.as_deref())
+                wanted.holds(key) && seen(&key.namespace, entry.record.owner.as_deref())
             })
             .take(limit)
             .map(|(_, entry)| entry.clone())
