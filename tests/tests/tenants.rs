@@ -11,7 +11,8 @@ use std::path::PathBuf;
 
 use e2e::gateway::LOOPBACK_PROVIDER;
 use e2e::program::{Finished, Program, binary};
-use e2e::{Gateway, Settings};
+use e2e::wire::Reply;
+use e2e::{Gateway, Settings, web};
 use serde_json::json;
 
 const SESSIONS: &str = "/runtime/providers/test/sessions";
@@ -71,6 +72,13 @@ impl Lab {
             .await
     }
 
+    /// The admin API with the credential of `acme`.
+    async fn ask(&self, method: &str, path: &str, body: &str) -> Reply {
+        let extra = format!("Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n");
+        let path = format!("/admin/api/v1{path}");
+        web::request(self.gateway.ports.management, method, &path, &extra, body).await
+    }
+
     /// The state of a session, asked by the operator.
     async fn state(&self, namespace: &str, id: &str) -> String {
         let path = format!("{SESSIONS}/{id}?namespace={namespace}");
@@ -127,4 +135,39 @@ async fn the_credential_of_a_namespace_finds_its_own_with_a_provider_and_without
     assert_eq!(lab.state("acme", "s1").await, "stopped");
     let unseen = lab.acme(&["session", "show", "other"]).await;
     assert_eq!(unseen.code, Some(4), "{}", unseen.stderr);
+}
+
+#[tokio::test]
+async fn addresses_of_the_operators_services_are_the_operators_to_see() {
+    let services = "      services: {pdb: {url: \"tcp://127.0.0.1:3\"}}\n\
+                    capabilities:\n  data: {services: {cdb: {url: \"tcp://127.0.0.1:2\"}}}\n";
+    let lab = Lab::start(services).await;
+    let own = json!({ "services": { "mine": "tcp://127.0.0.1:4" }, "capabilities": ["data"] });
+    lab.create("acme", "s1", &own).await;
+    let one = format!("{SESSIONS}/s1?namespace=acme");
+    let resolved = format!("{SESSIONS}/s1/resolved?namespace=acme");
+    let all = "/sessions?namespace=acme".to_owned();
+    for path in [one, resolved, all, "/capabilities".to_owned()] {
+        let (seen, whole) = (
+            lab.ask("GET", &path, "").await,
+            lab.gateway.admin("GET", &path, "").await,
+        );
+        assert_eq!(seen.status(), 200, "{path}: {}", seen.text());
+        let (seen, whole) = (seen.text(), whole.text());
+        for address in ["tcp://127.0.0.1:2", "tcp://127.0.0.1:3"] {
+            assert!(!seen.contains(address), "{path}: {seen}");
+        }
+        assert!(whole.contains("tcp://127.0.0.1:2"), "{path}: {whole}");
+        let brought = path != "/capabilities";
+        assert_eq!(
+            seen.contains("tcp://127.0.0.1:4"),
+            brought,
+            "{path}: {seen}"
+        );
+    }
+    let paused = lab
+        .ask("POST", &format!("{SESSIONS}/s1:stop"), "")
+        .await
+        .text();
+    assert!(!paused.contains("tcp://127.0.0.1:3"), "{paused}");
 }

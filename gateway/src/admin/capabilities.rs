@@ -15,6 +15,7 @@ use super::{
     Problem, State,
     request::{body_text, json as answer, read},
     sessions::{conditional, key, shown, tagged},
+    veil,
 };
 use crate::{
     auth::Principal,
@@ -28,8 +29,14 @@ fn namespace(query: &HashMap<String, String>) -> Option<&str> {
 }
 
 /// `GET capabilities`: the catalogue.
-pub(super) async fn catalogue(Extract(state): Extract<State>) -> Response {
-    let capabilities = state.registry.capabilities();
+pub(super) async fn catalogue(
+    Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
+) -> Response {
+    let mut capabilities = state.registry.capabilities();
+    if principal.is_bounded() {
+        capabilities.iter_mut().for_each(veil::capability);
+    }
     answer(StatusCode::OK, &json!({ "capabilities": capabilities }))
 }
 
@@ -47,11 +54,15 @@ pub(super) async fn list(
 /// `GET …/sessions/{session}/resolved`: the merged grant, each entry with where it comes from.
 pub(super) async fn resolved(
     Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
     Path((provider, session)): Path<(String, String)>,
     Query(query): Parameters,
 ) -> Result<Response, Problem> {
     let key = key(namespace(&query), &provider, &session);
-    let resolved = state.registry.resolved(&key)?;
+    let mut resolved = state.registry.resolved(&key)?;
+    if principal.is_bounded() {
+        veil::resolved(&mut resolved);
+    }
     Ok(answer(StatusCode::OK, &json!({ "resolved": resolved })))
 }
 
@@ -88,20 +99,14 @@ pub(super) async fn act(
         }
     };
     let key = key(namespace(&query), &provider, &session);
-    let issued = bind(
-        &state,
-        &conditional(&principal, &headers),
-        key,
-        name.to_owned(),
-        how,
-    )
-    .await?;
+    let by = conditional(&principal, &headers);
+    let issued = bind(&state, &by, key, name.to_owned(), how).await?;
     let status = if issued.created {
         StatusCode::CREATED
     } else {
         StatusCode::OK
     };
-    Ok(tagged(status, &shown(issued)))
+    Ok(tagged(status, &shown(&state, &by, issued)))
 }
 
 /// `DELETE …/capabilities/{name}`: uninstall.
@@ -113,15 +118,9 @@ pub(super) async fn uninstall(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let key = key(namespace(&query), &provider, &session);
-    let issued = bind(
-        &state,
-        &conditional(&principal, &headers),
-        key,
-        name,
-        Bind::Uninstall,
-    )
-    .await?;
-    Ok(tagged(StatusCode::OK, &shown(issued)))
+    let by = conditional(&principal, &headers);
+    let issued = bind(&state, &by, key, name, Bind::Uninstall).await?;
+    Ok(tagged(StatusCode::OK, &shown(&state, &by, issued)))
 }
 
 async fn bind(

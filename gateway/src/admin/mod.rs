@@ -23,6 +23,7 @@ mod seats;
 mod server;
 mod sessions;
 mod state;
+mod veil;
 mod wait;
 mod webhooks;
 

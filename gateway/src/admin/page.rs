@@ -7,7 +7,7 @@ use data_encoding::BASE64URL_NOPAD;
 use http::StatusCode;
 use serde_json::json;
 
-use super::{Problem, State, access, request::json as answer, sessions::key};
+use super::{Problem, State, access, request::json as answer, sessions::key, veil};
 use crate::{
     auth::Principal,
     session::{Wanted, is_session_id},
@@ -37,7 +37,12 @@ pub(super) fn of(
         provider,
         id: query.get("id").map(String::as_str),
     };
-    let (sessions, next) = state.registry.page(wanted, &seen, after.as_ref(), limit);
+    let (mut sessions, next) = state.registry.page(wanted, &seen, after.as_ref(), limit);
+    if principal.is_bounded() {
+        for session in &mut sessions {
+            veil::session(state, session);
+        }
+    }
     let mut body = json!({ "sessions": sessions });
     if let (Some(next), Some(fields)) = (next, body.as_object_mut()) {
         let next = write(&[&next.namespace, &next.provider, &next.id]);

@@ -10,7 +10,7 @@ use axum::{
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Problem, State, access, request::json as answer};
+use super::{Problem, State, access, request::json as answer, veil};
 use crate::{auth::Principal, probe::Probed, session::ProviderConfig};
 
 /// `GET runtime/providers?probe=now`. `sessionCount` counts what whoever asks can list.
@@ -62,6 +62,9 @@ pub(super) fn all(state: &State, principal: &Principal, namespace: Option<&str>)
             let count = state.registry.count(name, namespace, &seen);
             fields.insert("default".into(), (*name == config.default_provider).into());
             fields.insert("sessionCount".into(), count.into());
+        }
+        if principal.is_bounded() {
+            veil::provider(&mut shown);
         }
         shown
     };

@@ -16,6 +16,7 @@ use super::{
     access::{self, touches, unknown_namespace},
     page,
     request::{body_text, idempotent, json as answer, read},
+    veil,
     wait::Waiting,
 };
 use crate::{
@@ -153,7 +154,7 @@ pub(super) async fn create(
         (false, false) => StatusCode::OK,
     };
     let id = text_of(&issued.view, "id");
-    let mut response = tagged(status, &shown(issued));
+    let mut response = tagged(status, &shown(&state, &by, issued));
     let scope = match namespace.as_str() {
         "default" => String::new(),
         other => format!("namespaces/{other}/"),
@@ -241,6 +242,7 @@ pub(super) fn tagged(status: StatusCode, body: &Value) -> Response {
 /// `GET …/sessions/{session}`.
 pub(super) async fn show(
     Extract(state): Extract<State>,
+    Extension(principal): Extension<Arc<Principal>>,
     Path((provider, session)): Path<(String, String)>,
     Query(query): Parameters,
 ) -> Result<Response, Problem> {
@@ -249,10 +251,13 @@ pub(super) async fn show(
         &provider,
         &session,
     );
-    let view = state
+    let mut view = state
         .registry
         .show(&key)
         .ok_or_else(|| not_found(&session))?;
+    if principal.is_bounded() {
+        veil::session(&state, &mut view);
+    }
     Ok(tagged(StatusCode::OK, &json!({ "session": view })))
 }
 
@@ -276,7 +281,7 @@ pub(super) async fn patch(
     let patched = state
         .registry
         .change(&by, move |all, by, now| all.patch_at(by, &key, patch, now));
-    Ok(tagged(StatusCode::OK, &shown(patched.await?)))
+    Ok(tagged(StatusCode::OK, &shown(&state, &by, patched.await?)))
 }
 
 /// `DELETE …/sessions/{session}`: stop.
@@ -294,7 +299,7 @@ pub(super) async fn delete(
     );
     let by = conditional(&principal, &headers);
     let stopped = act_on(&state, &by, key, Action::Stop, None).await?;
-    Ok(tagged(StatusCode::OK, &shown(stopped)))
+    Ok(tagged(StatusCode::OK, &shown(&state, &by, stopped)))
 }
 
 /// `POST …/sessions/{session}:{action}`. Ids hold no colon, so the last one parts them.
@@ -371,7 +376,7 @@ pub(super) async fn act(
     } else {
         StatusCode::OK
     };
-    Ok(waiting.answer(tagged(status, &shown(issued))))
+    Ok(waiting.answer(tagged(status, &shown(&state, &by, issued))))
 }
 
 async fn act_on(
@@ -469,7 +474,7 @@ async fn observe(
         all.observe_at(by, &key, &observation, now)
     });
     let (issued, current) = observed.await?;
-    let mut body = shown(issued);
+    let mut body = shown(state, by, issued);
     if let Some(fields) = body.as_object_mut() {
         fields.insert("current".into(), current.into());
     }
@@ -477,7 +482,10 @@ async fn observe(
 }
 
 /// `{session, stale, staleBindings, env?, files?}`.
-pub(super) fn shown(issued: Issued) -> Value {
+pub(super) fn shown(state: &State, by: &Behalf, mut issued: Issued) -> Value {
+    if by.bounded {
+        veil::session(state, &mut issued.view);
+    }
     let mut body = json!({
         "session": issued.view,
         "stale": !issued.stale.is_empty(),

@@ -39,6 +39,15 @@ impl Registry {
         self.entry(key).ok().map(|entry| self.view(&entry))
     }
 
+    /// The services that the session's own document has, as written there; nothing where there is no such session.
+    pub fn services_brought(&self, key: &SessionKey) -> serde_json::Value {
+        let own = self
+            .entry(key)
+            .and_then(|entry| compile::own(&entry.record));
+        let own = own.map(|document| document.to_value()).unwrap_or_default();
+        own.get("services").cloned().unwrap_or_default()
+    }
+
     /// Why no session can be made of this provider, not even one that asks for nothing: what its own settings give is not
     /// allowed by themselves.
     pub fn provider_fault(&self, name: &str) -> Option<String> {
