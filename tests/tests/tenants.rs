@@ -171,3 +171,19 @@ async fn addresses_of_the_operators_services_are_the_operators_to_see() {
         .text();
     assert!(!paused.contains("tcp://127.0.0.1:3"), "{paused}");
 }
+
+#[tokio::test]
+async fn a_placement_is_asked_for_what_a_create_takes() {
+    let lab =
+        Lab::start("capabilities:\n  data: {services: {cdb: {url: \"tcp://127.0.0.1:2\"}}}\n")
+            .await;
+    let path = "/runtime/providers/test/placements:check?probe=now";
+    for body in [
+        r#"{"capabilities": ["data"]}"#,
+        r#"{"services": {"mydb": "tcp://127.0.0.1:4"}, "hostServices": ["mydb"]}"#,
+    ] {
+        let told = lab.gateway.admin("POST", path, body).await;
+        assert_eq!(told.status(), 200, "{body}: {}", told.text());
+        assert_eq!(told.json()["needs"]["hostServices"], true, "{body}");
+    }
+}

@@ -10,7 +10,7 @@ use axum::{
 };
 use http::StatusCode;
 use serde_json::json;
-use sluicegate_policy::{EgressDocument, GrantDocument, ServiceDocument, Workload};
+use sluicegate_policy::{ServiceDocument, Workload};
 
 use super::{
     Problem, State,
@@ -18,7 +18,7 @@ use super::{
     request::{body_text, json as answer, read},
     sessions::{behalf, known},
 };
-use crate::auth::Principal;
+use crate::{auth::Principal, session::AskedGrant};
 
 /// `POST runtime/providers/{provider}/placements:check?probe=now`.
 pub(super) async fn check(
@@ -33,7 +33,7 @@ pub(super) async fn check(
     // What `create` would refuse is refused here, and what it would add counts.
     let grant = state
         .registry
-        .grant_of(&behalf(&principal), &provider, &asked.document)?;
+        .grant_asked(&behalf(&principal), &provider, &asked.grant)?;
     let workload = Workload {
         executable: asked.executable,
         ..Workload::of(&grant)
@@ -72,28 +72,24 @@ fn unknown_yet(provider: &str) -> Problem {
 /// What a workload asks for; the rest is as for a session that does not say.
 struct Asked {
     executable: bool,
-    document: GrantDocument,
+    grant: AskedGrant,
 }
 
-/// `{executable?, hostServices?: [NAME], egress?}`, names and egress as in a session.
+/// `{executable?, hostServices?: [NAME]}` and the keys of a create that say what a session may reach: `hostServices` is
+/// `services` with names only.
 fn asked(source: &str) -> Result<Asked, Problem> {
     read(source, |fields, faults| {
         let executable = match fields.take("executable") {
             Some(node) => node.boolean(faults)?,
             None => true,
         };
-        let services = fields.take("hostServices");
-        let services = services.map(|node| ServiceDocument::read_names(node, faults));
-        let egress = fields.take("egress");
-        let egress = egress.map(|node| EgressDocument::read(node, faults));
-        let document = GrantDocument {
-            egress: egress.unwrap_or_default(),
-            services: services.unwrap_or_default(),
-            ..GrantDocument::default()
-        };
-        Some(Asked {
-            executable,
-            document,
-        })
+        let names = fields.take("hostServices");
+        let names = names.map(|node| ServiceDocument::read_names(node, faults));
+        let mut grant = AskedGrant::take(fields, faults);
+        for (name, service) in names.unwrap_or_default() {
+            // One that is brought with its address may be named too.
+            grant.document.services.entry(name).or_insert(service);
+        }
+        Some(Asked { executable, grant })
     })
 }

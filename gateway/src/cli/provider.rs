@@ -2,12 +2,13 @@
 
 use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::{
     client::{Client, ClientArgs},
     failure::{Failure, REFUSED, USAGE},
     output::{table, text},
+    session_create::GrantArgs,
 };
 
 /// `provider …`.
@@ -34,15 +35,9 @@ pub(super) struct PlacementArgs {
     /// The provider; the gateway's default where absent.
     #[arg(long)]
     provider: Option<String>,
-    /// A host service it needs.
-    #[arg(long = "service", value_name = "NAME")]
-    services: Vec<String>,
-    /// A host its egress allows.
-    #[arg(long = "allow", value_name = "HOST")]
-    allow: Vec<String>,
-    /// What becomes of hosts that no rule names.
-    #[arg(long, value_parser = ["allow", "deny"])]
-    default_action: Option<String>,
+    /// What it asks for, as a session would.
+    #[command(flatten)]
+    grant: GrantArgs,
     /// It brings no provider that is to be executed there.
     #[arg(long)]
     not_executable: bool,
@@ -191,7 +186,7 @@ pub(super) async fn placement(command: PlacementCommand) -> Result<(), Failure> 
     let query = if args.probe { "?probe=now" } else { "" };
     let path = format!("{PROVIDERS}/{provider}/placements:check{query}");
     let body = client
-        .call(Method::POST, &path, Some(&workload(&args)))
+        .call(Method::POST, &path, Some(&workload(&args)?))
         .await?
         .body;
     if args.client.json {
@@ -207,19 +202,10 @@ pub(super) async fn placement(command: PlacementCommand) -> Result<(), Failure> 
     Err(Failure::new(REFUSED, why))
 }
 
-fn workload(args: &PlacementArgs) -> Value {
-    let mut egress = Map::new();
-    if !args.allow.is_empty() {
-        egress.insert("allowedHosts".into(), json!(args.allow));
-    }
-    if let Some(action) = &args.default_action {
-        egress.insert("defaultAction".into(), json!(action));
-    }
-    let mut workload = json!({ "executable": !args.not_executable, "hostServices": args.services });
-    if let (false, Some(fields)) = (egress.is_empty(), workload.as_object_mut()) {
-        fields.insert("egress".into(), egress.into());
-    }
-    workload
+fn workload(args: &PlacementArgs) -> Result<Value, Failure> {
+    let mut workload = args.grant.to_document()?;
+    workload.insert("executable".into(), (!args.not_executable).into());
+    Ok(workload.into())
 }
 
 async fn default_provider(client: &Client) -> Result<String, Failure> {

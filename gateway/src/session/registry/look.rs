@@ -194,19 +194,4 @@ impl Registry {
         let grant = asked.grant(&self.config(), provider, by.author())?;
         Ok(Arc::new(grant))
     }
-
-    /// What a session created with this document would be granted.
-    ///
-    /// # Errors
-    /// It could not be created: [`RegistryError::Faults`], an unknown provider, or a store that cannot be read.
-    pub fn grant_of(
-        &self,
-        by: &Behalf,
-        provider: &str,
-        document: &GrantDocument,
-    ) -> Result<Grant, RegistryError> {
-        self.check_readable()?;
-        let (_, grant) = compile::grant(&self.config(), provider, &[], (document, by.author()))?;
-        Ok(grant)
-    }
 }

@@ -207,11 +207,8 @@ pub(super) fn all() -> Vec<(&'static str, RefOr<Schema>)> {
         ("reason", text()),
         ("extendSeconds", integer(1, 31_622_400)),
     ]);
-    let workload = strict([
-        ("executable", boolean()),
-        ("hostServices", texts()),
-        ("egress", to("Egress")),
-    ]);
+    let workload = with(grant(), "executable", boolean());
+    let workload = with(workload, "hostServices", texts());
     vec![
         ("Rule", rule()),
         ("Egress", egress()),
