@@ -23,7 +23,7 @@ use crate::{
     auth::Principal,
     session::{
         Actor, Behalf, CreateRequest, Issued, Observation, PatchRequest, RegistryError, SessionKey,
-        is_session_id, lifecycle::Action, no_secrets,
+        Wanted, is_session_id, lifecycle::Action, no_secrets,
     },
 };
 
@@ -99,7 +99,11 @@ pub(super) async fn list_of_provider(
 /// A provider, or one that a reload has taken away and of which there still are sessions to be seen, and ended.
 fn listed(state: &State, principal: &Principal, provider: &str) -> Result<(), Problem> {
     let seen = access::seen(principal);
-    let (left, _) = state.registry.page(None, Some(provider), &seen, None, 1);
+    let wanted = Wanted {
+        provider: Some(provider),
+        ..Wanted::default()
+    };
+    let (left, _) = state.registry.page(wanted, &seen, None, 1);
     match left.is_empty() {
         true => known(state, provider),
         false => Ok(()),

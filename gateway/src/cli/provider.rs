@@ -35,7 +35,6 @@ pub(super) struct PlacementArgs {
     /// The provider; the gateway's default where absent.
     #[arg(long)]
     provider: Option<String>,
-    /// What it asks for, as a session would.
     #[command(flatten)]
     grant: GrantArgs,
     /// It brings no provider that is to be executed there.
@@ -225,6 +224,8 @@ async fn default_provider(client: &Client) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
