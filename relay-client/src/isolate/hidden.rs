@@ -20,6 +20,15 @@ use super::{control::Hidden, devices, directory};
 /// directory that is removed and made anew, as a service that starts again does it, comes into sight: what was mounted over
 /// the old one goes with it. These are never removed.
 pub(super) const RUNTIME: [&str; 2] = ["/run", "/var/run"];
+/// Below these, no way out and needed, so that they stay: the programs of NixOS, and disks that are mounted there.
+pub(super) const KEPT: [&str; 6] = [
+    "current-system",
+    "booted-system",
+    "wrappers",
+    "opengl-driver",
+    "opengl-driver-32",
+    "media",
+];
 /// Displays: other directories of sockets.
 const DIRECTORIES: [&str; 2] = ["/tmp/.X11-unix", "/tmp/.ICE-unix"];
 /// The kernel's list of unix sockets (proc_pid_net(5)).
@@ -132,27 +141,40 @@ fn with_nothing_else(
 
 fn settle(directories: Vec<PathBuf>, files: Vec<PathBuf>) -> Vec<Hidden> {
     let real = |path: PathBuf| fs::canonicalize(path).ok();
-    // Sorted, a directory comes before what is below it.
-    let directories: BTreeSet<PathBuf> = directories
+    let directories = directories
         .into_iter()
         .filter_map(real)
-        .filter(|path| path.is_dir() && path.parent().is_some())
-        .collect();
+        .filter(|path| path.is_dir() && path.parent().is_some());
+    let files = files
+        .into_iter()
+        .filter_map(real)
+        .filter(|path| !path.is_dir());
+    uncovered(directories.collect(), files.collect())
+}
+
+/// Of real paths those that no directory above them hides, in the order in which they are hidden.
+fn uncovered(directories: BTreeSet<PathBuf>, files: BTreeSet<PathBuf>) -> Vec<Hidden> {
     let mut hidden: Vec<PathBuf> = Vec::new();
+    // Sorted, a directory comes before what is below it.
     for directory in directories {
-        if !hidden.iter().any(|over| directory.starts_with(over)) {
+        if !hidden.iter().any(|over| covers(over, &directory)) {
             hidden.push(directory);
         }
     }
-    let files: BTreeSet<PathBuf> = files
-        .into_iter()
-        .filter_map(real)
-        .filter(|path| !path.is_dir() && !hidden.iter().any(|over| path.starts_with(over)))
-        .collect();
+    let is_covered = |path: &PathBuf| hidden.iter().any(|over| covers(over, path));
+    let files: Vec<PathBuf> = files.into_iter().filter(|path| !is_covered(path)).collect();
     let directories = hidden.into_iter().map(Hidden::Directory);
     directories
         .chain(files.into_iter().map(Hidden::File))
         .collect()
+}
+
+/// Does hiding this directory hide the path? Not what stays of a runtime directory: that has to be hidden by itself.
+pub(super) fn covers(over: &Path, path: &Path) -> bool {
+    let stays = |rest: &Path| KEPT.iter().any(|kept| rest.starts_with(kept));
+    let is_runtime = || RUNTIME.iter().any(|one| Path::new(one) == over);
+    path.strip_prefix(over)
+        .is_ok_and(|rest| !(is_runtime() && stays(rest)))
 }
 
 /// The paths of sockets that take connections or datagrams, or may begin to: whatever is bound and is there. Names are any
@@ -195,7 +217,7 @@ mod tests {
         path::PathBuf,
     };
 
-    use super::{Hidden, TABLE, find, listening, settle, with_their_directories};
+    use super::{Hidden, TABLE, find, listening, settle, uncovered, with_their_directories};
     use crate::{isolate::control, listen::closed_private_socket};
 
     /// Not of sockets alone.
@@ -331,5 +353,29 @@ mod tests {
             Hidden::File(root.join("two")),
         ];
         assert_eq!(settle(directories, files), expected);
+    }
+
+    /// Else a token on a disk that the desktop has mounted is in sight again.
+    #[test]
+    fn what_stays_of_a_runtime_directory_covers_nothing() {
+        let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect();
+        let directories = [
+            "/run",
+            "/run/user/1000",
+            "/run/media/u/disk/state",
+            "/run/media/u/disk/state/more",
+        ];
+        let files = [
+            "/run/other.sock",
+            "/run/mediators",
+            "/run/media/u/disk/state/token",
+            "/run/media/u/disk/token",
+        ];
+        let expected = [
+            Hidden::Directory("/run".into()),
+            Hidden::Directory("/run/media/u/disk/state".into()),
+            Hidden::File("/run/media/u/disk/token".into()),
+        ];
+        assert_eq!(uncovered(paths(&directories), paths(&files)), expected);
     }
 }

@@ -23,22 +23,13 @@ use rustix::{
 
 use super::{
     control::{Hidden, Plan},
-    hidden::RUNTIME,
+    hidden::{KEPT, RUNTIME},
 };
 
 /// Bytes and files of the private file systems are bounded by this; they live in memory.
 const SCRATCH: &CStr = c"mode=0700,size=64m";
 /// One that other users of the sandbox may look into.
 const OPEN: &CStr = c"mode=0755,size=64m";
-/// Below /run, no way out and needed: the programs of NixOS, and disks that are mounted there.
-const KEPT: [&str; 6] = [
-    "current-system",
-    "booted-system",
-    "wrappers",
-    "opengl-driver",
-    "opengl-driver-32",
-    "media",
-];
 /// There for whoever wants to put a lock in it.
 const LOCKS: &str = "lock";
 /// Below these a read-only tree stays writable: they are no disk, and programs need them.

@@ -139,14 +139,12 @@ pub(super) fn plan(
     Ok((standing, plan))
 }
 
-/// The hidden directory that a path is in; disks that are mounted below /run stay in sight.
+/// The hidden directory that a path is in.
 fn covering<'h>(path: &Path, hidden: &'h [Hidden]) -> Option<&'h Path> {
-    let over = |one: &'h Hidden| match one {
-        Hidden::Directory(over) if path.starts_with(over) => Some(over.as_path()),
-        Hidden::Directory(_) | Hidden::File(_) => None,
-    };
-    let kept = path.starts_with("/run/media");
-    hidden.iter().find_map(over).filter(|_| !kept)
+    hidden.iter().find_map(|one| match one {
+        Hidden::Directory(over) => hidden::covers(over, path).then_some(over.as_path()),
+        Hidden::File(_) => None,
+    })
 }
 
 /// `cache:main` → `cache_main.sock`. Two that would be alike are told apart by their place.

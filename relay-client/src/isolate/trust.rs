@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::control::Hidden;
+use super::{control::Hidden, hidden::covers};
 use crate::variables::CA_FILES;
 
 /// Variables with the file's path that programs have of their own, beside a session's.
@@ -30,7 +30,7 @@ pub(super) fn kept(
 ) -> Vec<(PathBuf, String)> {
     let is_hidden = |path: &Path| {
         hidden.iter().any(|one| match one {
-            Hidden::Directory(over) => path.starts_with(over),
+            Hidden::Directory(over) => covers(over, path),
             Hidden::File(_) => false,
         })
     };
