@@ -9,7 +9,7 @@ use std::{
     fs, io,
     os::unix::{
         ffi::OsStrExt,
-        fs::{FileTypeExt, PermissionsExt},
+        fs::{FileTypeExt, MetadataExt},
     },
     path::{Path, PathBuf},
 };
@@ -31,6 +31,8 @@ pub(super) const KEPT: [&str; 6] = [
 ];
 /// Displays: other directories of sockets.
 const DIRECTORIES: [&str; 2] = ["/tmp/.X11-unix", "/tmp/.ICE-unix"];
+/// A directory with more entries is no place of a few sockets or secrets: it is not read to its end.
+const MOST: usize = 1024;
 /// The kernel's list of unix sockets (proc_pid_net(5)).
 const TABLE: &str = "/proc/net/unix";
 /// `SS_UNCONNECTED` there: of a stream socket with a path, it listens or may yet.
@@ -113,8 +115,9 @@ fn place(file: &Path) -> Option<PathBuf> {
     Some(fs::canonicalize(parent).ok()?.join(file.file_name()?))
 }
 
-/// Of the directories of these files those that have nothing but what is `known`, that only their owner writes to, and that are
-/// neither `used` nor the working directory nor the home, nor above them.
+/// Of the directories of these files those that have nothing but what is `known`, that belong to this user or root and that only their
+/// owner writes to, and that are neither `used` nor the working directory nor the home, nor above them. Each is read once, and not
+/// those of others: who fills a directory of his own with sockets would make every start wait for it.
 fn with_nothing_else(
     places: &[PathBuf],
     used: &[PathBuf],
@@ -124,15 +127,23 @@ fn with_nothing_else(
     used.extend(std::env::current_dir());
     used.extend(std::env::var_os("HOME").map(PathBuf::from));
     let only = |directory: &Path| {
-        fs::read_dir(directory).is_ok_and(|entries| entries.flatten().all(|entry| known(&entry)))
+        let Ok(entries) = fs::read_dir(directory) else {
+            return false;
+        };
+        let mut entries = entries.flatten().enumerate();
+        entries.all(|(number, entry)| number < MOST && known(&entry))
     };
+    let uid = rustix::process::getuid().as_raw();
     // What others may write to is not kept for this.
     let private = |directory: &Path| {
-        fs::metadata(directory).is_ok_and(|found| found.permissions().mode() & 0o022 == 0)
+        fs::metadata(directory).is_ok_and(|found| {
+            let owner = found.uid();
+            found.mode() & 0o022 == 0 && (owner == uid || owner == 0)
+        })
     };
-    places
-        .iter()
-        .filter_map(|place| place.parent())
+    let directories: BTreeSet<&Path> = places.iter().filter_map(|place| place.parent()).collect();
+    directories
+        .into_iter()
         .filter(|directory| !used.iter().any(|used| used.starts_with(directory)))
         .filter(|directory| private(directory) && only(directory))
         .map(Path::to_owned)
@@ -217,7 +228,7 @@ mod tests {
         path::PathBuf,
     };
 
-    use super::{Hidden, TABLE, find, listening, settle, uncovered, with_their_directories};
+    use super::{Hidden, MOST, TABLE, find, listening, settle, uncovered, with_their_directories};
     use crate::{isolate::control, listen::closed_private_socket};
 
     /// Not of sockets alone.
@@ -329,8 +340,27 @@ mod tests {
         let files = ["alone/token", "alone/key", "mixed/token", "mounted/token"];
         let mut hidden = with_their_directories(files.map(|file| root.join(file)).to_vec());
         let directories: Vec<_> = hidden.split_off(files.len());
-        let expected = ["alone", "alone", "mounted"].map(|directory| root.join(directory));
+        let expected = ["alone", "mounted"].map(|directory| root.join(directory));
         assert_eq!(directories, expected);
+    }
+
+    #[test]
+    fn a_directory_of_many_or_of_somebody_else_is_not_read_for_it() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let token = root.join("token");
+        fs::write(&token, "").unwrap();
+        let (alone, whole) = (vec![token.clone()], vec![token, root.clone()]);
+        assert_eq!(with_their_directories(alone.clone()), whole);
+        if rustix::process::getuid().is_root() {
+            std::os::unix::fs::chown(&root, Some(65534), None).unwrap();
+            assert_eq!(with_their_directories(alone.clone()), alone);
+            std::os::unix::fs::chown(&root, Some(0), None).unwrap();
+        }
+        for number in 0..MOST {
+            fs::write(root.join(format!("..{number}")), "").unwrap();
+        }
+        assert_eq!(with_their_directories(alone.clone()), alone);
     }
 
     #[test]
