@@ -110,10 +110,12 @@ pub(super) fn plan(
     let mut hidden = hidden.map_err(step("what to hide"))?;
     for (path, real) in confinement.writable.iter().zip(&writable) {
         if let Some(over) = covering(real, &hidden) {
-            let why = format!(
-                "it is hidden from the command with all of {}: what is written there would be lost",
-                over.display()
-            );
+            let all = match over == real {
+                true => String::new(),
+                false => format!(" with all of {}", over.display()),
+            };
+            let why =
+                format!("it is hidden from the command{all}: what is written there would be lost");
             return Err(IsolateError::Path(path.clone(), io::Error::other(why)));
         }
     }
@@ -139,11 +141,11 @@ pub(super) fn plan(
     Ok((standing, plan))
 }
 
-/// The hidden directory that a path is in.
+/// What hides a path: itself, or a directory that it is in.
 fn covering<'h>(path: &Path, hidden: &'h [Hidden]) -> Option<&'h Path> {
     hidden.iter().find_map(|one| match one {
         Hidden::Directory(over) => hidden::covers(over, path).then_some(over.as_path()),
-        Hidden::File(_) => None,
+        Hidden::File(over) => (path == over).then_some(over.as_path()),
     })
 }
 

@@ -430,11 +430,15 @@ fn what_is_hidden_is_not_to_be_written_to() {
             );
             fs::create_dir_all(Path::new(&state).join("deep")).unwrap();
             let deep = format!("{state}/deep");
-            for (path, over) in [("/run", "/run"), (&*deep, &*state)] {
+            // Beside something else, so that it is hidden as a file.
+            let socket = outer.text("home/agent.sock");
+            let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+            let with_all = format!(" with all of {state}");
+            for (path, all) in [("/run", ""), (&*deep, &*with_all), (&*socket, "")] {
                 let flags = ["--ro", "--rw", path];
                 let done = outer.run(&flags, &["touch"]).arg(&ran).run().await;
                 assert_eq!(done.code, Some(2), "{path}: {}", done.stderr);
-                let why = format!("{path}: it is hidden from the command with all of {over}");
+                let why = format!("{path}: it is hidden from the command{all}: ");
                 assert!(done.stderr.contains(&why), "{}", done.stderr);
                 assert!(!ran.exists(), "{path}");
             }
