@@ -155,8 +155,8 @@ impl Reverse {
                 () = doorway.until(false) => {
                     // What dials now waits in the kernel's queue: whoever comes back has it, and else it is reset. Accepted, a
                     // program on a unix socket that has said nothing could not tell the failure from an end.
-                    let back = timeout(place.patience, doorway.until(true)).await;
-                    if back.is_err() && doorway.shut(&place.door) {
+                    let back = came_back(place, doorway).await;
+                    if !back && doorway.shut(&place.door) {
                         return;
                     }
                     continue;
@@ -187,6 +187,20 @@ impl Reverse {
                 }
             }
         }
+    }
+}
+
+/// Is somebody here again, within the patience of the listener? None is had with a session that may not go on: a dial of it would hang,
+/// and be carried after all if the session goes on in time.
+async fn came_back(place: &Offer, doorway: &Doorway) -> bool {
+    let (session, name) = (&place.session, &place.name);
+    let judged = session.judge(None, |policy| decide_listener(&policy.grant, None, name));
+    let Ok(judged) = judged else { return false };
+    let patience = judged.permit.listener().patience;
+    tokio::select! {
+        biased;
+        back = timeout(patience, doorway.until(true)) => back.is_ok(),
+        () = session.barred() => false,
     }
 }
 

@@ -380,6 +380,14 @@ impl Session {
         *self.lease.write().unwrap_or_else(PoisonError::into_inner) = Some(lease.clone());
     }
 
+    /// Completes when nothing may be opened in it: it is paused, or over.
+    pub async fn barred(&self) {
+        let mut authority = self.authority.subscribe();
+        let barred = |now: &Authority| !matches!(now, Authority::Live(_));
+        // It cannot fail while the sender lives, which is ours.
+        let _ = authority.wait_for(barred).await;
+    }
+
     /// Where its host dials what the sandbox exposes.
     pub fn dials(&self) -> Arc<DialTargets> {
         self.dials

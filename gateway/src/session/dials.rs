@@ -15,7 +15,6 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
@@ -81,8 +80,6 @@ pub struct Offer {
     pub name: ServiceName,
     /// The socket, to listen while the sandbox is there.
     pub door: Arc<Door>,
-    /// It listens on for so long when the sandbox has gone.
-    pub patience: Duration,
     /// It is taken away.
     pub closed: CancellationToken,
 }
@@ -356,7 +353,6 @@ impl Dials {
                 session: session.clone(),
                 name: name.clone(),
                 door: door.clone(),
-                patience: expose.patience,
                 closed: closed.clone(),
             });
         }

@@ -263,7 +263,13 @@ async fn a_paused_session_is_not_dialled_and_comes_back(over: Transport) {
     let world = World::new().await;
     let mut tasks = JoinSet::new();
     let url = tcp_service(&mut tasks, Manner::Echo).await;
-    let _client = exposed(&world, over, &url).await;
+    // The gap of a client that is lost is not to be had by a pause.
+    let token = world
+        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 60s}}}")
+        .await;
+    let client = world.client_over(Choice::Only(over), &token);
+    client.expose("plugin", &url);
+    world.offered(2.0).await;
     act(&world, Action::Pause).await;
     refused(&world, "plugin").await;
     act(&world, Action::Resume).await;
