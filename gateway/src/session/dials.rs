@@ -161,8 +161,8 @@ impl Dials {
         names.get(label).cloned()
     }
 
-    /// The places of this generation are what its grant says now; of no generation, none. A place whose terms did not
-    /// change stays as it is, and so do the connections that wait on it.
+    /// The places of this generation are what its grant says now; of no generation, none. A place that is
+    /// where it was stays as it is, on other terms too, and so do the connections that wait on it.
     pub(super) fn settle(&self, key: &SessionKey, living: Option<Living<'_>>) -> Option<Settled> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         self.kept().remove(key);
@@ -186,12 +186,10 @@ impl Dials {
         let (mut kept, mut wanted) = (BTreeMap::new(), Vec::new());
         for (name, expose) in grant.exposed() {
             match old.remove(name) {
-                Some(place)
-                    if place.expose.stands_as(expose)
-                        && place.expose.patience == expose.patience =>
-                {
-                    let expose = expose.clone();
-                    kept.insert(name.clone(), Place { expose, ..place });
+                Some(mut place) if place.expose.stands_as(expose) => {
+                    // Its terms are read from the grant by whoever serves it. Closed, it would refuse who dials what the answer shows.
+                    place.expose = expose.clone();
+                    kept.insert(name.clone(), place);
                 }
                 changed => {
                     // Closed first: the same path or port may be wanted again.

@@ -66,7 +66,10 @@ async fn a_patch_changes_only_what_it_names() {
     let before = inode(&path(&view, "a"));
     let patched = f
         .registry
-        .patch(f.key("one"), patch("{expose: [a, c]}"))
+        .patch(
+            f.key("one"),
+            patch("{expose: {a: {dial: unix, patience: 3s}, c: unix}}"),
+        )
         .await
         .unwrap()
         .view;
