@@ -174,6 +174,7 @@ impl Dials {
         }) = living
         else {
             self.close(before.into_iter().flat_map(|open| open.places));
+            self.leave(key);
             return None;
         };
         if before
@@ -181,6 +182,7 @@ impl Dials {
             .is_some_and(|open| !Arc::ptr_eq(&open.session, session))
         {
             self.close(before.take().into_iter().flat_map(|open| open.places));
+            self.leave(key);
         }
         let mut old = before.map(|open| open.places).unwrap_or_default();
         let (mut kept, mut wanted) = (BTreeMap::new(), Vec::new());
@@ -278,6 +280,15 @@ impl Dials {
         self.close(gone);
     }
 
+    /// The directory of the session's sockets goes with the generation, and not before: who has hidden or mounted it as a whole would see
+    /// another one that stands there, or none.
+    fn leave(&self, key: &SessionKey) {
+        if let Some(directory) = &self.config.directory {
+            // There is none where nothing was exposed by a unix socket.
+            let _ = fs::remove_dir(directory.join(label(key)));
+        }
+    }
+
     fn close(&self, places: impl IntoIterator<Item = (ServiceName, Place)>) {
         for (_, place) in places {
             place.closed.cancel();
@@ -291,8 +302,6 @@ impl Dials {
             if let Some(file) = &place.file {
                 // Gone already is as good.
                 let _ = fs::remove_file(file);
-                // The session's directory goes with its last socket.
-                let _ = file.parent().map(fs::remove_dir);
             }
             if place.expose.dial == Dial::Tls {
                 let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);

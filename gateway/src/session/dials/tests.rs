@@ -79,6 +79,21 @@ async fn a_patch_changes_only_what_it_names() {
     assert_eq!(patched["dialTargets"].as_object().unwrap().len(), 2);
 }
 
+/// What is mounted over it hides what comes into it, and goes with it.
+#[tokio::test]
+async fn the_directory_of_its_sockets_is_the_generations() {
+    let f = Fixture::new();
+    let view = create(&f, "{id: one, expose: [a]}").await;
+    let directory = path(&view, "a").parent().unwrap().to_owned();
+    for expose in ["{expose: {}}", "{expose: [b]}", "{expose: {}}"] {
+        let patched = f.registry.patch(f.key("one"), patch(expose)).await;
+        patched.unwrap();
+        assert!(directory.exists(), "{expose}");
+    }
+    act(&f, Action::Reset).await;
+    assert!(!directory.exists());
+}
+
 #[tokio::test]
 async fn sockets_come_back_with_the_process_and_leftovers_go() {
     let f = Fixture::new();
