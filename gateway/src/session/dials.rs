@@ -165,7 +165,8 @@ impl Dials {
     /// where it was stays as it is, on other terms too, and so do the connections that wait on it.
     pub(super) fn settle(&self, key: &SessionKey, living: Option<Living<'_>>) -> Option<Settled> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        self.kept().remove(key);
+        // Let go of only when what is wanted has been bound.
+        let mut held = self.kept().remove(key).unwrap_or_default();
         let mut before = open.remove(key);
         let Some(Living {
             session,
@@ -211,7 +212,7 @@ impl Dials {
         let mut errors = BTreeMap::new();
         for (name, expose) in wanted {
             let port = settled.ports.get(name.as_str()).copied();
-            match self.bind(session, name, expose, port) {
+            match self.bind(session, name, expose, port, &mut held) {
                 Ok(place) => {
                     if let (Some(port), None) = (place.port, expose.port) {
                         settled.ports.insert(name.to_string(), port);
@@ -316,6 +317,7 @@ impl Dials {
         name: &ServiceName,
         expose: &Expose,
         port: Option<u16>,
+        held: &mut Vec<Door>,
     ) -> Result<Place, String> {
         let closed = CancellationToken::new();
         let (mut file, mut own) = (None, None);
@@ -333,7 +335,13 @@ impl Dials {
             Dial::Tcp => {
                 let port = expose.port.or(port);
                 let asked = SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or(0)));
-                let (door, address) = Door::tcp(asked).map_err(|error| match port {
+                // Closed and bound again, it could be somebody else's in between.
+                let kept = held.iter().position(|door| door.is_at(asked));
+                let bound = match kept {
+                    Some(index) => Ok((held.swap_remove(index), asked)),
+                    None => Door::tcp(asked),
+                };
+                let (door, address) = bound.map_err(|error| match port {
                     // Never another one: who was told of this one would dial whoever has it.
                     Some(_) => {
                         format!("{asked}: {error}; it is this generation's, and tried again")

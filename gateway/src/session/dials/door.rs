@@ -71,6 +71,11 @@ impl Door {
         Ok((Self::closed(Place::Tcp(address), socket), address))
     }
 
+    /// Is it this loopback port's?
+    pub(super) fn is_at(&self, address: SocketAddr) -> bool {
+        matches!(self.place, Place::Tcp(own) if own == address)
+    }
+
     fn closed(place: Place, socket: Socket) -> Self {
         let state = State {
             socket: Some(socket),
