@@ -1,6 +1,7 @@
 //! A stream whose client is heard though nobody reads: HTTP does not while an answer is awaited, and the client may end meanwhile.
 
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, ready},
@@ -9,7 +10,10 @@ use std::{
 use bytes::Bytes;
 use sluicegate_relay::flow::{Broken, Flow};
 
-/// The flow as it is, with at most one chunk read ahead. Dropping it drops the flow, whoever listens.
+/// Read ahead no further than the chunk that passes this: behind more, an end is not heard before somebody reads.
+const AHEAD: usize = 64 * 1024;
+
+/// The flow as it is, with a little read ahead. Dropping it drops the flow, whoever listens.
 pub(super) struct Heard<F>(Arc<Mutex<State<F>>>);
 
 /// Listens. Only in the task that polls the flow, and after it: each of both takes the other's wakers.
@@ -18,7 +22,7 @@ pub(super) struct Ear<F>(Weak<Mutex<State<F>>>);
 struct State<F> {
     flow: F,
     /// Read ahead.
-    ahead: Bytes,
+    ahead: VecDeque<Bytes>,
     ended: Option<Result<(), Broken>>,
 }
 
@@ -26,7 +30,7 @@ impl<F: Flow> Heard<F> {
     pub(super) fn new(flow: F) -> (Self, Ear<F>) {
         let state = Arc::new(Mutex::new(State {
             flow,
-            ahead: Bytes::new(),
+            ahead: VecDeque::new(),
             ended: None,
         }));
         let ear = Ear(Arc::downgrade(&state));
@@ -39,7 +43,7 @@ impl<F: Flow> Heard<F> {
 }
 
 impl<F: Flow> Ear<F> {
-    /// Completes when the client has said FIN and everything before it has been read.
+    /// Completes when the client has said FIN, behind no more than is read ahead.
     pub(super) async fn fin(&self) {
         poll_fn(|cx| {
             let Some(state) = self.0.upgrade() else {
@@ -54,12 +58,13 @@ impl<F: Flow> Ear<F> {
 
 impl<F: Flow> State<F> {
     fn poll_fin(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.ahead.is_empty() {
-            return Poll::Pending;
-        }
-        if self.ended.is_none() {
+        while self.ended.is_none() {
+            // Whoever reads next is in this task, and asks again after it.
+            if self.ahead.iter().map(Bytes::len).sum::<usize>() >= AHEAD {
+                return Poll::Pending;
+            }
             match ready!(self.flow.poll_read(cx)) {
-                Ok(Some(chunk)) => self.ahead = chunk,
+                Ok(Some(chunk)) => self.ahead.push_back(chunk),
                 Ok(None) => self.ended = Some(Ok(())),
                 Err(broken) => self.ended = Some(Err(broken)),
             }
@@ -73,8 +78,8 @@ impl<F: Flow> State<F> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
-        if !self.ahead.is_empty() {
-            return Poll::Ready(Ok(Some(std::mem::take(&mut self.ahead))));
+        if let Some(chunk) = self.ahead.pop_front() {
+            return Poll::Ready(Ok(Some(chunk)));
         }
         match self.ended {
             Some(Ok(())) => return Poll::Ready(Ok(None)),

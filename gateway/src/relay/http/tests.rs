@@ -323,6 +323,21 @@ async fn a_half_closed_stream_is_cut_when_its_answer_does_not_come() {
     assert_eq!(stage.world.record(cut).await["outcome"], "cut");
 }
 
+/// The end is behind a request that nobody has read yet.
+#[tokio::test]
+async fn an_end_behind_a_second_request_is_heard() {
+    let stage = Stage::new("", ", halfCloseTimeout: 50ms").await;
+    let mut near = stage.dial().await;
+    say(&mut near, &get("/a", "")).await;
+    let mut far = stage.accept().await;
+    head(&mut far).await;
+    say(&mut near, &get("/b", "")).await;
+    near.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    let ended = within("the cut", near.read_to_end(&mut rest)).await;
+    assert!(ended.is_err() && rest.is_empty());
+}
+
 #[tokio::test]
 async fn a_half_closed_stream_is_answered_in_time() {
     let stage = Stage::new("", ", halfCloseTimeout: 60s").await;
