@@ -161,9 +161,12 @@ fn processes(mark: &str) -> Vec<(i32, i32)> {
     found
 }
 
-/// Is one of them stopped?
+/// Is the command, a shell, stopped? Those that confine it have the mark in their arguments too.
 fn is_stopped(mark: &str) -> bool {
-    processes(mark).iter().any(|(id, _)| {
+    let arguments = |id: i32| fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+    let shells = processes(mark).into_iter();
+    let mut shells = shells.filter(|(id, _)| arguments(*id).starts_with(b"sh\0"));
+    shells.any(|(id, _)| {
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
         stat.rsplit_once(") ")
             .is_some_and(|(_, rest)| rest.starts_with('T'))
