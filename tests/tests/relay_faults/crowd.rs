@@ -1,7 +1,10 @@
 //! Many streams at once: frozen ones, idle ones, new ones, and a gateway that dies under them.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use e2e::relay::TRANSPORTS;
@@ -24,6 +27,18 @@ async fn echoes(mut near: Near, count: usize) {
         near.stream.read_exact(&mut answer).await.unwrap();
         assert_eq!(answer, question);
     }
+}
+
+/// All of them beside each other, to the end of the last.
+async fn at_once<F: Future<Output = ()>>(mut work: Vec<Pin<Box<F>>>) {
+    poll_fn(|cx| {
+        work.retain_mut(|one| one.as_mut().poll(cx).is_pending());
+        match work.is_empty() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
 }
 
 /// Ten readers that do not read, half of them programs and half of them services, and nobody else notices.
@@ -50,24 +65,14 @@ async fn frozen_readers_hold_nobody_else_up() {
             let lab = &lab;
             async move { there_and_back(lab.echoing().await, 500_000, seed).await }
         });
-        let mut healthy: Vec<_> = healthy.map(Box::pin).collect();
-        let all = async {
-            for stream in &mut healthy {
-                stream.await;
-            }
-        };
+        let all = at_once(healthy.map(Box::pin).collect());
         within("eight streams beside ten frozen ones", all).await;
         // Small questions, each after the answer to the one before. (How long each takes: benches, `relay frozen`.)
         let asking = (0..8).map(|_| {
             let lab = &lab;
             async move { echoes(lab.echoing().await, ROUND_TRIPS).await }
         });
-        let mut asking: Vec<_> = asking.map(Box::pin).collect();
-        let all = async {
-            for stream in &mut asking {
-                stream.await;
-            }
-        };
+        let all = at_once(asking.map(Box::pin).collect());
         within("their round trips", all).await;
         for number in 0..20 {
             lab.asks(&format!("open {number}")).await.unwrap();
