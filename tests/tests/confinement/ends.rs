@@ -435,7 +435,7 @@ fn what_is_hidden_is_not_to_be_written_to() {
             let deep = format!("{state}/deep");
             // Beside something else, so that it is hidden as a file.
             let socket = outer.text("home/agent.sock");
-            let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+            let agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
             let with_all = format!(" with all of {state}");
             for (path, all) in [("/run", ""), (&*deep, &*with_all), (&*socket, "")] {
                 let flags = ["--ro", "--rw", path];
@@ -445,6 +445,8 @@ fn what_is_hidden_is_not_to_be_written_to() {
                 assert!(done.stderr.contains(&why), "{}", done.stderr);
                 assert!(!ran.exists(), "{path}");
             }
+            drop(agent);
+            fs::remove_file(&socket).unwrap();
             outer.left_nothing().await;
         },
     );
