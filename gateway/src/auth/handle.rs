@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::secret::Secret;
 
 /// Tells a handle from a signed token at a glance.
-const PREFIX: &str = "sgh_";
+pub(super) const PREFIX: &str = "sgh_";
 /// Prefix and 32 bytes in base64url.
 const LENGTH: usize = PREFIX.len() + 43;
 

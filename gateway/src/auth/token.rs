@@ -401,9 +401,11 @@ pub fn token_named(keys: &Keys, text: &str) -> Option<Named> {
     (own || gestalt::is_token_id(text)).then(|| Named::Id(text.to_owned()))
 }
 
-/// What could be the id of a token of gestaltd: any word can.
+/// What could be the id of a token of gestaltd: any word can. What has a handle of ours in it is a secret that was badly pasted,
+/// and no id: an id is written down in the clear.
 pub fn foreign_named(text: &str) -> Option<Named> {
-    gestalt::is_word(text).then(|| Named::Foreign(text.to_owned()))
+    let id = gestalt::is_word(text) && !text.contains(super::handle::PREFIX);
+    id.then(|| Named::Foreign(text.to_owned()))
 }
 
 /// The id of the first token of the line in which a token of ours has this id.
