@@ -36,6 +36,8 @@ pub(in crate::session) struct Sparse {
     issued: Option<SystemTime>,
     /// By word, and of which generation.
     observed: (u64, [Option<SystemTime>; Observation::STATES.len()]),
+    /// The last word was held back.
+    pub(super) untold: bool,
 }
 
 impl Sparse {
@@ -49,6 +51,11 @@ impl Sparse {
             &mut self.issued
         };
         Self::once(last, now)
+    }
+
+    /// Was a word about this generation held back, of which nothing has been told since?
+    pub(super) fn owes(&self, generation: u64) -> bool {
+        self.untold && self.observed.0 == generation
     }
 
     /// Is this word of a runtime's to be told?

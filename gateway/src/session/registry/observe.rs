@@ -59,7 +59,7 @@ impl Observation {
     fn is_late(&self, before: &Observed) -> bool {
         let (was, is) = (Self::end(&before.state), Self::end(self.state));
         let other = self.reason.is_some() && self.reason != before.reason.as_deref();
-        is < was || (was > 0 && before.reason.is_some() && other)
+        is < was || (is == was && was > 0 && before.reason.is_some() && other)
     }
 }
 
@@ -98,7 +98,7 @@ impl Registry {
         let mut next: Entry = (*entry).clone();
         next.record.observed = Some(Observed {
             state: observation.state.into(),
-            reason: observation.reason.map(str::to_owned).or(why),
+            reason: why.or_else(|| observation.reason.map(str::to_owned)),
             generation,
             at: now,
         });
@@ -121,11 +121,11 @@ impl Registry {
         if news {
             next.record.changed_at = now;
         }
-        let mut told = || {
-            let sparse = &mut next.sparse;
-            sparse.observed_due(generation, observation.state, now)
-        };
-        let events = if news && told() {
+        // What was held back is told with the next word, though that says nothing new.
+        let owed = next.sparse.owes(generation) || news;
+        let due = owed && next.sparse.observed_due(generation, observation.state, now);
+        next.sparse.untold = owed && !due;
+        let events = if due {
             let event = Event::of(&next.record, "session.observed", Some(reason), now);
             vec![event]
         } else {
