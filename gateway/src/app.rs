@@ -224,9 +224,10 @@ impl App {
             let places = places.clone();
             if listener.kind == ListenerKind::Management {
                 let (router, drain) = (router.clone(), watch.clone());
-                // Operators are not kept out by a crowd of sandboxes, nor by each other.
+                // Operators are not kept out by a crowd of sandboxes, nor one source by another that only connects.
                 let seats = settings.seats.clone();
-                let places = Places::new(seats.at_once(), None);
+                let own = u32::try_from(seats.at_once() * 3 / 4).unwrap_or(u32::MAX);
+                let places = Places::new(seats.at_once(), Some(own));
                 watch.spawn_service(accept_loop(
                     listener,
                     arrival,

@@ -23,6 +23,9 @@ pub(super) async fn guard(
 ) -> Response {
     let admitted = check(&state, &request).and_then(|principal| {
         let Some((principal, token)) = principal else {
+            if let Some(seat) = request.extensions().get::<Arc<Seat>>() {
+                seat.touch();
+            }
             return Ok(None);
         };
         access::admit(&state, &principal, &mut request)?;

@@ -106,6 +106,10 @@ impl Seats {
     /// among them, and a quarter for those and credentials that see everything.
     fn begin(&self, id: u64, principal: &Principal) -> Result<(), Problem> {
         let mut inside = self.inside();
+        if !inside.open.contains_key(&id) {
+            // It has been shown out: what it would begin could not be answered.
+            return Err(full(inside.open.len(), self.connections));
+        }
         let name = principal.name.clone();
         let own = inside.by.get(&name).copied().unwrap_or_default();
         let mut room = vec![(inside.all, self.connections * 15 / 16)];
@@ -169,9 +173,24 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// It has to make room. A request that began meanwhile is cut: it is the price of being the one that waited for the longest.
+    /// It has to make room: none of its requests is anybody's, and none is taken any more.
     pub(super) async fn shown_out(&self) {
         self.leave.notified().await;
+    }
+
+    /// A request that needs nobody's credential: a health check that keeps its connection is not the one that waited for the longest.
+    pub(super) fn touch(&self) {
+        let mut inside = self.seats.inside();
+        let now = inside.turn();
+        let Some(taken) = inside.open.get_mut(&self.id) else {
+            return;
+        };
+        if taken.requests > 0 {
+            return;
+        }
+        let before = std::mem::replace(&mut taken.since, now);
+        inside.nobodys.remove(&before);
+        inside.nobodys.insert(now, self.id);
     }
 
     /// A request of somebody's begins.
