@@ -334,6 +334,9 @@ impl Index {
     /// `whose` is the session that has them, where that is known: an id alone does not say.
     pub(super) fn revoke(&self, id: String, whose: Option<&SessionKey>) {
         let mut tables = self.write();
+        let namespace = id
+            .split_once(WITHIN)
+            .map(|(namespace, _)| namespace.to_owned());
         let tied = match id.split_once(WITHIN) {
             Some((namespace, id)) => {
                 let own = tables.revoked_in.entry(namespace.to_owned());
@@ -354,7 +357,7 @@ impl Index {
         drop(tables);
         match whose {
             Some(_) => owner.iter().for_each(|live| live.session.look_again()),
-            None => self.all_look_again(),
+            None => self.all_look_again(namespace.as_deref()),
         }
         if let Some(session) = tied.and_then(|session| session.upgrade()) {
             session.publish(Authority::Ended(Denial::SessionRevoked));
@@ -369,16 +372,19 @@ impl Index {
         tables.retired.extend(gone);
         drop(tables);
         if lost {
-            self.all_look_again();
+            self.all_look_again(None);
         }
     }
 
-    /// Whatever has something open looks again, whoever's it is.
-    fn all_look_again(&self) {
+    /// Whatever has something open looks again, whoever's it is, or of this namespace.
+    fn all_look_again(&self, within: Option<&str>) {
         // Not under the lock: those who look want to read.
         let tables = self.read();
         let watched = tables.sessions.values();
-        let watched = watched.filter(|live| live.session.is_watched());
+        let watched = watched.filter(|live| {
+            within.is_none_or(|own| *live.session.key().namespace == *own)
+                && live.session.is_watched()
+        });
         let watched: Vec<_> = watched.cloned().collect();
         drop(tables);
         for live in watched {

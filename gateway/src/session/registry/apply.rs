@@ -181,8 +181,9 @@ impl Registry {
         let _acting = self.acting(by.actor.clone());
         let entry = self.entry_of(by, key)?;
         let entry = match action {
-            // It is this that was asked for, or more of it.
-            Action::Reset | Action::Stop | Action::Gone => entry,
+            // It is this that was asked for, or more of it; what was withdrawn for good is no reset away from a start.
+            Action::Stop => entry,
+            Action::Reset | Action::Gone if !ends_for_good(&entry) => entry,
             _ => {
                 self.settled(entry, now)?;
                 // By what it is now: what was asked for on a condition is asked of that.
@@ -517,4 +518,10 @@ fn random_id() -> Result<String, RegistryError> {
         "s{}",
         data_encoding::BASE32_NOPAD.encode(&random).to_lowercase()
     ))
+}
+
+/// Did it end by a stop, or by its clocks, that the store does not know of yet?
+fn ends_for_good(entry: &Entry) -> bool {
+    let act = entry.withdrawn.as_ref().map(|act| act.action);
+    matches!(act, Some(Action::Stop | Action::Expire(_)))
 }

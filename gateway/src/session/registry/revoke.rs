@@ -234,14 +234,24 @@ impl Registry {
             return;
         }
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = std::mem::take(&mut *self.unsaved());
-        for one in waiting {
-            let entry = one.key.as_ref().and_then(|key| self.entry(key).ok());
+        // Each stays on the list until it is recorded: a store that breaks off loses none of them.
+        let (mut at, waiting) = (0, self.unsaved().len());
+        for _ in 0..waiting {
+            let one = self.unsaved().get(at).map(|one| {
+                let key = one.key.as_ref();
+                (one.batch.clone(), one.event.clone(), key.cloned())
+            });
+            let Some((batch, event, key)) = one else {
+                return;
+            };
+            let entry = key.and_then(|key| self.entry(&key).ok());
             let records: Vec<_> = entry.iter().map(|entry| &entry.record).collect();
-            let events = std::slice::from_ref(&one.event);
-            if let Err(error) = self.commit(one.batch.clone(), &records, events) {
-                tracing::error!(%error, "a revocation holds, and cannot be recorded yet");
-                self.unsaved().push(one);
+            match self.commit(batch, &records, std::slice::from_ref(&event)) {
+                Ok(_told) => drop(self.unsaved().remove(at)),
+                Err(error) => {
+                    tracing::error!(%error, "a revocation holds, and cannot be recorded yet");
+                    at += 1;
+                }
             }
         }
     }
