@@ -157,6 +157,21 @@ fn judge_ech(
         let message = format!("{named}: ech cannot be enforced in an opaque tunnel");
         faults.error_hint(&written.place, message, "write tls: auto or tls: require");
     }
+    // Whoever is laid over this author opens no way around it. What he says of tls beside it holds by itself.
+    let laid_over = rules.iter().filter(|other| {
+        let theirs = other.value.host.ports.or_any();
+        other.origin > written.origin
+            && other.value.tls == Some(TlsRule::Opaque)
+            && other.value.host.meets(&rule.host)
+            && (theirs == ports || theirs == Ports::Any || ports == Ports::Any)
+    });
+    for other in laid_over.filter(|_| asks && rule.tls.is_none()) {
+        let message = format!(
+            "\"{}\": tls: opaque would lift the ech of {named}, which binds it",
+            other.value.host
+        );
+        faults.error_hint(&other.place, message, "leave tls: opaque out");
+    }
 }
 
 /// Two rules of one author for one host and port that say different things: nobody could tell which holds.

@@ -163,3 +163,21 @@ fn where_rules_of_two_authors_meet_both_hold() {
         );
     }
 }
+
+#[test]
+fn an_opaque_rule_opens_no_way_around_the_ech_of_another_author() {
+    for (operator, session) in [
+        ("*.e.test", "x.e.test"),
+        ("x.e.test", "*.e.test:8443"),
+        ("x.e.test:8443", "x.e.test"),
+    ] {
+        let operator =
+            format!("allowedHosts: ['*.e.test:*'], rules: [{{host: '{operator}', ech: deny}}]");
+        let opaque = format!("rules: [{{host: '{session}', tls: opaque}}]");
+        let told = laid(&operator, "", &opaque).unwrap_err();
+        assert!(told.contains("would lift the ech"), "{told}");
+        assert!(laid(&operator, &opaque, "").is_err(), "{session}");
+        // Nor does anybody mind what is beside it.
+        assert!(laid(&operator, "", "rules: [{host: 'x.f.test', tls: opaque}]").is_ok());
+    }
+}
