@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::Path, sync::Arc, time::SystemTime};
 
 use sluicegate_policy::{
-    Author, Ceiling, Grant, GrantDocument, Host, Origin, ServiceName, ServiceUrl,
+    Author, Ceiling, Grant, GrantDocument, Host, Origin, ServiceDocument, ServiceName, ServiceUrl,
     text::{self, Faults, Place},
 };
 
@@ -127,10 +127,64 @@ pub(super) fn grant(
             grant.bound_service(name, ceiling.within_for(author));
         }
     }
+    if author == Author::Bounded {
+        let only_named = own.services.iter().filter(|(_, one)| one.url.is_none());
+        let named: Vec<_> = only_named.map(|(name, _)| name).collect();
+        let bare = GrantDocument {
+            services: named
+                .iter()
+                .map(|name| ((*name).clone(), ServiceDocument::default()))
+                .collect(),
+            ..GrantDocument::default()
+        };
+        let held = self::merged(config, provider, capabilities, &bare)?;
+        hold_services(&held, own, named, &mut faults);
+    }
     hold_exposed(config, &merged, own, &mut faults);
     match compiled {
         Some(grant) if faults.is_clean() => Ok((merged, grant)),
         Some(_) | None => Err(RegistryError::Faults(faults)),
+    }
+}
+
+/// What the operator says of a service binds whoever only names it and is bounded.
+fn hold_services<'a>(
+    held: &GrantDocument,
+    own: &GrantDocument,
+    named: impl IntoIterator<Item = &'a ServiceName>,
+    faults: &mut Faults,
+) {
+    for name in named {
+        let (Some(held), Some(asked)) = (held.services.get(name), own.services.get(name)) else {
+            continue;
+        };
+        let said = [
+            (
+                "http",
+                held.http.is_some() && asked.http.is_some() && asked.http != held.http,
+            ),
+            (
+                "grpc",
+                held.grpc_method_prefix.is_some()
+                    && asked.grpc_method_prefix.is_some()
+                    && asked.grpc_method_prefix != held.grpc_method_prefix,
+            ),
+            (
+                "peerUid",
+                held.peer_uid.is_some()
+                    && asked.peer_uid.is_some()
+                    && asked.peer_uid != held.peer_uid,
+            ),
+        ];
+        for (key, _) in said.iter().filter(|(_, differs)| *differs) {
+            let place = Place {
+                path: text::Path::default().key("services").key(name.as_str()),
+                ..Place::default()
+            };
+            let message =
+                format!("service \"{name}\": the operator says {key} of it, which binds it");
+            faults.error_hint(&place, message, format!("leave {key} out"));
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use sluicegate_policy::{
-    Denial, GrantDocument, Target, decide,
+    Author, Denial, GrantDocument, Target, decide,
     text::{self, Faults},
 };
 
@@ -56,4 +56,29 @@ async fn a_sessions_rule_is_held_to_its_providers() {
         .patch(f.key("one"), patch(&format!("{{{laxer}}}")))
         .await;
     assert!(matches!(patched.err(), Some(RegistryError::Faults(_))));
+}
+
+/// Nor is what the operator says of a service undone by a tenant who only names it.
+#[test]
+fn a_tenants_word_on_a_named_service_lifts_nothing() {
+    let mut config = config();
+    let defaults = "{services: {docker: {url: 'tcp://192.0.2.1:2375', http: {methods: [GET]}}}}";
+    config.providers.get_mut("local").unwrap().defaults = request(defaults).grant.document;
+    let asked = |source: &str, author: Author| {
+        let own = request(source).grant.document;
+        super::grant(&config, "local", &[], (&own, author)).map(drop)
+    };
+    let wider = "{services: {docker: {http: {}}}}";
+    let refused = asked(wider, Author::Bounded).unwrap_err();
+    let RegistryError::Faults(faults) = &refused else {
+        panic!("{refused:?}");
+    };
+    assert!(faults.to_string().contains("which binds it"), "{faults}");
+    for same in [
+        "{services: {docker: {http: {methods: [GET]}}}}",
+        "{services: [docker]}",
+    ] {
+        asked(same, Author::Bounded).unwrap();
+    }
+    asked(wider, Author::Operator).unwrap();
 }
