@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, HostName, Refusal, decide_name};
-use sluicegate_relay_protocol::{PathError, asked_name};
+use sluicegate_relay_protocol::asked_name;
 
 use super::Context;
 use crate::{
@@ -17,18 +17,19 @@ use crate::{
     telemetry::{Front, Kind, Recorder},
 };
 
-/// What is recorded of one that is no text, or longer than any name.
+/// What is recorded where there is nothing at all.
 const UNREADABLE: &str = "(unreadable)";
 /// Characters that are recorded of one that is none.
 const LONGEST: usize = 100;
 
-/// A name as sent, or why there is none in the path.
-pub(super) type Asked = Result<String, PathError>;
+/// A name as sent, or what stands in the path in place of one.
+pub(super) type Asked = Result<String, String>;
 
 /// What a request asks about; `None` where it is no such request.
 pub(super) fn asked(method: &Method, uri: &Uri) -> Option<Asked> {
     let path = uri.path_and_query().map_or("", |path| path.as_str());
-    asked_name(path).filter(|_| *method == Method::GET)
+    let asked = asked_name(path).filter(|_| *method == Method::GET)?;
+    Some(asked.map_err(str::to_owned))
 }
 
 /// 204, or the refusal.
@@ -73,11 +74,10 @@ fn decide<'a>(
     recorder: &mut Recorder,
 ) -> Result<(), Refusal> {
     // Until it is known to be a name.
-    recorder.target(
-        asked
-            .as_deref()
-            .map_or_else(|_| UNREADABLE.to_owned(), printable),
-    );
+    recorder.target(match &asked {
+        Ok(text) | Err(text) if !text.is_empty() => printable(text),
+        Ok(_) | Err(_) => UNREADABLE.to_owned(),
+    });
     let asked = asked.map_err(|_| Denial::MalformedTarget)?;
     let name = HostName::parse(&asked).map_err(|_| Denial::MalformedTarget)?;
     recorder.target(&name);

@@ -129,9 +129,10 @@ pub fn name_path(name: &str) -> String {
 /// The name a path asks about, as sent and percent-decoded; `None` where it asks something else.
 ///
 /// # Errors
-/// [`PathError::Variable`].
-pub fn asked_name(path: &str) -> Option<Result<String, PathError>> {
-    path.strip_prefix(NAME_PREFIX).map(decode)
+/// It is no text, too long, or has what no name has: what stands in the path instead.
+pub fn asked_name(path: &str) -> Option<Result<String, &str>> {
+    let segment = path.strip_prefix(NAME_PREFIX)?;
+    Some(decode(segment).map_err(|_| segment))
 }
 
 /// Everything but RFC 3986 `unreserved` is encoded: what simple string expansion (RFC 6570 §3.2.2) leaves alone.
