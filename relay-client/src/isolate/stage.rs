@@ -259,6 +259,10 @@ fn inner(command: &[OsString]) -> Result<u8, Broken> {
         descriptors::lower(few).map_err(Broken::at("its descriptors"))?;
     }
     let child = start(command, plan.environment, input)?;
+    if plan.descriptors.is_some() {
+        // The command has its bound from birth. This process still has to read what the kernel counted.
+        let _ = descriptors::raise();
+    }
     loop {
         match watch.next(Some(&supervisor)) {
             // With this process the rest of its namespace ends.
