@@ -248,18 +248,16 @@ impl Resolver {
     /// One family. The response code decides: what stands beside "no such name" is no address.
     async fn family(&self, fqdn: &Name, kind: RecordType) -> Result<Lookup, NetError> {
         let found = self.inner.lookup(fqdn.clone(), kind).await?;
-        let code = found.message().response_code;
+        let mut code = found.message().response_code;
+        if code == ResponseCode::NoError
+            && let Some(last) = led_to(found.answers(), fqdn)
+        {
+            // What is cached of aliases has lost the code of where they lead; what is cached of that name itself has it.
+            let own = self.inner.lookup(last, kind).await?;
+            code = own.message().response_code;
+        }
         if code == ResponseCode::NoError {
             return Ok(found);
-        }
-        if found.query().name() != fqdn {
-            // Aliases led there, and what is cached of them has lost the code.
-            self.inner.clear_lookup_cache(fqdn.clone(), kind);
-            for record in found.answers() {
-                if record.record_type() == RecordType::CNAME {
-                    self.inner.clear_lookup_cache(record.name.clone(), kind);
-                }
-            }
         }
         Err(match code {
             ResponseCode::NXDomain => NoRecords::new(found.query().clone(), code).into(),
@@ -281,6 +279,18 @@ impl Resolver {
         }
         Some(too_many_aliases())
     }
+}
+
+/// Where the aliases of a name lead, if it has any.
+fn led_to(answers: &[Record], name: &Name) -> Option<Name> {
+    let mut last = name;
+    for _ in 0..MOST_ALIASES {
+        match alias(answers, last) {
+            Some(next) => last = next,
+            None => break,
+        }
+    }
+    (last != name).then(|| last.clone())
 }
 
 /// The other family's answer, which is waited for as long as there is nothing else.
