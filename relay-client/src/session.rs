@@ -38,6 +38,10 @@ use pool::{Pool, Room};
 const OPEN_PATIENCE: Duration = Duration::from_secs(60);
 /// And this long for a fresh token, where its own has ended.
 const RENEWAL: Duration = Duration::from_secs(2);
+/// And this long for a place among the session's connections: a gateway notices within it that a connection is gone.
+const STALE: Duration = Duration::from_secs(20);
+/// After which it is asked for one again.
+const ROOM_AGAIN: Duration = Duration::from_millis(500);
 
 /// Where to, how, and as whom.
 #[derive(Clone)]
@@ -291,7 +295,8 @@ impl Session {
         early: &mut Early<'_>,
     ) -> Result<(Box<dyn Flow>, Room), SessionError> {
         let credential = other.unwrap_or(&self.config.token);
-        let deadline = Instant::now() + patience;
+        let began = Instant::now();
+        let deadline = began + patience;
         loop {
             let (connection, room) = tokio::select! {
                 room = timeout_at(deadline, self.room(Pool::room)) => {
@@ -317,6 +322,14 @@ impl Session {
                 // What was refused has reached nobody.
                 Err(OpenError::Refused(refused))
                     if refused.is_of_standing() && credential.is_other_than(&token) => {}
+                // Connections that are gone keep their places until the gateway has noticed: as where there is none.
+                Err(OpenError::Refused(refused))
+                    if refused.is_of_room() && Instant::now() < deadline.min(began + STALE) =>
+                {
+                    self.doubt.raise();
+                    drop(room);
+                    sleep_until(Instant::now() + ROOM_AGAIN).await;
+                }
                 opened => {
                     let own = other.is_none();
                     self.heard(&opened, own);
