@@ -449,14 +449,18 @@ impl Session {
     /// is bounded here.
     async fn room(&self, find: Find) -> Result<(Connection, Room), SessionError> {
         let mut until = None;
+        let freed = self.pool.freed();
         loop {
             let first = self.connection().await?;
             let further = self.pool.count();
+            // What is freed while room is looked for is heard of.
+            let heard = freed.notified();
             if let Some(found) = find(&self.pool, &first) {
                 return Ok(found);
             }
             let until = *until.get_or_insert_with(|| Instant::now() + pool::PATIENCE);
             tokio::select! {
+                () = heard => {}
                 () = self.pool.changed(&first, further) => {}
                 () = sleep_until(until) => return Err(self.pool.full()),
             }

@@ -67,7 +67,7 @@ pub(super) struct Room {
 impl Drop for Room {
     fn drop(&mut self) {
         drop(self.place.take());
-        self.freed.notify_one();
+        self.freed.notify_waiters();
     }
 }
 
@@ -77,7 +77,7 @@ impl Room {
     pub(super) fn settled(mut self, connection: &Connection) -> Self {
         if let Some(place) = connection.place() {
             self.place = Some(place);
-            self.freed.notify_one();
+            self.freed.notify_waiters();
         }
         self
     }
@@ -128,11 +128,16 @@ impl Pool {
         Room { place, freed }
     }
 
-    /// Completes when there may be room where there was none, with so many further connections.
+    /// Tells all who wait that a place has become free, of whichever kind: only they know which they need. Nothing is kept for who
+    /// comes later: wait first, then look.
+    pub(super) fn freed(&self) -> Arc<Notify> {
+        self.0.freed.clone()
+    }
+
+    /// Completes when there are other connections than there were, with so many further ones.
     pub(super) async fn changed(&self, first: &Connection, before: usize) {
         let mut further = self.0.further.subscribe();
         tokio::select! {
-            () = self.0.freed.notified() => {}
             // An error is the session's end, which others notice.
             _ = further.wait_for(|further| further.len() != before) => {}
             () = first.retired() => {}
