@@ -65,11 +65,12 @@ fn looked_through(proc: &Path, own: u32) -> io::Result<bool> {
             continue;
         }
         // One that has ended meanwhile has no status; one that does not say where it is may be here.
-        let Ok(status) = fs::read_to_string(entry.path().join("status")) else {
-            if entry.path().exists() {
-                return Ok(false);
-            }
-            continue;
+        let status = match fs::read_to_string(entry.path().join("status")) {
+            Ok(status) => status,
+            // Says nothing of who is there, and passes.
+            Err(error) if is_exhaustion(&error) => return Err(error),
+            Err(_) if entry.path().exists() => return Ok(false),
+            Err(_) => continue,
         };
         let elsewhere = fs::read_link(entry.path().join("ns/net")).is_ok_and(|net| net != here);
         if !elsewhere && !is_all_of(&status, own) {
@@ -77,6 +78,15 @@ fn looked_through(proc: &Path, own: u32) -> io::Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// Nothing can be opened now, whatever it is.
+fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM)
+    )
 }
 
 /// Mounted so that it shows the processes of some and not of others (proc(5)).
@@ -107,7 +117,7 @@ mod tests {
 
     use std::{fs, os::unix::fs::symlink, path::Path};
 
-    use super::looked_through;
+    use super::{is_exhaustion, looked_through};
 
     const HEAD: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
 
@@ -143,6 +153,14 @@ mod tests {
         .unwrap();
         sockets(proc, &[(0, 4242), (0, 0)]);
         directory
+    }
+
+    #[test]
+    fn a_want_of_descriptors_is_nobody() {
+        for (code, exhausted) in [(24, true), (23, true), (12, true), (13, false), (2, false)] {
+            let error = std::io::Error::from_raw_os_error(code);
+            assert_eq!(is_exhaustion(&error), exhausted, "{error}");
+        }
     }
 
     #[test]
