@@ -277,7 +277,7 @@ async fn a_half_close_bounds_silence_and_not_an_answer() {
     let (mut a, mut b) = (SocketFlow::new(near), SocketFlow::new(far));
     let timers = Timers {
         idle: None,
-        half_close: Some(Duration::from_secs(3)),
+        half_close: Some(Duration::from_secs(5)),
     };
     let (ending, ()) = tokio::join!(pump(&mut a, &mut b, timers, &()), answering);
     assert_eq!(ending.how, How::Completed);
