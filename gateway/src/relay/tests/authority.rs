@@ -110,7 +110,8 @@ async fn a_place_where_hosts_dial_is_no_service() {
     }
     // Until it is none any more.
     let (registry, key) = (&world.fixture.registry, world.fixture.key("one"));
-    registry.act(key, Action::Reset, None).await.unwrap();
+    // A new generation might be given the same port.
+    registry.patch(key, patch("{expose: {}}")).await.unwrap();
     let mut tasks = JoinSet::new();
     let port = place.strip_prefix("tcp://").unwrap();
     let echo = tokio::net::TcpListener::bind(port).await.unwrap();
