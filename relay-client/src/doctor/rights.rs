@@ -17,6 +17,9 @@ use crate::{
 /// No policy allows it: the name cannot exist (RFC 6761 §6.4).
 const REFUSED: &str = "sluicegate-canary.invalid";
 
+/// What ended may still be exchanged.
+const ENDED: &str = "it has ended; `up` exchanges it for up to an hour after its end";
+
 pub(super) async fn token(config: &Config, tls: &Tls, connection: &Connection) -> Check {
     Check::of("token", async {
         match connection.prove(&config.token).await {
@@ -40,6 +43,7 @@ pub(super) async fn token(config: &Config, tls: &Tls, connection: &Connection) -
                     Finding::failed(refused.to_string(), advice)
                 }
                 _ => Finding::failed(refused.to_string(), match refused.reason.as_str() {
+                    "credential_invalid" if is_over(&config.token, SystemTime::now()) => ENDED,
                     "session_paused" => "resume the session (`sluicegate session resume`)",
                     "too_many_connections" => "end other clients of this session, or raise `limits.relayConnections` of the gateway",
                     "source_not_allowed" => "the session's `sources` do not hold this sandbox's address",
@@ -51,6 +55,11 @@ pub(super) async fn token(config: &Config, tls: &Tls, connection: &Connection) -
         }
     })
     .await
+}
+
+/// Has the token's own time run out?
+fn is_over(token: &str, now: SystemTime) -> bool {
+    Ends::of(token).is_some_and(|ends| ends.left(now).is_zero())
 }
 
 /// The names in the token's `svc`; not verified: the gateway does that.
@@ -187,8 +196,20 @@ pub(super) async fn proxy(config: &Config, connection: &Connection, wanted: &Wan
 
 #[cfg(test)]
 mod tests {
-    use super::{Outcome, service_refused};
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::{Outcome, is_over, service_refused};
     use crate::transport::Refused;
+
+    #[test]
+    fn a_token_is_over_after_its_end() {
+        let claims = data_encoding::BASE64URL_NOPAD.encode(br#"{"iat":100,"exp":200}"#);
+        let token = format!("head.{claims}.signature");
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        assert!(!is_over(&token, at(150)));
+        assert!(is_over(&token, at(201)));
+        assert!(!is_over("a handle", at(201)));
+    }
 
     #[test]
     fn a_service_of_calls_is_not_tried_and_no_failure() {
