@@ -16,7 +16,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     status::Stats,
-    transport::{Connection, FIRST, Racer, Transport, Why, Won},
+    transport::{Connection, FIRST, Racer, Reason, Transport, Why, Won},
 };
 
 /// A connection that lived this long was a success: the next failure starts from a short wait.
@@ -87,6 +87,11 @@ impl Keeper {
                     if won.has_no_room()
                         && let Some(connection) = self.pool.promote()
                     {
+                        if connection.transport() != won.connection.transport() {
+                            // What was said of the other transport is not true of this one.
+                            let text = "it is there already, and there is no room for another";
+                            won.why = Why::new(Reason::Preferred, text);
+                        }
                         (won.connection, won.refused) = (connection, None);
                     }
                     if std::mem::take(&mut self.lost)
