@@ -158,10 +158,11 @@ impl Connection {
                 connected.await.map(By::H1)
             }
         }?;
-        Ok(Self {
-            by,
-            places: Places::default(),
-        })
+        let places = match &by {
+            By::H2(connection) => Places::within(connection.most_streams()),
+            By::Quic(_) | By::H1(_) => Places::default(),
+        };
+        Ok(Self { by, places })
     }
 
     /// A place for one more stream, to be held while it lives; `None` where there is none.

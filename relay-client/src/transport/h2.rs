@@ -364,6 +364,11 @@ impl Connection {
         OpenError::Retired
     }
 
+    /// How many streams at once the peer takes, by its SETTINGS.
+    pub(super) fn most_streams(&self) -> usize {
+        self.requests.current_max_send_streams()
+    }
+
     pub(super) fn instance(&self) -> Option<Instance> {
         self.instance.get().copied()
     }

@@ -7,10 +7,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::windows::{OFFERS, STREAMS};
 
+/// Kept free of what a peer takes: proofs, refreshes and questions of names.
+const BRIEF: usize = 8;
+
 /// Clones share the places.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     streams: Arc<Semaphore>,
+    /// How many there are in all.
+    all: usize,
     /// Kept back for accept streams: what fills a connection must not keep the host from dialling.
     offers: Arc<Semaphore>,
 }
@@ -19,12 +24,24 @@ impl Default for Places {
     fn default() -> Self {
         Self {
             streams: Arc::new(Semaphore::new(STREAMS)),
+            all: STREAMS,
             offers: Arc::new(Semaphore::new(OFFERS)),
         }
     }
 }
 
 impl Places {
+    /// Of a connection whose peer takes so many streams at once: those that wait for dials, and what is asked for shortly, find
+    /// room beside.
+    pub(super) fn within(most: usize) -> Self {
+        let all = STREAMS.min(most.saturating_sub(OFFERS + BRIEF)).max(1);
+        Self {
+            streams: Arc::new(Semaphore::new(all)),
+            all,
+            offers: Arc::new(Semaphore::new(OFFERS)),
+        }
+    }
+
     /// A place for a stream that carries bytes, if there is one.
     pub(super) fn stream(&self) -> Option<OwnedSemaphorePermit> {
         self.streams.clone().try_acquire_owned().ok()
@@ -42,7 +59,7 @@ impl Places {
 
     /// Is nothing open?
     pub(super) fn is_unused(&self) -> bool {
-        self.free() == STREAMS && self.offers.available_permits() == OFFERS
+        self.free() == self.all && self.offers.available_permits() == OFFERS
     }
 }
 
@@ -63,6 +80,17 @@ mod tests {
         assert!(places.free() == STREAMS && !places.is_unused());
         drop(offered);
         assert!(places.is_unused());
+    }
+
+    #[test]
+    fn there_are_no_more_places_than_the_peer_takes() {
+        for (most, all) in [(usize::MAX, STREAMS), (104, 88), (50, 34), (3, 1)] {
+            let places = Places::within(most);
+            assert_eq!(places.free(), all, "{most}");
+            assert!(places.is_unused());
+            let one = places.stream();
+            assert!(one.is_some() && !places.is_unused());
+        }
     }
 
     #[test]
