@@ -78,12 +78,17 @@ fn decide<'a>(
         Ok(text) | Err(text) if !text.is_empty() => printable(text),
         Ok(_) | Err(_) => UNREADABLE.to_owned(),
     });
-    let asked = asked.map_err(|_| Denial::MalformedTarget)?;
-    let name = HostName::parse(&asked).map_err(|_| Denial::MalformedTarget)?;
-    recorder.target(&name);
+    let name = asked.ok().and_then(|asked| HostName::parse(&asked).ok());
+    if let Some(name) = &name {
+        recorder.target(name);
+    }
+    // First who asks: what is no name is an ask of somebody too, and has the rate of their refusals.
     let identity = context.identify_proxy(credentials, channel, recorder, peer.ip())?;
     let judged = identity.judge(|policy| {
-        let decided = decide_name(&policy.grant, &name);
+        let decided = match &name {
+            Some(name) => decide_name(&policy.grant, name),
+            None => Err(Refusal::from(Denial::MalformedTarget)),
+        };
         let session = &identity.session;
         decided.map_err(|refusal| session.refused(refusal, SystemTime::now()))
     });

@@ -96,8 +96,8 @@ async fn every_kind_of_request_has_its_answer() {
         (
             "a name that is none",
             get("/egress/v1/names/a..b"),
-            400,
-            "malformed_target",
+            401,
+            "credential_missing",
         ),
         ("classic CONNECT", classic, 407, "credential_missing"),
         (

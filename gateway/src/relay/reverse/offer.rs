@@ -69,9 +69,14 @@ impl Endpoint {
         let identity =
             self.authenticator
                 .identify(presented, Audience::Relay, downstream.ip(), now)?;
-        let name = ServiceName::parse(listener).map_err(|_| Denial::ListenerNotAllowed)?;
-        let judged: Judged<ListenerPermit> = identity
-            .judge(|policy| decide_listener(&policy.grant, identity.bound.as_deref(), &name))?;
+        let session = &identity.session;
+        // What is refused has the rate of refused opens, a name that cannot exist like any other.
+        let name = ServiceName::parse(listener)
+            .map_err(|_| session.refused(Denial::ListenerNotAllowed.into(), now))?;
+        let judged: Judged<ListenerPermit> = identity.judge(|policy| {
+            let decided = decide_listener(&policy.grant, identity.bound.as_deref(), &name);
+            decided.map_err(|refusal| session.refused(refusal, now))
+        })?;
         carried(identity.session.budget())?;
         let board = self.reverse.board(&identity.session, &name);
         let here = board.doorway().enter();

@@ -106,10 +106,10 @@ async fn every_head_has_its_answer() {
             "credential_invalid",
         ),
         (
-            "what is no name",
+            "what is no name with a relay token",
             head(name("a..test"), &token),
-            400,
-            "malformed_target",
+            401,
+            "credential_invalid",
         ),
         (
             "a forged proof",
