@@ -22,8 +22,10 @@ const RANK: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("events
 const SHARE: TableDefinition<'_, &str, (u64, u64, u64)> = TableDefinition::new("events_share");
 /// In `META`: the last event that the other tables know of.
 const KNOWN: &str = "events_known";
+/// Events that one commit drops at most beyond as many as it brings.
+const CATCHING_UP: usize = 1000;
 
-/// Append, and drop what is too much then. Returns the cursor of the last event.
+/// Append, and drop what is too much then, in several commits where it is far too much. Returns the cursor of the last event.
 pub(super) fn append(
     write: &WriteTransaction,
     new: &[NewEvent],
@@ -53,7 +55,12 @@ pub(super) fn append(
         }
         rank.insert((held + 1, age(oldest.unwrap_or(cursor))), of)?;
     }
-    while events.len()? > keep {
+    // Where fewer are kept than before, later commits drop the rest: all other changes wait for this one.
+    let drops = new.len() + CATCHING_UP;
+    for _ in 0..drops {
+        if events.len()? <= keep {
+            break;
+        }
         let most = rank
             .last()?
             .map(|(key, of)| (key.value(), of.value().to_owned()));

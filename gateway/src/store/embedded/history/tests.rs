@@ -75,6 +75,23 @@ fn more_namespaces_than_events_keep_the_newest() {
     assert_eq!(of(&store, "n21"), [22]);
 }
 
+/// A bound that was lowered is reached step by step, by commits that bring nothing too.
+#[test]
+fn no_commit_drops_all_that_a_lower_bound_lets_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(&dir.path().join("s")).unwrap();
+    let all = 2 * CATCHING_UP + 10;
+    told(&store, "a", all, u64::MAX);
+    told(&store, "a", 5, 10);
+    assert_eq!(kept(&store).len(), all - CATCHING_UP);
+    told(&store, "a", 0, 10);
+    assert_eq!(kept(&store).len(), 10);
+    let last = u64::try_from(all).unwrap() + 5;
+    assert_eq!(of(&store, "a"), (last - 9..=last).collect::<Vec<_>>());
+    let lost = store.dropped("a").unwrap();
+    assert_eq!((lost.events, lost.last), (last - 10, last - 10));
+}
+
 /// What an older version does with the file: it appends, drops the oldest, and knows of no shares.
 fn older(path: &Path, append: u64, stale: u64) {
     let database = Database::create(path).unwrap();
