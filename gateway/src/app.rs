@@ -357,6 +357,7 @@ fn admin_state(
         allowed_hosts: settings.allowed_hosts.clone(),
         allowed_origins: settings.allowed_origins.clone(),
         admission: Arc::new(admission),
+        trials: admin::Trials::default(),
         drain: Arc::new(move || stop.notify_one()),
         reload,
         ready: Arc::new(ready),

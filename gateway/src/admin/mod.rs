@@ -27,6 +27,7 @@ mod veil;
 mod wait;
 mod webhooks;
 
+pub use policy::Trials;
 pub use problem::Problem;
 pub use seats::{Seat, Seats};
 pub use server::{router, serve_connection, serve_unix};

@@ -14,7 +14,7 @@ use sluicegate_policy::{
     Supposed, Target, explain_supposing,
     text::{Faults, Fields, Kind, Node, Place},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Problem, State, access,
@@ -27,10 +27,44 @@ use crate::{
     trial::{Difference, Expectation, Policy, Tried, read_values, tried_to_json},
 };
 
-/// Decisions of one request: a target is one, and so is each address it may lead to.
+/// Decisions of one request: a target is one, and so is each address it may lead to, and each other request a record may be read as.
 const MOST_DECISIONS: usize = 10_000;
-/// Requests whose decisions are made at once: they are work, and sessions come first.
-static UNDER_WAY: Semaphore = Semaphore::const_new(2);
+/// Requests whose decisions are made at once.
+const AT_ONCE: usize = 2;
+
+/// The places of those who try policies out, few: decisions are work, and sessions come first. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Trials(Arc<Semaphore>);
+
+impl Default for Trials {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+}
+
+impl Trials {
+    /// Nobody waits for one: whoever holds them could keep out everybody else for as long as they like.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let busy = |_| {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            let detail = format!("{AT_ONCE} requests of this kind are under way: ask again");
+            Problem::new(status, "busy", detail)
+        };
+        self.0.clone().try_acquire_owned().map_err(busy)
+    }
+
+    /// Decide away from the threads that carry traffic.
+    async fn apart(&self, work: impl FnOnce() -> Value + Send + 'static) -> Result<Value, Problem> {
+        let place = self.place()?;
+        let done = tokio::task::spawn_blocking(move || {
+            // Whoever asked may go away: the place is free when the work is done.
+            let _place = place;
+            work()
+        });
+        done.await
+            .map_err(|_| Problem::from(RegistryError::Interrupted))
+    }
+}
 
 /// Whose policy is asked about: a session's, or that of one that would ask for this.
 struct About {
@@ -160,7 +194,7 @@ pub(super) async fn test(
         Some((About::take(fields, faults), tests))
     })?;
     let policy = about.policy(&state, &principal, &query)?;
-    let told = apart(move || {
+    let told = state.trials.apart(move || {
         let tried: Vec<Tried<'_>> = tests.iter().map(|one| Tried::of(&policy, one)).collect();
         tried_to_json(&tried)
     });
@@ -184,7 +218,7 @@ pub(super) async fn replay(
         Some((About::take(fields, faults), records))
     })?;
     let policy = about.policy(&state, &principal, &query)?;
-    let told = apart(move || {
+    let told = state.trials.apart(move || {
         let mut difference = Difference::default();
         let passed = read_values(records, |seen| difference.add(&policy, &seen));
         difference.passed_over(passed);
@@ -196,15 +230,21 @@ pub(super) async fn replay(
 /// A fault where there is more to decide than one request may ask for.
 fn bounded(node: Option<&Node>, decisions: usize, faults: &mut Faults) {
     if let (Some(node), true) = (node, decisions > MOST_DECISIONS) {
-        let message = format!("more than {MOST_DECISIONS} targets and addresses to decide");
+        let message =
+            format!("more than {MOST_DECISIONS} targets, addresses and requests to decide");
         faults.error_hint(node.place(), message, "ask in several requests");
     }
 }
 
-/// A record takes one for its target, and one for each address.
+/// A record takes one for its target, one for each address, and one for each other request it may be read as.
 fn decisions(record: &Value) -> usize {
-    let answers = record.get("answers").and_then(Value::as_array);
-    answers.map_or(1, |all| all.len() + 1)
+    let count = |key: &str| {
+        record
+            .get(key)
+            .and_then(Value::as_array)
+            .map_or(0, Vec::len)
+    };
+    1 + count("answers") + count("alsoReadAs")
 }
 
 /// A record as it was written: all that is read of one is text, and counts.
@@ -226,14 +266,18 @@ fn plain(node: &Node) -> Value {
     }
 }
 
-/// Decide away from the threads that carry traffic, a few requests at once.
-async fn apart(work: impl FnOnce() -> Value + Send + 'static) -> Result<Value, Problem> {
-    let interrupted = || Problem::from(RegistryError::Interrupted);
-    let place = UNDER_WAY.acquire().await.map_err(|_| interrupted())?;
-    let done = tokio::task::spawn_blocking(move || {
-        // Whoever asked may go away: the place is free when the work is done.
-        let _place = place;
-        work()
-    });
-    done.await.map_err(|_| interrupted())
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn who_finds_no_place_is_told_to_ask_again() {
+        let trials = Trials::default();
+        let held: Vec<_> = (0..AT_ONCE).map(|_| trials.place().unwrap()).collect();
+        let refused = trials.apart(|| json!(1)).await.unwrap_err();
+        assert_eq!(refused.to_json()["status"], 503);
+        drop(held);
+        assert_eq!(trials.apart(|| json!(1)).await.unwrap(), json!(1));
+    }
 }

@@ -4,6 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use sluicegate_policy::Admission;
 
+use super::Trials;
 use crate::{
     auth::AdminCredentials, drain::DrainWatch, probe::Prober, session::Registry,
     telemetry::Telemetry, webhook::Board,
@@ -31,6 +32,8 @@ pub struct State {
     pub allowed_origins: Arc<[String]>,
     /// How addresses are judged, as of the last reload.
     pub admission: Arc<dyn Fn() -> Arc<Admission> + Send + Sync>,
+    /// Who tries policies out.
+    pub trials: Trials,
     /// Begin to go down. Returns at once.
     pub drain: Arc<dyn Fn() + Send + Sync>,
     /// Apply the configuration file again: what was done, or why the old one stays.

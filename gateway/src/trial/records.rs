@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sluicegate_policy::{Denial, Target};
 
-use crate::egress::Asked;
+use crate::{egress::Asked, message::overrides};
 
 mod bytes;
 
@@ -198,6 +198,11 @@ fn judge(record: Record, session: Option<&str>) -> Result<Line, String> {
         if own != Some(wanted) {
             return Ok(Line::Elsewhere);
         }
+    }
+    // The gateway serves none of more. Each is judged: there must be no more of them than of a request.
+    if record.also_read_as.len() >= overrides::MOST {
+        let most = overrides::MOST;
+        return Err(format!("it may be read as more than {most} requests"));
     }
     let Some(verdict) = verdict(&record)? else {
         return Ok(Line::Unjudged);

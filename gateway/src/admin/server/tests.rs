@@ -65,6 +65,7 @@ fn gateway_of(fixture: Fixture) -> Gateway {
         allowed_hosts: Arc::new([]),
         allowed_origins: Arc::new(["https://console.test".to_owned()]),
         admission: Arc::new(Arc::default),
+        trials: crate::admin::Trials::default(),
         drain: Arc::new(move || {
             count.fetch_add(1, Ordering::SeqCst);
         }),

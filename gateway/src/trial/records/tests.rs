@@ -142,3 +142,17 @@ fn an_endless_line_costs_no_more_than_its_bound() {
     assert_eq!((seen.len(), passed.malformed), (1, 1));
     assert!(passed.named[0].contains("longer"), "{:?}", passed.named);
 }
+
+#[test]
+fn a_record_of_more_readings_than_a_request_has_is_none() {
+    let record = |also: usize| {
+        let record = json!({
+            "target": "a.test:80", "outcome": "completed", "kind": "request", "method": "GET", "path": "/",
+            "alsoReadAs": vec![["POST", "/"]; also],
+        });
+        let (seen, passed) = all(&record.to_string(), None);
+        (seen.len(), passed.malformed)
+    };
+    assert_eq!(record(overrides::MOST - 1), (1, 0));
+    assert_eq!(record(overrides::MOST), (0, 1));
+}

@@ -90,6 +90,8 @@ async fn what_cannot_be_tried_is_refused_with_every_fault() {
     let tests = json!({ "tests": many(json!({ "target": "a.test", "expect": "deny" })) });
     let answers =
         json!({ "records": [{ "outcome": "completed", "answers": many("192.0.2.1".into()) }] });
+    let readings =
+        json!({ "records": [{ "outcome": "completed", "alsoReadAs": many(json!(["GET", "/"])) }] });
     let fields: serde_json::Map<String, Value> =
         (0..33_000).map(|n| (format!("f{n}"), "v".into())).collect();
     let fields = json!({ "tests": [{ "target": "a.test", "expect": "deny", "fields": fields }] });
@@ -114,6 +116,7 @@ async fn what_cannot_be_tried_is_refused_with_every_fault() {
         ("policy:replay", json!({}), 422),
         ("policy:replay", json!({ "records": {} }), 422),
         ("policy:replay", answers, 422),
+        ("policy:replay", readings, 422),
         (
             "policy:replay",
             json!({ "session": "none", "records": [] }),
