@@ -217,9 +217,9 @@ impl Feed {
     /// told so, and given all there is.
     async fn from(&mut self, after: u64) -> Result<u64, Stopped> {
         let Some(before) = after.checked_sub(1) else {
-            // From the beginning, whatever that is by now.
+            // From the beginning, whatever that is by now: who has read nothing yet has lost nothing.
             let oldest = self.stored(0, 1).await?.first().map_or(0, |e| e.cursor);
-            return self.replay(oldest.saturating_sub(1)).await;
+            return self.tell(oldest.saturating_sub(1)).await;
         };
         if !self.stored(before, 1).await?.is_empty() {
             return self.replay(after).await;
@@ -235,13 +235,19 @@ impl Feed {
     }
 
     /// Everything stored after `last`, which was; returns the new last cursor.
-    async fn replay(&mut self, mut last: u64) -> Result<u64, Stopped> {
+    async fn replay(&mut self, last: u64) -> Result<u64, Stopped> {
         let own = self.view.namespaces();
         // What others have lost is nothing to whoever sees a part.
         let missed = self.lost(own.as_deref().unwrap_or_default(), last).await?;
         if missed > 0 {
             self.put(lagged("session", missed)).await?;
         }
+        self.tell(last).await
+    }
+
+    /// Everything stored after `last`, and for whoever sees all of it what is missing in between; returns the new last cursor.
+    async fn tell(&mut self, mut last: u64) -> Result<u64, Stopped> {
+        let own = self.view.namespaces();
         loop {
             let page = self.stored(last, PAGE).await?;
             let full = page.len() == PAGE;
