@@ -285,6 +285,47 @@ async fn what_nobody_takes_is_given_up_and_shown() {
     .await;
 }
 
+/// Dead letters are tried between the events, not before them.
+#[tokio::test]
+async fn an_event_waits_for_one_dead_letter_at_most() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::start().await;
+    let hook = format!(
+        "url: \"http://{}/\", events: [session.created], attempts: 1, allowedAddresses: [127.0.0.1]",
+        receiver.address
+    );
+    let world = World::with(settings(directory.path(), &hook)).await;
+    let create = async |id: &str| {
+        let create = ["session", "create", "--provider", "test", "--id", id];
+        world.gateway.cli(&create).await.succeeded();
+    };
+    for id in ["one", "two"] {
+        create(id).await;
+        let delivery = receiver.next(410).await;
+        assert_eq!(delivery.json()["session"]["id"], id);
+    }
+    let hook = async || {
+        let reply = world.gateway.admin("GET", "/webhooks", "").await;
+        reply.json()["webhooks"][0].clone()
+    };
+    until_told("two dead letters", async || {
+        let hook = hook().await;
+        (hook["deadLetters"].as_array()?.len() == 2).then_some(())
+    })
+    .await;
+    let again = ["webhook", "redeliver", "control"];
+    world.gateway.cli(&again).await.succeeded();
+    let (delivery, mut stream) = receiver.answered("").await;
+    assert_eq!(delivery.json()["session"]["id"], "one");
+    // Before the first has its answer.
+    create("three").await;
+    let answer = b"HTTP/1.1 410 Said\r\nContent-Length: 0\r\n\r\n";
+    // Its time may be over by now: the event is next then too.
+    let _ = stream.write_all(answer).await;
+    let delivery = receiver.next(200).await;
+    assert_eq!(delivery.json()["session"]["id"], "three");
+}
+
 /// What one namespace does without end takes nothing of what is told of another.
 #[tokio::test]
 async fn a_slow_receiver_is_told_of_every_namespace() {

@@ -165,7 +165,6 @@ async fn deliver(hook: &Hook, registry: &Arc<Registry>, reach: &Reach, board: &B
     let mut bell = board.bell();
     loop {
         board.update(&hook.name, |state| state.cursor = cursor);
-        redeliver(hook, registry, reach, board).await;
         let page = match registry.events_after(cursor, PAGE).await {
             Ok(page) => page,
             Err(error) => {
@@ -174,6 +173,9 @@ async fn deliver(hook: &Hook, registry: &Arc<Registry>, reach: &Reach, board: &B
             }
         };
         let Some(last) = page.last().map(|event| event.cursor) else {
+            if redeliver(hook, registry, reach, board).await {
+                continue;
+            }
             tokio::select! {
                 // Lagging is no loss: the store has it.
                 _ = news.recv() => {}
@@ -182,8 +184,8 @@ async fn deliver(hook: &Hook, registry: &Arc<Registry>, reach: &Reach, board: &B
             }
             continue;
         };
+        let mut wanted = false;
         for event in &page {
-            redeliver(hook, registry, reach, board).await;
             let missed = event.cursor.saturating_sub(cursor.saturating_add(1));
             if missed > 0 {
                 tracing::warn!(webhook = %hook.name, missed, "events were no longer stored when their turn came");
@@ -196,6 +198,11 @@ async fn deliver(hook: &Hook, registry: &Arc<Registry>, reach: &Reach, board: &B
             };
             settle(hook, registry, cursor, dead).await;
             board.update(&hook.name, |state| state.cursor = cursor);
+            redeliver(hook, registry, reach, board).await;
+            wanted = true;
+        }
+        if !wanted {
+            redeliver(hook, registry, reach, board).await;
         }
         // What was not wanted is behind us too.
         settle(hook, registry, last, None).await;
@@ -216,7 +223,7 @@ async fn one(
     }
     let (mut wait, longest) = BACKOFF;
     for attempt in 1..=hook.attempts {
-        let Err(error) = once(hook, reach, event.cursor, &body).await else {
+        let Err(Failure { error, .. }) = once(hook, reach, event.cursor, &body).await else {
             board.update(&hook.name, |state| {
                 state.delivered += 1;
                 (state.attempts, state.error) = (0, None);
@@ -249,12 +256,22 @@ async fn one(
     )))
 }
 
+/// Why an attempt failed.
+struct Failure {
+    error: String,
+    /// It took all of its time.
+    late: bool,
+}
+
 /// One attempt within its time.
-async fn once(hook: &Hook, reach: &Reach, cursor: u64, event: &Value) -> Result<(), String> {
+async fn once(hook: &Hook, reach: &Reach, cursor: u64, event: &Value) -> Result<(), Failure> {
     let context = reach();
     let trying = hook.attempt(&context.egress, cursor, event);
-    let tried = tokio::time::timeout(ATTEMPT, trying).await;
-    let tried = tried.unwrap_or_else(|_| Err(format!("no answer within {ATTEMPT:?}")));
+    let failed = |error, late| Failure { error, late };
+    let tried = match tokio::time::timeout(ATTEMPT, trying).await {
+        Ok(tried) => tried.map_err(|error| failed(error, false)),
+        Err(_) => Err(failed(format!("no answer within {ATTEMPT:?}"), true)),
+    };
     let outcome = if tried.is_ok() { "delivered" } else { "failed" };
     context.telemetry.metrics().webhook(outcome);
     tried
@@ -266,43 +283,58 @@ fn letter(event: &Value, error: Option<&str>, attempts: u64) -> Vec<u8> {
     letter.to_string().into_bytes()
 }
 
-/// Try what was given up once more, where somebody asked for it: what still fails stays among the dead letters.
-async fn redeliver(hook: &Hook, registry: &Arc<Registry>, reach: &Reach, board: &Board) {
-    let asked = board.take_asked(&hook.name);
-    if asked.is_empty() {
-        return;
-    }
+/// Try one that was given up once more, where somebody asked for it: what still fails stays among the dead letters. False: there is
+/// none. One at a time, so that no event waits for more than one of them.
+async fn redeliver(hook: &Hook, registry: &Arc<Registry>, reach: &Reach, board: &Board) -> bool {
+    let Some(cursor) = board.next_asked(&hook.name) else {
+        return false;
+    };
     let letters = loop {
         match registry.webhook_dead(hook.name.clone()).await {
             Ok(letters) => break letters,
             Err(error) => pause(hook, &error).await,
         }
     };
-    for dead in letters {
-        let cursor = dead.get("cursor").and_then(Value::as_u64);
-        let Some(cursor) = cursor.filter(|cursor| asked.contains(cursor)) else {
-            continue;
-        };
-        let event = dead.get("event").cloned().unwrap_or_default();
-        let left = match once(hook, reach, cursor, &event).await {
-            Ok(()) => {
-                board.update(&hook.name, |state| state.delivered += 1);
-                None
-            }
-            Err(error) => {
-                tracing::warn!(webhook = %hook.name, event = cursor, error, "a dead letter stays one");
-                let attempts = dead.get("attempts").and_then(Value::as_u64);
-                let attempts = attempts.unwrap_or_default().saturating_add(1);
-                Some(letter(&event, Some(&error), attempts))
-            }
-        };
-        while let Err(error) = registry
-            .webhook_letter(hook.name.clone(), cursor, left.clone())
-            .await
-        {
-            pause(hook, &error).await;
-        }
+    let dead = letters
+        .into_iter()
+        .find(|dead| dead.get("cursor").and_then(Value::as_u64) == Some(cursor));
+    let Some(dead) = dead else {
+        board.tried(&hook.name, cursor);
+        return true;
+    };
+    let event = dead.get("event").cloned().unwrap_or_default();
+    let tried = once(hook, reach, cursor, &event).await;
+    // Before the letter shows how it went: who then asks for one more attempt is to have it.
+    board.tried(&hook.name, cursor);
+    // Whoever does not answer does not answer the next one either, and each would hold up the events for as long.
+    let late = tried.as_ref().is_err_and(|failure| failure.late);
+    let others = if late {
+        board.forget_asked(&hook.name)
+    } else {
+        0
+    };
+    if others > 0 {
+        tracing::warn!(webhook = %hook.name, others, "no answer: the other dead letters are not tried");
     }
+    let left = match tried {
+        Ok(()) => {
+            board.update(&hook.name, |state| state.delivered += 1);
+            None
+        }
+        Err(Failure { error, .. }) => {
+            tracing::warn!(webhook = %hook.name, event = cursor, error, "a dead letter stays one");
+            let attempts = dead.get("attempts").and_then(Value::as_u64);
+            let attempts = attempts.unwrap_or_default().saturating_add(1);
+            Some(letter(&event, Some(&error), attempts))
+        }
+    };
+    while let Err(error) = registry
+        .webhook_letter(hook.name.clone(), cursor, left.clone())
+        .await
+    {
+        pause(hook, &error).await;
+    }
+    true
 }
 
 /// Make the end of an event durable.

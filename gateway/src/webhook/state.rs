@@ -55,9 +55,21 @@ impl Board {
         self.bell.send_replace(());
     }
 
-    /// What is to be tried once more of a webhook, asked for until now.
-    pub(super) fn take_asked(&self, name: &str) -> BTreeSet<u64> {
-        self.asked().remove(name).unwrap_or_default()
+    /// What is to be tried once more of a webhook: the oldest, which stays asked for until its attempt has ended.
+    pub(super) fn next_asked(&self, name: &str) -> Option<u64> {
+        self.asked().get(name)?.first().copied()
+    }
+
+    /// The attempt at this one has ended.
+    pub(super) fn tried(&self, name: &str, cursor: u64) {
+        if let Some(asked) = self.asked().get_mut(name) {
+            asked.remove(&cursor);
+        }
+    }
+
+    /// None of those that were asked for is to be tried: how many there were.
+    pub(super) fn forget_asked(&self, name: &str) -> usize {
+        self.asked().remove(name).map_or(0, |asked| asked.len())
     }
 
     /// Changes with everything that is asked for.
@@ -91,5 +103,30 @@ impl Board {
             (name.clone(), value)
         };
         all.iter().map(shown).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_shown_until_its_attempt_has_ended() {
+        let board = Board::default();
+        board.update("hook", |state| state.cursor = 9);
+        let shown = || {
+            let all = board.all();
+            let hook = all.first().map(|(_, value)| value);
+            hook.and_then(|value| value.get("redelivering").cloned())
+        };
+        board.ask("hook", [5, 3, 8]);
+        assert_eq!(board.next_asked("hook"), Some(3));
+        assert_eq!(shown(), Some(json!(3)));
+        board.tried("hook", 3);
+        assert_eq!(board.next_asked("hook"), Some(5));
+        assert_eq!(shown(), Some(json!(2)));
+        assert_eq!(board.forget_asked("hook"), 2);
+        assert_eq!(board.next_asked("hook"), None);
+        assert_eq!(shown(), Some(json!(0)));
     }
 }
