@@ -260,8 +260,13 @@ impl Keys {
             return Err(KeyError::External);
         };
         let before = self.set.load().signing.to_string();
-        let done = Rotations::read(directory)?;
-        let known = request.and_then(|request| done.of(request)).cloned();
+        // A file that nobody needs stops nobody.
+        let done = match request {
+            Some(request) => Some((request, Rotations::read(directory)?)),
+            None => None,
+        };
+        let known = done.as_ref().and_then(|(request, done)| done.of(request));
+        let known = known.cloned();
         let there = |kid: &str| read_private(&directory.join(format!("{kid}.pem")));
         let kid = match known {
             // It was cut short before its key came to sign.
@@ -269,7 +274,7 @@ impl Keys {
             Some(known) if known.before != before => return Ok(before),
             Some(_) | None => {
                 let kid = make(directory)?;
-                if let Some(request) = request {
+                if let Some((request, done)) = done {
                     done.add(Rotation {
                         request: request.into(),
                         kid: kid.clone(),

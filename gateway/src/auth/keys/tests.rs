@@ -65,6 +65,16 @@ fn a_request_that_comes_again_makes_one_key() {
 }
 
 #[test]
+fn what_requests_have_made_is_read_for_a_request_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = Keys::load_or_create(dir.path()).unwrap();
+    fs::create_dir(dir.path().join("rotations")).unwrap();
+    assert!(keys.rotate_for(Some("a")).is_err());
+    let kid = keys.rotate().unwrap();
+    assert_eq!(&*keys.signing().unwrap().0, kid);
+}
+
+#[test]
 fn keys_of_somebody_else_overlap_and_are_rotated_there() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
