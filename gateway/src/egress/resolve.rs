@@ -20,7 +20,7 @@ use hickory_resolver::{
     net::{DnsError, NetError, NoRecords, runtime::TokioRuntimeProvider},
     proto::{
         op::ResponseCode,
-        rr::{Name, RData, RecordType},
+        rr::{Name, RData, Record, RecordType},
     },
 };
 use sluicegate_certs::{TrustBundle, tls};
