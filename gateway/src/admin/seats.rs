@@ -302,12 +302,12 @@ mod tests {
         drop(other);
         held.push(seat[3].hold(&ann).unwrap());
         // All that are bounded leave room for whoever sees everything, and those for whoever has no credential.
-        for at in 4..24 {
-            held.push(seat[at].hold(&bounded(&format!("c{at}"))).unwrap());
+        for (at, one) in seat.iter().enumerate().take(24).skip(4) {
+            held.push(one.hold(&bounded(&format!("c{at}"))).unwrap());
         }
         assert!(seat[24].hold(&bounded("more")).is_err());
-        for at in 24..30 {
-            held.push(seat[at].hold(&Principal::operator()).unwrap());
+        for one in &seat[24..30] {
+            held.push(one.hold(&Principal::operator()).unwrap());
         }
         assert!(seat[30].hold(&Principal::operator()).is_err());
         drop(held);

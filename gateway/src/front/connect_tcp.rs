@@ -40,7 +40,7 @@ pub(super) enum Opened {
     /// An egress target.
     Egress(Box<connect::Opened>),
     /// A listener of the sandbox, which its host has dialled. The record is the dial's.
-    Listener(Dialled),
+    Listener(Box<Dialled>),
 }
 
 /// An open host service.
@@ -192,7 +192,7 @@ async fn listener(
         },
     };
     match waited {
-        Ok(dialled) => Accepted::Opened(Opened::Listener(dialled)),
+        Ok(dialled) => Accepted::Opened(Opened::Listener(Box::new(dialled))),
         Err(refusal) => {
             let mut recorder = context
                 .telemetry

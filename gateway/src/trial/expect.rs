@@ -283,7 +283,8 @@ fn header_fields(node: &Node, faults: &mut Faults) -> HeaderMap {
         for item in items {
             match item.scalar(faults).map(HeaderValue::from_str) {
                 Some(Ok(value)) => {
-                    if found.try_append(&name, value).is_err() {
+                    let full = found.try_append(&name, value).is_err();
+                    if full {
                         item.expected::<()>("fewer fields", faults);
                         return found;
                     }

@@ -235,7 +235,7 @@ pub(in crate::cli) fn run(args: &SuggestArgs) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::{Shown, suggest};
     use crate::trial::read_lines;
 

@@ -157,7 +157,11 @@ async fn a_full_read_is_four_records() {
     };
     let (capsules, written) = tokio::join!(writing, read_exactly(&near, 4 * record));
     assert_eq!(capsules, 4);
-    assert!(written.chunks(record).all(|one| one[0] == written[0]));
+    assert!(
+        written
+            .chunks(record)
+            .all(|one| one.first() == written.first())
+    );
 }
 
 /// A connection cut in every way there is reads as one, never as an end; so does an abort of ours.
