@@ -20,7 +20,7 @@ use sluicegate::{
 use tokio::{runtime::Runtime, sync::oneshot, task::JoinSet};
 
 /// Bytes an idle tunnel may hold; whatever is needed for a while only is gone by then.
-const IDLE: i64 = 3072;
+const IDLE: i64 = 3200;
 /// Allocations of one tunnel: those of its task's runtime and of the kernel's poller included.
 const ALLOCATIONS: u64 = 25;
 

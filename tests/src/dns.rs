@@ -24,8 +24,6 @@ pub enum Answer {
     Addresses(Vec<IpAddr>),
     /// A CNAME, with the records of its target where this server knows them.
     Alias(String),
-    /// A CNAME and nothing else: its target has to be asked for.
-    AliasAlone(String),
     /// A CNAME, and addresses of the same name beside it.
     AliasBeside(String, Vec<IpAddr>),
     /// NXDOMAIN.
@@ -167,11 +165,6 @@ impl Zone {
                     let data = addresses.into_iter().filter_map(|ip| data_of(ip, kind));
                     let records = data.map(|data| Record::from_rdata(owner.clone(), ttl, data));
                     reply.records.extend(records);
-                }
-                Answer::AliasAlone(target) => {
-                    let to = Name::from_str(&format!("{target}.")).ok()?;
-                    let data = RData::CNAME(CNAME(to));
-                    reply.records.push(Record::from_rdata(owner, ttl, data));
                 }
                 Answer::Alias(target) | Answer::AliasBeside(target, _) => {
                     let to = Name::from_str(&format!("{target}.")).ok()?;
