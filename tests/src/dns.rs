@@ -24,12 +24,14 @@ pub enum Answer {
     Addresses(Vec<IpAddr>),
     /// A CNAME, with the records of its target where this server knows them.
     Alias(String),
+    /// A CNAME and nothing else: its target has to be asked for.
+    AliasAlone(String),
     /// A CNAME, and addresses of the same name beside it.
     AliasBeside(String, Vec<IpAddr>),
     /// NXDOMAIN.
     Missing,
-    /// NXDOMAIN, and these addresses beside it all the same.
-    MissingBeside(Vec<IpAddr>),
+    /// This code, and these addresses beside it all the same.
+    CodeBeside(ResponseCode, Vec<IpAddr>),
     /// NXDOMAIN with the authority record that says how long that may be believed (RFC 2308 §5).
     Gone,
     /// SERVFAIL.
@@ -142,8 +144,8 @@ impl Zone {
                 let records = data.map(|data| Record::from_rdata(owner.clone(), ttl, data));
                 beside.extend(records);
             }
-            if matches!(answer, Answer::MissingBeside(_)) {
-                reply.code = ResponseCode::NXDomain;
+            if let Answer::CodeBeside(code, _) = &answer {
+                reply.code = *code;
             }
             match answer {
                 Answer::Silent => return None,
@@ -161,10 +163,15 @@ impl Zone {
                 }
                 Answer::Addresses(addresses)
                 | Answer::SilentSix(addresses)
-                | Answer::MissingBeside(addresses) => {
+                | Answer::CodeBeside(_, addresses) => {
                     let data = addresses.into_iter().filter_map(|ip| data_of(ip, kind));
                     let records = data.map(|data| Record::from_rdata(owner.clone(), ttl, data));
                     reply.records.extend(records);
+                }
+                Answer::AliasAlone(target) => {
+                    let to = Name::from_str(&format!("{target}.")).ok()?;
+                    let data = RData::CNAME(CNAME(to));
+                    reply.records.push(Record::from_rdata(owner, ttl, data));
                 }
                 Answer::Alias(target) | Answer::AliasBeside(target, _) => {
                     let to = Name::from_str(&format!("{target}.")).ok()?;

@@ -1,6 +1,7 @@
 //! Names to addresses by our own resolver: never `getaddrinfo`, no hosts file, no search domains.
 
 mod aliases;
+mod answers;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -11,16 +12,16 @@ use std::{
 };
 
 use hickory_resolver::{
-    Resolver as Hickory, TokioResolver,
+    Resolver as Hickory,
     config::{
         LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig as HickoryConfig,
         ResolverOpts,
     },
     lookup::Lookup,
-    net::{DnsError, NetError, NoRecords, runtime::TokioRuntimeProvider},
+    net::{DnsError, NetError, NoRecords},
     proto::{
         op::ResponseCode,
-        rr::{Name, RData, Record, RecordType},
+        rr::{Name, RData, RecordType},
     },
 };
 use sluicegate_certs::{TrustBundle, tls};
@@ -28,6 +29,7 @@ use sluicegate_policy::{Denial, HostName, TargetPermit};
 use tokio::time::Instant;
 
 use aliases::{MOST_ALIASES, alias, circle, leads_back, too_many_aliases};
+use answers::Connections;
 
 use crate::{
     descriptors::{self, For},
@@ -124,7 +126,7 @@ const LATE: Duration = Duration::from_secs(1);
 /// Resolves names. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Resolver {
-    inner: TokioResolver,
+    inner: Hickory<Connections>,
     timeout: Duration,
     hosts: Arc<BTreeMap<HostName, Vec<IpAddr>>>,
 }
@@ -146,7 +148,7 @@ impl Resolver {
             .iter()
             .any(|s| !matches!(s, NameServer::Plain(_)));
         let hickory = HickoryConfig::from_parts(None, Vec::new(), servers);
-        let mut builder = Hickory::builder_with_config(hickory, TokioRuntimeProvider::default())
+        let mut builder = Hickory::builder_with_config(hickory, Connections::default())
             .with_options(options(config));
         if encrypted {
             let trust = trust(config.ca_file.as_deref())?;
@@ -245,23 +247,19 @@ impl Resolver {
         }
     }
 
-    /// One family. The response code decides: what stands beside "no such name" is no address.
+    /// One family. A response code that says neither "no such name" nor "no such record" is a failure.
     async fn family(&self, fqdn: &Name, kind: RecordType) -> Result<Lookup, NetError> {
-        let found = self.inner.lookup(fqdn.clone(), kind).await?;
-        let mut code = found.message().response_code;
-        if code == ResponseCode::NoError
-            && let Some(last) = led_to(found.answers(), fqdn)
-        {
-            // What is cached of aliases has lost the code of where they lead; what is cached of that name itself has it.
-            let own = self.inner.lookup(last, kind).await?;
-            code = own.message().response_code;
-        }
-        if code == ResponseCode::NoError {
-            return Ok(found);
-        }
-        Err(match code {
-            ResponseCode::NXDomain => NoRecords::new(found.query().clone(), code).into(),
-            _ => DnsError::ResponseCode(code).into(),
+        let found = self.inner.lookup(fqdn.clone(), kind).await;
+        found.map_err(|error| match &error {
+            NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, .. }))
+                if !matches!(
+                    response_code,
+                    ResponseCode::NoError | ResponseCode::NXDomain
+                ) =>
+            {
+                DnsError::ResponseCode(*response_code).into()
+            }
+            _ => error,
         })
     }
 
@@ -279,18 +277,6 @@ impl Resolver {
         }
         Some(too_many_aliases())
     }
-}
-
-/// Where the aliases of a name lead, if it has any.
-fn led_to(answers: &[Record], name: &Name) -> Option<Name> {
-    let mut last = name;
-    for _ in 0..MOST_ALIASES {
-        match alias(answers, last) {
-            Some(next) => last = next,
-            None => break,
-        }
-    }
-    (last != name).then(|| last.clone())
 }
 
 /// The other family's answer, which is waited for as long as there is nothing else.

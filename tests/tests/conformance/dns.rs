@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use e2e::Answer;
+use hickory_proto::op::ResponseCode;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -55,6 +56,18 @@ async fn fails(lab: &Lab, row: &mut Row, name: &str, wanted: &[(u16, &str)]) {
         );
         lab.nothing_dialled_since(&mark, name);
         row.on(form.front());
+    }
+}
+
+/// Ask for names that are not there by CONNECT, in this order, three times.
+async fn never_there(lab: &Lab, names: &[&str]) {
+    for name in names.iter().chain(names).chain(names) {
+        let target = format!("{name}:{}", lab.api.port());
+        let (mark, reply) = lab.session.reply(lab, Form::Connect, &target).await;
+        let got = (reply.status(), refusal_reason(&reply));
+        let wanted = (502, "dns_not_found".to_owned());
+        assert_eq!(got, wanted, "{name} of {names:?}");
+        lab.nothing_dialled_since(&mark, name);
     }
 }
 
@@ -215,9 +228,38 @@ pub(crate) fn v036_failures_are_told_apart() {
             fails(lab, row, name, &[(status, reason)]).await;
         }
         // What stands beside "no such name" is no address, also where the answer is cached.
-        let beside = Answer::MissingBeside(vec![lab.api.address.ip()]);
-        lab.dns.set_with_ttl("beside.wild.test", beside, 300);
-        fails(lab, row, "beside.wild.test", &[(502, "dns_not_found")]).await;
+        let beside = |code| Answer::CodeBeside(code, vec![lab.api.address.ip()]);
+        for (name, code, reason) in [
+            ("beside", ResponseCode::NXDomain, "dns_not_found"),
+            ("torn", ResponseCode::ServFail, "dns_failed"),
+            ("odd", ResponseCode::Unknown(12), "dns_failed"),
+        ] {
+            let name = format!("{name}.wild.test");
+            lab.dns.set_with_ttl(&name, beside(code), 300);
+            fails(lab, row, &name, &[(502, reason)]).await;
+        }
+        // Nor where aliases lead to it, however they are told and in whatever order they are asked for.
+        let whole: fn(String) -> Answer = Answer::Alias;
+        let alone: fn(String) -> Answer = Answer::AliasAlone;
+        let mut case = 0;
+        for [first, second] in [
+            [whole, whole],
+            [alone, alone],
+            [alone, whole],
+            [whole, alone],
+        ] {
+            for order in [[0, 1, 2], [1, 0, 2], [2, 0, 1], [2, 1, 0]] {
+                case += 1;
+                let [one, two, gone] =
+                    ["one", "two", "gone"].map(|name| format!("{name}.case{case}.wild.test"));
+                lab.dns.set_with_ttl(&one, first(two.clone()), 300);
+                lab.dns.set_with_ttl(&two, second(gone.clone()), 300);
+                let nowhere = beside(ResponseCode::NXDomain);
+                lab.dns.set_with_ttl(&gone, nowhere, 300);
+                let names = [one, two, gone];
+                never_there(lab, &order.map(|n| names[n].as_str())).await;
+            }
+        }
         // A name server that never answers for one family does not take the other away.
         let half = Answer::SilentSix(vec![lab.api.address.ip()]);
         lab.dns.set("half.wild.test", half);
