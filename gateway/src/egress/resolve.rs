@@ -383,6 +383,15 @@ fn combine(
             }
         }
     }
+    if resolved.chain.is_empty() {
+        // Of an alias whose rest of the way was cached before, the cache keeps the end alone.
+        let mut answers = [&six, &four]
+            .into_iter()
+            .flatten()
+            .flat_map(|found| found.answers());
+        let end = answers.find(|one| one.record_type().is_ip_addr() && one.name != *name);
+        resolved.chain.extend(end.map(|one| one.name.to_ascii()));
+    }
     if resolved.chain.len() > MOST_ALIASES {
         return Err((Denial::DnsFailed, too_many_aliases()));
     }

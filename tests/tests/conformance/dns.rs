@@ -160,6 +160,19 @@ pub(crate) fn v034_aliases() {
                 record.text("target") == target && record.mentions("elsewhere.evil.test")
             })
             .await;
+        // Also where the rest of the way was known before.
+        let here = Answer::Addresses(vec![IpAddr::from([127, 0, 0, 1])]);
+        lab.dns.set_with_ttl("known.wild.test", here, 300);
+        served(lab, row, &lab.session, "known.wild.test").await;
+        let to = Answer::AliasAlone("known.wild.test".into());
+        lab.dns.set_with_ttl("late.wild.test", to, 300);
+        served(lab, row, &lab.session, "late.wild.test").await;
+        let target = format!("late.wild.test:{}", lab.api.port());
+        lab.gateway
+            .record("a record with the end of the chain", |record| {
+                record.text("target") == target && record.mentions("known.wild.test")
+            })
+            .await;
         let strict =
             json!({"egress": {"allowedHosts": [format!("*.wild.test:{}", lab.api.port())]}});
         let strict = lab.sandbox(strict).await;
