@@ -246,12 +246,19 @@ fn replay_tells_the_exact_difference() {
         "new.yaml",
         "egress: {allowedHosts: [api.a.test, evil.test]}\n",
     );
-    let same = desk.run("policy replay access.log --against same.yaml --fail-on-change");
+    // What could not be decided again is no proof that nothing changed.
+    let half = desk.run("policy replay access.log --against same.yaml --fail-on-change");
+    assert_eq!(half.code, 1, "{}{}", half.out, half.err);
+    assert!(half.err.contains("line 4: "), "{}", half.err);
+    assert!(half.err.contains("1 not decided again"), "{}", half.err);
+    let same = "policy replay access.log --against same.yaml --fail-on-change --allow-unknown";
+    let same = desk.run(same);
     assert_eq!(same.code, 0, "{}{}", same.out, same.err);
-    assert!(same.err.contains("line 4: "), "{}", same.err);
     let (code, told) = desk.json("policy replay access.log --against new.yaml --json");
     assert_eq!(code, 0);
+    assert_eq!(told["outcome"], "changed");
     assert_eq!(told["newlyDenied"]["records"], 2);
+    assert_eq!(told["newlyDenied"]["reasons"]["host_not_allowed"], 2);
     assert_eq!(
         told["newlyDenied"]["targets"]["db.a.test:5432"]["reason"],
         "host_not_allowed"
@@ -265,10 +272,19 @@ fn replay_tells_the_exact_difference() {
         (&Value::from(2), &Value::from(1))
     );
     assert_eq!(
-        desk.run("policy replay access.log --against new.yaml --fail-on-change")
+        desk.run("policy replay access.log --against new.yaml --fail-on-change --allow-unknown")
             .code,
         1
     );
+    // Of a tunnel's first bytes an older record tells nothing.
+    let old = r#"{"target":"api.a.test:443","outcome":"completed","kind":"tunnel","bytesUp":9,"bytesDown":9}"#;
+    desk.write("old.log", old);
+    let line = "policy replay old.log --against same.yaml --fail-on-change";
+    let unknown = desk.run(line);
+    assert_eq!(unknown.code, 1, "{}{}", unknown.out, unknown.err);
+    assert!(unknown.err.contains("1× first bytes"), "{}", unknown.err);
+    let (code, told) = desk.json(&format!("{line} --json --allow-unknown"));
+    assert_eq!((code, &told["outcome"]), (0, &Value::from("unknown")));
     assert_eq!(
         desk.run("policy replay missing.log --against new.yaml")
             .code,

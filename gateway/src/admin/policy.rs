@@ -222,7 +222,7 @@ pub(super) async fn replay(
         let mut difference = Difference::default();
         let passed = read_values(records, |seen| difference.add(&policy, &seen));
         difference.passed_over(passed);
-        json!(difference)
+        difference.to_json()
     });
     Ok(answer(StatusCode::OK, &told.await?))
 }

@@ -13,7 +13,7 @@ use sluicegate_policy::{Admission, Grant};
 
 pub(crate) use expect::{Expectation, Tried, tried_to_json};
 pub(crate) use records::{Bytes, Passed, Seen, Verdict, read_lines, read_values};
-pub(crate) use replay::{Change, Changes, Difference};
+pub(crate) use replay::{Change, Changes, Difference, Outcome};
 
 /// A policy to decide by, and the settings addresses are admitted by.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Serialize;
+use serde_json::{Value, json};
 use sluicegate_policy::{Denial, FirstBytes, Host, Refusal, TargetPermit, TlsRule, admit, decide};
 
 use super::{
@@ -29,10 +30,24 @@ pub(crate) struct Difference {
     pub(crate) malformed_lines: Vec<String>,
 }
 
+/// What comes of a whole log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Outcome {
+    /// All that policy had a say in was decided again, and as before.
+    Same,
+    /// Something is decided otherwise.
+    Changed,
+    /// Nothing that could be decided again is decided otherwise. Something could not.
+    Unknown,
+}
+
 /// Changes of one kind, by target.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Changes {
     pub(crate) records: usize,
+    /// Records of each reason.
+    pub(crate) reasons: BTreeMap<String, usize>,
     pub(crate) targets: BTreeMap<String, Change>,
 }
 
@@ -87,7 +102,8 @@ impl Difference {
                 self.still_denied += 1;
             }
             (Verdict::Address(reason), Now::Allowed { .. }) if !known => {
-                self.unknown.add(seen, Change::because(reason));
+                let why = format!("{reason}, for answers which the record does not tell");
+                self.unknown.add(seen, Change::because(&why));
             }
             (Verdict::Refused(reason) | Verdict::Address(reason), Now::Allowed { .. }) => {
                 self.newly_allowed.add(seen, Change::because(reason));
@@ -95,14 +111,49 @@ impl Difference {
         }
     }
 
-    pub(crate) fn is_change(&self) -> bool {
-        self.newly_denied.records + self.newly_allowed.records > 0
+    /// What it comes to. A line that is no record might be of anything.
+    pub(crate) fn outcome(&self) -> Outcome {
+        if self.newly_denied.records + self.newly_allowed.records > 0 {
+            Outcome::Changed
+        } else if self.unknown.records + self.malformed > 0 {
+            Outcome::Unknown
+        } else {
+            Outcome::Same
+        }
+    }
+
+    /// What could not be decided again, and why, in one sentence; `None` where there is nothing.
+    pub(crate) fn undecided(&self) -> Option<String> {
+        let reasons = self.unknown.reasons.iter();
+        let mut parts: Vec<String> = reasons
+            .map(|(reason, records)| format!("{records}× {reason}"))
+            .collect();
+        if self.malformed > 0 {
+            parts.push(format!("{}× no record", self.malformed));
+        }
+        let count = self.unknown.records + self.malformed;
+        (count > 0).then(|| format!("{count} not decided again: {}", parts.join("; ")))
+    }
+
+    /// With what it comes to.
+    pub(crate) fn to_json(&self) -> Value {
+        #[derive(Serialize)]
+        struct Told<'d> {
+            outcome: Outcome,
+            #[serde(flatten)]
+            difference: &'d Difference,
+        }
+        json!(Told {
+            outcome: self.outcome(),
+            difference: self,
+        })
     }
 }
 
 impl Changes {
     fn add(&mut self, seen: &Seen, change: Change) {
         self.records += 1;
+        *self.reasons.entry(change.reason.clone()).or_default() += 1;
         let entry = self
             .targets
             .entry(seen.target.to_string())

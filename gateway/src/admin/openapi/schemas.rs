@@ -144,9 +144,14 @@ fn replayed() -> RefOr<Schema> {
     let changes = || {
         let change = object([("records", count()), ("reason", text())]);
         let change = with(with(change, "rule", text()), "hint", text());
-        object([("records", count()), ("targets", map(change))])
+        object([
+            ("records", count()),
+            ("reasons", map(count())),
+            ("targets", map(change)),
+        ])
     };
     object([
+        ("outcome", words(["same", "changed", "unknown"])),
         ("records", count()),
         ("stillAllowed", count()),
         ("stillDenied", count()),

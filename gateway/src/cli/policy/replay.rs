@@ -8,7 +8,7 @@ use super::{
     super::failure::{FAILED, Failure},
     GrantArgs, log, output, source,
 };
-use crate::trial::{Change, Changes, Difference};
+use crate::trial::{Change, Changes, Difference, Outcome};
 
 #[cfg(test)]
 mod tests;
@@ -32,9 +32,12 @@ pub(in crate::cli) struct ReplayArgs {
     /// Targets shown of each kind of change; JSON has them all.
     #[arg(long, default_value_t = 20)]
     examples: usize,
-    /// Exit with 1 where anything is decided differently.
+    /// Exit with 1 where anything is decided differently, or cannot be decided again.
     #[arg(long)]
     fail_on_change: bool,
+    /// What cannot be decided again, as the log does not say enough or a line is no record, is no failure.
+    #[arg(long, requires = "fail_on_change")]
+    allow_unknown: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -49,19 +52,27 @@ pub(in crate::cli) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     })?;
     difference.passed_over(passed);
     if args.json {
-        let told = serde_json::to_value(&difference)
-            .map_err(|error| Failure::new(FAILED, error.to_string()))?;
-        say!("{told:#}");
+        say!("{:#}", difference.to_json());
     } else {
         say_whole!("{}", told(&difference, args.examples));
         for line in &difference.malformed_lines {
             eprintln!("{}: {}", args.access_log.display(), output::printable(line));
         }
     }
-    if args.fail_on_change && difference.is_change() {
-        return Err(Failure::new(FAILED, "the policies decide differently"));
+    if !args.fail_on_change {
+        return Ok(());
     }
-    Ok(())
+    let undecided = difference.undecided();
+    let undecided = undecided.map(|what| output::printable(&what));
+    let why = match (difference.outcome(), undecided) {
+        (Outcome::Changed, None) => "the policies decide differently".to_owned(),
+        (Outcome::Changed, Some(more)) => format!("the policies decide differently; {more}"),
+        (Outcome::Unknown, Some(what)) if !args.allow_unknown => format!(
+            "whether the policies decide differently is not known; {what} (--allow-unknown lets that pass)"
+        ),
+        (Outcome::Unknown | Outcome::Same, _) => return Ok(()),
+    };
+    Err(Failure::new(FAILED, why))
 }
 
 /// The difference, for people.

@@ -74,7 +74,11 @@ fn exactly_what_changes_is_told() {
     );
     assert_eq!(
         counts(&found.unknown),
-        [("e.test:443", 1, "special_address")]
+        [(
+            "e.test:443",
+            1,
+            "special_address, for answers which the record does not tell"
+        )]
     );
     assert_eq!(
         (
@@ -85,7 +89,7 @@ fn exactly_what_changes_is_told() {
         ),
         (11, 2, 1, 1)
     );
-    assert!(found.is_change());
+    assert_eq!(found.outcome(), Outcome::Changed);
     let told = told(&found, 1);
     assert!(
         told.contains("newly denied: 5 record(s), 4 target(s)\n  a.test:443  2×  host_not_allowed"),
@@ -137,7 +141,7 @@ fn a_refusal_by_answers_is_decided_again_by_the_answers() {
         difference
     };
     let same = against("defaultAction: allow\ndeniedHosts: [203.0.114.9]\n");
-    assert!(!same.is_change(), "{same:?}");
+    assert_eq!(same.outcome(), Outcome::Same, "{same:?}");
     assert_eq!((same.still_denied, same.unknown.records), (3, 0));
     let other = against(
         "{egress: {defaultAction: allow, allowedAddresses: [10.0.0.0/8, 127.0.0.0/8], ceiling: {addresses: [10.0.0.0/8, 127.0.0.0/8]}}}",
@@ -163,7 +167,7 @@ fn what_a_server_may_read_instead_is_judged_again() {
     let same = source::from_document(policy, Path::new("p"), &AskedGrant::default()).unwrap();
     let mut difference = Difference::default();
     read_lines(log.as_bytes(), None, |seen| difference.add(&same, &seen)).unwrap();
-    assert!(!difference.is_change(), "{difference:?}");
+    assert_eq!(difference.outcome(), Outcome::Same, "{difference:?}");
     assert_eq!((difference.still_allowed, difference.still_denied), (1, 2));
 }
 
@@ -189,7 +193,12 @@ fn first_bytes_are_judged_again() {
     };
     let why = "first bytes, which the record does not tell";
     let plain = against("");
-    assert!(!plain.is_change(), "{plain:?}");
+    assert_eq!(plain.outcome(), Outcome::Unknown, "{plain:?}");
+    let undecided = format!("2 not decided again: 2× {why}");
+    assert_eq!(plain.undecided(), Some(undecided));
+    let told = plain.to_json();
+    assert_eq!(told["outcome"], "unknown");
+    assert_eq!(told["unknown"]["reasons"][why], 2);
     assert_eq!((plain.still_allowed, plain.still_denied), (4, 2));
     let unknown = [("b.test:443", 1, why), ("e.test:22", 1, why)];
     assert_eq!(counts(&plain.unknown), unknown);
