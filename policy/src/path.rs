@@ -14,11 +14,20 @@ pub(crate) fn is_prefix(text: &str) -> bool {
 /// A path that another parser might read as a different one (dot segments, empty segments, `\`, `;`, encoded
 /// separators, any encoding of `%`, encodings of what is no UTF-8) is covered by nothing.
 pub(crate) fn covers(prefix: &str, path: &str) -> bool {
+    begins(prefix, path) && is_unambiguous(path)
+}
+
+/// Does one of them? The path is looked at once, however many there are.
+pub(crate) fn covered(prefixes: &[String], path: &str) -> bool {
+    prefixes.iter().any(|prefix| begins(prefix, path)) && is_unambiguous(path)
+}
+
+/// Are these the path's first segments, as it is written?
+fn begins(prefix: &str, path: &str) -> bool {
     let Some(rest) = path.strip_prefix(prefix) else {
         return false;
     };
-    let whole = rest.is_empty() || rest.starts_with('/') || prefix.ends_with('/');
-    whole && is_unambiguous(path)
+    rest.is_empty() || rest.starts_with('/') || prefix.ends_with('/')
 }
 
 /// The prefix that covers every path.

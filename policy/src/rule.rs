@@ -104,11 +104,7 @@ impl HttpRule {
             return Err(Denial::MethodNotAllowed);
         }
         let path = path.split('?').next().unwrap_or_default();
-        let covered = self
-            .path_prefixes
-            .iter()
-            .any(|prefix| path::covers(prefix, path));
-        if !self.path_prefixes.is_empty() && !covered {
+        if !self.path_prefixes.is_empty() && !path::covered(&self.path_prefixes, path) {
             return Err(Denial::PathNotAllowed);
         }
         Ok(())

@@ -18,6 +18,10 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 /// Most entries of `rules`: each is compared with each other and with all of `allowedHosts`.
 const MAX_RULES: usize = 2000;
+/// Most entries of a list that a decision may have to go through from its beginning to its end.
+const MAX_LISTED: usize = 1000;
+/// Most static answers of one name, each of which is judged: no more addresses of a name are dialled.
+const MAX_ANSWERS: usize = 64;
 
 impl GrantDocument {
     /// Read `{egress, services, expose, limits}` from a tree (YAML or JSON).
@@ -69,9 +73,10 @@ impl EgressDocument {
         let denied_hosts = fields
             .take("deniedHosts")
             .map(|node| entries(node, false, faults));
-        let allowed_addresses = fields
-            .take("allowedAddresses")
-            .map(|node| addresses(node, faults));
+        let allowed_addresses = fields.take("allowedAddresses").map(|node| {
+            bound(node, MAX_LISTED, "addresses", faults);
+            addresses(node, faults)
+        });
         let rules = fields.take("rules").map(|node| {
             let items = node.list(faults);
             if items.len() > MAX_RULES {
@@ -210,6 +215,7 @@ fn static_answers(node: &Node, faults: &mut Faults) -> BTreeMap<HostName, Writte
         if items.is_empty() {
             faults.error(value.place(), "no address");
         }
+        bound(value, MAX_ANSWERS, "addresses", faults);
         let list = items
             .iter()
             .filter_map(|item| answer(item, faults))
@@ -283,16 +289,28 @@ fn ech(node: &Node, faults: &mut Faults) -> Option<EchRule> {
         return node.choice(&choices, faults);
     }
     let mut fields = node.fields(faults);
-    let names = fields.require("publicNames", faults).map(|list| {
-        let items = list.list(faults).iter();
-        items.filter_map(|item| name(item, faults)).collect()
-    });
+    let list = fields.require("publicNames", faults);
+    let rule = list.map(|list| EchRule::PublicNames(names(list, faults).into()));
     fields.finish(faults);
-    names.map(EchRule::PublicNames)
+    rule
+}
+
+/// A fault where a list has more entries than that.
+fn bound(node: &Node, most: usize, what: &str, faults: &mut Faults) {
+    if node.is_list() && node.list(faults).len() > most {
+        faults.error(node.place(), format!("more than {most} {what}"));
+    }
+}
+
+/// A list of exact host names.
+pub(super) fn names(node: &Node, faults: &mut Faults) -> Vec<HostName> {
+    bound(node, MAX_LISTED, "names", faults);
+    let items = node.list(faults).iter();
+    items.filter_map(|item| name(item, faults)).collect()
 }
 
 /// An exact host name.
-pub(super) fn name(node: &Node, faults: &mut Faults) -> Option<HostName> {
+fn name(node: &Node, faults: &mut Faults) -> Option<HostName> {
     let text = node.string(faults)?;
     match HostName::parse_configured(text) {
         Ok((name, note)) => {
@@ -315,6 +333,7 @@ pub(super) fn strings(
     accept: impl Fn(&str) -> bool,
     faults: &mut Faults,
 ) -> Vec<String> {
+    bound(node, MAX_LISTED, "entries", faults);
     let items = node.list(faults).iter();
     items
         .filter_map(|item| {

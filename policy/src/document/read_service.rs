@@ -1,6 +1,6 @@
 //! Services, limits and HTTP bounds, read.
 
-use super::{LimitsDocument, ServiceDocument, model::Ignored, read_egress::name, strings};
+use super::{LimitsDocument, ServiceDocument, model::Ignored, read_egress::names, strings};
 use crate::{
     Health, HttpRule, Limits, MethodPrefix, ProxyProtocol, ServiceHttp, ServiceName, ServiceUrl,
     path,
@@ -123,10 +123,7 @@ fn url(node: &Node, faults: &mut Faults) -> Option<ServiceUrl> {
 
 fn read_http(node: &Node, faults: &mut Faults) -> ServiceHttp {
     let mut fields = node.fields(faults);
-    let hosts = fields.take("hosts").map(|node| {
-        let items = node.list(faults).iter();
-        items.filter_map(|item| name(item, faults)).collect()
-    });
+    let hosts = fields.take("hosts").map(|node| names(node, faults));
     let origins = fields.take("origins").map(|node| {
         strings(
             node,

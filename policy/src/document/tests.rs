@@ -348,6 +348,68 @@ proptest! {
 }
 
 #[test]
+fn what_each_decision_goes_through_is_bounded() {
+    let cases: [(&str, fn(usize) -> String, &str, usize); 7] = [
+        (
+            "egress: {rules: [{host: 'a.test:80', http: {methods: [",
+            |n| format!("M{n}"),
+            "]}}]}",
+            1000,
+        ),
+        (
+            "egress: {rules: [{host: 'a.test:80', http: {pathPrefixes: [",
+            |n| format!("/{n}"),
+            "]}}]}",
+            1000,
+        ),
+        (
+            "egress: {rules: [{host: a.test, ech: {publicNames: [",
+            |n| format!("n{n}.test"),
+            "]}}]}",
+            1000,
+        ),
+        (
+            "egress: {allowedAddresses: [",
+            |n| format!("10.{}.{}.0/24", n / 256, n % 256),
+            "]}",
+            1000,
+        ),
+        (
+            "egress: {hosts: {a.test: [",
+            |n| format!("10.0.0.{n}"),
+            "]}}",
+            64,
+        ),
+        (
+            "services: {s: {url: 'unix:///s', http: {hosts: [",
+            |n| format!("n{n}.test"),
+            "]}}}",
+            1000,
+        ),
+        (
+            "services: {s: {url: 'unix:///s', http: {origins: [",
+            |n| format!("'https://n{n}.test'"),
+            "]}}}",
+            1000,
+        ),
+    ];
+    for (before, one, after, most) in cases {
+        let source = |count| {
+            let items: Vec<String> = (0..count).map(one).collect();
+            format!("{before}{}{after}", items.join(", "))
+        };
+        let (_, faults) = read(&source(most));
+        assert!(faults.is_clean(), "{before}: {faults}");
+        let (_, faults) = read(&source(most + 1));
+        let told = faults.to_string();
+        assert!(
+            told.contains(&format!("more than {most} ")),
+            "{before}: {told}"
+        );
+    }
+}
+
+#[test]
 fn ech_is_refused_where_nobody_looks() {
     let faults = |rules: &str| {
         let source = format!("egress: {{allowedHosts: ['*.a.test:8080'], rules: [{rules}]}}");

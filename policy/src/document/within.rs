@@ -89,10 +89,7 @@ fn ech_is_within(inner: &EchRule, outer: &EchRule) -> bool {
 /// A list that is not there asks for nothing of its own: the other one's holds.
 fn http_is_within(inner: &HttpRule, outer: &HttpRule) -> bool {
     let has = |method: &String| outer.methods.contains(method);
-    let covers = |path: &String| {
-        let mut prefixes = outer.path_prefixes.iter();
-        prefixes.any(|prefix| path::covers(prefix, path))
-    };
+    let covers = |path: &String| path::covered(&outer.path_prefixes, path);
     let methods = outer.methods.is_empty() || inner.methods.iter().all(has);
     let paths = outer.path_prefixes.is_empty() || inner.path_prefixes.iter().all(covers);
     methods && paths
