@@ -27,7 +27,7 @@ use crate::{
     trial::{Difference, Expectation, Policy, Tried, read_values, tried_to_json},
 };
 
-/// Decisions of one request: a target is one, and so is each address it may lead to, and each other request a record may be read as.
+/// Decisions of one request: a target is one, and so is each address it may lead to, and each other request it may be read as.
 const MOST_DECISIONS: usize = 10_000;
 /// Requests whose decisions are made at once.
 const AT_ONCE: usize = 2;
@@ -53,8 +53,11 @@ impl Trials {
         self.0.clone().try_acquire_owned().map_err(busy)
     }
 
-    /// Decide away from the threads that carry traffic.
-    async fn apart(&self, work: impl FnOnce() -> Value + Send + 'static) -> Result<Value, Problem> {
+    /// Read, compile and decide away from the threads that carry traffic.
+    async fn apart(
+        &self,
+        work: impl FnOnce() -> Result<Value, Problem> + Send + 'static,
+    ) -> Result<Value, Problem> {
         let place = self.place()?;
         let done = tokio::task::spawn_blocking(move || {
             // Whoever asked may go away: the place is free when the work is done.
@@ -62,8 +65,39 @@ impl Trials {
             work()
         });
         done.await
-            .map_err(|_| Problem::from(RegistryError::Interrupted))
+            .map_err(|_| Problem::from(RegistryError::Interrupted))?
     }
+}
+
+/// Who asks, and what.
+type Scope = (
+    Extract<State>,
+    Extension<Arc<Principal>>,
+    Query<HashMap<String, String>>,
+);
+
+/// A policy tried out: a body that says whose, and has under `key` what is held against it, which `items` reads with how many
+/// decisions that takes.
+async fn tried<T>(
+    (Extract(state), Extension(principal), Query(query)): Scope,
+    body: Body,
+    key: &'static str,
+    items: impl FnOnce(&Node, &mut Faults) -> (T, usize) + Send + 'static,
+    work: impl FnOnce(&Policy, T) -> Value + Send + 'static,
+) -> Result<Response, Problem> {
+    let text = body_text(body).await?;
+    let trials = state.trials.clone();
+    let told = trials.apart(move || {
+        let (about, items) = read(&text, |fields, faults| {
+            let node = fields.require(key, faults);
+            let (items, decisions) = node.map(|node| items(node, faults)).unzip();
+            bounded(node, decisions.unwrap_or_default(), faults);
+            Some((About::take(fields, faults), items?))
+        })?;
+        let policy = about.policy(&state, &principal, &query)?;
+        Ok(work(&policy, items))
+    });
+    Ok(answer(StatusCode::OK, &told.await?))
 }
 
 /// Whose policy is asked about: a session's, or that of one that would ask for this.
@@ -178,53 +212,34 @@ pub(super) async fn explain(
 
 /// `POST policy:test` `{provider?, namespace?, session? | grant of a create, tests}`: expectations, as in a suite of
 /// `sluicegate policy test`.
-pub(super) async fn test(
-    Extract(state): Extract<State>,
-    Extension(principal): Extension<Arc<Principal>>,
-    Query(query): Query<HashMap<String, String>>,
-    body: Body,
-) -> Result<Response, Problem> {
-    let text = body_text(body).await?;
-    let (about, tests) = read(&text, |fields, faults| {
-        let node = fields.require("tests", faults);
-        let tests = node.map(|node| Expectation::read_all(node, faults));
-        let tests = tests.unwrap_or_default();
-        let decisions = tests.iter().map(Expectation::decisions).sum();
-        bounded(node, decisions, faults);
-        Some((About::take(fields, faults), tests))
-    })?;
-    let policy = about.policy(&state, &principal, &query)?;
-    let told = state.trials.apart(move || {
-        let tried: Vec<Tried<'_>> = tests.iter().map(|one| Tried::of(&policy, one)).collect();
+pub(super) async fn test(scope: Scope, body: Body) -> Result<Response, Problem> {
+    let tests = |node: &Node, faults: &mut Faults| {
+        let tests = Expectation::read_all(node, faults);
+        let decisions: usize = tests.iter().map(Expectation::decisions).sum();
+        (tests, decisions)
+    };
+    let hold = |policy: &Policy, tests: Vec<Expectation>| {
+        let tried: Vec<Tried<'_>> = tests.iter().map(|one| Tried::of(policy, one)).collect();
         tried_to_json(&tried)
-    });
-    Ok(answer(StatusCode::OK, &told.await?))
+    };
+    tried(scope, body, "tests", tests, hold).await
 }
 
 /// `POST policy:replay` `{provider?, namespace?, session? | grant of a create, records}`: access records, as they were written,
 /// decided again.
-pub(super) async fn replay(
-    Extract(state): Extract<State>,
-    Extension(principal): Extension<Arc<Principal>>,
-    Query(query): Query<HashMap<String, String>>,
-    body: Body,
-) -> Result<Response, Problem> {
-    let text = body_text(body).await?;
-    let (about, records) = read(&text, |fields, faults| {
-        let node = fields.require("records", faults);
-        let records = node.map(|node| node.list(faults)).unwrap_or_default();
-        let records: Vec<Value> = records.iter().map(plain).collect();
-        bounded(node, records.iter().map(decisions).sum(), faults);
-        Some((About::take(fields, faults), records))
-    })?;
-    let policy = about.policy(&state, &principal, &query)?;
-    let told = state.trials.apart(move || {
+pub(super) async fn replay(scope: Scope, body: Body) -> Result<Response, Problem> {
+    let records = |node: &Node, faults: &mut Faults| {
+        let records: Vec<Value> = node.list(faults).iter().map(plain).collect();
+        let decisions: usize = records.iter().map(decisions).sum();
+        (records, decisions)
+    };
+    let again = |policy: &Policy, records: Vec<Value>| {
         let mut difference = Difference::default();
-        let passed = read_values(records, |seen| difference.add(&policy, &seen));
+        let passed = read_values(records, |seen| difference.add(policy, &seen));
         difference.passed_over(passed);
         difference.to_json()
-    });
-    Ok(answer(StatusCode::OK, &told.await?))
+    };
+    tried(scope, body, "records", records, again).await
 }
 
 /// A fault where there is more to decide than one request may ask for.
@@ -275,9 +290,9 @@ mod tests {
     async fn who_finds_no_place_is_told_to_ask_again() {
         let trials = Trials::default();
         let held: Vec<_> = (0..AT_ONCE).map(|_| trials.place().unwrap()).collect();
-        let refused = trials.apart(|| json!(1)).await.unwrap_err();
+        let refused = trials.apart(|| Ok(json!(1))).await.unwrap_err();
         assert_eq!(refused.to_json()["status"], 503);
         drop(held);
-        assert_eq!(trials.apart(|| json!(1)).await.unwrap(), json!(1));
+        assert_eq!(trials.apart(|| Ok(json!(1))).await.unwrap(), json!(1));
     }
 }

@@ -69,9 +69,11 @@ impl Expectation {
         read.collect()
     }
 
-    /// How many decisions it takes.
+    /// How many decisions it takes: one for its target, one for each address, and one for each other request it may be read as.
     pub(crate) fn decisions(&self) -> usize {
-        self.addresses.as_ref().map_or(1, |all| all.len() + 1)
+        let addresses = self.addresses.as_ref().map_or(0, Vec::len);
+        let readings = self.request.as_ref().map_or(1, |all| all.read_as().count());
+        addresses + readings.max(1)
     }
 
     /// What is not as expected, each a sentence.

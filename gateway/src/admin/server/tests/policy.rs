@@ -95,10 +95,24 @@ async fn what_cannot_be_tried_is_refused_with_every_fault() {
     let fields: serde_json::Map<String, Value> =
         (0..33_000).map(|n| (format!("f{n}"), "v".into())).collect();
     let fields = json!({ "tests": [{ "target": "a.test", "expect": "deny", "fields": fields }] });
+    // Each of these is as many requests as one may be.
+    let readings_of_tests = {
+        let path = format!("/?{}", "_method=a;".repeat(15));
+        json!({ "tests": vec![json!({ "target": "a.test", "expect": "deny", "path": path }); 700] })
+    };
+    let prefixes: Vec<String> = (0..1001).map(|n| format!("/{n}")).collect();
+    let rule = json!({ "host": "a.test:80", "http": { "pathPrefixes": prefixes } });
+    let egress = json!({ "allowedHosts": ["a.test:80"], "rules": [rule] });
+    let prefixes_tested =
+        json!({ "egress": egress, "tests": [{ "target": "a.test", "expect": "deny" }] });
+    let prefixes_replayed = json!({ "egress": egress, "records": [] });
     let ways = format!("/?{}", "_method=a;".repeat(20));
     let ways = json!({ "tests": [{ "target": "a.test", "expect": "deny", "path": ways }] });
     for (path, body, status) in [
         ("policy:test", ways, 422),
+        ("policy:test", readings_of_tests, 422),
+        ("policy:test", prefixes_tested, 422),
+        ("policy:replay", prefixes_replayed, 422),
         ("policy:test", json!({}), 422),
         ("policy:test", json!({ "tests": [] }), 422),
         (
