@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::Path, sync::Arc, time::SystemTime};
 
 use sluicegate_policy::{
-    Author, Ceiling, Grant, GrantDocument, Host, Origin, ServiceDocument, ServiceName, ServiceUrl,
+    Author, Ceiling, Grant, GrantDocument, Host, Origin, ServiceName, ServiceUrl,
     text::{self, Faults, Place},
 };
 
@@ -85,7 +85,12 @@ pub(super) fn grant(
     capabilities: &[Binding],
     (own, author): (&GrantDocument, Author),
 ) -> Result<(GrantDocument, Grant), RegistryError> {
-    let merged = merged(config, provider, capabilities, own)?;
+    let below = below(config, provider, capabilities)?;
+    let held = match author {
+        Author::Bounded => known(config, &only_named(&below, own)),
+        Author::Operator => GrantDocument::default(),
+    };
+    let merged = known(config, &below.lay(own, Origin::Session));
     let ceiling = &config
         .providers
         .get(provider)
@@ -127,19 +132,7 @@ pub(super) fn grant(
             grant.bound_service(name, ceiling.within_for(author));
         }
     }
-    if author == Author::Bounded {
-        let only_named = own.services.iter().filter(|(_, one)| one.url.is_none());
-        let named: Vec<_> = only_named.map(|(name, _)| name).collect();
-        let bare = GrantDocument {
-            services: named
-                .iter()
-                .map(|name| ((*name).clone(), ServiceDocument::default()))
-                .collect(),
-            ..GrantDocument::default()
-        };
-        let held = self::merged(config, provider, capabilities, &bare)?;
-        hold_services(&held, own, named, &mut faults);
-    }
+    hold_services(&held, own, &mut faults);
     hold_exposed(config, &merged, own, &mut faults);
     match compiled {
         Some(grant) if faults.is_clean() => Ok((merged, grant)),
@@ -147,15 +140,23 @@ pub(super) fn grant(
     }
 }
 
+/// Of what stands before a session's own document, the services that it names and brings no address of.
+fn only_named(below: &GrantDocument, own: &GrantDocument) -> GrantDocument {
+    let named = own.services.iter().filter(|(_, one)| one.url.is_none());
+    let services = named.map(|(name, _)| {
+        let said = below.services.get(name).cloned();
+        (name.clone(), said.unwrap_or_default())
+    });
+    GrantDocument {
+        services: services.collect(),
+        ..GrantDocument::default()
+    }
+}
+
 /// What the operator says of a service binds whoever only names it and is bounded.
-fn hold_services<'a>(
-    held: &GrantDocument,
-    own: &GrantDocument,
-    named: impl IntoIterator<Item = &'a ServiceName>,
-    faults: &mut Faults,
-) {
-    for name in named {
-        let (Some(held), Some(asked)) = (held.services.get(name), own.services.get(name)) else {
+fn hold_services(held: &GrantDocument, own: &GrantDocument, faults: &mut Faults) {
+    for (name, held) in &held.services {
+        let Some(asked) = own.services.get(name) else {
             continue;
         };
         let said = [
@@ -220,15 +221,29 @@ pub(in crate::session) fn merged(
     capabilities: &[Binding],
     own: &GrantDocument,
 ) -> Result<GrantDocument, RegistryError> {
+    let below = below(config, provider, capabilities)?;
+    Ok(known(config, &below.lay(own, Origin::Session)))
+}
+
+/// What stands before its own document: its provider's defaults, and its capabilities.
+fn below(
+    config: &RegistryConfig,
+    provider: &str,
+    capabilities: &[Binding],
+) -> Result<GrantDocument, RegistryError> {
     let provider = config
         .providers
         .get(provider)
         .ok_or_else(|| unknown(provider))?;
-    let mut asked = provider.defaults.clone();
+    let mut below = provider.defaults.clone();
     for binding in capabilities.iter().filter(|binding| binding.enabled) {
-        asked = asked.lay(&binding.layer(config)?, Origin::Capability);
+        below = below.lay(&binding.layer(config)?, Origin::Capability);
     }
-    let asked = asked.lay(own, Origin::Session);
+    Ok(below)
+}
+
+/// With what the catalogue says of services that have no address.
+fn known(config: &RegistryConfig, asked: &GrantDocument) -> GrantDocument {
     let listed = |name: &ServiceName| {
         config
             .catalogue
@@ -240,11 +255,11 @@ pub(in crate::session) fn merged(
         .iter()
         .filter(|(_, service)| service.url.is_none());
     let services = nameless.filter_map(|(name, _)| listed(name)).collect();
-    Ok(GrantDocument {
+    GrantDocument {
         services,
         ..GrantDocument::default()
     }
-    .merge(&asked))
+    .merge(asked)
 }
 
 fn unknown(provider: &str) -> RegistryError {
@@ -266,7 +281,7 @@ fn is_own(config: &RegistryConfig, url: &ServiceUrl) -> bool {
         ServiceUrl::Unix(path) => {
             // A dial target of another session's sandbox, or of this one's.
             let dialled = config.dial.directory.as_ref();
-            dialled.is_some_and(|directory| below(directory, path))
+            dialled.is_some_and(|directory| lies_below(directory, path))
                 || config.own_sockets.iter().any(|own| same_file(own, path))
         }
         ServiceUrl::Tcp(ip, port) => listens(*ip, *port),
@@ -282,7 +297,7 @@ fn is_own(config: &RegistryConfig, url: &ServiceUrl) -> bool {
     }
 }
 
-fn below(directory: &Path, path: &Path) -> bool {
+fn lies_below(directory: &Path, path: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
     // The socket may not be there yet, its directory may.
     let parent = real(sluicegate_certs::directory_of(path));

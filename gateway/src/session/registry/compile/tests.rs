@@ -64,21 +64,25 @@ fn a_tenants_word_on_a_named_service_lifts_nothing() {
     let mut config = config();
     let defaults = "{services: {docker: {url: 'tcp://192.0.2.1:2375', http: {methods: [GET]}}}}";
     config.providers.get_mut("local").unwrap().defaults = request(defaults).grant.document;
+    let listed = "{services: {search: {url: 'tcp://192.0.2.2:9200', http: {methods: [GET]}}}}";
+    config.catalogue = request(listed).grant.document.services;
     let asked = |source: &str, author: Author| {
         let own = request(source).grant.document;
         super::grant(&config, "local", &[], (&own, author)).map(drop)
     };
-    let wider = "{services: {docker: {http: {}}}}";
-    let refused = asked(wider, Author::Bounded).unwrap_err();
-    let RegistryError::Faults(faults) = &refused else {
-        panic!("{refused:?}");
-    };
-    assert!(faults.to_string().contains("which binds it"), "{faults}");
-    for same in [
-        "{services: {docker: {http: {methods: [GET]}}}}",
-        "{services: [docker]}",
-    ] {
-        asked(same, Author::Bounded).unwrap();
+    for name in ["docker", "search"] {
+        let wider = format!("{{services: {{{name}: {{http: {{}}}}}}}}");
+        let refused = asked(&wider, Author::Bounded).unwrap_err();
+        let RegistryError::Faults(faults) = &refused else {
+            panic!("{refused:?}");
+        };
+        assert!(faults.to_string().contains("which binds it"), "{faults}");
+        for same in [
+            format!("{{services: {{{name}: {{http: {{methods: [GET]}}}}}}}}"),
+            format!("{{services: [{name}]}}"),
+        ] {
+            asked(&same, Author::Bounded).unwrap();
+        }
+        asked(&wider, Author::Operator).unwrap();
     }
-    asked(wider, Author::Operator).unwrap();
 }
