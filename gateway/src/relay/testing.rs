@@ -249,7 +249,8 @@ impl World {
             .map_err(|error| error.to_string())
     }
 
-    fn context(&self) -> Arc<Context> {
+    /// What each connection is served with.
+    pub(crate) fn context(&self) -> Arc<Context> {
         let trust = TrustBundle::empty()
             .with_pem(self.authority.certificate_pem().as_bytes())
             .unwrap();

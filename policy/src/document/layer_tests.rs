@@ -165,6 +165,36 @@ fn where_rules_of_two_authors_meet_both_hold() {
 }
 
 #[test]
+fn an_opaque_rule_that_lifts_nothing_of_another_authors_is_accepted() {
+    for (operator, session) in [
+        // It is for another port,
+        (
+            "{host: 'x.e.test:8443', ech: deny}",
+            "{host: 'x.e.test:8444', tls: opaque}",
+        ),
+        // nothing is asked of ECH there,
+        (
+            "{host: x.e.test, ech: outer}",
+            "{host: x.e.test, tls: opaque}",
+        ),
+        // what stands beside it of TLS holds by itself,
+        (
+            "{host: x.e.test, tls: auto, ech: deny}",
+            "{host: '*.e.test', tls: opaque}",
+        ),
+        // or it is the word of whoever stands above.
+        (
+            "{host: x.e.test, tls: opaque}",
+            "{host: '*.e.test', ech: deny}",
+        ),
+    ] {
+        let operator = format!("allowedHosts: ['*.e.test:*'], rules: [{operator}]");
+        let laid = laid(&operator, "", &format!("rules: [{session}]"));
+        assert!(laid.is_ok(), "{session}: {:?}", laid.err());
+    }
+}
+
+#[test]
 fn an_opaque_rule_opens_no_way_around_the_ech_of_another_author() {
     for (operator, session) in [
         ("*.e.test", "x.e.test"),

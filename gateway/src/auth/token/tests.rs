@@ -28,6 +28,22 @@ fn fixture() -> Fixture {
     }
 }
 
+/// An id is written down in the clear, a handle nowhere.
+#[test]
+fn what_has_a_handle_in_it_is_no_id() {
+    let handle = super::super::handle::Handle::generate().unwrap();
+    let secret = handle.secret.reveal();
+    for pasted in [
+        secret.to_owned(),
+        format!("{secret}\""),
+        format!("HTTP_PROXY=http://sluicegate:{secret}@127.0.0.1"),
+    ] {
+        assert!(foreign_named(&pasted).is_none(), "{}", pasted.len());
+    }
+    let named = foreign_named("nightly:7");
+    assert!(matches!(named, Some(Named::Foreign(id)) if id == "nightly:7"));
+}
+
 fn owner() -> SessionKey {
     SessionKey {
         namespace: "default".into(),

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use sluicegate_policy::Denial;
 use sluicegate_relay::{
     session::SessionError,
     transport::{Choice, OpenError, Refused, Transport},
@@ -14,6 +15,7 @@ use tokio::{
 
 use crate::{
     relay::testing::{Client, Manner, TRANSPORTS, World, call, tcp_service, unix_service, within},
+    secret::Secret,
     session::{lifecycle::Action, testing::patch},
 };
 
@@ -79,6 +81,28 @@ async fn refusals_over(over: Transport) {
         (refused.status.as_u16(), refused.reason.as_str()),
         (401, "credential_invalid")
     );
+}
+
+/// A listener that the session has not, and a name that none can have: how fast they are asked for is what counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn accept_streams_that_are_refused_have_the_rate_of_refused_opens() {
+    let world = World::new().await;
+    let asked = "{id: one, expose: {plugin: tcp}, limits: {opensPerSecond: 1}}";
+    let token = Secret::new(world.session_of(asked).await);
+    let context = world.context();
+    for listener in ["other", "Not-A-Name"] {
+        let refused = || {
+            let (presented, downstream) = ((&token).into(), world.address);
+            let relay = &context.h2.relay;
+            let offered = relay.offer(presented, listener, downstream, |_| Ok(()));
+            offered.map(drop).unwrap_err().denial
+        };
+        let mut told = std::iter::repeat_with(refused).take(1000);
+        assert!(
+            told.any(|denial| denial == Denial::TooManyOpens),
+            "{listener}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -76,3 +76,33 @@ async fn what_has_ended_has_no_sources() {
     );
     assert!(f.registry.index().read().sources.is_empty());
 }
+
+#[tokio::test]
+async fn an_id_of_one_namespace_makes_nobody_look_in_another() {
+    let f = Fixture::new();
+    let index = f.registry.index();
+    let mut watched = Vec::new();
+    for namespace in ["a", "b"] {
+        create(&f, &format!("{{id: one, namespace: {namespace}}}")).await;
+        let key = SessionKey {
+            namespace: namespace.into(),
+            provider: "local".into(),
+            id: "one".into(),
+        };
+        watched.push(index.session(&key).unwrap().session.subscribe());
+    }
+    let looked = |watched: &mut Vec<tokio::sync::watch::Receiver<Authority>>| {
+        let each = watched.iter_mut();
+        each.map(|one| {
+            let looked = one.has_changed().unwrap();
+            one.mark_unchanged();
+            looked
+        })
+        .collect::<Vec<_>>()
+    };
+    index.revoke(within("a", "nightly"), None);
+    assert_eq!(looked(&mut watched), [true, false]);
+    // What is of no namespace may be anybody's.
+    index.revoke("nightly".into(), None);
+    assert_eq!(looked(&mut watched), [true, true]);
+}
