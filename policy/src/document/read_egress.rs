@@ -9,12 +9,15 @@ use super::{
 };
 use crate::{
     Action, EchRule, HostName, Mode, TlsRule,
-    entry::{Entry, parse_net},
+    entry::{Entry, Pattern, parse_net},
     host::Suffix,
     text::{Faults, Fields, Node},
 };
 use ipnet::IpNet;
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 /// Most entries of `rules`: each is compared with each other and with all of `allowedHosts`.
 const MAX_RULES: usize = 2000;
@@ -110,9 +113,20 @@ impl EgressDocument {
 /// A list of host entries. Broad ones are faults only where they allow.
 pub(super) fn entries(node: &Node, allowing: bool, faults: &mut Faults) -> Vec<Written<Entry>> {
     let items = node.list(faults).iter();
-    items
+    let list: Vec<_> = items
         .filter_map(|item| entry(item, allowing, faults))
-        .collect()
+        .collect();
+    if list.len() > MAX_LISTED {
+        let mut of_one: HashMap<&Pattern, usize> = HashMap::new();
+        for written in &list {
+            *of_one.entry(&written.value.pattern).or_default() += 1;
+        }
+        if of_one.into_values().any(|count| count > MAX_LISTED) {
+            let message = format!("more than {MAX_LISTED} entries for one host");
+            faults.error_hint(node.place(), message, "write HOST:* for all its ports");
+        }
+    }
+    list
 }
 
 fn entry(node: &Node, allowing: bool, faults: &mut Faults) -> Option<Written<Entry>> {

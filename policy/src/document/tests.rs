@@ -349,7 +349,13 @@ proptest! {
 
 #[test]
 fn what_each_decision_goes_through_is_bounded() {
-    let cases: [(&str, fn(usize) -> String, &str, usize); 7] = [
+    let cases: [(&str, fn(usize) -> String, &str, usize); 8] = [
+        (
+            "egress: {deniedHosts: [",
+            |n| format!("'a.test:{}'", n + 1),
+            "]}",
+            1000,
+        ),
         (
             "egress: {rules: [{host: 'a.test:80', http: {methods: [",
             |n| format!("M{n}"),
