@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use axum::{body::Body, extract::Query, response::Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::LengthLimitError;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use sha2::Digest;
@@ -26,13 +27,7 @@ pub(super) async fn body_text(body: Body) -> Result<String, Problem> {
             let detail = "the body did not come within 30 seconds";
             Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", detail)
         })?;
-    let bytes = read.map_err(|_| {
-        Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body-too-large",
-            "the body is larger than 1 MiB, or was cut off",
-        )
-    })?;
+    let bytes = read.map_err(|error| unread(&error))?;
     let text = String::from_utf8(bytes.into()).map_err(|_| {
         Problem::new(
             StatusCode::BAD_REQUEST,
@@ -47,6 +42,19 @@ pub(super) async fn body_text(body: Body) -> Result<String, Problem> {
         return Err(Problem::malformed(&faults));
     }
     Ok(text)
+}
+
+/// Why a body could not be had.
+fn unread(error: &axum::Error) -> Problem {
+    let too_large =
+        std::error::Error::source(error).is_some_and(|why| why.is::<LengthLimitError>());
+    if too_large {
+        let detail = "the body is larger than 1 MiB (limit, in bytes): send it in parts";
+        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
+            .with("limit", MAX_BODY);
+    }
+    let detail = "the body broke off before its end";
+    Problem::new(StatusCode::BAD_REQUEST, "body-cut-off", detail)
 }
 
 /// Read a small document; an empty body is an empty one. All faults at once.
@@ -155,6 +163,41 @@ mod tests {
     use tokio::time::{Instant, Sleep, sleep};
 
     use super::*;
+
+    /// `{`, and then nothing.
+    struct Cut(bool);
+
+    impl http_body::Body for Cut {
+        type Data = Bytes;
+        type Error = std::io::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            let began = std::mem::replace(&mut self.0, true);
+            Poll::Ready(Some(if began {
+                Err(std::io::ErrorKind::UnexpectedEof.into())
+            } else {
+                Ok(Frame::data(Bytes::from_static(b"{")))
+            }))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_large_is_told_by_how_much_and_one_that_breaks_off_is_another() {
+        let large = "a".repeat(MAX_BODY + 1);
+        for (body, status, limit) in [
+            (Body::from(large), 413, Some(MAX_BODY)),
+            (Body::new(Cut(false)), 400, None),
+        ] {
+            let told = body_text(body).await.unwrap_err().to_json();
+            assert_eq!(told.get("status"), Some(&status.into()));
+            assert_eq!(told.get("limit"), limit.map(Value::from).as_ref());
+        }
+        let most = format!("\"{}\"", "a".repeat(MAX_BODY - 2));
+        assert_eq!(body_text(Body::from(most)).await.unwrap().len(), MAX_BODY);
+    }
 
     /// `{}`, its last byte after this time.
     struct Slow(Pin<Box<Sleep>>, u8);
