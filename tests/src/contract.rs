@@ -1,13 +1,21 @@
-//! Answers of the admin API held to the document it publishes: each member of an answer stands in its schema, what the
-//! schema requires is there, and kinds and words are as it says.
+//! Answers of the admin API held to the document it publishes: their statuses and the fields of their heads are in it, each member
+//! of an answer stands in its schema, what the schema requires is there, and kinds and words are as it says.
 
 use serde_json::{Map, Value};
 
 use crate::gateway::Gateway;
 use crate::web;
-use crate::wire::Reply;
+use crate::wire::{Head, Reply};
 
 const API: &str = "/admin/api/v1";
+/// What every message has (RFC 9110 §6.6, RFC 9112 §6): no document of ours says so.
+const OF_MESSAGES: [&str; 5] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "date",
+    "transfer-encoding",
+];
 
 /// The document, as a gateway serves it.
 pub struct Contract(Value);
@@ -39,8 +47,9 @@ impl Contract {
 
     /// An answer to this request, which must be what the document says.
     pub fn holds(&self, method: &str, path: &str, reply: &Reply) -> Value {
+        let schema = &self.holds_head(method, path, reply)["schema"];
         let told = reply.json();
-        let faults = self.faults(self.schema(method, path, reply), &told, "");
+        let faults = self.faults(schema, &told, "");
         let status = reply.status();
         assert!(
             faults.is_empty(),
@@ -49,8 +58,27 @@ impl Contract {
         told
     }
 
+    /// The same of the head alone, its status and its fields: what the document says of the body.
+    pub fn holds_head(&self, method: &str, path: &str, reply: &Reply) -> &Value {
+        let answer = self.answer(method, path, reply);
+        let status = reply.status();
+        let faults = self.faults_of_fields(&answer["headers"], &reply.head);
+        assert!(
+            faults.is_empty(),
+            "{method} {path}, {status}: {faults:#?} in {:#?}",
+            reply.head.headers
+        );
+        let kind = reply.head.value("content-type");
+        let content = &answer["content"][kind];
+        assert!(
+            content["schema"].is_object(),
+            "{method} {path} may not answer {status} {kind}"
+        );
+        content
+    }
+
     /// What the document says of this status of the one route whose path this is.
-    fn schema(&self, method: &str, path: &str, reply: &Reply) -> &Value {
+    fn answer(&self, method: &str, path: &str, reply: &Reply) -> &Value {
         let path = path.split('?').next().unwrap_or_default();
         let path = format!("{API}{path}");
         let routes = self.0["paths"].as_object().expect("paths");
@@ -59,14 +87,36 @@ impl Contract {
             panic!("{path} is of one route, not of {}", found.len());
         };
         let status = reply.status().to_string();
-        let kind = reply.head.value("content-type");
-        let answer = &route[method.to_ascii_lowercase()]["responses"][&status]["content"];
-        let schema = &answer[kind]["schema"];
+        let answer = &route[method.to_ascii_lowercase()]["responses"][&status];
         assert!(
-            schema.is_object(),
-            "{method} {path} may not answer {status} {kind}"
+            answer.is_object(),
+            "{method} {path} may not answer {status}"
         );
-        schema
+        answer
+    }
+
+    /// What is sent is in the document, and what it says is always sent is there.
+    fn faults_of_fields(&self, documented: &Value, head: &Head) -> Vec<String> {
+        let empty = Map::new();
+        let documented = documented.as_object().unwrap_or(&empty);
+        let unknown = head.headers.iter().filter(|(name, _)| {
+            !OF_MESSAGES.contains(&name.as_str())
+                && !documented.keys().any(|own| own.eq_ignore_ascii_case(name))
+        });
+        let mut faults: Vec<String> = unknown
+            .map(|(name, value)| format!("{name} is in no answer: {value}"))
+            .collect();
+        for (name, field) in documented {
+            let value = head.value(&name.to_ascii_lowercase());
+            if value.is_empty() {
+                if field["required"] == true {
+                    faults.push(format!("{name} is not there"));
+                }
+                continue;
+            }
+            faults.extend(self.faults(&field["schema"], &value.into(), name));
+        }
+        faults
     }
 
     fn faults(&self, schema: &Value, value: &Value, at: &str) -> Vec<String> {
@@ -218,6 +268,43 @@ mod tests {
         ] {
             let told = faults(bad);
             assert!(told.len() == 1 && told[0].starts_with(at), "{at}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn fields_of_a_head_are_those_of_the_document() {
+        let contract = Contract(Value::Null);
+        let documented = json!({
+            "Cache-Control": {"required": true, "schema": {"enum": ["no-store"]}},
+            "ETag": {"schema": {"type": "string"}},
+        });
+        let faults = |fields: &[(&str, &str)]| {
+            let headers = fields
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let head = Head {
+                status: 200,
+                headers: headers.collect(),
+            };
+            contract.faults_of_fields(&documented, &head)
+        };
+        let kept = ("cache-control", "no-store");
+        for good in [&[kept][..], &[kept, ("etag", "x"), ("date", "now")][..]] {
+            assert_eq!(faults(good), Vec::<String>::new());
+        }
+        for (bad, told) in [
+            (&[][..], "Cache-Control is not there"),
+            (
+                &[("cache-control", "public")][..],
+                "Cache-Control is none of",
+            ),
+            (&[kept, ("location", "/x")][..], "location is in no answer"),
+        ] {
+            let faults = faults(bad);
+            assert!(
+                faults.len() == 1 && faults[0].starts_with(told),
+                "{told}: {faults:?}"
+            );
         }
     }
 

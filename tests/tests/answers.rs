@@ -229,6 +229,9 @@ async fn every_answer_is_what_the_published_document_says() {
         assert_eq!(reply.status(), status, "{method} {path}: {}", reply.text());
         contract.holds(method, path, &reply);
     }
+    let fed = world.gateway.admin("GET", "/events?follow=false", "").await;
+    assert_eq!(fed.status(), 200);
+    contract.holds_head("GET", "/events", &fed);
     let letter = until_told("a dead letter", async || {
         let told = ask("GET", "/webhooks", "", 200).await;
         let letters = told["webhooks"][0]["deadLetters"].as_array()?;

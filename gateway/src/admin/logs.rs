@@ -25,9 +25,9 @@ type Parameters = Query<HashMap<String, String>>;
 /// Records of one answer where the request does not say.
 const LIMIT: usize = 200;
 /// Records of one answer, or of one request, at most.
-const MAX_LIMIT: usize = 1000;
+pub(super) const MAX_LIMIT: usize = 1000;
 /// Bytes of one record's text.
-const MAX_TEXT: usize = 16 * 1024;
+pub(super) const MAX_TEXT: usize = 16 * 1024;
 /// The longest a reader may wait for the next record, in seconds.
 const MAX_WAIT: u64 = 60;
 

@@ -63,7 +63,7 @@ fn providers_of(api: Api) -> Api {
     .query("probe", now, probe)
     .body("Workload")
     .answer(200, Media::Json("Placement"))
-    .problems(&[404, 503]);
+    .problems(&[503]);
     api.route(
         "/admin/api/v1/runtime/providers",
         vec![get(providers::list, vec![list])],
@@ -74,54 +74,62 @@ fn providers_of(api: Api) -> Api {
     )
 }
 
-/// The one route that ends in `{session}:{action}`, as the document has it.
-const ACTIONS: [(&str, &str, &str, &str); 7] = [
+/// The one route that ends in `{session}:{action}`, as the document has it: with what each can be refused for beside what every
+/// change of a session can.
+const ACTIONS: [(&str, &str, &str, &str, &[u16]); 7] = [
     (
         "startSession",
         "A new generation, or a fresh credential for the running one",
         "Act",
         "/admin/api/v1/runtime/providers/{provider}/sessions/{session}:start",
+        &[409, 500],
     ),
     (
         "pauseSession",
         "New opens are refused",
         "Act",
         "/admin/api/v1/runtime/providers/{provider}/sessions/{session}:pause",
+        &[409],
     ),
     (
         "resumeSession",
         "The same credentials work again",
         "Act",
         "/admin/api/v1/runtime/providers/{provider}/sessions/{session}:resume",
+        &[409],
     ),
     (
         "keepSessionAlive",
         "The window is extended",
         "Keepalive",
         "/admin/api/v1/runtime/providers/{provider}/sessions/{session}:keepalive",
+        &[409],
     ),
     (
         "resetSession",
         "The generation is revoked",
         "Act",
         "/admin/api/v1/runtime/providers/{provider}/sessions/{session}:reset",
+        &[409],
     ),
     (
         "stopSession",
         "It ends for good",
         "Act",
         "/admin/api/v1/runtime/providers/{provider}/sessions/{session}:stop",
+        &[],
     ),
     (
         "observeSession",
         "A runtime tells what became of its sandbox",
         "Observe",
         "/admin/api/v1/runtime/providers/{provider}/sessions/{session}:observe",
+        &[],
     ),
 ];
 
 fn sessions_of(api: Api) -> Api {
-    let changed = Media::Json("SessionChanged");
+    let changed = Media::Tagged("SessionChanged");
     let page = |operation: Operation| {
         operation
             .query(
@@ -139,13 +147,11 @@ fn sessions_of(api: Api) -> Api {
             .answer(200, Media::Json("Sessions"))
     };
     let one = |operation: Operation| {
-        operation
-            .query(
-                "namespace",
-                shape::text,
-                "The session's namespace; `default` where absent.",
-            )
-            .problems(&[404])
+        operation.query(
+            "namespace",
+            shape::text,
+            "The session's namespace; `default` where absent.",
+        )
     };
     let provider = "/admin/api/v1/runtime/providers/{provider}/sessions";
     let create = Operation::new("createSession", "Create, and start unless `start` is false")
@@ -158,27 +164,32 @@ fn sessions_of(api: Api) -> Api {
         .answer(201, changed)
         .answer(200, changed)
         .answer(202, changed)
-        .problems(&[404, 409, 429, 503]);
+        .located(&[201, 202])
+        .problems(&[409, 500, 503]);
     let patched = one(Operation::new("patchSession", "One new policy generation"))
         .if_match()
         .body("PatchSession")
         .answer(200, changed)
-        .problems(&[409, 412, 503]);
-    let acts = ACTIONS.map(|(id, what, body, path)| {
-        one(Operation::new(id, what))
+        .problems(&[409, 503]);
+    let acts = ACTIONS.map(|(id, what, body, path, refusals)| {
+        let act = one(Operation::new(id, what))
             .at(path)
-            .query("wait", seconds, WAIT)
             .body(body)
             .answer(200, changed)
-            .answer(202, changed)
-            .problems(&[409, 429, 503])
-            .if_match()
+            .problems(&[503])
+            .problems(refusals)
+            .if_match();
+        match id {
+            // The one that may have to wait for a place.
+            "startSession" => act.query("wait", seconds, WAIT).answer(202, changed),
+            _ => act,
+        }
     });
-    let show =
-        one(Operation::new("showSession", "One session")).answer(200, Media::Json("SessionShown"));
+    let show = one(Operation::new("showSession", "One session"))
+        .answer(200, Media::Tagged("SessionShown"));
     let delete_one = one(Operation::new("deleteSession", "As stop"))
         .answer(200, changed)
-        .problems(&[409, 503])
+        .problems(&[503])
         .if_match();
     let of_provider = page(Operation::new(
         "listSessionsOfProvider",
@@ -187,10 +198,7 @@ fn sessions_of(api: Api) -> Api {
     api.route(
         provider,
         vec![
-            get(
-                sessions::list_of_provider,
-                vec![of_provider.problems(&[404])],
-            ),
+            get(sessions::list_of_provider, vec![of_provider]),
             post(sessions::create, vec![create]),
         ],
     )
@@ -220,70 +228,48 @@ fn sessions_of(api: Api) -> Api {
 
 /// Capabilities of a session, and its log.
 fn bindings(api: Api) -> Api {
-    let one = |id, what| Operation::new(id, what).problems(&[404, 503]);
-    let changed = Media::Json("SessionChanged");
+    let changed = Media::Tagged("SessionChanged");
     let catalogue = Operation::new("listCatalogue", "The catalogue of capabilities")
         .answer(200, Media::Json("Catalogue"));
-    let list = one("listCapabilities", "Capabilities the session is bound to")
+    let list = Operation::new("listCapabilities", "Capabilities the session is bound to")
         .answer(200, Media::Json("Capabilities"));
-    let resolved = one(
+    let resolved = Operation::new(
         "resolveSession",
         "The merged grant, each entry with its origin",
     )
-    .answer(200, Media::Json("Resolved"));
-    let read = one("readLog", "What its runtime logged")
+    .answer(200, Media::Json("Resolved"))
+    .problems(&[422]);
+    let read = Operation::new("readLog", "What its runtime logged")
         .query("after", shape::digits, "Begin after this record.")
         .query("limit", page_size, "Records at most; 200 by default.")
         .query("wait", seconds, WAIT)
-        .answer(200, Media::Json("Log"));
-    let append = one("appendLog", "Runtimes append")
+        .answer(200, Media::Json("Log"))
+        .problems(&[503]);
+    let append = Operation::new("appendLog", "Runtimes append")
         .body("AppendLog")
         .answer(200, Media::Json("Appended"))
-        .problems(&[409]);
-    let bind = |id, what, path: Option<&'static str>| {
-        let operation = one(id, what)
-            .body("Bind")
+        .problems(&[503]);
+    let bind = |id, what| {
+        Operation::new(id, what)
             .answer(200, changed)
-            .answer(201, changed)
-            .problems(&[409])
-            .if_match();
-        match path {
-            Some(path) => operation.at(path),
-            None => operation,
-        }
+            .problems(&[409, 503])
+            .if_match()
     };
     let acts = vec![
-        bind(
-            "installCapability",
-            "Bind the session to a capability",
-            None,
-        ),
-        bind(
-            "enableCapability",
-            "Its rules and services count again",
-            Some(
-                "/admin/api/v1/runtime/providers/{provider}/sessions/{session}/capabilities/{capability}:enable",
-            ),
-        ),
-        bind(
-            "disableCapability",
-            "It stays bound, and gives nothing",
-            Some(
-                "/admin/api/v1/runtime/providers/{provider}/sessions/{session}/capabilities/{capability}:disable",
-            ),
-        ),
-        bind(
-            "updateCapability",
-            "Take it anew from the catalogue",
-            Some(
-                "/admin/api/v1/runtime/providers/{provider}/sessions/{session}/capabilities/{capability}:update",
-            ),
-        ),
+        bind("installCapability", "Bind the session to a capability")
+            .body("Bind")
+            .answer(201, changed),
+        bind("enableCapability", "Its rules and services count again")
+            .body("Nothing")
+            .at("/admin/api/v1/runtime/providers/{provider}/sessions/{session}/capabilities/{capability}:enable"),
+        bind("disableCapability", "It stays bound, and gives nothing")
+            .body("Nothing")
+            .at("/admin/api/v1/runtime/providers/{provider}/sessions/{session}/capabilities/{capability}:disable"),
+        bind("updateCapability", "Take it anew from the catalogue")
+            .body("Bind")
+            .at("/admin/api/v1/runtime/providers/{provider}/sessions/{session}/capabilities/{capability}:update"),
     ];
-    let uninstall = one("uninstallCapability", "Unbind it")
-        .answer(200, changed)
-        .problems(&[409])
-        .if_match();
+    let uninstall = bind("uninstallCapability", "Unbind it").problems(&[422]);
     let session = "/admin/api/v1/runtime/providers/{provider}/sessions/{session}";
     api.route(
         "/admin/api/v1/capabilities",
@@ -322,21 +308,21 @@ fn gateway(api: Api) -> Api {
         "Explanation",
     )
     .body("Explain")
-    .problems(&[404, 503]);
+    .problems(&[503]);
     let test = json(
         "testPolicy",
         "Expectations held against a policy",
         "PolicyTested",
     )
     .body("PolicyTest")
-    .problems(&[404, 503]);
+    .problems(&[503]);
     let replay = json(
         "replayPolicy",
         "Access records decided again by a policy: what it changes",
         "PolicyReplayed",
     )
     .body("PolicyReplay")
-    .problems(&[404, 503]);
+    .problems(&[503]);
     let events = Operation::new(
         "followEvents",
         "Lifecycle events, and access records as they happen",
@@ -356,7 +342,7 @@ fn gateway(api: Api) -> Api {
         "Revoked",
     )
     .body("Revoke")
-    .problems(&[404, 503]);
+    .problems(&[503]);
     let drain = Operation::new("drain", "Begin to go down").answer(202, Media::Json("Draining"));
     let reload = json("reload", "Apply the configuration file again", "Reloaded").problems(&[422]);
     let rotate = json("rotateKeys", "A new key signs from now on", "KeyRotated")
@@ -391,7 +377,7 @@ fn gateway(api: Api) -> Api {
             shape::text,
             "The cursor `next` of the page before.",
         );
-    let owner = json("showOwner", "What an owner uses of its quota", "OwnerShown").problems(&[404]);
+    let owner = json("showOwner", "What an owner uses of its quota", "OwnerShown");
     let hooks = json(
         "listWebhooks",
         "How deliveries go, and what was given up",

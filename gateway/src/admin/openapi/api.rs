@@ -82,7 +82,8 @@ impl Verb {
 
 /// What every request of a method must keep to.
 struct Contract {
-    keys: Vec<&'static str>,
+    /// Keys of the query by what the path ends in, where several operations are one route.
+    keys: Vec<(Option<&'static str>, Vec<&'static str>)>,
     body: bool,
     types: Vec<&'static str>,
     conditional: bool,
@@ -90,14 +91,27 @@ struct Contract {
 
 impl Contract {
     fn of(operations: &[Operation]) -> Self {
-        let keys: BTreeSet<_> = operations.iter().flat_map(Operation::keys).collect();
+        let keys = operations.iter().map(|one| (one.action(), one.keys()));
         let types: BTreeSet<_> = operations.iter().flat_map(Operation::types).collect();
         Self {
-            keys: keys.into_iter().collect(),
+            keys: keys.collect(),
             body: operations.iter().any(Operation::has_body),
             types: types.into_iter().collect(),
             conditional: operations.iter().any(Operation::is_conditional),
         }
+    }
+
+    /// The keys that a path's query may have: its own operation's, or those of all where it names none of them.
+    fn keys(&self, path: &str) -> Vec<&'static str> {
+        let own = self
+            .keys
+            .iter()
+            .find(|(action, _)| action.is_some_and(|action| path.ends_with(action)));
+        if let Some((_, keys)) = own {
+            return keys.clone();
+        }
+        let all = self.keys.iter().flat_map(|(_, keys)| keys.clone());
+        all.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn check(&self, request: &Request) -> Result<(), Problem> {
@@ -109,7 +123,7 @@ impl Contract {
                 detail,
             ));
         }
-        check_query(request.uri().query(), &self.keys)?;
+        check_query(request.uri().query(), &self.keys(request.uri().path()))?;
         let headers = request.headers();
         let changes = !request.method().is_safe();
         if changes && !self.conditional && headers.contains_key(header::IF_MATCH) {
@@ -266,8 +280,28 @@ impl Api {
         let mut document = OpenApi::new(info, self.paths);
         document.components = Some(components);
         // What serialises to text serialises to a value.
-        let document = serde_json::to_value(document).unwrap_or_default();
+        let mut document = serde_json::to_value(document).unwrap_or_default();
+        require_fields(&mut document);
         (self.router, document)
+    }
+}
+
+/// Fields of answers are there whenever their status is (Header Object, OpenAPI 3.1 §4.8.21): the builder has no word for it.
+fn require_fields(document: &mut Value) {
+    fn members(of: &mut Value) -> Vec<&mut Value> {
+        let of = of.as_object_mut();
+        of.into_iter().flat_map(|of| of.values_mut()).collect()
+    }
+    let paths = document.get_mut("paths").map(members);
+    let operations = paths.into_iter().flatten().flat_map(members);
+    let answers = operations
+        .filter_map(|operation| operation.get_mut("responses"))
+        .flat_map(members);
+    let fields = answers
+        .filter_map(|answer| answer.get_mut("headers"))
+        .flat_map(members);
+    for field in fields.filter_map(Value::as_object_mut) {
+        field.insert("required".into(), true.into());
     }
 }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use utoipa::openapi::{
     self, Content, Ref, RefOr, Required, Response, ResponseBuilder, Responses, Schema,
+    header::HeaderBuilder,
     path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
     request_body::RequestBodyBuilder,
     security::SecurityRequirement,
@@ -17,6 +18,8 @@ use crate::admin::access::{self, Share};
 pub(in crate::admin) enum Media {
     /// JSON of the schema of this name.
     Json(&'static str),
+    /// JSON of a session, with its entity tag.
+    Tagged(&'static str),
     /// Text.
     Text,
     /// OpenMetrics.
@@ -28,7 +31,7 @@ pub(in crate::admin) enum Media {
 impl Media {
     pub(super) const fn content_type(self) -> &'static str {
         match self {
-            Self::Json(_) => "application/json",
+            Self::Json(_) | Self::Tagged(_) => "application/json",
             Self::Text => "text/plain",
             Self::Metrics => "application/openmetrics-text",
             Self::Events => "text/event-stream",
@@ -37,8 +40,17 @@ impl Media {
 
     fn schema(self) -> RefOr<Schema> {
         match self {
-            Self::Json(name) => reference(name),
+            Self::Json(name) | Self::Tagged(name) => reference(name),
             Self::Text | Self::Metrics | Self::Events => shape::text(),
+        }
+    }
+
+    /// The fields of its head.
+    const fn fields(self) -> &'static [Field] {
+        match self {
+            Self::Json(_) | Self::Events => &[NO_STORE],
+            Self::Tagged(_) => &[NO_STORE, TAG],
+            Self::Text | Self::Metrics => &[],
         }
     }
 }
@@ -49,6 +61,42 @@ fn reference(name: &str) -> RefOr<Schema> {
 
 /// A key of the query: its name, its schema, and what it does.
 type QueryKey = (&'static str, fn() -> RefOr<Schema>, &'static str);
+
+/// A field of an answer's head that is always there: its name, its schema, and what it says.
+type Field = (&'static str, fn() -> RefOr<Schema>, &'static str);
+
+/// RFC 9111 §5.2.2.5.
+const NO_STORE: Field = (
+    "Cache-Control",
+    || shape::words(["no-store"]),
+    "No cache keeps it.",
+);
+/// RFC 9110 §8.8.3.
+const TAG: Field = (
+    "ETag",
+    || shape::matching("^\"[^\"]+\"$"),
+    "The session's entity tag, for If-Match.",
+);
+/// RFC 9110 §10.2.2.
+const PLACE: Field = (
+    "Location",
+    || shape::matching("^/admin/api/v1/"),
+    "The path of the session.",
+);
+/// RFC 9110 §11.6.1.
+const CHALLENGE: Field = (
+    "WWW-Authenticate",
+    || shape::matching("^Bearer "),
+    "What is asked for: a bearer token.",
+);
+/// RFC 9110 §10.2.3.
+const LATER: Field = (
+    "Retry-After",
+    shape::digits,
+    "Seconds until it is worth asking again.",
+);
+/// Of every problem.
+const OF_PROBLEM: &str = "application/problem+json";
 
 /// One operation.
 #[derive(Clone, Debug)]
@@ -61,10 +109,14 @@ pub(in crate::admin) struct Operation {
     open: bool,
     /// Its path names a namespace.
     in_namespace: bool,
+    /// It is of the gateway as a whole, and is refused before anything of the request is read.
+    refused: bool,
     query: Vec<QueryKey>,
     headers: Vec<(&'static str, &'static str)>,
     body: Option<&'static str>,
     answers: Vec<(u16, Media)>,
+    /// What it makes or begins is at the answer's `Location`: the statuses that say so.
+    located: &'static [u16],
     problems: Vec<u16>,
 }
 
@@ -76,7 +128,9 @@ const IF_MATCH: (&str, &str) = (
     "The session's ETag the change is meant for; another one is 412.",
 );
 /// Every route behind the guard can answer these.
-const GUARDED: [u16; 6] = [400, 401, 403, 404, 406, 429];
+const GUARDED: [u16; 5] = [400, 401, 403, 406, 429];
+/// And one that is refused whatever it is asked, these alone.
+const REFUSED: [u16; 3] = [401, 403, 404];
 /// And every one that reads a body these.
 const WITH_BODY: [u16; 4] = [408, 413, 415, 422];
 
@@ -89,10 +143,12 @@ impl Operation {
             path: None,
             open: false,
             in_namespace: false,
+            refused: false,
             query: Vec::new(),
             headers: Vec::new(),
             body: None,
             answers: Vec::new(),
+            located: &[],
             problems: Vec::new(),
         }
     }
@@ -109,7 +165,10 @@ impl Operation {
         let id = format!("{}InNamespace", self.id);
         let mut scoped = match share {
             Share::Part => self.clone(),
-            Share::Nothing => Self::new("", "Refused: no namespace has a part of it"),
+            Share::Nothing => Self {
+                refused: true,
+                ..Self::new("", "Refused: no namespace has a part of it")
+            },
         };
         scoped.id = id.into();
         scoped.in_namespace = true;
@@ -151,6 +210,12 @@ impl Operation {
         self
     }
 
+    /// With these statuses `Location` says where the session is.
+    pub(in crate::admin) const fn located(mut self, statuses: &'static [u16]) -> Self {
+        self.located = statuses;
+        self
+    }
+
     /// Further problems, by status.
     pub(in crate::admin) fn problems(mut self, statuses: &[u16]) -> Self {
         self.problems.extend_from_slice(statuses);
@@ -164,6 +229,12 @@ impl Operation {
             keys.push(NAMESPACE.0);
         }
         keys
+    }
+
+    /// What its path ends in where several operations are one route: `:start`.
+    pub(super) fn action(&self) -> Option<&'static str> {
+        let path = self.path?;
+        path.rfind("}:").and_then(|at| path.get(at + 1..))
     }
 
     /// Is it done only where what it changes is as the request says (RFC 9110 §13.1.1)?
@@ -205,10 +276,11 @@ impl Operation {
             .parameters(Some(self.parameters(path)))
             .request_body(self.body.map(|schema| {
                 RequestBodyBuilder::new()
+                    .description(Some("JSON or YAML, 1 MiB at most."))
                     .content("application/json", content(reference(schema)))
                     .build()
             }))
-            .responses(self.responses())
+            .responses(self.responses(path))
             .securities(Some(security))
             .build()
     }
@@ -252,26 +324,41 @@ impl Operation {
         in_path.chain(query).chain(scoped).chain(headers).collect()
     }
 
-    fn responses(&self) -> Responses {
+    fn responses(&self, path: &str) -> Responses {
         let mut responses = Responses::new();
+        for status in self.refusals(path) {
+            let problem = answer(status, OF_PROBLEM, reference("Problem"), of_problem(status));
+            responses.responses.insert(status.to_string(), problem);
+        }
+        for (status, media) in &self.answers {
+            let mut fields = media.fields().to_vec();
+            fields.extend(self.located.contains(status).then_some(PLACE));
+            let answer = answer(*status, media.content_type(), media.schema(), fields);
+            responses.responses.insert(status.to_string(), answer);
+        }
+        responses
+    }
+
+    /// The statuses of its problems.
+    fn refusals(&self, path: &str) -> Vec<u16> {
+        if self.refused {
+            return REFUSED.to_vec();
+        }
         let mut problems = self.problems.clone();
+        // The Host and Origin checks stand in front of open routes too, and none takes a query it does not know.
+        problems.extend([400, 403]);
         if !self.open {
             problems.extend(GUARDED);
+        }
+        // A namespace that whoever asks does not see is not there.
+        if self.in_namespace || access::scoped(path).is_some_and(|(_, share)| share == Share::Part)
+        {
+            problems.push(404);
         }
         if self.has_body() {
             problems.extend(WITH_BODY);
         }
-        // The Host and Origin checks stand in front of open routes too.
-        problems.extend([400, 403]);
-        for status in problems {
-            let problem = answer(status, "application/problem+json", reference("Problem"));
-            responses.responses.insert(status.to_string(), problem);
-        }
-        for (status, media) in &self.answers {
-            let answer = answer(*status, media.content_type(), media.schema());
-            responses.responses.insert(status.to_string(), answer);
-        }
-        responses
+        problems
     }
 }
 
@@ -279,10 +366,32 @@ fn content(schema: RefOr<Schema>) -> Content {
     Content::new(Some(schema))
 }
 
-fn answer(status: u16, kind: &str, schema: RefOr<Schema>) -> RefOr<Response> {
-    ResponseBuilder::new()
+fn of_problem(status: u16) -> Vec<Field> {
+    let own = match status {
+        401 => Some(CHALLENGE),
+        429 | 503 => Some(LATER),
+        _ => None,
+    };
+    [NO_STORE].into_iter().chain(own).collect()
+}
+
+fn answer(
+    status: u16,
+    kind: &str,
+    schema: RefOr<Schema>,
+    fields: impl IntoIterator<Item = Field>,
+) -> RefOr<Response> {
+    let response = ResponseBuilder::new()
         .description(phrase(status))
-        .content(kind, content(schema))
+        .content(kind, content(schema));
+    fields
+        .into_iter()
+        .fold(response, |response, (name, schema, what)| {
+            let header = HeaderBuilder::new()
+                .schema(Some(schema()))
+                .description(Some(what));
+            response.header(name, header.build())
+        })
         .build()
         .into()
 }

@@ -33,6 +33,12 @@ pub(super) fn name() -> Of {
     object.min_length(Some(1)).into()
 }
 
+/// A text of so many characters at most.
+pub(super) fn short(most: usize) -> Of {
+    let object = ObjectBuilder::new().schema_type(Type::String);
+    object.max_length(Some(most)).into()
+}
+
 /// A text of this pattern.
 pub(super) fn matching(pattern: &str) -> Of {
     let object = ObjectBuilder::new().schema_type(Type::String);
@@ -105,6 +111,13 @@ pub(super) fn or_null(kind: Type) -> Of {
 
 pub(super) fn list(of: Of) -> Of {
     Schema::Array(Array::new(of)).into()
+}
+
+/// So many at most.
+pub(super) fn at_most(most: usize, of: Of) -> Of {
+    let mut list = Array::new(of);
+    list.max_items = Some(most);
+    Schema::Array(list).into()
 }
 
 /// An object of any members.

@@ -36,6 +36,7 @@ struct Gateway {
 }
 
 mod contract;
+mod document;
 mod feed;
 mod placement;
 mod policy;
@@ -130,16 +131,20 @@ impl Gateway {
             .unwrap()
     }
 
+    /// The answer, which is one that the document has.
     async fn send(&self, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = serve(self.router.clone(), request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or_default();
-        Answer {
+        let answer = Answer {
             status: parts.status.as_u16(),
             headers: parts.headers,
             body,
-        }
+        };
+        document::holds(&method, &path, &answer);
+        answer
     }
 
     async fn call(&self, method: &str, path: &str, body: &str) -> Answer {

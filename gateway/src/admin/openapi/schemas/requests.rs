@@ -4,9 +4,12 @@ use utoipa::openapi::{RefOr, Schema};
 
 use super::to;
 use crate::{
-    admin::openapi::shape::{
-        any, any_of, boolean, count, free, integer, list, map, pattern, required, strict, text,
-        text_or_count, texts, with, words,
+    admin::{
+        logs,
+        openapi::shape::{
+            any, any_of, at_most, boolean, count, free, integer, list, map, pattern, required,
+            short, strict, text, text_or_count, texts, with, words,
+        },
     },
     session::Observation,
 };
@@ -177,7 +180,7 @@ pub(super) fn all() -> Vec<(&'static str, RefOr<Schema>)> {
     ]);
     let record = strict([
         ("stream", words(["stdout", "stderr", "runtime"])),
-        ("text", text()),
+        ("text", short(logs::MAX_TEXT)),
         ("time", text()),
     ]);
     let checks = [
@@ -213,10 +216,14 @@ pub(super) fn all() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Rule", rule()),
         ("Egress", egress()),
         ("Bind", free()),
+        ("Nothing", strict([])),
         ("Observe", required(observe, "state")),
         (
             "AppendLog",
-            required(strict([("records", list(record))]), "records"),
+            required(
+                strict([("records", at_most(logs::MAX_LIMIT, record))]),
+                "records",
+            ),
         ),
         ("CreateSession", create()),
         ("PatchSession", grant()),

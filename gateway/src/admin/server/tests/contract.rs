@@ -5,6 +5,38 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::admin::routes;
 
+/// Its own operation's keys, not those of another that is the same route.
+#[tokio::test]
+async fn an_action_that_waits_for_nothing_takes_no_wait() {
+    let g = gateway();
+    g.call("POST", SESSIONS, r#"{"id": "one"}"#).await;
+    for (action, status) in [("pause", 400), ("start", 200)] {
+        let path = format!("{SESSIONS}/one:{action}?wait=1");
+        assert_eq!(g.call("POST", &path, "").await.status, status, "{action}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_appended_to_a_log_at_once_is_bounded() {
+    let g = gateway();
+    g.call("POST", SESSIONS, r#"{"id": "one"}"#).await;
+    let append = async |count: usize, bytes: usize| {
+        let record = json!({ "stream": "stdout", "text": "x".repeat(bytes) });
+        let body = json!({ "records": vec![record; count] }).to_string();
+        let answer = g.call("POST", &format!("{SESSIONS}/one/logs"), &body).await;
+        (answer.status, answer.body)
+    };
+    let most = 16 * 1024;
+    assert_eq!(append(1, most).await.0, 200);
+    assert_eq!(append(1, most + 1).await.0, 422);
+    assert_eq!(append(1000, 900).await.0, 200);
+    assert_eq!(append(1001, 1).await.0, 422);
+    // As many as may be, each as long as may be: more than a body.
+    let (status, told) = append(1000, most).await;
+    assert_eq!((status, &told["limit"]), (413, &json!(1024 * 1024)));
+    assert!(told["detail"].as_str().unwrap().contains("1 MiB"), "{told}");
+}
+
 /// The document in `docs/`, which reviews see change. `BLESS=1 cargo test` writes it anew.
 #[test]
 fn the_published_document_is_the_one_that_is_served() {
