@@ -92,6 +92,8 @@ pub(super) fn quota(used: &OwnerUse) -> Value {
     let limits = used.quota.limits;
     json!({
         "sessions": { "inUse": used.sessions, "limit": used.quota.sessions, "states": used.states },
+        "records": { "inUse": used.records, "limit": used.quota.records },
+        "logs": { "inUse": used.logs, "limit": used.quota.logs },
         "tunnels": { "inUse": used.open, "limit": limits.tunnels },
         "bytes": { "inUse": used.bytes, "limit": limits.bytes },
         "opensPerSecond": { "limit": limits.opens_per_second },

@@ -217,6 +217,8 @@ fn quotas(quotas: &QuotaConfig) -> Value {
     let owner = &quotas.owner;
     let owner = compact(json!({
         "sessions": owner.sessions,
+        "records": owner.records,
+        "logs": owner.logs,
         "tunnels": owner.tunnels,
         "opensPerSecond": owner.opens_per_second,
         "bytes": owner.bytes,
@@ -224,6 +226,8 @@ fn quotas(quotas: &QuotaConfig) -> Value {
     }));
     compact(json!({
         "sessions": quotas.sessions,
+        "records": quotas.records,
+        "logs": quotas.logs,
         "tunnels": quotas.tunnels,
         "opensPerSecond": quotas.opens_per_second,
         "bytes": quotas.bytes,

@@ -110,6 +110,10 @@ fn head_bytes(node: &Node, faults: &mut Faults) -> Option<u32> {
 pub struct QuotaConfig {
     /// Sessions that are not stopped.
     pub sessions: Option<u32>,
+    /// Sessions that there is a record of, stopped ones too.
+    pub records: Option<u32>,
+    /// Bytes of their logs.
+    pub logs: Option<u64>,
     /// Tunnels and streams open at once.
     pub tunnels: Option<u32>,
     /// Opens per second.
@@ -127,6 +131,10 @@ pub struct QuotaConfig {
 pub struct OwnerQuotaConfig {
     /// Sessions that are not stopped.
     pub sessions: Option<u32>,
+    /// Sessions that there is a record of, stopped ones too.
+    pub records: Option<u32>,
+    /// Bytes of their logs.
+    pub logs: Option<u64>,
     /// Tunnels and streams open at once.
     pub tunnels: Option<u32>,
     /// Opens per second.
@@ -141,6 +149,8 @@ impl OwnerQuotaConfig {
     fn read(node: &Node, faults: &mut Faults) -> Self {
         let QuotaConfig {
             sessions,
+            records,
+            logs,
             tunnels,
             opens_per_second,
             bytes,
@@ -149,6 +159,8 @@ impl OwnerQuotaConfig {
         } = QuotaConfig::read_bounds(node, None, faults);
         Self {
             sessions,
+            records,
+            logs,
             tunnels,
             opens_per_second,
             bytes,
@@ -172,6 +184,7 @@ impl QuotaConfig {
         let mut fields = node.fields(faults);
         for (key, slot) in [
             ("sessions", &mut quotas.sessions),
+            ("records", &mut quotas.records),
             ("tunnels", &mut quotas.tunnels),
             ("opensPerSecond", &mut quotas.opens_per_second),
         ] {
@@ -180,6 +193,7 @@ impl QuotaConfig {
                 .and_then(|node| read::count(node, 0, faults));
         }
         for (key, slot) in [
+            ("logs", &mut quotas.logs),
             ("bytes", &mut quotas.bytes),
             ("bandwidth", &mut quotas.bandwidth),
         ] {

@@ -377,6 +377,20 @@ fn quotas() -> Value {
 fn quota_bounds() -> Properties {
     vec![
         ("sessions", number(None, "Sessions that are not stopped.")),
+        (
+            "records",
+            number(
+                None,
+                "Sessions that there is a record of, stopped ones too; 10,000 more than sessions where that is set.",
+            ),
+        ),
+        (
+            "logs",
+            bytes(
+                None,
+                "Bytes of their logs; 64MiB for each of sessions, and of 16 at least, where that is set.",
+            ),
+        ),
         ("tunnels", number(None, "Tunnels and streams open at once.")),
         ("opensPerSecond", number(None, "Opens per second.")),
         ("bytes", bytes(None, "Bytes both ways together.")),

@@ -43,6 +43,10 @@ pub struct Scopes {
 pub struct Quota {
     /// Sessions that are not stopped; `None` = no bound.
     pub sessions: Option<usize>,
+    /// Sessions that there is a record of, stopped ones too; `None` = no bound.
+    pub records: Option<usize>,
+    /// Bytes of their logs; `None` = no bound.
+    pub logs: Option<u64>,
     /// Tunnels, opens, bytes, bandwidth.
     pub limits: sluicegate_policy::Limits,
 }

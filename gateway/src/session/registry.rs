@@ -13,6 +13,7 @@ mod entry;
 mod error;
 mod history;
 mod log;
+mod logged;
 mod look;
 mod observe;
 mod owners;
@@ -27,7 +28,7 @@ mod verify;
 mod webhooks;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -99,6 +100,8 @@ pub struct Registry {
     usage_saved: Mutex<SystemTime>,
     /// Counts what is appended to logs, whosever they are.
     logged: watch::Sender<u64>,
+    /// How much logs hold. Locked alone.
+    log_bytes: Mutex<logged::Logged>,
     /// One budget for all sessions of a namespace, and of an owner in it.
     owners: Mutex<BTreeMap<quota::Owner, Arc<Budget>>>,
     /// When the store was last found whole, and what was found.
@@ -144,6 +147,7 @@ impl Registry {
             changed: Notify::new(),
             usage_saved: Mutex::new(now),
             logged: watch::Sender::new(0),
+            log_bytes: Mutex::default(),
             owners: Mutex::default(),
         };
         for (id, until) in loaded.revoked {
@@ -161,7 +165,10 @@ impl Registry {
         let mut records: Vec<Record> = records.collect::<Result<_, _>>()?;
         // Who has ports takes them first: no port that is chosen now may be one of theirs.
         records.sort_by_key(|record| record.dial_ports.is_empty());
+        let logs: HashMap<String, u64> = loaded.logs.into_iter().collect();
         for record in records {
+            let bytes = logs.get(&record.row_key()).copied().unwrap_or_default();
+            registry.log_bytes().set(&record, bytes);
             registry.take_up(record, now)?;
         }
         Ok(Arc::new(registry))
@@ -384,6 +391,7 @@ impl Registry {
         self.tally_up(old.as_deref(), None);
         drop(entries);
         if let Some(old) = old {
+            self.log_bytes().set(&old.record, 0);
             self.forget_use(&old.record);
         }
     }

@@ -28,7 +28,7 @@ use hooks::{DEAD, HOOKS};
 use open::{Open, close, create, open};
 use patience::{Patience, Stamp};
 
-use super::{Batch, Dropped, Loaded, LogPage, Store, StoreError, StoredEvent, Verified};
+use super::{Appended, Batch, Dropped, Loaded, LogPage, Store, StoreError, StoredEvent, Verified};
 
 /// Changes when rows or tables change their meaning. 2 = session logs, and what rows of sessions gained since 1 (each
 /// of it has a default, so that the rows themselves stay as they are).
@@ -310,6 +310,15 @@ impl Store for EmbeddedStore {
                 let profile = (provider.value().to_owned(), profile.value().to_vec());
                 loaded.profiles.push(profile);
             }
+            for row in read.open_table(LOGS)?.iter()? {
+                let (number, record) = row?;
+                let (key, bytes) = (number.value().0, record.value().len() as u64);
+                // Records of one log stand together.
+                match loaded.logs.last_mut() {
+                    Some((last, sum)) if *last == *key => *sum += bytes,
+                    _ => loaded.logs.push((key.to_owned(), bytes)),
+                }
+            }
             Ok(loaded)
         })
     }
@@ -361,21 +370,39 @@ impl Store for EmbeddedStore {
         self.with(|database| history::dropped(database, of))
     }
 
-    fn append_log(&self, key: &str, records: &[Vec<u8>], keep: u64) -> Result<u64, StoreError> {
+    fn append_log(
+        &self,
+        key: &str,
+        records: &[Vec<u8>],
+        keep: u64,
+        room: u64,
+    ) -> Result<Appended, StoreError> {
         self.write(|write| {
             let mut logs = write.open_table(LOGS)?;
-            let mut last = match logs.range((key, 0)..=(key, u64::MAX))?.next_back() {
-                Some(row) => row?.0.value().1,
-                None => 0,
-            };
+            let (mut last, mut stale, mut freed) = (0, 0, 0);
+            if let Some(row) = logs.range((key, 0)..=(key, u64::MAX))?.next_back() {
+                last = row?.0.value().1;
+            }
+            for row in logs.range((key, 0)..=(key, u64::MAX))? {
+                if freed >= room {
+                    break;
+                }
+                let (number, record) = row?;
+                freed += record.value().len() as u64;
+                stale = number.value().1;
+            }
             for record in records {
                 last += 1;
                 logs.insert((key, last), record.as_slice())?;
             }
-            if let Some(stale) = last.checked_sub(keep) {
-                logs.retain_in((key, 0)..=(key, stale), |_, _| false)?;
-            }
-            Ok(last)
+            stale = stale.max(last.saturating_sub(keep));
+            let mut dropped = 0;
+            // Numbers begin at 1.
+            logs.retain_in((key, 0)..=(key, stale), |_, record| {
+                dropped += record.len() as u64;
+                false
+            })?;
+            Ok(Appended { last, dropped })
         })
     }
 

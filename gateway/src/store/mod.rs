@@ -81,6 +81,8 @@ pub struct Loaded {
     pub revoked: Vec<(String, u64)>,
     /// What was last found of each provider.
     pub profiles: Vec<(String, Vec<u8>)>,
+    /// Bytes of each log, by its session's key.
+    pub logs: Vec<(String, u64)>,
 }
 
 /// One atomic change.
@@ -118,6 +120,15 @@ pub struct Dropped {
     pub events: u64,
     /// The cursor of the last of them; all of the namespace's up to it are gone.
     pub last: u64,
+}
+
+/// What came of an append to a log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Appended {
+    /// The number of the last record.
+    pub last: u64,
+    /// Bytes of the records that were dropped for it.
+    pub dropped: u64,
 }
 
 /// A stretch of a session's log.
@@ -198,11 +209,18 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// The store cannot be read.
     fn dropped(&self, of: &str) -> Result<Dropped, StoreError>;
 
-    /// Append to a session's log, of which the newest `keep` records stay. Returns the number of the last one.
+    /// Append to a session's log, of which the newest `keep` records stay, and whose oldest make room: of so many bytes at least,
+    /// where there are as many.
     ///
     /// # Errors
     /// The store cannot be written; nothing has changed.
-    fn append_log(&self, key: &str, records: &[Vec<u8>], keep: u64) -> Result<u64, StoreError>;
+    fn append_log(
+        &self,
+        key: &str,
+        records: &[Vec<u8>],
+        keep: u64,
+        room: u64,
+    ) -> Result<Appended, StoreError>;
 
     /// Records of a session's log after a number, oldest first.
     ///

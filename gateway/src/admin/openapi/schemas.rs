@@ -352,6 +352,8 @@ fn quota() -> impl Iterator<Item = (&'static str, RefOr<Schema>)> {
     let states = ("states", map(count()));
     [
         ("sessions", object([("inUse", count()), limit(), states])),
+        ("records", used()),
+        ("logs", used()),
         ("tunnels", used()),
         ("bytes", used()),
         ("opensPerSecond", object([limit()])),

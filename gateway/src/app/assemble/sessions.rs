@@ -111,16 +111,7 @@ pub(in crate::app) fn registry_config(
             public_url,
             ca: identity.ca(),
         },
-        namespace_quota: session::Quota {
-            sessions: config.quotas.sessions.map(|n| n as usize),
-            limits: sluicegate_policy::Limits {
-                tunnels: config.quotas.tunnels,
-                tunnels_per_destination: None,
-                opens_per_second: config.quotas.opens_per_second,
-                bytes: config.quotas.bytes,
-                bandwidth: config.quotas.bandwidth,
-            },
-        },
+        namespace_quota: namespace_quota(config),
         owner_quota: owner_quota(config),
         retention: session::Retention {
             sessions: config.store.retention.sessions,
@@ -169,10 +160,43 @@ pub(in crate::app) fn external(keys: &config::KeysConfig) -> ExternalKeys {
     }
 }
 
+/// Stopped sessions that there is room for beyond those that are not, where nothing says so.
+const RECORDS_LEFT: u32 = 10_000;
+/// What one log holds at most, 4,096 records of 16 KiB: there is room for those of as many sessions as may be, and of so many at least.
+const FULL_LOG: u64 = 64 << 20;
+const FULL_LOGS: u32 = 16;
+
+/// Who may have so many sessions at once is not to leave stopped ones, and what they said, behind without end.
+fn held(quota: session::Quota, of: (Option<u32>, Option<u32>, Option<u64>)) -> session::Quota {
+    let (sessions, records, logs) = of;
+    let records = records.or(sessions.map(|n| n.saturating_add(RECORDS_LEFT)));
+    let logs = logs.or(sessions.map(|n| u64::from(n.max(FULL_LOGS)) * FULL_LOG));
+    session::Quota {
+        sessions: sessions.map(|n| n as usize),
+        records: records.map(|n| n as usize),
+        logs,
+        ..quota
+    }
+}
+
+fn namespace_quota(config: &Config) -> session::Quota {
+    let all = &config.quotas;
+    let quota = session::Quota {
+        limits: sluicegate_policy::Limits {
+            tunnels: all.tunnels,
+            tunnels_per_destination: None,
+            opens_per_second: all.opens_per_second,
+            bytes: all.bytes,
+            bandwidth: all.bandwidth,
+        },
+        ..session::Quota::default()
+    };
+    held(quota, (all.sessions, all.records, all.logs))
+}
+
 fn owner_quota(config: &Config) -> session::Quota {
     let owner = &config.quotas.owner;
-    session::Quota {
-        sessions: owner.sessions.map(|n| n as usize),
+    let quota = session::Quota {
         limits: sluicegate_policy::Limits {
             tunnels: owner.tunnels,
             tunnels_per_destination: None,
@@ -180,7 +204,9 @@ fn owner_quota(config: &Config) -> session::Quota {
             bytes: owner.bytes,
             bandwidth: owner.bandwidth,
         },
-    }
+        ..session::Quota::default()
+    };
+    held(quota, (owner.sessions, owner.records, owner.logs))
 }
 
 /// The terms on which tokens of gestaltd are accepted.

@@ -38,7 +38,7 @@ listeners:
 tls: {names: ["*.gate.test", "2001:db8::1"]}
 dns: {servers: ["tls://[2606::1]:853", "https://1.1.1.1:8443/x/y#a.test"], hosts: {a.test: ["fd00::8", 10.0.0.8]}, mixedAnswers: filter, timeout: 1500ms, nat64: ["64:ff9b:1::/48"]}
 upstreamProxy: {url: "https://proxy.test:8443", credentialFile: c, caFile: a.pem, ask: name, bypass: ["*.corp.test:*", "10.0.0.0/8:*"]}
-quotas: {sessions: 0, tunnels: 1, opensPerSecond: 2, bytes: 3, bandwidth: 1TiB}
+quotas: {sessions: 0, records: 7, logs: 8MiB, tunnels: 1, opensPerSecond: 2, bytes: 3, bandwidth: 1TiB}
 limits: {headTimeout: 90s, connectionsPerSource: 7, pendingOpens: 5, relayConnections: 6, firstBytesTimeout: 1ms, idleTimeout: 0, responseTimeout: 61s, drainTimeout: 0}
 admin: {allowedHosts: [console.test, "[::1]"], allowedOrigins: ["https://console.test:8443"]}
 telemetry: {accessLog: ./on, refusalDetail: minimal, log: "off"}

@@ -53,15 +53,17 @@ pub enum RegistryError {
         /// Its entity tag now.
         etag: String,
     },
-    /// The namespace, or the owner in it, has its number of sessions.
-    #[error("{whose} has {in_use} of {limit} sessions")]
+    /// The namespace, or the owner in it, has all it may hold.
+    #[error("{whose} has {in_use} of {limit} {what}")]
     Quota {
         /// Whose quota it is.
         whose: String,
-        /// Sessions that are not stopped.
-        in_use: usize,
+        /// How much is held.
+        in_use: u64,
         /// The limit.
-        limit: usize,
+        limit: u64,
+        /// What it is that is held.
+        what: &'static str,
     },
     /// As many handles of the generation are in use as it may have.
     #[error("all {limit} handles of the generation are in use, and one more would take one away")]

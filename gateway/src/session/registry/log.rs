@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Behalf, Registry, RegistryError};
-use crate::{clock, session::SessionKey};
+use crate::{clock, session::SessionKey, store::Appended};
 
 /// Records of one session; with one more, the oldest is dropped.
 const LOG_KEPT: u64 = 4096;
@@ -44,10 +44,11 @@ impl LogLine {
 }
 
 impl Registry {
-    /// Append to a session's log; of a stopped one too, for its last words. Returns the number of the last record.
+    /// Append to a session's log; of a stopped one too, for its last words. Its own oldest records make room where its owner, or its
+    /// namespace, would hold more than it may. Returns the number of the last record.
     ///
     /// # Errors
-    /// Unknown session, or the store.
+    /// Unknown session, no room even so, or the store.
     pub fn append_log_at(
         &self,
         by: &Behalf,
@@ -78,7 +79,14 @@ impl Registry {
             .into_iter()
             .map(record)
             .collect::<Result<Vec<_>, _>>()?;
-        let last = self.store.append_log(&row_key, &records, LOG_KEPT)?;
+        let new: u64 = records.iter().map(|record| record.len() as u64).sum();
+        let room = self.room_for_log(&entry.record, new)?;
+        let Appended { last, dropped } =
+            self.store.append_log(&row_key, &records, LOG_KEPT, room)?;
+        let mut logged = self.log_bytes();
+        let bytes = (logged.of(key) + new).saturating_sub(dropped);
+        logged.set(&entry.record, bytes);
+        drop(logged);
         self.logged.send_modify(|count| *count += 1);
         Ok(last)
     }

@@ -17,6 +17,10 @@ pub struct OwnerUse {
     pub states: States,
     /// Sessions that count against the quota.
     pub sessions: usize,
+    /// Sessions that there is a record of.
+    pub records: usize,
+    /// Bytes of their logs.
+    pub logs: u64,
     /// Tunnels and streams open now.
     pub open: u64,
     /// Bytes spent by every session there is a record of.
@@ -70,16 +74,16 @@ impl Registry {
     }
 
     fn used(&self, namespace: &str, owner: Option<&str>, states: States) -> OwnerUse {
-        let config = self.config();
         let budget = self.budget_of(namespace, owner);
         let stopped = states.get(State::Stopped.as_str()).copied();
         let active = budget.last_activity();
+        let key = (namespace.into(), owner.map(Into::into));
+        let records = states.values().sum::<usize>();
         OwnerUse {
-            quota: match owner {
-                Some(_) => config.owner_quota,
-                None => config.namespace_quota,
-            },
-            sessions: states.values().sum::<usize>() - stopped.unwrap_or_default(),
+            quota: self.quota_of(&key),
+            sessions: records - stopped.unwrap_or_default(),
+            records,
+            logs: self.log_bytes().owned(&key),
             states,
             open: budget.open_now(),
             bytes: budget.bytes(),

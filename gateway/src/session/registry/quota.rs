@@ -3,10 +3,57 @@
 use std::sync::{Arc, PoisonError};
 
 use super::{Registry, RegistryError};
-use crate::session::{Budget, Record};
+use crate::session::{Budget, Quota, Record};
 
 /// Namespace, and the owner within it.
 pub(super) type Owner = (Arc<str>, Option<Arc<str>>);
+
+/// Whose a session is: its namespace's, and its owner's where it has one.
+pub(super) fn owners(record: &Record) -> impl Iterator<Item = Owner> + use<> {
+    let namespace: Arc<str> = record.namespace.as_str().into();
+    let own = record.owner.as_deref().map(Arc::from);
+    let own = own.map(|owner| (namespace.clone(), Some(owner)));
+    [Some((namespace, None)), own].into_iter().flatten()
+}
+
+/// What of sessions is held for long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Held {
+    /// Those that are not stopped.
+    Sessions,
+    /// Those that there is a record of.
+    Records,
+    /// Bytes of their logs.
+    LogBytes,
+}
+
+impl Held {
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::Records => {
+                "records of sessions, stopped ones among them, which go after store.retention.sessions"
+            }
+            Self::LogBytes => {
+                "bytes in logs of sessions, which go with the records of those that are stopped, after store.retention.sessions"
+            }
+        }
+    }
+
+    /// There is no more of it.
+    pub(super) fn refused(self, owner: &Owner, in_use: u64, limit: u64) -> RegistryError {
+        let whose = match owner {
+            (namespace, None) => format!("namespace {namespace:?}"),
+            (_, Some(owner)) => format!("owner {owner:?}"),
+        };
+        RegistryError::Quota {
+            whose,
+            in_use,
+            limit,
+            what: self.what(),
+        }
+    }
+}
 
 impl Registry {
     /// The budget the session counts along in: its owner's, which counts along in the namespace's.
@@ -57,35 +104,38 @@ impl Registry {
         }
     }
 
+    /// The bounds of an owner, or of a namespace as a whole.
+    pub(super) fn quota_of(&self, (_, owner): &Owner) -> Quota {
+        let config = self.config();
+        match owner {
+            None => config.namespace_quota,
+            Some(_) => config.owner_quota,
+        }
+    }
+
     /// May one more session be created?
     pub(super) fn check_quota(
         &self,
         namespace: &str,
         owner: Option<&str>,
     ) -> Result<(), RegistryError> {
-        let config = self.config();
-        let bounds = [
-            (config.namespace_quota.sessions, None),
-            (
-                config.owner_quota.sessions.filter(|_| owner.is_some()),
-                owner,
-            ),
-        ];
-        for (limit, owner) in bounds {
-            let Some(limit) = limit else { continue };
-            let in_use = self.owned(namespace, owner);
-            if in_use >= limit {
-                let whose = owner.map_or_else(
-                    || format!("namespace {namespace:?}"),
-                    |owner| format!("owner {owner:?}"),
-                );
-                return Err(RegistryError::Quota {
-                    whose,
-                    in_use,
-                    limit,
-                });
+        let namespace: Arc<str> = namespace.into();
+        let all = (namespace.clone(), None);
+        let own = owner.map(|owner| (namespace, Some(owner.into())));
+        for owner in [Some(all), own].into_iter().flatten() {
+            let (quota, held) = (self.quota_of(&owner), self.held(&owner));
+            for (what, limit, in_use) in [
+                (Held::Sessions, quota.sessions, held.sessions),
+                (Held::Records, quota.records, held.records),
+            ] {
+                if let Some(limit) = limit.filter(|limit| in_use >= *limit) {
+                    return Err(what.refused(&owner, in_use as u64, limit as u64));
+                }
             }
         }
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use super::{Registry, quota::Owner};
+use super::{
+    Registry,
+    quota::{Owner, owners},
+};
 use crate::session::{Record, SessionKey, lifecycle::State};
 
 /// Namespace, provider, owner where there is one, label: no owner takes the places of another's label.
@@ -14,10 +17,19 @@ type Scope = (String, String, Option<String>, String);
 /// Changed where an entry is put or removed, and nowhere else.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// Sessions that are not stopped: of a namespace, and of an owner within it.
-    owned: HashMap<Owner, usize>,
+    /// Sessions of a namespace, and of an owner within it.
+    owned: HashMap<Owner, Count>,
     /// Scopes in which something lives or waits.
     scopes: HashMap<Scope, Line>,
+}
+
+/// How many sessions somebody has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Count {
+    /// Those that are not stopped.
+    pub(super) sessions: usize,
+    /// Those that there is a record of.
+    pub(super) records: usize,
 }
 
 /// What lives in a scope, and what waits for a place in it.
@@ -65,7 +77,9 @@ impl Tally {
 
     fn add(&mut self, record: &Record) {
         for owner in owners(record) {
-            *self.owned.entry(owner).or_default() += 1;
+            let count = self.owned.entry(owner).or_default();
+            count.records += 1;
+            count.sessions += usize::from(!is_stopped(record));
         }
         let Some(scope) = scope(record).filter(|_| counts(record)) else {
             return;
@@ -84,8 +98,9 @@ impl Tally {
     fn take(&mut self, record: &Record) {
         for owner in owners(record) {
             if let Some(count) = self.owned.get_mut(&owner) {
-                *count -= 1;
-                if *count == 0 {
+                count.records -= 1;
+                count.sessions -= usize::from(!is_stopped(record));
+                if *count == Count::default() {
                     self.owned.remove(&owner);
                 }
             }
@@ -153,15 +168,8 @@ impl Tally {
     }
 }
 
-fn owners(record: &Record) -> impl Iterator<Item = Owner> {
-    let counts = record.lease.state != State::Stopped;
-    let namespace: Arc<str> = record.namespace.as_str().into();
-    let own = record.owner.as_deref().map(Arc::from);
-    let own = own.map(|owner| (namespace.clone(), Some(owner)));
-    [Some((namespace, None)), own]
-        .into_iter()
-        .flatten()
-        .filter(move |_| counts)
+fn is_stopped(record: &Record) -> bool {
+    record.lease.state == State::Stopped
 }
 
 fn scope(record: &Record) -> Option<Scope> {
@@ -180,11 +188,10 @@ fn counts(record: &Record) -> bool {
 }
 
 impl Registry {
-    /// Sessions that are not stopped, of a namespace or of an owner within it.
-    pub(super) fn owned(&self, namespace: &str, owner: Option<&str>) -> usize {
+    /// How many sessions a namespace has, or an owner within it.
+    pub(super) fn held(&self, owner: &Owner) -> Count {
         let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        let owner = (Arc::from(namespace), owner.map(Arc::from));
-        tally.owned.get(&owner).copied().unwrap_or_default()
+        tally.owned.get(owner).copied().unwrap_or_default()
     }
 
     /// The session's scope as it is.
@@ -333,14 +340,16 @@ mod tests {
                     let _ = f.registry.act(f.key(&id), action, None).await;
                 }
                 let all = f.registry.list(None, None);
-                let lives = |owner: Option<&str>| {
-                    all.iter()
-                        .filter(|one| one["state"] != "stopped")
-                        .filter(|one| owner.is_none() || one["owner"].as_str() == owner)
-                        .count()
+                let count = |owner: Option<&str>| {
+                    let own = |one: &&Value| owner.is_none() || one["owner"].as_str() == owner;
+                    let stopped = |one: &&Value| one["state"] == "stopped";
+                    let records = all.iter().filter(own).count();
+                    let stopped = all.iter().filter(own).filter(stopped).count();
+                    Count { sessions: records - stopped, records }
                 };
                 for owner in [None, Some("ann"), Some("bob")] {
-                    assert_eq!(f.registry.owned("default", owner), lives(owner), "{owner:?}");
+                    let key = ("default".into(), owner.map(Arc::from));
+                    assert_eq!(f.registry.held(&key), count(owner), "{owner:?}");
                 }
                 for entry in f.registry.all() {
                     let whose = |one: &Value| (one["scope"].clone(), one["owner"].clone());

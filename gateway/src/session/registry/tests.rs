@@ -516,7 +516,13 @@ impl Store for Broken {
             path: "/gone".into(),
         })
     }
-    fn append_log(&self, _: &str, _: &[Vec<u8>], _: u64) -> Result<u64, StoreError> {
+    fn append_log(
+        &self,
+        _: &str,
+        _: &[Vec<u8>],
+        _: u64,
+        _: u64,
+    ) -> Result<crate::store::Appended, StoreError> {
         Err(StoreError::Vanished {
             path: "/gone".into(),
         })

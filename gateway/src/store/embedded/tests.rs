@@ -192,17 +192,40 @@ fn a_store_that_is_taken_away_does_not_probe() {
     store.probe(SystemTime::now()).unwrap();
 }
 
+/// Of records of one byte each, four of which are kept: the last one's number, and bytes dropped.
+fn append(store: &EmbeddedStore, key: &str, range: std::ops::Range<u64>, room: u64) -> (u64, u64) {
+    let records: Vec<Vec<u8>> = range.map(|n| n.to_string().into_bytes()).collect();
+    let appended = store.append_log(key, &records, 4, room).unwrap();
+    (appended.last, appended.dropped)
+}
+
+#[test]
+fn the_oldest_records_of_a_log_make_room_for_its_newest() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let store = EmbeddedStore::open(&path).unwrap();
+    assert_eq!(append(&store, "a", 1..4, 0), (3, 0));
+    assert_eq!(append(&store, "ab", 1..3, 0), (2, 0));
+    assert_eq!(append(&store, "a", 4..5, 2), (4, 2));
+    assert_eq!(store.log("a", 0, 9).unwrap().first, 3);
+    let sizes = |store: &EmbeddedStore| store.load().unwrap().logs;
+    assert_eq!(sizes(&store), [("a".to_owned(), 2), ("ab".to_owned(), 2)]);
+    // All there are, where more room is asked for; numbers go on.
+    assert_eq!(append(&store, "a", 5..6, 9), (5, 2));
+    assert_eq!(store.log("a", 0, 9).unwrap().first, 5);
+    drop(store);
+    let store = EmbeddedStore::open(&path).unwrap();
+    assert_eq!(sizes(&store), [("a".to_owned(), 1), ("ab".to_owned(), 2)]);
+}
+
 #[test]
 fn a_log_keeps_its_newest_records_and_goes_with_its_session() {
     let dir = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(&dir.path().join("s")).unwrap();
-    let records = |range: std::ops::Range<u64>| -> Vec<Vec<u8>> {
-        range.map(|n| n.to_string().into_bytes()).collect()
-    };
     assert_eq!(store.log("a", 0, 10).unwrap().first, 1, "nothing yet");
-    assert_eq!(store.append_log("a", &records(1..6), 4).unwrap(), 5);
-    assert_eq!(store.append_log("ab", &records(1..2), 4).unwrap(), 1);
-    assert_eq!(store.append_log("a", &records(6..8), 4).unwrap(), 7);
+    assert_eq!(append(&store, "a", 1..6, 0), (5, 1));
+    assert_eq!(append(&store, "ab", 1..2, 0), (1, 0));
+    assert_eq!(append(&store, "a", 6..8, 0), (7, 2));
     let page = store.log("a", 0, 2).unwrap();
     assert_eq!((page.first, page.last), (4, 7));
     assert_eq!(page.records, [(4, b"4".to_vec()), (5, b"5".to_vec())]);
@@ -250,7 +273,8 @@ fn the_format_before_this_one_is_brought_up_to_date_and_loses_nothing() {
         assert_eq!(loaded.sessions, [("a".to_owned(), b"1".to_vec())]);
         assert_eq!(loaded.revoked, [("jti".to_owned(), 7)]);
         assert_eq!(store.commit(&batch("b", b"2", &[b"new"])).unwrap(), 42);
-        assert_eq!(store.append_log("a", &[b"line".to_vec()], 9).unwrap(), 1);
+        let line = store.append_log("a", &[b"line".to_vec()], 9, 0);
+        assert_eq!(line.unwrap().last, 1);
     }
     let database = Database::create(&path).unwrap();
     let read = database.begin_read().unwrap();
@@ -320,7 +344,8 @@ fn nothing_is_acknowledged_that_goes_into_a_file_nobody_will_open() {
         );
     };
     gone(store.commit(&batch("b", b"2", &[b"lost"])));
-    gone(store.append_log("a", &[b"line".to_vec()], 9));
+    let line = store.append_log("a", &[b"line".to_vec()], 9, 0);
+    gone(line.map(|appended| appended.last));
     gone(store.webhook_settle("w", 1, None).map(|()| 0));
     fs::rename(&aside, &path).unwrap();
     assert_eq!(store.commit(&batch("c", b"3", &[b"kept"])).unwrap(), 2);

@@ -266,6 +266,7 @@ async fn quotas_hold_for_the_namespace_and_for_each_owner_in_it() {
             whose,
             in_use,
             limit,
+            ..
         } => (whose, in_use, limit),
         other => panic!("{other:?}"),
     };

@@ -7,7 +7,7 @@ use std::sync::{
 
 use super::*;
 use crate::store::{
-    Dropped, EmbeddedStore, Loaded, LogPage, Store, StoreError, StoredEvent, Verified,
+    Appended, Dropped, EmbeddedStore, Loaded, LogPage, Store, StoreError, StoredEvent, Verified,
 };
 
 /// How many rows each commit had; and whether it panics, as a store does that does not know what it has before it.
@@ -43,8 +43,14 @@ impl Store for Counting {
     ) -> Result<(), StoreError> {
         self.0.webhook_letter(name, cursor, dead)
     }
-    fn append_log(&self, key: &str, records: &[Vec<u8>], keep: u64) -> Result<u64, StoreError> {
-        self.0.append_log(key, records, keep)
+    fn append_log(
+        &self,
+        key: &str,
+        records: &[Vec<u8>],
+        keep: u64,
+        room: u64,
+    ) -> Result<Appended, StoreError> {
+        self.0.append_log(key, records, keep, room)
     }
     fn log(&self, key: &str, after: u64, limit: usize) -> Result<LogPage, StoreError> {
         self.0.log(key, after, limit)

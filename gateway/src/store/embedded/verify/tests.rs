@@ -209,7 +209,7 @@ fn few(path: &Path) {
         };
         store.commit(&batch).unwrap();
         let lines = [b"line".to_vec(), b"line".to_vec()];
-        store.append_log(&key, &lines, 100).unwrap();
+        store.append_log(&key, &lines, 100, 0).unwrap();
         store.webhook_settle("hook", number, Some(b"dead")).unwrap();
     }
 }
