@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     private_file::{PrivateFileError, read_private, write_file},
-    rotations::{Rotation, Rotations},
+    rotations::{Rotation, Rotations, Write},
 };
 
 /// Why there are no keys.
@@ -254,6 +254,12 @@ impl Keys {
     /// # Errors
     /// As [`Self::rotate`].
     pub fn rotate_for(&self, request: Option<&str>) -> Result<String, KeyError> {
+        self.rotate_by(request, &write_private)
+    }
+
+    /// A crash between any two writes leaves what signed before, and a request that comes again goes on from there: it is
+    /// remembered, then there is its key, then that key signs.
+    fn rotate_by(&self, request: Option<&str>, write: Write<'_>) -> Result<String, KeyError> {
         let _changing = self.changing();
         let source = self.source.load();
         let Source::Directory(directory) = &**source else {
@@ -267,24 +273,26 @@ impl Keys {
         };
         let known = done.as_ref().and_then(|(request, done)| done.of(request));
         let known = known.cloned();
-        let there = |kid: &str| read_private(&directory.join(format!("{kid}.pem")));
+        let there = |kid: &str| read_private(&file_of(directory, kid));
         let kid = match known {
             // It was cut short before its key came to sign.
             Some(known) if known.before == before && there(&known.kid)?.is_some() => known.kid,
             Some(known) if known.before != before => return Ok(before),
             Some(_) | None => {
-                let kid = make(directory)?;
+                let (kid, pem) = make()?;
                 if let Some((request, done)) = done {
-                    done.add(Rotation {
+                    let rotation = Rotation {
                         request: request.into(),
                         kid: kid.clone(),
                         before,
-                    })?;
+                    };
+                    done.add(rotation, write)?;
                 }
+                write(&file_of(directory, &kid), pem.as_bytes())?;
                 kid
             }
         };
-        sign_with(directory, &kid)?;
+        sign_with(directory, &kid, write)?;
         self.store(self.read(None)?);
         Ok(kid)
     }
@@ -307,7 +315,7 @@ impl Keys {
         if !set.keys.contains_key(kid) {
             return Err(KeyError::Unknown(kid.into()));
         }
-        let path = directory.join(format!("{kid}.pem"));
+        let path = file_of(directory, kid);
         std::fs::remove_file(&path).map_err(|source| KeyError::Directory { path, source })?;
         self.store(self.read(None)?);
         Ok(())
@@ -357,26 +365,30 @@ impl Keys {
 }
 
 fn generate(directory: &Path) -> Result<String, KeyError> {
-    let kid = make(directory)?;
+    let (kid, pem) = make()?;
+    write_private(&file_of(directory, &kid), pem.as_bytes())?;
     // The name last: a crash before it leaves a key that only verifies.
-    sign_with(directory, &kid)?;
+    sign_with(directory, &kid, &write_private)?;
     Ok(kid)
 }
 
-fn make(directory: &Path) -> Result<String, KeyError> {
+/// A new key, its id and its PEM.
+fn make() -> Result<(String, String), KeyError> {
     let pair = KeyPair::generate_for(&PKCS_ED25519).map_err(KeyError::Generate)?;
-    let kid = kid_of(pair.der_bytes());
-    write_file(
-        &directory.join(format!("{kid}.pem")),
-        pair.serialize_pem().as_bytes(),
-        0o600,
-    )?;
-    Ok(kid)
+    Ok((kid_of(pair.der_bytes()), pair.serialize_pem()))
 }
 
-fn sign_with(directory: &Path, kid: &str) -> Result<(), PrivateFileError> {
+fn file_of(directory: &Path, kid: &str) -> PathBuf {
+    directory.join(format!("{kid}.pem"))
+}
+
+fn sign_with(directory: &Path, kid: &str, write: Write<'_>) -> Result<(), PrivateFileError> {
     let name = format!("{kid}\n");
-    write_file(&directory.join("signing"), name.as_bytes(), 0o600)
+    write(&directory.join("signing"), name.as_bytes())
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> Result<(), PrivateFileError> {
+    write_file(path, bytes, 0o600)
 }
 
 /// A key's id follows from its public part.

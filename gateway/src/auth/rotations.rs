@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::private_file::{PrivateFileError, read_private, write_file};
+use super::private_file::{PrivateFileError, read_private};
+
+/// How a file that only its owner reads is written: whole, and durable when this returns.
+pub(super) type Write<'a> = &'a dyn Fn(&Path, &[u8]) -> Result<(), PrivateFileError>;
 
 /// Kept, the newest: a request that comes again does so soon.
 const KEPT: usize = 100;
@@ -49,14 +52,18 @@ impl Rotations {
     }
 
     /// Remember one more.
-    pub(super) fn add(mut self, rotation: Rotation) -> Result<(), PrivateFileError> {
+    pub(super) fn add(
+        mut self,
+        rotation: Rotation,
+        write: Write<'_>,
+    ) -> Result<(), PrivateFileError> {
         self.all.retain(|one| one.request != rotation.request);
         self.all.push(rotation);
         let newest = self.all.iter().rev().take(KEPT).rev();
         let text: String = newest
             .map(|one| format!("{} {} {}\n", one.request, one.kid, one.before))
             .collect();
-        write_file(&self.path, text.as_bytes(), 0o600)
+        write(&self.path, text.as_bytes())
     }
 }
 
@@ -64,9 +71,11 @@ impl Rotations {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::auth::private_file::write_file;
 
     #[test]
     fn the_newest_are_kept() {
+        let write = |path: &Path, bytes: &[u8]| write_file(path, bytes, 0o600);
         let dir = tempfile::tempdir().unwrap();
         for n in 0..KEPT + 2 {
             let one = Rotation {
@@ -74,7 +83,8 @@ mod tests {
                 kid: format!("k{n}"),
                 before: "b".into(),
             };
-            Rotations::read(dir.path()).unwrap().add(one).unwrap();
+            let known = Rotations::read(dir.path()).unwrap();
+            known.add(one, &write).unwrap();
         }
         let all = Rotations::read(dir.path()).unwrap();
         assert_eq!(all.all.len(), KEPT);

@@ -315,4 +315,18 @@ mod tests {
         let loopback = Some("127.0.0.1:3128".to_owned());
         assert_eq!(told(&local, "gateway.test:8443"), loopback);
     }
+
+    #[test]
+    fn who_has_a_bound_of_sessions_has_one_of_what_is_left_of_them() {
+        let of = |sessions, records, logs| {
+            let quota = held(session::Quota::default(), (sessions, records, logs));
+            (quota.sessions, quota.records, quota.logs)
+        };
+        assert_eq!(of(None, None, None), (None, None, None));
+        let few = (Some(5), Some(10_005), Some(1 << 30));
+        assert_eq!(of(Some(5), None, None), few);
+        let many = (Some(100), Some(7), Some(6400 << 20));
+        assert_eq!(of(Some(100), Some(7), None), many);
+        assert_eq!(of(None, Some(7), Some(8)), (None, Some(7), Some(8)));
+    }
 }

@@ -57,11 +57,46 @@ fn a_request_that_comes_again_makes_one_key() {
     assert_eq!(keys.rotate_for(Some("a")).unwrap(), other, "what signs now");
     assert_eq!(keys.list().len(), 3);
     // Cut short before the new key came to sign: the same key does when it comes again.
-    sign_with(dir.path(), &once).unwrap();
+    sign_with(dir.path(), &once, &write_private).unwrap();
     let keys = Keys::load_or_create(dir.path()).unwrap();
     assert_eq!(keys.rotate_for(Some("b")).unwrap(), other);
     assert_eq!(keys.list().len(), 3);
     assert_eq!(&*keys.signing().unwrap().0, other);
+}
+
+/// Killed before each of its writes: what signed goes on to, and the request that comes again makes one key in all.
+#[test]
+fn a_rotation_that_is_cut_short_anywhere_is_one_rotation_when_it_comes_again() {
+    for written in 0..4 {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = Keys::load_or_create(dir.path()).unwrap();
+        let first = keys.list()[0].kid.clone();
+        let left = std::cell::Cell::new(written);
+        let killed = |path: &Path, bytes: &[u8]| match left.get() {
+            0 => Err(PrivateFileError::Write {
+                path: path.into(),
+                source: std::io::ErrorKind::Interrupted.into(),
+            }),
+            n => {
+                left.set(n - 1);
+                write_private(path, bytes)
+            }
+        };
+        let cut = keys.rotate_by(Some("a"), &killed);
+        assert_eq!(cut.is_ok(), written == 3, "{written}");
+        drop(keys);
+
+        let keys = Keys::load_or_create(dir.path()).unwrap();
+        let signs = |keys: &Keys| keys.signing().unwrap().0.to_string();
+        assert_eq!(signs(&keys) == first, written < 3, "{written}");
+        let new = keys.rotate_for(Some("a")).unwrap();
+        assert_ne!(new, first);
+        assert_eq!(signs(&keys), new);
+        assert_eq!(keys.rotate_for(Some("a")).unwrap(), new);
+        let all: Vec<String> = keys.list().into_iter().map(|key| key.kid).collect();
+        assert_eq!(all.len(), 2, "{written}: {all:?}");
+        assert!(all.contains(&first), "what it signed is good");
+    }
 }
 
 #[test]
