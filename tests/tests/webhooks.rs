@@ -326,6 +326,64 @@ async fn an_event_waits_for_one_dead_letter_at_most() {
     assert_eq!(delivery.json()["session"]["id"], "three");
 }
 
+/// Whoever takes what is sent and says nothing holds up one attempt, and not those behind it.
+#[tokio::test]
+async fn a_redelivery_without_an_answer_ends_by_its_time_and_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::start().await;
+    let hook = format!(
+        "url: \"http://{}/\", events: [session.created], attempts: 1, allowedAddresses: [127.0.0.1]",
+        receiver.address
+    );
+    let world = World::with(settings(directory.path(), &hook)).await;
+    let create = async |id: &str| {
+        let create = ["session", "create", "--provider", "test", "--id", id];
+        world.gateway.cli(&create).await.succeeded();
+    };
+    let told = async |what: &str, is: &dyn Fn(&Value) -> bool| {
+        until_told(what, async || {
+            let reply = world.gateway.admin("GET", "/webhooks", "").await;
+            let hook = reply.json()["webhooks"][0].clone();
+            is(&hook).then_some(hook)
+        })
+        .await
+    };
+    let letters = |hook: &Value| hook["deadLetters"].as_array().map_or(0, Vec::len);
+    for id in ["one", "two"] {
+        create(id).await;
+        let delivery = receiver.next(410).await;
+        assert_eq!(delivery.json()["session"]["id"], id);
+    }
+    told("two dead letters", &|hook| letters(hook) == 2).await;
+    let again = ["webhook", "redeliver", "control"];
+    world.gateway.cli(&again).await.succeeded();
+    let (delivery, mut mute) = receiver.answered("").await;
+    assert_eq!(delivery.json()["session"]["id"], "one");
+    // The gateway hangs up when the attempt has had its time.
+    let ended = tokio::time::timeout(3 * PATIENCE, mute.read(&mut [0; 64])).await;
+    let ended = ended.expect("the attempt's end");
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    let after = told("the attempt's outcome", &|hook| {
+        hook["deadLetters"][0]["attempts"] == 2
+    })
+    .await;
+    let error = after["deadLetters"][0]["error"].as_str().unwrap();
+    assert!(error.contains("no answer within"), "{after}");
+    assert_eq!(after["deadLetters"][1]["attempts"], 1, "{after}");
+    assert_eq!(after["redelivering"], 0, "{after}");
+
+    // What happens next is told next, and what was given up when somebody asks again.
+    create("three").await;
+    let delivery = receiver.next(200).await;
+    assert_eq!(delivery.json()["session"]["id"], "three");
+    world.gateway.cli(&again).await.succeeded();
+    for id in ["one", "two"] {
+        let delivery = receiver.next(200).await;
+        assert_eq!(delivery.json()["session"]["id"], id);
+    }
+    told("no dead letter", &|hook| letters(hook) == 0).await;
+}
+
 /// What one namespace does without end takes nothing of what is told of another.
 #[tokio::test]
 async fn a_slow_receiver_is_told_of_every_namespace() {
