@@ -326,6 +326,16 @@ async fn an_event_waits_for_one_dead_letter_at_most() {
     assert_eq!(delivery.json()["session"]["id"], "three");
 }
 
+/// What the gateway tells of its one webhook, once it is so.
+async fn told(world: &World, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+    until_told(what, async || {
+        let reply = world.gateway.admin("GET", "/webhooks", "").await;
+        let hook = reply.json()["webhooks"][0].clone();
+        is(&hook).then_some(hook)
+    })
+    .await
+}
+
 /// Whoever takes what is sent and says nothing holds up one attempt, and not those behind it.
 #[tokio::test]
 async fn a_redelivery_without_an_answer_ends_by_its_time_and_alone() {
@@ -340,21 +350,13 @@ async fn a_redelivery_without_an_answer_ends_by_its_time_and_alone() {
         let create = ["session", "create", "--provider", "test", "--id", id];
         world.gateway.cli(&create).await.succeeded();
     };
-    let told = async |what: &str, is: &dyn Fn(&Value) -> bool| {
-        until_told(what, async || {
-            let reply = world.gateway.admin("GET", "/webhooks", "").await;
-            let hook = reply.json()["webhooks"][0].clone();
-            is(&hook).then_some(hook)
-        })
-        .await
-    };
     let letters = |hook: &Value| hook["deadLetters"].as_array().map_or(0, Vec::len);
     for id in ["one", "two"] {
         create(id).await;
         let delivery = receiver.next(410).await;
         assert_eq!(delivery.json()["session"]["id"], id);
     }
-    told("two dead letters", &|hook| letters(hook) == 2).await;
+    told(&world, "two dead letters", |hook| letters(hook) == 2).await;
     let again = ["webhook", "redeliver", "control"];
     world.gateway.cli(&again).await.succeeded();
     let (delivery, mut mute) = receiver.answered("").await;
@@ -363,7 +365,7 @@ async fn a_redelivery_without_an_answer_ends_by_its_time_and_alone() {
     let ended = tokio::time::timeout(3 * PATIENCE, mute.read(&mut [0; 64])).await;
     let ended = ended.expect("the attempt's end");
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
-    let after = told("the attempt's outcome", &|hook| {
+    let after = told(&world, "the attempt's outcome", |hook| {
         hook["deadLetters"][0]["attempts"] == 2
     })
     .await;
@@ -381,7 +383,7 @@ async fn a_redelivery_without_an_answer_ends_by_its_time_and_alone() {
         let delivery = receiver.next(200).await;
         assert_eq!(delivery.json()["session"]["id"], id);
     }
-    told("no dead letter", &|hook| letters(hook) == 0).await;
+    told(&world, "no dead letter", |hook| letters(hook) == 0).await;
 }
 
 /// What one namespace does without end takes nothing of what is told of another.
