@@ -102,8 +102,9 @@ impl Seats {
         })
     }
 
-    /// A request of somebody's begins, where there is room: a sixteenth of all is for those without a credential, health checks
-    /// among them, and a quarter for those and credentials that see everything.
+    /// A request of somebody's begins, where there is room. A sixteenth of all is for those without a credential, health checks
+    /// among them; another for credentials that see everything and hold less than that; bounded ones have three quarters together, and
+    /// any other half of all by itself. So no credential keeps out another, whatever either may do.
     fn begin(&self, id: u64, principal: &Principal) -> Result<(), Problem> {
         let mut inside = self.inside();
         if !inside.open.contains_key(&id) {
@@ -112,19 +113,24 @@ impl Seats {
         }
         let name = principal.name.clone();
         let own = inside.by.get(&name).copied().unwrap_or_default();
-        let mut room = vec![(inside.all, self.connections * 15 / 16)];
-        if principal.is_bounded() {
-            room.push((inside.bounded, self.connections * 3 / 4));
-            room.push((own, self.per_credential));
-        }
+        let bounded = principal.is_bounded();
+        let mut room = if bounded {
+            vec![
+                (inside.bounded, self.connections * 3 / 4),
+                (own, self.per_credential),
+            ]
+        } else {
+            vec![(own, self.connections / 2)]
+        };
+        let last = !bounded && own < self.connections / 16;
+        let sixteenths = if last { 15 } else { 14 };
+        room.push((inside.all, self.connections * sixteenths / 16));
         if let Some((in_use, limit)) = room.into_iter().find(|(in_use, limit)| in_use >= limit) {
             return Err(full(in_use, limit));
         }
         inside.all += 1;
-        if principal.is_bounded() {
-            inside.bounded += 1;
-            inside.by.insert(name, own + 1);
-        }
+        inside.bounded += usize::from(bounded);
+        inside.by.insert(name, own + 1);
         if let Some(taken) = inside.open.get_mut(&id) {
             taken.requests += 1;
             let since = taken.since;
@@ -133,17 +139,15 @@ impl Seats {
         Ok(())
     }
 
-    fn end(&self, id: u64, bounded: Option<&Arc<str>>) {
+    fn end(&self, id: u64, name: &Arc<str>, bounded: bool) {
         let mut inside = self.inside();
         inside.all = inside.all.saturating_sub(1);
-        if let Some(name) = bounded {
-            inside.bounded = inside.bounded.saturating_sub(1);
-            let left = inside.by.get(name).map_or(0, |own| own.saturating_sub(1));
-            if left == 0 {
-                inside.by.remove(name);
-            } else {
-                inside.by.insert(name.clone(), left);
-            }
+        inside.bounded = inside.bounded.saturating_sub(usize::from(bounded));
+        let left = inside.by.get(name).map_or(0, |own| own.saturating_sub(1));
+        if left == 0 {
+            inside.by.remove(name);
+        } else {
+            inside.by.insert(name.clone(), left);
         }
         let since = inside.turn();
         let Some(taken) = inside.open.get_mut(&id) else {
@@ -201,7 +205,8 @@ impl Seat {
         self.seats.begin(self.id, principal)?;
         Ok(Held {
             seat: self.clone(),
-            bounded: principal.is_bounded().then(|| principal.name.clone()),
+            name: principal.name.clone(),
+            bounded: principal.is_bounded(),
         })
     }
 }
@@ -219,7 +224,8 @@ impl Drop for Seat {
 #[derive(Debug)]
 pub(super) struct Held {
     seat: Arc<Seat>,
-    bounded: Option<Arc<str>>,
+    name: Arc<str>,
+    bounded: bool,
 }
 
 impl Held {
@@ -236,7 +242,8 @@ pub(super) fn until_told<T: Send + Unpin + 'static>(body: Body, kept: T) -> Body
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.seat.seats.end(self.seat.id, self.bounded.as_ref());
+        let (seat, name) = (&self.seat, &self.name);
+        seat.seats.end(seat.id, name, self.bounded);
     }
 }
 
@@ -285,6 +292,34 @@ mod tests {
         }
     }
 
+    fn whole(name: &str) -> Principal {
+        Principal {
+            name: name.into(),
+            ..Principal::operator()
+        }
+    }
+
+    #[test]
+    fn a_runaway_that_sees_everything_keeps_out_nobody() {
+        let seats = Seats::new(32, 4);
+        let seat: Vec<_> = (0..32).map(|_| seats.enter()).collect();
+        let mut held: Vec<_> = seat[..16]
+            .iter()
+            .map(|one| one.hold(&Principal::operator()).unwrap())
+            .collect();
+        assert!(seat[16].hold(&Principal::operator()).is_err(), "half");
+        // Bounded ones and others that see everything have the rest, whoever comes first.
+        for (at, one) in seat.iter().enumerate().take(28).skip(16) {
+            held.push(one.hold(&bounded(&format!("c{at}"))).unwrap());
+        }
+        assert!(seat[28].hold(&bounded("more")).is_err());
+        held.push(seat[28].hold(&whole("console")).unwrap());
+        held.push(seat[29].hold(&whole("deploy")).unwrap());
+        assert!(seat[30].hold(&whole("more")).is_err(), "for health checks");
+        drop(held);
+        assert!(seats.inside().by.is_empty());
+    }
+
     /// Has it been shown out?
     fn is_out(seats: &Seats, seat: &Seat) -> bool {
         !seats.inside().open.contains_key(&seat.id)
@@ -306,10 +341,16 @@ mod tests {
             held.push(one.hold(&bounded(&format!("c{at}"))).unwrap());
         }
         assert!(seat[24].hold(&bounded("more")).is_err());
-        for one in &seat[24..30] {
+        for one in &seat[24..28] {
             held.push(one.hold(&Principal::operator()).unwrap());
         }
-        assert!(seat[30].hold(&Principal::operator()).is_err());
+        // The last before those are for whoever has few.
+        assert!(seat[28].hold(&Principal::operator()).is_err());
+        for one in &seat[28..30] {
+            held.push(one.hold(&whole("console")).unwrap());
+        }
+        assert!(seat[30].hold(&whole("console")).is_err());
+        assert!(seat[30].hold(&whole("more")).is_err());
         drop(held);
         assert!(seats.inside().by.is_empty());
         let (all, bounded) = {
