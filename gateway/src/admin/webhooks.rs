@@ -15,7 +15,7 @@ pub(super) async fn list(Extract(state): Extract<State>) -> Result<Response, Pro
     for (name, mut shown) in state.webhooks.all() {
         let dead = state.registry.webhook_dead(name).await?;
         if let Some(fields) = shown.as_object_mut() {
-            fields.insert("deadLetters".into(), dead.into());
+            fields.insert("deadLetters".into(), json!(dead));
         }
         all.push(shown);
     }
@@ -44,10 +44,9 @@ pub(super) async fn redeliver(
         ));
     }
     let dead = state.registry.webhook_dead(name.clone()).await?;
-    let kept = dead
+    let chosen: Vec<u64> = dead
         .iter()
-        .filter_map(|letter| letter.get("cursor")?.as_u64());
-    let chosen: Vec<u64> = kept
+        .map(|letter| letter.cursor)
         .filter(|kept| cursor.is_none_or(|asked| asked == *kept))
         .collect();
     if let (Some(cursor), true) = (cursor, chosen.is_empty()) {

@@ -56,6 +56,7 @@ pub use log::{LogLine, LogRecord};
 pub use look::Wanted;
 pub use observe::Observation;
 pub use owners::{OwnerKey, OwnerUse};
+pub use webhooks::DeadLetter;
 
 use crate::{
     auth::{Authenticator, HandleHash, KeyError, KeyInfo, Keys},

@@ -295,15 +295,11 @@ async fn redeliver(hook: &Hook, registry: &Arc<Registry>, reach: &Reach, board: 
             Err(error) => pause(hook, &error).await,
         }
     };
-    let dead = letters
-        .into_iter()
-        .find(|dead| dead.get("cursor").and_then(Value::as_u64) == Some(cursor));
-    let Some(dead) = dead else {
+    let Some(dead) = letters.into_iter().find(|dead| dead.cursor == cursor) else {
         board.tried(&hook.name, cursor);
         return true;
     };
-    let event = dead.get("event").cloned().unwrap_or_default();
-    let tried = once(hook, reach, cursor, &event).await;
+    let tried = once(hook, reach, cursor, &dead.event).await;
     // Before the letter shows how it went: who then asks for one more attempt is to have it.
     board.tried(&hook.name, cursor);
     // Whoever does not answer does not answer the next one either, and each would hold up the events for as long.
@@ -323,9 +319,8 @@ async fn redeliver(hook: &Hook, registry: &Arc<Registry>, reach: &Reach, board: 
         }
         Err(Failure { error, .. }) => {
             tracing::warn!(webhook = %hook.name, event = cursor, error, "a dead letter stays one");
-            let attempts = dead.get("attempts").and_then(Value::as_u64);
-            let attempts = attempts.unwrap_or_default().saturating_add(1);
-            Some(letter(&event, Some(&error), attempts))
+            let attempts = dead.attempts.saturating_add(1);
+            Some(letter(&dead.event, Some(&error), attempts))
         }
     };
     while let Err(error) = registry

@@ -2,10 +2,26 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Registry, RegistryError};
 use crate::store::Batch;
+
+/// An event that was given up, and is kept. As JSON it is what the admin API shows.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeadLetter {
+    /// The event's. The row has it for a key.
+    #[serde(skip_deserializing)]
+    pub cursor: u64,
+    /// The event.
+    pub event: Value,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+    /// Attempts so far.
+    pub attempts: u64,
+}
 
 impl Registry {
     /// The last event a webhook is done with. One that is new begins with what happens from now on.
@@ -66,21 +82,21 @@ impl Registry {
         .await
     }
 
-    /// What was given up of a webhook and is kept, the newest 200: `[{cursor, event, error, attempts}]`.
+    /// What was given up of a webhook and is kept, the newest 200, oldest first.
     ///
     /// # Errors
     /// The store.
-    pub async fn webhook_dead(self: &Arc<Self>, name: String) -> Result<Vec<Value>, RegistryError> {
+    pub async fn webhook_dead(
+        self: &Arc<Self>,
+        name: String,
+    ) -> Result<Vec<DeadLetter>, RegistryError> {
         self.blocking(move |registry, _| {
             let letters = registry.store.webhook_dead(&name, usize::MAX)?;
-            let shown = |(cursor, body): (u64, Vec<u8>)| {
-                let mut letter: Value = serde_json::from_slice(&body).unwrap_or_default();
-                if let Some(fields) = letter.as_object_mut() {
-                    fields.insert("cursor".into(), json!(cursor));
-                }
-                letter
+            let read = |(cursor, body): (u64, Vec<u8>)| DeadLetter {
+                cursor,
+                ..serde_json::from_slice(&body).unwrap_or_default()
             };
-            Ok(letters.into_iter().map(shown).collect())
+            Ok(letters.into_iter().map(read).collect())
         })
         .await
     }
