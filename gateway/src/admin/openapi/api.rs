@@ -270,7 +270,9 @@ impl Api {
             .build();
         let token = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
-            .description(Some("The admin token of the state directory."))
+            .description(Some(
+                "The admin token of the state directory, or a credential of admin.credentials.",
+            ))
             .build();
         let mut components = Components::new();
         components.schemas = schemas::all()

@@ -40,6 +40,7 @@ mod document;
 mod feed;
 mod placement;
 mod policy;
+mod quotas;
 mod removed;
 mod waits;
 
