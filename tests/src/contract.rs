@@ -293,12 +293,12 @@ mod tests {
             assert_eq!(faults(good), Vec::<String>::new());
         }
         for (bad, told) in [
-            (&[][..], "Cache-Control is not there"),
             (
                 &[("cache-control", "public")][..],
                 "Cache-Control is none of",
             ),
             (&[kept, ("location", "/x")][..], "location is in no answer"),
+            (&[][..], "Cache-Control is not there"),
         ] {
             let faults = faults(bad);
             assert!(

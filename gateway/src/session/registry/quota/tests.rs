@@ -139,6 +139,15 @@ async fn a_full_log_makes_room_for_itself_and_another_is_refused() {
     let f = f.restarted_with(bound());
     assert_eq!(logged(&f, "ann", &["one", "two"]), full);
     assert!(append(&f, "two", 1).await.is_err(), "over a restart");
+    // Nothing takes nothing away, whatever the bound is now.
+    let none = Quota {
+        logs: Some(1),
+        ..Quota::default()
+    };
+    let f = f.restarted_with(of_owners(none));
+    append(&f, "one", 0).await.unwrap();
+    assert_eq!(logged(&f, "ann", &["one", "two"]), full);
+    let f = f.restarted_with(bound());
     stop(&f, "one").await;
     f.sweep(later());
     append(&f, "two", 9).await.unwrap();
