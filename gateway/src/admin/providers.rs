@@ -1,6 +1,6 @@
 //! The runtime providers, and what this deployment can really give them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use axum::{
     Extension,
@@ -11,7 +11,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{Problem, State, access, request::json as answer, veil};
-use crate::{auth::Principal, probe::Probed, session::ProviderConfig};
+use crate::{auth::Principal, clock::unix_seconds, probe::Probed, session::ProviderConfig};
 
 /// `GET runtime/providers?probe=now`. `sessionCount` counts what whoever asks can list.
 pub(super) async fn list(
@@ -54,10 +54,10 @@ pub(super) fn tell(answer: &mut Value, probed: Option<Probed>) {
 
 pub(super) fn all(state: &State, principal: &Principal, namespace: Option<&str>) -> Value {
     let config = state.registry.config();
-    let checks = state.prober.checks();
+    let now = unix_seconds(SystemTime::now());
     let seen = access::seen(principal);
     let provider = |(name, provider): (&String, &ProviderConfig)| {
-        let mut shown = one(state, name, provider, &checks);
+        let mut shown = one(state, name, provider, now);
         if let Some(fields) = shown.as_object_mut() {
             let count = state.registry.count(name, namespace, &seen);
             fields.insert("default".into(), (*name == config.default_provider).into());
@@ -71,7 +71,7 @@ pub(super) fn all(state: &State, principal: &Principal, namespace: Option<&str>)
     config.providers.iter().map(provider).collect()
 }
 
-fn one(state: &State, name: &str, provider: &ProviderConfig, checks: &[Value]) -> Value {
+fn one(state: &State, name: &str, provider: &ProviderConfig, now: u64) -> Value {
     let effective = state.prober.effective(name);
     let (profile, shortfalls, since) = match effective {
         Some((profile, shortfalls, since)) => (Some(profile), shortfalls, Some(since)),
@@ -91,7 +91,7 @@ fn one(state: &State, name: &str, provider: &ProviderConfig, checks: &[Value]) -
         "profile": { "advertised": provider.advertised, "effective": profile },
         "effectiveSince": since,
         "shortfalls": shortfalls,
-        "checks": checks,
+        "checks": state.prober.checks(name, now),
         "error": fault.or_else(unreadable),
     })
 }

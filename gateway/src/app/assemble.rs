@@ -163,12 +163,8 @@ impl App {
         ))?);
         let credentials = Arc::new(admin_credentials(&config, &token)?);
         let store = Arc::new(EmbeddedStore::open(&store_file)?);
-        let registry = Registry::open(
-            store,
-            keys,
-            registry_config(&config, &addresses, &identity, &state_dir),
-            now,
-        )?;
+        let sessions = registry_config(&config, &addresses, &identity, &state_dir);
+        let registry = Registry::open(store, keys, sessions.clone(), now)?;
         let gestalt = {
             let registry = registry.clone();
             Gestalt::new(registry.index().clone(), move |namespace| {
@@ -201,7 +197,14 @@ impl App {
         let inside = Inside::bind(state_dir.file("probe.sock"))
             .await
             .map_err(StartError::Probe)?;
-        let plan = probe::plan(&config, &addresses, &identity, &context, &inside.targets())?;
+        let plan = probe::plan(
+            &config,
+            &sessions,
+            &addresses,
+            &identity,
+            &context,
+            &inside.targets(),
+        )?;
         let prober = Prober::new(registry.clone(), telemetry.clone(), presence.clone(), plan);
         let parts = Parts {
             prober,

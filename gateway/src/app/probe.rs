@@ -3,9 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use sluicegate_certs::{TrustBundle, tls};
-use sluicegate_policy::{
-    Ceiling, GrantDocument, Health, Host, ServiceDocument, ServiceName, Target, text::Faults,
-};
+use sluicegate_policy::{Host, Target};
 use sluicegate_relay_protocol::ALPN_RELAY;
 
 use super::{
@@ -17,12 +15,14 @@ use crate::{
     egress::Resolver,
     front::Context,
     listen::ListenerKind,
-    probe::{Maker, Plan, Road, Targets, Way},
+    probe::{Asked, Maker, Plan, Road, Targets, Way},
+    session::RegistryConfig,
 };
 
-/// One configuration's probes.
+/// One configuration's probes, for what it makes of sessions.
 pub(super) fn plan(
     config: &Config,
+    sessions: &RegistryConfig,
     addresses: &[(ListenerKind, SocketAddr)],
     identity: &PublicIdentity,
     context: &Context,
@@ -34,16 +34,6 @@ pub(super) fn plan(
     let grant = targets
         .grant(config.probe.canary.as_ref())
         .map_err(StartError::ProbeGrant)?;
-    let services = asked(config);
-    let catalogue = GrantDocument {
-        services,
-        ..GrantDocument::default()
-    };
-    let mut faults = Faults::default();
-    // Faults in them were told when the configuration was read.
-    let catalogue = catalogue
-        .compile(&Ceiling::default(), &mut faults)
-        .ok_or_else(|| StartError::ProbeGrant("services do not compile".to_owned()))?;
     let resolver = Resolver::new(&resolver)?;
     let way = road(config, addresses, identity)?.map(|road| {
         Arc::new(Way {
@@ -65,21 +55,10 @@ pub(super) fn plan(
         ca_pem: identity.ca().map(|ca| ca.ca_pem.clone()),
         resolver,
         services: context.h2.relay.services.clone(),
-        asked: catalogue.services().map(|(name, _)| name.clone()).collect(),
-        catalogue: Arc::new(catalogue),
+        asked: Asked::of(sessions),
         grant: Arc::new(grant),
         name: config.probe.resolved_name().cloned(),
     })
-}
-
-/// The services whose health is asked for.
-fn asked(config: &Config) -> std::collections::BTreeMap<ServiceName, ServiceDocument> {
-    config
-        .services
-        .iter()
-        .filter(|(_, service)| service.url.is_some() && service.health != Some(Health::None))
-        .map(|(name, service)| (name.clone(), service.clone()))
-        .collect()
 }
 
 fn road(

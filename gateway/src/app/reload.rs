@@ -76,8 +76,11 @@ impl Reloader {
             parts.gestalt.clone(),
         )
         .map_err(|error| chain(&error))?;
+        let registry =
+            assemble::registry_config(&config, &parts.addresses, &parts.identity, &parts.state_dir);
         let plan = probe::plan(
             &config,
+            &registry,
             &parts.addresses,
             &parts.identity,
             &context,
@@ -100,8 +103,6 @@ impl Reloader {
         let terms = tokio::task::spawn_blocking(move || Gestalt::prepare(terms));
         let terms = terms.await.map_err(|error| chain(&error))?;
         let terms = terms.map_err(|error| chain(&error))?;
-        let registry =
-            assemble::registry_config(&config, &parts.addresses, &parts.identity, &parts.state_dir);
         let notes = parts
             .registry
             .replace_config(registry)

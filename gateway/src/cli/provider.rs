@@ -66,7 +66,7 @@ pub(super) async fn run(command: ProviderCommand) -> Result<(), Failure> {
     say_whole!("{}", summary(providers));
     if let (true, Some(first)) = (check, providers.first()) {
         say!();
-        say_whole!("{}", checks(first));
+        say_whole!("{}", checks(providers));
         say!("{}", rests_on(first));
     }
     Ok(())
@@ -151,17 +151,33 @@ fn setting(value: &Value) -> String {
     }
 }
 
-fn checks(provider: &Value) -> String {
+/// Each check once, with the providers that rest on it where not all do.
+fn checks(providers: &[Value]) -> String {
+    let mut found: Vec<(&Value, Vec<String>)> = Vec::new();
+    for provider in providers {
+        let checks = provider.get("checks").and_then(Value::as_array);
+        for check in checks.into_iter().flatten() {
+            let name = text(provider, "name");
+            match found.iter_mut().find(|(known, _)| *known == check) {
+                Some((_, of)) => of.push(name),
+                None => found.push((check, vec![name])),
+            }
+        }
+    }
     let mut rows = vec![
         ["CHECK", "STATE", "LAST", "AGE", "MS", "WHY"]
             .map(str::to_owned)
             .to_vec(),
     ];
-    let all = provider.get("checks").and_then(Value::as_array);
-    for check in all.into_iter().flatten() {
+    for (check, of) in found {
         let last = check.get("last").cloned().unwrap_or_default();
+        let name = text(check, "name");
         rows.push(vec![
-            text(check, "name"),
+            if of.len() == providers.len() {
+                name
+            } else {
+                format!("{name} ({})", of.join(", "))
+            },
             text(check, "state"),
             text(&last, "outcome"),
             format!("{}s", text(&last, "ageSeconds")),
@@ -246,5 +262,35 @@ mod tests {
         );
         let unknown = json!({"name": "x", "profile": {"advertised": {"egressMode": "cidr"}, "effective": null}});
         assert!(summary(&[unknown]).contains("cidr → ?"));
+    }
+
+    #[test]
+    fn each_check_is_shown_once_with_the_providers_that_rest_on_it() {
+        let check = |name: &str, outcome: &str| {
+            let last =
+                json!({"outcome": outcome, "reason": null, "ageSeconds": 1, "milliseconds": 2});
+            json!({"name": name, "state": "works", "last": last})
+        };
+        let provider = |name: &str, checks: Vec<Value>| json!({"name": name, "checks": checks});
+        let (reach, cache) = (check("reach", "pass"), check("service:cache", "pass"));
+        let shown = checks(&[
+            provider("a", vec![reach.clone(), cache.clone()]),
+            provider("b", vec![reach.clone(), check("service:cache", "fail")]),
+            provider("c", vec![reach, cache]),
+        ]);
+        let names = shown.lines().map(|line| {
+            let words: Vec<&str> = line.split("  ").collect();
+            words.first().map(|name| name.trim()).unwrap_or_default()
+        });
+        let names: Vec<&str> = names.collect();
+        assert_eq!(
+            names,
+            [
+                "CHECK",
+                "reach",
+                "service:cache (a, c)",
+                "service:cache (b)"
+            ]
+        );
     }
 }

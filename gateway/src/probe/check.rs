@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sluicegate_policy::ServiceName;
+use crate::session::HostService;
 
 /// One prerequisite of relay or proxy.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -18,7 +18,7 @@ pub enum Check {
     /// A token minted now opens a relay stream, and bytes come back on it.
     Token,
     /// A host service of the configuration is well.
-    Service(ServiceName),
+    Service(HostService),
     /// The proxy refuses a name that is not allowed.
     Refuses,
     /// The proxy cuts TLS that asks for another name than the tunnel's.
@@ -96,7 +96,7 @@ impl Check {
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Service(name) => write!(f, "service:{name}"),
+            Self::Service(service) => write!(f, "service:{service}"),
             other => f.write_str(other.label()),
         }
     }

@@ -1,6 +1,9 @@
 //! What is known, and what was told of it.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
 
 use sluicegate_policy::Proof;
 
@@ -11,7 +14,7 @@ use super::{
     report::Published,
     track::{State, Track},
 };
-use crate::clock::unix_seconds;
+use crate::{clock::unix_seconds, session::HostService};
 
 /// What was found so far, and what was published of it.
 #[derive(Debug, Default)]
@@ -20,6 +23,8 @@ pub(super) struct Memory {
     /// Relay clients on other machines, looked at with each run: they can stand for one check of the way in.
     pub(super) clients: Track,
     pub(super) published: BTreeMap<String, Published>,
+    /// The host services that sessions of each provider can be granted.
+    pub(super) granted: BTreeMap<String, BTreeSet<HostService>>,
 }
 
 impl Memory {
@@ -33,12 +38,30 @@ impl Memory {
         proof::is_cut_off(&self.tracks).then_some(&self.clients)
     }
 
-    pub(super) fn proofs(&self) -> (Proof, Proof) {
+    /// Relay and proxy as this provider's sessions depend on them; `None` where the plan does not know it.
+    pub(super) fn proofs(&self, provider: &str) -> Option<(Proof, Proof)> {
+        let granted = self.granted.get(provider)?;
+        let relay = self.relay(|service| granted.contains(service));
+        Some((relay, proof::proxy(&self.tracks)))
+    }
+
+    /// Relay and proxy with every host service that anybody can be granted.
+    pub(super) fn all_proofs(&self) -> (Proof, Proof) {
+        (self.relay(|_| true), proof::proxy(&self.tracks))
+    }
+
+    fn relay(&self, services: impl Fn(&HostService) -> bool) -> Proof {
         let connected = matches!(self.clients.state(), Some((State::Works, _)));
-        (
-            proof::relay(&self.tracks, connected),
-            proof::proxy(&self.tracks),
-        )
+        proof::relay(&self.tracks, services, connected)
+    }
+
+    /// The checks that this provider's effective profile rests on, with what is known of them.
+    pub(super) fn tracks_for(&self, provider: &str) -> impl Iterator<Item = (&Check, &Track)> {
+        let granted = self.granted.get(provider);
+        self.tracks.iter().filter(move |(check, _)| match check {
+            Check::Service(service) => granted.is_some_and(|granted| granted.contains(service)),
+            _ => true,
+        })
     }
 }
 

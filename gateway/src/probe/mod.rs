@@ -26,5 +26,5 @@ mod track;
 pub use agent::{AgentError, LentError, Reported, reported, run_lent};
 pub use check::{Check, Finding};
 pub use inside::{Inside, Targets};
-pub use plan::{Maker, Plan, Road, Way};
+pub use plan::{Asked, Maker, Plan, Road, Way};
 pub use prober::{Probed, Prober};

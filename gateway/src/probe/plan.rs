@@ -1,16 +1,21 @@
 //! What a run is made of: one configuration's settings, replaced whole on reload.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
 use rustls::ClientConfig;
-use sluicegate_policy::{Grant, Host, HostName, ServiceName, Target};
+use sluicegate_policy::{Grant, Host, HostName, Target};
 
 use super::check::Check;
-use crate::{egress::Resolver, relay::Services};
+use crate::{
+    egress::Resolver,
+    relay::Services,
+    session::{Granted, HostService, RegistryConfig},
+};
 
 /// The way from outside to the public listener.
 #[derive(Clone, Debug)]
@@ -80,14 +85,37 @@ pub struct Plan {
     pub resolver: Resolver,
     /// Opens host services to ask for their health.
     pub services: Services,
-    /// Every service of the configuration, of which none is ever given to a session by this.
-    pub catalogue: Arc<Grant>,
     /// What the probe's session may reach.
     pub grant: Arc<Grant>,
     /// `probe.name`.
     pub name: Option<HostName>,
     /// The services that are asked for their health.
-    pub asked: Vec<ServiceName>,
+    pub asked: Asked,
+}
+
+/// The host services that are asked for their health, and who depends on them.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// Each once, however many providers' sessions can be granted it.
+    pub services: Vec<Granted>,
+    /// Of every provider, those that its sessions can be granted.
+    pub by_provider: BTreeMap<String, BTreeSet<HostService>>,
+}
+
+impl Asked {
+    /// All that the configuration's providers can grant.
+    pub fn of(config: &RegistryConfig) -> Self {
+        let mut asked = Self::default();
+        let mut known = BTreeSet::new();
+        for provider in config.providers.keys() {
+            let mut granted = config.services_of(provider);
+            let names = granted.iter().map(|one| one.service.clone()).collect();
+            asked.by_provider.insert(provider.clone(), names);
+            granted.retain(|one| known.insert(one.service.clone()));
+            asked.services.append(&mut granted);
+        }
+        asked
+    }
 }
 
 impl Plan {
@@ -95,7 +123,8 @@ impl Plan {
     pub(super) fn checks(&self) -> Vec<Check> {
         let mut checks: Vec<Check> = self.way.iter().flat_map(|way| way.checks()).collect();
         checks.push(Check::Resolver);
-        checks.extend(self.asked.iter().cloned().map(Check::Service));
+        let services = self.asked.services.iter();
+        checks.extend(services.map(|one| Check::Service(one.service.clone())));
         checks
     }
 }

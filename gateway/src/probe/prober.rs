@@ -83,6 +83,7 @@ impl Prober {
     ) -> Arc<Self> {
         let memory = Memory {
             tracks: tracks_of(&plan, Tracks::new()),
+            granted: plan.asked.by_provider.clone(),
             ..Memory::default()
         };
         Arc::new(Self {
@@ -102,6 +103,7 @@ impl Prober {
     pub fn replace(&self, plan: Plan) {
         let mut memory = self.memory();
         memory.tracks = tracks_of(&plan, std::mem::take(&mut memory.tracks));
+        memory.granted.clone_from(&plan.asked.by_provider);
         drop(memory);
         self.plan.store(Arc::new(plan));
         self.replaced.notify_one();
@@ -287,9 +289,9 @@ impl Prober {
     fn publish(&self, memory: &Memory) -> (BTreeMap<String, Published>, Vec<Change>) {
         let now = unix_seconds(SystemTime::now());
         let config = self.registry.config();
-        let (relay, proxy) = memory.proofs();
-        for (path, proof) in [("relay", &relay), ("proxy", &proxy)] {
-            if *proof != Proof::Unknown {
+        let (relay, proxy) = memory.all_proofs();
+        for (path, proof) in [("relay", relay), ("proxy", proxy)] {
+            if proof != Proof::Unknown {
                 let proved = !matches!(proof, Proof::Unproved { .. });
                 self.telemetry.metrics().proved(path, proved);
             }
@@ -298,7 +300,11 @@ impl Prober {
         let mut published = memory.published.clone();
         published.retain(|name, _| config.providers.contains_key(name));
         for (name, provider) in &config.providers {
-            let Some(of) = circumstances(name, provider, &relay, &proxy) else {
+            // A reload may know it before the plan does: then nothing is known of what it depends on.
+            let Some((relay, proxy)) = memory.proofs(name) else {
+                continue;
+            };
+            let Some(of) = circumstances(name, provider, relay, proxy) else {
                 continue;
             };
             let Some((profile, mut shortfalls)) = settled(&of) else {
@@ -407,15 +413,16 @@ impl Prober {
         if let Some(published) = memory.published.get(name) {
             return Some(sluicegate_policy::placement(&published.profile, workload));
         }
-        let (relay, proxy) = memory.proofs();
+        let (relay, proxy) = memory.proofs(name)?;
         drop(memory);
-        settled_placement(&circumstances(name, provider, &relay, &proxy)?, workload)
+        settled_placement(&circumstances(name, provider, relay, proxy)?, workload)
     }
 
-    /// Every check with its state, its last finding and that one's age.
-    pub fn checks(&self) -> Vec<Value> {
-        let (memory, now) = (self.memory(), unix_seconds(SystemTime::now()));
-        report::checks(&memory.tracks, memory.clients(), now)
+    /// Every check that this provider's effective profile rests on, with its state, its last finding and that one's age at
+    /// `now` (seconds of Unix time).
+    pub fn checks(&self, provider: &str, now: u64) -> Vec<Value> {
+        let memory = self.memory();
+        report::checks(memory.tracks_for(provider), memory.clients(), now)
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -445,13 +452,13 @@ fn date(shortfalls: &mut [Shortfall], before: Option<&Published>, now: u64) {
 fn circumstances(
     name: &str,
     provider: &ProviderConfig,
-    relay: &Proof,
-    proxy: &Proof,
+    relay: Proof,
+    proxy: Proof,
 ) -> Option<Circumstances> {
     let settings = format!("runtime.providers.{name}");
     // A proxy that only reports what it would refuse preserves nothing.
     let proxy = if provider.defaults.egress.mode() == Mode::Report {
-        &Proof::Unproved {
+        Proof::Unproved {
             reason: "egress.mode is report: what would be refused is let pass".to_owned(),
             since: 0,
             setting: format!("{settings}.egress.mode"),
@@ -464,8 +471,8 @@ fn circumstances(
         advertised: provider.advertised?,
         hostname_egress: provider.hostname_egress,
         confinement: provider.confinement,
-        relay: relay.clone(),
-        proxy: proxy.clone(),
+        relay,
+        proxy,
     })
 }
 

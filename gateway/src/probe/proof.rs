@@ -8,6 +8,7 @@ use super::{
     check::Check,
     track::{State, Track},
 };
+use crate::session::HostService;
 
 /// Every check that is made, by its place in the order in which one depends on another.
 pub(super) type Tracks = BTreeMap<Check, Track>;
@@ -18,10 +19,14 @@ pub(super) fn is_cut_off(tracks: &Tracks) -> bool {
     matches!(reach, Some((State::Fails { .. }, _)))
 }
 
-/// Is the relay proved? Where this gateway cannot reach its own public URL, relay clients that are connected show that
+/// Is the relay proved to whoever depends on these `services`? Where this gateway cannot reach its own public URL, relay clients that are connected show that
 /// others can. What is found of the certificate and the rest stands whoever comes; what was never found, because it could not
 /// be reached, takes nothing then.
-pub(super) fn relay(tracks: &Tracks, connected: bool) -> Proof {
+pub(super) fn relay(
+    tracks: &Tracks,
+    services: impl Fn(&HostService) -> bool,
+    connected: bool,
+) -> Proof {
     let shown = connected && is_cut_off(tracks);
     let unseen = |check: &Check| tracks.get(check).is_some_and(Track::is_unasked);
     let by_clients = |check: &Check| match check {
@@ -29,8 +34,9 @@ pub(super) fn relay(tracks: &Tracks, connected: bool) -> Proof {
         Check::Certificate | Check::Http2 | Check::Token => unseen(check),
         _ => false,
     };
-    let proof = of(tracks, |check| {
-        check.of_relay() && !(shown && by_clients(check))
+    let proof = of(tracks, |check| match check {
+        Check::Service(service) => services(service),
+        check => check.of_relay() && !(shown && by_clients(check)),
     });
     let quic = tracks.get(&Check::Quic).and_then(Track::state);
     match (proof, quic) {
@@ -57,7 +63,7 @@ fn of(tracks: &Tracks, counts: impl Fn(&Check) -> bool) -> Proof {
             Some((State::Fails { reason, setting }, since)) => {
                 let mut why = (reason.clone(), *since, setting.clone());
                 if let Check::Service(_) = check {
-                    others(tracks, check, &mut why);
+                    others(tracks, check, &counts, &mut why);
                 }
                 let (reason, since, setting) = why;
                 return Proof::Unproved {
@@ -78,9 +84,14 @@ fn of(tracks: &Tracks, counts: impl Fn(&Check) -> bool) -> Proof {
     }
 }
 
-/// Services fail each by itself: all of them are told.
-fn others(tracks: &Tracks, first: &Check, why: &mut (String, u64, String)) {
-    for (check, track) in tracks {
+/// Services fail each by itself: all of them that count are told.
+fn others(
+    tracks: &Tracks,
+    first: &Check,
+    counts: &impl Fn(&Check) -> bool,
+    why: &mut (String, u64, String),
+) {
+    for (check, track) in tracks.iter().filter(|(check, _)| counts(check)) {
         let (Check::Service(_), Some((State::Fails { reason, setting }, since))) =
             (check, track.state())
         else {
@@ -96,8 +107,20 @@ fn others(tracks: &Tracks, first: &Check, why: &mut (String, u64, String)) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{check::Finding, track::Last};
+    use super::super::{check::Finding, testing, track::Last};
     use super::*;
+
+    /// For whoever depends on every service.
+    fn relay(tracks: &Tracks, connected: bool) -> Proof {
+        super::relay(tracks, |_| true, connected)
+    }
+
+    fn host_service(name: &str) -> Check {
+        let name = sluicegate_policy::ServiceName::parse(name).ok();
+        Check::Service(testing::service(
+            &name.unwrap_or_else(|| unreachable!("a service name")),
+        ))
+    }
 
     fn tracks(findings: &[(Check, Option<bool>)]) -> Tracks {
         let mut tracks = Tracks::new();
@@ -250,14 +273,12 @@ mod tests {
     #[test]
     fn connected_clients_prove_the_road_and_not_the_services() {
         use Check::*;
-        let name = sluicegate_policy::ServiceName::parse("cache").ok();
-        let service = Service(name.unwrap_or_else(|| unreachable!("a service name")));
+        let service = host_service("cache");
         let hairpin = tracks(&[(Reach, Some(false)), (service.clone(), Some(true))]);
         assert_eq!(relay(&hairpin, false), lost("reach fails"));
         assert_eq!(relay(&hairpin, true), Proof::Proved);
         assert_eq!(proxy(&hairpin), lost("reach fails"));
-        let other = sluicegate_policy::ServiceName::parse("db").ok();
-        let other = Service(other.unwrap_or_else(|| unreachable!("a service name")));
+        let other = host_service("db");
         let both = tracks(&[(service.clone(), Some(false)), (other, Some(false))]);
         assert_eq!(
             relay(&both, true),
@@ -269,5 +290,24 @@ mod tests {
         );
         let down = tracks(&[(Reach, Some(false)), (service, Some(false))]);
         assert_eq!(relay(&down, true), lost("service:cache fails"));
+    }
+
+    #[test]
+    fn a_service_counts_for_those_who_depend_on_it_and_for_nobody_else() {
+        use Check::*;
+        let all = tracks(&[
+            (Reach, Some(true)),
+            (host_service("cache"), Some(false)),
+            (host_service("db"), Some(true)),
+            (host_service("queue"), None),
+        ]);
+        let of = |names: &[&str]| {
+            let depends = |service: &HostService| names.contains(&service.name.as_str());
+            super::relay(&all, depends, false)
+        };
+        assert_eq!(of(&[]), Proof::Proved);
+        assert_eq!(of(&["db"]), Proof::Proved);
+        assert_eq!(of(&["cache", "db"]), lost("service:cache fails"));
+        assert_eq!(of(&["queue"]), Proof::Unknown);
     }
 }

@@ -4,8 +4,7 @@ use serde_json::{Value, json};
 use sluicegate_policy::{Profile, Shortfall};
 
 use super::{
-    check::Finding,
-    proof::Tracks,
+    check::{Check, Finding},
     track::{Last, State, Track},
 };
 
@@ -21,11 +20,14 @@ pub(super) struct Published {
     pub(super) since: u64,
 }
 
-/// Every check, in the order in which one depends on another; and relay clients, where they may stand for one.
-pub(super) fn checks(tracks: &Tracks, clients: Option<&Track>, now: u64) -> Vec<Value> {
+/// These checks, in the order in which one depends on another; and relay clients, where they may stand for one.
+pub(super) fn checks<'a>(
+    tracks: impl Iterator<Item = (&'a Check, &'a Track)>,
+    clients: Option<&Track>,
+    now: u64,
+) -> Vec<Value> {
     let clients = clients.map(|track| one(CLIENTS, track, now));
     tracks
-        .iter()
         .map(|(check, track)| one(&check.to_string(), track, now))
         .chain(clients)
         .collect()

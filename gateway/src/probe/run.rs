@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use sluicegate_policy::{Direction, ServiceName, decide_service};
+use sluicegate_policy::{Direction, decide_service};
 use sluicegate_relay::transport::H2Connection;
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 use tokio_util::task::TaskTracker;
@@ -18,7 +18,7 @@ use super::{
     relay, road,
     track::Last,
 };
-use crate::{clock::unix_seconds, secret::Secret};
+use crate::{clock::unix_seconds, secret::Secret, session::Granted};
 
 /// What mends QUIC that does not get through, where UDP cannot be let through.
 pub(super) const QUIC_SETTING: &str = "listeners[].quic";
@@ -173,34 +173,75 @@ async fn proxy(way: &Way, road: &Road, token: &Secret) -> Vec<(Check, Last)> {
     found
 }
 
-/// Each service of the configuration, in its own way, all at once.
+/// Each host service in its own way, all at once; one that is written in several places is asked once.
 async fn services(plan: &Arc<Plan>) -> Vec<(Check, Last)> {
+    let mut places: Vec<Vec<Granted>> = Vec::new();
+    for one in &plan.asked.services {
+        let same = |other: &Granted| other.compiled() == one.compiled();
+        match places
+            .iter_mut()
+            .find(|known| known.first().is_some_and(same))
+        {
+            Some(known) => known.push(one.clone()),
+            None => places.push(vec![one.clone()]),
+        }
+    }
     let mut asked = JoinSet::new();
-    for name in plan.asked.iter().cloned() {
+    for places in places {
         let plan = plan.clone();
-        asked.spawn(async move {
-            let what = (format!("host service {name}"), format!("services.{name}"));
-            let (_, last) = timed(plan.timeout, &what, health(&plan, &name, &what)).await;
-            (Check::Service(name), last)
-        });
+        asked.spawn(async move { service(&plan, places).await });
     }
     let mut found = Vec::new();
     while let Some(one) = asked.join_next().await {
-        found.extend(one.ok());
+        found.extend(one.unwrap_or_default());
     }
     found
 }
 
-async fn health(plan: &Plan, name: &ServiceName, what: &What) -> Result<(), Finding> {
-    let service = plan.catalogue.service(name);
+/// One host service, told of each place where it is written.
+async fn service(plan: &Plan, places: Vec<Granted>) -> Vec<(Check, Last)> {
+    let start = Instant::now();
+    let answer = match places.first() {
+        Some(first) => timeout(plan.timeout, health(plan, first)).await,
+        None => return Vec::new(),
+    };
+    let took = milliseconds(start);
+    let at = unix_seconds(SystemTime::now());
+    let told = |one: Granted| {
+        let called = &one.called;
+        let finding = match &answer {
+            Ok(Health::Well) => Finding::Pass,
+            Ok(Health::Unwell(why)) => {
+                Finding::fail(format!("{called} is not well: {why}"), one.setting)
+            }
+            Ok(Health::Unasked(why)) => Finding::Unknown(why.clone()),
+            Err(_) => Finding::fail(no_answer(called, plan.timeout), one.setting),
+        };
+        (Check::Service(one.service), Last { finding, at, took })
+    };
+    places.into_iter().map(told).collect()
+}
+
+/// What a host service said.
+enum Health {
+    Well,
+    Unwell(String),
+    Unasked(String),
+}
+
+async fn health(plan: &Plan, one: &Granted) -> Health {
+    let service = one.compiled();
     let prefix = service.and_then(|service| service.grpc_method_prefix.as_ref());
     let method = prefix.map(|prefix| prefix.as_str());
-    let permit = decide_service(&plan.catalogue, None, name, Direction::In, method)
-        .map_err(|refusal| Finding::Unknown(refusal.denial.reason().to_owned()))?;
-    plan.services
-        .health(&permit)
-        .await
-        .map_err(|why| Finding::fail(format!("{} is not well: {why}", what.0), what.1.clone()))
+    let name = &one.service.name;
+    let permit = match decide_service(&one.grant, None, name, Direction::In, method) {
+        Ok(permit) => permit,
+        Err(refusal) => return Health::Unasked(refusal.denial.reason().to_owned()),
+    };
+    match plan.services.health(&permit).await {
+        Ok(()) => Health::Well,
+        Err(why) => Health::Unwell(why),
+    }
 }
 
 async fn resolver(plan: &Plan) -> Option<(Check, Last)> {
@@ -238,13 +279,21 @@ async fn timed<T>(
         Ok(Ok(value)) => (Some(value), Finding::Pass),
         Ok(Err(finding)) => (None, finding),
         Err(_) => {
-            let reason = format!("{}: no answer within {within:?}", what.0);
+            let reason = no_answer(&what.0, within);
             (None, Finding::fail(reason, what.1.clone()))
         }
     };
-    let took = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let took = milliseconds(start);
     let at = unix_seconds(SystemTime::now());
     (value, Last { finding, at, took })
+}
+
+fn no_answer(what: &str, within: Duration) -> String {
+    format!("{what}: no answer within {within:?}")
+}
+
+fn milliseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn at_once(finding: Finding) -> Last {

@@ -40,7 +40,7 @@ pub use own::OwnSession;
 pub use pace::Way;
 pub use record::{Observed, Record, Ticket};
 pub use registry::{
-    Behalf, Bind, DeadLetter, Issued, LogLine, LogRecord, Observation, OwnerKey, OwnerUse,
-    Registry, RegistryError, Wanted,
+    Behalf, Bind, DeadLetter, Granted, HostService, Issued, LogLine, LogRecord, Observation,
+    OwnerKey, OwnerUse, Registry, RegistryError, Wanted,
 };
 pub use request::{CreateRequest, PatchRequest, TimesRequest, is_session_id, no_secrets};

@@ -135,7 +135,8 @@ impl Ceiling {
     }
 
     /// The ceiling that bounds sockets as this one does, and nothing else.
-    pub(super) fn of_sockets(&self) -> Self {
+    #[must_use]
+    pub fn of_sockets(&self) -> Self {
         Self {
             sockets: self.sockets.clone(),
             ..Self::default()
@@ -197,6 +198,12 @@ impl Ceiling {
     /// `sockets` as written; an absent list has nothing in it.
     pub(crate) fn listed_sockets(&self) -> &[Written<SocketEntry>] {
         self.sockets.as_deref().unwrap_or_default()
+    }
+
+    /// Is there a bound on unix sockets?
+    #[must_use]
+    pub fn bounds_sockets(&self) -> bool {
+        self.sockets.is_some()
     }
 
     /// Is there a bound on names?

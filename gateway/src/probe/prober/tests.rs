@@ -223,7 +223,8 @@ async fn a_reload_keeps_what_is_known_and_forgets_what_is_not_asked_any_more() {
     let cache = sluicegate_policy::ServiceName::parse("cache").unwrap();
     prober.replace(testing::plan(Some(target.clone()), vec![cache.clone()]));
     let down = Finding::fail("cache is down", "services.cache");
-    let found = all_but(&prober, &[(Check::Service(cache), down)]);
+    let cache = Check::Service(testing::service(&cache));
+    let found = all_but(&prober, &[(cache, down)]);
     three(&prober, &found).await;
     assert_eq!(
         short(&prober),
@@ -248,7 +249,7 @@ async fn asked_at_the_same_moment_runs_are_shared_and_never_overlap() {
     assert_eq!((first.runs, first.settled), (3, true));
     // Each run fails to resolve gateway.test, or to reach it: three runs establish that, and nobody needs more.
     assert_eq!(prober.begun.load(Ordering::SeqCst), 3);
-    let checks = prober.checks();
+    let checks = prober.checks("local", 0);
     assert_eq!(checks[0]["name"], "reach");
     assert_eq!(checks[0]["state"], "fails");
     let (profile, shortfalls, _) = prober.effective("local").unwrap();
@@ -299,7 +300,7 @@ async fn agents_are_lent_one_run_at_a_time_and_only_theirs_is_taken() {
         let again = prober.report(run, reach("fail")).await;
         assert_eq!(again.unwrap_err(), AgentError::NoTurn, "once each");
     }
-    let checks = prober.checks();
+    let checks = prober.checks("local", 0);
     let state = checks
         .iter()
         .find(|check| check["name"] == "reach")
@@ -404,7 +405,7 @@ async fn clients_stand_for_reach_after_three_findings_that_agree() {
     let _stream = comes(&prober.presence);
     // Which check it is that says so is among the checks.
     let clients = || {
-        let checks = prober.checks().into_iter();
+        let checks = prober.checks("local", 0).into_iter();
         let mut clients = checks.filter(|check| check["name"] == "clients");
         clients.next().map(|check| check["state"].clone())
     };
@@ -488,3 +489,5 @@ async fn runs_are_close_together_only_until_all_is_known() {
     three(&prober, &good).await;
     assert!(!soon());
 }
+
+mod services;

@@ -267,7 +267,7 @@ fn unknown(provider: &str) -> RegistryError {
 }
 
 /// The gateway's own listeners are never a service: that way leads around every check.
-fn is_own(config: &RegistryConfig, url: &ServiceUrl) -> bool {
+pub(super) fn is_own(config: &RegistryConfig, url: &ServiceUrl) -> bool {
     let listens = |ip: IpAddr, port: u16| {
         config.own_listeners.iter().any(|own| {
             let everywhere = own.ip().is_unspecified() && (ip.is_loopback() || ip.is_unspecified());
