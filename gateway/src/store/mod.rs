@@ -3,6 +3,8 @@
 //! A commit is durable before it returns. What the rows mean lives in `session`; nothing here imports it.
 
 mod embedded;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::{
     io,

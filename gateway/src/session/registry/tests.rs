@@ -13,7 +13,10 @@ use super::*;
 use crate::session::PolicyGeneration;
 use crate::session::lifecycle::Action;
 use crate::session::testing::{Fixture, ceiling, config, patch, request};
-use crate::store::{Batch, Dropped, StoreError, StoredEvent};
+use crate::store::{
+    Batch,
+    testing::{Manner, Minded},
+};
 
 async fn create(f: &Fixture, source: &str) -> Result<Issued, RegistryError> {
     f.registry.create("local".into(), request(source)).await
@@ -420,37 +423,15 @@ async fn a_reload_judges_living_sessions_and_pauses_what_it_no_longer_allows() {
 #[tokio::test]
 async fn a_revocation_that_cannot_be_stored_takes_effect_all_the_same() {
     let f = Fixture::new();
-    create(&f, "{id: one}").await.unwrap();
-    let session = living(&f, "one");
-    let broken = Arc::new(Broken);
-    let registry = Registry {
-        tally: Mutex::default(),
-        profiles: Mutex::default(),
-        unsaved: Mutex::default(),
-        writable: true.into(),
-        swept: true.into(),
-        verified: Mutex::default(),
-        store: broken,
-        keys: f.registry.keys.clone(),
-        index: f.registry.index.clone(),
-        config: ArcSwap::new(f.registry.config()),
-        entries: RwLock::new(
-            f.registry
-                .all()
-                .into_iter()
-                .map(|e| (e.record.key(), e))
-                .collect(),
-        ),
-        writer: Mutex::default(),
-        actor: Mutex::default(),
-        revoked: Mutex::default(),
-        events: broadcast::channel(1).0,
-        changed: Notify::new(),
-        usage_saved: Mutex::new(SystemTime::UNIX_EPOCH),
-        logged: watch::Sender::new(0),
-        owners: Mutex::default(),
-        dials: Dials::new(Default::default()),
-    };
+    let store = Minded::open(&f.dir.path().join("minded.redb"));
+    let keys = f.registry.keys.clone();
+    let now = SystemTime::now();
+    let registry = Registry::open(store.clone(), keys, config(), now).unwrap();
+    let created = registry.create("local".into(), request("{id: one}")).await;
+    assert!(created.is_ok());
+    let found = registry.index().session(&f.key("one")).unwrap();
+    let session = found.session.clone();
+    store.be(Manner::Refuse);
     let error = registry
         .act_at(
             &Behalf::nobody(),
@@ -484,80 +465,6 @@ async fn a_revocation_that_cannot_be_stored_takes_effect_all_the_same() {
         matches!(again, RegistryError::Store(_)),
         "it can be asked again"
     );
-}
-
-/// A store whose disk is gone.
-#[derive(Debug)]
-struct Broken;
-
-impl Store for Broken {
-    fn load(&self) -> Result<crate::store::Loaded, StoreError> {
-        Err(StoreError::Vanished {
-            path: "/gone".into(),
-        })
-    }
-    fn commit(&self, _: &Batch) -> Result<u64, StoreError> {
-        Err(StoreError::Vanished {
-            path: "/gone".into(),
-        })
-    }
-    fn events(&self, _: u64, _: usize) -> Result<Vec<StoredEvent>, StoreError> {
-        Err(StoreError::Vanished {
-            path: "/gone".into(),
-        })
-    }
-    fn dropped(&self, _: &str) -> Result<Dropped, StoreError> {
-        Err(StoreError::Vanished {
-            path: "/gone".into(),
-        })
-    }
-    fn webhook_letter(&self, _: &str, _: u64, _: Option<&[u8]>) -> Result<(), StoreError> {
-        Err(StoreError::Vanished {
-            path: "/gone".into(),
-        })
-    }
-    fn append_log(
-        &self,
-        _: &str,
-        _: &[Vec<u8>],
-        _: u64,
-        _: u64,
-    ) -> Result<crate::store::Appended, StoreError> {
-        Err(StoreError::Vanished {
-            path: "/gone".into(),
-        })
-    }
-    fn log(&self, _: &str, _: u64, _: usize) -> Result<crate::store::LogPage, StoreError> {
-        Err(StoreError::Vanished {
-            path: "/gone".into(),
-        })
-    }
-    fn webhook_cursor(&self, _: &str) -> Result<Option<u64>, StoreError> {
-        Err(StoreError::Vanished {
-            path: "/gone".into(),
-        })
-    }
-    fn webhook_settle(&self, _: &str, _: u64, _: Option<&[u8]>) -> Result<(), StoreError> {
-        Err(StoreError::Vanished {
-            path: "/gone".into(),
-        })
-    }
-    fn webhook_dead(&self, _: &str, _: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
-        Err(StoreError::Vanished {
-            path: "/gone".into(),
-        })
-    }
-    fn verify(&self) -> Result<Verified, StoreError> {
-        Err(StoreError::Vanished {
-            path: "/gone".into(),
-        })
-    }
-    fn probe(&self, _: SystemTime) -> Result<(), StoreError> {
-        Err(StoreError::Vanished {
-            path: "/gone".into(),
-        })
-    }
-    fn hasten(&self) {}
 }
 
 #[tokio::test]
