@@ -380,4 +380,41 @@ mod tests {
         assert!(is_out(&seats, &seat[15]) && is_out(&seats, &seat[1]));
         assert!(!is_out(&seats, &seat[0]) && !is_out(&seats, &more[13]));
     }
+
+    /// A health check that keeps its connection has been there the shortest, and whoever has a request under way is not
+    /// made nobody by one.
+    #[test]
+    fn whoever_is_heard_of_is_not_the_one_that_waited() {
+        let seats = Seats::new(16, 4);
+        let seat: Vec<_> = (0..16).map(|_| seats.enter()).collect();
+        seat[0].touch();
+        let held = seat[1].hold(&Principal::operator()).unwrap();
+        seat[1].touch();
+        // All but these two, the one after the other, and then the first.
+        let more: Vec<_> = (0..14).map(|_| seats.enter()).collect();
+        assert!(!is_out(&seats, &seat[0]) && !is_out(&seats, &seat[1]));
+        assert!(seat[2..].iter().all(|one| is_out(&seats, one)));
+        let last = seats.enter();
+        assert!(is_out(&seats, &seat[0]) && !is_out(&seats, &seat[1]));
+        // Nobody is heard of any more who is out.
+        seat[0].touch();
+        assert_eq!(seats.inside().nobodys.len(), 15);
+        drop((held, more, last));
+    }
+
+    #[test]
+    fn nothing_begins_on_a_connection_that_has_been_shown_out() {
+        let seats = Seats::new(16, 4);
+        let seat: Vec<_> = (0..16).map(|_| seats.enter()).collect();
+        let _came = seats.enter();
+        assert!(is_out(&seats, &seat[0]));
+        for principal in [Principal::operator(), bounded("ann")] {
+            assert!(seat[0].hold(&principal).is_err());
+        }
+        let inside = seats.inside();
+        assert_eq!((inside.all, inside.bounded), (0, 0));
+        assert!(inside.by.is_empty());
+        drop(inside);
+        assert!(seat[1].hold(&bounded("ann")).is_ok());
+    }
 }

@@ -170,6 +170,39 @@ async fn words_in_turn_are_told_once_a_minute() {
     assert_eq!(f.events().await.len(), events + 1);
 }
 
+/// A word that was held back is told with the next one, though that says nothing new; and once.
+#[tokio::test]
+async fn what_was_held_back_is_told_with_the_next_word() {
+    let f = Fixture::new();
+    let create = request("{id: one}");
+    f.registry.create("local".into(), create).await.unwrap();
+    let now = SystemTime::now();
+    let observe = |state: &'static str, seconds: u64| {
+        let at = now + std::time::Duration::from_secs(seconds);
+        let word = said(state, None, Some(1));
+        let observed = f
+            .registry
+            .observe_at(&Behalf::nobody(), &f.key("one"), &word, at);
+        assert!(observed.unwrap().1, "{state} at {seconds}");
+    };
+    let began = f.events().await.len();
+    // The third is held back: it is less than a minute since it was told.
+    for (state, seconds) in [("starting", 0), ("running", 1), ("starting", 2)] {
+        observe(state, seconds);
+    }
+    assert_eq!(f.events().await.len(), began + 2);
+    observe("starting", 30);
+    assert_eq!(f.events().await.len(), began + 2, "still held back");
+    observe("starting", 61);
+    assert_eq!(f.events().await.len(), began + 3);
+    let events = f.registry.events_after(0, 100).await.unwrap();
+    let last: serde_json::Value = serde_json::from_slice(&events.last().unwrap().body).unwrap();
+    assert_eq!(last["type"], "session.observed");
+    assert_eq!(last["reason"], "runtime: starting");
+    observe("starting", 200);
+    assert_eq!(f.events().await.len(), began + 3, "nothing is owed");
+}
+
 /// What may be asked for without end is told now and then.
 #[tokio::test]
 async fn keepalives_and_fresh_credentials_are_told_once_a_minute() {
