@@ -100,6 +100,8 @@ pub(super) async fn status(
         state.telemetry.refusals()
     };
     fields.insert("refusalsLastHour".into(), json!(refusals));
+    let since = rfc3339(state.telemetry.refusals_since());
+    fields.insert("refusalsSince".into(), since.into());
     if let Some(namespace) = namespace {
         fields.insert("namespace".into(), namespace.into());
         // Its quota is of all owners together.

@@ -97,8 +97,13 @@ fn screen(body: &Value) -> String {
         let used = ["sessions", "tunnels", "bytes"].map(used);
         line(format!("in use: {}", used.join(", ")));
     }
+    // What was before a restart is not known.
+    let since = match body.get("refusalsSince").and_then(Value::as_str) {
+        Some(since) => format!(", counted since {}", printable(since)),
+        None => String::new(),
+    };
     line(format!(
-        "refusals of the last hour: {}",
+        "refusals of the last hour{since}: {}",
         counts(body, "refusalsLastHour")
     ));
     match body.get("accessRecordsDropped").and_then(Value::as_u64) {
@@ -172,7 +177,7 @@ mod tests {
             "storeVerified": {"at": "2026-11-20T21:04:05.000Z", "bytes": 9},
             "listeners": [{"kind": "public", "address": "127.0.0.1:8443", "transports": ["TLS h2", "TLS http/1.1"]}],
             "sessions": {"idle": 1, "running": 3}, "refusalsLastHour": {"host_not_allowed": 7, "dns_failed": 9},
-            "accessRecordsDropped": 0,
+            "refusalsSince": "2026-11-20T20:06:00.000Z", "accessRecordsDropped": 0,
             "providers": [{
                 "name": "local", "default": true, "sessionCount": 4,
                 "profile": {"advertised": {"canHostPlugins": true, "hostServiceAccess": "relay", "egressMode": "hostname"},
@@ -186,7 +191,7 @@ mod tests {
              store: readable, found whole at 2026-11-20T21:04:05.000Z\n\
              listener: public 127.0.0.1:8443 (TLS h2, TLS http/1.1)\n\
              sessions: 3 running, 1 idle\n\
-             refusals of the last hour: 9 dns_failed, 7 host_not_allowed\n\
+             refusals of the last hour, counted since 2026-11-20T20:06:00.000Z: 9 dns_failed, 7 host_not_allowed\n\
              PROVIDER  DEFAULT  SESSIONS  PLUGINS      HOST SERVICES  EGRESS\n\
              local     true     4         true → true  relay → relay  hostname → none\n\
              local: egressMode: it leaks; see publicUrl\n"

@@ -200,7 +200,7 @@ impl Telemetry {
             inner: Arc::new(Inner {
                 metrics: Metrics::default(),
                 access,
-                refusals: Refusals::default(),
+                refusals: Refusals::new(clock::unix_seconds(SystemTime::now())),
                 prefix,
                 next: AtomicU64::new(1),
                 draining: AtomicBool::new(false),
@@ -244,6 +244,12 @@ impl Telemetry {
     ) -> std::collections::BTreeMap<&'static str, u64> {
         let now = clock::unix_seconds(SystemTime::now());
         self.inner.refusals.last_hour_of(now, seen)
+    }
+
+    /// Since when those are counted: for an hour, or since this process began.
+    pub fn refusals_since(&self) -> SystemTime {
+        let now = clock::unix_seconds(SystemTime::now());
+        SystemTime::UNIX_EPOCH + Duration::from_secs(self.inner.refusals.since(now))
     }
 
     /// Begin one record.

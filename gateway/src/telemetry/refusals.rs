@@ -24,13 +24,32 @@ struct Minute {
 
 /// Counts by minute; reasons are a closed vocabulary, so this stays small.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(Mutex<VecDeque<Minute>>);
+pub(super) struct Refusals {
+    minutes: Mutex<VecDeque<Minute>>,
+    /// When this process began to count, in seconds of Unix time: what was before is not known.
+    began: u64,
+}
 
 impl Refusals {
+    /// Begin to count at `now` (seconds of Unix time).
+    pub(super) fn new(now: u64) -> Self {
+        Self {
+            began: now,
+            ..Self::default()
+        }
+    }
+
+    /// The beginning of what is counted in the hour before `now`: the first of its minutes, or later where there was no
+    /// process yet.
+    pub(super) fn since(&self, now: u64) -> u64 {
+        let first = (now / 60 + 1).saturating_sub(MINUTES) * 60;
+        first.max(self.began)
+    }
+
     /// One more of somebody, at `now` (seconds of Unix time).
     pub(super) fn count(&self, reason: &'static str, whose: Option<Whose>, now: u64) {
         let number = now / 60;
-        let mut minutes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut minutes = self.minutes.lock().unwrap_or_else(PoisonError::into_inner);
         // A clock set back counts into the newest minute there is.
         if minutes.back().is_none_or(|newest| newest.number < number) {
             minutes.push_back(Minute {
@@ -75,7 +94,7 @@ impl Refusals {
     }
 
     fn sum(&self, now: u64, of: impl Fn(&Minute) -> Vec<&Counts>) -> Counts {
-        let minutes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let minutes = self.minutes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = Counts::new();
         for minute in minutes.iter() {
             if minute.number + MINUTES > now / 60 {
@@ -91,6 +110,20 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_says_since_when_it_counts() {
+        let refusals = Refusals::new(10_030);
+        refusals.count("ip_denied", None, 10_030);
+        assert_eq!(refusals.since(10_030), 10_030);
+        assert_eq!(refusals.since(13_000), 10_030);
+        // The minute it began in is the oldest of the hour, and then is none of it.
+        for (now, since, counted) in [(13_619, 10_030, 1), (13_620, 10_080, 0)] {
+            let all: u64 = refusals.last_hour(now).values().sum();
+            assert_eq!((refusals.since(now), all), (since, counted), "{now}");
+        }
+        assert_eq!(Refusals::default().since(59), 0);
+    }
 
     #[test]
     fn an_hour_is_counted_and_no_more() {

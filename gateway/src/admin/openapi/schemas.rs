@@ -316,6 +316,7 @@ fn status() -> RefOr<Schema> {
         ("sessions", map(count())),
         ("providers", to("Providers")),
         ("refusalsLastHour", map(count())),
+        ("refusalsSince", text()),
     ]);
     // The gateway as a whole has the first ones, a namespace the others.
     [

@@ -546,6 +546,8 @@ async fn a_status_is_of_what_one_sees() {
             "{}",
             answer.body
         );
+        let since = answer.body["refusalsSince"].as_str().unwrap();
+        assert!(crate::clock::is_rfc3339(since), "{since}");
     }
     let whole = g.call("GET", "status", "").await.body;
     let team = g.by("team", "GET", "status", "").await.body;
