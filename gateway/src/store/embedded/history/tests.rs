@@ -131,3 +131,58 @@ fn what_an_older_version_wrote_is_counted_at_the_start() {
     assert_eq!(of(&store, "b"), [7, 8, 14]);
     assert_eq!(of(&store, "old"), [10, 11, 12, 13]);
 }
+
+/// Rows of namespaces: with an event, or without.
+fn shares(store: &EmbeddedStore) -> u64 {
+    let rows = store.with(|database| Ok(database.begin_read()?.open_table(SHARE)?.len()?));
+    rows.unwrap()
+}
+
+/// Namespaces come and go, and the file does not keep each for ever. Whoever reads of one that is forgotten is told of
+/// what it may have lost, never of nothing.
+#[test]
+fn a_namespace_that_has_had_nothing_for_long_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let lost = |store: &EmbeddedStore, of: &str| {
+        let lost = store.dropped(of).unwrap();
+        (lost.events, lost.last)
+    };
+    {
+        let store = EmbeddedStore::open(&path).unwrap();
+        for n in 1..=100 {
+            told(&store, &format!("n{n}"), 1, 5);
+        }
+        // Five have an event, and five more had one not long ago.
+        assert_eq!(shares(&store), 10);
+        assert_eq!(lost(&store, "n95"), (1, 95));
+        assert_eq!(lost(&store, "n91"), (1, 91));
+        for forgotten in ["n90", "n1", "never"] {
+            assert_eq!(lost(&store, forgotten), (90, 90), "{forgotten}");
+        }
+    }
+    // What an older version knew: it ranked none without events.
+    {
+        let database = Database::create(&path).unwrap();
+        let write = database.begin_write().unwrap();
+        {
+            let mut rank = write.open_table(RANK).unwrap();
+            rank.retain(|(held, _), _| held > 0).unwrap();
+        }
+        write.commit().unwrap();
+    }
+    let store = EmbeddedStore::open(&path).unwrap();
+    assert_eq!((shares(&store), lost(&store, "n95")), (10, (1, 95)));
+    // One that comes back goes on from there, and is no new one beside the old.
+    told(&store, "n95", 1, 5);
+    told(&store, "n1", 1, 5);
+    assert_eq!(lost(&store, "n95"), (1, 95));
+    assert_eq!(lost(&store, "n1"), (91, 91));
+    assert_eq!(of(&store, "n95"), [101]);
+    for n in 103..=120 {
+        told(&store, &format!("n{n}"), 1, 5);
+    }
+    assert_eq!(shares(&store), 10);
+    assert_eq!(kept(&store).len(), 5);
+    assert_eq!(lost(&store, "n95"), (110, 110), "forgotten by now");
+}
