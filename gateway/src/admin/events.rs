@@ -150,10 +150,9 @@ impl View {
             return true;
         }
         let body: Value = serde_json::from_str(body).unwrap_or_default();
-        let Some(session) = body.get("session") else {
-            return false;
-        };
-        let text = |key| session.get(key).and_then(Value::as_str);
+        // What is of a namespace and of no session is for whoever sees all of that one.
+        let whose = body.get("session").unwrap_or(&body);
+        let text = |key| whose.get(key).and_then(Value::as_str);
         // An access record does not say whose session it was: an owner's credential sees lifecycle events only.
         text("namespace").is_some_and(|own| {
             self.principal.sees(own) && self.namespace.as_deref().is_none_or(|asked| asked == own)

@@ -142,6 +142,11 @@ impl From<RegistryError> for Problem {
                     .with("inUse", limit)
                     .with("limit", limit)
             }
+            RegistryError::RevocationsFull { limit, .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "revocations-full", text)
+                    .with("inUse", limit)
+                    .with("limit", limit)
+            }
             RegistryError::Quota { in_use, limit, .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "quota", text)
                     .with("inUse", in_use)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{
@@ -181,7 +181,9 @@ fn show(message: &Message, body: &Value, json: bool) {
         say!("{}", message.data);
         return;
     }
-    let session = body.get("session").cloned().unwrap_or_default();
+    let session = body.get("session").cloned();
+    // What is of a namespace and of no session has that name alone.
+    let session = session.unwrap_or_else(|| json!({ "namespace": body.get("namespace") }));
     // Whole: sessions of two tenants may have provider and id in common.
     let who = ["namespace", "provider", "id"].map(|key| text(&session, key));
     let who = who.join("/");

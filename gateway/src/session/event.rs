@@ -38,6 +38,9 @@ pub struct Event {
     pub time: String,
     /// One of [`EVENT_TYPES`].
     pub r#type: &'static str,
+    /// Of what is of no session: the namespace it concerns; absent = the gateway as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// Whose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<EventSession>,
@@ -96,6 +99,7 @@ impl Event {
         Self {
             time: clock::rfc3339(now),
             r#type,
+            namespace: None,
             session: Some(session),
             provider: None,
             reason,
@@ -116,12 +120,26 @@ impl Event {
         }
     }
 
-    /// An event of no session.
+    /// An event of a namespace, and of no session of it.
+    pub fn of_namespace(
+        namespace: &str,
+        r#type: &'static str,
+        reason: Option<String>,
+        now: SystemTime,
+    ) -> Self {
+        Self {
+            namespace: Some(namespace.to_owned()),
+            ..Self::bare(r#type, reason, now)
+        }
+    }
+
+    /// An event of no session and no namespace.
     pub fn bare(r#type: &'static str, reason: Option<String>, now: SystemTime) -> Self {
         debug_assert!(EVENT_TYPES.contains(&r#type));
         Self {
             time: clock::rfc3339(now),
             r#type,
+            namespace: None,
             session: None,
             provider: None,
             reason,
@@ -132,7 +150,8 @@ impl Event {
     /// Whose history it is part of; empty = the gateway's own.
     pub fn namespace(&self) -> &str {
         let session = self.session.as_ref();
-        session.map_or("", |session| session.namespace.as_str())
+        let session = session.map(|session| session.namespace.as_str());
+        session.or(self.namespace.as_deref()).unwrap_or_default()
     }
 
     /// As stored and sent.

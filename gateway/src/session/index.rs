@@ -201,6 +201,12 @@ impl Index {
         self.read().is_revoked(namespace, id)
     }
 
+    /// How many ids are revoked for this namespace alone.
+    pub(super) fn revoked_within(&self, namespace: &str) -> usize {
+        let tables = self.read();
+        tables.revoked_in.get(namespace).map_or(0, |ids| ids.len())
+    }
+
     /// Somebody came by a token of this id.
     pub fn saw(&self, namespace: &Arc<str>, id: &str) {
         let mut seen = self.seen();

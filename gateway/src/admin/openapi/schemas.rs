@@ -197,7 +197,7 @@ fn problem() -> RefOr<Schema> {
     .fold(problem, |problem, (key, schema)| with(problem, key, schema))
 }
 
-/// Of a session or of a provider; or of neither.
+/// Of a session, of a namespace or of a provider; or of none.
 fn event() -> RefOr<Schema> {
     let session = object([
         ("namespace", text()),
@@ -215,6 +215,7 @@ fn event() -> RefOr<Schema> {
     ]);
     let event = object([("time", text()), ("type", text())]);
     [
+        ("namespace", text()),
         ("session", with(session, "owner", text())),
         ("provider", provider),
         ("reason", text()),

@@ -95,7 +95,7 @@ impl Entry {
 #[derive(Debug)]
 pub(in crate::session) struct Unsaved {
     pub(super) batch: Batch,
-    pub(super) event: Event,
+    pub(super) events: Vec<Event>,
     /// Whose record says so.
     pub(super) key: Option<SessionKey>,
 }

@@ -71,6 +71,16 @@ pub enum RegistryError {
         /// The limit.
         limit: usize,
     },
+    /// As many ids of tokens are revoked within the namespace as are remembered of one.
+    #[error(
+        "namespace {namespace:?} has {limit} ids of tokens revoked, and no more are remembered: send the token itself, or reset its session"
+    )]
+    RevocationsFull {
+        /// The namespace.
+        namespace: String,
+        /// The limit.
+        limit: usize,
+    },
     /// As many starts wait in the scope as may.
     #[error("{waiting} starts wait in scope {scope:?}, whose {limit} places are taken")]
     QueueFull {

@@ -21,6 +21,8 @@ use crate::{
     store::Batch,
 };
 
+/// Ids of tokens that are revoked within one namespace at once. Whoever names one need not have it, and it is remembered for long.
+const WITHIN_ONE: usize = 10_000;
 /// What the clocks of those who verify may differ by, and more; and a token that is over is refreshed for a while.
 const GRACE: u64 = 60 + REFRESHED_LATE.as_secs();
 
@@ -83,6 +85,7 @@ impl Registry {
                 (seen, vec![line])
             }
             Some(namespaces) => {
+                self.hold_bound(namespaces, &line)?;
                 let mut all = namespaces.iter();
                 let seen = all.any(|own| self.index.has_seen(Some(own.as_str()), &line));
                 let lines = namespaces.iter().map(|own| within(own, &line));
@@ -95,14 +98,17 @@ impl Registry {
             (line, held.map_or(until, |held| held.max(until)))
         };
         let revoke: Vec<(String, u64)> = lines.into_iter().map(until).collect();
-        let told = match namespaces {
-            None => Some(format!("token {told}")),
-            Some(namespaces) => Some(format!("token {told} of {}", namespaces.join(", "))),
-        };
+        let told = Some(format!("token {told}"));
         let entry = session.as_ref().and_then(|key| self.entry(key).ok());
-        let event = match &entry {
-            Some(entry) => Event::of(&entry.record, "credential.revoked", told, now),
-            None => Event::bare("credential.revoked", told, now),
+        let kind = "credential.revoked";
+        let events = match (&entry, namespaces) {
+            (Some(entry), _) => vec![Event::of(&entry.record, kind, told, now)],
+            (None, None) => vec![Event::bare(kind, told, now)],
+            // Part of the history of each: whoever repeats it pushes out their own.
+            (None, Some(namespaces)) => namespaces
+                .iter()
+                .map(|own| Event::of_namespace(own, kind, told.clone(), now))
+                .collect(),
         };
         let batch = Batch {
             revoke: revoke.clone(),
@@ -115,8 +121,23 @@ impl Registry {
         for (line, _) in revoke {
             self.index.revoke(line, session.as_ref());
         }
-        self.save_at_once(batch, &[], event, None)?;
+        self.save_at_once(batch, &[], events, None)?;
         Ok(Some(known))
+    }
+
+    /// Is there room for one more id in each of these namespaces, where it is not revoked there already?
+    fn hold_bound(&self, namespaces: &[String], line: &str) -> Result<(), RegistryError> {
+        let full = |own: &&String| {
+            self.revoked_until(&within(own, line)).is_none()
+                && self.index.revoked_within(own) >= WITHIN_ONE
+        };
+        match namespaces.iter().find(full) {
+            None => Ok(()),
+            Some(full) => Err(RegistryError::RevocationsFull {
+                namespace: full.clone(),
+                limit: WITHIN_ONE,
+            }),
+        }
     }
 
     fn revocation(&self, named: Named, now: SystemTime) -> Revocation {
@@ -202,7 +223,7 @@ impl Registry {
         let entry = Arc::new(entry);
         self.index.remove_handle(&hash);
         self.put(entry.clone());
-        self.save_at_once(Batch::default(), &[&entry.record], event, Some(key))?;
+        self.save_at_once(Batch::default(), &[&entry.record], vec![event], Some(key))?;
         Ok(true)
     }
 
@@ -211,17 +232,19 @@ impl Registry {
         &self,
         batch: Batch,
         records: &[&Record],
-        mut event: Event,
+        mut events: Vec<Event>,
         key: Option<SessionKey>,
     ) -> Result<(), RegistryError> {
         // Whoever saves it later asks for nothing.
-        event.by = self.actor().clone();
+        for event in &mut events {
+            event.by = self.actor().clone();
+        }
         self.unsaved().push(Unsaved {
             batch: batch.clone(),
-            event: event.clone(),
+            events: events.clone(),
             key,
         });
-        let _told = self.commit(batch, records, std::slice::from_ref(&event))?;
+        let _told = self.commit(batch, records, &events)?;
         // Nobody else adds to them meanwhile: it is the last.
         drop(self.unsaved().pop());
         Ok(())
@@ -239,14 +262,14 @@ impl Registry {
         for _ in 0..waiting {
             let one = self.unsaved().get(at).map(|one| {
                 let key = one.key.as_ref();
-                (one.batch.clone(), one.event.clone(), key.cloned())
+                (one.batch.clone(), one.events.clone(), key.cloned())
             });
-            let Some((batch, event, key)) = one else {
+            let Some((batch, events, key)) = one else {
                 return;
             };
             let entry = key.and_then(|key| self.entry(&key).ok());
             let records: Vec<_> = entry.iter().map(|entry| &entry.record).collect();
-            match self.commit(batch, &records, std::slice::from_ref(&event)) {
+            match self.commit(batch, &records, &events) {
                 Ok(_told) => drop(self.unsaved().remove(at)),
                 Err(error) => {
                     tracing::error!(%error, "a revocation holds, and cannot be recorded yet");

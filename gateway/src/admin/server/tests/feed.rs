@@ -236,3 +236,27 @@ async fn events_say_by_which_credential_something_was_asked_for() {
     let expected = expected.map(|(kind, by)| (kind.to_owned(), by));
     assert_eq!(told, expected);
 }
+
+/// An id that is revoked within a namespace is told to whoever sees all of that namespace, and to nobody else.
+#[tokio::test]
+async fn what_is_revoked_within_a_namespace_is_told_there() {
+    let g = gateway();
+    let (mut team, mut hers) = (
+        Reader::follow(&g, "team").await,
+        Reader::follow(&g, "ann").await,
+    );
+    let id = json!({ "credential": "AAAAAAAAAAAAAAAAAAAAAA" }).to_string();
+    for by in ["team", "two"] {
+        let revoked = g.by(by, "POST", "credentials:revoke", &id).await;
+        assert_eq!(revoked.status, 200, "{}", revoked.body);
+    }
+    g.by("ann", "POST", SESSIONS, r#"{"id": "hers"}"#).await;
+    team.until("hers").await;
+    hers.until("hers").await;
+    assert_eq!(team.told.matches("credential.revoked").count(), 2);
+    assert_eq!(
+        team.told.matches(r#""namespace":"team","reason""#).count(),
+        2
+    );
+    assert!(!hers.told.contains("credential.revoked"), "{}", hers.told);
+}

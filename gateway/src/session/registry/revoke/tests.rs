@@ -302,3 +302,71 @@ async fn an_id_is_revoked_within_a_namespace() {
     assert!(f.registry.revocations_before(u64::MAX).is_empty());
     assert!(!f.registry.index().is_revoked("team", &name));
 }
+
+/// Whoever repeats it pushes out the history of their own namespace, and nobody else's.
+#[tokio::test]
+async fn a_namespaces_revocations_are_part_of_its_history() {
+    let mut config = config();
+    config.retention.events = 6;
+    let f = Fixture::with(config);
+    let change = serde_json::json!({"name": "local"});
+    let profile = change.clone();
+    f.registry
+        .profile_is("local".into(), profile, Some(change), None)
+        .await
+        .unwrap();
+    let nobody = Behalf::nobody();
+    let two = ["team".to_owned(), "other".to_owned()];
+    for n in 0..20_u8 {
+        let id = data_encoding::BASE64URL_NOPAD.encode(&[n; 16]);
+        let known = f.registry.revoke_within(id, Some(two.to_vec()), &nobody);
+        assert_eq!(known.await.unwrap(), Some(false));
+    }
+    let events = f.registry.events_after(0, 100).await.unwrap();
+    let told = |event: &crate::store::StoredEvent| -> serde_json::Value {
+        serde_json::from_slice(&event.body).unwrap()
+    };
+    let told: Vec<_> = events.iter().map(told).collect();
+    assert_eq!(told[0]["type"], "provider.profileChanged", "{told:?}");
+    let of = |namespace: &str| {
+        let own = told.iter().filter(|event| event["namespace"] == namespace);
+        own.filter(|event| event["type"] == "credential.revoked")
+            .count()
+    };
+    assert_eq!(of("team") + of("other"), 5);
+    assert!(of("team") >= 2 && of("other") >= 2, "{told:?}");
+    for of in ["team", "other"] {
+        let lost = f.registry.events_dropped(of.into()).await.unwrap();
+        assert!(lost.events >= 17, "{of}: {lost:?}");
+    }
+}
+
+/// Nobody has to have what is revoked by an id: of one namespace so many are remembered, and no more.
+#[tokio::test]
+async fn ids_that_are_revoked_within_a_namespace_are_bounded() {
+    let f = Fixture::new();
+    let id = |n: usize| {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        data_encoding::BASE64URL_NOPAD.encode(&id)
+    };
+    let nobody = Behalf::nobody();
+    let revoke = |n: usize, of: &str| {
+        let of = Some(vec![of.to_owned()]);
+        f.registry.revoke_within(id(n), of, &nobody)
+    };
+    assert_eq!(revoke(0, "team").await.unwrap(), Some(false));
+    for n in 1..WITHIN_ONE {
+        f.registry.index().revoke(within("team", &id(n)), None);
+    }
+    let refused = revoke(WITHIN_ONE, "team").await.unwrap_err();
+    assert!(
+        matches!(&refused, RegistryError::RevocationsFull { namespace, .. } if namespace == "team"),
+        "{refused}"
+    );
+    assert!(!f.registry.index().is_revoked("team", &id(WITHIN_ONE)));
+    assert_eq!(f.registry.store().load().unwrap().revoked.len(), 1);
+    // What is revoked already can be again, and others have their own.
+    assert_eq!(revoke(0, "team").await.unwrap(), Some(false));
+    assert_eq!(revoke(WITHIN_ONE, "other").await.unwrap(), Some(false));
+}
