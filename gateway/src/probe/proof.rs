@@ -19,9 +19,9 @@ pub(super) fn is_cut_off(tracks: &Tracks) -> bool {
     matches!(reach, Some((State::Fails { .. }, _)))
 }
 
-/// Is the relay proved to whoever depends on these `services`? Where this gateway cannot reach its own public URL, relay clients that are connected show that
-/// others can. What is found of the certificate and the rest stands whoever comes; what was never found, because it could not
-/// be reached, takes nothing then.
+/// Is the relay proved to whoever depends on these `services`? Where this gateway cannot reach its own public URL, relay
+/// clients that are connected show that others can. What is found of the certificate and the rest stands whoever comes;
+/// what was never found, because it could not be reached, takes nothing then.
 pub(super) fn relay(
     tracks: &Tracks,
     services: impl Fn(&HostService) -> bool,

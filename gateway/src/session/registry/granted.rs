@@ -112,17 +112,17 @@ impl RegistryConfig {
             no_services: false,
             installed_at: SystemTime::UNIX_EPOCH,
         };
-        let mut all = BTreeMap::new();
-        match self.with_capabilities(provider, &[taken(&GrantDocument::default())]) {
-            Some(merged) => all = merged,
+        let mut all = match self.with_capabilities(provider, &[taken(&GrantDocument::default())]) {
+            Some(merged) => merged,
             None => {
-                for service in services.keys() {
+                let one = |service: &ServiceName| {
                     let one = alone(service, ServiceDocument::default());
-                    let merged = self.with_capabilities(provider, &[taken(&one)]);
-                    all.extend(merged.and_then(|mut merged| merged.remove_entry(service)));
-                }
+                    let mut merged = self.with_capabilities(provider, &[taken(&one)])?;
+                    merged.remove_entry(service)
+                };
+                services.keys().filter_map(one).collect()
             }
-        }
+        };
         all.retain(|service, _| services.contains_key(service));
         all
     }

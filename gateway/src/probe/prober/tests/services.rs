@@ -57,7 +57,7 @@ async fn a_service_of_one_provider_takes_nothing_from_another() {
         let checks = prober.checks(provider, 0);
         checks.iter().any(|check| check["name"] == "service:cache")
     };
-    let well = (HostServiceAccess::Relay, Vec::new());
+    let well = (HostServiceAccess::Relay, Vec::<String>::new());
     let setting = "runtime.providers.a.services.cache";
     let down = Finding::fail("cache is down", setting);
     three(&prober, &all_but(&prober, &[])).await;
