@@ -5,7 +5,7 @@
 //! (`track`, pure) and states become effective profiles (`proof`, pure), the task that does it all ([`Prober`]), and agents that make the
 //! checks of the way in from elsewhere (`agent`).
 //! What does not: the rules of the effective profile (`sluicegate_policy`), how a service's health is asked for
-//! (`relay`), routes (`admin`).
+//! (`relay`), which services a provider's sessions can be granted (`session`), routes (`admin`).
 
 mod agent;
 mod check;

@@ -50,7 +50,7 @@ impl Minded {
 
     /// How many rows of sessions each commit had since this was last asked.
     pub(crate) fn commits(&self) -> Vec<usize> {
-        std::mem::take(&mut self.commits.lock().unwrap())
+        std::mem::take(&mut *self.commits.lock().unwrap())
     }
 
     fn asked(&self, writes: bool) -> Result<(), StoreError> {
