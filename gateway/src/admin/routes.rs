@@ -342,7 +342,7 @@ fn gateway(api: Api) -> Api {
         "Revoked",
     )
     .body("Revoke")
-    .problems(&[503]);
+    .problems(&[404, 429, 503]);
     let drain = Operation::new("drain", "Begin to go down").answer(202, Media::Json("Draining"));
     let reload = json("reload", "Apply the configuration file again", "Reloaded").problems(&[422]);
     let rotate = json("rotateKeys", "A new key signs from now on", "KeyRotated")
