@@ -150,7 +150,10 @@ fn shown(denial: Denial) -> Shown {
             REVERSE,
             "what_the_grant_or_the_token_does_not_name_is_not_offered",
         ),
-        Denial::ListenerNotConnected => By(REVERSE, "a_dial_that_nobody_takes_fails_and_says_so"),
+        Denial::ListenerNotConnected => By(
+            "gateway/src/relay/tests/reverse/taken.rs",
+            "a_dial_that_nobody_takes_fails_and_says_so",
+        ),
         Denial::ListenerRefused => By(
             REVERSE,
             "a_local_listener_that_is_down_resets_the_dial_with_its_reason",

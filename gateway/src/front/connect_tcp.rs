@@ -6,13 +6,12 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, Refusal};
-use sluicegate_relay::flow::Flow;
+use sluicegate_relay::flow::{Broken, Flow};
 use sluicegate_relay_protocol::{
-    CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, Handshake, ONCE, Once, PathError,
+    CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, Handshake, ONCE, Once, PathError, TAKEN,
 };
 
 use super::{
@@ -129,6 +128,12 @@ fn once(fields: &HeaderMap) -> Result<Option<Once>, Denial> {
             .ok_or(Denial::MalformedRequest),
         (Some(_), Some(_)) => Err(Denial::MalformedRequest),
     }
+}
+
+/// Does the client of an accept stream say when it has a dial?
+pub(super) fn says_taken(fields: &HeaderMap) -> bool {
+    let said = fields.get(TAKEN);
+    said.is_some_and(|said| said == CAPSULE_PROTOCOL_TRUE)
 }
 
 /// What a path asks for, as sent.
@@ -291,18 +296,22 @@ impl Opened {
         }
     }
 
-    /// The client says when it has a dial.
-    pub(super) fn waits_to_be_taken(&mut self) {
-        if let Self::Listener(dialled) = self {
-            dialled.waits_to_be_taken();
+    /// The client says when it has a dial. `false`: this is none.
+    pub(super) fn waits_to_be_taken(&mut self) -> bool {
+        match self {
+            Self::Listener(dialled) => {
+                dialled.waits_to_be_taken();
+                true
+            }
+            Self::Service(_) | Self::Egress(_) => false,
         }
     }
 
-    /// The first bytes, once it is certain that somebody is there; `None` where nobody is.
-    pub(super) async fn taken(&mut self, flow: &mut dyn Flow, first: Bytes) -> Option<Bytes> {
+    /// Is somebody there, for certain? A client that says when it has a dial has said so once it is `heard`.
+    pub(super) async fn taken(&mut self, heard: impl Future<Output = Result<(), Broken>>) -> bool {
         match self {
-            Self::Listener(dialled) => dialled.taken(flow, first).await,
-            Self::Service(_) | Self::Egress(_) => Some(first),
+            Self::Listener(dialled) => dialled.taken(heard).await,
+            Self::Service(_) | Self::Egress(_) => true,
         }
     }
 

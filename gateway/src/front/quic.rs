@@ -140,7 +140,8 @@ async fn begin(
             return (None, Some(Box::pin(serving)));
         }
         Purpose::Open(handshake) => {
-            stream::open(flow, token, (handshake, request.once), &shared).await
+            let terms = (request.once, request.says_taken);
+            stream::open(flow, token, handshake, terms, &shared).await
         }
         Purpose::Refresh => {
             stream::refresh(flow, &token, &shared).await;

@@ -13,7 +13,7 @@ use h2::ext::Protocol as Extended;
 use http::{HeaderMap, Method, Request, Response, header};
 use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, Refusal};
-use sluicegate_relay::flow::{Broken, Flow};
+use sluicegate_relay::flow::{Broken, CapsuleFlow, Carrier, Flow};
 use sluicegate_relay_protocol::{CONNECT_TCP, Handshake, PROOF_PATH};
 
 use super::{
@@ -35,8 +35,8 @@ pub(super) trait Answer: Sized + Send + 'static {
     type Body: Into<ClientBody> + Send + 'static;
     /// A tunnel on the stream.
     type Tunnel: Flow + 'static;
-    /// The same with capsules inside.
-    type Capsules: Flow + 'static;
+    /// What carries capsules on it.
+    type Carrier: Carrier + 'static;
 
     /// Completes when the client gives up.
     fn gone(&mut self) -> impl Future<Output = ()> + Send;
@@ -68,7 +68,7 @@ pub(super) trait Answer: Sized + Send + 'static {
         self,
         answer: Response<()>,
         body: Self::Body,
-    ) -> impl Future<Output = Result<Self::Capsules, Broken>> + Send;
+    ) -> impl Future<Output = Result<CapsuleFlow<Self::Carrier>, Broken>> + Send;
 }
 
 /// One request with the means to answer it.

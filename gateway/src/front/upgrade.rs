@@ -7,8 +7,8 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body, Incoming};
 use sluicegate_certs::Channel;
 use sluicegate_policy::Denial;
-use sluicegate_relay::flow::CapsuleFlow;
-use sluicegate_relay_protocol::{CAPSULE_PROTOCOL_TRUE, CONNECT_TCP, Handshake, TAKEN};
+use sluicegate_relay::flow::{CapsuleFlow, Flow};
+use sluicegate_relay_protocol::{CONNECT_TCP, Handshake};
 
 use super::{
     body::ResponseBody,
@@ -62,8 +62,7 @@ pub(super) async fn open(
     match opened.await {
         Accepted::Opened(mut opened) => {
             opened.answered(101);
-            let taken = request.headers().get(TAKEN);
-            if taken.is_some_and(|said| said == CAPSULE_PROTOCOL_TRUE) {
+            if connect_tcp::says_taken(request.headers()) {
                 opened.waits_to_be_taken();
             }
             Ok((switching(), opened))
@@ -99,14 +98,15 @@ pub(super) async fn carry(
         return opened.abandon(early);
     }
     match downstream.take().and_then(Downstream::into_flow) {
-        Some(mut flow) => match opened.taken(&mut *flow, first.into()).await {
-            Some(first) => {
-                let capsules = CapsuleFlow::upgraded(flow, first);
+        Some(flow) => {
+            let mut capsules = CapsuleFlow::upgraded(flow, first.into());
+            if opened.taken(capsules.heard()).await {
                 opened.carry(capsules, peer, context).await;
+            } else {
+                // The dial is somebody else's now.
+                capsules.reset();
             }
-            // The dial is somebody else's now.
-            None => flow.reset(),
-        },
+        }
         None => opened.abandon(None),
     }
 }

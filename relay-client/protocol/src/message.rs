@@ -1,5 +1,6 @@
-//! What is said on the control stream once it is accepted: `{ Type (i), Length (i), Value (..) }`, integers as in RFC 9000
-//! §16. A type that is not known is passed over, so that a newer peer may say more.
+//! What is said on the control stream once it is accepted, and in front of a client's bytes on an accept stream:
+//! `{ Type (i), Length (i), Value (..) }`, integers as in RFC 9000 §16. A type that is not known is passed over, so that a newer
+//! peer may say more.
 
 use crate::varint;
 
@@ -7,19 +8,22 @@ use crate::varint;
 pub const VALUE_MAX: usize = 16 * 1024;
 
 const DRAIN: u64 = 1;
+const TAKEN: u64 = 2;
 
 /// One message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Message {
     /// From the gateway: it goes down soon. Streams that are open go on; new ones belong on another connection.
     Drain,
+    /// From the client, on an accept stream whose acceptance asks for it, in front of anything else: it has the dial.
+    Taken,
     /// Something newer than this version.
     Unknown(u64),
 }
 
 /// A message longer than [`VALUE_MAX`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("a control message is too long")]
+#[error("a message is too long")]
 pub struct TooLong;
 
 impl Message {
@@ -27,6 +31,7 @@ impl Message {
     pub fn encode(self) -> Vec<u8> {
         let kind = match self {
             Self::Drain => DRAIN,
+            Self::Taken => TAKEN,
             Self::Unknown(kind) => kind,
         };
         varint::encode(kind).chain(varint::encode(0)).collect()
@@ -52,6 +57,7 @@ impl Message {
         }
         let message = match kind {
             DRAIN => Self::Drain,
+            TAKEN => Self::Taken,
             other => Self::Unknown(other),
         };
         Ok(Some((message, bytes.len() - rest.len() + length)))
@@ -67,6 +73,8 @@ mod tests {
     #[test]
     fn on_the_wire() {
         assert_eq!(Message::Drain.encode(), [1, 0]);
+        assert_eq!(Message::Taken.encode(), [2, 0]);
+        assert_eq!(Message::decode(&[2, 0]), Ok(Some((Message::Taken, 2))));
         assert_eq!(Message::decode(&[1, 0, 9]), Ok(Some((Message::Drain, 2))));
         // A value that is not expected is passed over with its message.
         assert_eq!(Message::decode(&[1, 1, 9]), Ok(Some((Message::Drain, 3))));

@@ -6,8 +6,9 @@
 //! Field    { Type (i), Length (i), Value (..) }                             (i): a QUIC integer, RFC 9000 §16
 //! ```
 //! A field of unknown type is passed over, one that stands twice or is missing makes the whole malformed. After the request
-//! the opener's bytes may follow at once; after an acceptance, the service's. FIN, RESET_STREAM and STOP_SENDING are
-//! QUIC's own, each direction by itself.
+//! the opener's bytes may follow at once; after an acceptance, the service's. On an accept stream the opener's follow the
+//! acceptance, and where that asks for it a [`Message::Taken`](crate::message::Message::Taken) stands before them. FIN,
+//! RESET_STREAM and STOP_SENDING are QUIC's own, each direction by itself.
 
 use crate::{Handshake, Instance, Once, varint};
 
@@ -25,10 +26,12 @@ const PORT: u64 = 3;
 const LISTENER: u64 = 4;
 const NAME: u64 = 5;
 const ONCE: u64 = 6;
+const SAYS_TAKEN: u64 = 7;
 const STATUS: u64 = 0;
 const BODY: u64 = 1;
 const SAID: u64 = 2;
 const INSTANCE: u64 = 3;
+const SAY_TAKEN: u64 = 4;
 /// The largest number of a purpose.
 const LAST: u8 = 5;
 
@@ -57,6 +60,8 @@ pub struct Request {
     pub token: String,
     /// Which open it is, where it must not happen twice.
     pub once: Option<Once>,
+    /// Of an accept stream: the client says when it has the dial, if the acceptance asks for that.
+    pub says_taken: bool,
 }
 
 /// Without the credential.
@@ -65,6 +70,7 @@ impl std::fmt::Debug for Request {
         f.debug_struct("Request")
             .field("purpose", &self.purpose)
             .field("once", &self.once)
+            .field("says_taken", &self.says_taken)
             .finish_non_exhaustive()
     }
 }
@@ -76,6 +82,8 @@ pub enum Response {
     Accepted {
         /// Who says so, on the control stream: it remembers which opens it has taken.
         instance: Option<Instance>,
+        /// Of an accept stream whose client offers that: it is to say that it has the dial, before anything else.
+        say_taken: bool,
     },
     /// Not open; nothing follows.
     Refused {
@@ -112,6 +120,7 @@ impl Request {
             purpose,
             token: token.into(),
             once: None,
+            says_taken: false,
         }
     }
 
@@ -146,6 +155,9 @@ impl Request {
         if let Some(once) = &self.once {
             field(&mut fields, ONCE, &once.encode());
         }
+        if self.says_taken {
+            field(&mut fields, SAYS_TAKEN, &[]);
+        }
         whole(&[VERSION, purpose], &fields)
     }
 
@@ -170,8 +182,8 @@ impl Request {
         let Some((fields, length)) = delimited(rest)? else {
             return Ok(None);
         };
-        let wanted = [TOKEN, SERVICE, HOST, PORT, LISTENER, NAME, ONCE];
-        let [token, service, host, port, listener, name, once] =
+        let wanted = [TOKEN, SERVICE, HOST, PORT, LISTENER, NAME, ONCE, SAYS_TAKEN];
+        let [token, service, host, port, listener, name, once, says] =
             take(fields, wanted).ok_or(PreambleError::Field)?;
         let purpose = match kind {
             0 => Purpose::Control,
@@ -192,6 +204,7 @@ impl Request {
             purpose,
             token: text(token)?,
             once: optional(once, Once::decode)?,
+            says_taken: says.is_some(),
         };
         Ok(Some((request, 2 + length)))
     }
@@ -199,7 +212,10 @@ impl Request {
 
 impl Response {
     /// Open.
-    pub const ACCEPTED: Self = Self::Accepted { instance: None };
+    pub const ACCEPTED: Self = Self::Accepted {
+        instance: None,
+        say_taken: false,
+    };
 
     /// The bytes.
     ///
@@ -208,9 +224,15 @@ impl Response {
     pub fn encode(&self) -> Result<Vec<u8>, PreambleError> {
         let mut fields = Vec::new();
         match self {
-            Self::Accepted { instance } => {
+            Self::Accepted {
+                instance,
+                say_taken,
+            } => {
                 if let Some(instance) = instance {
                     field(&mut fields, INSTANCE, instance.name());
+                }
+                if *say_taken {
+                    field(&mut fields, SAY_TAKEN, &[]);
                 }
                 whole(&[0], &fields)
             }
@@ -239,11 +261,12 @@ impl Response {
         let Some((fields, length)) = delimited(rest)? else {
             return Ok(None);
         };
-        let [status, body, said, instance] =
-            take(fields, [STATUS, BODY, SAID, INSTANCE]).ok_or(PreambleError::Field)?;
+        let [status, body, said, instance, say] =
+            take(fields, [STATUS, BODY, SAID, INSTANCE, SAY_TAKEN]).ok_or(PreambleError::Field)?;
         let response = match kind {
             0 => Self::Accepted {
                 instance: optional(instance, Instance::decode)?,
+                say_taken: say.is_some(),
             },
             _ => Self::Refused {
                 status: number(status)?,

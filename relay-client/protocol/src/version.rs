@@ -22,6 +22,6 @@ pub const CAPSULE_PROTOCOL: &str = "capsule-protocol";
 /// Its only useful value: a structured-field boolean (RFC 8941 §3.3.6).
 pub const CAPSULE_PROTOCOL_TRUE: &str = "?1";
 
-/// With that value, the field by which a client says of an accept stream on HTTP/1.1 that it sends an empty DATA capsule as soon
-/// as it has the 101: only then is a dial known to have reached it.
+/// With that value, the field by which a client says of an accept stream over HTTP that it sends an empty DATA capsule as soon
+/// as it has the 101 or 200: only then is a dial known to have reached it.
 pub const TAKEN: &str = "sluicegate-taken";

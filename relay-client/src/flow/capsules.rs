@@ -3,7 +3,10 @@
 //! FINAL_DATA is FIN; a carrier that ends without it is cut; an abort is the carrier's own: RST_STREAM with CONNECT_ERROR
 //! on HTTP/2, a connection that ends without close_notify or with RST on HTTP/1.1.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    future::poll_fn,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
@@ -45,6 +48,24 @@ impl<C: Carrier> CapsuleFlow<C> {
             received_fin: false,
             sent_fin: false,
         }
+    }
+
+    /// Completes when anything has come, an empty capsule too; it is read as if nobody had asked.
+    ///
+    /// # Errors
+    /// The carrier broke, or ended before.
+    pub async fn heard(&mut self) -> Result<(), Broken> {
+        poll_fn(|cx| self.poll_heard(cx)).await
+    }
+
+    fn poll_heard(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        while self.frame.is_empty() {
+            match ready!(self.carrier.poll_bytes(cx))? {
+                Some(frame) => self.frame = frame,
+                None => return Poll::Ready(Err(Broken::Truncated)),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// The carrier has ended, or FINAL_DATA is complete: after it nothing is awaited from this direction.

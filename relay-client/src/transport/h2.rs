@@ -15,7 +15,7 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use sluicegate_certs::{Channel, ClientKey};
 use sluicegate_relay_protocol::{
     ALPN_H2, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP, Handshake, INSTANCE, Instance,
-    ONCE, PROOF_PATH, TOKEN_PATH,
+    ONCE, PROOF_PATH, TAKEN, TOKEN_PATH, capsule::DATA,
 };
 use tokio::{io::AsyncRead, io::AsyncWrite, time::timeout};
 use tokio_rustls::TlsConnector;
@@ -262,8 +262,14 @@ impl Connection {
     /// # Errors
     /// See [`OpenError`].
     pub async fn accept(&self, target: &Handshake, token: &str) -> Result<CapsuleFlow, OpenError> {
-        let request = self.connect_tcp(target, token)?;
-        let (send, receive) = self.ask(request, false).await?;
+        let mut request = self.connect_tcp(target, token)?;
+        let says = HeaderValue::from_static(CAPSULE_PROTOCOL_TRUE);
+        request.headers_mut().insert(TAKEN, says);
+        let (mut send, receive) = self.ask(request, false).await?;
+        // That the dial is here: the gateway waits for it before it passes on what the host says, and asks somebody else where it does
+        // not come. A capsule without data; h2 queues the few bytes of its head where the window has no room.
+        send.send_data(Chunk::capsule(DATA, Bytes::new()), false)
+            .map_err(OpenError::Stream)?;
         Ok(CapsuleFlow::new(send, receive))
     }
 

@@ -273,6 +273,7 @@ impl Connection {
         let token = self.prover.present(token).into_owned();
         let request = Request {
             once: early.again(self.instance()),
+            says_taken: matches!(purpose, Purpose::Open(Handshake::Listener { .. })),
             ..Request::new(purpose, token)
         };
         let request = request.encode();
@@ -289,10 +290,18 @@ impl Connection {
             Err(broken) => return Err(self.broken(broken)),
         }
         match flow.answer(Response::decode, early).await {
-            Ok(Response::Accepted { instance }) => {
+            Ok(Response::Accepted {
+                instance,
+                say_taken,
+            }) => {
                 if let Some(instance) = instance {
                     // It does not change; it is said with each proof.
                     let _ = self.shared.instance.set(instance);
+                }
+                if say_taken {
+                    // Until then nothing of the dial's comes, and somebody else may be asked.
+                    let said = flow.send_head(Message::Taken.encode()).await;
+                    said.map_err(|broken| self.broken(broken))?;
                 }
                 Ok(flow)
             }
@@ -416,7 +425,8 @@ async fn listen(mut control: QuicFlow, life: Life) {
     loop {
         match control.head(Message::decode).await {
             Ok(Message::Drain) => life.leave(),
-            Ok(Message::Unknown(_)) => {}
+            // The second is no word of a gateway's.
+            Ok(Message::Unknown(_) | Message::Taken) => {}
             Err(_) => return,
         }
     }

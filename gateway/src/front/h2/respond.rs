@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{Response, StatusCode};
 use http_body::{Body, Frame};
-use sluicegate_relay::flow::{Broken, CapsuleFlow, Chunk, StreamFlow};
+use sluicegate_relay::flow::{Broken, CapsuleFlow, Chunk, Halves, StreamFlow};
 
 use crate::{
     front::{body::ResponseBody, stream::Answer},
@@ -17,7 +17,7 @@ impl Answer for SendResponse<Chunk> {
     const PROTOCOL: Protocol = Protocol::Http2;
     type Body = RecvStream;
     type Tunnel = StreamFlow;
-    type Capsules = CapsuleFlow;
+    type Carrier = Halves;
 
     async fn gone(&mut self) {
         let _ = poll_fn(|cx| self.poll_reset(cx)).await;

@@ -129,7 +129,7 @@ impl Answer for Respond {
     const PROTOCOL: Protocol = Protocol::Http3;
     type Body = Body;
     type Tunnel = Tunnel;
-    type Capsules = CapsuleFlow<Connection<Tunnel>>;
+    type Carrier = Connection<Tunnel>;
 
     async fn gone(&mut self) {
         match &mut self.send {

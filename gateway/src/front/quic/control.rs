@@ -30,7 +30,11 @@ pub(super) async fn serve(mut flow: QuicFlow, token: &Secret, shared: Shared) {
         return refuse(flow, answer).await;
     }
     let instance = Some(shared.context.h2.relay.opens.instance());
-    let Ok(accepted) = (Response::Accepted { instance }).encode() else {
+    let accepted = Response::Accepted {
+        instance,
+        say_taken: false,
+    };
+    let Ok(accepted) = accepted.encode() else {
         return;
     };
     if flow.send_head(accepted).await.is_err() {

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use http::StatusCode;
 use sluicegate_policy::Denial;
 use sluicegate_relay::flow::{Broken, Flow, QuicFlow};
-use sluicegate_relay_protocol::{Handshake, Once, preamble::Response};
+use sluicegate_relay_protocol::{Handshake, Once, message::Message, preamble::Response};
 
 use super::{Shared, refuse};
 use crate::{
@@ -26,7 +26,8 @@ use crate::{
 pub(super) async fn open(
     mut flow: QuicFlow,
     token: Secret,
-    (handshake, once): (Handshake, Option<Once>),
+    handshake: Handshake,
+    (once, says_taken): (Option<Once>, bool),
     shared: &Shared,
 ) -> Option<Carrying> {
     let bearer = bearer(&token);
@@ -56,13 +57,28 @@ pub(super) async fn open(
     };
     shared.standing.trust();
     opened.answered(200);
-    match accept(&mut flow).await {
-        Ok(()) => Some(opened.carry(flow, peer, shared.context.clone())),
+    let say_taken = says_taken && opened.waits_to_be_taken();
+    let accepted = Response::Accepted {
+        instance: None,
+        say_taken,
+    };
+    match accept(&mut flow, &accepted).await {
+        Ok(()) => {
+            // Dropped, it is reset: the dial is somebody else's now.
+            let taken = opened.taken(said_taken(&mut flow)).await;
+            taken.then(|| opened.carry(flow, peer, shared.context.clone()))
+        }
         Err(_) => {
             opened.abandon(None);
             None
         }
     }
+}
+
+/// The client says that it has the dial. What it says beside that is for gateways of tomorrow.
+async fn said_taken(flow: &mut QuicFlow) -> Result<(), Broken> {
+    while flow.head(Message::decode).await? != Message::Taken {}
+    Ok(())
 }
 
 /// A fresh token for this one.
@@ -84,7 +100,7 @@ pub(super) async fn refresh(mut flow: QuicFlow, token: &Secret, shared: &Shared)
     }
     shared.standing.trust();
     let sent = async {
-        accept(&mut flow).await?;
+        accept(&mut flow, &Response::ACCEPTED).await?;
         flow.send_head(answer.into_body().to_vec()).await?;
         poll_fn(|cx| flow.poll_finish(cx)).await
     };
@@ -107,7 +123,7 @@ pub(super) async fn name(mut flow: QuicFlow, token: &Secret, name: String, share
         return refuse(flow, answer).await;
     }
     let said = async {
-        accept(&mut flow).await?;
+        accept(&mut flow, &Response::ACCEPTED).await?;
         poll_fn(|cx| flow.poll_finish(cx)).await
     };
     // A client that is gone asks again.
@@ -119,8 +135,8 @@ fn bearer(token: &Secret) -> Secret {
     Secret::new(format!("Bearer {}", token.reveal()))
 }
 
-async fn accept(flow: &mut QuicFlow) -> Result<(), Broken> {
-    let accepted = Response::ACCEPTED.encode().map_err(|_| Broken::Malformed)?;
+async fn accept(flow: &mut QuicFlow, accepted: &Response) -> Result<(), Broken> {
+    let accepted = accepted.encode().map_err(|_| Broken::Malformed)?;
     flow.send_head(accepted).await
 }
 

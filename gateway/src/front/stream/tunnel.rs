@@ -116,10 +116,17 @@ pub(super) async fn connect_tcp<A: Answer>(
     };
     standing.trust();
     opened.answered(200);
+    if mapping::says_taken(&head.headers) {
+        opened.waits_to_be_taken();
+    }
     let mut answer = Response::new(());
     mapping::accepting(answer.headers_mut());
     match respond.capsules(answer, body).await {
-        Ok(capsules) => Some(opened.carry(capsules, downstream, context)),
+        Ok(mut capsules) => {
+            // Dropped, it is reset: the dial is somebody else's now.
+            let taken = opened.taken(capsules.heard()).await;
+            taken.then(|| opened.carry(capsules, downstream, context))
+        }
         Err(_) => {
             opened.abandon(None);
             None

@@ -1,15 +1,13 @@
 //! Accept streams: a sandbox offers a listener, and is answered once its host dials it.
 
 use std::{
-    future::poll_fn,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use sluicegate_policy::{Denial, ListenerPermit, Refusal, ServiceName, decide_listener};
-use sluicegate_relay::flow::Flow;
+use sluicegate_relay::flow::{Broken, Flow};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
@@ -122,19 +120,15 @@ impl Dialled {
         self.says = true;
     }
 
-    /// The first bytes of the sandbox, once it is certain that it has the dial; `first` have come already. `None`: it is not there, or
-    /// the dial has been taken elsewhere meanwhile, or has given up.
-    pub async fn taken(&mut self, flow: &mut dyn Flow, first: Bytes) -> Option<Bytes> {
-        if !self.says || !first.is_empty() {
-            return Some(first);
+    /// Does the client have the dial? It is certain once its word is `heard`; where it has not said that it says one, it is taken
+    /// for granted. `false`: it is not there, or the dial has been taken elsewhere meanwhile, or has given up.
+    pub async fn taken(&mut self, heard: impl Future<Output = Result<(), Broken>>) -> bool {
+        if !self.says {
+            return true;
         }
-        let heard = timeout(TAKEN, poll_fn(|cx| flow.poll_read(cx)));
         tokio::select! {
-            heard = heard => match heard {
-                Ok(Ok(Some(bytes))) => Some(bytes),
-                Ok(Ok(None) | Err(_)) | Err(_) => None,
-            },
-            () = self.call.closed() => None,
+            heard = timeout(TAKEN, heard) => matches!(heard, Ok(Ok(()))),
+            () = self.call.closed() => false,
         }
     }
 

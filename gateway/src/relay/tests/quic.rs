@@ -157,6 +157,7 @@ async fn a_control_stream_hears_of_the_drain_and_the_connection_ends_with_its_la
         .unwrap();
     let verdict = Response::Accepted {
         instance: Some(world.opens.instance()),
+        say_taken: false,
     };
     let verdict = verdict.encode().unwrap();
     let mut heard = vec![0; verdict.len()];

@@ -1,6 +1,7 @@
 //! Hosts that dial what sandboxes expose.
 
 mod door;
+mod taken;
 
 use std::{io, time::Duration};
 
@@ -19,6 +20,11 @@ use crate::{
 use door::{
     a_dial_target_listens_while_a_client_is_there,
     a_dial_waits_for_a_client_that_comes_back_in_time,
+};
+use taken::{
+    a_client_that_came_back_is_dialled_and_not_the_one_that_is_gone,
+    a_dial_that_is_not_taken_is_handed_to_another_client,
+    a_dial_that_nobody_takes_fails_and_says_so,
 };
 
 async fn act(world: &World, action: Action) {
@@ -381,18 +387,6 @@ async fn enough_offers_are_enough(over: Transport) {
     world.offered(1.0).await;
 }
 
-/// An accept stream of a client that is gone without a word: its connection stands, and nobody reads.
-async fn vanished(world: &World, token: &str, says: bool) -> TcpStream {
-    let mut stream = TcpStream::connect(world.plain).await.unwrap();
-    let says = if says { "sluicegate-taken: ?1\r\n" } else { "" };
-    let request = format!(
-        "GET /relay/v1/listeners/plugin HTTP/1.1\r\nHost: gateway.test\r\nConnection: Upgrade\r\n\
-         Upgrade: connect-tcp\r\nCapsule-Protocol: ?1\r\nAuthorization: Bearer {token}\r\n{says}\r\n"
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    stream
-}
-
 /// What the host says comes back, once.
 async fn echoed(world: &World, what: &[u8]) {
     let mut stream = tcp(world, "plugin").await;
@@ -403,72 +397,6 @@ async fn echoed(world: &World, what: &[u8]) {
         .await
         .unwrap();
     assert_eq!(answer, what);
-}
-
-#[tokio::test]
-async fn a_client_that_came_back_is_dialled_and_not_the_one_that_is_gone() {
-    let world = World::new().await;
-    let mut tasks = JoinSet::new();
-    let url = tcp_service(&mut tasks, Manner::Echo).await;
-    let token = world
-        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 60s}}}")
-        .await;
-    let mut gone = Vec::new();
-    for _ in 0..4 {
-        gone.push(vanished(&world, &token, false).await);
-    }
-    world.offered(4.0).await;
-    let client = world.client_over(Choice::Only(Transport::H1), &token);
-    client.expose("plugin", &url);
-    world.offered(6.0).await;
-    echoed(&world, b"to whoever came last").await;
-}
-
-#[tokio::test]
-async fn a_dial_that_is_not_taken_is_handed_to_another_client() {
-    let world = World::new().await;
-    let mut tasks = JoinSet::new();
-    let url = tcp_service(&mut tasks, Manner::Echo).await;
-    let token = world
-        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 60s}}}")
-        .await;
-    let client = world.client_over(Choice::Only(Transport::H1), &token);
-    client.expose("plugin", &url);
-    world.offered(2.0).await;
-    let mut gone = [
-        vanished(&world, &token, true).await,
-        vanished(&world, &token, true).await,
-    ];
-    world.offered(4.0).await;
-    // Both are newer, and are handed the dial first.
-    echoed(&world, b"once, and whole").await;
-    for stream in &mut gone {
-        let mut answer = Vec::new();
-        let read = within("its end", stream.read_to_end(&mut answer)).await;
-        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-        let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
-        assert!(
-            answer.ends_with("\r\n\r\n"),
-            "no byte of the dial's: {answer}"
-        );
-    }
-    let record = world.record(|r| r["front"] == "listener" && r["outcome"] == "completed");
-    assert_eq!(record.await["bytesUp"], 15);
-}
-
-#[tokio::test]
-async fn a_dial_that_nobody_takes_fails_and_says_so() {
-    let world = World::new().await;
-    let token = world
-        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 50ms}}}")
-        .await;
-    let _gone = vanished(&world, &token, true).await;
-    world.offered(1.0).await;
-    reset(tcp(&world, "plugin").await).await;
-    let record = ended(&world, "listener_not_connected").await;
-    let detail = record["detail"].as_str().unwrap();
-    assert!(detail.contains("none was there"), "{detail}");
 }
 
 /// Each test over each transport.
@@ -506,4 +434,7 @@ over_each! {
     a_dial_counts_against_the_sessions_limits
     a_drain_withdraws_the_offers
     enough_offers_are_enough
+    a_client_that_came_back_is_dialled_and_not_the_one_that_is_gone
+    a_dial_that_is_not_taken_is_handed_to_another_client
+    a_dial_that_nobody_takes_fails_and_says_so
 }

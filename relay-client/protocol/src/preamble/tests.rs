@@ -60,6 +60,14 @@ fn requests_on_the_wire() {
             },
             "0101230003746f6b0102646206180000000000000007abababababababababababababababab",
         ),
+        // … it says when it has the dial (7).
+        (
+            Request {
+                says_taken: true,
+                ..listener("p")
+            },
+            "01030a0003746f6b0401700700",
+        ),
     ] {
         let bytes = request.encode().unwrap();
         assert_eq!(hex(&bytes), wire);
@@ -85,8 +93,17 @@ fn responses_on_the_wire() {
         (
             Response::Accepted {
                 instance: Some(Instance::new([0xab; 16])),
+                say_taken: false,
             },
             "00120310abababababababababababababababab",
+        ),
+        // … it is to say so (4).
+        (
+            Response::Accepted {
+                instance: None,
+                say_taken: true,
+            },
+            "00020400",
         ),
         // Verdict, length; status (0), body (1).
         (refused, "01080002019301027b7d"),

@@ -23,6 +23,35 @@ async fn a_stream_that_ends_without_final_data_is_cut() {
     assert_eq!(read(&mut flow).await, Err(Broken::Truncated));
 }
 
+/// An empty capsule is a sign of life and no data, and what comes with it is not lost.
+#[tokio::test]
+async fn who_says_nothing_is_heard_all_the_same() {
+    let mut drivers = JoinSet::new();
+    let ((mut send, _receive), server) = capsule_pair(&mut drivers).await;
+    let mut flow = CapsuleFlow::new(server.0, server.1);
+    let mut waiting = Box::pin(flow.heard());
+    let not_yet = poll_fn(|cx| std::task::Poll::Ready(waiting.as_mut().poll(cx).is_pending()));
+    assert!(not_yet.await, "nothing has come");
+    send.send_data(Chunk::capsule(DATA, Bytes::new()), false)
+        .unwrap();
+    assert_eq!(waiting.await, Ok(()));
+    send.send_data(Chunk::capsule(DATA, Bytes::from_static(b"x")), false)
+        .unwrap();
+    send.send_data(Chunk::capsule(FINAL_DATA, Bytes::new()), true)
+        .unwrap();
+    assert_eq!(read(&mut flow).await, Ok(Some(Bytes::from_static(b"x"))));
+    assert_eq!(read(&mut flow).await, Ok(None));
+}
+
+#[tokio::test]
+async fn whoever_ends_without_a_word_was_not_heard() {
+    let mut drivers = JoinSet::new();
+    let ((mut send, _receive), server) = capsule_pair(&mut drivers).await;
+    let mut flow = CapsuleFlow::new(server.0, server.1);
+    send.send_data(Chunk::default(), true).unwrap();
+    assert_eq!(flow.heard().await, Err(Broken::Truncated));
+}
+
 #[tokio::test]
 async fn every_reset_code_is_a_reset() {
     use h2::Reason;
