@@ -165,7 +165,8 @@ async fn open(
         peer.ip(),
     )?;
     if let Some(standing) = ask.carrier {
-        standing.carry(identity.session.budget(), &context.h2.limits)?;
+        let (budget, bearer) = (identity.session.budget(), identity.bearer.as_ref());
+        standing.carry(budget, bearer, &context.h2.limits)?;
     }
     lead(context, identity, wanted, recorder).await
 }

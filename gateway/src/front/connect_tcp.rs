@@ -21,14 +21,13 @@ use super::{
     standing::Standing,
 };
 use crate::{
-    auth::{Presented, bearer},
+    auth::{Identity, Presented, bearer},
     egress::Guarded,
     listen::{Carrying, Downstream},
     message::Asks,
     outcome::{Outcome, Party},
     relay::{Dialled, Ticket},
     secret::Secret,
-    session::Budget,
     telemetry::{Front, Kind, Protocol, Recorder},
 };
 
@@ -100,9 +99,10 @@ impl<'a> Asker<'a> {
     }
 
     /// Its connection carries streams of this session, if the session has a place for it.
-    fn carried(&self, context: &Context, budget: &Arc<Budget>) -> Result<(), Refusal> {
+    fn carried(&self, context: &Context, identity: &Identity) -> Result<(), Refusal> {
+        let (budget, bearer) = (identity.session.budget(), identity.bearer.as_ref());
         match self.carrier {
-            Some(standing) => standing.carry(budget, &context.h2.limits),
+            Some(standing) => standing.carry(budget, bearer, &context.h2.limits),
             None => Ok(()),
         }
     }
@@ -184,7 +184,7 @@ async fn listener(
     let mut drain = context.drain.clone();
     let offered = asker.presented().map_err(Refusal::from).and_then(|shown| {
         let presented = Presented::on(&shown, asker.channel);
-        let carried = |budget: &Arc<Budget>| asker.carried(context, budget);
+        let carried = |identity: &Identity| asker.carried(context, identity);
         let relay = &context.h2.relay;
         relay.offer(presented, name, asker.peer, carried)
     });
@@ -233,7 +233,7 @@ async fn service(
         asker.presented().map_err(Refusal::from).and_then(|shown| {
             let presented = Presented::on(&shown, asker.channel);
             let ticket = relay.admit(presented, name, asker.peer, &mut recorder)?;
-            asker.carried(context, ticket.identity.session.budget())?;
+            asker.carried(context, &ticket.identity)?;
             let dial = relay.dial(&ticket)?;
             // Last: what is refused for another reason may be asked for again.
             match &asker.once {

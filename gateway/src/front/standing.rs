@@ -13,7 +13,7 @@ use sluicegate_policy::Refusal;
 use tokio::time::Instant;
 
 use super::h2::Limits;
-use crate::session::{Budget, Carrier};
+use crate::session::{Bearer, Budget, Carrier};
 
 /// Where no bound is set, the timer only has to be far away.
 const FAR: Duration = Duration::from_secs(86_400);
@@ -32,17 +32,24 @@ impl Standing {
         self.trusted.store(true, Ordering::Release);
     }
 
-    /// It carries streams of this session from here to its end, if the session has a place for one more connection.
+    /// It carries streams of this session, by this credential, from here to its end or the credential's, if the session has a
+    /// place for one more connection.
     ///
     /// # Errors
     /// `TooManyConnections`.
-    pub(super) fn carry(&self, budget: &Arc<Budget>, limits: &Limits) -> Result<(), Refusal> {
+    pub(super) fn carry(
+        &self,
+        budget: &Arc<Budget>,
+        bearer: Option<&Bearer>,
+        limits: &Limits,
+    ) -> Result<(), Refusal> {
         let mut carries = self.carries.lock().unwrap_or_else(PoisonError::into_inner);
-        if carries.iter().any(|carrier| carrier.is_of(budget)) {
+        let mut own = carries.iter().filter(|carrier| carrier.is_of(budget));
+        if own.any(|carrier| carrier.goes_on(bearer)) {
             return Ok(());
         }
-        carries.retain(|carrier| !carrier.is_over());
-        carries.push(budget.carry(limits.of_session.into())?);
+        carries.retain(|carrier| !carrier.is_over() && !carrier.is_of(budget));
+        carries.push(budget.carry(limits.of_session.into(), bearer)?);
         Ok(())
     }
 
@@ -82,12 +89,12 @@ mod tests {
         let (one, other) = (budget(), budget());
         let (first, second) = (Standing::default(), Standing::default());
         for _ in 0..2 {
-            assert!(first.carry(&one, &limits).is_ok());
-            assert!(first.carry(&other, &limits).is_ok());
+            assert!(first.carry(&one, None, &limits).is_ok());
+            assert!(first.carry(&other, None, &limits).is_ok());
         }
-        assert!(second.carry(&one, &limits).is_err());
+        assert!(second.carry(&one, None, &limits).is_err());
         drop(first);
-        assert!(second.carry(&one, &limits).is_ok());
+        assert!(second.carry(&one, None, &limits).is_ok());
     }
 
     #[test]

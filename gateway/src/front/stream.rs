@@ -125,7 +125,10 @@ pub(super) async fn dispatch<A: Answer>(
             head.headers(),
             exchange.channel.as_ref(),
             exchange.downstream,
-            |budget| exchange.standing.carry(budget, limits),
+            |identity| {
+                let (budget, bearer) = (identity.session.budget(), identity.bearer.as_ref());
+                exchange.standing.carry(budget, bearer, limits)
+            },
         ) {
             Ok(()) => {
                 exchange.standing.trust();

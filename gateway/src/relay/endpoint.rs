@@ -9,9 +9,9 @@ use sluicegate_relay::flow::Flow;
 
 use super::{HttpContext, Opens, Presence, Reverse, Services, Ticket, stream};
 use crate::{
-    auth::{Audience, Authenticator, Presented, bearer},
+    auth::{Audience, Authenticator, Identity, Presented, bearer},
     secret::Secret,
-    session::{Budget, Pending},
+    session::Pending,
     telemetry::{Recorder, WaitingGuard},
 };
 
@@ -64,8 +64,8 @@ impl Endpoint {
         ticket.present = self.presence.came(downstream.ip(), own);
     }
 
-    /// Would this credential open streams now, on a connection that is `carried` by its session's budget? For clients that ask before
-    /// they say that they are connected.
+    /// Would this credential open streams now, on a connection that is `carried` within its session's limits? For clients that ask
+    /// before they say that they are connected.
     ///
     /// # Errors
     /// The refusal that streams would be answered with.
@@ -73,14 +73,14 @@ impl Endpoint {
         &self,
         presented: Presented<'_>,
         downstream: SocketAddr,
-        carried: impl FnOnce(&Arc<Budget>) -> Result<(), Refusal>,
+        carried: impl FnOnce(&Identity) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let now = SystemTime::now();
         let identity =
             self.authenticator
                 .identify(presented, Audience::Relay, downstream.ip(), now)?;
         identity.stands()?;
-        carried(identity.session.budget())
+        carried(&identity)
     }
 
     /// As [`Endpoint::prove`], by the credential in `Authorization`.
@@ -92,7 +92,7 @@ impl Endpoint {
         headers: &HeaderMap,
         channel: Option<&Channel>,
         downstream: SocketAddr,
-        carried: impl FnOnce(&Arc<Budget>) -> Result<(), Refusal>,
+        carried: impl FnOnce(&Identity) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let shown = presented(headers)?;
         self.prove(Presented::on(&shown, channel), downstream, carried)

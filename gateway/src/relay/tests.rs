@@ -9,6 +9,7 @@
 mod authority;
 mod bulk;
 mod closes;
+mod places;
 mod quic;
 mod race;
 mod reverse;

@@ -5,7 +5,7 @@ mod carriers;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -16,6 +16,7 @@ use sluicegate_relay::flow::Pacing;
 
 use super::pace::{Pace, Way};
 pub use carriers::Carrier;
+use carriers::Place;
 
 /// In the atomics: no limit.
 const NONE: u64 = u64::MAX;
@@ -29,8 +30,8 @@ pub struct Budget {
     open: AtomicU64,
     /// Of these, those whose dial has not ended.
     pending: AtomicU64,
-    /// Connections that carry them.
-    carriers: AtomicU64,
+    /// Connections that carry them, and some that did.
+    carriers: Mutex<Vec<Weak<Place>>>,
     /// Open now, by destination; none is kept at zero, so it holds no more than is open.
     destinations: Mutex<HashMap<Destination, u64>>,
     bytes: AtomicU64,
@@ -103,7 +104,7 @@ impl Budget {
             max_bytes: AtomicU64::new(NONE),
             open: AtomicU64::new(0),
             pending: AtomicU64::new(0),
-            carriers: AtomicU64::new(0),
+            carriers: Mutex::default(),
             destinations: Mutex::default(),
             bytes: AtomicU64::new(0),
             earlier: AtomicU64::new(0),

@@ -26,6 +26,29 @@ pub enum Credential {
     },
 }
 
+impl Credential {
+    /// Are they one, or is one of them refreshed from the other, or both from a third?
+    fn is_of_line(&self, other: &Self) -> bool {
+        match (self.first(), other.first()) {
+            (Some(one), Some(other)) => one == other,
+            _ => self == other,
+        }
+    }
+
+    /// The namespace of a token, and the id of the first of its line.
+    fn first(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Handle(_) => None,
+            Self::Token {
+                namespace,
+                id,
+                family,
+                ..
+            } => Some((&**namespace, &**family.as_ref().unwrap_or(id))),
+        }
+    }
+}
+
 /// By which credential somebody came, and where it is known whether it is still good.
 #[derive(Clone, Debug)]
 pub struct Bearer {
@@ -51,6 +74,36 @@ impl Bearer {
 
     pub(super) fn is_withdrawn(&self) -> bool {
         self.index.is_withdrawn(&self.credential)
+    }
+
+    pub(super) fn right(&self) -> Right {
+        Right {
+            index: self.index.clone(),
+            credential: self.credential.clone(),
+        }
+    }
+}
+
+/// Whether a credential is still good, and nothing more: it is not in use by this.
+#[derive(Clone, Debug)]
+pub(super) struct Right {
+    index: Arc<Index>,
+    credential: Credential,
+}
+
+impl Right {
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.index.is_withdrawn(&self.credential)
+    }
+
+    /// Is it of this credential?
+    pub(super) fn is_of(&self, bearer: &Bearer) -> bool {
+        self.credential == bearer.credential
+    }
+
+    /// Is it of the same one, or of a token of its line?
+    pub(super) fn is_of_line(&self, bearer: &Bearer) -> bool {
+        self.credential.is_of_line(&bearer.credential)
     }
 }
 

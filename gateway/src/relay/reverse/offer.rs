@@ -16,10 +16,10 @@ use super::{
     standing::Standing,
 };
 use crate::{
-    auth::{Audience, Presented},
+    auth::{Audience, Identity, Presented},
     drain::{DrainWatch, Stage},
     relay::Endpoint,
-    session::{Budget, Judged},
+    session::Judged,
     telemetry::WaitingGuard,
 };
 
@@ -61,7 +61,7 @@ impl Endpoint {
         presented: Presented<'_>,
         listener: &str,
         downstream: SocketAddr,
-        carried: impl FnOnce(&Arc<Budget>) -> Result<(), Refusal>,
+        carried: impl FnOnce(&Identity) -> Result<(), Refusal>,
     ) -> Result<Waiting, Refusal> {
         let now = SystemTime::now();
         let identity =
@@ -75,7 +75,7 @@ impl Endpoint {
             let decided = decide_listener(&policy.grant, identity.bound.as_deref(), &name);
             decided.map_err(|refusal| session.refused(refusal, now))
         })?;
-        carried(identity.session.budget())?;
+        carried(&identity)?;
         let board = self.reverse.board(&identity.session, &name);
         let here = board.doorway().enter();
         let called = board.offer().ok_or(Denial::TooManyAccepts)?;

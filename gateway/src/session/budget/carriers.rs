@@ -1,29 +1,51 @@
 //! How many connections carry a session's streams: each may hold a window of unread bytes.
+//!
+//! A place is its connection's for as long as one of the credentials is good by which streams came on it. What is open by one that was
+//! withdrawn is cut at that moment, and a client that leaves its connection standing all the same keeps nobody out.
 
-use std::sync::{Arc, Weak, atomic::Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use sluicegate_policy::{Denial, Hint, Refusal};
 
 use super::Budget;
+use crate::session::{Bearer, changes::Right};
+
+/// Credentials that are remembered of one connection, the newest of them: those of one sandbox, and not of a crowd.
+const RIGHTS: usize = 8;
 
 /// A connection that carries streams of a session's generation; dropping it frees the place. It keeps nothing of a generation that
 /// is over.
 #[derive(Debug)]
-pub struct Carrier(Weak<Budget>);
+pub struct Carrier {
+    budget: Weak<Budget>,
+    place: Arc<Place>,
+}
+
+/// What the budget counts.
+#[derive(Debug)]
+pub(super) struct Place(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// By what streams came; `None` is what cannot be withdrawn.
+    rights: Vec<Option<Right>>,
+    /// It is nobody's any more, and counts no more.
+    given_up: bool,
+}
 
 impl Budget {
-    /// One more connection begins to carry streams, of so many at once.
+    /// One more connection begins to carry streams, of so many at once, by this credential.
     ///
     /// # Errors
     /// `TooManyConnections`.
-    pub fn carry(self: &Arc<Self>, most: u64) -> Result<Carrier, Refusal> {
-        let more = |carriers| (carriers < most).then_some(carriers + 1);
-        let begun = self
-            .carriers
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
-        match begun {
-            Ok(_) => Ok(Carrier(Arc::downgrade(self))),
-            Err(used) => Err(Refusal {
+    pub fn carry(self: &Arc<Self>, most: u64, bearer: Option<&Bearer>) -> Result<Carrier, Refusal> {
+        let mut carriers = self.carriers.lock().unwrap_or_else(PoisonError::into_inner);
+        if carriers.len() as u64 >= most {
+            carriers.retain(|place| place.upgrade().is_some_and(|place| place.stands()));
+        }
+        let used = carriers.len() as u64;
+        if used >= most {
+            return Err(Refusal {
                 denial: Denial::TooManyConnections,
                 rule: None,
                 hint: Some(Hint::InUse {
@@ -31,27 +53,77 @@ impl Budget {
                     most,
                     what: "connections",
                 }),
-            }),
+            });
         }
+        let place = Arc::new(Place::of(bearer));
+        carriers.push(Arc::downgrade(&place));
+        Ok(Carrier {
+            budget: Arc::downgrade(self),
+            place,
+        })
     }
 }
 
 impl Carrier {
     /// Is it one of this generation's?
     pub fn is_of(&self, budget: &Arc<Budget>) -> bool {
-        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(budget))
+        std::ptr::eq(self.budget.as_ptr(), Arc::as_ptr(budget))
     }
 
     /// Is the generation gone?
     pub fn is_over(&self) -> bool {
-        self.0.strong_count() == 0
+        self.budget.strong_count() == 0
+    }
+
+    /// Its streams come by this credential as well. `false`: the place was given up meanwhile, and another one has to be taken.
+    pub fn goes_on(&self, bearer: Option<&Bearer>) -> bool {
+        self.place.goes_on(bearer)
     }
 }
 
-impl Drop for Carrier {
-    fn drop(&mut self) {
-        if let Some(budget) = self.0.upgrade() {
-            budget.carriers.fetch_sub(1, Ordering::AcqRel);
+impl Place {
+    fn of(bearer: Option<&Bearer>) -> Self {
+        Self(Mutex::new(State {
+            rights: vec![bearer.map(Bearer::right)],
+            given_up: false,
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Is one of its credentials good still? Where none is it is given up, for good.
+    fn stands(&self) -> bool {
+        let mut state = self.state();
+        let withdrawn = |right: &Option<Right>| right.as_ref().is_some_and(Right::is_withdrawn);
+        let over = state.rights.iter().all(withdrawn);
+        state.given_up |= over;
+        !state.given_up
+    }
+
+    fn goes_on(&self, bearer: Option<&Bearer>) -> bool {
+        let mut state = self.state();
+        if state.given_up {
+            return false;
         }
+        let known = |right: &Option<Right>| match (right, bearer) {
+            (Some(right), Some(bearer)) => right.is_of(bearer),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if state.rights.iter().any(known) {
+            return true;
+        }
+        state.rights.retain(|right| match (right, bearer) {
+            // What it was refreshed from is as good as it is.
+            (Some(right), Some(bearer)) => !right.is_of_line(bearer) && !right.is_withdrawn(),
+            _ => true,
+        });
+        if state.rights.len() >= RIGHTS {
+            state.rights.remove(0);
+        }
+        state.rights.push(bearer.map(Bearer::right));
+        true
     }
 }

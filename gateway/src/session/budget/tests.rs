@@ -90,16 +90,17 @@ fn a_dial_that_has_ended_makes_room_for_the_next() {
 #[test]
 fn a_connection_that_has_ended_makes_room_for_the_next() {
     let (budget, other) = (budget(Limits::default()), budget(Limits::default()));
-    let mut carriers: Vec<Carrier> = (0..2).map(|_| budget.carry(2).unwrap()).collect();
-    let refused = budget.carry(2).unwrap_err();
+    let carry = || budget.carry(2, None);
+    let mut carriers: Vec<Carrier> = (0..2).map(|_| carry().unwrap()).collect();
+    let refused = carry().unwrap_err();
     assert_eq!(refused.denial, Denial::TooManyConnections);
     assert_eq!(refused.hint.unwrap().to_string(), "2 of 2 connections");
-    let one = other.carry(2).unwrap();
+    let one = other.carry(2, None).unwrap();
     assert!(one.is_of(&other) && !one.is_of(&budget) && !one.is_over());
     drop(other);
     assert!(one.is_over(), "a generation that is over is not kept");
     carriers.pop();
-    assert!(budget.carry(2).is_ok());
+    assert!(carry().is_ok());
 }
 
 #[test]

@@ -137,6 +137,30 @@ async fn a_revocation_without_a_store_holds_and_is_saved_with_one() {
     }
 }
 
+/// A connection's place is free once none of the credentials is good by which its streams came.
+#[tokio::test]
+async fn a_place_ends_with_the_last_credential_that_held_it() {
+    let f = Fixture::new();
+    let created = f.registry.create("local".into(), request("{id: one}"));
+    let created = created.await.unwrap().bundle.unwrap().env;
+    let started = f.registry.act(f.key("one"), Action::Start, None);
+    let started = started.await.unwrap().bundle.unwrap().env;
+    let tokens = [created, started].map(|env| variable(&env, "SLUICEGATE_RELAY_TOKEN"));
+    let [one, two] = [&tokens[0], &tokens[1]]
+        .map(|token| identify(&f, token, Audience::Relay, SystemTime::now()).unwrap());
+    let budget = one.session.budget();
+    let carrier = budget.carry(1, one.bearer.as_ref()).unwrap();
+    assert!(carrier.goes_on(two.bearer.as_ref()));
+    let [first, second] = tokens;
+    assert!(f.registry.revoke_credential(first).await.unwrap());
+    assert!(budget.carry(1, None).is_err(), "the other one is good");
+    assert!(carrier.goes_on(two.bearer.as_ref()));
+    assert!(f.registry.revoke_credential(second).await.unwrap());
+    let next = budget.carry(1, None).unwrap();
+    assert!(!carrier.goes_on(None), "it is the next one's");
+    assert!(next.goes_on(None));
+}
+
 /// Credentials of a session that the configuration keeps paused are those of a paused one, over a restart too: they are
 /// somebody's to revoke, and its bytes are counted once.
 #[tokio::test]

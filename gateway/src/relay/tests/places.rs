@@ -1,0 +1,108 @@
+//! Places of a session's connections, held by clients that do as they like.
+
+use std::time::Duration;
+
+use sluicegate_relay_protocol::preamble::{Purpose, Request, Response};
+use tokio::time::interval;
+
+use crate::{
+    front::h2,
+    relay::testing::{World, within},
+    session::lifecycle::Action,
+};
+
+/// A connection that stays, whatever it is told.
+struct Stays {
+    _socket: quinn::Endpoint,
+    connection: quinn::Connection,
+    /// Its control streams, left open.
+    control: Vec<(quinn::SendStream, quinn::RecvStream)>,
+}
+
+impl Stays {
+    async fn connect(world: &World) -> Self {
+        let (socket, connection) = world.quic().await.unwrap();
+        Self {
+            _socket: socket,
+            connection,
+            control: Vec::new(),
+        }
+    }
+
+    /// Show a token; the reason where it is refused.
+    async fn shows(&mut self, token: &str) -> Result<(), String> {
+        let (mut send, mut receive) = self.connection.open_bi().await.unwrap();
+        let head = Request::new(Purpose::Control, token).encode().unwrap();
+        send.write_all(&head).await.unwrap();
+        let mut read = Vec::new();
+        let answer = loop {
+            if let Some((answer, _)) = Response::decode(&read).unwrap() {
+                break answer;
+            }
+            let chunk = within("the verdict", receive.read_chunk(1024, true)).await;
+            read.extend_from_slice(&chunk.unwrap().expect("a verdict").bytes);
+        };
+        self.control.push((send, receive));
+        match answer {
+            Response::Accepted { .. } => Ok(()),
+            Response::Refused { body, .. } => {
+                let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                Err(json["reason"].as_str().unwrap().to_owned())
+            }
+        }
+    }
+}
+
+/// Another relay token of the session `one`.
+async fn another(world: &World) -> String {
+    let (registry, key) = (&world.fixture.registry, world.fixture.key("one"));
+    let issued = registry.act(key, Action::Start, None).await.unwrap();
+    let env = issued.bundle.unwrap().env;
+    let token = env
+        .into_iter()
+        .find(|(name, _)| name == "SLUICEGATE_RELAY_TOKEN");
+    token.unwrap().1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_of_a_revoked_token_keep_no_place() {
+    let limits = h2::Limits {
+        of_session: 2,
+        ..h2::Limits::default()
+    };
+    let world = World::with_limits(limits).await;
+    let leaked = world.session("one", "{}").await;
+    let full = Err("too_many_connections".to_owned());
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        let mut one = Stays::connect(&world).await;
+        assert_eq!(one.shows(&leaked).await, Ok(()));
+        theirs.push(one);
+    }
+    let fresh = another(&world).await;
+    for _ in 0..2 {
+        let mut one = Stays::connect(&world).await;
+        assert_eq!(one.shows(&fresh).await, full);
+        ours.push(one);
+    }
+    let revoked = world.fixture.registry.revoke_credential(leaked);
+    assert!(revoked.await.unwrap());
+    for one in &mut ours {
+        assert_eq!(one.shows(&fresh).await, Ok(()));
+    }
+    for one in &mut theirs {
+        assert_eq!(one.connection.close_reason(), None, "it stays");
+        // Come by what is good, it is one more like any other.
+        assert_eq!(one.shows(&fresh).await, full);
+    }
+    ours.pop();
+    // The gateway hears of that when it does.
+    within("a place", async {
+        let mut tick = interval(Duration::from_millis(5));
+        while theirs[0].shows(&fresh).await.is_err() {
+            tick.tick().await;
+        }
+    })
+    .await;
+    assert_eq!(theirs[1].shows(&fresh).await, full);
+}
