@@ -15,11 +15,12 @@ use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
+    os::fd::AsFd,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, SystemTime},
 };
 
-use sluicegate_policy::{Denial, Refusal, ServiceName, decide_listener};
+use sluicegate_policy::{Denial, ListenerPermit, Refusal, ServiceName, decide_listener};
 use sluicegate_relay::flow::{Flow, Shared, SocketFlow, Timers};
 use tokio::{
     net,
@@ -28,7 +29,7 @@ use tokio::{
 };
 
 use self::{
-    board::{Board, Call, Delivery},
+    board::{Board, Call, Delivery, MAX_DIALS},
     doorway::Doorway,
     offer::TAKEN,
     standing::Standing,
@@ -37,7 +38,7 @@ use super::stream::{Spending, join};
 use crate::{
     drain::{DrainWatch, Stage},
     outcome::{Outcome, Party},
-    session::{Listening, Offer, Session, SessionKey, Slot},
+    session::{Judged, Listening, Offer, Session, SessionKey, Slot},
     telemetry::{Caller, Front, Kind, Recorder, Telemetry},
 };
 pub use offer::{Dialled, Waiting};
@@ -153,25 +154,24 @@ impl Reverse {
             let accepted = tokio::select! {
                 biased;
                 () = doorway.until(false) => {
-                    // What dials now waits in the kernel's queue: whoever comes back has it, and else it is reset. Accepted, a
-                    // program on a unix socket that has said nothing could not tell the failure from an end.
+                    // What dials now waits in the kernel's queue: whoever comes back has it, and else it is reset.
                     let back = came_back(place, doorway).await;
-                    if !back && doorway.shut(&place.door) {
-                        return;
+                    if back {
+                        continue;
                     }
-                    continue;
+                    let Some(left) = doorway.shut(&place.door, || socket.left()) else {
+                        continue;
+                    };
+                    for (socket, caller) in left {
+                        Dial::begin_at(self, place, socket, caller).leave();
+                    }
+                    return;
                 }
                 accepted = socket.accept() => accepted,
             };
             match accepted {
                 Ok((socket, caller, welcome)) => {
-                    let dial = Dial::begin(
-                        self,
-                        place.session.clone(),
-                        place.name.clone(),
-                        Box::new(SocketFlow::new(socket)),
-                        caller,
-                    );
+                    let dial = Dial::begin_at(self, place, socket, caller);
                     let work = async move {
                         match welcome {
                             true => dial.run().await,
@@ -225,6 +225,26 @@ impl Socket {
         })
     }
 
+    /// What waits in the kernel's queue, and who it is. On a unix socket it is left there, for the kernel to reset: accepted, a program
+    /// that has said nothing could not tell the failure from an end.
+    fn left(&self) -> Vec<(Shared, Caller)> {
+        let Self::Tcp(listener) = self else {
+            return Vec::new();
+        };
+        let Ok(handle) = listener.as_fd().try_clone_to_owned() else {
+            return Vec::new();
+        };
+        let listener = std::net::TcpListener::from(handle);
+        let next = || {
+            // It does not block. What cannot be accepted is reset all the same.
+            let (tcp, peer) = listener.accept().ok()?;
+            tcp.set_nonblocking(true).ok()?;
+            let tcp = net::TcpStream::from_std(tcp).ok()?;
+            Some((Shared::from(tcp), Caller::Address(peer)))
+        };
+        std::iter::from_fn(next).take(MAX_DIALS).collect()
+    }
+
     /// The next connection, who it is, and whether it is welcome.
     async fn accept(&self) -> io::Result<(Shared, Caller, bool)> {
         match self {
@@ -252,6 +272,12 @@ struct Dial {
 }
 
 impl Dial {
+    fn begin_at(reverse: &Reverse, place: &Offer, socket: Shared, caller: Caller) -> Self {
+        let (session, name) = (place.session.clone(), place.name.clone());
+        let flow = Box::new(SocketFlow::new(socket));
+        Self::begin(reverse, session, name, flow, caller)
+    }
+
     fn begin(
         reverse: &Reverse,
         session: Arc<Session>,
@@ -263,6 +289,7 @@ impl Dial {
             .telemetry()
             .begin(Kind::stream, Front::listener, caller);
         recorder.service(&name);
+        recorder.whose(session.label());
         Self {
             reverse: reverse.clone(),
             session,
@@ -276,6 +303,23 @@ impl Dial {
     fn refuse(mut self, refusal: Refusal) {
         self.recorder.refused(&refusal);
         self.flow.reset();
+    }
+
+    /// It waited for a client to come back, in vain.
+    fn leave(mut self) {
+        let refusal = match self.judge() {
+            Ok(judged) => {
+                let patience = judged.permit.listener().patience;
+                self.recorder.detail(format!(
+                    "no client of the sandbox came back within {patience:?}"
+                ));
+                let now = SystemTime::now();
+                self.session
+                    .refused(Denial::ListenerNotConnected.into(), now)
+            }
+            Err(refusal) => refusal,
+        };
+        self.refuse(refusal);
     }
 
     async fn run(mut self) {
@@ -322,20 +366,26 @@ impl Dial {
         if self.reverse.inner.drain.refusing() {
             return Err(Denial::Draining.into());
         }
-        let (session, name, recorder) = (&self.session, &self.name, &mut self.recorder);
-        let judged = session.judge(None, |policy| {
-            recorder.session(session.label(), policy.number);
-            decide_listener(&policy.grant, None, name)
-        });
-        let judged = judged.map_err(|refusal: Refusal| match refusal.denial {
-            // Nobody presented a credential here: it is the session that is over.
-            Denial::CredentialInvalid => Denial::SessionRevoked.into(),
-            _ => refusal,
-        })?;
+        let judged = self.judge()?;
         let now = SystemTime::now();
         let slot = self.session.budget().open(now)?;
         self.session.touch(now);
         Ok((Standing::new(None, judged.permit, judged.changes), slot))
+    }
+
+    /// By the session's state, and its grant.
+    fn judge(&mut self) -> Result<Judged<ListenerPermit>, Refusal> {
+        let (session, name, recorder) = (&self.session, &self.name, &mut self.recorder);
+        let judged = session.judge(None, |policy| {
+            recorder.session(session.label(), policy.number);
+            let decided = decide_listener(&policy.grant, None, name);
+            decided.map_err(|refusal| session.refused(refusal, SystemTime::now()))
+        });
+        judged.map_err(|refusal: Refusal| match refusal.denial {
+            // Nobody presented a credential here: it is the session that is over.
+            Denial::CredentialInvalid => Denial::SessionRevoked.into(),
+            _ => refusal,
+        })
     }
 
     /// Wait for an accept stream, as long as the listener's patience lasts. `None`: the caller gave up.

@@ -410,7 +410,12 @@ impl Recorder {
         self.record.protocol = Some(protocol);
     }
 
-    /// Whose it is.
+    /// Whose it is, whatever becomes of it: it may be refused before any policy judges it.
+    pub fn whose(&mut self, session: SessionLabel) {
+        self.record.session = Some(session);
+    }
+
+    /// Whose it is, and the number of the policy that judges it.
     pub fn session(&mut self, session: SessionLabel, policy_generation: u64) {
         self.record.session = Some(session);
         self.record.policy_generation = Some(policy_generation);

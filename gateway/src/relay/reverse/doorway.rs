@@ -60,14 +60,15 @@ impl Doorway {
         door.shut();
     }
 
-    /// Shut it, unless somebody is here again.
-    pub(super) fn shut(&self, door: &Door) -> bool {
+    /// Shut it, unless somebody is here again. Before, when nobody can be any more, `left` takes what waited: it is given back.
+    pub(super) fn shut<T>(&self, door: &Door, left: impl FnOnce() -> T) -> Option<T> {
         let state = self.state();
         if state.here > 0 {
-            return false;
+            return None;
         }
+        let left = left();
         door.shut();
-        true
+        Some(left)
     }
 
     /// Completes when somebody is here, or nobody.

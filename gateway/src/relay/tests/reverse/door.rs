@@ -9,8 +9,11 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{echoed, ended, refused, reset, tcp, withdrawn};
-use crate::relay::testing::{Manner, World, tcp_service, within};
+use super::{act, echoed, ended, refused, reset, tcp, withdrawn};
+use crate::{
+    relay::testing::{Manner, World, tcp_service, within},
+    session::lifecycle::Action,
+};
 
 #[tokio::test]
 async fn without_a_client_the_dial_is_refused_at_once() {
@@ -82,6 +85,54 @@ async fn a_dial_for_which_no_offer_is_left_fails_and_says_so() {
         world.metric("sluicegate_ended_total{kind=\"stream\",front=\"listener\",outcome=\"failed\",reason=\"listener_not_connected\"} "),
         1.0
     );
+}
+
+/// A client that is there, and is gone by now.
+async fn came_and_went(world: &World, token: &str) {
+    let client = world.client(token);
+    client.expose("plugin", "tcp://127.0.0.1:9");
+    world.offered(2.0).await;
+    drop(client);
+    withdrawn(world).await;
+}
+
+/// In the session's log like any other refusal, with its reason.
+#[tokio::test]
+async fn a_dial_that_waited_for_nobody_is_recorded() {
+    let world = World::new().await;
+    let token = world
+        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 2s}}}")
+        .await;
+    let target = world.dial_target("one", "plugin");
+    let address = target.strip_prefix("tcp://").unwrap();
+    let waiting = async {
+        loop {
+            came_and_went(&world, &token).await;
+            // Where this was slow, the target may be closed by now.
+            if let Ok(stream) = TcpStream::connect(address).await {
+                return stream;
+            }
+        }
+    };
+    reset(within("a dial in the gap", waiting).await).await;
+    let record = ended(&world, "listener_not_connected").await;
+    assert_eq!(record["session"]["id"], "one");
+    assert_eq!(record["service"], "plugin");
+    assert!(record["detail"].as_str().unwrap().contains("came back"));
+}
+
+#[tokio::test]
+async fn a_dial_that_waits_when_its_session_is_paused_is_recorded_as_that() {
+    let world = World::new().await;
+    let token = world
+        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 60s}}}")
+        .await;
+    came_and_went(&world, &token).await;
+    let waiting = tcp(&world, "plugin").await;
+    act(&world, Action::Pause).await;
+    reset(waiting).await;
+    let record = ended(&world, "session_paused").await;
+    assert_eq!(record["session"]["id"], "one");
 }
 
 pub(super) async fn a_dial_waits_for_a_client_that_comes_back_in_time(over: Transport) {
