@@ -303,6 +303,7 @@ async fn a_killed_gateway_comes_back_with_the_ports_it_gave_and_never_with_other
             .unwrap()
             .contains(&address)
     );
+    missing(&world, 1.0).await;
     drop(stranger);
     let found = async {
         while show(&world, &session).await["dialTargets"]["cache"]
@@ -312,8 +313,20 @@ async fn a_killed_gateway_comes_back_with_the_ports_it_gave_and_never_with_other
         }
     };
     within("the port", found).await;
+    missing(&world, 0.0).await;
     offered(&world, 2.0).await;
     assert_eq!(cli().run().await.succeeded(), "PONG\n");
+}
+
+/// Until so many listeners have no dial target.
+async fn missing(world: &World, wanted: f64) {
+    let gateway = &world.gateway;
+    let counted = async {
+        while gateway.metric("sluicegate_dial_targets_missing ").await != wanted {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the count of what is missing", counted).await;
 }
 
 async fn show(world: &World, session: &Session) -> serde_json::Value {

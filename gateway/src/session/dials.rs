@@ -7,6 +7,7 @@
 //! be sent what the host means for its sandbox.
 
 mod door;
+mod kept;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,7 +15,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
 };
 
 use sha2::{Digest, Sha256};
@@ -113,6 +114,7 @@ pub struct Dials {
     ports: DialPorts,
     /// Ports of generations that cannot be served now: bound, and never listening.
     kept: Mutex<HashMap<SessionKey, Vec<Door>>>,
+    missing: AtomicUsize,
     /// Names on the private listener, without the domain.
     names: Mutex<HashMap<String, (Arc<Session>, ServiceName)>>,
     offers: mpsc::UnboundedSender<Offer>,
@@ -134,6 +136,7 @@ impl Dials {
             open: Mutex::default(),
             ports: DialPorts::default(),
             kept: Mutex::default(),
+            missing: AtomicUsize::default(),
             names: Mutex::default(),
             offers,
             taken: Mutex::new(Some(taken)),
@@ -241,27 +244,6 @@ impl Dials {
         Some(settled)
     }
 
-    /// A generation whose grant does not hold now keeps the ports it was given, and is not dialled. Those it has are left as they are.
-    pub(super) fn keep(&self, key: &SessionKey, ports: &BTreeMap<String, u16>) {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut kept = self.kept();
-        if open.contains_key(key) || kept.contains_key(key) {
-            return;
-        }
-        let bind = |port: &u16| match Door::tcp((Ipv4Addr::LOCALHOST, *port).into()) {
-            Ok((door, _)) => Some(door),
-            Err(error) => {
-                tracing::warn!(session = %key.id, port, %error, "the port of a dial target is somebody else's while its session cannot go on");
-                None
-            }
-        };
-        kept.insert(key.clone(), ports.values().filter_map(bind).collect());
-    }
-
-    fn kept(&self) -> MutexGuard<'_, HashMap<SessionKey, Vec<Door>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Ports that could not be stored beside these are given up: they would be others after a restart.
     pub(super) fn give_up(&self, key: &SessionKey, stored: &BTreeMap<String, u16>, why: &str) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -343,9 +325,7 @@ impl Dials {
                 };
                 let (door, address) = bound.map_err(|error| match port {
                     // Never another one: who was told of this one would dial whoever has it.
-                    Some(_) => {
-                        format!("{asked}: {error}; it is this generation's, and tried again")
-                    }
+                    Some(_) => not_yet(asked, &error),
                     None => format!("{asked}: {error}"),
                 })?;
                 // Known as ours before it listens.
@@ -380,6 +360,11 @@ impl Dials {
             closed,
         })
     }
+}
+
+/// What is said of a place that somebody else has.
+fn not_yet(place: SocketAddr, error: &io::Error) -> String {
+    format!("{place}: {error}; it is this generation's, and tried again")
 }
 
 /// Of these ports, those of listeners that still want one of the gateway's choice.

@@ -48,7 +48,7 @@ use super::{
 pub use behalf::Behalf;
 pub use capability::Bind;
 pub(super) use compile::asked as grant_asked;
-pub(super) use dial::lacks_dials;
+pub(super) use dial::{lacks_dials, missing_dials};
 pub(super) use entry::{Act, Entry};
 use entry::{Sparse, Unsaved};
 pub use error::RegistryError;

@@ -8,7 +8,7 @@ use std::{
 use super::{
     Event, Registry, RegistryError,
     lifecycle::{Action, State},
-    registry::{Act, Entry, lacks_dials},
+    registry::{Act, Entry, lacks_dials, missing_dials},
 };
 use crate::{
     drain::{DrainWatch, Stage},
@@ -33,6 +33,9 @@ impl Registry {
                 tokio::task::spawn_blocking(move || registry.sweep_at(SystemTime::now())).await;
             self.note_sweep(next.is_ok());
             telemetry.metrics().sessions(self.index().len());
+            telemetry
+                .metrics()
+                .dial_targets_missing(self.dials().missing());
             let wait = match next {
                 Ok(Some(at)) => at
                     .duration_since(SystemTime::now())
@@ -81,6 +84,7 @@ impl Registry {
         let retention = self.config().retention.sessions;
         let mut next: Option<SystemTime> = None;
         let mut over = Vec::new();
+        let mut missing = 0;
         for entry in self.all() {
             let record = &entry.record;
             if record.lease.state == State::Stopped && record.changed_at + retention <= now {
@@ -98,6 +102,7 @@ impl Registry {
             if readable && lacks_dials(&entry) {
                 self.retry_dials(&entry);
             }
+            missing += missing_dials(&entry);
             let Some((at, _)) = entry.due() else { continue };
             if at <= now {
                 // Recorded or not, it is looked at again a period from now.
@@ -106,6 +111,7 @@ impl Registry {
                 next = Some(next.map_or(at, |other| other.min(at)));
             }
         }
+        self.dials().note_missing(missing);
         for some in over.chunks(TOGETHER) {
             self.expire(some, now);
         }

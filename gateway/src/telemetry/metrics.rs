@@ -113,6 +113,7 @@ pub struct Metrics {
     records_dropped: Gauge,
     sessions: Gauge,
     waiting: Gauge,
+    dials_missing: Gauge,
     pending: Gauge,
     ready: Gauge,
     probes: Family<ProbeLabels, Counter>,
@@ -199,6 +200,12 @@ impl Default for Metrics {
             "Accept streams of sandboxes that wait for a dial of their host",
             waiting.clone(),
         );
+        let dials_missing = Gauge::default();
+        registry.register(
+            "dial_targets_missing",
+            "Listeners of sandboxes that have no dial target though they should: it is tried again",
+            dials_missing.clone(),
+        );
         let pending = Gauge::default();
         registry.register(
             "opens_pending",
@@ -251,6 +258,7 @@ impl Default for Metrics {
             records_dropped,
             sessions,
             waiting,
+            dials_missing,
             pending,
             ready,
             probes,
@@ -321,6 +329,12 @@ impl Metrics {
     /// Sessions with a live generation.
     pub fn sessions(&self, live: usize) {
         self.sessions.set(i64::try_from(live).unwrap_or(i64::MAX));
+    }
+
+    /// Listeners whose dial target cannot be had now.
+    pub fn dial_targets_missing(&self, count: usize) {
+        self.dials_missing
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// A check was made.

@@ -257,6 +257,37 @@ async fn the_port_of_a_session_that_cannot_go_on_is_nobody_elses() {
 }
 
 #[tokio::test]
+async fn the_port_of_a_session_that_cannot_go_on_is_waited_for_where_somebody_took_it() {
+    let f = private();
+    let view = create(&f, "{id: one, expose: {plugin: tls, db: tcp}}").await;
+    let address = tcp(&view, "db");
+    let Fixture { dir, registry } = f;
+    drop(registry);
+    let stranger = TcpListener::bind(address).unwrap();
+    // Without the private listener its grant does not hold.
+    let registry = crate::session::testing::open(dir.path().into(), config());
+    let f = Fixture { dir, registry };
+    for _ in 0..2 {
+        let shown = f.registry.show(&f.key("one")).unwrap();
+        let error = shown["dialErrors"]["db"].as_str().unwrap();
+        assert!(error.contains(&address.to_string()), "{error}");
+        f.sweep(std::time::SystemTime::now());
+        assert_eq!(f.registry.dials().missing(), 1);
+    }
+    let of = |events: &[String], kind: &str| events.iter().filter(|event| *event == kind).count();
+    let events = f.events().await;
+    assert_eq!(of(&events, "session.dialTargetMissing"), 1, "said once");
+    drop(stranger);
+    f.sweep(std::time::SystemTime::now());
+    assert_eq!(f.registry.dials().missing(), 0);
+    let taken = TcpListener::bind(address).unwrap_err();
+    assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+    assert_eq!(of(&f.events().await, "session.dialTargetFound"), 1);
+    let shown = f.registry.show(&f.key("one")).unwrap();
+    assert_eq!(shown.get("dialErrors"), None);
+}
+
+#[tokio::test]
 async fn a_chosen_port_that_somebody_took_is_waited_for_and_no_other_is_chosen() {
     let f = Fixture::new();
     let view = create(&f, "{id: one, expose: {db: tcp, plugin: unix}}").await;

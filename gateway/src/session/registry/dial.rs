@@ -14,29 +14,31 @@ use crate::{
 impl Registry {
     /// The entry with the ports of its listeners, which are stored by then, and whoever is to hear of them.
     pub(super) fn settle_dials(&self, entry: Arc<Entry>) -> (Arc<Entry>, Option<Told<'_>>) {
-        if entry.session.is_some() && entry.policy.is_none() {
-            // Paused until its grant holds again: its places stay its own, and nobody is admitted there. After a restart they are its ports.
-            self.dials
-                .keep(&entry.record.key(), &entry.record.dial_ports);
-            return (entry, None);
-        }
         let key = entry.record.key();
-        let living = entry.session.as_ref().zip(entry.policy.as_ref());
-        let said = living.map(|(session, _)| session.dials());
-        let settled = self.dials.settle(
-            &key,
-            living.map(|(session, policy)| Living {
-                session,
-                grant: &policy.grant,
-                ports: &entry.record.dial_ports,
-            }),
-        );
+        let ports = &entry.record.dial_ports;
+        let said = entry.session.as_ref().map(|session| session.dials());
+        let settled = match (&entry.session, &entry.policy) {
+            // Paused until its grant holds again: its places stay its own, and nobody is admitted there. After a restart they are its ports.
+            (Some(session), None) => Some(self.dials.keep(session, ports)),
+            (session, policy) => {
+                let living = session.as_ref().zip(policy.as_ref());
+                let living = living.map(|(session, policy)| Living {
+                    session,
+                    grant: &policy.grant,
+                    ports,
+                });
+                self.dials.settle(&key, living)
+            }
+        };
         let Some(settled) = settled else {
             return (entry, None);
         };
         let quiet = settled.missing.is_empty() && settled.found.is_empty();
         if quiet && settled.ports == entry.record.dial_ports {
             return (entry, None);
+        }
+        for listener in &settled.found {
+            tracing::info!(session = %key.id, %listener, "an exposed listener has the place of its dial target again");
         }
         let mut next = (*entry).clone();
         next.record.dial_ports = settled.ports;
@@ -77,6 +79,11 @@ impl Registry {
 
 /// Is there a listener that should have a dial target and has none?
 pub(in crate::session) fn lacks_dials(entry: &Entry) -> bool {
+    missing_dials(entry) > 0
+}
+
+/// How many of those there are.
+pub(in crate::session) fn missing_dials(entry: &Entry) -> usize {
     let session = entry.session.as_ref();
-    session.is_some_and(|session| !session.dials().errors.is_empty())
+    session.map_or(0, |session| session.dials().errors.len())
 }
