@@ -184,6 +184,9 @@ impl App {
             router.clone(),
             watch.clone(),
         ));
+        if let Some(offers) = parts.registry.dials().take_offers() {
+            watch.spawn_service(parts.reverse.clone().serve(offers));
+        }
         let endpoints: Vec<_> = quic.iter().map(UdpListener::endpoint).collect();
         for listener in quic {
             let (shared, drain) = (parts.clone(), watch.clone());
@@ -204,9 +207,6 @@ impl App {
                     }
                 },
             ));
-        }
-        if let Some(offers) = parts.registry.dials().take_offers() {
-            watch.spawn_service(parts.reverse.clone().serve(offers));
         }
         for (listener, (arrival, entry)) in listeners {
             if listener.kind == ListenerKind::Private {

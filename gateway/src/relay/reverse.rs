@@ -103,6 +103,22 @@ impl Reverse {
         board
     }
 
+    /// Where those of a place meet, for as long as its generation lives. An accept stream may have come before, by a credential that sees
+    /// the generation more narrowly, and ends earlier.
+    fn board_of(&self, place: &Offer) -> Arc<Board> {
+        let (session, name) = (&place.session, &place.name);
+        let board = self.board(session, name);
+        let key = (session.key().clone(), session.generation(), name.clone());
+        let kept = (Arc::downgrade(session), board.clone());
+        let mut boards = self
+            .inner
+            .boards
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        boards.insert(key, kept);
+        board
+    }
+
     /// Serve places as they are bound, until the drain is over.
     pub async fn serve(self, mut offers: mpsc::UnboundedReceiver<Offer>) {
         let mut drain = self.inner.drain.clone();
@@ -112,8 +128,7 @@ impl Reverse {
                 () = drain.reached(Stage::Forced) => return,
             };
             let Some(place) = offer else { return };
-            let board = self.board(&place.session, &place.name);
-            let doorway = board.doorway().clone();
+            let doorway = self.board_of(&place).doorway().clone();
             doorway.serve(&place.door);
             self.inner
                 .drain
@@ -137,11 +152,15 @@ impl Reverse {
     async fn attend(&self, place: &Offer, doorway: &Doorway) {
         loop {
             doorway.until(true).await;
+            if !doorway.attend() {
+                continue;
+            }
             match Socket::of(place) {
                 Ok(Some(socket)) => self.accept(place, doorway, socket).await,
                 Ok(None) => return,
                 Err(error) => {
                     tracing::error!(%error, "a dial target cannot be served; trying again");
+                    doorway.neglect(&place.door);
                     sleep(EXHAUSTED).await;
                 }
             }
@@ -483,3 +502,6 @@ fn call(handed: &mut Option<Handed>) -> Call {
 fn caller(address: SocketAddr) -> Caller {
     Caller::Address(address)
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,7 @@ use sluicegate_relay_protocol::ALPN_RELAY;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixListener},
+    sync::mpsc::UnboundedReceiver,
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
@@ -41,7 +42,10 @@ use crate::{
     egress::{Egress, Resolver, ResolverConfig, Timeouts},
     front::{self, Context, Detail, h2, quic},
     listen::{Accepted, Downstream, Places, ResetKey, UdpListener, accept_quic},
-    session::testing::{Fixture, request},
+    session::{
+        Offer,
+        testing::{Fixture, request},
+    },
     telemetry::{AccessLog, AccessSink, Telemetry},
 };
 
@@ -74,6 +78,8 @@ pub(crate) struct World {
     listening: JoinSet<()>,
     serving: Arc<std::sync::Mutex<JoinSet<()>>>,
     udp: Option<quinn::Endpoint>,
+    /// Dial targets that are bound and not served yet.
+    offers: Option<UnboundedReceiver<Offer>>,
     /// Places for QUIC connections.
     pub(crate) places: Arc<Places>,
     limits: h2::Limits,
@@ -89,6 +95,20 @@ impl World {
 
     /// One whose connections have these bounds.
     pub(crate) async fn with_limits(limits: h2::Limits) -> Self {
+        let mut world = Self::starting(limits).await;
+        world.serve_dials();
+        world
+    }
+
+    /// The dial targets are served from now on.
+    pub(crate) fn serve_dials(&mut self) {
+        let offers = self.offers.take().unwrap();
+        let serving = self.reverse.clone().serve(offers);
+        self.drain.watch().spawn_service(serving);
+    }
+
+    /// One that listens, and does not serve its dial targets yet.
+    pub(crate) async fn starting(limits: h2::Limits) -> Self {
         let fixture = Fixture::new();
         let log = fixture.dir.path().join("access.jsonl");
         let telemetry =
@@ -97,8 +117,7 @@ impl World {
         let unset: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let drain = Drain::default();
         let reverse = Reverse::new(telemetry.clone(), drain.watch());
-        let offers = fixture.registry.dials().take_offers().unwrap();
-        drain.watch().spawn_service(reverse.clone().serve(offers));
+        let offers = fixture.registry.dials().take_offers();
         let opens = Arc::new(Opens::open(&fixture.dir.path().join(OPENS)).unwrap());
         let mut world = Self {
             fixture,
@@ -113,6 +132,7 @@ impl World {
             listening: JoinSet::new(),
             serving: Arc::default(),
             udp: None,
+            offers,
             places: Places::new(8, None),
             limits,
             presence: Arc::default(),

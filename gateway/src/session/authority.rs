@@ -1,15 +1,16 @@
 //! What one generation of a session may do right now, and the watch by which live tunnels learn that it changed.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak},
     time::{Duration, SystemTime},
 };
 
-use sluicegate_policy::{Denial, Grant, Refusal};
+use sluicegate_policy::{Denial, Grant, Refusal, ServiceName};
 use tokio::sync::watch;
 
 use super::{
-    Bearer, Budget, Changes, DialTargets,
+    Bearer, Budget, Changes, DialTargets, Door,
     lifecycle::{Expiry, Lease, after, next_expiry},
 };
 use crate::{clock::unix_seconds, telemetry::SessionLabel};
@@ -114,6 +115,8 @@ pub struct Session {
     /// What its record says of its times, with whoever sees the generation more narrowly; `None` where no clock runs.
     lease: Arc<RwLock<Option<Lease>>>,
     dials: Mutex<Arc<DialTargets>>,
+    /// Those of its dial targets that are sockets, with whoever sees the generation more narrowly.
+    doors: Arc<Mutex<BTreeMap<ServiceName, Arc<Door>>>>,
     /// This generation as single credentials see it: whatever is published here is published there.
     narrowed: Mutex<Vec<(Weak<Session>, Narrowing)>>,
 }
@@ -136,6 +139,7 @@ impl Session {
             born: 0,
             lease: Arc::default(),
             dials: Mutex::default(),
+            doors: Arc::default(),
             narrowed: Mutex::default(),
         }
     }
@@ -180,6 +184,7 @@ impl Session {
             born: self.born,
             lease: self.lease.clone(),
             dials: Mutex::default(),
+            doors: self.doors.clone(),
             narrowed: Mutex::default(),
         });
         all.retain(|(session, _)| session.strong_count() > 0);
@@ -398,6 +403,16 @@ impl Session {
 
     pub(super) fn show_dials(&self, dials: DialTargets) {
         *self.dials.lock().unwrap_or_else(PoisonError::into_inner) = dials.into();
+    }
+
+    /// The socket of this listener's dial target, where it has one.
+    pub fn door(&self, listener: &ServiceName) -> Option<Arc<Door>> {
+        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        doors.get(listener).cloned()
+    }
+
+    pub(super) fn show_doors(&self, doors: BTreeMap<ServiceName, Arc<Door>>) {
+        *self.doors.lock().unwrap_or_else(PoisonError::into_inner) = doors;
     }
 
     /// The session's budget.

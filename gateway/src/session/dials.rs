@@ -235,7 +235,7 @@ impl Dials {
                 }
             }
         }
-        session.show_dials(shown(&kept, errors));
+        show(session, &kept, errors);
         if !kept.is_empty() {
             let places = kept;
             let session = session.clone();
@@ -259,7 +259,7 @@ impl Dials {
         one.places = kept;
         let mut errors = one.session.dials().errors.clone();
         errors.extend(gone.keys().map(|name| (name.to_string(), why.to_owned())));
-        one.session.show_dials(shown(&one.places, errors));
+        show(&one.session, &one.places, errors);
         self.close(gone);
     }
 
@@ -377,14 +377,22 @@ fn chosen(grant: &Grant, ports: &BTreeMap<String, u16>) -> BTreeMap<String, u16>
         .collect()
 }
 
-fn shown(places: &BTreeMap<ServiceName, Place>, errors: BTreeMap<String, String>) -> DialTargets {
+fn show(
+    session: &Session,
+    places: &BTreeMap<ServiceName, Place>,
+    errors: BTreeMap<String, String>,
+) {
+    let doors = places
+        .iter()
+        .filter_map(|(name, place)| Some((name.clone(), place.door.clone()?)));
+    session.show_doors(doors.collect());
     let targets = places
         .iter()
         .map(|(name, place)| (name.to_string(), place.target.clone()));
-    DialTargets {
+    session.show_dials(DialTargets {
         targets: targets.collect(),
         errors,
-    }
+    });
 }
 
 const NO_PRIVATE: &str = "the gateway has no listener of kind private";

@@ -2,7 +2,7 @@
 //!
 //! It is there while one of its accept streams waits, or carries a dial: on every transport that is a client that is connected.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::watch;
 
@@ -20,6 +20,10 @@ pub(super) struct Doorway {
 struct State {
     here: usize,
     door: Option<Arc<Door>>,
+    /// Somebody accepts what comes, and shuts the door in time.
+    attended: bool,
+    /// Served no more, and not to be opened again.
+    forgotten: Weak<Door>,
 }
 
 /// An accept stream that is here. Dropping it says that it has gone.
@@ -27,12 +31,16 @@ struct State {
 pub(super) struct Here(Arc<Doorway>);
 
 impl Doorway {
-    /// An accept stream has come. The door is open before anybody can know of it.
-    pub(super) fn enter(self: &Arc<Self>) -> Here {
+    /// An accept stream has come, of a listener with this door. It is open before anybody can know of it, whether it is served yet or
+    /// not: what dials meanwhile waits in the kernel's queue.
+    pub(super) fn enter(self: &Arc<Self>, door: Option<Arc<Door>>) -> Here {
         let mut state = self.state();
+        let first = state.adopt(door);
         state.here += 1;
-        if state.here == 1 {
+        if state.here == 1 || first {
             state.open();
+        }
+        if state.here == 1 {
             self.here.send_replace(true);
         }
         Here(self.clone())
@@ -47,6 +55,22 @@ impl Doorway {
         }
     }
 
+    /// What comes is accepted from now on, if anybody is here still.
+    pub(super) fn attend(&self) -> bool {
+        let mut state = self.state();
+        state.attended = state.here > 0;
+        state.attended
+    }
+
+    /// Nothing is accepted for a while.
+    pub(super) fn neglect(&self, door: &Door) {
+        let mut state = self.state();
+        state.attended = false;
+        if state.here == 0 {
+            door.shut();
+        }
+    }
+
     /// It is served no more, whoever is here.
     pub(super) fn forget(&self, door: &Arc<Door>) {
         let mut state = self.state();
@@ -56,18 +80,21 @@ impl Doorway {
             .is_some_and(|served| Arc::ptr_eq(served, door))
         {
             state.door = None;
+            state.attended = false;
         }
+        state.forgotten = Arc::downgrade(door);
         door.shut();
     }
 
     /// Shut it, unless somebody is here again. Before, when nobody can be any more, `left` takes what waited: it is given back.
     pub(super) fn shut<T>(&self, door: &Door, left: impl FnOnce() -> T) -> Option<T> {
-        let state = self.state();
+        let mut state = self.state();
         if state.here > 0 {
             return None;
         }
         let left = left();
         door.shut();
+        state.attended = false;
         Some(left)
     }
 
@@ -83,6 +110,16 @@ impl Doorway {
 }
 
 impl State {
+    /// Before it is served. Is it new here?
+    fn adopt(&mut self, door: Option<Arc<Door>>) -> bool {
+        let door = door.filter(|door| !Weak::ptr_eq(&self.forgotten, &Arc::downgrade(door)));
+        let first = self.door.is_none() && door.is_some();
+        if first {
+            self.door = door;
+        }
+        first
+    }
+
     fn open(&self) {
         let Some(door) = &self.door else { return };
         if let Err(error) = door.open() {
@@ -98,6 +135,12 @@ impl Drop for Here {
         state.here -= 1;
         if state.here == 0 {
             self.0.here.send_replace(false);
+            // Whoever accepts waits whether somebody comes back; where nobody does, what dialled would wait for ever.
+            if !state.attended
+                && let Some(door) = &state.door
+            {
+                door.shut();
+            }
         }
     }
 }

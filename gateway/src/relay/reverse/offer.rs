@@ -77,7 +77,7 @@ impl Endpoint {
         })?;
         carried(&identity)?;
         let board = self.reverse.board(&identity.session, &name);
-        let here = board.doorway().enter();
+        let here = board.doorway().enter(identity.session.door(&name));
         let called = board.offer().ok_or(Denial::TooManyAccepts)?;
         Ok(Waiting {
             standing: Standing::new(identity.bound, judged.permit, judged.changes),

@@ -11,6 +11,7 @@ use tokio::{
 
 use super::{act, echoed, ended, refused, reset, tcp, withdrawn};
 use crate::{
+    front::h2,
     relay::testing::{Manner, World, tcp_service, within},
     session::lifecycle::Action,
 };
@@ -32,6 +33,37 @@ async fn without_a_client_the_dial_is_refused_at_once() {
     // What nobody listens on is still nobody else's.
     let taken = TcpListener::bind(address).await.unwrap_err();
     assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+}
+
+/// The gateway starts, and clients come back before it has come to the target they offer.
+#[tokio::test]
+async fn a_dial_target_is_open_as_soon_as_its_client_is_known() {
+    let mut world = World::starting(h2::Limits::default()).await;
+    let mut tasks = JoinSet::new();
+    let url = tcp_service(&mut tasks, Manner::Echo).await;
+    let token = world
+        .session_of("{id: one, expose: {plugin: tcp, sock: unix}}")
+        .await;
+    let client = world.client(&token);
+    client.expose("plugin", &url);
+    client.expose("sock", &url);
+    world.offered(4.0).await;
+    let path = world.dial_target("one", "sock");
+    let mut unix = UnixStream::connect(path.strip_prefix("unix://").unwrap())
+        .await
+        .unwrap();
+    let mut port = tcp(&world, "plugin").await;
+    unix.write_all(b"?").await.unwrap();
+    port.write_all(b"!").await.unwrap();
+    world.serve_dials();
+    let (mut by_path, mut by_port) = ([0], [0]);
+    within("an echo", unix.read_exact(&mut by_path))
+        .await
+        .unwrap();
+    within("an echo", port.read_exact(&mut by_port))
+        .await
+        .unwrap();
+    assert_eq!((by_path, by_port), ([b'?'], [b'!']));
 }
 
 pub(super) async fn a_dial_target_listens_while_a_client_is_there(over: Transport) {
