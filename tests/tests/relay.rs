@@ -6,6 +6,7 @@
     clippy::panic
 )]
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use e2e::program::binary;
 use e2e::raw::{End, drain, unix_echo};
 use e2e::relay::TRANSPORTS;
+use e2e::tasks::PATIENCE;
 use e2e::{
     Ask, Gateway, Program, RawOrigin, RelayClient, Session, Tasks, Wire, World, until, within,
 };
@@ -336,18 +338,62 @@ async fn whoever_is_killed_ends_nothing_in_order() {
         assert_eq!(heard, (Vec::new(), End::Reset), "{transport}: the service");
 
         let relayed = Relayed::over(transport).await;
-        let (mut near, mut far) = relayed.pair().await;
+        let (mut near, _far) = relayed.pair().await;
         relayed.client.process.signal(Signal::KILL);
         let heard = near.rest().await;
         assert_eq!(heard, (Vec::new(), End::Reset), "{transport}: the program");
-        // Of UDP nobody tells: the gateway gives the connection up after 15 s without a sign of life.
-        let heard = tokio::time::timeout(Duration::from_secs(40), far.read(&mut [0; 8])).await;
-        let heard = heard.expect("the service hears of it");
-        let reset = std::io::ErrorKind::ConnectionReset;
-        assert_eq!(heard.unwrap_err().kind(), reset, "{transport}: the service");
+    }
+}
+
+/// Says something until there is no room, and then until nobody can make any.
+async fn until_cut(stream: &mut TcpStream) -> ErrorKind {
+    loop {
+        if let Err(error) = stream.write_all(&[7; 16 * 1024]).await {
+            return error.kind();
+        }
+    }
+}
+
+/// What services see of a client that is killed, and by when at the latest. Over TCP its kernel tells; of UDP nobody does, and the
+/// gateway gives the connection up after 15 s without a sign of life.
+#[tokio::test]
+async fn services_of_a_killed_client_see_resets_and_no_end() {
+    let killed = async |transport: &str, silence: Duration| {
+        let relayed = Relayed::over(transport).await;
+        let (_asking, mut asked) = relayed.pair().await;
+        let (mut ending, mut half) = relayed.pair().await;
+        ending.finish().await;
+        let end = within("the program's end", half.read(&mut [0; 8])).await;
+        assert_eq!(end.unwrap(), 0, "{transport}");
+        let (_stuck, mut full) = relayed.pair().await;
+        relayed.client.process.signal(Signal::KILL);
+        let mut byte = [0];
+        let seen = async {
+            tokio::join!(
+                asked.read(&mut byte),
+                until_cut(&mut half),
+                until_cut(&mut full)
+            )
+        };
+        // The rest is for a machine that is busy.
+        let seen = tokio::time::timeout(silence + 2 * PATIENCE, seen).await;
+        let (asked, half, full) = seen.unwrap_or_else(|_| panic!("{transport}: not seen"));
+        let asked = asked.expect_err("no end").kind();
+        assert_eq!(asked, ErrorKind::ConnectionReset, "{transport}");
+        for cut in [half, full] {
+            // Which of them is a question of whether it was writing at that moment.
+            let resets = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+            assert!(resets.contains(&cut), "{transport}: {cut}");
+        }
         let record = relayed.record().await;
         assert_eq!(record.text("outcome"), "reset", "{transport}");
-    }
+    };
+    let (told, silent) = (Duration::ZERO, Duration::from_secs(15));
+    tokio::join!(
+        killed("quic", silent),
+        killed("h2", told),
+        killed("h1", told)
+    );
 }
 
 /// What is cut when the time is over is reset at both ends, and at once.
