@@ -83,22 +83,15 @@ impl Keeper {
             let since = Instant::now();
             let reason = match self.racer.race(self.first).await {
                 Ok(mut won) => {
+                    let tried = won.connection.transport();
                     // Further ones hold what places the session has: one of them is as good.
                     if won.has_no_room()
                         && let Some(connection) = self.pool.promote()
                     {
-                        if connection.transport() != won.connection.transport() {
-                            // What was said of the other transport is not true of this one.
-                            let text = "it is there already, and there is no room for another";
-                            won.why = Why::new(Reason::Preferred, text);
-                        }
                         (won.connection, won.refused) = (connection, None);
                     }
-                    if std::mem::take(&mut self.lost)
-                        && won.connection.transport() != Transport::Quic
-                    {
-                        won.why = Why::lost();
-                    }
+                    let lost = std::mem::take(&mut self.lost);
+                    won.why = why((tried, won.why), won.connection.transport(), lost);
                     self.pace.is_there();
                     let reason = self.stay(won).await;
                     if since.elapsed() >= SETTLED {
@@ -184,6 +177,19 @@ impl Keeper {
     }
 }
 
+/// Why the streams are carried by `now`, where something was said of the transport that was tried: another one may have been there
+/// already, and a path of QUIC's be lost.
+fn why((tried, said): (Transport, Why), now: Transport, lost: bool) -> Why {
+    if lost && now != Transport::Quic {
+        return Why::lost();
+    }
+    if tried == now {
+        return said;
+    }
+    let text = "it is there already, and there is no room for another";
+    Why::new(Reason::Preferred, text)
+}
+
 /// Completes with a connection by a better transport, where there may be one.
 async fn probe(racer: &Racer, now: Transport, backoff: &mut Backoff) -> Won {
     if racer.better_than(now).is_none() {
@@ -200,6 +206,38 @@ async fn probe(racer: &Racer, now: Transport, backoff: &mut Backoff) -> Won {
             Err(error) => {
                 tracing::debug!(gateway = %racer.endpoint, %error, "nothing better answers yet");
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::why;
+    use crate::transport::{Reason, Transport, Why};
+
+    #[test]
+    fn what_is_said_is_true_of_what_carries() {
+        use Transport::{H2, Quic};
+        for (tried, now, lost, reason) in [
+            // As the race has it.
+            (Quic, Quic, false, Reason::Recovered),
+            (H2, H2, false, Reason::Recovered),
+            // One that was there already, by another transport than the one that found no room.
+            (Quic, H2, false, Reason::Preferred),
+            (H2, Quic, false, Reason::Preferred),
+            // Because QUIC fell silent, whatever came of the race.
+            (H2, H2, true, Reason::UdpLost),
+            (Quic, H2, true, Reason::UdpLost),
+            // It is back.
+            (Quic, Quic, true, Reason::Recovered),
+            (H2, Quic, true, Reason::Preferred),
+        ] {
+            let said = Why::new(Reason::Recovered, format!("{tried} works again"));
+            let why = why((tried, said), now, lost);
+            assert_eq!(why.reason, reason, "{tried}, {now}, {lost}");
+            let other = if now == H2 { Quic } else { H2 };
+            let told = why.text.contains(&format!("{other} works"));
+            assert!(!told, "{now}: {}", why.text);
         }
     }
 }

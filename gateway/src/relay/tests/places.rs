@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use sluicegate_relay::transport::{self, Endpoint, Tls, Transport, windows};
 use sluicegate_relay_protocol::preamble::{Purpose, Request, Response};
 use tokio::time::interval;
+use tokio_util::task::TaskTracker;
 
 use crate::{
     front::h2,
-    relay::testing::{World, within},
+    relay::testing::{TRANSPORTS, World, within},
     session::lifecycle::Action,
 };
 
@@ -105,4 +107,30 @@ async fn connections_of_a_revoked_token_keep_no_place() {
     })
     .await;
     assert_eq!(theirs[1].shows(&fresh).await, full);
+}
+
+/// A client opens no more streams on an HTTP/2 connection than the other end's SETTINGS take (RFC 9113 §6.5.2), with room left for
+/// accept streams and what is asked for shortly.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_has_as_many_places_as_its_peer_takes() {
+    const TAKEN: u32 = 50;
+    let limits = h2::Limits {
+        streams: TAKEN,
+        ..h2::Limits::default()
+    };
+    let world = World::with_limits(limits).await;
+    let endpoint = Endpoint::parse(&format!("https://{}", world.address)).unwrap();
+    let (tls, tasks) = (Tls::new(&world.trust()).unwrap(), TaskTracker::new());
+    for transport in TRANSPORTS {
+        let connecting = transport::Connection::connect(transport, &endpoint, &tls, &tasks);
+        let connection = within("a connection", connecting).await.unwrap();
+        let free = connection.free();
+        if transport == Transport::H2 {
+            let beside = TAKEN as usize - free;
+            assert!(free > 0 && beside > windows::OFFERS, "{free}");
+        } else {
+            // QUIC says by itself when there is room, and HTTP/1.1 has a connection for each.
+            assert_eq!(free, windows::STREAMS, "{transport}");
+        }
+    }
 }
