@@ -136,6 +136,17 @@ pub(super) fn says_taken(fields: &HeaderMap) -> bool {
     said.is_some_and(|said| said == CAPSULE_PROTOCOL_TRUE)
 }
 
+/// A stream's reset is a word too: it may overtake the one that was said before it, of a client that has the dial and can do nothing with
+/// it. Whoever carries the stream finds it once more.
+pub(super) async fn or_reset(
+    heard: impl Future<Output = Result<(), Broken>>,
+) -> Result<(), Broken> {
+    match heard.await {
+        Err(Broken::Reset | Broken::Refused) => Ok(()),
+        heard => heard,
+    }
+}
+
 /// What a path asks for, as sent.
 ///
 /// # Errors

@@ -65,7 +65,8 @@ pub(super) async fn open(
     match accept(&mut flow, &accepted).await {
         Ok(()) => {
             // Dropped, it is reset: the dial is somebody else's now.
-            let taken = opened.taken(said_taken(&mut flow)).await;
+            let said = connect_tcp::or_reset(said_taken(&mut flow));
+            let taken = opened.taken(said).await;
             taken.then(|| opened.carry(flow, peer, shared.context.clone()))
         }
         Err(_) => {

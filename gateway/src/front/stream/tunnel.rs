@@ -124,7 +124,7 @@ pub(super) async fn connect_tcp<A: Answer>(
     match respond.capsules(answer, body).await {
         Ok(mut capsules) => {
             // Dropped, it is reset: the dial is somebody else's now.
-            let taken = opened.taken(capsules.heard()).await;
+            let taken = opened.taken(mapping::or_reset(capsules.heard())).await;
             taken.then(|| opened.carry(capsules, downstream, context))
         }
         Err(_) => {

@@ -184,6 +184,26 @@ pub(super) async fn a_dial_that_nobody_takes_fails_and_says_so(over: Transport) 
     assert_eq!(heard.unwrap(), b"");
 }
 
+/// Its reset may overtake what it said before, and is as good: the dial is not handed on.
+#[tokio::test]
+async fn a_client_that_refuses_a_dial_has_had_it() {
+    let world = World::new().await;
+    let token = patient(&world, "60s").await;
+    let (_socket, connection) = world.quic().await.unwrap();
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    send.write_all(&listener(&token, true)).await.unwrap();
+    world.offered(1.0).await;
+    let host = tcp(&world, "plugin").await;
+    within("the dial", receive.read_exact(&mut [0; 4]))
+        .await
+        .unwrap();
+    let code = quinn::VarInt::from_u32(ErrorCode::Refused.number());
+    send.reset(code).unwrap();
+    receive.stop(code).unwrap();
+    reset(host).await;
+    assert_eq!(ended(&world, "listener_refused").await["outcome"], "failed");
+}
+
 /// A client of before says nothing of it: it is not asked to, and its first bytes are the sandbox's.
 #[tokio::test]
 async fn a_client_that_does_not_say_when_it_has_a_dial_is_not_waited_for() {
