@@ -269,6 +269,13 @@ impl World {
             .map_err(|error| error.to_string())
     }
 
+    /// A QUIC endpoint with the gateway's certificate, served by whoever asks for it.
+    pub(crate) fn unserved_quic(&self) -> quinn::Endpoint {
+        let anywhere = "127.0.0.1:0".parse().unwrap();
+        let listener = self.bind_udp(&self.identity(), anywhere);
+        listener.unwrap().endpoint()
+    }
+
     /// What each connection is served with.
     pub(crate) fn context(&self) -> Arc<Context> {
         let trust = TrustBundle::empty()

@@ -1,6 +1,9 @@
 //! A client that is handed a dial says that it has it, or somebody else is handed it.
 
-use sluicegate_relay::transport::{Choice, Transport};
+use sluicegate_relay::{
+    flow::FlowIo,
+    transport::{Choice, Connection, Endpoint, Tls, Transport},
+};
 use sluicegate_relay_protocol::{
     ErrorCode, Handshake,
     preamble::{Purpose, Request, Response},
@@ -10,6 +13,7 @@ use tokio::{
     net::TcpStream,
     task::JoinSet,
 };
+use tokio_util::task::TaskTracker;
 
 use super::{echoed, ended, reset, tcp};
 use crate::relay::testing::{Manner, World, tcp_service, within};
@@ -227,6 +231,51 @@ async fn a_client_that_does_not_say_when_it_has_a_dial_is_not_waited_for() {
         .await
         .unwrap();
     assert_eq!(&answer, b"answer");
+}
+
+/// A gateway of before does not ask for it, and would take it for the sandbox's bytes.
+#[tokio::test]
+async fn a_client_says_that_it_has_a_dial_where_that_is_asked_for() {
+    let world = World::new().await;
+    let (tls, tasks) = (Tls::new(&world.trust()).unwrap(), TaskTracker::new());
+    for say_taken in [true, false] {
+        let gateway = world.unserved_quic();
+        let url = format!("https://{}", gateway.local_addr().unwrap());
+        let endpoint = Endpoint::parse(&url).unwrap();
+        let serving = async {
+            let connection = gateway.accept().await.unwrap().await.unwrap();
+            let (mut send, mut receive) = connection.accept_bi().await.unwrap();
+            let mut asked = vec![0; listener("token", true).len()];
+            receive.read_exact(&mut asked).await.unwrap();
+            assert_eq!(asked, listener("token", true));
+            let accepted = Response::Accepted {
+                instance: None,
+                say_taken,
+            };
+            send.write_all(&accepted.encode().unwrap()).await.unwrap();
+            let expected: &[u8] = if say_taken {
+                b"\x02\0banner"
+            } else {
+                b"banner"
+            };
+            let mut heard = vec![0; expected.len()];
+            receive.read_exact(&mut heard).await.unwrap();
+            assert_eq!(heard, expected);
+        };
+        let dialled = async {
+            let connecting = Connection::connect(Transport::Quic, &endpoint, &tls, &tasks);
+            let connection = connecting.await.unwrap();
+            let name = "plugin".to_owned();
+            let target = Handshake::Listener { name };
+            let flow = connection.accept(&target, "token").await.unwrap();
+            let mut stream = FlowIo::new(flow);
+            stream.write_all(b"banner").await.unwrap();
+            stream.flush().await.unwrap();
+            (connection, stream)
+        };
+        let both = async { tokio::join!(serving, dialled) };
+        within("the banner", both).await;
+    }
 }
 
 /// What comes behind the word is the sandbox's, in one piece with it or not.
