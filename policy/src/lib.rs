@@ -27,9 +27,10 @@ pub mod text;
 
 pub use address::{AddressClass, Nat64Prefix, canonical_net, classify};
 pub use decide::{
-    AddressPermit, Admission, DialPorts, Explanation, FirstBytes, Hello, ListenerPermit,
-    MixedAnswers, OwnAddresses, ServicePermit, Supposed, TargetPermit, admit, decide, decide_at,
-    decide_listener, decide_name, decide_service, explain, explain_supposing,
+    AddressPermit, Admission, CallsPermit, DialPorts, Explanation, FirstBytes, Hello,
+    ListenerPermit, MixedAnswers, OwnAddresses, ServicePermit, StreamPermit, Supposed,
+    TargetPermit, admit, decide, decide_at, decide_listener, decide_name, decide_service,
+    decide_stream, explain, explain_supposing,
 };
 pub use denial::{Blame, Denial, Refusal};
 pub use document::{

@@ -25,6 +25,8 @@ pub use first_bytes::{FirstBytes, Hello};
 pub use judge::decide;
 pub use name::decide_name;
 pub use own::{DialPorts, OwnAddresses};
-pub use permit::{AddressPermit, ListenerPermit, ServicePermit, TargetPermit};
-pub use service::{decide_listener, decide_service};
+pub use permit::{
+    AddressPermit, CallsPermit, ListenerPermit, ServicePermit, StreamPermit, TargetPermit,
+};
+pub use service::{decide_listener, decide_service, decide_stream};
 pub use supposed::Supposed;

@@ -8,6 +8,7 @@ use crate::{
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 /// What let a target through.
@@ -284,6 +285,36 @@ impl ServicePermit {
     #[must_use]
     pub fn service(&self) -> &Service {
         &self.service
+    }
+}
+
+/// What may pass on a stream to a host service.
+#[derive(Clone, Debug)]
+pub enum StreamPermit {
+    /// Bytes, whatever they are: the service may be opened for them.
+    Bytes(Box<ServicePermit>),
+    /// gRPC calls.
+    Calls(CallsPermit),
+}
+
+/// A stream that may carry gRPC calls to one host service. It opens nothing: each call has to have a [`ServicePermit`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CallsPermit {
+    pub(super) name: ServiceName,
+    pub(super) idle_timeout: Option<Duration>,
+}
+
+impl CallsPermit {
+    /// The service's name.
+    #[must_use]
+    pub fn name(&self) -> &ServiceName {
+        &self.name
+    }
+
+    /// How long the stream may be silent; absent = the gateway's own.
+    #[must_use]
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        self.idle_timeout
     }
 }
 

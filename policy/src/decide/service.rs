@@ -2,12 +2,12 @@
 
 use super::{
     judge::narrowed,
-    permit::{ListenerPermit, ServicePermit},
+    permit::{CallsPermit, ListenerPermit, ServicePermit, StreamPermit},
 };
 use crate::{Denial, Direction, Grant, Hint, MethodPrefix, Refusal, ServiceBound, ServiceName};
 
 /// May the session open this service in this direction, within the token's bound (`None` = the live grant), for this
-/// method path (`None` = a raw stream; a bound with a prefix then refuses)?
+/// method path (`None` = bytes whatever they are; a prefix then refuses)?
 ///
 /// A listener of the sandbox ([`Direction::Out`]) is none of them: [`decide_listener`] judges those.
 pub fn decide_service(
@@ -39,6 +39,35 @@ pub fn decide_service(
         name: name.clone(),
         service: service.clone(),
     })
+}
+
+/// May the session open a stream to this service, within the token's bound (`None` = the live grant), and what may pass on it?
+/// Where only some methods are allowed, the stream itself says which: it carries gRPC calls, each of which is decided by
+/// itself ([`decide_service`], with its method).
+///
+/// # Errors
+/// `ServiceNotAllowed`; `ServiceMethodNotAllowed` where the bound has a method prefix and the service `http`: no stream then
+/// carries what both allow.
+pub fn decide_stream(
+    grant: &Grant,
+    bound: Option<&[ServiceBound]>,
+    name: &ServiceName,
+) -> Result<StreamPermit, Refusal> {
+    let refusal = match decide_service(grant, bound, name, Direction::In, None) {
+        Ok(permit) => return Ok(StreamPermit::Bytes(Box::new(permit))),
+        Err(refusal) => refusal,
+    };
+    match grant.services.get(name) {
+        Some(service)
+            if refusal.denial == Denial::ServiceMethodNotAllowed && service.http.is_none() =>
+        {
+            Ok(StreamPermit::Calls(CallsPermit {
+                name: name.clone(),
+                idle_timeout: service.idle_timeout,
+            }))
+        }
+        _ => Err(refusal),
+    }
 }
 
 /// May the sandbox expose this listener, within the token's bound? `None` is the host's own question, on the live grant.
@@ -105,3 +134,6 @@ fn within(prefix: Option<&MethodPrefix>, method: Option<&str>) -> bool {
         (Some(_), None) => false,
     }
 }
+
+#[cfg(test)]
+mod tests;
