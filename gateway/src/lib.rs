@@ -14,6 +14,7 @@ pub mod descriptors;
 pub mod drain;
 pub mod egress;
 pub mod front;
+pub mod http2;
 pub mod http3;
 pub mod listen;
 pub mod message;

@@ -2,7 +2,6 @@
 //!
 //! On raw `h2`: the streams here need resets that mean resets, and room given back only as bytes move on.
 
-mod calm;
 mod respond;
 
 use std::{
@@ -15,20 +14,16 @@ use std::{
 
 use h2::{PingPong, Reason, server::SendResponse};
 use sluicegate_certs::Channel;
-use sluicegate_relay::{
-    flow::Chunk,
-    transport::{batch::Aside, windows},
-};
+use sluicegate_relay::{flow::Chunk, transport::batch::Aside};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 
-use calm::Calm;
-
 use super::{Detail, grpc, standing::Standing, stream};
 use crate::{
     drain::Stage,
+    http2::{self, Calm, Limits},
     listen::Carrying,
     relay::{Endpoint, Pool},
     telemetry::Telemetry,
@@ -36,36 +31,6 @@ use crate::{
 
 /// A peer that is sent away has this long to take the reason.
 const LAST_WORD: Duration = Duration::from_secs(1);
-
-/// Bounds of one connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// Streams open at once.
-    pub streams: u32,
-    /// Connections at once that carry relay streams of one session, QUIC and HTTP/3 included.
-    pub of_session: u32,
-    /// Bytes of a request's head, as HTTP/2 counts them (RFC 9113 §6.5.2).
-    pub head_bytes: u32,
-    /// Until the first request is in, the connection preface before it.
-    pub head_timeout: Duration,
-    /// A connection without a stream for this long is asked to end; zero = never.
-    pub idle: Duration,
-    /// A peer that answers no PING for this long, after as long a silence, is gone.
-    pub keep_alive: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            streams: 1024,
-            of_session: 16,
-            head_bytes: 32 * 1024,
-            head_timeout: Duration::from_secs(10),
-            idle: Duration::from_secs(600),
-            keep_alive: Duration::from_secs(10),
-        }
-    }
-}
 
 /// What the streams of a listener need.
 #[derive(Clone, Debug)]
@@ -114,7 +79,9 @@ where
     let (io, enough) = Calm::new(io);
     let handshake = timeout_at(
         since + limits.head_timeout,
-        builder(&limits).handshake::<_, Chunk>(io),
+        http2::builder(&limits)
+            .enable_connect_protocol()
+            .handshake::<_, Chunk>(io),
     );
     let mut connection = match handshake.await {
         Ok(Ok(connection)) => connection,
@@ -197,20 +164,6 @@ async fn open(exchange: Exchange, context: Arc<super::Context>) -> Option<Carryi
     Some(Box::pin(async move {
         grpc::serve(exchange, &context.h2).await;
     }))
-}
-
-fn builder(limits: &Limits) -> h2::server::Builder {
-    let mut builder = h2::server::Builder::new();
-    builder
-        .enable_connect_protocol()
-        .initial_window_size(windows::STREAM)
-        .initial_connection_window_size(windows::CONNECTION)
-        .max_frame_size(windows::FRAME)
-        .max_send_buffer_size(windows::SEND_BUFFER)
-        .data_frame_budget(windows::SMALL_FRAMES)
-        .max_header_list_size(limits.head_bytes)
-        .max_concurrent_streams(limits.streams);
-    builder
 }
 
 /// Completes when the peer is gone.

@@ -38,11 +38,11 @@ use super::quic::quic_channel;
 use super::standing::Standing;
 use super::{
     Context,
-    h2::Limits,
     stream::{self, Answer, Exchange},
 };
 use crate::{
     drain::{DrainWatch, Stage},
+    http2::Limits,
     http3::{self, Asked, Code, Piece, Unasked},
     message::Asks,
     telemetry::{Front, Kind, Protocol},

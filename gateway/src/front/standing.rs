@@ -12,8 +12,10 @@ use std::{
 use sluicegate_policy::Refusal;
 use tokio::time::Instant;
 
-use super::h2::Limits;
-use crate::session::{Bearer, Budget, Carrier};
+use crate::{
+    http2::Limits,
+    session::{Bearer, Budget, Carrier},
+};
 
 /// Where no bound is set, the timer only has to be far away.
 const FAR: Duration = Duration::from_secs(86_400);
@@ -77,7 +79,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::{FAR, Standing};
-    use crate::{front::h2::Limits, session::Budget};
+    use crate::{http2::Limits, session::Budget};
 
     #[test]
     fn a_connection_takes_one_place_of_each_session_it_carries() {

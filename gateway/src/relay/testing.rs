@@ -41,6 +41,7 @@ use crate::{
     drain::{Drain, Stage},
     egress::{Egress, Resolver, ResolverConfig, Timeouts},
     front::{self, Context, Detail, h2, quic},
+    http2,
     listen::{Accepted, Downstream, Places, ResetKey, UdpListener, accept_quic},
     session::{
         Offer,
@@ -82,7 +83,7 @@ pub(crate) struct World {
     offers: Option<UnboundedReceiver<Offer>>,
     /// Places for QUIC connections.
     pub(crate) places: Arc<Places>,
-    limits: h2::Limits,
+    limits: http2::Limits,
     pub(crate) presence: Arc<Presence>,
     /// Whoever connects over TCP from now on comes from another machine.
     pub(crate) far: Arc<AtomicBool>,
@@ -90,11 +91,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self::with_limits(h2::Limits::default()).await
+        Self::with_limits(http2::Limits::default()).await
     }
 
     /// One whose connections have these bounds.
-    pub(crate) async fn with_limits(limits: h2::Limits) -> Self {
+    pub(crate) async fn with_limits(limits: http2::Limits) -> Self {
         let mut world = Self::starting(limits).await;
         world.serve_dials();
         world
@@ -108,7 +109,7 @@ impl World {
     }
 
     /// One that listens, and does not serve its dial targets yet.
-    pub(crate) async fn starting(limits: h2::Limits) -> Self {
+    pub(crate) async fn starting(limits: http2::Limits) -> Self {
         let fixture = Fixture::new();
         let log = fixture.dir.path().join("access.jsonl");
         let telemetry =

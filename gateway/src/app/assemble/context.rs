@@ -15,6 +15,7 @@ use crate::{
         UpstreamProxy,
     },
     front::{Context, Detail, Pool, h2},
+    http2,
     listen::ListenerKind,
     relay::{self, Endpoint, HttpContext, Opens, Presence, Reverse, Services, ServicesConfig},
     secret::Secret,
@@ -70,12 +71,12 @@ pub(in crate::app) fn context(
         pool: relay::Pool::new(services, drain.clone()),
         telemetry: telemetry.clone(),
         detail,
-        limits: h2::Limits {
+        limits: http2::Limits {
             of_session: config.limits.relay_connections,
             head_timeout: timeouts.head,
             head_bytes: config.limits.max_head_bytes,
             idle: timeouts.idle,
-            ..h2::Limits::default()
+            ..http2::Limits::default()
         },
     };
     let admission = Admission {

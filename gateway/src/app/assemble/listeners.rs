@@ -9,7 +9,8 @@ use crate::{
     app::PublicIdentity,
     auth,
     config::{self, Config},
-    front::{Captured, Entry, Identify, h2},
+    front::{Captured, Entry, Identify},
+    http2,
     listen::{Arrival, Capture, Listener, ListenerKind, ResetKey, Trust, UdpListener},
     telemetry::Front,
 };
@@ -154,7 +155,7 @@ pub(super) fn bind_udp(
     let secret = auth::load_or_create_secret(&state_dir.file("quic-reset.key"))
         .map_err(StartError::ResetKey)?;
     let reset = ResetKey::new(&secret);
-    let streams = h2::Limits::default().streams;
+    let streams = http2::Limits::default().streams;
     wanted
         .map(|(_, tcp)| {
             let tls = identity.quic_config();

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     drain::Stage,
-    front::h2,
+    http2,
     relay::testing::{Manner, TRANSPORTS, World, call, tcp_service, within},
 };
 
@@ -415,9 +415,9 @@ async fn a_client_with_the_key_is_served_over_each_transport() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_says_nothing_is_held_no_longer_than_a_head_may_take() {
-    let world = World::with_limits(h2::Limits {
+    let world = World::with_limits(http2::Limits {
         head_timeout: Duration::from_secs(1),
-        ..h2::Limits::default()
+        ..http2::Limits::default()
     })
     .await;
     let mut tasks = JoinSet::new();

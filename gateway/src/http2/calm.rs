@@ -150,7 +150,7 @@ impl Allowance {
 
 /// A connection whose frames are counted. When it has said too much of itself, nothing more is read of it.
 #[derive(Debug)]
-pub(super) struct Calm<IO> {
+pub struct Calm<IO> {
     io: IO,
     inbound: Frames,
     outbound: Frames,
@@ -161,7 +161,7 @@ pub(super) struct Calm<IO> {
 
 impl<IO> Calm<IO> {
     /// And what is notified, once, when it is enough.
-    pub(super) fn new(io: IO) -> (Self, Arc<Notify>) {
+    pub fn new(io: IO) -> (Self, Arc<Notify>) {
         let tell = Arc::<Notify>::default();
         let calm = Self {
             io,
