@@ -25,7 +25,7 @@ use crate::{
     drain::Stage,
     http2::{self, Calm, Limits},
     listen::Carrying,
-    relay::{Endpoint, Pool},
+    relay::Endpoint,
     telemetry::Telemetry,
 };
 
@@ -37,8 +37,6 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 pub struct Context {
     /// Relay streams.
     pub relay: Endpoint,
-    /// Connections to gRPC services.
-    pub pool: Pool,
     /// Records.
     pub telemetry: Telemetry,
     /// How much a refusal tells.

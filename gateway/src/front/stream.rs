@@ -23,6 +23,7 @@ use super::{
 use crate::{
     listen::Carrying,
     message::Asks,
+    relay::grpc::Call,
     sniff::MAX_FIELDS,
     telemetry::{Front, Kind, Protocol},
 };
@@ -186,17 +187,7 @@ async fn refuse<A: Answer>(exchange: Exchange<A>, refused: &Refusal, context: &C
 
 /// A call of ours: gRPC, and not for another host.
 pub(super) fn is_call<B>(request: &Request<B>, secure: bool) -> bool {
-    is_grpc(request) && !forward::is_foreign(request, secure)
-}
-
-/// POST with `application/grpc*`.
-fn is_grpc<B>(request: &Request<B>) -> bool {
-    let content_type = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .map(http::HeaderValue::as_bytes);
-    request.method() == Method::POST
-        && content_type.is_some_and(|t| t.starts_with(b"application/grpc"))
+    Call::is_one(request) && !forward::is_foreign(request, secure)
 }
 
 /// RFC 9113 §8.3.1, RFC 9114 §4.3.1: a Host field must not differ from `:authority`, which every client of ours sends.

@@ -7,7 +7,7 @@ use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, Refusal, ServiceName};
 use sluicegate_relay::flow::Flow;
 
-use super::{HttpContext, Opens, Presence, Reverse, Services, Ticket, stream};
+use super::{HttpContext, Opens, Pool, Presence, Reverse, Services, Ticket, stream};
 use crate::{
     auth::{Audience, Authenticator, Identity, Presented, bearer},
     secret::Secret,
@@ -22,6 +22,8 @@ pub struct Endpoint {
     pub authenticator: Authenticator,
     /// Opens services.
     pub services: Services,
+    /// Connections to gRPC services.
+    pub pool: Pool,
     /// Sandboxes that came through.
     pub presence: Arc<Presence>,
     /// Which streams have been opened already.

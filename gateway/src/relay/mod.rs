@@ -5,6 +5,7 @@
 //! (`sluicegate_relay::flow`), and who decides (`sluicegate_policy`).
 
 mod endpoint;
+pub mod grpc;
 mod health;
 mod http;
 mod opens;

@@ -298,7 +298,8 @@ impl World {
         let h2 = h2::Context {
             relay: Endpoint {
                 authenticator: authenticator.clone(),
-                services: services.clone(),
+                pool: Pool::new(services.clone(), self.drain.watch()),
+                services,
                 presence: self.presence.clone(),
                 opens: self.opens.clone(),
                 reverse: self.reverse.clone(),
@@ -317,7 +318,6 @@ impl World {
                     drain: self.drain.watch(),
                 },
             },
-            pool: Pool::new(services, self.drain.watch()),
             telemetry: self.telemetry.clone(),
             detail: Detail::Full,
             limits: self.limits,

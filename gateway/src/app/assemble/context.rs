@@ -55,7 +55,8 @@ pub(in crate::app) fn context(
     let authenticator = registry.authenticator().accepting(gestalt);
     let endpoint = Endpoint {
         authenticator: authenticator.clone(),
-        services: services.clone(),
+        pool: relay::Pool::new(services.clone(), drain.clone()),
+        services,
         presence,
         opens,
         reverse: reverse.clone(),
@@ -68,7 +69,6 @@ pub(in crate::app) fn context(
     };
     let h2 = h2::Context {
         relay: endpoint,
-        pool: relay::Pool::new(services, drain.clone()),
         telemetry: telemetry.clone(),
         detail,
         limits: http2::Limits {

@@ -16,7 +16,7 @@ const UNAUTHENTICATED: u8 = 16;
 
 /// A refusal on its way to a gRPC client.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Status {
+pub struct Status {
     refusal: Refusal,
 }
 

@@ -1,0 +1,240 @@
+//! One call, from its permit to its end.
+
+use std::future::poll_fn;
+
+use h2::{RecvStream, server::SendResponse};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, request};
+use sluicegate_policy::Denial;
+use sluicegate_relay::flow::Chunk;
+
+use super::{
+    exchange::{End, carry},
+    status::Status,
+};
+use crate::{
+    outcome::{Outcome, Party},
+    relay::{Pool, Ticket, Upstream},
+    sniff::is_twin,
+    telemetry::{Protocol, Recorder},
+};
+
+/// Carries the relay token.
+pub const TOKEN: HeaderName = HeaderName::from_static("x-gestalt-host-service-relay-token");
+/// Picks one of a service's bindings.
+pub const BINDING: HeaderName = HeaderName::from_static("x-gestalt-host-binding");
+
+/// A call as it came, with the means to answer it.
+#[derive(Debug)]
+pub struct Call {
+    head: request::Parts,
+    body: RecvStream,
+    respond: SendResponse<Chunk>,
+}
+
+impl Call {
+    /// POST with `application/grpc*`?
+    pub fn is_one<B>(request: &Request<B>) -> bool {
+        let content_type = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .map(HeaderValue::as_bytes);
+        request.method() == Method::POST
+            && content_type.is_some_and(|t| t.starts_with(b"application/grpc"))
+    }
+
+    /// This request.
+    pub fn new(request: Request<RecvStream>, respond: SendResponse<Chunk>) -> Self {
+        let (head, body) = request.into_parts();
+        Self {
+            head,
+            body,
+            respond,
+        }
+    }
+
+    /// Its metadata.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// Its path as sent, query and all: a prefix covers no path with a query.
+    pub fn path(&self) -> &str {
+        let path = self.head.uri.path_and_query();
+        path.map_or("", |path| path.as_str())
+    }
+
+    /// What its record says of it, whatever becomes of it.
+    pub fn told(&self, recorder: &mut Recorder) {
+        recorder.protocol(Protocol::Http2);
+        recorder.http("POST", self.head.uri.path());
+    }
+
+    /// Carry it by this right, to its end, or answer with the refusal.
+    pub async fn serve(
+        self,
+        admitted: Result<Ticket, Status>,
+        pool: &Pool,
+        recorder: &mut Recorder,
+    ) {
+        let Self {
+            head,
+            body,
+            mut respond,
+        } = self;
+        let ticket = match admitted {
+            Ok(ticket) => ticket,
+            Err(status) => return status.refuse(&mut respond, recorder),
+        };
+        let speaker = recorder.speaker();
+        let upstream = tokio::select! {
+            upstream = pool.take(&ticket, &speaker) => upstream,
+            denial = ticket.revoked() => return Status::from(denial).refuse(&mut respond, recorder),
+            _ = poll_fn(|cx| respond.poll_reset(cx)) => return recorder.ended(Outcome::Reset, Party::Downstream),
+        };
+        let upstream = match upstream {
+            Ok(upstream) => upstream,
+            Err(failure) => {
+                recorder.detail(&failure.detail);
+                return Status::from(failure.denial).refuse(&mut respond, recorder);
+            }
+        };
+        let Some(request) = forwarded(head, &upstream) else {
+            return Status::from(Denial::MalformedRequest).refuse(&mut respond, recorder);
+        };
+        recorder.opened();
+        let meter = ticket.meter(recorder.counters());
+        let end = carry(request, body, respond, upstream, &ticket, &meter).await;
+        record(end, recorder);
+    }
+}
+
+fn record(end: End, recorder: &mut Recorder) {
+    recorder.status(200);
+    match end {
+        End::Completed(code) => {
+            recorder.ended(Outcome::Completed, Party::Upstream);
+            if let Some(code) = code {
+                recorder.grpc_status(code);
+            }
+        }
+        End::Reset(by) => recorder.ended(Outcome::Reset, by),
+        End::Cut(denial) => {
+            recorder.cut(denial);
+            recorder.grpc_status(Status::from(denial).code());
+        }
+        End::Failed(detail) => {
+            recorder.grpc_status(Status::from(Denial::ServiceUnavailable).code());
+            recorder.detail(detail);
+            recorder.refused(&Denial::ServiceUnavailable.into());
+        }
+    }
+}
+
+/// The request as the service sees it: our own scheme and authority, no hop-by-hop field, no credential of ours.
+fn forwarded(head: request::Parts, upstream: &Upstream) -> Option<Request<()>> {
+    let path = head.uri.path_and_query()?.clone();
+    let uri = Uri::builder()
+        .scheme(upstream.scheme)
+        .authority(upstream.authority.as_str())
+        .path_and_query(path);
+    let mut request = Request::new(());
+    *request.method_mut() = head.method;
+    *request.uri_mut() = uri.build().ok()?;
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = passing(head.headers);
+    Some(request)
+}
+
+/// The fields that go up. A value that was shown as a token goes up under no name.
+fn passing(headers: HeaderMap) -> HeaderMap {
+    let shown = headers.get_all(TOKEN).iter().map(HeaderValue::as_bytes);
+    let tokens: Vec<Vec<u8>> = shown
+        .filter(|token| !token.is_empty())
+        .map(<[u8]>::to_vec)
+        .collect();
+    let names_token = |value: &HeaderValue| {
+        tokens.iter().any(|token| {
+            let mut parts = value.as_bytes().windows(token.len());
+            parts.any(|part| part == token)
+        })
+    };
+    let mut passing = HeaderMap::new();
+    let mut previous = None;
+    for (name, value) in headers {
+        previous = name.or(previous);
+        if let Some(name) = &previous
+            && passes(name, &value)
+            && !names_token(&value)
+        {
+            passing.append(name.clone(), value);
+        }
+    }
+    passing
+}
+
+/// RFC 9113 §8.2.2: connection-specific fields end here; `te: trailers` alone passes, and gRPC asks for it.
+fn passes(name: &HeaderName, value: &HeaderValue) -> bool {
+    // A service that reads `_` as `-` would take a twin for the gateway's word.
+    let twin = is_twin(name.as_str().as_bytes());
+    let ours = *name == TOKEN || *name == BINDING || name.as_str().starts_with("proxy-") || twin;
+    let hop = [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        header::HOST,
+    ]
+    .contains(name)
+        || matches!(
+            name.as_str(),
+            "keep-alive" | "forwarded" | "x-forwarded-host"
+        );
+    let te = *name == header::TE && value != "trailers";
+    !(ours || hop || te)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::passing;
+
+    #[test]
+    fn what_is_ours_or_between_neighbours_stays_here() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("x-gestalt-host-service-relay-token", "secret"),
+            ("x-gestalt-host-service-relay-token", ""),
+            ("x-gestalt-host-service-relay-token", "another"),
+            ("x-gestalt-host-binding", "main"),
+            ("x-gestalt_host-binding", "main"),
+            ("authorization", "Bearer secret"),
+            ("x-copy", "an another one"),
+            ("proxy-authorization", "Basic eDp5"),
+            ("host", "evil.test"),
+            ("forwarded", "for=192.0.2.1"),
+            ("te", "gzip"),
+            ("te", "trailers"),
+            ("x-kept", "one"),
+            ("x-kept", "two"),
+            ("grpc-timeout", "5S"),
+        ] {
+            headers.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
+        }
+        let passing = passing(headers);
+        let mut seen: Vec<_> = passing
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        seen.sort_unstable();
+        let wanted: [(&str, &[u8]); 4] = [
+            ("grpc-timeout", b"5S"),
+            ("te", b"trailers"),
+            ("x-kept", b"one"),
+            ("x-kept", b"two"),
+        ];
+        assert_eq!(seen, wanted);
+    }
+}

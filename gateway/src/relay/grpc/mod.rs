@@ -1,0 +1,14 @@
+//! gRPC calls to host services, whatever brings them: carried over HTTP/2, frame by frame.
+//!
+//! What lives here: one call from its permit to its end ([`Call`]), and what a refusal is to its client ([`Status`]). What does
+//! not: how calls arrive on a listener and which service they mean (`front::grpc`), and who decides (`sluicegate_policy`).
+//!
+//! Nothing of gRPC is interpreted but the path and the refusals: messages, metadata, deadlines and trailers pass as they
+//! are, resets with their codes. Credentials of ours do not.
+
+mod call;
+mod exchange;
+mod status;
+
+pub use call::{BINDING, Call, TOKEN};
+pub use status::Status;
