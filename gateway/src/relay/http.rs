@@ -6,7 +6,6 @@
 mod body;
 mod exchange;
 mod heard;
-mod metered;
 
 use std::{
     io,
@@ -26,9 +25,12 @@ use self::{
     body::RequestBody,
     exchange::Upgraded,
     heard::{Ear, Heard},
-    metered::{Metered, Moved, Uncounted},
 };
-use super::{Endpoint, Ticket, stream::join};
+use super::{
+    Endpoint, Ticket,
+    metered::{Metered, Moved, Uncounted},
+    stream::join,
+};
 use crate::{
     drain::{DrainWatch, Stage},
     egress::{Guarded, Timeouts, linger_close},

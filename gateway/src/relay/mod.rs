@@ -8,6 +8,7 @@ mod endpoint;
 pub mod grpc;
 mod health;
 mod http;
+mod metered;
 mod opens;
 mod pool;
 mod presence;
