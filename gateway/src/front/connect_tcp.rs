@@ -26,7 +26,7 @@ use crate::{
     listen::{Carrying, Downstream},
     message::Asks,
     outcome::{Outcome, Party},
-    relay::{Dialled, Ticket},
+    relay::{Dialled, Open},
     secret::Secret,
     telemetry::{Front, Kind, Protocol, Recorder},
 };
@@ -41,10 +41,9 @@ pub(super) enum Opened {
     Listener(Box<Dialled>),
 }
 
-/// An open host service.
+/// A stream to a host service.
 pub(super) struct Service {
-    ticket: Ticket,
-    upstream: Box<dyn Flow>,
+    open: Open,
     recorder: Recorder,
 }
 
@@ -255,7 +254,7 @@ async fn service(
             Ok((ticket, dial))
         })
     };
-    let (mut ticket, dial) = match admitted {
+    let (ticket, dial) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => {
             return Accepted::Refused(context.reject(
@@ -268,7 +267,7 @@ async fn service(
         }
     };
     let opened = tokio::select! {
-        opened = relay.open(&ticket, &mut recorder) => opened,
+        opened = relay.open(ticket, &mut recorder) => opened,
         _ = gone => {
             recorder.ended(Outcome::Reset, Party::Downstream);
             return Accepted::Gone;
@@ -276,16 +275,12 @@ async fn service(
     };
     drop(dial);
     match opened {
-        Ok(upstream) => {
+        Ok(mut open) => {
             // A plaintext listener is not where the public URL leads.
             if asker.channel.is_some() {
-                relay.came(&mut ticket, asker.peer);
+                relay.came(&mut open, asker.peer);
             }
-            Accepted::Opened(Opened::Service(Box::new(Service {
-                ticket,
-                upstream,
-                recorder,
-            })))
+            Accepted::Opened(Opened::Service(Box::new(Service { open, recorder })))
         }
         Err(refusal) => Accepted::Refused(context.reject(
             Asks::Origin,
@@ -349,13 +344,9 @@ impl Opened {
     ) -> Carrying {
         match self {
             Self::Service(service) => Box::pin(async move {
-                let Service {
-                    ticket,
-                    upstream,
-                    mut recorder,
-                } = *service;
+                let Service { open, mut recorder } = *service;
                 let relay = &context.h2.relay;
-                relay.carry(flow, upstream, ticket, &mut recorder).await;
+                relay.carry(flow, open, &mut recorder).await;
             }),
             Self::Egress(opened) => {
                 let stream = Guarded::new(Downstream::stream(flow));

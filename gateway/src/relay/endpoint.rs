@@ -4,16 +4,31 @@ use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderValue, header};
 use sluicegate_certs::Channel;
-use sluicegate_policy::{Denial, Refusal, ServiceName};
+use sluicegate_policy::{CallsPermit, Denial, Refusal, ServiceName, StreamPermit};
 use sluicegate_relay::flow::Flow;
 
-use super::{HttpContext, Opens, Pool, Presence, Reverse, Services, Ticket, stream};
+use super::{HttpContext, Opens, Pool, Presence, Reverse, Services, Ticket, grpc, stream};
 use crate::{
     auth::{Audience, Authenticator, Identity, Presented, bearer},
+    http2::Limits,
     secret::Secret,
     session::Pending,
     telemetry::{Recorder, WaitingGuard},
 };
+
+/// A stream whose request may be answered.
+#[derive(Debug)]
+pub enum Open {
+    /// Its service is open, for any bytes.
+    Bytes {
+        /// The right to it.
+        ticket: Box<Ticket>,
+        /// The service's end.
+        upstream: Box<dyn Flow>,
+    },
+    /// Calls may come on it.
+    Calls(Box<Ticket<CallsPermit>>),
+}
 
 /// Who may come in, and where it goes. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -32,6 +47,8 @@ pub struct Endpoint {
     pub reverse: Reverse,
     /// For services that are HTTP-aware.
     pub http: HttpContext,
+    /// Bounds of HTTP/2 on streams that carry calls, but for how many.
+    pub limits: Limits,
 }
 
 impl Endpoint {
@@ -46,7 +63,7 @@ impl Endpoint {
         service: &str,
         downstream: SocketAddr,
         recorder: &mut Recorder,
-    ) -> Result<Ticket, Refusal> {
+    ) -> Result<Ticket<StreamPermit>, Refusal> {
         let now = SystemTime::now();
         let identity =
             self.authenticator
@@ -56,14 +73,18 @@ impl Endpoint {
             let session = &identity.session;
             session.refused(Denial::ServiceNotAllowed.into(), now)
         })?;
-        Ticket::issue(identity, recorder, |_| Ok((name, None)))
+        Ticket::stream(identity, name, recorder)
     }
 
     /// A stream was opened that came over TLS or QUIC of ours, as sandboxes come by the public URL: it shows that there is a
     /// way in, while it lasts.
-    pub fn came(&self, ticket: &mut Ticket, downstream: SocketAddr) {
+    pub fn came(&self, open: &mut Open, downstream: SocketAddr) {
         let own = self.services.own_interfaces();
-        ticket.present = self.presence.came(downstream.ip(), own);
+        let present = self.presence.came(downstream.ip(), own);
+        match open {
+            Open::Bytes { ticket, .. } => ticket.present = present,
+            Open::Calls(ticket) => ticket.present = present,
+        }
     }
 
     /// Would this credential open streams now, on a connection that is `carried` within its session's limits? For clients that ask
@@ -104,21 +125,28 @@ impl Endpoint {
     ///
     /// # Errors
     /// The session has enough of them under way.
-    pub fn dial(&self, ticket: &Ticket) -> Result<(Pending, WaitingGuard), Refusal> {
+    pub fn dial<P>(&self, ticket: &Ticket<P>) -> Result<(Pending, WaitingGuard), Refusal> {
         let budget = ticket.identity.session.budget();
         let dial = budget.dial(self.http.timeouts.pending_opens)?;
         Ok((dial, self.http.telemetry.metrics().pending()))
     }
 
-    /// Open the service. The right to it may end meanwhile.
+    /// Open the service. The right to it may end meanwhile. For calls nothing is opened before there is one.
     ///
     /// # Errors
     /// The refusal to answer with; what only the operator may see is in the record.
     pub async fn open(
         &self,
-        ticket: &Ticket,
+        ticket: Ticket<StreamPermit>,
         recorder: &mut Recorder,
-    ) -> Result<Box<dyn Flow>, Refusal> {
+    ) -> Result<Open, Refusal> {
+        let (permit, ticket) = ticket.with(());
+        let ticket = match permit {
+            StreamPermit::Bytes(permit) => Box::new(ticket.with(*permit).1),
+            StreamPermit::Calls(permit) => {
+                return Ok(Open::Calls(Box::new(ticket.with(permit).1)));
+            }
+        };
         let speaker = recorder.speaker();
         let opened = tokio::select! {
             opened = self.services.open(&ticket.permit, Some(&speaker)) => opened,
@@ -130,7 +158,7 @@ impl Endpoint {
                     .into_iter()
                     .for_each(|address| recorder.address(address));
                 recorder.opened();
-                Ok(upstream)
+                Ok(Open::Bytes { ticket, upstream })
             }
             Err(failure) => {
                 recorder.detail(&failure.detail);
@@ -140,14 +168,21 @@ impl Endpoint {
     }
 
     /// Carry it until both ends are done or the right to it ends; what is left is reset. A service with `http` is spoken to
-    /// request by request, whatever carries the stream: there is no other way to it.
+    /// request by request, and one whose methods are bounded call by call, whatever carries the stream: there is no other way
+    /// to it.
     pub async fn carry(
         &self,
         mut downstream: impl Flow + 'static,
-        mut upstream: Box<dyn Flow>,
-        ticket: Ticket,
+        open: Open,
         recorder: &mut Recorder,
     ) {
+        let (ticket, mut upstream) = match open {
+            Open::Bytes { ticket, upstream } => (ticket, upstream),
+            Open::Calls(ticket) => {
+                let carried = grpc::carry(self, downstream, *ticket, recorder);
+                return Box::pin(carried).await;
+            }
+        };
         if ticket.permit.service().http.is_some() {
             let carried = super::http::carry(self, downstream, upstream, &ticket, recorder);
             return Box::pin(carried).await;

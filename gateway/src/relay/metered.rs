@@ -1,4 +1,5 @@
-//! A stream's bytes, spent and paced where HTTP reads and writes them, and counted as they go on.
+//! A stream's bytes where HTTP reads and writes them: spent, paced, counted as they go on; or counted alone, where what is in
+//! it spends by itself.
 
 use std::{
     pin::Pin,
@@ -160,6 +161,53 @@ impl<F: Flow> Flow for Metered<F> {
         chunk.advance(taken);
         self.may_go = self.may_go.saturating_sub(taken);
         self.spent = self.spent.saturating_sub(taken);
+        written
+    }
+
+    sluicegate_relay::forward_flow!(flow);
+}
+
+/// Counts a stream's bytes for its record. What is in it is spent and paced by itself.
+pub(super) struct Counted<F> {
+    flow: F,
+    counters: Arc<Counters>,
+    moved: Moved,
+}
+
+impl<F: Flow> Counted<F> {
+    pub(super) fn new(flow: F, counters: Arc<Counters>) -> Self {
+        let moved = Moved::new(counters.clone());
+        Self {
+            flow,
+            counters,
+            moved,
+        }
+    }
+
+    /// When something moves.
+    pub(super) fn moved(&self) -> Moved {
+        self.moved.clone()
+    }
+}
+
+impl<F: Flow> Flow for Counted<F> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
+        let read = ready!(self.flow.poll_read(cx));
+        if let Ok(Some(chunk)) = &read {
+            self.counters.add_up(chunk.len());
+            self.moved.now();
+        }
+        Poll::Ready(read)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, chunk: &mut Bytes) -> Poll<Result<(), Broken>> {
+        let before = chunk.len();
+        let written = self.flow.poll_write(cx, chunk);
+        let taken = before - chunk.len();
+        if taken > 0 {
+            self.counters.add_down(taken);
+            self.moved.now();
+        }
         written
     }
 

@@ -6,73 +6,72 @@ use std::{
 };
 
 use sluicegate_policy::{
-    Denial, Direction, Grant, Refusal, ServiceBound, ServiceName, ServicePermit, decide_service,
+    CallsPermit, Denial, Direction, Grant, Refusal, ServiceBound, ServiceName, ServicePermit,
+    StreamPermit, decide_service, decide_stream,
 };
 use sluicegate_relay::flow::{Broken, Flow, How, Meter, Pacing, Side, Timers, pump};
 
-use super::Present;
+use super::{Present, place::Held};
 use crate::{
     auth::Identity,
     outcome::{Outcome, Party},
-    session::{Authority, Changes, Destination, Session, Slot, Way},
-    telemetry::{Counters, Recorder},
+    session::{Authority, Budget, Changes, PolicyGeneration, Session, Way},
+    telemetry::{Counters, Recorder, Wait},
 };
 
-/// The right to one stream: who, what, counted against whom. Dropping it frees the place.
+/// The right to one stream, or to one call: who, what, counted against whom. Dropping it frees the place.
 #[derive(Debug)]
-pub struct Ticket {
+pub struct Ticket<P = ServicePermit> {
     /// Whose it is.
     pub identity: Identity,
-    /// What it may open.
-    pub permit: ServicePermit,
-    /// The path that was judged; absent for raw streams.
+    /// What it may open, or carry.
+    pub permit: P,
+    /// The path that was judged; absent for streams.
     pub method: Option<String>,
     /// By which policy it was judged; changes after that are seen.
     watch: Changes,
     policy: u64,
-    _slot: Slot,
+    held: Held,
+    /// Counters of the stream that carries the call, where one does: waits for bandwidth are waits there too.
+    within: Option<Arc<Counters>>,
     /// It proves the way in, where it came from another machine.
     pub(super) present: Option<Present>,
 }
 
-impl Ticket {
-    /// Decide for one stream, by exactly one generation of policy: `asked` finds in its grant which service is meant, and by
-    /// which method.
-    ///
-    /// # Errors
-    /// The session's own state, what `asked` says, the decision, or the budget.
-    pub fn issue(
+/// What was found to be asked for, and permitted: of this service, by this method.
+type Permitted<P> = (P, ServiceName, Option<String>);
+
+impl<P> Ticket<P> {
+    /// Decide by exactly one generation of policy, and take a place.
+    fn decided(
         identity: Identity,
         recorder: &mut Recorder,
-        asked: impl FnOnce(&Grant) -> Result<(ServiceName, Option<String>), Denial>,
+        decide: impl FnOnce(
+            &Grant,
+            Option<&[ServiceBound]>,
+            &mut Recorder,
+        ) -> Result<Permitted<P>, Refusal>,
+        place: impl FnOnce(&Arc<Budget>, ServiceName, SystemTime) -> Result<Held, Denial>,
     ) -> Result<Self, Refusal> {
         let now = SystemTime::now();
         let session = &identity.session;
         let judged = identity.judge(|policy| {
-            recorder.session(identity.session.label(), policy.number);
-            let decided = || {
-                let (name, method) = asked(&policy.grant)?;
-                recorder.service(&name);
-                let (bound, way) = (identity.bound.as_deref(), Direction::In);
-                let permit = decide_service(&policy.grant, bound, &name, way, method.as_deref())?;
-                Ok::<_, Refusal>((permit, name, method))
-            };
-            decided().map_err(|refusal| session.refused(refusal, now))
+            recorder.session(session.label(), policy.number);
+            decide(&policy.grant, identity.bound.as_deref(), recorder)
+                .map_err(|refusal| session.refused(refusal, now))
         })?;
         let (permit, name, method) = judged.permit;
-        let slot = identity
-            .session
-            .budget()
-            .open_to(Destination::Service(name), now)
-            .map_err(|denial| identity.session.budget().refusal(denial))?;
-        identity.session.touch(now);
+        let budget = session.budget();
+        let held = place(budget, name, now).map_err(|denial| budget.refusal(denial))?;
+        session.touch(now);
         Ok(Self {
             identity,
             permit,
             method,
             watch: judged.changes,
             policy: judged.policy.number,
-            _slot: slot,
+            held,
+            within: None,
             present: None,
         })
     }
@@ -82,33 +81,129 @@ impl Ticket {
         self.policy
     }
 
+    /// What it permits, and the same right to `other` in its stead.
+    pub(super) fn with<Q>(self, other: Q) -> (P, Ticket<Q>) {
+        let Self {
+            identity,
+            permit,
+            method,
+            watch,
+            policy,
+            held,
+            within,
+            present,
+        } = self;
+        let other = Ticket {
+            identity,
+            permit: other,
+            method,
+            watch,
+            policy,
+            held,
+            within,
+            present,
+        };
+        (permit, other)
+    }
+}
+
+impl Ticket<StreamPermit> {
+    /// Decide for one stream to this service.
+    ///
+    /// # Errors
+    /// The session's own state, the decision, or the budget.
+    pub(super) fn stream(
+        identity: Identity,
+        name: ServiceName,
+        recorder: &mut Recorder,
+    ) -> Result<Self, Refusal> {
+        Self::decided(
+            identity,
+            recorder,
+            |grant, bound, recorder| {
+                recorder.service(&name);
+                let permit = decide_stream(grant, bound, &name)?;
+                Ok((permit, name, None))
+            },
+            Held::open,
+        )
+    }
+}
+
+impl Ticket {
+    /// Decide for one call, by exactly one generation of policy: `asked` finds in its grant which service is meant, and by
+    /// which method.
+    ///
+    /// # Errors
+    /// The session's own state, what `asked` says, the decision, or the budget.
+    pub fn issue(
+        identity: Identity,
+        recorder: &mut Recorder,
+        asked: impl FnOnce(&Grant) -> Result<(ServiceName, Option<String>), Denial>,
+    ) -> Result<Self, Refusal> {
+        Self::decided(
+            identity,
+            recorder,
+            |grant, bound, recorder| call(grant, bound, asked(grant)?, recorder),
+            Held::open,
+        )
+    }
+
+    /// Decide for one call on a stream that carries calls, whose waits are told to `counters`.
+    ///
+    /// # Errors
+    /// As [`Ticket::issue`].
+    pub(super) fn issue_within(
+        stream: &Ticket<CallsPermit>,
+        path: &str,
+        counters: &Arc<Counters>,
+        recorder: &mut Recorder,
+    ) -> Result<Self, Refusal> {
+        if let Some(denial) = stream.withdrawn() {
+            return Err(denial.into());
+        }
+        let asked = (stream.permit.name().clone(), Some(path.to_owned()));
+        let mut ticket = Self::decided(
+            stream.identity.clone(),
+            recorder,
+            |grant, bound, recorder| call(grant, bound, asked, recorder),
+            |budget, name, now| stream.held.open_within(budget, name, now),
+        )?;
+        ticket.within = Some(counters.clone());
+        Ok(ticket)
+    }
+
     /// Completes when the stream must end, with the reason.
     pub async fn revoked(&self) -> Denial {
-        let bound = self.identity.bound.as_deref();
-        still_allowed(
-            self.watch.clone(),
-            bound,
-            &self.permit,
-            self.method.as_deref(),
-        )
-        .await
+        changed(self.watch.clone(), |authority| self.lost(authority)).await
     }
 
     /// Why it may not go on, right now. The wake-up of [`Ticket::revoked`] may come after another consequence of the
     /// same change: who sees an end asks here what it was.
     pub fn withdrawn(&self) -> Option<Denial> {
-        let bound = self.identity.bound.as_deref();
-        withdrawn(
-            &self.watch.peek(),
-            bound,
-            &self.permit,
-            self.method.as_deref(),
-        )
+        self.lost(&self.watch.peek())
+    }
+
+    fn lost(&self, authority: &Authority) -> Option<Denial> {
+        let policy = match in_force(authority) {
+            Ok(policy) => policy,
+            Err(denial) => return Some(denial),
+        };
+        let (bound, permit) = (self.identity.bound.as_deref(), &self.permit);
+        let (way, method) = (Direction::In, self.method.as_deref());
+        let now = decide_service(&policy.grant, bound, permit.name(), way, method);
+        // The same name at another address is another service.
+        let same = now.is_ok_and(|now| now.service().carries_as(permit.service()));
+        (!same).then_some(Denial::PolicyChanged)
     }
 
     /// Counts what passes.
     pub fn meter(&self, counters: &Arc<Counters>) -> Spending {
-        Spending::new(&self.identity.session, counters)
+        let spending = Spending::new(&self.identity.session, counters);
+        Spending {
+            within: self.within.clone(),
+            ..spending
+        }
     }
 
     pub(super) fn timers(&self, idle: Option<Duration>) -> Timers {
@@ -120,41 +215,63 @@ impl Ticket {
     }
 }
 
-/// Completes when what was permitted no longer is: re-decided on every change of the session.
-pub async fn still_allowed(
-    mut watch: Changes,
+impl Ticket<CallsPermit> {
+    /// Completes when the stream must end, with the reason. What of a change concerns single calls ends those.
+    pub(super) async fn revoked(&self) -> Denial {
+        changed(self.watch.clone(), |authority| self.lost(authority)).await
+    }
+
+    /// Why it may not go on, right now.
+    pub(super) fn withdrawn(&self) -> Option<Denial> {
+        self.lost(&self.watch.peek())
+    }
+
+    fn lost(&self, authority: &Authority) -> Option<Denial> {
+        let policy = match in_force(authority) {
+            Ok(policy) => policy,
+            Err(denial) => return Some(denial),
+        };
+        let bound = self.identity.bound.as_deref();
+        let now = decide_stream(&policy.grant, bound, self.permit.name());
+        now.is_err().then_some(Denial::PolicyChanged)
+    }
+}
+
+/// Which service a call is for, and whether it may be made.
+fn call(
+    grant: &Grant,
     bound: Option<&[ServiceBound]>,
-    permit: &ServicePermit,
-    method: Option<&str>,
+    (name, method): (ServiceName, Option<String>),
+    recorder: &mut Recorder,
+) -> Result<Permitted<ServicePermit>, Refusal> {
+    recorder.service(&name);
+    let permit = decide_service(grant, bound, &name, Direction::In, method.as_deref())?;
+    Ok((permit, name, method))
+}
+
+/// Completes when what was permitted no longer is: re-decided on every change of the session.
+async fn changed(
+    mut watch: Changes,
+    lost: impl Fn(&Authority) -> Option<Denial> + Send + Sync,
 ) -> Denial {
     loop {
         if watch.changed().await.is_err() {
             // The session's owner is gone, and with it everything that could allow this.
             return Denial::SessionRevoked;
         }
-        if let Some(denial) = withdrawn(&watch.now(), bound, permit, method) {
+        if let Some(denial) = lost(&watch.now()) {
             return denial;
         }
     }
 }
 
-/// Why what was permitted no longer is, if so.
-fn withdrawn(
-    authority: &Authority,
-    bound: Option<&[ServiceBound]>,
-    permit: &ServicePermit,
-    method: Option<&str>,
-) -> Option<Denial> {
+/// The policy by which what is open is judged again, or why it is over.
+fn in_force(authority: &Authority) -> Result<&PolicyGeneration, Denial> {
     match authority {
-        Authority::Ended(denial) => Some(*denial),
-        Authority::Paused { hold: false, .. } => Some(Denial::SessionPaused),
+        Authority::Ended(denial) => Err(*denial),
+        Authority::Paused { hold: false, .. } => Err(Denial::SessionPaused),
         // What a pause holds is held within the grant of now.
-        Authority::Live(policy) | Authority::Paused { hold: true, policy } => {
-            let now = decide_service(&policy.grant, bound, permit.name(), Direction::In, method);
-            // The same name at another address is another service.
-            let same = now.is_ok_and(|now| now.service().carries_as(permit.service()));
-            (!same).then_some(Denial::PolicyChanged)
-        }
+        Authority::Live(policy) | Authority::Paused { hold: true, policy } => Ok(policy),
     }
 }
 
@@ -163,6 +280,8 @@ fn withdrawn(
 pub struct Spending {
     session: Arc<Session>,
     counters: Arc<Counters>,
+    /// Of what carries it, where that has a record of its own.
+    within: Option<Arc<Counters>>,
 }
 
 impl Spending {
@@ -171,7 +290,16 @@ impl Spending {
         Self {
             session: session.clone(),
             counters: counters.clone(),
+            within: None,
         }
+    }
+
+    /// Bytes wait for their turn while this is held.
+    pub(super) fn wait(&self) -> (Wait, Option<Wait>) {
+        (
+            self.counters.wait(),
+            self.within.as_ref().map(Counters::wait),
+        )
     }
 
     /// Where they are counted.

@@ -317,6 +317,7 @@ impl World {
                     },
                     drain: self.drain.watch(),
                 },
+                limits: self.limits,
             },
             telemetry: self.telemetry.clone(),
             detail: Detail::Full,

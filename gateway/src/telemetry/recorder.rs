@@ -32,7 +32,7 @@ use crate::{
 pub enum Kind {
     /// Bytes both ways to an egress target.
     tunnel,
-    /// One HTTP request to an egress target.
+    /// One HTTP request, to an egress target or on a relay stream.
     request,
     /// One relay stream to or from a host service.
     stream,
@@ -386,6 +386,11 @@ impl Recorder {
     /// The request id, also given in refusals.
     pub fn id(&self) -> &str {
         self.record.id.as_str()
+    }
+
+    /// Who connected.
+    pub fn caller(&self) -> Caller {
+        self.record.downstream
     }
 
     /// For whom this is recorded.

@@ -53,6 +53,13 @@ pub(in crate::app) fn context(
     let timeouts = timeouts(config);
     let services = services(&resolver, own.clone(), timeouts)?;
     let authenticator = registry.authenticator().accepting(gestalt);
+    let limits = http2::Limits {
+        of_session: config.limits.relay_connections,
+        head_timeout: timeouts.head,
+        head_bytes: config.limits.max_head_bytes,
+        idle: timeouts.idle,
+        ..http2::Limits::default()
+    };
     let endpoint = Endpoint {
         authenticator: authenticator.clone(),
         pool: relay::Pool::new(services.clone(), drain.clone()),
@@ -66,18 +73,13 @@ pub(in crate::app) fn context(
             timeouts,
             drain: drain.clone(),
         },
+        limits,
     };
     let h2 = h2::Context {
         relay: endpoint,
         telemetry: telemetry.clone(),
         detail,
-        limits: http2::Limits {
-            of_session: config.limits.relay_connections,
-            head_timeout: timeouts.head,
-            head_bytes: config.limits.max_head_bytes,
-            idle: timeouts.idle,
-            ..http2::Limits::default()
-        },
+        limits,
     };
     let admission = Admission {
         own,

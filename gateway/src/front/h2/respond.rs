@@ -10,6 +10,7 @@ use sluicegate_relay::flow::{Broken, CapsuleFlow, Chunk, Halves, StreamFlow};
 
 use crate::{
     front::{body::ResponseBody, stream::Answer},
+    http2,
     telemetry::Protocol,
 };
 
@@ -29,13 +30,8 @@ impl Answer for SendResponse<Chunk> {
         let _ = self.send_informational(interim);
     }
 
-    async fn whole(mut self, answer: Response<Bytes>) {
-        let (head, body) = answer.into_parts();
-        if let Ok(mut send) = self.send_response(Response::from_parts(head, ()), body.is_empty())
-            && !body.is_empty()
-        {
-            let _ = send.send_data(body.into(), true);
-        }
+    async fn whole(self, answer: Response<Bytes>) {
+        http2::answer(self, answer);
     }
 
     async fn stream(self, answer: Response<ResponseBody>) {

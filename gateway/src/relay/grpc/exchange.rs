@@ -154,10 +154,12 @@ async fn copy(
                     return Err(Stop::Budget);
                 }
                 while let Some(turn) = meter.pace(side, data.len()).filter(|_| !data.is_empty()) {
+                    let waits = meter.wait();
                     let may = tokio::select! {
                         may = turn => may,
                         reset = poll_fn(|cx| to.poll_reset(cx)) => return Err(Stop::To(reset.unwrap_or(Reason::CANCEL))),
                     };
+                    drop(waits);
                     push(data.split_to(may.min(data.len())), to).await?;
                 }
                 push(data, to).await?;
