@@ -6,93 +6,26 @@
     clippy::panic
 )]
 
-use std::{
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use tonic::{
-    Code, Request, Status,
-    metadata::{MetadataMap, MetadataValue},
-    service::interceptor::InterceptedService,
-    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+    Code,
+    metadata::MetadataValue,
+    transport::{Server, server::TcpIncoming},
 };
 use tonic_health::{
-    pb::{HealthCheckRequest, health_client::HealthClient, health_server::HealthServer},
+    pb::health_server::HealthServer,
     server::{HealthReporter, HealthService},
 };
 
 use crate::{
-    relay::testing::{Manner, World, tcp_service, within},
+    relay::{
+        grpc::testing::{Health, TOKEN, ask, channel, health, told},
+        testing::{Manner, World, tcp_service, within},
+    },
     session::{lifecycle::Action, testing::patch},
 };
-
-const TOKEN: &str = "x-gestalt-host-service-relay-token";
-
-/// A health service, what it was told, and its URL.
-struct Health {
-    reporter: HealthReporter,
-    seen: Arc<Mutex<Vec<MetadataMap>>>,
-    url: String,
-    /// GOAWAY, and the listener goes.
-    stop: tokio::sync::oneshot::Sender<()>,
-    tasks: JoinSet<()>,
-}
-
-async fn health() -> Health {
-    let reporter = HealthReporter::new();
-    let seen = Arc::<Mutex<Vec<MetadataMap>>>::default();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("tcp://{}", listener.local_addr().unwrap());
-    let noted = seen.clone();
-    let note = move |request: Request<()>| {
-        noted.lock().unwrap().push(request.metadata().clone());
-        Ok(request)
-    };
-    let server = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
-    let service = InterceptedService::new(server, note);
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        let incoming = TcpIncoming::from(listener);
-        let serving = Server::builder().add_service(service);
-        let stopped = async { drop(stopped.await) };
-        serving
-            .serve_with_incoming_shutdown(incoming, stopped)
-            .await
-            .unwrap();
-    });
-    Health {
-        reporter,
-        seen,
-        url,
-        stop,
-        tasks,
-    }
-}
-
-async fn channel(world: &World) -> HealthClient<Channel> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", world.plain)).unwrap();
-    HealthClient::new(endpoint.connect().await.unwrap())
-}
-
-fn ask(token: &str, service: &str) -> Request<HealthCheckRequest> {
-    let mut request = Request::new(HealthCheckRequest {
-        service: service.into(),
-    });
-    request
-        .metadata_mut()
-        .insert(TOKEN, MetadataValue::try_from(token).unwrap());
-    request
-        .metadata_mut()
-        .insert("x-app", MetadataValue::from_static("kept"));
-    request
-}
-
-fn told(status: &Status) -> (Code, &str) {
-    (status.code(), status.message())
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_unary_call_keeps_its_metadata_and_loses_the_token() {
@@ -100,7 +33,7 @@ async fn a_unary_call_keeps_its_metadata_and_loses_the_token() {
     let token = world
         .session("unary", &format!("{{health: '{}'}}", health.url))
         .await;
-    let mut client = channel(&world).await;
+    let mut client = channel(world.plain).await;
     let mut request = ask(&token, "");
     request.set_timeout(Duration::from_secs(30));
     // A copy of the token in another field is the token all the same.
@@ -143,7 +76,7 @@ async fn a_stream_delivers_as_it_is_sent_and_a_cancellation_arrives() {
     let token = world
         .session("watch", &format!("{{health: '{}'}}", health.url))
         .await;
-    let mut client = channel(&world).await;
+    let mut client = channel(world.plain).await;
     let mut stream = within("watch", client.watch(ask(&token, "")))
         .await
         .unwrap()
@@ -187,7 +120,7 @@ async fn a_deadline_ends_the_call_on_both_sides() {
     let token = world
         .session("deadline", &format!("{{health: '{url}'}}"))
         .await;
-    let mut client = channel(&world).await;
+    let mut client = channel(world.plain).await;
     let mut request = ask(&token, "");
     request.set_timeout(Duration::from_millis(300));
     let end = within("deadline", client.check(request)).await.unwrap_err();
@@ -217,7 +150,7 @@ async fn refusals_are_grpc_answers() {
     let down = world
         .session("three", "{health: 'tcp://127.0.0.1:1'}")
         .await;
-    let mut client = channel(&world).await;
+    let mut client = channel(world.plain).await;
     assert!(client.check(ask(&token, "")).await.is_ok());
     let mut without = ask(&token, "");
     without.metadata_mut().remove(TOKEN);
@@ -294,7 +227,7 @@ async fn a_change_ends_a_call_that_is_open_with_a_status() {
     let token = world
         .session("live", &format!("{{health: '{}'}}", health.url))
         .await;
-    let mut client = channel(&world).await;
+    let mut client = channel(world.plain).await;
     let mut first = within("watch", client.watch(ask(&token, "")))
         .await
         .unwrap()
@@ -346,7 +279,7 @@ async fn a_service_that_returns_is_found() {
     let token = world
         .session("back", &format!("{{health: '{}'}}", first.url))
         .await;
-    let mut client = channel(&world).await;
+    let mut client = channel(world.plain).await;
     assert!(client.check(ask(&token, "")).await.is_ok());
     let Health {
         url,

@@ -16,3 +16,7 @@ mod stream;
 pub use call::{BINDING, Call, TOKEN};
 pub use status::Status;
 pub(super) use stream::carry;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
