@@ -3,7 +3,8 @@
     grpc_echo.py serve unix:PATH | tls CERTIFICATE KEY      prints `ready PORT`; --streams N: calls at once on a connection
     grpc_echo.py crowd TARGET [--tls] [--token T] --calls N [--over]
     grpc_echo.py use TARGET [--tls] [--token T] [--binding B]
-    grpc_echo.py refused TARGET [--tls] [--token T] [--method M] --code NAME --details TEXT
+    grpc_echo.py refused TARGET [--tls] [--token T] [--method M] --code NAME --details TEXT [--echo M]: M passes before and after
+    grpc_echo.py cut TARGET --code NAME --details TEXT      prints `open`; the call that is open then ends so
 
 Proxy and trust come from the environment (http_proxy, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH).
 """
@@ -222,12 +223,38 @@ def crowd(given):
 def refused(given):
     client = Client(given)
     path = given.method or f"/{SERVICE}/Unary"
+
+    def neighbour(when):
+        if given.echo:
+            check(client.unary(given.echo, b"neighbour") == b"neighbour", f"another method passes {when}")
+
+    neighbour("before")
     try:
         client.channel.unary_unary(path)(b"", metadata=client.metadata, timeout=20)
         sys.exit("not so: the call is refused")
     except grpc.RpcError as error:
         check(error.code().name == given.code, f"code {given.code}: {error}")
         check(error.details() == given.details, f"details {given.details!r}: {error.details()!r}")
+    neighbour("after")
+    print("ok")
+
+
+def cut(given):
+    """A call is open, and what ends it is told in words of gRPC."""
+    client = Client(given)
+    questions = queue.Queue()
+    answers = client.call("stream_stream", "Bidi", iter(questions.get, None), timeout=60)
+    questions.put(b"first")
+    check(next(answers) == b"tsrif", "it is open")
+    print("open", flush=True)
+    try:
+        next(answers)
+        check(False, "it is cut")
+    except grpc.RpcError as error:
+        check(error.code().name == given.code, f"code {given.code}: {error}")
+        check(error.details() == given.details, f"details {given.details!r}: {error.details()!r}")
+    finally:
+        questions.put(None)
     print("ok")
 
 
@@ -239,7 +266,7 @@ def main():
     verb.add_argument("where")
     verb.add_argument("files", nargs="*")
     verb.add_argument("--streams", type=int)
-    for name, run in [("use", use), ("refused", refused), ("crowd", crowd)]:
+    for name, run in [("use", use), ("refused", refused), ("crowd", crowd), ("cut", cut)]:
         verb = verbs.add_parser(name)
         verb.set_defaults(run=run)
         verb.add_argument("target")
@@ -251,6 +278,7 @@ def main():
         verb.add_argument("--details")
         verb.add_argument("--calls", type=int)
         verb.add_argument("--over", action="store_true")
+        verb.add_argument("--echo")
     given = parser.parse_args()
     given.run(given)
 
