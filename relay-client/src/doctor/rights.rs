@@ -99,12 +99,6 @@ pub(super) async fn services(config: &Config, connection: &Connection) -> Vec<Ch
 }
 
 fn service_refused(refused: &Refused) -> Finding {
-    if refused.reason == "service_method_not_allowed" {
-        // The credential, the session and the name were good: only then are methods looked at.
-        return Finding::skipped(
-            "it takes gRPC calls of some methods alone, and not whole connections, which is what could be tried here",
-        );
-    }
     let advice = match (&refused.hint, refused.reason.as_str()) {
         (Some(hint), _) => hint.clone(),
         (None, "service_unavailable") => {
@@ -212,20 +206,20 @@ mod tests {
     }
 
     #[test]
-    fn a_service_of_calls_is_not_tried_and_no_failure() {
-        let refused = |reason: &str, hint: &str| Refused {
+    fn a_refusal_is_a_failure_with_the_gateways_advice() {
+        let refused = |reason: &str, hint: Option<&str>| Refused {
             status: http::StatusCode::FORBIDDEN,
             reason: reason.to_owned(),
-            hint: Some(hint.to_owned()),
+            hint: hint.map(str::to_owned),
             request_id: None,
             answer: std::sync::Arc::default(),
         };
-        let calls = refused("service_method_not_allowed", "Widen the grpc prefix.");
-        let found = service_refused(&calls);
-        assert_eq!((found.outcome, found.advice), (Outcome::Skipped, None));
-        let other = refused("service_not_allowed", "Add it.");
-        let found = service_refused(&other);
+        let found = service_refused(&refused("service_method_not_allowed", Some("Widen it.")));
         assert_eq!(found.outcome, Outcome::Failed);
-        assert_eq!(found.advice.as_deref(), Some("Add it."));
+        assert_eq!(found.advice.as_deref(), Some("Widen it."));
+        let found = service_refused(&refused("own_listener", None));
+        assert_eq!(found.outcome, Outcome::Failed);
+        let advice = found.advice.unwrap_or_default();
+        assert!(advice.contains("own_listener"), "{advice}");
     }
 }
