@@ -6,7 +6,7 @@
     clippy::panic
 )]
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use h2::client::SendRequest;
 use http::{Request, StatusCode};
@@ -21,8 +21,10 @@ use tonic_health::pb::{HealthCheckResponse, health_client::HealthClient};
 
 use super::testing::{Health, ask, channel, health, told};
 use crate::{
+    auth::{Audience, Mint, ServiceClaim, mint},
     http2,
     relay::testing::{Client, TRANSPORTS, World, call, within},
+    secret::Secret,
     session::{lifecycle::Action, testing::patch},
 };
 
@@ -155,6 +157,47 @@ async fn calls_on_one_stream_are_judged_one_by_one() {
             assert!(bytes(&stream, way) > bytes(&whole, way), "{stream}");
         }
     }
+}
+
+/// A token may be bounded where its service is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tokens_own_methods_bound_what_it_may_call() {
+    let (world, health) = (World::new().await, health().await);
+    let services = format!("{{health: '{}'}}", health.url);
+    let whole = Secret::new(world.session("one", &services).await);
+    let (registry, now) = (&world.fixture.registry, SystemTime::now());
+    let source = std::net::Ipv4Addr::LOCALHOST.into();
+    let identity = registry
+        .authenticator()
+        .identify(&whole, Audience::Relay, source, now)
+        .unwrap();
+    let session = &identity.session;
+    let claim = ServiceClaim {
+        name: "health".into(),
+        method_prefix: Some(CHECK.into()),
+        direction: None,
+    };
+    let asked = Mint {
+        audience: Audience::Relay,
+        session: session.key(),
+        generation: session.generation(),
+        born: session.born(),
+        services: Some(vec![claim]),
+        key: None,
+        family: None,
+        paused: Duration::ZERO,
+        expires: now + Duration::from_secs(600),
+    };
+    let token = mint(registry.keys(), asked, now).unwrap();
+    let relay = world.client_over(Choice::Only(Transport::H2), token.reveal());
+    let mut client = within("a channel", channel(relay.forward("health").await)).await;
+    assert!(
+        within("check", client.check(ask("shown", "")))
+            .await
+            .is_ok()
+    );
+    let status = within("watch", client.watch(ask("shown", ""))).await;
+    assert_eq!(told(&status.unwrap_err()), NOT_ALLOWED);
 }
 
 #[tokio::test(flavor = "multi_thread")]
