@@ -20,7 +20,10 @@ use std::{
 
 use quinn::{RecvStream, SendStream, VarInt};
 use sluicegate_policy::{Denial, Refusal};
-use sluicegate_relay::flow::{Broken, QuicReceive, QuicSend};
+use sluicegate_relay::{
+    flow::{Broken, QuicReceive, QuicSend},
+    transport::closing,
+};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
@@ -151,7 +154,7 @@ async fn open_control(connection: &quinn::Connection, limits: Limits) -> Option<
 }
 
 fn close(connection: &quinn::Connection, code: Code) {
-    connection.close(number(code), b"");
+    closing::close(connection, number(code), b"");
 }
 
 /// The number as quinn has it.

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use http::header;
 use quinn::{RecvStream, SendStream};
 use sluicegate_certs::Channel;
-use sluicegate_relay::flow::{Flow, QuicFlow, code};
+use sluicegate_relay::{
+    flow::{Flow, QuicFlow, code},
+    transport::closing,
+};
 use sluicegate_relay_protocol::{
     ErrorCode,
     preamble::{Purpose, Request, Response},
@@ -82,7 +85,7 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
             },
             // Nothing of this protocol is unidirectional; HTTP/3, on the same port, must be allowed such streams.
             Ok(_) = connection.accept_uni() => {
-                return connection.close(code(ErrorCode::Protocol), b"unidirectional stream");
+                return closing::close(&connection, code(ErrorCode::Protocol), b"unidirectional stream");
             }
             () = drain.reached(Stage::Draining), if !leaving => leave(&shared, &work),
             () = &mut idle, if !leaving => {
@@ -108,7 +111,7 @@ fn leave(shared: &Shared, work: &TaskTracker) {
 async fn finish(connection: &quinn::Connection, taken: u64) {
     let _ = timeout(LAST_WORDS, connection.closed()).await;
     let taken: Vec<u8> = varint::encode(taken).collect();
-    connection.close(code(ErrorCode::Done), &taken);
+    closing::close(connection, code(ErrorCode::Done), &taken);
 }
 
 /// How long a client that was told may take to close by itself.

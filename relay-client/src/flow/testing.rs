@@ -1,7 +1,7 @@
 //! Real sockets and a real HTTP/2 connection for the tests of this folder.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::io;
+use std::{io, net::SocketAddr};
 
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
@@ -198,6 +198,14 @@ pub(super) async fn quic_pair(drivers: &mut JoinSet<()>) -> (QuicFlow, QuicFlow)
 pub(super) async fn quic_connection(
     drivers: &mut JoinSet<()>,
 ) -> (quinn::Connection, quinn::Connection) {
+    quic_connection_by(drivers, async |server| server).await
+}
+
+/// The same by an address that leads to the server's.
+pub(super) async fn quic_connection_by(
+    drivers: &mut JoinSet<()>,
+    way: impl AsyncFnOnce(SocketAddr) -> SocketAddr,
+) -> (quinn::Connection, quinn::Connection) {
     use std::{
         sync::Arc,
         time::{Duration, SystemTime},
@@ -231,9 +239,8 @@ pub(super) async fn quic_connection(
     let mut client = quinn::ClientConfig::new(Arc::new(crypto));
     client.transport_config(Arc::new(tuning::client()));
     let near = endpoint(None);
-    let connecting = near
-        .connect_with(client, far.local_addr().unwrap(), "127.0.0.1")
-        .unwrap();
+    let address = way(far.local_addr().unwrap()).await;
+    let connecting = near.connect_with(client, address, "127.0.0.1").unwrap();
     let accepting = async { far.accept().await.unwrap().await.unwrap() };
     let (client, server) = tokio::join!(connecting, accepting);
     let client = client.unwrap();

@@ -2,6 +2,7 @@
 //! middleboxes HTTP/1.1, a connection upgraded anew for each stream.
 
 pub mod batch;
+pub mod closing;
 mod connection;
 mod endpoint;
 mod error;

@@ -27,6 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     ConnectError, Endpoint, OpenError,
     batch::DriversLast,
+    closing,
     error::{BODY_MAX, CONNECT_TIMEOUT, OPEN_TIMEOUT, ROOM_TIMEOUT, refused},
     life::Life,
     prover::Prover,
@@ -65,7 +66,7 @@ struct Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.quic.close(code(ErrorCode::Done), b"");
+        closing::close(&self.quic, code(ErrorCode::Done), b"");
     }
 }
 

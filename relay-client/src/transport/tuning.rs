@@ -7,7 +7,7 @@ use quinn::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::windows;
+use super::{closing, windows};
 
 /// The client asks for a sign of life after this much silence …
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
@@ -79,6 +79,7 @@ fn common() -> TransportConfig {
     config
         .mtu_discovery_config(Some(discovery))
         .ack_frequency_config(Some(acknowledge))
+        .congestion_controller_factory(closing::controllers())
         .stream_receive_window(VarInt::from_u32(windows::STREAM))
         // quinn's default is no bound at all.
         .receive_window(VarInt::from_u32(windows::CONNECTION))

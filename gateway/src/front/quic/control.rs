@@ -3,7 +3,7 @@
 use sluicegate_policy::Denial;
 use sluicegate_relay::{
     flow::{Broken, QuicFlow, code},
-    transport::tuning,
+    transport::{closing, tuning},
 };
 use sluicegate_relay_protocol::{ErrorCode, message::Message, preamble::Response};
 
@@ -56,7 +56,8 @@ pub(super) async fn serve(mut flow: QuicFlow, token: &Secret, shared: Shared) {
                 // Clients of today have nothing to say; those of tomorrow may.
                 Ok(_) => {}
                 Err(Broken::Malformed) => {
-                    return shared.connection.close(code(ErrorCode::Protocol), b"control stream");
+                    let code = code(ErrorCode::Protocol);
+                    return closing::close(&shared.connection, code, b"control stream");
                 }
                 Err(_) => return,
             },

@@ -1,12 +1,26 @@
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::{future::poll_fn, time::Duration};
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
+use quinn::ConnectionError;
 use sluicegate_relay_protocol::ErrorCode;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    net::UdpSocket,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use super::{super::testing::*, Broken, Flow, QuicFlow, code};
+use crate::transport::closing;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -101,4 +115,65 @@ async fn what_stands_behind_a_head_is_payload() {
     near.send.finish().unwrap();
     let cut = timeout(PATIENCE, far.head(decode)).await.unwrap();
     assert_eq!(cut, Err(Broken::Truncated));
+}
+
+/// Carries datagrams between a client and `server`; while it is shut, none of the client's.
+async fn wall(socket: UdpSocket, server: SocketAddr, shut: Arc<AtomicBool>) {
+    let (mut packet, mut client) = (vec![0; 65_535], None);
+    loop {
+        // An error is about a datagram sent before.
+        let Ok((length, from)) = socket.recv_from(&mut packet).await else {
+            continue;
+        };
+        let to = if from == server {
+            client
+        } else {
+            client = Some(from);
+            (!shut.load(Ordering::Relaxed)).then_some(server)
+        };
+        if let Some(to) = to {
+            let _ = socket.send_to(&packet[..length], to).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_close_is_told_though_no_more_may_be_on_the_way() {
+    let (mut drivers, mut walls) = (JoinSet::new(), JoinSet::new());
+    let shut = Arc::new(AtomicBool::new(false));
+    let way = async |server| {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        walls.spawn(wall(socket, server, shut.clone()));
+        address
+    };
+    let (client, server) = quic_connection_by(&mut drivers, way).await;
+    let (mut ask, _answer) = client.open_bi().await.unwrap();
+    ask.write_all(b"?").await.unwrap();
+    let (mut answer, _ask) = server.accept_bi().await.unwrap();
+    shut.store(true, Ordering::Relaxed);
+    let before = server.stats().udp_tx.bytes;
+    // More than may be on the way; none of it is acknowledged.
+    let taken = answer.write(&[0; 256 * 1024]).await.unwrap();
+    assert!(taken > 0);
+    timeout(PATIENCE, async {
+        loop {
+            let stats = server.stats();
+            let sent = stats.udp_tx.bytes - before;
+            if sent + 2 * u64::from(stats.path.current_mtu) > stats.path.cwnd {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+    closing::close(&server, code(ErrorCode::Protocol), b"enough");
+    match timeout(PATIENCE, client.closed()).await.unwrap() {
+        ConnectionError::ApplicationClosed(closed) => {
+            assert_eq!(closed.error_code, code(ErrorCode::Protocol));
+            assert_eq!(&closed.reason[..], b"enough");
+        }
+        other => panic!("{other}"),
+    }
 }
