@@ -98,6 +98,53 @@ async fn rapid_reset() {
     .await;
 }
 
+/// An answer makes no difference where nothing else comes of it.
+#[tokio::test]
+async fn tunnels_that_are_answered_and_reset() {
+    let mut stage = Stage::start().await;
+    let mut attacker = stage.attacker().await;
+    let bearer = stage.bearer();
+    // Of these some are forgiven, one a second: the second round is too many on any machine.
+    for _ in 0..2 {
+        let mut open = Vec::new();
+        for _ in 0..250 {
+            open.push(attacker.request(&stage.connect(&bearer), false).await);
+        }
+        for stream in &open {
+            assert_eq!(attacker.head(*stream).await.status, 200);
+        }
+        for stream in open {
+            attacker
+                .tell(json!({"op": "leave", "stream": stream}))
+                .await;
+        }
+    }
+    assert_eq!(attacker.closed().await, EXCESSIVE_LOAD);
+    stage.bounded("tunnels that are reset").await;
+}
+
+/// Bytes do: what carried something is nobody's waste, however it ends.
+#[tokio::test]
+async fn tunnels_that_carried_something_may_be_reset() {
+    let mut stage = Stage::start().await;
+    let mut client = stage.attacker().await;
+    let bearer = stage.bearer();
+    for round in 0..300 {
+        let stream = client.request(&stage.connect(&bearer), false).await;
+        assert_eq!(client.head(stream).await.status, 200, "{round}");
+        let mut far = stage.origin.accept().await;
+        client.data(stream, b"*1\r\n", false).await;
+        let mut heard = [0; 4];
+        e2e::within("the client's bytes", far.read_exact(&mut heard))
+            .await
+            .unwrap();
+        client.tell(json!({"op": "leave", "stream": stream})).await;
+    }
+    stage.bounded("tunnels that were of use").await;
+    let stream = client.request(&stage.connect(&bearer), false).await;
+    assert_eq!(client.head(stream).await.status, 200);
+}
+
 #[tokio::test]
 async fn many_unidirectional_streams() {
     let mut stage = Stage::start().await;

@@ -8,13 +8,11 @@ mod reading;
 mod respond;
 mod tunnel;
 mod unidirectional;
+mod waste;
 
 use std::{
     future::poll_fn,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -36,6 +34,7 @@ use self::{
     reading::Reading,
     respond::Respond,
     unidirectional::{Seen, serve as serve_unidirectional},
+    waste::Waste,
 };
 use super::quic::quic_channel;
 use super::standing::Standing;
@@ -51,9 +50,6 @@ use crate::{
     telemetry::{Front, Kind, Protocol},
 };
 
-/// Streams given up by a client before they had an answer, less those that had one: more are an attack (as CVE-2023-44487
-/// is on HTTP/2).
-const WASTED: u32 = 256;
 /// Unidirectional streams of a client: three have a meaning, a few more are there to keep servers honest (RFC 9114 §6.2.3).
 const UNIDIRECTIONAL: u32 = 64;
 /// How long a client that was told may take to close by itself.
@@ -64,7 +60,7 @@ struct Shared {
     connection: quinn::Connection,
     context: Arc<Context>,
     drain: DrainWatch,
-    wasted: AtomicU32,
+    waste: Mutex<Waste>,
     standing: Arc<Standing>,
 }
 
@@ -77,7 +73,7 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
         connection: connection.clone(),
         context,
         drain: drain.clone(),
-        wasted: AtomicU32::new(0),
+        waste: Mutex::new(Waste::new(asked)),
         standing: Arc::default(),
     });
     let Some(mut control) = open_control(&connection, limits).await else {
@@ -175,7 +171,7 @@ async fn begin(send: SendStream, receive: RecvStream, shared: Arc<Shared>) {
     let limit = limits.head_bytes as usize;
     let connection = shared.connection.clone();
     let mut reading = Reading::new(QuicReceive::new(receive), limit, connection);
-    let (respond, answered) = Respond::new(QuicSend::new(send), &shared.connection);
+    let (respond, worth) = Respond::new(QuicSend::new(send), &shared.connection);
     let head = timeout(limits.head_timeout, head(&mut reading, limit));
     match head
         .await
@@ -200,7 +196,7 @@ async fn begin(send: SendStream, receive: RecvStream, shared: Arc<Shared>) {
         Err(Headless::Refused(denial)) => refuse(denial, respond, &shared).await,
         Err(Headless::Gone) => drop(respond),
     }
-    shared.count(answered.get());
+    shared.count(worth.get());
 }
 
 /// Why a stream has no request.
@@ -258,18 +254,9 @@ async fn refuse(denial: Denial, respond: Respond, shared: &Shared) {
 
 impl Shared {
     /// A stream is over.
-    fn count(&self, answered: bool) {
-        let change = |wasted: u32| {
-            Some(if answered {
-                wasted.saturating_sub(1)
-            } else {
-                wasted.saturating_add(1)
-            })
-        };
-        let before = self
-            .wasted
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
-        if !answered && before.unwrap_or_default() >= WASTED {
+    fn count(&self, of_use: bool) {
+        let mut waste = self.waste.lock().unwrap_or_else(PoisonError::into_inner);
+        if !waste.count(of_use, Instant::now()) {
             close(&self.connection, Code::ExcessiveLoad);
         }
     }

@@ -25,12 +25,18 @@ use crate::{
     telemetry::Protocol,
 };
 
-/// Has the request had an answer?
-pub(super) struct Answered(Arc<AtomicBool>);
+/// Has the request been of any use? It had an answer, or it became a tunnel that its client did not give up before a byte had
+/// passed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Worth(Arc<AtomicBool>);
 
-impl Answered {
+impl Worth {
     pub(super) fn get(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -38,19 +44,19 @@ impl Answered {
 pub(super) struct Respond {
     /// `None` once somebody else takes care of it.
     send: Option<QuicSend>,
-    answered: Arc<AtomicBool>,
+    worth: Worth,
     connection: quinn::Connection,
 }
 
 impl Respond {
-    pub(super) fn new(send: QuicSend, connection: &quinn::Connection) -> (Self, Answered) {
-        let answered = Arc::new(AtomicBool::new(false));
+    pub(super) fn new(send: QuicSend, connection: &quinn::Connection) -> (Self, Worth) {
+        let worth = Worth::default();
         let respond = Self {
             send: Some(send),
-            answered: answered.clone(),
+            worth: worth.clone(),
             connection: connection.clone(),
         };
-        (respond, Answered(answered))
+        (respond, worth)
     }
 
     async fn write(&mut self, bytes: Bytes) -> Result<(), Broken> {
@@ -61,9 +67,7 @@ impl Respond {
     }
 
     async fn head(&mut self, answer: &Response<()>) -> Result<(), Broken> {
-        self.write(http3::answer(answer)).await?;
-        self.answered.store(true, Ordering::Relaxed);
-        Ok(())
+        self.write(http3::answer(answer)).await
     }
 
     async fn data(&mut self, data: Bytes) -> Result<(), Broken> {
@@ -145,7 +149,11 @@ impl Answer for Respond {
     async fn whole(mut self, answer: Response<Bytes>) {
         let (head, body) = answer.into_parts();
         let head = Response::from_parts(head, ());
-        if self.head(&head).await.is_ok() && self.data(body).await.is_ok() {
+        if self.head(&head).await.is_err() {
+            return;
+        }
+        self.worth.set();
+        if self.data(body).await.is_ok() {
             self.finish();
         }
     }
@@ -155,6 +163,7 @@ impl Answer for Respond {
         if self.head(&Response::from_parts(head, ())).await.is_err() {
             return;
         }
+        self.worth.set();
         match self.pass(&mut body).await {
             Ok(true) => self.finish(),
             Ok(false) => self.cut(),
@@ -167,7 +176,7 @@ impl Answer for Respond {
         // Whoever has a tunnel is known: it may fill more than a stranger may.
         tuning::proved(&self.connection);
         let send = self.send.take().ok_or(Broken::Reset)?;
-        Ok(Tunnel::new(send, body.into_reading()))
+        Ok(Tunnel::new(send, body.into_reading(), self.worth.clone()))
     }
 
     async fn capsules(

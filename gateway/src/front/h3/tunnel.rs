@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use sluicegate_relay::flow::{Broken, Flow, QuicSend};
 
-use super::{number, reading::Reading};
+use super::{number, reading::Reading, respond::Worth};
 use crate::http3::{Code, Piece, data_head};
 
 /// One tunnel's stream.
@@ -21,18 +21,28 @@ pub(in crate::front) struct Tunnel {
     /// … and of its payload, whose length the head has said.
     left: usize,
     aborted: bool,
+    worth: Worth,
+    /// The client has reset it, or the connection is gone.
+    given_up: bool,
 }
 
 impl Tunnel {
     /// A stream whose 2xx is sent.
-    pub(super) fn new(send: QuicSend, reading: Reading) -> Self {
+    pub(super) fn new(send: QuicSend, reading: Reading, worth: Worth) -> Self {
         Self {
             send,
             reading,
             head: Bytes::new(),
             left: 0,
             aborted: false,
+            worth,
+            given_up: false,
         }
+    }
+
+    fn give_up(&mut self, broken: Broken) -> Broken {
+        self.given_up = true;
+        broken
     }
 }
 
@@ -41,11 +51,15 @@ impl Flow for Tunnel {
         loop {
             let Poll::Ready(piece) = self.reading.poll_piece(cx) else {
                 // STOP_SENDING alone is a reset too, and a reader may be all there is to hear it.
-                return self.send.poll_broken(cx).map(Err);
+                let broken = ready!(self.send.poll_broken(cx));
+                return Poll::Ready(Err(self.give_up(broken)));
             };
-            match piece? {
+            match piece.map_err(|broken| self.give_up(broken))? {
                 Some(Piece::Data(data)) if data.is_empty() => {}
-                Some(Piece::Data(data)) => return Poll::Ready(Ok(Some(data))),
+                Some(Piece::Data(data)) => {
+                    self.worth.set();
+                    return Poll::Ready(Ok(Some(data)));
+                }
                 None => return Poll::Ready(Ok(None)),
                 // RFC 9114 §4.4.
                 Some(_) => return Poll::Ready(Err(self.reading.fail(Code::FrameUnexpected))),
@@ -62,7 +76,7 @@ impl Flow for Tunnel {
             let payload = chunk.slice(..self.left.min(chunk.len()));
             let offered = payload.len();
             let mut parts = [self.head.clone(), payload];
-            ready!(self.send.poll_chunks(cx, &mut parts))?;
+            ready!(self.send.poll_chunks(cx, &mut parts)).map_err(|broken| self.give_up(broken))?;
             let [head, payload] = parts;
             self.head = head;
             let sent = offered - payload.len();
@@ -70,6 +84,7 @@ impl Flow for Tunnel {
             self.left -= sent;
             // The head alone is no byte of it.
             if sent > 0 || offered == 0 {
+                self.worth.set();
                 return Poll::Ready(Ok(()));
             }
         }
@@ -81,14 +96,16 @@ impl Flow for Tunnel {
             self.reset();
             return Poll::Ready(Err(Broken::Truncated));
         }
-        self.send.poll_finish(cx)
+        let finished = ready!(self.send.poll_finish(cx));
+        Poll::Ready(finished.map_err(|broken| self.give_up(broken)))
     }
 
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
-        match self.reading.poll_broken(cx) {
-            Poll::Ready(broken) => Poll::Ready(broken),
-            Poll::Pending => self.send.poll_broken(cx),
-        }
+        let broken = match self.reading.poll_broken(cx) {
+            Poll::Ready(broken) => broken,
+            Poll::Pending => ready!(self.send.poll_broken(cx)),
+        };
+        Poll::Ready(self.give_up(broken))
     }
 
     fn reset(&mut self) {
@@ -101,6 +118,9 @@ impl Flow for Tunnel {
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
+        if !self.given_up {
+            self.worth.set();
+        }
         // quinn would finish the stream, which reads like an end.
         if !self.reading.is_over() || !self.send.finished() {
             self.reset();
