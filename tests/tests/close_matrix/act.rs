@@ -1,13 +1,16 @@
 //! The kinds of end, each done by one side and looked at from the other.
 
+use std::io;
 use std::time::Duration;
 
-use e2e::{Settings, Towards, within};
+use e2e::{Link, Settings, Towards, within};
 use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::lab::{Carrier, Lab, Stream};
+use crate::carrier::Carrier;
+use crate::lab::Lab;
+use crate::stream::{Stream, TCP};
 
 /// Who ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub(crate) enum Act {
     MidFrame,
     /// It is gone without a word.
     Vanish,
+    /// RST when everything has arrived, where the other is on a unix socket and has never written anything.
+    Unheard,
 }
 
 /// How a reader saw the end.
@@ -56,11 +61,7 @@ pub(crate) async fn run(carrier: Carrier, side: Side, act: Act) {
         Act::MidFrame => Lab::behind_a_link(carrier).await,
         _ => Lab::start(carrier).await,
     };
-    let (near, far) = lab.pair().await;
-    let (actor, other) = match side {
-        Side::Sandbox => (near, far),
-        Side::Service => (far, near),
-    };
+    let (actor, other) = side.first(lab.pair().await);
     match act {
         Act::Fin => fin(actor, other, 300_000, 200_000).await,
         Act::HalfClose => fin(actor, other, 0, 3_000_000).await,
@@ -68,12 +69,30 @@ pub(crate) async fn run(carrier: Carrier, side: Side, act: Act) {
         Act::MidTransfer => mid_transfer(actor, other).await,
         // Without frames a connection that ends is a stream that ends.
         Act::MidFrame if carrier == Carrier::Connect => fin(actor, other, 300_000, 0).await,
-        Act::MidFrame => mid_frame(&lab, side, actor, other).await,
-        Act::Vanish => {}
+        Act::MidFrame => mid_frame(lab.link.as_ref().unwrap(), side, actor, other).await,
+        Act::Vanish | Act::Unheard => {}
     }
 }
 
-async fn fin(mut actor: Stream, mut other: Stream, there: usize, back: usize) {
+impl Side {
+    /// Its own end before the other's.
+    pub(crate) fn first<T>(self, (near, far): (T, T)) -> (T, T) {
+        match self {
+            Self::Sandbox => (near, far),
+            Self::Service => (far, near),
+        }
+    }
+
+    /// Where it sends.
+    fn sends(self) -> Towards {
+        match self {
+            Self::Sandbox => Towards::Gateway,
+            Self::Service => Towards::Client,
+        }
+    }
+}
+
+pub(crate) async fn fin(mut actor: Stream, mut other: Stream, there: usize, back: usize) {
     let sent = send(&mut actor, there, 1);
     let got = read_to_end(&mut other);
     let (sent, (got, seen)) = tokio::join!(sent, got);
@@ -82,7 +101,7 @@ async fn fin(mut actor: Stream, mut other: Stream, there: usize, back: usize) {
     assert_eq!((got, seen), (sent, Seen::End), "what came after the FIN");
 }
 
-async fn rst(mut actor: Stream, mut other: Stream) {
+pub(crate) async fn rst(mut actor: Stream, mut other: Stream) {
     let block = bytes(64 * 1024, 3);
     actor.write_all(&block).await.unwrap();
     actor.flush().await.unwrap();
@@ -91,28 +110,48 @@ async fn rst(mut actor: Stream, mut other: Stream) {
         .await
         .unwrap();
     assert!(read == block, "bytes differ");
-    actor.abort();
+    assert!(actor.abort());
     let (got, seen) = read_to_end(&mut other).await;
     assert_eq!((got.0, seen), (0, Seen::Cut));
 }
 
-async fn mid_transfer(mut actor: Stream, mut other: Stream) {
+pub(crate) async fn mid_transfer(mut actor: Stream, mut other: Stream) {
     let block = bytes(64 * 1024, 4);
     let (sent, read) = bulk(&mut actor, &mut other, &block).await;
-    actor.abort();
+    assert!(actor.abort());
     let last = within("the cut", until_cut(&mut other, &block, read)).await;
     assert!(last <= sent);
 }
 
 /// The direction from `actor` is the one that ends; the other follows it.
-async fn mid_frame(lab: &Lab, side: Side, mut actor: Stream, mut other: Stream) {
+pub(crate) async fn mid_frame(link: &Link, side: Side, mut actor: Stream, mut other: Stream) {
     let block = bytes(64 * 1024, 5);
-    let (mut sent, read) = bulk(&mut actor, &mut other, &block).await;
-    let link = lab.link.as_ref().unwrap();
-    link.cut(match side {
-        Side::Sandbox => Towards::Gateway,
-        Side::Service => Towards::Client,
-    });
+    let so_far = bulk(&mut actor, &mut other, &block).await;
+    link.cut(side.sends());
+    both_cut(actor, other, &block, so_far).await;
+}
+
+/// The same for both sides at once, where it is all the same which direction ends.
+pub(crate) async fn mid_frame_both(link: &Link, mut pairs: [(Stream, Stream); 2]) {
+    let block = bytes(64 * 1024, 5);
+    let [(near, far), (other_near, other_far)] = &mut pairs;
+    let (sandbox, service) =
+        tokio::join!(bulk(near, far, &block), bulk(other_far, other_near, &block));
+    link.cut(Side::Sandbox.sends());
+    let [(near, far), (other_near, other_far)] = pairs;
+    tokio::join!(
+        both_cut(near, far, &block, sandbox),
+        both_cut(other_far, other_near, &block, service)
+    );
+}
+
+/// So many bytes were sent, so many read, when the way ended.
+async fn both_cut(
+    actor: Stream,
+    mut other: Stream,
+    block: &[u8],
+    (mut sent, read): (usize, usize),
+) {
     let (mut reader, mut writer) = tokio::io::split(actor);
     // It goes on until it is cut itself.
     let writing = async {
@@ -125,7 +164,7 @@ async fn mid_frame(lab: &Lab, side: Side, mut actor: Stream, mut other: Stream) 
     };
     let reading = async { reader.read(&mut [0]).await };
     let seeing = async {
-        let last = until_cut(&mut other, &block, read).await;
+        let last = until_cut(&mut other, block, read).await;
         // Who was cut lets go.
         drop(other);
         last
@@ -183,33 +222,59 @@ fn check(got: &[u8], block: &[u8], from: usize) {
     }
 }
 
-/// The relay client is frozen: its kernel still takes bytes, nobody answers. A program or a service that is merely silent
-/// is ended by the idle timeout.
+/// The relay client is frozen, or somebody is merely silent.
 async fn vanish(carrier: Carrier, side: Side) {
-    let frozen = carrier.is_watched() && side == Side::Sandbox;
-    let settings = if frozen {
-        Settings::default()
+    if carrier.is_watched() && side == Side::Sandbox {
+        let lab = Lab::start(carrier).await;
+        let pair = lab.pair().await;
+        frozen(&lab, pair).await;
     } else {
-        Settings {
-            limits: "  idleTimeout: 2s\n".to_owned(),
-            ..Settings::default()
+        let lab = Lab::with(carrier, impatient()).await;
+        let pair = in_time(async || lab.try_pair(TCP).await).await;
+        silent(&lab, pair).await;
+    }
+}
+
+/// The relay client is frozen: its kernel still takes bytes, nobody answers.
+pub(crate) async fn frozen(lab: &Lab, (_near, mut far): (Stream, Stream)) {
+    let client = lab.client.as_ref().unwrap();
+    client.process.signal(Signal::STOP);
+    assert_eq!(patient(&mut far).await, Seen::Cut);
+    client.process.signal(Signal::CONT);
+}
+
+/// A program or a service that is silent is ended by the idle timeout.
+pub(crate) async fn silent(lab: &Lab, (mut near, mut far): (Stream, Stream)) {
+    assert_eq!(patient(&mut far).await, Seen::Cut);
+    assert_eq!(patient(&mut near).await, Seen::Cut);
+    let record = lab.world.gateway.record("the cut", |record| {
+        ["tunnel", "stream"].contains(&record.text("kind")) && record.text("outcome") == "cut"
+    });
+    assert_eq!(record.await.text("reason"), "idle_timeout");
+}
+
+/// For [`silent`].
+pub(crate) fn impatient() -> Settings {
+    Settings {
+        limits: "  idleTimeout: 2s\n".to_owned(),
+        ..Settings::default()
+    }
+}
+
+/// A pair on a gateway that is [`impatient`]: on a slow machine it may be cut before it is one, and is tried again.
+pub(crate) async fn in_time(
+    attempt: impl AsyncFn() -> io::Result<(Stream, Stream)>,
+) -> (Stream, Stream) {
+    let attempts = async {
+        loop {
+            let tried = tokio::time::timeout(Duration::from_secs(5), attempt()).await;
+            if let Ok(Ok(pair)) = tried {
+                return pair;
+            }
         }
     };
-    let lab = Lab::with(carrier, settings).await;
-    let (mut near, mut far) = lab.pair().await;
-    if frozen {
-        let client = lab.client.as_ref().unwrap();
-        client.process.signal(Signal::STOP);
-        assert_eq!(patient(&mut far).await, Seen::Cut);
-        client.process.signal(Signal::CONT);
-    } else {
-        assert_eq!(patient(&mut far).await, Seen::Cut);
-        assert_eq!(patient(&mut near).await, Seen::Cut);
-        let record = lab.world.gateway.record("the cut", |record| {
-            ["tunnel", "stream"].contains(&record.text("kind")) && record.text("outcome") == "cut"
-        });
-        assert_eq!(record.await.text("reason"), "idle_timeout");
-    }
+    let pair = tokio::time::timeout(GONE, attempts).await;
+    pair.expect("both ends of a pair in time")
 }
 
 async fn patient(stream: &mut Stream) -> Seen {
@@ -232,7 +297,7 @@ async fn send(stream: &mut Stream, count: usize, seed: u64) -> (usize, String) {
     (count, digest(&all))
 }
 
-async fn read_to_end(stream: &mut Stream) -> ((usize, String), Seen) {
+pub(crate) async fn read_to_end(stream: &mut Stream) -> ((usize, String), Seen) {
     let mut all = Vec::new();
     let read = within("the end of a stream", stream.read_to_end(&mut all)).await;
     let seen = if read.is_ok() { Seen::End } else { Seen::Cut };

@@ -7,8 +7,10 @@ use e2e::{Break, Towards, Weather};
 use rustix::process::Signal;
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::lab::{Carrier, Lab, Stream};
+use crate::carrier::Carrier;
+use crate::lab::Lab;
 use crate::random::{MOST, Plan, Random, judge, number, side};
+use crate::stream::{Sockets, Stream};
 
 /// Streams at once.
 const CROWD: usize = 32;
@@ -37,24 +39,25 @@ const WORSE: Weather = Weather {
 /// What is done and seen on one pair.
 type Run = (String, [Plan; 2], (Stream, Stream));
 
-async fn crowd(lab: &Lab, seed: u64) -> Vec<Run> {
+async fn crowd(lab: &Lab, carrier: Carrier, seed: u64) -> Vec<Run> {
     let mut runs = Vec::new();
     for place in 0..CROWD as u64 {
         let seed = seed.wrapping_mul(1_000_003).wrapping_add(place);
-        let plans = Random(seed).plans();
-        let what = format!("run {seed}: {plans:?}");
-        runs.push((what, plans, pair(lab).await));
+        let mut random = Random(seed);
+        let (plans, sockets) = (random.plans(), random.sockets(carrier));
+        let what = format!("run {seed}: {plans:?} on {sockets:?}");
+        runs.push((what, plans, pair(lab, sockets).await));
     }
     runs
 }
 
 /// A pair, as soon as the way is there again.
-async fn pair(lab: &Lab) -> (Stream, Stream) {
+async fn pair(lab: &Lab, sockets: Sockets) -> (Stream, Stream) {
     let mut tick = tokio::time::interval(Duration::from_millis(50));
     let tried = async {
         loop {
             tick.tick().await;
-            let tried = tokio::time::timeout(Duration::from_secs(5), lab.try_pair()).await;
+            let tried = tokio::time::timeout(Duration::from_secs(5), lab.try_pair(sockets)).await;
             if let Ok(Ok(pair)) = tried {
                 return pair;
             }
@@ -94,7 +97,7 @@ async fn broken(carrier: Carrier, tls: bool) {
     let lab = Lab::in_weather(carrier, tls, BAD, seed_of(0)).await;
     let link = lab.link.as_ref().unwrap();
     for round in 0..ROUNDS {
-        let runs = crowd(&lab, seed_of(round)).await;
+        let runs = crowd(&lab, carrier, seed_of(round)).await;
         let mut random = Random(seed_of(round));
         for _ in 0..if carrier.shares() { 1 } else { BREAKS } {
             let towards = match random.below(2) {
@@ -120,12 +123,12 @@ async fn datagrams(carrier: Carrier) {
     let lab = Lab::in_weather(carrier, true, WORSE, seed_of(0)).await;
     let link = lab.link.as_ref().unwrap();
     for round in 0..ROUNDS - 1 {
-        let runs = begin(crowd(&lab, seed_of(round)).await, false);
+        let runs = begin(crowd(&lab, carrier, seed_of(round)).await, false);
         link.forget();
         end(runs).await;
     }
     assert!(link.lost() > 0);
-    let runs = begin(crowd(&lab, seed_of(ROUNDS)).await, true);
+    let runs = begin(crowd(&lab, carrier, seed_of(ROUNDS)).await, true);
     link.swallow_udp(true);
     end(runs).await;
 }
@@ -134,7 +137,7 @@ async fn datagrams(carrier: Carrier) {
 async fn frozen_then_killed(carrier: Carrier) {
     let lab = Lab::start(carrier).await;
     let client = lab.client.as_ref().unwrap();
-    let runs = crowd(&lab, seed_of(1)).await;
+    let runs = crowd(&lab, carrier, seed_of(1)).await;
     let after = Random(seed_of(2)).below(50);
     let runs = begin(runs, true);
     tokio::time::sleep(Duration::from_millis(after)).await;

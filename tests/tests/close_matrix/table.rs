@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use crate::act::{Act, Side, run};
-use crate::lab::Carrier;
+use crate::carrier::Carrier;
+use crate::together::{Cell, together};
+use crate::unix;
 
 /// Rows, in the document's order: how bytes come in.
 pub(crate) const CARRIERS: &[Carrier] = &[
@@ -70,16 +72,6 @@ macro_rules! cells {
             async fn mid_transfer() {
                 run(CARRIER, $value, Act::MidTransfer).await;
             }
-
-            #[tokio::test]
-            async fn mid_frame() {
-                run(CARRIER, $value, Act::MidFrame).await;
-            }
-
-            #[tokio::test]
-            async fn vanish() {
-                run(CARRIER, $value, Act::Vanish).await;
-            }
         }
     };
 }
@@ -98,6 +90,40 @@ cells! {
     connect_tls Carrier::ConnectTls;
 }
 
+const SIDES: [Side; 2] = [Side::Sandbox, Side::Service];
+
+/// A connection that ends by datagrams that stop coming waits for them to come again.
+fn waits(carrier: Carrier, act: Act) -> bool {
+    act == Act::Vanish || (act == Act::MidFrame && carrier.is_quic())
+}
+
+fn cells(act: Act, wanted: impl Fn(Carrier) -> bool) -> Vec<Cell> {
+    let mut cells: Vec<Cell> = Vec::new();
+    for carrier in CARRIERS.iter().copied().filter(|carrier| wanted(*carrier)) {
+        for side in SIDES {
+            let name = format!("{carrier:?} {side:?} {act:?}");
+            cells.push((name, Box::pin(run(carrier, side, act))));
+        }
+    }
+    cells
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mid_frame() {
+    let cells = cells(Act::MidFrame, |carrier| !waits(carrier, Act::MidFrame));
+    together(cells, 2).await;
+}
+
+/// Cells in which somebody is given up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence() {
+    let mut all = cells(Act::Vanish, |_| true);
+    all.extend(cells(Act::MidFrame, |carrier| {
+        waits(carrier, Act::MidFrame)
+    }));
+    together(all, 8).await;
+}
+
 /// What [`run`] asserts of a cell, in words.
 fn outcome(carrier: Carrier, side: Side, act: Act) -> &'static str {
     match act {
@@ -114,20 +140,24 @@ fn outcome(carrier: Carrier, side: Side, act: Act) -> &'static str {
             "a cut when the connection does not answer"
         }
         Act::Vanish => "a cut at `idleTimeout`, on both sides",
+        Act::Unheard => "every byte, then an end; what it writes then fails (EPIPE)",
     }
 }
 
 const PREAMBLE: &str = "# Close matrix\n\n\
 What the other side sees when one side of a relay stream or tunnel ends. Written from `tests/tests/close_matrix/table.rs`; each\n\
-cell is a test there, with digests of what was sent and received. `BLESS=1 cargo test -p e2e --test close_matrix the_document`\n\
+cell is carried out there, with digests of what was sent and received. `BLESS=1 cargo test -p e2e --test close_matrix the_document`\n\
 writes it anew.\n\n\
 An *end* is FIN on TCP and close_notify on TLS. A *cut* is RST on TCP, and on TLS a connection that ends without close_notify.\n\
 A cut is never reported as an end: beside these cells, 10,000 runs with random lengths, orders and faults (seeded, so that a\n\
 failure can be repeated) look for one that is. In a quarter of them the way breaks as well: connections that carry streams end with FIN or RST\n\
 behind any byte, with TLS and without, so that records, frames and capsules are cut anywhere; datagrams are lost, late and cut short; UDP\n\
 falls silent; the relay client is frozen and then killed.\n\n\
-The exception are unix sockets, which have no RST: a program there that has written nothing reads a cut as an end. All cells and runs\n\
-are of TCP; where a program only listens to what comes, use a TCP listener or dial target.\n\n\
+The exception are unix sockets, which have no RST. A program there resets the other side by closing with bytes unread, as by being killed\n\
+with some; closed with none, it ends. It reads a reset as ECONNRESET once it has written a byte, and a byte is all it takes: the other end\n\
+closes with that byte unread. Before that nothing tells it: it reads a reset, whatever made it, as an end, and learns better only by writing.\n\
+Where a program only listens to what comes, use a TCP listener or dial target. The first two tables are of TCP, the last two of unix sockets on\n\
+both sides; the runs draw the one or the other for each side.\n\n\
 In the middle of a frame ends what carries the stream between sandbox and gateway: half of a TCP segment arrives, and then a FIN without\n\
 close_notify. QUIC has no such end; its datagrams stop coming.\n\n\
 At an exposed listener it is the host that dials, so that the sandbox's program is the one that listens. A relay client that is\n\
@@ -135,23 +165,29 @@ frozen is noticed on QUIC and HTTP/2, which ask it for signs of life; on HTTP/1.
 
 fn document() -> String {
     let mut text = PREAMBLE.to_owned();
-    for side in [Side::Sandbox, Side::Service] {
-        let (title, sees) = match side {
-            Side::Sandbox => ("The sandbox's program ends", "the service sees"),
-            Side::Service => ("The service ends, or the host", "the program sees"),
-        };
-        write!(
-            text,
-            "## {title}\n\n| way in | it does | {sees} |\n|---|---|---|\n"
-        )
-        .unwrap();
-        for carrier in CARRIERS {
-            for (act, name) in ACTS {
-                let outcome = outcome(*carrier, side, *act);
-                writeln!(text, "| {} | {name} | {outcome} |", carrier.text()).unwrap();
+    let tables = [
+        (CARRIERS, ACTS, ""),
+        (unix::ROWS, unix::ACTS, ", over unix sockets"),
+    ];
+    for (rows, acts, over) in tables {
+        for side in SIDES {
+            let (title, sees) = match side {
+                Side::Sandbox => ("The sandbox's program ends", "the service sees"),
+                Side::Service => ("The service ends, or the host", "the program sees"),
+            };
+            write!(
+                text,
+                "## {title}{over}\n\n| way in | it does | {sees} |\n|---|---|---|\n"
+            )
+            .unwrap();
+            for carrier in rows {
+                for (act, name) in acts {
+                    let outcome = outcome(*carrier, side, *act);
+                    writeln!(text, "| {} | {name} | {outcome} |", carrier.text()).unwrap();
+                }
             }
+            text.push('\n');
         }
-        text.push('\n');
     }
     text.trim_end().to_owned() + "\n"
 }
