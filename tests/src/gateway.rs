@@ -251,6 +251,12 @@ impl Gateway {
         until_told(sample, looked).await;
     }
 
+    /// Waits until a sample is this.
+    pub async fn metric_is(&self, sample: &str, value: f64) {
+        let looked = async || (self.metric(sample).await == value).then_some(());
+        until_told(&format!("{sample} {value}"), looked).await;
+    }
+
     /// What the process holds in memory, in KiB.
     pub fn resident(&self) -> u64 {
         let path = format!("/proc/{}/status", self.process.id());

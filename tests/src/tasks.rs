@@ -2,13 +2,14 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 /// The longest a test waits for something that should come at once. Generous: two cores may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -64,6 +65,24 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
         .unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
+}
+
+/// Awaits `future`, and answers how long it took: in time that this process had. While the machine has no time for us it has none
+/// for others either, and a promise is not broken by that.
+pub async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
+    const STEP: Duration = Duration::from_millis(10);
+    let mut tick = tokio::time::interval_at(Instant::now() + STEP, STEP);
+    // One after the other: what was missed is not made up for.
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut future = pin!(future);
+    let mut passed = Duration::ZERO;
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut future => return (done, passed),
+            _ = tick.tick() => passed += STEP,
+        }
+    }
 }
 
 /// Polls `probe`, for facts that live in another process and announce themselves to nobody.

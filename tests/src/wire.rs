@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::raw::End;
-use crate::tasks::{PATIENCE, QUIET, within};
+use crate::tasks::{QUIET, timed, within};
 
 /// A stream and the bytes read from it that nobody has asked for yet.
 pub struct Wire<S = TcpStream> {
@@ -281,16 +281,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
-    /// Waits for the end, however it comes, and answers how long that took.
+    /// Waits for the end, however it comes, and answers how long that took ([`timed`]).
     pub async fn cut(&mut self) -> std::time::Duration {
-        let start = tokio::time::Instant::now();
-        loop {
-            let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.buffer));
-            match read.await.expect("the stream is cut") {
-                Ok(0) | Err(_) => return start.elapsed(),
-                Ok(read) => self.buffer.advance(read),
+        let ended = async {
+            loop {
+                let read = self.stream.read_buf(&mut self.buffer);
+                match within("the stream is cut", read).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(read) => self.buffer.advance(read),
+                }
             }
-        }
+        };
+        timed(ended).await.1
     }
 
     /// Asserts that nothing arrives and nothing ends while we watch.

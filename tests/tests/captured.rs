@@ -246,10 +246,12 @@ fn by_tproxy() {
             .run()
             .await;
         assert_ne!(reached.code, Some(0));
-        assert_eq!(
-            world.gateway.records().len(),
-            before,
-            "dropped before it came here"
+        // A record of before may come late.
+        let mut records = world.gateway.records().split_off(before);
+        records.retain(|record| !record.text("target").starts_with("evil.test"));
+        assert!(
+            records.is_empty(),
+            "dropped before it came here: {records:?}"
         );
     });
 }

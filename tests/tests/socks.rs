@@ -330,7 +330,7 @@ async fn a_revoked_session_is_cut() {
     client.wire.cut().await;
     refused(&world.gateway, "session_revoked").await;
     let ended = "sluicegate_ended_total{kind=\"tunnel\",front=\"socks\",outcome=\"cut\",reason=\"session_revoked\"}";
-    assert!(world.gateway.metric(ended).await >= 1.0);
+    world.gateway.metric_reaches(ended, 1.0).await;
     let mut again = Socks::dial(socks.parse().unwrap(), session.handle()).await;
     assert_eq!(again.login().await, 1, "the credential is dead");
 }

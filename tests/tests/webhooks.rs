@@ -239,7 +239,7 @@ async fn what_nobody_takes_is_given_up_and_shown() {
     );
     for (outcome, count) in [("delivered", 1.0), ("failed", 2.0), ("given_up", 1.0)] {
         let sample = format!("sluicegate_webhook_deliveries_total{{outcome=\"{outcome}\"}} ");
-        assert_eq!(world.gateway.metric(&sample).await, count, "{outcome}");
+        world.gateway.metric_is(&sample, count).await;
     }
 
     // Once more, when somebody asks: what fails stays, and what is taken is no dead letter.
@@ -427,7 +427,7 @@ async fn a_slow_receiver_is_told_of_every_namespace() {
     let missed = reply["webhooks"][0]["missed"].as_u64().unwrap();
     assert!(missed > 0, "{reply}");
     let sample = "sluicegate_webhook_deliveries_total{outcome=\"missed\"} ";
-    assert_eq!(world.gateway.metric(sample).await, missed as f64);
+    world.gateway.metric_is(sample, missed as f64).await;
 }
 
 /// Over TLS its certificate must be for its name and of an authority it may be of; nothing is said to anybody else.

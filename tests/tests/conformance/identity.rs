@@ -8,7 +8,6 @@ use std::time::Duration;
 use data_encoding::BASE64;
 use e2e::within;
 use serde_json::json;
-use tokio::time::Instant;
 
 use crate::forms::{Form, TEMPLATES};
 use crate::lab::{Lab, Shared, alone, is_closed, settings};

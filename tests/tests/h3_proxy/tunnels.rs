@@ -50,8 +50,8 @@ async fn a_tunnel_carries_both_ways_and_its_ends() {
     );
     assert!(!record.mentions(stage.session.handle()));
     let gateway = &stage.world.gateway;
-    let open = gateway.metric("sluicegate_connections{listener=\"public\",transport=\"h3\"}");
-    assert_eq!(open.await, 1.0);
+    let open = "sluicegate_connections{listener=\"public\",transport=\"h3\"}";
+    gateway.metric_is(open, 1.0).await;
     let settings = stage.client.event("SETTINGS", |e| e["event"] == "settings");
     let settings = settings.await["settings"].clone();
     // SETTINGS_MAX_FIELD_SECTION_SIZE and SETTINGS_ENABLE_CONNECT_PROTOCOL.

@@ -352,9 +352,8 @@ pub(crate) fn v113_a_dead_gateway_lets_nothing_out() {
         let lab = Lab::start(settings()).await;
         let mut wire = lab.session.tunnel(&lab.api_target()).await;
         lab.gateway.process.signal(rustix::process::Signal::KILL);
-        let start = Instant::now();
-        within("the tunnel to end", wire.cut()).await;
-        assert!(start.elapsed() < Duration::from_secs(2));
+        let took = within("the tunnel to end", wire.cut()).await;
+        assert!(took < Duration::from_secs(2), "{took:?}");
         is_closed(lab.gateway.ports.plain).await;
         is_closed(lab.gateway.ports.public).await;
         row.on(Front::Connect);

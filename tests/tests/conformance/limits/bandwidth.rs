@@ -64,19 +64,17 @@ async fn one_slow_tunnel(lab: &Lab) {
             (far, near.stream)
         };
         from.write_all(&[1; 100_000]).await.unwrap();
-        let mut seen = 0;
+        let (start, mut seen) = (Instant::now(), 0);
         let read = async {
             let mut buffer = [0; 4096];
-            loop {
+            while seen < 100 || start.elapsed() < Duration::from_secs(3) {
                 seen += to.read(&mut buffer).await.unwrap();
             }
         };
-        assert!(
-            tokio::time::timeout(Duration::from_secs(3), read)
-                .await
-                .is_err()
-        );
-        assert!((100..=510).contains(&seen), "up: {up}: {seen} bytes in 3 s");
+        within("three seconds' worth", read).await;
+        // A second's worth may go at once, and what came last may have come a moment ago.
+        let most = 210.0 + 100.0 * start.elapsed().as_secs_f64();
+        assert!(seen as f64 <= most, "up: {up}: {seen} bytes of {most}");
     }
 }
 
