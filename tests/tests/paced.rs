@@ -86,17 +86,15 @@ async fn a_very_slow_stream_gets_no_buffers_worth_at_once() {
     near.send("!").await;
     let mut far = service.accept().await;
     far.write_all(&[1; 100_000]).await.unwrap();
-    let mut seen = 0;
+    let (start, mut seen) = (Instant::now(), 0_u32);
     let read = async {
-        loop {
+        while seen < 100 || start.elapsed() < Duration::from_secs(3) {
             near.maybe_next().await.expect("a byte");
             seen += 1;
         }
     };
-    assert!(
-        tokio::time::timeout(Duration::from_secs(3), read)
-            .await
-            .is_err()
-    );
-    assert!((100..=510).contains(&seen), "{seen} bytes in 3 s");
+    within("three seconds' worth", read).await;
+    // A second's worth may go at once, and what came last may have come a moment ago.
+    let most = 210.0 + 100.0 * start.elapsed().as_secs_f64();
+    assert!(f64::from(seen) <= most, "{seen} bytes of {most}");
 }

@@ -276,8 +276,10 @@ async fn the_client_comes_back_after_the_gateway_does() {
         let accepted = tokio::time::timeout(Duration::from_secs(1), relayed.service.accept()).await;
         if let Ok(mut far) = accepted {
             let mut read = [0; 5];
-            within("bytes", far.read_exact(&mut read)).await.unwrap();
-            break;
+            // It may be one that was given up meanwhile.
+            if within("bytes", far.read_exact(&mut read)).await.is_ok() {
+                break;
+            }
         }
         assert!(tokio::time::Instant::now() < deadline, "it never came back");
     }
