@@ -9,7 +9,7 @@ use quinn::{
 };
 use sluicegate_relay::{
     flow::code,
-    transport::{batch::DriversLast, tuning},
+    transport::{batch::DriversLast, closing, tuning},
 };
 use sluicegate_relay_protocol::{ALPN_H3, ErrorCode};
 use tokio::time;
@@ -179,11 +179,24 @@ pub async fn accept_quic<F, Fut>(
             if let Some(connection) = handshake(incoming, shaking).await {
                 let spoken = Spoken::of(&connection);
                 let guard = telemetry.metrics().connection(kind, spoken.label());
+                let forced = Forced(connection.clone());
                 serve(connection, spoken).await;
-                drop(guard);
+                drop((forced, guard));
             }
             drop(place);
         });
+    }
+}
+
+/// What is still open when its task is dropped: the client is told, whatever is on the way.
+struct Forced(quinn::Connection);
+
+impl Drop for Forced {
+    fn drop(&mut self) {
+        // One that has ended has said why, or heard it.
+        if self.0.close_reason().is_none() {
+            closing::close(&self.0, code(ErrorCode::Forced), b"");
+        }
     }
 }
 
