@@ -2,7 +2,8 @@
 //!
 //! PING, SETTINGS, PRIORITY, WINDOW_UPDATE, RST_STREAM and empty DATA cost little to send and time to answer, and `h2`
 //! answers them for ever. They are counted here as they come in, against what the connection is for: requests, and
-//! payload both ways. Only the nine bytes before each frame are looked at.
+//! payload both ways. Resets are counted against payload alone: a client that asks only to reset, answered or not, makes work
+//! for nothing. Only the nine bytes before each frame are looked at.
 
 use std::{
     io::{self, IoSlice},
@@ -35,6 +36,7 @@ const PREFACE: usize = 24;
 const HEAD: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 
@@ -93,7 +95,40 @@ impl Frames {
     }
 }
 
-/// What the connection may still say about itself.
+/// What of its talk a connection is still allowed.
+#[derive(Debug)]
+struct Allowances {
+    about_itself: Allowance,
+    /// Of streams, but for those that carried something.
+    resets: Allowance,
+}
+
+impl Allowances {
+    fn new(now: Instant) -> Self {
+        Self {
+            about_itself: Allowance::new(now),
+            resets: Allowance::new(now),
+        }
+    }
+
+    fn came_in(&mut self, frame: Frame, now: Instant) -> bool {
+        let goes_on = match frame.kind {
+            RST_STREAM => self.resets.spend(now),
+            DATA if frame.length > 0 => self.resets.earn(1),
+            _ => true,
+        };
+        self.about_itself.came_in(frame, now) && goes_on
+    }
+
+    fn went_out(&mut self, frame: Frame) {
+        self.about_itself.went_out(frame);
+        if frame.kind == DATA && frame.length > 0 {
+            self.resets.earn(1);
+        }
+    }
+}
+
+/// How many frames may still come, as things are.
 #[derive(Debug)]
 struct Allowance {
     left: u32,
@@ -154,7 +189,7 @@ pub struct Calm<IO> {
     io: IO,
     inbound: Frames,
     outbound: Frames,
-    allowance: Allowance,
+    allowances: Allowances,
     exceeded: bool,
     tell: Arc<Notify>,
 }
@@ -167,7 +202,7 @@ impl<IO> Calm<IO> {
             io,
             inbound: Frames::after(PREFACE),
             outbound: Frames::after(0),
-            allowance: Allowance::new(Instant::now()),
+            allowances: Allowances::new(Instant::now()),
             exceeded: false,
             tell: tell.clone(),
         };
@@ -188,10 +223,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Calm<IO> {
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
-        let (now, allowance) = (Instant::now(), &mut this.allowance);
+        let (now, allowances) = (Instant::now(), &mut this.allowances);
         let (mut enough, read) = (false, buffer.filled().get(before..).unwrap_or_default());
         this.inbound
-            .feed(read, |frame| enough |= !allowance.came_in(frame, now));
+            .feed(read, |frame| enough |= !allowances.came_in(frame, now));
         if enough {
             this.exceeded = true;
             this.tell.notify_one();
@@ -219,8 +254,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Calm<IO> {
         let mut left = written;
         for slice in slices {
             let part = slice.get(..left.min(slice.len())).unwrap_or_default();
-            let allowance = &mut this.allowance;
-            this.outbound.feed(part, |frame| allowance.went_out(frame));
+            let allowances = &mut this.allowances;
+            this.outbound.feed(part, |frame| allowances.went_out(frame));
             left -= part.len();
         }
         Poll::Ready(Ok(written))
@@ -244,7 +279,7 @@ mod tests {
     use proptest::prelude::*;
     use tokio::time::{Duration, Instant};
 
-    use super::{Allowance, FIRST, Frame, Frames, MOST, PER_DATA_OUT, PER_REQUEST};
+    use super::{Allowance, Allowances, FIRST, Frame, Frames, MOST, PER_DATA_OUT, PER_REQUEST};
 
     fn of(kind: u8, length: usize) -> Frame {
         let flags = 0;
@@ -289,6 +324,36 @@ mod tests {
             allowance.went_out(of(0, 1));
         }
         assert_eq!(refused(&mut allowance, of(8, 4), now), MOST);
+    }
+
+    /// Opens streams and resets them until it is enough; with bytes in between, or none. How many were taken.
+    fn reset(allowances: &mut Allowances, bytes: usize, now: Instant) -> u32 {
+        let mut taken = 0;
+        let (open, data, reset) = (of(1, 40), of(0, bytes), of(3, 4));
+        while allowances.came_in(open, now) && taken < 2 * MOST {
+            allowances.went_out(of(1, 10));
+            allowances.went_out(data);
+            if !allowances.came_in(reset, now) {
+                break;
+            }
+            taken += 1;
+        }
+        taken
+    }
+
+    #[test]
+    fn streams_that_are_reset_with_nothing_carried_come_to_an_end() {
+        let now = Instant::now();
+        assert_eq!(reset(&mut Allowances::new(now), 0, now), FIRST);
+        let mut allowances = Allowances::new(now);
+        assert_eq!(reset(&mut allowances, 1, now), 2 * MOST);
+        assert_eq!(reset(&mut allowances, 0, now), FIRST);
+        // As many a second as keep-alives may be.
+        let mut later = now;
+        for _ in 0..20 * FIRST {
+            later += Duration::from_millis(11);
+            assert!(allowances.came_in(of(1, 40), later) && allowances.came_in(of(3, 4), later));
+        }
     }
 
     #[test]
