@@ -89,7 +89,7 @@ async fn answers_live_within_floor_and_ceiling() {
         let mut lives = Vec::new();
         // A machine that stood still in between makes a life longer, or shorter by what was lost before it is watched: that happens now
         // and then, and a wrong bound is wrong each time.
-        while lives.len() < 4 && !lives.last().is_some_and(|life| bounds.contains(life)) {
+        while lives.len() < 4 && lives.last().is_none_or(|life| !bounds.contains(life)) {
             let (found, life) = watch.life().await;
             assert_eq!(found, status, "{name}");
             lives.push(life);
