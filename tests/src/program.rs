@@ -61,6 +61,25 @@ impl Program {
         Self::new("node").arg(clients().join("node").join(script))
     }
 
+    /// curl of a newer Debian, which `tests/run` unpacks, by that system's own loader and with its own libraries.
+    pub fn newer_curl() -> Self {
+        let system = present(&tools().join("curl/system/usr"));
+        let entries = |directory: &Path| {
+            let entries = std::fs::read_dir(directory).unwrap().flatten();
+            entries.map(|entry| entry.path()).collect::<Vec<_>>()
+        };
+        let named = |path: &Path, part: &str| path.to_string_lossy().contains(part);
+        let mut libraries = entries(&system.join("lib"));
+        libraries.retain(|path| named(path, "-linux-gnu"));
+        let libraries = libraries.pop().expect("libraries");
+        let mut loaders = entries(&libraries);
+        loaders.retain(|path| named(path, "/ld-linux-"));
+        Self::new(loaders.pop().expect("a loader"))
+            .arg("--library-path")
+            .arg(libraries)
+            .arg(system.join("bin/curl"))
+    }
+
     /// One more argument.
     #[must_use]
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
