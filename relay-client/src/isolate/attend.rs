@@ -17,18 +17,15 @@ use super::{
     signals::{Listening, stop_alone},
     terminal::Terminal,
 };
-use crate::proxy::{Notice, Why};
 
 /// A signal to all of a group has reached each of them within this time.
 const KEY: Duration = Duration::from_millis(200);
 
-/// Until the command ends: signals to us are passed on to it, and when it stops, so do we. `notice` hears of what the kernel has
-/// refused it.
+/// Until the command ends: signals to us are passed on to it, and when it stops, so do we.
 pub(super) async fn attend(
     outer: &mut Child,
     signals: &mut Listening,
     inner: &mut UnixStream,
-    notice: &Notice,
     mut terminal: Option<&mut Terminal>,
 ) -> Result<Ended, IsolateError> {
     let mut keys = Keys::default();
@@ -46,11 +43,6 @@ pub(super) async fn attend(
                 (Some(Told::Stopped(_)), None) => Vec::new(),
                 (Some(Told::Ended(signal)), _) => {
                     ended_by = Some(signal.into());
-                    Vec::new()
-                }
-                (Some(Told::Datagrams), _) => {
-                    let refused = inner.read_u64().await.unwrap_or_default();
-                    notice.of(None).refused(&format!("udp ({refused} datagrams)"), Why::Datagrams);
                     Vec::new()
                 }
                 (None, _) => break,

@@ -1,6 +1,6 @@
 //! What the supervisor and the processes it starts say to each other, over a pair of unix sockets for each, which has no
 //! name and which they inherit as their standard input: lengths and JSON, then descriptors, then one byte for each
-//! [`Order`] one way and for what is [`Told`] of the command the other way.
+//! [`Order`] one way and for what is [`Told`] of the command the other way; and when all has ended, what was [`Refused`].
 
 use std::{
     ffi::OsString,
@@ -112,6 +112,15 @@ pub(super) struct Prepared {
     pub(super) warnings: Vec<String>,
 }
 
+/// Datagrams that were refused, which the outer process tells of when all has ended.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Refused {
+    /// How many to each of the destinations that are told apart.
+    pub(super) to: Vec<(SocketAddr, u64)>,
+    /// All others.
+    pub(super) others: u64,
+}
+
 /// Everything is served: the command may begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Go;
@@ -165,27 +174,22 @@ pub(super) enum Told {
     Stopped(u8),
     /// It ended by this signal.
     Ended(u8),
-    /// Datagrams were refused: eight bytes follow, which say how many.
-    Datagrams,
 }
 
 impl Told {
     /// Signals are below 65.
     const ENDED: u8 = 0x80;
-    const DATAGRAMS: u8 = 0x7f;
 
     pub(super) fn byte(self) -> u8 {
         match self {
             Self::Stopped(signal) => signal,
             Self::Ended(signal) => signal | Self::ENDED,
-            Self::Datagrams => Self::DATAGRAMS,
         }
     }
 
     pub(super) fn of(byte: u8) -> Self {
-        match byte {
-            Self::DATAGRAMS => Self::Datagrams,
-            _ if byte & Self::ENDED == 0 => Self::Stopped(byte),
+        match byte & Self::ENDED {
+            0 => Self::Stopped(byte),
             _ => Self::Ended(byte & !Self::ENDED),
         }
     }
@@ -292,7 +296,7 @@ mod tests {
             assert_eq!(Order::of(order.byte()), order);
         }
         assert_eq!(Order::Command(10).byte(), 10);
-        for told in [Told::Stopped(20), Told::Ended(2), Told::Datagrams] {
+        for told in [Told::Stopped(20), Told::Ended(2)] {
             assert_eq!(Told::of(told.byte()), told);
         }
     }

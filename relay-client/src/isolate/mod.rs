@@ -8,9 +8,9 @@
 //!
 //! Rooms: `confinement` is what is asked for, `plan` what becomes of that on this machine, `supervise` the way through, `serving` what
 //! is served meanwhile, `attend` what is done while the command runs, `control` what is said to the processes inside; `netlink`,
-//! `nat`, `mounts`, `rights` and `filter` are what they do to themselves; `hidden`, `devices`, `trust` and `environment` what the
-//! command does and does not get to see; `datagrams` counts what UDP is refused; `forbidden` explains a kernel that does not let us; `signals`, `terminal`, `wait` and `ended` pass
-//! on signals, stops and ends; `directory` is where all of it meets, and `unnamed` what nobody else finds.
+//! `tables`, `nat`, `datagrams`, `mounts`, `rights` and `filter` are what they do to themselves; `hidden`, `devices`, `trust` and
+//! `environment` what the command does and does not get to see; `forbidden` explains a kernel that does not let us; `signals`,
+//! `terminal`, `wait` and `ended` pass on signals, stops and ends; `directory` is where all of it meets, and `unnamed` what nobody else finds.
 
 mod attend;
 mod capture;
@@ -37,6 +37,7 @@ mod serving;
 mod signals;
 mod stage;
 mod supervise;
+mod tables;
 mod terminal;
 mod trust;
 mod unnamed;

@@ -4,6 +4,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::OwnedFd,
 };
 
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -14,6 +15,7 @@ const LOOPBACK: u32 = 1;
 /// NETLINK_ROUTE is 0, the protocol nobody names.
 const ROUTE: Option<Protocol> = None;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
@@ -33,6 +35,10 @@ const RTN_LOCAL: u8 = 2;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const HEADER: usize = 16;
+/// Of an attribute's kind; the rest are flags.
+const KIND: u16 = 0x3fff;
+/// The kernel makes no longer datagrams than whoever reads them has room for.
+const LONGEST: usize = 16 * 1024;
 
 /// A message under construction.
 #[derive(Default)]
@@ -85,18 +91,11 @@ pub(super) fn exchange(
     messages: &[u8],
     acknowledgements: usize,
 ) -> io::Result<()> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::NETLINK,
-        SocketType::RAW,
-        SocketFlags::CLOEXEC,
-        protocol,
-    )?;
-    rustix::net::send(&socket, messages, SendFlags::empty())?;
-    let mut buffer = vec![0; 16 * 1024];
+    let socket = asked(protocol, messages)?;
+    let mut buffer = vec![0; LONGEST];
     let mut left = acknowledgements;
     while left > 0 {
-        let (length, _) = rustix::net::recv(&socket, &mut buffer, RecvFlags::empty())?;
-        for error in errors(buffer.get(..length).unwrap_or_default()) {
+        for error in errors(heard(&socket, &mut buffer)?) {
             if error != 0 {
                 return Err(io::Error::from_raw_os_error(-error));
             }
@@ -106,23 +105,84 @@ pub(super) fn exchange(
     Ok(())
 }
 
-/// The codes of the NLMSG_ERROR messages in a datagram; 0 is an acknowledgement.
-fn errors(mut datagram: &[u8]) -> Vec<i32> {
+/// Ask for a list, and wait for all of it: for each message of the answer what stands after its header.
+pub(super) fn dump(protocol: Option<Protocol>, request: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+    let socket = asked(protocol, request)?;
+    let mut buffer = vec![0; LONGEST];
     let mut found = Vec::new();
-    let word = |at: usize, bytes: &[u8]| {
-        let word = bytes.get(at..at + 4)?;
-        Some(u32::from_ne_bytes(word.try_into().ok()?))
-    };
-    while let Some(length) = word(0, datagram) {
+    loop {
+        let heard = heard(&socket, &mut buffer)?;
+        if let Some(error) = errors(heard).into_iter().find(|error| *error != 0) {
+            return Err(io::Error::from_raw_os_error(-error));
+        }
+        for (kind, body) in messages(heard) {
+            if kind == NLMSG_DONE {
+                return Ok(found);
+            }
+            found.push(body.to_vec());
+        }
+    }
+}
+
+fn asked(protocol: Option<Protocol>, messages: &[u8]) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        protocol,
+    )?;
+    rustix::net::send(&socket, messages, SendFlags::empty())?;
+    Ok(socket)
+}
+
+fn heard<'b>(socket: &OwnedFd, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
+    let (length, _) = rustix::net::recv(socket, &mut *buffer, RecvFlags::empty())?;
+    Ok(buffer.get(..length).unwrap_or_default())
+}
+
+/// The codes of the NLMSG_ERROR messages in a datagram; 0 is an acknowledgement.
+fn errors(datagram: &[u8]) -> Vec<i32> {
+    let errors = messages(datagram).into_iter();
+    let errors = errors.filter(|(kind, _)| *kind == NLMSG_ERROR);
+    errors
+        .filter_map(|(_, body)| word(body).map(u32::cast_signed))
+        .collect()
+}
+
+/// The messages of a datagram: their kinds, and what stands after their headers.
+fn messages(mut datagram: &[u8]) -> Vec<(u16, &[u8])> {
+    let mut found = Vec::new();
+    while let Some(length) = word(datagram) {
         let length = length as usize;
         let kind = datagram.get(4..6).and_then(|kind| kind.try_into().ok());
-        if kind.map(u16::from_ne_bytes) == Some(NLMSG_ERROR)
-            && let Some(code) = word(HEADER, datagram)
-        {
-            found.push(code.cast_signed());
+        let body = datagram.get(HEADER..length.min(datagram.len()));
+        if let (Some(kind), Some(body)) = (kind.map(u16::from_ne_bytes), body) {
+            found.push((kind, body));
         }
         match datagram.get(length.next_multiple_of(4).max(HEADER)..) {
             Some(rest) => datagram = rest,
+            None => break,
+        }
+    }
+    found
+}
+
+fn word(bytes: &[u8]) -> Option<u32> {
+    let word = bytes.get(..4)?.try_into().ok()?;
+    Some(u32::from_ne_bytes(word))
+}
+
+/// Attributes one after another: their kinds, without flags, and their values.
+pub(super) fn attributes(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
+    let mut found = Vec::new();
+    while let [first, second, third, fourth, ..] = *bytes {
+        let length = usize::from(u16::from_ne_bytes([first, second]));
+        let Some(value) = bytes.get(4..length) else {
+            break;
+        };
+        found.push((u16::from_ne_bytes([third, fourth]) & KIND, value));
+        match bytes.get(length.next_multiple_of(4)..) {
+            Some(rest) => bytes = rest,
             None => break,
         }
     }

@@ -28,13 +28,13 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// On the listeners that stand there; each has its descriptor.
+    /// On the listeners that stand there; each has its descriptor. Answers the names that addresses come to stand for.
     pub(super) fn start(
         &self,
         listeners: Vec<Standing>,
         descriptors: Vec<OwnedFd>,
         ipv6: bool,
-    ) -> Result<(), IsolateError> {
+    ) -> Result<Names, IsolateError> {
         let names = Names::new(self.ways.session.clone(), self.ways.token.clone());
         let server = Server {
             names: names.clone(),
@@ -45,7 +45,7 @@ impl Serving {
         let capture = Capture {
             session: self.ways.session.clone(),
             token: self.ways.token.clone(),
-            names,
+            names: names.clone(),
             places: capture::places(),
             notice: self.ways.notice.clone(),
             tasks: self.tasks.clone(),
@@ -70,7 +70,7 @@ impl Serving {
                 _ => {}
             }
         }
-        Ok(())
+        Ok(names)
     }
 
     /// `any_uid`: whoever reaches it is in the sandbox.

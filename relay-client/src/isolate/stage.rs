@@ -17,7 +17,10 @@ use std::{
     ffi::{CStr, OsStr, OsString},
     fs::{self, File},
     io::{self, Write},
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
 };
@@ -35,7 +38,7 @@ use rustix::{
 
 use super::{
     CANNOT_CONFINE, FAILED,
-    control::{self, Go, Mapping, Order, Plan, Prepared, Told, Unshared, Wanted},
+    control::{self, Go, Mapping, Order, Plan, Prepared, Refused, Told, Unshared, Wanted},
     datagrams, filter,
     forbidden::{Knobs, Step},
     mounts, nat, netlink, rights,
@@ -167,7 +170,9 @@ fn outer(directory: &Path, command: &[OsString]) -> Result<u8, Broken> {
     loop {
         match watch.next(supervised.then_some(&supervisor)) {
             Event::Ended(pid, status) if pid == inner => {
-                if !supervised {
+                if supervised {
+                    tell_of_datagrams(&supervisor);
+                } else {
                     // Nobody else is there to do it.
                     let _ = fs::remove_dir_all(directory);
                     terminal.as_ref().inspect(|terminal| terminal.take_back());
@@ -181,6 +186,18 @@ fn outer(directory: &Path, command: &[OsString]) -> Result<u8, Broken> {
                 let _ = kill_process(inner, Signal::KILL);
             }
         }
+    }
+}
+
+/// With the inner process all that could send any has ended; it has no right to ask for this itself.
+fn tell_of_datagrams(supervisor: &UnixStream) {
+    match datagrams::refused() {
+        // If nobody hears it any more, nobody wants to know.
+        Ok(refused) if refused != Refused::default() => {
+            let _ = control::say(supervisor, &refused);
+        }
+        Ok(_) => {}
+        Err(error) => eprintln!("sluicegate: which datagrams were refused is not known: {error}"),
     }
 }
 
@@ -234,11 +251,12 @@ fn inner(command: &[OsString]) -> Result<u8, Broken> {
     let supervisor = control::inherited().map_err(Broken::at("the supervisor is gone"))?;
     let plan: Plan = control::hear(&supervisor).map_err(Broken::at("the plan"))?;
     let input = control::take_one(&supervisor).map_err(Broken::at("standard input"))?;
-    network(&plan)?;
+    let lacking = network(&plan)?;
     unshare(CloneFlags::CLONE_NEWNS)
         .map_err(io::Error::from)
         .map_err(Broken::forbidden(&plan.knobs, Step::Others))?;
-    let warnings = mounts::arrange(&plan).map_err(Broken::at("mounts"))?;
+    let mut warnings = mounts::arrange(&plan).map_err(Broken::at("mounts"))?;
+    warnings.extend(lacking);
     let (listeners, descriptors) = listen(&plan.listeners).map_err(Broken::at("a listener"))?;
     let prepared = Prepared {
         listeners,
@@ -259,19 +277,10 @@ fn inner(command: &[OsString]) -> Result<u8, Broken> {
         descriptors::lower(few).map_err(Broken::at("its descriptors"))?;
     }
     let child = start(command, plan.environment, input)?;
-    if plan.descriptors.is_some() {
-        // The command has its bound from birth. This process still has to read what the kernel counted.
-        let _ = descriptors::raise();
-    }
     loop {
         match watch.next(Some(&supervisor)) {
             // With this process the rest of its namespace ends.
             Event::Ended(pid, status) if pid == child => {
-                let refused = datagrams::refused();
-                if refused > 0 {
-                    let said = [&[Told::Datagrams.byte()][..], &refused.to_be_bytes()].concat();
-                    let _ = (&supervisor).write_all(&said);
-                }
                 let by = status.terminating_signal();
                 if let Some(signal) = by.and_then(|signal| u8::try_from(signal).ok()) {
                     let _ = (&supervisor).write_all(&[Told::Ended(signal).byte()]);
@@ -348,7 +357,8 @@ fn unblocked<T>(run: impl FnOnce() -> T) -> io::Result<T> {
     Ok(ran)
 }
 
-fn network(plan: &Plan) -> Result<(), Broken> {
+/// What could not be had and does no harm comes back.
+fn network(plan: &Plan) -> Result<Option<String>, Broken> {
     netlink::loopback_up().map_err(Broken::at("loopback"))?;
     for address in netlink::OWN {
         match netlink::has(address) {
@@ -358,7 +368,7 @@ fn network(plan: &Plan) -> Result<(), Broken> {
         }
     }
     let Some(port) = plan.capture else {
-        return Ok(());
+        return Ok(None);
     };
     netlink::everything_is_here(false).map_err(Broken::at("routes"))?;
     if Path::new("/proc/sys/net/ipv6").exists() {
@@ -370,7 +380,15 @@ fn network(plan: &Plan) -> Result<(), Broken> {
             "the kernel cannot redirect connections ({error}): it has no nf_tables with NAT (nf_tables, nft_chain_nat, \
              nft_redir). Nothing was run. Without it: --net proxy"
         ),
-    })
+    })?;
+    // Nothing carries them either way.
+    let refused = datagrams::refuse().err().map(|error| {
+        format!(
+            "a program that sends a datagram waits for its answer as long as it likes: the kernel cannot refuse them at once ({error}; \
+             nft_reject_inet)"
+        )
+    });
+    Ok(refused)
 }
 
 /// Bind what is wanted. An IPv6 address that cannot be had is left out: there may be no IPv6.

@@ -22,7 +22,8 @@ use super::{
     CANNOT_CONFINE, FAILED,
     attend::{attend, wait},
     confinement::{Confinement, IsolateError, Network, Ways, step},
-    control::{self, Go, Mapping, Plan, Prepared, Unshared},
+    control::{self, Go, Mapping, Plan, Prepared, Refused, Unshared},
+    datagrams,
     ended::Ended,
     environment::{self, Environment, Place},
     mounts,
@@ -36,6 +37,7 @@ use super::{
 };
 use crate::{
     listen::{Address, Listen, Listener},
+    proxy::Why,
     tasks::Tasks,
 };
 
@@ -109,7 +111,7 @@ async fn confined(
             return Ok(ended);
         }
     };
-    let mut inner = match ready {
+    let (mut inner, names) = match ready {
         Ok((inner, prepared, descriptors)) => {
             for warning in &prepared.warnings {
                 tracing::warn!("{warning}");
@@ -120,8 +122,7 @@ async fn confined(
             let ipv6 = there
                 .iter()
                 .any(|one| matches!(one.what, What::Capture) && one.is_ipv6());
-            serving.start(there, descriptors, ipv6)?;
-            inner
+            (inner, serving.start(there, descriptors, ipv6)?)
         }
         Err(error) => {
             // It hears that nobody waits for it any more. What it says of itself is better than what was seen of it.
@@ -134,8 +135,16 @@ async fn confined(
     };
     let go = control::encode(&Go).map_err(step("to begin"))?;
     inner.write_all(&go).await.map_err(step("to begin"))?;
-    let notice = &serving.ways.notice;
-    attend(&mut outer, signals, &mut inner, notice, terminal).await
+    let ended = attend(&mut outer, signals, &mut inner, terminal).await?;
+    // It has ended: what it had to say has been said, or there is nothing.
+    if let Ok(refused) = hear::<Refused>(&mut to_outer).await {
+        let name = |address| names.name(address).map(|name| name.to_string());
+        for datagrams in datagrams::told(&refused, name) {
+            let notice = serving.ways.notice.of(None);
+            notice.refused(&datagrams, Why::Datagrams);
+        }
+    }
+    Ok(ended)
 }
 
 /// This same program, however its file is called by now.

@@ -14,7 +14,7 @@ pub enum Why {
     TooLarge,
     /// There are as many captured connections as descriptors allow.
     NoRoom,
-    /// They are UDP, which nothing carries. Told once, when all are counted.
+    /// They are UDP, which nothing carries. Told once for each destination, when all are counted.
     Datagrams,
 }
 

@@ -11,6 +11,7 @@
 )]
 
 mod clients;
+mod datagrams;
 mod devices;
 mod ends;
 mod forbidden;
