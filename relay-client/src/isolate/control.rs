@@ -57,7 +57,7 @@ pub(super) enum Wanted {
 pub(super) enum Hidden {
     /// An empty directory stands in its place.
     Directory(#[serde(with = "any_bytes")] PathBuf),
-    /// An empty file does, which nobody accepts connections on.
+    /// An empty file does, which nobody accepts connections on and which takes nothing.
     File(#[serde(with = "any_bytes")] PathBuf),
 }
 

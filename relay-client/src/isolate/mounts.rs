@@ -116,6 +116,8 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
     fs::create_dir_all(plan.directory.join(TEMPORARY))?;
     let nothing = plan.directory.join(NOTHING);
     fs::write(&nothing, "")?;
+    // What is bound from it is read-only as it is: one file for all, which would hand on what is written to any of them.
+    look_only(&nothing).map_err(|error| told(&nothing, error))?;
     unless_unreachable(mount_bind(&nothing, KEYS)).map_err(|error| told(KEYS, error))?;
     for (place, (path, text)) in plan.files.iter().enumerate() {
         replace(&plan.directory.join(place.to_string()), path, text)?;
@@ -141,8 +143,9 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
     Ok(warnings)
 }
 
-/// Nothing below it can be written to, whoever asks.
-fn look_only(path: &str) -> Result<(), Errno> {
+/// Neither it nor anything below can be written to, whoever asks.
+fn look_only(path: impl AsRef<Path>) -> Result<(), Errno> {
+    let path = path.as_ref();
     // With what is mounted below it, which an ordinary user may not leave out.
     mount_bind_recursive(path, path)?;
     let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;

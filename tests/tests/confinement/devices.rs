@@ -56,6 +56,38 @@ fn no_device_is_there_but_what_every_program_needs() {
     );
 }
 
+/// What stands in the place of hidden things is one and the same, and must not carry anything from one program to another.
+#[test]
+fn what_is_hidden_takes_nothing() {
+    outer("devices::what_is_hidden_takes_nothing", async |outer| {
+        let socket = outer.path("home/host.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        fs::set_permissions(&socket, mode).unwrap();
+        let mut paths = vec![
+            outer.text("home/host.sock"),
+            "/run/sluicegate-run/nothing".to_owned(),
+        ];
+        paths.extend(another().map(|name| format!("/dev/{name}")));
+        let script = "import errno, os, sys\n\
+            def tried(call):\n\
+            \x20   try: return call()\n\
+            \x20   except OSError as error: return errno.errorcode[error.errno]\n\
+            for path in sys.argv[1:]:\n\
+            \x20   print(tried(lambda: open(path, 'ab').write(b'x')), tried(lambda: os.truncate(path, 5)), tried(lambda: os.chmod(path, 0o777)))\n\
+            for path in sys.argv[1:]: print(open(path, 'rb').read())\n";
+        let python = ["/usr/bin/python3", "-c", script];
+        let expected = "EROFS EROFS EROFS\n".repeat(paths.len()) + &"b''\n".repeat(paths.len());
+        let mut runs = vec![outer.run(&[], &python).args(&paths).run().await];
+        if is_root() {
+            runs.push(outer.run_as_root(&[], &python).args(&paths).run().await);
+        }
+        for run in runs {
+            assert_eq!(run.succeeded(), expected, "{paths:?}");
+        }
+    });
+}
+
 #[test]
 fn a_device_that_is_named_is_there() {
     outer("devices::a_device_that_is_named_is_there", async |outer| {
