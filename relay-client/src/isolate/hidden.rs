@@ -35,6 +35,8 @@ const DIRECTORIES: [&str; 2] = ["/tmp/.X11-unix", "/tmp/.ICE-unix"];
 const MOST: usize = 1024;
 /// The kernel's list of unix sockets (proc_pid_net(5)).
 const TABLE: &str = "/proc/net/unix";
+/// A name there is no longer (unix(7)).
+const LONGEST: usize = 108;
 /// `SS_UNCONNECTED` there: of a stream socket with a path, it listens or may yet.
 const UNCONNECTED: &str = "01";
 
@@ -189,25 +191,45 @@ pub(super) fn covers(over: &Path, path: &Path) -> bool {
 }
 
 /// The paths of sockets that take connections or datagrams, or may begin to: whatever is bound and is there. Names are any
-/// bytes, and anybody may bind one that is no text.
+/// bytes, and anybody may bind one that is no text, or that has line ends in it.
 fn listening(table: &[u8]) -> Vec<PathBuf> {
-    let bound = |line: &[u8]| {
-        // The path is the rest of the line, blanks and all; abstract names begin with `@` and are a network namespace's.
-        let start = line.windows(2).position(|two| two == b" /")?;
-        let (columns, path) = line.split_at_checked(start + 1)?;
-        let mut columns = str::from_utf8(columns).ok()?.split_ascii_whitespace();
-        let (kind, state) = (columns.nth(4)?, columns.next()?);
-        let path = PathBuf::from(OsStr::from_bytes(path));
-        (kind == "0002" || state == UNCONNECTED).then_some(path)
-    };
+    let lines: Vec<&[u8]> = table.split(|byte| *byte == b'\n').collect();
     let socket =
         |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    table
-        .split(|byte| *byte == b'\n')
-        .skip(1)
-        .filter_map(bound)
-        .filter(socket)
-        .collect()
+    let mut found = Vec::new();
+    for (number, line) in lines.iter().enumerate().skip(1) {
+        if let Some(name) = bound(line) {
+            let following = lines.get(number + 1..).unwrap_or_default();
+            found.extend(readings(name, following).into_iter().filter(socket));
+        }
+    }
+    found
+}
+
+/// How the name begins that a line tells of.
+fn bound(line: &[u8]) -> Option<&[u8]> {
+    // It is the rest of the line, blanks and all; abstract names begin with `@` and are a network namespace's.
+    let start = line.windows(2).position(|two| two == b" /")?;
+    let (columns, name) = line.split_at_checked(start + 1)?;
+    let mut columns = str::from_utf8(columns).ok()?.split_ascii_whitespace();
+    let (kind, state) = (columns.nth(4)?, columns.next()?);
+    (kind == "0002" || state == UNCONNECTED).then_some(name)
+}
+
+/// All that a name may be that begins like this. Its line ends look like the table's own: so with as many of the lines that follow, whatever
+/// they look like, as a name has room for.
+fn readings(begin: &[u8], following: &[&[u8]]) -> Vec<PathBuf> {
+    let mut name = begin.to_vec();
+    let mut readings = vec![PathBuf::from(OsStr::from_bytes(&name))];
+    for line in following {
+        name.push(b'\n');
+        name.extend_from_slice(line);
+        if name.len() > LONGEST {
+            break;
+        }
+        readings.push(PathBuf::from(OsStr::from_bytes(&name)));
+    }
+    readings
 }
 
 #[cfg(test)]
@@ -293,6 +315,25 @@ mod tests {
             assert!(found.contains(&hidden), "{hidden:?}");
             let said = control::encode(&hidden).unwrap();
             assert_eq!(control::decode::<Hidden>(&said[4..]).unwrap(), hidden);
+        }
+    }
+
+    /// The kernel writes them as they are, so that they look like lines of its own.
+    #[test]
+    fn names_with_line_ends_are_found_whole() {
+        let directory = with_another_file();
+        let root = directory.path();
+        fs::create_dir(root.join("a\nb")).unwrap();
+        // The last but one looks like a whole line.
+        let paths = ["x", "x\n", "x\n\ny z", "x\n0: 2 0 1 0001 03 5 y", "a\nb/x"]
+            .map(|name| root.join(name));
+        let _listeners: Vec<_> = paths
+            .iter()
+            .map(|path| UnixListener::bind(path).unwrap())
+            .collect();
+        let found = listening(&fs::read(TABLE).unwrap());
+        for path in paths {
+            assert!(found.contains(&path), "{path:?}");
         }
     }
 

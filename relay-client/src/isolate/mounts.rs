@@ -274,7 +274,15 @@ struct Mount {
 
 /// All there are; of several at one place the last, which is the one that is seen.
 fn table() -> io::Result<Vec<Mount>> {
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    let table = fs::read("/proc/self/mountinfo")?;
+    // Names are any bytes. Those that are no ASCII are written as the kernel writes blanks.
+    let table: String = table
+        .iter()
+        .map(|byte| match byte.is_ascii() {
+            true => char::from(*byte).to_string(),
+            false => format!("\\{byte:03o}"),
+        })
+        .collect();
     let mounts = table.lines().filter_map(parse);
     let by_place: BTreeMap<_, _> = mounts.map(|mount| (mount.path.clone(), mount)).collect();
     Ok(by_place.into_values().collect())
@@ -311,7 +319,7 @@ fn parse(line: &str) -> Option<Mount> {
     Some(Mount { path, flags, kind })
 }
 
-/// Blanks and backslashes stand as three octal digits there.
+/// Blanks, line ends and backslashes stand as three octal digits there.
 fn unescape(text: &str) -> PathBuf {
     use std::os::unix::ffi::OsStringExt;
     let mut bytes = Vec::new();
@@ -339,7 +347,7 @@ fn unescape(text: &str) -> PathBuf {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-    use std::path::Path;
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
     use rustix::mount::MountFlags;
 
@@ -351,6 +359,8 @@ mod tests {
         assert_eq!(found.path, Path::new("/mnt a\\b"));
         assert_eq!(found.flags, MountFlags::NOSUID | MountFlags::NOATIME);
         assert_eq!(found.kind, "ext3");
+        let odd = super::parse("36 35 98:0 / /a\\012b\\377 rw - tmpfs x rw").unwrap();
+        assert_eq!(odd.path, Path::new(OsStr::from_bytes(b"/a\nb\xff")));
         assert!(super::parse("36 35 98:0").is_none());
     }
 }

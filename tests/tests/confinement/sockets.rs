@@ -25,23 +25,31 @@ const CONNECT: &str = "import os, socket, sys\n\
     \x20   try: socket.socket(socket.AF_UNIX).connect(os.fsencode(path)); print('connected')\n\
     \x20   except OSError as error: print(type(error).__name__)\n";
 
-/// A name is any bytes. One that is no text keeps no other from being found, and is found itself.
+/// A name is any bytes. One that is no text, or looks like several lines, keeps no other from being found, and is found itself.
 #[test]
 fn a_name_that_is_no_text_hides_nothing_from_us() {
     outer(
         "sockets::a_name_that_is_no_text_hides_nothing_from_us",
         async |outer| {
-            let plain = outer.path("home/plain.sock");
-            let odd = outer.path("home").join(OsStr::from_bytes(b"\xff.sock"));
-            let _listeners = [&plain, &odd].map(|path| listener(path));
+            let home = outer.path("home");
+            let names = [
+                &b"plain.sock"[..],
+                b"\xff.sock",
+                b"a\nb.sock",
+                b"plain.sock\n",
+            ];
+            let paths = names.map(|name| home.join(OsStr::from_bytes(name)));
+            let _listeners = paths.each_ref().map(|path| listener(path));
             let address = SocketAddr::from_abstract_name(b"\xff\xfe").unwrap();
             let _abstract = UnixListener::bind_addr(&address).unwrap();
             let command = ["/usr/bin/python3", "-c", CONNECT];
-            let done = outer.run(&[], &command).args([&plain, &odd]).run().await;
-            assert_eq!(
-                done.succeeded(),
-                "ConnectionRefusedError\nConnectionRefusedError\n"
-            );
+            let refused = "ConnectionRefusedError\n".repeat(paths.len());
+            // The second way looks at what is mounted over them.
+            let ways: [&[&str]; 2] = [&[], &["--ro"]];
+            for flags in ways {
+                let done = outer.run(flags, &command).args(&paths).run().await;
+                assert_eq!(done.succeeded(), refused, "{flags:?}");
+            }
         },
     );
 }
