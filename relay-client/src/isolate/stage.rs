@@ -21,7 +21,7 @@ use std::{
         fd::OwnedFd,
         unix::{net::UnixStream, process::CommandExt},
     },
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, ExitCode, Stdio},
 };
 
@@ -90,21 +90,23 @@ impl Broken {
 
 /// The arguments that start the outer process.
 pub(super) fn arguments(directory: &Path, command: &[OsString]) -> Vec<OsString> {
-    again(OUTER, directory, command)
+    again(OUTER, directory.as_os_str(), command)
 }
 
-/// The arguments that start the command without confinement.
-pub(super) fn plain_arguments(command: &[OsString]) -> Vec<OsString> {
-    again(PLAIN, Path::new("/"), command)
+/// The arguments that start the command without confinement, with so many descriptors; `None`: as many as whoever starts it.
+pub(super) fn plain_arguments(descriptors: Option<u64>, command: &[OsString]) -> Vec<OsString> {
+    let few = descriptors.map_or_else(String::new, |few| few.to_string());
+    again(PLAIN, few.as_ref(), command)
 }
 
 /// The arguments that start what makes an [`Unnamed`](super::Unnamed).
 pub(super) fn keep_arguments() -> Vec<OsString> {
-    again(KEEP, Path::new("/"), &[])
+    again(KEEP, OsStr::new(""), &[])
 }
 
-fn again(role: &str, directory: &Path, command: &[OsString]) -> Vec<OsString> {
-    let words = [OsStr::new(WORD), role.as_ref(), directory.as_os_str()];
+/// `word`: what the role needs to know.
+fn again(role: &str, word: &OsStr, command: &[OsString]) -> Vec<OsString> {
+    let words = [OsStr::new(WORD), role.as_ref(), word];
     words
         .into_iter()
         .chain(command.iter().map(OsString::as_os_str))
@@ -118,17 +120,17 @@ pub fn reenter() -> Option<ExitCode> {
     if words.next()? != WORD {
         return None;
     }
-    let (Some(role), Some(directory)) = (words.next(), words.next().map(PathBuf::from)) else {
+    let (Some(role), Some(word)) = (words.next(), words.next()) else {
         return Some(ExitCode::from(FAILED));
     };
     let command: Vec<OsString> = words.collect();
     // Only a name: nothing depends on it.
     let _ = rustix::thread::set_name(NAME);
     let ended = match role.to_str() {
-        Some(OUTER) => outer(&directory, &command),
+        Some(OUTER) => outer(Path::new(&word), &command),
         Some(INNER) => inner(&command),
         Some(KEEP) => keep(),
-        Some(PLAIN) => Err(become_plain(&command)),
+        Some(PLAIN) => Err(become_plain(&word, &command)),
         _ => return Some(ExitCode::from(FAILED)),
     };
     Some(ExitCode::from(ended.unwrap_or_else(|broken| {
@@ -161,7 +163,7 @@ fn outer(directory: &Path, command: &[OsString]) -> Result<u8, Broken> {
         .map_err(Broken::forbidden(&knobs, Step::Others))?;
     rights::carry_over_exec().map_err(Broken::forbidden(&knobs, Step::Others))?;
     let theirs = control::take_one(&supervisor).map_err(Broken::at("the supervisor is gone"))?;
-    let inner = itself(again(INNER, directory, command))
+    let inner = itself(again(INNER, OsStr::new(""), command))
         .stdin(Stdio::from(theirs))
         .spawn()
         .map_err(Broken::at("the first process of the sandbox"))?;
@@ -326,8 +328,15 @@ fn start(
         .map_err(|error| Broken::exec(program, &error))
 }
 
-/// Become the command, where nothing is confined.
-fn become_plain(command: &[OsString]) -> Broken {
+/// Become the command, where nothing is confined; `few`: how many descriptors it may have, if there is anything.
+fn become_plain(few: &OsStr, command: &[OsString]) -> Broken {
+    let few = few.to_str().and_then(|few| few.parse().ok());
+    if let Some(Err(error)) = few.map(descriptors::lower) {
+        return Broken {
+            code: FAILED,
+            message: format!("cannot give the command its own bound on open files: {error}"),
+        };
+    }
     match split(command) {
         Ok((program, mut command)) => match unblocked(|| command.exec()) {
             Ok(error) => Broken::exec(program, &error),

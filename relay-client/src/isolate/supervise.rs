@@ -281,7 +281,8 @@ async fn unconfined(
         });
         serving.service(&service.name, listener, false);
     }
-    let mut command = itself(stage::plain_arguments(&confinement.command));
+    let (descriptors, command) = (confinement.descriptors, &confinement.command);
+    let mut command = itself(stage::plain_arguments(descriptors, command));
     command.kill_on_drop(true);
     let environment = environment::of(std::env::vars_os(), proxy, &places, &confinement.env);
     apply(&mut command, environment);

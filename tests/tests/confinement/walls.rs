@@ -351,20 +351,24 @@ fn what_the_proxy_refuses_by_itself_is_told() {
 #[test]
 fn too_few_descriptors_are_told_of() {
     outer("walls::too_few_descriptors_are_told_of", async |outer| {
-        let command = ["run", "--", "sh", "-c", "ulimit -Sn"];
-        let bounded = async |start: &str, program: &str| {
+        let command = ["--", "sh", "-c", "ulimit -Sn"];
+        let bounded = async |start: &str, program: &str, flags: &[&str]| {
             let start = format!("{start}; exec \"$@\"");
             let program = outer.text(program);
             let base = outer.as_nobody("sh").args(["-c", &start, "sh", &program]);
+            let base = base.arg("run").args(flags);
             base.args(command).run().await
         };
         for program in ["bin/sluicegate", "bin/sluicegate-relay"] {
-            let done = bounded("ulimit -n 20", program).await;
+            let done = bounded("ulimit -n 20", program, &[]).await;
             assert_eq!(done.code, Some(125), "{program}: {}", done.stderr);
             assert!(done.stderr.contains("only 20 files"), "{}", done.stderr);
         }
-        let done = bounded("ulimit -Sn 20", "bin/sluicegate").await;
-        assert_eq!(done.succeeded(), "20\n");
+        let ways: [&[&str]; 2] = [&[], &["--unconfined"]];
+        for flags in ways {
+            let done = bounded("ulimit -Sn 20", "bin/sluicegate", flags).await;
+            assert_eq!(done.succeeded(), "20\n", "{flags:?}");
+        }
     });
 }
 
