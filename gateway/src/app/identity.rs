@@ -10,7 +10,7 @@ use sluicegate_certs::{Authority, CertError, Identity, ServerIdentity, TrustBund
 use sluicegate_relay_protocol::{ALPN_H3, ALPN_RELAY};
 
 use crate::{
-    config::{Config, KeyFiles, StateDir},
+    config::{Config, KeyFiles, ListenerKind, PublicUrl, StateDir},
     session::CaFiles,
 };
 
@@ -44,9 +44,13 @@ impl PublicIdentity {
             None => {
                 let authority =
                     Authority::load_or_create(state_dir.path(), "Sluicegate private CA", now)?;
-                let ca = ca_files(&authority, state_dir.path())?;
+                let ca = is_met(config).then(|| ca_files(&authority, state_dir.path()));
                 let leaf = authority.issue_server(&names(config), LIFE, now)?;
-                (leaf, Source::Authority(Box::new(authority)), Some(ca))
+                (
+                    leaf,
+                    Source::Authority(Box::new(authority)),
+                    ca.transpose()?,
+                )
             }
         };
         let server = ServerIdentity::new(identity);
@@ -76,7 +80,7 @@ impl PublicIdentity {
         self.server.clone()
     }
 
-    /// The private CA, where one is in play.
+    /// The private CA, where one is in play: clients may meet a certificate of its.
     pub(super) fn ca(&self) -> Option<CaFiles> {
         self.ca.clone()
     }
@@ -114,6 +118,19 @@ impl PublicIdentity {
     pub(super) fn replace(&self, identity: Identity) {
         self.server.replace(identity);
     }
+}
+
+/// Does anybody come by TLS? Where all come in plaintext, nobody needs roots for it, and the system's are many to read, check and write
+/// down.
+fn is_met(config: &Config) -> bool {
+    let shown = config.listeners.iter().any(|listener| match listener.kind {
+        ListenerKind::Public => true,
+        ListenerKind::Private => listener.tls.is_none(),
+        _ => false,
+    });
+    // One who ends TLS in front of a plain listener.
+    let in_front = config.public_url.as_ref().is_some_and(PublicUrl::is_tls);
+    shown || in_front
 }
 
 fn load(files: &KeyFiles) -> Result<Identity, CertError> {
@@ -192,6 +209,21 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn roots_are_for_those_who_come_by_tls() {
+        let plain = "listeners: [{kind: plain, address: \"127.0.0.1:0\"}]\n";
+        let in_front = format!("publicUrl: \"https://gateway.example.test\"\n{plain}");
+        let public = "listeners: [{kind: public, address: \"127.0.0.1:0\"}]\n";
+        for (source, given) in [(plain, false), (&*in_front, true), (public, true)] {
+            let directory = tempfile::tempdir().unwrap();
+            let state_dir = StateDir::open(&directory.path().join("state")).unwrap();
+            let config = Config::parse(source).unwrap().0;
+            let identity = PublicIdentity::open(&config, &state_dir, SystemTime::now()).unwrap();
+            assert_eq!(identity.ca().is_some(), given, "{source}");
+            assert_eq!(state_dir.file("ca-bundle.pem").exists(), given, "{source}");
+        }
+    }
 
     #[test]
     fn the_leaf_is_renewed_in_time_and_keeps_the_names_of_the_last_reload() {

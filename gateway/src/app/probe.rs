@@ -69,7 +69,11 @@ fn road(
     let Some((tls, target)) = public_url(config, addresses) else {
         return Ok(None);
     };
-    let mut trust = TrustBundle::system().unwrap_or_else(|_| TrustBundle::empty());
+    // Whoever comes in plaintext trusts nobody, and needs no roots.
+    let mut trust = match tls {
+        true => TrustBundle::system().unwrap_or_else(|_| TrustBundle::empty()),
+        false => TrustBundle::empty(),
+    };
     if let Some(ca) = identity.ca() {
         trust = trust.with_pem(ca.ca_pem.as_bytes())?;
     }

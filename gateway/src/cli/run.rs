@@ -107,12 +107,9 @@ pub(super) fn main(args: RunArgs) -> ExitCode {
     };
     // Before there is anything to be seen: the state, and the session's credentials.
     let kept_out = isolate::keep_others_out();
-    let started = kept_out.and_then(|()| Signals::hold()).and_then(|signals| {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()?;
-        Ok((signals, runtime))
-    });
+    let started = kept_out
+        .and_then(|()| Signals::hold())
+        .and_then(|signals| Ok((signals, isolate::runtime()?)));
     let (signals, runtime) = match started {
         Ok(started) => started,
         Err(error) => {

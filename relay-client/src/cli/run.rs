@@ -79,10 +79,7 @@ pub(super) fn main(args: RunArgs) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return with_code(isolate::FAILED, &error.into()),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match isolate::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return with_code(isolate::FAILED, &error.into()),
     };

@@ -51,7 +51,7 @@ pub use hidden::with_their_directories;
 pub use rights::keep_others_out;
 pub use signals::{Listening, Signals};
 pub use stage::reenter;
-pub use supervise::run;
+pub use supervise::{run, runtime};
 pub use unnamed::{Unnamed, UnnamedError};
 
 /// The command could not be started, or what confines it failed. (As `env`, `timeout` and `docker run` have it.)

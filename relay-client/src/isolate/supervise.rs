@@ -4,9 +4,11 @@ use std::{
     ffi::OsString,
     fs, io,
     net::Ipv4Addr,
+    num::NonZeroUsize,
     os::fd::{AsFd, OwnedFd},
     path::Path,
     process::{ExitStatus, Stdio},
+    thread::available_parallelism,
     time::Duration,
 };
 
@@ -14,6 +16,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::UnixStream,
     process::Command,
+    runtime::{Builder, Runtime},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -45,6 +48,21 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What is being sent when the command ends goes out within this time.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// What one command sends and gets is no work for all the cores of a large machine; each thread has a stack and buffers of its own.
+const WORKERS: usize = 4;
+
+/// The runtime to call [`run`] on.
+///
+/// # Errors
+/// There are no threads to be had.
+pub fn runtime() -> io::Result<Runtime> {
+    let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+    Builder::new_multi_thread()
+        .worker_threads(cores.min(WORKERS))
+        .enable_all()
+        .build()
+}
 
 /// Run the command to its end; the code is the command's own, or one of this module's.
 ///
@@ -288,4 +306,17 @@ async fn unconfined(
     apply(&mut command, environment);
     let mut child = command.spawn().map_err(step("this same program"))?;
     wait(&mut child, signals).await
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::{WORKERS, runtime};
+
+    #[test]
+    fn few_threads_whatever_the_machine() {
+        let workers = runtime().unwrap().metrics().num_workers();
+        assert!((1..=WORKERS).contains(&workers), "{workers}");
+    }
 }
