@@ -3,7 +3,7 @@
 
 use std::io;
 
-use rustix::net::netlink;
+use rustix::{io::Errno, net::netlink};
 
 use super::netlink::{Message, OWN_V4, OWN_V6, attributes, dump, exchange};
 
@@ -242,7 +242,7 @@ fn value(bytes: &[u8]) -> Vec<u8> {
     value.into_value()
 }
 
-/// The keys of a set, and how many packets each has counted. None where there is no such set.
+/// The keys of a set, and how many packets each has counted. None where there is no such set, or no nf_tables at all.
 ///
 /// # Errors
 /// The kernel does not tell.
@@ -251,8 +251,11 @@ pub(super) fn counted(table: &[u8], set: &[u8]) -> io::Result<Vec<(Vec<u8>, u64)
     request.attribute(1, table).attribute(2, set);
     match dump(Some(netlink::NETFILTER), &request.finish()) {
         Ok(answers) => Ok(answers.iter().flat_map(|one| elements(one)).collect()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
+        Err(error) => match Errno::from_io_error(&error) {
+            // Where nothing is captured no table is made, and then the kernel need not know of tables either.
+            Some(Errno::NOENT | Errno::INVAL | Errno::PROTONOSUPPORT) => Ok(Vec::new()),
+            _ => Err(error),
+        },
     }
 }
 
