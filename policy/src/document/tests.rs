@@ -349,7 +349,8 @@ proptest! {
 
 #[test]
 fn what_each_decision_goes_through_is_bounded() {
-    let cases: [(&str, fn(usize) -> String, &str, usize); 8] = [
+    type Case = (&'static str, fn(usize) -> String, &'static str, usize);
+    let cases: [Case; 8] = [
         (
             "egress: {deniedHosts: [",
             |n| format!("'a.test:{}'", n + 1),

@@ -50,7 +50,8 @@ async fn a_door_is_open_for_those_who_are_here_and_as_long_as_somebody_accepts()
     let mut offers = f.registry.dials().take_offers().unwrap();
     let asked = request("{id: one, expose: {plugin: tcp}}");
     let issued = f.registry.create("local".into(), asked).await.unwrap();
-    let target = issued.view["dialTargets"]["plugin"].as_str().unwrap();
+    let target = issued.view.pointer("/dialTargets/plugin");
+    let target = target.and_then(serde_json::Value::as_str).unwrap();
     let address = target.strip_prefix("tcp://").unwrap();
     let is_open = || match TcpStream::connect(address) {
         Ok(_) => true,

@@ -8,7 +8,7 @@ use tokio::time::interval;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    front::h2,
+    http2,
     relay::testing::{TRANSPORTS, World, within},
     session::lifecycle::Action,
 };
@@ -68,9 +68,9 @@ async fn another(world: &World) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_of_a_revoked_token_keep_no_place() {
-    let limits = h2::Limits {
+    let limits = http2::Limits {
         of_session: 2,
-        ..h2::Limits::default()
+        ..http2::Limits::default()
     };
     let world = World::with_limits(limits).await;
     let leaked = world.session("one", "{}").await;
@@ -114,9 +114,9 @@ async fn connections_of_a_revoked_token_keep_no_place() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_has_as_many_places_as_its_peer_takes() {
     const TAKEN: u32 = 50;
-    let limits = h2::Limits {
+    let limits = http2::Limits {
         streams: TAKEN,
-        ..h2::Limits::default()
+        ..http2::Limits::default()
     };
     let world = World::with_limits(limits).await;
     let endpoint = Endpoint::parse(&format!("https://{}", world.address)).unwrap();

@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{act, echoed, ended, refused, reset, tcp, withdrawn};
 use crate::{
-    front::h2,
+    http2,
     relay::testing::{Manner, World, tcp_service, within},
     session::lifecycle::Action,
 };
@@ -38,7 +38,7 @@ async fn without_a_client_the_dial_is_refused_at_once() {
 /// The gateway starts, and clients come back before it has come to the target they offer.
 #[tokio::test]
 async fn a_dial_target_is_open_as_soon_as_its_client_is_known() {
-    let mut world = World::starting(h2::Limits::default()).await;
+    let mut world = World::starting(http2::Limits::default()).await;
     let mut tasks = JoinSet::new();
     let url = tcp_service(&mut tasks, Manner::Echo).await;
     let token = world
