@@ -118,9 +118,9 @@ pub struct NewEvent {
 /// What a namespace has lost of its history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Dropped {
-    /// Events dropped so far; of a namespace that had none for long, so many at most.
+    /// Events dropped so far.
     pub events: u64,
-    /// The cursor of the last of them, or one after it; all of the namespace's up to it are gone.
+    /// The cursor of the last of them; all of the namespace's up to it are gone.
     pub last: u64,
 }
 

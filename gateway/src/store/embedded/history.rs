@@ -16,16 +16,12 @@ pub(super) const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new(
 /// By namespace and cursor: whose it is. Older versions know none of the tables from here on; what they did meanwhile is seen
 /// at the next start.
 const OWN: TableDefinition<'_, (&str, u64), ()> = TableDefinition::new("events_own");
-/// By how many there are and how old the oldest is (the older, the larger): which namespace. The last is the next to give. Of
-/// one that has none, how old the last is that it lost: the last of those is the next to be forgotten.
+/// By how many there are and how old the oldest is (the older, the larger): which namespace. The last is the next to give.
 const RANK: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("events_rank");
-/// By namespace: events held, events dropped, and the cursor of the last that was. One that has none left is forgotten when
-/// twice as many events as are kept have come since.
+/// By namespace: events held, events dropped, and the cursor of the last that was.
 const SHARE: TableDefinition<'_, &str, (u64, u64, u64)> = TableDefinition::new("events_share");
 /// In `META`: the last event that the other tables know of.
 const KNOWN: &str = "events_known";
-/// In `META`: the last event of a namespace that was forgotten.
-const FORGOTTEN: &str = "events_forgotten";
 /// Events that one commit drops at most beyond as many as it brings.
 const CATCHING_UP: usize = 1000;
 
@@ -45,8 +41,6 @@ pub(super) fn append(
     let mut own = write.open_table(OWN)?;
     let mut rank = write.open_table(RANK)?;
     let mut share = write.open_table(SHARE)?;
-    let mut meta = write.open_table(META)?;
-    let mut forgotten = meta.get(FORGOTTEN)?.map_or(0, |row| row.value());
     for event in new {
         cursor += 1;
         let of = event.of.as_str();
@@ -54,9 +48,11 @@ pub(super) fn append(
         let oldest = first(&own, of)?;
         own.insert((of, cursor), ())?;
         let found = share.get(of)?.map(|row| row.value());
-        let (held, dropped, last) = found.unwrap_or((0, forgotten, forgotten));
+        let (held, dropped, last) = found.unwrap_or_default();
         share.insert(of, (held + 1, dropped, last))?;
-        rank.remove(oldest.map_or((0, age(last)), |oldest| (held, age(oldest))))?;
+        if let Some(oldest) = oldest {
+            rank.remove((held, age(oldest)))?;
+        }
         rank.insert((held + 1, age(oldest.unwrap_or(cursor))), of)?;
     }
     // Where fewer are kept than before, later commits drop the rest: all other changes wait for this one.
@@ -68,7 +64,7 @@ pub(super) fn append(
         let most = rank
             .last()?
             .map(|(key, of)| (key.value(), of.value().to_owned()));
-        let Some(((held @ 1.., oldest), of)) = most else {
+        let Some(((held, oldest), of)) = most else {
             break;
         };
         let of = of.as_str();
@@ -77,40 +73,13 @@ pub(super) fn append(
         events.remove(gone)?;
         own.remove((of, gone))?;
         let dropped = share.get(of)?.map_or(0, |row| row.value().1);
-        let left = held.saturating_sub(1);
-        share.insert(of, (left, dropped + 1, gone))?;
-        rank.insert((left, age(first(&own, of)?.unwrap_or(gone))), of)?;
-    }
-    let long_ago = cursor.saturating_sub(keep.saturating_mul(2));
-    for _ in 0..drops {
-        let Some((last, of)) = next_to_forget(&rank)?.filter(|(last, _)| *last <= long_ago) else {
-            break;
-        };
-        rank.remove((0_u64, age(last)))?;
-        // An older version, which ranks none without events, leaves one behind that has some again.
-        let found = share.get(of.as_str())?.map(|row| row.value());
-        if found.is_some_and(|(held, _, lost)| (held, lost) == (0, last)) {
-            share.remove(of.as_str())?;
-            forgotten = forgotten.max(last);
+        share.insert(of, (held.saturating_sub(1), dropped + 1, gone))?;
+        if let Some(next) = first(&own, of)? {
+            rank.insert((held.saturating_sub(1), age(next)), of)?;
         }
     }
-    meta.insert(FORGOTTEN, forgotten)?;
-    meta.insert(KNOWN, cursor)?;
+    write.open_table(META)?.insert(KNOWN, cursor)?;
     Ok(cursor)
-}
-
-/// Of the namespaces that have no event, the one that lost its last the longest ago, and that one's cursor.
-fn next_to_forget(
-    rank: &Table<'_, (u64, u64), &'static str>,
-) -> Result<Option<(u64, String)>, redb::Error> {
-    let found = match rank.range((0_u64, 0_u64)..(1_u64, 0_u64))?.next_back() {
-        Some(row) => {
-            let (key, of) = row?;
-            Some((age(key.value().1), of.value().to_owned()))
-        }
-        None => None,
-    };
-    Ok(found)
 }
 
 /// The larger, the older; and back.
@@ -127,18 +96,11 @@ fn first(own: &Table<'_, (&'static str, u64), ()>, of: &str) -> Result<Option<u6
     Ok(found)
 }
 
-/// What a namespace has lost of its history; of one that is not known, what it may have lost.
+/// What a namespace has lost of its history.
 pub(super) fn dropped(database: &Database, of: &str) -> Result<Dropped, redb::Error> {
     let read = database.begin_read()?;
     let found = read.open_table(SHARE)?.get(of)?.map(|row| row.value());
-    let (events, last) = match found {
-        Some((_, events, last)) => (events, last),
-        None => {
-            let meta = read.open_table(META)?;
-            let last = meta.get(FORGOTTEN)?.map_or(0, |row| row.value());
-            (last, last)
-        }
-    };
+    let (_, events, last) = found.unwrap_or_default();
     Ok(Dropped { events, last })
 }
 
@@ -152,12 +114,9 @@ pub(super) fn take_up(write: &WriteTransaction) -> Result<(), redb::Error> {
     let mut meta = write.open_table(META)?;
     let last = events.last()?.map_or(0, |(cursor, _)| cursor.value());
     let known = meta.get(KNOWN)?.map_or(0, |row| row.value());
-    // Older versions rank no namespace that has no events.
-    let ranked = rank.len()? == share.len()?;
-    if known == last && own.len()? == events.len()? && ranked {
+    if known == last && own.len()? == events.len()? {
         return Ok(());
     }
-    let forgotten = meta.get(FORGOTTEN)?.map_or(0, |row| row.value());
     let mut whose = HashMap::new();
     for row in own.iter()? {
         let key = row?.0;
@@ -186,14 +145,12 @@ pub(super) fn take_up(write: &WriteTransaction) -> Result<(), redb::Error> {
         (*dropped, *last) = (*dropped + 1, cursor.max(*last));
     }
     for (namespace, (count, oldest)) in held {
-        let lost = lost.remove(&namespace);
-        let (dropped, last) = lost.unwrap_or((forgotten, forgotten));
+        let (dropped, last) = lost.remove(&namespace).unwrap_or_default();
         share.insert(namespace.as_str(), (count, dropped, last))?;
         rank.insert((count, age(oldest)), namespace.as_str())?;
     }
     for (namespace, (dropped, last)) in lost {
         share.insert(namespace.as_str(), (0, dropped, last))?;
-        rank.insert((0, age(last)), namespace.as_str())?;
     }
     meta.insert(KNOWN, last)?;
     Ok(())
