@@ -2,8 +2,11 @@
 //!
 //! Pure: fed with chunks, asked about the deadline. What is held is held by the pump.
 
+mod word;
+
 use sluicegate_policy::{Denial, FirstBytes, Hello, TargetPermit, TlsRule};
 
+use self::word::{Line, LongWord};
 use crate::sniff::{ClientHello, ClientStep, HelloWatch, Reader, ServerStep, Sni, Verdict};
 
 /// What to do with the client's bytes.
@@ -41,13 +44,15 @@ enum Phase {
     First(Box<Reader>),
     /// Not TLS; a line of HTTP, perhaps.
     Line,
+    /// Not TLS, and begun with a word that is longer than any method: it goes, and its line is watched.
+    Word(LongWord),
     /// A hello that passed.
     Watch(Box<HelloWatch>),
 }
 
 /// The longest first line that is still waited for.
 const LONGEST_LINE: usize = 16 * 1024;
-/// The longest first word that is taken for a method: several times any that is registered. What has none that short is a
+/// The longest first word that is waited for: several times any method that is registered. What has none that short is a
 /// stream of something else, and must not wait here.
 const LONGEST_METHOD: usize = 256;
 /// Bytes of empty lines before it. Servers skip one or a few; more are held by nobody.
@@ -79,7 +84,7 @@ impl Gate {
 
     /// Is a verdict on bytes still owed? (A second hello is waited for without a deadline of its own.)
     pub fn undecided(&self) -> bool {
-        !matches!(self.phase, Phase::Watch(_))
+        !matches!(self.phase, Phase::Watch(_) | Phase::Word(_))
     }
 
     /// The refusal when the deadline passes now. Under `auto` a silent client may be waiting for the server to speak.
@@ -105,6 +110,8 @@ impl Gate {
                     denial
                 }
             },
+            // Nothing of it is held.
+            Phase::Word(_) => None,
         }
     }
 
@@ -134,7 +141,7 @@ impl Gate {
     /// What the client began with, once that was judged.
     pub fn seen(&self) -> Option<&FirstBytes> {
         match &self.phase {
-            Phase::Watch(_) => self.began.as_ref(),
+            Phase::Watch(_) | Phase::Word(_) => self.began.as_ref(),
             Phase::First(_) | Phase::Line => None,
         }
     }
@@ -195,6 +202,7 @@ impl Gate {
                 }
             }
             Phase::Line => self.line(held),
+            Phase::Word(word) => after_word(word.feed(chunk)),
             Phase::Watch(watch) => {
                 let step = watch.from_client(chunk);
                 self.after_hello(step)
@@ -206,16 +214,24 @@ impl Gate {
     pub fn server_sent(&mut self, chunk: &[u8]) -> bool {
         match &mut self.phase {
             Phase::Watch(watch) => watch.from_server(chunk) == ServerStep::Done,
-            Phase::First(_) | Phase::Line => false,
+            Phase::First(_) | Phase::Line | Phase::Word(_) => false,
         }
     }
 
     /// Not TLS: HTTP is judged as HTTP, and where methods and paths are ruled nothing else may pass.
     fn line(&mut self, held: &[u8]) -> Step {
         match (first_line(held), self.bound()) {
-            (Step::Open, Some(denial)) => {
+            (Step::Open | Step::Forward, Some(denial)) => {
                 self.began = Some(FirstBytes::Other);
                 Step::Cut(denial)
+            }
+            (Step::Forward, None) => {
+                self.pass();
+                self.began = Some(FirstBytes::Other);
+                let mut word = LongWord::default();
+                let line = word.feed(after_blank(held));
+                self.phase = Phase::Word(word);
+                after_word(line)
             }
             (Step::Open, None) => {
                 self.pass();
@@ -249,6 +265,15 @@ impl Gate {
     }
 }
 
+/// A request would have to be judged, and its head is no longer whole.
+fn after_word(line: Line) -> Step {
+    match line {
+        Line::Goes => Step::Forward,
+        Line::Other => Step::Open,
+        Line::Request => Step::Cut(Denial::MalformedRequest),
+    }
+}
+
 /// By the rule, of what the hello shows.
 fn judge_hello(permit: &TargetPermit, hello: &ClientHello) -> Result<Hello, Denial> {
     let shown = shown(hello)?;
@@ -270,7 +295,8 @@ fn shown(hello: &ClientHello) -> Result<Hello, Denial> {
     })
 }
 
-/// Do these first bytes, which are not TLS, begin an HTTP/1 request? `None` while they may.
+/// Do these first bytes, which are not TLS, begin an HTTP/1 request? `None` while they may. A first word that is longer than any
+/// method is none: the gate watches what follows it.
 pub fn is_http(held: &[u8]) -> Option<bool> {
     match first_line(held) {
         Step::Hold => None,
@@ -280,14 +306,19 @@ pub fn is_http(held: &[u8]) -> Option<bool> {
 
 /// Is this the first line of an HTTP/1 request, or near enough that a server might take it for one? Anything that
 /// cannot become one passes to the pinned address. What is longer than anybody's request line, and begins like one, is left to
-/// the judge of requests, who refuses it: how bytes were split never changes the verdict.
+/// the judge of requests, who refuses it; what begins with a longer word than any method is to be watched as it goes. How bytes
+/// were split never changes the verdict.
 fn first_line(held: &[u8]) -> Step {
-    // RFC 9112 §2.2: a server skips empty lines before the request line, and so do we.
-    let start = held.iter().position(|b| !b"\r\n".contains(b));
-    if start.unwrap_or(held.len()) > LONGEST_BLANK {
+    let whole = held.len();
+    let held = after_blank(held);
+    if whole - held.len() > LONGEST_BLANK {
         return Step::Http;
     }
-    let held = held.get(start.unwrap_or(held.len())..).unwrap_or_default();
+    // Whatever comes behind it.
+    let word = held.get(..=LONGEST_METHOD);
+    if word.is_some_and(|word| word.iter().all(|b| is_token(*b))) {
+        return Step::Forward;
+    }
     let longest = held.get(..=LONGEST_LINE);
     let seen = longest.unwrap_or(held);
     let line = match seen.iter().position(|b| *b == b'\n') {
@@ -306,6 +337,12 @@ fn first_line(held: &[u8]) -> Step {
     } else {
         Step::Open
     }
+}
+
+/// RFC 9112 §2.2: a server skips empty lines before the request line, and so do we.
+fn after_blank(held: &[u8]) -> &[u8] {
+    let start = held.iter().position(|b| !b"\r\n".contains(b));
+    held.get(start.unwrap_or(held.len())..).unwrap_or_default()
 }
 
 fn says_version(line: &[u8]) -> bool {
@@ -342,8 +379,11 @@ fn says_method(line: &[u8]) -> bool {
 /// A token (RFC 9110 §5.6.2), alone or with a gap behind it, whatever it begins with.
 fn may_become_request(bytes: &[u8]) -> bool {
     let method = bytes.split(|b| is_gap(*b)).next().unwrap_or_default();
-    let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    method.len() <= LONGEST_METHOD && method.iter().all(token)
+    method.iter().all(|b| is_token(*b))
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

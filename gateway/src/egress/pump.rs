@@ -336,7 +336,7 @@ impl Pump {
                 return self.up.poll(cx, reader, writer, NOBODY, &mut side);
             }
             if !self.up.held && self.up.poll_out(cx, writer, &mut side)?.is_pending() {
-                return Poll::Pending;
+                return self.up.poll_look(cx, reader);
             }
             if self.up.eof {
                 // Nothing said at all is no TLS either.

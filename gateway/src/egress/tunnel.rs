@@ -73,6 +73,9 @@ pub enum Carried {
 /// For the operator, who may want it to pass.
 const H2_UNJUDGED: &str = "HTTP/2 without TLS: the hosts it asks for cannot be judged; a rule with tls: opaque lets it pass";
 
+/// A server might have taken its first bytes for a request, which nobody could judge.
+const REQUEST_UNJUDGED: &str = "a request line without an end, or with a method of more than 256 bytes: a rule with tls: opaque lets it pass";
+
 /// What was held could still have become the first line of a request.
 const LINE_UNFINISHED: &str = "its first bytes have no line end, and might have become a request: a rule with tls: opaque lets them pass";
 
@@ -155,6 +158,7 @@ impl Tunnel {
                 let tls = pump.tls();
                 match denial {
                     Denial::UnsupportedProtocol => recorder.detail(H2_UNJUDGED),
+                    Denial::MalformedRequest => recorder.detail(REQUEST_UNJUDGED),
                     Denial::FirstBytesTimeout if !tls && self.permit.tls() == TlsRule::Auto => {
                         recorder.detail(LINE_UNFINISHED);
                     }

@@ -5,18 +5,23 @@ use proptest::prelude::*;
 use std::sync::Arc;
 
 use sluicegate_policy::{
-    Ceiling, Denial, EgressDocument, GrantDocument, Target, decide,
+    Ceiling, Denial, EgressDocument, FirstBytes, GrantDocument, Target, decide,
     text::{self, Faults},
 };
 
-use super::{Gate, LONGEST_BLANK, LONGEST_LINE, Step, first_line};
+use super::{Gate, LONGEST_BLANK, LONGEST_LINE, LONGEST_METHOD, Step, first_line, word};
 
+/// To `a.test` on port 80, where GET alone is allowed.
 fn gate(mode: &str) -> Gate {
-    let source = format!(
+    gate_of(&format!(
         "{{mode: {mode}, allowedHosts: ['a.test:80'], rules: [{{host: 'a.test:80', http: {{methods: [GET]}}}}]}}"
-    );
+    ))
+}
+
+/// To `a.test` on port 80, by this block.
+fn gate_of(egress: &str) -> Gate {
     let mut faults = Faults::default();
-    let root = text::parse(&source, &mut faults);
+    let root = text::parse(egress, &mut faults);
     let egress = EgressDocument::read(&root, &mut faults);
     let document = GrantDocument {
         egress,
@@ -105,7 +110,8 @@ fn http_is_told_by_its_first_line() {
     let long = [&[b'M'; 200][..], b" / HTTP/1.1\r\n"].concat();
     assert_eq!(first_line(&long), Step::Http);
     assert_eq!(first_line(&[b'M'; 200]), Step::Hold);
-    assert_eq!(first_line(&[b'*'; 300]), Step::Open);
+    assert_eq!(first_line(&[b'*'; 300]), Step::Forward);
+    assert_eq!(first_line(&[b'M'; LONGEST_METHOD]), Step::Hold);
     assert_eq!(first_line(b"CONNECT {\"verbose\":false}\r\n"), Step::Open);
     let cut = Step::Cut(Denial::UnsupportedProtocol);
     assert_eq!(first_line(b"PRI * HTTP/2.0\r\n\r\n"), cut);
@@ -115,6 +121,91 @@ fn http_is_told_by_its_first_line() {
     assert_eq!(first_line(b"SSH-2.0-OpenSSH_9.2\r\n"), Step::Open);
     assert_eq!(first_line(b"\x00\x00\x00\x08\x04\xd2\x16\x2f"), Step::Open);
     assert_eq!(first_line(b"*1\r\n$4\r\nPING\r\n"), Step::Open);
+}
+
+/// What comes of these bytes, given in two pieces and as the pump gives them, and how many of them may go.
+fn in_two(gate: &mut Gate, bytes: &[u8], at: usize) -> (Step, usize) {
+    let (mut held, mut gone, mut last) = (Vec::new(), 0, Step::Hold);
+    for piece in [bytes.get(..at), bytes.get(at..)].into_iter().flatten() {
+        if piece.is_empty() {
+            continue;
+        }
+        held.extend_from_slice(piece);
+        last = gate.client_sent(&held, piece.len());
+        match last {
+            Step::Hold => {}
+            Step::Forward => gone += std::mem::take(&mut held).len(),
+            Step::Open | Step::Http | Step::Cut(_) => break,
+        }
+    }
+    (last, gone)
+}
+
+#[test]
+fn a_long_first_word_goes_and_no_request_behind_it() {
+    const PLAIN: &str = "{allowedHosts: ['a.test:80']}";
+    let cut = Step::Cut(Denial::MalformedRequest);
+    let word = [b'M'; LONGEST_METHOD + 1];
+    for (behind, expected) in [
+        (b" / HTTP/1.1\r\nHost: evil.test\r\n\r\n".as_slice(), cut),
+        (b"\t/\thttp/1.1\r\n", cut),
+        (b"\x0b/\x85HtTp/", cut),
+        (b" a b c HTT HTTP/9\n", cut),
+        (b" HTTP/", cut),
+        (b"", Step::Forward),
+        (b"MMM", Step::Forward),
+        (b" / HTTP", Step::Forward),
+        (b" and more", Step::Forward),
+        (b"\r\n", Step::Open),
+        (b" /\r\nX: / HTTP/1.1\r\n", Step::Open),
+        (b"\0 / HTTP/1.1\r\n", Step::Open),
+        (b"M=/x HTTP/1.1\r\n", Step::Open),
+    ] {
+        for before in [b"".as_slice(), b"\r\n"] {
+            let bytes = [before, &word, behind].concat();
+            let version = bytes.len() - behind.len();
+            for at in 0..=bytes.len() {
+                let mut gate = gate_of(PLAIN);
+                let (step, gone) = in_two(&mut gate, &bytes, at);
+                let told = bytes.escape_ascii();
+                assert_eq!(step, expected, "{told} at {at}");
+                // Whatever has gone, a line that says its version has not.
+                let gone = bytes.get(version..gone).unwrap_or_default();
+                assert!(
+                    step != cut || !gone.contains(&b'\n'),
+                    "{told} at {at}: {}",
+                    gone.escape_ascii()
+                );
+                if step == Step::Forward {
+                    assert!(!gate.undecided() && gate.at_deadline(0).is_none());
+                    assert_eq!(gate.seen(), Some(&FirstBytes::Other));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_long_first_word_is_watched_as_long_as_a_server_may_read_on() {
+    let mut gate = gate_of("{allowedHosts: ['a.test:80']}");
+    let part = [b'M'; 4096];
+    for _ in 0..word::LONGEST / part.len() {
+        assert_eq!(gate.client_sent(&part, part.len()), Step::Forward);
+    }
+    assert_eq!(gate.client_sent(b" / HTTP/", 8), Step::Open);
+}
+
+#[test]
+fn a_long_first_word_is_no_request_where_methods_are_ruled() {
+    let word = [b'M'; LONGEST_METHOD + 1];
+    let mut enforced = gate("enforce");
+    let step = enforced.client_sent(&word, word.len());
+    assert_eq!(step, Step::Cut(Denial::MethodNotAllowed));
+    let mut reported = gate("report");
+    assert_eq!(reported.client_sent(&word, word.len()), Step::Forward);
+    assert_eq!(reported.reported(), Some(Denial::MethodNotAllowed));
+    let step = reported.client_sent(b" / HTTP/1.1\r\n", 13);
+    assert_eq!(step, Step::Cut(Denial::MalformedRequest));
 }
 
 #[test]
@@ -135,7 +226,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     ]);
     let part = prop_oneof![
         6 => word.prop_map(|word| word.as_bytes().to_vec()),
-        1 => (any::<u8>(), 0..70_usize).prop_map(|(byte, times)| vec![byte; times]),
+        1 => (any::<u8>(), 0..300_usize).prop_map(|(byte, times)| vec![byte; times]),
         1 => Just(vec![b'a'; LONGEST_LINE - 3]),
     ];
     prop::collection::vec(part, 0..9).prop_map(|parts| parts.concat())

@@ -206,7 +206,7 @@ impl Direction {
     }
 
     /// What was read cannot go on yet: has the reader been reset? Always pending, or a failure.
-    fn poll_look<R: Plain>(
+    pub(super) fn poll_look<R: Plain>(
         &mut self,
         cx: &mut Context<'_>,
         reader: &mut R,

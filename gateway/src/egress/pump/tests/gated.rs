@@ -79,6 +79,22 @@ async fn a_line_without_an_end_is_cut_or_in_report_mode_told() {
     assert_eq!(up, b"SSH-2");
 }
 
+#[tokio::test]
+async fn a_long_first_word_goes_up_and_no_request_behind_it() {
+    let auto = permit("allowedHosts: ['a.test:80']", 80);
+    let word = [b'M'; 300];
+    let (end, _, up, down) = ended(&auto, &word).await;
+    assert!(matches!(end, End::Finished(_)), "{end:?}");
+    assert_eq!(
+        (up.as_slice(), down.as_slice()),
+        (&word[..], &b"banner"[..])
+    );
+    let request = [&word[..], b" / HTTP/1.1\r\nHost: evil.test\r\n\r\n"].concat();
+    let (end, _, up, _) = ended(&auto, &request).await;
+    assert_eq!(end, End::Cut(Denial::MalformedRequest));
+    assert!(up.is_empty(), "{}", up.escape_ascii());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_tunnel_that_is_held_back_gives_up_its_turn() {
     let limits = Limits {
