@@ -274,6 +274,18 @@ impl PatchRequest {
         self.services
     }
 
+    /// What it replaces, by the keys of a session's document.
+    pub(super) fn replaces(&self) -> Vec<&'static str> {
+        let keys = [
+            ("egress", self.egress),
+            ("services", self.services),
+            ("expose", self.expose),
+            ("limits", self.limits),
+        ];
+        let named = keys.into_iter().filter(|(_, named)| *named);
+        named.map(|(key, _)| key).collect()
+    }
+
     /// Replace what is named.
     pub(super) fn apply(self, mut document: GrantDocument) -> GrantDocument {
         if self.egress {
@@ -305,9 +317,13 @@ pub(super) fn read_grant(fields: &mut Fields<'_>, faults: &mut Faults) -> PatchR
     let hosts = fields
         .take("hosts")
         .map(|node| (node, answers(node, faults)));
+    let joined = allow.as_ref().filter(|_| egress).map(|(node, _)| *node);
     let egress = egress || allow.is_some() || hosts.is_some();
     for (node, block) in [allow, hosts].into_iter().flatten() {
         document.egress = document.egress.merge(&read_block(node, &block, faults));
+    }
+    if let Some(node) = joined {
+        document.egress.bound_joined(node.place(), faults);
     }
     let capabilities = fields
         .take("capabilities")

@@ -11,7 +11,7 @@ use crate::{
     Action, EchRule, HostName, Mode, TlsRule,
     entry::{Entry, Pattern, parse_net},
     host::Suffix,
-    text::{Faults, Fields, Node},
+    text::{Faults, Fields, Node, Place},
 };
 use ipnet::IpNet;
 use std::{
@@ -108,6 +108,12 @@ impl EgressDocument {
             mode,
         }
     }
+
+    /// `allowedHosts` that were written in two places and are one author's: together they are held to what one list is.
+    pub fn bound_joined(&self, place: &Place, faults: &mut Faults) {
+        let list = self.allowed_hosts.as_deref().unwrap_or_default();
+        bound_each_host(list, place, faults);
+    }
 }
 
 /// A list of host entries. Broad ones are faults only where they allow.
@@ -116,17 +122,23 @@ pub(super) fn entries(node: &Node, allowing: bool, faults: &mut Faults) -> Vec<W
     let list: Vec<_> = items
         .filter_map(|item| entry(item, allowing, faults))
         .collect();
-    if list.len() > MAX_LISTED {
-        let mut of_one: HashMap<&Pattern, usize> = HashMap::new();
-        for written in &list {
-            *of_one.entry(&written.value.pattern).or_default() += 1;
-        }
-        if of_one.into_values().any(|count| count > MAX_LISTED) {
-            let message = format!("more than {MAX_LISTED} entries for one host");
-            faults.error_hint(node.place(), message, "write HOST:* for all its ports");
-        }
-    }
+    bound_each_host(&list, node.place(), faults);
     list
+}
+
+/// A fault where one host has more entries than that.
+fn bound_each_host(list: &[Written<Entry>], place: &Place, faults: &mut Faults) {
+    if list.len() <= MAX_LISTED {
+        return;
+    }
+    let mut of_one: HashMap<&Pattern, usize> = HashMap::new();
+    for written in list {
+        *of_one.entry(&written.value.pattern).or_default() += 1;
+    }
+    if of_one.into_values().any(|count| count > MAX_LISTED) {
+        let message = format!("more than {MAX_LISTED} entries for one host");
+        faults.error_hint(place, message, "write HOST:* for all its ports");
+    }
 }
 
 fn entry(node: &Node, allowing: bool, faults: &mut Faults) -> Option<Written<Entry>> {

@@ -51,8 +51,23 @@ pub(super) fn nothing(record: &Record) -> Result<Arc<PolicyGeneration>, Registry
 
 /// The session's own document, from its record.
 pub(super) fn own(record: &Record) -> Result<GrantDocument, RegistryError> {
+    read(&record.document)
+}
+
+/// The same without these keys, which are to be said anew: an earlier version may have taken what this one does not read.
+pub(super) fn own_without(record: &Record, keys: &[&str]) -> Result<GrantDocument, RegistryError> {
+    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&record.document) {
+        Ok(mut document) => {
+            document.retain(|key, _| !keys.contains(&key.as_str()));
+            read(&serde_json::Value::from(document).to_string())
+        }
+        Err(_) => own(record),
+    }
+}
+
+fn read(document: &str) -> Result<GrantDocument, RegistryError> {
     let mut faults = Faults::default();
-    let root = text::parse(&record.document, &mut faults);
+    let root = text::parse(document, &mut faults);
     let document = GrantDocument::read(&root, &mut faults);
     if faults.is_clean() {
         Ok(document)

@@ -44,7 +44,8 @@ impl Registry {
         if patch.names_services() {
             entry.record.bounded_author = by.bounded;
         }
-        entry.record.document = patch.apply(compile::own(&before.record)?).to_json();
+        let kept = compile::own_without(&before.record, &patch.replaces())?;
+        entry.record.document = patch.apply(kept).to_json();
         self.change_grant(&before, entry, None, now)
     }
 

@@ -28,6 +28,24 @@ fn short_forms_are_merged_into_egress() {
     assert_eq!(request.namespace(), "default");
 }
 
+/// What is taken today can be read tomorrow: it is stored as one list.
+#[test]
+fn two_lists_are_held_to_what_one_is() {
+    let ports = |from: usize, count: usize| -> Vec<String> {
+        (from..from + count)
+            .map(|port| format!("a.test:{port}"))
+            .collect()
+    };
+    let read = |more: usize| {
+        let egress = json!({ "allowedHosts": ports(1, 1000) });
+        let body = json!({ "egress": egress, "allow": ports(1001, more) });
+        CreateRequest::read(&body.to_string())
+    };
+    assert!(read(0).is_ok());
+    let faults = read(1).unwrap_err().to_string();
+    assert!(faults.contains("allow: more than 1000 "), "{faults}");
+}
+
 #[test]
 fn absent_and_empty_differ() {
     let document = |source| {

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::sync::Arc;
+
 use sluicegate_policy::{
     Author, Denial, GrantDocument, Target, decide,
     text::{self, Faults},
@@ -56,6 +58,31 @@ async fn a_sessions_rule_is_held_to_its_providers() {
         .patch(f.key("one"), patch(&format!("{{{laxer}}}")))
         .await;
     assert!(matches!(patched.err(), Some(RegistryError::Faults(_))));
+}
+
+/// A session that an earlier version made, with more than this one takes.
+#[tokio::test]
+async fn what_is_not_read_any_more_is_said_anew() {
+    let f = Fixture::with(config());
+    let create = request("{id: one, limits: {tunnels: 3}}");
+    f.registry.create("local".into(), create).await.unwrap();
+    let mut entry = (*f.registry.entry(&f.key("one")).unwrap()).clone();
+    let many: Vec<String> = (0..1001)
+        .map(|n| format!("10.0.{}.{}", n / 256, n % 256))
+        .collect();
+    let egress = serde_json::json!({ "allowedAddresses": many });
+    let document = serde_json::json!({ "egress": egress, "limits": { "tunnels": 3 } });
+    entry.record.document = document.to_string();
+    entry.policy = None;
+    f.registry.put(Arc::new(entry));
+    let changed = async |change: &str| f.registry.patch(f.key("one"), patch(change)).await;
+    let elsewhere = changed("{limits: {tunnels: 2}}").await;
+    assert!(matches!(elsewhere.err(), Some(RegistryError::Faults(_))));
+    changed("{egress: {allowedHosts: [a.test]}}").await.unwrap();
+    let entry = f.registry.entry(&f.key("one")).unwrap();
+    let expected = r#"{"egress":{"allowedHosts":["a.test"]},"limits":{"tunnels":3}}"#;
+    assert_eq!(entry.record.document, expected);
+    assert!(entry.policy.is_some());
 }
 
 /// Nor is what the operator says of a service undone by a tenant who only names it.
