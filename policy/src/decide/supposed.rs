@@ -4,6 +4,9 @@ use super::{FirstBytes, Hello};
 use crate::text::{Faults, Fields, Node};
 use std::net::IpAddr;
 
+/// Most addresses: each is judged, and more than enough for any name.
+const MOST_ADDRESSES: usize = 1000;
+
 /// What is supposed; what is not said is not asked about.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Supposed {
@@ -19,7 +22,14 @@ impl Supposed {
     /// Take `addresses`, `method`, `path` and `began` out of a larger mapping; the caller finishes it.
     pub fn take(fields: &mut Fields<'_>, faults: &mut Faults) -> Self {
         let addresses = fields.take("addresses").map(|node| {
-            let items = node.list(faults).iter();
+            let items = node.list(faults);
+            if items.len() > MOST_ADDRESSES {
+                faults.error(
+                    node.place(),
+                    format!("more than {MOST_ADDRESSES} addresses"),
+                );
+            }
+            let items = items.iter().take(MOST_ADDRESSES);
             items.filter_map(|item| address(item, faults)).collect()
         });
         let mut word = |key, faults: &mut Faults| {

@@ -108,7 +108,9 @@ async fn what_cannot_be_tried_is_refused_with_every_fault() {
     let prefixes_replayed = json!({ "egress": egress, "records": [] });
     let ways = format!("/?{}", "_method=a;".repeat(20));
     let ways = json!({ "tests": [{ "target": "a.test", "expect": "deny", "path": ways }] });
+    let addresses = json!({ "target": "a.test", "addresses": vec!["192.0.2.1"; 1001] });
     for (path, body, status) in [
+        ("policy:explain", addresses, 422),
         ("policy:test", ways, 422),
         ("policy:test", readings_of_tests, 422),
         ("policy:test", prefixes_tested, 422),
