@@ -2,10 +2,11 @@
 //!
 //! PING, SETTINGS, PRIORITY, WINDOW_UPDATE, RST_STREAM and empty DATA cost little to send and time to answer, and `h2`
 //! answers them for ever. They are counted here as they come in, against what the connection is for: requests, and
-//! payload both ways. Resets are counted against payload alone: a client that asks only to reset, answered or not, makes work
-//! for nothing. Only the nine bytes before each frame are looked at.
+//! payload both ways. Resets are counted against streams that carried payload alone: a client that asks only to reset, answered or
+//! not, makes work for nothing. Only the nine bytes before each frame are looked at.
 
 use std::{
+    collections::BTreeSet,
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
@@ -31,6 +32,9 @@ const PER_DATA_OUT: u32 = 10;
 /// Earned by doing nothing: keep-alives.
 const PER_SECOND: f64 = 100.0;
 
+/// Streams without payload that are known, the newest: more than may be open unless that is raised. The others have ended, as a rule.
+const MOST_BARE: usize = 2048;
+
 /// The client's connection preface (RFC 9113 §3.4) comes before its frames.
 const PREFACE: usize = 24;
 const HEAD: usize = 9;
@@ -45,6 +49,7 @@ struct Frame {
     kind: u8,
     flags: u8,
     length: usize,
+    stream: u32,
 }
 
 /// Finds frames in bytes that come in pieces.
@@ -82,12 +87,14 @@ impl Frames {
             self.have += taken;
             bytes = rest;
             if self.have == HEAD {
-                let [a, b, c, kind, flags, ..] = self.head;
+                let [a, b, c, kind, flags, stream @ ..] = self.head;
                 let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
                 seen(Frame {
                     kind,
                     flags,
                     length,
+                    // Its first bit is reserved (RFC 9113 §4.1).
+                    stream: u32::from_be_bytes(stream) & (u32::MAX >> 1),
                 });
                 (self.skip, self.have) = (length, 0);
             }
@@ -99,8 +106,12 @@ impl Frames {
 #[derive(Debug)]
 struct Allowances {
     about_itself: Allowance,
-    /// Of streams, but for those that carried something.
+    /// Of streams, but for as many as carried something: each earns its own.
     resets: Allowance,
+    /// The last one that was opened.
+    newest: u32,
+    /// Those that have carried nothing yet.
+    bare: BTreeSet<u32>,
 }
 
 impl Allowances {
@@ -108,13 +119,26 @@ impl Allowances {
         Self {
             about_itself: Allowance::new(now),
             resets: Allowance::new(now),
+            newest: 0,
+            bare: BTreeSet::new(),
         }
     }
 
     fn came_in(&mut self, frame: Frame, now: Instant) -> bool {
         let goes_on = match frame.kind {
-            RST_STREAM => self.resets.spend(now),
-            DATA if frame.length > 0 => self.resets.earn(1),
+            RST_STREAM => {
+                self.bare.remove(&frame.stream);
+                self.resets.spend(now)
+            }
+            DATA => {
+                self.carried(frame);
+                true
+            }
+            // Trailers open nothing.
+            HEADERS if frame.stream > self.newest => {
+                self.opened(frame.stream);
+                true
+            }
             _ => true,
         };
         self.about_itself.came_in(frame, now) && goes_on
@@ -122,7 +146,21 @@ impl Allowances {
 
     fn went_out(&mut self, frame: Frame) {
         self.about_itself.went_out(frame);
-        if frame.kind == DATA && frame.length > 0 {
+        if frame.kind == DATA {
+            self.carried(frame);
+        }
+    }
+
+    fn opened(&mut self, stream: u32) {
+        self.newest = stream;
+        self.bare.insert(stream);
+        if self.bare.len() > MOST_BARE {
+            self.bare.pop_first();
+        }
+    }
+
+    fn carried(&mut self, data: Frame) {
+        if data.length > 0 && self.bare.remove(&data.stream) {
             self.resets.earn(1);
         }
     }
@@ -279,14 +317,21 @@ mod tests {
     use proptest::prelude::*;
     use tokio::time::{Duration, Instant};
 
-    use super::{Allowance, Allowances, FIRST, Frame, Frames, MOST, PER_DATA_OUT, PER_REQUEST};
+    use super::{
+        Allowance, Allowances, FIRST, Frame, Frames, MOST, MOST_BARE, PER_DATA_OUT, PER_REQUEST,
+    };
 
     fn of(kind: u8, length: usize) -> Frame {
+        on(1, kind, length)
+    }
+
+    fn on(stream: u32, kind: u8, length: usize) -> Frame {
         let flags = 0;
         Frame {
             kind,
             flags,
             length,
+            stream,
         }
     }
 
@@ -329,11 +374,12 @@ mod tests {
     /// Opens streams and resets them until it is enough; with bytes in between, or none. How many were taken.
     fn reset(allowances: &mut Allowances, bytes: usize, now: Instant) -> u32 {
         let mut taken = 0;
-        let (open, data, reset) = (of(1, 40), of(0, bytes), of(3, 4));
-        while allowances.came_in(open, now) && taken < 2 * MOST {
-            allowances.went_out(of(1, 10));
-            allowances.went_out(data);
-            if !allowances.came_in(reset, now) {
+        while taken < 2 * MOST {
+            let next = allowances.newest + 2;
+            assert!(allowances.came_in(on(next, 1, 40), now));
+            allowances.went_out(on(next, 1, 10));
+            allowances.went_out(on(next, 0, bytes));
+            if !allowances.came_in(on(next, 3, 4), now) {
                 break;
             }
             taken += 1;
@@ -354,6 +400,33 @@ mod tests {
             later += Duration::from_millis(11);
             assert!(allowances.came_in(of(1, 40), later) && allowances.came_in(of(3, 4), later));
         }
+    }
+
+    #[test]
+    fn what_one_stream_carries_excuses_no_other() {
+        let now = Instant::now();
+        let mut allowances = Allowances::new(now);
+        assert!(allowances.came_in(on(1, 1, 40), now));
+        for _ in 0..MOST {
+            assert!(allowances.came_in(on(1, 0, 1), now));
+            allowances.went_out(on(1, 0, 1));
+        }
+        // Trailers do not make it a new one.
+        assert!(allowances.came_in(on(1, 1, 10), now));
+        allowances.went_out(on(1, 0, 1));
+        assert_eq!(reset(&mut allowances, 0, now), FIRST + 1);
+    }
+
+    #[test]
+    fn streams_that_end_without_payload_are_forgotten() {
+        let now = Instant::now();
+        let mut allowances = Allowances::new(now);
+        let streams = (1..).step_by(2).take(3 * MOST_BARE);
+        for stream in streams {
+            assert!(allowances.came_in(on(stream, 1, 40), now));
+        }
+        assert_eq!(allowances.bare.len(), MOST_BARE);
+        assert!(allowances.bare.contains(&allowances.newest));
     }
 
     #[test]
@@ -384,7 +457,10 @@ mod tests {
             let (mut frames, mut found, mut rest) = (Frames::after(skip), Vec::new(), &bytes[..]);
             for cut in cuts.iter().cycle() {
                 let (piece, after) = rest.split_at((*cut).min(rest.len()));
-                frames.feed(piece, |frame| found.push((frame.length, frame.kind)));
+                frames.feed(piece, |frame| {
+                    assert_eq!(frame.stream, 1);
+                    found.push((frame.length, frame.kind));
+                });
                 if after.is_empty() {
                     break;
                 }
