@@ -171,6 +171,27 @@ async fn plain_http_in_a_tunnel_must_name_the_target() {
     }
 }
 
+/// Some servers bound the head as a whole, and no method by itself.
+#[tokio::test]
+async fn no_request_passes_behind_a_method_that_is_not_waited_for() {
+    let (world, origin, session, target) = World::with_raw().await;
+    let mut wire = session.tunnel(&target).await;
+    let mut far = origin.accept().await;
+    wire.send("M".repeat(300)).await;
+    let mut word = [0; 300];
+    within("the word", far.read_exact(&mut word)).await.unwrap();
+    wire.send(" / HTTP/1.1\r\nHost: evil.test\r\n\r\n").await;
+    wire.cut().await;
+    let behind = drain(&mut far).await.0;
+    assert!(!behind.contains(&b'\n'), "{}", behind.escape_ascii());
+    let record = world.gateway.record_of(&target).await;
+    assert_eq!(
+        (record.text("outcome"), record.text("reason")),
+        ("cut", "malformed_request")
+    );
+    assert!(record.text("detail").contains("tls: opaque"), "{record:?}");
+}
+
 #[tokio::test]
 async fn an_idle_tunnel_is_closed_and_a_slow_head_too() {
     let settings = Settings {
