@@ -1,6 +1,9 @@
 //! Questions about policy, answered by the one function that decides: explained, tested, and asked of what went by.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use axum::{
     Extension,
@@ -14,7 +17,6 @@ use sluicegate_policy::{
     Supposed, Target, explain_supposing,
     text::{Faults, Fields, Kind, Node, Place},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Problem, State, access,
@@ -32,33 +34,58 @@ const MOST_DECISIONS: usize = 10_000;
 /// Requests whose decisions are made at once.
 const AT_ONCE: usize = 2;
 
-/// The places of those who try policies out, few: decisions are work, and sessions come first. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Trials(Arc<Semaphore>);
+/// The places of those who try policies out, few: decisions are work, and sessions come first. Whose they are: no credential has two,
+/// and those that are bounded leave one to those that are not. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Trials(Arc<Mutex<Vec<Arc<Principal>>>>);
 
-impl Default for Trials {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_ONCE)))
+/// One of them, until it is dropped.
+#[derive(Debug)]
+struct Held {
+    trials: Trials,
+    whose: Arc<Principal>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let whose = &self.whose.name;
+        self.trials.held().retain(|other| other.name != *whose);
     }
 }
 
 impl Trials {
+    fn held(&self) -> MutexGuard<'_, Vec<Arc<Principal>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Nobody waits for one: whoever holds them could keep out everybody else for as long as they like.
-    fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let busy = |_| {
+    fn place(&self, whose: &Arc<Principal>) -> Result<Held, Problem> {
+        let mut held = self.held();
+        let bounded = held.iter().filter(|other| other.is_bounded()).count();
+        if held.iter().any(|other| other.name == whose.name)
+            || held.len() >= AT_ONCE
+            || (whose.is_bounded() && bounded + 1 >= AT_ONCE)
+        {
             let status = StatusCode::SERVICE_UNAVAILABLE;
-            let detail = format!("{AT_ONCE} requests of this kind are under way: ask again");
-            Problem::new(status, "busy", detail)
-        };
-        self.0.clone().try_acquire_owned().map_err(busy)
+            let detail =
+                "a request of this kind is under way, this credential's or others': ask again";
+            return Err(Problem::new(status, "busy", detail));
+        }
+        held.push(whose.clone());
+        drop(held);
+        Ok(Held {
+            trials: self.clone(),
+            whose: whose.clone(),
+        })
     }
 
     /// Read, compile and decide away from the threads that carry traffic.
     async fn apart(
         &self,
+        whose: &Arc<Principal>,
         work: impl FnOnce() -> Result<Value, Problem> + Send + 'static,
     ) -> Result<Value, Problem> {
-        let place = self.place()?;
+        let place = self.place(whose)?;
         let done = tokio::task::spawn_blocking(move || {
             // Whoever asked may go away: the place is free when the work is done.
             let _place = place;
@@ -86,8 +113,8 @@ async fn tried<T>(
     work: impl FnOnce(&Policy, T) -> Value + Send + 'static,
 ) -> Result<Response, Problem> {
     let text = body_text(body).await?;
-    let trials = state.trials.clone();
-    let told = trials.apart(move || {
+    let (trials, whose) = (state.trials.clone(), principal.clone());
+    let told = trials.apart(&whose, move || {
         let (about, items) = read(&text, |fields, faults| {
             let node = fields.require(key, faults);
             let (items, decisions) = node.map(|node| items(node, faults)).unzip();
@@ -289,10 +316,33 @@ mod tests {
     #[tokio::test]
     async fn who_finds_no_place_is_told_to_ask_again() {
         let trials = Trials::default();
-        let held: Vec<_> = (0..AT_ONCE).map(|_| trials.place().unwrap()).collect();
-        let refused = trials.apart(|| Ok(json!(1))).await.unwrap_err();
-        assert_eq!(refused.to_json()["status"], 503);
+        let who = |name: &str, namespaces: Option<Vec<String>>| {
+            Arc::new(Principal {
+                name: name.into(),
+                namespaces: namespaces.map(Arc::from),
+                ..Principal::operator()
+            })
+        };
+        let [operator, another] = ["operator", "another"].map(|name| who(name, None));
+        let tenants = ["one", "two"].map(|name| who(name, Some(vec![name.to_owned()])));
+        let told = async |whose: &Arc<Principal>| {
+            let told = trials.apart(whose, || Ok(json!(1))).await;
+            told.unwrap_or_else(|refused| refused.to_json()["status"].clone())
+        };
+        let held = trials.place(&tenants[0]).unwrap();
+        for late in &tenants {
+            assert_eq!(told(late).await, 503, "{late:?}");
+        }
+        let ours = trials.place(&operator).unwrap();
+        for late in [&operator, &another] {
+            assert_eq!(told(late).await, 503, "{late:?}");
+        }
         drop(held);
-        assert_eq!(trials.apart(|| Ok(json!(1))).await.unwrap(), json!(1));
+        assert_eq!(told(&operator).await, 503, "it has one");
+        for next in [&another, &tenants[1]] {
+            assert_eq!(told(next).await, 1, "{next:?}");
+        }
+        drop(ours);
+        assert_eq!(told(&operator).await, 1);
     }
 }
