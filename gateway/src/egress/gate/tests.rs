@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 
 use sluicegate_policy::{
-    Ceiling, Denial, EgressDocument, FirstBytes, GrantDocument, Target, decide,
+    Ceiling, Denial, EgressDocument, FirstBytes, GrantDocument, Target, TargetPermit, decide,
     text::{self, Faults},
 };
 
@@ -13,13 +13,14 @@ use super::{Gate, LONGEST_BLANK, LONGEST_LINE, LONGEST_METHOD, Step, first_line,
 
 /// To `a.test` on port 80, where GET alone is allowed.
 fn gate(mode: &str) -> Gate {
-    gate_of(&format!(
+    let permit = permit(&format!(
         "{{mode: {mode}, allowedHosts: ['a.test:80'], rules: [{{host: 'a.test:80', http: {{methods: [GET]}}}}]}}"
-    ))
+    ));
+    Gate::new(&permit).unwrap()
 }
 
 /// To `a.test` on port 80, by this block.
-fn gate_of(egress: &str) -> Gate {
+fn permit(egress: &str) -> TargetPermit {
     let mut faults = Faults::default();
     let root = text::parse(egress, &mut faults);
     let egress = EgressDocument::read(&root, &mut faults);
@@ -29,7 +30,7 @@ fn gate_of(egress: &str) -> Gate {
     };
     let grant = document.compile(&Ceiling::default(), &mut faults).unwrap();
     let target = Target::from_authority("a.test:80").unwrap();
-    Gate::new(&decide(&Arc::new(grant), &target).unwrap()).unwrap()
+    decide(&Arc::new(grant), &target).unwrap()
 }
 
 fn hello() -> Vec<u8> {
@@ -143,7 +144,7 @@ fn in_two(gate: &mut Gate, bytes: &[u8], at: usize) -> (Step, usize) {
 
 #[test]
 fn a_long_first_word_goes_and_no_request_behind_it() {
-    const PLAIN: &str = "{allowedHosts: ['a.test:80']}";
+    let permit = permit("{allowedHosts: ['a.test:80']}");
     let cut = Step::Cut(Denial::MalformedRequest);
     let word = [b'M'; LONGEST_METHOD + 1];
     for (behind, expected) in [
@@ -165,7 +166,7 @@ fn a_long_first_word_goes_and_no_request_behind_it() {
             let bytes = [before, &word, behind].concat();
             let version = bytes.len() - behind.len();
             for at in 0..=bytes.len() {
-                let mut gate = gate_of(PLAIN);
+                let mut gate = Gate::new(&permit).unwrap();
                 let (step, gone) = in_two(&mut gate, &bytes, at);
                 let told = bytes.escape_ascii();
                 assert_eq!(step, expected, "{told} at {at}");
@@ -187,7 +188,7 @@ fn a_long_first_word_goes_and_no_request_behind_it() {
 
 #[test]
 fn a_long_first_word_is_watched_as_long_as_a_server_may_read_on() {
-    let mut gate = gate_of("{allowedHosts: ['a.test:80']}");
+    let mut gate = Gate::new(&permit("{allowedHosts: ['a.test:80']}")).unwrap();
     let part = [b'M'; 4096];
     for _ in 0..word::LONGEST / part.len() {
         assert_eq!(gate.client_sent(&part, part.len()), Step::Forward);
