@@ -20,6 +20,8 @@ use crate::{
 const PERIOD: Duration = Duration::from_millis(500);
 /// Of so many at most the end is recorded in one commit: whoever waits for the writer has a turn between two.
 const TOGETHER: usize = 1024;
+/// Of so many at most the records go in one commit and one sweep, with logs of so many bytes.
+const REAPED: (usize, u64) = (256, 64 << 20);
 /// Bytes spent are saved this often.
 const USAGE_PERIOD: Duration = Duration::from_secs(5);
 
@@ -83,14 +85,11 @@ impl Registry {
         }
         let retention = self.config().retention.sessions;
         let mut next: Option<SystemTime> = None;
-        let mut over = Vec::new();
+        let (mut over, mut old) = (Vec::new(), Vec::new());
         let mut missing = 0;
         for entry in self.all() {
-            let record = &entry.record;
-            if record.lease.state == State::Stopped && record.changed_at + retention <= now {
-                if readable {
-                    self.reap(&entry, now);
-                }
+            if is_old(&entry, retention, now) {
+                old.push(entry);
                 continue;
             }
             if entry.withdrawn.is_some() {
@@ -114,6 +113,10 @@ impl Registry {
         self.dials().note_missing(missing);
         for some in over.chunks(TOGETHER) {
             self.expire(some, now);
+        }
+        // Behind those: nobody's end waits for what was over long ago.
+        if readable && !old.is_empty() {
+            self.reap(&old, now);
         }
         next
     }
@@ -248,17 +251,36 @@ impl Registry {
         }
     }
 
-    fn reap(&self, entry: &Entry, now: SystemTime) {
+    /// Records that have stayed for long enough go, those that ended first before the others: as many as one commit is to hold,
+    /// and the rest with the sweeps that follow.
+    fn reap(&self, seen: &[Arc<Entry>], now: SystemTime) {
         let _writer = self.writer().lock().unwrap_or_else(PoisonError::into_inner);
+        let retention = self.config().retention.sessions;
+        // A runtime may have had a last word since it was seen.
+        let present = seen.iter().filter_map(|one| {
+            let entry = self.entry(&one.record.key()).ok()?;
+            is_old(&entry, retention, now).then_some(entry)
+        });
+        let mut old: Vec<Arc<Entry>> = present.collect();
+        old.sort_by_key(|entry| entry.record.changed_at);
+        let logs = old.iter().map(|entry| self.log_size(&entry.record.key()));
+        let fit = reaped_together(logs);
+        old.truncate(fit);
+        if old.is_empty() {
+            return;
+        }
         let batch = Batch {
-            remove: vec![entry.record.row_key()],
+            remove: old.iter().map(|entry| entry.record.row_key()).collect(),
             ..Batch::default()
         };
-        let event = Event::of(&entry.record, "session.reaped", None, now);
-        match self.commit(batch, &[], &[event]) {
-            Ok(_told) => self.remove(&entry.record.key()),
+        let reaped = |entry: &Arc<Entry>| Event::of(&entry.record, "session.reaped", None, now);
+        let events: Vec<Event> = old.iter().map(reaped).collect();
+        match self.commit(batch, &[], &events) {
+            Ok(_told) => old
+                .iter()
+                .for_each(|entry| self.remove(&entry.record.key())),
             Err(error) => {
-                tracing::error!(session = %entry.record.row_key(), %error, "could not be reaped")
+                tracing::error!(sessions = old.len(), %error, "stopped sessions could not be reaped");
             }
         }
     }
@@ -282,6 +304,24 @@ impl Registry {
             Err(_) => {}
         }
     }
+}
+
+/// Has it been over for as long as its record stays?
+fn is_old(entry: &Entry, retention: Duration, now: SystemTime) -> bool {
+    let record = &entry.record;
+    record.lease.state == State::Stopped && record.changed_at + retention <= now
+}
+
+/// How many of those with these logs (bytes) go in one commit; one at least, whatever its log.
+fn reaped_together(logs: impl Iterator<Item = u64>) -> usize {
+    let (most, room) = REAPED;
+    let mut before = 0_u64;
+    let fits = logs.take(most).take_while(|bytes| {
+        let fits = before == 0 || before.saturating_add(*bytes) <= room;
+        before = before.saturating_add(*bytes);
+        fits
+    });
+    fits.count()
 }
 
 #[cfg(test)]

@@ -54,6 +54,11 @@ impl Registry {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Bytes of one session's log.
+    pub(in crate::session) fn log_size(&self, key: &SessionKey) -> u64 {
+        self.log_bytes().of(key)
+    }
+
     /// How many bytes of its own oldest records a log has to give for so many new ones.
     ///
     /// # Errors

@@ -35,6 +35,49 @@ async fn the_ends_of_one_sweep_are_one_commit() {
     }
 }
 
+/// Whoever leaves many stopped sessions behind holds up nobody's end, at the start neither, when all of them are over at once.
+#[tokio::test]
+async fn what_is_reaped_in_one_sweep_is_one_commit_behind_the_ends() {
+    let f = Fixture::new();
+    let now = SystemTime::now();
+    let (store, registry) = minded(&f, now);
+    let nobody = Behalf::nobody();
+    let create = |asked: String| {
+        let created = registry.create_at(&nobody, "local", request(&asked), now);
+        created.unwrap();
+    };
+    for id in 0..20 {
+        create(format!("{{id: s{id}, start: false}}"));
+        let stopped = registry.act_at(&nobody, &f.key(&format!("s{id}")), Action::Stop, None, now);
+        stopped.unwrap();
+    }
+    create("{id: lives, ttl: 10s}".into());
+    let began = registry.events_after(0, 100).await.unwrap().len();
+    store.commits();
+    registry.sweep_at(now + 172_800 * SECOND);
+    assert_eq!(store.commits(), [1, 0], "an end, and what is reaped");
+    let told = registry.events_after(0, 100).await.unwrap();
+    let kinds = told.iter().skip(began).map(|event| {
+        let event: serde_json::Value = serde_json::from_slice(&event.body).unwrap();
+        event["type"].as_str().unwrap().to_owned()
+    });
+    let kinds: Vec<String> = kinds.collect();
+    assert_eq!((kinds.len(), kinds[0].as_str()), (21, "session.expired"));
+    assert!(kinds[1..].iter().all(|kind| kind == "session.reaped"));
+    let left: Vec<_> = registry.list(None, None);
+    assert_eq!((left.len(), &left[0]["id"]), (1, &"lives".into()));
+}
+
+#[test]
+fn no_commit_reaps_all_that_may_be_there() {
+    let of = |logs: &[u64]| reaped_together(logs.iter().copied());
+    let (most, room) = REAPED;
+    assert_eq!(of(&[]), 0);
+    assert_eq!(of(&vec![0; most + 1]), most);
+    assert_eq!(of(&[0, room - 1, 1, 0, 1, 0]), 4);
+    assert_eq!(of(&[room + 1, 0]), 1, "one goes, whatever its log");
+}
+
 /// However a store breaks off: what was taken away is taken away before it is asked.
 #[tokio::test]
 async fn an_end_and_a_revocation_hold_where_the_store_panics() {
