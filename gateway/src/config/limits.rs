@@ -110,7 +110,7 @@ fn head_bytes(node: &Node, faults: &mut Faults) -> Option<u32> {
 pub struct QuotaConfig {
     /// Sessions that are not stopped.
     pub sessions: Option<u32>,
-    /// Sessions that there is a record of, stopped ones too.
+    /// Sessions that there is a record of, stopped ones too, one more for each 16 KiB of what one asks for.
     pub records: Option<u32>,
     /// Bytes of their logs.
     pub logs: Option<u64>,
@@ -131,7 +131,7 @@ pub struct QuotaConfig {
 pub struct OwnerQuotaConfig {
     /// Sessions that are not stopped.
     pub sessions: Option<u32>,
-    /// Sessions that there is a record of, stopped ones too.
+    /// Sessions that there is a record of, stopped ones too, one more for each 16 KiB of what one asks for.
     pub records: Option<u32>,
     /// Bytes of their logs.
     pub logs: Option<u64>,

@@ -381,7 +381,7 @@ fn quota_bounds() -> Properties {
             "records",
             number(
                 None,
-                "Sessions that there is a record of, stopped ones too; 10,000 more than sessions where that is set.",
+                "Sessions that there is a record of, stopped ones too, one more for each 16 KiB of what one asks for; 10,000 more than sessions where that is set.",
             ),
         ),
         (

@@ -43,7 +43,7 @@ pub struct Scopes {
 pub struct Quota {
     /// Sessions that are not stopped; `None` = no bound.
     pub sessions: Option<usize>,
-    /// Sessions that there is a record of, stopped ones too; `None` = no bound.
+    /// Sessions that there is a record of, stopped ones too, each by what it asks for; `None` = no bound.
     pub records: Option<usize>,
     /// Bytes of their logs; `None` = no bound.
     pub logs: Option<u64>,

@@ -14,6 +14,11 @@ use super::{Binding, SessionKey, lifecycle::Lease};
 /// By how much clocks of others may be behind.
 const LATE: Duration = Duration::from_secs(5);
 
+/// Bytes of what a session asks for that are one record.
+const ONE: usize = 16 * 1024;
+/// Bytes of one of its sources, at most.
+const SOURCE: usize = 48;
+
 /// One row of the store, as JSON. Credentials stand in it only as hashes.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Record {
@@ -116,6 +121,14 @@ impl Record {
         } else {
             Author::Operator
         }
+    }
+
+    /// As how many records it counts: one, and one more for each 16 KiB of what it asks for.
+    pub fn weight(&self) -> usize {
+        let capabilities = self.capabilities.iter();
+        let capabilities = capabilities.map(|one| one.name.len() + one.narrowed.len());
+        let asked = self.document.len() + self.sources.len() * SOURCE;
+        1 + (asked + capabilities.sum::<usize>()) / ONE
     }
 
     /// Whose it is.

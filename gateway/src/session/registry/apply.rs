@@ -114,6 +114,7 @@ impl Registry {
             dial_ports: BTreeMap::new(),
             reason: None,
         };
+        self.check_record(None, &record)?;
         let created = Event::of(&record, "session.created", None, now);
         let policy = Arc::new(PolicyGeneration {
             number: 1,

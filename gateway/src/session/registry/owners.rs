@@ -17,7 +17,7 @@ pub struct OwnerUse {
     pub states: States,
     /// Sessions that count against the quota.
     pub sessions: usize,
-    /// Sessions that there is a record of.
+    /// Sessions that there is a record of, each by what it asks for.
     pub records: usize,
     /// Bytes of their logs.
     pub logs: u64,
@@ -78,11 +78,11 @@ impl Registry {
         let stopped = states.get(State::Stopped.as_str()).copied();
         let active = budget.last_activity();
         let key = (namespace.into(), owner.map(Into::into));
-        let records = states.values().sum::<usize>();
+        let all = states.values().sum::<usize>();
         OwnerUse {
             quota: self.quota_of(&key),
-            sessions: records - stopped.unwrap_or_default(),
-            records,
+            sessions: all - stopped.unwrap_or_default(),
+            records: self.held(&key).records,
             logs: self.log_bytes().owned(&key),
             states,
             open: budget.open_now(),

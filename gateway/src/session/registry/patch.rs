@@ -63,6 +63,7 @@ impl Registry {
         if same && before.policy.is_some() {
             return Ok(self.unchanged(before));
         }
+        self.check_record(Some(&before.record), &entry.record)?;
         entry.record.policy_generation += 1;
         entry.record.changed_at = now;
         entry.policy = Some(compile::policy(&self.config(), &entry.record)?);

@@ -21,7 +21,7 @@ pub(super) fn owners(record: &Record) -> impl Iterator<Item = Owner> + use<> {
 pub(super) enum Held {
     /// Those that are not stopped.
     Sessions,
-    /// Those that there is a record of.
+    /// Those that there is a record of, each by what it asks for.
     Records,
     /// Bytes of their logs.
     LogBytes,
@@ -32,7 +32,7 @@ impl Held {
         match self {
             Self::Sessions => "sessions",
             Self::Records => {
-                "records of sessions, stopped ones among them, which go after store.retention.sessions"
+                "records of sessions (one more for each 16 KiB of what one asks for), stopped ones among them, which go after store.retention.sessions"
             }
             Self::LogBytes => {
                 "bytes in logs of sessions, which go with the records of those that are stopped, after store.retention.sessions"
@@ -131,6 +131,27 @@ impl Registry {
                 if let Some(limit) = limit.filter(|limit| in_use >= *limit) {
                     return Err(what.refused(&owner, in_use as u64, limit as u64));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// May a record be this one, where it counts for more than what it was before?
+    pub(super) fn check_record(
+        &self,
+        before: Option<&Record>,
+        record: &Record,
+    ) -> Result<(), RegistryError> {
+        let before = before.map_or(0, Record::weight);
+        let more = record.weight().saturating_sub(before);
+        if more == 0 {
+            return Ok(());
+        }
+        for owner in owners(record) {
+            let in_use = self.held(&owner).records;
+            let limit = self.quota_of(&owner).records;
+            if let Some(limit) = limit.filter(|limit| in_use + more > *limit) {
+                return Err(Held::Records.refused(&owner, in_use as u64, limit as u64));
             }
         }
         Ok(())

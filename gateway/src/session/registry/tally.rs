@@ -28,7 +28,7 @@ pub(super) struct Tally {
 pub(super) struct Count {
     /// Those that are not stopped.
     pub(super) sessions: usize,
-    /// Those that there is a record of.
+    /// Those that there is a record of, each by what it asks for.
     pub(super) records: usize,
 }
 
@@ -78,7 +78,7 @@ impl Tally {
     fn add(&mut self, record: &Record) {
         for owner in owners(record) {
             let count = self.owned.entry(owner).or_default();
-            count.records += 1;
+            count.records += record.weight();
             count.sessions += usize::from(!is_stopped(record));
         }
         let Some(scope) = scope(record).filter(|_| counts(record)) else {
@@ -98,7 +98,7 @@ impl Tally {
     fn take(&mut self, record: &Record) {
         for owner in owners(record) {
             if let Some(count) = self.owned.get_mut(&owner) {
-                count.records -= 1;
+                count.records -= record.weight();
                 count.sessions -= usize::from(!is_stopped(record));
                 if *count == Count::default() {
                     self.owned.remove(&owner);

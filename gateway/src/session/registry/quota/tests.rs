@@ -10,7 +10,7 @@ use super::*;
 use crate::session::{
     Behalf, LogLine, RegistryConfig,
     lifecycle::Action,
-    testing::{Fixture, config, request},
+    testing::{Fixture, config, patch, request},
 };
 
 fn of_owners(quota: Quota) -> RegistryConfig {
@@ -81,6 +81,57 @@ async fn stopped_sessions_are_held_to_a_bound_until_they_are_forgotten() {
     create(&f, "six", "ann").await.unwrap();
     let used = f.registry.use_of("default", Some("ann")).unwrap();
     assert_eq!((used.sessions, used.records), (1, 1));
+}
+
+/// Names that take more than 32 KiB, and less than 48.
+fn many() -> String {
+    let name = |n: usize| format!("host-{n:04}.{}.example.com", "x".repeat(30));
+    (0..700).map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn records(f: &Fixture) -> usize {
+    f.registry.use_of("default", Some("ann")).unwrap().records
+}
+
+/// Whoever may have a few records has no few megabytes of each: what a session asks for counts, whether it was made so or became so.
+#[tokio::test]
+async fn a_record_counts_by_what_its_session_asks_for() {
+    let bound = || {
+        of_owners(Quota {
+            records: Some(4),
+            ..Quota::default()
+        })
+    };
+    let f = Fixture::with(bound());
+    let large = async |f: &Fixture, id: &str| {
+        let asked = format!("{{id: {id}, owner: ann, allow: [{}]}}", many());
+        let made = f.registry.create("local".into(), request(&asked)).await;
+        made.map(drop)
+    };
+    let grow = async |f: &Fixture, id: &str| {
+        let larger = patch(&format!("{{allow: [{}]}}", many()));
+        f.registry.patch(f.key(id), larger).await.map(drop)
+    };
+    large(&f, "one").await.unwrap();
+    assert_eq!(records(&f), 3);
+    assert_eq!(
+        refused(large(&f, "two").await),
+        (3, 4, Held::Records.what())
+    );
+    create(&f, "two", "ann").await.unwrap();
+    assert_eq!(refused(grow(&f, "two").await), (4, 4, Held::Records.what()));
+    // What makes it no larger is let be.
+    let other = patch("{allow: [other.example.com]}");
+    f.registry.patch(f.key("two"), other).await.unwrap();
+    grow(&f, "one").await.unwrap();
+    stop(&f, "one").await;
+    let f = f.restarted_with(bound());
+    assert_eq!(records(&f), 4, "over a restart");
+    assert!(grow(&f, "two").await.is_err());
+    f.sweep(later());
+    assert_eq!(records(&f), 1);
+    grow(&f, "two").await.unwrap();
+    assert_eq!(records(&f), 3);
 }
 
 /// A line whose record takes a little more than 1,000 bytes.
