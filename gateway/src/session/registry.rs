@@ -187,12 +187,15 @@ impl Registry {
             withdrawn: None,
             sparse: Sparse::default(),
         };
-        let broken = match compile::policy(&config, &entry.record) {
-            Ok(policy) => {
+        // What is over is kept to be read, and is not judged.
+        let over = entry.record.lease.state == State::Stopped;
+        let broken = match (!over).then(|| compile::policy(&config, &entry.record)) {
+            Some(Ok(policy)) => {
                 entry.policy = Some(policy);
                 None
             }
-            Err(error) => Some(error),
+            Some(Err(error)) => Some(error),
+            None => None,
         };
         let owner = self.owner(&entry.record);
         owner.count_along(entry.record.earlier_bytes);

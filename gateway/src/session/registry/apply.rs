@@ -450,6 +450,10 @@ impl Registry {
         if effects.change.is_some() {
             entry.withdrawn = None;
         }
+        if entry.record.lease.state == State::Stopped {
+            // It never goes on: who asks what it was granted has that made anew.
+            entry.policy = None;
+        }
         let entry = Arc::new(entry);
         self.put(entry.clone());
         (entry, prepared.bundle, prepared.stale)

@@ -20,7 +20,7 @@ pub(in crate::session) struct Entry {
     pub(in crate::session) record: Record,
     /// The living generation.
     pub(in crate::session) session: Option<Arc<Session>>,
-    /// Its compiled grant; `None` where the configuration no longer allows it.
+    /// Its compiled grant; `None` where the configuration no longer allows it, and where it is stopped.
     pub(in crate::session) policy: Option<Arc<PolicyGeneration>>,
     /// Its generation was ended or paused by this, which could not be made durable yet: the record still says that it lives.
     pub(in crate::session) withdrawn: Option<Act>,

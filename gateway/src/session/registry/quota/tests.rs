@@ -134,6 +134,23 @@ async fn a_record_counts_by_what_its_session_asks_for() {
     assert_eq!(records(&f), 3);
 }
 
+/// Thousands of those may stay for a day: none is compiled, at a start neither. What it was granted can still be asked.
+#[tokio::test]
+async fn what_is_over_holds_no_compiled_grant() {
+    let f = Fixture::new();
+    create(&f, "one", "ann").await.unwrap();
+    let holds = |f: &Fixture| {
+        let entry = f.registry.entry(&f.key("one")).unwrap();
+        entry.policy.is_some()
+    };
+    assert!(holds(&f));
+    stop(&f, "one").await;
+    assert!(!holds(&f));
+    let f = f.restarted();
+    assert!(!holds(&f));
+    assert!(f.registry.grant_in_force(&f.key("one")).is_ok());
+}
+
 /// A line whose record takes a little more than 1,000 bytes.
 async fn append(f: &Fixture, id: &str, lines: usize) -> Result<(), RegistryError> {
     let line = LogLine {
