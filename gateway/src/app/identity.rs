@@ -1,8 +1,8 @@
 //! The certificate that public listeners show: the operator's files, or a leaf of the private CA that is renewed in time.
 
 use std::{
-    path::Path,
-    sync::Arc,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
 
@@ -25,7 +25,9 @@ pub(super) struct PublicIdentity {
     config: Arc<rustls::ServerConfig>,
     quic: Arc<rustls::ServerConfig>,
     source: Source,
-    ca: Option<CaFiles>,
+    /// From the first configuration on by which clients may meet a certificate of the private CA's.
+    ca: OnceLock<CaFiles>,
+    state_dir: PathBuf,
 }
 
 enum Source {
@@ -39,30 +41,38 @@ impl PublicIdentity {
         state_dir: &StateDir,
         now: SystemTime,
     ) -> Result<Self, CertError> {
-        let (identity, source, ca) = match &config.tls.files {
-            Some(files) => (load(files)?, Source::Files, None),
+        let (identity, source) = match &config.tls.files {
+            Some(files) => (load(files)?, Source::Files),
             None => {
                 let authority =
                     Authority::load_or_create(state_dir.path(), "Sluicegate private CA", now)?;
-                let ca = is_met(config).then(|| ca_files(&authority, state_dir.path()));
                 let leaf = authority.issue_server(&names(config), LIFE, now)?;
-                (
-                    leaf,
-                    Source::Authority(Box::new(authority)),
-                    ca.transpose()?,
-                )
+                (leaf, Source::Authority(Box::new(authority)))
             }
         };
         let server = ServerIdentity::new(identity);
-        let config = tls::server(&server, &[b"h2", b"http/1.1"])?;
-        let quic = tls::quic_server(&server, &[ALPN_RELAY, ALPN_H3])?;
-        Ok(Self {
+        let made = Self {
+            config: tls::server(&server, &[b"h2", b"http/1.1"])?,
+            quic: tls::quic_server(&server, &[ALPN_RELAY, ALPN_H3])?,
             server,
-            config,
-            quic,
             source,
-            ca,
-        })
+            ca: OnceLock::new(),
+            state_dir: state_dir.path().into(),
+        };
+        made.meet(config)?;
+        Ok(made)
+    }
+
+    /// Roots for those who come by TLS, where this configuration is the first by which somebody does.
+    fn meet(&self, config: &Config) -> Result<(), CertError> {
+        if let Source::Authority(authority) = &self.source
+            && self.ca.get().is_none()
+            && is_met(config)
+        {
+            // Whoever made them meanwhile made the same.
+            let _ = self.ca.set(ca_files(authority, &self.state_dir)?);
+        }
+        Ok(())
     }
 
     /// For every public listener; what is replaced later shows in new handshakes.
@@ -82,7 +92,7 @@ impl PublicIdentity {
 
     /// The private CA, where one is in play: clients may meet a certificate of its.
     pub(super) fn ca(&self) -> Option<CaFiles> {
-        self.ca.clone()
+        self.ca.get().cloned()
     }
 
     /// Renew our own leaf when its time comes near.
@@ -109,6 +119,8 @@ impl PublicIdentity {
         match (&self.source, &config.tls.files) {
             (Source::Files, Some(files)) => load(files).map(Some),
             (Source::Authority(authority), None) => {
+                // Before whatever is made with this configuration asks for them.
+                self.meet(config)?;
                 authority.issue_server(&names(config), LIFE, now).map(Some)
             }
             (Source::Files, None) | (Source::Authority(_), Some(_)) => Ok(None),
@@ -222,6 +234,25 @@ mod tests {
             let identity = PublicIdentity::open(&config, &state_dir, SystemTime::now()).unwrap();
             assert_eq!(identity.ca().is_some(), given, "{source}");
             assert_eq!(state_dir.file("ca-bundle.pem").exists(), given, "{source}");
+        }
+    }
+
+    /// A publicUrl may change while the gateway serves: whoever is then sent there is given what to trust.
+    #[test]
+    fn roots_are_there_with_the_reload_that_brings_somebody_by_tls() {
+        let directory = tempfile::tempdir().unwrap();
+        let state_dir = StateDir::open(&directory.path().join("state")).unwrap();
+        let read = |source: &str| Config::parse(source).unwrap().0;
+        let plain = "listeners: [{kind: plain, address: \"127.0.0.1:0\"}]\n";
+        let in_front = format!("publicUrl: \"https://gateway.example.test\"\n{plain}");
+        let now = SystemTime::now();
+        let identity = PublicIdentity::open(&read(plain), &state_dir, now).unwrap();
+        identity.prepare(&read(plain), now).unwrap();
+        assert!(identity.ca().is_none());
+        for source in [&*in_front, plain] {
+            identity.prepare(&read(source), now).unwrap();
+            let ca = identity.ca().unwrap();
+            assert!(ca.path.exists(), "{source}");
         }
     }
 
