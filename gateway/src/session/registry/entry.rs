@@ -100,6 +100,17 @@ pub(in crate::session) struct Unsaved {
     pub(super) key: Option<SessionKey>,
 }
 
+impl Unsaved {
+    /// Is it of the same ids of tokens, for however long? What names none is of nothing else.
+    pub(super) fn is_of(&self, batch: &Batch) -> bool {
+        let ids = |batch: &Batch| -> Vec<String> {
+            let revoked = batch.revoke.iter();
+            revoked.map(|(id, _)| id.clone()).collect()
+        };
+        !batch.revoke.is_empty() && ids(&self.batch) == ids(batch)
+    }
+}
+
 /// One action on a session.
 #[derive(Clone, Debug)]
 pub(in crate::session) struct Act {

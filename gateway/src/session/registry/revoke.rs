@@ -239,14 +239,24 @@ impl Registry {
         for event in &mut events {
             event.by = self.actor().clone();
         }
-        self.unsaved().push(Unsaved {
-            batch: batch.clone(),
-            events: events.clone(),
-            key,
-        });
+        let at = {
+            let mut unsaved = self.unsaved();
+            let again = unsaved.iter().position(|one| one.is_of(&batch));
+            let one = Unsaved {
+                batch: batch.clone(),
+                events: events.clone(),
+                key,
+            };
+            match again.and_then(|at| unsaved.get_mut(at)) {
+                // It waits already: who says it again and again, while the store takes nothing, does not fill memory by that.
+                Some(waiting) => *waiting = one,
+                None => unsaved.push(one),
+            }
+            again.unwrap_or(unsaved.len() - 1)
+        };
         let _told = self.commit(batch, records, &events)?;
-        // Nobody else adds to them meanwhile: it is the last.
-        drop(self.unsaved().pop());
+        // Nobody else changes the list meanwhile: it is where it was.
+        drop(self.unsaved().remove(at));
         Ok(())
     }
 

@@ -370,3 +370,38 @@ async fn ids_that_are_revoked_within_a_namespace_are_bounded() {
     assert_eq!(revoke(0, "team").await.unwrap(), Some(false));
     assert_eq!(revoke(WITHIN_ONE, "other").await.unwrap(), Some(false));
 }
+
+/// Whoever repeats it while the store takes nothing fills no memory; it holds, and is recorded with the store.
+#[tokio::test]
+async fn an_id_that_is_revoked_again_waits_once_for_the_store() {
+    let f = Fixture::new();
+    let (store, aside) = (f.store_path(), f.dir.path().join("aside"));
+    std::fs::rename(&store, &aside).unwrap();
+    let nobody = Behalf::nobody();
+    let id = |n: u8| data_encoding::BASE64URL_NOPAD.encode(&[n; 16]);
+    let now = SystemTime::now();
+    for (n, seconds) in [(1, 0), (2, 1), (1, 2), (1, 3), (2, 4)] {
+        let (of, at) = (["team".to_owned()], now + Duration::from_secs(seconds));
+        let revoked = f
+            .registry
+            .revoke_within_at(&nobody, &id(n), Some(of.as_slice()), at);
+        assert!(revoked.is_err(), "{n}");
+        assert!(f.registry.index().is_revoked("team", &id(n)));
+    }
+    assert_eq!(f.registry.unsaved().len(), 2);
+    std::fs::rename(&aside, &store).unwrap();
+    f.sweep(now);
+    assert_eq!(f.registry.unsaved().len(), 0);
+    let mut until: Vec<u64> = f
+        .registry
+        .store()
+        .load()
+        .unwrap()
+        .revoked
+        .into_iter()
+        .map(|(_, until)| until)
+        .collect();
+    until.sort_unstable();
+    let kept = |seconds: u64| unix_seconds(now + 366 * DAY + Duration::from_secs(seconds));
+    assert_eq!(until, [kept(3), kept(4)], "for as long as the last said");
+}
