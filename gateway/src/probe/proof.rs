@@ -79,8 +79,17 @@ fn of(tracks: &Tracks, counts: impl Fn(&Check) -> bool) -> Proof {
     }
     if unknown || tracks.is_empty() {
         Proof::Unknown
-    } else {
+    } else if tracks.contains_key(&Check::Reach) {
         Proof::Proved
+    } else {
+        // Whatever else is well: nothing was looked at that would show it.
+        Proof::Unproved {
+            reason:
+                "there is no way in for sandboxes: no public or plain listener, and no publicUrl"
+                    .to_owned(),
+            since: 0,
+            setting: "listeners".to_owned(),
+        }
     }
 }
 
@@ -201,6 +210,22 @@ mod tests {
         let mut pending = tracks(&[(Reach, Some(true))]);
         pending.insert(Resolver, Track::default());
         assert_eq!(proxy(&pending), Proof::Unknown, "not looked at yet");
+    }
+
+    /// A gateway that only takes captured connections has no URL to be probed by: that proves neither.
+    #[test]
+    fn where_nobody_can_come_in_nothing_is_proved() {
+        let services = [(host_service("cache"), Some(true))];
+        for checks in [&[][..], &services[..]] {
+            let mut all = tracks(checks);
+            all.insert(Check::Resolver, Track::unasked("no name", 1));
+            for proof in [relay(&all, false), relay(&all, true), proxy(&all)] {
+                assert!(
+                    matches!(&proof, Proof::Unproved { setting, .. } if setting == "listeners"),
+                    "{proof:?}"
+                );
+            }
+        }
     }
 
     #[test]
