@@ -394,7 +394,7 @@ async fn an_owner_is_told_what_is_in_use() {
     world.gateway.cli(&stop).await.succeeded();
     let list = world.gateway.cli(&["owner", "list"]).await.succeeded();
     assert!(
-        list.contains("1 of 2") && list.contains("of 1073741824"),
+        list.contains("1 of 2") && list.contains("2 of 10002") && list.contains("of 1073741824"),
         "{list}"
     );
     let show = ["owner", "show", "ann", "--json"];
@@ -406,6 +406,7 @@ async fn an_owner_is_told_what_is_in_use() {
     let status = ["status", "--namespace", "default"];
     let status = world.gateway.cli(&status).await.succeeded();
     assert!(status.contains("namespace: default"), "{status}");
-    assert!(status.contains("in use: 1 of - sessions"), "{status}");
+    let used = "in use: 1 of - sessions, 2 of - records, 0 of - bytes of logs, ";
+    assert!(status.contains(used), "{status}");
     assert!(!status.contains("listener:"), "{status}");
 }

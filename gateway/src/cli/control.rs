@@ -90,11 +90,22 @@ fn screen(body: &Value) -> String {
     }
     line(format!("sessions: {}", counts(body, "sessions")));
     if let Some(quota) = body.get("quota").filter(|quota| !quota.is_null()) {
-        let used = |key: &str| {
+        let used = |(key, what): (&str, &str)| {
             let part = quota.get(key).cloned().unwrap_or_default();
-            format!("{} of {} {key}", text(&part, "inUse"), text(&part, "limit"))
+            format!(
+                "{} of {} {what}",
+                text(&part, "inUse"),
+                text(&part, "limit")
+            )
         };
-        let used = ["sessions", "tunnels", "bytes"].map(used);
+        let used = [
+            ("sessions", "sessions"),
+            ("records", "records"),
+            ("logs", "bytes of logs"),
+            ("tunnels", "tunnels"),
+            ("bytes", "bytes"),
+        ]
+        .map(used);
         line(format!("in use: {}", used.join(", ")));
     }
     // What was before a restart is not known.
@@ -203,12 +214,13 @@ mod tests {
         let body = serde_json::json!({
             "version": "1.0", "namespace": "team", "notReady": null, "storeReadable": true,
             "sessions": {"running": 1}, "refusalsLastHour": {}, "providers": [],
-            "quota": {"sessions": {"inUse": 1, "limit": 3}, "tunnels": {"inUse": 0, "limit": null},
+            "quota": {"sessions": {"inUse": 1, "limit": 3}, "records": {"inUse": 4, "limit": 9},
+                      "logs": {"inUse": 80, "limit": null}, "tunnels": {"inUse": 0, "limit": null},
                       "bytes": {"inUse": 70, "limit": null}},
         });
         let screen = screen(&body);
         let expected = "sluicegate 1.0: ready\nnamespace: team\nstore: readable\nsessions: 1 running\n\
-                        in use: 1 of 3 sessions, 0 of - tunnels, 70 of - bytes\n\
+                        in use: 1 of 3 sessions, 4 of 9 records, 80 of - bytes of logs, 0 of - tunnels, 70 of - bytes\n\
                         refusals of the last hour: none\n";
         assert!(screen.starts_with(expected), "{screen}");
     }

@@ -95,6 +95,8 @@ fn shown(owners: &[Value]) -> String {
         "NAMESPACE",
         "OWNER",
         "SESSIONS",
+        "RECORDS",
+        "LOGS",
         "TUNNELS",
         "BYTES",
         "LAST ACTIVITY",
@@ -109,6 +111,8 @@ fn shown(owners: &[Value]) -> String {
             text(owner, "namespace"),
             text(owner, "owner"),
             used("sessions"),
+            used("records"),
+            used("logs"),
             used("tunnels"),
             used("bytes"),
             text(owner, "lastActivity"),
@@ -127,13 +131,14 @@ mod tests {
         let owners = [json!({
             "namespace": "team", "owner": "ann",
             "sessions": {"inUse": 2, "limit": 5, "states": {"running": 2}},
+            "records": {"inUse": 5, "limit": 9}, "logs": {"inUse": 80, "limit": null},
             "tunnels": {"inUse": 0, "limit": null}, "bytes": {"inUse": 70, "limit": 1000},
             "lastActivity": null,
         })];
         assert_eq!(
             shown(&owners),
-            "NAMESPACE  OWNER  SESSIONS  TUNNELS  BYTES       LAST ACTIVITY\n\
-             team       ann    2 of 5    0 of -   70 of 1000  -\n"
+            "NAMESPACE  OWNER  SESSIONS  RECORDS  LOGS     TUNNELS  BYTES       LAST ACTIVITY\n\
+             team       ann    2 of 5    5 of 9   80 of -  0 of -   70 of 1000  -\n"
         );
     }
 }
