@@ -23,6 +23,9 @@ use crate::{clock::unix_seconds, secret::Secret, session::Granted};
 /// What mends QUIC that does not get through, where UDP cannot be let through.
 pub(super) const QUIC_SETTING: &str = "listeners[].quic";
 
+/// Host services that are asked at once: each may have a socket open until its deadline.
+const AT_ONCE: usize = 64;
+
 /// Credentials of the probe's session for one run.
 pub(super) struct Credentials {
     pub(super) relay: Secret,
@@ -173,7 +176,7 @@ async fn proxy(way: &Way, road: &Road, token: &Secret) -> Vec<(Check, Last)> {
     found
 }
 
-/// Each host service in its own way, all at once; one that is written in several places is asked once.
+/// Each host service in its own way; one that is written in several places is asked once.
 async fn services(plan: &Arc<Plan>) -> Vec<(Check, Last)> {
     let mut places: Vec<Vec<Granted>> = Vec::new();
     for one in &plan.asked.services {
@@ -186,16 +189,31 @@ async fn services(plan: &Arc<Plan>) -> Vec<(Check, Last)> {
             None => places.push(vec![one.clone()]),
         }
     }
-    let mut asked = JoinSet::new();
-    for places in places {
+    let one = |places| {
         let plan = plan.clone();
-        asked.spawn(async move { service(&plan, places).await });
+        async move { service(&plan, places).await }
+    };
+    let asked: Vec<_> = places.into_iter().map(one).collect();
+    let found = in_turn(AT_ONCE, asked).await;
+    found.into_iter().flatten().collect()
+}
+
+/// What comes of each, so many at once.
+async fn in_turn<T: Send + 'static>(
+    most: usize,
+    work: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    let (mut begun, mut done) = (JoinSet::new(), Vec::new());
+    for one in work {
+        if begun.len() >= most {
+            done.extend(begun.join_next().await.and_then(Result::ok));
+        }
+        begun.spawn(one);
     }
-    let mut found = Vec::new();
-    while let Some(one) = asked.join_next().await {
-        found.extend(one.unwrap_or_default());
+    while let Some(one) = begun.join_next().await {
+        done.extend(one.ok());
     }
-    found
+    done
 }
 
 /// One host service, told of each place where it is written.
@@ -301,5 +319,32 @@ fn at_once(finding: Finding) -> Last {
         finding,
         at: unix_seconds(SystemTime::now()),
         took: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_more_are_begun_at_once_than_may_be() {
+        let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let work = (0..20_usize).map(|n| {
+            let (open, most) = (open.clone(), most.clone());
+            async move {
+                most.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                for _ in 0..n {
+                    tokio::task::yield_now().await;
+                }
+                open.fetch_sub(1, Ordering::SeqCst);
+                n
+            }
+        });
+        let mut done = in_turn(3, work).await;
+        done.sort_unstable();
+        assert_eq!(done, (0..20).collect::<Vec<_>>());
+        assert_eq!(most.load(Ordering::SeqCst), 3);
     }
 }
