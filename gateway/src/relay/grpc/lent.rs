@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -14,10 +14,11 @@ use tokio::{
     time::timeout,
 };
 
+use super::authority::Authority;
 use crate::egress::linger_close;
 
 /// What HTTP/2 has.
-pub(super) struct Lent(Arc<Mutex<FlowIo>>);
+pub(super) struct Lent(Arc<Mutex<FlowIo>>, Authority);
 
 /// Whose it is. Dropped with what was lent, the stream is reset.
 pub(super) struct Lender(Arc<Mutex<FlowIo>>);
@@ -25,7 +26,7 @@ pub(super) struct Lender(Arc<Mutex<FlowIo>>);
 impl Lent {
     pub(super) fn new(io: FlowIo) -> (Self, Lender) {
         let io = Arc::new(Mutex::new(io));
-        (Self(io.clone()), Lender(io))
+        (Self(io.clone(), Authority::new()), Lender(io))
     }
 
     /// Nobody waits for it: lender and borrower are in one task.
@@ -52,7 +53,12 @@ impl AsyncRead for Lent {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io()).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut *self.io()).poll_read(cx, buffer))?;
+        if let Some(came) = buffer.filled_mut().get_mut(before..) {
+            self.get_mut().1.pass(came);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

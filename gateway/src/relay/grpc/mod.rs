@@ -7,6 +7,7 @@
 //! Nothing of gRPC is interpreted but the path and the refusals: messages, metadata, deadlines and trailers pass as they
 //! are, resets with their codes. Credentials of ours do not.
 
+mod authority;
 mod call;
 mod exchange;
 mod lent;
