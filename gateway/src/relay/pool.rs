@@ -1,10 +1,12 @@
-//! HTTP/2 connections to gRPC services: kept per session generation and service, never shared between sessions. A connection
-//! takes as many calls as the service allows on one (SETTINGS_MAX_CONCURRENT_STREAMS); for more there is another, so that no
-//! call waits for the end of one it has nothing to do with.
+//! HTTP/2 connections to gRPC services: kept per session generation and service, never shared between sessions, nor between
+//! policies that ask something else of the service. A connection takes as many calls as the service allows on one
+//! (SETTINGS_MAX_CONCURRENT_STREAMS); for more there is another, so that no call waits for the end of one it has nothing to do
+//! with.
 
 use std::{
     collections::HashMap,
     future::{Future, poll_fn},
+    hash::{Hash, Hasher},
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
@@ -12,7 +14,7 @@ use std::{
 };
 
 use h2::client::SendRequest;
-use sluicegate_policy::{Denial, ServicePermit, ServiceUrl};
+use sluicegate_policy::{Denial, ProxyProtocol, ServicePermit, ServiceUrl, Within};
 use sluicegate_relay::{flow::Chunk, transport::windows};
 use tokio::{
     sync::Notify,
@@ -35,7 +37,7 @@ const CONNECTIONS: usize = 16;
 /// A call waits this long for a place where all of them are full.
 const WAIT: Duration = Duration::from_secs(5);
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 struct Key {
     session: SessionKey,
     generation: u64,
@@ -43,6 +45,39 @@ struct Key {
     service: String,
     /// Where the service is told who speaks, a connection speaks for one source.
     source: Option<std::net::IpAddr>,
+    /// What was made sure of, and said first, when the connection was made: by another policy it would not have been made.
+    peer_uid: Option<u32>,
+    within: Within,
+    proxy_protocol: Option<ProxyProtocol>,
+}
+
+impl Key {
+    fn new(ticket: &Ticket, speaker: &Speaker) -> Self {
+        let (session, permit) = (&ticket.identity.session, &ticket.permit);
+        let service = permit.service();
+        let told = service.proxy_protocol.is_some();
+        Self {
+            session: session.key().clone(),
+            generation: session.generation(),
+            url: permit.url().clone(),
+            service: permit.name().to_string(),
+            source: speaker.source.map(|source| source.ip()).filter(|_| told),
+            peer_uid: service.peer_uid,
+            within: service.within.clone(),
+            proxy_protocol: service.proxy_protocol,
+        }
+    }
+}
+
+impl Hash for Key {
+    /// Without what a service is held to: its lists may be long, and there is hardly more than one form of it at a time.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.session.hash(state);
+        self.generation.hash(state);
+        self.url.hash(state);
+        self.service.hash(state);
+        self.source.hash(state);
+    }
 }
 
 /// One call's place on a connection. The connection is not closed as idle while any exists.
@@ -137,14 +172,7 @@ impl Pool {
         speaker: &Speaker,
     ) -> Result<Upstream, ServiceFailure> {
         let session = &ticket.identity.session;
-        let told = ticket.permit.service().proxy_protocol.is_some();
-        let key = Key {
-            session: session.key().clone(),
-            generation: session.generation(),
-            url: ticket.permit.url().clone(),
-            service: ticket.permit.name().to_string(),
-            source: speaker.source.map(|source| source.ip()).filter(|_| told),
-        };
+        let key = Key::new(ticket, speaker);
         let deadline = Instant::now() + WAIT;
         loop {
             let mut freed = pin!(self.freed.notified());

@@ -6,6 +6,8 @@
     clippy::panic
 )]
 
+mod carried;
+
 use std::time::{Duration, SystemTime};
 
 use h2::client::SendRequest;

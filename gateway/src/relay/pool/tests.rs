@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use sluicegate_certs::{TrustBundle, tls};
-use sluicegate_policy::ServiceUrl;
+use sluicegate_policy::{ServiceUrl, Within};
 use sluicegate_relay::flow::Chunk;
 use tokio::task::JoinSet;
 
@@ -34,6 +34,9 @@ fn key() -> Key {
         url: ServiceUrl::Tcp(Ipv4Addr::LOCALHOST.into(), 1),
         service: "grpc".into(),
         source: None,
+        peer_uid: None,
+        within: Within::default(),
+        proxy_protocol: None,
     }
 }
 
