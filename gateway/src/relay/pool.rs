@@ -114,9 +114,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Given up before it is said.
+        // Given up before it is said. One place is for one who waits: all the others would be woken to find it taken.
         drop(self.held.take());
-        self.freed.notify_waiters();
+        self.freed.notify_one();
     }
 }
 
@@ -139,6 +139,8 @@ struct Kept {
     connections: Vec<Upstream>,
     /// Held by whoever opens one more: the others may find room on it.
     opening: Arc<tokio::sync::Mutex<()>>,
+    /// A place came free, or there is one connection more or less.
+    freed: Arc<Notify>,
 }
 
 /// The connections. Cheap to clone.
@@ -146,8 +148,6 @@ struct Kept {
 pub struct Pool {
     services: Services,
     kept: Arc<Mutex<HashMap<Key, Kept>>>,
-    /// A place came free somewhere.
-    freed: Arc<Notify>,
     tasks: DrainWatch,
 }
 
@@ -157,7 +157,6 @@ impl Pool {
         Self {
             services,
             kept: Arc::default(),
-            freed: Arc::default(),
             tasks,
         }
     }
@@ -175,13 +174,16 @@ impl Pool {
         let key = Key::new(ticket, speaker);
         let deadline = Instant::now() + WAIT;
         loop {
-            let mut freed = pin!(self.freed.notified());
+            if let Some(found) = self.find(&key).await {
+                return Ok(found);
+            }
+            let queue = self.queue(&key);
+            let mut freed = pin!(queue.freed.notified());
             // From here on nothing that comes free is missed.
             freed.as_mut().enable();
             if let Some(found) = self.find(&key).await {
                 return Ok(found);
             }
-            let queue = self.queue(&key);
             let turn = tokio::select! {
                 turn = queue.opening.lock() => turn,
                 () = freed.as_mut() => continue,
@@ -194,7 +196,9 @@ impl Pool {
             }
             let others = self.count(&key);
             if others < CONNECTIONS {
-                match self.connect(&key, session, &ticket.permit, speaker).await {
+                let place = Place::new(queue.freed.clone());
+                let connecting = self.connect(&key, place, session, &ticket.permit, speaker);
+                match connecting.await {
                     Ok(fresh) => return Ok(fresh),
                     Err(error) if others == 0 => return Err(error),
                     // It takes no more of them: a place comes free on those there are.
@@ -215,11 +219,13 @@ impl Pool {
 
     /// Where those stand who would open one more.
     fn queue(&self, key: &Key) -> Queue<'_> {
-        let opening = self.lock().entry(key.clone()).or_default().opening.clone();
+        let mut map = self.lock();
+        let kept = map.entry(key.clone()).or_default();
         Queue {
             pool: self,
             key: key.clone(),
-            opening,
+            opening: kept.opening.clone(),
+            freed: kept.freed.clone(),
         }
     }
 
@@ -252,14 +258,15 @@ impl Pool {
     /// For calls to come.
     fn keep(&self, key: Key, fresh: &Upstream) {
         let mut map = self.lock();
-        map.entry(key).or_default().connections.push(fresh.clone());
-        drop(map);
-        self.freed.notify_waiters();
+        let kept = map.entry(key).or_default();
+        kept.connections.push(fresh.clone());
+        kept.freed.notify_waiters();
     }
 
     async fn connect(
         &self,
         key: &Key,
+        place: Place,
         session: &Arc<Session>,
         permit: &ServicePermit,
         speaker: &Speaker,
@@ -296,7 +303,7 @@ impl Pool {
             requests,
             scheme,
             authority,
-            place: Place::new(self.freed.clone()),
+            place,
         };
         let (pool, key, session, kept) =
             (self.clone(), key.clone(), session.clone(), upstream.clone());
@@ -339,7 +346,6 @@ impl Pool {
 
     fn forget(&self, key: &Key, gone: &Upstream) {
         take_out(&mut self.lock(), key, gone);
-        self.freed.notify_waiters();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Kept>> {
@@ -351,6 +357,7 @@ impl Pool {
 fn take_out(map: &mut HashMap<Key, Kept>, key: &Key, gone: &Upstream) {
     if let Some(kept) = map.get_mut(key) {
         kept.connections.retain(|one| !one.is(gone));
+        kept.freed.notify_waiters();
         // Somebody may be about to open another.
         if kept.connections.is_empty() && Arc::strong_count(&kept.opening) == 1 {
             map.remove(key);
@@ -363,6 +370,7 @@ struct Queue<'p> {
     pool: &'p Pool,
     key: Key,
     opening: Arc<tokio::sync::Mutex<()>>,
+    freed: Arc<Notify>,
 }
 
 impl Drop for Queue<'_> {

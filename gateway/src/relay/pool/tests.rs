@@ -116,13 +116,33 @@ async fn a_connection_takes_as_many_calls_as_its_service_allows() {
     assert!(pool.free(&key).is_none(), "it is full");
     pool.keep(key.clone(), &second);
     assert!(pool.free(&key).unwrap().is(&second));
-    let freed = pool.freed.clone();
-    calls[0].place.freed = freed.clone();
-    let mut heard = std::pin::pin!(freed.notified());
+    let queue = pool.queue(&key);
+    calls[0].place.freed = queue.freed.clone();
+    let mut heard = std::pin::pin!(queue.freed.notified());
     heard.as_mut().enable();
     drop(calls.swap_remove(0));
     heard.await;
     assert!(pool.free(&key).unwrap().is(&first));
+}
+
+#[tokio::test]
+async fn a_place_that_comes_free_wakes_one_who_waits_for_it() {
+    let (pool, key) = (pool(), key());
+    let other = Key {
+        service: "other".into(),
+        ..key.clone()
+    };
+    let (here, there) = (pool.queue(&key), pool.queue(&other));
+    let mut first = std::pin::pin!(here.freed.notified());
+    let mut second = std::pin::pin!(here.freed.notified());
+    let mut third = std::pin::pin!(there.freed.notified());
+    assert!(!first.as_mut().enable() && !second.as_mut().enable() && !third.as_mut().enable());
+    drop(Place::new(here.freed.clone()));
+    assert!(first.as_mut().enable() && !second.as_mut().enable());
+    assert!(!third.as_mut().enable());
+    // One more connection is room for many.
+    pool.keep(key, &connection().await);
+    assert!(second.as_mut().enable() && !third.as_mut().enable());
 }
 
 #[tokio::test]
