@@ -106,13 +106,16 @@ pub(crate) fn strip_answer(headers: &mut HeaderMap) {
     drop_own(headers);
 }
 
-/// Take off what must not reach an origin from a sandbox: steering fields, and twins of sensitive names spelt with `_`
-/// (some servers read both spellings as one).
+/// Take off what must not reach an origin from a sandbox.
 fn strip_steering(headers: &mut HeaderMap) {
-    remove_where(headers, |name| {
-        let mut known = STEERING.iter().chain(&HOP_BY_HOP);
-        is_twin(name.as_bytes()) || known.any(|known| reads_as(name, known))
-    });
+    remove_where(headers, is_steering);
+}
+
+/// Must a field of this name, in lower case, not reach an origin from a sandbox? Steering fields and those between neighbours, and
+/// twins of sensitive names spelt with `_` (some servers read both spellings as one).
+pub(crate) fn is_steering(name: &str) -> bool {
+    let mut known = STEERING.iter().chain(&HOP_BY_HOP);
+    is_twin(name.as_bytes()) || known.any(|known| reads_as(name, known))
 }
 
 /// Take off a field in every spelling: `x_tenant-id` is `x-tenant-id` to a CGI-style reader.

@@ -24,6 +24,11 @@ const PATHS: [&str; 6] = [
 /// The method that counts, in a query.
 const IN_QUERY: &str = "_method";
 
+/// Might a server take the value of a field of this name, in lower case, for the request's method or path?
+pub(crate) fn is_one(name: &str) -> bool {
+    METHODS.contains(&name) || PATHS.contains(&name)
+}
+
 /// Readings of one request that are judged. Each is judged, kept and recorded with the whole path: a query that names a method
 /// five thousand times would cost the gateway five thousand paths.
 pub(crate) const MOST: usize = 16;

@@ -12,9 +12,9 @@ use super::{
     status::Status,
 };
 use crate::{
+    message::{headers, overrides},
     outcome::{Outcome, Party},
     relay::{Pool, Ticket, Upstream},
-    sniff::is_twin,
     telemetry::{Protocol, Recorder},
 };
 
@@ -172,24 +172,16 @@ fn passing(headers: HeaderMap) -> HeaderMap {
     passing
 }
 
-/// RFC 9113 §8.2.2: connection-specific fields end here; `te: trailers` alone passes, and gRPC asks for it.
+/// What is ours stays here, what is between neighbours (RFC 9113 §8.2.2; `te: trailers` alone passes, and gRPC asks for it), and
+/// what a server might read in place of the path that was judged, or as the gateway's word.
 fn passes(name: &HeaderName, value: &HeaderValue) -> bool {
-    // A service that reads `_` as `-` would take a twin for the gateway's word.
-    let twin = is_twin(name.as_str().as_bytes());
-    let ours = *name == TOKEN || *name == BINDING || name.as_str().starts_with("proxy-") || twin;
-    let hop = [
-        header::CONNECTION,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        header::HOST,
-    ]
-    .contains(name)
-        || matches!(
-            name.as_str(),
-            "keep-alive" | "forwarded" | "x-forwarded-host"
-        );
-    let te = *name == header::TE && value != "trailers";
-    !(ours || hop || te)
+    if *name == header::TE {
+        return value == "trailers";
+    }
+    let ours = [TOKEN, BINDING, header::HOST].contains(name);
+    let name = name.as_str();
+    let steers = headers::is_steering(name) || overrides::is_one(name);
+    !(ours || steers || name.starts_with("proxy-"))
 }
 
 #[cfg(test)]
@@ -212,6 +204,11 @@ mod tests {
             ("proxy-authorization", "Basic eDp5"),
             ("host", "evil.test"),
             ("forwarded", "for=192.0.2.1"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x_real_ip", "192.0.2.1"),
+            ("x-http-method-override", "DELETE"),
+            ("x-original-url", "/pkg.Other/Method"),
+            ("x-envoy-original-path", "/pkg.Other/Method"),
             ("te", "gzip"),
             ("te", "trailers"),
             ("x-kept", "one"),

@@ -175,6 +175,8 @@ async fn copy(
         .map_err(|error| stop(&error))?;
     let code = trailers.as_ref().and_then(code);
     let ended = match trailers {
+        // Requests of gRPC have none, and nobody has judged what is in these; they may be left out (RFC 9110 §6.5.1).
+        Some(_) if side == Side::A => to.send_data(Bytes::new().into(), true),
         Some(mut trailers) => {
             drop_own(&mut trailers);
             to.send_trailers(trailers)

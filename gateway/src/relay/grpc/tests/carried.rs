@@ -2,16 +2,20 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
+use h2::{client::SendRequest, server};
+use http::{HeaderMap, Request, Response};
 use sluicegate_relay::transport::{Choice, Transport};
 use tokio::{
-    net::{TcpStream, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener},
+    sync::mpsc,
     task::JoinSet,
 };
 use tonic::Code;
 
 use super::{
     super::testing::{Health, ask, channel, health, told},
-    ALL,
+    ALL, CHECK,
 };
 use crate::{
     relay::testing::{World, within},
@@ -63,4 +67,109 @@ async fn what_a_policy_asks_of_a_service_is_asked_of_its_connections() {
     registry.patch(key, patch(&change(own))).await.unwrap();
     let checked = within("our own", client.check(ask("shown", ""))).await;
     assert!(checked.is_ok(), "{checked:?}");
+}
+
+/// One call to the service, as it arrives there.
+struct Seen {
+    path: String,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    trailers: Option<HeaderMap>,
+}
+
+/// A service that answers with an empty message and tells what it was asked; its URL.
+async fn telling(tasks: &mut JoinSet<()>) -> (String, mpsc::UnboundedReceiver<Seen>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    let (tell, seen) = mpsc::unbounded_channel();
+    tasks.spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let mut connection = server::handshake(tcp).await.unwrap();
+        let mut answering = JoinSet::new();
+        while let Some(Ok((request, respond))) = connection.accept().await {
+            let tell = tell.clone();
+            answering.spawn(async move { answer(request, respond, &tell).await });
+        }
+    });
+    (url, seen)
+}
+
+async fn answer(
+    request: Request<h2::RecvStream>,
+    mut respond: server::SendResponse<Bytes>,
+    tell: &mpsc::UnboundedSender<Seen>,
+) {
+    let (head, mut incoming) = request.into_parts();
+    let mut body = Vec::new();
+    while let Some(data) = incoming.data().await {
+        let data = data.unwrap();
+        let _ = incoming.flow_control().release_capacity(data.len());
+        body.extend_from_slice(&data);
+    }
+    let trailers = incoming.trailers().await.unwrap();
+    let path = head.uri.path().to_owned();
+    let headers = head.headers;
+    let seen = Seen {
+        path,
+        headers,
+        body,
+        trailers,
+    };
+    tell.send(seen).ok().unwrap();
+    let mut send = respond.send_response(Response::new(()), false).unwrap();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", "0".parse().unwrap());
+    send.send_trailers(trailers).unwrap();
+}
+
+/// HTTP/2 by hand to a service that tells.
+async fn by_hand(world: &World, url: &str, tasks: &mut JoinSet<()>) -> SendRequest<Bytes> {
+    let services = format!("{{health: {{url: '{url}', grpc: {{methodPrefix: {ALL}}}}}}}");
+    let token = world.session("one", &services).await;
+    let relay = world.client_over(Choice::Only(Transport::H2), &token);
+    let tcp = TcpStream::connect(relay.forward("health").await)
+        .await
+        .unwrap();
+    let (requests, driver) = within("HTTP/2", h2::client::handshake(tcp)).await.unwrap();
+    tasks.spawn(async move {
+        // The client lives as long as its connection.
+        let _relay = relay;
+        drop(driver.await);
+    });
+    within("room", requests.ready()).await.unwrap()
+}
+
+/// What a service might take for another path or for the gateway's word, and what comes behind the messages of a request.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_goes_up_with_nothing_that_was_not_judged() {
+    let (world, mut tasks) = (World::new().await, JoinSet::new());
+    let (url, mut seen) = telling(&mut tasks).await;
+    let mut requests = by_hand(&world, &url, &mut tasks).await;
+    let call = Request::post(format!("http://evil.test{CHECK}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("x-kept", "kept")
+        .header("x-original-url", "/pkg.Other/Method")
+        .header("x-http-method-override", "DELETE")
+        .header("x-forwarded-for", "192.0.2.1")
+        .body(())
+        .unwrap();
+    let (answered, mut send) = requests.send_request(call, false).unwrap();
+    send.send_data(Bytes::from_static(b"\0\0\0\0\0"), false)
+        .unwrap();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-original-url", "/pkg.Other/Method".parse().unwrap());
+    send.send_trailers(trailers).unwrap();
+    let seen = within("the call", seen.recv()).await.unwrap();
+    assert_eq!(
+        (seen.path.as_str(), seen.body.as_slice()),
+        (CHECK, &[0; 5][..])
+    );
+    let mut names: Vec<_> = seen.headers.keys().map(http::HeaderName::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["content-type", "te", "x-kept"]);
+    assert_eq!(seen.trailers, None);
+    let answered = within("the answer", answered).await.unwrap();
+    let trailers = within("its end", answered.into_body().trailers()).await;
+    assert_eq!(trailers.unwrap().unwrap()["grpc-status"], "0");
 }
