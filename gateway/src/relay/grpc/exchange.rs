@@ -13,7 +13,10 @@ use sluicegate_relay::flow::{Chunk, Meter, Side};
 
 use super::status::Status;
 use crate::{
-    message::proxy_status::drop_own,
+    message::{
+        headers::{answer_bytes, fields_bytes, request_bytes},
+        proxy_status::drop_own,
+    },
     outcome::Party,
     relay::{Spending, Ticket, Upstream},
 };
@@ -51,6 +54,16 @@ pub(super) async fn carry(
     ticket: &Ticket,
     meter: &Spending,
 ) -> End {
+    let denied = tokio::select! {
+        biased;
+        denial = ticket.revoked() => Some(denial),
+        _ = poll_fn(|cx| respond.poll_reset(cx)) => return End::Reset(Party::Downstream),
+        paid = pay((meter, Side::A), request_bytes(&request)) => paid.err().map(|_| Denial::ByteQuota),
+    };
+    if let Some(denial) = denied {
+        Status::from(denial).send(&mut respond);
+        return End::Cut(denial);
+    }
     let (response, mut send) = match upstream
         .requests
         .send_request(request, body.is_end_stream())
@@ -124,7 +137,12 @@ async fn down(
     let over = body.is_end_stream();
     // Of an answer without messages the head is the trailers too.
     let code = code(&head.headers);
-    let sent = respond.send_response(Response::from_parts(head, ()), over);
+    let answer = Response::from_parts(head, ());
+    tokio::select! {
+        paid = pay((meter, Side::B), answer_bytes(&answer)) => paid?,
+        reset = poll_fn(|cx| respond.poll_reset(cx)) => return Err(Stop::To(reset.unwrap_or(Reason::CANCEL))),
+    }
+    let sent = respond.send_response(answer, over);
     let send = answering.insert(sent.map_err(|_| Stop::To(Reason::CANCEL))?);
     if over {
         Ok(code)
@@ -173,10 +191,14 @@ async fn copy(
     let trailers = poll_fn(|cx| from.poll_trailers(cx))
         .await
         .map_err(|error| stop(&error))?;
+    // Requests of gRPC have none, and nobody has judged what is in these; they may be left out (RFC 9110 §6.5.1).
+    let trailers = trailers.filter(|_| side == Side::B);
     let code = trailers.as_ref().and_then(code);
+    tokio::select! {
+        paid = pay((meter, side), trailers.as_ref().map_or(0, fields_bytes)) => paid?,
+        reset = poll_fn(|cx| to.poll_reset(cx)) => return Err(Stop::To(reset.unwrap_or(Reason::CANCEL))),
+    }
     let ended = match trailers {
-        // Requests of gRPC have none, and nobody has judged what is in these; they may be left out (RFC 9110 §6.5.1).
-        Some(_) if side == Side::A => to.send_data(Bytes::new().into(), true),
         Some(mut trailers) => {
             drop_own(&mut trailers);
             to.send_trailers(trailers)
@@ -185,6 +207,21 @@ async fn copy(
     };
     ended.map_err(|_| Stop::To(Reason::CANCEL))?;
     Ok(code)
+}
+
+/// Count a head or trailers that are about to go on, and wait as their bandwidth asks.
+async fn pay((meter, side): (&Spending, Side), bytes: usize) -> Result<(), Stop> {
+    if !meter.moved(side, bytes) {
+        return Err(Stop::Budget);
+    }
+    let mut left = bytes;
+    while left > 0
+        && let Some(turn) = meter.pace(side, left)
+    {
+        let _waits = meter.wait();
+        left = left.saturating_sub(turn.await);
+    }
+    Ok(())
 }
 
 /// The `grpc-status` of trailers (gRPC over HTTP/2, "Responses").

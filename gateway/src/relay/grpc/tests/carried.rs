@@ -15,7 +15,7 @@ use tonic::Code;
 
 use super::{
     super::testing::{Health, ask, channel, health, told},
-    ALL, CHECK,
+    ALL, CHECK, Stage,
 };
 use crate::{
     relay::testing::{World, within},
@@ -172,4 +172,25 @@ async fn a_call_goes_up_with_nothing_that_was_not_judged() {
     let answered = within("the answer", answered).await.unwrap();
     let trailers = within("its end", answered.into_body().trailers()).await;
     assert_eq!(trailers.unwrap().unwrap()["grpc-status"], "0");
+}
+
+/// Metadata is as many bytes as messages are.
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_of_calls_are_spent_like_messages() {
+    let stage = Stage::new(Transport::H2, ALL, ", limits: {bytes: 20000}").await;
+    let mut client = stage.calls().await;
+    let mut refused = None;
+    for _ in 0..10 {
+        let mut request = ask("shown", "");
+        let fill = "y".repeat(6000).parse().unwrap();
+        request.metadata_mut().insert("x-fill", fill);
+        refused = within("check", client.check(request)).await.err();
+        if refused.is_some() {
+            break;
+        }
+    }
+    assert_eq!(
+        told(&refused.expect("no more bytes than the quota's")),
+        (Code::ResourceExhausted, "byte_quota")
+    );
 }
