@@ -36,6 +36,8 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const CONNECTIONS: usize = 16;
 /// A call waits this long for a place where all of them are full.
 const WAIT: Duration = Duration::from_secs(5);
+/// Bytes of one call's answer that are taken before its client has room for them: as much as waits for a client of any stream.
+const WINDOW: u32 = windows::STREAM / 2;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Key {
@@ -275,7 +277,7 @@ impl Pool {
         let (connected, _) = connecting.await?;
         let mut builder = h2::client::Builder::new();
         builder
-            .initial_window_size(windows::STREAM)
+            .initial_window_size(WINDOW)
             .initial_connection_window_size(windows::CONNECTION)
             .max_frame_size(windows::FRAME)
             .max_send_buffer_size(windows::SEND_BUFFER)

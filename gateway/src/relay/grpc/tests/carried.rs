@@ -8,7 +8,7 @@ use http::{HeaderMap, Request, Response};
 use sluicegate_relay::transport::{Choice, Transport};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::JoinSet,
 };
 use tonic::Code;
@@ -193,4 +193,32 @@ async fn heads_of_calls_are_spent_like_messages() {
         told(&refused.expect("no more bytes than the quota's")),
         (Code::ResourceExhausted, "byte_quota")
     );
+}
+
+/// What a program asks for and does not read is not kept here.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_nobody_reads_waits_at_the_service() {
+    let (world, mut tasks) = (World::new().await, JoinSet::new());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    let (tell, room) = oneshot::channel();
+    tasks.spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let mut builder = server::Builder::new();
+        builder.max_send_buffer_size(4 << 20);
+        let mut connection = builder.handshake::<_, Bytes>(tcp).await.unwrap();
+        let (_request, mut respond) = connection.accept().await.unwrap().unwrap();
+        let mut send = respond.send_response(Response::new(()), false).unwrap();
+        send.reserve_capacity(4 << 20);
+        tell.send(send.capacity()).unwrap();
+        while connection.accept().await.is_some() {}
+    });
+    let mut requests = by_hand(&world, &url, &mut tasks).await;
+    let call = Request::post(format!("http://health{CHECK}"))
+        .header("content-type", "application/grpc")
+        .body(())
+        .unwrap();
+    let _answered = requests.send_request(call, true).unwrap();
+    let room = within("the call", room).await.unwrap();
+    assert!((1..=256 << 10).contains(&room), "{room}");
 }
