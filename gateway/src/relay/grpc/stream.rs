@@ -226,7 +226,11 @@ impl Stream {
         let call = Call::new(request, respond);
         call.told(&mut recorder);
         let path = call.path();
-        let admitted = Ticket::issue_within(&self.ticket, path, &self.counters, &mut recorder);
+        let admitted = if call.is_of_two() {
+            Err(session.refused(Denial::CredentialInvalid.into(), SystemTime::now()))
+        } else {
+            Ticket::issue_within(&self.ticket, path, &self.counters, &mut recorder)
+        };
         let admitted = admitted.map_err(Status::from);
         let pool = &self.endpoint.pool;
         call.serve(admitted, pool, &mut recorder).await;

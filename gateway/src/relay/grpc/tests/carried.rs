@@ -14,7 +14,7 @@ use tokio::{
 use tonic::Code;
 
 use super::{
-    super::testing::{Health, ask, channel, health, told},
+    super::testing::{Health, TOKEN, ask, channel, health, told},
     ALL, CHECK, Stage,
 };
 use crate::{
@@ -221,4 +221,22 @@ async fn an_answer_that_nobody_reads_waits_at_the_service() {
     let _answered = requests.send_request(call, true).unwrap();
     let room = within("the call", room).await.unwrap();
     assert!((1..=256 << 10).contains(&room), "{room}");
+}
+
+/// As on a listener; and each would have to be looked for in each field of the call.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_with_two_tokens_is_refused() {
+    let stage = Stage::new(Transport::H2, ALL, "").await;
+    let mut client = stage.calls().await;
+    let mut request = ask("one", "");
+    let another = "another".parse().unwrap();
+    request.metadata_mut().append(TOKEN, another);
+    let status = within("check", client.check(request)).await;
+    assert_eq!(
+        told(&status.unwrap_err()),
+        (Code::Unauthenticated, "invalid-host-service-relay-token")
+    );
+    assert!(stage.health.seen.lock().unwrap().is_empty());
+    let checked = within("one", client.check(ask("one", ""))).await;
+    assert!(checked.is_ok(), "{checked:?}");
 }
