@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     future::{Future, poll_fn},
     hash::{Hash, Hasher},
+    net::{IpAddr, SocketAddr},
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
@@ -46,7 +47,7 @@ struct Key {
     url: ServiceUrl,
     service: String,
     /// Where the service is told who speaks, a connection speaks for one source.
-    source: Option<std::net::IpAddr>,
+    source: Option<IpAddr>,
     /// What was made sure of, and said first, when the connection was made: by another policy it would not have been made.
     peer_uid: Option<u32>,
     within: Within,
@@ -91,6 +92,8 @@ pub struct Upstream {
     pub scheme: &'static str,
     /// For `:authority`: the service's own address, nothing of the client's.
     pub authority: String,
+    /// Where it leads; none for a unix socket.
+    pub address: Option<SocketAddr>,
     place: Place,
 }
 
@@ -274,7 +277,7 @@ impl Pool {
         speaker: &Speaker,
     ) -> Result<Upstream, ServiceFailure> {
         let connecting = self.services.connect(permit, Some(speaker), true);
-        let (connected, _) = connecting.await?;
+        let (connected, address) = connecting.await?;
         let mut builder = h2::client::Builder::new();
         builder
             .initial_window_size(WINDOW)
@@ -300,11 +303,12 @@ impl Pool {
         let begun = timeout(HANDSHAKE, begin).await;
         let begun = begun.map_err(|_| failed("no HTTP/2 preface in time".into()))?;
         let (requests, driver) = begun.map_err(|error| failed(error.to_string()))?;
-        let (scheme, authority) = address(permit.url());
+        let (scheme, authority) = told(permit.url());
         let upstream = Upstream {
             requests,
             scheme,
             authority,
+            address,
             place,
         };
         let (pool, key, session, kept) =
@@ -402,11 +406,11 @@ async fn ended(session: &Session) {
 }
 
 /// Scheme and `:authority` of a service's own address.
-fn address(url: &ServiceUrl) -> (&'static str, String) {
+fn told(url: &ServiceUrl) -> (&'static str, String) {
     match url {
         // What gRPC implementations send over unix sockets.
         ServiceUrl::Unix(_) => ("http", "localhost".into()),
-        ServiceUrl::Tcp(ip, port) => ("http", std::net::SocketAddr::new(*ip, *port).to_string()),
+        ServiceUrl::Tcp(ip, port) => ("http", SocketAddr::new(*ip, *port).to_string()),
         ServiceUrl::Tls { host, port } => ("https", format!("{host}:{port}")),
     }
 }

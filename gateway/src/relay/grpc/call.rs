@@ -106,6 +106,9 @@ impl Call {
         let Some(request) = forwarded(head, &upstream) else {
             return Status::from(Denial::MalformedRequest).refuse(&mut respond, recorder);
         };
+        if let Some(address) = upstream.address {
+            recorder.address(address);
+        }
         recorder.opened();
         let meter = ticket.meter(recorder.counters());
         let end = carry(request, body, respond, upstream, &ticket, &meter).await;

@@ -136,6 +136,8 @@ async fn calls_on_one_stream_are_judged_one_by_one() {
             "{whole}"
         );
         assert_eq!(whole["session"]["id"], "one");
+        let address = whole["address"].as_str().unwrap();
+        assert_eq!(format!("tcp://{address}"), stage.health.url, "{whole}");
         assert!(whole["bytesDown"].as_u64() > Some(0), "{whole}");
         stage.of_call(CHECK, |r| r["grpcStatus"] == 5).await;
         let refused = stage

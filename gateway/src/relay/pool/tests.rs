@@ -48,6 +48,7 @@ async fn connection() -> Upstream {
         requests: handshake.await.unwrap().0,
         scheme: "http",
         authority: "service".into(),
+        address: None,
         place: Place::new(Arc::default()),
     }
 }
