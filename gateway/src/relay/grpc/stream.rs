@@ -63,7 +63,7 @@ enum End {
     /// It broke.
     Broken(h2::Error),
     /// The gateway ended it where it was, for a reason, and in other words.
-    Cut(Denial, &'static str),
+    Cut(Denial, String),
 }
 
 /// Serve calls on `downstream` until it ends or the right to it does.
@@ -87,7 +87,7 @@ pub(in crate::relay) async fn carry(
     let end = tokio::select! {
         biased;
         end = serve(io, &stream) => end,
-        () = silent(idle, &moved) => End::Cut(Denial::IdleTimeout, "nothing moved"),
+        () = silent(idle, &moved) => End::Cut(Denial::IdleTimeout, "nothing moved".into()),
     };
     match end {
         End::Completed => recorder.ended(Outcome::Completed, Party::Downstream),
@@ -129,8 +129,8 @@ async fn serve(io: Lent, stream: &Arc<Stream>) -> End {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) if error.is_io() => return End::Broken(error),
         // Methods could not be seen in what is none of HTTP/2's.
-        Ok(Err(_)) => return End::Cut(Denial::ServiceMethodNotAllowed, "it is not HTTP/2"),
-        Err(_) => return End::Cut(Denial::HeadTimeout, "no HTTP/2 preface in time"),
+        Ok(Err(_)) => return End::Cut(Denial::ServiceMethodNotAllowed, "it is not HTTP/2".into()),
+        Err(_) => return End::Cut(Denial::HeadTimeout, "no HTTP/2 preface in time".into()),
     };
     let idle = if limits.idle.is_zero() {
         FAR
@@ -152,6 +152,10 @@ async fn serve(io: Lent, stream: &Arc<Stream>) -> End {
                     asked = Instant::now();
                 }
                 (_, Some(denial)) => return End::Over(denial),
+                // What it says is no HTTP/2, or too much of it: it was ended here.
+                (Some(Err(error)), None) if error.is_library() => {
+                    return End::Cut(Denial::MalformedRequest, error.to_string());
+                }
                 (Some(Err(error)), None) => return End::Broken(error),
                 (None, None) => return End::Completed,
             },
@@ -184,7 +188,8 @@ async fn serve(io: Lent, stream: &Arc<Stream>) -> End {
                 stream.endpoint.http.telemetry.metrics().h2_flood();
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 let _ = timeout(LAST_WORD, poll_fn(|cx| connection.poll_closed(cx))).await;
-                return End::Cut(Denial::MalformedRequest, "too many frames that carry nothing");
+                let why = "too many frames that carry nothing";
+                return End::Cut(Denial::MalformedRequest, why.into());
             }
             () = poll_fn(|cx| last.as_mut().as_pin_mut().map_or(Poll::Pending, |last| last.poll(cx))) => {
                 // Where there is no end to the right to it, calls that came meanwhile go on to theirs.

@@ -454,3 +454,25 @@ async fn talk_about_itself_ends_a_stream() {
     );
     assert_eq!(stage.world.metric("sluicegate_h2_floods_total"), 1.0);
 }
+
+/// What HTTP/2 itself is ended for is an end of the gateway's, and none of the program's.
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_may_not_be_end_a_stream() {
+    let stage = Stage::new(Transport::H2, ALL, "").await;
+    let address = stage.client.forward("health").await;
+    let mut tcp = TcpStream::connect(address).await.unwrap();
+    // The preface, SETTINGS, and DATA of no stream (RFC 9113 §6.1).
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    bytes.extend_from_slice(b"\0\0\x01\0\0\0\0\0\0x");
+    tcp.write_all(&bytes).await.unwrap();
+    let cut = stage.of_stream().await;
+    assert_eq!(
+        (&cut["outcome"], &cut["closedBy"], &cut["reason"]),
+        (
+            &"cut".into(),
+            &"gateway".into(),
+            &"malformed_request".into()
+        ),
+        "{cut}"
+    );
+}
