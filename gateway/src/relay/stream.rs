@@ -15,7 +15,7 @@ use super::{Present, place::Held};
 use crate::{
     auth::Identity,
     outcome::{Outcome, Party},
-    session::{Authority, Budget, Changes, PolicyGeneration, Session, Way},
+    session::{Authority, Budget, Calling, Changes, PolicyGeneration, Session, Way},
     telemetry::{Counters, Recorder, Wait},
 };
 
@@ -34,6 +34,8 @@ pub struct Ticket<P = ServicePermit> {
     held: Held,
     /// Counters of the stream that carries the call, where one does: waits for bandwidth are waits there too.
     within: Option<Arc<Counters>>,
+    /// It is one of those calls.
+    calling: Option<Calling>,
     /// It proves the way in, where it came from another machine.
     pub(super) present: Option<Present>,
 }
@@ -72,6 +74,7 @@ impl<P> Ticket<P> {
             policy: judged.policy.number,
             held,
             within: None,
+            calling: None,
             present: None,
         })
     }
@@ -91,6 +94,7 @@ impl<P> Ticket<P> {
             policy,
             held,
             within,
+            calling,
             present,
         } = self;
         let other = Ticket {
@@ -101,6 +105,7 @@ impl<P> Ticket<P> {
             policy,
             held,
             within,
+            calling,
             present,
         };
         (permit, other)
@@ -149,13 +154,15 @@ impl Ticket {
         )
     }
 
-    /// Decide for one call on a stream that carries calls, whose waits are told to `counters`.
+    /// Decide for one call on a stream that carries calls, whose waits are told to `counters`; it is one of so many of the
+    /// session's at once.
     ///
     /// # Errors
     /// As [`Ticket::issue`].
     pub(super) fn issue_within(
         stream: &Ticket<CallsPermit>,
         path: &str,
+        most: u64,
         counters: &Arc<Counters>,
         recorder: &mut Recorder,
     ) -> Result<Self, Refusal> {
@@ -169,6 +176,7 @@ impl Ticket {
             |grant, bound, recorder| call(grant, bound, asked, recorder),
             |budget, name, now| stream.held.open_within(budget, name, now),
         )?;
+        ticket.calling = Some(ticket.identity.session.budget().call(most)?);
         ticket.within = Some(counters.clone());
         Ok(ticket)
     }

@@ -1,5 +1,6 @@
 //! Limits of one session, counted: tunnels at once, opens per second, bytes, bandwidth; its owner's along with them.
 
+mod calls;
 mod carriers;
 
 use std::{
@@ -15,6 +16,7 @@ use sluicegate_policy::{Denial, Hint, Limits, Refusal, ServiceName, Target};
 use sluicegate_relay::flow::Pacing;
 
 use super::pace::{Pace, Way};
+pub use calls::Calling;
 pub use carriers::Carrier;
 use carriers::Place;
 
@@ -30,6 +32,8 @@ pub struct Budget {
     open: AtomicU64,
     /// Of these, those whose dial has not ended.
     pending: AtomicU64,
+    /// Calls on streams that carry them.
+    calls: AtomicU64,
     /// Connections that carry them, and some that did.
     carriers: Mutex<Vec<Weak<Place>>>,
     /// Open now, by destination; none is kept at zero, so it holds no more than is open.
@@ -104,6 +108,7 @@ impl Budget {
             max_bytes: AtomicU64::new(NONE),
             open: AtomicU64::new(0),
             pending: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
             carriers: Mutex::default(),
             destinations: Mutex::default(),
             bytes: AtomicU64::new(0),

@@ -32,6 +32,8 @@ use crate::{
 
 /// Calls open at once on one stream; RFC 9113 §6.5.2 asks for no fewer.
 const CALLS: u32 = 100;
+/// Calls open at once on all streams of a session, for each connection that may carry streams of it.
+const OF_CONNECTION: u64 = 256;
 /// Bytes that one call may have unread, of those of the whole stream: some that stand still leave room for the others.
 const WINDOW: u32 = windows::STREAM / 4;
 /// Bytes buffered for sending, per call.
@@ -234,7 +236,8 @@ impl Stream {
         let admitted = if call.is_of_two() {
             Err(session.refused(Denial::CredentialInvalid.into(), SystemTime::now()))
         } else {
-            Ticket::issue_within(&self.ticket, path, &self.counters, &mut recorder)
+            let most = OF_CONNECTION * u64::from(self.endpoint.limits.of_session);
+            Ticket::issue_within(&self.ticket, path, most, &self.counters, &mut recorder)
         };
         let admitted = admitted.map_err(Status::from);
         let pool = &self.endpoint.pool;

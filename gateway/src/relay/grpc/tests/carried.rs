@@ -18,6 +18,7 @@ use super::{
     ALL, CHECK, Stage,
 };
 use crate::{
+    http2,
     relay::testing::{World, within},
     session::testing::patch,
 };
@@ -238,5 +239,42 @@ async fn a_call_with_two_tokens_is_refused() {
     );
     assert!(stage.health.seen.lock().unwrap().is_empty());
     let checked = within("one", client.check(ask("one", ""))).await;
+    assert!(checked.is_ok(), "{checked:?}");
+}
+
+/// Each holds memory, and `limits.tunnels` may be absent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_has_so_many_calls_open_on_all_its_streams() {
+    let limits = http2::Limits {
+        of_session: 1,
+        ..http2::Limits::default()
+    };
+    let stage = Stage::within(limits, Transport::H2, ALL, "").await;
+    let (mut clients, mut open, mut refused) = (Vec::new(), Vec::new(), None);
+    // A stream takes a hundred.
+    while refused.is_none() && clients.len() < 4 {
+        let mut client = stage.calls().await;
+        for _ in 0..90 {
+            match within("watch", client.watch(ask("shown", ""))).await {
+                Ok(watching) => open.push(watching),
+                Err(status) => {
+                    refused = Some(status);
+                    break;
+                }
+            }
+        }
+        clients.push(client);
+    }
+    assert_eq!(open.len(), 256);
+    assert_eq!(
+        told(&refused.expect("a call that is one too many")),
+        (Code::ResourceExhausted, "too_many_tunnels")
+    );
+    // Each that ends makes room.
+    drop(open.pop());
+    let ended = |r: &serde_json::Value| r["front"] == "grpc" && r["outcome"] == "reset";
+    stage.world.record(ended).await;
+    let last = clients.last_mut().unwrap();
+    let checked = within("check", last.check(ask("shown", ""))).await;
     assert!(checked.is_ok(), "{checked:?}");
 }
