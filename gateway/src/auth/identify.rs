@@ -17,7 +17,9 @@ use super::{
 };
 use crate::{
     secret::Secret,
-    session::{Bearer, Credential, Index, Judged, Live, PolicyGeneration, Session, SessionKey},
+    session::{
+        Bearer, Credential, Index, Judged, Live, PolicyGeneration, Right, Session, SessionKey,
+    },
 };
 
 /// What a credential is for.
@@ -71,6 +73,11 @@ impl Identity {
     /// As [`Session::judge`].
     pub fn stands(&self) -> Result<u64, Denial> {
         self.session.stands(self.bearer.clone())
+    }
+
+    /// For who only has to know whether it is still good.
+    pub fn right(&self) -> Right {
+        Right::of(&self.session, self.bearer.as_ref())
     }
 }
 

@@ -165,8 +165,8 @@ async fn open(
         peer.ip(),
     )?;
     if let Some(standing) = ask.carrier {
-        let (budget, bearer) = (identity.session.budget(), identity.bearer.as_ref());
-        standing.carry(budget, bearer, &context.h2.limits)?;
+        let (budget, right) = (identity.session.budget(), identity.right());
+        standing.carry(budget, right, &context.h2.limits)?;
     }
     lead(context, identity, wanted, recorder).await
 }

@@ -99,9 +99,9 @@ impl<'a> Asker<'a> {
 
     /// Its connection carries streams of this session, if the session has a place for it.
     fn carried(&self, context: &Context, identity: &Identity) -> Result<(), Refusal> {
-        let (budget, bearer) = (identity.session.budget(), identity.bearer.as_ref());
+        let budget = identity.session.budget();
         match self.carrier {
-            Some(standing) => standing.carry(budget, bearer, &context.h2.limits),
+            Some(standing) => standing.carry(budget, identity.right(), &context.h2.limits),
             None => Ok(()),
         }
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::{
     http2::Limits,
-    session::{Bearer, Budget, Carrier},
+    session::{Budget, Carrier, Right},
 };
 
 /// Where no bound is set, the timer only has to be far away.
@@ -34,24 +34,24 @@ impl Standing {
         self.trusted.store(true, Ordering::Release);
     }
 
-    /// It carries streams of this session, by this credential, from here to its end or the credential's, if the session has a
-    /// place for one more connection.
+    /// It carries streams of this session, by this right, from here to its end or the right's, if the session has a place for one
+    /// more connection.
     ///
     /// # Errors
     /// `TooManyConnections`.
     pub(super) fn carry(
         &self,
         budget: &Arc<Budget>,
-        bearer: Option<&Bearer>,
+        right: Right,
         limits: &Limits,
     ) -> Result<(), Refusal> {
         let mut carries = self.carries.lock().unwrap_or_else(PoisonError::into_inner);
         let mut own = carries.iter().filter(|carrier| carrier.is_of(budget));
-        if own.any(|carrier| carrier.goes_on(bearer)) {
+        if own.any(|carrier| carrier.goes_on(&right)) {
             return Ok(());
         }
         carries.retain(|carrier| !carrier.is_over() && !carrier.is_of(budget));
-        carries.push(budget.carry(limits.of_session.into(), bearer)?);
+        carries.push(budget.carry(limits.of_session.into(), right)?);
         Ok(())
     }
 
@@ -79,7 +79,10 @@ mod tests {
     use tokio::time::Instant;
 
     use super::{FAR, Standing};
-    use crate::{http2::Limits, session::Budget};
+    use crate::{
+        http2::Limits,
+        session::{Budget, Right, testing::generation},
+    };
 
     #[test]
     fn a_connection_takes_one_place_of_each_session_it_carries() {
@@ -90,13 +93,18 @@ mod tests {
         let budget = || Arc::new(Budget::new(Bounds::default(), None));
         let (one, other) = (budget(), budget());
         let (first, second) = (Standing::default(), Standing::default());
+        let session = generation();
+        let carry = |standing: &Standing, budget| {
+            let right = Right::of(&session, None);
+            standing.carry(budget, right, &limits)
+        };
         for _ in 0..2 {
-            assert!(first.carry(&one, None, &limits).is_ok());
-            assert!(first.carry(&other, None, &limits).is_ok());
+            assert!(carry(&first, &one).is_ok());
+            assert!(carry(&first, &other).is_ok());
         }
-        assert!(second.carry(&one, None, &limits).is_err());
+        assert!(carry(&second, &one).is_err());
         drop(first);
-        assert!(second.carry(&one, None, &limits).is_ok());
+        assert!(carry(&second, &one).is_ok());
     }
 
     #[test]

@@ -127,8 +127,8 @@ pub(super) async fn dispatch<A: Answer>(
             exchange.channel.as_ref(),
             exchange.downstream,
             |identity| {
-                let (budget, bearer) = (identity.session.budget(), identity.bearer.as_ref());
-                exchange.standing.carry(budget, bearer, limits)
+                let (budget, right) = (identity.session.budget(), identity.right());
+                exchange.standing.carry(budget, right, limits)
             },
         ) {
             Ok(()) => {

@@ -1,11 +1,11 @@
 //! The watch of something that is open: on its session's authority, and on the credential by which it was opened.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use sluicegate_policy::Denial;
 use tokio::sync::watch::{self, error::RecvError};
 
-use super::{Authority, Index, usage::Visit};
+use super::{Authority, Index, Session, usage::Visit};
 use crate::auth::HandleHash;
 
 /// What of a credential can be withdrawn, apart from its session.
@@ -75,35 +75,63 @@ impl Bearer {
     pub(super) fn is_withdrawn(&self) -> bool {
         self.index.is_withdrawn(&self.credential)
     }
-
-    pub(super) fn right(&self) -> Right {
-        Right {
-            index: self.index.clone(),
-            credential: self.credential.clone(),
-        }
-    }
 }
 
-/// Whether a credential is still good, and nothing more: it is not in use by this.
+/// Whether what somebody came by is still good, and nothing more: it is not in use by this.
 #[derive(Clone, Debug)]
-pub(super) struct Right {
-    index: Arc<Index>,
-    credential: Credential,
+pub struct Right(Of);
+
+#[derive(Clone, Debug)]
+enum Of {
+    Credential {
+        index: Arc<Index>,
+        credential: Credential,
+    },
+    /// As its credential sees it, with which it ends.
+    Session(Weak<Session>),
 }
 
 impl Right {
+    /// Of who came to this session, by this credential where one can be withdrawn by itself.
+    pub fn of(session: &Arc<Session>, bearer: Option<&Bearer>) -> Self {
+        Self(match bearer {
+            Some(bearer) => Of::Credential {
+                index: bearer.index.clone(),
+                credential: bearer.credential.clone(),
+            },
+            None => Of::Session(Arc::downgrade(session)),
+        })
+    }
+
     pub(super) fn is_withdrawn(&self) -> bool {
-        self.index.is_withdrawn(&self.credential)
+        match &self.0 {
+            Of::Credential { index, credential } => index.is_withdrawn(credential),
+            // What nobody holds any more has nothing open.
+            Of::Session(session) => session
+                .upgrade()
+                .is_none_or(|session| matches!(session.authority(), Authority::Ended(_))),
+        }
     }
 
-    /// Is it of this credential?
-    pub(super) fn is_of(&self, bearer: &Bearer) -> bool {
-        self.credential == bearer.credential
+    /// Is it by the same credential?
+    pub(super) fn is_of(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Of::Credential { credential, .. }, Of::Credential { credential: by, .. }) => {
+                credential == by
+            }
+            (Of::Session(session), Of::Session(other)) => session.ptr_eq(other),
+            _ => false,
+        }
     }
 
-    /// Is it of the same one, or of a token of its line?
-    pub(super) fn is_of_line(&self, bearer: &Bearer) -> bool {
-        self.credential.is_of_line(&bearer.credential)
+    /// Is it by the same one, or by a token of its line?
+    pub(super) fn is_of_line(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Of::Credential { credential, .. }, Of::Credential { credential: by, .. }) => {
+                credential.is_of_line(by)
+            }
+            _ => self.is_of(other),
+        }
     }
 }
 

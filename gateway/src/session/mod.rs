@@ -31,7 +31,7 @@ pub use authority::{Authority, Judged, PolicyGeneration, Session, SessionKey};
 pub use binding::{Binding, BindingRequest, Capability};
 pub use budget::{Budget, Calling, Carrier, Destination, Pending, Slot};
 pub use bundle::{Bundle, BundleContext, CaFiles, PublicUrl};
-pub use changes::{Bearer, Changes, Credential};
+pub use changes::{Bearer, Changes, Credential, Right};
 pub use config::{ProviderConfig, Quota, RegistryConfig, Retention, Scopes};
 pub use dials::{DialConfig, DialTargets, Dials, Door, Listening, Offer};
 pub use event::{Actor, EVENT_TYPES, Event};

@@ -14,13 +14,13 @@ use std::{
 };
 
 use sluicegate_policy::{
-    Ceiling,
+    Action, Ceiling, import_gestalt_claims,
     text::{self, Faults},
 };
 
 use super::{
-    BundleContext, CreateRequest, PatchRequest, ProviderConfig, PublicUrl, Registry,
-    RegistryConfig, SessionKey, lifecycle::Times,
+    BundleContext, CreateRequest, PatchRequest, PolicyGeneration, ProviderConfig, PublicUrl,
+    Registry, RegistryConfig, Session, SessionKey, lifecycle::Times,
 };
 use crate::{auth::Keys, store::EmbeddedStore};
 
@@ -60,6 +60,22 @@ pub(crate) fn config() -> RegistryConfig {
         },
         ..RegistryConfig::default()
     }
+}
+
+/// A generation that lives, and may do nothing.
+pub(crate) fn generation() -> Arc<Session> {
+    let key = SessionKey {
+        namespace: "default".into(),
+        provider: "local".into(),
+        id: "one".into(),
+    };
+    let nothing = import_gestalt_claims(&[], Some(Action::Deny));
+    let policy = PolicyGeneration {
+        number: 1,
+        grant: Arc::new(nothing.within(&Ceiling::local(), &BTreeMap::new())),
+        narrowed: 0,
+    };
+    Arc::new(Session::new(key, 1, Arc::new(policy), None))
 }
 
 /// A create request from YAML.

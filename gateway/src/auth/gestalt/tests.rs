@@ -16,6 +16,7 @@ use crate::{
     auth::{Authenticator, write_file},
     secret::Secret,
     session::{
+        Right,
         lifecycle::Action as Act,
         testing::{Fixture, ceiling, request},
     },
@@ -469,6 +470,35 @@ async fn a_revoked_id_ends_what_is_open_and_refuses_the_rest() {
         assert!(revoked.await.unwrap());
         let refused = world.identify(&minted(&egress(json!({"jti": id}))), Audience::Egress);
         assert_eq!(refused.map(drop), Err(Denial::CredentialInvalid));
+    }
+}
+
+/// Its connections keep nobody else's out once it is over, whatever ends it.
+#[tokio::test]
+async fn the_places_of_its_connections_end_with_a_token() {
+    for by_its_id in [true, false] {
+        let world = Accepting::with(SessionCheck::Registry, |_| {}).await;
+        let token = minted(&relay(json!({})));
+        let leaked = world.identify(&token, Audience::Relay).unwrap();
+        let index = world.fixture.registry.index();
+        let live = index.session(&world.fixture.key("one")).unwrap();
+        let whole = live.session.clone();
+        let budget = whole.budget();
+        let place = budget.carry(1, leaked.right()).unwrap();
+        assert!(place.goes_on(&leaked.right()));
+        let own = Right::of(&whole, None);
+        assert!(budget.carry(1, own.clone()).is_err(), "it is good");
+        if by_its_id {
+            let revoked = world
+                .fixture
+                .registry
+                .revoke_credential(token.reveal().into());
+            assert!(revoked.await.unwrap());
+        } else {
+            world.gestalt.follow(None).unwrap();
+        }
+        assert!(budget.carry(1, own.clone()).is_ok());
+        assert!(!place.goes_on(&own), "it is the next one's");
     }
 }
 

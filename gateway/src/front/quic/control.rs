@@ -19,8 +19,8 @@ pub(super) async fn serve(mut flow: QuicFlow, token: &Secret, shared: Shared) {
         let presented = Presented::on(token, shared.channel.as_ref());
         let (relay, limits) = (&shared.context.h2.relay, &shared.context.h2.limits);
         relay.prove(presented, downstream, |identity| {
-            let (budget, bearer) = (identity.session.budget(), identity.bearer.as_ref());
-            shared.standing.carry(budget, bearer, limits)
+            let (budget, right) = (identity.session.budget(), identity.right());
+            shared.standing.carry(budget, right, limits)
         })
     };
     if let Err(refusal) = proved {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use sluicegate_policy::{Denial, Hint, Refusal};
 
 use super::Budget;
-use crate::session::{Bearer, changes::Right};
+use crate::session::Right;
 
 /// Credentials that are remembered of one connection, the newest of them: those of one sandbox, and not of a crowd.
 const RIGHTS: usize = 8;
@@ -27,18 +27,18 @@ pub(super) struct Place(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    /// By what streams came; `None` is what cannot be withdrawn.
-    rights: Vec<Option<Right>>,
+    /// By what streams came.
+    rights: Vec<Right>,
     /// It is nobody's any more, and counts no more.
     given_up: bool,
 }
 
 impl Budget {
-    /// One more connection begins to carry streams, of so many at once, by this credential.
+    /// One more connection begins to carry streams, of so many at once, by this right.
     ///
     /// # Errors
     /// `TooManyConnections`.
-    pub fn carry(self: &Arc<Self>, most: u64, bearer: Option<&Bearer>) -> Result<Carrier, Refusal> {
+    pub fn carry(self: &Arc<Self>, most: u64, right: Right) -> Result<Carrier, Refusal> {
         let mut carriers = self.carriers.lock().unwrap_or_else(PoisonError::into_inner);
         if carriers.len() as u64 >= most {
             carriers.retain(|place| place.upgrade().is_some_and(|place| place.stands()));
@@ -55,7 +55,7 @@ impl Budget {
                 }),
             });
         }
-        let place = Arc::new(Place::of(bearer));
+        let place = Arc::new(Place::of(right));
         carriers.push(Arc::downgrade(&place));
         Ok(Carrier {
             budget: Arc::downgrade(self),
@@ -75,16 +75,16 @@ impl Carrier {
         self.budget.strong_count() == 0
     }
 
-    /// Its streams come by this credential as well. `false`: the place was given up meanwhile, and another one has to be taken.
-    pub fn goes_on(&self, bearer: Option<&Bearer>) -> bool {
-        self.place.goes_on(bearer)
+    /// Its streams come by this right as well. `false`: the place was given up meanwhile, and another one has to be taken.
+    pub fn goes_on(&self, right: &Right) -> bool {
+        self.place.goes_on(right)
     }
 }
 
 impl Place {
-    fn of(bearer: Option<&Bearer>) -> Self {
+    fn of(right: Right) -> Self {
         Self(Mutex::new(State {
-            rights: vec![bearer.map(Bearer::right)],
+            rights: vec![right],
             given_up: false,
         }))
     }
@@ -96,34 +96,26 @@ impl Place {
     /// Is one of its credentials good still? Where none is it is given up, for good.
     fn stands(&self) -> bool {
         let mut state = self.state();
-        let withdrawn = |right: &Option<Right>| right.as_ref().is_some_and(Right::is_withdrawn);
-        let over = state.rights.iter().all(withdrawn);
+        let over = state.rights.iter().all(Right::is_withdrawn);
         state.given_up |= over;
         !state.given_up
     }
 
-    fn goes_on(&self, bearer: Option<&Bearer>) -> bool {
+    fn goes_on(&self, right: &Right) -> bool {
         let mut state = self.state();
         if state.given_up {
             return false;
         }
-        let known = |right: &Option<Right>| match (right, bearer) {
-            (Some(right), Some(bearer)) => right.is_of(bearer),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        if state.rights.iter().any(known) {
+        if state.rights.iter().any(|known| known.is_of(right)) {
             return true;
         }
-        state.rights.retain(|right| match (right, bearer) {
-            // What it was refreshed from is as good as it is.
-            (Some(right), Some(bearer)) => !right.is_of_line(bearer) && !right.is_withdrawn(),
-            _ => true,
-        });
+        // What it was refreshed from is as good as it is.
+        let other = |known: &Right| !known.is_of_line(right) && !known.is_withdrawn();
+        state.rights.retain(other);
         if state.rights.len() >= RIGHTS {
             state.rights.remove(0);
         }
-        state.rights.push(bearer.map(Bearer::right));
+        state.rights.push(right.clone());
         true
     }
 }

@@ -7,6 +7,7 @@
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::session::{Right, testing::generation};
 
 fn budget(limits: Limits) -> Arc<Budget> {
     Arc::new(Budget::new(limits, None))
@@ -90,12 +91,14 @@ fn a_dial_that_has_ended_makes_room_for_the_next() {
 #[test]
 fn a_connection_that_has_ended_makes_room_for_the_next() {
     let (budget, other) = (budget(Limits::default()), budget(Limits::default()));
-    let carry = || budget.carry(2, None);
+    let session = generation();
+    let right = || Right::of(&session, None);
+    let carry = || budget.carry(2, right());
     let mut carriers: Vec<Carrier> = (0..2).map(|_| carry().unwrap()).collect();
     let refused = carry().unwrap_err();
     assert_eq!(refused.denial, Denial::TooManyConnections);
     assert_eq!(refused.hint.unwrap().to_string(), "2 of 2 connections");
-    let one = other.carry(2, None).unwrap();
+    let one = other.carry(2, right()).unwrap();
     assert!(one.is_of(&other) && !one.is_of(&budget) && !one.is_over());
     drop(other);
     assert!(one.is_over(), "a generation that is over is not kept");

@@ -15,7 +15,7 @@ use crate::auth::{Audience, Identity, write_file};
 use crate::secret::Secret;
 use crate::session::lifecycle::Action;
 use crate::session::testing::{Fixture, config, request};
-use crate::session::{Authority, Behalf, Changes};
+use crate::session::{Authority, Behalf, Changes, Right};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -149,16 +149,18 @@ async fn a_place_ends_with_the_last_credential_that_held_it() {
     let [one, two] = [&tokens[0], &tokens[1]]
         .map(|token| identify(&f, token, Audience::Relay, SystemTime::now()).unwrap());
     let budget = one.session.budget();
-    let carrier = budget.carry(1, one.bearer.as_ref()).unwrap();
-    assert!(carrier.goes_on(two.bearer.as_ref()));
+    let carrier = budget.carry(1, one.right()).unwrap();
+    assert!(carrier.goes_on(&two.right()));
+    let other = Right::of(&one.session, None);
     let [first, second] = tokens;
     assert!(f.registry.revoke_credential(first).await.unwrap());
-    assert!(budget.carry(1, None).is_err(), "the other one is good");
-    assert!(carrier.goes_on(two.bearer.as_ref()));
+    let refused = budget.carry(1, other.clone());
+    assert!(refused.is_err(), "the other one is good");
+    assert!(carrier.goes_on(&two.right()));
     assert!(f.registry.revoke_credential(second).await.unwrap());
-    let next = budget.carry(1, None).unwrap();
-    assert!(!carrier.goes_on(None), "it is the next one's");
-    assert!(next.goes_on(None));
+    let next = budget.carry(1, other.clone()).unwrap();
+    assert!(!carrier.goes_on(&other), "it is the next one's");
+    assert!(next.goes_on(&other));
 }
 
 /// Credentials of a session that the configuration keeps paused are those of a paused one, over a restart too: they are
