@@ -152,7 +152,7 @@ impl Reverse {
     async fn attend(&self, place: &Offer, doorway: &Doorway) {
         loop {
             doorway.until(true).await;
-            if !doorway.attend() {
+            if !doorway.attend(&place.door) {
                 continue;
             }
             match Socket::of(place) {

@@ -2,7 +2,10 @@
 //!
 //! It is there while one of its accept streams waits, or carries a dial: on every transport that is a client that is connected.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::{
+    ptr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
 
 use tokio::sync::watch;
 
@@ -46,26 +49,28 @@ impl Doorway {
         Here(self.clone())
     }
 
-    /// This door is served from now on.
+    /// This door is served from now on, and no other.
     pub(super) fn serve(&self, door: &Arc<Door>) {
         let mut state = self.state();
         state.door = Some(door.clone());
+        // Whoever accepts does so at the door before.
+        state.attended = false;
         if state.here > 0 {
             state.open();
         }
     }
 
-    /// What comes is accepted from now on, if anybody is here still.
-    pub(super) fn attend(&self) -> bool {
+    /// What comes to this door is accepted from now on, if anybody is here still.
+    pub(super) fn attend(&self, door: &Door) -> bool {
         let mut state = self.state();
-        state.attended = state.here > 0;
-        state.attended
+        state.attends(door, true);
+        state.here > 0
     }
 
     /// Nothing is accepted for a while.
     pub(super) fn neglect(&self, door: &Door) {
         let mut state = self.state();
-        state.attended = false;
+        state.attends(door, false);
         if state.here == 0 {
             door.shut();
         }
@@ -74,11 +79,7 @@ impl Doorway {
     /// It is served no more, whoever is here.
     pub(super) fn forget(&self, door: &Arc<Door>) {
         let mut state = self.state();
-        if state
-            .door
-            .as_ref()
-            .is_some_and(|served| Arc::ptr_eq(served, door))
-        {
+        if state.serves(door) {
             state.door = None;
             state.attended = false;
         }
@@ -94,7 +95,7 @@ impl Doorway {
         }
         let left = left();
         door.shut();
-        state.attended = false;
+        state.attends(door, false);
         Some(left)
     }
 
@@ -110,6 +111,17 @@ impl Doorway {
 }
 
 impl State {
+    fn serves(&self, door: &Door) -> bool {
+        self.door.as_deref().is_some_and(|own| ptr::eq(own, door))
+    }
+
+    /// Somebody accepts at this door, or nobody. Of one that is served no more that is nothing to another.
+    fn attends(&mut self, door: &Door, attended: bool) {
+        if self.serves(door) {
+            self.attended = attended && self.here > 0;
+        }
+    }
+
     /// Before it is served. Is it new here?
     fn adopt(&mut self, door: Option<Arc<Door>>) -> bool {
         let door = door.filter(|door| !Weak::ptr_eq(&self.forgotten, &Arc::downgrade(door)));

@@ -64,7 +64,7 @@ async fn a_door_is_open_for_those_who_are_here_and_as_long_as_somebody_accepts()
     let doorway = Arc::new(Doorway::default());
     // Before it is served, and after.
     for _ in 0..2 {
-        assert!(!is_open() && !doorway.attend());
+        assert!(!is_open() && !doorway.attend(&place.door));
         let here = doorway.enter(Some(place.door.clone()));
         assert!(is_open());
         drop(here);
@@ -72,7 +72,7 @@ async fn a_door_is_open_for_those_who_are_here_and_as_long_as_somebody_accepts()
         doorway.serve(&place.door);
     }
     let here = doorway.enter(None);
-    assert!(doorway.attend());
+    assert!(doorway.attend(&place.door));
     drop(here);
     assert!(is_open(), "who accepts waits for somebody to come back");
     assert!(doorway.shut(&place.door, || ()).is_some());
@@ -80,4 +80,34 @@ async fn a_door_is_open_for_those_who_are_here_and_as_long_as_somebody_accepts()
     doorway.forget(&place.door);
     let _here = doorway.enter(Some(place.door.clone()));
     assert!(!is_open(), "it is served no more");
+}
+
+/// A place is bound anew, as its terms have changed, while who accepted at the one before has not heard of it.
+#[tokio::test]
+async fn who_accepts_at_the_door_before_keeps_no_other_one_open() {
+    let f = Fixture::new();
+    let mut offers = f.registry.dials().take_offers().unwrap();
+    let mut places = Vec::new();
+    for id in ["one", "two"] {
+        let source = format!("{{id: {id}, expose: {{plugin: tcp}}}}");
+        let issued = f.registry.create("local".into(), request(&source)).await;
+        let target = issued.unwrap().view;
+        let target = target.pointer("/dialTargets/plugin").cloned().unwrap();
+        places.push((offers.try_recv().unwrap(), target));
+    }
+    let [(before, _), (place, target)] = places.as_slice() else {
+        unreachable!("two places")
+    };
+    let address = target.as_str().unwrap().strip_prefix("tcp://").unwrap();
+    let doorway = Arc::new(Doorway::default());
+    doorway.serve(&before.door);
+    let here = doorway.enter(None);
+    assert!(doorway.attend(&before.door));
+    doorway.serve(&place.door);
+    TcpStream::connect(address).unwrap();
+    // Too late by now.
+    assert!(doorway.attend(&before.door));
+    drop(here);
+    let refused = TcpStream::connect(address).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
