@@ -6,6 +6,7 @@
 //! ever opened from the gateway.
 
 mod board;
+mod called;
 mod doorway;
 mod offer;
 mod private;
@@ -25,13 +26,13 @@ use sluicegate_relay::flow::{Flow, Shared, SocketFlow, Timers};
 use tokio::{
     net,
     sync::mpsc,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{sleep, timeout},
 };
 
 use self::{
-    board::{Board, Call, Delivery, MAX_DIALS},
+    board::{Board, Delivery, MAX_DIALS},
+    called::{Uncalled, called},
     doorway::Doorway,
-    offer::TAKEN,
     standing::Standing,
 };
 use super::stream::{Spending, join};
@@ -46,11 +47,6 @@ pub use private::PrivateListener;
 
 /// Pause after an accept that failed for want of file descriptors or memory.
 const EXHAUSTED: Duration = Duration::from_millis(50);
-
-/// A dial that was handed to an accept stream and not taken by then is handed to another one too.
-const HANDED: Duration = Duration::from_millis(500);
-/// Patience for an offer that is there already.
-const LEAST: Duration = Duration::from_millis(1);
 
 /// A listener of one generation; its board goes with the generation.
 type Boards = HashMap<(SessionKey, u64, ServiceName), (Weak<Session>, Arc<Board>)>;
@@ -411,12 +407,14 @@ impl Dial {
     async fn meet(&mut self, standing: &mut Standing) -> Result<Option<Delivery>, Denial> {
         let patience = standing.permit().listener().patience;
         let board = self.reverse.board(&self.session, &self.name);
+        let mut drain = self.reverse.inner.drain.clone();
         let (flow, recorder) = (&mut self.flow, &mut self.recorder);
         tokio::select! {
             biased;
             denial = standing.lost() => Err(denial),
-            found = called(&board, patience) => match found {
+            found = called(&board, patience, &mut drain) => match found {
                 Ok(delivery) => Ok(Some(delivery)),
+                Err(Uncalled::Draining) => Err(Denial::Draining),
                 Err(Uncalled::Crowd) => Err(Denial::TooManyOpens),
                 Err(Uncalled::Nobody) => {
                     recorder.detail(format!("no client of the sandbox offered it within {patience:?}"));
@@ -430,72 +428,6 @@ impl Dial {
             _ = std::future::poll_fn(|cx| flow.poll_broken(cx)) => Ok(None),
         }
     }
-}
-
-/// Why a dial has no accept stream.
-enum Uncalled {
-    /// Too many dials wait already.
-    Crowd,
-    /// There was none.
-    Nobody,
-    /// There was, and its client gone.
-    NotTaken,
-}
-
-/// Those that were handed a dial: `None` is received when all of them have let go of it.
-type Handed = (mpsc::WeakSender<Delivery>, mpsc::Receiver<Delivery>);
-
-/// Hand the dial to accept streams until one of them delivers: a client may die between its offer and its answer, or be gone without
-/// a word. Whichever delivers first has the dial, and nothing of the caller's has been read before; the others are reset. Patience is
-/// for offers: one that came in time and has been handed the dial may answer a little later.
-async fn called(board: &Board, patience: Duration) -> Result<Delivery, Uncalled> {
-    let begun = Instant::now();
-    let (give_up, mut next) = (begun + patience.max(LEAST), begun);
-    let last = give_up + TAKEN;
-    let mut handed: Option<Handed> = None;
-    let mut why = Uncalled::Nobody;
-    loop {
-        let now = Instant::now();
-        let patient = now < give_up;
-        if now >= last || (!patient && handed.is_none()) {
-            return Err(why);
-        }
-        tokio::select! {
-            biased;
-            delivery = delivered(&mut handed) => match delivery {
-                Some(delivery) => return Ok(delivery),
-                None => (handed, next) = (None, now),
-            },
-            accept = board.take(), if patient && now >= next => match accept {
-                Some(accept) => {
-                    if accept.send(call(&mut handed)).is_ok() {
-                        (why, next) = (Uncalled::NotTaken, Instant::now() + HANDED);
-                    }
-                }
-                None if handed.is_none() => return Err(Uncalled::Crowd),
-                None => next = Instant::now() + HANDED,
-            },
-            () = sleep_until(next), if patient && now < next => {}
-            () = sleep_until(if patient { give_up } else { last }) => {}
-        }
-    }
-}
-
-async fn delivered(handed: &mut Option<Handed>) -> Option<Delivery> {
-    match handed {
-        Some((_, delivered)) => delivered.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// One more call of the same dial's.
-fn call(handed: &mut Option<Handed>) -> Call {
-    let another = handed.as_ref().and_then(|(calls, _)| calls.upgrade());
-    another.unwrap_or_else(|| {
-        let (call, delivered) = mpsc::channel(1);
-        *handed = Some((call.downgrade(), delivered));
-        call
-    })
 }
 
 /// For who accepts elsewhere: the address a caller came from.

@@ -1,6 +1,6 @@
 //! A dial target listens while its sandbox is there.
 
-use std::io;
+use std::{io, time::Duration};
 
 use sluicegate_relay::transport::{Choice, Transport};
 use tokio::{
@@ -117,6 +117,37 @@ async fn a_dial_for_which_no_offer_is_left_fails_and_says_so() {
         world.metric("sluicegate_ended_total{kind=\"stream\",front=\"listener\",outcome=\"failed\",reason=\"listener_not_connected\"} "),
         1.0
     );
+}
+
+/// Nobody will offer anything any more: it is not what a drain waits for.
+#[tokio::test]
+async fn a_dial_that_waits_holds_up_no_drain() {
+    let world = World::new().await;
+    let token = world
+        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 60s}}}")
+        .await;
+    let client = world.client(&token);
+    let session = client.session.clone();
+    let mut accepting = JoinSet::new();
+    accepting.spawn(async move { session.accept("plugin").await.unwrap() });
+    world.offered(1.0).await;
+    let first = tcp(&world, "plugin").await;
+    let carried = within("the first", accepting.join_next()).await;
+    let waiting = tcp(&world, "plugin").await;
+    let index = world.fixture.registry.index();
+    let live = index.session(&world.fixture.key("one")).unwrap();
+    within("a dial that waits", async {
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        while live.session.budget().open_now() < 2 {
+            tick.tick().await;
+        }
+    })
+    .await;
+    drop((first, carried));
+    let drained = world.drain.run(Duration::ZERO, Duration::from_secs(300));
+    assert_eq!(within("drain", drained).await, 0, "nothing had to be cut");
+    reset(waiting).await;
+    assert_eq!(ended(&world, "draining").await["outcome"], "refused");
 }
 
 /// A client that is there, and is gone by now.
