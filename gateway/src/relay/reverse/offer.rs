@@ -121,12 +121,14 @@ impl Dialled {
     }
 
     /// Does the client have the dial? It is certain once its word is `heard`; where it has not said that it says one, it is taken
-    /// for granted. `false`: it is not there, or the dial has been taken elsewhere meanwhile, or has given up.
+    /// for granted. `false`: it is not there, or may not have it any more, or the dial has been taken elsewhere meanwhile, or has given up.
     pub async fn taken(&mut self, heard: impl Future<Output = Result<(), Broken>>) -> bool {
         if !self.says {
             return true;
         }
         tokio::select! {
+            biased;
+            _ = self.standing.lost() => false,
             heard = timeout(TAKEN, heard) => matches!(heard, Ok(Ok(()))),
             () = self.call.closed() => false,
         }
@@ -154,5 +156,51 @@ impl Dialled {
             let _ = ended.await;
         }
         drop(here);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{future::pending, time::Duration};
+
+    use sluicegate_policy::{ServiceName, decide_listener};
+    use tokio::{
+        sync::mpsc,
+        time::{Instant, pause},
+    };
+
+    use super::{Board, Dialled, Standing};
+    use crate::session::{
+        lifecycle::Action,
+        testing::{Fixture, request},
+    };
+
+    /// Handed a dial and not heard of, it is let go as soon as its credential is.
+    #[tokio::test]
+    async fn whose_right_has_ended_is_not_waited_for() {
+        let f = Fixture::new();
+        let asked = request("{id: one, expose: [plugin]}");
+        f.registry.create("local".into(), asked).await.unwrap();
+        let live = f.registry.index().session(&f.key("one")).unwrap();
+        let name = ServiceName::parse("plugin").unwrap();
+        let judged = live
+            .session
+            .judge(None, |policy| decide_listener(&policy.grant, None, &name))
+            .unwrap();
+        let (call, _dial) = mpsc::channel(1);
+        let mut dialled = Dialled {
+            call,
+            idle: None,
+            standing: Standing::new(None, judged.permit, judged.changes),
+            here: Board::default().doorway().enter(None),
+            says: true,
+        };
+        let reset = f.registry.act(f.key("one"), Action::Reset, None);
+        reset.await.unwrap();
+        pause();
+        let begun = Instant::now();
+        assert!(!dialled.taken(pending()).await);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 }
