@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use e2e::{Ask, Link, RelayClient, Session, Settings, Tasks, Weather, Wire, World, within};
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -358,7 +359,25 @@ async fn session(world: &World, carrier: Carrier, places: &Places, target: &str)
         services: &services,
         more: &more,
     };
-    world.session_for(ask).await
+    let session = world.session_for(ask).await;
+    if let Carrier::Exposed(_) = carrier {
+        patient(world, &session, &exposed).await;
+    }
+    session
+}
+
+/// The host's dials of these listeners wait for the client as long as they may: on a slow machine a crowd of them finds no accept
+/// stream within the usual second.
+async fn patient(world: &World, session: &Session, exposed: &[String]) {
+    let terms = |one: &String| {
+        let (name, dial) = one.split_once('=').unwrap();
+        (name.to_owned(), json!({"dial": dial, "patience": "60s"}))
+    };
+    let exposed: Map<String, Value> = exposed.iter().map(terms).collect();
+    let change = json!({"expose": exposed}).to_string();
+    let path = format!("/runtime/providers/test/sessions/{}", session.id());
+    let answer = world.gateway.admin("PATCH", &path, &change).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
 }
 
 /// A relay client that listens for all the services.
