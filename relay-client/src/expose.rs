@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    net::{TcpStream, UnixStream},
+    net::TcpStream,
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::Backoff,
-    flow::{Flow, How, Shared, Side, SocketFlow, Timers, pump},
+    flow::{Flow, How, Shared, Side, SocketFlow, Timers, connect_unix, pump},
     listen::Address,
     session::{Session, SessionError},
     tasks::Tasks,
@@ -166,7 +166,7 @@ async fn carry(mut stream: impl Flow, listener: Arc<str>, address: Address) {
 
 async fn connect(address: &Address) -> std::io::Result<Shared> {
     Ok(match address {
-        Address::Unix(path) => UnixStream::connect(path).await?.into(),
+        Address::Unix(path) => connect_unix(path).await?.into(),
         Address::Tcp(address) => TcpStream::connect(address).await?.into(),
     })
 }

@@ -8,6 +8,7 @@ use std::{
 
 use rustix::fs::{FileType, Mode, OFlags};
 use sluicegate_policy::{Denial, SocketEntry};
+use sluicegate_relay::flow::connect_unix;
 use tokio::net::UnixStream;
 
 use super::ServiceFailure;
@@ -68,7 +69,8 @@ fn own_path(file: &OwnedFd) -> String {
 /// Connect to exactly the file that was looked at: it is reached through its descriptor, so that nothing can be swapped
 /// in between.
 pub(super) async fn connect(file: OwnedFd, uid: Option<u32>) -> io::Result<UnixStream> {
-    let stream = UnixStream::connect(own_path(&file)).await?;
+    let own = own_path(&file);
+    let stream = connect_unix(Path::new(&own)).await?;
     if descriptors::is_kept_back(&stream, For::Leaving) {
         return Err(descriptors::error());
     }

@@ -42,3 +42,4 @@ pub use shared::Shared;
 pub use socket::SocketFlow;
 pub use stream::{Broken, Flow};
 pub use tls::TlsFlow;
+pub use unix::connect as connect_unix;

@@ -1,4 +1,4 @@
-//! Resets on unix sockets, which have none of their own.
+//! What unix sockets do otherwise than TCP: resets, of which they have none of their own, and connections to who is busy.
 //!
 //! A unix stream peer reads ECONNRESET instead of EOF only when the other end closes with data left unread in its queue
 //! (Linux, `unix_release_sock`). So one byte that has been passed on already stays in the queue until more comes: a
@@ -7,15 +7,40 @@
 
 use std::{
     io,
+    path::Path,
     pin::pin,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::BytesMut;
 use rustix::net::RecvFlags;
-use tokio::io::Interest;
+use tokio::{io::Interest, net::UnixStream, time::sleep};
 
 use super::Shared;
+
+/// Where there is no room it is looked again after this …
+const SOON: Duration = Duration::from_millis(1);
+/// … and, as long as there is none, less and less often, down to this.
+const SELDOM: Duration = Duration::from_millis(64);
+
+/// Connect to the socket at this path. Whoever listens there with as many waiting as the kernel's queue takes is waited for, as over
+/// TCP: who does not block is told EAGAIN instead (Linux, `unix_stream_connect`). How long is the caller's to bound.
+///
+/// # Errors
+/// As [`UnixStream::connect`].
+pub async fn connect(path: &Path) -> io::Result<UnixStream> {
+    let mut pause = SOON;
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                sleep(pause).await;
+                pause = (pause * 2).min(SELDOM);
+            }
+            connected => return connected,
+        }
+    }
+}
 
 /// Read at most `size` bytes, leaving the last one in the queue where that is all there is. `kept`: the queue's
 /// first byte was returned before.
@@ -97,4 +122,43 @@ fn read_closed(socket: &Shared) -> bool {
     let ready =
         pin!(socket.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));
     matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{
+        io,
+        os::{fd::OwnedFd, unix::net::UnixListener},
+        pin::pin,
+        time::Duration,
+    };
+
+    use socket2::{Domain, SockAddr, Socket, Type};
+    use tokio::{net::UnixStream, time::timeout};
+
+    use super::connect;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_busy_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let busy = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        busy.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        busy.listen(0).unwrap();
+        let mut waiting = Vec::new();
+        let full = loop {
+            match UnixStream::connect(&path).await {
+                Ok(one) => waiting.push(one),
+                Err(error) => break error.kind(),
+            }
+        };
+        assert_eq!(full, io::ErrorKind::WouldBlock);
+        let mut connecting = pin!(connect(&path));
+        let early = timeout(Duration::from_secs(1), &mut connecting).await;
+        assert!(early.is_err(), "{early:?}");
+        let listener = UnixListener::from(OwnedFd::from(busy));
+        listener.accept().unwrap();
+        connecting.await.unwrap();
+    }
 }
