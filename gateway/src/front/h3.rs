@@ -171,7 +171,8 @@ async fn begin(send: SendStream, receive: RecvStream, shared: Arc<Shared>) {
     let limit = limits.head_bytes as usize;
     let connection = shared.connection.clone();
     let mut reading = Reading::new(QuicReceive::new(receive), limit, connection);
-    let (respond, worth) = Respond::new(QuicSend::new(send), &shared.connection);
+    let send = QuicSend::new(send);
+    let (respond, worth) = Respond::new(send, &shared.connection, limits.head_timeout);
     let head = timeout(limits.head_timeout, head(&mut reading, limit));
     match head
         .await

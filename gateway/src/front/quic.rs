@@ -125,10 +125,7 @@ async fn begin(
     work: TaskTrackerToken,
 ) -> (Option<TaskTrackerToken>, Option<Carrying>) {
     let mut flow = QuicFlow::new(send, receive);
-    let read = timeout(
-        shared.context.h2.limits.head_timeout,
-        flow.head(Request::decode),
-    );
+    let read = timeout(shared.patience(), flow.head(Request::decode));
     let request = match read.await {
         Ok(Ok(request)) => request,
         failed => {
@@ -159,6 +156,11 @@ async fn begin(
 }
 
 impl Shared {
+    /// How long a head may take, the client's or the one that answers it.
+    fn patience(&self) -> Duration {
+        self.context.h2.limits.head_timeout
+    }
+
     fn begin(&self, kind: Kind) -> Recorder {
         let downstream = self.connection.remote_address();
         self.context.telemetry.begin(kind, Front::quic, downstream)

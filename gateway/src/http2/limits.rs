@@ -13,7 +13,7 @@ pub struct Limits {
     pub of_session: u32,
     /// Bytes of a request's head, as HTTP/2 counts them (RFC 9113 §6.5.2).
     pub head_bytes: u32,
-    /// Until the first request is in, the connection preface before it.
+    /// Until the first request is in, the connection preface before it; on QUIC also until there is room for an answer's head.
     pub head_timeout: Duration,
     /// A connection without a stream for this long is asked to end; zero = never.
     pub idle: Duration,

@@ -257,13 +257,24 @@ impl World {
 
     /// A QUIC connection with nothing of the relay client's on it, and its socket.
     pub(crate) async fn quic(&self) -> Result<(quinn::Endpoint, quinn::Connection), String> {
+        self.quic_at(self.address, quinn::TransportConfig::default())
+            .await
+    }
+
+    /// The same to who has the gateway's certificate at this address, with parameters of its own.
+    pub(crate) async fn quic_at(
+        &self,
+        address: SocketAddr,
+        transport: quinn::TransportConfig,
+    ) -> Result<(quinn::Endpoint, quinn::Connection), String> {
         let pem = self.authority.certificate_pem();
         let trust = TrustBundle::empty().with_pem(pem.as_bytes()).unwrap();
         let tls = tls::quic_client(&trust, &[ALPN_RELAY]).unwrap();
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
-        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::new(transport));
         let socket = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-        let connecting = socket.connect_with(config, self.address, "127.0.0.1");
+        let connecting = socket.connect_with(config, address, "127.0.0.1");
         let connected = within("QUIC", connecting.unwrap()).await;
         connected
             .map(|connection| (socket, connection))

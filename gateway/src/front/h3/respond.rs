@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use sluicegate_relay::{
     flow::{Broken, CapsuleFlow, Connection, QuicSend},
     transport::tuning,
 };
+use tokio::time::timeout;
 
 use super::{body::Body, number, tunnel::Tunnel};
 use crate::{
@@ -46,15 +48,22 @@ pub(super) struct Respond {
     send: Option<QuicSend>,
     worth: Worth,
     connection: quinn::Connection,
+    /// How long a client may make no room for the head.
+    patience: Duration,
 }
 
 impl Respond {
-    pub(super) fn new(send: QuicSend, connection: &quinn::Connection) -> (Self, Worth) {
+    pub(super) fn new(
+        send: QuicSend,
+        connection: &quinn::Connection,
+        patience: Duration,
+    ) -> (Self, Worth) {
         let worth = Worth::default();
         let respond = Self {
             send: Some(send),
             worth: worth.clone(),
             connection: connection.clone(),
+            patience,
         };
         (respond, worth)
     }
@@ -66,8 +75,11 @@ impl Respond {
         }
     }
 
+    /// A client that makes no room for it is gone: until it is carried nobody watches the right to what was opened for it.
     async fn head(&mut self, answer: &Response<()>) -> Result<(), Broken> {
-        self.write(http3::answer(answer)).await
+        let patience = self.patience;
+        let sent = timeout(patience, self.write(http3::answer(answer))).await;
+        sent.unwrap_or(Err(Broken::Lost))
     }
 
     async fn data(&mut self, data: Bytes) -> Result<(), Broken> {
@@ -191,4 +203,45 @@ impl Answer for Respond {
 
 async fn next(body: &mut ResponseBody) -> Option<io::Result<Frame<Bytes>>> {
     poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::Response;
+    use sluicegate_relay::flow::QuicSend;
+
+    use super::Respond;
+    use crate::{
+        front::stream::Answer,
+        relay::testing::{World, within},
+    };
+
+    #[tokio::test]
+    async fn a_client_that_makes_no_room_for_an_answer_is_not_waited_for() {
+        let world = World::new().await;
+        let gateway = world.unserved_quic();
+        let mut none = quinn::TransportConfig::default();
+        none.stream_receive_window(quinn::VarInt::from_u32(0));
+        let address = gateway.local_addr().unwrap();
+        let asking = async {
+            let (socket, connection) = world.quic_at(address, none).await.unwrap();
+            let (mut send, receive) = connection.open_bi().await.unwrap();
+            send.write_all(b"?").await.unwrap();
+            (socket, connection, send, receive)
+        };
+        let answering = async {
+            let connection = gateway.accept().await.unwrap().await.unwrap();
+            let (send, receive) = connection.accept_bi().await.unwrap();
+            let patience = Duration::from_millis(50);
+            let (respond, _) = Respond::new(QuicSend::new(send), &connection, patience);
+            respond.whole(Response::new(Bytes::new())).await;
+            (connection, receive)
+        };
+        let both = async { tokio::join!(asking, answering) };
+        within("that it is given up", both).await;
+    }
 }

@@ -1,11 +1,12 @@
 //! One stream on QUIC that carries bytes, and those that ask for one thing: a fresh token, a name.
 
-use std::future::poll_fn;
+use std::{future::poll_fn, time::Duration};
 
 use http::StatusCode;
 use sluicegate_policy::Denial;
 use sluicegate_relay::flow::{Broken, Flow, QuicFlow};
 use sluicegate_relay_protocol::{Handshake, Once, message::Message, preamble::Response};
+use tokio::time::timeout;
 
 use super::{Shared, refuse};
 use crate::{
@@ -62,7 +63,7 @@ pub(super) async fn open(
         instance: None,
         say_taken,
     };
-    match accept(&mut flow, &accepted).await {
+    match accept(&mut flow, &accepted, shared.patience()).await {
         Ok(()) => {
             // Dropped, it is reset: the dial is somebody else's now.
             let said = connect_tcp::or_reset(said_taken(&mut flow));
@@ -101,7 +102,7 @@ pub(super) async fn refresh(mut flow: QuicFlow, token: &Secret, shared: &Shared)
     }
     shared.standing.trust();
     let sent = async {
-        accept(&mut flow, &Response::ACCEPTED).await?;
+        accept(&mut flow, &Response::ACCEPTED, shared.patience()).await?;
         flow.send_head(answer.into_body().to_vec()).await?;
         poll_fn(|cx| flow.poll_finish(cx)).await
     };
@@ -124,7 +125,7 @@ pub(super) async fn name(mut flow: QuicFlow, token: &Secret, name: String, share
         return refuse(flow, answer).await;
     }
     let said = async {
-        accept(&mut flow, &Response::ACCEPTED).await?;
+        accept(&mut flow, &Response::ACCEPTED, shared.patience()).await?;
         poll_fn(|cx| flow.poll_finish(cx)).await
     };
     // A client that is gone asks again.
@@ -136,9 +137,15 @@ fn bearer(token: &Secret) -> Secret {
     Secret::new(format!("Bearer {}", token.reveal()))
 }
 
-async fn accept(flow: &mut QuicFlow, accepted: &Response) -> Result<(), Broken> {
+/// A client that makes no room for it is gone, and what was opened for it is let go: until it is carried nobody watches the right to it.
+async fn accept(
+    flow: &mut QuicFlow,
+    accepted: &Response,
+    patience: Duration,
+) -> Result<(), Broken> {
     let accepted = accepted.encode().map_err(|_| Broken::Malformed)?;
-    flow.send_head(accepted).await
+    let sent = timeout(patience, flow.send_head(accepted)).await;
+    sent.unwrap_or(Err(Broken::Lost))
 }
 
 /// A stream that did not say in time what it is, or said what cannot be read.

@@ -1,6 +1,9 @@
 //! QUIC as it is on the wire: what is answered to whom, without the relay client.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::ErrorKind,
+    time::{Duration, Instant},
+};
 
 use sluicegate_certs::{Channel, ClientKey};
 use sluicegate_relay::transport::Choice;
@@ -9,7 +12,7 @@ use sluicegate_relay_protocol::{
     message::Message,
     preamble::{Purpose, Request, Response},
 };
-use tokio::task::JoinSet;
+use tokio::{io::AsyncReadExt, net::TcpListener, task::JoinSet};
 
 use crate::{
     drain::Stage,
@@ -437,4 +440,38 @@ async fn a_connection_that_says_nothing_is_held_no_longer_than_a_head_may_take()
         assert!(began.elapsed() < Duration::from_secs(5), "{what}");
     }
     assert!(known.close_reason().is_none(), "who is known may idle");
+}
+
+/// Nobody would watch what was opened for it: it is not held for a client that takes no answer.
+#[tokio::test]
+async fn a_client_that_makes_no_room_for_an_answer_holds_no_service() {
+    let world = World::with_limits(http2::Limits {
+        head_timeout: Duration::from_secs(1),
+        ..http2::Limits::default()
+    })
+    .await;
+    let visited = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("tcp://{}", visited.local_addr().unwrap());
+    let token = world.session("one", &format!("{{echo: '{url}'}}")).await;
+    let mut none = quinn::TransportConfig::default();
+    none.stream_receive_window(quinn::VarInt::from_u32(0));
+    let (_socket, connection) = world.quic_at(world.address, none).await.unwrap();
+    let opening = async {
+        loop {
+            let (mut send, receive) = connection.open_bi().await.unwrap();
+            let asked = head(service("echo"), &token);
+            let _ = send.write_all(&asked).await;
+            tokio::select! {
+                visitor = visited.accept() => return (visitor.unwrap().0, send, receive),
+                // Where this was slow, its head came too late.
+                _ = send.stopped() => {}
+            }
+        }
+    };
+    let (mut visitor, _send, _receive) = within("a visitor", opening).await;
+    let end = within("its end", visitor.read(&mut [0])).await;
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    let record = world.record(|r| r["service"] == "echo" && r["outcome"] == "reset");
+    assert_eq!(record.await["closedBy"], "downstream");
+    assert_eq!(connection.close_reason(), None, "its connection stands");
 }
