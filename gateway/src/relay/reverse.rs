@@ -165,12 +165,13 @@ impl Reverse {
 
     /// Accept until the sandbox has been gone for as long as its listener is patient.
     async fn accept(&self, place: &Offer, doorway: &Doorway, socket: Socket) {
+        let mut drain = self.inner.drain.clone();
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = doorway.until(false) => {
                     // What dials now waits in the kernel's queue: whoever comes back has it, and else it is reset.
-                    let back = came_back(place, doorway).await;
+                    let back = came_back(place, doorway, &mut drain).await;
                     if back {
                         continue;
                     }
@@ -206,8 +207,8 @@ impl Reverse {
 }
 
 /// Is somebody here again, within the patience of the listener? None is had with a session that may not go on: a dial of it would hang,
-/// and be carried after all if the session goes on in time.
-async fn came_back(place: &Offer, doorway: &Doorway) -> bool {
+/// and be carried after all if the session goes on in time. Nor is it when the gateway goes down: nobody is let in again.
+async fn came_back(place: &Offer, doorway: &Doorway, drain: &mut DrainWatch) -> bool {
     let (session, name) = (&place.session, &place.name);
     let judged = session.judge(None, |policy| decide_listener(&policy.grant, None, name));
     let Ok(judged) = judged else { return false };
@@ -216,6 +217,7 @@ async fn came_back(place: &Offer, doorway: &Doorway) -> bool {
         biased;
         back = timeout(patience, doorway.until(true)) => back.is_ok(),
         () = session.barred() => false,
+        () = drain.reached(Stage::Refusing) => false,
     }
 }
 
@@ -323,6 +325,7 @@ impl Dial {
     /// It waited for a client to come back, in vain.
     fn leave(mut self) {
         let refusal = match self.judge() {
+            Ok(_) if self.reverse.inner.drain.refusing() => Denial::Draining.into(),
             Ok(judged) => {
                 let patience = judged.permit.listener().patience;
                 self.recorder.detail(format!(

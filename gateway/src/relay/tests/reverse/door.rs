@@ -198,6 +198,27 @@ async fn a_dial_that_waits_when_its_session_is_paused_is_recorded_as_that() {
     assert_eq!(record["session"]["id"], "one");
 }
 
+#[tokio::test]
+async fn a_dial_that_waits_when_the_gateway_goes_down_is_recorded_as_that() {
+    let world = World::new().await;
+    let token = world
+        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 60s}}}")
+        .await;
+    came_and_went(&world, &token).await;
+    let waiting = tcp(&world, "plugin").await;
+    // With something to wait for it settles first.
+    let _work = world.drain.watch().hold();
+    let down = world.drain.run(Duration::from_secs(600), Duration::ZERO);
+    let told = async {
+        reset(waiting).await;
+        ended(&world, "draining").await
+    };
+    tokio::select! {
+        _ = down => unreachable!("it is held up"),
+        record = told => assert_eq!(record["outcome"], "refused"),
+    }
+}
+
 pub(super) async fn a_dial_waits_for_a_client_that_comes_back_in_time(over: Transport) {
     let world = World::new().await;
     let mut tasks = JoinSet::new();
