@@ -488,6 +488,10 @@ async fn the_places_of_its_connections_end_with_a_token() {
         assert!(place.goes_on(&leaked.right()));
         let own = Right::of(&whole, None);
         assert!(budget.carry(1, own.clone()).is_err(), "it is good");
+        // Whether anybody holds it or not.
+        drop(leaked);
+        world.gestalt.sweep(SystemTime::now());
+        assert!(budget.carry(1, own.clone()).is_err(), "it is good");
         if by_its_id {
             let revoked = world
                 .fixture

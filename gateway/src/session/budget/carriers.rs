@@ -10,7 +10,8 @@ use sluicegate_policy::{Denial, Hint, Refusal};
 use super::Budget;
 use crate::session::Right;
 
-/// Credentials that are remembered of one connection, the newest of them: those of one sandbox, and not of a crowd.
+/// Credentials that are remembered of one connection: those of one sandbox, and not of a crowd, whose connection keeps its place to its
+/// end.
 const RIGHTS: usize = 8;
 
 /// A connection that carries streams of a session's generation; dropping it frees the place. It keeps nothing of a generation that
@@ -29,6 +30,8 @@ pub(super) struct Place(Mutex<State>);
 struct State {
     /// By what streams came.
     rights: Vec<Right>,
+    /// There were more than are remembered, and some of those may be good.
+    crowded: bool,
     /// It is nobody's any more, and counts no more.
     given_up: bool,
 }
@@ -85,6 +88,7 @@ impl Place {
     fn of(right: Right) -> Self {
         Self(Mutex::new(State {
             rights: vec![right],
+            crowded: false,
             given_up: false,
         }))
     }
@@ -96,7 +100,7 @@ impl Place {
     /// Is one of its credentials good still? Where none is it is given up, for good.
     fn stands(&self) -> bool {
         let mut state = self.state();
-        let over = state.rights.iter().all(Right::is_withdrawn);
+        let over = !state.crowded && state.rights.iter().all(Right::is_withdrawn);
         state.given_up |= over;
         !state.given_up
     }
@@ -106,16 +110,18 @@ impl Place {
         if state.given_up {
             return false;
         }
-        if state.rights.iter().any(|known| known.is_of(right)) {
+        if state.crowded || state.rights.iter().any(|known| known.is_of(right)) {
             return true;
         }
         // What it was refreshed from is as good as it is.
         let other = |known: &Right| !known.is_of_line(right) && !known.is_withdrawn();
         state.rights.retain(other);
         if state.rights.len() >= RIGHTS {
-            state.rights.remove(0);
+            state.crowded = true;
+            state.rights.clear();
+        } else {
+            state.rights.push(right.clone());
         }
-        state.rights.push(right.clone());
         true
     }
 }

@@ -7,7 +7,7 @@
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::session::{Right, testing::generation};
+use crate::session::{Authority, Right, testing::generation};
 
 fn budget(limits: Limits) -> Arc<Budget> {
     Arc::new(Budget::new(limits, None))
@@ -104,6 +104,24 @@ fn a_connection_that_has_ended_makes_room_for_the_next() {
     assert!(one.is_over(), "a generation that is over is not kept");
     carriers.pop();
     assert!(carry().is_ok());
+}
+
+/// Whose streams are open by more credentials than are remembered frees no place by the end of the latest.
+#[test]
+fn a_connection_of_a_crowd_keeps_its_place() {
+    let budget = budget(Limits::default());
+    let sessions: Vec<_> = (0..20).map(|_| generation()).collect();
+    let rights: Vec<Right> = sessions.iter().map(|one| Right::of(one, None)).collect();
+    let carrier = budget.carry(1, rights[0].clone()).unwrap();
+    for right in &rights {
+        assert!(carrier.goes_on(right));
+    }
+    for session in &sessions[1..] {
+        session.publish(Authority::Ended(Denial::SessionRevoked));
+    }
+    let other = generation();
+    let refused = budget.carry(1, Right::of(&other, None));
+    assert!(refused.is_err(), "the first is good");
 }
 
 #[test]
