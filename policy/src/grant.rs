@@ -132,7 +132,7 @@ impl Within {
 #[derive(Debug)]
 pub struct Grant {
     pub(crate) egress: Arc<Egress>,
-    pub(crate) services: BTreeMap<ServiceName, Service>,
+    pub(crate) services: BTreeMap<ServiceName, Arc<Service>>,
     pub(crate) expose: BTreeMap<ServiceName, Expose>,
     pub(crate) limits: Limits,
     pub(crate) mode: Mode,
@@ -151,13 +151,13 @@ impl Grant {
     /// One service. Looking at it is no right to it: only a permit opens one.
     #[must_use]
     pub fn service(&self, name: &ServiceName) -> Option<&Service> {
-        self.services.get(name)
+        self.services.get(name).map(Arc::as_ref)
     }
 
     /// Bound where a service may lead when it is dialled, beside what bounds it already.
     pub fn bound_service(&mut self, name: &ServiceName, within: Within) {
         if let Some(service) = self.services.get_mut(name) {
-            let own = &mut service.within;
+            let own = &mut Arc::make_mut(service).within;
             own.sockets = within.sockets.or_else(|| own.sockets.take());
             own.addresses = within.addresses.or_else(|| own.addresses.take());
         }

@@ -219,7 +219,8 @@ impl AddressPermit {
 #[derive(Clone, Debug)]
 pub struct ServicePermit {
     pub(super) name: ServiceName,
-    pub(super) service: Service,
+    /// The grant's own: a stream may be there for days, and there are many to one service.
+    pub(super) service: Arc<Service>,
 }
 
 impl ServicePermit {

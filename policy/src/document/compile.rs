@@ -24,7 +24,7 @@ impl GrantDocument {
         let mut services = std::collections::BTreeMap::new();
         for (name, service) in &self.services {
             if let Some(service) = service.compile(name, ceiling, &mut own) {
-                services.insert(name.clone(), service);
+                services.insert(name.clone(), service.into());
             }
         }
         let expose = self.expose.iter();
