@@ -1,5 +1,5 @@
-//! What a tunnel costs, counted and not timed: allocations on its way from CONNECT to close, and the bytes it holds while it
-//! is idle. A figure that rises here is a figure that rises on every machine.
+//! What tunnels and relay streams cost, counted and not timed: allocations of a tunnel on its way from CONNECT to close, and the
+//! bytes that each holds while it is idle. A figure that rises here is a figure that rises on every machine.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{
@@ -17,17 +17,31 @@ use sluicegate::{
     listen::{Accepted, Downstream},
     session::CreateRequest,
 };
-use tokio::{runtime::Runtime, sync::oneshot, task::JoinSet};
+use sluicegate_relay::{
+    flow::{Early, FlowIo},
+    transport::{Endpoint, H2Connection},
+};
+use sluicegate_relay_protocol::Handshake;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    runtime::Runtime,
+    sync::oneshot,
+    task::JoinSet,
+};
+use tokio_util::task::TaskTracker;
 
 /// Bytes an idle tunnel may hold; whatever is needed for a while only is gone by then.
 const IDLE: i64 = 3200;
 /// Allocations of one tunnel: those of its task's runtime and of the kernel's poller included.
 const ALLOCATIONS: u64 = 25;
+/// Bytes an idle relay stream may hold here, the connection that carries it not counted.
+const STREAM: i64 = 3900;
 
 struct Bench {
     runtime: Runtime,
     context: Arc<Context>,
     credential: String,
+    token: String,
     origin: SocketAddr,
     door: TcpListener,
     _app: App,
@@ -56,7 +70,7 @@ egress:
             .enable_all()
             .build()
             .unwrap();
-        let (app, credential) = runtime.block_on(async {
+        let (app, credential, token) = runtime.block_on(async {
             let app = App::build(Options {
                 config,
                 config_file: None,
@@ -64,18 +78,21 @@ egress:
             })
             .await
             .unwrap();
-            let request = CreateRequest::read("{}").unwrap_or_else(|_| panic!("a request"));
+            let request = format!(r#"{{"services": {{"echo": "tcp://{origin}"}}}}"#);
+            let request = CreateRequest::read(&request).unwrap_or_else(|_| panic!("a request"));
             let registry = app.registry().clone();
             let issued = registry.create("local".into(), request).await.unwrap();
             let env = issued.bundle.unwrap().env;
-            let (_, proxy) = env.iter().find(|(name, _)| name == "HTTP_PROXY").unwrap();
-            let (_, rest) = proxy.split_once("//sluicegate:").unwrap();
-            (app, rest.split_once('@').unwrap().0.to_owned())
+            let said = |wanted| &env.iter().find(|(name, _)| *name == wanted).unwrap().1;
+            let (_, rest) = said("HTTP_PROXY").split_once("//sluicegate:").unwrap();
+            let credential = rest.split_once('@').unwrap().0.to_owned();
+            (app, credential, said("SLUICEGATE_RELAY_TOKEN").clone())
         });
         Self {
             context: app.context(),
             runtime,
             credential,
+            token,
             origin,
             door: TcpListener::bind("127.0.0.1:0").unwrap(),
             _app: app,
@@ -111,10 +128,26 @@ egress:
             client.shutdown(std::net::Shutdown::Write).unwrap();
             assert_eq!(client.read(&mut echo).unwrap(), 0);
         });
+        let mut task = None;
+        let opening = self.serve(&mut task, &mut idle);
+        looked.wait();
+        let closing = measure(|| {
+            let mut tasks = task.take().unwrap();
+            self.runtime.block_on(tasks.join_next()).unwrap().unwrap();
+        });
+        client.join().unwrap();
+        (opening, closing)
+    }
+
+    /// Serve the next connection on this thread until `idle`: what it allocated until then.
+    fn serve(
+        &self,
+        task: &mut Option<JoinSet<()>>,
+        idle: &mut oneshot::Receiver<()>,
+    ) -> AllocationInfo {
         let (accepted, peer) = self.door.accept().unwrap();
         accepted.set_nonblocking(true).unwrap();
-        let mut task = None;
-        let opening = measure(|| {
+        measure(|| {
             self.runtime.block_on(async {
                 let tcp = tokio::net::TcpStream::from_std(accepted).unwrap();
                 let accepted = Accepted::new(Downstream::Plain(tcp), peer);
@@ -126,17 +159,51 @@ egress:
                         carrying.await;
                     }
                 });
-                (&mut idle).await.unwrap();
-                task = Some(tasks);
+                (&mut *idle).await.unwrap();
+                *task = Some(tasks);
+            });
+        })
+    }
+
+    /// So many relay streams on one HTTP/2 connection, each with one echo behind it: what this thread held when all were idle.
+    fn streams(&self, count: usize) -> i64 {
+        let (door, token) = (self.door.local_addr().unwrap(), self.token.clone());
+        let (echoed, mut idle) = oneshot::channel();
+        let looked = Arc::new(Barrier::new(2));
+        let done = looked.clone();
+        let client = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let tcp = tokio::net::TcpStream::connect(door).await.unwrap();
+                let gateway = Endpoint::parse(&format!("http://{door}")).unwrap();
+                let tasks = TaskTracker::new();
+                let connection = H2Connection::over(tcp, &gateway, &tasks).await.unwrap();
+                let name = "echo".to_owned();
+                let service = Handshake::Service { name };
+                let mut open = Vec::new();
+                for _ in 0..count {
+                    let mut nothing = Early::nothing();
+                    let stream = connection.open(&service, &token, &mut nothing).await;
+                    let mut stream = FlowIo::new(stream.unwrap());
+                    let mut echo = [0; 4];
+                    stream.write_all(b"ping").await.unwrap();
+                    stream.flush().await.unwrap();
+                    stream.read_exact(&mut echo).await.unwrap();
+                    assert_eq!(&echo, b"ping");
+                    open.push(stream);
+                }
+                echoed.send(()).unwrap();
+                done.wait();
             });
         });
+        let mut task = None;
+        let held = self.serve(&mut task, &mut idle).bytes_current;
         looked.wait();
-        let closing = measure(|| {
-            let mut tasks = task.take().unwrap();
-            self.runtime.block_on(tasks.join_next()).unwrap().unwrap();
-        });
         client.join().unwrap();
-        (opening, closing)
+        held
     }
 }
 
@@ -168,4 +235,15 @@ fn a_tunnel_allocates_so_often_holds_so_much_and_leaves_nothing() {
     let kept = opening.count_current + closing.count_current;
     // The connection itself was made before the count began, and goes with the tunnel.
     assert!(kept <= 0, "something is kept: {opening:?} {closing:?}");
+}
+
+#[test]
+fn an_idle_relay_stream_holds_so_much() {
+    // The connection's own share, and what is kept for all, is in both.
+    let (few, many) = (16, 80);
+    Bench::new().streams(1);
+    let held = [few, many].map(|count| Bench::new().streams(count));
+    let each = (held[1] - held[0]) / (many - few) as i64;
+    eprintln!("{each} bytes, of {held:?}");
+    assert!(each <= STREAM, "{each}");
 }

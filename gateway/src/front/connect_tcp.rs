@@ -343,11 +343,17 @@ impl Opened {
         context: Arc<Context>,
     ) -> Carrying {
         match self {
-            Self::Service(service) => Box::pin(async move {
+            // Out of its box here: one that something is moved out of while it is carried would live as long.
+            Self::Service(service) => {
                 let Service { open, mut recorder } = *service;
-                let relay = &context.h2.relay;
-                relay.carry(flow, open, &mut recorder).await;
-            }),
+                let mut flow = Some(flow);
+                Box::pin(async move {
+                    let relay = &context.h2.relay;
+                    relay.carry(&mut flow, open, &mut recorder).await;
+                    // The place and the stream first, then the record.
+                    drop(flow);
+                })
+            }
             Self::Egress(opened) => {
                 let stream = Guarded::new(Downstream::stream(flow));
                 Box::pin(connect::carry(stream, Vec::new(), *opened, peer, context))

@@ -170,25 +170,33 @@ impl Endpoint {
     /// Carry it until both ends are done or the right to it ends; what is left is reset. A service with `http` is spoken to
     /// request by request, and one whose methods are bounded call by call, whatever carries the stream: there is no other way
     /// to it.
-    pub async fn carry(
+    ///
+    /// `downstream` is taken only where it must be: idle streams are many, and an async function holds twice what it is given.
+    pub async fn carry<F: Flow + 'static>(
         &self,
-        mut downstream: impl Flow + 'static,
+        downstream: &mut Option<F>,
         open: Open,
         recorder: &mut Recorder,
     ) {
         let (ticket, mut upstream) = match open {
             Open::Bytes { ticket, upstream } => (ticket, upstream),
             Open::Calls(ticket) => {
-                let carried = grpc::carry(self, downstream, *ticket, recorder);
-                return Box::pin(carried).await;
+                if let Some(downstream) = downstream.take() {
+                    let carried = grpc::carry(self, downstream, *ticket, recorder);
+                    Box::pin(carried).await;
+                }
+                return;
             }
         };
         if ticket.permit.service().http.is_some() {
-            let carried = super::http::carry(self, downstream, upstream, &ticket, recorder);
-            return Box::pin(carried).await;
+            if let Some(downstream) = downstream.take() {
+                let carried = super::http::carry(self, downstream, upstream, &ticket, recorder);
+                Box::pin(carried).await;
+            }
+        } else if let Some(downstream) = downstream {
+            let idle = self.services.idle_timeout();
+            stream::carry(downstream, &mut *upstream, &ticket, idle, recorder).await;
         }
-        let idle = self.services.idle_timeout();
-        stream::carry(&mut downstream, &mut *upstream, &ticket, idle, recorder).await;
     }
 }
 

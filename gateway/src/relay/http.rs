@@ -9,6 +9,7 @@ mod heard;
 
 use std::{
     io,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -204,7 +205,7 @@ async fn become_tunnel(
     };
     // The stream's own meter is inside `down`.
     let meter = Uncounted::new(recorder.counters().clone(), stream);
-    let lost = ticket.revoked();
+    let lost = pin!(ticket.revoked());
     join(&mut down, &mut up, lost, timers, &meter, &mut recorder).await;
 }
 

@@ -1,6 +1,7 @@
 //! One relay stream while it is open: pumped, metered, and cut when it is no longer allowed.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -182,8 +183,8 @@ impl Ticket {
     }
 
     /// Completes when the stream must end, with the reason.
-    pub async fn revoked(&self) -> Denial {
-        changed(self.watch.clone(), |authority| self.lost(authority)).await
+    pub fn revoked(&self) -> impl Future<Output = Denial> {
+        changed(self.watch.clone(), move |authority| self.lost(authority))
     }
 
     /// Why it may not go on, right now. The wake-up of [`Ticket::revoked`] may come after another consequence of the
@@ -258,17 +259,23 @@ fn call(
 }
 
 /// Completes when what was permitted no longer is: re-decided on every change of the session.
-async fn changed(
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an async fn would hold the watch twice, once as it came"
+)]
+fn changed(
     mut watch: Changes,
     lost: impl Fn(&Authority) -> Option<Denial> + Send + Sync,
-) -> Denial {
-    loop {
-        if watch.changed().await.is_err() {
-            // The session's owner is gone, and with it everything that could allow this.
-            return Denial::SessionRevoked;
-        }
-        if let Some(denial) = lost(&watch.now()) {
-            return denial;
+) -> impl Future<Output = Denial> {
+    async move {
+        loop {
+            if watch.changed().await.is_err() {
+                // The session's owner is gone, and with it everything that could allow this.
+                return Denial::SessionRevoked;
+            }
+            if let Some(denial) = lost(&watch.now()) {
+                return denial;
+            }
         }
     }
 }
@@ -354,12 +361,13 @@ pub(super) async fn carry(
     recorder: &mut Recorder,
 ) {
     let meter = ticket.meter(recorder.counters());
-    let (lost, timers) = (ticket.revoked(), ticket.timers(idle));
+    let (lost, timers) = (pin!(ticket.revoked()), ticket.timers(idle));
     join(downstream, upstream, lost, timers, &meter, recorder).await;
     ticket.identity.session.touch(SystemTime::now());
 }
 
-/// Pump until both ends are done or `lost` completes; what is left is reset, and the record says how it was.
+/// Pump until both ends are done or `lost` completes; what is left is reset, and the record says how it was. `lost` is best
+/// pinned by the caller: what is handed over is held twice, here and by the call.
 pub(super) async fn join(
     downstream: &mut dyn Flow,
     upstream: &mut dyn Flow,
