@@ -1,8 +1,16 @@
 //! Tasks that get a while to end, and are cut then.
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use pin_project_lite::pin_project;
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+    task::TaskTracker,
+};
 
 /// Where what is carried runs. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -14,8 +22,11 @@ pub struct Tasks {
 impl Tasks {
     /// Run `work` until it ends, or is cut.
     pub fn spawn(&self, work: impl Future<Output: Send + 'static> + Send + 'static) {
-        let cut = self.cut.clone();
-        self.tracker.spawn(cut.run_until_cancelled_owned(work));
+        // What is cut already does not begin.
+        if !self.cut.is_cancelled() {
+            let cut = self.cut.clone().cancelled_owned();
+            self.tracker.spawn(UntilCut { work, cut });
+        }
     }
 
     /// How many there are.
@@ -37,11 +48,43 @@ impl Tasks {
     }
 }
 
+pin_project! {
+    /// Work until it ends or is cut. By hand: `run_until_cancelled_owned` holds what it runs three times.
+    struct UntilCut<W> {
+        #[pin]
+        work: W,
+        #[pin]
+        cut: WaitForCancellationFutureOwned,
+    }
+}
+
+impl<W: Future> Future for UntilCut<W> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.work.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        this.cut.poll(cx)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{future::pending, time::Duration};
 
-    use super::Tasks;
+    use tokio_util::sync::CancellationToken;
+
+    use super::{Tasks, UntilCut};
+
+    #[test]
+    fn work_is_held_once() {
+        let work = std::future::ready([0u8; 4096]);
+        let cut = CancellationToken::new().cancelled_owned();
+        let task = UntilCut { work, cut };
+        assert!(size_of_val(&task) < 4096 + 256, "{}", size_of_val(&task));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_does_not_end_is_dropped_before_the_end() {
