@@ -100,6 +100,11 @@ impl QuicFlow {
         self.aborted = true;
     }
 
+    /// It is asked no longer whether it is broken, until it is asked again: an open stream need not hold what opening it waited for.
+    pub fn unwatched(&mut self) {
+        self.send.unwatched();
+    }
+
     /// End both directions early, with a reason for the peer.
     pub fn abort(&mut self, reason: ErrorCode) {
         if !std::mem::replace(&mut self.aborted, true) {

@@ -86,8 +86,9 @@ impl Flow for SocketFlow {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
         loop {
             let Poll::Ready(ready) = self.socket.poll_read_ready(cx) else {
-                // Idle flows hold no buffer.
+                // Idle flows hold no buffer, and who reads hears of a reset without a watch.
                 self.buffer = BytesMut::new();
+                self.watch = None;
                 return Poll::Pending;
             };
             ready.map_err(broken)?;

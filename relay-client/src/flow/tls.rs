@@ -56,8 +56,12 @@ impl TlsFlow {
 
 impl Flow for TlsFlow {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
-        // Taken only once there is something: idle flows hold no buffer of ours.
-        ready!(self.poll_readable(cx)).map_err(broken)?;
+        // Taken only once there is something: idle flows hold no buffer of ours, and who reads needs no watch.
+        let Poll::Ready(readable) = self.poll_readable(cx) else {
+            self.watch = None;
+            return Poll::Pending;
+        };
+        readable.map_err(broken)?;
         let mut bytes = BytesMut::zeroed(RECORD);
         let mut buffer = ReadBuf::new(&mut bytes);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)).map_err(broken)?;

@@ -58,6 +58,7 @@ pub(super) async fn open(
     };
     shared.standing.trust();
     opened.answered(200);
+    flow.unwatched();
     let say_taken = says_taken && opened.waits_to_be_taken();
     let accepted = Response::Accepted {
         instance: None,

@@ -123,6 +123,18 @@ impl QuicSend {
         }
     }
 
+    /// Nobody asks any more whether the peer has stopped it: what waited for that is let go.
+    pub fn unwatched(&mut self) {
+        if !self.finishing {
+            self.stopped = None;
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn waits(&self) -> bool {
+        self.stopped.is_some()
+    }
+
     /// Completes when the peer has stopped it, or is gone.
     pub async fn broken(&mut self) -> Broken {
         poll_fn(|cx| self.poll_broken(cx)).await

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -64,6 +65,24 @@ async fn every_code_is_a_reset_and_so_is_a_drop() {
         drop(near);
         assert_eq!(read(&mut far).await, Err(Broken::Reset), "{reason:?}");
     }
+}
+
+/// An open stream does not hold what opening it waited for; who asks again hears all the same.
+#[tokio::test]
+async fn who_asks_no_longer_holds_nothing_for_it() {
+    let mut drivers = JoinSet::new();
+    let (mut near, mut far) = quic_pair(&mut drivers).await;
+    poll_fn(|cx| {
+        assert!(near.poll_broken(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    assert!(near.send.waits());
+    near.unwatched();
+    assert!(!near.send.waits());
+    far.receive.stop(code(ErrorCode::Connect));
+    let broken = timeout(PATIENCE, poll_fn(|cx| near.poll_broken(cx)));
+    assert_eq!(broken.await.unwrap(), Broken::Reset);
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
-use std::{future::poll_fn, time::Duration};
+use std::{future::poll_fn, task::Poll, time::Duration};
 
 use super::{
-    super::testing::{assert_reset, pair, read_all, write},
-    Flow, SocketFlow,
+    super::testing::{abort, assert_reset, pair, read_all, write},
+    Broken, Flow, SocketFlow,
 };
 
 async fn read(flow: &mut SocketFlow) -> Option<bytes::Bytes> {
@@ -141,4 +141,26 @@ async fn until_both_ends_are_said_a_close_is_a_reset() {
         }
         assert!(!lingers(&flow));
     }
+}
+
+/// What listened for a reset while nobody read goes with the first read that waits, which hears of one itself.
+#[tokio::test]
+async fn who_reads_keeps_no_watch() {
+    let (program, near) = pair(false).await;
+    let mut flow = SocketFlow::new(near);
+    poll_fn(|cx| {
+        assert!(flow.poll_broken(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    assert!(flow.watch.is_some());
+    poll_fn(|cx| {
+        assert!(flow.poll_read(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    assert!(flow.watch.is_none());
+    abort(program);
+    let read = tokio::time::timeout(PATIENCE, poll_fn(|cx| flow.poll_read(cx)));
+    assert_eq!(read.await.unwrap(), Err(Broken::Reset));
 }
