@@ -64,17 +64,19 @@ impl Program {
     /// curl of a newer Debian, which `tests/run` unpacks, by that system's own loader and with its own libraries.
     pub fn newer_curl() -> Self {
         let system = present(&tools().join("curl/system/usr"));
-        let entries = |directory: &Path| {
+        // By its own name: what the directories above are called is nobody's business.
+        let named = |directory: &Path, part: &str| {
             let entries = std::fs::read_dir(directory).unwrap().flatten();
-            entries.map(|entry| entry.path()).collect::<Vec<_>>()
+            let mut entries = entries.filter(|entry| {
+                let name = entry.file_name();
+                name.to_string_lossy().contains(part)
+            });
+            let found = entries.next();
+            found.unwrap_or_else(|| panic!("nothing named {part} in {}", directory.display()))
         };
-        let named = |path: &Path, part: &str| path.to_string_lossy().contains(part);
-        let mut libraries = entries(&system.join("lib"));
-        libraries.retain(|path| named(path, "-linux-gnu"));
-        let libraries = libraries.pop().expect("libraries");
-        let mut loaders = entries(&libraries);
-        loaders.retain(|path| named(path, "/ld-linux-"));
-        Self::new(loaders.pop().expect("a loader"))
+        let libraries = named(&system.join("lib"), "-linux-gnu").path();
+        let loader = named(&libraries, "ld-linux-").path();
+        Self::new(loader)
             .arg("--library-path")
             .arg(libraries)
             .arg(system.join("bin/curl"))
