@@ -85,8 +85,9 @@ async fn a_very_slow_stream_gets_no_buffers_worth_at_once() {
     let mut near = Wire::dial(client.entry("db")).await;
     near.send("!").await;
     let mut far = service.accept().await;
-    far.write_all(&[1; 100_000]).await.unwrap();
+    // What goes while this is written is counted too.
     let (start, mut seen) = (Instant::now(), 0_u32);
+    far.write_all(&[1; 100_000]).await.unwrap();
     let read = async {
         while seen < 100 || start.elapsed() < Duration::from_secs(3) {
             near.maybe_next().await.expect("a byte");

@@ -63,8 +63,9 @@ async fn one_slow_tunnel(lab: &Lab) {
         } else {
             (far, near.stream)
         };
-        from.write_all(&[1; 100_000]).await.unwrap();
+        // What goes while this is written is counted too.
         let (start, mut seen) = (Instant::now(), 0);
+        from.write_all(&[1; 100_000]).await.unwrap();
         let read = async {
             let mut buffer = [0; 4096];
             while seen < 100 || start.elapsed() < Duration::from_secs(3) {
