@@ -146,7 +146,8 @@ async fn reload_applies_a_good_configuration_and_keeps_the_old_over_a_bad_one() 
         detail: "minimal",
         ..Settings::default()
     });
-    world.gateway.cli(&["reload"]).await.succeeded();
+    let said = world.gateway.cli(&["reload"]).await.succeeded();
+    assert!(said.contains("sluicegate.yaml applied"), "{said}");
     assert!(!hint().await, "the new configuration is in force");
     let more = "surprise: 1\n".into();
     world.gateway.reconfigure(&Settings {

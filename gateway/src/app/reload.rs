@@ -88,9 +88,9 @@ impl Reloader {
         )
         .map_err(|error| chain(&error))?;
         // Nothing is made anew here: a token that is gone was taken away by somebody.
-        let file = assemble::token_file(&config, &parts.state_dir);
-        let token = AdminToken::load(&file).map_err(|error| chain(&error))?;
-        let token = token.ok_or_else(|| format!("there is no {}", file.display()))?;
+        let token_file = assemble::token_file(&config, &parts.state_dir);
+        let token = AdminToken::load(&token_file).map_err(|error| chain(&error))?;
+        let token = token.ok_or_else(|| format!("there is no {}", token_file.display()))?;
         let credentials =
             assemble::admin_credentials(&config, &token).map_err(|error| chain(&error))?;
         // Files of keys may have changed, as where others rotate them.
