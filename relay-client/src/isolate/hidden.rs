@@ -35,6 +35,8 @@ const DIRECTORIES: [&str; 2] = ["/tmp/.X11-unix", "/tmp/.ICE-unix"];
 const MOST: usize = 1024;
 /// The kernel's list of unix sockets (proc_pid_net(5)).
 const TABLE: &str = "/proc/net/unix";
+/// So many times it is read.
+const READINGS: usize = 3;
 /// A name there is no longer (unix(7)).
 const LONGEST: usize = 108;
 /// `SS_UNCONNECTED` there: of a stream socket with a path, it listens or may yet.
@@ -75,7 +77,7 @@ pub(super) fn find(
         .into_iter()
         .collect();
     let told = |error: io::Error| io::Error::new(error.kind(), format!("{TABLE}: {error}"));
-    for socket in listening(&fs::read(TABLE).map_err(told)?) {
+    for socket in listed(|| fs::read(TABLE)).map_err(told)? {
         let of_a_run = |path: &&Path| path.file_name() == Some(&*private);
         match socket.ancestors().find(of_a_run) {
             Some(directory) => directories.push(directory.to_owned()),
@@ -190,6 +192,19 @@ pub(super) fn covers(over: &Path, path: &Path) -> bool {
         .is_ok_and(|rest| !(is_runtime() && stays(rest)))
 }
 
+/// What is in a table that changes while it is read: the kernel gives a page at a time and finds its place again by counting, so that one
+/// that is closed meanwhile takes another one out of sight. Not the same one each time.
+///
+/// # Errors
+/// It cannot be read.
+fn listed(mut table: impl FnMut() -> io::Result<Vec<u8>>) -> io::Result<BTreeSet<PathBuf>> {
+    let mut found = BTreeSet::new();
+    for _ in 0..READINGS {
+        found.extend(listening(&table()?));
+    }
+    Ok(found)
+}
+
 /// The paths of sockets that take connections or datagrams, or may begin to: whatever is bound and is there. Names are any
 /// bytes, and anybody may bind one that is no text, or that has line ends in it.
 fn listening(table: &[u8]) -> Vec<PathBuf> {
@@ -250,7 +265,9 @@ mod tests {
         path::PathBuf,
     };
 
-    use super::{Hidden, MOST, TABLE, find, listening, settle, uncovered, with_their_directories};
+    use super::{
+        Hidden, MOST, TABLE, find, listed, listening, settle, uncovered, with_their_directories,
+    };
     use crate::{isolate::control, listen::closed_private_socket};
 
     /// Not of sockets alone.
@@ -316,6 +333,25 @@ mod tests {
             let said = control::encode(&hidden).unwrap();
             assert_eq!(control::decode::<Hidden>(&said[4..]).unwrap(), hidden);
         }
+    }
+
+    /// As where sockets were closed between two of its pages.
+    #[test]
+    fn what_one_reading_leaves_out_another_has() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = ["a", "b", "c"].map(|name| directory.path().join(name));
+        let _listeners = paths
+            .each_ref()
+            .map(|path| UnixListener::bind(path).unwrap());
+        let mut readings = 0;
+        let table = || {
+            readings += 1;
+            let others = paths.iter().enumerate();
+            let others = others.filter(|(place, _)| (place + readings) % 3 != 0);
+            let lines = others.map(|(_, path)| format!("0: 2 0 1 0001 01 5 {}\n", path.display()));
+            Ok(format!("Num\n{}", lines.collect::<String>()).into_bytes())
+        };
+        assert!(listed(table).unwrap().into_iter().eq(paths.iter().cloned()));
     }
 
     /// The kernel writes them as they are, so that they look like lines of its own.
