@@ -109,6 +109,7 @@ pub(super) fn summary(providers: &[Value]) -> String {
     }
     let mut out = table(&rows);
     for provider in providers {
+        out.push_str(&error(provider));
         let shortfalls = provider.get("shortfalls").and_then(Value::as_array);
         for short in shortfalls.into_iter().flatten() {
             out.push_str(&format!(
@@ -122,6 +123,23 @@ pub(super) fn summary(providers: &[Value]) -> String {
         }
     }
     out
+}
+
+/// Why no session can be made of it, whatever is proved; nothing where one can.
+fn error(provider: &Value) -> String {
+    if provider.get("error").is_none_or(Value::is_null) {
+        return String::new();
+    }
+    let loaded = provider.get("loaded").and_then(Value::as_bool);
+    let what = match loaded {
+        Some(false) => "not loaded: ",
+        Some(true) | None => "",
+    };
+    format!(
+        "{}: {what}{}\n",
+        text(provider, "name"),
+        text(provider, "error")
+    )
 }
 
 /// `advertised → effective`; `?` while that is not known.
@@ -262,6 +280,23 @@ mod tests {
         );
         let unknown = json!({"name": "x", "profile": {"advertised": {"egressMode": "cidr"}, "effective": null}});
         assert!(summary(&[unknown]).contains("cidr → ?"));
+    }
+
+    #[test]
+    fn why_no_session_can_be_made_of_a_provider_is_said() {
+        let with = |loaded: bool, error: Value| {
+            summary(&[json!({"name": "x", "loaded": loaded, "error": error})])
+        };
+        let own = "tcp://127.0.0.1:9443 is the gateway itself";
+        let said = with(false, own.into());
+        assert!(
+            said.ends_with(&format!("\nx: not loaded: {own}\n")),
+            "{said}"
+        );
+        let unreadable = "the session store cannot be read";
+        let said = with(true, unreadable.into());
+        assert!(said.ends_with(&format!("\nx: {unreadable}\n")), "{said}");
+        assert_eq!(with(true, Value::Null).lines().count(), 2);
     }
 
     #[test]
