@@ -125,6 +125,123 @@ async fn every_step_of_the_table_with_kills_in_between() {
     }
 }
 
+/// One cell of the table over the API, with what is known of the session in it.
+struct Cell {
+    id: String,
+    action: &'static str,
+    state: &'static str,
+    /// A proxy URL of its generation.
+    credential: String,
+}
+
+impl Cell {
+    /// A session that came to this state, its credential kept.
+    async fn prepare(world: &World, action: &'static str, state: &'static str) -> Self {
+        let id = format!("{action}-{state}");
+        let body = json!({ "id": id, "allow": [world.plain()] }).to_string();
+        let created = world.gateway.admin("POST", SESSIONS, &body).await;
+        assert_eq!(created.status(), 201, "{}", created.text());
+        let proxy = shown(&created)["env"]["HTTP_PROXY"].clone();
+        let cell = Self {
+            id,
+            action,
+            state,
+            credential: proxy.as_str().unwrap().to_owned(),
+        };
+        let way = match state {
+            "idle" => "reset",
+            "paused" => "pause",
+            "stopped" => "stop",
+            _ => return cell,
+        };
+        let reply = cell.act(world, way).await;
+        assert_eq!(reply.status(), 200, "{}: {}", cell.id, reply.text());
+        cell
+    }
+
+    async fn act(&self, world: &World, action: &str) -> e2e::wire::Reply {
+        let (path, body) = match action {
+            "gone" => ("observe", r#"{"state": "destroyed"}"#),
+            other => (other, ""),
+        };
+        let path = format!("{SESSIONS}/{}:{path}", self.id);
+        world.gateway.admin("POST", &path, body).await
+    }
+
+    /// The state that this cell leads to: the one it is in, where the action is impossible.
+    fn after(&self) -> &'static str {
+        expected(self.action, self.state).unwrap_or(self.state)
+    }
+
+    /// A start of an idle session begins a generation, and nothing else does.
+    fn generation(&self) -> u64 {
+        1 + u64::from((self.action, self.state) == ("start", "idle"))
+    }
+
+    /// It is in this state, and its first credential is good for what that allows.
+    async fn is(&self, world: &World, state: &str, generation: u64, when: &str) {
+        let path = format!("{SESSIONS}/{}", self.id);
+        let told = shown(&world.gateway.admin("GET", &path, "").await);
+        let session = &told["session"];
+        assert_eq!(session["state"], state, "{} {when}: {told}", self.id);
+        assert_eq!(session["generation"], generation, "{} {when}", self.id);
+        let status = match state {
+            "running" if generation == 1 => 200,
+            "paused" => 403,
+            _ => 407,
+        };
+        let got = open(world, &self.credential).await;
+        assert_eq!(got, status, "{} {when}", self.id);
+    }
+}
+
+/// Each cell: the state survives a kill, the action does what the table says, and what it did survives another kill.
+#[tokio::test]
+async fn every_cell_of_the_table_between_two_kills() {
+    let mut world = World::start().await;
+    let mut cells = Vec::new();
+    for state in ["idle", "running", "paused", "stopped"] {
+        for action in [
+            "start",
+            "pause",
+            "resume",
+            "keepalive",
+            "reset",
+            "stop",
+            "gone",
+        ] {
+            cells.push(Cell::prepare(&world, action, state).await);
+        }
+    }
+    kill(&mut world.gateway).await;
+    for cell in &cells {
+        cell.is(&world, cell.state, 1, "after a kill").await;
+        let reply = cell.act(&world, cell.action).await;
+        let told = shown(&reply);
+        if let Some(after) = expected(cell.action, cell.state) {
+            assert_eq!(reply.status(), 200, "{}: {told}", cell.id);
+            assert_eq!(told["session"]["state"], after, "{}", cell.id);
+            assert_eq!(
+                told["env"].is_object(),
+                cell.action == "start",
+                "{}",
+                cell.id
+            );
+        } else {
+            assert_eq!(reply.status(), 409, "{}: {told}", cell.id);
+            assert_eq!(told["state"], cell.state, "{}", cell.id);
+        }
+        let (after, generation) = (cell.after(), cell.generation());
+        cell.is(&world, after, generation, "after the action").await;
+    }
+    kill(&mut world.gateway).await;
+    for cell in &cells {
+        let (after, generation) = (cell.after(), cell.generation());
+        cell.is(&world, after, generation, "after another kill")
+            .await;
+    }
+}
+
 /// CONNECT with the credential of a proxy URL: the status.
 async fn open(world: &World, proxy: &str) -> u16 {
     let (userinfo, _) = proxy.trim_start_matches("http://").split_once('@').unwrap();
