@@ -89,9 +89,11 @@ pub(super) async fn stream(
             namespace: query.get("namespace").cloned(),
         },
     };
+    // Looked up before there is an answer: what happens behind that is told.
+    let now = state.registry.newest_event();
     state.tasks.spawn_service(async move {
         let send = feed.send.clone();
-        match feed.run(after, follow).await {
+        match feed.run(after, now, follow).await {
             // A reader that went away is the normal end.
             Ok(()) | Err(Stopped::Gone) => {}
             Err(Stopped::Store(error)) => {
@@ -169,15 +171,18 @@ enum Stopped {
 }
 
 impl Feed {
-    async fn run(mut self, after: Option<u64>, follow: bool) -> Result<(), Stopped> {
-        let mut last = 0;
-        if let Some(after) = after {
-            last = self.from(after).await?;
-        }
+    /// `now` is the last event before this was asked for.
+    async fn run(mut self, after: Option<u64>, now: u64, follow: bool) -> Result<(), Stopped> {
+        let mut last = match after {
+            Some(after) => self.from(after).await?,
+            None => now,
+        };
         if !follow {
             return Ok(());
         }
-        self.put(": ready\n\n".into()).await?;
+        // An id without data is no message, and what its reader comes back with (WHATWG HTML §9.2.6): who is cut off before
+        // anything happens goes on from here.
+        self.put(format!(": ready\nid: {last}\n\n")).await?;
         loop {
             tokio::select! {
                 biased;

@@ -59,7 +59,8 @@ impl Reader {
                     Some(_) | None => {}
                 }
             }
-            if !message.data.is_empty() {
+            // One without data says where the stream begins.
+            if !message.data.is_empty() || message.id.is_some() {
                 found.push(message);
             }
         }
@@ -120,7 +121,7 @@ impl Stream {
                 Err(failure) if begun && failure.code() == UNREACHABLE => failure.to_string(),
                 Err(failure) => return Err(failure),
             };
-            eprintln!("sluicegate: {}; asking again", printable(&why));
+            eprintln!("{}", again(&why));
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
         }
@@ -153,6 +154,9 @@ impl Stream {
             let data = frame.data_ref().map(|data| reader.feed(data));
             for message in data.unwrap_or_default() {
                 self.passed(&message);
+                if message.data.is_empty() {
+                    continue;
+                }
                 let data: Value = serde_json::from_str(&message.data).unwrap_or_default();
                 if wanted(&data) {
                     show(&message, &data, json);
@@ -174,6 +178,12 @@ impl Stream {
             _ => cursor.or(self.after),
         };
     }
+}
+
+/// Of what to do about it only what is done.
+fn again(why: &str) -> String {
+    let first = why.lines().next().unwrap_or_default();
+    format!("sluicegate: {}; asking again", printable(first))
 }
 
 fn show(message: &Message, body: &Value, json: bool) {
@@ -260,6 +270,28 @@ mod tests {
             stream.passed(&message);
         }
         assert_eq!(stream.after, Some(0));
+    }
+
+    #[test]
+    fn it_goes_on_where_it_began_when_nothing_happened_since() {
+        let mut stream = Stream {
+            follow: true,
+            after: None,
+        };
+        for message in Reader::default().feed(b": ready\nid: 41\n\n: alive\n\n") {
+            assert_eq!(message.data, "");
+            stream.passed(&message);
+        }
+        assert_eq!(stream.after, Some(41));
+    }
+
+    #[test]
+    fn why_it_asks_again_is_one_line() {
+        let why = "cannot reach the gateway\nIs it running?";
+        assert_eq!(
+            again(why),
+            "sluicegate: cannot reach the gateway; asking again"
+        );
     }
 
     #[test]

@@ -32,7 +32,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -99,6 +99,8 @@ pub struct Registry {
     /// Did the last sweep come to its end?
     swept: AtomicBool,
     events: broadcast::Sender<(u64, Arc<str>)>,
+    /// The last event that listeners were told.
+    newest: AtomicU64,
     changed: Notify,
     usage_saved: Mutex<SystemTime>,
     /// Counts what is appended to logs, whosever they are.
@@ -147,6 +149,7 @@ impl Registry {
             actor: Mutex::default(),
             revoked: Mutex::default(),
             events: broadcast::channel(1024).0,
+            newest: AtomicU64::new(loaded.newest),
             changed: Notify::new(),
             usage_saved: Mutex::new(now),
             logged: watch::Sender::new(0),

@@ -319,6 +319,8 @@ impl Store for EmbeddedStore {
                     _ => loaded.logs.push((key.to_owned(), bytes)),
                 }
             }
+            let newest = read.open_table(EVENTS)?;
+            loaded.newest = newest.last()?.map_or(0, |(cursor, _)| cursor.value());
             Ok(loaded)
         })
     }

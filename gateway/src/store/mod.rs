@@ -85,6 +85,8 @@ pub struct Loaded {
     pub profiles: Vec<(String, Vec<u8>)>,
     /// Bytes of each log, by its session's key.
     pub logs: Vec<(String, u64)>,
+    /// The cursor of the last event; 0 = there was none yet.
+    pub newest: u64,
 }
 
 /// One atomic change.

@@ -1,6 +1,9 @@
 //! Records and events made durable together, and told once memory shows them; and the history of events.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::broadcast;
 
@@ -36,6 +39,11 @@ impl Registry {
     /// Lifecycle events as they are committed: cursor and JSON.
     pub fn subscribe(&self) -> broadcast::Receiver<(u64, Arc<str>)> {
         self.events.subscribe()
+    }
+
+    /// The cursor of the last event that listeners were told; 0 = there was none yet.
+    pub fn newest_event(&self) -> u64 {
+        self.newest.load(Ordering::Acquire)
     }
 
     /// Make records and events durable. Listeners are told when what is returned is dropped: once memory shows it.
@@ -77,6 +85,7 @@ impl Registry {
         let first = last.saturating_sub(texts.len() as u64);
         Ok(Told {
             events: &self.events,
+            newest: &self.newest,
             texts: (first + 1..).zip(texts).collect(),
         })
     }
@@ -86,6 +95,7 @@ impl Registry {
 #[must_use = "dropping it tells the listeners: hold it until memory shows the change"]
 pub(in crate::session) struct Told<'a> {
     events: &'a broadcast::Sender<(u64, Arc<str>)>,
+    newest: &'a AtomicU64,
     texts: Vec<(u64, Arc<str>)>,
 }
 
@@ -93,6 +103,8 @@ impl Drop for Told<'_> {
     fn drop(&mut self) {
         for (cursor, text) in self.texts.drain(..) {
             tracing::info!(target: "sluicegate::session", event = %text);
+            // Before it is told: who listens from now on, and was too late for this one, begins behind it.
+            self.newest.fetch_max(cursor, Ordering::AcqRel);
             // Nobody listening is not an error.
             let _ = self.events.send((cursor, text));
         }

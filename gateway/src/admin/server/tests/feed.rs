@@ -124,6 +124,34 @@ async fn a_reader_of_a_quiet_namespace_hears_that_the_feed_lives() {
     assert!(!team.told.contains("session.created"));
 }
 
+/// Who is cut off before anything has happened knows from where to go on.
+#[tokio::test]
+async fn a_feed_that_told_nothing_says_where_it_began() {
+    let g = gateway();
+    let create = async |id: &str| {
+        let body = json!({ "id": id, "start": false }).to_string();
+        assert_eq!(g.call("POST", SESSIONS, &body).await.status, 201);
+    };
+    create("before").await;
+    let reader = Reader::follow(&g, "reader").await;
+    let (_, began) = reader.told.split_once("id: ").unwrap();
+    let began = began.trim_end().to_owned();
+    assert!(!reader.told.contains("data"), "{}", reader.told);
+    drop(reader);
+    create("between").await;
+    let mut request = g.request("GET", "/admin/api/v1/events?follow=false", "");
+    let headers = request.headers_mut();
+    headers.insert("last-event-id", began.parse().unwrap());
+    let response = serve(g.router.clone(), request).await.unwrap();
+    let told = response.into_body().collect().await.unwrap().to_bytes();
+    let told = String::from_utf8(told.into()).unwrap();
+    assert!(
+        told.contains("between") && !told.contains("before"),
+        "{told}"
+    );
+    assert!(!told.contains("events.reset"), "{told}");
+}
+
 /// What others have lost of their history is nothing to whoever sees a part.
 #[tokio::test]
 async fn a_reader_of_a_part_is_told_of_its_own_losses() {
