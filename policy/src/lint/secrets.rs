@@ -43,6 +43,9 @@ const KEYS: &[&str] = &[
     "credentials",
 ];
 
+/// The gateway's own keys that end as those do, and hold a number.
+const NUMBERS: &[&str] = &["requestspercredential"];
+
 /// Characters shorter than this are not judged by how random they look.
 const SHORTEST_RANDOM: usize = 24;
 
@@ -193,7 +196,7 @@ fn is_secret_key(before: &[char]) -> bool {
         .map(char::to_ascii_lowercase)
         .collect();
     let key: String = key.chars().rev().collect();
-    KEYS.iter().any(|secret| key.ends_with(secret))
+    !NUMBERS.contains(&key.as_str()) && KEYS.iter().any(|secret| key.ends_with(secret))
 }
 
 /// What stands between a key and its value.

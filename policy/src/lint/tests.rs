@@ -322,6 +322,7 @@ fn names_paths_and_digests_are_no_secrets() {
         "url: unix:///run/cache/GestaltHostServiceRelay0.sock",
         "secretsDirectory: /etc/keys",
         "tokenTtl: 15m",
+        "admin: {requestsPerCredential: 64}",
         "token: null",
         "requireToken: true",
         "cookie: \"${COOKIE}\"",
