@@ -278,7 +278,7 @@ impl Prober {
             }
             self.publish(&memory)
         };
-        // Durable before it shows, as every change is.
+        // Durable before it shows, as every change is; where it cannot be, what is lost shows all the same.
         for change in changes {
             self.tell(change).await;
         }
@@ -316,10 +316,11 @@ impl Prober {
                 Some(before) if before.profile == profile => before.since,
                 Some(_) | None => now,
             };
-            if before.is_none_or(|before| before.profile != profile) {
+            // What could not be recorded the last time is told still.
+            let told = self.registry.last_profile(name) == Some(json!(profile));
+            if !told || before.is_none_or(|before| before.profile != profile) {
                 changes.push(Change {
                     provider: name.clone(),
-                    before: before.map(|before| before.profile),
                     after: profile,
                     shortfalls: shortfalls.clone(),
                 });
@@ -365,17 +366,13 @@ impl Prober {
             reason = reason.as_deref().unwrap_or_default(),
             "effective profile"
         );
-        // Before a restart it may have been another.
-        let before = match change.before {
-            Some(before) => Some(json!(before)),
-            None => self.registry.last_profile(&change.provider),
-        };
+        // The last that was recorded, be it before a restart.
+        let before = self.registry.last_profile(&change.provider);
         let after = json!(change.after);
+        let is_another = before.as_ref() != Some(&after);
         // The first that is known is no change of one, and still something that happened: `before` is null.
-        let changed = (before.as_ref() != Some(&after)).then(|| {
-            if before.is_some() {
-                self.telemetry.metrics().profile_changed();
-            }
+        let counts = is_another && before.is_some();
+        let changed = is_another.then(|| {
             json!({
                 "name": change.provider,
                 "before": before,
@@ -386,8 +383,12 @@ impl Prober {
         let noted = self
             .registry
             .profile_is(change.provider, after, changed, reason);
-        if let Err(error) = noted.await {
-            tracing::error!(%error, "a change of an effective profile could not be recorded");
+        match noted.await {
+            Ok(()) if counts => self.telemetry.metrics().profile_changed(),
+            Ok(()) => {}
+            Err(error) => {
+                tracing::error!(%error, "a change of an effective profile could not be recorded: the next run tries again");
+            }
         }
     }
 
@@ -430,10 +431,9 @@ impl Prober {
     }
 }
 
-/// An effective profile that is another than before.
+/// An effective profile that is another than before, or that was recorded last.
 struct Change {
     provider: String,
-    before: Option<Profile>,
     after: Profile,
     shortfalls: Vec<Shortfall>,
 }
