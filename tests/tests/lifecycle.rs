@@ -43,6 +43,42 @@ async fn revoking_cuts_tunnels_within_a_second_and_ends_the_credential() {
     assert_eq!(record.0["session"]["id"], session.json["id"]);
 }
 
+/// A pause refuses what is new. What is open is cut, or goes on where its session says so, until the generation ends.
+#[tokio::test]
+async fn a_pause_cuts_tunnels_or_holds_them() {
+    let world = World::start().await;
+    let (origin, target) = world.raw_origin().await;
+    for (mode, reason) in [("close", "session_paused"), ("hold", "session_revoked")] {
+        let ask = Ask {
+            allow: &[&target],
+            more: &["--on-pause", mode],
+            ..Ask::default()
+        };
+        let session = world.session_for(ask).await;
+        let mut wire = session.tunnel(&target).await;
+        wire.send("\0before").await;
+        let mut far = Wire::over(origin.accept().await);
+        far.through(b"before").await;
+        let pause = ["session", "pause", session.id()];
+        world.gateway.cli(&pause).await.succeeded();
+        assert_eq!(session.connect(&target).await.0.status, 403, "{mode}");
+        if mode == "hold" {
+            wire.send(", after").await;
+            far.through(b", after").await;
+            far.send("and back").await;
+            wire.through(b"and back").await;
+            session.revoke(&world.gateway).await;
+        }
+        wire.cut().await;
+        world
+            .gateway
+            .record("the tunnel's record", |record| {
+                record.text("outcome") == "cut" && record.text("reason") == reason
+            })
+            .await;
+    }
+}
+
 #[tokio::test]
 async fn drain_refuses_new_work_keeps_the_old_and_then_exits() {
     let (mut world, origin, session, target) = World::with_raw().await;
