@@ -2,6 +2,8 @@
 //!
 //! - Sockets of other families than unix, IPv4, IPv6 and netlink: AF_VSOCK reaches the hypervisor from any network
 //!   namespace, and others are not tied to one either.
+//! - Of IPv4 and IPv6 sockets all but TCP, UDP and ICMP, which are captured, refused and never had: what a kernel has besides for everybody
+//!   (UDP-Lite, SCTP, DCCP) the rules of the sandbox's network know nothing of. Raw ones are left to the kernel, which wants a right for them.
 //! - io_uring, which makes sockets without a system call that a filter sees.
 //! - Keys of the kernel's: its answer to `request_key` is a program that it runs as root, in the host's namespaces (of type
 //!   `dns_resolver`, one that asks name servers), and the user's keyrings are those outside.
@@ -23,6 +25,23 @@ const FAMILIES: [i32; 4] = [
     libc::AF_INET6,
     libc::AF_NETLINK,
 ];
+/// Those that are addressed by IP, of which protocols …
+const INTERNET: [i32; 2] = [libc::AF_INET, libc::AF_INET6];
+/// … these are known to whoever captures or refuses: the type's own, and one that is TCP as well on the wire.
+const PROTOCOLS: [i32; 6] = [
+    libc::IPPROTO_IP,
+    libc::IPPROTO_ICMP,
+    libc::IPPROTO_TCP,
+    libc::IPPROTO_UDP,
+    libc::IPPROTO_ICMPV6,
+    libc::IPPROTO_MPTCP,
+];
+/// The types that may be of one of these.
+const TYPES: [i32; 2] = [libc::SOCK_STREAM, libc::SOCK_DGRAM];
+/// And those that never are: their own protocols are others.
+const FOREIGN_TYPES: [i32; 3] = [libc::SOCK_RDM, libc::SOCK_SEQPACKET, libc::SOCK_DCCP];
+/// Flags of sockets stand beside their type.
+const TYPE: u64 = 0xf;
 /// TIOCSTI and TIOCLINUX, as numbers: their type in `libc` is another one with each C library.
 const TYPING: [u64; 2] = [0x5412, 0x541c];
 /// The flag of clone and unshare for a control group namespace.
@@ -42,7 +61,7 @@ pub(super) fn apply() -> io::Result<()> {
     Ok(())
 }
 
-fn programs() -> Result<[BpfProgram; 3], seccompiler::BackendError> {
+fn programs() -> Result<[BpfProgram; 4], seccompiler::BackendError> {
     let mut families = Vec::new();
     for family in FAMILIES {
         let family = u64::from(family.unsigned_abs());
@@ -53,6 +72,7 @@ fn programs() -> Result<[BpfProgram; 3], seccompiler::BackendError> {
         (libc::SYS_socket, foreign.clone()),
         (libc::SYS_socketpair, foreign),
     ]);
+    let protocols = rules([(libc::SYS_socket, foreign_protocols()?)]);
     let mut typing = Vec::new();
     for request in TYPING {
         let is = SeccompCondition::new(1, Length::Dword, Is::Eq, request)?;
@@ -72,9 +92,37 @@ fn programs() -> Result<[BpfProgram; 3], seccompiler::BackendError> {
     ]);
     Ok([
         program(sockets, libc::EAFNOSUPPORT)?,
+        program(protocols, libc::EPROTONOSUPPORT)?,
         program(others, libc::EPERM)?,
         program(rules([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)?,
     ])
+}
+
+/// Arguments of `socket` that ask for a protocol of the internet which is not among [`PROTOCOLS`].
+fn foreign_protocols() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    let condition = |argument, is, number: i32| {
+        SeccompCondition::new(argument, Length::Dword, is, number.unsigned_abs().into())
+    };
+    let mut rules = Vec::new();
+    for family in INTERNET {
+        for kind in TYPES {
+            let mut conditions = vec![
+                condition(0, Is::Eq, family)?,
+                condition(1, Is::MaskedEq(TYPE), kind)?,
+            ];
+            for protocol in PROTOCOLS {
+                conditions.push(condition(2, Is::Ne, protocol)?);
+            }
+            rules.push(SeccompRule::new(conditions)?);
+        }
+        for kind in FOREIGN_TYPES {
+            rules.push(SeccompRule::new(vec![
+                condition(0, Is::Eq, family)?,
+                condition(1, Is::MaskedEq(TYPE), kind)?,
+            ])?);
+        }
+    }
+    Ok(rules)
 }
 
 fn rules<const N: usize>(of: [(i64, Vec<SeccompRule>); N]) -> BTreeMap<i64, Vec<SeccompRule>> {

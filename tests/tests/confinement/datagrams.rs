@@ -65,6 +65,70 @@ for there in own, connected:
     );
 }
 
+/// Rules of the sandbox's network know TCP and UDP: of other protocols there are no sockets, whatever the kernel has.
+#[test]
+fn there_are_no_sockets_of_other_protocols() {
+    outer(
+        "datagrams::there_are_no_sockets_of_other_protocols",
+        async |outer| {
+            let script = r#"
+import errno, socket
+
+def made(*what):
+    try: socket.socket(*what).close()
+    except OSError as error: return errno.errorcode[error.errno]
+    return "made"
+
+STREAM, DATAGRAM, PACKETS, DCCP = socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET, 6
+UDP_LITE, SCTP, L2TP, SMC = 136, 132, 115, 256
+for family in socket.AF_INET, socket.AF_INET6:
+    for kind, protocol in (DATAGRAM, UDP_LITE), (DATAGRAM, L2TP), (STREAM, SCTP), (STREAM, SMC), (PACKETS, 0), (PACKETS, SCTP), (DCCP, 0):
+        print(made(family, kind | socket.SOCK_CLOEXEC, protocol))
+    for kind, protocol in (STREAM, 0), (STREAM, 6), (DATAGRAM, 0), (DATAGRAM, 17):
+        print(made(family, kind | socket.SOCK_NONBLOCK, protocol))
+print(made(socket.AF_UNIX, PACKETS, 0))
+print("MPTCP", made(socket.AF_INET, STREAM, 262))
+"#;
+            let python = ["/usr/bin/python3", "-c", script];
+            let done = outer.run(&[], &python).run().await;
+            let said = done.succeeded();
+            let family = "EPROTONOSUPPORT\n".repeat(7) + &"made\n".repeat(4);
+            // Where the kernel has it, it is there: on the wire it is TCP.
+            let outside = outer
+                .as_nobody(python[0])
+                .args(&python[1..])
+                .run()
+                .await
+                .succeeded();
+            let mptcp = outside.lines().last().unwrap();
+            assert_eq!(said, format!("{family}{family}made\n{mptcp}\n"));
+        },
+    );
+}
+
+/// The real one. Where its file has the right to raw sockets it cannot even be started; otherwise it asks for one, and for one that
+/// anybody may have where the system says so.
+#[test]
+fn ping_fails_at_once() {
+    outer("datagrams::ping_fails_at_once", async |outer| {
+        for target in ["8.8.8.8", "2606:4700:4700::1111", "api.allowed.test"] {
+            // What waits for an answer would be waited for in vain.
+            let command = ["ping", "-n", "-c", "1", "-W", "300", "-w", "300", target];
+            let done = outer.run(&["--json"], &command).run().await;
+            let code = done.code.unwrap();
+            assert!(
+                [2, 126].contains(&code),
+                "{target}: {code}: {}",
+                done.stderr
+            );
+            let why = ["Operation not permitted", "Permission denied"];
+            let said = why.iter().any(|why| done.stderr.contains(why));
+            assert!(said, "{target}: {}", done.stderr);
+            assert!(!done.text().contains("bytes from"), "{}", done.text());
+        }
+    });
+}
+
 /// However many destinations a program makes up, so many are told apart, and the others counted.
 #[test]
 fn many_destinations_are_few_records() {
