@@ -117,6 +117,10 @@ impl Knobs {
             Some(Errno::INVAL | Errno::NOSYS) => {
                 "The kernel is built without user or network namespaces (CONFIG_USER_NS, CONFIG_NET_NS).".to_owned()
             }
+            Some(Errno::ROFS) => {
+                "/proc is read-only here, as it is in a sandbox or a container that cannot have one of its own: run it outside of that."
+                    .to_owned()
+            }
             _ if self.filtered => {
                 "A seccomp filter forbids it, as container runtimes do by default. Give the container a profile that \
                  allows unshare, clone and mount (docker run --security-opt seccomp=FILE), or leave the confinement to \

@@ -85,8 +85,11 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
     // The supervisor's process ids are not ours: a /proc of our own, where the kernel lets us.
     let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     if let Err(error) = mount("proc", "/proc", "proc", quiet, None) {
+        // It has files of the user's processes outside that take what is written to them.
+        look_only("/proc").map_err(|error| told("/proc", error))?;
         warnings.push(format!(
-            "/proc shows the processes outside, by other numbers: a new one cannot be mounted here ({error})"
+            "/proc shows the processes outside, by other numbers, and is read-only (no user namespaces inside): a new one cannot be \
+             mounted here ({error})"
         ));
     }
     for path in KERNEL {

@@ -132,7 +132,8 @@ async fn confined(
     let (mut inner, names) = match ready {
         Ok((inner, prepared, descriptors)) => {
             for warning in &prepared.warnings {
-                tracing::warn!("{warning}");
+                // Whatever the log is for: whoever runs the command has to know what does not hold.
+                eprintln!("sluicegate: warning: {warning}");
             }
             let there = listeners.into_iter().zip(&prepared.listeners);
             let there = there.filter(|(_, there)| **there).map(|(one, _)| one);

@@ -170,6 +170,55 @@ fn nor_does_root() {
     });
 }
 
+/// As in a container whose runtime covers parts of /proc: what is outside is seen there, and that it is so is said, whatever is quiet.
+#[test]
+fn where_proc_is_the_old_one_it_is_read_only_and_that_is_said() {
+    outer(
+        "walls::where_proc_is_the_old_one_it_is_read_only_and_that_is_said",
+        async |outer| {
+            // Of this test's mount namespace alone. The kernel gives a new one to those only who see the whole of this one.
+            let covered = Program::new("mount").args(["-t", "tmpfs", "tmpfs", "/proc/tty"]);
+            covered.run().await.succeeded();
+            let log = outer.path("outside.log");
+            let outside = outer.as_nobody("sh");
+            let outside = outside.args(["-c", "echo ready; exec sleep 1000"]);
+            let outside = outside.start(&log);
+            until("the user's process outside", || {
+                outside.said().contains("ready").then_some(())
+            })
+            .await;
+            let script = r#"
+import errno, os, sys
+for name in "oom_score_adj", "coredump_filter", "clear_refs", "timerslack_ns", "comm":
+    try: os.close(os.open(f"/proc/{sys.argv[1]}/{name}", os.O_WRONLY))
+    except OSError as error: print(name, errno.errorcode[error.errno])
+    else: print(name, "opened")
+# Of itself it is told there all the same, and what its own descriptors lead to takes what is written.
+print(os.path.basename(os.readlink("/proc/self/exe")).startswith("python"))
+own = os.memfd_create("own")
+with open(f"/proc/self/fd/{own}", "w") as there: there.write("written")
+print(os.pread(own, 100, 0).decode())
+"#;
+            let id = outside.id().to_string();
+            let command = ["/usr/bin/python3", "-c", script, &id];
+            let ways: [&[&str]; 2] = [&["--quiet"], &["--ro"]];
+            for flags in ways {
+                let done = outer.run(flags, &command).run().await;
+                let warned = "sluicegate: warning: /proc shows the processes outside";
+                let warnings = done.stderr.matches(warned).count();
+                assert_eq!(warnings, 1, "{flags:?}: {}", done.stderr);
+                let said = done.succeeded();
+                let refused = |name: &str| said.contains(&format!("{name} EROFS\n"));
+                for name in ["oom_score_adj", "coredump_filter", "clear_refs", "comm"] {
+                    assert!(refused(name), "{flags:?}: {name}: {said}");
+                }
+                assert!(!said.contains("opened"), "{flags:?}: {said}");
+                assert!(said.ends_with("True\nwritten\n"), "{flags:?}: {said}");
+            }
+        },
+    );
+}
+
 /// The access log is the gateway's alone, whatever its command does with what stands there.
 #[test]
 fn the_log_is_not_the_commands_to_write() {
