@@ -1,15 +1,13 @@
 //! Exit codes, signals, terminals, and that nothing is left behind, however it ends.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
-use e2e::program::Running;
 use e2e::until;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::outer::{Outer, outer};
+use super::kills::{chain, mark, processes};
+use super::outer::outer;
 
 #[test]
 fn codes_and_streams_pass_through() {
@@ -124,43 +122,6 @@ fn a_daemon_ends_with_the_command() {
     });
 }
 
-/// A word that stands in the arguments of all that belongs to one run.
-fn mark() -> String {
-    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    format!("sluicegate-mark-{}-{count}", std::process::id())
-}
-
-/// Processes whose arguments hold `mark`, by id, and their parents.
-fn processes(mark: &str) -> Vec<(i32, i32)> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(id) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<i32>().ok())
-        else {
-            continue;
-        };
-        let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let after = stat
-            .rsplit_once(") ")
-            .map(|(_, rest)| rest)
-            .unwrap_or_default();
-        let mut columns = after.split(' ');
-        let (state, parent) = (columns.next(), columns.next());
-        let parent = parent
-            .and_then(|parent| parent.parse().ok())
-            .unwrap_or_default();
-        let marked = String::from_utf8_lossy(&arguments).contains(mark);
-        if marked && id != i32::try_from(std::process::id()).unwrap() && state != Some("Z") {
-            found.push((id, parent));
-        }
-    }
-    found
-}
-
 /// Is the command, a shell, stopped? Those that confine it have the mark in their arguments too.
 fn is_stopped(mark: &str) -> bool {
     let arguments = |id: i32| fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
@@ -171,102 +132,6 @@ fn is_stopped(mark: &str) -> bool {
         stat.rsplit_once(") ")
             .is_some_and(|(_, rest)| rest.starts_with('T'))
     })
-}
-
-/// Every namespace some living process is in. One that has ended and waits for its parent still names some.
-fn namespaces() -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        if stat
-            .rsplit_once(") ")
-            .is_none_or(|(_, rest)| rest.starts_with('Z'))
-        {
-            continue;
-        }
-        for kind in ["net", "mnt", "user", "pid", "ipc"] {
-            if let Ok(link) = fs::read_link(entry.path().join("ns").join(kind)) {
-                found.insert(link.display().to_string());
-            }
-        }
-    }
-    found
-}
-
-fn mounts() -> String {
-    fs::read_to_string("/proc/self/mountinfo").unwrap()
-}
-
-fn sockets() -> String {
-    let table = fs::read_to_string("/proc/net/unix").unwrap();
-    let ours = table
-        .lines()
-        .filter(|line| line.contains("sluicegate-run-"));
-    ours.collect::<Vec<_>>().join("\n")
-}
-
-/// The chain of one run: supervisor, outer, inner, command.
-async fn chain(outer: &Arc<Outer>, mark: &str, number: usize) -> (Running, Vec<i32>) {
-    let script = format!("(exec -a {mark} sleep 1000) & exec -a {mark} sleep 1000");
-    let log = outer.path(&format!("chain-{number}.log"));
-    let service = "cache=unix:///nowhere";
-    let program = outer.run(
-        &["--service", service, "--env", &format!("MARK={mark}")],
-        &["bash", "-c", &script],
-    );
-    let running = program.start(&log);
-    let chain = until("the whole chain", || {
-        let found = processes(mark);
-        let child = |of: i32| {
-            found
-                .iter()
-                .find(|(_, parent)| *parent == of)
-                .map(|(id, _)| *id)
-        };
-        let first = running.id();
-        let second = child(first)?;
-        let third = child(second)?;
-        let fourth = child(third)?;
-        // And the command's own child: all of it runs.
-        let done = fs::read(format!("/proc/{fourth}/cmdline"))
-            .unwrap_or_default()
-            .starts_with(mark.as_bytes());
-        (found.len() >= 5 && done).then(|| vec![first, second, third, fourth])
-    })
-    .await;
-    (running, chain)
-}
-
-#[test]
-fn whichever_process_is_killed_nothing_is_left() {
-    outer(
-        "ends::whichever_process_is_killed_nothing_is_left",
-        async |outer| {
-            for victim in 0..4 {
-                let (before, mounted) = (namespaces(), mounts());
-                let mark = mark();
-                let (mut running, chain) = chain(&outer, &mark, victim).await;
-                assert!(namespaces().len() > before.len());
-                let pid = Pid::from_raw(chain[victim]).unwrap();
-                kill_process(pid, Signal::KILL).unwrap();
-                let code = running.wait("the end of it all").await;
-                assert_eq!(
-                    code,
-                    if victim == 0 { -1 } else { 137 },
-                    "{victim}: {}",
-                    running.said()
-                );
-                until("no process", || processes(&mark).is_empty().then_some(())).await;
-                until("no namespace", || {
-                    namespaces().is_subset(&before).then_some(())
-                })
-                .await;
-                assert_eq!(mounts(), mounted);
-                assert_eq!(sockets(), "");
-                outer.left_nothing().await;
-            }
-        },
-    );
 }
 
 /// Two who share a process group with the supervisor: one that waits for it, and the command's own `kill 0`.
@@ -309,7 +174,7 @@ fn the_next_one_clears_what_the_dead_left() {
             running.wait("the supervisor's end").await;
             let left = || outer.left().len();
             assert_eq!(left(), 1, "nobody was there to remove it");
-            let (mut alive, others) = self::chain(&outer, &mark, 10).await;
+            let (mut alive, others) = super::kills::chain(&outer, &mark, 10).await;
             assert_eq!(left(), 1, "that of the dead is gone, and another one here");
             outer.run(&[], &["true"]).run().await.succeeded();
             assert_eq!(left(), 1, "that of the living is still there");

@@ -15,6 +15,7 @@ mod datagrams;
 mod devices;
 mod ends;
 mod forbidden;
+mod kills;
 mod names;
 mod outer;
 mod private;
