@@ -63,23 +63,8 @@ impl Program {
 
     /// curl of a newer Debian, which `tests/run` unpacks, by that system's own loader and with its own libraries.
     pub fn newer_curl() -> Self {
-        let system = present(&tools().join("curl/system/usr"));
-        // By its own name: what the directories above are called is nobody's business.
-        let named = |directory: &Path, part: &str| {
-            let entries = std::fs::read_dir(directory).unwrap().flatten();
-            let mut entries = entries.filter(|entry| {
-                let name = entry.file_name();
-                name.to_string_lossy().contains(part)
-            });
-            let found = entries.next();
-            found.unwrap_or_else(|| panic!("nothing named {part} in {}", directory.display()))
-        };
-        let libraries = named(&system.join("lib"), "-linux-gnu").path();
-        let loader = named(&libraries, "ld-linux-").path();
-        Self::new(loader)
-            .arg("--library-path")
-            .arg(libraries)
-            .arg(system.join("bin/curl"))
+        let [loader, arguments @ ..] = newer_curl();
+        Self::new(loader).args(arguments)
     }
 
     /// One more argument.
@@ -253,6 +238,30 @@ pub fn clients() -> PathBuf {
 pub fn tools() -> PathBuf {
     let chosen = std::env::var_os("SLUICEGATE_TEST_TOOLS").map(PathBuf::from);
     chosen.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tests"))
+}
+
+/// What [`Program::newer_curl`] runs: the loader, and its arguments up to the program.
+pub fn newer_curl() -> [String; 4] {
+    let system = present(&tools().join("curl/system/usr"));
+    // By its own name: what the directories above are called is nobody's business.
+    let named = |directory: &Path, part: &str| {
+        let entries = std::fs::read_dir(directory).unwrap().flatten();
+        let mut entries = entries.filter(|entry| {
+            let name = entry.file_name();
+            name.to_string_lossy().contains(part)
+        });
+        let found = entries.next();
+        found.unwrap_or_else(|| panic!("nothing named {part} in {}", directory.display()))
+    };
+    let libraries = named(&system.join("lib"), "-linux-gnu").path();
+    let loader = named(&libraries, "ld-linux-").path();
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    [
+        text(&loader),
+        "--library-path".to_owned(),
+        text(&libraries),
+        text(&system.join("bin/curl")),
+    ]
 }
 
 /// A binary of this workspace: `$SLUICEGATE_BIN_DIR`, else beside the running test's own directory.

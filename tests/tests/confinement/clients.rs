@@ -1,6 +1,8 @@
 //! Real programs, of which most know nothing of a proxy: what is allowed works unchanged.
 
-use e2e::program::tools;
+use std::time::Duration;
+
+use e2e::program::{newer_curl, tools};
 use e2e::{Program, servers};
 use serde_json::Value;
 
@@ -152,8 +154,12 @@ fn databases_at_their_own_ports() {
     });
 }
 
-/// They find neither a proxy in the environment nor one in a file.
-const WITHOUT_PROXY: &str = "set -e; unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy; cd \"$HOME\"\n";
+/// Several large programs, one after the other.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Each way in a directory of its own: with the sandbox's proxy in the environment, and with none.
+const BOTH_WAYS: &str = "set -e; cd \"$HOME\"; mkdir proxy none; cd proxy; (install); cd ../none\n\
+     unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy; (install)\n";
 
 #[test]
 fn git_npm_and_apt() {
@@ -161,28 +167,29 @@ fn git_npm_and_apt() {
         mirrors(&outer).await;
         let base = format!("http://{}", outer.plain());
         let script = format!(
-            "{WITHOUT_PROXY}\
-             git clone -q {base}/git/r.git clone && git -C clone log --format=%s\n\
-             npm --cache \"$HOME/npm\" --registry {base}/files/npm view house version\n\
+            "install() {{\n\
+             git clone -q {base}/git/r.git clone; git -C clone log --format=%s\n\
+             echo '{{}}' >package.json\n\
+             npm --cache \"$PWD/npm\" --registry {base}/files/npm --no-audit --no-fund --no-update-notifier --silent install house\n\
+             node -p 'require(\"house\")'\n\
              mkdir -p apt/lists/partial apt/archives/partial\n\
              echo 'deb [trusted=yes] {base}/files/debian ./' >apt/sources.list\n\
-             apt-get -q -o Dir::Etc::sourcelist=\"$HOME/apt/sources.list\" -o Dir::Etc::sourceparts=/dev/null \
-             -o Dir::State=\"$HOME/apt\" -o Dir::State::status=/dev/null -o Dir::Cache=\"$HOME/apt\" \
-             -o Acquire::Languages=none update 2>&1\n"
+             apt() {{ apt-get -qq -o Dir::Etc::sourcelist=\"$PWD/apt/sources.list\" -o Dir::Etc::sourceparts=/dev/null \
+             -o Dir::State=\"$PWD/apt\" -o Dir::State::status=/dev/null -o Dir::Cache=\"$PWD/apt\" \
+             -o Acquire::Languages=none \"$@\" >apt.log 2>&1 || {{ cat apt.log >&2; exit 1; }}; }}\n\
+             apt update; apt download house; dpkg-deb --extract house_1_all.deb system; cat system/usr/share/house\n\
+             }}\n{BOTH_WAYS}"
         );
-        let done = outer.run(&[], &["sh", "-c", &script]).run().await;
+        let install = outer.run(&[], &["sh", "-c", &script]);
+        let done = install.patience(PATIENCE).run().await;
         let stderr = done.stderr.clone();
         let said = done.succeeded();
-        for line in ["one", "1.0.0", "Reading package lists..."] {
-            let found = said.lines().any(|said| said.trim() == line);
-            assert!(found, "{line}\n{said}\n{stderr}");
-        }
+        let installed = "one\nfrom npm\nfrom apt\n";
+        assert_eq!(said, installed.repeat(2), "{stderr}");
         let seen = outer.http.seen();
-        for end in ["/git-upload-pack", "/npm/house", "/Packages"] {
-            assert!(
-                seen.iter().any(|seen| seen.target.ends_with(end)),
-                "{end}: {seen:?}"
-            );
+        for end in ["/git-upload-pack", "/house.tgz", "/house_1_all.deb"] {
+            let times = seen.iter().filter(|seen| seen.target.ends_with(end));
+            assert!(times.count() >= 2, "{end}: {seen:?}");
         }
     });
 }
@@ -194,22 +201,57 @@ fn pip_as_root() {
         index.run().await.succeeded();
         let python = tools().join("venv/bin/python").display().to_string();
         let script = format!(
-            "{WITHOUT_PROXY}\
-             {python} -m pip download --quiet --no-deps --disable-pip-version-check --no-cache-dir \
-             --index-url http://{plain}/files/simple --trusted-host plain.allowed.test -d wheels sluice-demo\n\
-             ls wheels\n",
+            "install() {{\n\
+             {python} -m pip install --quiet --no-deps --disable-pip-version-check --no-cache-dir \
+             --index-url http://{plain}/files/simple --trusted-host plain.allowed.test --target packages sluice-demo\n\
+             PYTHONPATH=packages {python} -c 'import sluice_demo; print(sluice_demo.WORD)'\n\
+             }}\n{BOTH_WAYS}",
             plain = outer.plain(),
         );
-        let said = outer
-            .run_as_root(&[], &["sh", "-c", &script])
-            .run()
-            .await
-            .succeeded();
-        assert_eq!(said, "sluice_demo-1.0-py3-none-any.whl\n");
+        let install = outer.run_as_root(&[], &["sh", "-c", &script]);
+        let said = install.patience(PATIENCE).run().await.succeeded();
+        assert_eq!(said, "through the gate\n".repeat(2));
     });
 }
 
-/// A repository, and an index of each kind, as files the origin serves.
+/// A program that would rather speak QUIC: its datagrams are refused, and it goes by TCP, or ends where it may not.
+#[test]
+fn quic_falls_back() {
+    outer("clients::quic_falls_back", async |outer| {
+        let curl = newer_curl();
+        // As root, who may read what tests/run has unpacked.
+        let run = |arguments: &[&str]| {
+            let curl = curl.iter().map(String::as_str);
+            let command: Vec<&str> = curl.chain(arguments.iter().copied()).collect();
+            outer.run_as_root(&["--quiet"], &command)
+        };
+        let version = run(&["--version"]).run().await.succeeded();
+        let features = version
+            .lines()
+            .find_map(|line| line.strip_prefix("Features:"));
+        let claims = features.is_some_and(|all| all.split(' ').any(|one| one == "HTTP3"));
+        assert!(claims, "{version}");
+        let url = format!("https://{}/echo", outer.api());
+        let common = ["-sS", "-o", "/dev/null", "--noproxy", "*"];
+        let told = ["-w", "%{http_version} %{http_code}", "--http3", &url];
+        let done = run(&[&common[..], &told].concat()).run().await;
+        assert_eq!(done.succeeded(), "2 200");
+        let datagrams = format!("udp {} (", outer.api());
+        let refused = |record: &e2e::Record| {
+            let reason = record.text("reason") == "unsupported_protocol";
+            reason && record.text("target").starts_with(&datagrams)
+        };
+        let tried = outer.records().iter().any(refused);
+        assert!(tried, "{:#?}", outer.records());
+        // What may not go by TCP would wait for an answer to its first datagram.
+        let alone = ["--http3-only", "--max-time", "300", &url];
+        let done = run(&[&common[..], &alone].concat()).run().await;
+        let code = done.code.unwrap();
+        assert!(code != 0 && code != 28, "{code}: {}", done.stderr);
+    });
+}
+
+/// A repository, and a package with its index of each kind, as files the origin serves.
 async fn mirrors(outer: &Outer) {
     let root = outer.directory.path();
     let git = |arguments: &[&str]| {
@@ -226,15 +268,25 @@ async fn mirrors(outer: &Outer) {
     git(&["clone", "-q", "--bare", "source", "r.git"])
         .await
         .succeeded();
-    for directory in ["npm", "debian"] {
-        std::fs::create_dir(root.join(directory)).unwrap();
-    }
+    let packages = "set -e; mkdir -p npm debian made/package made/deb/DEBIAN made/deb/usr/share\n\
+        echo '{\"name\": \"house\", \"version\": \"1.0.0\", \"main\": \"house.js\"}' >made/package/package.json\n\
+        echo 'module.exports = \"from npm\"' >made/package/house.js\n\
+        tar -C made -czf npm/house.tgz package\n\
+        echo 'from apt' >made/deb/usr/share/house\n\
+        printf 'Package: house\\nVersion: 1\\nArchitecture: all\\nMaintainer: a <a@b.test>\\nDescription: x\\n' >made/deb/DEBIAN/control\n\
+        cd debian; dpkg-deb --root-owner-group --build ../made/deb house_1_all.deb >/dev/null\n\
+        dpkg-deb --field house_1_all.deb >Packages\n\
+        echo \"Filename: ./house_1_all.deb\nSize: $(stat -c %s house_1_all.deb)\" >>Packages\n\
+        echo \"SHA256: $(sha256sum house_1_all.deb | cut -d' ' -f1)\" >>Packages\n\
+        sha1sum ../npm/house.tgz | cut -d' ' -f1\n";
+    let made = Program::new("sh").args(["-c", packages]).cwd(root);
+    let sum = made.run().await.succeeded();
+    let tarball = format!("http://{}/files/npm/house.tgz", outer.plain());
     let package = serde_json::json!({
         "name": "house",
         "dist-tags": {"latest": "1.0.0"},
         "versions": {"1.0.0": {"name": "house", "version": "1.0.0",
-            "dist": {"tarball": "http://plain.allowed.test/x.tgz", "shasum": "0"}}},
+            "dist": {"tarball": tarball, "shasum": sum.trim()}}},
     });
     std::fs::write(root.join("npm/house"), package.to_string()).unwrap();
-    std::fs::write(root.join("debian/Packages"), "").unwrap();
 }
