@@ -6,10 +6,11 @@ mod framing;
 use e2e::Wire;
 use e2e::raw::End;
 
+use crate::forms::{self, Form};
 use crate::lab::{Lab, Shared, settings};
 use crate::sandbox::Sandbox;
 use crate::table::{Front, Row};
-use crate::tap::{Mode, Tap};
+use crate::tap::{Mode, Request, Tap};
 
 pub(crate) use fields::*;
 pub(crate) use framing::*;
@@ -19,47 +20,64 @@ static LAB: Shared = Shared::new(settings);
 /// What a smuggled second request would look like to an upstream.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: evil.test\r\n\r\n";
 
-/// The two ways plain HTTP comes: absolute-form, and origin form inside a CONNECT tunnel.
-const WAYS: [Front; 2] = [Front::Absolute, Front::Connect];
+/// The ways plain HTTP comes: absolute-form, origin form inside a CONNECT tunnel, and captured.
+const WAYS: [Front; 4] = [
+    Front::Absolute,
+    Front::Connect,
+    Front::Transparent,
+    Front::Sni,
+];
+
+/// The upstream that a way leads to, and its name: who comes by name has one port.
+fn end(lab: &Lab, front: Front) -> (&Tap, String) {
+    match front {
+        Front::Sni => (&lab.api, lab.api_target()),
+        _ => (&lab.plain, lab.plain_target()),
+    }
+}
+
+/// What both upstreams have been asked for, as they read it.
+fn seen(lab: &Lab, part: &str) -> Vec<Request> {
+    [lab.plain.requests_for(part), lab.api.requests_for(part)].concat()
+}
 
 async fn way(lab: &Lab, front: Front, method: &str, path: &str) -> (Wire, String) {
-    way_to(
-        &lab.session,
-        &lab.plain_target(),
-        front,
-        &format!("{method} "),
-        path,
-    )
-    .await
+    let (_, target) = end(lab, front);
+    way_to((lab, &lab.session), &target, front, method, path).await
 }
 
 async fn way_to(
-    session: &Sandbox,
-    plain: &str,
+    (lab, session): (&Lab, &Sandbox),
+    target: &str,
     front: Front,
     method: &str,
     path: &str,
 ) -> (Wire, String) {
-    let host = format!("HTTP/1.1\r\nHost: {plain}\r\n");
-    if front == Front::Connect {
-        return (
-            session.tunnel(plain).await,
-            format!("{method}{path} {host}"),
-        );
-    }
-    let line = format!(
-        "{method}http://{plain}{path} {host}{}",
-        session.credential()
-    );
-    (session.dial().await, line)
+    let origin = format!("{method} {path} HTTP/1.1\r\nHost: {target}\r\n");
+    let form = match front {
+        Front::Connect => return (session.tunnel(target).await, origin),
+        Front::Transparent => Form::Captured,
+        Front::Sni => Form::Named,
+        _ => {
+            let credential = session.credential();
+            let line = format!("{method} http://{target}{path} HTTP/1.1\r\n");
+            let head = format!("{line}Host: {target}\r\n{credential}");
+            return (session.dial().await, head);
+        }
+    };
+    let mut wire = session.ready(lab, form).await;
+    let preface = forms::preface(target.as_bytes(), &session.credential());
+    wire.send(preface).await;
+    (wire, origin)
 }
 
 /// A POST with these fields and content must be refused with `status`, closed, and leave nothing upstream.
 async fn refused(lab: &Lab, row: &mut Row, fields: &[u8], content: &str, status: u16) {
     for front in WAYS {
         let what = format!("{front:?} {}", fields.escape_ascii());
+        let (tap, _) = end(lab, front);
         let (mut wire, head) = way(lab, front, "POST", "/refused").await;
-        let before = lab.plain.bytes().len();
+        let before = tap.bytes().len();
         wire.send(
             [
                 head.as_bytes(),
@@ -74,7 +92,7 @@ async fn refused(lab: &Lab, row: &mut Row, fields: &[u8], content: &str, status:
         let reply = wire.reply().await;
         assert_eq!(reply.status(), status, "{what}: {}", reply.text());
         assert_eq!(wire.rest().await, (Vec::new(), End::Fin), "{what}: goes on");
-        let bytes = lab.plain.bytes().split_off(before);
+        let bytes = tap.bytes().split_off(before);
         assert!(bytes.is_empty(), "{what}: {}", bytes.escape_ascii());
         row.on(front);
     }
@@ -83,8 +101,9 @@ async fn refused(lab: &Lab, row: &mut Row, fields: &[u8], content: &str, status:
 /// A POST with these fields and content must reach the upstream as one request with `body`.
 async fn forwarded(lab: &Lab, row: &mut Row, fields: &str, content: &str, body: &str) {
     for front in WAYS {
+        let (tap, _) = end(lab, front);
         let (mut wire, head) = way(lab, front, "POST", "/forwarded").await;
-        let before = lab.plain.requests_for(" /forwarded ").len();
+        let before = tap.requests_for(" /forwarded ").len();
         wire.send(format!("{head}{fields}\r\n{content}")).await;
         let reply = wire.reply().await;
         assert_eq!(
@@ -93,7 +112,7 @@ async fn forwarded(lab: &Lab, row: &mut Row, fields: &str, content: &str, body: 
             "{front:?} {fields:?}: {}",
             reply.text()
         );
-        let seen = lab.plain.requests_for(" /forwarded ");
+        let seen = tap.requests_for(" /forwarded ");
         assert_eq!(seen.len(), before + 1, "{front:?} {fields:?}");
         assert_eq!(
             seen.last().unwrap().body,

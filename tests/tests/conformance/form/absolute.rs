@@ -34,6 +34,33 @@ pub(crate) fn v048_absolute_form_and_its_host() {
                 "{host}"
             );
         }
+        for (form, target, tap) in captured(lab) {
+            let name = target.rsplit_once(':').unwrap().0;
+            let others = [
+                "evil.test".to_owned(),
+                "a.wild.test".to_owned(),
+                format!("{name}:1"),
+                format!("{name}.evil.test"),
+                "@".to_owned(),
+            ];
+            for host in others {
+                let head = format!("GET http://{target}/x HTTP/1.1\r\nHost: {host}\r\n\r\n");
+                refused_captured(lab, row, form, &target, &head).await;
+            }
+            let spelled = format!("{}.", name.to_ascii_uppercase());
+            for (line, host) in [
+                (format!("http://{target}/rebuilt"), target.clone()),
+                (format!("http://{target}/rebuilt"), name.to_owned()),
+                ("/rebuilt".to_owned(), spelled),
+            ] {
+                let head = format!("GET {line} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+                let (_, reply) = captured_answer(lab, form, &target, &head).await;
+                assert_eq!(reply.status(), 200, "{form:?} {host}: {}", reply.text());
+                let seen = tap.requests_for(" /rebuilt ");
+                let rebuilt = seen.last().unwrap().values("host");
+                assert_eq!(rebuilt, [target.as_str()], "{form:?} {host}");
+            }
+        }
     });
 }
 
@@ -68,6 +95,11 @@ pub(crate) fn v049_one_plain_host() {
                     fields.replace("NAME", &api)
                 );
                 answered(lab, row, form, &connect, 400).await;
+            }
+            for (form, target, _) in captured(lab) {
+                let fields = fields.replace("NAME", &target);
+                let head = format!("GET /x HTTP/1.1\r\n{fields}\r\n");
+                refused_captured(lab, row, form, &target, &head).await;
             }
         }
         // HTTP/1.0 knows none, and in a tunnel means what the tunnel leads to.

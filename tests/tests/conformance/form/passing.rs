@@ -1,5 +1,7 @@
 //! What passes through, and what does not.
 
+use std::net::SocketAddr;
+
 use e2e::raw::drain;
 use e2e::{RawOrigin, Wire};
 use serde_json::json;
@@ -48,11 +50,11 @@ pub(crate) fn v056_steering_fields() {
             "X-Real-IP",
             "X-Forwarded-Proto",
         ];
-        let fields: String = steering
+        let steered: String = steering
             .iter()
             .map(|name| format!("{name}: host=evil.test\r\n"))
             .collect();
-        let fields = format!("Host: {plain}\r\n{fields}X-Kept: kept\r\n");
+        let fields = format!("Host: {plain}\r\n{steered}X-Kept: kept\r\n");
         let (reply, _) = lab
             .session
             .ask(&format!("GET http://{plain}/steered"), &fields)
@@ -71,6 +73,16 @@ pub(crate) fn v056_steering_fields() {
             seen.extend(lab.plain.requests_for(" /probe ").pop());
             row.on(form.front());
         }
+        for (form, target, tap) in captured(lab) {
+            let head = format!(
+                "GET /captured HTTP/1.1\r\nHost: {target}\r\n{steered}X-Kept: kept\r\n\r\n"
+            );
+            let (_, reply) = captured_answer(lab, form, &target, &head).await;
+            assert_eq!(reply.status(), 200, "{form:?}");
+            seen.extend(tap.requests_for(" /captured ").pop());
+            row.on(form.front());
+        }
+        assert_eq!(seen.len(), 6);
         for request in seen {
             assert_eq!(request.values("x-kept"), ["kept"]);
             for name in steering {
@@ -124,6 +136,12 @@ pub(crate) fn v057_loops() {
             lab.nothing_since(&mark, "a loop");
             row.on(form.front());
         }
+        for (form, target, _) in captured(lab) {
+            let head = format!("GET /looped HTTP/1.1\r\nHost: {target}\r\nVia: {via}\r\n\r\n");
+            let reply = turned_away(lab, row, (form, &target), &head, 502).await;
+            let told = reply.head.value("proxy-status");
+            assert!(told.contains("proxy_loop_detected"), "{form:?}: {told}");
+        }
     });
 }
 
@@ -145,6 +163,10 @@ pub(crate) fn v058_expect_and_a_denied_target() {
             lab.nothing_since(&mark, "100-continue");
             row.on(form.front());
         }
+        for (form, target, _) in captured(lab) {
+            let head = format!("POST /x HTTP/1.1\r\n{fields}\r\n");
+            turned_away(lab, row, (form, &target), &head, 403).await;
+        }
     });
 }
 
@@ -154,10 +176,16 @@ pub(crate) fn v059_upgrades_nobody_agreed_on() {
         let switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n";
         let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\nok";
         let asking = "Connection: Upgrade\r\nUpgrade: echo\r\n";
-        assert_eq!(upgraded(lab, switching, "").await, (502, Vec::new()));
-        assert_eq!(upgraded(lab, ok, asking).await, (200, Vec::new()));
-        assert_eq!(upgraded(lab, switching, asking).await.0, 101, "the control");
-        row.on(Front::Absolute);
+        // At the one port that is known of those who come by name.
+        let named = SocketAddr::from(([127, 0, 0, 2], lab.api.port()));
+        let named = Tap::start_on(named, Mode::Silent).await.unwrap();
+        for form in [Form::Absolute, Form::Captured, Form::Named] {
+            let with = async |raw, fields| upgraded(lab, form, &named, raw, fields).await;
+            assert_eq!(with(switching, "").await, (502, Vec::new()), "{form:?}");
+            assert_eq!(with(ok, asking).await, (200, Vec::new()), "{form:?}");
+            assert_eq!(with(switching, asking).await.0, 101, "{form:?}: the control");
+            row.on(form.front());
+        }
     });
 }
 
@@ -170,8 +198,14 @@ pub(crate) fn v060_h2c() {
             let (reply, _) = lab.session.ask(&format!("GET http://{plain}/h2c"), &fields).await;
             assert_eq!(reply.status(), 200);
         }
-        let seen = lab.plain.requests_for(" /h2c ");
-        assert_eq!(seen.len(), 3);
+        for (form, target, _) in captured(lab) {
+            let head = format!("GET /h2c HTTP/1.1\r\nHost: {target}\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n");
+            let (_, reply) = captured_answer(lab, form, &target, &head).await;
+            assert_eq!(reply.status(), 200, "{form:?}");
+            row.on(form.front());
+        }
+        let seen = [lab.plain.requests_for(" /h2c "), lab.api.requests_for(" /h2c ")].concat();
+        assert_eq!(seen.len(), 5);
         for request in seen {
             for gone in ["upgrade", "http2-settings", "connection"] {
                 assert!(request.values(gone).is_empty(), "{request:?}");

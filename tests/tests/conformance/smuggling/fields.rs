@@ -1,7 +1,7 @@
 //! What goes on, and what stays.
 
 use super::*;
-use crate::forms::{FORMS, Form};
+use crate::forms::FORMS;
 
 #[test]
 pub(crate) fn v066_trailers() {
@@ -22,7 +22,7 @@ pub(crate) fn v066_trailers() {
         let content = format!("5\r\nhello\r\n0\r\n{trailers}X-Checksum: 1\r\n\r\n");
         let fields = "Transfer-Encoding: chunked\r\nTrailer: X-Checksum\r\n";
         forwarded(lab, row, fields, &content, "hello").await;
-        for request in lab.plain.requests_for(" /forwarded ") {
+        for request in seen(lab, " /forwarded ") {
             for name in names {
                 let left = request
                     .trailers
@@ -39,15 +39,16 @@ pub(crate) fn v067_what_connection_may_not_strip() {
     LAB.run(67, async |lab, row| {
         let fields = "Authorization: Bearer theirs\r\nCookie: a=b\r\nX-Hop: hop\r\nConnection: close, Authorization, Host, Cookie, X-Hop, Content-Length\r\nContent-Length: 5\r\n";
         forwarded(lab, row, fields, "hello", "hello").await;
-        for request in lab.plain.requests_for(" /forwarded ") {
-            if request.values("x-mark").is_empty() && request.line.contains("/forwarded") && !request.values("cookie").is_empty() {
-                assert_eq!(request.values("authorization"), ["Bearer theirs"]);
-                assert_eq!(request.values("host"), [lab.plain_target()]);
-                assert!(request.values("x-hop").is_empty(), "{request:?}");
-            }
+        let mut kept = seen(lab, " /forwarded ");
+        kept.retain(|request| request.values("cookie") == ["a=b"]);
+        assert_eq!(kept.len(), WAYS.len());
+        let targets = [lab.plain_target(), lab.api_target()];
+        for request in kept {
+            assert_eq!(request.values("authorization"), ["Bearer theirs"]);
+            let [host] = request.values("host")[..] else { panic!("{request:?}") };
+            assert!(targets.iter().any(|target| target == host), "{request:?}");
+            assert!(request.values("x-hop").is_empty(), "{request:?}");
         }
-        let kept = lab.plain.requests_for(" /forwarded ").iter().filter(|one| one.values("cookie") == ["a=b"]).count();
-        assert_eq!(kept, WAYS.len());
     });
 }
 
@@ -79,11 +80,8 @@ pub(crate) fn v068_twins() {
             assert_eq!(reply.status(), 200, "{form:?}");
             row.on(form.front());
         }
-        let seen = lab.plain.requests();
-        let seen: Vec<_> = seen
-            .iter()
-            .filter(|one| one.values("x-twins") == ["1"])
-            .collect();
+        let mut seen = seen(lab, " /");
+        seen.retain(|one| one.values("x-twins") == ["1"]);
         assert_eq!(seen.len(), WAYS.len() + streamed.len());
         for request in seen {
             for twin in twins.iter().filter(|twin| **twin != "Host_") {
@@ -122,36 +120,40 @@ pub(crate) fn v070_get_with_content() {
             assert_eq!(wire.reply().await.status(), 200);
             row.on(front);
         }
-        let seen = lab.plain.requests_for(" /content ");
-        assert_eq!(seen.len(), WAYS.len());
+        let contents = seen(lab, " /content ");
+        assert_eq!(contents.len(), WAYS.len());
         assert!(
-            seen.iter()
+            contents
+                .iter()
                 .all(|request| request.body == SMUGGLED.as_bytes()),
-            "{seen:?}"
+            "{contents:?}"
         );
-        assert!(lab.plain.requests_for("/smuggled").is_empty());
+        assert!(seen(lab, "/smuggled").is_empty());
     });
 }
 
 #[test]
 pub(crate) fn v071_pipelined() {
     LAB.run(71, async |lab, row| {
-        let (plain, credential) = (lab.plain_target(), lab.session.credential());
-        let get = |target: &str| {
-            format!("GET http://{target}/pipelined HTTP/1.1\r\nHost: {target}\r\n{credential}\r\n")
-        };
-        let mut wire = lab.session.dial().await;
-        wire.send([get(&plain), get("evil.test"), get(&plain)].concat())
-            .await;
-        let statuses = [
-            wire.reply().await.status(),
-            wire.reply().await.status(),
-            wire.reply().await.status(),
-        ];
-        assert_eq!(statuses, [200, 403, 200]);
-        assert_eq!(lab.plain.requests_for(" /pipelined ").len(), 2);
-        assert_eq!(lab.dns.queries_for("evil.test"), 0);
-        row.on(Front::Absolute);
+        for front in [Front::Absolute, Front::Transparent, Front::Sni] {
+            let (tap, target) = end(lab, front);
+            let (mut wire, allowed) = way(lab, front, "GET", "/pipelined").await;
+            let denied = allowed.replace(&target, "evil.test");
+            let asked = [allowed.as_str(), &denied, &allowed].map(|head| format!("{head}\r\n"));
+            wire.send(asked.concat()).await;
+            let statuses = [
+                wire.reply().await.status(),
+                wire.reply().await.status(),
+                wire.reply().await.status(),
+            ];
+            assert_eq!(statuses, [200, 403, 200], "{front:?}");
+            let went_up = tap.requests_for(" /pipelined ");
+            let of_this = went_up.iter().filter(|one| one.values("host") == [&target]);
+            let before = usize::from(front == Front::Transparent) * 2;
+            assert_eq!(of_this.count(), before + 2, "{front:?}");
+            assert_eq!(lab.dns.queries_for("evil.test"), 0, "{front:?}");
+            row.on(front);
+        }
     });
 }
 

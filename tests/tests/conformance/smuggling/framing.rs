@@ -1,5 +1,9 @@
 //! Where one message ends and the next begins.
 
+use std::net::IpAddr;
+
+use e2e::Answer;
+
 use super::*;
 
 #[test]
@@ -113,8 +117,12 @@ pub(crate) fn v064_field_lines() {
 #[test]
 pub(crate) fn v065_chunks() {
     LAB.run(65, async |lab, row| {
-        lab.dns.point("chunks.allowed.test");
+        let (name, address) = ("chunks.allowed.test", IpAddr::from([127, 0, 0, 2]));
+        lab.dns.set(name, Answer::Addresses(vec![address]));
         let session = lab.allowing(&["chunks.allowed.test:*"]).await;
+        // At the one port that is known of those who come by name.
+        let at = |port: u16| Tap::start_on((address, port).into(), Mode::Http);
+        let named = at(lab.api.port()).await.unwrap();
         for chunks in [
             "10000000000000005\r\nhello\r\n0\r\n\r\n",
             "0x5\r\nhello\r\n0\r\n\r\n",
@@ -131,9 +139,11 @@ pub(crate) fn v065_chunks() {
             "5\rX\nhello\r\n0\r\n\r\n",
         ] {
             for front in WAYS {
-                let tap = Tap::start(Mode::Http).await;
-                let target = format!("chunks.allowed.test:{}", tap.port());
-                let (mut wire, head) = way_to(&session, &target, front, "POST ", "/chunks").await;
+                let own = at(0).await.unwrap();
+                let tap = if front == Front::Sni { &named } else { &own };
+                let target = format!("{name}:{}", tap.port());
+                let asks = (lab, &session);
+                let (mut wire, head) = way_to(asks, &target, front, "POST", "/chunks").await;
                 wire.send(format!(
                     "{head}Transfer-Encoding: chunked\r\n\r\n{chunks}{SMUGGLED}"
                 ))

@@ -80,30 +80,30 @@ rows! {
     { 45 "CONNECT with content" held form::v045_connect_with_content [Connect ConnectKept] "" }
     { 46 "CONNECT with another form of target" held form::v046_connect_with_another_form_of_target [Connect ConnectKept] "" }
     { 47 "CONNECT whose Host names another host" held form::v047_connect_and_its_host [Connect ConnectKept Http2 Http3] "" }
-    { 48 "absolute-form whose Host names another host; Host is rebuilt" held form::v048_absolute_form_and_its_host [Absolute Http2 Http3] "" }
-    { 49 "exactly one plain Host" held form::v049_one_plain_host [Connect ConnectKept Absolute] "" }
+    { 48 "absolute-form whose Host names another host; Host is rebuilt" held form::v048_absolute_form_and_its_host [Absolute Http2 Http3 Transparent Sni] "" }
+    { 49 "exactly one plain Host" held form::v049_one_plain_host [Connect ConnectKept Absolute Transparent Sni] "" }
     { 50 "https in absolute-form is not downgraded" held form::v050_https_in_absolute_form [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 51 "other forms, schemes and versions; origin form is 404" held form::v051_other_forms_and_versions [Connect Absolute] "" }
     { 52 "h2 CONNECT with scheme or path: stream error" held h2::v052_connect_with_scheme_and_path [Http2 Http3] "" }
     { 53 "h2 authority differing from host, absent or twice" held h2::v053_authority_and_host [Http2 Http3] "" }
     { 54 "extended CONNECT for other protocols is 501" held h2::v054_other_protocols [Http2 Http3] "" }
     { 55 "CONNECT or absolute-form inside a tunnel" held form::v055_connect_inside_a_tunnel [Connect ConnectKept Http2 Http3 ConnectTcp Socks] "where the tunnel carries TLS the inner request cannot be seen: interception is not built yet" }
-    { 56 "steering fields are stripped" held form::v056_steering_fields [Connect Absolute Http2 Http3] "" }
-    { 57 "a loop is 502 proxy_loop_detected" held form::v057_loops [Absolute Http2 Http3] "" }
-    { 58 "100-continue with a denied target: the final status first" held form::v058_expect_and_a_denied_target [Absolute Http2 Http3] "" }
-    { 59 "an unsolicited 101, or 200 to an upgrade, opens nothing" held form::v059_upgrades_nobody_agreed_on [Absolute] "" }
-    { 60 "Upgrade: h2c is stripped" held form::v060_h2c [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks] "by prior knowledge inside a tunnel it is cut, unless the rule is opaque" }
-    { 61 "Content-Length with Transfer-Encoding" held smuggling::v061_length_and_coding [Connect Absolute] "" }
-    { 62 "spelling of Transfer-Encoding" held smuggling::v062_spelling_of_the_coding [Connect Absolute] "" }
-    { 63 "spelling of Content-Length" held smuggling::v063_spelling_of_the_length [Connect Absolute] "over HTTP/2 and HTTP/3: `h2_proxy`, `h3_proxy`" }
-    { 64 "folding, bare LF and CR, names and values" held smuggling::v064_field_lines [Connect Absolute] "" }
-    { 65 "chunk faults: what is upstream already is never whole" held smuggling::v065_chunks [Connect Absolute] "" }
-    { 66 "trailers that frame, route or authenticate are dropped" held smuggling::v066_trailers [Connect Absolute] "" }
-    { 67 "Connection may not strip what is the message's own" held smuggling::v067_what_connection_may_not_strip [Connect Absolute] "" }
-    { 68 "underscore twins are dropped" held smuggling::v068_twins [Connect Absolute Http2 Http3] "" }
-    { 69 "heads over 64 KiB or 100 fields: 431" held smuggling::v069_too_much_head [Connect Absolute] "over HTTP/2 and HTTP/3: `h2_proxy`, `h3_proxy`" }
-    { 70 "GET with content is framed" held smuggling::v070_get_with_content [Connect Absolute] "" }
-    { 71 "pipelined requests are judged one by one" held smuggling::v071_pipelined [Absolute] "" }
+    { 56 "steering fields are stripped" held form::v056_steering_fields [Connect Absolute Http2 Http3 Transparent Sni] "" }
+    { 57 "a loop is 502 proxy_loop_detected" held form::v057_loops [Absolute Http2 Http3 Transparent Sni] "" }
+    { 58 "100-continue with a denied target: the final status first" held form::v058_expect_and_a_denied_target [Absolute Http2 Http3 Transparent Sni] "" }
+    { 59 "an unsolicited 101, or 200 to an upgrade, opens nothing" held form::v059_upgrades_nobody_agreed_on [Absolute Transparent Sni] "" }
+    { 60 "Upgrade: h2c is stripped" held form::v060_h2c [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "by prior knowledge inside a tunnel it is cut, unless the rule is opaque" }
+    { 61 "Content-Length with Transfer-Encoding" held smuggling::v061_length_and_coding [Connect Absolute Transparent Sni] "" }
+    { 62 "spelling of Transfer-Encoding" held smuggling::v062_spelling_of_the_coding [Connect Absolute Transparent Sni] "" }
+    { 63 "spelling of Content-Length" held smuggling::v063_spelling_of_the_length [Connect Absolute Transparent Sni] "over HTTP/2 and HTTP/3: `h2_proxy`, `h3_proxy`" }
+    { 64 "folding, bare LF and CR, names and values" held smuggling::v064_field_lines [Connect Absolute Transparent Sni] "" }
+    { 65 "chunk faults: what is upstream already is never whole" held smuggling::v065_chunks [Connect Absolute Transparent Sni] "" }
+    { 66 "trailers that frame, route or authenticate are dropped" held smuggling::v066_trailers [Connect Absolute Transparent Sni] "" }
+    { 67 "Connection may not strip what is the message's own" held smuggling::v067_what_connection_may_not_strip [Connect Absolute Transparent Sni] "" }
+    { 68 "underscore twins are dropped" held smuggling::v068_twins [Connect Absolute Http2 Http3 Transparent Sni] "" }
+    { 69 "heads over 64 KiB or 100 fields: 431" held smuggling::v069_too_much_head [Connect Absolute Transparent Sni] "over HTTP/2 and HTTP/3: `h2_proxy`, `h3_proxy`" }
+    { 70 "GET with content is framed" held smuggling::v070_get_with_content [Connect Absolute Transparent Sni] "" }
+    { 71 "pipelined requests are judged one by one" held smuggling::v071_pipelined [Absolute Transparent Sni] "" }
     { 72 "the credential never goes up and is never logged" held smuggling::v072_credentials_stay_here [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "" }
     { 73 "SNI of another name" held tls::v073_another_name [Connect ConnectKept Http2 Http3 ConnectTcp Socks Transparent Sni] "on transparent and SNI another name is another target, denied before anybody is asked for it" }
     { 74 "no SNI" held tls::v074_no_name [Connect ConnectKept Http2 Http3 ConnectTcp Socks Transparent Sni] "on transparent a hello without a name is for the address that was dialled" }
