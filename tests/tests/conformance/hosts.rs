@@ -23,6 +23,22 @@ async fn malformed(lab: &Lab, row: &mut Row, hosts: impl IntoIterator<Item = imp
     for host in hosts {
         let authority = [host.as_ref(), port.as_bytes()].concat();
         lab.session.refused(lab, row, authority, Malformed).await;
+        let host = host.as_ref();
+        // Without one nothing is asked about.
+        if !host.is_empty() {
+            lab.session.has_no_name(lab, row, host, Malformed).await;
+        }
+    }
+}
+
+/// Each of these names, with the port that is allowed, is denied on every front.
+async fn denied(lab: &Lab, row: &mut Row, hosts: &[&str]) {
+    let port = lab.api.port();
+    for host in hosts {
+        let authority = format!("{host}:{port}");
+        lab.session.refused(lab, row, authority, NOT_ALLOWED).await;
+        let name = host.as_bytes();
+        lab.session.has_no_name(lab, row, name, NOT_ALLOWED).await;
     }
 }
 
@@ -33,6 +49,7 @@ async fn equal(lab: &Lab, row: &mut Row, hosts: &[&str], canonical: &str) {
         lab.session
             .served(lab, row, &asked, &canonical, &lab.api)
             .await;
+        lab.session.has_name(lab, row, host).await;
     }
 }
 

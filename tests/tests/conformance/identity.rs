@@ -6,7 +6,8 @@ mod credentials;
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use e2e::within;
+use e2e::raw::End;
+use e2e::{Wire, socks, within};
 use serde_json::json;
 
 use crate::forms::{Form, TEMPLATES};
@@ -56,6 +57,20 @@ async fn challenged(lab: &Lab, row: &mut Row, credential: &str) -> Vec<String> {
         row.on(form.front());
     }
     reasons
+}
+
+/// What the SOCKS listener says to this password, and why as the record has it.
+async fn login(lab: &Lab, row: &mut Row, password: &str) -> (Vec<u8>, String) {
+    let mut wire = Wire::dial(lab.gateway.listener("socks").await).await;
+    let mark = lab.mark();
+    let login = socks::login("sluicegate", password);
+    wire.send([&socks::GREETING[..], &login].concat()).await;
+    let (answer, end) = wire.rest().await;
+    assert_eq!(end, End::Fin, "{password:?}");
+    lab.nothing_since(&mark, password);
+    let record = lab.refusal_of(wire.local()).await;
+    row.on(Front::Socks);
+    (answer, record.text("reason").to_owned())
 }
 
 /// `POST …/sessions/ID:ACTION`.

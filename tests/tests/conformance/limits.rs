@@ -2,6 +2,7 @@
 
 mod bandwidth;
 mod ends;
+mod everywhere;
 
 use std::time::Duration;
 
@@ -123,8 +124,7 @@ pub(crate) fn v119_connect_flood() {
             (429, "too_many_opens")
         );
         refused_targets(lab).await;
-        row.on(Front::Connect);
-        row.on(Front::Absolute);
+        everywhere::opens(lab, row).await;
     });
 }
 
@@ -197,8 +197,7 @@ pub(crate) fn v120_quotas_at_the_edge() {
         to_the_byte(lab).await;
         one_destination(lab).await;
         bandwidth::kept(lab, row).await;
-        row.on(Front::Connect);
-        row.on(Front::Absolute);
+        everywhere::places_and_bytes(lab, row).await;
     });
 }
 

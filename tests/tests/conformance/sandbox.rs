@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::forms::{self, FORMS, Form};
 use crate::lab::{Lab, Mark};
 use crate::streams::{self, Answered, Connection};
-use crate::table::Row;
+use crate::table::{Front, Row};
 use crate::tap::Tap;
 
 /// A session's credential and where to take it.
@@ -277,6 +277,39 @@ impl Sandbox {
         let head = form.head(authority, &credential);
         wire.send([&head[..], early].concat()).await;
         form.opened(wire, &what).await
+    }
+
+    /// Ask about a host as the name server of `run` does: the answer, and how far the witnesses' logs were.
+    async fn about(&self, lab: &Lab, host: &[u8]) -> (Mark, Reply) {
+        let mut wire = self.dial().await;
+        let mark = lab.mark();
+        let name: String = host.iter().map(|byte| format!("%{byte:02X}")).collect();
+        let fields = format!(
+            "Host: gateway.test\r\nAuthorization: Bearer {}\r\n",
+            self.handle
+        );
+        wire.send(format!(
+            "GET /egress/v1/names/{name} HTTP/1.1\r\n{fields}\r\n"
+        ))
+        .await;
+        (mark, wire.reply().await)
+    }
+
+    /// There is no such name for a sandbox, and nothing was asked.
+    pub(crate) async fn has_no_name(&self, lab: &Lab, row: &mut Row, host: &[u8], expect: Expect) {
+        let what = format!("the name {:?}", host.escape_ascii().to_string());
+        let (mark, reply) = self.about(lab, host).await;
+        self.is_refused_with(lab, &reply, expect, &what).await;
+        lab.nothing_since(&mark, &what);
+        row.on(Front::Names);
+    }
+
+    /// There is this name for a sandbox, and nothing was asked.
+    pub(crate) async fn has_name(&self, lab: &Lab, row: &mut Row, host: &str) {
+        let (mark, reply) = self.about(lab, host.as_bytes()).await;
+        assert_eq!(reply.status(), 204, "{host}: {}", reply.text());
+        lab.nothing_since(&mark, host);
+        row.on(Front::Names);
     }
 
     /// Read a refusal and hold it against the record.

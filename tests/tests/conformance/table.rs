@@ -32,6 +32,8 @@ pub(crate) enum Front {
     Transparent,
     /// A connection by name.
     Sni,
+    /// What the name server of `run` asks the gateway.
+    Names,
 }
 
 /// What stands behind a row.
@@ -107,6 +109,7 @@ impl Front {
             Self::Socks => "SOCKS5",
             Self::Transparent => "transparent",
             Self::Sni => "SNI",
+            Self::Names => "names",
         }
     }
 }
@@ -142,6 +145,7 @@ A row is *held* when its test passes on every front named, with the DNS server's
 witnesses: what is denied causes no query and no byte upstream, what is cut leaves nothing upstream. *HTTP/2* and *HTTP/3*\n\
 are CONNECT and forwarded requests, *connect-tcp* its template as an upgrade of HTTP/1.1 and as an extended CONNECT of the\n\
 others, *transparent* and *SNI* TLS by its name and HTTP by its Host; a client of HTTP/2 says only what its library takes.\n\
+*names* is what the name server of `run` asks the gateway of a host alone: there is such a name, or there is none.\n\
 Fronts that are not named cannot express the row, or share the pipeline with one that is named. *Held elsewhere*: a unit\n\
 test beside the code. *Residual risk*: it cannot be kept on the wire, and why.\n\n\
 | row | input | fronts | result |\n|---|---|---|---|\n";

@@ -23,6 +23,15 @@ pub(crate) fn v100_credentials_that_are_none() {
         ] {
             challenged(lab, row, &credential).await;
         }
+        for password in [
+            format!("{handle}x"),
+            short,
+            "nonsense".to_owned(),
+            "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.".to_owned(),
+        ] {
+            let (answer, reason) = login(lab, row, &password).await;
+            assert_eq!(answer, [5, 2, 1, 1], "{password}: {reason}");
+        }
     });
 }
 
@@ -179,5 +188,8 @@ pub(crate) fn v106_unknown_and_revoked_look_alike() {
         let revoked = challenged(lab, row, &gone.credential()).await;
         let unknown = challenged(lab, row, &basic("sluicegate:unknown")).await;
         assert_eq!(revoked, unknown);
+        let revoked = login(lab, row, &gone.handle).await;
+        assert_eq!(revoked.0, [5, 2, 1, 1], "{}", revoked.1);
+        assert_eq!(revoked, login(lab, row, "unknown").await);
     });
 }

@@ -33,25 +33,25 @@ macro_rules! rows {
 }
 
 rows! {
-    { 1 "upper case in a host name is the same name" held hosts::v001_upper_case [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
-    { 2 "one trailing dot is the same name, for deny rules too" held hosts::v002_one_trailing_dot [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
-    { 3 "empty labels" held hosts::v003_empty_labels [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
-    { 4 "a name in brackets" held hosts::v004_a_name_in_brackets [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 1 "upper case in a host name is the same name" held hosts::v001_upper_case [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni Names] "" }
+    { 2 "one trailing dot is the same name, for deny rules too" held hosts::v002_one_trailing_dot [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni Names] "" }
+    { 3 "empty labels" held hosts::v003_empty_labels [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni Names] "" }
+    { 4 "a name in brackets" held hosts::v004_a_name_in_brackets [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni Names] "" }
     { 5 "userinfo in CONNECT" held hosts::v005_userinfo_in_connect [Connect ConnectKept Http2 Http3] "" }
     { 6 "userinfo in absolute-form" held hosts::v006_userinfo_in_absolute_form [Absolute Http2 Http3] "" }
     { 7 "a port inside the name" held hosts::v007_a_port_inside_the_name [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
-    { 8 "control bytes, blanks and bytes above 0x7f in a host" held hosts::v008_control_and_high_bytes [Connect ConnectKept Absolute Http3 ConnectTcp Socks Transparent Sni] "" }
-    { 9 "percent-encoding in a host is never decoded" held hosts::v009_percent_is_never_decoded [Connect ConnectKept Absolute Http3 ConnectTcp Socks Transparent Sni] "a template's variables are decoded once (row 139): what they decode to is what is asked here" }
-    { 10 "other full stops: malformed on the wire, normalised in configuration" held hosts::v010_other_full_stops [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
-    { 11 "look-alike letters and invisible characters" held hosts::v011_letters_that_look_alike [Connect ConnectKept Absolute Http3 ConnectTcp Socks Transparent Sni] "" }
-    { 12 "invalid, non-round-tripping or needless A-labels" held hosts::v012_bad_a_labels [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
-    { 13 "labels over 63, names over 253 bytes, an empty host" held hosts::v013_lengths [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
-    { 14 "underscores in names asked for are legal" held hosts::v014_underscores [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 8 "control bytes, blanks and bytes above 0x7f in a host" held hosts::v008_control_and_high_bytes [Connect ConnectKept Absolute Http3 ConnectTcp Socks Transparent Sni Names] "" }
+    { 9 "percent-encoding in a host is never decoded" held hosts::v009_percent_is_never_decoded [Connect ConnectKept Absolute Http3 ConnectTcp Socks Transparent Sni Names] "a template's variables are decoded once (row 139): what they decode to is what is asked here" }
+    { 10 "other full stops: malformed on the wire, normalised in configuration" held hosts::v010_other_full_stops [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni Names] "" }
+    { 11 "look-alike letters and invisible characters" held hosts::v011_letters_that_look_alike [Connect ConnectKept Absolute Http3 ConnectTcp Socks Transparent Sni Names] "" }
+    { 12 "invalid, non-round-tripping or needless A-labels" held hosts::v012_bad_a_labels [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni Names] "" }
+    { 13 "labels over 63, names over 253 bytes, an empty host" held hosts::v013_lengths [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni Names] "" }
+    { 14 "underscores in names asked for are legal" held hosts::v014_underscores [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni Names] "" }
     { 15 "delimiters in the authority" held hosts::v015_delimiters_in_the_authority [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "in absolute-form `/`, `?` and the like end the authority; what is left of it is judged, and refused" }
-    { 16 "names that only contain or extend an allowed one" held hosts::v016_names_around_the_allowed_one [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
-    { 17 "a wildcard excludes its apex, and covers any depth below" held hosts::v017_a_wildcard_and_its_apex [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 16 "names that only contain or extend an allowed one" held hosts::v016_names_around_the_allowed_one [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni Names] "" }
+    { 17 "a wildcard excludes its apex, and covers any depth below" held hosts::v017_a_wildcard_and_its_apex [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni Names] "" }
     { 18 "patterns too broad are refused at load; private-section and unlisted suffixes are warned of" held hosts::v018_broad_patterns_at_load [Configuration] "" }
-    { 19 "a numeric last label" held hosts::v019_numeric_last_label [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 19 "a numeric last label" held hosts::v019_numeric_last_label [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni Names] "" }
     { 20 "spelling of the port" held ports::v020_port_spelling [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 21 "other ports of an allowed host" held ports::v021_other_ports [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "" }
     { 22 "the gateway's own listeners" held ports::v022_own_listeners [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
@@ -132,13 +132,13 @@ rows! {
     { 97 "QUIC, DTLS, DoT and DoH without a rule" held tls::v097_resolvers_and_other_ports [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "no UDP egress exists" }
     { 98 "upstream certificates under inspection" NotBuilt "interception" }
     { 99 "interception leaves" NotBuilt "interception" }
-    { 100 "credentials that are none" held identity::v100_credentials_that_are_none [Connect ConnectKept Absolute Http2 Http3 ConnectTcp] "" }
+    { 100 "credentials that are none" held identity::v100_credentials_that_are_none [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks] "" }
     { 101 "a credential from another source" held identity::v101_another_source [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "under another key than its `cnf`, or none: `what_is_bound_to_a_key_is_of_use_to_its_holder_alone` in `tests/tests/relay_client.rs`" }
     { 102 "tokens in URL, query and cookie are ignored" held identity::v102_tokens_where_they_do_not_belong [Connect ConnectKept Absolute Http2 Http3 ConnectTcp] "" }
     { 103 "two credentials" held form::v103_two_credentials [Connect ConnectKept Absolute Http2 Http3 ConnectTcp] "" }
     { 104 "identity is judged request by request" held identity::v104_identity_is_each_requests_own [ConnectKept Absolute Http3] "" }
     { 105 "upstream connections are never shared between sessions" held identity::v105_upstream_connections_are_one_sessions [Absolute Http2 Http3 Transparent] "" }
-    { 106 "unknown and revoked credentials look alike" held identity::v106_unknown_and_revoked_look_alike [Connect ConnectKept Absolute Http2 Http3 ConnectTcp] "same answer; timing is not measured here" }
+    { 106 "unknown and revoked credentials look alike" held identity::v106_unknown_and_revoked_look_alike [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks] "same answer; timing is not measured here" }
     { 107 "revoked in mid-tunnel: cut within a second" held identity::v107_revoked_in_mid_tunnel [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "what is no tunnel is cut in the middle of its answer" }
     { 108 "a tighter policy cuts exactly what it forbids" held identity::v108_a_tighter_policy_cuts_exactly_what_it_forbids [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "" }
     { 109 "empty is not absent, null is neither" held identity::v109_empty_is_not_absent [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
@@ -151,8 +151,8 @@ rows! {
     { 116 "idle tunnels" held limits::v116_idle_tunnels [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "an answer that stops in the middle is no better" }
     { 117 "half-close either way" held limits::v117_half_close [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "of requests: a client that has ended its side has its answer, and an upstream's end is the answer's" }
     { 118 "a storm of resets" held limits::v118_reset_storm [Connect] "" }
-    { 119 "a flood of opens is 429, neighbours unaffected" held limits::v119_connect_flood [Connect Absolute] "of refused targets too; latency of the neighbours is measured by the benches, not here" }
-    { 120 "quotas at the edge" held limits::v120_quotas_at_the_edge [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks] "tunnels, tunnels to one destination, bytes; bandwidth also of many short tunnels and of a very slow one" }
+    { 119 "a flood of opens is 429, neighbours unaffected" held limits::v119_connect_flood [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "of refused targets too; latency of the neighbours is measured by the benches, not here" }
+    { 120 "quotas at the edge" held limits::v120_quotas_at_the_edge [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "tunnels, tunnels to one destination, bytes; bandwidth also of many short tunnels and of a very slow one" }
     { 121 "out of file descriptors: refuse, recover" held limits::v121_out_of_descriptors [Connect Absolute Http3] "" }
     { 122 "bytes that would forge a record" held limits::v122_bytes_that_would_forge_a_record [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "" }
     { 123 "metric labels are bounded" held limits::v123_labels_are_bounded [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "" }
