@@ -199,6 +199,7 @@ mod tests {
                 1,
                 "--security-opt seccomp",
             ),
+            (none.clone(), Step::Map, 30, "/proc is read-only"),
             (none, Step::Map, 1, "dmesg"),
         ];
         for (knobs, step, errno, wanted) in table {
