@@ -4,12 +4,14 @@
 //! payload while there is payload beside it, and a closed connection hears no acknowledgement that would make room: the peer
 //! would learn of the end by its idle timeout, and never why. So the window is without a bound from that moment on; what is
 //! sent then is that one frame.
+//!
+//! It is the same place that hears of acknowledgements, which are counted here.
 
 use std::{
     any::Any,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -23,11 +25,20 @@ use quinn_proto::RttEstimator;
 /// Close a connection with this code and reason. The peer is told of it at once, where the connection was made with
 /// [`tuning`](super::tuning)'s configuration.
 pub fn close(connection: &quinn::Connection, code: VarInt, reason: &[u8]) {
-    let controller = connection.congestion_state().into_any();
-    if let Ok(controller) = controller.downcast::<Closable>() {
+    if let Some(controller) = controller(connection) {
         controller.closing.store(true, Ordering::Relaxed);
     }
     connection.close(code, reason);
+}
+
+/// How many times the peer has acknowledged something that it had not acknowledged before.
+pub(crate) fn answered(connection: &quinn::Connection) -> u64 {
+    controller(connection).map_or(0, |controller| controller.answered.load(Ordering::Relaxed))
+}
+
+fn controller(connection: &quinn::Connection) -> Option<Box<Closable>> {
+    let controller = connection.congestion_state().into_any();
+    controller.downcast().ok()
 }
 
 /// Makes a controller for each path.
@@ -42,6 +53,7 @@ impl ControllerFactory for Factory {
         Box::new(Closable {
             inner: self.0.clone().build(now, current_mtu),
             closing: Arc::default(),
+            answered: Arc::default(),
         })
     }
 }
@@ -51,6 +63,8 @@ struct Closable {
     inner: Box<dyn Controller>,
     /// The copies that quinn gives out share it.
     closing: Arc<AtomicBool>,
+    /// Acknowledgements of something new; shared likewise.
+    answered: Arc<AtomicU64>,
 }
 
 impl Controller for Closable {
@@ -76,6 +90,7 @@ impl Controller for Closable {
         app_limited: bool,
         largest_packet_num_acked: Option<u64>,
     ) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
         self.inner
             .on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
     }
@@ -111,6 +126,7 @@ impl Controller for Closable {
         Box::new(Self {
             inner: self.inner.clone_box(),
             closing: self.closing.clone(),
+            answered: self.answered.clone(),
         })
     }
 

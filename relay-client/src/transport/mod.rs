@@ -8,6 +8,7 @@ mod endpoint;
 mod error;
 mod h1;
 mod h2;
+mod hearing;
 mod life;
 mod places;
 mod prover;

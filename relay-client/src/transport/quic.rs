@@ -29,6 +29,7 @@ use super::{
     batch::DriversLast,
     closing,
     error::{BODY_MAX, CONNECT_TIMEOUT, OPEN_TIMEOUT, ROOM_TIMEOUT, refused},
+    hearing::{Hearing, Passed},
     life::Life,
     prover::Prover,
     tuning,
@@ -402,15 +403,12 @@ async fn watch(quic: quinn::Connection, socket: quinn::Endpoint, life: Life) {
     let mut look = tokio::time::interval(LOOK_EVERY);
     // A process that was held up itself must not take that for the path's silence.
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut heard, mut silent) = (0, 0);
+    let mut hearing = Hearing::default();
     let ended = loop {
         tokio::select! {
             ended = quic.closed() => break ended,
             _ = look.tick(), if !life.has_ended() => {
-                let now = quic.stats().udp_rx.datagrams;
-                silent = if now == heard { silent + 1 } else { 0 };
-                heard = now;
-                if LOOK_EVERY * silent >= SILENCE {
+                if LOOK_EVERY * hearing.look(Passed::on(&quic)) >= SILENCE {
                     life.end(SILENT);
                 }
             }

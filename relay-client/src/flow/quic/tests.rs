@@ -196,3 +196,44 @@ async fn a_close_is_told_though_no_more_may_be_on_the_way() {
         other => panic!("{other}"),
     }
 }
+
+/// Who is not heard any more may hear the other all the same. What counts is what is acknowledged.
+#[tokio::test]
+async fn what_comes_acknowledges_nothing_that_did_not_arrive() {
+    let (mut drivers, mut walls) = (JoinSet::new(), JoinSet::new());
+    let shut = Arc::new(AtomicBool::new(false));
+    let way = async |server| {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        walls.spawn(wall(socket, server, shut.clone()));
+        address
+    };
+    let (client, server) = quic_connection_by(&mut drivers, way).await;
+    let (mut ask, mut heard) = client.open_bi().await.unwrap();
+    ask.write_all(b"?").await.unwrap();
+    let (mut answer, _ask) = server.accept_bi().await.unwrap();
+    shut.store(true, Ordering::Relaxed);
+    ask.write_all(b"?").await.unwrap();
+    let unheard = async {
+        loop {
+            let (before, came) = (closing::answered(&client), client.stats().udp_rx.datagrams);
+            for _ in 0..10 {
+                answer.write_all(b"!").await.unwrap();
+                heard.read_exact(&mut [0]).await.unwrap();
+            }
+            assert!(client.stats().udp_rx.datagrams > came);
+            // What arrived before may be acknowledged late.
+            if closing::answered(&client) == before {
+                return before;
+            }
+        }
+    };
+    let before = timeout(PATIENCE, unheard).await.unwrap();
+    shut.store(false, Ordering::Relaxed);
+    let heard_again = async {
+        while closing::answered(&client) == before {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, heard_again).await.unwrap();
+}
