@@ -201,6 +201,101 @@ async fn whatever_is_no_living_token_gets_one_and_the_same_answer() {
     assert_eq!(exchange(&world, good).await.0, 200, "the real one is good");
 }
 
+/// Signed by the gateway's own key, each of them, so that it is not the signature that gives them away.
+#[tokio::test]
+async fn what_is_well_signed_and_says_something_else_gets_the_same_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("key.pem");
+    openssl_key(&key);
+    let settings = e2e::Settings {
+        more: format!("\nkeys: {{signingKeyFile: \"{}\"}}\n", key.display()),
+        ..e2e::Settings::default()
+    };
+    let world = World::with(settings).await;
+    let (session, other) = (world.session().await, world.session().await);
+    let good = token(&session);
+    let part = |place: usize| -> Value {
+        let part = good.split('.').nth(place).unwrap();
+        let bytes = data_encoding::BASE64URL_NOPAD.decode(part.as_bytes());
+        serde_json::from_slice(&bytes.unwrap()).unwrap()
+    };
+    let (header, body) = (part(0), part(1));
+    // Null: it is missing.
+    let changed = |from: &Value, name: &str, value: Value| {
+        let mut changed = from.clone();
+        match value {
+            Value::Null => drop(changed.as_object_mut().unwrap().remove(name)),
+            value => changed[name] = value,
+        }
+        changed
+    };
+    let signed = |header: &Value, body: &Value| {
+        let parts = [header, body]
+            .map(|part| data_encoding::BASE64URL_NOPAD.encode(part.to_string().as_bytes()));
+        let message = parts.join(".");
+        let signature = openssl_signs(&key, &message);
+        format!("{message}.{signature}")
+    };
+    // Whether it would open streams now.
+    let proof = async |token: &str| {
+        let credential = format!("Authorization: Bearer {token}\r\n");
+        let plain = world.gateway.ports.plain;
+        let reply = web::request(plain, "GET", "/relay/v1/", &credential, "").await;
+        let mut told: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        if let Some(number) = told.get_mut("requestId") {
+            *number = Value::Null;
+        }
+        (reply.status(), told)
+    };
+    let another = changed(&body, "jti", "AAAAAAAAAAAAAAAAAAAAAA".into());
+    assert_eq!(proof(&signed(&header, &another)).await.0, 204, "it signs");
+
+    let now = body["iat"].as_u64().unwrap();
+    let end = body["exp"].as_u64().unwrap();
+    let mut attacks = Vec::new();
+    for (name, value) in [
+        ("alg", Value::from("none")),
+        ("alg", Value::from("HS256")),
+        ("kid", Value::Null),
+        ("kid", Value::from("../../admin.token")),
+        ("crit", serde_json::json!(["exp"])),
+    ] {
+        let what = format!("{name} {value}");
+        attacks.push((what, signed(&changed(&header, name, value), &body)));
+    }
+    for (name, value) in [
+        ("exp", Value::Null),
+        ("exp", Value::from(end.to_string())),
+        ("exp", Value::from(end as f64 + 0.5)),
+        ("exp", Value::from(now - 60)),
+        ("nbf", Value::from(end - 1)),
+        ("jti", Value::Null),
+        ("iss", Value::from("gestaltd")),
+        ("aud", Value::from("sluicegate-egress")),
+        ("aud", serde_json::json!(["sluicegate-relay"])),
+        ("sid", Value::from(other.id())),
+        ("gen", Value::from(0)),
+        ("gen", Value::from(2)),
+    ] {
+        let what = format!("{name} {value}");
+        attacks.push((what, signed(&header, &changed(&body, name, value))));
+    }
+    let egress = session.variable("SLUICEGATE_PROXY_TOKEN").to_owned();
+    attacks.push(("the one for the way out".to_owned(), egress));
+    let expected = proof("x.y.z").await;
+    assert_eq!(expected.0, 401, "{}", expected.1);
+    for (what, attack) in attacks {
+        assert_eq!(proof(&attack).await, expected, "{what}");
+    }
+    assert_eq!(proof(good).await.0, 204, "the real one is good");
+    session.revoke(&world.gateway).await;
+    assert_eq!(proof(good).await, expected, "revoked");
+    let start = format!("/runtime/providers/test/sessions/{}:start", session.id());
+    let started = world.gateway.admin("POST", &start, "").await;
+    assert_eq!(started.status(), 200, "{}", started.text());
+    assert_eq!(proof(good).await, expected, "of the generation before");
+}
+
 /// The JOSE cookbook (RFC 7520) and RFC 8037: with the one key of the kind that is ours as the gateway's own, what it signs
 /// is what others compute, and what others sign is good; everything else in it is what any other text is.
 #[tokio::test]
