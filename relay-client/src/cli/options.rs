@@ -49,8 +49,8 @@ pub(super) struct Options {
     /// Tell how it is at 127.0.0.1:PORT or unix:///path: /status, /metrics, /healthz [env: SLUICEGATE_RELAY_STATUS]
     #[arg(long, value_name = "ADDRESS")]
     status: Option<String>,
-    /// A JSON file with url, resolve, tokenFile, caFile, transport, listen, expose, services, proxy, proxyTokenFile, anyUid,
-    /// status
+    /// A JSON file with url, resolve, tokenFile, caFile, keyFile, transport, listen, expose, services, proxy, proxyTokenFile,
+    /// anyUid, status
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

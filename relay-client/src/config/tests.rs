@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-use super::{ConfigError, Settings, default_directory};
+use super::{ConfigError, Exposed, Listen, Settings, default_directory};
 use std::{io::Write, path::Path};
 
 fn bundle(name: &str) -> Option<String> {
@@ -297,4 +297,23 @@ fn the_proxy_has_a_place_and_a_credential_of_its_own() {
         without.settle(Path::new("/")),
         Err(ConfigError::NoProxyToken)
     ));
+}
+
+#[test]
+fn the_file_in_the_documents_is_one() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/relay.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, rest) = text.split_once("```json\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write!(file, "{example}").unwrap();
+    let settings = Settings::read(file.path()).unwrap();
+    assert_eq!((settings.listen.len(), settings.expose.len()), (2, 1));
+    for text in &settings.listen {
+        assert!(Listen::parse(text).is_ok(), "{text}");
+    }
+    for text in &settings.expose {
+        assert!(Exposed::parse(text).is_ok(), "{text}");
+    }
+    assert!(settings.proxy_token_file.is_some());
 }
