@@ -70,10 +70,7 @@ pub(super) fn verify(key: &DecodingKey, token: &str) -> Option<Claims> {
     if header.alg != "HS256" || header.is_extended() {
         return None;
     }
-    // Strict base64url: one signature has one spelling.
-    BASE64URL_NOPAD.decode(signature.as_bytes()).ok()?;
-    let valid = crypto::verify(signature, message.as_bytes(), key, Algorithm::HS256);
-    if !valid.unwrap_or(false) {
+    if !is_signed(key, message, signature) {
         return None;
     }
     let claims: Claims = part(claims).ok()?;
@@ -84,6 +81,16 @@ pub(super) fn verify(key: &DecodingKey, token: &str) -> Option<Claims> {
         && named(&claims.session_id)
         && lives <= LONGEST.as_secs();
     good.then_some(claims)
+}
+
+/// A JWS by this secret (RFC 7515, RFC 7518 §3.2).
+fn is_signed(key: &DecodingKey, message: &str, signature: &str) -> bool {
+    // Strict base64url: one signature has one spelling.
+    if BASE64URL_NOPAD.decode(signature.as_bytes()).is_err() {
+        return false;
+    }
+    let valid = crypto::verify(signature, message.as_bytes(), key, Algorithm::HS256);
+    valid.unwrap_or(false)
 }
 
 /// Goes into records and answers: graphic, and not long.
@@ -172,4 +179,34 @@ pub(in crate::auth) fn is_token_id(text: &str) -> bool {
             8 | 13 | 18 | 23 => b == b'-',
             _ => b.is_ascii_hexdigit(),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::is_signed;
+    use data_encoding::BASE64URL_NOPAD;
+    use jsonwebtoken::DecodingKey;
+
+    #[test]
+    fn the_signature_of_rfc_7520_is_good_and_no_other() {
+        // §4.4, with the key of §3.5.
+        let key = BASE64URL_NOPAD
+            .decode(b"hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg")
+            .unwrap();
+        let key = DecodingKey::from_secret(&key);
+        let message = [
+            "eyJhbGciOiJIUzI1NiIsImtpZCI6IjAxOGMwYWU1LTRkOWItNDcxYi1iZmQ2LWVlZjMxNGJjNzAzNyJ9.",
+            "SXTigJlzIGEgZGFuZ2Vyb3VzIGJ1c2luZXNzLCBGcm9kbywgZ29pbmcgb3V0IHlvdXIgZG9vci4gWW91IHN0ZXAg",
+            "b250byB0aGUgcm9hZCwgYW5kIGlmIHlvdSBkb24ndCBrZWVwIHlvdXIgZmVldCwgdGhlcmXigJlzIG5vIGtub3dp",
+            "bmcgd2hlcmUgeW91IG1pZ2h0IGJlIHN3ZXB0IG9mZiB0by4",
+        ]
+        .concat();
+        let signature = "s0h6KThzkfBBBkLspW1h84VsJZFTsPPqMDA7g1Md7p0";
+        assert!(is_signed(&key, &message, signature));
+        assert!(!is_signed(&key, &message, &signature.replacen('s', "t", 1)));
+        assert!(!is_signed(&key, &format!("{message}Zw"), signature));
+        assert!(!is_signed(&key, &message, &format!("{signature}=")));
+        assert!(!is_signed(&key, &message, ""));
+    }
 }
