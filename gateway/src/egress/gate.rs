@@ -2,10 +2,12 @@
 //!
 //! Pure: fed with chunks, asked about the deadline. What is held is held by the pump.
 
+mod line;
 mod word;
 
 use sluicegate_policy::{Denial, FirstBytes, Hello, TargetPermit, TlsRule};
 
+use self::line::{after_blank, first_line};
 use self::word::{Line, LongWord};
 use crate::sniff::{ClientHello, ClientStep, HelloWatch, Reader, ServerStep, Sni, Verdict};
 
@@ -37,6 +39,8 @@ pub struct Gate {
     reported: Option<Denial>,
     /// What the client began with, once that is known, whether it may pass or not.
     began: Option<FirstBytes>,
+    /// It began with a PROXY header.
+    preamble: bool,
 }
 
 #[derive(Debug)]
@@ -50,13 +54,6 @@ enum Phase {
     Watch(Box<HelloWatch>),
 }
 
-/// The longest first line that is still waited for.
-const LONGEST_LINE: usize = 16 * 1024;
-/// The longest first word that is waited for: several times any method that is registered. What has none that short is a
-/// stream of something else, and must not wait here.
-const LONGEST_METHOD: usize = 256;
-/// Bytes of empty lines before it. Servers skip one or a few; more are held by nobody.
-const LONGEST_BLANK: usize = 64;
 /// Content type of a TLS handshake record.
 const HANDSHAKE: u8 = 22;
 
@@ -72,6 +69,7 @@ impl Gate {
                 ech: false,
                 reported: None,
                 began: None,
+                preamble: false,
             }),
         }
     }
@@ -101,7 +99,10 @@ impl Gate {
             Phase::First(_) | Phase::Watch(_) => Some(Denial::TlsMalformed),
             Phase::Line => match first_line(&[held, b"\n"].concat()) {
                 Step::Http => Some(Denial::MalformedRequest),
-                Step::Cut(denial) => Some(denial),
+                Step::Cut(denial) => {
+                    self.preamble = denial == Denial::MalformedRequest;
+                    Some(denial)
+                }
                 Step::Hold | Step::Forward | Step::Open => {
                     let denial = self.bound();
                     if denial.is_none() {
@@ -131,6 +132,11 @@ impl Gate {
     /// Did the client begin TLS?
     pub fn tls(&self) -> bool {
         self.tls
+    }
+
+    /// Did the client begin with a PROXY header? A cut for that says so.
+    pub fn preamble(&self) -> bool {
+        self.preamble
     }
 
     /// What report mode let pass.
@@ -237,7 +243,11 @@ impl Gate {
                 self.pass();
                 Step::Open
             }
-            (step, _) => step,
+            (step, _) => {
+                // Of a first line, that is malformed by being none.
+                self.preamble = step == Step::Cut(Denial::MalformedRequest);
+                step
+            }
         }
     }
 
@@ -302,88 +312,6 @@ pub fn is_http(held: &[u8]) -> Option<bool> {
         Step::Hold => None,
         step => Some(step == Step::Http),
     }
-}
-
-/// Is this the first line of an HTTP/1 request, or near enough that a server might take it for one? Anything that
-/// cannot become one passes to the pinned address. What is longer than anybody's request line, and begins like one, is left to
-/// the judge of requests, who refuses it; what begins with a longer word than any method is to be watched as it goes. How bytes
-/// were split never changes the verdict.
-fn first_line(held: &[u8]) -> Step {
-    let whole = held.len();
-    let held = after_blank(held);
-    if whole - held.len() > LONGEST_BLANK {
-        return Step::Http;
-    }
-    // Whatever comes behind it.
-    let word = held.get(..=LONGEST_METHOD);
-    if word.is_some_and(|word| word.iter().all(|b| is_token(*b))) {
-        return Step::Forward;
-    }
-    let longest = held.get(..=LONGEST_LINE);
-    let seen = longest.unwrap_or(held);
-    let line = match seen.iter().position(|b| *b == b'\n') {
-        Some(end) => seen.get(..end).unwrap_or_default(),
-        None if !may_become_request(seen) => return Step::Open,
-        None if longest.is_some() => return Step::Http,
-        None => return Step::Hold,
-    };
-    let line = line.trim_ascii_end();
-    // HTTP/2 by prior knowledge (RFC 9113 §3.4) is plain HTTP too, and the names it asks for are not read here.
-    if line == b"PRI * HTTP/2.0" {
-        return Step::Cut(Denial::UnsupportedProtocol);
-    }
-    if may_become_request(line) && (says_version(line) || says_method(line)) {
-        Step::Http
-    } else {
-        Step::Open
-    }
-}
-
-/// RFC 9112 §2.2: a server skips empty lines before the request line, and so do we.
-fn after_blank(held: &[u8]) -> &[u8] {
-    let start = held.iter().position(|b| !b"\r\n".contains(b));
-    held.get(start.unwrap_or(held.len())..).unwrap_or_default()
-}
-
-fn says_version(line: &[u8]) -> bool {
-    let version = |six: &[u8]| {
-        six.split_first()
-            .is_some_and(|(before, name)| is_gap(*before) && name.eq_ignore_ascii_case(b"HTTP/"))
-    };
-    line.windows(6).any(version)
-}
-
-/// What lenient servers take to part the words of a request line (RFC 9112 §3), in Latin-1 whatever is white space in
-/// Unicode: such a line is judged as HTTP too, and refused there.
-fn is_gap(byte: u8) -> bool {
-    matches!(
-        byte,
-        b' ' | b'\t' | 0x0b | 0x0c | b'\r' | 0x1c..=0x1f | 0x85 | 0xa0
-    )
-}
-
-/// A request without a version is HTTP/0.9's; some servers still answer it.
-fn says_method(line: &[u8]) -> bool {
-    const METHODS: [&[u8]; 8] = [
-        b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE",
-    ];
-    let mut words = line.split(|b| is_gap(*b));
-    let method = words.next().unwrap_or_default();
-    let target = words.next().unwrap_or_default();
-    METHODS
-        .iter()
-        .any(|known| method.eq_ignore_ascii_case(known))
-        && (target.starts_with(b"/") || target.starts_with(b"http"))
-}
-
-/// A token (RFC 9110 §5.6.2), alone or with a gap behind it, whatever it begins with.
-fn may_become_request(bytes: &[u8]) -> bool {
-    let method = bytes.split(|b| is_gap(*b)).next().unwrap_or_default();
-    method.iter().all(|b| is_token(*b))
-}
-
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

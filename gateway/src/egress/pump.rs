@@ -202,6 +202,11 @@ impl Pump {
         self.gate.as_ref().is_some_and(Gate::tls)
     }
 
+    /// Did the client begin with a PROXY header?
+    pub fn preamble(&self) -> bool {
+        self.gate.as_ref().is_some_and(Gate::preamble)
+    }
+
     /// Was one of the client's hellos an encrypted one?
     pub fn ech(&self) -> bool {
         self.ech

@@ -76,6 +76,9 @@ const H2_UNJUDGED: &str = "HTTP/2 without TLS: the hosts it asks for cannot be j
 /// A server might have taken its first bytes for a request, which nobody could judge.
 const REQUEST_UNJUDGED: &str = "a request line without an end, or with a method of more than 256 bytes: a rule with tls: opaque lets it pass";
 
+/// Who takes such a header from the gateway takes what follows it for another client's bytes.
+const PREAMBLE: &str = "a PROXY header before the first bytes, which would have to be judged behind it; a rule with tls: opaque lets it pass";
+
 /// What was held could still have become the first line of a request.
 const LINE_UNFINISHED: &str = "its first bytes have no line end, and might have become a request: a rule with tls: opaque lets them pass";
 
@@ -158,6 +161,7 @@ impl Tunnel {
                 let tls = pump.tls();
                 match denial {
                     Denial::UnsupportedProtocol => recorder.detail(H2_UNJUDGED),
+                    Denial::MalformedRequest if pump.preamble() => recorder.detail(PREAMBLE),
                     Denial::MalformedRequest => recorder.detail(REQUEST_UNJUDGED),
                     Denial::FirstBytesTimeout if !tls && self.permit.tls() == TlsRule::Auto => {
                         recorder.detail(LINE_UNFINISHED);

@@ -1,7 +1,5 @@
 #![allow(clippy::unwrap_used)]
 
-use proptest::prelude::*;
-
 use std::sync::Arc;
 
 use sluicegate_policy::{
@@ -9,7 +7,7 @@ use sluicegate_policy::{
     text::{self, Faults},
 };
 
-use super::{Gate, LONGEST_BLANK, LONGEST_LINE, LONGEST_METHOD, Step, first_line, word};
+use super::{Gate, Step, line::LONGEST_METHOD, word};
 
 /// To `a.test` on port 80, where GET alone is allowed.
 fn gate(mode: &str) -> Gate {
@@ -78,6 +76,9 @@ fn a_line_that_the_end_of_the_stream_ends_is_judged_like_any_other() {
         (b"\r\nGET / HTTP/1.1", half),
         (b"get /old", half),
         (b"PRI * HTTP/2.0", Some(Denial::UnsupportedProtocol)),
+        (b"OPTIONS rtsp://evil.test/ RTSP/1.0", half),
+        (b"GET HTTP://evil.test/", half),
+        (b"\r\n\r\n\0\r\nQUIT", half),
         (b"SSH-2.0-x", None),
         (b"EHLO me", None),
         (b"\r\n", None),
@@ -87,41 +88,6 @@ fn a_line_that_the_end_of_the_stream_ends_is_judged_like_any_other() {
         assert_eq!(step, Step::Hold, "{}", held.escape_ascii());
         assert_eq!(gate.at_end(held), expected, "{}", held.escape_ascii());
     }
-}
-
-#[test]
-fn http_is_told_by_its_first_line() {
-    assert_eq!(first_line(b"GET / HTTP/1.1\r\nHost: x\r\n"), Step::Http);
-    assert_eq!(first_line(b"GET / HTTP/1.0\n"), Step::Http);
-    assert_eq!(first_line(b"GET / HT"), Step::Hold);
-    assert_eq!(first_line(b"\r\n\r\nGET / HTTP/1.1\r\n"), Step::Http);
-    assert_eq!(first_line(b"\r\n"), Step::Hold);
-    assert_eq!(first_line(b"GET / HTTP/1.2\r\n"), Step::Http);
-    assert_eq!(first_line(b"GET / HTTP/1.1 \r\n"), Step::Http);
-    assert_eq!(first_line(b"get /old\r\n"), Step::Http);
-    assert_eq!(first_line(b"GET\t/\tHTTP/1.1\r\n"), Step::Http);
-    for gap in [0x0b, 0x1c, 0x1f, 0x85, 0xa0] {
-        let line = [b"GET".as_slice(), &[gap], b"/ HTTP/1.1\r\n"].concat();
-        assert_eq!(first_line(&line), Step::Http, "{gap:#x}");
-        let line = [&[gap], b"GET / HTTP/1.1\r\n".as_slice()].concat();
-        assert_eq!(first_line(&line), Step::Http, "{gap:#x}");
-    }
-    assert_eq!(first_line(b"GET /\rHTTP/1.1\r\n"), Step::Http);
-    assert_eq!(first_line(b"_X / HTTP/1.1\r\n"), Step::Http);
-    let long = [&[b'M'; 200][..], b" / HTTP/1.1\r\n"].concat();
-    assert_eq!(first_line(&long), Step::Http);
-    assert_eq!(first_line(&[b'M'; 200]), Step::Hold);
-    assert_eq!(first_line(&[b'*'; 300]), Step::Forward);
-    assert_eq!(first_line(&[b'M'; LONGEST_METHOD]), Step::Hold);
-    assert_eq!(first_line(b"CONNECT {\"verbose\":false}\r\n"), Step::Open);
-    let cut = Step::Cut(Denial::UnsupportedProtocol);
-    assert_eq!(first_line(b"PRI * HTTP/2.0\r\n\r\n"), cut);
-    assert_eq!(first_line(b"PRI * HTTP/2.0\n"), cut);
-    assert_eq!(first_line(b"PRI * HTTP/2.0"), Step::Hold);
-    assert_eq!(first_line(b"EHLO me\r\n"), Step::Open);
-    assert_eq!(first_line(b"SSH-2.0-OpenSSH_9.2\r\n"), Step::Open);
-    assert_eq!(first_line(b"\x00\x00\x00\x08\x04\xd2\x16\x2f"), Step::Open);
-    assert_eq!(first_line(b"*1\r\n$4\r\nPING\r\n"), Step::Open);
 }
 
 /// What comes of these bytes, given in two pieces and as the pump gives them, and how many of them may go.
@@ -209,38 +175,36 @@ fn a_long_first_word_is_no_request_where_methods_are_ruled() {
     assert_eq!(step, Step::Cut(Denial::MalformedRequest));
 }
 
+/// Under each rule, however it comes, and nothing of it may go.
 #[test]
-fn nothing_is_held_for_ever() {
-    assert_eq!(first_line(&[b'\n'; LONGEST_BLANK]), Step::Hold);
-    assert_eq!(first_line(&[b'\n'; LONGEST_BLANK + 1]), Step::Http);
-    let long = [b"GET /".as_slice(), &vec![b'a'; LONGEST_LINE]].concat();
-    assert_eq!(first_line(&long), Step::Http);
-    let binary = [b"\x01".as_slice(), &vec![b'a'; LONGEST_LINE]].concat();
-    assert_eq!(first_line(&binary), Step::Open);
-}
-
-/// Lines as clients, servers of other protocols and attackers write them, some of them very long.
-fn bytes() -> impl Strategy<Value = Vec<u8>> {
-    let word = prop::sample::select(vec![
-        "GET", "get", "\r\n", "\n", " ", "\t", "/", "HTTP/1.1", "PRI", "*", "HTTP/2.0", "Host: a",
-        "\0", "x",
-    ]);
-    let part = prop_oneof![
-        6 => word.prop_map(|word| word.as_bytes().to_vec()),
-        1 => (any::<u8>(), 0..300_usize).prop_map(|(byte, times)| vec![byte; times]),
-        1 => Just(vec![b'a'; LONGEST_LINE - 3]),
-    ];
-    prop::collection::vec(part, 0..9).prop_map(|parts| parts.concat())
-}
-
-proptest! {
-    #[test]
-    fn splitting_never_changes_the_verdict(bytes in bytes(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8)) {
-        let whole = first_line(&bytes);
-        for cut in cuts {
-            let part = bytes.get(..cut.index(bytes.len() + 1)).unwrap_or_default();
-            let early = first_line(part);
-            prop_assert!(early == Step::Hold || early == whole, "{:?} then {:?}: {}", early, whole, part.escape_ascii());
+fn a_proxy_header_is_cut_and_said() {
+    let request = b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n".as_slice();
+    let malformed = Denial::MalformedRequest;
+    for (rule, denial) in [("auto", malformed), ("require", Denial::TlsRequired)] {
+        let rules = format!("rules: [{{host: 'a.test:80', tls: {rule}}}]");
+        let permit = permit(&format!("{{allowedHosts: ['a.test:80'], {rules}}}"));
+        for header in [
+            b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n".as_slice(),
+            b"PROXY UNKNOWN\r\n",
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x01\x01\x01\x01\x02\x02\x02\x02\0\x01\0\x02",
+            b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+        ] {
+            for behind in [request, &hello()] {
+                let bytes = [header, behind].concat();
+                for at in 0..=header.len() {
+                    let mut gate = Gate::new(&permit).unwrap();
+                    let told = header.escape_ascii();
+                    let expected = (Step::Cut(denial), 0);
+                    assert_eq!(in_two(&mut gate, &bytes, at), expected, "{told} at {at}");
+                    assert_eq!(gate.preamble(), denial == malformed, "{told} at {at}");
+                }
+            }
         }
+    }
+    let permit = permit("{allowedHosts: ['a.test:80']}");
+    for other in [b"PROXY\r\n".as_slice(), b"\r\n\r\n\0\r\nQUITE\r\n"] {
+        let mut gate = Gate::new(&permit).unwrap();
+        assert_eq!(in_two(&mut gate, other, 6).0, Step::Open);
+        assert!(!gate.preamble());
     }
 }

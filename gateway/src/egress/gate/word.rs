@@ -4,7 +4,7 @@
 //! Servers that bound the head as a whole, and no method by itself, serve such a request all the same. None does before the line
 //! has said its version, and the bytes that say it do not go.
 
-use super::{is_gap, is_token};
+use super::line::{is_gap, is_token};
 
 /// So much of a line is watched: no server takes a longer head unless it is told to (Go's, the most patient of them, takes a mebibyte).
 pub(super) const LONGEST: usize = 2 * 1024 * 1024;

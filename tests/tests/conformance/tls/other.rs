@@ -62,6 +62,8 @@ pub(crate) fn v091_not_tls() {
             );
         }
         half_a_request(&tunnels).await;
+        almost_a_request(&tunnels).await;
+        proxy_headers(&tunnels, row).await;
     });
 }
 
@@ -87,6 +89,49 @@ async fn half_a_request(tunnels: &Tunnels<'_>) {
             tunnels.lab.gateway.record(&what, cut).await;
         }
     }
+}
+
+/// Nor what is no request, and servers serve as one.
+async fn almost_a_request(tunnels: &Tunnels<'_>) {
+    for line in [
+        "GET HTTP://evil.test/secret",
+        "GET a://evil.test/secret",
+        "GET  http://evil.test/secret",
+        "PLAY / RTSP/1.1",
+        "SOURCE / ICE/1.0",
+        "PROPFIND /x",
+        "OPTIONS *",
+        "CONNECT evil.test:443",
+    ] {
+        for form in [Form::Connect, Form::Socks, Form::Http2] {
+            let what = format!("{form:?} {line:?}");
+            let tap = tunnels.tap(form, Mode::Http).await;
+            let mut wire = tunnels.open(AUTO, &tap, form, b"").await;
+            wire.send(format!("{line}\r\nHost: evil.test\r\n\r\n"))
+                .await;
+            assert_eq!(wire.reply().await.status(), 400, "{what}");
+            drop(wire);
+            tap.got_nothing(&what).await;
+        }
+    }
+}
+
+/// Nor a PROXY header, behind which a server of the balancer's reads on.
+async fn proxy_headers(tunnels: &Tunnels<'_>, row: &mut Row) {
+    let request = b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n";
+    for header in [
+        b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n".as_slice(),
+        b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    ] {
+        let bytes = [header, request].concat();
+        for (host, reason) in [(AUTO, "malformed_request"), (REQUIRE, "tls_required")] {
+            tunnels
+                .cuts_asked(row, host, &[&bytes], Cut::Reset, reason)
+                .await;
+        }
+    }
+    let said = |one: &Record| one.text("detail").starts_with("a PROXY header");
+    tunnels.lab.gateway.record("why it was cut", said).await;
 }
 
 #[test]

@@ -1,0 +1,156 @@
+//! The first line of bytes that are not TLS: a request of HTTP/1, as far as any server might take it for one, or something else.
+//!
+//! What comes behind a line that is something else goes unjudged, so servers' leniency counts, and not what a request should be:
+//! HTTP/0.9 (nginx, Node), any scheme before a host (nginx), protocols that are read as HTTP (Node: RTSP and ICE), CONNECT
+//! without a version (Node), any white space and any method. What is wrong with a line is for the judge of requests to refuse.
+
+use sluicegate_policy::Denial;
+
+use super::Step;
+
+/// The longest first line that is still waited for.
+pub(super) const LONGEST_LINE: usize = 16 * 1024;
+/// The longest first word that is waited for: several times any method that is registered. What has none that short is a
+/// stream of something else, and must not wait here.
+pub(super) const LONGEST_METHOD: usize = 256;
+/// Bytes of empty lines before it. Servers skip one or a few; more are held by nobody.
+pub(super) const LONGEST_BLANK: usize = 64;
+/// What a PROXY header begins with, in text and in binary (HAProxy's PROXY protocol, §2.1 and §2.2).
+const PROXY_1: &[u8] = b"PROXY ";
+const PROXY_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// Is this the first line of an HTTP/1 request, or near enough that a server might take it for one? Anything that
+/// cannot become one passes to the pinned address. What is longer than anybody's request line, and begins like one, is left to
+/// the judge of requests, who refuses it; what begins with a longer word than any method is to be watched as it goes. A PROXY
+/// header is cut: who takes one takes what follows for first bytes. How bytes were split never changes the verdict.
+pub(super) fn first_line(held: &[u8]) -> Step {
+    if held.starts_with(PROXY_2) {
+        return Step::Cut(Denial::MalformedRequest);
+    }
+    if PROXY_2.starts_with(held) {
+        return Step::Hold;
+    }
+    let whole = held.len();
+    let held = after_blank(held);
+    if whole - held.len() > LONGEST_BLANK {
+        return Step::Http;
+    }
+    if held.starts_with(PROXY_1) {
+        return Step::Cut(Denial::MalformedRequest);
+    }
+    // Whatever comes behind it.
+    let word = held.get(..=LONGEST_METHOD);
+    if word.is_some_and(|word| word.iter().all(|b| is_token(*b))) {
+        return Step::Forward;
+    }
+    let longest = held.get(..=LONGEST_LINE);
+    let seen = longest.unwrap_or(held);
+    let end = seen.iter().position(|b| *b == b'\n');
+    let line = seen.get(..end.unwrap_or(seen.len())).unwrap_or_default();
+    if !may_become_request(line) || is_git(line) {
+        return Step::Open;
+    }
+    if end.is_none() {
+        return if longest.is_some() {
+            Step::Http
+        } else {
+            Step::Hold
+        };
+    }
+    let line = line.trim_ascii_end();
+    // HTTP/2 by prior knowledge (RFC 9113 §3.4) is plain HTTP too, and the names it asks for are not read here.
+    if line == b"PRI * HTTP/2.0" {
+        return Step::Cut(Denial::UnsupportedProtocol);
+    }
+    if says_version(line) || says_target(line) {
+        Step::Http
+    } else {
+        Step::Open
+    }
+}
+
+/// RFC 9112 §2.2: a server skips empty lines before the request line, and so do we.
+pub(super) fn after_blank(held: &[u8]) -> &[u8] {
+    let start = held.iter().position(|b| !b"\r\n".contains(b));
+    held.get(start.unwrap_or(held.len())..).unwrap_or_default()
+}
+
+/// HTTP's, wherever in the line.
+fn says_version(line: &[u8]) -> bool {
+    let version = |six: &[u8]| {
+        six.split_first()
+            .is_some_and(|(before, name)| is_gap(*before) && name.eq_ignore_ascii_case(b"HTTP/"))
+    };
+    line.windows(6).any(version)
+}
+
+/// What lenient servers take to part the words of a request line (RFC 9112 §3), in Latin-1 whatever is white space in
+/// Unicode: such a line is judged as HTTP too, and refused there.
+pub(super) fn is_gap(byte: u8) -> bool {
+    matches!(
+        byte,
+        b' ' | b'\t' | 0x0b | 0x0c | b'\r' | 0x1c..=0x1f | 0x85 | 0xa0
+    )
+}
+
+/// Without HTTP's version: its second word is one of the forms of a target (RFC 9112 §3.2), or its third and last the version of
+/// some protocol. Behind GET (HTTP/0.9) and CONNECT any word is a target, but for the JSON that NATS has there.
+fn says_target(line: &[u8]) -> bool {
+    let mut words = line.split(|b| is_gap(*b)).filter(|word| !word.is_empty());
+    let (method, target, third) = (words.next(), words.next(), words.next());
+    let Some(target) = target else { return false };
+    let version = words.next().is_none() && third.is_some_and(is_version);
+    let bare = match method {
+        Some(b"GET") => true,
+        Some(b"CONNECT") => !target.starts_with(b"{"),
+        _ => false,
+    };
+    bare || version || target.starts_with(b"/") || target.starts_with(b"*") || has_scheme(target)
+}
+
+/// `scheme://` (RFC 3986 §3.1), any.
+fn has_scheme(target: &[u8]) -> bool {
+    let end = target.windows(3).position(|three| three == b"://");
+    let scheme = target.get(..end.unwrap_or_default()).unwrap_or_default();
+    let follows = |b: &u8| b.is_ascii_alphanumeric() || b"+-.".contains(b);
+    scheme.first().is_some_and(u8::is_ascii_alphabetic) && scheme.iter().all(follows)
+}
+
+/// A protocol's name and a version with a point in it, such as `RTSP/1.0`.
+fn is_version(word: &[u8]) -> bool {
+    let mut parts = word.splitn(2, |b| *b == b'/');
+    let (name, number) = (parts.next().unwrap_or_default(), parts.next());
+    let Some(number) = number else { return false };
+    let mut digits = number.splitn(2, |b| *b == b'.');
+    let [major, minor] = [digits.next(), digits.next()].map(Option::unwrap_or_default);
+    let begins = |part: &[u8]| part.first().is_some_and(u8::is_ascii_digit);
+    !name.is_empty() && name.iter().all(u8::is_ascii_alphabetic) && begins(major) && begins(minor)
+}
+
+/// The one line of git's own protocol (gitprotocol-pack(5), "Git Transport"): its length in hexadecimal, a command, a path, and
+/// then a zero byte, which no server takes in a request line. There is no line end to wait for.
+fn is_git(line: &[u8]) -> bool {
+    const COMMANDS: [&[u8]; 3] = [
+        b"git-upload-pack ",
+        b"git-receive-pack ",
+        b"git-upload-archive ",
+    ];
+    line.split_first_chunk::<4>().is_some_and(|(length, rest)| {
+        length.iter().all(u8::is_ascii_hexdigit)
+            && COMMANDS.iter().any(|command| rest.starts_with(command))
+            && rest.contains(&0)
+    })
+}
+
+/// A token (RFC 9110 §5.6.2), alone or with a gap behind it, whatever it begins with.
+fn may_become_request(bytes: &[u8]) -> bool {
+    let method = bytes.split(|b| is_gap(*b)).next().unwrap_or_default();
+    method.iter().all(|b| is_token(*b))
+}
+
+pub(super) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests;
