@@ -1,7 +1,8 @@
 //! The differential check: what the gateway forwards is one request to every reader, the same to all of them.
 //!
 //! Our own strict parser says what was forwarded; nginx, HAProxy and Node must have read exactly that: as many requests,
-//! with the same method, target, Host and content. Refusing one is no difference in reading; seeing another one is.
+//! with the same method, target, Host and content. Refusing one is no difference in reading; seeing another one is. And what a
+//! tunnel passes as no request at all is none to them (`lines`).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,10 +11,12 @@
 )]
 
 mod cases;
+mod lines;
 mod readers;
 mod stage;
 mod streams;
 mod strict;
+mod witness;
 
 use data_encoding::BASE64;
 use e2e::corpus;
@@ -98,8 +101,8 @@ async fn parser_fixtures_that_pass_are_read_alike() {
     passed_are_read_alike(&inputs, 50).await;
 }
 
-/// A request of the fixtures, addressed to an upstream of ours; `None` where it has no origin-form line of HTTP/1: a tunnel
-/// passes other protocols as they are.
+/// A request of the fixtures, addressed to an upstream of ours; `None` where it has no origin-form line of HTTP/1: `lines` sends
+/// those as they are.
 fn addressed(bytes: &[u8]) -> Option<Vec<u8>> {
     let end = bytes.windows(2).position(|two| two == b"\r\n")?;
     let line = std::str::from_utf8(&bytes[..end]).ok()?;

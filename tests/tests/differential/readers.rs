@@ -146,12 +146,12 @@ impl Reader {
     }
 }
 
-async fn loopback() -> SocketAddr {
+pub(crate) async fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], free_port().await))
 }
 
 /// Debian puts servers outside an ordinary user's PATH.
-fn outside_path(name: &str) -> PathBuf {
+pub(crate) fn outside_path(name: &str) -> PathBuf {
     let path = Path::new("/usr/sbin").join(name);
     if path.exists() {
         path
@@ -161,7 +161,7 @@ fn outside_path(name: &str) -> PathBuf {
 }
 
 /// The whole lines of a log; the last one may still be on its way.
-fn lines(log: &Path) -> Vec<String> {
+pub(crate) fn lines(log: &Path) -> Vec<String> {
     let bytes = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let whole = text
@@ -195,12 +195,17 @@ fn reading(fact: &Value) -> Option<Reading> {
     })
 }
 
-fn nginx_config(root: &Path, address: SocketAddr, behind: SocketAddr) -> String {
-    let user = if rustix::process::geteuid().is_root() {
+/// Its workers are the user that started it.
+pub(crate) fn user_of_nginx() -> &'static str {
+    if rustix::process::geteuid().is_root() {
         "user root;"
     } else {
         ""
-    };
+    }
+}
+
+fn nginx_config(root: &Path, address: SocketAddr, behind: SocketAddr) -> String {
+    let user = user_of_nginx();
     format!(
         "daemon off; master_process off; pid {root}/pid; error_log {root}/error.log; {user}\n\
          events {{ worker_connections 1024; }}\n\
