@@ -1,6 +1,6 @@
 //! The name server inside.
 
-use super::outer::outer;
+use super::outer::{Outer, outer};
 
 #[test]
 fn allowed_names_have_addresses_and_others_do_not_exist() {
@@ -102,6 +102,59 @@ fn allowed_names_have_addresses_and_others_do_not_exist() {
                 "one for each name, not for each query: {names}"
             );
             assert!(stderr.contains("--allow evil.test"), "{stderr}");
+        },
+    );
+}
+
+/// Asks each of these in a sandbox, and answers what `dig` said to it, line by line.
+async fn asked(outer: &Outer, questions: &[&str]) -> Vec<(String, String)> {
+    let asks: String = questions
+        .iter()
+        .map(|question| {
+            format!("echo $(dig +time=5 +tries=1 +noall +comments +answer {question} 2>&1)\n")
+        })
+        .collect();
+    let done = outer.run(&[], &["sh", "-c", &asks]).run().await;
+    let said = done.succeeded();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), questions.len(), "{said}");
+    let pairs = questions.iter().zip(lines);
+    pairs
+        .map(|(question, line)| ((*question).to_owned(), line.to_owned()))
+        .collect()
+}
+
+/// No keys for ECH, no other protocols and no addresses beside those that stand for the name.
+#[test]
+fn v040_https_and_svcb_have_no_answer() {
+    outer("names::v040_https_and_svcb_have_no_answer", async |outer| {
+        let questions = ["api.allowed.test HTTPS", "api.allowed.test SVCB"];
+        for (question, said) in asked(&outer, &questions).await {
+            let empty = said.contains("NOERROR") && said.contains("ANSWER: 0");
+            assert!(empty, "{question}: {said}");
+        }
+        assert_eq!(outer.dns.queries(), []);
+    });
+}
+
+#[test]
+fn v042_data_in_questions_goes_nowhere() {
+    outer(
+        "names::v042_data_in_questions_goes_nowhere",
+        async |outer| {
+            let long = "c2VjcmV0LXRoYXQtaXMtZXhmaWx0cmF0ZWQtYnktbmFtZS1xdWVyaWVz.evil.test A";
+            let kinds = ["TXT", "NULL", "ANY"].map(|kind| format!("api.allowed.test {kind}"));
+            let mut questions: Vec<&str> = kinds.iter().map(String::as_str).collect();
+            questions.push(long);
+            for (question, said) in asked(&outer, &questions).await {
+                let status = if question == long {
+                    "NXDOMAIN"
+                } else {
+                    "REFUSED"
+                };
+                assert!(said.contains(status), "{question}: {said}");
+            }
+            assert_eq!(outer.dns.queries(), []);
         },
     );
 }

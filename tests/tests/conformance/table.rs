@@ -4,6 +4,7 @@ mod rows;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::path::Path;
 
 pub(crate) use rows::ROWS;
 
@@ -41,7 +42,7 @@ pub(crate) enum Front {
 pub(crate) enum Standing {
     /// A test here.
     Held,
-    /// A test beside the code, or nothing a wire could show.
+    /// A test of another place, which the note names.
     Elsewhere,
     /// The part it speaks of does not exist.
     NotBuilt,
@@ -146,8 +147,8 @@ witnesses: what is denied causes no query and no byte upstream, what is cut leav
 are CONNECT and forwarded requests, *connect-tcp* its template as an upgrade of HTTP/1.1 and as an extended CONNECT of the\n\
 others, *transparent* and *SNI* TLS by its name and HTTP by its Host; a client of HTTP/2 says only what its library takes.\n\
 *names* is what the name server of `run` asks the gateway of a host alone: there is such a name, or there is none.\n\
-Fronts that are not named cannot express the row, or share the pipeline with one that is named. *Held elsewhere*: a unit\n\
-test beside the code. *Residual risk*: it cannot be kept on the wire, and why.\n\n\
+Fronts that are not named cannot express the row, or share the pipeline with one that is named. *Held elsewhere*: a test\n\
+of another place, which is named. *Residual risk*: it cannot be kept on the wire, and why.\n\n\
 | row | input | fronts | result |\n|---|---|---|---|\n";
 
 #[test]
@@ -160,6 +161,37 @@ fn every_row_stands_once_and_in_order() {
         };
         assert!(name.contains(&format!("::v{number:03}_")), "{name}");
         assert!(!entry.fronts.is_empty(), "{name}");
+    }
+}
+
+/// What stands in backquotes in a note.
+fn quoted(note: &str) -> impl Iterator<Item = &str> {
+    note.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn what_a_row_points_at_is_there() {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    for entry in ROWS {
+        let elsewhere = entry.standing == Standing::Elsewhere;
+        let (mut source, mut functions) = (String::new(), 0);
+        for part in quoted(entry.note) {
+            if part.ends_with(".rs") || part.ends_with(".md") {
+                let read = std::fs::read_to_string(root.join(part));
+                source =
+                    read.unwrap_or_else(|error| panic!("row {}: {part}: {error}", entry.number));
+            } else if elsewhere && part.contains('_') {
+                // Of several with one beginning, that.
+                let function = match part.strip_suffix('…') {
+                    Some(start) => format!("fn {start}"),
+                    None => format!("fn {part}("),
+                };
+                let held = source.contains(&function);
+                assert!(held, "row {}: no {function}", entry.number);
+                functions += 1;
+            }
+        }
+        assert!(!elsewhere || functions > 0, "row {}: no test", entry.number);
     }
 }
 

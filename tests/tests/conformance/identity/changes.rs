@@ -350,13 +350,51 @@ const RACING: [Form; 7] = [
 pub(crate) fn v113_a_dead_gateway_lets_nothing_out() {
     alone(113, async |row| {
         let lab = Lab::start(settings()).await;
-        let mut wire = lab.session.tunnel(&lab.api_target()).await;
+        let api = lab.api_target();
+        let mut wire = lab.session.tunnel(&api).await;
+        let tap = lab.api.afresh(Mode::Answer(HALF.to_vec()));
+        let answer = lab.session.begun(&lab, Form::Absolute, &api).await;
+        let (head, mut body) = answer.unwrap();
+        assert_eq!(head.status, 200);
+        assert_eq!(body.take(4).await, b"half");
         lab.gateway.process.signal(rustix::process::Signal::KILL);
         let took = within("the tunnel to end", wire.cut()).await;
         assert!(took < Duration::from_secs(2), "{took:?}");
+        within("the answer to end", body.cut()).await;
+        drop(tap);
         is_closed(lab.gateway.ports.plain).await;
         is_closed(lab.gateway.ports.public).await;
         row.on(Front::Connect);
+        row.on(Front::Absolute);
+    });
+}
+
+#[test]
+pub(crate) fn v114_a_full_audit_sink_drops_and_counts() {
+    alone(114, async |row| {
+        let mut lab = Lab::start(settings()).await;
+        lab.gateway.process.signal(rustix::process::Signal::TERM);
+        lab.gateway.process.wait("its end").await;
+        let log = lab.gateway.directory().join("access.jsonl");
+        std::fs::remove_file(&log).unwrap();
+        std::os::unix::fs::symlink("/dev/full", &log).unwrap();
+        lab.gateway.restart().await;
+        let dropped = "sluicegate_access_records_dropped";
+        for form in [Form::Connect, Form::Absolute] {
+            let before = lab.gateway.metric(dropped).await;
+            let (_, reply) = lab.session.reply(&lab, form, "evil.test:443").await;
+            assert_eq!(reply.status(), 403, "{form:?}");
+            lab.gateway.metric_reaches(dropped, before + 1.0).await;
+            row.on(form.front());
+        }
+        // What is allowed passes, unrecorded.
+        let mut wire = lab.session.tunnel(&lab.api_target()).await;
+        wire.send("GET /probe HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n")
+            .await;
+        assert_eq!(wire.reply().await.status(), 200);
+        let plain = lab.plain_target();
+        let (_, reply) = lab.session.reply(&lab, Form::Absolute, &plain).await;
+        assert_eq!(reply.status(), 200, "{}", reply.text());
     });
 }
 

@@ -60,7 +60,7 @@ rows! {
     { 25 "metadata services, despite an exception that covers them" held addresses::v025_metadata_despite_an_exception [Connect ConnectKept Absolute Answer Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 26 "special-purpose IPv6, as literal and as answer" held addresses::v026_special_ipv6 [Connect ConnectKept Absolute Answer Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 27 "IPv4 embedded in IPv6, in every form" held addresses::v027_embedded_ipv4 [Connect ConnectKept Absolute Answer Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
-    { 28 "NAT64 of a public address for an allowed name passes" Elsewhere "`policy`: `decide/tests.rs`. On the wire it would mean dialling the internet" }
+    { 28 "NAT64 of a public address for an allowed name passes" Elsewhere "`policy/src/decide/tests.rs`: `v024_to_v028_answers_of_an_allowed_name`. On the wire it would mean dialling the internet" }
     { 29 "scoped and malformed IPv6 literals" held addresses::v029_scoped_literals [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 30 "public literals without a rule" held addresses::v030_public_literals_without_a_rule [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 31 "this host's own address" held addresses::v031_the_hosts_own_address [Connect ConnectKept Absolute Answer Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
@@ -72,9 +72,9 @@ rows! {
     { 37 "a thousand records (truncated, asked again over TCP): capped, once all are judged" held dns::v037_a_thousand_records [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 38 "a denied name causes no query" held dns::v038_a_denied_name_is_never_asked_for [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "" }
     { 39 "no search domains, no hosts file" held dns::v039_no_search_domains_no_hosts_file [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Transparent Sni] "" }
-    { 40 "HTTPS and SVCB answers from our DNS" Elsewhere "`tests/tests/confinement/names.rs`: the name server of `run` has none" }
+    { 40 "HTTPS and SVCB answers from our DNS" Elsewhere "`tests/tests/confinement/names.rs`: `v040_https_and_svcb_have_no_answer`" }
     { 41 "broken IPv6: Happy Eyeballs inside the judged set" held dns::v041_broken_ipv6 [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
-    { 42 "TXT, NULL, ANY and high-entropy labels" Elsewhere "`tests/tests/confinement/names.rs`: refused by the name server of `run`; no question leaves it, and questions are budgeted" }
+    { 42 "TXT, NULL, ANY and high-entropy labels" Elsewhere "`tests/tests/confinement/names.rs`: `v042_data_in_questions_goes_nowhere`, `a_flood_of_names_is_budgeted`" }
     { 43 "a hello in the segment of its CONNECT" held tls::v043_hello_in_the_segment_of_the_connect [Connect ConnectKept Http2 Http3 ConnectTcp Socks] "" }
     { 44 "nothing is read behind a refused CONNECT" held form::v044_nothing_is_read_behind_a_refused_connect [Connect ConnectKept] "" }
     { 45 "CONNECT with content" held form::v045_connect_with_content [Connect ConnectKept] "" }
@@ -144,13 +144,13 @@ rows! {
     { 109 "empty is not absent, null is neither" held identity::v109_empty_is_not_absent [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 110 "an unreadable policy changes nothing" held identity::v110_an_unreadable_policy_changes_nothing [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 111 "a CONNECT racing a change is judged by one generation" held identity::v111_one_generation_judges [Connect Absolute Http2 Http3 ConnectTcp Transparent] "" }
-    { 112 "control plane unreachable or stale" Elsewhere "`gateway/src/auth/identify/tests.rs`: an embedded store that cannot be read is 503 at once; a replicated store is not built yet" }
-    { 113 "a killed gateway lets nothing out" held identity::v113_a_dead_gateway_lets_nothing_out [Connect] "inside a sandbox of `run`: `tests/tests/confinement/relay.rs`" }
-    { 114 "audit sink full" NotBuilt "there is no choice between blocking and dropping yet" }
+    { 112 "control plane unreachable or stale" Elsewhere "`gateway/src/auth/identify/tests.rs`: `v112_a_store_that_cannot_be_read_is_503_at_once`; a replicated store is not built yet" }
+    { 113 "a killed gateway lets nothing out" held identity::v113_a_dead_gateway_lets_nothing_out [Connect Absolute] "inside a sandbox of `run`: `tests/tests/confinement/relay.rs`" }
+    { 114 "audit sink full" held identity::v114_a_full_audit_sink_drops_and_counts [Connect Absolute] "records are dropped and counted, traffic goes on; blocking instead is not offered (`docs/adr/0016-records-never-stop-traffic.md`)" }
     { 115 "slow headers" held limits::v115_slow_heads [Connect Absolute] "" }
     { 116 "idle tunnels" held limits::v116_idle_tunnels [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "an answer that stops in the middle is no better" }
     { 117 "half-close either way" held limits::v117_half_close [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "of requests: a client that has ended its side has its answer, and an upstream's end is the answer's" }
-    { 118 "a storm of resets" held limits::v118_reset_storm [Connect] "" }
+    { 118 "a storm of resets" held limits::v118_reset_storm [Connect Absolute] "" }
     { 119 "a flood of opens is 429, neighbours unaffected" held limits::v119_connect_flood [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "of refused targets too; latency of the neighbours is measured by the benches, not here" }
     { 120 "quotas at the edge" held limits::v120_quotas_at_the_edge [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "tunnels, tunnels to one destination, bytes; bandwidth also of many short tunnels and of a very slow one" }
     { 121 "out of file descriptors: refuse, recover" held limits::v121_out_of_descriptors [Connect Absolute Http3] "" }
@@ -161,11 +161,11 @@ rows! {
     { 126 "a service or port that was not declared" Elsewhere "`tests/tests/relay.rs`: `a_service_outside_the_grant_is_refused`" }
     { 127 "socket paths that lead elsewhere" Elsewhere "`gateway/src/relay/tests/authority.rs`: `only_a_real_socket_is_a_unix_service`" }
     { 128 "a service at the gateway's own listeners" held identity::v128_the_gateway_is_no_service [Configuration] "" }
-    { 129 "foreign Host or Origin to an HTTP service" Elsewhere "`gateway/src/relay/http/tests.rs`, for services with `http`: 403; `relay-client/src/status/guard.rs`, for `up --status`: 421, 403" }
+    { 129 "foreign Host or Origin to an HTTP service" Elsewhere "`gateway/src/relay/http/tests.rs`: `what_is_not_allowed_is_answered_and_the_next_request_is_judged_by_itself`, for services with `http`: 403; `relay-client/src/status/guard.rs`: `v129_no_page_of_elsewhere_is_told`, for `up --status`: 421, 403" }
     { 130 "one session's relay used by another" Elsewhere "`gateway/src/relay/tests/authority.rs`: `one_session_cannot_open_what_another_has`, `a_place_where_hosts_dial_is_no_service`" }
     { 131 "aliases of the host through egress" held addresses::v131_aliases_of_the_host [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
-    { 132 "a service that comes back under another uid" Elsewhere "`gateway/src/relay/tests/authority.rs`: where `peerUid` is set, the peer of a unix service is read at every open; TCP services are not verified" }
-    { 133 "redirects from a service" Elsewhere "the gateway follows no redirect; a client that does asks anew, and each request is judged alone (row 71)" }
+    { 132 "a service that comes back under another uid" Elsewhere "`gateway/src/relay/tests/authority.rs`: `only_a_real_socket_is_a_unix_service`: where `peerUid` is set, the peer of a unix service is read at every open; TCP services are not verified" }
+    { 133 "redirects from a service" Elsewhere "`tests/tests/conformance/smuggling/fields.rs`: `v071_pipelined`: the gateway follows no redirect; a client that does asks anew, and each request is judged alone" }
     { 134 "names in SOCKS: malformed, or a literal where the text is one" held socks::v134_names [Socks] "" }
     { 135 "mapped addresses in SOCKS are judged as IPv4" held socks::v135_mapped_addresses [Socks] "" }
     { 136 "BIND and UDP ASSOCIATE: 0x07" held socks::v136_other_commands [Socks] "" }
