@@ -232,6 +232,67 @@ fn corpus_publicsuffix() {
     assert!(public > 6500 && private > 2500, "{public} {private}");
 }
 
+/// Is it given out below, rather than somebody's own?
+fn is_suffix(text: &str) -> bool {
+    let (name, _) = HostName::parse_configured(text).expect(text);
+    let found = suffix(&name);
+    matches!(found, Suffix::Public | Suffix::Private | Suffix::Unlisted)
+}
+
+/// A name that is somebody's own, below a suffix.
+fn assert_registrable(name: &str) {
+    assert!(!is_suffix(name), "{name}");
+    let (_, above) = name.split_once('.').expect(name);
+    assert!(is_suffix(above), "{name}");
+}
+
+/// `!` in the list: what is no suffix although its siblings are.
+#[test]
+fn corpus_publicsuffix_exceptions() {
+    let Some(list) = corpus("publicsuffix/public_suffix_list.dat") else {
+        return;
+    };
+    let exceptions: Vec<&str> = list.lines().filter_map(|l| l.strip_prefix('!')).collect();
+    assert!(exceptions.len() >= 8, "{exceptions:?}");
+    for name in exceptions {
+        assert_registrable(name.trim());
+    }
+}
+
+/// The list's own tests: names, and what of each is registrable; `null` where it is a suffix, or no name.
+#[test]
+fn corpus_publicsuffix_tests() {
+    let Some(tests) = corpus("publicsuffix/tests/tests.txt") else {
+        return;
+    };
+    let lines = tests.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("//"));
+    let (mut suffixes, mut registrable) = (0, 0);
+    for line in lines {
+        let (name, expected) = line.split_once(' ').expect(line);
+        if name.starts_with('.') {
+            assert!(HostName::parse_configured(name).is_err(), "{name}");
+        } else if expected != "null" {
+            assert_registrable(expected);
+            // Nor is anything between the two a suffix.
+            let (mut rest, depth) = (name, expected.split('.').count());
+            while rest.split('.').count() > depth {
+                assert!(!is_suffix(rest), "{rest} of {name}");
+                (_, rest) = rest.split_once('.').expect(rest);
+            }
+            assert!(rest.eq_ignore_ascii_case(expected), "{line}");
+            registrable += 1;
+        } else if name != "null" {
+            assert!(is_suffix(name), "{name}");
+            suffixes += 1;
+        }
+    }
+    assert!(
+        suffixes >= 20 && registrable >= 45,
+        "{suffixes} {registrable}"
+    );
+}
+
 /// Every name above a suffix of the private section is a suffix too, or known to be above one; and the list is in order.
 #[test]
 fn corpus_publicsuffix_above() {
