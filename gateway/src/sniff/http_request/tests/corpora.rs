@@ -202,6 +202,101 @@ fn llhttp_vectors() {
     );
 }
 
+/// Targets of `url.md`, and what each asks for: host and port, or a path of the server's own. `None` is refused: no form of
+/// target has a fragment (RFC 9112 §3.2), userinfo and zones name nobody (RFC 9110 §4.2.4, RFC 6874).
+const TARGETS: &[(&str, Option<&str>)] = &[
+    ("Absolute URL", None),
+    ("Relative URL", None),
+    ("Failing on broken schema", None),
+    ("Proxy request", Some("hostname:80")),
+    ("Proxy request with port", Some("hostname:444")),
+    ("Proxy IPv6 request", Some("[1:2::3:4]:80")),
+    ("Proxy IPv6 request with port", Some("[1:2::3:4]:67")),
+    ("IPv4 in IPv6 address", Some("[2001::109:101]:80")),
+    ("Extra `?` in query string", Some("a.tbcdn.cn:80")),
+    ("URL encoded space", Some("/toto.html")),
+    ("URL fragment", None),
+    ("Complex URL fragment", None),
+    ("Complex URL from node.js url parser doc", None),
+    (
+        "Complex URL with basic auth from node.js url parser doc",
+        None,
+    ),
+    ("Double `@`", None),
+    ("Proxy basic auth with url encoded space", None),
+    ("Proxy basic auth with unreserved chars", None),
+    ("IPv6 address with Zone ID", None),
+    (
+        "IPv6 address with Zone ID, but `%` is not percent-encoded",
+        None,
+    ),
+    ("Disallow tab in URL", None),
+    ("Disallow form-feed in URL", None),
+];
+
+/// What a request for this target asks for, as `front/asked.rs` reads it; `None` where it is refused on the way.
+fn asked_for(target: &[u8]) -> Option<String> {
+    let head = [b"GET ", target, b" HTTP/1.1\r\nHost: h\r\n\r\n"].concat();
+    let told = tell([&head[..]]);
+    assert_steady(&head, &told, "a target");
+    let (_, target, ..) = told.heads.first()?;
+    let uri = http::Uri::try_from(target.as_slice()).ok()?;
+    let Some(authority) = uri.authority() else {
+        return Some(uri.path().to_owned());
+    };
+    let target = sluicegate_policy::Target::from_uri_authority(authority.as_str(), 80);
+    target.ok().map(|target| target.to_string())
+}
+
+#[test]
+fn llhttp_targets() {
+    let Some(folder) = corpus("llhttp-fixtures") else {
+        return;
+    };
+    let mut vectors = json(&folder, "vectors.json");
+    vectors.retain(|entry| entry["file"] == "test/url.md");
+    assert_eq!(vectors.len(), TARGETS.len());
+    for entry in vectors {
+        let name = entry["name"].as_str().unwrap();
+        let known = TARGETS.iter().find(|(known, _)| *known == name);
+        let (_, expected) = known.expect(name);
+        let asked = asked_for(&decoded(&entry["input_b64"]));
+        assert_eq!(asked.as_deref(), *expected, "{name}");
+    }
+}
+
+/// Kinds of vectors that run nowhere, and why. Those of type `response` run end to end (`tests/tests/conformance/corpora.rs`),
+/// since answers are read by a library.
+const NOT_RUN: &[(&str, &str)] = &[
+    (
+        "request-lenient-",
+        "a reader that was told to take what it should refuse; ours cannot be told so",
+    ),
+    ("response-lenient-", "the same of answers"),
+    (
+        "request-finish",
+        "what llhttp's own function says of an end of the stream; ends are other tests'",
+    ),
+    ("response-finish", "the same of answers"),
+];
+
+#[test]
+fn every_llhttp_vector_runs_or_is_known_not_to() {
+    let Some(folder) = corpus("llhttp-fixtures") else {
+        return;
+    };
+    let vectors = json(&folder, "vectors.json");
+    let mut left = 0;
+    for entry in &vectors {
+        let kind = entry["meta"]["type"].as_str().unwrap_or_default();
+        let run = matches!(kind, "request" | "response") || entry["file"] == "test/url.md";
+        let known = NOT_RUN.iter().any(|(start, _)| kind.starts_with(start));
+        assert!(run != known, "{kind}: {}", entry["name"]);
+        left += usize::from(known);
+    }
+    assert!(vectors.len() >= 272 && left <= 41, "{left}");
+}
+
 /// The vectors as their runner feeds them: with the last line break, which the corpus has lost, and with the Host that most
 /// lack, since without one every HTTP/1.1 request is refused before the point of the vector is reached. Those cut short at the
 /// fault llhttp finds early are completed, as whoever sent them could. The fragment some targets carry is not their point.
