@@ -244,7 +244,7 @@ impl Gate {
                 Step::Open
             }
             (step, _) => {
-                // Of a first line, that is malformed by being none.
+                // Nothing else is cut so here: what is wrong with a request is for its judge.
                 self.preamble = step == Step::Cut(Denial::MalformedRequest);
                 step
             }

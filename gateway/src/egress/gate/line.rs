@@ -128,7 +128,7 @@ fn is_version(word: &[u8]) -> bool {
 }
 
 /// The one line of git's own protocol (gitprotocol-pack(5), "Git Transport"): its length in hexadecimal, a command, a path, and
-/// then a zero byte, which no server takes in a request line. There is no line end to wait for.
+/// then a zero byte, which tells it from a request line. There is no line end to wait for.
 fn is_git(line: &[u8]) -> bool {
     const COMMANDS: [&[u8]; 3] = [
         b"git-upload-pack ",
