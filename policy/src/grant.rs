@@ -1,5 +1,7 @@
 //! The compiled grant of one session: rules, services, limits.
 
+mod in_force;
+
 use crate::{
     Action, AddressClass, Denial, EchRule, Expose, HostName, HttpRule, MethodPrefix, Mode, Origin,
     RuleId, ServiceName, ServiceUrl, SocketEntry, TlsRule, address::canonical, classify,
@@ -12,6 +14,8 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+
+pub(crate) use in_force::InForce;
 
 /// Limits of one session; absent = the gateway's own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

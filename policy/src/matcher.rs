@@ -3,14 +3,14 @@
 mod names;
 
 use crate::{
-    Host, RuleId,
+    Host, HostPattern, RuleId,
     address::{canonical, spelled_out},
     entry::{Entry, Pattern, Ports},
     rule::{Origin, RuleTexts},
 };
 use ipnet::IpNet;
 use names::Names;
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 /// One compiled entry.
 #[derive(Debug)]
@@ -105,14 +105,24 @@ impl Matcher {
     pub(crate) fn visit(&self, host: &Host, found: impl FnMut(u32, Ports)) {
         match host {
             Host::Name(name) => self.names.visit(name.as_str(), found),
-            Host::Ip(address) => self.visit_address(*address, found),
+            Host::Ip(address) => self.visit_net(IpNet::from(canonical(*address)), found),
         }
     }
 
-    fn visit_address(&self, address: IpAddr, mut found: impl FnMut(u32, Ports)) {
-        let address = canonical(address);
+    /// Every entry that covers all hosts of `pattern`, as [`Self::visit`] has them for one.
+    pub(crate) fn visit_pattern(&self, pattern: &Pattern, found: impl FnMut(u32, Ports)) {
+        match pattern {
+            Pattern::Host(HostPattern::Exact(name)) => self.names.visit(name.as_str(), found),
+            // No name has a `*`, so that of entries for one name none is met.
+            Pattern::Host(below) => self.names.visit(&below.to_string(), found),
+            Pattern::Net(net) => self.visit_net(*net, found),
+        }
+    }
+
+    fn visit_net(&self, inner: IpNet, mut found: impl FnMut(u32, Ports)) {
+        let address = inner.addr();
         for (v4, length) in &self.lengths {
-            if *v4 != address.is_ipv4() {
+            if *v4 != address.is_ipv4() || *length > inner.prefix_len() {
                 continue;
             }
             let net = IpNet::new(address, *length).map(|net| net.trunc());

@@ -1,10 +1,11 @@
 //! The order of precedence, once: the operator's bound, denied, allowed, default.
 
-use super::permit::{Basis, Closest, TargetPermit};
+use super::permit::{Basis, TargetPermit};
 use crate::{
     Action, Denial, Grant, Hint, Host, HostPattern, Mode, Refusal, RuleId, Target, TlsRule,
     address::{METADATA_NAMES, canonical, embedded},
     entry::Pattern,
+    grant::InForce,
     matcher::{Found, Matcher},
 };
 use std::{net::IpAddr, sync::Arc};
@@ -185,35 +186,22 @@ fn permit(
     basis: Basis,
     reported: Option<Box<Refusal>>,
 ) -> TargetPermit {
-    let (mut tls, mut ech, mut http) = (Closest::default(), Closest::default(), Closest::default());
     let egress = &grant.egress;
+    let mut in_force = InForce::default();
     egress.rules.visit(target.host(), |index, ports| {
-        let Some(attributes) = egress.attributes.get(index as usize) else {
-            return;
-        };
-        if !ports.covers(target.port()) {
-            return;
-        }
-        for (said, closest) in [
-            (attributes.tls.is_some(), &mut tls),
-            (attributes.ech.is_some(), &mut ech),
-            (attributes.http.is_some(), &mut http),
-        ] {
-            if said {
-                closest.set(attributes.origin, index);
-            }
+        let rule = egress.attributes.get(index as usize);
+        if let Some(rule) = rule.filter(|_| ports.covers(target.port())) {
+            in_force.add(index, rule);
         }
     });
-    let rule = |index: u32| Some((egress.attributes.get(index as usize)?.tls?, index));
-    let strictest = tls.indices().filter_map(rule).min();
+    let tls = in_force.tls(&egress.attributes);
     TargetPermit {
         grant: Arc::clone(grant),
         target: target.clone(),
         basis,
-        tls: strictest.map_or(TlsRule::default_for(target.port()), |(tls, _)| tls),
-        tls_from: strictest.map(|(_, index)| index),
-        ech,
-        http,
+        tls: tls.map_or(TlsRule::default_for(target.port()), |(tls, _)| tls),
+        tls_from: tls.map(|(_, index)| index),
+        in_force,
         literal: match target.host() {
             Host::Ip(address) => Some(*address),
             Host::Name(_) => None,

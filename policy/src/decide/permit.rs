@@ -2,8 +2,8 @@
 
 use super::Admission;
 use crate::{
-    Denial, EchRule, Expose, Grant, Hint, Host, HttpRule, Origin, Refusal, RuleId, Service,
-    ServiceName, ServiceUrl, Target, TlsRule, hint,
+    Denial, EchRule, Expose, Grant, Hint, Host, HttpRule, Refusal, RuleId, Service, ServiceName,
+    ServiceUrl, Target, TlsRule, grant::InForce, hint,
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -20,23 +20,6 @@ pub(super) enum Basis {
     Default,
 }
 
-/// Of each author's rules that have an attribute, the closest one.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Closest([Option<u32>; Origin::ALL.len()]);
-
-impl Closest {
-    pub(super) fn set(&mut self, origin: Origin, index: u32) {
-        if let Some(place) = self.0.get_mut(origin as usize) {
-            *place = Some(index);
-        }
-    }
-
-    /// Their places in `rules`, the operator's first.
-    pub(super) fn indices(&self) -> impl Iterator<Item = u32> + '_ {
-        self.0.iter().flatten().copied()
-    }
-}
-
 /// A target the grant allows. Needed to resolve its name.
 #[derive(Clone, Debug)]
 pub struct TargetPermit {
@@ -46,8 +29,7 @@ pub struct TargetPermit {
     pub(super) tls: TlsRule,
     /// The entry of `rules` it comes from; none where it is the port's default.
     pub(super) tls_from: Option<u32>,
-    pub(super) ech: Closest,
-    pub(super) http: Closest,
+    pub(super) in_force: InForce,
     pub(super) literal: Option<IpAddr>,
     pub(super) reported: Option<Box<Refusal>>,
 }
@@ -86,9 +68,8 @@ impl TargetPermit {
 
     /// ECH rules, each of which must let a hello pass; none = `outer`.
     pub fn ech(&self) -> impl Iterator<Item = &EchRule> {
-        let attributes = &self.grant.egress.attributes;
-        let indices = self.ech.indices();
-        indices.filter_map(move |index| attributes.get(index as usize)?.ech.as_ref())
+        let rules = &self.grant.egress.attributes;
+        self.in_force.ech(rules).map(|(_, rule)| rule)
     }
 
     /// Methods and paths, where rules have any: a request must be allowed by each. A tunnel then must not carry TLS: nothing inside
@@ -99,21 +80,14 @@ impl TargetPermit {
 
     /// The same, each with its place in `rules`, and whether report mode lifts it.
     pub(super) fn http_rules(&self) -> impl Iterator<Item = (u32, bool, &HttpRule)> {
-        let attributes = &self.grant.egress.attributes;
-        let indices = self.http.indices();
-        indices.filter_map(move |index| {
-            let found = attributes.get(index as usize)?;
-            Some((index, found.lifted, found.http.as_ref()?))
-        })
+        self.in_force.http(&self.grant.egress.attributes)
     }
 
     /// The first rule that refuses every ECH, by its place in `rules`.
     fn ech_denied_by(&self) -> Option<u32> {
-        let attributes = &self.grant.egress.attributes;
-        self.ech.indices().find(|index| {
-            let found = attributes.get(*index as usize);
-            found.is_some_and(|found| found.ech == Some(EchRule::Deny))
-        })
+        let mut rules = self.in_force.ech(&self.grant.egress.attributes);
+        let denied = rules.find(|(_, rule)| **rule == EchRule::Deny);
+        denied.map(|(index, _)| index)
     }
 
     /// The rule by which something under this permit is refused for this reason; `None` where no rule says so.

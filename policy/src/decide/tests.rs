@@ -637,19 +637,20 @@ fn report_mode_lets_names_pass_and_says_so() {
 #[test]
 fn attributes_come_from_the_most_specific_rule_that_has_them() {
     let grant = grant(
-        "allowedHosts: ['*.a.test:*', 'db.a.test:5432'], rules: [{host: '*.a.test', ech: deny}, {host: db.a.test, tls: opaque}, {host: 'web.a.test:8080', http: {methods: [GET], pathPrefixes: [/v1/]}}, {host: 'db.a.test:443', tls: auto}]",
+        "allowedHosts: ['*.a.test:*', 'db.a.test:5432'], rules: [{host: '*.a.test', ech: deny}, {host: db.a.test, tls: opaque, ech: outer}, {host: 'web.a.test:8080', http: {methods: [GET], pathPrefixes: [/v1/]}}, {host: 'db.a.test:443', tls: auto}]",
     );
     let permit = |authority| decide(&grant, &target(authority)).unwrap();
-    for (authority, tls) in [
-        ("x.a.test:443", TlsRule::Require),
-        ("x.a.test:80", TlsRule::Auto),
-        ("db.a.test:5432", TlsRule::Opaque),
-        ("db.a.test:443", TlsRule::Auto),
+    let (deny, outer) = (crate::EchRule::Deny, crate::EchRule::Outer);
+    for (authority, tls, ech) in [
+        ("x.a.test:443", TlsRule::Require, &deny),
+        ("x.a.test:80", TlsRule::Auto, &deny),
+        ("db.a.test:5432", TlsRule::Opaque, &outer),
+        ("db.a.test:443", TlsRule::Auto, &outer),
     ] {
         assert_eq!(permit(authority).tls(), tls, "{authority}");
         assert_eq!(
             permit(authority).ech().collect::<Vec<_>>(),
-            [&crate::EchRule::Deny],
+            [ech],
             "{authority}"
         );
     }

@@ -179,6 +179,33 @@ fn rules_that_cannot_hold_are_refused() {
             "allowedHosts: [a.test], rules: [{host: 'a.test:80', http: {methods: [GET]}}]",
             "",
         ),
+        // The closest rule says what the first bytes are,
+        (
+            "allowedHosts: ['*.a.test:*'], rules: [{host: '*.a.test', tls: require}, {host: 'x.a.test:8080', tls: auto, http: {methods: [GET]}}]",
+            "",
+        ),
+        (
+            "allowedHosts: ['*.a.test:*'], rules: [{host: '*.a.test:8080', tls: auto, http: {methods: [GET]}}, {host: x.a.test, tls: require}]",
+            "rules[0] \"*.a.test:8080\": http cannot be enforced inside the TLS that tls: require asks for",
+        ),
+        // on port 443 too.
+        (
+            "allowedHosts: [a.test], rules: [{host: a.test, tls: auto, http: {methods: [GET]}}]",
+            "",
+        ),
+        // Any method and any path bound nothing, and take back what a wider rule says.
+        (
+            "allowedHosts: [a.test], rules: [{host: a.test, http: {}}]",
+            "",
+        ),
+        (
+            "allowedHosts: ['*.a.test:8080'], rules: [{host: '*.a.test', http: {methods: [GET]}}, {host: x.a.test, tls: require, http: {}}]",
+            "",
+        ),
+        (
+            "allowedHosts: [10.1.0.0/16], rules: [{host: '10.0.0.0/8:443', ech: deny}, {host: 10.1.2.0/24, tls: opaque}]",
+            "rules[0] \"10.0.0.0/8:443\": ech cannot be enforced in an opaque tunnel, which rules[1] \"10.1.2.0/24\" asks for",
+        ),
         (
             "allowedHosts: [a.test], rules: [{host: a.test, tls: auto}, {host: a.test, tls: opaque}]",
             "say different things of tls",
@@ -188,9 +215,12 @@ fn rules_that_cannot_hold_are_refused() {
             "",
         ),
     ] {
-        let found = compile(&format!("egress: {{{egress}}}"), "{}")
-            .err()
-            .unwrap_or_default();
+        let found = compile(
+            &format!("egress: {{{egress}}}"),
+            "{addresses: [10.0.0.0/8]}",
+        )
+        .err()
+        .unwrap_or_default();
         assert_eq!(found.is_empty(), expected.is_empty(), "{egress}: {found}");
         assert!(found.contains(expected), "{egress}: {found}");
     }

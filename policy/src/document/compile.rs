@@ -43,7 +43,7 @@ impl GrantDocument {
 }
 
 impl EgressDocument {
-    fn compile(&self, ceiling: &Ceiling, faults: &mut Faults) -> Egress {
+    pub(super) fn compile(&self, ceiling: &Ceiling, faults: &mut Faults) -> Egress {
         let default = self.default_action.unwrap_or_default();
         if default == Action::Allow && self.allowed_hosts.is_none() && ceiling.bounds_names() {
             faults.error_hint(
@@ -77,8 +77,8 @@ impl EgressDocument {
             .as_ref()
             .map(|list| compile_allowed(list, ceiling, faults));
         let reports = self.reports();
-        let allowed = self.allowed_hosts.as_deref();
-        let (rules, attributes) = compile_rules(&self.rules, allowed, default, reports, faults);
+        let (rules, attributes) =
+            compile_rules(&self.rules, allow.as_ref(), default, reports, faults);
         // Whoever only reports lifts what is theirs, and what is laid over it.
         let held = |origin: Origin| reports.is_some_and(|by| origin < by);
         let answers = self.hosts.iter();

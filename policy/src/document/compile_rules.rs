@@ -1,21 +1,23 @@
 //! `rules[]`: attributes for what `allowedHosts` already names, refused where they cannot be enforced.
 
 use super::{
+    enforceable::Rules,
     model::{RuleDocument, Written},
     within,
 };
 use crate::{
-    Action, EchRule, HttpRule, Origin, TlsRule,
+    Action, Origin,
     entry::{Entry, Ports},
     grant::Attributes,
     matcher::{Compiled, Matcher},
     text::Faults,
 };
 
-/// The rules as a matcher, and their attributes by index. `reports`: whose report mode it is, if any.
+/// The rules as a matcher, and their attributes by index. `allow`: `allowedHosts`, where it is there; `reports`: whose report
+/// mode it is, if any.
 pub(super) fn compile_rules(
     rules: &[Written<RuleDocument>],
-    allowed: Option<&[Written<Entry>]>,
+    allow: Option<&Matcher>,
     default: Action,
     reports: Option<Origin>,
     faults: &mut Faults,
@@ -25,16 +27,13 @@ pub(super) fn compile_rules(
     for (index, written) in rules.iter().enumerate() {
         let rule = &written.value;
         let named = format!("rules[{index}] \"{}\"", rule.host);
-        let ports = ports_in_play(rule, allowed, default);
-        if ports.is_empty() {
+        if !applies(rule, allow, default) {
             faults.error_hint(
                 &written.place,
                 format!("{named} is for a host that allowedHosts does not name"),
                 format!("add \"{}\" to egress.allowedHosts", rule.host),
             );
         }
-        judge_http(written, rules, &ports, &named, faults);
-        judge_ech(written, rules, &named, faults);
         judge_conflicts(written, rules, index, &named, faults);
         within::judge(written, rules, &named, faults);
         let entry = Entry {
@@ -56,122 +55,28 @@ pub(super) fn compile_rules(
             http: rule.http.clone(),
         });
     }
-    (Matcher::new(compiled.into_iter()), attributes)
+    let matcher = Matcher::new(compiled.into_iter());
+    let compiled = Rules {
+        written: rules,
+        matcher: &matcher,
+        attributes: &attributes,
+    };
+    compiled.judge(allow, default, faults);
+    (matcher, attributes)
 }
 
-/// The ports on which the rule would apply: its own, as far as they are allowed; none written = all that are allowed.
-fn ports_in_play(
-    rule: &RuleDocument,
-    allowed: Option<&[Written<Entry>]>,
-    default: Action,
-) -> Vec<Ports> {
-    let own = rule.host.ports.or_any();
-    let Some(allowed) = allowed else {
-        return if default == Action::Allow {
-            vec![own]
-        } else {
-            Vec::new()
-        };
+/// Is anything allowed for which the rule has a word?
+fn applies(rule: &RuleDocument, allow: Option<&Matcher>, default: Action) -> bool {
+    let Some(allow) = allow else {
+        return default == Action::Allow;
     };
-    let covering = allowed.iter().filter(|entry| {
-        // Either may be the wider one: a rule for one name below a pattern, or for a pattern around one name.
-        let outer = &entry.value;
-        outer.contains_hosts(&rule.host.pattern) || rule.host.contains_hosts(&outer.pattern)
-    });
-    covering
-        .filter_map(|entry| match (own, entry.value.ports) {
-            (Ports::Any, theirs) => Some(theirs),
-            (Ports::One(port), theirs) => theirs.covers(port).then_some(own),
-            (Ports::Web, _) => None,
-        })
-        .collect()
-}
-
-/// Methods and paths cannot be seen inside TLS, nor promised of bytes nobody looks at.
-fn judge_http(
-    written: &Written<RuleDocument>,
-    rules: &[Written<RuleDocument>],
-    ports: &[Ports],
-    named: &str,
-    faults: &mut Faults,
-) {
-    let rule = &written.value;
-    if rule
-        .http
-        .as_ref()
-        .is_none_or(|http| *http == HttpRule::default())
-    {
-        return;
-    }
-    // A rule beside or below this one may set `tls` for the same hosts.
-    let tls = |wanted: TlsRule| {
-        rules.iter().map(|other| &other.value).any(|other| {
-            let meets = other.host.meets(&rule.host);
-            let (a, b) = (other.host.ports.or_any(), rule.host.ports.or_any());
-            other.tls == Some(wanted) && meets && (a == b || a == Ports::Any || b == Ports::Any)
-        })
-    };
-    let why = if tls(TlsRule::Require) {
-        "inside the TLS that tls: require asks for"
-    } else if tls(TlsRule::Opaque) {
-        "in an opaque tunnel"
-    } else if ports.iter().any(|ports| ports.covers(443)) {
-        "inside TLS on port 443"
-    } else {
-        return;
-    };
-    faults.error_hint(
-        &written.place,
-        format!("{named}: http cannot be enforced {why}, and nothing is intercepted"),
-        format!(
-            "name the plain HTTP port alone: host: \"{}:80\"",
-            Entry {
-                ports: Ports::Web,
-                ..rule.host.clone()
-            }
-        ),
-    );
-}
-
-/// An encrypted hello cannot be told from other bytes where nobody looks at them. (One host below a pattern may be opaque.)
-fn judge_ech(
-    written: &Written<RuleDocument>,
-    rules: &[Written<RuleDocument>],
-    named: &str,
-    faults: &mut Faults,
-) {
-    let rule = &written.value;
-    let asks = rule
-        .ech
-        .as_ref()
-        .is_some_and(|ech| *ech != EchRule::default());
-    let ports = rule.host.ports.or_any();
-    let around = rules.iter().map(|other| &other.value).filter(|other| {
-        let theirs = other.host.ports.or_any();
-        other.tls.is_some()
-            && other.host.contains_hosts(&rule.host.pattern)
-            && (theirs == ports || theirs == Ports::Any)
-    });
-    let closest = around.max_by_key(|other| other.host.closeness());
-    if asks && closest.is_some_and(|other| other.tls == Some(TlsRule::Opaque)) {
-        let message = format!("{named}: ech cannot be enforced in an opaque tunnel");
-        faults.error_hint(&written.place, message, "write tls: auto or tls: require");
-    }
-    // Whoever is laid over this author opens no way around it. What he says of tls beside it holds by itself.
-    let laid_over = rules.iter().filter(|other| {
-        let theirs = other.value.host.ports.or_any();
-        other.origin > written.origin
-            && other.value.tls == Some(TlsRule::Opaque)
-            && other.value.host.meets(&rule.host)
-            && (theirs == ports || theirs == Ports::Any || ports == Ports::Any)
-    });
-    for other in laid_over.filter(|_| asks && rule.tls.is_none()) {
-        let message = format!(
-            "\"{}\": tls: opaque would lift the ech of {named}, which binds it",
-            other.value.host
-        );
-        faults.error_hint(&other.place, message, "leave tls: opaque out");
-    }
+    let entries = allow.entries().iter().map(|compiled| &compiled.entry);
+    // Either may be the wider one: a rule for one name below a pattern, or for a pattern around one name.
+    let mut around = entries.filter(|entry| entry.meets(&rule.host));
+    around.any(|entry| match rule.host.ports {
+        Ports::One(port) => entry.ports.covers(port),
+        Ports::Any | Ports::Web => true,
+    })
 }
 
 /// Two rules of one author for one host and port that say different things: nobody could tell which holds.

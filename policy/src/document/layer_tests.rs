@@ -177,20 +177,41 @@ fn an_opaque_rule_that_lifts_nothing_of_another_authors_is_accepted() {
             "{host: x.e.test, ech: outer}",
             "{host: x.e.test, tls: opaque}",
         ),
-        // what stands beside it of TLS holds by itself,
+        // or what stands beside it of TLS holds by itself.
         (
             "{host: x.e.test, tls: auto, ech: deny}",
             "{host: '*.e.test', tls: opaque}",
         ),
-        // or it is the word of whoever stands above.
         (
             "{host: x.e.test, tls: opaque}",
-            "{host: '*.e.test', ech: deny}",
+            "{host: '*.e.test', tls: auto, ech: deny}",
         ),
     ] {
         let operator = format!("allowedHosts: ['*.e.test:*'], rules: [{operator}]");
         let laid = laid(&operator, "", &format!("rules: [{session}]"));
         assert!(laid.is_ok(), "{session}: {:?}", laid.err());
+    }
+}
+
+#[test]
+fn what_the_word_of_whoever_stands_above_makes_vain_is_refused() {
+    for (rule, told) in [
+        (
+            "{host: '*.e.test', ech: deny}",
+            "rules[1] \"*.e.test\": ech cannot be enforced in an opaque tunnel, which rules[0] \"x.e.test\" asks for",
+        ),
+        (
+            "{host: '*.e.test:8080', http: {methods: [GET]}}",
+            "rules[1] \"*.e.test:8080\": http cannot be enforced in an opaque tunnel",
+        ),
+    ] {
+        let operator = "allowedHosts: ['*.e.test:*'], rules: [{host: x.e.test, tls: opaque}]";
+        let faults = laid(operator, "", &format!("rules: [{rule}]")).unwrap_err();
+        assert!(faults.contains(told), "{rule}: {faults}");
+        // And who is laid over one's methods is told what it is that cannot stand.
+        let operator = format!("allowedHosts: ['*.e.test:8080'], rules: [{rule}]");
+        let faults = laid(&operator, "", "rules: [{host: x.e.test, tls: opaque}]").unwrap_err();
+        assert!(faults.contains("\"x.e.test\": tls: opaque "), "{faults}");
     }
 }
 

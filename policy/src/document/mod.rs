@@ -1,7 +1,7 @@
 //! Policy documents: text to types, all faults at once, and within the operator's ceiling.
 //!
 //! `model.rs` is what a document says; `read_*.rs` turns text into it, `write.rs` back; `merge.rs` lays documents over
-//! each other; `compile.rs` makes the [`Grant`](crate::Grant), `ceiling.rs` holds the operator's bound on it, `within.rs` what his rules are to those below, `foreign.rs` makes one of a
+//! each other; `compile.rs` makes the [`Grant`](crate::Grant), `ceiling.rs` holds the operator's bound on it, `compile_rules.rs` judges rules: `enforceable.rs` whether they can be kept, `within.rs` what they are to those below; `foreign.rs` makes one of a
 //! policy that somebody else wrote.
 
 #[cfg(test)]
@@ -9,6 +9,7 @@ mod bounds_tests;
 mod ceiling;
 mod compile;
 mod compile_rules;
+mod enforceable;
 #[cfg(test)]
 mod expose_tests;
 mod foreign;

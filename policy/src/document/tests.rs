@@ -428,6 +428,8 @@ fn ech_is_refused_where_nobody_looks() {
         "{host: '*.a.test', tls: opaque, ech: deny}",
         "{host: '*.a.test', tls: opaque}, {host: x.a.test, ech: deny}",
         "{host: 'x.a.test:8080', tls: opaque}, {host: 'x.a.test:8080', ech: {publicNames: [b.test]}}",
+        "{host: '*.a.test', ech: deny}, {host: x.a.test, tls: opaque}",
+        "{host: x.a.test, ech: deny}, {host: 'x.a.test:8080', tls: opaque}",
     ] {
         assert!(
             faults(rules).contains("ech cannot be enforced"),
@@ -436,8 +438,13 @@ fn ech_is_refused_where_nobody_looks() {
         );
     }
     for rules in [
-        "{host: '*.a.test', ech: deny}, {host: x.a.test, tls: opaque}",
+        // Who means any bytes says so of encrypted hellos too,
+        "{host: '*.a.test', ech: deny}, {host: x.a.test, tls: opaque, ech: outer}",
+        // and what was only a leave needs no word.
+        "{host: '*.a.test', ech: {publicNames: [b.test]}}, {host: x.a.test, tls: opaque}",
         "{host: '*.a.test', tls: opaque}, {host: x.a.test, tls: auto, ech: deny}",
+        // Where nothing is allowed, nothing is lost.
+        "{host: x.a.test, ech: deny}, {host: '*.a.test', tls: opaque}, {host: 'x.a.test:8080', tls: auto}",
         "{host: '*.a.test', tls: opaque, ech: outer}",
     ] {
         assert_eq!(faults(rules), "", "{rules}");
