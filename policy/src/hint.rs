@@ -41,6 +41,8 @@ pub enum Hint {
         /// What would have to stand there.
         value: Box<str>,
     },
+    /// What a rule for this host and port would have to say, or the client to do, for first bytes that are refused.
+    Rule(Box<str>),
     /// A limit is reached.
     InUse {
         /// In use now.
@@ -193,6 +195,7 @@ impl fmt::Display for Hint {
                 Ok(())
             }
             Self::InUse { used, most, what } => write!(f, "{used} of {most} {what}"),
+            Self::Rule(text) => f.write_str(text),
             Self::Fixed(text) => f.write_str(text),
         }
     }

@@ -63,6 +63,16 @@ pub enum TlsRule {
 }
 
 impl TlsRule {
+    /// As documents have it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Require => "require",
+            Self::Auto => "auto",
+            Self::Opaque => "opaque",
+        }
+    }
+
     /// Where no rule says otherwise: `require` on 443, `auto` elsewhere.
     #[must_use]
     pub const fn default_for(port: u16) -> Self {

@@ -140,9 +140,15 @@ impl Tunnel {
         if let Some(denial) = pump.reported() {
             recorder.would_refuse(denial);
         }
+        let began = pump.take_began();
+        // Nobody is answered any more: what would let it pass stands in the record alone.
+        let hint = match end {
+            End::Cut(denial) => self.permit.refuse(denial, began.as_ref()).hint,
+            End::Finished(_) | End::Reset(_) | End::Http => None,
+        };
         // What follows an upgrade is no beginning, and requests have records of their own.
         if self.upgraded.is_none() && end != End::Http {
-            recorder.began(pump.take_began());
+            recorder.began(began);
         }
         match end {
             End::Finished(by) => {
@@ -166,7 +172,11 @@ impl Tunnel {
                     Denial::FirstBytesTimeout if !tls && self.permit.tls() == TlsRule::Auto => {
                         recorder.detail(LINE_UNFINISHED);
                     }
-                    _ => {}
+                    _ => {
+                        if let Some(hint) = hint {
+                            recorder.detail(hint);
+                        }
+                    }
                 }
                 // Whoever waits for a turn of bandwidth behind it must not wait for its farewell.
                 drop(pump);

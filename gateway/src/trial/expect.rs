@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use sluicegate_policy::{
-    FirstBytes, Refusal, Target, admit, decide_at,
+    FirstBytes, Target, admit, decide_at,
     text::{Faults, Node, Position},
 };
 
@@ -147,11 +147,7 @@ fn find(policy: &Policy, expectation: &Expectation) -> Found {
     if let Some(began) = &expectation.began
         && let Err(denial) = permit.judge_began(began)
     {
-        return Refusal {
-            rule: permit.rule_behind(denial),
-            ..denial.into()
-        }
-        .into();
+        return permit.refuse(denial, Some(began)).into();
     }
     Found {
         allow: true,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use sluicegate_policy::{Denial, FirstBytes, Host, Refusal, TargetPermit, TlsRule, admit, decide};
+use sluicegate_policy::{Denial, FirstBytes, Host, TargetPermit, TlsRule, admit, decide};
 
 use super::{
     Policy,
@@ -217,19 +217,15 @@ fn judge_bytes(permit: &TargetPermit, bytes: &Bytes) -> Option<Now> {
     if permit.tls() == TlsRule::Opaque {
         return None;
     }
-    let denial = match bytes {
+    let (denial, seen) = match bytes {
         Bytes::None => return None,
         Bytes::Unknown | Bytes::Began(FirstBytes::Unseen) => return Some(Now::Unknown(UNKNOWN)),
         // Silence is waited out where the server may speak first.
         Bytes::Unreadable(Denial::FirstBytesTimeout) if permit.tls() == TlsRule::Auto => {
             return Some(Now::Unknown(UNKNOWN));
         }
-        Bytes::Unreadable(denial) => *denial,
-        Bytes::Began(began) => permit.judge_began(began).err()?,
+        Bytes::Unreadable(denial) => (*denial, None),
+        Bytes::Began(began) => (permit.judge_began(began).err()?, Some(began)),
     };
-    let refusal = Refusal {
-        rule: permit.rule_behind(denial),
-        ..denial.into()
-    };
-    Some(Now::Denied(refusal.into()))
+    Some(Now::Denied(permit.refuse(denial, seen).into()))
 }

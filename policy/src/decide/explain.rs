@@ -130,10 +130,7 @@ fn judge_supposed(
         && let Err(denial) = permit.judge_began(began)
     {
         steps.push(denial.describe().to_owned());
-        return Err(Refusal {
-            rule: permit.rule_behind(denial),
-            ..denial.into()
-        });
+        return Err(permit.refuse(denial, Some(began)));
     }
     Ok(reported)
 }

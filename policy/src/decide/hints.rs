@@ -12,7 +12,7 @@ use crate::{
     testing::{compile, target},
 };
 use proptest::prelude::*;
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// Every list a hint may name, as written.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +23,15 @@ struct Lists {
     ceiling_allowed: Option<Vec<String>>,
     ceiling_denied: Vec<String>,
     ceiling_addresses: Vec<String>,
+    rules: Vec<Written>,
     mode: &'static str,
+}
+
+/// One entry of `rules`: its host, and what it says by key.
+#[derive(Clone, Debug)]
+struct Written {
+    host: String,
+    says: BTreeMap<String, String>,
 }
 
 impl Lists {
@@ -32,12 +40,20 @@ impl Lists {
             let list = list.as_ref();
             list.map_or_else(String::new, |list| format!("allowedHosts: {list:?}, "))
         };
+        let rules = self.rules.iter().map(|rule| {
+            let says = rule
+                .says
+                .iter()
+                .map(|(key, value)| format!(", {key}: {value}"));
+            format!("{{host: {:?}{}}}", rule.host, says.collect::<String>())
+        });
         compile(
             &format!(
-                "egress: {{{}deniedHosts: {:?}, allowedAddresses: {:?}, mode: {}}}",
+                "egress: {{{}deniedHosts: {:?}, allowedAddresses: {:?}, rules: [{}], mode: {}}}",
                 optional(&self.allowed),
                 self.denied,
                 self.addresses,
+                rules.collect::<Vec<_>>().join(", "),
                 self.mode
             ),
             &format!(
@@ -70,8 +86,33 @@ impl Lists {
                     let own = self.allowed.clone().unwrap_or_default();
                     self.ceiling_allowed.get_or_insert(own).push(entry);
                 }
+                list if list.starts_with("egress.rules[") => {
+                    assert!(rest.ends_with(": ech.publicNames"), "{hint}");
+                    let names = self.rules[place(list)].says.get_mut("ech").unwrap();
+                    *names = names.replace("]}", &format!(", {entry}]}}"));
+                }
                 other => panic!("{hint}: {other}"),
             }
+            followed = true;
+        }
+        for part in hint.split("write ").skip(1) {
+            let (attribute, rest) = part.split_once(" in egress.").unwrap();
+            let (key, value) = attribute.split_once(": ").unwrap();
+            let says = &mut self.rules[place(rest)].says;
+            says.insert(key.to_owned(), value.to_owned());
+            followed = true;
+        }
+        for part in hint.split("add {host: \"").skip(1) {
+            let (rule, _) = part.split_once("} to egress.rules").unwrap();
+            let (host, attributes) = rule.split_once("\", ").unwrap();
+            let pairs = attributes
+                .split(", ")
+                .map(|one| one.split_once(": ").unwrap());
+            let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            self.rules.push(Written {
+                host: host.to_owned(),
+                says: pairs.collect(),
+            });
             followed = true;
         }
         if hint.contains(" always wins; ") {
@@ -92,11 +133,18 @@ impl Lists {
     }
 }
 
+/// The index in `rules[0] …`.
+fn place(rule: &str) -> usize {
+    let (_, rest) = rule.split_once("rules[").unwrap();
+    rest.split(']').next().unwrap().parse().unwrap()
+}
+
 fn judged(
     grant: &Arc<Grant>,
     asked: &str,
     answers: &[IpAddr],
     admission: &Admission,
+    began: Option<&FirstBytes>,
 ) -> Result<(), Refusal> {
     let asked = target(asked);
     let permit = decide(grant, &asked)?;
@@ -107,7 +155,9 @@ fn judged(
     let answers = literal
         .as_ref()
         .map_or(answers, |literal| literal.as_slice());
-    admit(grant, &permit, answers, admission).map(drop)
+    admit(grant, &permit, answers, admission)?;
+    let judged = began.map_or(Ok(()), |began| permit.judge_began(began));
+    judged.map_err(|denial| permit.refuse(denial, began))
 }
 
 fn admission() -> Admission {
@@ -170,6 +220,7 @@ fn lists() -> impl Strategy<Value = Lists> {
         prop::option::of(some(&["a.test:*", "*.a.test:*", "93.184.215.14:*"])),
         some(&["a.test:443", "169.254.0.0/16"]),
         some(&["10.0.0.0/8", "127.0.0.0/8", "2001:4860:64::/96"]),
+        rules(),
         prop::sample::select(vec!["enforce", "report"]),
     )
         .prop_map(
@@ -180,6 +231,7 @@ fn lists() -> impl Strategy<Value = Lists> {
                 ceiling_allowed,
                 ceiling_denied,
                 ceiling_addresses,
+                rules,
                 mode,
             )| Lists {
                 allowed,
@@ -188,9 +240,49 @@ fn lists() -> impl Strategy<Value = Lists> {
                 ceiling_allowed,
                 ceiling_denied,
                 ceiling_addresses,
+                rules,
                 mode,
             },
         )
+}
+
+/// One rule for the names that are asked for, and one for one of their ports.
+fn rules() -> impl Strategy<Value = Vec<Written>> {
+    let one = |hosts: &'static [&'static str]| {
+        let says = |values: &'static [&'static str]| prop::option::of(prop::sample::select(values));
+        let tls = says(&["require", "auto", "opaque"]);
+        let ech = says(&["outer", "deny", "{publicNames: [c.test]}"]);
+        let http = prop::option::weighted(0.3, Just("{methods: [GET]}"));
+        (prop::sample::select(hosts), tls, ech, http).prop_map(|(host, tls, ech, http)| {
+            let says = [("tls", tls), ("ech", ech), ("http", http)];
+            let said = says
+                .into_iter()
+                .filter_map(|(key, value)| Some((key, value?)));
+            Written {
+                host: host.to_owned(),
+                says: said
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .collect(),
+            }
+        })
+    };
+    let wide = prop::option::of(one(&["a.test", "*.a.test"]));
+    let narrow = prop::option::of(one(&["a.test:80", "a.test:443", "b.a.test:22"]));
+    (wide, narrow).prop_map(|(wide, narrow)| wide.into_iter().chain(narrow).collect())
+}
+
+fn began() -> impl Strategy<Value = FirstBytes> {
+    let sni = prop::option::of(prop::sample::select(vec![
+        "a.test", "b.a.test", "c.test", "10.1.2.3", "[::1]", "-",
+    ]));
+    let hello = (sni, any::<bool>(), any::<bool>()).prop_map(|(sni, ech, ech_draft)| {
+        FirstBytes::Tls(Hello {
+            sni: sni.map(Into::into),
+            ech,
+            ech_draft,
+        })
+    });
+    prop_oneof![1 => Just(FirstBytes::Other), 4 => hello]
 }
 
 proptest! {
@@ -199,12 +291,13 @@ proptest! {
         mut lists in lists(),
         asked in asked(),
         answers in prop::collection::vec(prop::sample::select(ADDRESSES.to_vec()), 1..3),
+        began in began(),
     ) {
         let answers: Vec<IpAddr> = answers.iter().map(|answer| answer.parse().unwrap()).collect();
         // What the ceiling does not hold cannot be loaded to begin with.
         let Ok(mut grant) = lists.compile() else { return Ok(()) };
         let mut followed = Vec::new();
-        while let Err(refusal) = judged(&grant, &asked, &answers, &admission()) {
+        while let Err(refusal) = judged(&grant, &asked, &answers, &admission(), Some(&began)) {
             let hint = refusal.hint.as_ref().unwrap_or_else(|| panic!("{refusal:?}")).to_string();
             prop_assert!(!followed.contains(&hint), "{} led nowhere: {:?}", hint, lists);
             lists.follow(&hint);
@@ -225,7 +318,7 @@ fn each_kind_says_what_to_do() {
             .iter()
             .map(|answer| answer.parse().unwrap())
             .collect();
-        let refusal = judged(grant, asked, &answers, &admission()).unwrap_err();
+        let refusal = judged(grant, asked, &answers, &admission(), None).unwrap_err();
         refusal.hint.unwrap().to_string()
     };
     let bare = grant("allowedHosts: [a.test]", "{}");

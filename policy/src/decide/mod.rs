@@ -1,7 +1,7 @@
 //! The one decision, and the permits only it can make.
 //!
 //! `judge.rs` holds the order of precedence; [`decide`] and [`explain`] both tell what it found, `name.rs` asks it of a name
-//! without a port. `admit.rs` judges addresses, `own.rs` knows the gateway's own, `first_bytes.rs` what a tunnel began with, `service.rs` relay streams, `supposed.rs` what may be asked about beside, `permit.rs` holds the keys to what lies behind.
+//! without a port. `admit.rs` judges addresses, `own.rs` knows the gateway's own, `first_bytes.rs` what a tunnel began with, `relief.rs` what would let it pass, `service.rs` relay streams, `supposed.rs` what may be asked about beside, `permit.rs` holds the keys to what lies behind.
 
 mod admit;
 mod explain;
@@ -14,6 +14,7 @@ mod own;
 mod permit;
 #[cfg(test)]
 mod properties;
+mod relief;
 mod service;
 mod supposed;
 #[cfg(test)]

@@ -84,27 +84,36 @@ impl TargetPermit {
     }
 
     /// The first rule that refuses every ECH, by its place in `rules`.
-    fn ech_denied_by(&self) -> Option<u32> {
+    pub(super) fn ech_denied_by(&self) -> Option<u32> {
         let mut rules = self.in_force.ech(&self.grant.egress.attributes);
         let denied = rules.find(|(_, rule)| **rule == EchRule::Deny);
         denied.map(|(index, _)| index)
     }
 
-    /// The rule by which something under this permit is refused for this reason; `None` where no rule says so.
+    /// The first rule of methods and paths that holds, by its place in `rules`.
+    pub(super) fn http_bound_by(&self) -> Option<u32> {
+        // What report mode lifts has refused nothing, unless there is nothing else.
+        let first = self.http_rules().min_by_key(|(_, lifted, _)| *lifted);
+        first.map(|(index, _, _)| index)
+    }
+
+    /// The rule by which something under this permit is refused for this reason; `None` where no rule says so. Where none speaks of
+    /// `tls` it is the port's default, e.g. `tls "require"`.
     #[must_use]
     pub fn rule_behind(&self, denial: Denial) -> Option<RuleId> {
         let index = match denial {
             Denial::EchDenied => self.ech_denied_by(),
-            Denial::MethodNotAllowed | Denial::PathNotAllowed => {
-                // What report mode lifts has refused nothing, unless there is nothing else.
-                let first = self.http_rules().min_by_key(|(_, lifted, _)| *lifted);
-                first.map(|(index, _, _)| index)
-            }
+            Denial::MethodNotAllowed | Denial::PathNotAllowed => self.http_bound_by(),
             Denial::TlsRequired
             | Denial::TlsMalformed
             | Denial::SniMissing
             | Denial::SniMismatch
-            | Denial::FirstBytesTimeout => self.tls_from,
+            | Denial::FirstBytesTimeout => {
+                let default = || RuleId::new(&format!("tls \"{}\"", self.tls.as_str()));
+                let rules = &self.grant.egress.rules;
+                let rule = self.tls_from.map(|index| rules.rule(index));
+                return Some(rule.unwrap_or_else(default));
+            }
             _ => None,
         };
         index.map(|index| self.grant.egress.rules.rule(index))
@@ -147,11 +156,11 @@ impl TargetPermit {
     /// `TlsRequired`, `MethodNotAllowed`, `PathNotAllowed`.
     pub fn judge_http(&self, method: &str, path: &str) -> Result<Option<Refusal>, Refusal> {
         if self.tls == TlsRule::Require {
-            let hint = "ask by https:// through CONNECT, or have a rule with tls: auto for this host and port";
+            let hint = format!("ask by https:// through CONNECT; or {}", self.without_tls());
             return Err(Refusal {
                 denial: Denial::TlsRequired,
                 rule: self.rule_behind(Denial::TlsRequired),
-                hint: Some(Hint::Fixed(hint)),
+                hint: Some(Hint::Rule(hint.into())),
             });
         }
         let mut reported = None;

@@ -669,7 +669,8 @@ fn attributes_come_from_the_most_specific_rule_that_has_them() {
     assert!(permit("x.a.test:8080").judge_http("POST", "/").is_ok());
     // By whatever rule, or the port's default: in the plain there is no TLS.
     let refusal = permit("x.a.test:443").judge_http("GET", "/").unwrap_err();
-    assert_eq!((refusal.denial, refusal.rule), (Denial::TlsRequired, None));
+    assert_eq!(refusal.denial, Denial::TlsRequired);
+    assert_eq!(refusal.rule.unwrap().as_str(), "tls \"require\"");
     assert!(permit("db.a.test:443").judge_http("GET", "/").is_ok());
     // What is cut later is cut by the rule that asked for it, not by the entry that allowed it.
     for (authority, denial, rule) in [
@@ -678,7 +679,8 @@ fn attributes_come_from_the_most_specific_rule_that_has_them() {
             Denial::EchDenied,
             Some("rules[0] \"*.a.test\""),
         ),
-        ("x.a.test:443", Denial::SniMismatch, None),
+        ("x.a.test:443", Denial::SniMismatch, Some("tls \"require\"")),
+        ("x.a.test:80", Denial::SniMissing, Some("tls \"auto\"")),
         (
             "db.a.test:443",
             Denial::TlsRequired,

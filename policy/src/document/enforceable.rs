@@ -130,11 +130,7 @@ impl Rules<'_> {
         };
         // Whoever is laid over this author takes nothing back that binds him.
         if other.origin > own.origin {
-            let asked = if tls == TlsRule::Opaque {
-                "tls: opaque"
-            } else {
-                "tls: require"
-            };
+            let asked = format!("tls: {}", tls.as_str());
             let message = format!(
                 "\"{}\": {asked} leaves nothing that could be held to the http of {named}, which binds it",
                 other.value.host

@@ -79,7 +79,7 @@ impl RuleDocument {
     fn to_value(&self) -> Value {
         let mut out = Object::default();
         out.some("host", Some(self.host.to_string()));
-        out.some("tls", self.tls.map(tls));
+        out.some("tls", self.tls.map(TlsRule::as_str));
         out.some("ech", self.ech.as_ref().map(ech));
         out.some(
             "http",
@@ -198,14 +198,6 @@ const fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Enforce => "enforce",
         Mode::Report => "report",
-    }
-}
-
-const fn tls(rule: TlsRule) -> &'static str {
-    match rule {
-        TlsRule::Require => "require",
-        TlsRule::Auto => "auto",
-        TlsRule::Opaque => "opaque",
     }
 }
 
