@@ -53,6 +53,17 @@ pub(super) struct Names {
     below: u64,
 }
 
+/// What a look at the table touches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Touched {
+    /// The place of one name: a run of tags begins there.
+    Home,
+    /// A byte of `tags`, next to the one before.
+    Tag,
+    /// A line of `slots`.
+    Slot,
+}
+
 impl Names {
     pub(super) fn new<'a>(entries: impl Iterator<Item = (u32, &'a HostPattern, Ports)>) -> Self {
         let mut hashed: Vec<(u64, Ports, u32, &HostPattern)> = entries
@@ -94,7 +105,18 @@ impl Names {
 
     /// Every entry for this name, from the widest to the most specific.
     #[inline]
-    pub(super) fn visit(&self, name: &str, mut found: impl FnMut(u32, Ports)) {
+    pub(super) fn visit(&self, name: &str, found: impl FnMut(u32, Ports)) {
+        self.walk(name, found, |_| ());
+    }
+
+    /// The same, telling what is touched on the way: that is what a decision costs.
+    #[inline]
+    fn walk(
+        &self,
+        name: &str,
+        mut found: impl FnMut(u32, Ports),
+        mut touched: impl FnMut(Touched),
+    ) {
         let any = self.exact | self.below;
         if any == 0 {
             return;
@@ -110,7 +132,7 @@ impl Names {
             hash.end_label();
             if self.below & label != 0 {
                 let suffix = name.get(left.len() + 1..).unwrap_or_default();
-                self.probe(hash.value(), suffix, false, &mut found);
+                self.probe(hash.value(), suffix, false, &mut found, &mut touched);
             }
             // Nothing in the list is longer. (Past the last bit nothing is known.)
             if any < label << 1 {
@@ -120,20 +142,30 @@ impl Names {
         }
         hash.end_label();
         if self.exact & label != 0 {
-            self.probe(hash.value(), name, true, &mut found);
+            self.probe(hash.value(), name, true, &mut found, &mut touched);
         }
     }
 
-    fn probe(&self, hash: u64, name: &str, exact: bool, found: &mut impl FnMut(u32, Ports)) {
+    fn probe(
+        &self,
+        hash: u64,
+        name: &str,
+        exact: bool,
+        found: &mut impl FnMut(u32, Ports),
+        touched: &mut impl FnMut(Touched),
+    ) {
+        touched(Touched::Home);
         let (home, wanted) = (home(hash, self.homes), tag(hash));
         let run = self.tags.get(home..).unwrap_or_default();
         for (at, tag) in (home..).zip(run) {
+            touched(Touched::Tag);
             if *tag == 0 {
                 return;
             }
             if *tag != wanted {
                 continue;
             }
+            touched(Touched::Slot);
             let Some(slot) = self.slots.get(at) else {
                 return;
             };
@@ -321,6 +353,58 @@ mod tests {
             table.visit(&name.replace("many", "none"), |index, _| all.push(index));
             table.visit(&format!("x{name}"), |index, _| all.push(index));
             assert_eq!(all.len(), 1, "{name}");
+        }
+    }
+
+    /// What a decision costs does not grow with the list, and is counted here: its time no test can hold.
+    #[test]
+    fn a_look_touches_as_much_among_many_names_as_among_few() {
+        const ASKED: usize = 2_000;
+        for many in [1_000, 100_000] {
+            let names: Vec<String> = (0..many)
+                .map(|n| format!("h{n}.r{}.many.example.test", n % 97))
+                .collect();
+            let patterns: Vec<HostPattern> = names
+                .iter()
+                .enumerate()
+                .map(|(n, name)| match n % 4 {
+                    0 => format!("*.{name}"),
+                    _ => name.clone(),
+                })
+                .map(|text| HostPattern::parse_configured(&text).expect("a pattern").0)
+                .collect();
+            let entries = (0_u32..).zip(&patterns);
+            let table = Names::new(entries.map(|(index, pattern)| (index, pattern, Ports::Any)));
+            let (mut found, mut tags, mut slots, mut homes) = (0, 0, 0, 0);
+            for n in 0..ASKED {
+                let name = names
+                    .get(n * (many / ASKED.min(many)) % many)
+                    .expect("a name");
+                // One that is there, one below it, one that is not.
+                for name in [name.clone(), format!("a.b.{name}"), format!("x{name}")] {
+                    let mut probes = 0;
+                    table.walk(
+                        &name,
+                        |_, _| found += 1,
+                        |what| match what {
+                            Touched::Home => probes += 1,
+                            Touched::Tag => tags += 1,
+                            Touched::Slot => slots += 1,
+                        },
+                    );
+                    // Suffixes by label, and the name itself.
+                    assert!(probes <= name.split('.').count(), "{name}: {probes}");
+                    homes += probes;
+                }
+            }
+            assert!(found >= ASKED, "{found}");
+            // A run of tags is a few bytes, two thirds of which are taken; one in 255 of the others has the tag of what is asked for.
+            assert!(tags <= homes * 16, "{many}: {tags} tags, {homes} homes");
+            // (A name that is there the other way, exact or below, is a line too.)
+            assert!(
+                slots <= 2 * found + tags / 32,
+                "{many}: {slots} lines, {found} found"
+            );
         }
     }
 }
