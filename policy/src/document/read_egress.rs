@@ -8,9 +8,9 @@ use super::{
     read_service::{read_limits, read_services},
 };
 use crate::{
-    Action, EchRule, HostName, Mode, TlsRule,
+    Action, EchRule, HostName, HostPattern, Mode, TlsRule,
     entry::{Entry, Pattern, parse_net},
-    host::Suffix,
+    host::{Suffix, suffix},
     text::{Faults, Fields, Node, Place},
 };
 use ipnet::IpNet;
@@ -147,7 +147,14 @@ fn entry(node: &Node, allowing: bool, faults: &mut Faults) -> Option<Written<Ent
         Ok(read) => read,
         Err(error) => {
             let message = format!("{text:?}: {}", error.message);
-            match error.hint {
+            // Who denies every host means to allow none.
+            let every = text.split(':').next() == Some("*");
+            let hint = if every && !allowing {
+                Some("write allowedHosts: [], which allows nothing".to_owned())
+            } else {
+                error.hint
+            };
+            match hint {
                 Some(hint) => faults.error_hint(node.place(), message, hint),
                 None => faults.error(node.place(), message),
             }
@@ -165,6 +172,14 @@ fn entry(node: &Node, allowing: bool, faults: &mut Faults) -> Option<Written<Ent
 
 /// `None` where the entry is too broad to be loaded.
 fn judge_breadth(node: &Node, text: &str, entry: &Entry, faults: &mut Faults) -> Option<()> {
+    if let Pattern::Host(HostPattern::Exact(name)) = &entry.pattern
+        && suffix(name) == Suffix::Public
+    {
+        let message =
+            format!("{text:?} is a public suffix itself: that name alone, and none below it");
+        let hint = "name the host: \"www.example.com\"".to_owned();
+        faults.warn(node.place(), message, Some(hint));
+    }
     match entry.breadth() {
         Suffix::None => {}
         Suffix::Public => {

@@ -109,6 +109,50 @@ fn json_reads_back_equal() {
 }
 
 #[test]
+fn every_host_is_told_apart_by_what_its_list_does() {
+    for (list, hint) in [
+        (
+            "deniedHosts: ['*']",
+            "write allowedHosts: [], which allows nothing",
+        ),
+        (
+            "deniedHosts: ['*:443']",
+            "write allowedHosts: [], which allows nothing",
+        ),
+        (
+            "allowedHosts: ['*']",
+            "leave allowedHosts out and write defaultAction: allow, if that is meant",
+        ),
+    ] {
+        let (_, faults) = read(&format!("egress: {{{list}}}"));
+        let told: Vec<_> = faults
+            .errors
+            .iter()
+            .map(|fault| fault.hint.as_deref())
+            .collect();
+        assert_eq!(told, [Some(hint)], "{list}");
+    }
+}
+
+#[test]
+fn a_public_suffix_as_a_name_is_looked_at() {
+    for (entry, warned) in [
+        ("com", true),
+        ("co.uk:443", true),
+        ("example.com", false),
+        ("github.io", false),
+        ("intranet", false),
+    ] {
+        let (_, faults) = read(&format!("egress: {{allowedHosts: ['{entry}']}}"));
+        assert!(faults.is_clean(), "{entry}: {faults}");
+        let told = |fault: &crate::text::Fault| fault.message.contains("is a public suffix itself");
+        assert_eq!(faults.warnings.iter().any(told), warned, "{entry}");
+        let (_, faults) = read(&format!("egress: {{deniedHosts: ['{entry}']}}"));
+        assert!(faults.warnings.is_empty(), "{entry}");
+    }
+}
+
+#[test]
 fn faults_and_where() {
     for (source, expected) in [
         (
