@@ -112,6 +112,7 @@ fn spans(line: &str) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     keyed(&chars, &mut spans);
     userinfo(&chars, &mut spans);
+    signed(&chars, &mut spans);
     let mut at = 0;
     while at < chars.len() {
         let rest = chars.get(at..).unwrap_or_default();
@@ -302,6 +303,33 @@ fn userinfo(chars: &[char], spans: &mut Vec<Span>) {
                 what: "a password",
             });
         }
+    }
+}
+
+/// A signed token by its parts (RFC 7515 §7.1): a header and claims, each the base64url of a JSON object (`{"` is `eyJ`, `{}` is `e30`),
+/// and a signature. The parts may be too short to be known by themselves.
+fn signed(chars: &[char], spans: &mut Vec<Span>) {
+    let mut at = 0;
+    while at < chars.len() {
+        let rest = chars.get(at..).unwrap_or_default();
+        let is_part = |c: &&char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        let word: String = rest.iter().take_while(is_part).collect();
+        let parts: Vec<&str> = word.splitn(4, '.').collect();
+        if let [header, claims, signature, ..] = parts.as_slice()
+            && header.starts_with("eyJ")
+            && (claims.starts_with("eyJ") || *claims == "e30")
+        {
+            // A token is ASCII: bytes are characters.
+            let end = at + header.len() + claims.len() + signature.len() + 2;
+            if !spans.iter().any(|span| at < span.end && span.start < end) {
+                spans.push(Span {
+                    start: at,
+                    end,
+                    what: "a signed token",
+                });
+            }
+        }
+        at += word.len().max(1);
     }
 }
 

@@ -180,6 +180,7 @@ fn secrets_are_found_where_they_stand_and_never_shown() {
     let github = format!("{}{}", "ghp_", "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5");
     let aws = format!("{}{}", "AKIA", "IOSFODNN7EXAMPLE");
     let jwt = format!("{}{}", "eyJ", "hbGciOiJFZERTQSJ9abcdEFGH0123456789xyz");
+    let short = format!("{}hbGciOiJIUzI1NiJ9.{}zdWIiOiJhIn0.c2ln", "eyJ", "eyJ");
     let random = "q7Zp2LxV9mTn4RkB8wYc3HsD6fJg1Ea5";
     let hex = "9f86d081884c7d659a2feaa0c55ad015";
     for (line, column, secret) in [
@@ -187,6 +188,8 @@ fn secrets_are_found_where_they_stand_and_never_shown() {
         (format!("# old one: {github}"), 12, github.as_str()),
         (format!("list: [a, \"{aws}\"]"), 12, aws.as_str()),
         (format!("x: {jwt}.payload.sig"), 4, jwt.as_str()),
+        (format!("x: {short}"), 4, short.as_str()),
+        (format!("# Bearer {short}"), 10, short.as_str()),
         (format!("x: {random}"), 4, random),
         (format!("x: '{hex}'"), 5, hex),
         ("password: hunter2".to_owned(), 11, "hunter2"),
