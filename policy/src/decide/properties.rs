@@ -8,8 +8,8 @@
 
 use super::*;
 use crate::{
-    Grant, Host, Target,
-    testing::{grant, target},
+    Grant, Host, Refusal, Target,
+    testing::{compile, grant, target},
 };
 use proptest::prelude::*;
 use std::{net::IpAddr, sync::Arc};
@@ -89,6 +89,78 @@ fn egress(allow: &[String], deny: &[String], mode: &str) -> Arc<Grant> {
     ))
 }
 
+/// What a rule says.
+fn attribute() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec![
+        "tls: require",
+        "tls: auto",
+        "tls: opaque",
+        "ech: deny",
+        "ech: {publicNames: [b.test]}",
+        "http: {methods: [GET]}",
+        "http: {pathPrefixes: [/v1]}",
+    ])
+}
+
+fn supposed() -> impl Strategy<Value = Supposed> {
+    let address = prop::sample::select(vec!["93.184.215.14", "10.1.1.1", "1.2.3.4", "fd00::1"])
+        .prop_map(|address| address.parse::<IpAddr>().unwrap());
+    let method = prop::sample::select(vec!["GET", "POST"]).prop_map(str::to_owned);
+    let path = prop::sample::select(vec!["/v1/x", "/", "/v1/../x"]).prop_map(str::to_owned);
+    let hello = (
+        prop::option::of(name()),
+        proptest::bool::ANY,
+        proptest::bool::ANY,
+    )
+        .prop_map(|(sni, ech, ech_draft)| {
+            FirstBytes::Tls(Hello {
+                sni: sni.map(Into::into),
+                ech,
+                ech_draft,
+            })
+        });
+    (
+        prop::option::of(proptest::collection::vec(address, 1..3)),
+        prop::option::of((method, path)),
+        prop::option::of(prop_oneof![Just(FirstBytes::Other), hello]),
+    )
+        .prop_map(|(addresses, request, began)| Supposed {
+            addresses,
+            request,
+            began,
+        })
+}
+
+/// Each judgement by itself, in the order in which they come: the rule that lets it pass, and what report mode makes of it.
+fn judged(
+    grant: &Arc<Grant>,
+    asked: &Target,
+    admission: &Admission,
+    supposed: &Supposed,
+) -> Result<(String, Option<Refusal>), Refusal> {
+    let permit = decide(grant, asked)?;
+    let mut reported = permit.reported().cloned();
+    if let Some((method, path)) = &supposed.request {
+        let also = permit.judge_http(method, path)?;
+        reported = reported.or(also);
+    }
+    let answers = match asked.host() {
+        Host::Ip(address) => Some(vec![*address]),
+        Host::Name(name) => {
+            let fixed = admission.hosts.get(name).cloned();
+            fixed.or_else(|| supposed.addresses.clone())
+        }
+    };
+    if let Some(answers) = answers {
+        admit(grant, &permit, &answers, admission)?;
+    }
+    if let Some(began) = &supposed.began {
+        let judged = permit.judge_began(began);
+        judged.map_err(|denial| permit.refuse(denial, Some(began)))?;
+    }
+    Ok((permit.rule().to_string(), reported))
+}
+
 proptest! {
     #[test]
     fn a_name_is_reachable_exactly_where_one_port_is(allow in list(), deny in list(), name in name()) {
@@ -136,26 +208,45 @@ proptest! {
         prop_assert_eq!(after, !net.contains(&std::net::Ipv4Addr::from(other)), "{}", within(other));
     }
 
+    /// Of everything that may be asked about, and whoever wrote what stands in the way.
     #[test]
-    fn explain_and_decide_never_differ(allow in list(), deny in list(), report: bool, asked in asked()) {
-        let grant = egress(&allow, &deny, if report { "report" } else { "enforce" });
+    fn explain_and_decide_never_differ(
+        allow in list(),
+        deny in proptest::collection::vec(entry(), 0..3),
+        bound in (prop::option::weighted(0.2, list()), proptest::collection::vec(entry(), 0..2)),
+        rules in proptest::collection::vec((any::<prop::sample::Index>(), attribute()), 0..3),
+        report: bool,
+        asked in asked(),
+        supposed in supposed(),
+    ) {
+        let mode = if report { "report" } else { "enforce" };
+        let rules: Vec<String> = match &allow[..] {
+            [] => Vec::new(),
+            allow => rules.iter().map(|(at, says)| format!("{{host: {}, {says}}}", at.get(allow))).collect(),
+        };
+        let source = |rules: &[String]| {
+            let (allow, deny, rules) = (allow.join(", "), deny.join(", "), rules.join(", "));
+            format!("egress: {{allowedHosts: [{allow}], deniedHosts: [{deny}], rules: [{rules}], mode: {mode}}}")
+        };
+        let ceiling = |allowed: Option<&Vec<String>>| {
+            let allowed = allowed.map_or_else(String::new, |list| format!("allowedHosts: [{}], ", list.join(", ")));
+            format!("{{{allowed}deniedHosts: [{}], addresses: [0.0.0.0/0, '::/0']}}", bound.1.join(", "))
+        };
+        // What cannot be loaded is asked about without what is in its way.
+        let grant = compile(&source(&rules), &ceiling(bound.0.as_ref()))
+            .or_else(|_| compile(&source(&rules), &ceiling(None)))
+            .or_else(|_| compile(&source(&[]), &ceiling(None)))
+            .unwrap();
         let admission = admission();
-        let told = explain(&grant, &asked, &admission);
-        let decided = decide(&grant, &asked).and_then(|permit| {
-            let answers = match asked.host() {
-                Host::Ip(address) => Some(vec![*address]),
-                Host::Name(name) => admission.hosts.get(name).cloned(),
-            };
-            if let Some(answers) = answers {
-                admit(&grant, &permit, &answers, &admission)?;
-            }
-            Ok(permit)
-        });
-        match decided {
-            Ok(permit) => {
+        let told = explain_supposing(&grant, &asked, &admission, &supposed);
+        match judged(&grant, &asked, &admission, &supposed) {
+            Ok((rule, reported)) => {
                 prop_assert_eq!(told.outcome, "allow");
-                prop_assert_eq!(told.rule, Some(permit.rule().to_string()));
-                prop_assert_eq!(told.reason, permit.reported().map(|refusal| refusal.denial.reason()));
+                prop_assert_eq!(told.rule, Some(rule));
+                prop_assert_eq!(told.reason, reported.as_ref().map(|refusal| refusal.denial.reason()));
+                if let Some(hint) = reported.and_then(|refusal| refusal.hint) {
+                    prop_assert_eq!(told.hint, Some(hint.to_string()));
+                }
             }
             Err(refusal) => {
                 prop_assert_eq!(told.outcome, "deny");
