@@ -9,7 +9,7 @@ use crate::{
     matcher::Matcher,
     text::Faults,
 };
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The rules as they are written, and as they are compiled, place by place.
 pub(super) struct Rules<'a> {
@@ -26,21 +26,27 @@ impl Rules<'_> {
     pub(super) fn judge(&self, allow: Option<&Matcher>, default: Action, faults: &mut Faults) {
         let mut told = Told::new();
         for (pattern, allowed) in self.places(allow, default) {
-            let mut around = Vec::new();
+            // The widest first, and by their ports: of very many, few are for one.
+            let mut around: Vec<(u32, &Attributes)> = Vec::new();
+            let mut by_ports: BTreeMap<Ports, Vec<usize>> = BTreeMap::new();
             self.matcher.visit_pattern(pattern, |index, ports| {
-                let rule = self.attributes.get(index as usize);
-                around.extend(rule.map(|rule| (index, ports, rule)));
+                if let Some(rule) = self.attributes.get(index as usize) {
+                    by_ports.entry(ports).or_default().push(around.len());
+                    around.push((index, rule));
+                }
             });
             let asks = |rule: &Attributes| rule.http.is_some() || rule.ech.is_some();
-            if !around.iter().any(|(_, _, rule)| asks(rule)) {
+            if !around.iter().any(|(_, rule)| asks(rule)) {
                 continue;
             }
-            for port in telling_ports(&allowed, around.iter().map(|(_, ports, _)| *ports)) {
+            let places = |ports: Ports| by_ports.get(&ports).into_iter().flatten().copied();
+            for port in telling_ports(&allowed, by_ports.keys().copied()) {
+                let mut holding: Vec<usize> =
+                    places(Ports::Any).chain(places(Ports::One(port))).collect();
+                holding.sort_unstable();
                 let mut found = InForce::default();
-                for (index, ports, rule) in &around {
-                    if ports.covers(port) {
-                        found.add(*index, rule);
-                    }
+                for (index, rule) in holding.iter().filter_map(|place| around.get(*place)) {
+                    found.add(*index, rule);
                 }
                 self.judge_at(port, &found, &mut told, faults);
             }
