@@ -876,19 +876,24 @@ fn what_is_supposed_is_explained_along() {
             Some("method_not_allowed"),
             Some("rules[0] \"a.test:80\""),
         ),
-        ("a.test:443", "{path: /x}", Some("tls_required"), None),
+        (
+            "a.test:443",
+            "{path: /x}",
+            Some("tls_required"),
+            Some("tls \"require\""),
+        ),
         ("a.test:443", "{began: {as: tls, sni: a.test}}", None, None),
         (
             "a.test:443",
             "{began: {as: tls, sni: b.test}}",
             Some("sni_mismatch"),
-            None,
+            Some("tls \"require\""),
         ),
         (
             "a.test:443",
             "{began: {as: tls}}",
             Some("sni_missing"),
-            None,
+            Some("tls \"require\""),
         ),
         (
             "a.test:443",
@@ -900,7 +905,7 @@ fn what_is_supposed_is_explained_along() {
             "a.test:443",
             "{began: {as: other}}",
             Some("tls_required"),
-            None,
+            Some("tls \"require\""),
         ),
         ("a.test:22", "{began: {as: other}}", None, None),
     ] {
