@@ -134,22 +134,7 @@ impl Tunnel {
             upstream,
             downstream,
         } = ends;
-        if pump.ech() {
-            recorder.ech();
-        }
-        if let Some(denial) = pump.reported() {
-            recorder.would_refuse(denial);
-        }
-        let began = pump.take_began();
-        // Nobody is answered any more: what would let it pass stands in the record alone.
-        let hint = match end {
-            End::Cut(denial) => self.permit.refuse(denial, began.as_ref()).hint,
-            End::Finished(_) | End::Reset(_) | End::Http => None,
-        };
-        // What follows an upgrade is no beginning, and requests have records of their own.
-        if self.upgraded.is_none() && end != End::Http {
-            recorder.began(began);
-        }
+        self.tell(&mut pump, end, recorder);
         match end {
             End::Finished(by) => {
                 recorder.ended(Outcome::Completed, by);
@@ -165,19 +150,6 @@ impl Tunnel {
                 recorder.cut(denial);
                 // While there is a gate, TLS is still in its plaintext handshake, and an alert can be read.
                 let tls = pump.tls();
-                match denial {
-                    Denial::UnsupportedProtocol => recorder.detail(H2_UNJUDGED),
-                    Denial::MalformedRequest if pump.preamble() => recorder.detail(PREAMBLE),
-                    Denial::MalformedRequest => recorder.detail(REQUEST_UNJUDGED),
-                    Denial::FirstBytesTimeout if !tls && self.permit.tls() == TlsRule::Auto => {
-                        recorder.detail(LINE_UNFINISHED);
-                    }
-                    _ => {
-                        if let Some(hint) = hint {
-                            recorder.detail(hint);
-                        }
-                    }
-                }
                 // Whoever waits for a turn of bandwidth behind it must not wait for its farewell.
                 drop(pump);
                 if tls && downstream.write_all(&ACCESS_DENIED).await.is_ok() {
@@ -191,6 +163,37 @@ impl Tunnel {
             }
         }
         Carried::Over
+    }
+
+    /// What the record says of its first bytes, and of those it was cut for. Nothing of this is held while the tunnel lives.
+    fn tell(&self, pump: &mut Pump, end: End, recorder: &mut Recorder) {
+        if pump.ech() {
+            recorder.ech();
+        }
+        if let Some(denial) = pump.reported() {
+            recorder.would_refuse(denial);
+        }
+        let began = pump.take_began();
+        if let End::Cut(denial) = end {
+            match denial {
+                Denial::UnsupportedProtocol => recorder.detail(H2_UNJUDGED),
+                Denial::MalformedRequest if pump.preamble() => recorder.detail(PREAMBLE),
+                Denial::MalformedRequest => recorder.detail(REQUEST_UNJUDGED),
+                Denial::FirstBytesTimeout if !pump.tls() && self.permit.tls() == TlsRule::Auto => {
+                    recorder.detail(LINE_UNFINISHED);
+                }
+                _ => {
+                    // Nobody is answered any more: what would let it pass stands in the record alone.
+                    if let Some(hint) = self.permit.refuse(denial, began.as_ref()).hint {
+                        recorder.detail(hint);
+                    }
+                }
+            }
+        }
+        // What follows an upgrade is no beginning, and requests have records of their own.
+        if self.upgraded.is_none() && end != End::Http {
+            recorder.began(began);
+        }
     }
 
     /// Completes when no request may be made any more in the connection this tunnel has become. It may be dropped and asked again.
