@@ -142,9 +142,13 @@ fn is_git(line: &[u8]) -> bool {
     })
 }
 
-/// A token (RFC 9110 §5.6.2), alone or with a gap behind it, whatever it begins with.
+/// A token (RFC 9110 §5.6.2), alone or with a gap behind it, whatever it begins with; or gaps alone so far. Gaps before it do not
+/// count: lengths that other protocols begin with look like one.
 fn may_become_request(bytes: &[u8]) -> bool {
-    let method = bytes.split(|b| is_gap(*b)).next().unwrap_or_default();
+    let method = bytes
+        .split(|b| is_gap(*b))
+        .find(|word| !word.is_empty())
+        .unwrap_or_default();
     method.iter().all(|b| is_token(*b))
 }
 

@@ -135,6 +135,20 @@ fn what_clients_of_other_protocols_begin_with_is_none() {
     }
 }
 
+/// Lengths at the head of binary messages (MySQL's login, Minecraft's handshake, gzip's mark) that are white space somewhere.
+#[test]
+fn what_begins_with_a_gap_and_no_word_goes_at_once() {
+    for gap in [b' ', b'\t', 0x0b, 0x0c, b'\r', 0x1c, 0x1f, 0x85, 0xa0] {
+        assert_eq!(first_line(&[gap]), Step::Hold, "{gap:#x}");
+        assert_eq!(first_line(&[gap, gap, b'M']), Step::Hold, "{gap:#x}");
+        for next in [0, 1, 0x8b, b'(', b'/'] {
+            let told = [gap, next].escape_ascii().to_string();
+            assert_eq!(first_line(&[gap, next]), Step::Open, "{told}");
+            assert_eq!(first_line(&[gap, gap, b'M', next]), Step::Open, "{told}");
+        }
+    }
+}
+
 /// git's own protocol has no line end, and a path where a request has its target.
 #[test]
 fn git_goes_as_soon_as_its_line_is_whole() {
