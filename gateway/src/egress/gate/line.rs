@@ -15,8 +15,9 @@ pub(super) const LONGEST_LINE: usize = 16 * 1024;
 pub(super) const LONGEST_METHOD: usize = 256;
 /// Bytes of empty lines before it. Servers skip one or a few; more are held by nobody.
 pub(super) const LONGEST_BLANK: usize = 64;
-/// What a PROXY header begins with, in text and in binary (HAProxy's PROXY protocol, §2.1 and §2.2).
-const PROXY_1: &[u8] = b"PROXY ";
+/// What a PROXY header begins with, in text and in binary (HAProxy's PROXY protocol, §2.1 and §2.2). Five letters of the
+/// text, whatever follows them: the protocol's sample code (§9) asks for no more, and so do lighttpd and servers in Go.
+const PROXY_1: &[u8] = b"PROXY";
 const PROXY_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Is this the first line of an HTTP/1 request, or near enough that a server might take it for one? Anything that

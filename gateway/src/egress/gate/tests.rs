@@ -186,6 +186,8 @@ fn a_proxy_header_is_cut_and_said() {
         for header in [
             b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n".as_slice(),
             b"PROXY UNKNOWN\r\n",
+            b"PROXYX TCP4 1.1.1.1 2.2.2.2 1 2\r\n",
+            b"PROXY\0 UNKNOWN\r\n",
             b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x01\x01\x01\x01\x02\x02\x02\x02\0\x01\0\x02",
             b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
         ] {
@@ -202,7 +204,7 @@ fn a_proxy_header_is_cut_and_said() {
         }
     }
     let permit = permit("{allowedHosts: ['a.test:80']}");
-    for other in [b"PROXY\r\n".as_slice(), b"\r\n\r\n\0\r\nQUITE\r\n"] {
+    for other in [b"PROX Y\r\n".as_slice(), b"\r\n\r\n\0\r\nQUITE\r\n"] {
         let mut gate = Gate::new(&permit).unwrap();
         assert_eq!(in_two(&mut gate, other, 6).0, Step::Open);
         assert!(!gate.preamble());
