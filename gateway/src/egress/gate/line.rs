@@ -70,10 +70,14 @@ pub(super) fn first_line(held: &[u8]) -> Step {
     }
 }
 
-/// RFC 9112 §2.2: a server skips empty lines before the request line, and so do we.
+/// RFC 9112 §2.2: a server skips empty lines before the request line, and so do we; also those of white space, which some (waitress)
+/// strip with them.
 pub(super) fn after_blank(held: &[u8]) -> &[u8] {
-    let start = held.iter().position(|b| !b"\r\n".contains(b));
-    held.get(start.unwrap_or(held.len())..).unwrap_or_default()
+    let start = held.iter().position(|b| *b != b'\n' && !is_gap(*b));
+    let blank = held.get(..start.unwrap_or(held.len())).unwrap_or_default();
+    let last = blank.iter().rposition(|b| b"\r\n".contains(b));
+    held.get(last.map_or(0, |last| last + 1)..)
+        .unwrap_or_default()
 }
 
 /// HTTP's, wherever in the line.

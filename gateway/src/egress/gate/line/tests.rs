@@ -13,6 +13,13 @@ fn http_is_told_by_its_first_line() {
     assert_eq!(first_line(b"GET / HT"), Step::Hold);
     assert_eq!(first_line(b"\r\n\r\nGET / HTTP/1.1\r\n"), Step::Http);
     assert_eq!(first_line(b"\r\n"), Step::Hold);
+    for blank in [" \r\n", "\r\n \n", "\t\n \x0b\r\n "] {
+        let request = format!("{blank}GET / HTTP/1.1\r\n");
+        assert_eq!(first_line(blank.as_bytes()), Step::Hold, "{blank:?}");
+        assert_eq!(first_line(request.as_bytes()), Step::Http, "{blank:?}");
+        let other = format!("{blank}EHLO me\r\n");
+        assert_eq!(first_line(other.as_bytes()), Step::Open, "{blank:?}");
+    }
     assert_eq!(first_line(b"GET / HTTP/1.2\r\n"), Step::Http);
     assert_eq!(first_line(b"GET / HTTP/1.1 \r\n"), Step::Http);
     assert_eq!(first_line(b"get /old\r\n"), Step::Http);
