@@ -20,6 +20,11 @@ pub(super) const LONGEST_BLANK: usize = 64;
 const PROXY_1: &[u8] = b"PROXY";
 const PROXY_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
+/// Methods that servers have something to serve for (RFC 9110 §9.3, RFC 5789), but for CONNECT.
+const METHODS: [&[u8]; 8] = [
+    b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRACE", b"PATCH",
+];
+
 /// Is this the first line of an HTTP/1 request, or near enough that a server might take it for one? Anything that
 /// cannot become one passes to the pinned address. What is longer than anybody's request line, and begins like one, is left to
 /// the judge of requests, who refuses it; what begins with a longer word than any method is to be watched as it goes. A PROXY
@@ -58,12 +63,14 @@ pub(super) fn first_line(held: &[u8]) -> Step {
             Step::Hold
         };
     }
+    // A line end of LF alone is white space to some (Twisted), and what comes behind it the next word.
+    let goes_on = !line.ends_with(b"\r");
     let line = line.trim_ascii_end();
     // HTTP/2 by prior knowledge (RFC 9113 §3.4) is plain HTTP too, and the names it asks for are not read here.
     if line == b"PRI * HTTP/2.0" {
         return Step::Cut(Denial::UnsupportedProtocol);
     }
-    if says_version(line) || says_target(line) {
+    if says_version(line) || says_target(line, goes_on) {
         Step::Http
     } else {
         Step::Open
@@ -99,17 +106,18 @@ pub(super) fn is_gap(byte: u8) -> bool {
 }
 
 /// Without HTTP's version: its second word is one of the forms of a target (RFC 9112 §3.2), or its third and last the version of
-/// some protocol. Behind GET (HTTP/0.9) and CONNECT any word is a target, but for the JSON that NATS has there.
-fn says_target(line: &[u8]) -> bool {
+/// some protocol. Behind the methods of [`METHODS`] (HTTP/0.9; waitress) and CONNECT any word is a target, but for the JSON that NATS
+/// has there, and also a word that is still to come.
+fn says_target(line: &[u8], goes_on: bool) -> bool {
     let mut words = line.split(|b| is_gap(*b)).filter(|word| !word.is_empty());
     let (method, target, third) = (words.next(), words.next(), words.next());
-    let Some(target) = target else { return false };
-    let version = words.next().is_none() && third.is_some_and(is_version);
-    let bare = match method {
-        Some(b"GET") => true,
-        Some(b"CONNECT") => !target.starts_with(b"{"),
-        _ => false,
+    let common = method.is_some_and(|method| METHODS.contains(&method));
+    let Some(target) = target else {
+        return common && goes_on;
     };
+    let version = words.next().is_none() && third.is_some_and(is_version);
+    let connect = method == Some(b"CONNECT".as_slice()) && !target.starts_with(b"{");
+    let bare = common || connect;
     bare || version || target.starts_with(b"/") || target.starts_with(b"*") || has_scheme(target)
 }
 

@@ -67,6 +67,8 @@ fn what_a_lenient_server_takes_for_a_request_is_one() {
         "OPTIONS *",
         "get\x0b\x0c/x",
         "GET secret",
+        "POST secret",
+        "DELETE secret 1",
         "CONNECT evil.test:443",
         "CONNECT  [2001:db8::1]:443",
         "LIST *",
@@ -131,7 +133,6 @@ fn what_clients_of_other_protocols_begin_with_is_none() {
         "/W finger",
         "finger",
         "@RSYNCD: 31.0",
-        "GET",
         "<stream:stream>",
         "{\"id\":1}",
     ] {
@@ -139,6 +140,22 @@ fn what_clients_of_other_protocols_begin_with_is_none() {
             let bytes = format!("{line}{end}");
             assert_eq!(first_line(bytes.as_bytes()), Step::Open, "{bytes:?}");
         }
+    }
+}
+
+/// Twisted parts words at a line end of LF alone, too, and serves this.
+#[test]
+fn a_method_goes_on_behind_a_line_end_of_lf_alone() {
+    for (line, expected) in [
+        ("GET\n/secret HTTP/1.1\r\n", Step::Http),
+        (" POST \n/secret HTTP/1.1\r\n", Step::Http),
+        ("GET\r\n/secret HTTP/1.1\r\n", Step::Open),
+        ("POST\r\n", Step::Open),
+        ("get\n", Step::Open),
+        ("CONNECT\naccept-version:1.2\n", Step::Open),
+        ("PING\n", Step::Open),
+    ] {
+        assert_eq!(first_line(line.as_bytes()), expected, "{line:?}");
     }
 }
 
