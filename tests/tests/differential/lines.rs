@@ -39,6 +39,9 @@ fn written() -> Vec<Vec<u8>> {
         "*1",
         "get key",
         "PING",
+        "CONNECT ",
+        "GET\n/secret HTTP/1.1",
+        " \r\nGET /secret HTTP/1.1",
         "",
     ];
     let preambles = ["PROXY TCP4 1.1.1.1 2.2.2.2 1 2", "PROXY UNKNOWN"];

@@ -65,12 +65,13 @@ pub(super) fn first_line(held: &[u8]) -> Step {
     }
     // A line end of LF alone is white space to some (Twisted), and what comes behind it the next word.
     let goes_on = !line.ends_with(b"\r");
+    let nowhere = connects_nowhere(line);
     let line = line.trim_ascii_end();
     // HTTP/2 by prior knowledge (RFC 9113 §3.4) is plain HTTP too, and the names it asks for are not read here.
     if line == b"PRI * HTTP/2.0" {
         return Step::Cut(Denial::UnsupportedProtocol);
     }
-    if says_version(line) || says_target(line, goes_on) {
+    if nowhere || says_version(line) || says_target(line, goes_on) {
         Step::Http
     } else {
         Step::Open
@@ -119,6 +120,13 @@ fn says_target(line: &[u8], goes_on: bool) -> bool {
     let connect = method == Some(b"CONNECT".as_slice()) && !target.starts_with(b"{");
     let bare = common || connect;
     bare || version || target.starts_with(b"/") || target.starts_with(b"*") || has_scheme(target)
+}
+
+/// CONNECT, a gap, and no target, which Node serves. Without the gap it is STOMP's.
+fn connects_nowhere(line: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let rest = line.strip_prefix(b"CONNECT").unwrap_or_default();
+    !rest.is_empty() && rest.iter().all(|b| is_gap(*b))
 }
 
 /// `scheme://` (RFC 3986 §3.1), any.

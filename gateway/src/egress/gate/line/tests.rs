@@ -143,9 +143,9 @@ fn what_clients_of_other_protocols_begin_with_is_none() {
     }
 }
 
-/// Twisted parts words at a line end of LF alone, too, and serves this.
+/// Twisted parts words at a line end of LF alone, too, and serves this; Node serves a CONNECT to nowhere.
 #[test]
-fn a_method_goes_on_behind_a_line_end_of_lf_alone() {
+fn a_method_without_a_target_may_be_a_request() {
     for (line, expected) in [
         ("GET\n/secret HTTP/1.1\r\n", Step::Http),
         (" POST \n/secret HTTP/1.1\r\n", Step::Http),
@@ -154,6 +154,9 @@ fn a_method_goes_on_behind_a_line_end_of_lf_alone() {
         ("get\n", Step::Open),
         ("CONNECT\naccept-version:1.2\n", Step::Open),
         ("PING\n", Step::Open),
+        ("CONNECT \r\n", Step::Http),
+        ("CONNECT  \n", Step::Http),
+        ("CONNECT\r\n", Step::Open),
     ] {
         assert_eq!(first_line(line.as_bytes()), expected, "{line:?}");
     }
