@@ -31,7 +31,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 /// Bytes an idle tunnel may hold; whatever is needed for a while only is gone by then.
-const IDLE: i64 = 3200;
+const IDLE: i64 = 3250;
 /// Allocations of one tunnel: those of its task's runtime and of the kernel's poller included.
 const ALLOCATIONS: u64 = 25;
 /// Bytes an idle relay stream may hold here, the connection that carries it not counted.
