@@ -53,7 +53,7 @@ pub(super) fn first_line(held: &[u8]) -> Step {
     let seen = longest.unwrap_or(held);
     let end = seen.iter().position(|b| *b == b'\n');
     let line = seen.get(..end.unwrap_or(seen.len())).unwrap_or_default();
-    if !may_become_request(line) || is_binary(line) || is_git(line) || is_ldap(line) {
+    if !may_become_request(line) || is_git(line) || is_ldap(line) {
         return Step::Open;
     }
     if end.is_none() {
@@ -161,14 +161,6 @@ fn is_git(line: &[u8]) -> bool {
             && COMMANDS.iter().any(|command| rest.starts_with(command))
             && rest.contains(&0)
     })
-}
-
-/// A zero byte behind what is no target nor a version: lengths and numbers of binary protocols behind a word of theirs (Hadoop's `hrpc`
-/// and 9, which is a tab). Servers refuse a line that has one, and most of these protocols have no line end to wait for.
-fn is_binary(line: &[u8]) -> bool {
-    let zero = line.iter().position(|b| *b == 0);
-    let before = zero.and_then(|zero| line.get(..zero));
-    before.is_some_and(|before| !says_version(before) && !says_target(before, true))
 }
 
 /// An LDAPMessage (RFC 4511 §4.1.1) whose length is white space somewhere, such as the 12 bytes of an anonymous bind: a SEQUENCE, which

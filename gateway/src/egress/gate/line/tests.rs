@@ -176,24 +176,6 @@ fn what_begins_with_a_gap_and_no_word_goes_at_once() {
     }
 }
 
-#[test]
-fn a_zero_byte_behind_no_target_goes_at_once() {
-    for (bytes, expected) in [
-        (b"hrpc\t\0\0".as_slice(), Step::Open),
-        (b" -\x0c@\0\0\0\0", Step::Open),
-        (b"HELF \0\0\0", Step::Open),
-        (b"x y\0 HTTP/1.1\r\n", Step::Open),
-        (b"hrpc\t", Step::Hold),
-        (b"GET \0", Step::Hold),
-        (b"x /\0", Step::Hold),
-        (b"x /\0\r\n", Step::Http),
-        (b"GET \0/secret HTTP/1.1\r\n", Step::Http),
-        (b"x y HTTP/1.1\0\r\n", Step::Http),
-    ] {
-        assert_eq!(first_line(bytes), expected, "{}", bytes.escape_ascii());
-    }
-}
-
 /// Anonymous binds are 12 bytes long, and others as long as their names.
 #[test]
 fn ldap_goes_at_once_whatever_its_length() {
