@@ -53,7 +53,7 @@ pub(super) fn first_line(held: &[u8]) -> Step {
     let seen = longest.unwrap_or(held);
     let end = seen.iter().position(|b| *b == b'\n');
     let line = seen.get(..end.unwrap_or(seen.len())).unwrap_or_default();
-    if !may_become_request(line) || is_git(line) || is_ldap(line) {
+    if !may_become_request(line) || is_git(line) {
         return Step::Open;
     }
     if end.is_none() {
@@ -161,12 +161,6 @@ fn is_git(line: &[u8]) -> bool {
             && COMMANDS.iter().any(|command| rest.starts_with(command))
             && rest.contains(&0)
     })
-}
-
-/// An LDAPMessage (RFC 4511 §4.1.1) whose length is white space somewhere, such as the 12 bytes of an anonymous bind: a SEQUENCE, which
-/// is the digit 0, and in it an INTEGER. There is no line end to wait for, and no request has such a method and target.
-fn is_ldap(line: &[u8]) -> bool {
-    matches!(line, [b'0', _, 2, ..])
 }
 
 /// A token (RFC 9110 §5.6.2), alone or with a gap behind it, whatever it begins with; or gaps alone so far. Gaps before it do not

@@ -176,20 +176,6 @@ fn what_begins_with_a_gap_and_no_word_goes_at_once() {
     }
 }
 
-/// Anonymous binds are 12 bytes long, and others as long as their names.
-#[test]
-fn ldap_goes_at_once_whatever_its_length() {
-    let bind = b"0\x0c\x02\x01\x01`\x07\x02\x01\x03\x04\0\x80\0";
-    for at in 1..bind.len() {
-        let expected = if at > 2 { Step::Open } else { Step::Hold };
-        assert_eq!(first_line(bind.get(..at).unwrap()), expected, "{at}");
-    }
-    for length in 0..=u8::MAX {
-        assert_eq!(first_line(&[b'0', length, 2, 1]), Step::Open, "{length}");
-    }
-    assert_eq!(first_line(b"0 /\x02 HTTP/1.1\r\n"), Step::Http);
-}
-
 /// git's own protocol has no line end, and a path where a request has its target.
 #[test]
 fn git_goes_as_soon_as_its_line_is_whole() {
