@@ -9,6 +9,7 @@ mod refusals;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::Write as _,
     mem,
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::FileTypeExt,
@@ -172,9 +173,10 @@ async fn run(args: RunArgs, signals: Signals, descriptors: Option<u64>) -> Resul
         }
     })?;
     if args.json {
-        eprintln!("{}", refusals.json(ended.code()));
+        // The command's own end counts, whether this can be told or not.
+        let _ = writeln!(std::io::stderr(), "{}", refusals.json(ended.code()));
     } else if !args.quiet {
-        eprint!("{}", refusals.text());
+        let _ = write!(std::io::stderr(), "{}", refusals.text());
     }
     Ok(ended)
 }

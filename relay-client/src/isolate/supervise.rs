@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     fs, io,
+    io::Write as _,
     net::Ipv4Addr,
     num::NonZeroUsize,
     os::fd::{AsFd, OwnedFd},
@@ -133,7 +134,8 @@ async fn confined(
         Ok((inner, prepared, descriptors)) => {
             for warning in &prepared.warnings {
                 // Whatever the log is for: whoever runs the command has to know what does not hold.
-                eprintln!("sluicegate: warning: {warning}");
+                // Where nobody can be told, the command runs all the same.
+                let _ = writeln!(std::io::stderr(), "sluicegate: warning: {warning}");
             }
             let there = listeners.into_iter().zip(&prepared.listeners);
             let there = there.filter(|(_, there)| **there).map(|(one, _)| one);

@@ -80,6 +80,8 @@ impl Controller for Closable {
         app_limited: bool,
         rtt: &RttEstimator,
     ) {
+        // Only of what asks to be acknowledged: of what does not, it may come long after.
+        self.answered.fetch_add(1, Ordering::Relaxed);
         self.inner.on_ack(now, sent, bytes, app_limited, rtt);
     }
 
@@ -90,7 +92,6 @@ impl Controller for Closable {
         app_limited: bool,
         largest_packet_num_acked: Option<u64>,
     ) {
-        self.answered.fetch_add(1, Ordering::Relaxed);
         self.inner
             .on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
     }

@@ -21,9 +21,10 @@ impl Passed {
         let stats = quic.stats();
         let sent = stats.frame_tx;
         // Of what elicits an acknowledgement (RFC 9000 §13.2), all that a client of ours sends after the handshake. What is not
-        // acknowledged is sent again as one of these.
+        // acknowledged is sent again as one of these, or asked after with IMMEDIATE_ACK.
         let asked = [
             sent.ping,
+            sent.immediate_ack,
             sent.stream,
             sent.max_data,
             sent.max_stream_data,
