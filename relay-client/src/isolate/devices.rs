@@ -8,7 +8,7 @@ use std::{
 
 const DEVICES: &str = "/dev";
 /// What programs count on. Terminals and shared memory are the host's all the same: see the threat model.
-const KEPT: [&str; 10] = [
+pub(super) const KEPT: [&str; 10] = [
     "null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm", "mqueue",
 ];
 

@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{control::Hidden, devices, directory};
+use super::{control::Hidden, devices, directory, elsewhere};
 
 /// Name services, buses, container engines, agents: all their sockets are below these. They are covered as a whole, since a
 /// directory that is removed and made anew, as a service that starts again does it, comes into sight: what was mounted over
@@ -46,7 +46,7 @@ const UNCONNECTED: &str = "01";
 /// is what the command is to work in.
 ///
 /// # Errors
-/// The kernel does not tell what listens, or what devices there are.
+/// The kernel does not tell what listens, what devices there are, or what is mounted.
 pub(super) fn find(
     more: &[PathBuf],
     used: &[PathBuf],
@@ -91,7 +91,8 @@ pub(super) fn find(
     let devices = devices::others(used)?;
     directories.extend(devices.directories);
     files.extend(devices.files);
-    for path in more {
+    let elsewhere = elsewhere::of_processes_and_devices()?;
+    for path in more.iter().chain(&elsewhere) {
         if path.is_dir() {
             directories.push(path.clone());
         } else {

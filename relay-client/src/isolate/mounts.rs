@@ -2,7 +2,6 @@
 //! what belongs to whoever confines it.
 
 use std::{
-    collections::BTreeMap,
     ffi::CStr,
     fs, io,
     os::{
@@ -23,7 +22,9 @@ use rustix::{
 
 use super::{
     control::{Hidden, Plan},
+    elsewhere,
     hidden::{KEPT, RUNTIME},
+    mountinfo::{Mount, table},
 };
 
 /// Bytes and files of the private file systems are bounded by this; they live in memory.
@@ -44,22 +45,6 @@ const KERNEL: [&str; 6] = [
     "/proc/bus",
     "/proc/fs",
     "/proc/asound",
-];
-
-/// File systems that are the kernel's, most of them below /sys: control groups of the user's processes outside, power states,
-/// drivers. What is written there acts outside as well.
-const OF_THE_KERNEL: [&str; 11] = [
-    "sysfs",
-    "cgroup",
-    "cgroup2",
-    "debugfs",
-    "tracefs",
-    "configfs",
-    "securityfs",
-    "selinuxfs",
-    "efivarfs",
-    "pstore",
-    "bpf",
 ];
 
 /// Where the user's and the session's keys are told of.
@@ -84,7 +69,8 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
     .map_err(|error| told("/", error))?;
     // The supervisor's process ids are not ours: a /proc of our own, where the kernel lets us.
     let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    if let Err(error) = mount("proc", "/proc", "proc", quiet, None) {
+    let new = mount("proc", "/proc", "proc", quiet, None);
+    if let Err(error) = new {
         // It has files of the user's processes outside that take what is written to them.
         look_only("/proc").map_err(|error| told("/proc", error))?;
         warnings.push(format!(
@@ -96,7 +82,9 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
         unless_unreachable(look_only(path)).map_err(|error| told(path, error))?;
     }
     for mount in table()? {
-        if mount.path.starts_with("/sys") || OF_THE_KERNEL.contains(&&*mount.kind) {
+        // What is mounted below the old one came with it, as writable as it is outside.
+        let came_along = new.is_err() && mount.path.starts_with("/proc");
+        if came_along || elsewhere::is_looked_at_only(&mount) {
             write_protect(&mount)?;
         }
     }
@@ -146,7 +134,7 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
     Ok(warnings)
 }
 
-/// Neither it nor anything below can be written to, whoever asks.
+/// It cannot be written to, whoever asks. What is mounted below it is as it was.
 fn look_only(path: impl AsRef<Path>) -> Result<(), Errno> {
     let path = path.as_ref();
     // With what is mounted below it, which an ordinary user may not leave out.
@@ -267,103 +255,16 @@ fn read_only(plan: &Plan) -> io::Result<()> {
     Ok(())
 }
 
-/// A mount there is.
-struct Mount {
-    path: PathBuf,
-    flags: MountFlags,
-    /// Its file system's type.
-    kind: String,
-}
-
-/// All there are; of several at one place the last, which is the one that is seen.
-fn table() -> io::Result<Vec<Mount>> {
-    let table = fs::read("/proc/self/mountinfo")?;
-    // Names are any bytes. Those that are no ASCII are written as the kernel writes blanks.
-    let table: String = table
-        .iter()
-        .map(|byte| match byte.is_ascii() {
-            true => char::from(*byte).to_string(),
-            false => format!("\\{byte:03o}"),
-        })
-        .collect();
-    let mounts = table.lines().filter_map(parse);
-    let by_place: BTreeMap<_, _> = mounts.map(|mount| (mount.path.clone(), mount)).collect();
-    Ok(by_place.into_values().collect())
-}
-
 fn write_protect(mount: &Mount) -> io::Result<()> {
     let flags = mount.flags | MountFlags::BIND | MountFlags::RDONLY;
     let path = &mount.path;
     match mount_remount(path, flags, c"") {
         // Something else stands before it by now.
         Err(Errno::INVAL) => Ok(()),
-        done => unless_unreachable(done).map_err(|error| told(path, error)),
-    }
-}
-
-/// A line of mountinfo (proc_pid_mountinfo(5)).
-fn parse(line: &str) -> Option<Mount> {
-    let (line, of_the_file_system) = line.split_once(" - ")?;
-    let mut columns = line.split(' ');
-    let path = unescape(columns.nth(4)?);
-    let mut flags = MountFlags::empty();
-    for option in columns.next()?.split(',') {
-        flags |= match option {
-            "nosuid" => MountFlags::NOSUID,
-            "nodev" => MountFlags::NODEV,
-            "noexec" => MountFlags::NOEXEC,
-            "noatime" => MountFlags::NOATIME,
-            "nodiratime" => MountFlags::NODIRATIME,
-            "relatime" => MountFlags::RELATIME,
-            _ => MountFlags::empty(),
-        };
-    }
-    let kind = of_the_file_system.split(' ').next()?.to_owned();
-    Some(Mount { path, flags, kind })
-}
-
-/// Blanks, line ends and backslashes stand as three octal digits there.
-fn unescape(text: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt;
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let octal = after
-            .get(..3)
-            .and_then(|digits| str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match octal {
-            Some(escaped) if byte == b'\\' => {
-                bytes.push(escaped);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            _ => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    std::ffi::OsString::from_vec(bytes).into()
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-    use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
-
-    use rustix::mount::MountFlags;
-
-    #[test]
-    fn a_line_of_mountinfo() {
-        let line =
-            "36 35 98:0 /mnt1 /mnt\\040a\\134b rw,nosuid,noatime master:1 - ext3 /dev/root rw";
-        let found = super::parse(line).unwrap();
-        assert_eq!(found.path, Path::new("/mnt a\\b"));
-        assert_eq!(found.flags, MountFlags::NOSUID | MountFlags::NOATIME);
-        assert_eq!(found.kind, "ext3");
-        let odd = super::parse("36 35 98:0 / /a\\012b\\377 rw - tmpfs x rw").unwrap();
-        assert_eq!(odd.path, Path::new(OsStr::from_bytes(b"/a\nb\xff")));
-        assert!(super::parse("36 35 98:0").is_none());
+        done => unless_unreachable(done).map_err(|error| {
+            let error = io::Error::from(error);
+            let why = format!("{} cannot be made read-only: {error}", path.display());
+            io::Error::new(error.kind(), why)
+        }),
     }
 }

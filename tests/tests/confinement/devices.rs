@@ -8,7 +8,7 @@ use super::outer::{is_root, outer};
 const KEPT: [&str; 7] = ["full", "null", "ptmx", "random", "tty", "urandom", "zero"];
 
 /// One that is not for everybody.
-fn another() -> Option<String> {
+pub(crate) fn another() -> Option<String> {
     let entries = fs::read_dir("/dev").unwrap().flatten();
     let mut devices = entries.filter(|entry| entry.file_type().unwrap().is_char_device());
     devices.find_map(|device| {

@@ -15,6 +15,7 @@ mod datagrams;
 mod devices;
 mod ends;
 mod forbidden;
+mod kernel;
 mod kills;
 mod names;
 mod outer;
