@@ -4,7 +4,8 @@
 //! one for ever, [`listen`] and [`forward`] bring local connections in, [`expose`] the host's connections to local
 //! listeners, [`proxy`] is the HTTP proxy for the way out, [`isolate`] runs a command that has no other, [`status`] tells how it
 //! all is, [`doctor`] why it is not, [`config`] says what is wanted, [`descriptors`] how many connections there may be, [`tasks`]
-//! is where what is carried runs, [`variables`] names what a session's environment has. `cli` in the binary is the command line.
+//! is where what is carried runs, [`variables`] names what a session's environment has, [`standard`] is where commands say
+//! things. `cli` in the binary is the command line.
 
 pub mod backoff;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod isolate;
 pub mod listen;
 pub mod proxy;
 pub mod session;
+pub mod standard;
 pub mod status;
 pub mod tasks;
 pub mod transport;

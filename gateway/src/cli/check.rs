@@ -46,7 +46,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
             json!({ "valid": faults.is_clean(), "errors": faults.errors, "warnings": faults.warnings })
         );
     } else {
-        eprint!("{}", faults.render(&masked, &name));
+        note_whole!("{}", faults.render(&masked, &name));
     }
     let (errors, warnings) = (faults.errors.len(), faults.warnings.len());
     if !passes {

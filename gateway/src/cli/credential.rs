@@ -50,7 +50,7 @@ pub(super) async fn run(command: CredentialCommand) -> Result<(), Failure> {
     } else {
         say!("revoked");
         if answer.body.get("known") == Some(&false.into()) {
-            eprintln!(
+            note!(
                 "sluicegate: nobody has come by such a token since the gateway started: is it the right id?"
             );
         }

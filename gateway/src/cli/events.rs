@@ -121,7 +121,7 @@ impl Stream {
                 Err(failure) if begun && failure.code() == UNREACHABLE => failure.to_string(),
                 Err(failure) => return Err(failure),
             };
-            eprintln!("{}", again(&why));
+            note!("{}", again(&why));
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
         }

@@ -37,7 +37,7 @@ impl Failure {
 
     /// Tell, and give the exit code.
     pub fn report(&self) -> ExitCode {
-        eprintln!("sluicegate: {}", self.message.trim_end());
+        note!("sluicegate: {}", self.message.trim_end());
         ExitCode::from(self.code)
     }
 }

@@ -104,11 +104,11 @@ pub fn run() -> ExitCode {
     if let Some(code) = sluicegate_relay::isolate::reenter() {
         return code;
     }
-    // clap ends the process itself: 0 for help and version, 2 for bad usage.
-    let command = match Cli::parse().command {
+    let command = match Cli::try_parse().map(|cli| cli.command) {
         // It has signals to hold back before there are threads.
-        Command::Run(args) => return run::main(args),
-        command => command,
+        Ok(Command::Run(args)) => return run::main(args),
+        Ok(command) => command,
+        Err(said) => return sluicegate_relay::standard::answer("sluicegate", &said),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -120,6 +120,8 @@ pub fn run() -> ExitCode {
         }
     };
     match runtime.block_on(dispatch(command)) {
+        // That has been said.
+        Ok(_) if output::is_lost() => ExitCode::from(failure::FAILED),
         Ok(code) => code,
         Err(failure) => failure.report(),
     }

@@ -7,9 +7,12 @@ use std::{
 };
 
 use serde_json::Value;
+pub(super) use sluicegate_relay::standard::tell;
 
 /// Nobody reads standard output any more.
 static CLOSED: AtomicBool = AtomicBool::new(false);
+/// Something was lost that somebody may have wanted.
+static LOST: AtomicBool = AtomicBool::new(false);
 
 /// `println!`, except that a reader that has gone (`… | head -1`) is no failure.
 macro_rules! say {
@@ -22,8 +25,18 @@ macro_rules! say_whole {
     ($($text:tt)*) => { $crate::cli::output::write(format_args!($($text)*)) };
 }
 
-/// To standard output. What cannot be written is told once, unless it is that nobody reads: then the command goes on, for
-/// its exit code, and what follows something for ever looks at [`is_closed`].
+/// `eprintln!`, except that a standard error that takes nothing does not end the command.
+macro_rules! note {
+    ($($text:tt)*) => { $crate::cli::output::tell(format_args!("{}\n", format_args!($($text)*))) };
+}
+
+/// `eprint!`, likewise.
+macro_rules! note_whole {
+    ($($text:tt)*) => { $crate::cli::output::tell(format_args!($($text)*)) };
+}
+
+/// To standard output. What cannot be written is told once, and makes the command a failed one ([`is_lost`]), unless it is that nobody
+/// reads. The command goes on either way, and what follows something for ever looks at [`is_closed`].
 pub(super) fn write(text: Arguments<'_>) {
     if is_closed() {
         return;
@@ -32,7 +45,8 @@ pub(super) fn write(text: Arguments<'_>) {
     if let Err(error) = out.write_fmt(text).and_then(|()| out.flush()) {
         CLOSED.store(true, Ordering::Relaxed);
         if error.kind() != ErrorKind::BrokenPipe {
-            eprintln!("sluicegate: cannot write to standard output: {error}");
+            LOST.store(true, Ordering::Relaxed);
+            note!("sluicegate: cannot write to standard output: {error}");
         }
     }
 }
@@ -40,6 +54,11 @@ pub(super) fn write(text: Arguments<'_>) {
 /// Was standard output found closed?
 pub(super) fn is_closed() -> bool {
     CLOSED.load(Ordering::Relaxed)
+}
+
+/// Is there something that standard output did not take, though somebody may have wanted it?
+pub(super) fn is_lost() -> bool {
+    LOST.load(Ordering::Relaxed)
 }
 
 /// `export K='V'` lines for `eval` in any POSIX shell.

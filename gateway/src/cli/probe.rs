@@ -45,7 +45,7 @@ pub(super) async fn run(command: ProbeCommand) -> Result<(), Failure> {
             Err(failure) if args.once => return Err(failure),
             Ok(()) => {}
             // A gateway that restarts, or that another agent is probing, is asked again.
-            Err(failure) => eprintln!("sluicegate: {failure}"),
+            Err(failure) => note!("sluicegate: {failure}"),
         }
         let spread = getrandom::u32().unwrap_or(u32::MAX / 2);
         let factor = 0.9 + 0.2 * f64::from(spread) / f64::from(u32::MAX);

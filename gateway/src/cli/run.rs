@@ -9,7 +9,6 @@ mod refusals;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Write as _,
     mem,
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::FileTypeExt,
@@ -130,7 +129,7 @@ pub(super) fn main(args: RunArgs) -> ExitCode {
 async fn run(args: RunArgs, signals: Signals, descriptors: Option<u64>) -> Result<Ended, Failure> {
     let mut signals = signals.listen().context("signals")?;
     if args.run.is_unconfined() {
-        eprintln!(
+        note!(
             "sluicegate: WARNING: --unconfined: the command can reach whatever this user can; the proxy variables are a mere request"
         );
     }
@@ -173,10 +172,9 @@ async fn run(args: RunArgs, signals: Signals, descriptors: Option<u64>) -> Resul
         }
     })?;
     if args.json {
-        // The command's own end counts, whether this can be told or not.
-        let _ = writeln!(std::io::stderr(), "{}", refusals.json(ended.code()));
+        note!("{}", refusals.json(ended.code()));
     } else if !args.quiet {
-        let _ = write!(std::io::stderr(), "{}", refusals.text());
+        note_whole!("{}", refusals.text());
     }
     Ok(ended)
 }

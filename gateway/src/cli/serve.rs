@@ -124,7 +124,7 @@ fn announce(app: &App) {
             ListenerKind::Transparent => "captured connections",
             ListenerKind::Sni => "TLS and HTTP by the name they say",
         };
-        eprintln!("listening on {address} ({}; {what})", kind.label());
+        note!("listening on {address} ({}; {what})", kind.label());
     }
-    eprintln!("admin token: {}", app.admin_token_file().display());
+    note!("admin token: {}", app.admin_token_file().display());
 }

@@ -264,7 +264,7 @@ pub(super) fn show_bundle(body: &Value, format: Format, again: bool) -> Result<(
     }
     let session = body.get("session").cloned().unwrap_or_default();
     let was = if again { " (as before)" } else { "" };
-    eprintln!(
+    note!(
         "session {} of provider {} is {}{was}, generation {}, expires {}",
         text(&session, "id"),
         text(&session, "provider"),
@@ -274,17 +274,17 @@ pub(super) fn show_bundle(body: &Value, format: Format, again: bool) -> Result<(
     );
     let targets = session.get("dialTargets").and_then(Value::as_object);
     for (name, target) in targets.into_iter().flatten() {
-        eprintln!("dial {name} at {}", target.as_str().unwrap_or_default());
+        note!("dial {name} at {}", target.as_str().unwrap_or_default());
     }
     let errors = session.get("dialErrors").and_then(Value::as_object);
     for (name, error) in errors.into_iter().flatten() {
-        eprintln!(
+        note!(
             "{name} cannot be dialled: {}",
             error.as_str().unwrap_or_default()
         );
     }
     if body.get("stale").and_then(Value::as_bool) == Some(true) {
-        eprintln!(
+        note!(
             "changed since the generation began, use the new bundle: {}",
             text(body, "staleBindings")
         );

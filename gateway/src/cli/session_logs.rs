@@ -46,7 +46,7 @@ pub(super) async fn logs(args: LogsArgs) -> Result<(), Failure> {
         let number = |key: &str| page.get(key).and_then(Value::as_u64).unwrap_or_default();
         if !begun && after + 1 < number("first") {
             let missed = number("first") - after - 1;
-            eprintln!("{missed} older records were dropped");
+            note!("{missed} older records were dropped");
         }
         begun = true;
         let records = page.get("records").and_then(Value::as_array);

@@ -14,5 +14,7 @@ pub fn init_logging(level: &str) {
         .with_writer(std::io::stderr)
         .with_ansi(ansi)
         .with_target(false)
+        // What standard error does not take would be told there, by a panic.
+        .log_internal_errors(false)
         .try_init();
 }

@@ -1,10 +1,13 @@
 //! `doctor`: why does it not work?
 
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
-use sluicegate_relay::doctor::{Check, Wanted, examine};
+use sluicegate_relay::{
+    doctor::{Check, Wanted, examine},
+    standard,
+};
 
 use super::options::{Options, tls};
 
@@ -34,7 +37,7 @@ fn canary(text: &str) -> Result<(String, u16), String> {
 /// Try every step, and say what to change.
 ///
 /// # Errors
-/// Settings, trust.
+/// Settings, trust, standard output.
 pub(super) async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let config = args.options.settle_to_look()?;
     let tls = tls(&config)?;
@@ -55,8 +58,7 @@ pub(super) async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
             .collect::<Vec<_>>()
             .join("\n")
     };
-    // Whoever read it may have gone: the exit code tells too.
-    let _ = writeln!(std::io::stdout(), "{text}");
+    standard::print(format_args!("{text}\n"))?;
     Ok(if good {
         ExitCode::SUCCESS
     } else {

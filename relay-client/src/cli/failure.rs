@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use sluicegate_relay::{config::ConfigError, listen::ListenError};
+use sluicegate_relay::{config::ConfigError, listen::ListenError, standard};
 
 /// Bad flags, file or environment: nothing was started.
 pub(super) const CONFIG: u8 = 2;
@@ -12,7 +12,7 @@ const LISTEN: u8 = 3;
 
 /// Say what went wrong, with a code of the caller's.
 pub(super) fn with_code(code: u8, error: &anyhow::Error) -> ExitCode {
-    eprintln!("sluicegate-relay: {}", chain(error));
+    standard::tell(format_args!("sluicegate-relay: {}\n", chain(error)));
     ExitCode::from(code)
 }
 

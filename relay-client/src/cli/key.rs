@@ -1,9 +1,10 @@
 //! `key`: the key a session's credentials are bound to. It is made here and stays here.
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use sluicegate_certs::ClientKey;
+use sluicegate_relay::standard;
 
 /// `key`.
 #[derive(Args)]
@@ -16,9 +17,9 @@ pub(super) struct KeyArgs {
 /// Print the thumbprint, for `sluicegate session create --client-key`.
 ///
 /// # Errors
-/// The file.
+/// The file, or standard output.
 pub(super) fn run(args: &KeyArgs) -> anyhow::Result<ExitCode> {
     let key = ClientKey::load_or_create(&args.file)?;
-    writeln!(std::io::stdout(), "{}", key.thumbprint())?;
+    standard::print(format_args!("{}\n", key.thumbprint()))?;
     Ok(ExitCode::SUCCESS)
 }

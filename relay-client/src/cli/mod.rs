@@ -64,11 +64,11 @@ pub(crate) fn run() -> ExitCode {
     if let Some(code) = sluicegate_relay::isolate::reenter() {
         return code;
     }
-    // clap ends the process itself: 0 for help and version, 2 for bad usage.
-    let command = match Cli::parse().command {
-        Command::Plain(command) => command,
+    let command = match Cli::try_parse().map(|cli| cli.command) {
+        Ok(Command::Plain(command)) => command,
         // It has signals to hold back before there are threads.
-        Command::Run(args) => return run::main(args),
+        Ok(Command::Run(args)) => return run::main(args),
+        Err(said) => return sluicegate_relay::standard::answer("sluicegate-relay", &said),
     };
     init_logging("warn,sluicegate_relay=info");
     // One thread: what wakes whom stays on one core, and everything that is awake is one batch (docs/performance.md).
@@ -95,5 +95,7 @@ fn init_logging(default: &str) {
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
+        // What standard error does not take would be told there, by a panic.
+        .log_internal_errors(false)
         .init();
 }

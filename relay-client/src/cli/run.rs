@@ -11,6 +11,7 @@ use sluicegate_relay::{
     listen::Address,
     proxy::Notice,
     session::{Credential, Session, Status},
+    standard,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -158,9 +159,9 @@ async fn run(
 ) -> anyhow::Result<Ended> {
     let mut signals = signals.listen().context("signals")?;
     if args.run.is_unconfined() {
-        eprintln!(
-            "sluicegate-relay: WARNING: --unconfined: the command can reach whatever this user can; the proxy variables are a mere request"
-        );
+        standard::tell(format_args!(
+            "sluicegate-relay: WARNING: --unconfined: the command can reach whatever this user can; the proxy variables are a mere request\n"
+        ));
     }
     let tls = tls(&config)?;
     let (connection, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -201,12 +202,16 @@ async fn wait_for_gateway(session: &Session, wait: Option<Duration>) -> Result<(
                 Status::Connecting => {}
                 Status::Connected { .. } => return true,
                 Status::Unauthorized { reason } => {
-                    eprintln!("sluicegate-relay: the gateway refuses the token: {reason}");
+                    standard::tell(format_args!(
+                        "sluicegate-relay: the gateway refuses the token: {reason}\n"
+                    ));
                     return true;
                 }
                 Status::Waiting { reason, .. } => {
                     if last.is_none() && wait.is_some() {
-                        eprintln!("sluicegate-relay: waiting for the gateway: {reason}");
+                        standard::tell(format_args!(
+                            "sluicegate-relay: waiting for the gateway: {reason}\n"
+                        ));
                     }
                     last = Some(reason.clone());
                     if wait.is_none() {

@@ -1,13 +1,13 @@
 //! `status`: how is the client that runs here?
 
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
 use serde_json::Value;
 use sluicegate_relay::{
     config::{ConfigError, bare_address},
-    status,
+    standard, status,
 };
 
 /// Exit codes: 0 connected; 1 not connected, or no client there; 2 bad flags.
@@ -24,7 +24,7 @@ pub(super) struct StatusArgs {
 /// Ask, and tell.
 ///
 /// # Errors
-/// Nobody is there, or no address was given.
+/// Nobody is there, no address was given, or standard output takes nothing.
 pub(super) async fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let variable = std::env::var("SLUICEGATE_RELAY_STATUS").ok();
     let place = args
@@ -46,7 +46,7 @@ pub(super) async fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     } else {
         people(&told)
     };
-    let _ = writeln!(std::io::stdout(), "{text}");
+    standard::print(format_args!("{text}\n"))?;
     Ok(if state == "connected" {
         ExitCode::SUCCESS
     } else {

@@ -45,7 +45,7 @@ use super::{
     terminal::Terminal,
     wait::{Event, Watch, code_of},
 };
-use crate::descriptors;
+use crate::{descriptors, standard};
 
 /// The word that makes this binary one of the two. No user types it.
 pub(super) const WORD: &str = "__confined";
@@ -134,7 +134,7 @@ pub fn reenter() -> Option<ExitCode> {
         _ => return Some(ExitCode::from(FAILED)),
     };
     Some(ExitCode::from(ended.unwrap_or_else(|broken| {
-        eprintln!("sluicegate: {}", broken.message);
+        standard::tell(format_args!("sluicegate: {}\n", broken.message));
         broken.code
     })))
 }
@@ -199,7 +199,9 @@ fn tell_of_datagrams(supervisor: &UnixStream) {
             let _ = control::say(supervisor, &refused);
         }
         Ok(_) => {}
-        Err(error) => eprintln!("sluicegate: which datagrams were refused is not known: {error}"),
+        Err(error) => standard::tell(format_args!(
+            "sluicegate: which datagrams were refused is not known: {error}\n"
+        )),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{
     ffi::OsString,
     fs, io,
-    io::Write as _,
     net::Ipv4Addr,
     num::NonZeroUsize,
     os::fd::{AsFd, OwnedFd},
@@ -42,6 +41,7 @@ use super::{
 use crate::{
     listen::{Address, Listen, Listener},
     proxy::Why,
+    standard,
     tasks::Tasks,
 };
 
@@ -134,8 +134,7 @@ async fn confined(
         Ok((inner, prepared, descriptors)) => {
             for warning in &prepared.warnings {
                 // Whatever the log is for: whoever runs the command has to know what does not hold.
-                // Where nobody can be told, the command runs all the same.
-                let _ = writeln!(std::io::stderr(), "sluicegate: warning: {warning}");
+                standard::tell(format_args!("sluicegate: warning: {warning}\n"));
             }
             let there = listeners.into_iter().zip(&prepared.listeners);
             let there = there.filter(|(_, there)| **there).map(|(one, _)| one);

@@ -1,9 +1,6 @@
 //! How the tour looks: marks and columns for people, one JSON object per line for programs.
 
-use std::{
-    io::{IsTerminal, Write},
-    process::ExitCode,
-};
+use std::{io::IsTerminal, process::ExitCode};
 
 use serde_json::{Value, json};
 
@@ -151,5 +148,5 @@ impl Show {
 
 /// Whoever read it may have gone: that is no reason to stop halfway.
 fn line(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    say!("{text}");
 }

@@ -68,7 +68,7 @@ pub(in crate::cli) fn run(args: &ImportArgs) -> Result<(), Failure> {
         ..Faults::default()
     };
     let masked = sluicegate_policy::lint_source(&text).masked;
-    eprint!("{}", notes.render(&masked, &name));
+    note_whole!("{}", notes.render(&masked, &name));
     say_whole!("{}", yaml::block(&egress));
     Ok(())
 }

@@ -56,7 +56,7 @@ pub(in crate::cli) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     } else {
         say_whole!("{}", told(&difference, args.examples));
         for line in &difference.malformed_lines {
-            eprintln!("{}: {}", args.access_log.display(), output::printable(line));
+            note!("{}: {}", args.access_log.display(), output::printable(line));
         }
     }
     if !args.fail_on_change {

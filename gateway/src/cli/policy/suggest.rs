@@ -227,7 +227,7 @@ pub(in crate::cli) fn run(args: &SuggestArgs) -> Result<(), Failure> {
         return Ok(());
     }
     for note in &notes {
-        eprintln!("{}: {note}", args.access_log.display());
+        note!("{}: {note}", args.access_log.display());
     }
     say_whole!("{}", yaml::block(&egress));
     Ok(())
