@@ -15,6 +15,9 @@ use crate::{
     transport::{Choice, ChoiceError, Endpoint, EndpointError, Transport},
 };
 
+mod exposed;
+pub use exposed::ExposedFile;
+
 /// Settings as they are given in one place. Later places fill what earlier ones leave open.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -98,6 +101,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// Files of its tokens that others can read, each once.
+    pub fn exposed_files(&self) -> Vec<ExposedFile> {
+        let proxy = self.proxy.as_ref().and_then(|one| one.token_file.as_ref());
+        let proxy = proxy.filter(|path| Some(*path) != self.token_file.as_ref());
+        let files = self.token_file.iter().chain(proxy);
+        files.filter_map(|path| ExposedFile::at(path)).collect()
+    }
+
     /// What serves every user that reaches it: whoever of this network namespace connects acts as this session.
     pub fn open_to_all(&self) -> Vec<&Address> {
         let places = self.listen.iter().map(|one| &one.address);

@@ -163,6 +163,9 @@ async fn run(
             "sluicegate-relay: WARNING: --unconfined: the command can reach whatever this user can; the proxy variables are a mere request\n"
         ));
     }
+    for exposed in config.exposed_files() {
+        tracing::warn!("{exposed}");
+    }
     let tls = tls(&config)?;
     let (connection, stop) = (TaskTracker::new(), CancellationToken::new());
     let session = session(&config, tls, &connection, &stop);

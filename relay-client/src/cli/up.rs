@@ -41,6 +41,10 @@ pub(super) async fn run(args: &UpArgs) -> anyhow::Result<()> {
         report.tell("warning", &[("reason", ANY_UID)]);
         tracing::warn!("{ANY_UID}");
     }
+    for exposed in config.exposed_files() {
+        report.tell("warning", &[("reason", &exposed.to_string())]);
+        tracing::warn!("{exposed}");
+    }
     let client = Client::start(config, report).await?;
     let reread = async {
         while hangup.recv().await.is_some() {
