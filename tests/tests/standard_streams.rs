@@ -10,7 +10,8 @@ use e2e::program::{Finished, binary};
 use e2e::{Program, World, until};
 use rustix::process::Signal;
 
-const NOBODY_THERE: &str = "https://127.0.0.1:1";
+/// Nobody listens there, which TCP tells at once.
+const NOBODY_THERE: [&str; 4] = ["--url", "https://127.0.0.1:1", "--transport", "h2"];
 
 /// The program with its streams as a shell makes them.
 fn redirected(redirection: &str, program: &str) -> Program {
@@ -34,7 +35,7 @@ async fn who_cannot_be_told_hears_it_by_the_exit_code() {
     let state = state.path().to_str().unwrap();
     let (gateway, relay) = ("sluicegate", "sluicegate-relay");
     let exits = ["--", "sh", "-c", "exit 7"];
-    let none = ["run", "--net", "none", "--url", NOBODY_THERE];
+    let none = [&["run", "--net", "none"][..], &NOBODY_THERE].concat();
     let at_once = ["--unconfined", "--wait", "0s"];
     let table: [(&str, Vec<&str>, i32); 10] = [
         (gateway, vec!["no-such-command"], 2),
@@ -70,7 +71,8 @@ async fn a_client_whose_log_is_full_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("events");
     let mut client = redirected("2>/dev/full", "sluicegate-relay")
-        .args(["up", "--json", "--url", NOBODY_THERE])
+        .args(["up", "--json"])
+        .args(NOBODY_THERE)
         .args(["--listen", "cache=tcp://127.0.0.1:0"])
         .env("SLUICEGATE_RELAY_TOKEN", "sgh_token")
         .start(&log);

@@ -14,8 +14,8 @@ use e2e::program::binary;
 use e2e::{Program, until};
 use rustix::process::Signal;
 
-/// Nobody listens there.
-const GATEWAY: [&str; 2] = ["--url", "https://127.0.0.1:1"];
+/// Nobody listens there, which TCP tells at once.
+const GATEWAY: [&str; 4] = ["--url", "https://127.0.0.1:1", "--transport", "h2"];
 
 fn client(arguments: &[&str]) -> Program {
     Program::new(binary("sluicegate-relay")).args(arguments)

@@ -56,6 +56,35 @@ fn codes_and_streams_pass_through() {
     });
 }
 
+/// Neither one on a full disk nor one that was closed.
+#[test]
+fn a_standard_error_that_takes_nothing_changes_no_code() {
+    outer(
+        "ends::a_standard_error_that_takes_nothing_changes_no_code",
+        async |outer| {
+            let refused = "curl -s --max-time 20 https://evil.test/; exit 9";
+            let table: [(&[&str], i32); 4] = [
+                (&["/no/such/program"], 127),
+                (&["sh", "-c", "exit 7"], 7),
+                // Of which there is a list at the end.
+                (&["sh", "-c", refused], 9),
+                (&["sh", "-c", "kill -9 $$"], 137),
+            ];
+            for redirection in ["2>/dev/full", "2>&-"] {
+                let start = format!("exec \"$@\" {redirection}");
+                for (command, code) in table {
+                    let shell = outer.as_nobody("sh").args(["-c", &start, "sh"]);
+                    let program = shell.arg(outer.path("bin/sluicegate")).arg("run");
+                    let program = program.args(outer.allowing()).arg("--").args(command);
+                    let done = program.run().await;
+                    assert_eq!(done.code, Some(code), "{command:?} {redirection}");
+                }
+            }
+            outer.left_nothing().await;
+        },
+    );
+}
+
 #[test]
 fn signals_reach_the_command_once() {
     outer("ends::signals_reach_the_command_once", async |outer| {
