@@ -12,7 +12,11 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::link::Towards;
 use crate::program::Program;
+
+/// What was swallowed in one direction passes.
+const FORGET_ONE_WAY: &str = "table ip one_way {}\ndelete table ip one_way\n";
 
 /// Two namespaces and what joins them. They go when this is dropped.
 pub struct Network {
@@ -110,6 +114,20 @@ impl Network {
         self.rules(&["meta l4proto udp drop"], &outside).await;
     }
 
+    /// UDP goes nowhere in this direction, and nobody says so; in the other it passes, to where it passed before.
+    pub async fn swallow_udp_towards(&self, towards: Towards) {
+        let from = match towards {
+            Towards::Gateway => "in1",
+            Towards::Client => "out",
+        };
+        // Not among the other rules: with those go the addresses that were translated.
+        self.load(&format!(
+            "{FORGET_ONE_WAY}table ip one_way {{\n\
+             chain pass {{ type filter hook forward priority filter; iifname \"{from}\" meta l4proto udp drop; }}\n}}\n"
+        ))
+        .await;
+    }
+
     /// Nothing is lost any more.
     pub async fn heal(&self) {
         self.rules(&[], &address(self.subnet, 2).to_string()).await;
@@ -143,11 +161,15 @@ impl Network {
     /// The router's rules, all at once. What it has seen before is forgotten: addresses are translated anew.
     async fn rules(&self, forward: &[&str], outside: &str) {
         let text = format!(
-            "table ip faults {{}}\ndelete table ip faults\ntable ip faults {{\n\
+            "{FORGET_ONE_WAY}table ip faults {{}}\ndelete table ip faults\ntable ip faults {{\n\
              chain out {{ type nat hook postrouting priority srcnat; oifname \"out\" snat to {outside}; }}\n\
              chain pass {{ type filter hook forward priority filter; {}; }}\n}}\n",
             forward.join("; ")
         );
+        self.load(&text).await;
+    }
+
+    async fn load(&self, text: &str) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         let file = file.path().to_str().unwrap();

@@ -20,7 +20,7 @@ mod shared;
 mod socket;
 mod stream;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod tls;
 mod unix;
 

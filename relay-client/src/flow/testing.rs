@@ -206,6 +206,33 @@ pub(super) async fn quic_connection_by(
     drivers: &mut JoinSet<()>,
     way: impl AsyncFnOnce(SocketAddr) -> SocketAddr,
 ) -> (quinn::Connection, quinn::Connection) {
+    use std::sync::Arc;
+
+    use crate::transport::tuning;
+
+    let (server, client) = quic_configs();
+    let endpoint = |server| {
+        let socket = tuning::socket("127.0.0.1:0".parse().unwrap()).unwrap();
+        let runtime = Arc::new(quinn::TokioRuntime);
+        quinn::Endpoint::new(quinn::EndpointConfig::default(), server, socket, runtime).unwrap()
+    };
+    let far = endpoint(Some(server));
+    let near = endpoint(None);
+    let address = way(far.local_addr().unwrap()).await;
+    let connecting = near.connect_with(client, address, "127.0.0.1").unwrap();
+    let accepting = async { far.accept().await.unwrap().await.unwrap() };
+    let (client, server) = tokio::join!(connecting, accepting);
+    let client = client.unwrap();
+    let path = Path(client.clone(), server.clone());
+    drivers.spawn(async move {
+        let _held = (path, near, far);
+        std::future::pending().await
+    });
+    (client, server)
+}
+
+/// What both ends of a connection are made with, tuned as everywhere; the server is `127.0.0.1`.
+pub(crate) fn quic_configs() -> (quinn::ServerConfig, quinn::ClientConfig) {
     use std::{
         sync::Arc,
         time::{Duration, SystemTime},
@@ -226,30 +253,13 @@ pub(super) async fn quic_connection_by(
         tls::quic_server(&identity, &[b"t"]).unwrap(),
         tls::quic_client(&trust.unwrap(), &[b"t"]).unwrap(),
     );
-    let endpoint = |server| {
-        let socket = tuning::socket("127.0.0.1:0".parse().unwrap()).unwrap();
-        let runtime = Arc::new(quinn::TokioRuntime);
-        quinn::Endpoint::new(quinn::EndpointConfig::default(), server, socket, runtime).unwrap()
-    };
     let crypto = QuicServerConfig::try_from(serving).unwrap();
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     server.transport_config(Arc::new(tuning::server(8)));
-    let far = endpoint(Some(server));
     let crypto = QuicClientConfig::try_from(asking).unwrap();
     let mut client = quinn::ClientConfig::new(Arc::new(crypto));
     client.transport_config(Arc::new(tuning::client()));
-    let near = endpoint(None);
-    let address = way(far.local_addr().unwrap()).await;
-    let connecting = near.connect_with(client, address, "127.0.0.1").unwrap();
-    let accepting = async { far.accept().await.unwrap().await.unwrap() };
-    let (client, server) = tokio::join!(connecting, accepting);
-    let client = client.unwrap();
-    let path = Path(client.clone(), server.clone());
-    drivers.spawn(async move {
-        let _held = (path, near, far);
-        std::future::pending().await
-    });
-    (client, server)
+    (server, client)
 }
 
 /// Streams would keep the connection: this ends it for all of them.

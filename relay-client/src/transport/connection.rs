@@ -9,7 +9,7 @@ use sluicegate_relay_protocol::{ALPN_H2, ALPN_HTTP1, ALPN_RELAY, Handshake, Inst
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 
-use super::{ConnectError, Endpoint, OpenError, h1, h2, life::Life, places::Places, quic};
+use super::{ConnectError, Endpoint, OpenError, h1, h2, hearing, life::Life, places::Places, quic};
 use crate::{
     flow::{Early, Flow},
     session::bound_to,
@@ -337,7 +337,7 @@ impl Connection {
 
     /// Did it fall silent, as opposed to being told to go?
     pub fn fell_silent(&self) -> bool {
-        self.life().why() == quic::SILENT
+        self.life().why() == hearing::SILENT
     }
 
     /// Why it was retired.

@@ -18,10 +18,7 @@ use sluicegate_relay_protocol::{
     preamble::{Purpose, Request, Response},
     varint,
 };
-use tokio::{
-    task::JoinSet,
-    time::{MissedTickBehavior, timeout},
-};
+use tokio::{task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -29,7 +26,7 @@ use super::{
     batch::DriversLast,
     closing,
     error::{BODY_MAX, CONNECT_TIMEOUT, OPEN_TIMEOUT, ROOM_TIMEOUT, refused},
-    hearing::{Hearing, Passed},
+    hearing::watch,
     life::Life,
     prover::Prover,
     tuning,
@@ -38,14 +35,6 @@ use crate::flow::{Broken, Early, Flow, QuicFlow, code};
 
 /// Of a gateway's addresses the next is tried when the one before has not answered for this long (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
-/// The path is looked at this often …
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// … and takes no new streams when nothing has come back for this long, though the keep-alive asks every two seconds.
-const SILENCE: Duration = Duration::from_secs(5);
-/// What is said of such a path.
-pub(super) const SILENT: &str = "nothing came back over UDP for 5 s";
-/// The last packet's way out.
-const FLUSH: Duration = Duration::from_secs(1);
 
 /// A connection to the gateway. Cheap to clone; clones open streams on the same connection, which is closed when neither
 /// clones nor streams are left.
@@ -396,27 +385,6 @@ async fn dial(
     let connecting = connecting.map_err(|error| error.to_string())?;
     let quic = connecting.await.map_err(|error| error.to_string())?;
     Ok((quic, endpoint))
-}
-
-/// Retires the connection when it ends or falls silent; lets its last packet out.
-async fn watch(quic: quinn::Connection, socket: quinn::Endpoint, life: Life) {
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    // A process that was held up itself must not take that for the path's silence.
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut hearing = Hearing::default();
-    let ended = loop {
-        tokio::select! {
-            ended = quic.closed() => break ended,
-            _ = look.tick(), if !life.has_ended() => {
-                if LOOK_EVERY * hearing.look(Passed::on(&quic)) >= SILENCE {
-                    life.end(SILENT);
-                }
-            }
-        }
-    };
-    life.end(ended.to_string());
-    drop(quic);
-    let _ = timeout(FLUSH, socket.wait_idle()).await;
 }
 
 /// Hears what the gateway says, until the connection or the stream ends.

@@ -10,9 +10,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::{closing, windows};
 
 /// The client asks for a sign of life after this much silence …
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// … and either end gives a connection up after this much.
-const IDLE: Duration = Duration::from_secs(15);
+pub(super) const IDLE: Duration = Duration::from_secs(15);
 /// Bytes on the way and not acknowledged, all streams of a connection together.
 const SEND_WINDOW: u64 = 16 * 1024 * 1024;
 /// Kernel buffer of the socket, each way; the kernel gives what it allows (`net.core.rmem_max`, `wmem_max`).
@@ -65,6 +65,15 @@ pub fn client() -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .keep_alive_interval(Some(KEEP_ALIVE));
     config
+}
+
+/// Ask the gateway for a sign of life now. quinn's own keep-alive waits until nothing has gone either way.
+pub(super) fn ask(connection: &quinn::Connection) {
+    // Of all that is to be acknowledged (RFC 9000 §13.2) this is what quinn sends whenever it is told to: MAX_DATA, for a window
+    // that has grown. It grows by the byte that it has shrunk by.
+    for window in [windows::CONNECTION - 1, windows::CONNECTION] {
+        connection.set_receive_window(VarInt::from_u32(window));
+    }
 }
 
 /// Windows are those of HTTP/2 connections: a stream is bounded, and so is what all of them may leave unread.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use e2e::wire::Reply;
 use e2e::{
     Ask, Link, Network, RelayClient, Session, Settings, Tasks, Weather, Wire, World, within,
 };
@@ -21,6 +22,10 @@ const ECHO: u8 = b'e';
 const FREEZE: u8 = b'z';
 /// The first byte of a stream: bytes come without end.
 const FLOOD: u8 = b'f';
+
+/// Where the client's proxy is, and what it says of itself.
+const PROXY: &str = "proxy";
+const STATUS: &str = "status";
 
 /// So much of what the service is told is kept.
 const SHORT: usize = 64;
@@ -93,12 +98,27 @@ impl Lab {
             ..Settings::default()
         };
         let (world, url, service) = stage(settings).await;
-        let session = session(&world, &url).await;
+        let plain = world.plain();
+        let ask = Ask {
+            allow: &[&plain],
+            services: &[&url],
+            ..Ask::default()
+        };
+        let session = world.session_for(ask).await;
         let listen = match programs {
             Programs::Here => RelayClient::unix(&session, "told"),
             Programs::Inside => RelayClient::tcp("told"),
         };
-        let more = ["--transport", transport];
+        let place = |name| format!("unix://{}", RelayClient::socket(&session, name).display());
+        let (proxy, status) = (place(PROXY), place(STATUS));
+        let more = [
+            "--transport",
+            transport,
+            "--proxy",
+            &proxy,
+            "--status",
+            &status,
+        ];
         let client = RelayClient::up_inside(network, &session, &more, &[listen]).await;
         let entry = match programs {
             Programs::Here => Entry::Unix(RelayClient::socket(&session, "told")),
@@ -164,6 +184,30 @@ impl Lab {
             }
             Entry::Tcp(address) => Wire::over(Box::new(Wire::dial(*address).await.stream)),
         }
+    }
+
+    /// A request that goes out through the client's proxy, where that is in a network: its answer's status.
+    pub(crate) async fn goes_out(&self) -> u16 {
+        let plain = self.world.plain();
+        let line = format!("GET http://{plain}/echo");
+        self.told_at(PROXY, &line, &plain).await.status()
+    }
+
+    /// What the client says of itself, where it is in a network.
+    pub(crate) async fn says(&self) -> serde_json::Value {
+        let line = "GET /status";
+        self.told_at(STATUS, line, "localhost").await.json()
+    }
+
+    async fn told_at(&self, socket: &str, line: &str, host: &str) -> Reply {
+        let path = RelayClient::socket(&self.session, socket);
+        let stream = within("a connection", UnixStream::connect(path)).await;
+        let mut wire = Wire::over(stream.unwrap());
+        wire.send(format!(
+            "{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        ))
+        .await;
+        wire.reply().await
     }
 
     /// A stream that echoes, whose first byte has been there and back.

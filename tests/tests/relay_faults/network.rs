@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use e2e::Network;
 use e2e::relay::TRANSPORTS;
+use e2e::tasks::timed;
+use e2e::{Network, Towards};
 
 use crate::lab::{Lab, eventually, is_cut, there_and_back};
 
@@ -80,6 +81,43 @@ async fn udp_that_goes_nowhere_is_left_for_tls_and_found_again() {
     })
     .await;
     lab.asks("over QUIC again").await.unwrap();
+}
+
+/// Half a path is none. The gateway's questions, or what the client sends, go on to pass, and keep nobody waiting.
+#[tokio::test]
+async fn udp_that_is_lost_one_way_is_left_for_tls_as_soon() {
+    // 5 s of silence, a look every half second, the wait before a connection is made, two handshakes. quinn gives a path up behind
+    // 15 s at the earliest.
+    const LEFT: Duration = Duration::from_secs(12);
+    // 15 s of silence and a look. quinn counts them from the last question of the gateway's, which gives up behind 15 s itself.
+    const CUT: Duration = Duration::from_secs(22);
+    for towards in [Towards::Gateway, Towards::Client] {
+        let network = Network::create().await;
+        let lab = Lab::inside(&network, "auto").await;
+        eventually("QUIC", || {
+            (lab.client.connections() == ["quic"]).then_some(())
+        })
+        .await;
+        let open = lab.echoing().await;
+        assert_eq!(lab.goes_out().await, 200);
+        lab.asks("right before").await.unwrap();
+        network.swallow_udp_towards(towards).await;
+        let whole = async {
+            let both = async { tokio::join!(lab.asks("on what is left"), lab.goes_out()) };
+            let ((asked, status), left) = timed(both).await;
+            asked.unwrap();
+            assert_eq!(status, 200, "{towards:?}");
+            assert!(left < LEFT, "{towards:?}: {left:?}");
+            let told = lab.says().await;
+            assert_eq!(told["state"], "connected", "{told}");
+            assert_eq!(told["transport"], "h2", "{told}");
+            assert_eq!(told["reason"], "udp_lost", "{told}");
+            assert_eq!(lab.client.connections(), ["quic", "h2"]);
+            is_cut(open, "a stream on a path that has been silent for too long").await;
+        };
+        let ((), cut) = timed(whole).await;
+        assert!(cut < CUT, "{towards:?}: {cut:?}");
+    }
 }
 
 /// What a tunnel or a roaming radio does: a gap that is shorter than patience.
