@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use sluicegate_relay::flow::Flow;
@@ -22,7 +23,7 @@ pub(super) struct Delivery {
     /// Dropped by the dial when the stream is over.
     pub(super) over: oneshot::Sender<()>,
     /// Silence after which the stream is cut, where the listener sets none.
-    pub(super) idle: Option<std::time::Duration>,
+    pub(super) idle: Option<Duration>,
     /// The sandbox's own right to it, which its credential gives.
     pub(super) standing: Standing,
 }
@@ -50,12 +51,27 @@ pub(super) struct Board {
 struct State {
     accepts: VecDeque<oneshot::Sender<Call>>,
     dials: VecDeque<oneshot::Sender<oneshot::Sender<Call>>>,
+    /// How long clients take to say that they have a dial; the slowest of late.
+    takes: Duration,
 }
 
 impl Board {
     /// Who of them is here at all.
     pub(super) fn doorway(&self) -> &Arc<Doorway> {
         &self.doorway
+    }
+
+    /// A client has said that it has a dial, so long after it was answered: a round trip, and its own time.
+    pub(super) fn taken_in(&self, took: Duration) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Clients of one listener may be near and far; what is gone is forgotten with a few dials.
+        state.takes = took.max(state.takes * 3 / 4);
+    }
+
+    /// How long that takes, of late.
+    pub(super) fn takes(&self) -> Duration {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.takes
     }
 
     /// An accept stream waits. `None`: enough of them do.

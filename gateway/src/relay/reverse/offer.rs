@@ -8,7 +8,10 @@ use std::{
 
 use sluicegate_policy::{Denial, ListenerPermit, Refusal, ServiceName, decide_listener};
 use sluicegate_relay::flow::{Broken, Flow};
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 use super::{
     board::{Board, Call, Delivery},
@@ -40,6 +43,7 @@ pub struct Waiting {
 /// Somebody dials: the stream is to be answered with success and handed over.
 #[derive(Debug)]
 pub struct Dialled {
+    board: Arc<Board>,
     call: Call,
     idle: Option<std::time::Duration>,
     standing: Standing,
@@ -103,8 +107,8 @@ impl Waiting {
                 () = drain.reached(Stage::Refusing) => return Err(Denial::Draining.into()),
                 called = &mut self.called => match called {
                     Ok(call) => {
-                        let Self { idle, standing, here, .. } = self;
-                        return Ok(Dialled { call, idle, standing, here, says: false });
+                        let Self { board, idle, standing, here, .. } = self;
+                        return Ok(Dialled { board, call, idle, standing, here, says: false });
                     }
                     // The dial that had taken it gave up before it called: it is on offer again.
                     Err(_) => self.called = self.board.offer().ok_or(Denial::TooManyAccepts)?,
@@ -126,12 +130,17 @@ impl Dialled {
         if !self.says {
             return true;
         }
-        tokio::select! {
+        let answered = Instant::now();
+        let taken = tokio::select! {
             biased;
             _ = self.standing.lost() => false,
             heard = timeout(TAKEN, heard) => matches!(heard, Ok(Ok(()))),
             () = self.call.closed() => false,
+        };
+        if taken {
+            self.board.taken_in(answered.elapsed());
         }
+        taken
     }
 
     /// Hand the stream, answered with success, to the dial; completes when the stream is over. What is handed to a dial
@@ -162,7 +171,7 @@ impl Dialled {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::{future::pending, time::Duration};
+    use std::{future::pending, sync::Arc, time::Duration};
 
     use sluicegate_policy::{ServiceName, decide_listener};
     use tokio::{
@@ -190,6 +199,7 @@ mod tests {
             .unwrap();
         let (call, _dial) = mpsc::channel(1);
         let mut dialled = Dialled {
+            board: Arc::default(),
             call,
             idle: None,
             standing: Standing::new(None, judged.permit, judged.changes),
