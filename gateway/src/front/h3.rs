@@ -13,7 +13,6 @@ mod waste;
 use std::{
     future::poll_fn,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use quinn::{RecvStream, SendStream, VarInt};
@@ -36,7 +35,7 @@ use self::{
     unidirectional::{Seen, serve as serve_unidirectional},
     waste::Waste,
 };
-use super::quic::quic_channel;
+use super::quic::{last_words, quic_channel};
 use super::standing::Standing;
 use super::{
     Context,
@@ -52,8 +51,6 @@ use crate::{
 
 /// Unidirectional streams of a client: three have a meaning, a few more are there to keep servers honest (RFC 9114 §6.2.3).
 const UNIDIRECTIONAL: u32 = 64;
-/// How long a client that was told may take to close by itself.
-const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What the streams of one connection share.
 struct Shared {
@@ -126,7 +123,7 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
             }
             // What comes after this was never looked at, and the client knows it.
             () = work.wait(), if told => {
-                let _ = timeout(LAST_WORDS, connection.closed()).await;
+                let _ = timeout(last_words(&connection), connection.closed()).await;
                 return close(&connection, Code::NoError);
             }
         };
@@ -134,7 +131,7 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
             told = true;
             work.close();
             // A client that has no room for it finds its new streams rejected.
-            let _ = timeout(LAST_WORDS, control.write(http3::goaway(next))).await;
+            let _ = timeout(last_words(&connection), control.write(http3::goaway(next))).await;
         }
     }
 }

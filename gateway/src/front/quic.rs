@@ -109,13 +109,24 @@ fn leave(shared: &Shared, work: &TaskTracker) {
 /// A moment for what was written last to go out, unless the client closes first. What came after so many streams was never
 /// seen, and the client is told so, as by GOAWAY.
 async fn finish(connection: &quinn::Connection, taken: u64) {
-    let _ = timeout(LAST_WORDS, connection.closed()).await;
+    let _ = timeout(last_words(connection), connection.closed()).await;
     let taken: Vec<u8> = varint::encode(taken).collect();
     closing::close(connection, code(ErrorCode::Done), &taken);
 }
 
-/// How long a client that was told may take to close by itself.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long a client that was told may take to close by itself: three round trips, within these bounds.
+const LAST_WORDS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
+
+/// So long for this one.
+pub(super) fn last_words(connection: &quinn::Connection) -> Duration {
+    patience(connection.rtt())
+}
+
+/// A client makes its round trip as long as it likes: beyond the bounds it is not believed.
+fn patience(trip: Duration) -> Duration {
+    let (least, most) = LAST_WORDS;
+    trip.saturating_mul(3).clamp(least, most)
+}
 
 /// The head of a stream says what it is. What may live long is left to be awaited; `work` comes back where it is work.
 async fn begin(
@@ -199,5 +210,18 @@ async fn refuse(mut flow: QuicFlow, answer: http::Response<Bytes>) {
             Err(_) => flow.reset(),
         },
         Err(_) => flow.abort(ErrorCode::Refused),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::patience;
+
+    #[test]
+    fn who_is_far_away_is_heard_out() {
+        let of = |millis| patience(Duration::from_millis(millis)).as_millis();
+        assert_eq!([0, 20, 600, 60_000].map(of), [500, 500, 1800, 3000]);
     }
 }

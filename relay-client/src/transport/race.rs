@@ -3,7 +3,7 @@
 
 use std::{pin::pin, time::Duration};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::session::Credential;
@@ -19,8 +19,12 @@ pub const FIRST: Transport = Transport::Quic;
 /// What is tried first has this long before the other joins in.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Where HTTP/2 cannot pass, or nobody listens for it, QUIC has this long.
+/// Where nobody listens for TCP, QUIC has this long, or as many times what it took to hear so as its handshake and its proof take
+/// round trips, and one more.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
+const TRIPS: u32 = 3;
+/// Where HTTP/2 cannot pass it has this long: what says so may be near, and the gateway on the other side of the world.
+const BEHIND_MIDDLEBOX: Duration = Duration::from_secs(2);
 
 /// Makes connections.
 #[derive(Clone)]
@@ -111,7 +115,7 @@ impl Racer {
         };
         match raced {
             Err(error) if first != Transport::H1 && error.is_of_http2() => {
-                self.instead(Transport::H1, error).await
+                self.instead(Transport::H1, error, Duration::ZERO).await
             }
             raced => raced,
         }
@@ -122,6 +126,7 @@ impl Racer {
             Transport::H2 => (Transport::H2, Transport::Quic),
             Transport::Quic | Transport::H1 => (Transport::Quic, Transport::H2),
         };
+        let began = Instant::now();
         let mut one = pin!(self.connect(first, Why::preferred()));
         let failed = tokio::select! {
             won = &mut one => match won {
@@ -131,8 +136,9 @@ impl Racer {
             () = sleep(HEAD_START) => None,
         };
         if let Some(error) = failed {
-            return self.instead(second, error).await;
+            return self.instead(second, error, began.elapsed()).await;
         }
+        let began = Instant::now();
         let mut two = pin!(self.connect(second, Why::late(first)));
         tokio::select! {
             won = &mut one => match won {
@@ -146,7 +152,7 @@ impl Racer {
                 Err(error)
                     if (error.is_of_http2() || error.is_refused()) && first == Transport::Quic =>
                 {
-                    match timeout(LAST_CHANCE, one).await {
+                    match timeout(last_chance(&error, began.elapsed()), one).await {
                         Ok(won) => won.map_err(|other| both(error, other)),
                         Err(_) => Err(error),
                     }
@@ -156,10 +162,16 @@ impl Racer {
         }
     }
 
-    async fn instead(&self, second: Transport, failed: ConnectError) -> Result<Won, ConnectError> {
+    /// Connect by `second`, where the other has failed, so long after it was begun.
+    async fn instead(
+        &self,
+        second: Transport,
+        failed: ConnectError,
+        took: Duration,
+    ) -> Result<Won, ConnectError> {
         let connect = self.connect(second, Why::instead(second, &failed));
         let won = if failed.is_refused() && second == Transport::Quic {
-            match timeout(LAST_CHANCE, connect).await {
+            match timeout(last_chance(&failed, took), connect).await {
                 Ok(won) => won,
                 Err(_) => return Err(failed),
             }
@@ -206,6 +218,39 @@ impl Racer {
     }
 }
 
+/// How long QUIC is waited for where TCP's answer is this, so long after it was asked for.
+fn last_chance(failed: &ConnectError, took: Duration) -> Duration {
+    if failed.is_refused() {
+        LAST_CHANCE.max(took * TRIPS)
+    } else {
+        BEHIND_MIDDLEBOX
+    }
+}
+
 fn both(one: ConnectError, two: ConnectError) -> ConnectError {
     ConnectError::Neither(Box::new((one, two)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, time::Duration};
+
+    use super::{BEHIND_MIDDLEBOX, ConnectError, LAST_CHANCE, last_chance};
+
+    /// The handshake and the proof of a gateway that is a round trip of 600 ms away take two of them.
+    #[test]
+    fn a_gateway_that_is_far_away_has_time_to_answer_over_quic() {
+        let trip = Duration::from_millis(600);
+        let io = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let refused = ConnectError::Tcp("gateway".into(), io);
+        assert_eq!(last_chance(&refused, Duration::ZERO), LAST_CHANCE);
+        assert!(last_chance(&refused, trip) > trip * 2);
+        assert_eq!(last_chance(&refused, Duration::from_secs(1)).as_secs(), 3);
+        let blocked = ConnectError::Alpn("gateway".into());
+        assert_eq!(
+            last_chance(&blocked, Duration::from_millis(1)),
+            BEHIND_MIDDLEBOX
+        );
+        assert!(BEHIND_MIDDLEBOX > trip * 3);
+    }
 }

@@ -42,6 +42,8 @@ const SEND_BUFFER: usize = 64 * 1024;
 const SMALL_FRAMES: usize = windows::SMALL_FRAMES / 4;
 /// A client that is told that it is over has this long to hear it, and as long to go.
 const LAST_WORD: Duration = Duration::from_millis(300);
+/// One that has asked for nothing may be calling at this moment, from far away.
+const PARTING: Duration = Duration::from_secs(1);
 /// So many times as long, at most, the calls have for their own last words: on a busy machine their turn may come late.
 const TURNS: u32 = 10;
 /// Where calls may be awaited for ever, the timer only has to be far away.
@@ -183,7 +185,7 @@ async fn serve(io: Lent, stream: &Arc<Stream>) -> End {
                     // A place held for nothing. Who calls again connects again.
                     connection.graceful_shutdown();
                     told = true;
-                    last.set(Some(sleep(LAST_WORD)));
+                    last.set(Some(sleep(PARTING)));
                 }
             }
             () = enough.notified() => {
