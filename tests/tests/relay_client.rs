@@ -524,7 +524,20 @@ impl Three {
 
     /// With more arguments of `session create` and of `up`.
     async fn asking(transport: &str, create: &[&str], up: &[&str]) -> Self {
-        let (tasks, world) = (Tasks::default(), World::start().await);
+        Self::in_world(World::start().await, transport, create, up).await
+    }
+
+    /// At the other end of a link with so much delay each way.
+    async fn far(transport: &str, delay: Duration) -> (Self, LateLink) {
+        let world = World::start().await;
+        let link = LateLink::to(world.gateway.ports.public, delay).await;
+        let url = format!("https://{}", link.address);
+        let three = Self::in_world(world, transport, &[], &["--url", &url]).await;
+        (three, link)
+    }
+
+    async fn in_world(world: World, transport: &str, create: &[&str], up: &[&str]) -> Self {
+        let tasks = Tasks::default();
         let address = echo(&tasks).await;
         world.dns.point("raw.allowed.test");
         let target = format!("raw.allowed.test:{}", address.port());
@@ -592,6 +605,22 @@ impl Three {
         let arguments = ["session", action, self.session.id()];
         self.world.gateway.cli(&arguments).await.succeeded();
     }
+}
+
+/// By satellite, or from the other side of the world.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_is_carried_over_a_round_trip_of_600_ms() {
+    let each = ["quic", "h2", "h1", "auto"].map(async |transport| {
+        let (three, _link) = Three::far(transport, Duration::from_millis(300)).await;
+        // The second time by a gateway that knows how far away it is.
+        for _ in 0..2 {
+            for mut stream in three.open().await {
+                said(&mut stream, b"and again").await;
+            }
+        }
+    });
+    let [quic, h2, h1, auto] = each;
+    tokio::join!(quic, h2, h1, auto);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
