@@ -36,7 +36,7 @@ pub(super) struct Ask<'a> {
     pub(super) html: bool,
     /// What it came by.
     pub(super) protocol: Option<Protocol>,
-    /// The connection that carries it as a relay stream, beside others.
+    /// The connection that carries it beside others.
     pub(super) carrier: Option<&'a Standing>,
 }
 
@@ -166,7 +166,11 @@ async fn open(
     )?;
     if let Some(standing) = ask.carrier {
         let (budget, right) = (identity.session.budget(), identity.right());
-        standing.carry(budget, right, &context.h2.limits)?;
+        let limits = &context.h2.limits;
+        match ask.wanted {
+            Wanted::Authority { .. } => standing.carry_asked(budget, right, limits)?,
+            Wanted::Template { .. } => standing.carry(budget, right, limits)?,
+        }
     }
     lead(context, identity, wanted, recorder).await
 }

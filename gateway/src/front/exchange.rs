@@ -25,6 +25,7 @@ use super::{
     headers, max_forwards,
     pool::{Pool, PoolKey},
     send::{Sent, send},
+    standing::Standing,
 };
 use crate::{
     egress::{Asked, Ends, Guarded, Rewind, Tunnel, Upstream},
@@ -77,14 +78,14 @@ pub(super) struct Upgraded {
     recorder: Recorder,
 }
 
-/// Decide one request, send it, and wait for its answer's head.
+/// Decide one request, send it, and wait for its answer's head. It came from `peer`, where others come beside it on this connection.
 ///
 /// # Errors
 /// The refusal; `target` and `recorder` hold what was learnt.
 pub(super) async fn run(
     context: &Context,
     scope: &Scope,
-    peer: SocketAddr,
+    (peer, carrier): (SocketAddr, Option<&Standing>),
     mut request: Request<ClientBody>,
     target: &mut Option<Target>,
     recorder: &mut Recorder,
@@ -121,6 +122,9 @@ pub(super) async fn run(
     let wanted = target.insert(wanted);
     let way = decide(context, scope, peer, &request, wanted, recorder)?;
     let budget = way.identity.session.budget();
+    if let Some(standing) = carrier {
+        standing.carry_asked(budget, way.identity.right(), &context.h2.limits)?;
+    }
     let asked = judge(context, &way, &request, &path, recorder)
         .map_err(|refusal| way.identity.session.refused(refusal, SystemTime::now()))?;
     // Inside a tunnel the place is the tunnel's, as long as its connection lives.

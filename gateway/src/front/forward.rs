@@ -551,7 +551,7 @@ impl Connection {
         let answered = exchange::run(
             &self.context,
             &self.scope,
-            self.peer,
+            (self.peer, None),
             request.map(ClientBody::Http1),
             &mut target,
             &mut recorder,

@@ -8,7 +8,10 @@ use std::time::SystemTime;
 use http::{HeaderMap, HeaderValue};
 use sluicegate_policy::Denial;
 
-use super::h2::{Context, Exchange};
+use super::{
+    h2::{Context, Exchange},
+    standing::Standing,
+};
 use crate::{
     auth::{Audience, Identity},
     relay::{
@@ -37,7 +40,7 @@ pub(super) async fn serve(exchange: Exchange, context: &Context) {
     let admitted = if refusing {
         Err(Status::from(Denial::Draining))
     } else {
-        admit(&call, downstream.ip(), context, &mut recorder)
+        admit(&call, downstream.ip(), context, &standing, &mut recorder)
     };
     if admitted.is_ok() {
         standing.trust();
@@ -50,6 +53,7 @@ fn admit(
     call: &Call,
     source: std::net::IpAddr,
     context: &Context,
+    standing: &Standing,
     recorder: &mut Recorder,
 ) -> Result<Ticket, Status> {
     let token = token(call.headers())?;
@@ -65,7 +69,10 @@ fn admit(
         let name = name.ok_or(Denial::ServiceNotAllowed)?;
         Ok((name, Some(path.to_owned())))
     });
-    ticket.map_err(Status::from)
+    let ticket = ticket?;
+    let (budget, right) = (ticket.identity.session.budget(), ticket.identity.right());
+    standing.carry_asked(budget, right, &context.limits)?;
+    Ok(ticket)
 }
 
 /// Exactly one token: two would let two readers disagree about whose call it is.

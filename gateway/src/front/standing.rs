@@ -20,21 +20,32 @@ use crate::{
 /// Where no bound is set, the timer only has to be far away.
 const FAR: Duration = Duration::from_secs(86_400);
 
+/// Connections of a session that carry tunnels, requests or calls, for each that may carry relay streams: a program has one of its own,
+/// where a sandbox's relay client has one for all of them.
+const ASKED_TO_RELAYED: u64 = 16;
+
 /// What its streams have come to. Each holds it while it lives.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     trusted: AtomicBool,
-    /// Its place among the connections of each session that it carries streams of.
-    carries: Mutex<Vec<Carrier>>,
+    /// A session that asked on it has no place for it.
+    surplus: AtomicBool,
+    /// Its place among the connections of each session that it carries relay streams of …
+    relays: Mutex<Vec<Carrier>>,
+    /// … and of each that it carries anything else of.
+    asks: Mutex<Vec<Carrier>>,
 }
 
 impl Standing {
-    /// Something was asked for on it by somebody who is known.
+    /// Something was asked for on it by somebody who is known. Where that session has too many of them, it is held like a stranger's:
+    /// it would keep its place on the listener, and do nothing with it.
     pub(super) fn trust(&self) {
-        self.trusted.store(true, Ordering::Release);
+        if !self.surplus.load(Ordering::Acquire) {
+            self.trusted.store(true, Ordering::Release);
+        }
     }
 
-    /// It carries streams of this session, by this right, from here to its end or the right's, if the session has a place for one
+    /// It carries relay streams of this session, by this right, from here to its end or the right's, if the session has a place for one
     /// more connection.
     ///
     /// # Errors
@@ -45,14 +56,30 @@ impl Standing {
         right: Right,
         limits: &Limits,
     ) -> Result<(), Refusal> {
-        let mut carries = self.carries.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut own = carries.iter().filter(|carrier| carrier.is_of(budget));
-        if own.any(|carrier| carrier.goes_on(&right)) {
-            return Ok(());
-        }
-        carries.retain(|carrier| !carrier.is_over() && !carrier.is_of(budget));
-        carries.push(budget.carry(limits.of_session.into(), right)?);
+        let most = u64::from(limits.of_session);
+        take_place(&self.relays, budget, right, |right| {
+            budget.carry(most, right)
+        })?;
+        self.surplus.store(false, Ordering::Release);
         Ok(())
+    }
+
+    /// The same for a tunnel, a request or a call of this session's.
+    ///
+    /// # Errors
+    /// `TooManyConnections`.
+    pub(super) fn carry_asked(
+        &self,
+        budget: &Arc<Budget>,
+        right: Right,
+        limits: &Limits,
+    ) -> Result<(), Refusal> {
+        let most = u64::from(limits.of_session).saturating_mul(ASKED_TO_RELAYED);
+        let took = take_place(&self.asks, budget, right, |right| {
+            budget.carry_asked(most, right)
+        });
+        self.surplus.store(took.is_err(), Ordering::Release);
+        took
     }
 
     /// Until when the connection may idle that was last asked for something `at` that time.
@@ -71,6 +98,23 @@ impl Standing {
     }
 }
 
+/// A place of this session's, unless there is one among these that goes on.
+fn take_place(
+    places: &Mutex<Vec<Carrier>>,
+    budget: &Arc<Budget>,
+    right: Right,
+    take: impl FnOnce(Right) -> Result<Carrier, Refusal>,
+) -> Result<(), Refusal> {
+    let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut own = places.iter().filter(|carrier| carrier.is_of(budget));
+    if own.any(|carrier| carrier.goes_on(&right)) {
+        return Ok(());
+    }
+    places.retain(|carrier| !carrier.is_over() && !carrier.is_of(budget));
+    places.push(take(right)?);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::{sync::Arc, time::Duration};
@@ -78,7 +122,7 @@ mod tests {
     use sluicegate_policy::Limits as Bounds;
     use tokio::time::Instant;
 
-    use super::{FAR, Standing};
+    use super::{ASKED_TO_RELAYED, FAR, Standing};
     use crate::{
         http2::Limits,
         session::{Budget, Right, testing::generation},
@@ -105,6 +149,33 @@ mod tests {
         assert!(carry(&second, &one).is_err());
         drop(first);
         assert!(carry(&second, &one).is_ok());
+    }
+
+    /// Beside the relay's, and more of them; one too many is no better than a stranger's.
+    #[test]
+    fn connections_that_carry_what_is_asked_are_counted_by_themselves() {
+        let limits = Limits {
+            of_session: 1,
+            ..Limits::default()
+        };
+        let (budget, session) = (Arc::new(Budget::new(Bounds::default(), None)), generation());
+        let right = || Right::of(&session, None);
+        let relaying = Standing::default();
+        assert!(relaying.carry(&budget, right(), &limits).is_ok());
+        let asks = |standing: &Standing| standing.carry_asked(&budget, right(), &limits);
+        let mut open: Vec<_> = (0..ASKED_TO_RELAYED).map(|_| Standing::default()).collect();
+        for standing in &open {
+            // However often it is asked on.
+            assert!(asks(standing).is_ok() && asks(standing).is_ok());
+        }
+        let (another, now) = (Standing::default(), Instant::now());
+        assert!(asks(&another).is_err());
+        another.trust();
+        assert_eq!(another.until(now, &limits), now + limits.head_timeout);
+        open.pop();
+        assert!(asks(&another).is_ok());
+        another.trust();
+        assert_eq!(another.until(now, &limits), now + limits.idle);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct Budget {
     calls: AtomicU64,
     /// Connections that carry them, and some that did.
     carriers: Mutex<Vec<Weak<Place>>>,
+    /// Likewise of those that carry its tunnels, requests and calls.
+    askers: Mutex<Vec<Weak<Place>>>,
     /// Open now, by destination; none is kept at zero, so it holds no more than is open.
     destinations: Mutex<HashMap<Destination, u64>>,
     bytes: AtomicU64,
@@ -110,6 +112,7 @@ impl Budget {
             pending: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             carriers: Mutex::default(),
+            askers: Mutex::default(),
             destinations: Mutex::default(),
             bytes: AtomicU64::new(0),
             earlier: AtomicU64::new(0),

@@ -1,7 +1,9 @@
 //! Where it is played: an origin, a session and a connection to the public listener.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use e2e::{Ask, RawOrigin, Session, Tasks, Wire, World, within};
+use e2e::{Ask, RawOrigin, Session, Settings, Tasks, Wire, World, within};
 use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -57,6 +59,14 @@ impl Client {
         ready.await.unwrap().send_request(request, end).unwrap()
     }
 
+    /// Completes when the gateway has asked it to end.
+    pub(crate) async fn ended(&self) {
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        while self.requests.clone().ready().await.is_ok() {
+            tick.tick().await;
+        }
+    }
+
     /// A request that is refused.
     pub(crate) async fn refused(&self, request: Request<()>) -> Answer {
         let (response, _send) = self.send(request, false).await;
@@ -91,7 +101,11 @@ pub(crate) async fn read(mut body: RecvStream) -> Result<Vec<u8>, h2::Error> {
 
 impl Stage {
     pub(crate) async fn start() -> Self {
-        let world = World::start().await;
+        Self::with(Settings::default()).await
+    }
+
+    pub(crate) async fn with(settings: Settings) -> Self {
+        let world = World::with(settings).await;
         let (origin, target) = world.raw_origin().await;
         let (api, plain) = (world.api(), world.plain());
         let ask = Ask {
@@ -110,15 +124,7 @@ impl Stage {
     }
 
     pub(crate) fn classic(&self, target: &str) -> Request<()> {
-        Request::builder()
-            .method(Method::CONNECT)
-            .uri(target)
-            .header(
-                "proxy-authorization",
-                format!("Bearer {}", self.session.handle()),
-            )
-            .body(())
-            .unwrap()
+        classic(&self.session, target)
     }
 
     /// A tunnel to the raw origin, and the origin's end.
@@ -126,6 +132,19 @@ impl Stage {
         let (send, receive) = self.client.tunnel(self.classic(&self.target)).await;
         (send, receive, self.origin.accept().await)
     }
+}
+
+/// A CONNECT of this session's.
+pub(crate) fn classic(session: &Session, target: &str) -> Request<()> {
+    Request::builder()
+        .method(Method::CONNECT)
+        .uri(target)
+        .header(
+            "proxy-authorization",
+            format!("Bearer {}", session.handle()),
+        )
+        .body(())
+        .unwrap()
 }
 
 pub(crate) fn noise(count: usize) -> Vec<u8> {

@@ -4,13 +4,14 @@ use std::future::poll_fn;
 
 use bytes::Bytes;
 use e2e::raw::{End, drain};
-use e2e::{Ask, Program, Wire, World, within};
+use e2e::tasks::until_told;
+use e2e::{Ask, Program, Settings, Wire, World, within};
 use h2::Reason;
 use h2::ext::Protocol;
 use http::{Method, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::stage::{Stage, noise, read};
+use super::stage::{Client, Stage, classic, noise, read};
 
 #[tokio::test]
 async fn a_tunnel_carries_both_ways_and_its_ends() {
@@ -307,6 +308,63 @@ async fn giving_up_ends_the_open() {
         (record.text("outcome"), record.text("closedBy")),
         ("reset", "downstream")
     );
+}
+
+/// A session's connections are bounded, whether tunnels are open on them or not; one too many is not held for long.
+#[tokio::test]
+async fn a_session_has_so_many_connections_and_its_neighbours_theirs() {
+    let settings = Settings {
+        limits: "  relayConnections: 1\n  headTimeout: 5s\n".to_owned(),
+        ..Settings::default()
+    };
+    let stage = Stage::with(settings).await;
+    // The stage's own is one of them.
+    let open = stage.pair().await;
+    let mut places = Vec::new();
+    for _ in 1..16 {
+        let client = Client::connect(&stage.world, &stage.session).await;
+        // Nothing is open on it any more.
+        drop(client.tunnel(stage.classic(&stage.target)).await);
+        places.push(client);
+    }
+    let surplus = Client::connect(&stage.world, &stage.session).await;
+    let plain = Request::get(format!("http://{}/echo", stage.world.plain()))
+        .header(
+            "proxy-authorization",
+            format!("Bearer {}", stage.session.handle()),
+        )
+        .body(())
+        .unwrap();
+    for asked in [stage.classic(&stage.target), plain] {
+        let refused = surplus.refused(asked).await;
+        assert_eq!(refused.status, 429);
+        assert_eq!(refused.body["reason"], "too_many_connections");
+    }
+    // Over HTTP/1.1, and for another session, it is as if there were nothing else.
+    drop(stage.session.tunnel(&stage.target).await);
+    let ask = Ask {
+        allow: &[&stage.target],
+        ..Ask::default()
+    };
+    let neighbour = stage.world.session_for(ask).await;
+    let theirs = Client::connect(&stage.world, &neighbour).await;
+    let request = classic(&neighbour, &stage.target);
+    drop(theirs.tunnel(request).await);
+
+    within("the end of one too many", surplus.ended()).await;
+    // Those that have places idle on, and one that goes leaves its place.
+    for client in &places {
+        drop(client.tunnel(stage.classic(&stage.target)).await);
+    }
+    places.pop();
+    let next = until_told("the place of one that has gone", async || {
+        let client = Client::connect(&stage.world, &stage.session).await;
+        let (answer, _send) = client.send(stage.classic(&stage.target), false).await;
+        let status = within("an answer", answer).await.unwrap().status();
+        (status == 200).then_some(client)
+    });
+    drop(next.await);
+    drop(open);
 }
 
 #[tokio::test]

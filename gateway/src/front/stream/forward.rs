@@ -48,7 +48,7 @@ pub(super) async fn serve<A: Answer>(exchange: Exchange<A>, context: Arc<Context
         answered = exchange::run(
             &context,
             &Scope::Proxy,
-            downstream,
+            (downstream, Some(standing.as_ref())),
             as_http1(request.map(Into::into)),
             &mut target,
             &mut recorder,

@@ -57,7 +57,7 @@ pub(super) async fn classic<A: Answer>(
         channel: None,
         html: headers::wants_html(&head.headers),
         protocol: Some(A::PROTOCOL),
-        carrier: None,
+        carrier: Some(standing.as_ref()),
     };
     let gone = respond.gone();
     let mut opened = match connect::accept(&context, downstream, ask, gone).await {

@@ -37,16 +37,33 @@ struct State {
 }
 
 impl Budget {
-    /// One more connection begins to carry streams, of so many at once, by this right.
+    /// One more connection begins to carry relay streams, of so many at once, by this right.
     ///
     /// # Errors
     /// `TooManyConnections`.
     pub fn carry(self: &Arc<Self>, most: u64, right: Right) -> Result<Carrier, Refusal> {
-        let mut carriers = self.carriers.lock().unwrap_or_else(PoisonError::into_inner);
-        if carriers.len() as u64 >= most {
-            carriers.retain(|place| place.upgrade().is_some_and(|place| place.stands()));
+        self.take_place(&self.carriers, most, right)
+    }
+
+    /// The same for tunnels, requests and calls on a connection that may carry many of them.
+    ///
+    /// # Errors
+    /// `TooManyConnections`.
+    pub fn carry_asked(self: &Arc<Self>, most: u64, right: Right) -> Result<Carrier, Refusal> {
+        self.take_place(&self.askers, most, right)
+    }
+
+    fn take_place(
+        self: &Arc<Self>,
+        places: &Mutex<Vec<Weak<Place>>>,
+        most: u64,
+        right: Right,
+    ) -> Result<Carrier, Refusal> {
+        let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
+        if places.len() as u64 >= most {
+            places.retain(|place| place.upgrade().is_some_and(|place| place.stands()));
         }
-        let used = carriers.len() as u64;
+        let used = places.len() as u64;
         if used >= most {
             return Err(Refusal {
                 denial: Denial::TooManyConnections,
@@ -59,7 +76,7 @@ impl Budget {
             });
         }
         let place = Arc::new(Place::of(right));
-        carriers.push(Arc::downgrade(&place));
+        places.push(Arc::downgrade(&place));
         Ok(Carrier {
             budget: Arc::downgrade(self),
             place,
