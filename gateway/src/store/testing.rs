@@ -7,6 +7,8 @@ use std::{
     time::SystemTime,
 };
 
+use tokio::sync::watch;
+
 use super::{
     Appended, Batch, Dropped, EmbeddedStore, Loaded, LogPage, Store, StoreError, StoredEvent,
     Verified,
@@ -31,6 +33,8 @@ pub(crate) struct Minded {
     store: EmbeddedStore,
     manner: Mutex<Manner>,
     commits: Mutex<Vec<usize>>,
+    /// How often it was asked whether it can be read: once by each sweep, before anything else.
+    probes: watch::Sender<u64>,
 }
 
 impl Minded {
@@ -40,6 +44,7 @@ impl Minded {
             store: EmbeddedStore::open(path).unwrap(),
             manner: Mutex::new(Manner::Serve),
             commits: Mutex::default(),
+            probes: watch::Sender::new(0),
         })
     }
 
@@ -51,6 +56,13 @@ impl Minded {
     /// How many rows of sessions each commit had since this was last asked.
     pub(crate) fn commits(&self) -> Vec<usize> {
         std::mem::take(&mut *self.commits.lock().unwrap())
+    }
+
+    /// Completes when so many more sweeps have begun: all of those before the last are over.
+    pub(crate) async fn swept(&self, times: u64) {
+        let mut probes = self.probes.subscribe();
+        let until = *probes.borrow() + times;
+        probes.wait_for(|count| *count >= until).await.unwrap();
     }
 
     fn asked(&self, writes: bool) -> Result<(), StoreError> {
@@ -88,6 +100,12 @@ impl Store for Minded {
         self.store.hasten();
     }
 
+    fn probe(&self, now: SystemTime) -> Result<(), StoreError> {
+        self.probes.send_modify(|count| *count += 1);
+        self.asked(false)?;
+        self.store.probe(now)
+    }
+
     passed_on! {
         false load() -> Loaded;
         false events(after: u64, limit: usize) -> Vec<StoredEvent>;
@@ -98,7 +116,6 @@ impl Store for Minded {
         true webhook_settle(name: &str, cursor: u64, dead: Option<&[u8]>) -> ();
         true webhook_letter(name: &str, cursor: u64, dead: Option<&[u8]>) -> ();
         false webhook_dead(name: &str, limit: usize) -> Vec<(u64, Vec<u8>)>;
-        false probe(now: SystemTime) -> ();
         false verify() -> Verified;
     }
 }
