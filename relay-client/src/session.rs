@@ -38,8 +38,9 @@ use pool::{Pool, Room};
 const OPEN_PATIENCE: Duration = Duration::from_secs(60);
 /// And this long for a fresh token, where its own has ended.
 const RENEWAL: Duration = Duration::from_secs(2);
-/// And this long for a place among the session's connections: a gateway notices within it that a connection is gone.
-const STALE: Duration = Duration::from_secs(20);
+/// And this long for a place among the session's connections: a gateway notices within it that a connection is gone, 20 s after its last
+/// sign of life at the latest.
+const STALE: Duration = Duration::from_secs(22);
 /// After which it is asked for one again.
 const ROOM_AGAIN: Duration = Duration::from_millis(500);
 
