@@ -132,8 +132,7 @@ struct Lab {
 
 impl Lab {
     async fn new() -> Self {
-        let addresses: [SocketAddr; 2] = [([10, 0, 0, 1], 1).into(), ([10, 0, 0, 2], 2).into()];
-        let [near, far] = addresses;
+        let [near, far] = [1, 2].map(|last| SocketAddr::from(([10, 0, 0, last], 4433)));
         let loses = [Arc::default(), Arc::default()];
         let [up, down]: &[Arc<AtomicBool>; 2] = &loses;
         let ((to_far, at_far), (to_near, at_near)) = (unbounded_channel(), unbounded_channel());
