@@ -12,7 +12,7 @@ use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use sluicegate_relay_protocol::capsule::{Decoder, Piece};
 
-use super::{Broken, Chunk, Flow, carrier::Carrier, connection::Connection, halves::Halves};
+use super::{Broken, Chunk, Flow, Tally, carrier::Carrier, connection::Connection, halves::Halves};
 
 /// One relay stream.
 #[derive(Debug)]
@@ -29,6 +29,11 @@ impl CapsuleFlow<Halves> {
     /// Both halves of an HTTP/2 stream that has been accepted with a 2xx.
     pub fn new(send: SendStream<Chunk>, receive: RecvStream) -> Self {
         Self::over(Halves::new(send, receive))
+    }
+
+    /// The same, telling how fast it is read.
+    pub fn tallied(send: SendStream<Chunk>, receive: RecvStream, tally: Tally) -> Self {
+        Self::over(Halves::new(send, receive).tallied(tally))
     }
 }
 

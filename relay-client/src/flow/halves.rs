@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
 use sluicegate_relay_protocol::capsule::{DATA, FINAL_DATA, Head};
 
-use super::{Broken, Chunk, Early, carrier::Carrier};
+use super::{Broken, Chunk, Early, Tally, carrier::Carrier};
 
 /// Frames smaller than this are joined while they wait: h2 budgets small unread frames per connection, and one slow
 /// reader must not use up its neighbours' share.
@@ -32,6 +32,7 @@ pub struct Halves {
     /// Nothing more is awaited: what still comes is dropped.
     done: bool,
     aborted: bool,
+    tally: Option<Tally>,
 }
 
 impl std::fmt::Debug for Halves {
@@ -52,7 +53,14 @@ impl Halves {
             ended: false,
             done: false,
             aborted: false,
+            tally: None,
         }
+    }
+
+    /// The same, telling how fast it is read.
+    pub(super) fn tallied(self, tally: Tally) -> Self {
+        let tally = Some(tally);
+        Self { tally, ..self }
     }
 
     /// Send from the front of `payload`, as a capsule of this kind or as it is.
@@ -151,6 +159,9 @@ impl Carrier for Halves {
     fn give_back(&mut self) {
         let owed = std::mem::take(&mut self.owed);
         if owed > 0 {
+            if let Some(tally) = &mut self.tally {
+                tally.passed(owed);
+            }
             // Refused only for a stream that is over, whose room h2 has given back itself.
             let _ = self.receive.flow_control().release_capacity(owed);
         }

@@ -19,6 +19,7 @@ mod quic;
 mod shared;
 mod socket;
 mod stream;
+mod tally;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tls;
@@ -41,5 +42,6 @@ pub use quic::{QuicFlow, QuicReceive, QuicSend, code};
 pub use shared::Shared;
 pub use socket::SocketFlow;
 pub use stream::{Broken, Flow};
+pub use tally::{Rounds, Tally};
 pub use tls::TlsFlow;
 pub use unix::connect as connect_unix;

@@ -17,7 +17,10 @@ use sluicegate_relay_protocol::{
     ALPN_H2, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP, Handshake, INSTANCE, Instance,
     ONCE, PROOF_PATH, TAKEN, TOKEN_PATH, capsule::DATA,
 };
-use tokio::{io::AsyncRead, io::AsyncWrite, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, sleep, timeout},
+};
 use tokio_rustls::TlsConnector;
 use tokio_util::task::TaskTracker;
 
@@ -27,9 +30,10 @@ use super::{
     error::{CONNECT_TIMEOUT, OPEN_TIMEOUT, ROOM_TIMEOUT, read_some, refused},
     life::{EndOnDrop, Life},
     prover::Prover,
+    seats::{Seat, Seats, Telling},
     windows,
 };
-use crate::flow::{Ahead, CapsuleFlow, Chunk, Early, Shared, poll_early};
+use crate::flow::{Ahead, CapsuleFlow, Chunk, Early, Held, Shared, poll_early};
 
 /// A dead path is noticed after one of these …
 const PING_EVERY: Duration = Duration::from_secs(3);
@@ -47,6 +51,7 @@ pub struct Connection {
     prover: Prover,
     instance: Arc<OnceLock<Instance>>,
     life: Life,
+    seats: Arc<Seats>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -134,7 +139,7 @@ impl Connection {
         let failed = |error| ConnectError::Http(endpoint.to_string(), error);
         let (requests, mut driver) = h2::client::Builder::new()
             .initial_window_size(windows::STREAM)
-            .initial_connection_window_size(windows::CONNECTION)
+            .initial_connection_window_size(windows::LARGE_CONNECTION)
             .max_frame_size(windows::FRAME)
             .max_send_buffer_size(windows::SEND_BUFFER)
             .data_frame_budget(windows::SMALL_FRAMES)
@@ -144,16 +149,18 @@ impl Connection {
             .await
             .map_err(failed)?;
         let ping = driver.ping_pong();
-        let driver = Last::new(driver);
+        let seats = Seats::new();
+        let driver = Last::new(Telling::new(driver, seats.clone()));
         let life = Life::default();
         let (settled, settings) = tokio::sync::oneshot::channel();
         let requests = Arc::new(requests);
         let watched = Arc::downgrade(&requests);
         let gone = EndOnDrop(life.clone());
+        let rounds = seats.clone();
         tasks.spawn(async move {
             tokio::select! {
                 _ = driver => {}
-                () = keep_alive(ping, watched, settled, gone.0.clone()) => {
+                () = keep_alive(ping, watched, settled, gone.0.clone(), &rounds) => {
                     // What the kernel still has to send must not arrive after all, when it has been asked again elsewhere.
                     socket.iter().for_each(Shared::close_resets);
                 }
@@ -168,6 +175,7 @@ impl Connection {
             prover: Prover::default(),
             instance: Arc::default(),
             life,
+            seats,
         };
         // The first PING comes back after the peer's SETTINGS: only then is it known what it takes (RFC 8441 §3).
         let _ = settings.await;
@@ -244,33 +252,43 @@ impl Connection {
         target: &Handshake,
         token: &str,
         early: &mut Early<'_>,
-    ) -> Result<CapsuleFlow, OpenError> {
+    ) -> Result<Held<CapsuleFlow, Seat>, OpenError> {
         let mut request = self.connect_tcp(target, token)?;
         if let Some(once) = early.again(self.instance()) {
             let once = HeaderValue::try_from(once.to_string()).map_err(|_| OpenError::Token)?;
             request.headers_mut().insert(ONCE, once);
         }
-        let asked = timeout(OPEN_TIMEOUT, self.ask_early(request, false, early));
-        let (send, answer) = asked
+        let asked = async {
+            let seat = self.seats.take().await;
+            let (send, answer) = self.ask_early(request, false, early).await?;
+            let flow = CapsuleFlow::tallied(send, answer.into_body(), self.seats.tally());
+            Ok(Held::new(flow, seat))
+        };
+        timeout(OPEN_TIMEOUT, asked)
             .await
-            .map_err(|_| OpenError::Timeout(OPEN_TIMEOUT))??;
-        Ok(CapsuleFlow::new(send, answer.into_body()))
+            .map_err(|_| OpenError::Timeout(OPEN_TIMEOUT))?
     }
 
     /// Open an accept stream: it is answered only once there is a dial, however long that takes.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn accept(&self, target: &Handshake, token: &str) -> Result<CapsuleFlow, OpenError> {
+    pub async fn accept(
+        &self,
+        target: &Handshake,
+        token: &str,
+    ) -> Result<Held<CapsuleFlow, Seat>, OpenError> {
         let mut request = self.connect_tcp(target, token)?;
         let says = HeaderValue::from_static(CAPSULE_PROTOCOL_TRUE);
         request.headers_mut().insert(TAKEN, says);
+        let seat = self.seats.take().await;
         let (mut send, receive) = self.ask(request, false).await?;
         // That the dial is here: the gateway waits for it before it passes on what the host says, and asks somebody else where it does
         // not come. A capsule without data; h2 queues the few bytes of its head where the window has no room.
         send.send_data(Chunk::capsule(DATA, Bytes::new()), false)
             .map_err(OpenError::Stream)?;
-        Ok(CapsuleFlow::new(send, receive))
+        let flow = CapsuleFlow::tallied(send, receive, self.seats.tally());
+        Ok(Held::new(flow, seat))
     }
 
     fn connect_tcp(&self, target: &Handshake, token: &str) -> Result<Request<()>, OpenError> {
@@ -375,6 +393,11 @@ impl Connection {
         self.requests.current_max_send_streams()
     }
 
+    /// Bytes that one stream may have unread now.
+    pub(super) fn window(&self) -> u32 {
+        self.seats.window()
+    }
+
     pub(super) fn instance(&self) -> Option<Instance> {
         self.instance.get().copied()
     }
@@ -388,22 +411,28 @@ impl Connection {
     }
 }
 
-/// Ends when the path is dead. On the way it notices GOAWAY, and tells when the peer's first SETTINGS are in.
+/// Ends when the path is dead. On the way it notices GOAWAY, tells when the peer's first SETTINGS are in, and measures what streams
+/// take in a round trip.
 async fn keep_alive(
     ping: Option<PingPong>,
     requests: Weak<SendRequest<Chunk>>,
     settled: tokio::sync::oneshot::Sender<()>,
     life: Life,
+    seats: &Seats,
 ) {
     let Some(mut ping) = ping else { return };
     let mut settled = Some(settled);
     loop {
+        let asked = Instant::now();
+        seats.begin_round();
         match timeout(PONG_WITHIN, ping.ping(h2::Ping::opaque())).await {
             Ok(Ok(_)) => {}
             // The driver ends it.
             Ok(Err(_)) => return std::future::pending().await,
             Err(_) => return,
         }
+        let round = asked.elapsed();
+        seats.end_round(round);
         settled.take().map(|settled| settled.send(()));
         // With nobody left to open streams, the connection ends by itself after the last one: sent to the end, with GOAWAY.
         let Some(mut requests) = requests.upgrade().map(|requests| (*requests).clone()) else {
@@ -414,6 +443,12 @@ async fn keep_alive(
         }
         // Asleep it must not be who keeps the connection open.
         drop(requests);
-        tokio::time::sleep(PING_EVERY).await;
+        tokio::select! {
+            () = sleep(PING_EVERY) => {}
+            () = seats.worth_a_round(round) => {}
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

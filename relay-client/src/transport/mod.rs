@@ -1,6 +1,7 @@
 //! Connections to the gateway: QUIC, HTTP/2 over TLS (or without it on a private network), the race between them, and for
 //! middleboxes HTTP/1.1, a connection upgraded anew for each stream.
 
+mod adaptive;
 pub mod batch;
 pub mod closing;
 mod connection;
@@ -14,6 +15,7 @@ mod places;
 mod prover;
 mod quic;
 mod race;
+mod seats;
 pub mod tuning;
 pub mod upgrade;
 mod why;
@@ -25,4 +27,5 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Answer, CONNECT_TIMEOUT, ConnectError, OpenError, Refused};
 pub use quic::Connection as QuicConnection;
 pub use race::{FIRST, Racer, Won};
+pub use seats::Seat;
 pub use why::{Reason, Why};

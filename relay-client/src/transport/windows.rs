@@ -1,6 +1,6 @@
 //! Windows and buffers of every connection that carries relay streams, HTTP/2's and QUIC's, at either end.
 
-/// Bytes one stream may have in flight and unread: enough for 40 Mbit/s at 100 ms.
+/// Bytes one stream may have in flight and unread, where nothing says that it may have more: enough for 40 Mbit/s at 100 ms.
 pub const STREAM: u32 = 512 * 1024;
 /// Bytes a connection may have unread.
 pub const CONNECTION: u32 = 128 * STREAM;
@@ -8,6 +8,13 @@ pub const CONNECTION: u32 = 128 * STREAM;
 pub const STREAMS: usize = 96;
 /// … and, beside them, accept streams that wait for a dial. What is left is for questions: the token, names.
 pub const OFFERS: usize = 8;
+/// Bytes a client's connection may have unread where its streams have larger windows: HTTP/2's, which follow the path and how many
+/// streams there are, and the first on QUIC. It is the client's own memory.
+pub const LARGE_CONNECTION: u32 = 288 * STREAM;
+/// Bytes one stream of a client's first QUIC connection may have in flight and unread …
+pub const LARGE_STREAM: u32 = 4 * STREAM;
+/// … on which it opens so few: a fifth of the window is left where they and its accept streams all stand still.
+pub const LARGE_STREAMS: usize = 48;
 /// Largest DATA frame accepted.
 pub const FRAME: u32 = 64 * 1024;
 /// Bytes buffered for sending, per stream.

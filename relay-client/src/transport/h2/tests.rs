@@ -1,0 +1,289 @@
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{future::poll_fn, task::Poll, time::Duration};
+
+use sluicegate_relay_protocol::{
+    Handshake,
+    capsule::{DATA as CAPSULE, Head},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    time::advance,
+};
+use tokio_util::task::TaskTracker;
+
+use super::{Connection, Seat};
+use crate::{
+    flow::{CapsuleFlow, Early, Flow, Held},
+    transport::{
+        Endpoint,
+        windows::{LARGE_CONNECTION, STREAM},
+    },
+};
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+/// Of SETTINGS and PING.
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+/// Of the setting (RFC 9113 §6.5.2).
+const INITIAL_WINDOW_SIZE: u16 = 4;
+
+type Opened = Held<CapsuleFlow, Seat>;
+
+#[derive(Debug)]
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: Vec<u8>,
+}
+
+/// A gateway whose frames are written by hand (RFC 9113 §4.1): what it answers, and when, is the test's.
+struct Peer {
+    io: DuplexStream,
+    /// The window of streams that it was told last.
+    window: u32,
+    /// Bytes it may still send on all streams together, and on the first.
+    connection: i64,
+    first: i64,
+    acknowledges: bool,
+}
+
+impl Peer {
+    async fn connected(tasks: &TaskTracker) -> (Connection, Self) {
+        let (near, io) = duplex(1 << 20);
+        let mut peer = Self {
+            io,
+            window: 65_535,
+            connection: 65_535,
+            first: 65_535,
+            acknowledges: true,
+        };
+        let endpoint = Endpoint::parse("http://127.0.0.1:1").unwrap();
+        let greeting = async {
+            let mut preface = [0; 24];
+            peer.io.read_exact(&mut preface).await.unwrap();
+            // SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441 §3).
+            peer.send(SETTINGS, 0, 0, &[0, 8, 0, 0, 0, 1]).await;
+            let ping = peer.until(PING, 0).await;
+            peer.send(PING, ACK, 0, &ping.payload).await;
+        };
+        let (connection, ()) = tokio::join!(Connection::over(near, &endpoint, tasks), greeting);
+        (connection.unwrap(), peer)
+    }
+
+    async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+        self.io.write_all(&head).await.unwrap();
+        self.io.write_all(payload).await.unwrap();
+    }
+
+    async fn next(&mut self) -> Frame {
+        let mut head = [0; 9];
+        self.io.read_exact(&mut head).await.unwrap();
+        let [a, b, c, kind, flags, stream @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        self.io.read_exact(&mut payload).await.unwrap();
+        let stream = u32::from_be_bytes(stream);
+        Frame {
+            kind,
+            flags,
+            stream,
+            payload,
+        }
+    }
+
+    /// The next frame of this kind. On the way PINGs are answered and windows counted; a stream that opens or ends fails the test.
+    async fn until(&mut self, kind: u8, flags: u8) -> Frame {
+        loop {
+            let frame = self.next().await;
+            let wanted = frame.kind == kind && frame.flags & ACK == flags & ACK;
+            match frame.kind {
+                SETTINGS if frame.flags & ACK == 0 => {
+                    self.learns(&frame.payload);
+                    if self.acknowledges {
+                        self.send(SETTINGS, ACK, 0, &[]).await;
+                    }
+                }
+                WINDOW_UPDATE => {
+                    let more = u32::from_be_bytes(frame.payload[..].try_into().unwrap());
+                    match frame.stream {
+                        0 => self.connection += i64::from(more),
+                        1 => self.first += i64::from(more),
+                        _ => {}
+                    }
+                }
+                PING if !wanted && frame.flags & ACK == 0 => {
+                    self.send(PING, ACK, 0, &frame.payload).await;
+                }
+                RST_STREAM | GOAWAY => panic!("{frame:?}"),
+                HEADERS if !wanted => panic!("{frame:?}"),
+                _ => {}
+            }
+            if wanted {
+                return frame;
+            }
+        }
+    }
+
+    fn learns(&mut self, settings: &[u8]) {
+        for setting in settings.chunks_exact(6) {
+            if u16::from_be_bytes([setting[0], setting[1]]) == INITIAL_WINDOW_SIZE {
+                let window = u32::from_be_bytes(setting[2..].try_into().unwrap());
+                self.first += i64::from(window) - i64::from(self.window);
+                self.window = window;
+            }
+        }
+    }
+
+    /// The next stream, accepted. It is known by then which window was told before it.
+    async fn opens(&mut self, connection: &Connection) -> Opened {
+        let (target, mut nothing) = (service(), Early::nothing());
+        let opening = connection.open(&target, "token", &mut nothing);
+        let (opened, ()) = tokio::join!(opening, self.accepts());
+        opened.unwrap()
+    }
+
+    async fn accepts(&mut self) {
+        let asked = self.until(HEADERS, 0).await;
+        // `:status: 200` in HPACK's static table.
+        self.send(HEADERS, END_HEADERS, asked.stream, &[0x88]).await;
+    }
+
+    /// So many bytes on the first stream, behind this head.
+    async fn sends(&mut self, head: &[u8], count: usize) {
+        let bytes = [head, &vec![0; count - head.len()]].concat();
+        for chunk in bytes.chunks(16 * 1024) {
+            self.send(DATA, 0, 1, chunk).await;
+        }
+        self.first -= i64::try_from(count).unwrap();
+        self.connection -= i64::try_from(count).unwrap();
+        assert!(self.first >= 0 && self.connection >= 0, "more than it may");
+    }
+
+    /// The first stream carries a whole window in a round trip, and its reader takes all of it: what is told then is the next thing
+    /// to come.
+    async fn grows(&mut self, flow: &mut Opened) {
+        let ping = self.until(PING, 0).await;
+        // Inside one capsule without end.
+        let head = Head::new(CAPSULE, 1 << 29);
+        let count = usize::try_from(STREAM).unwrap();
+        self.sends(head.as_slice(), count).await;
+        let mut left = count - head.as_slice().len();
+        while left > 0 {
+            let read = poll_fn(|cx| flow.poll_read(cx)).await;
+            left -= read.unwrap().unwrap().len();
+        }
+        // Who asks again has passed on what came before.
+        let waits = poll_fn(|cx| Poll::Ready(flow.poll_read(cx).is_pending())).await;
+        assert!(waits, "all of it was read");
+        advance(Duration::from_millis(100)).await;
+        self.send(PING, ACK, 0, &ping.payload).await;
+        self.until(SETTINGS, 0).await;
+        assert_eq!(self.window, 2 * STREAM);
+    }
+}
+
+fn service() -> Handshake {
+    let name = "echo".to_owned();
+    Handshake::Service { name }
+}
+
+/// Counted by who sends: what one stream takes unread is one window, and more once its reader has kept up.
+#[tokio::test(start_paused = true)]
+async fn who_keeps_up_is_sent_more_than_one_window_before_it_reads() {
+    let tasks = TaskTracker::new();
+    let (connection, mut peer) = Peer::connected(&tasks).await;
+    let mut flow = peer.opens(&connection).await;
+    assert_eq!(
+        (peer.first, connection.window()),
+        (i64::from(STREAM), STREAM)
+    );
+    peer.grows(&mut flow).await;
+    assert_eq!(connection.window(), 2 * STREAM);
+
+    // What was given back of the first window and is not told yet is less than a third of it.
+    assert!(peer.first > i64::from(STREAM) * 3 / 2, "{}", peer.first);
+    assert!(peer.connection > i64::from(LARGE_CONNECTION) / 2);
+    let all = usize::try_from(peer.first).unwrap();
+    peer.sends(&[], all).await;
+    // It comes back from behind all of that: nothing was too much.
+    peer.send(PING, 0, 0, &[7; 8]).await;
+    let back = peer.until(PING, ACK).await;
+    assert_eq!(back.payload, [7; 8]);
+    drop(flow);
+}
+
+/// A stream that is one too many for the window is not opened before the peer knows of a smaller one.
+#[tokio::test(start_paused = true)]
+async fn a_smaller_window_is_told_before_the_stream_that_needs_it() {
+    let tasks = TaskTracker::new();
+    let (connection, mut peer) = Peer::connected(&tasks).await;
+    let mut flows = vec![peer.opens(&connection).await];
+    peer.grows(&mut flows[0]).await;
+    while flows.len() < 32 {
+        flows.push(peer.opens(&connection).await);
+        assert_eq!(peer.window, 2 * STREAM, "{} streams", flows.len());
+    }
+    flows.push(peer.opens(&connection).await);
+    assert_eq!(peer.window, STREAM, "told before");
+}
+
+/// HTTP/2 has one word about windows on its way at a time: a stream waits for the answer to the one before.
+#[tokio::test(start_paused = true)]
+async fn a_stream_waits_while_the_last_word_is_not_acknowledged() {
+    let tasks = TaskTracker::new();
+    let (connection, mut peer) = Peer::connected(&tasks).await;
+    let mut flows = vec![peer.opens(&connection).await];
+    peer.acknowledges = false;
+    peer.grows(&mut flows[0]).await;
+    while flows.len() < 32 {
+        flows.push(peer.opens(&connection).await);
+    }
+    let (target, mut nothing) = (service(), Early::nothing());
+    let opening = connection.open(&target, "token", &mut nothing);
+    let answering = async {
+        peer.send(PING, 0, 0, &[7; 8]).await;
+        // No stream comes before that.
+        peer.until(PING, ACK).await;
+        assert_eq!(peer.window, 2 * STREAM);
+        peer.acknowledges = true;
+        peer.send(SETTINGS, ACK, 0, &[]).await;
+        peer.accepts().await;
+        assert_eq!(peer.window, STREAM, "told before");
+    };
+    let (opened, ()) = tokio::join!(opening, answering);
+    opened.unwrap();
+}
+
+/// Who waits for the window of a connection that ends is told of its end.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_word_to_a_peer_that_is_gone() {
+    let tasks = TaskTracker::new();
+    let (connection, mut peer) = Peer::connected(&tasks).await;
+    let mut flows = vec![peer.opens(&connection).await];
+    peer.acknowledges = false;
+    peer.grows(&mut flows[0]).await;
+    while flows.len() < 32 {
+        flows.push(peer.opens(&connection).await);
+    }
+    let (target, mut nothing) = (service(), Early::nothing());
+    let opening = connection.open(&target, "token", &mut nothing);
+    let going = async move {
+        peer.send(PING, 0, 0, &[7; 8]).await;
+        peer.until(PING, ACK).await;
+        drop(peer);
+    };
+    let (opened, ()) = tokio::join!(opening, going);
+    assert!(
+        matches!(opened, Err(super::OpenError::Retired)),
+        "{opened:?}"
+    );
+}
