@@ -201,16 +201,34 @@ pub(super) async fn quic_connection(
     quic_connection_by(drivers, async |server| server).await
 }
 
+/// The same with other windows at the client's end.
+pub(super) async fn quic_connection_tuned(
+    drivers: &mut JoinSet<()>,
+    client: quinn::TransportConfig,
+) -> (quinn::Connection, quinn::Connection) {
+    quic_connection_of(drivers, async |server| server, client).await
+}
+
 /// The same by an address that leads to the server's.
 pub(super) async fn quic_connection_by(
     drivers: &mut JoinSet<()>,
     way: impl AsyncFnOnce(SocketAddr) -> SocketAddr,
 ) -> (quinn::Connection, quinn::Connection) {
+    let client = crate::transport::tuning::client();
+    quic_connection_of(drivers, way, client).await
+}
+
+async fn quic_connection_of(
+    drivers: &mut JoinSet<()>,
+    way: impl AsyncFnOnce(SocketAddr) -> SocketAddr,
+    tuned: quinn::TransportConfig,
+) -> (quinn::Connection, quinn::Connection) {
     use std::sync::Arc;
 
     use crate::transport::tuning;
 
-    let (server, client) = quic_configs();
+    let (server, mut client) = quic_configs();
+    client.transport_config(Arc::new(tuned));
     let endpoint = |server| {
         let socket = tuning::socket("127.0.0.1:0".parse().unwrap()).unwrap();
         let runtime = Arc::new(quinn::TokioRuntime);

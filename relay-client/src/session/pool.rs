@@ -263,7 +263,8 @@ async fn further(racer: &Racer, first: &Connection, there: usize) -> Result<Conn
         return Err(format!("there are {MOST} further connections already"));
     }
     let transport = first.transport();
-    let connection = Connection::connect(transport, &racer.endpoint, &racer.tls, &racer.tasks);
+    let (endpoint, tls) = (&racer.endpoint, &racer.tls);
+    let connection = Connection::connect_further(transport, endpoint, tls, &racer.tasks);
     let connection = connection.await.map_err(|error| error.to_string())?;
     match racer.prove(&connection).await {
         Ok(None) => Ok(connection),

@@ -3,13 +3,20 @@
 use std::{net::IpAddr, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
+use quinn::TransportConfig;
 use rustls::ClientConfig;
 use sluicegate_certs::{CertError, ClientKey, TrustBundle, tls};
 use sluicegate_relay_protocol::{ALPN_H2, ALPN_HTTP1, ALPN_RELAY, Handshake, Instance, name_path};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 
-use super::{ConnectError, Endpoint, OpenError, h1, h2, hearing, life::Life, places::Places, quic};
+use super::{
+    ConnectError, Endpoint, OpenError, h1, h2, hearing,
+    life::Life,
+    places::Places,
+    quic, tuning,
+    windows::{LARGE_STREAM, LARGE_STREAMS, STREAM, STREAMS},
+};
 use crate::{
     flow::{Early, Flow},
     session::bound_to,
@@ -124,6 +131,8 @@ impl Tls {
 pub struct Connection {
     by: By,
     places: Places,
+    /// Bytes that a stream may have unread where that does not change.
+    window: u32,
 }
 
 /// By what.
@@ -145,8 +154,34 @@ impl Connection {
         tls: &Tls,
         tasks: &TaskTracker,
     ) -> Result<Self, ConnectError> {
+        let quic = (tuning::first_client(), LARGE_STREAM, LARGE_STREAMS);
+        Self::made(transport, endpoint, tls, tasks, quic).await
+    }
+
+    /// Connect once more, for more streams than the first connection has places: on QUIC there are more of them here, and smaller windows.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect_further(
+        transport: Transport,
+        endpoint: &Endpoint,
+        tls: &Tls,
+        tasks: &TaskTracker,
+    ) -> Result<Self, ConnectError> {
+        let quic = (tuning::client(), STREAM, STREAMS);
+        Self::made(transport, endpoint, tls, tasks, quic).await
+    }
+
+    /// What is QUIC's: its windows, that of each stream, and how many streams go with them.
+    async fn made(
+        transport: Transport,
+        endpoint: &Endpoint,
+        tls: &Tls,
+        tasks: &TaskTracker,
+        (tuned, window, streams): (TransportConfig, u32, usize),
+    ) -> Result<Self, ConnectError> {
         let by = match transport {
-            Transport::Quic => quic::Connection::connect(endpoint, &tls.quic, tasks)
+            Transport::Quic => quic::Connection::connect(endpoint, &tls.quic, tasks, tuned)
                 .await
                 .map(|connection| By::Quic(connection.with_key(tls.key.clone()))),
             Transport::H2 => h2::Connection::connect(endpoint, &tls.h2, tasks)
@@ -160,9 +195,10 @@ impl Connection {
         }?;
         let places = match &by {
             By::H2(connection) => Places::within(connection.most_streams()),
-            By::Quic(_) | By::H1(_) => Places::default(),
+            By::Quic(_) => Places::of(streams),
+            By::H1(_) => Places::default(),
         };
-        Ok(Self { by, places })
+        Ok(Self { by, places, window })
     }
 
     /// A place for one more stream, to be held while it lives; `None` where there is none.
@@ -173,6 +209,15 @@ impl Connection {
     /// A place for one more accept stream, of those that other streams do not take.
     pub fn offer_place(&self) -> Option<OwnedSemaphorePermit> {
         self.places.offer()
+    }
+
+    /// Bytes that one stream may have in flight to here and unread, now; `None` where each has a connection of its own, and TCP's window.
+    pub fn stream_window(&self) -> Option<u32> {
+        match &self.by {
+            By::Quic(_) => Some(self.window),
+            By::H2(connection) => Some(connection.window()),
+            By::H1(_) => None,
+        }
     }
 
     /// How many places for streams are free.

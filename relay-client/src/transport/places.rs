@@ -22,24 +22,24 @@ pub(super) struct Places {
 
 impl Default for Places {
     fn default() -> Self {
-        Self {
-            streams: Arc::new(Semaphore::new(STREAMS)),
-            all: STREAMS,
-            offers: Arc::new(Semaphore::new(OFFERS)),
-        }
+        Self::of(STREAMS)
     }
 }
 
 impl Places {
-    /// Of a connection whose peer takes so many streams at once: those that wait for dials, and what is asked for shortly, find
-    /// room beside.
-    pub(super) fn within(most: usize) -> Self {
-        let all = STREAMS.min(most.saturating_sub(OFFERS + BRIEF)).max(1);
+    /// Of a connection on which so many streams have room, and accept streams beside them.
+    pub(super) fn of(all: usize) -> Self {
         Self {
             streams: Arc::new(Semaphore::new(all)),
             all,
             offers: Arc::new(Semaphore::new(OFFERS)),
         }
+    }
+
+    /// Of a connection whose peer takes so many streams at once: those that wait for dials, and what is asked for shortly, find
+    /// room beside.
+    pub(super) fn within(most: usize) -> Self {
+        Self::of(STREAMS.min(most.saturating_sub(OFFERS + BRIEF)).max(1))
     }
 
     /// A place for a stream that carries bytes, if there is one.
@@ -66,7 +66,9 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::Places;
-    use crate::transport::windows::{CONNECTION, OFFERS, STREAM, STREAMS};
+    use crate::transport::windows::{
+        CONNECTION, LARGE_CONNECTION, LARGE_STREAM, LARGE_STREAMS, OFFERS, STREAM, STREAMS,
+    };
 
     #[test]
     fn offers_have_places_that_streams_do_not_take() {
@@ -95,8 +97,13 @@ mod tests {
 
     #[test]
     fn streams_that_stand_still_leave_an_eighth_of_the_window_and_more() {
-        let still = (STREAMS + OFFERS) as u64 * u64::from(STREAM);
-        // quinn says that there is room again when an eighth of the window was read.
-        assert!(still + u64::from(CONNECTION) / 8 < u64::from(CONNECTION));
+        for (streams, stream, connection) in [
+            (STREAMS, STREAM, CONNECTION),
+            (LARGE_STREAMS, LARGE_STREAM, LARGE_CONNECTION),
+        ] {
+            let still = (streams + OFFERS) as u64 * u64::from(stream);
+            // quinn says that there is room again when an eighth of the window was read.
+            assert!(still + u64::from(connection) / 8 < u64::from(connection));
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use quinn::{ClientConfig, EndpointConfig, crypto::rustls::QuicClientConfig};
+use quinn::{ClientConfig, EndpointConfig, TransportConfig, crypto::rustls::QuicClientConfig};
 use sluicegate_certs::{Channel, ClientKey};
 use sluicegate_relay_protocol::{
     ErrorCode, Handshake, Instance,
@@ -61,7 +61,7 @@ impl Drop for Shared {
 }
 
 impl Connection {
-    /// Connect. The connection's watch runs in `tasks` until it ends.
+    /// Connect, with windows of its own. The connection's watch runs in `tasks` until it ends.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -69,13 +69,14 @@ impl Connection {
         endpoint: &Endpoint,
         tls: &Arc<rustls::ClientConfig>,
         tasks: &TaskTracker,
+        tuned: TransportConfig,
     ) -> Result<Self, ConnectError> {
         let connected = async {
             let addresses = endpoint
                 .addresses()
                 .await
                 .map_err(|error| ConnectError::Quic(endpoint.to_string(), error.to_string()))?;
-            Self::connect_at(endpoint, addresses, tls, tasks).await
+            Self::dial_all(endpoint, addresses, tls, tasks, tuned).await
         };
         timeout(CONNECT_TIMEOUT, connected)
             .await
@@ -92,13 +93,23 @@ impl Connection {
         tls: &Arc<rustls::ClientConfig>,
         tasks: &TaskTracker,
     ) -> Result<Self, ConnectError> {
+        Self::dial_all(endpoint, addresses, tls, tasks, tuning::client()).await
+    }
+
+    async fn dial_all(
+        endpoint: &Endpoint,
+        addresses: impl IntoIterator<Item = SocketAddr>,
+        tls: &Arc<rustls::ClientConfig>,
+        tasks: &TaskTracker,
+        tuned: TransportConfig,
+    ) -> Result<Self, ConnectError> {
         let failed = |what: String| ConnectError::Quic(endpoint.to_string(), what);
         if !endpoint.tls {
             return Err(failed("there is no QUIC without TLS".into()));
         }
         let crypto = QuicClientConfig::try_from(tls.clone()).map_err(|e| failed(e.to_string()))?;
         let mut config = ClientConfig::new(Arc::new(crypto));
-        config.transport_config(Arc::new(tuning::client()));
+        config.transport_config(Arc::new(tuned));
         let mut attempts = JoinSet::new();
         for (place, address) in addresses.into_iter().enumerate() {
             let (config, name) = (config.clone(), endpoint.host.clone());

@@ -58,6 +58,16 @@ pub fn proved(connection: &quinn::Connection) {
     connection.set_receive_window(VarInt::from_u32(windows::CONNECTION));
 }
 
+/// The client's end of its first connection, which carries so few streams ([`windows::LARGE_STREAMS`]) that each may have more on the
+/// way to it. A stream's window is one for all streams of a connection, and must be said before it begins.
+pub fn first_client() -> TransportConfig {
+    let mut config = client();
+    config
+        .stream_receive_window(VarInt::from_u32(windows::LARGE_STREAM))
+        .receive_window(VarInt::from_u32(windows::LARGE_CONNECTION));
+    config
+}
+
 /// The client's end: takes no streams, and keeps the connection and its address mapping alive.
 pub fn client() -> TransportConfig {
     let mut config = common();

@@ -1,8 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,7 +22,7 @@ use tokio::{
 };
 
 use super::{super::testing::*, Broken, Flow, QuicFlow, code};
-use crate::transport::closing;
+use crate::transport::{closing, tuning, windows};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -47,6 +48,27 @@ async fn a_reset_behind_data_is_never_an_end() {
     assert_eq!(read(&mut far).await, Err(Broken::Reset));
     // quinn by itself would now tell an end.
     assert_eq!(read(&mut far).await, Err(Broken::Reset));
+}
+
+/// Counted by who sends: what a client that does not read is sent on one stream, to the byte.
+#[tokio::test]
+async fn a_stream_of_a_first_connection_has_more_in_flight() {
+    for (tuned, window) in [
+        (tuning::client(), windows::STREAM),
+        (tuning::first_client(), windows::LARGE_STREAM),
+    ] {
+        let mut drivers = JoinSet::new();
+        let (client, server) = quic_connection_tuned(&mut drivers, tuned).await;
+        let (mut asking, _unread) = client.open_bi().await.unwrap();
+        asking.write_all(b"?").await.unwrap();
+        let accepted = timeout(PATIENCE, server.accept_bi()).await;
+        let (mut far, _) = accepted.unwrap().unwrap();
+        let all = vec![0; usize::try_from(window).unwrap()];
+        let written = timeout(PATIENCE, far.write_all(&all)).await;
+        written.unwrap().unwrap();
+        let more = poll_fn(|cx| Poll::Ready(pin!(far.write(b"!")).poll(cx).is_pending()));
+        assert!(more.await, "its window has room for no more");
+    }
 }
 
 #[tokio::test]
