@@ -205,6 +205,12 @@ impl Session {
         one(&self.current) + one(&self.spare) + self.pool.count()
     }
 
+    /// Bytes that one stream of the first connection may have in flight to here and unread, now.
+    pub fn stream_window(&self) -> Option<u32> {
+        let first = self.current.borrow();
+        first.as_ref().and_then(Connection::stream_window)
+    }
+
     /// Why there are not more of them, where streams run short.
     pub fn no_more(&self) -> Option<String> {
         let first = self.current.borrow().clone()?;

@@ -384,6 +384,8 @@ async fn a_running_client_tells_how_it_is() {
     assert_eq!(told["streams"]["open"], 1, "{told}");
     assert_eq!(told["connections"], 1, "one is enough: {told}");
     assert!(told["noMoreConnections"].is_null(), "{told}");
+    // Nothing has needed a larger one.
+    assert_eq!(told["streamWindow"], 512 * 1024, "{told}");
     assert_eq!(told["listen"], serde_json::json!(["echo"]), "{told}");
     let metrics = web::fetch(address, "/metrics").await.text();
     for sample in [
@@ -392,6 +394,7 @@ async fn a_running_client_tells_how_it_is() {
         "sluicegate_relay_transport_info{transport=\"h2\",reason=\"forced\"} 1",
         "sluicegate_relay_chosen_total{transport=\"h2\",reason=\"forced\"} 1",
         "sluicegate_relay_connections 1",
+        "sluicegate_relay_stream_window_bytes 524288",
         "sluicegate_relay_streams_open 1",
         "sluicegate_relay_opens_total{result=\"opened\"} 1",
     ] {

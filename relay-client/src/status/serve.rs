@@ -153,6 +153,7 @@ impl Board {
             "connects": stats.connects().iter().sum::<u64>(),
             "connections": self.session.connections(),
             "noMoreConnections": self.session.no_more(),
+            "streamWindow": self.session.stream_window(),
             "streams": {"open": open, "opened": opened, "refused": refused, "failed": failed},
             "tokenEndsInSeconds": left,
             "tokenRefreshes": stats.refreshes(),
@@ -238,6 +239,14 @@ impl Board {
             "gauge",
             "Connections to the gateway that there are.",
             &[(String::new(), self.session.connections() as u64)],
+        );
+        let window = self.session.stream_window();
+        let window = window.map(|bytes| (String::new(), u64::from(bytes)));
+        family(
+            "stream_window_bytes",
+            "gauge",
+            "Bytes that one stream may have in flight to the sandbox and unread.",
+            window.as_slice(),
         );
         let [open, opened, refused, failed] = stats.streams();
         family(

@@ -21,7 +21,7 @@ const ECHO: u8 = b'e';
 /// The first byte of a stream: nothing more is read.
 const FREEZE: u8 = b'z';
 /// The first byte of a stream: bytes come without end.
-const FLOOD: u8 = b'f';
+pub(crate) const FLOOD: u8 = b'f';
 
 /// Where the client's proxy is, and what it says of itself.
 const PROXY: &str = "proxy";

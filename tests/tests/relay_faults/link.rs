@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use e2e::relay::TRANSPORTS;
-use e2e::{Tasks, Weather, until};
+use e2e::{Tasks, Weather, Wire, until};
+use tokio::io::AsyncReadExt;
 
-use crate::lab::{Lab, eventually, there_and_back};
+use crate::lab::{FLOOD, Lab, eventually, there_and_back};
 
 const BAD: Weather = Weather {
     delay: Duration::from_millis(10),
@@ -134,4 +135,38 @@ async fn the_metrics_say_why_a_transport_carries() {
     ))
     .await;
     told("sluicegate_relay_chosen_total{transport=\"h2\",reason=\"udp_lost\"} 1").await;
+}
+
+/// On a far and wide path what holds a download up is its window: it grows while its reader keeps up.
+#[tokio::test]
+async fn far_away_a_download_gets_a_larger_window() {
+    let far = Weather {
+        delay: Duration::from_millis(50),
+        ..Weather::default()
+    };
+    let (lab, link) = Lab::behind("h2", far, 1).await;
+    let listen = [e2e::RelayClient::tcp("told")];
+    let (url, status) = (["--url", &link.url()], ["--status", "127.0.0.1:0"]);
+    let more = [["--transport", "h2"], url, status].concat();
+    let client = e2e::RelayClient::up_with(&lab.session, &more, &listen).await;
+    client.event("connected").await;
+    let said = client.event("status").await;
+    let place = said["address"].as_str().unwrap();
+    let address = place.strip_prefix("http://").unwrap().parse().unwrap();
+    let window = async || {
+        let told = e2e::web::fetch(address, "/status").await.json();
+        told["streamWindow"].as_u64()
+    };
+    let mut download = Wire::dial(client.entry("told")).await;
+    assert_eq!(window().await, Some(512 * 1024));
+    download.send([FLOOD]).await;
+    let mut chunk = vec![0; 64 * 1024];
+    let reading = async { while download.stream.read(&mut chunk).await.unwrap() > 0 {} };
+    let grows = e2e::tasks::until_told("a larger window", async || {
+        (window().await > Some(512 * 1024)).then_some(())
+    });
+    tokio::select! {
+        () = reading => panic!("it has no end"),
+        () = grows => {}
+    }
 }
