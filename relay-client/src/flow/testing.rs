@@ -214,7 +214,7 @@ pub(super) async fn quic_connection_by(
     drivers: &mut JoinSet<()>,
     way: impl AsyncFnOnce(SocketAddr) -> SocketAddr,
 ) -> (quinn::Connection, quinn::Connection) {
-    let client = crate::transport::tuning::client();
+    let client = crate::transport::tuning::client().config;
     quic_connection_of(drivers, way, client).await
 }
 
@@ -276,7 +276,7 @@ pub(crate) fn quic_configs() -> (quinn::ServerConfig, quinn::ClientConfig) {
     server.transport_config(Arc::new(tuning::server(8)));
     let crypto = QuicClientConfig::try_from(asking).unwrap();
     let mut client = quinn::ClientConfig::new(Arc::new(crypto));
-    client.transport_config(Arc::new(tuning::client()));
+    client.transport_config(Arc::new(tuning::client().config));
     (server, client)
 }
 

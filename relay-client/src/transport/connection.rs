@@ -3,7 +3,6 @@
 use std::{net::IpAddr, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
-use quinn::TransportConfig;
 use rustls::ClientConfig;
 use sluicegate_certs::{CertError, ClientKey, TrustBundle, tls};
 use sluicegate_relay_protocol::{ALPN_H2, ALPN_HTTP1, ALPN_RELAY, Handshake, Instance, name_path};
@@ -178,7 +177,7 @@ impl Connection {
         endpoint: &Endpoint,
         tls: &Tls,
         tasks: &TaskTracker,
-        (tuned, window, streams): (TransportConfig, u32, usize),
+        (tuned, window, streams): (tuning::Client, u32, usize),
     ) -> Result<Self, ConnectError> {
         let by = match transport {
             Transport::Quic => quic::Connection::connect(endpoint, &tls.quic, tasks, tuned)

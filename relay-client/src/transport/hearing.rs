@@ -40,7 +40,13 @@ impl Hearing {
 }
 
 /// Retires the connection when it ends or falls silent, and gives it up where it stays so; lets its last packet out.
-pub(super) async fn watch(quic: quinn::Connection, socket: quinn::Endpoint, life: Life) {
+/// The window is what the connection may have unread, in bytes.
+pub(super) async fn watch(
+    quic: quinn::Connection,
+    socket: quinn::Endpoint,
+    window: u32,
+    life: Life,
+) {
     let mut look = tokio::time::interval(LOOK_EVERY);
     // A process that was held up itself must not take that for the path's silence.
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -57,7 +63,7 @@ pub(super) async fn watch(quic: quinn::Connection, socket: quinn::Endpoint, life
                     // quinn would wait for as long again behind the last that came.
                     closing::close(&quic, code(ErrorCode::Forced), SILENT.as_bytes());
                 } else if silence > tuning::KEEP_ALIVE {
-                    tuning::ask(&quic);
+                    tuning::ask(&quic, window);
                 }
             }
         }

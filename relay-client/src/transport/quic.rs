@@ -10,7 +10,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use quinn::{ClientConfig, EndpointConfig, TransportConfig, crypto::rustls::QuicClientConfig};
+use quinn::{ClientConfig, EndpointConfig, crypto::rustls::QuicClientConfig};
 use sluicegate_certs::{Channel, ClientKey};
 use sluicegate_relay_protocol::{
     ErrorCode, Handshake, Instance,
@@ -69,7 +69,7 @@ impl Connection {
         endpoint: &Endpoint,
         tls: &Arc<rustls::ClientConfig>,
         tasks: &TaskTracker,
-        tuned: TransportConfig,
+        tuned: tuning::Client,
     ) -> Result<Self, ConnectError> {
         let connected = async {
             let addresses = endpoint
@@ -101,7 +101,7 @@ impl Connection {
         addresses: impl IntoIterator<Item = SocketAddr>,
         tls: &Arc<rustls::ClientConfig>,
         tasks: &TaskTracker,
-        tuned: TransportConfig,
+        tuned: tuning::Client,
     ) -> Result<Self, ConnectError> {
         let failed = |what: String| ConnectError::Quic(endpoint.to_string(), what);
         if !endpoint.tls {
@@ -109,7 +109,7 @@ impl Connection {
         }
         let crypto = QuicClientConfig::try_from(tls.clone()).map_err(|e| failed(e.to_string()))?;
         let mut config = ClientConfig::new(Arc::new(crypto));
-        config.transport_config(Arc::new(tuned));
+        config.transport_config(Arc::new(tuned.config));
         let mut attempts = JoinSet::new();
         for (place, address) in addresses.into_iter().enumerate() {
             let (config, name) = (config.clone(), endpoint.host.clone());
@@ -121,7 +121,7 @@ impl Connection {
         let mut last = "the name has no address".to_owned();
         while let Some(done) = attempts.join_next().await {
             match done {
-                Ok(Ok((quic, socket))) => return Ok(Self::keep(quic, socket, tasks)),
+                Ok(Ok((quic, socket))) => return Ok(Self::keep(quic, socket, tuned.window, tasks)),
                 Ok(Err(error)) => last = error,
                 Err(error) => last = error.to_string(),
             }
@@ -129,9 +129,14 @@ impl Connection {
         Err(failed(last))
     }
 
-    fn keep(quic: quinn::Connection, socket: quinn::Endpoint, tasks: &TaskTracker) -> Self {
+    fn keep(
+        quic: quinn::Connection,
+        socket: quinn::Endpoint,
+        window: u32,
+        tasks: &TaskTracker,
+    ) -> Self {
         let life = Life::default();
-        tasks.spawn(watch(quic.clone(), socket, life.clone()));
+        tasks.spawn(watch(quic.clone(), socket, window, life.clone()));
         let tasks = tasks.clone();
         let shared = Arc::new(Shared {
             quic,

@@ -60,28 +60,42 @@ pub fn proved(connection: &quinn::Connection) {
 
 /// The client's end of its first connection, which carries so few streams ([`windows::LARGE_STREAMS`]) that each may have more on the
 /// way to it. A stream's window is one for all streams of a connection, and must be said before it begins.
-pub fn first_client() -> TransportConfig {
-    let mut config = client();
-    config
+pub fn first_client() -> Client {
+    let mut first = client();
+    first.window = windows::LARGE_CONNECTION;
+    first
+        .config
         .stream_receive_window(VarInt::from_u32(windows::LARGE_STREAM))
-        .receive_window(VarInt::from_u32(windows::LARGE_CONNECTION));
-    config
+        .receive_window(VarInt::from_u32(first.window));
+    first
 }
 
 /// The client's end: takes no streams, and keeps the connection and its address mapping alive.
-pub fn client() -> TransportConfig {
+pub fn client() -> Client {
     let mut config = common();
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .keep_alive_interval(Some(KEEP_ALIVE));
-    config
+    let window = windows::CONNECTION;
+    Client { config, window }
+}
+
+/// How a client's end is made.
+#[derive(Debug)]
+pub struct Client {
+    /// What quinn is told.
+    pub config: TransportConfig,
+    /// Bytes of all its streams together that it may have unread, which quinn's own does not tell.
+    pub window: u32,
 }
 
 /// Ask the gateway for a sign of life now. quinn's own keep-alive waits until nothing has gone either way.
-pub(super) fn ask(connection: &quinn::Connection) {
+///
+/// The window is the connection's, and stays what it is.
+pub(super) fn ask(connection: &quinn::Connection, window: u32) {
     // Of all that is to be acknowledged (RFC 9000 §13.2) this is what quinn sends whenever it is told to: MAX_DATA, for a window
     // that has grown. It grows by the byte that it has shrunk by.
-    for window in [windows::CONNECTION - 1, windows::CONNECTION] {
+    for window in [window - 1, window] {
         connection.set_receive_window(VarInt::from_u32(window));
     }
 }

@@ -54,8 +54,8 @@ async fn a_reset_behind_data_is_never_an_end() {
 #[tokio::test]
 async fn a_stream_of_a_first_connection_has_more_in_flight() {
     for (tuned, window) in [
-        (tuning::client(), windows::STREAM),
-        (tuning::first_client(), windows::LARGE_STREAM),
+        (tuning::client().config, windows::STREAM),
+        (tuning::first_client().config, windows::LARGE_STREAM),
     ] {
         let mut drivers = JoinSet::new();
         let (client, server) = quic_connection_tuned(&mut drivers, tuned).await;

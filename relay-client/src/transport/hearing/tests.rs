@@ -159,7 +159,12 @@ impl Lab {
         let accepting = async { far_end.accept().await.unwrap().await.unwrap() };
         let (client, server) = tokio::join!(connecting, accepting);
         let (client, life, mut tasks) = (client.unwrap(), Life::default(), JoinSet::new());
-        tasks.spawn(watch(client.clone(), near_end, life.clone()));
+        tasks.spawn(watch(
+            client.clone(),
+            near_end,
+            tuning::client().window,
+            life.clone(),
+        ));
         tasks.spawn(async move {
             let _held = far_end;
             std::future::pending().await
