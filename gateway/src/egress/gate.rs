@@ -3,12 +3,12 @@
 //! Pure: fed with chunks, asked about the deadline. What is held is held by the pump.
 
 mod line;
-mod word;
+mod watch;
 
 use sluicegate_policy::{Denial, FirstBytes, Hello, TargetPermit, TlsRule};
 
 use self::line::{after_blank, first_line};
-use self::word::{Line, LongWord};
+use self::watch::{Line, LineWatch};
 use crate::sniff::{ClientHello, ClientStep, HelloWatch, Reader, ServerStep, Sni, Verdict};
 
 /// What to do with the client's bytes.
@@ -48,8 +48,8 @@ enum Phase {
     First(Box<Reader>),
     /// Not TLS; a line of HTTP, perhaps.
     Line,
-    /// Not TLS, and begun with a word that is longer than any method: it goes, and its line is watched.
-    Word(LongWord),
+    /// Not TLS, and a line that is not waited for: it goes, and is watched.
+    Going(LineWatch),
     /// A hello that passed.
     Watch(Box<HelloWatch>),
 }
@@ -82,7 +82,7 @@ impl Gate {
 
     /// Is a verdict on bytes still owed? (A second hello is waited for without a deadline of its own.)
     pub fn undecided(&self) -> bool {
-        !matches!(self.phase, Phase::Watch(_) | Phase::Word(_))
+        !matches!(self.phase, Phase::Watch(_) | Phase::Going(_))
     }
 
     /// The refusal when the deadline passes now. Under `auto` a silent client may be waiting for the server to speak.
@@ -112,7 +112,7 @@ impl Gate {
                 }
             },
             // Nothing of it is held.
-            Phase::Word(_) => None,
+            Phase::Going(_) => None,
         }
     }
 
@@ -147,7 +147,7 @@ impl Gate {
     /// What the client began with, once that was judged.
     pub fn seen(&self) -> Option<&FirstBytes> {
         match &self.phase {
-            Phase::Watch(_) | Phase::Word(_) => self.began.as_ref(),
+            Phase::Watch(_) | Phase::Going(_) => self.began.as_ref(),
             Phase::First(_) | Phase::Line => None,
         }
     }
@@ -202,13 +202,15 @@ impl Gate {
                         Step::Cut(Denial::TlsRequired)
                     }
                     Verdict::NotTls => {
+                        // It may have begun like a record.
+                        self.tls = false;
                         self.phase = Phase::Line;
                         self.line(held)
                     }
                 }
             }
             Phase::Line => self.line(held),
-            Phase::Word(word) => after_word(word.feed(chunk)),
+            Phase::Going(watch) => after_line(watch.feed(chunk)),
             Phase::Watch(watch) => {
                 let step = watch.from_client(chunk);
                 self.after_hello(step)
@@ -220,7 +222,7 @@ impl Gate {
     pub fn server_sent(&mut self, chunk: &[u8]) -> bool {
         match &mut self.phase {
             Phase::Watch(watch) => watch.from_server(chunk) == ServerStep::Done,
-            Phase::First(_) | Phase::Line | Phase::Word(_) => false,
+            Phase::First(_) | Phase::Line | Phase::Going(_) => false,
         }
     }
 
@@ -234,10 +236,10 @@ impl Gate {
             (Step::Forward, None) => {
                 self.pass();
                 self.began = Some(FirstBytes::Other);
-                let mut word = LongWord::default();
-                let line = word.feed(after_blank(held));
-                self.phase = Phase::Word(word);
-                after_word(line)
+                let mut watch = LineWatch::default();
+                let line = watch.feed(after_blank(held));
+                self.phase = Phase::Going(watch);
+                after_line(line)
             }
             (Step::Open, None) => {
                 self.pass();
@@ -276,7 +278,7 @@ impl Gate {
 }
 
 /// A request would have to be judged, and its head is no longer whole.
-fn after_word(line: Line) -> Step {
+fn after_line(line: Line) -> Step {
     match line {
         Line::Goes => Step::Forward,
         Line::Other => Step::Open,
@@ -305,8 +307,8 @@ fn shown(hello: &ClientHello) -> Result<Hello, Denial> {
     })
 }
 
-/// Do these first bytes, which are not TLS, begin an HTTP/1 request? `None` while they may. A first word that is longer than any
-/// method is none: the gate watches what follows it.
+/// Do these first bytes, which are not TLS, begin an HTTP/1 request? `None` while they may. A line that is not waited for is none: the gate
+/// watches it.
 pub fn is_http(held: &[u8]) -> Option<bool> {
     match first_line(held) {
         Step::Hold => None,

@@ -74,7 +74,7 @@ pub enum Carried {
 const H2_UNJUDGED: &str = "HTTP/2 without TLS: the hosts it asks for cannot be judged; a rule with tls: opaque lets it pass";
 
 /// A server might have taken its first bytes for a request, which nobody could judge.
-const REQUEST_UNJUDGED: &str = "a request line without an end, or with a method of more than 256 bytes: a rule with tls: opaque lets it pass";
+const REQUEST_UNJUDGED: &str = "a request line without an end, or with a control byte or a method of more than 256 bytes in it: a rule with tls: opaque lets it pass";
 
 /// Who takes such a header from the gateway takes what follows it for another client's bytes.
 const PREAMBLE: &str = "a PROXY header before the first bytes, which would have to be judged behind it; a rule with tls: opaque lets it pass";

@@ -27,8 +27,9 @@ const METHODS: [&[u8]; 8] = [
 
 /// Is this the first line of an HTTP/1 request, or near enough that a server might take it for one? Anything that
 /// cannot become one passes to the pinned address. What is longer than anybody's request line, and begins like one, is left to
-/// the judge of requests, who refuses it; what begins with a longer word than any method is to be watched as it goes. A PROXY
-/// header is cut: who takes one takes what follows for first bytes. How bytes were split never changes the verdict.
+/// the judge of requests, who refuses it; what begins with a longer word than any method, or has a control byte before it has said a target or a
+/// version, is to be watched as it goes ([`super::watch`]). A PROXY header is cut: who takes one takes what follows for first bytes. How bytes
+/// were split never changes the verdict.
 pub(super) fn first_line(held: &[u8]) -> Step {
     if held.starts_with(PROXY_2) {
         return Step::Cut(Denial::MalformedRequest);
@@ -53,8 +54,11 @@ pub(super) fn first_line(held: &[u8]) -> Step {
     let seen = longest.unwrap_or(held);
     let end = seen.iter().position(|b| *b == b'\n');
     let line = seen.get(..end.unwrap_or(seen.len())).unwrap_or_default();
-    if !may_become_request(line) || is_git(line) {
-        return Step::Open;
+    match never_in_method(line) {
+        Some(byte) if is_control(byte) => return Step::Forward,
+        Some(_) => return Step::Open,
+        None if is_git(line) || is_binary(line) => return Step::Forward,
+        None => {}
     }
     if end.is_none() {
         return if longest.is_some() {
@@ -148,8 +152,8 @@ fn is_version(word: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(u8::is_ascii_alphabetic) && begins(major) && begins(minor)
 }
 
-/// The one line of git's own protocol (gitprotocol-pack(5), "Git Transport"): its length in hexadecimal, a command, a path, and
-/// then a zero byte, which tells it from a request line. There is no line end to wait for.
+/// The one line of git's own protocol (gitprotocol-pack(5), "Git Transport"): its length in hexadecimal, a command, a path, which looks like a
+/// target, and then a zero byte. There is no line end to wait for.
 fn is_git(line: &[u8]) -> bool {
     const COMMANDS: [&[u8]; 3] = [
         b"git-upload-pack ",
@@ -163,14 +167,25 @@ fn is_git(line: &[u8]) -> bool {
     })
 }
 
-/// A token (RFC 9110 §5.6.2), alone or with a gap behind it, whatever it begins with; or gaps alone so far. Gaps before it do not
-/// count: lengths that other protocols begin with look like one.
-fn may_become_request(bytes: &[u8]) -> bool {
-    let method = bytes
-        .split(|b| is_gap(*b))
-        .find(|word| !word.is_empty())
-        .unwrap_or_default();
-    method.iter().all(|b| is_token(*b))
+/// A control byte behind what says no target yet and no version: a length or a number of a binary protocol (LDAP, Hadoop's RPC, OPC UA). Such
+/// lines need have no end. Where a target or a version comes before it, the line is waited for, and judged.
+fn is_binary(line: &[u8]) -> bool {
+    let first = line.iter().position(|b| is_control(*b));
+    let begun = first.and_then(|first| line.get(..=first));
+    begun.is_some_and(|begun| !says_version(begun) && !says_target(begun, false))
+}
+
+/// The first byte that no method has, if there is one in the first word (methods are tokens, RFC 9110 §9.1). Gaps before it do not count:
+/// lengths that other protocols begin with look like one.
+fn never_in_method(line: &[u8]) -> Option<u8> {
+    let mut words = line.split(|b| is_gap(*b)).filter(|word| !word.is_empty());
+    let mut method = words.next().unwrap_or_default().iter().copied();
+    method.find(|b| !is_token(*b))
+}
+
+/// Text has none, and no server parts words by it; but some take it for part of a word.
+pub(super) fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && byte != b'\n' && !is_gap(byte)
 }
 
 pub(super) fn is_token(byte: u8) -> bool {

@@ -41,7 +41,7 @@ fn http_is_told_by_its_first_line() {
     assert_eq!(first_line(b"PRI * HTTP/2.0\r\n\r\n"), cut);
     assert_eq!(first_line(b"PRI * HTTP/2.0\n"), cut);
     assert_eq!(first_line(b"PRI * HTTP/2.0"), Step::Hold);
-    assert_eq!(first_line(b"\x00\x00\x00\x08\x04\xd2\x16\x2f"), Step::Open);
+    assert_eq!(first_line(b"\x84\0\0\x08"), Step::Open);
 }
 
 /// What nginx, HAProxy and Node serve for the host that it names, or that a Host behind it names.
@@ -168,10 +168,16 @@ fn what_begins_with_a_gap_and_no_word_goes_at_once() {
     for gap in [b' ', b'\t', 0x0b, 0x0c, b'\r', 0x1c, 0x1f, 0x85, 0xa0] {
         assert_eq!(first_line(&[gap]), Step::Hold, "{gap:#x}");
         assert_eq!(first_line(&[gap, gap, b'M']), Step::Hold, "{gap:#x}");
-        for next in [0, 1, 0x8b, b'(', b'/'] {
+        for (next, expected) in [
+            (0, Step::Forward),
+            (1, Step::Forward),
+            (0x8b, Step::Open),
+            (b'(', Step::Open),
+            (b'/', Step::Open),
+        ] {
             let told = [gap, next].escape_ascii().to_string();
-            assert_eq!(first_line(&[gap, next]), Step::Open, "{told}");
-            assert_eq!(first_line(&[gap, gap, b'M', next]), Step::Open, "{told}");
+            assert_eq!(first_line(&[gap, next]), expected, "{told}");
+            assert_eq!(first_line(&[gap, gap, b'M', next]), expected, "{told}");
         }
     }
 }
@@ -183,11 +189,11 @@ fn git_goes_as_soon_as_its_line_is_whole() {
         let line = format!("0033{command} /project.git\0host=a.test\0\0version=2\0");
         let zero = line.find('\0').unwrap();
         for (at, _) in line.char_indices() {
-            let expected = if at > zero { Step::Open } else { Step::Hold };
+            let expected = if at > zero { Step::Forward } else { Step::Hold };
             let part = line.get(..at).unwrap();
             assert_eq!(first_line(part.as_bytes()), expected, "{part:?}");
         }
-        assert_eq!(first_line(line.as_bytes()), Step::Open);
+        assert_eq!(first_line(line.as_bytes()), Step::Forward);
     }
     for other in [
         "0033git-upload-pack /x\n\0",
@@ -199,14 +205,69 @@ fn git_goes_as_soon_as_its_line_is_whole() {
     }
 }
 
+/// LDAP's binds of several lengths and numbers, Hadoop's RPC, OPC UA, and lines that pretend to be one of these. Each as long as it must
+/// be, and from there on the same, whatever comes behind it.
+#[test]
+fn a_control_byte_before_any_target_lets_a_line_go() {
+    for line in [
+        b"0\x0c\x02".as_slice(),
+        b"0 \x02",
+        b"0\x1f\x02",
+        b"hrpc\t\0",
+        b"HELF \0",
+        b"ACKF\x1c\0",
+        b" -\x0c@\0",
+        b"003agit-upload-pack x\0",
+        b"PURGE x\0",
+        b"PURGE x y\x7f",
+        b"CONNECT {\0",
+        b"get \x01",
+        b"G\0",
+        b"\0",
+        b"\r\n\0",
+        b"x y RTSP/\0",
+    ] {
+        let last = line.len() - 1;
+        let told = line.escape_ascii();
+        assert_eq!(first_line(line.get(..last).unwrap()), Step::Hold, "{told}");
+        for behind in ["", " HTTP/1.1\r\n", "\r\n", " /\n"] {
+            let bytes = [line, behind.as_bytes()].concat();
+            assert_eq!(first_line(&bytes), Step::Forward, "{told}{behind:?}");
+        }
+    }
+    // What has said one is waited for and judged, for whatever methods that makes a request; and so is a line without such a byte.
+    for (bytes, expected) in [
+        (b"GET \0".as_slice(), Step::Hold),
+        (b"GET \0\n", Step::Http),
+        (b"GET /x\0\r\n", Step::Http),
+        (b"CONNECT \0\r\n", Step::Http),
+        (b"x /\0", Step::Hold),
+        (b"x /\0\r\n", Step::Http),
+        (b"x *\0\r\n", Step::Http),
+        (b"x a://\0\r\n", Step::Http),
+        (b"x y HTTP/\0", Step::Hold),
+        (b"x y HTTP/1.1\0\r\n", Step::Http),
+        (b"x y RTSP/1.0\0", Step::Hold),
+        (b"x y RTSP/1.0\0\r\n", Step::Http),
+        (b"GET\n\0", Step::Http),
+        (b"x y\n\0", Step::Open),
+        (b"G(\0", Step::Open),
+        (b"\x84\0", Step::Open),
+    ] {
+        assert_eq!(first_line(bytes), expected, "{}", bytes.escape_ascii());
+    }
+}
+
 #[test]
 fn nothing_is_held_for_ever() {
     assert_eq!(first_line(&[b'\n'; LONGEST_BLANK]), Step::Hold);
     assert_eq!(first_line(&[b'\n'; LONGEST_BLANK + 1]), Step::Http);
     let long = [b"GET /".as_slice(), &vec![b'a'; LONGEST_LINE]].concat();
     assert_eq!(first_line(&long), Step::Http);
-    let binary = [b"\x01".as_slice(), &vec![b'a'; LONGEST_LINE]].concat();
+    let binary = [b"\x84".as_slice(), &vec![b'a'; LONGEST_LINE]].concat();
     assert_eq!(first_line(&binary), Step::Open);
+    let late = [b"x ".as_slice(), &vec![b'a'; LONGEST_LINE], b"\0"].concat();
+    assert_eq!(first_line(&late), Step::Http);
 }
 
 /// Lines as clients, servers of other protocols and attackers write them, some of them very long.
@@ -232,6 +293,8 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
         "QUIT",
         "\r\n\r\n\0\r\nQUIT\n",
         "0033git-upload-pack ",
+        "\x01",
+        "PURGE ",
     ]);
     let part = prop_oneof![
         6 => word.prop_map(|word| word.as_bytes().to_vec()),

@@ -1,0 +1,174 @@
+//! A first line that nobody waits for the end of, as streams of something else begin so: its first word is longer than any method, or a
+//! control byte in it tells of a binary protocol. It goes on as it comes, and is watched.
+//!
+//! Servers serve such a line all the same: some bound the head as a whole and no method by itself, others (Python's `http.server`)
+//! take control bytes for part of a word. None does before it has the line whole. What goes, and when:
+//!
+//! - Everything up to the chunk that decides, as it comes, however many messages that is and whatever the upstream says meanwhile.
+//! - No chunk that makes the line a request, nor anything behind it: the last byte of ` HTTP/` after any gap and in any case; of another
+//!   protocol's version as the third word; or the line end (CRLF) behind a second word that is a target by its form, where the line says no
+//!   version. The tunnel is cut instead, and reset: nobody takes the end of the stream for the end of the line.
+//! - Everything, unwatched, from the chunk on that makes the line none: its end, a first word that has other characters than methods and
+//!   control bytes, or [`LONGEST`] bytes.
+//!
+//! A line end of LF alone is white space to some (Twisted), which serve lines of three words: behind one up to three words are
+//! watched. So they are where the control byte stands in the first word: no server was found to take that for a method and more than two words
+//! behind it, and much that is binary begins so (MySQL, PostgreSQL, Kafka) and has a request in its data somewhere.
+
+use super::line::{is_control, is_gap, is_token};
+
+/// So much of a line is watched: no server takes a longer head unless it is told to (Go's, the most patient of them, takes a mebibyte).
+pub(super) const LONGEST: usize = 2 * 1024 * 1024;
+/// With any gap before it, what makes a line a request.
+const VERSION: &[u8; 6] = b" HTTP/";
+/// Words of a request line (RFC 9112 §3).
+const WORDS: usize = 3;
+
+/// What a line turns out to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Line {
+    /// Nothing yet.
+    Goes,
+    /// No request.
+    Other,
+    /// A request, as far as a lenient server can tell.
+    Request,
+}
+
+/// Such a line, as it goes by.
+#[derive(Debug)]
+pub(super) struct LineWatch {
+    seen: usize,
+    last: u8,
+    /// Words begun.
+    words: usize,
+    /// The first has a control byte.
+    odd: bool,
+    /// A line end of LF alone went by.
+    went_on: bool,
+    /// The second is a target.
+    target: bool,
+    /// The last bytes are so many of [`VERSION`].
+    matched: usize,
+    form: Form,
+}
+
+/// What a word is so far, as [`super::line`] tells targets and versions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Form {
+    Nothing,
+    /// Letters: a scheme's or a protocol's name.
+    Name,
+    Scheme,
+    Colon,
+    ColonSlash,
+    Target,
+    Slash,
+    Major,
+    Point,
+    Version,
+    Other,
+}
+
+impl Form {
+    fn then(self, byte: u8) -> Self {
+        match (self, byte) {
+            (Self::Target | Self::Version | Self::Other, _) => self,
+            (Self::Nothing, b'/' | b'*') | (Self::ColonSlash, b'/') => Self::Target,
+            (Self::Nothing | Self::Name, b'a'..=b'z' | b'A'..=b'Z') => Self::Name,
+            (Self::Name, b'0'..=b'9' | b'+' | b'-' | b'.')
+            | (Self::Scheme, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'+' | b'-' | b'.') => {
+                Self::Scheme
+            }
+            (Self::Name | Self::Scheme, b':') => Self::Colon,
+            (Self::Colon, b'/') => Self::ColonSlash,
+            (Self::Name, b'/') => Self::Slash,
+            (Self::Slash, b'0'..=b'9') => Self::Major,
+            (Self::Major, b'.') => Self::Point,
+            (Self::Major, _) => Self::Major,
+            (Self::Point, b'0'..=b'9') => Self::Version,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Default for LineWatch {
+    fn default() -> Self {
+        Self {
+            seen: 0,
+            last: b'\n',
+            words: 0,
+            odd: false,
+            went_on: false,
+            target: false,
+            matched: 0,
+            form: Form::Nothing,
+        }
+    }
+}
+
+impl LineWatch {
+    /// The next bytes, the line's own first ones included. The answer is the same however they are split.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Line {
+        let mut lines = bytes.iter().map(|byte| self.next(*byte));
+        lines.find(|line| *line != Line::Goes).unwrap_or(Line::Goes)
+    }
+
+    fn next(&mut self, byte: u8) -> Line {
+        let last = std::mem::replace(&mut self.last, byte);
+        self.seen += 1;
+        if self.seen > LONGEST {
+            return Line::Other;
+        }
+        match (last, byte) {
+            (b'\r', b'\n') if self.target => return Line::Request,
+            (b'\r', b'\n') => return Line::Other,
+            (_, b'\n') if self.words > WORDS => return Line::Other,
+            (_, b'\n') => self.went_on = true,
+            _ => {}
+        }
+        if parts(byte) {
+            self.matched = 1;
+            return Line::Goes;
+        }
+        if parts(last) {
+            self.words += 1;
+            self.form = Form::Nothing;
+        }
+        match self.words {
+            ..=1 => self.in_first(byte),
+            _ if self.words > WORDS && (self.odd || self.went_on) => Line::Other,
+            _ => self.in_later(byte),
+        }
+    }
+
+    fn in_first(&mut self, byte: u8) -> Line {
+        self.odd |= is_control(byte);
+        if self.odd || is_token(byte) {
+            Line::Goes
+        } else {
+            Line::Other
+        }
+    }
+
+    fn in_later(&mut self, byte: u8) -> Line {
+        let wanted = VERSION.get(self.matched).filter(|_| self.matched > 0);
+        let more = wanted.is_some_and(|wanted| byte.eq_ignore_ascii_case(wanted));
+        self.matched = if more { self.matched + 1 } else { 0 };
+        self.form = self.form.then(byte);
+        // Of what stands behind an odd first word nothing but HTTP's own version makes a request.
+        let told = !self.odd;
+        self.target |= told && self.words == 2 && self.form == Form::Target;
+        let version = told && self.words == WORDS && self.form == Form::Version;
+        if version || self.matched == VERSION.len() {
+            Line::Request
+        } else {
+            Line::Goes
+        }
+    }
+}
+
+/// Does it part words? One that ends the line does not get here.
+fn parts(byte: u8) -> bool {
+    is_gap(byte) || byte == b'\n'
+}
