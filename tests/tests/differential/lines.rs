@@ -49,6 +49,7 @@ fn written() -> Vec<Vec<u8>> {
     lines.extend(more.into_iter().map(str::to_owned));
     let whole = lines.iter().map(|line| format!("{line}\r\n{BEHIND}"));
     let mut inputs: Vec<_> = whole.map(String::into_bytes).collect();
+    inputs.extend(with_control_bytes());
     let request = format!("GET /secret HTTP/1.1\r\n{BEHIND}");
     for header in [
         b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n".as_slice(),
@@ -56,6 +57,45 @@ fn written() -> Vec<Vec<u8>> {
         b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
     ] {
         inputs.push([header, request.as_bytes()].concat());
+    }
+    inputs
+}
+
+/// Lines with control bytes in the method, in the target, before the version and behind it; ended by CRLF, by LF and by nothing but the end.
+fn with_control_bytes() -> Vec<Vec<u8>> {
+    let before = [
+        "003agit-upload-pack x\0",
+        "0033git-upload-pack /x\0host=evil.test\0",
+        "PURGE x\0",
+        "PURGE /x\0",
+        "PURGE \0x",
+        "PURGE\nx\0",
+        "GET /x\0",
+        "GET http://evil.test/\0",
+        "PU\0RGE /x",
+        "\0PURGE /x",
+        "PURGE\x01 x",
+        "0\x0c\x02\x01\x01`\x07\x02\x01\x03\x04\0\x7f\0",
+        "hrpc\t\0",
+    ];
+    let versions = [
+        "",
+        " HTTP/1.1",
+        "\thttp/1.1",
+        "\nHTTP/1.1",
+        " \0HTTP/1.1",
+        " HTTP/1.1\0",
+        " y HTTP/1.1",
+        " RTSP/1.0",
+    ];
+    let mut inputs = Vec::new();
+    for (line, version) in before.iter().flat_map(|b| versions.map(|v| (b, v))) {
+        let rests = [
+            format!("\r\n{BEHIND}"),
+            format!("\n{BEHIND}"),
+            String::new(),
+        ];
+        inputs.extend(rests.map(|rest| format!("{line}{version}{rest}").into_bytes()));
     }
     inputs
 }
@@ -85,16 +125,23 @@ fn fixtures() -> Vec<Vec<u8>> {
 async fn no_line_makes_a_server_serve_what_was_not_judged() {
     let world = World::start().await;
     let (haproxy, balanced) = Witness::haproxy().await;
-    let witnesses = [Witness::nginx().await, haproxy, Witness::node().await];
+    let witnesses = [
+        Witness::nginx().await,
+        haproxy,
+        Witness::node().await,
+        Witness::python().await,
+    ];
     // They would, which is what the lines are for; and this is how it would be seen.
     let lenient = "GET HTTP://evil.test/secret";
     let proxied = "PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\nGET / HTTP/1.1";
     let streaming = "PLAY / RTSP/1.1";
-    let [nginx, haproxy, node] = &witnesses;
+    let zero = "PURGE x\0 HTTP/1.1";
+    let [nginx, haproxy, node, python] = &witnesses;
     let known = [
         (nginx, nginx.address, lenient),
         (haproxy, balanced, proxied),
         (node, node.address, streaming),
+        (python, python.address, zero),
     ];
     for (witness, address, line) in known {
         say(
@@ -155,7 +202,8 @@ async fn through(session: &Session, target: &str, bytes: &[u8]) {
     wire.cut().await;
 }
 
-/// Everything served, once an ordinary request that comes last is in it: these servers do one thing after another.
+/// Everything served, once an ordinary request that comes last is in it: these servers do one thing after another. Python's has a
+/// thread for each connection, and only what came of the very last one before could be missed.
 async fn settled(session: &Session, witness: &Witness, target: &str) -> Vec<Served> {
     let path = format!("/last-{}", witness.served().len());
     let mut wire = session.tunnel(target).await;

@@ -1,4 +1,5 @@
-//! nginx, HAProxy and Node as they come, for two hosts each, with a log of what they served: for whom, and whether a gateway had a hand in it.
+//! nginx, HAProxy, Node and Python's `http.server` as they come, for two hosts each, with a log of what they served: for whom, and whether
+//! a gateway had a hand in it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -88,19 +89,29 @@ impl Witness {
     }
 
     pub(crate) async fn node() -> Self {
+        let program = Program::new("node").arg(clients().join("node/witness.mjs"));
+        Self::script("node", program).await
+    }
+
+    /// One that has a handler for any method.
+    pub(crate) async fn python() -> Self {
+        let program = Program::new("python3").arg(clients().join("python/witness.py"));
+        Self::script("python", program).await
+    }
+
+    /// A program that says at which port it is ready, and then what it serves.
+    async fn script(name: &'static str, program: Program) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("said");
-        let process = Program::new("node")
-            .arg(clients().join("node/witness.mjs"))
-            .start(&log);
-        let port = until("node to be ready", || {
+        let process = program.start(&log);
+        let port = until(&format!("{name} to be ready"), || {
             let said = process.said();
             let line = said.lines().find_map(|line| line.strip_prefix("ready "));
             line.and_then(|port| port.trim().parse().ok())
         })
         .await;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        Self::running("node", address, log, process, directory)
+        Self::running(name, address, log, process, directory)
     }
 
     fn running(
