@@ -1,7 +1,7 @@
 //! An incremental reader of the first ClientHello of a connection (RFC 8446 §4.1.2, RFC 5246 §7.4.1.2).
 
 use super::hello_watch::HelloWatch;
-use super::record::{HANDSHAKE, Message, Records};
+use super::record::{ALERT, CHANGE_CIPHER_SPEC, HANDSHAKE, Message, Records};
 
 mod parse;
 #[cfg(test)]
@@ -18,6 +18,12 @@ pub const MAX_HELLO_WIRE: usize = 6 * (Message::HEADER + MAX_HELLO);
 
 /// Handshake type of a ClientHello.
 pub(super) const CLIENT_HELLO: u8 = 1;
+
+/// Level of an alert (RFC 8446 §6) that need not end the connection.
+const WARNING: u8 = 1;
+
+/// The high byte of the longest record's length (2^14 bytes and 256, RFC 8446 §5.2).
+const LONGEST: u8 = 0x41;
 
 /// What a ClientHello says in plain sight.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,7 +59,7 @@ pub enum HelloError {
     /// An SSLv2-framed hello (RFC 5246 appendix E.2), which can carry no server name.
     #[error("SSLv2 client hello")]
     SslV2,
-    /// A record version other than 0x0300 to 0x0304 in something that otherwise looks like TLS.
+    /// A record version other than 0x0300 to 0x0304 in something that otherwise begins like a hello.
     #[error("unknown record version")]
     RecordVersion,
     /// A record without content.
@@ -111,7 +117,7 @@ pub struct Reader {
 
 #[derive(Clone, Debug)]
 enum Stage {
-    Opening { prefix: [u8; 5], seen: usize },
+    Opening { prefix: [u8; 6], seen: usize },
     Message { records: Records, message: Message },
     Decided { records: Records, verdict: Verdict },
 }
@@ -135,7 +141,7 @@ impl Reader {
     pub fn new() -> Self {
         Self {
             stage: Stage::Opening {
-                prefix: [0; 5],
+                prefix: [0; 6],
                 seen: 0,
             },
             consumed: 0,
@@ -227,21 +233,53 @@ impl Reader {
 
 /// What the first bytes can still become.
 ///
-/// Common servers take a first alert record in their stride, and one of them takes any record version below 0x1000; so
-/// whatever *they* would read as TLS is never called "not TLS" here, where an `auto` rule would let it pass unjudged.
+/// Whatever a common server would read as the beginning of TLS is never called "not TLS" here, where an `auto` rule would let it pass
+/// unjudged; but no more than that, as lengths at the head of other protocols' messages begin alike. What may stand before the first
+/// bytes of a hello, and how:
+///
+/// - A handshake record with the type of a ClientHello. OpenSSL looks at the major version of it alone; Go takes any below 0x1000, GnuTLS any up to 3.x.
+/// - A warning alert (level 1), passed over by BoringSSL, Go, rustls and GnuTLS. It is of two bytes, but for GnuTLS; OpenSSL before 1.1.1 puts
+///   alerts together from records of any length, empty ones included. Go takes other versions here, too. An alert of another level
+///   ends the connection.
+/// - A change_cipher_spec record that is empty, which OpenSSL passes over; or that is one, for a server that keeps no state between two
+///   hellos (`SSL_stateless`) and takes it for one before the second (RFC 8446 §5).
+///
+/// Nobody takes application data or a heartbeat there.
 fn classify(prefix: &[u8]) -> Opening {
     match prefix {
-        [] | [0x14..=0x18] => Opening::Undecided,
         [HANDSHAKE, 3, ..] => Opening::Tls,
-        [HANDSHAKE, 0..=0x0f, ..] => Opening::Malformed(HelloError::RecordVersion),
-        [0x14..=0x18, 0..=0x0f, ..] => Opening::Malformed(HelloError::UnexpectedRecord),
+        [HANDSHAKE, 0..=0x0f, _, 0..=LONGEST, _, CLIENT_HELLO] => {
+            Opening::Malformed(HelloError::RecordVersion)
+        }
+        [ALERT, 3, _, 0..=LONGEST, _, WARNING]
+        | [ALERT, 0..=0x0f, _, 0, 2, WARNING]
+        | [CHANGE_CIPHER_SPEC, 3, _, 0, 1, 1]
+        // Empty, and another record behind it.
+        | [CHANGE_CIPHER_SPEC | ALERT, 3, _, 0, 0, CHANGE_CIPHER_SPEC..=HANDSHAKE] => {
+            Opening::Malformed(HelloError::UnexpectedRecord)
+        }
         // RFC 5246 appendix E.2: two-byte length with the high bit set, type 1, version 2.0 or 3.x, whatever x is.
         [0x80..=0xff, _, 1, 0, 2] | [0x80..=0xff, _, 1, 3, _] => {
             Opening::Malformed(HelloError::SslV2)
         }
-        [0x80..=0xff] | [0x80..=0xff, _] | [0x80..=0xff, _, 1] | [0x80..=0xff, _, 1, 0 | 3] => {
-            Opening::Undecided
-        }
+        []
+        | [CHANGE_CIPHER_SPEC..=HANDSHAKE]
+        | [ALERT | HANDSHAKE, 0..=0x0f]
+        | [ALERT | HANDSHAKE, 0..=0x0f, _]
+        | [HANDSHAKE, 0..=0x0f, _, 0..=LONGEST]
+        | [HANDSHAKE, 0..=0x0f, _, 0..=LONGEST, _]
+        | [ALERT, 3, _, 0..=LONGEST]
+        | [ALERT, 3, _, 0..=LONGEST, _]
+        | [ALERT, 0..=0x0f, _, 0]
+        | [ALERT, 0..=0x0f, _, 0, 2]
+        | [CHANGE_CIPHER_SPEC, 3]
+        | [CHANGE_CIPHER_SPEC, 3, _]
+        | [CHANGE_CIPHER_SPEC, 3, _, 0]
+        | [CHANGE_CIPHER_SPEC, 3, _, 0, 0 | 1]
+        | [0x80..=0xff]
+        | [0x80..=0xff, _]
+        | [0x80..=0xff, _, 1]
+        | [0x80..=0xff, _, 1, 0 | 3] => Opening::Undecided,
         _ => Opening::NotTls,
     }
 }

@@ -314,3 +314,37 @@ fn a_proxy_header_is_cut_and_said() {
         assert!(!gate.preamble());
     }
 }
+
+/// Lengths at the head of messages of databases, whose first byte is a record's content type; and what may stand before a hello.
+#[test]
+fn what_only_begins_like_a_record_goes() {
+    let permit = permit("{allowedHosts: ['a.test:80']}");
+    let cut = Step::Cut(Denial::TlsMalformed);
+    for (bytes, expected) in [
+        // MongoDB: length and number of the request.
+        (b"\x14\x01\0\0\x01\0\0\0".as_slice(), Step::Forward),
+        (b"\x15\x01\0\0\x02\0\0\0", Step::Forward),
+        (b"\x16\x01\0\0\x03\0\0\0", Step::Forward),
+        (b"\x17\x03\0\0\x04\0\0\0", Step::Forward),
+        (b"\x18\x03\0\0\x05\0\0\0", Step::Forward),
+        // MySQL: length, place in the exchange, capabilities.
+        (b"\x15\0\0\x01\x85\xa6", Step::Forward),
+        (b"\x16\0\0\x01\x85\xa6", Step::Forward),
+        // A warning alert, an empty change_cipher_spec, a hello of an unknown version.
+        (b"\x15\x03\x03\0\x02\x01\x5a\x16\x03", cut),
+        (b"\x14\x03\x03\0\0\x16\x03", cut),
+        (b"\x16\x01\x01\x01\0\x01\0", cut),
+    ] {
+        for at in 0..=bytes.len() {
+            let mut gate = Gate::new(&permit).unwrap();
+            let told = bytes.escape_ascii();
+            let gone = if expected == cut { 0 } else { bytes.len() };
+            assert_eq!(
+                in_two(&mut gate, bytes, at),
+                (expected, gone),
+                "{told} at {at}"
+            );
+            assert!(expected == cut || !gate.tls(), "{told} at {at}");
+        }
+    }
+}

@@ -31,6 +31,21 @@ fn not_tls_at_the_first_byte_that_proves_it() {
         (b"\x13\x03\x01\0\x10", 1),
         (b"\x16\x10\x01\0", 2),
         (b"\x15\xff", 2),
+        (b"\x17\x03\x03\0\x01x", 1),
+        (b"\x18\x03\x03\0\x03\x01", 1),
+        (b"\x14\x02\0\x01\x01", 2),
+        (b"\x14\x03\x03\x01", 4),
+        (b"\x14\x03\x03\0\x02\x01", 5),
+        (b"\x14\x03\x03\0\x01\x02", 6),
+        (b"\x14\x03\x03\0\0\x17", 6),
+        (b"\x15\x03\x03\x42\0\x01", 4),
+        (b"\x15\x03\x03\0\x02\x02\x28", 6), // a fatal alert
+        (b"\x15\x03\x03\0\0\x17", 6),
+        (b"\x15\x01\0\x01", 4),
+        (b"\x15\x01\0\0\x03\x01", 5),
+        (b"\x16\0\0\x42", 4),
+        (b"\x16\0\0\x01\x85\xa6", 6), // a login of MySQL's
+        (b"\x15\x02\0\0\x01\0\0\0\0\0\0\0\xdd\x07", 5), // a message of MongoDB's
         (b"\x80\x2e\x02", 3),
         (b"\x80\x2e\x01\x01", 4),
         (b"\x80\x2e\x01\x00\x03", 5),
@@ -44,13 +59,17 @@ fn not_tls_at_the_first_byte_that_proves_it() {
 #[test]
 fn what_a_server_might_take_for_tls_is_never_called_not_tls() {
     for (bytes, error) in [
-        (&b"\x16\x05"[..], HelloError::RecordVersion),
-        (b"\x16\x02", HelloError::RecordVersion),
+        (&b"\x16\x05\x09\0\x80\x01"[..], HelloError::RecordVersion),
+        (b"\x16\x02\0\x40\0\x01", HelloError::RecordVersion),
+        (b"\x16\0\0\x41\xff\x01", HelloError::RecordVersion),
         (b"\x16\x03\x05", HelloError::RecordVersion),
-        (b"\x15\x03", HelloError::UnexpectedRecord), // a first warning alert is passed over by OpenSSL and Go
-        (b"\x15\x05", HelloError::UnexpectedRecord),
-        (b"\x14\x03", HelloError::UnexpectedRecord),
-        (b"\x17\x03", HelloError::UnexpectedRecord),
+        (b"\x15\x03\x03\0\x02\x01", HelloError::UnexpectedRecord),
+        (b"\x15\x03\xff\0\x01\x01", HelloError::UnexpectedRecord),
+        (b"\x15\x03\x01\x41\0\x01", HelloError::UnexpectedRecord),
+        (b"\x15\x03\x01\0\0\x16", HelloError::UnexpectedRecord),
+        (b"\x15\x05\x09\0\x02\x01", HelloError::UnexpectedRecord),
+        (b"\x14\x03\x03\0\x01\x01", HelloError::UnexpectedRecord),
+        (b"\x14\x03\x03\0\0\x16", HelloError::UnexpectedRecord),
         (b"\x80\x2e\x01\x00\x02", HelloError::SslV2),
         (b"\xff\x2e\x01\x03\x01", HelloError::SslV2),
     ] {
