@@ -438,21 +438,30 @@ async fn by_the_name_alone() {
         .await;
     assert_eq!(tls.reply().await.status(), 200);
     let alert = vec![21, 3, 3, 0, 2, 2, 49];
-    // A hello without a name leads nowhere; neither do bytes that are none, nor silence.
+    // A hello without a name leads nowhere; neither do bytes that are none, nor silence; nor what its end cuts short, which is called what
+    // it is.
+    let (told, reset) = ((alert, End::Fin), (Vec::new(), End::Reset));
     let refused = [
         (
             &b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"[..],
-            (alert.clone(), End::Fin),
+            false,
+            &told,
             "tls_malformed",
         ),
-        (b"SSH-2.0-x\r\n", (Vec::new(), End::Reset), "tls_required"),
-        (b"", (Vec::new(), End::Reset), "first_bytes_timeout"),
-        (b"\x16\x03", (alert, End::Fin), "first_bytes_timeout"),
+        (b"SSH-2.0-x\r\n", false, &reset, "tls_required"),
+        (b"", false, &reset, "first_bytes_timeout"),
+        (b"\x16\x03", false, &told, "first_bytes_timeout"),
+        (b"\x16\x03", true, &told, "tls_malformed"),
+        (b"x", true, &reset, "tls_required"),
+        (b"GET / HTTP/1.1", true, &reset, "malformed_request"),
     ];
-    for (sent, end, reason) in refused {
+    for (sent, ends, end, reason) in refused {
         let mut wire = Wire::dial(listener).await;
         wire.send(sent).await;
-        assert_eq!(wire.rest().await, end, "{reason}");
+        if ends {
+            wire.finish().await;
+        }
+        assert_eq!(&wire.rest().await, end, "{reason}");
         let own = wire.local().to_string();
         let record = gateway
             .record(reason, |record| record.text("downstream") == own)

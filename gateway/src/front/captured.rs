@@ -67,8 +67,8 @@ enum First {
 
 /// A client that says nothing for so long may be waiting for the server, if a rule lets it speak to this address at all.
 const SILENCE: Duration = Duration::from_millis(500);
-/// Content type of a TLS handshake record.
-const HANDSHAKE: u8 = 22;
+/// What a hello begins with: a handshake record of version 3.x.
+const HANDSHAKE: [u8; 2] = [22, 3];
 /// Read at once.
 const CHUNK: usize = 4096;
 
@@ -170,7 +170,7 @@ pub(super) async fn serve(
 
 /// A refusal where there is no answer to give: an alert to TLS, a reset to anything else.
 async fn refuse(mut stream: Guarded<Downstream>, held: &[u8]) {
-    let tls = held.first() == Some(&HANDSHAKE);
+    let tls = held.starts_with(&HANDSHAKE);
     if tls && stream.write_all(&ACCESS_DENIED).await.is_ok() {
         linger_close(&mut stream).await;
         stream.release();
@@ -198,7 +198,7 @@ async fn read_first(
         match timeout_at(until, stream.read_buf(held)).await {
             Ok(Ok(read)) if read > 0 => {}
             Ok(_) if held.is_empty() => return First::Gone,
-            Ok(_) => return First::Cut(Denial::TlsMalformed),
+            Ok(_) => return ended(&mut reader, held),
             Err(_) if silent => return First::Other,
             Err(_) => return First::Cut(Denial::FirstBytesTimeout),
         }
@@ -213,6 +213,19 @@ async fn read_first(
                 Some(false) => return First::Other,
             },
         }
+    }
+}
+
+/// The client has ended before its first bytes said what they are: half a hello, or half a line, which is judged as a whole one is, since some
+/// servers take the end of the stream for its end.
+fn ended(reader: &mut Reader, held: &[u8]) -> First {
+    // Nothing new: what it has said so far.
+    if reader.feed(&[]) != Verdict::NotTls {
+        return First::Cut(Denial::TlsMalformed);
+    }
+    match is_http(&[held, b"\n"].concat()) {
+        Some(true) => First::Cut(Denial::MalformedRequest),
+        Some(false) | None => First::Other,
     }
 }
 
