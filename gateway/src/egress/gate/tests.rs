@@ -240,7 +240,9 @@ fn what_makes_a_request_of_a_line_that_goes() {
         // A method with control bytes, which Python takes, and binary data with a request in it.
         (b"G\0T / HTTP/1.1\r\n", cut),
         (b"\0GET\n/\rHTTP/", cut),
-        (b"G\x01(T /\r\n", Step::Open),
+        (b"G\x01(T /\r\n", cut),
+        (b"\0\0\x03 /x RTSP/1.0", Step::Forward),
+        (b"\0\0\x03 x\r\n", Step::Open),
         (b"\0\0\0\x08\x04\xd2\x16\x2f", Step::Forward),
         (b"\0INSERT 'GET / HTTP/1.1'\n", Step::Open),
         (b"\0\0\x03 a b RTSP/1.0 HTTP/1.1\n", Step::Open),

@@ -7,13 +7,14 @@
 //! - Everything up to the chunk that decides, as it comes, however many messages that is and whatever the upstream says meanwhile.
 //! - No chunk that makes the line a request, nor anything behind it: the last byte of ` HTTP/` after any gap and in any case; of another
 //!   protocol's version as the third word; or the line end (CRLF) behind a second word that is a target by its form, where the line says no
-//!   version. The tunnel is cut instead, and reset: nobody takes the end of the stream for the end of the line.
+//!   version (waitress). The tunnel is cut instead, and reset: nobody takes the end of the stream for the end of the line.
 //! - Everything, unwatched, from the chunk on that makes the line none: its end, a first word that has other characters than methods and
 //!   control bytes, or [`LONGEST`] bytes.
 //!
 //! A line end of LF alone is white space to some (Twisted), which serve lines of three words: behind one up to three words are
-//! watched. So they are where the control byte stands in the first word: no server was found to take that for a method and more than two words
-//! behind it, and much that is binary begins so (MySQL, PostgreSQL, Kafka) and has a request in its data somewhere.
+//! watched. So they are where the control byte stands in the first word, and there another protocol's version makes no request: no server was found
+//! that takes such a word for a method and more than two words behind it, and much that is binary begins so (MySQL, PostgreSQL, Kafka), with programs'
+//! names in it and requests in its data.
 
 use super::line::{is_control, is_gap, is_token};
 
@@ -156,10 +157,9 @@ impl LineWatch {
         let more = wanted.is_some_and(|wanted| byte.eq_ignore_ascii_case(wanted));
         self.matched = if more { self.matched + 1 } else { 0 };
         self.form = self.form.then(byte);
-        // Of what stands behind an odd first word nothing but HTTP's own version makes a request.
-        let told = !self.odd;
-        self.target |= told && self.words == 2 && self.form == Form::Target;
-        let version = told && self.words == WORDS && self.form == Form::Version;
+        self.target |= self.words == 2 && self.form == Form::Target;
+        // Behind an odd first word programs' names and versions are more likely.
+        let version = !self.odd && self.words == WORDS && self.form == Form::Version;
         if version || self.matched == VERSION.len() {
             Line::Request
         } else {
