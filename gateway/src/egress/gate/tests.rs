@@ -230,11 +230,11 @@ fn what_makes_a_request_of_a_line_that_goes() {
             Step::Forward,
         ),
         (
-            b"0033git-upload-pack /x\0host=a\0000fcommand=a\n0015agent=git/2.39.2",
+            b"0033git-upload-pack /x\0host=a\x00000fcommand=a\n0015agent=git/2.39.2",
             Step::Forward,
         ),
         (
-            b"0033git-upload-pack /x\0host=a\00032want 0123 ofs-delta agent=git/2.39.2\n",
+            b"0033git-upload-pack /x\0host=a\x000032want 0123 ofs-delta agent=git/2.39.2\n",
             Step::Open,
         ),
         // A method with control bytes, which Python takes, and binary data with a request in it.
