@@ -1,6 +1,7 @@
-//! Compiled lists: one pass over the name asked for, one probe per label, no allocation.
+//! Compiled lists: one pass over the name asked for, however many lists are asked; one probe per label, no allocation.
 
 mod names;
+mod suffixes;
 
 use crate::{
     Host, HostPattern, RuleId,
@@ -11,6 +12,7 @@ use crate::{
 use ipnet::IpNet;
 use names::Names;
 use std::{collections::HashMap, sync::Arc};
+use suffixes::Suffixes;
 
 /// One compiled entry.
 #[derive(Debug)]
@@ -100,23 +102,40 @@ impl Matcher {
         &self.entries
     }
 
+    /// Is there nothing in it?
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Every entry for this host, by index and ports, whatever those are, from the widest to the most specific.
     #[inline]
     pub(crate) fn visit(&self, host: &Host, found: impl FnMut(u32, Ports)) {
-        match host {
-            Host::Name(name) => self.names.visit(name.as_str(), found),
-            Host::Ip(address) => self.visit_net(IpNet::from(canonical(*address)), found),
+        self.visit_sought(&Sought::new(host, [self]), found);
+    }
+
+    /// The same, of a host that is looked for in other lists too.
+    #[inline]
+    pub(crate) fn visit_sought(&self, sought: &Sought<'_>, found: impl FnMut(u32, Ports)) {
+        match sought {
+            Sought::Name(name) => self.names.visit(name, found),
+            Sought::Net(net) => self.visit_net(*net, found),
         }
     }
 
     /// Every entry that covers all hosts of `pattern`, as [`Self::visit`] has them for one.
     pub(crate) fn visit_pattern(&self, pattern: &Pattern, found: impl FnMut(u32, Ports)) {
         match pattern {
-            Pattern::Host(HostPattern::Exact(name)) => self.names.visit(name.as_str(), found),
+            Pattern::Host(HostPattern::Exact(name)) => self.visit_name(name.as_str(), found),
             // No name has a `*`, so that of entries for one name none is met.
-            Pattern::Host(below) => self.names.visit(&below.to_string(), found),
+            Pattern::Host(below) => self.visit_name(&below.to_string(), found),
             Pattern::Net(net) => self.visit_net(*net, found),
         }
+    }
+
+    fn visit_name(&self, name: &str, found: impl FnMut(u32, Ports)) {
+        let name = Suffixes::new(name, self.names.labels());
+        self.names.visit(&name, found);
     }
 
     fn visit_net(&self, inner: IpNet, mut found: impl FnMut(u32, Ports)) {
@@ -140,8 +159,14 @@ impl Matcher {
 
     /// The most specific entry for this host and port; else whether there is one for other ports.
     pub(crate) fn find(&self, host: &Host, port: u16) -> Found {
+        self.find_sought(&Sought::new(host, [self]), port)
+    }
+
+    /// The same, of a host that is looked for in other lists too.
+    #[inline]
+    pub(crate) fn find_sought(&self, sought: &Sought<'_>, port: u16) -> Found {
         let mut best = Found::Nothing;
-        self.visit(host, |index, ports| {
+        self.visit_sought(sought, |index, ports| {
             if ports.covers(port) {
                 best = Found::Entry(index);
             } else if matches!(best, Found::Nothing) {
@@ -149,6 +174,29 @@ impl Matcher {
             }
         });
         best
+    }
+}
+
+/// A host that is looked for: its name is hashed once, for all lists.
+#[derive(Debug)]
+pub(crate) enum Sought<'h> {
+    Name(Suffixes<'h>),
+    Net(IpNet),
+}
+
+impl<'h> Sought<'h> {
+    /// To be looked for in these lists (in others it is found as well, and may take longer).
+    #[inline]
+    pub(crate) fn new<'m>(host: &'h Host, lists: impl IntoIterator<Item = &'m Matcher>) -> Self {
+        match host {
+            Host::Name(name) => {
+                let labels = lists
+                    .into_iter()
+                    .fold(0, |labels, list| labels | list.names.labels());
+                Self::Name(Suffixes::new(name.as_str(), labels))
+            }
+            Host::Ip(address) => Self::Net(IpNet::from(canonical(*address))),
+        }
     }
 }
 

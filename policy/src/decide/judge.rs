@@ -2,11 +2,11 @@
 
 use super::permit::{Basis, TargetPermit};
 use crate::{
-    Action, Denial, Grant, Hint, Host, HostPattern, Mode, Refusal, RuleId, Target, TlsRule,
+    Action, Denial, Grant, Hint, Host, HostPattern, Mode, Refusal, RuleId, Target,
     address::{METADATA_NAMES, canonical, embedded},
     entry::Pattern,
     grant::InForce,
-    matcher::{Found, Matcher},
+    matcher::{Found, Matcher, Sought},
 };
 use std::{net::IpAddr, sync::Arc};
 
@@ -72,16 +72,22 @@ pub(super) fn judge(grant: &Grant, target: &Target) -> Verdict {
         let hint = Some(Hint::Raise(target.clone()));
         return refused(Stage::Metadata, Denial::MetadataAddress, None, hint);
     }
-    if let Some(rule) = denied(&egress.bound.deny, host, port) {
+    let always = [&egress.bound.deny, &egress.held, &egress.deny];
+    let perhaps = [egress.bound.allow.as_ref(), egress.allow.as_ref()];
+    let sought = Sought::new(
+        host,
+        always.into_iter().chain(perhaps.into_iter().flatten()),
+    );
+    if let Some(rule) = denied_sought(&egress.bound.deny, &sought, host, port) {
         let hint = undeny(&rule, target);
         return refused(Stage::BoundDeny, Denial::HostDenied, Some(rule), hint);
     }
-    if !within_bound(grant, host, port) {
+    if !within_bound(grant, &sought, host, port) {
         let hint = Some(Hint::raise(grant, target));
         return refused(Stage::BoundAllow, not_allowed(host), None, hint);
     }
     for (stage, list) in [(Stage::Held, &egress.held), (Stage::Deny, &egress.deny)] {
-        if let Some(rule) = denied(list, host, port) {
+        if let Some(rule) = denied_sought(list, &sought, host, port) {
             let hint = undeny(&rule, target);
             return refused(stage, Denial::HostDenied, Some(rule), hint);
         }
@@ -98,7 +104,7 @@ pub(super) fn judge(grant: &Grant, target: &Target) -> Verdict {
             ),
         };
     };
-    match allow.find(host, port) {
+    match allow.find_sought(&sought, port) {
         Found::Entry(index) => Verdict::Allowed(Basis::Entry(index)),
         Found::OtherPort(index) => {
             let rule = Some(allow.rule(index));
@@ -130,13 +136,22 @@ fn not_allowed(host: &Host) -> Denial {
 
 /// The entry of a deny list that covers this host and port. An IPv6 literal is also denied for the IPv4 it stands for.
 pub(super) fn denied(list: &Matcher, host: &Host, port: u16) -> Option<RuleId> {
-    let rule = |host: &Host| match list.find(host, port) {
+    denied_sought(list, &Sought::new(host, [list]), host, port)
+}
+
+/// The same, of a host that is looked for in other lists too.
+#[inline]
+fn denied_sought(list: &Matcher, sought: &Sought<'_>, host: &Host, port: u16) -> Option<RuleId> {
+    if list.is_empty() {
+        return None;
+    }
+    let rule = |found: Found| match found {
         Found::Entry(index) => Some(list.rule(index)),
         Found::OtherPort(_) | Found::Nothing => None,
     };
-    rule(host).or_else(|| match host {
+    rule(list.find_sought(sought, port)).or_else(|| match host {
         Host::Ip(IpAddr::V6(address)) => {
-            embedded(*address, &[]).find_map(|inner| rule(&Host::Ip(inner.into())))
+            embedded(*address, &[]).find_map(|inner| rule(list.find(&Host::Ip(inner.into()), port)))
         }
         _ => None,
     })
@@ -163,7 +178,7 @@ fn may_name_metadata(grant: &Grant, host: &Host) -> bool {
     )
 }
 
-fn within_bound(grant: &Grant, host: &Host, port: u16) -> bool {
+fn within_bound(grant: &Grant, sought: &Sought<'_>, host: &Host, port: u16) -> bool {
     let bound = &grant.egress.bound;
     let Some(allow) = &bound.allow else {
         return true;
@@ -175,7 +190,7 @@ fn within_bound(grant: &Grant, host: &Host, port: u16) -> bool {
             .any(|net| net.contains(&canonical(*address))),
         Host::Name(_) => false,
     };
-    addressed || matches!(allow.find(host, port), Found::Entry(_))
+    addressed || matches!(allow.find_sought(sought, port), Found::Entry(_))
 }
 
 /// Each attribute comes from the most specific rule that has it, of every author's by themselves: together they allow what all of
@@ -186,26 +201,28 @@ fn permit(
     basis: Basis,
     reported: Option<Box<Refusal>>,
 ) -> TargetPermit {
-    let egress = &grant.egress;
-    let mut in_force = InForce::default();
-    egress.rules.visit(target.host(), |index, ports| {
-        let rule = egress.attributes.get(index as usize);
-        if let Some(rule) = rule.filter(|_| ports.covers(target.port())) {
-            in_force.add(index, rule);
-        }
-    });
-    let tls = in_force.tls(&egress.attributes);
     TargetPermit {
         grant: Arc::clone(grant),
         target: target.clone(),
         basis,
-        tls: tls.map_or(TlsRule::default_for(target.port()), |(tls, _)| tls),
-        tls_from: tls.map(|(_, index)| index),
-        in_force,
-        literal: match target.host() {
-            Host::Ip(address) => Some(*address),
-            Host::Name(_) => None,
-        },
+        in_force: in_force(grant, target),
         reported,
     }
+}
+
+/// Most grants have no rules.
+#[inline]
+fn in_force(grant: &Grant, target: &Target) -> InForce {
+    let (egress, port) = (&grant.egress, target.port());
+    let mut found = InForce::default();
+    if egress.attributes.is_empty() {
+        return found;
+    }
+    egress.rules.visit(target.host(), |index, ports| {
+        let rule = egress.attributes.get(index as usize);
+        if let Some(rule) = rule.filter(|_| ports.covers(port)) {
+            found.add(index, rule);
+        }
+    });
+    found
 }

@@ -26,13 +26,12 @@ pub struct TargetPermit {
     pub(super) grant: Arc<Grant>,
     pub(super) target: Target,
     pub(super) basis: Basis,
-    pub(super) tls: TlsRule,
-    /// The entry of `rules` it comes from; none where it is the port's default.
-    pub(super) tls_from: Option<u32>,
     pub(super) in_force: InForce,
-    pub(super) literal: Option<IpAddr>,
     pub(super) reported: Option<Box<Refusal>>,
 }
+
+/// One is made and moved with each decision.
+const _: () = assert!(size_of::<TargetPermit>() <= 128);
 
 impl TargetPermit {
     /// The target permitted.
@@ -63,7 +62,14 @@ impl TargetPermit {
     /// First-bytes rule in force on this target's port.
     #[must_use]
     pub fn tls(&self) -> TlsRule {
-        self.tls
+        let said = self.in_force.tls(&self.grant.egress.attributes);
+        said.map_or(TlsRule::default_for(self.target.port()), |(tls, _)| tls)
+    }
+
+    /// The entry of `rules` it comes from; none where it is the port's default.
+    pub(super) fn tls_from(&self) -> Option<u32> {
+        let said = self.in_force.tls(&self.grant.egress.attributes);
+        said.map(|(_, index)| index)
     }
 
     /// ECH rules, each of which must let a hello pass; none = `outer`.
@@ -109,9 +115,9 @@ impl TargetPermit {
             | Denial::SniMissing
             | Denial::SniMismatch
             | Denial::FirstBytesTimeout => {
-                let default = || RuleId::new(&format!("tls \"{}\"", self.tls.as_str()));
+                let default = || RuleId::new(&format!("tls \"{}\"", self.tls().as_str()));
                 let rules = &self.grant.egress.rules;
-                let rule = self.tls_from.map(|index| rules.rule(index));
+                let rule = self.tls_from().map(|index| rules.rule(index));
                 return Some(rule.unwrap_or_else(default));
             }
             _ => None,
@@ -123,7 +129,7 @@ impl TargetPermit {
     #[must_use]
     pub fn answers(&self) -> Option<&[IpAddr]> {
         match self.target.host() {
-            Host::Ip(_) => Some(self.literal.as_slice()),
+            Host::Ip(address) => Some(std::slice::from_ref(address)),
             Host::Name(name) => self
                 .grant
                 .egress
@@ -155,7 +161,7 @@ impl TargetPermit {
     /// # Errors
     /// `TlsRequired`, `MethodNotAllowed`, `PathNotAllowed`.
     pub fn judge_http(&self, method: &str, path: &str) -> Result<Option<Refusal>, Refusal> {
-        if self.tls == TlsRule::Require {
+        if self.tls() == TlsRule::Require {
             let hint = format!("ask by https:// through CONNECT; or {}", self.without_tls());
             return Err(Refusal {
                 denial: Denial::TlsRequired,

@@ -26,7 +26,7 @@ impl TargetPermit {
 
     /// What would let bytes pass that are no TLS.
     pub(super) fn without_tls(&self) -> String {
-        self.named(&self.written(&[("tls: auto", self.tls_from)]))
+        self.named(&self.written(&[("tls: auto", self.tls_from())]))
     }
 
     fn relief(&self, denial: Denial, seen: Option<&FirstBytes>) -> Option<String> {
@@ -88,7 +88,7 @@ impl TargetPermit {
     fn for_any(&self, client: &str) -> String {
         let mut rules = self.in_force.ech(&self.grant.egress.attributes);
         let ech = rules.find(|(_, rule)| **rule != EchRule::Outer);
-        let mut changes = vec![("tls: opaque", self.tls_from)];
+        let mut changes = vec![("tls: opaque", self.tls_from())];
         changes.extend(ech.map(|(index, _)| ("ech: outer", Some(index))));
         let http = self.http_rules().next();
         changes.extend(http.map(|(index, ..)| ("http: {}", Some(index))));

@@ -11,20 +11,29 @@ pub(crate) struct InForce {
     http: Closest,
 }
 
-/// Of each author's rules that have one attribute, the closest one, by its place in `rules`.
-#[derive(Clone, Copy, Debug, Default)]
-struct Closest([Option<u32>; Origin::ALL.len()]);
+/// Of each author's rules that have one attribute, the closest one, by its place in `rules`; [`NONE`] where there is none. Every permit
+/// has them: an `Option` would be twice as long.
+#[derive(Clone, Copy, Debug)]
+struct Closest([u32; Origin::ALL.len()]);
+
+const NONE: u32 = u32::MAX;
+
+impl Default for Closest {
+    fn default() -> Self {
+        Self([NONE; Origin::ALL.len()])
+    }
+}
 
 impl Closest {
     fn set(&mut self, origin: Origin, index: u32) {
         if let Some(place) = self.0.get_mut(origin as usize) {
-            *place = Some(index);
+            *place = index;
         }
     }
 
     /// The operator's first.
     fn indices(&self) -> impl Iterator<Item = u32> {
-        self.0.iter().flatten().copied()
+        self.0.iter().copied().filter(|index| *index != NONE)
     }
 }
 

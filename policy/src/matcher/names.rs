@@ -2,6 +2,7 @@
 //! thousand names those are what it costs. A name that is not there costs a byte of `tags`, which the caches next to the
 //! processor hold; one that is, one line of `slots` beside it.
 
+use super::suffixes::{Suffixes, hash};
 use crate::{HostPattern, entry::Ports};
 
 /// A name of the list: one cache line, its text in it but for the longest.
@@ -35,8 +36,7 @@ const VACANT: Slot = Slot {
 
 /// Names by hash.
 ///
-/// The hash is extended label by label from the end, so that one pass over a name yields the hash of every suffix. A
-/// hash only finds candidates: names are compared before they count.
+/// A hash only finds candidates: names are compared before they count.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     /// One byte for each slot: 0 where it is vacant, else what [`tag`] makes of the hash. A run of names ends at a 0.
@@ -103,9 +103,15 @@ impl Names {
         names
     }
 
+    /// Which names stand in the list: bit n, there is one of n labels or a suffix of so many; the last bit: of so many or more.
+    #[inline]
+    pub(super) fn labels(&self) -> u64 {
+        self.exact | self.below
+    }
+
     /// Every entry for this name, from the widest to the most specific.
     #[inline]
-    pub(super) fn visit(&self, name: &str, found: impl FnMut(u32, Ports)) {
+    pub(super) fn visit(&self, name: &Suffixes<'_>, found: impl FnMut(u32, Ports)) {
         self.walk(name, found, |_| ());
     }
 
@@ -113,36 +119,27 @@ impl Names {
     #[inline]
     fn walk(
         &self,
-        name: &str,
+        name: &Suffixes<'_>,
         mut found: impl FnMut(u32, Ports),
         mut touched: impl FnMut(Touched),
     ) {
-        let any = self.exact | self.below;
+        let any = self.labels();
         if any == 0 {
             return;
         }
-        let (mut hash, mut label) = (Rolling::default(), 1_u64 << 1);
-        let mut left = name.as_bytes();
-        while let Some((byte, rest)) = left.split_last() {
-            left = rest;
-            if *byte != b'.' {
-                hash.push(*byte);
-                continue;
-            }
-            hash.end_label();
-            if self.below & label != 0 {
-                let suffix = name.get(left.len() + 1..).unwrap_or_default();
-                self.probe(hash.value(), suffix, false, &mut found, &mut touched);
+        let mut label = 1_u64 << 1;
+        for suffix in name.iter() {
+            let whole = suffix.start == 0;
+            let listed = if whole { self.exact } else { self.below };
+            if listed & label != 0 {
+                let text = name.text.get(suffix.start..).unwrap_or_default();
+                self.probe(suffix.hash, text, whole, &mut found, &mut touched);
             }
             // Nothing in the list is longer. (Past the last bit nothing is known.)
             if any < label << 1 {
                 return;
             }
             label = next(label);
-        }
-        hash.end_label();
-        if self.exact & label != 0 {
-            self.probe(hash.value(), name, true, &mut found, &mut touched);
         }
     }
 
@@ -220,50 +217,6 @@ const fn next(label: u64) -> u64 {
     label << 1 | label & 1 << 63
 }
 
-/// A hash of labels, from the last byte of a name to its first, eight at a time. Keys come from configuration, so nobody
-/// outside can make them collide.
-#[derive(Clone, Copy, Default)]
-struct Rolling {
-    state: u64,
-    /// Bytes of the label not yet in `state`.
-    word: u64,
-}
-
-impl Rolling {
-    #[inline]
-    fn push(&mut self, byte: u8) {
-        self.word = self.word << 8 | u64::from(byte);
-        if self.word >> 56 != 0 {
-            self.end_label();
-        }
-    }
-
-    #[inline]
-    fn end_label(&mut self) {
-        self.state = (self.state.rotate_left(5) ^ self.word).wrapping_mul(0x517c_c1b7_2722_0a95);
-        self.word = 0;
-    }
-
-    /// The hash of the labels so far, its bits spread: buckets go by the upper ones.
-    #[inline]
-    fn value(self) -> u64 {
-        let mixed = (self.state ^ (self.state >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed ^ (mixed >> 29)
-    }
-}
-
-fn hash(name: &str) -> u64 {
-    let mut hash = Rolling::default();
-    for byte in name.bytes().rev() {
-        match byte {
-            b'.' => hash.end_label(),
-            byte => hash.push(byte),
-        }
-    }
-    hash.end_label();
-    hash.value()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::expect_used)]
@@ -278,7 +231,7 @@ mod tests {
         let entries = (0_u32..).zip(&patterns);
         let names = Names::new(entries.map(|(index, pattern)| (index, pattern, Ports::Any)));
         let mut all = Vec::new();
-        names.visit(name, |index, _| all.push(index));
+        names.visit(&Suffixes::new(name, u64::MAX), |index, _| all.push(index));
         all
     }
 
@@ -348,11 +301,14 @@ mod tests {
         let table = Names::new(entries.map(|(index, pattern)| (index, pattern, Ports::Any)));
         for (index, name) in (0_u32..).zip(&names) {
             let mut all = Vec::new();
-            table.visit(name, |index, _| all.push(index));
+            let mut look = |name: &str| {
+                let name = Suffixes::new(name, table.labels());
+                table.visit(&name, |index, _| all.push(index));
+            };
+            look(name);
+            look(&name.replace("many", "none"));
+            look(&format!("x{name}"));
             assert_eq!(all, [index], "{name}");
-            table.visit(&name.replace("many", "none"), |index, _| all.push(index));
-            table.visit(&format!("x{name}"), |index, _| all.push(index));
-            assert_eq!(all.len(), 1, "{name}");
         }
     }
 
@@ -384,7 +340,7 @@ mod tests {
                 for name in [name.clone(), format!("a.b.{name}"), format!("x{name}")] {
                     let mut probes = 0;
                     table.walk(
-                        &name,
+                        &Suffixes::new(&name, table.labels()),
                         |_, _| found += 1,
                         |what| match what {
                             Touched::Home => probes += 1,
