@@ -6,12 +6,13 @@ use super::{
     within,
 };
 use crate::{
-    Action, Origin,
+    Action, Origin, RuleId,
     entry::{Entry, Ports},
     grant::Attributes,
     matcher::{Compiled, Matcher},
     text::Faults,
 };
+use std::collections::HashMap;
 
 /// The rules as a matcher, and their attributes by index. `allow`: `allowedHosts`, where it is there; `reports`: whose report
 /// mode it is, if any.
@@ -22,40 +23,44 @@ pub(super) fn compile_rules(
     reports: Option<Origin>,
     faults: &mut Faults,
 ) -> (Matcher, Vec<Attributes>) {
-    let mut compiled = Vec::with_capacity(rules.len());
-    let mut attributes = Vec::with_capacity(rules.len());
-    for (index, written) in rules.iter().enumerate() {
+    let matcher = Matcher::new(rules.iter().enumerate().map(|(index, written)| {
         let rule = &written.value;
-        let named = format!("rules[{index}] \"{}\"", rule.host);
-        if !applies(rule, allow, default) {
+        let compiled = Compiled {
+            entry: Entry {
+                pattern: rule.host.pattern.clone(),
+                ports: rule.host.ports.or_any(),
+            },
+            exception: false,
+            origin: written.origin,
+        };
+        (format!("rules[{index}] \"{}\"", rule.host), compiled)
+    }));
+    let attributes: Vec<Attributes> = rules
+        .iter()
+        .map(|written| Attributes {
+            origin: written.origin,
+            lifted: reports.is_some_and(|by| written.origin >= by),
+            tls: written.value.tls,
+            ech: written.value.ech.clone(),
+            http: written.value.http.clone(),
+        })
+        .collect();
+    let applying = applying(rules, &matcher, allow, default);
+    let mut earlier = Earlier::new();
+    for ((index, written), applies) in (0_u32..).zip(rules).zip(applying) {
+        let (named, host) = (matcher.rule(index), &written.value.host);
+        if !applies {
             faults.error_hint(
                 &written.place,
                 format!("{named} is for a host that allowedHosts does not name"),
-                format!("add \"{}\" to egress.allowedHosts", rule.host),
+                format!("add \"{host}\" to egress.allowedHosts"),
             );
         }
-        judge_conflicts(written, rules, index, &named, faults);
-        within::judge(written, rules, &named, faults);
-        let entry = Entry {
-            pattern: rule.host.pattern.clone(),
-            ports: rule.host.ports.or_any(),
-        };
-        let origin = written.origin;
-        let one = Compiled {
-            entry,
-            exception: false,
-            origin,
-        };
-        compiled.push((named, one));
-        attributes.push(Attributes {
-            origin,
-            lifted: reports.is_some_and(|by| origin >= by),
-            tls: rule.tls,
-            ech: rule.ech.clone(),
-            http: rule.http.clone(),
-        });
+        let same = earlier.entry((written.origin as u8, host)).or_default();
+        judge_conflicts(written, same, &named, faults);
+        same.push((index, &written.value));
+        within::judge(written, rules, &matcher, &named, faults);
     }
-    let matcher = Matcher::new(compiled.into_iter());
     let compiled = Rules {
         written: rules,
         matcher: &matcher,
@@ -65,35 +70,53 @@ pub(super) fn compile_rules(
     (matcher, attributes)
 }
 
-/// Is anything allowed for which the rule has a word?
-fn applies(rule: &RuleDocument, allow: Option<&Matcher>, default: Action) -> bool {
+/// Of each rule: is anything allowed for which it has a word?
+fn applying(
+    rules: &[Written<RuleDocument>],
+    matcher: &Matcher,
+    allow: Option<&Matcher>,
+    default: Action,
+) -> Vec<bool> {
     let Some(allow) = allow else {
-        return default == Action::Allow;
+        return vec![default == Action::Allow; rules.len()];
     };
-    let entries = allow.entries().iter().map(|compiled| &compiled.entry);
-    // Either may be the wider one: a rule for one name below a pattern, or for a pattern around one name.
-    let mut around = entries.filter(|entry| entry.meets(&rule.host));
-    around.any(|entry| match rule.host.ports {
-        Ports::One(port) => entry.ports.covers(port),
+    let covers = |rule: Ports, allowed: Ports| match rule {
+        Ports::One(port) => allowed.covers(port),
         Ports::Any | Ports::Web => true,
-    })
+    };
+    // Either may be the wider one: a rule for one name below a pattern, or for a pattern around one name.
+    let below = |written: &Written<RuleDocument>| {
+        let host = &written.value.host;
+        let mut found = false;
+        allow.visit_pattern(&host.pattern, |_, ports| found |= covers(host.ports, ports));
+        found
+    };
+    let mut applying: Vec<bool> = rules.iter().map(below).collect();
+    if rules.is_empty() {
+        return applying;
+    }
+    for allowed in allow.entries() {
+        matcher.visit_pattern(&allowed.entry.pattern, |index, ports| {
+            if let Some(applies) = applying.get_mut(index as usize) {
+                *applies |= covers(ports, allowed.entry.ports);
+            }
+        });
+    }
+    applying
 }
+
+/// The rules of an author for one host and its ports, by their places.
+type Earlier<'a> = HashMap<(u8, &'a Entry), Vec<(u32, &'a RuleDocument)>>;
 
 /// Two rules of one author for one host and port that say different things: nobody could tell which holds.
 fn judge_conflicts(
     written: &Written<RuleDocument>,
-    rules: &[Written<RuleDocument>],
-    index: usize,
-    named: &str,
+    same: &[(u32, &RuleDocument)],
+    named: &RuleId,
     faults: &mut Faults,
 ) {
     let rule = &written.value;
-    for (earlier, other) in rules.iter().take(index).enumerate() {
-        let theirs = other.origin != written.origin;
-        let other = &other.value;
-        if theirs || other.host != rule.host {
-            continue;
-        }
+    for (earlier, other) in same {
         let differ = [
             (
                 "tls",
@@ -114,3 +137,6 @@ fn judge_conflicts(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,9 @@
 //! named. Where the two only overlap, the decision takes the stricter one.
 
 use super::model::{RuleDocument, Written};
-use crate::{EchRule, HttpRule, Origin, entry::Ports, path, text::Faults};
+use crate::{
+    EchRule, HttpRule, Origin, RuleId, entry::Ports, matcher::Matcher, path, text::Faults,
+};
 
 /// What a rule says of one attribute, against what one that binds it says.
 struct Attribute {
@@ -36,27 +38,54 @@ const ATTRIBUTES: [Attribute; 3] = [
     },
 ];
 
+/// Of each author's rules around all hosts and ports of one, the closest that has an attribute, by its place: attribute by attribute.
+pub(super) type Around = [[Option<u32>; Origin::ALL.len()]; ATTRIBUTES.len()];
+
+/// Those of the authors above.
+pub(super) fn around(
+    written: &Written<RuleDocument>,
+    rules: &[Written<RuleDocument>],
+    matcher: &Matcher,
+) -> Around {
+    let mut found = Around::default();
+    if written.origin == Origin::Operator {
+        return found;
+    }
+    let ports = written.value.host.ports.or_any();
+    // The widest come first, so that the last one is the closest.
+    matcher.visit_pattern(&written.value.host.pattern, |index, theirs| {
+        let Some(other) = rules.get(index as usize) else {
+            return;
+        };
+        if other.origin >= written.origin || (theirs != ports && theirs != Ports::Any) {
+            return;
+        }
+        for (attribute, closest) in ATTRIBUTES.iter().zip(&mut found) {
+            let place = closest.get_mut(other.origin as usize);
+            if let Some(place) = place.filter(|_| (attribute.is_there)(&other.value)) {
+                *place = Some(index);
+            }
+        }
+    });
+    found
+}
+
 /// Report each attribute that asks for more than the closest rule of an author above that is around all its hosts and ports.
 pub(super) fn judge(
     written: &Written<RuleDocument>,
     rules: &[Written<RuleDocument>],
-    named: &str,
+    matcher: &Matcher,
+    named: &RuleId,
     faults: &mut Faults,
 ) {
     let rule = &written.value;
-    let ports = rule.host.ports.or_any();
+    let around = around(written, rules, matcher);
     let above = Origin::ALL.into_iter().filter(|by| *by < written.origin);
     for by in above {
-        for attribute in ATTRIBUTES.iter().filter(|one| (one.is_there)(rule)) {
-            let around = rules.iter().enumerate().filter(|(_, other)| {
-                let theirs = other.value.host.ports.or_any();
-                other.origin == by
-                    && (attribute.is_there)(&other.value)
-                    && other.value.host.contains_hosts(&rule.host.pattern)
-                    && (theirs == ports || theirs == Ports::Any)
-            });
-            let closest = around.max_by_key(|(_, other)| other.value.host.closeness());
-            let Some((index, other)) = closest else {
+        for (attribute, closest) in ATTRIBUTES.iter().zip(&around) {
+            let index = closest.get(by as usize).copied().flatten();
+            let other = index.and_then(|index| Some((index, rules.get(index as usize)?)));
+            let Some((index, other)) = other.filter(|_| (attribute.is_there)(rule)) else {
                 continue;
             };
             if (attribute.is_within)(rule, &other.value) {
