@@ -8,7 +8,10 @@ use crate::{
     text::Place,
 };
 use ipnet::IpNet;
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 /// One entry, with the ports it stands for in its list.
 pub(super) struct Item<'a> {
@@ -35,11 +38,15 @@ pub(super) struct Index<'a> {
 impl<'a> Index<'a> {
     /// Of a list, and what its ports stand for there.
     pub(super) fn of(list: &'a [Written<Entry>], ports: impl Fn(Ports) -> Ports) -> Self {
-        let items = list.iter().map(|written| Item {
+        Self::over(list.iter().map(|written| Item {
             entry: &written.value,
             ports: ports(written.value.ports),
             place: &written.place,
-        });
+        }))
+    }
+
+    /// Of what stands in a list.
+    pub(super) fn over(items: impl Iterator<Item = Item<'a>>) -> Self {
         let mut index = Self {
             items: items.collect(),
             exact: HashMap::new(),
@@ -61,7 +68,7 @@ impl<'a> Index<'a> {
     }
 
     /// Every entry that covers all hosts of `pattern`, the closest first.
-    fn covering(&self, pattern: &Pattern) -> Vec<usize> {
+    pub(super) fn covering(&self, pattern: &Pattern) -> Vec<usize> {
         let mut found = Vec::new();
         match pattern {
             Pattern::Net(net) => {
@@ -136,6 +143,56 @@ impl<'a> Index<'a> {
             })
             .map(|(_, own)| own)
     }
+}
+
+/// A list that can be asked which of its entries lie within a pattern, without looking at each.
+pub(super) struct Inside {
+    /// Names without their `*.`, read from the end, in order: those below one follow each other.
+    names: Vec<(Vec<u8>, usize)>,
+    /// Ranges by their first address, the wider ones first.
+    nets: Vec<(IpAddr, u8, usize)>,
+}
+
+impl Inside {
+    pub(super) fn of(list: &[Written<Entry>]) -> Self {
+        let (mut names, mut nets) = (Vec::new(), Vec::new());
+        for (at, written) in list.iter().enumerate() {
+            match &written.value.pattern {
+                Pattern::Host(host) => names.push((backwards(host.name().as_str()), at)),
+                Pattern::Net(net) => nets.push((net.network(), net.prefix_len(), at)),
+            }
+        }
+        names.sort_unstable();
+        nets.sort_unstable();
+        Self { names, nets }
+    }
+
+    /// Every entry for some hosts of `pattern`, and not for all of them.
+    pub(super) fn narrower(&self, pattern: &Pattern) -> Vec<usize> {
+        match pattern {
+            Pattern::Host(HostPattern::Exact(_)) => Vec::new(),
+            Pattern::Host(HostPattern::Below(name)) => {
+                let mut prefix = backwards(name.as_str());
+                prefix.push(b'.');
+                let from = self.names.partition_point(|(name, _)| *name < prefix);
+                let rest = self.names.get(from..).unwrap_or_default().iter();
+                let below = rest.take_while(|(name, _)| name.starts_with(&prefix));
+                below.map(|(_, at)| *at).collect()
+            }
+            Pattern::Net(net) => {
+                let (first, last, length) = (net.network(), net.broadcast(), net.prefix_len());
+                let from = self.nets.partition_point(|(start, _, _)| *start < first);
+                let rest = self.nets.get(from..).unwrap_or_default().iter();
+                let within = rest.take_while(|(start, _, _)| *start <= last);
+                let narrower = within.filter(|(_, other, _)| *other > length);
+                narrower.map(|(_, _, at)| *at).collect()
+            }
+        }
+    }
+}
+
+fn backwards(name: &str) -> Vec<u8> {
+    name.bytes().rev().collect()
 }
 
 fn contains(outer: Ports, inner: Ports) -> bool {

@@ -1,7 +1,7 @@
 //! `rules[]`: those that are never reached, those that a closer one outdoes, those that say what holds without them.
 
 use super::{
-    index::{Index, Item},
+    index::{Index, Inside, Item},
     warn_unreachable,
 };
 use crate::{
@@ -10,14 +10,40 @@ use crate::{
     entry::{Pattern, Ports},
     text::Faults,
 };
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::BTreeSet};
 
-/// A port that nobody names, for all of those.
-const ANY_OTHER: u16 = 1;
+/// Rules, and what `allowedHosts` has for them: each asked for by pattern.
+struct Around<'a> {
+    egress: &'a EgressDocument,
+    rules: Index<'a>,
+    allowed: Index<'a>,
+    inside: Inside,
+    /// Those that change nothing: what is left must say it.
+    idle: Vec<bool>,
+}
+
+impl<'a> Around<'a> {
+    fn of(egress: &'a EgressDocument) -> Self {
+        let allowed = egress.allowed_hosts.as_deref().unwrap_or_default();
+        Self {
+            egress,
+            rules: Index::over(egress.rules.iter().map(|written| Item {
+                entry: &written.value.host,
+                ports: written.value.host.ports.or_any(),
+                place: &written.place,
+            })),
+            allowed: Index::of(allowed, |ports| ports),
+            inside: Inside::of(allowed),
+            idle: vec![false; egress.rules.len()],
+        }
+    }
+}
 
 pub(super) fn lint(egress: &EgressDocument, denied: &Index<'_>, faults: &mut Faults) {
-    let rules: Vec<&RuleDocument> = egress.rules.iter().map(|written| &written.value).collect();
-    let mut idle = vec![false; rules.len()];
+    if egress.rules.is_empty() {
+        return;
+    }
+    let mut around = Around::of(egress);
     // The later of two that say the same is the one to leave out.
     for (at, written) in egress.rules.iter().enumerate().rev() {
         let rule = &written.value;
@@ -33,7 +59,7 @@ pub(super) fn lint(egress: &EgressDocument, denied: &Index<'_>, faults: &mut Fau
         } else if rule.tls.is_none() && rule.ech.is_none() && rule.http.is_none() {
             faults.warn(item.place, format!("{what} sets nothing"), leave_out());
         } else {
-            let message = match effect(&rules, &idle, at, egress) {
+            let message = match around.effect(at, rule) {
                 Effect::Some => continue,
                 Effect::Same => format!("{what} adds nothing: what it says holds without it"),
                 Effect::Outdone => format!(
@@ -42,14 +68,14 @@ pub(super) fn lint(egress: &EgressDocument, denied: &Index<'_>, faults: &mut Fau
             };
             faults.warn(item.place, message, leave_out());
         }
-        if let Some(idle) = idle.get_mut(at) {
+        if let Some(idle) = around.idle.get_mut(at) {
             *idle = true;
         }
     }
 }
 
 /// What a rule changes.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Effect {
     Some,
     /// It decides, and says what would hold without it.
@@ -58,79 +84,81 @@ enum Effect {
     Outdone,
 }
 
-/// What one rule changes, wherever `allowedHosts` lets it apply.
-fn effect(rules: &[&RuleDocument], idle: &[bool], at: usize, egress: &EgressDocument) -> Effect {
-    let Some(own) = rules.get(at) else {
-        return Effect::Some;
-    };
-    // Only rules around the same hosts have a say; the closest comes first, as the decision takes it.
-    let mut near: Vec<(usize, &RuleDocument)> = rules
-        .iter()
-        .copied()
-        .enumerate()
-        .filter(|(index, _)| *index == at || !idle.get(*index).copied().unwrap_or_default())
-        .filter(|(_, rule)| rule.host.meets(&own.host))
-        .collect();
-    near.sort_by_key(|(index, rule)| Reverse((rule.host.closeness(), *index)));
-    let ports: Vec<u16> = near
-        .iter()
-        .filter_map(|(_, rule)| match rule.host.ports {
-            Ports::One(port) => Some(port),
-            Ports::Any | Ports::Web => None,
-        })
-        .chain([80, 443, ANY_OTHER])
-        .collect();
-    let mut found = Effect::Outdone;
-    for (pattern, allowed) in in_play(own, egress) {
-        let covering: Vec<(usize, &RuleDocument)> = near
-            .iter()
-            .copied()
-            .filter(|(_, rule)| rule.host.contains_hosts(pattern))
-            .collect();
-        let applies =
-            |port: &&u16| allowed.covers(**port) && own.host.ports.or_any().covers(**port);
-        let single = match allowed {
-            Ports::One(port) => Some(port),
-            Ports::Any | Ports::Web => None,
-        };
-        for port in ports.iter().chain(single.iter()).filter(applies) {
-            let view = View {
-                rules: &covering,
-                port: *port,
-                own: at,
-            };
-            match view.effect() {
-                Effect::Some => return Effect::Some,
-                Effect::Same => found = Effect::Same,
-                Effect::Outdone => {}
+impl<'a> Around<'a> {
+    /// What one rule changes, wherever `allowedHosts` lets it apply.
+    fn effect(&self, at: usize, own: &'a RuleDocument) -> Effect {
+        let own_ports = own.host.ports.or_any();
+        let mut found = Effect::Outdone;
+        for (pattern, allowed) in self.in_play(own) {
+            let covering = self.covering(pattern, own_ports, at);
+            for port in telling_ports(&covering, own_ports, allowed) {
+                let view = View {
+                    rules: &covering,
+                    port,
+                    own: at,
+                };
+                match view.effect() {
+                    Effect::Some => return Effect::Some,
+                    Effect::Same => found = Effect::Same,
+                    Effect::Outdone => {}
+                }
             }
         }
+        found
     }
-    found
+
+    /// The rules around these hosts that have a say on some of these ports, the closest first, as the decision takes it.
+    fn covering(
+        &self,
+        pattern: &Pattern,
+        ports: Ports,
+        own: usize,
+    ) -> Vec<(usize, &'a RuleDocument)> {
+        let idle = |index: usize| self.idle.get(index).copied().unwrap_or_default();
+        let rule = |index: usize| Some((index, &self.egress.rules.get(index)?.value));
+        let found = self.rules.covering(pattern).into_iter();
+        let found = found.filter(|index| *index == own || !idle(*index));
+        let mut found: Vec<(usize, &RuleDocument)> = found.filter_map(rule).collect();
+        found.retain(|(_, rule)| {
+            let theirs = rule.host.ports.or_any();
+            ports == Ports::Any || theirs == Ports::Any || theirs == ports
+        });
+        found.sort_by_key(|(index, rule)| Reverse((rule.host.closeness(), *index)));
+        found
+    }
+
+    /// The hosts on which a rule applies, with their ports: its own, or the narrower ones that `allowedHosts` names.
+    fn in_play(&self, rule: &'a RuleDocument) -> impl Iterator<Item = (&'a Pattern, Ports)> {
+        let own = &rule.host.pattern;
+        let everything = self.egress.allowed_hosts.is_none()
+            && self.egress.default_action.unwrap_or_default() == Action::Allow;
+        let entry = move |at: usize| Some(&self.egress.allowed_hosts.as_ref()?.get(at)?.value);
+        let around = self.allowed.covering(own).into_iter().filter_map(entry);
+        let around = around.map(move |entry| (own, entry.ports));
+        let narrower = self.inside.narrower(own).into_iter().filter_map(entry);
+        let narrower = narrower.map(|entry| (&entry.pattern, entry.ports));
+        let all = everything.then_some((own, Ports::Any));
+        all.into_iter().chain(around).chain(narrower)
+    }
 }
 
-/// The hosts on which a rule applies, with their ports: its own, or the narrower ones that `allowedHosts` names.
-fn in_play<'a>(
-    rule: &'a RuleDocument,
-    egress: &'a EgressDocument,
-) -> impl Iterator<Item = (&'a Pattern, Ports)> {
-    let own = &rule.host.pattern;
-    let everything = egress.allowed_hosts.is_none()
-        && egress.default_action.unwrap_or_default() == Action::Allow;
-    let listed = egress.allowed_hosts.iter().flatten();
-    let listed = listed.filter_map(move |written| {
-        let entry = &written.value;
-        if entry.contains_hosts(own) {
-            Some((own, entry.ports))
-        } else {
-            let narrower = rule.host.contains_hosts(&entry.pattern);
-            narrower.then_some((&entry.pattern, entry.ports))
-        }
-    });
-    everything
-        .then_some((own, Ports::Any))
-        .into_iter()
-        .chain(listed)
+/// Of the ports on which a rule applies, each that somebody names, the two of the web, and one that stands for all others.
+fn telling_ports(
+    covering: &[(usize, &RuleDocument)],
+    own: Ports,
+    allowed: Ports,
+) -> impl Iterator<Item = u16> + use<> {
+    let one = |ports: Ports| match ports {
+        Ports::One(port) => Some(port),
+        Ports::Any | Ports::Web => None,
+    };
+    let theirs = covering.iter().map(|(_, rule)| rule.host.ports);
+    let named = theirs.chain([own, allowed]).filter_map(one);
+    let mut ports: BTreeSet<u16> = named.chain([80, 443]).collect();
+    let other = (1..=u16::MAX).find(|port| !ports.contains(port));
+    ports.extend(other);
+    let applies = move |port: &u16| allowed.covers(*port) && own.covers(*port);
+    ports.into_iter().filter(applies)
 }
 
 /// The rules that cover some hosts, the closest first, as they stand on one port.
@@ -180,3 +208,6 @@ impl View<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
