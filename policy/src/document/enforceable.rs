@@ -1,14 +1,17 @@
 //! Can `http` and `ech` be kept wherever they hold? Judged by what is in force at each host and port that is allowed, as the decision
 //! finds it: a rule that stands elsewhere, or that a closer one outdoes, has no say.
 
+mod mend;
+
 use super::model::{RuleDocument, Written};
 use crate::{
     Action, EchRule, TlsRule,
-    entry::{Entry, Pattern, Ports},
+    entry::{Pattern, Ports},
     grant::{Attributes, InForce},
     matcher::Matcher,
     text::Faults,
 };
+use mend::Lost;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The rules as they are written, and as they are compiled, place by place.
@@ -21,36 +24,81 @@ pub(super) struct Rules<'a> {
 /// Which attribute of which rule cannot be kept: told once, however many hosts and ports it is in force for.
 type Told = BTreeSet<(&'static str, u32)>;
 
+/// Hosts that the same rules cover.
+struct Place<'a> {
+    /// The ports on which some of them are allowed.
+    allowed: &'a BTreeSet<Ports>,
+    /// The rules around them, the widest first.
+    around: Vec<(u32, &'a Attributes)>,
+    /// The same by their ports: of very many, few are for one.
+    by_ports: BTreeMap<Ports, Vec<usize>>,
+}
+
+impl Place<'_> {
+    fn asks(&self) -> bool {
+        let asks = |rule: &Attributes| rule.http.is_some() || rule.ech.is_some();
+        self.around.iter().any(|(_, rule)| asks(rule))
+    }
+
+    fn allows(&self, port: u16) -> bool {
+        let web = self.allowed.contains(&Ports::Web) && Ports::Web.covers(port);
+        web || self.allowed.contains(&Ports::Any) || self.allowed.contains(&Ports::One(port))
+    }
+
+    fn in_force(&self, port: u16) -> InForce {
+        let of = |ports: Ports| self.by_ports.get(&ports).into_iter().flatten().copied();
+        let mut holding: Vec<usize> = of(Ports::Any).chain(of(Ports::One(port))).collect();
+        holding.sort_unstable();
+        let mut found = InForce::default();
+        for (index, rule) in holding.iter().filter_map(|place| self.around.get(*place)) {
+            found.add(*index, rule);
+        }
+        found
+    }
+
+    /// Of the ports that are allowed, each that somebody names, the two of the web, and one that stands for all others.
+    fn telling_ports(&self) -> impl Iterator<Item = u16> {
+        let one = |ports: Ports| match ports {
+            Ports::One(port) => Some(port),
+            Ports::Any | Ports::Web => None,
+        };
+        let named = self.allowed.iter().chain(self.by_ports.keys()).copied();
+        let mut ports: BTreeSet<u16> = named.filter_map(one).chain([80, 443]).collect();
+        let other = (1..=u16::MAX).find(|port| !ports.contains(port));
+        ports.extend(other);
+        ports.into_iter().filter(move |port| self.allows(*port))
+    }
+}
+
 impl Rules<'_> {
     /// Report each rule whose `http` or `ech` is in force where nobody could hold anything to it.
     pub(super) fn judge(&self, allow: Option<&Matcher>, default: Action, faults: &mut Faults) {
         let mut told = Told::new();
         for (pattern, allowed) in self.places(allow, default) {
-            // The widest first, and by their ports: of very many, few are for one.
-            let mut around: Vec<(u32, &Attributes)> = Vec::new();
-            let mut by_ports: BTreeMap<Ports, Vec<usize>> = BTreeMap::new();
-            self.matcher.visit_pattern(pattern, |index, ports| {
-                if let Some(rule) = self.attributes.get(index as usize) {
-                    by_ports.entry(ports).or_default().push(around.len());
-                    around.push((index, rule));
-                }
-            });
-            let asks = |rule: &Attributes| rule.http.is_some() || rule.ech.is_some();
-            if !around.iter().any(|(_, rule)| asks(rule)) {
+            let place = self.place(pattern, &allowed);
+            if !place.asks() {
                 continue;
             }
-            let places = |ports: Ports| by_ports.get(&ports).into_iter().flatten().copied();
-            for port in telling_ports(&allowed, by_ports.keys().copied()) {
-                let mut holding: Vec<usize> =
-                    places(Ports::Any).chain(places(Ports::One(port))).collect();
-                holding.sort_unstable();
-                let mut found = InForce::default();
-                for (index, rule) in holding.iter().filter_map(|place| around.get(*place)) {
-                    found.add(*index, rule);
-                }
-                self.judge_at(port, &found, &mut told, faults);
+            for port in place.telling_ports() {
+                self.judge_at(&place, port, &mut told, faults);
             }
         }
+    }
+
+    fn place<'a>(&'a self, pattern: &Pattern, allowed: &'a BTreeSet<Ports>) -> Place<'a> {
+        let mut place = Place {
+            allowed,
+            around: Vec::new(),
+            by_ports: BTreeMap::new(),
+        };
+        self.matcher.visit_pattern(pattern, |index, ports| {
+            if let Some(rule) = self.attributes.get(index as usize) {
+                let at = place.around.len();
+                place.by_ports.entry(ports).or_default().push(at);
+                place.around.push((index, rule));
+            }
+        });
+        place
     }
 
     /// The hosts of each rule that no closer one covers, with the ports on which some of them are allowed.
@@ -85,37 +133,35 @@ impl Rules<'_> {
             .collect()
     }
 
-    fn judge_at(&self, port: u16, found: &InForce, told: &mut Told, faults: &mut Faults) {
+    fn judge_at(&self, place: &Place<'_>, port: u16, told: &mut Told, faults: &mut Faults) {
+        let found = place.in_force(port);
         let said = found.tls(self.attributes);
         let tls = said.map_or(TlsRule::default_for(port), |(tls, _)| tls);
         let by = said.map(|(_, by)| by);
         if tls != TlsRule::Auto {
             for (index, _, _) in found.http(self.attributes) {
                 if told.insert(("http", index)) {
-                    self.tell_http(index, tls, by, faults);
+                    let lost = Lost {
+                        place,
+                        port,
+                        found: &found,
+                        index,
+                        tls,
+                        by,
+                    };
+                    self.tell_http(&lost, faults);
                 }
             }
         }
         let Some(by) = by.filter(|_| tls == TlsRule::Opaque) else {
             return;
         };
-        for (index, ech) in found.ech(self.attributes) {
-            if self.is_lost(ech, index, by) && told.insert(("ech", index)) {
-                self.tell_ech(index, by, faults);
+        // What says no more than the default loses nothing: it is how an author says that he means any bytes.
+        let kept = found.ech(self.attributes);
+        for (index, _) in kept.filter(|(_, ech)| **ech != EchRule::Outer) {
+            if told.insert(("ech", index)) {
+                self.tell_ech(index, by, &found, faults);
             }
-        }
-    }
-
-    /// Is what this rule says of encrypted hellos lost in the opaque tunnel that the other one makes? What an author leaves to a host
-    /// and others around it (`publicNames`), he may leave to one of them with everything else.
-    fn is_lost(&self, ech: &EchRule, index: u32, by: u32) -> bool {
-        match ech {
-            EchRule::Outer => false,
-            EchRule::Deny => true,
-            EchRule::PublicNames(_) => self.pair(index, by).is_some_and(|(own, opaque)| {
-                let closer = opaque.value.host.closeness() > own.value.host.closeness();
-                opaque.origin > own.origin || !closer
-            }),
         }
     }
 
@@ -129,7 +175,8 @@ impl Rules<'_> {
     }
 
     /// Methods and paths cannot be seen inside TLS, nor promised of bytes nobody looks at.
-    fn tell_http(&self, index: u32, tls: TlsRule, by: Option<u32>, faults: &mut Faults) {
+    fn tell_http(&self, lost: &Lost<'_>, faults: &mut Faults) {
+        let (index, tls, by) = (lost.index, lost.tls, lost.by);
         let named = self.matcher.rule(index);
         let Some((own, other)) = self.pair(index, by.unwrap_or(index)) else {
             return;
@@ -151,16 +198,11 @@ impl Rules<'_> {
             (_, None) => "inside TLS on port 443",
         };
         let message = format!("{named}: http cannot be enforced {why}, and nothing is intercepted");
-        let host = Entry {
-            ports: Ports::Web,
-            ..own.value.host.clone()
-        };
-        let hint = format!("name the plain HTTP port alone: host: \"{host}:80\"");
-        faults.error_hint(&own.place, message, hint);
+        faults.error_hint(&own.place, message, self.mend_http(lost));
     }
 
     /// An encrypted hello cannot be told from other bytes where nobody looks at them.
-    fn tell_ech(&self, index: u32, by: u32, faults: &mut Faults) {
+    fn tell_ech(&self, index: u32, by: u32, found: &InForce, faults: &mut Faults) {
         let named = self.matcher.rule(index);
         let Some((own, other)) = self.pair(index, by) else {
             return;
@@ -173,40 +215,14 @@ impl Rules<'_> {
             faults.error_hint(&other.place, message, "leave tls: opaque out");
             return;
         }
-        let closer = other.value.host.closeness() > own.value.host.closeness();
-        let (asker, hint) = if index == by {
-            (String::new(), "write tls: auto or tls: require")
+        let asker = if index == by {
+            String::new()
         } else {
-            let asker = format!(", which {} asks for", self.matcher.rule(by));
-            let hint = if closer && other.origin == own.origin {
-                "write ech: outer beside tls: opaque, if any bytes are meant; else tls: auto in its place"
-            } else {
-                "write tls: auto or tls: require"
-            };
-            (asker, hint)
+            format!(", which {} asks for", self.matcher.rule(by))
         };
         let message = format!("{named}: ech cannot be enforced in an opaque tunnel{asker}");
-        faults.error_hint(&own.place, message, hint);
+        faults.error_hint(&own.place, message, self.mend_ech(index, found));
     }
-}
-
-/// Of the ports that are allowed, each that somebody names, the two of the web, and one that stands for all others.
-fn telling_ports(
-    allowed: &BTreeSet<Ports>,
-    around: impl Iterator<Item = Ports>,
-) -> impl Iterator<Item = u16> {
-    let one = |ports: Ports| match ports {
-        Ports::One(port) => Some(port),
-        Ports::Any | Ports::Web => None,
-    };
-    let named = allowed.iter().copied().chain(around).filter_map(one);
-    let mut ports: BTreeSet<u16> = named.chain([80, 443]).collect();
-    let other = (1..=u16::MAX).find(|port| !ports.contains(port));
-    ports.extend(other);
-    ports.into_iter().filter(move |port| {
-        let web = allowed.contains(&Ports::Web) && Ports::Web.covers(*port);
-        web || allowed.contains(&Ports::Any) || allowed.contains(&Ports::One(*port))
-    })
 }
 
 #[cfg(test)]

@@ -474,6 +474,7 @@ fn ech_is_refused_where_nobody_looks() {
         "{host: 'x.a.test:8080', tls: opaque}, {host: 'x.a.test:8080', ech: {publicNames: [b.test]}}",
         "{host: '*.a.test', ech: deny}, {host: x.a.test, tls: opaque}",
         "{host: x.a.test, ech: deny}, {host: 'x.a.test:8080', tls: opaque}",
+        "{host: '*.a.test', ech: {publicNames: [b.test]}}, {host: x.a.test, tls: opaque}",
     ] {
         assert!(
             faults(rules).contains("ech cannot be enforced"),
@@ -482,10 +483,9 @@ fn ech_is_refused_where_nobody_looks() {
         );
     }
     for rules in [
-        // Who means any bytes says so of encrypted hellos too,
+        // Who means any bytes says so of encrypted hellos too.
         "{host: '*.a.test', ech: deny}, {host: x.a.test, tls: opaque, ech: outer}",
-        // and what was only a leave needs no word.
-        "{host: '*.a.test', ech: {publicNames: [b.test]}}, {host: x.a.test, tls: opaque}",
+        "{host: '*.a.test', ech: {publicNames: [b.test]}}, {host: x.a.test, tls: opaque, ech: outer}",
         "{host: '*.a.test', tls: opaque}, {host: x.a.test, tls: auto, ech: deny}",
         // Where nothing is allowed, nothing is lost.
         "{host: x.a.test, ech: deny}, {host: '*.a.test', tls: opaque}, {host: 'x.a.test:8080', tls: auto}",

@@ -35,6 +35,12 @@ impl Closest {
     fn indices(&self) -> impl Iterator<Item = u32> {
         self.0.iter().copied().filter(|index| *index != NONE)
     }
+
+    /// This author's.
+    fn of(&self, origin: Origin) -> Option<u32> {
+        let index = self.0.get(origin as usize).copied();
+        index.filter(|index| *index != NONE)
+    }
 }
 
 impl InForce {
@@ -56,6 +62,16 @@ impl InForce {
     pub(crate) fn tls(&self, rules: &[Attributes]) -> Option<(TlsRule, u32)> {
         let rule = |index: u32| Some((rules.get(index as usize)?.tls?, index));
         self.tls.indices().filter_map(rule).min()
+    }
+
+    /// Of one author's rules the one that says what the first bytes must be.
+    pub(crate) fn tls_of(&self, origin: Origin) -> Option<u32> {
+        self.tls.of(origin)
+    }
+
+    /// Of one author's rules the one that has methods and paths.
+    pub(crate) fn http_of(&self, origin: Origin) -> Option<u32> {
+        self.http.of(origin)
     }
 
     /// What they say of encrypted hellos, each with its place.
