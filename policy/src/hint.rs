@@ -1,13 +1,45 @@
 //! What would change a refusal: an instruction that leads on when it is followed, or the word that nothing does.
 
 use crate::{
-    AddressClass, Denial, Grant, Host, HttpRule, RuleId, Target, address::canonical, classify,
-    entry::Entry, path,
+    AddressClass, Denial, Grant, Host, HttpRule, Origin, RuleId, Target, address::canonical,
+    classify, entry::Entry, path,
 };
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
 };
+
+/// Who can do what a hint says. Where it takes more than one of them, the one without whom nothing is changed: from the first to the last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum HintFor {
+    /// Whoever writes the configuration: a provider's ceiling and defaults, capabilities. Also the author of a policy that stands alone,
+    /// where it is about what that says.
+    Operator,
+    /// Whoever has a say in the session's own grant: its owner, the control plane.
+    Session,
+    /// The program that asked, by asking otherwise.
+    Client,
+}
+
+impl HintFor {
+    /// In one word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Session => "session",
+            Self::Client => "client",
+        }
+    }
+
+    /// Who can change what this author's document says.
+    pub(crate) const fn of(origin: Origin) -> Self {
+        match origin {
+            Origin::Operator | Origin::Capability => Self::Operator,
+            Origin::Session => Self::Session,
+        }
+    }
+}
 
 /// What would change a refusal. A sentence only when somebody reads it: most refusals nobody does.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,9 +72,16 @@ pub enum Hint {
         list: Box<str>,
         /// What would have to stand there.
         value: Box<str>,
+        /// Whose list it is, where that is known: what a host service is bounded by may stand in the configuration or in the grant.
+        whose: Option<HintFor>,
     },
     /// What a rule for this host and port would have to say, or the client to do, for first bytes that are refused.
-    Rule(Box<str>),
+    Rule {
+        /// The instruction.
+        told: Box<str>,
+        /// Who can write the rule.
+        whose: HintFor,
+    },
     /// A limit is reached.
     InUse {
         /// In use now.
@@ -53,13 +92,45 @@ pub enum Hint {
         what: &'static str,
     },
     /// No rule changes it, and why; or what else does.
-    Fixed(&'static str),
+    Fixed {
+        /// The word.
+        told: &'static str,
+        /// Who can do it; none where nobody can.
+        whose: Option<HintFor>,
+    },
 }
 
 impl Hint {
     /// Of one of the gateway's own listeners.
-    pub(crate) const OWN_LISTENER: Self =
-        Self::Fixed("nothing allows this: the gateway is no target of its own");
+    pub(crate) const OWN_LISTENER: Self = Self::Fixed {
+        told: "nothing allows this: the gateway is no target of its own",
+        whose: None,
+    };
+
+    /// What the session's owner can do.
+    pub(crate) const fn session(told: &'static str) -> Self {
+        let whose = Some(HintFor::Session);
+        Self::Fixed { told, whose }
+    }
+
+    /// What the program itself can do.
+    pub(crate) const fn client(told: &'static str) -> Self {
+        let whose = Some(HintFor::Client);
+        Self::Fixed { told, whose }
+    }
+
+    /// Who can do it; `None` where nobody can, where it is no instruction (a limit that is reached), or where it is not known.
+    #[must_use]
+    pub fn whose(&self) -> Option<HintFor> {
+        match self {
+            Self::Allow(_) | Self::Except { held: true, .. } => Some(HintFor::Session),
+            Self::Raise(_) | Self::Except { held: false, .. } => Some(HintFor::Operator),
+            Self::Undeny { rule, .. } => Some(HintFor::of(rule.origin())),
+            Self::Rule { whose, .. } => Some(*whose),
+            Self::Http { whose, .. } | Self::Fixed { whose, .. } => *whose,
+            Self::InUse { .. } => None,
+        }
+    }
 
     /// What would allow a target that no entry of the session's allows: a special-purpose literal needs the operator too.
     pub(crate) fn allow(grant: &Grant, target: &Target) -> Self {
@@ -107,23 +178,24 @@ impl Hint {
 pub(crate) fn http(
     rule: &HttpRule,
     denial: Denial,
-    place: &str,
+    (place, whose): (&str, Option<HintFor>),
     (method, path): (&str, &str),
 ) -> Hint {
     let capitals = method.to_ascii_uppercase();
     let add = |list: &str, value: &str| Hint::Http {
         list: format!("{place}: http.{list}").into(),
         value: value.into(),
+        whose,
     };
     match denial {
         Denial::MethodNotAllowed if rule.methods.contains(&capitals) => {
-            Hint::Fixed("methods are case-sensitive (RFC 9110 §9.1): send it in capitals")
+            Hint::client("methods are case-sensitive (RFC 9110 §9.1): send it in capitals")
         }
         // What is not in capitals is no method of any rule: the next word is to send it so.
         Denial::MethodNotAllowed => add("methods", &capitals),
         _ => match path::narrowest(path) {
             Some(prefix) => add("pathPrefixes", prefix),
-            None => Hint::Fixed(
+            None => Hint::client(
                 "no prefix covers a path that two parsers could read differently: send it plain",
             ),
         },
@@ -187,7 +259,7 @@ impl fmt::Display for Hint {
                     write!(f, "add \"{ip}\" to egress.allowedAddresses")
                 }
             }
-            Self::Http { list, value } => {
+            Self::Http { list, value, .. } => {
                 write!(f, "add {value:?} to {list}")?;
                 if **value == *path::ROOT {
                     f.write_str("; it covers every path")?;
@@ -195,8 +267,8 @@ impl fmt::Display for Hint {
                 Ok(())
             }
             Self::InUse { used, most, what } => write!(f, "{used} of {most} {what}"),
-            Self::Rule(text) => f.write_str(text),
-            Self::Fixed(text) => f.write_str(text),
+            Self::Rule { told, .. } => f.write_str(told),
+            Self::Fixed { told, .. } => f.write_str(told),
         }
     }
 }

@@ -38,7 +38,7 @@ pub use document::{
 };
 pub use expose::{Dial, Expose};
 pub use grant::{Grant, Limits, ProxyProtocol, Service, ServiceHttp, Within};
-pub use hint::Hint;
+pub use hint::{Hint, HintFor};
 pub use host::{HostError, HostName, HostPattern};
 pub use import::{Choices, Imported, System, import, import_gestalt_claims};
 pub use lint::{

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
-use sluicegate_policy::{Denial, Refusal, Target};
+use sluicegate_policy::{Denial, Hint, HintFor, Refusal, Target};
 
 use super::proxy_status::PROXY_STATUS;
 use crate::telemetry::Recorder;
@@ -101,10 +101,11 @@ impl Rejection<'_> {
         HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("sluicegate"))
     }
 
-    /// `{error, reason, host, port, rule, requestId, hint}`.
+    /// `{error, reason, host, port, rule, requestId, hint, hintFor}`.
     fn json(&self) -> serde_json::Value {
         let denial = self.denial();
         let full = self.manner.detail == Detail::Full;
+        let hint = self.refusal.hint.as_ref().filter(|_| full);
         json!({
             "error": denial.describe(),
             "reason": denial.reason(),
@@ -112,7 +113,8 @@ impl Rejection<'_> {
             "port": self.target.map(Target::port),
             "rule": self.refusal.rule.as_ref().filter(|_| full).map(|r| r.as_str().to_owned()),
             "requestId": self.request_id,
-            "hint": self.refusal.hint.as_ref().filter(|_| full).map(ToString::to_string),
+            "hint": hint.map(ToString::to_string),
+            "hintFor": hint.and_then(Hint::whose).map(HintFor::as_str),
         })
     }
 
@@ -174,6 +176,7 @@ impl Rejection<'_> {
             ("Reason", "reason"),
             ("Rule", "rule"),
             ("What would change it", "hint"),
+            ("Who can do that", "hintFor"),
             ("Request", "requestId"),
         ]
         .map(|(name, key)| line(name, key))
@@ -197,12 +200,47 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use http::header;
-    use sluicegate_policy::{Denial, Refusal};
+    use serde_json::{Value, json};
+    use sluicegate_policy::{Denial, Hint, HintFor, Refusal};
 
     use super::{Asks, Detail, Manner, Rejection};
+
+    #[test]
+    fn who_can_do_what_helps_is_told_with_it() {
+        let told = |whose, detail| {
+            let refusal = Refusal {
+                hint: Some(Hint::Fixed {
+                    told: "do it",
+                    whose,
+                }),
+                ..Denial::HostNotAllowed.into()
+            };
+            let rejection = Rejection {
+                refusal: &refusal,
+                target: None,
+                request_id: "id",
+                manner: Manner {
+                    detail,
+                    asks: Asks::Proxy,
+                    html: false,
+                },
+            };
+            let json = rejection.json();
+            (json["hint"].clone(), json["hintFor"].clone())
+        };
+        for (whose, expected) in [
+            (Some(HintFor::Operator), json!("operator")),
+            (Some(HintFor::Session), json!("session")),
+            (Some(HintFor::Client), json!("client")),
+            (None, Value::Null),
+        ] {
+            assert_eq!(told(whose, Detail::Full), (json!("do it"), expected));
+            assert_eq!(told(whose, Detail::Minimal), (Value::Null, Value::Null));
+        }
+    }
 
     #[test]
     fn who_may_come_again_is_told_when() {

@@ -4,7 +4,7 @@ use super::{
     Admission, Supposed, TargetPermit, admit, decide_at,
     judge::{Stage, Verdict, judge},
 };
-use crate::{Action, Grant, Mode, Refusal, Target, TlsRule, hint::entry};
+use crate::{Action, Grant, HintFor, Mode, Refusal, Target, TlsRule, hint::entry};
 use std::sync::Arc;
 
 /// Everything `decide` looked at, for people.
@@ -23,6 +23,8 @@ pub struct Explanation {
     pub origin: Option<&'static str>,
     /// What would change it.
     pub hint: Option<String>,
+    /// Who can do that: `operator`, `session` or `client`; nothing where nobody can, or where it is not known.
+    pub hint_for: Option<&'static str>,
     /// Steps, in order, each a sentence.
     pub steps: Vec<String>,
 }
@@ -84,6 +86,10 @@ pub fn explain_supposing(
                         entry(target.host(), target.port())
                     )),
                 },
+                hint_for: match reported {
+                    Some(refusal) => hint_for(refusal),
+                    None => Some(HintFor::Session.as_str()),
+                },
                 steps,
             }
         }
@@ -92,11 +98,17 @@ pub fn explain_supposing(
             outcome: "deny",
             reason: Some(refusal.denial.reason()),
             origin: refusal.rule.as_ref().map(|rule| rule.origin().as_str()),
+            hint_for: hint_for(&refusal),
             rule: refusal.rule.map(|rule| rule.to_string()),
             hint: refusal.hint.map(|hint| hint.to_string()),
             steps,
         },
     }
+}
+
+fn hint_for(refusal: &Refusal) -> Option<&'static str> {
+    let hint = refusal.hint.as_ref()?;
+    hint.whose().map(HintFor::as_str)
 }
 
 /// What comes behind the decision, in the order in which it comes: the request, the addresses, the first bytes. The answer is what

@@ -8,8 +8,9 @@
 
 use super::*;
 use crate::{
-    Grant, Host, Refusal,
-    testing::{compile, target},
+    Grant, HintFor, Host, Origin, Refusal,
+    testing::{ceiling, compile, document, target},
+    text,
 };
 use proptest::prelude::*;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
@@ -431,4 +432,54 @@ fn a_request_is_told_what_would_let_it_through() {
         let refusal = permit.judge_http(method, path).unwrap_err();
         assert_eq!(refusal.hint.unwrap().to_string(), told, "{path}");
     }
+}
+
+/// Of what the operator wrote, what a capability brings, and what the session asks for.
+#[test]
+fn each_says_who_can_follow_it() {
+    let operator = document(
+        "egress: {allowedHosts: ['a.test:*', 'c.test:*'], deniedHosts: [b.test], rules: [{host: a.test, tls: require}]}",
+    );
+    let session = document(
+        "egress: {allowedHosts: ['d.test:*'], deniedHosts: [e.test], rules: [{host: 'd.test:80', tls: require}, {host: 'd.test:81', http: {methods: [GET]}}, {host: c.test, ech: deny}]}",
+    );
+    let mut faults = text::Faults::default();
+    let ceiling = ceiling("{addresses: [10.0.0.0/8], deniedHosts: [f.test]}");
+    let laid = operator.lay(&session, Origin::Session);
+    let grant = Arc::new(laid.compile(&ceiling, &mut faults).unwrap());
+    let other = Some(FirstBytes::Other);
+    let encrypted = Some(FirstBytes::Tls(Hello {
+        sni: Some("c.test".into()),
+        ech: true,
+        ech_draft: false,
+    }));
+    let public = ["93.184.215.14"];
+    for (asked, answer, began, whose) in [
+        ("x.test:443", public, &None, HintFor::Session),
+        ("b.test:443", public, &None, HintFor::Operator),
+        ("e.test:443", public, &None, HintFor::Session),
+        ("f.test:443", public, &None, HintFor::Operator),
+        ("127.0.0.1:80", public, &None, HintFor::Operator),
+        ("c.test:80", ["10.1.2.3"], &None, HintFor::Session),
+        ("c.test:80", ["127.0.0.1"], &None, HintFor::Operator),
+        // Of first bytes: the rule that is in the way, or a default,
+        ("a.test:80", public, &other, HintFor::Operator),
+        ("d.test:80", public, &other, HintFor::Session),
+        ("c.test:443", public, &other, HintFor::Session),
+        ("d.test:81", public, &other, HintFor::Session),
+        ("c.test:80", public, &encrypted, HintFor::Session),
+        // and where nothing is said yet of what would have to be.
+        ("a.test:80", public, &encrypted, HintFor::Session),
+    ] {
+        let answers = answer.map(|answer| answer.parse().unwrap());
+        let refusal = judged(&grant, asked, &answers, &admission(), began.as_ref()).unwrap_err();
+        let hint = refusal.hint.unwrap();
+        assert_eq!(hint.whose(), Some(whose), "{asked}: {hint}");
+    }
+    let permit = decide(&grant, &target("d.test:81")).unwrap();
+    for (method, whose) in [("PUT", HintFor::Session), ("get", HintFor::Client)] {
+        let hint = permit.judge_http(method, "/").unwrap_err().hint.unwrap();
+        assert_eq!(hint.whose(), Some(whose), "{method}");
+    }
+    assert_eq!(crate::Hint::OWN_LISTENER.whose(), None);
 }

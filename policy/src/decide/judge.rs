@@ -30,7 +30,7 @@ pub fn decide(grant: &Arc<Grant>, target: &Target) -> Result<TargetPermit, Refus
 pub(super) fn narrowed(refusal: Refusal) -> Refusal {
     let hint = "the credential allows less than its session: get one that allows this";
     Refusal {
-        hint: Some(Hint::Fixed(hint)),
+        hint: Some(Hint::session(hint)),
         ..refusal
     }
 }

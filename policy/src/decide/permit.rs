@@ -2,8 +2,8 @@
 
 use super::Admission;
 use crate::{
-    Denial, EchRule, Expose, Grant, Hint, Host, HttpRule, Refusal, RuleId, Service, ServiceName,
-    ServiceUrl, Target, TlsRule, grant::InForce, hint,
+    Denial, EchRule, Expose, Grant, Hint, HintFor, Host, HttpRule, Refusal, RuleId, Service,
+    ServiceName, ServiceUrl, Target, TlsRule, grant::InForce, hint,
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -162,11 +162,12 @@ impl TargetPermit {
     /// `TlsRequired`, `MethodNotAllowed`, `PathNotAllowed`.
     pub fn judge_http(&self, method: &str, path: &str) -> Result<Option<Refusal>, Refusal> {
         if self.tls() == TlsRule::Require {
-            let hint = format!("ask by https:// through CONNECT; or {}", self.without_tls());
+            let (told, whose) = self.without_tls();
+            let told = format!("ask by https:// through CONNECT; or {told}").into();
             return Err(Refusal {
                 denial: Denial::TlsRequired,
                 rule: self.rule_behind(Denial::TlsRequired),
-                hint: Some(Hint::Rule(hint.into())),
+                hint: Some(Hint::Rule { told, whose }),
             });
         }
         let mut reported = None;
@@ -176,10 +177,11 @@ impl TargetPermit {
             };
             let rule = self.grant.egress.rules.rule(index);
             let place = format!("egress.{rule}");
+            let place = (place.as_str(), Some(HintFor::of(rule.origin())));
             let refusal = Refusal {
                 denial,
                 rule: Some(rule),
-                hint: Some(hint::http(http, denial, &place, (method, path))),
+                hint: Some(hint::http(http, denial, place, (method, path))),
             };
             if !lifted {
                 return Err(refusal);
@@ -257,7 +259,12 @@ impl ServicePermit {
             return Err(self.refuse(Denial::ServiceOriginNotAllowed, None));
         }
         http.rule.judge(method, path).map_err(|denial| {
-            let hint = hint::http(&http.rule, denial, &self.place(), (method, path));
+            let hint = hint::http(
+                &http.rule,
+                denial,
+                (self.place().as_str(), None),
+                (method, path),
+            );
             self.refuse(denial, Some(hint))
         })
     }

@@ -20,7 +20,7 @@ pub fn decide_service(
     let service = match (direction, grant.services.get(name)) {
         (Direction::In, Some(service)) => service,
         _ => {
-            let hint = Hint::Fixed("name it in the session's services");
+            let hint = Hint::session("name it in the session's services");
             return Err(refused(Denial::ServiceNotAllowed, hint));
         }
     };
@@ -29,11 +29,15 @@ pub fn decide_service(
     let by_grpc = service.http.is_some() && method.is_some();
     if by_grpc || !within(service.grpc_method_prefix.as_ref(), method) {
         let hint = if by_grpc {
-            "the service is bounded by http: open it as a stream of HTTP/1"
+            Hint::client("the service is bounded by http: open it as a stream of HTTP/1")
         } else {
-            "widen the service's grpc prefix, and call a method within it"
+            // It may stand in the configuration or in the grant.
+            Hint::Fixed {
+                told: "widen the service's grpc prefix, and call a method within it",
+                whose: None,
+            }
         };
-        return Err(refused(Denial::ServiceMethodNotAllowed, Hint::Fixed(hint)));
+        return Err(refused(Denial::ServiceMethodNotAllowed, hint));
     }
     Ok(ServicePermit {
         name: name.clone(),
@@ -80,7 +84,7 @@ pub fn decide_listener(
     name: &ServiceName,
 ) -> Result<ListenerPermit, Refusal> {
     let listener = grant.expose.get(name).ok_or_else(|| {
-        let hint = Hint::Fixed("name it in the session's expose");
+        let hint = Hint::session("name it in the session's expose");
         refused(Denial::ListenerNotAllowed, hint)
     })?;
     hold_bound(

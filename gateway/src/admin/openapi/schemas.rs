@@ -59,6 +59,7 @@ fn answers() -> Vec<(&'static str, RefOr<Schema>)> {
                 ("rule", or_null(Type::String)),
                 ("origin", or_null(Type::String)),
                 ("hint", or_null(Type::String)),
+                ("hintFor", or_null(Type::String)),
                 ("steps", texts()),
             ]),
         ),

@@ -131,6 +131,7 @@ fn show(answer: &Value, json: bool) {
         ("rule", "rule"),
         ("whose", "origin"),
         ("to change it", "hint"),
+        ("who can", "hintFor"),
     ] {
         if part(key) != "-" {
             say!("  {label}: {}", part(key));
