@@ -14,7 +14,7 @@ use axum::{
 use http::StatusCode;
 use serde_json::{Value, json};
 use sluicegate_policy::{
-    Supposed, Target, explain_supposing,
+    Target, explain_supposing,
     text::{Faults, Fields, Kind, Node, Place},
 };
 
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     auth::Principal,
     session::{AskedGrant, RegistryError},
-    trial::{Difference, Expectation, Policy, Tried, read_values, tried_to_json},
+    trial::{Difference, Expectation, Policy, Tried, read_values, supposed, tried_to_json},
 };
 
 /// Decisions of one request: a target is one, and so is each address it may lead to, and each other request it may be read as.
@@ -208,8 +208,8 @@ fn namespace<'q>(
     }
 }
 
-/// `POST policy:explain` `{provider?, namespace?, session? | grant of a create, target, addresses?, method?, path?, began?}`; a target
-/// without port means 443.
+/// `POST policy:explain` `{provider?, namespace?, session? | grant of a create, target, addresses?, method?, path?, fields?, began?}`;
+/// a target without port means 443.
 pub(super) async fn explain(
     Extract(state): Extract<State>,
     Extension(principal): Extension<Arc<Principal>>,
@@ -228,7 +228,7 @@ pub(super) async fn explain(
                 }
             }
         });
-        let supposed = Supposed::take(fields, faults);
+        let supposed = supposed(fields, faults);
         let about = About::take(fields, faults);
         Some((about, target?, supposed))
     })?;

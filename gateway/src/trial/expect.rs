@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use sluicegate_policy::{
-    FirstBytes, Target, admit, decide_at,
-    text::{Faults, Node, Position},
+    FirstBytes, Supposed, Target, admit, decide_at,
+    text::{Faults, Fields, Node, Place, Position},
 };
 
 use super::Policy;
@@ -219,9 +219,7 @@ fn expectation(node: &Node, faults: &mut Faults) -> Option<Expectation> {
         node.and_then(|node| node.scalar(faults)).map(str::to_owned)
     };
     let (reason, rule) = (word("reason", faults), word("rule", faults));
-    let (method, path) = (word("method", faults), word("path", faults));
-    let said = fields.take("fields");
-    let said = said.map(|node| header_fields(node, faults));
+    let readings = readings(&mut fields, node.place(), faults);
     let known = |reason: &String| {
         sluicegate_policy::Denial::ALL
             .iter()
@@ -240,19 +238,7 @@ fn expectation(node: &Node, faults: &mut Faults) -> Option<Expectation> {
         Err(_) => item.expected("an IP address", faults),
     };
     let answers = items.map(|items| items.iter().filter_map(&mut address).collect());
-    let asked = method.is_some() || path.is_some() || said.is_some();
-    let said = said.unwrap_or_default();
-    let (method, path) = (
-        method.as_deref().unwrap_or("GET"),
-        path.as_deref().unwrap_or("/"),
-    );
-    let readings = overrides::readings(method, path, &said);
-    if readings.is_none() {
-        let message = format!("it may be read as more than {} requests", overrides::MOST);
-        faults.error(node.place(), message);
-    }
-    let readings = readings.filter(|_| asked);
-    let request = readings.map(|all| Asked::new(all.into_iter()));
+    let request = (!readings.is_empty()).then(|| Asked::new(readings.into_iter()));
     Some(Expectation {
         position: node.position(),
         target: target?.to_owned(),
@@ -263,6 +249,42 @@ fn expectation(node: &Node, faults: &mut Faults) -> Option<Expectation> {
         request,
         began,
     })
+}
+
+/// What `method`, `path` and `fields` say of a plain request: each method and path that a server may read in it, its own first; nothing
+/// where none of them is there.
+fn readings(fields: &mut Fields<'_>, place: &Place, faults: &mut Faults) -> Vec<(String, String)> {
+    let mut word = |key, faults: &mut Faults| {
+        let node: Option<&Node> = fields.take(key);
+        node.and_then(|node| node.scalar(faults)).map(str::to_owned)
+    };
+    let (method, path) = (word("method", faults), word("path", faults));
+    let said = fields.take("fields");
+    let said = said.map(|node| header_fields(node, faults));
+    if method.is_none() && path.is_none() && said.is_none() {
+        return Vec::new();
+    }
+    let (method, path) = (
+        method.as_deref().unwrap_or("GET"),
+        path.as_deref().unwrap_or("/"),
+    );
+    let said = said.unwrap_or_default();
+    let Some(all) = overrides::readings(method, path, &said) else {
+        let message = format!("it may be read as more than {} requests", overrides::MOST);
+        faults.error(place, message);
+        return Vec::new();
+    };
+    let all = all.into_iter();
+    all.map(|(method, path)| (method.into_owned(), path.into_owned()))
+        .collect()
+}
+
+/// What is supposed of an open beside its target: `addresses`, `began`, and a plain request as the proxy reads it (`method`, `path`, `fields`).
+pub(crate) fn supposed(fields: &mut Fields<'_>, faults: &mut Faults) -> Supposed {
+    Supposed {
+        requests: readings(fields, &Place::default(), faults),
+        ..Supposed::take(fields, faults)
+    }
 }
 
 /// `{NAME: VALUE or [VALUE, …]}`: fields of a request.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use sluicegate_policy::{Admission, Grant};
 
-pub(crate) use expect::{Expectation, Tried, tried_to_json};
+pub(crate) use expect::{Expectation, Tried, supposed, tried_to_json};
 pub(crate) use records::{Bytes, Passed, Seen, Verdict, read_lines, read_values};
 pub(crate) use replay::{Change, Changes, Difference, Outcome};
 

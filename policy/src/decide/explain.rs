@@ -121,10 +121,14 @@ fn judge_supposed(
     steps: &mut Vec<String>,
 ) -> Result<Option<Refusal>, Refusal> {
     let mut reported = None;
-    if let Some((method, path)) = &supposed.request {
-        let judged = permit.judge_http(method, path);
-        reported =
-            judged.inspect_err(|refusal| steps.push(refusal.denial.describe().to_owned()))?;
+    for (place, (method, path)) in supposed.requests.iter().enumerate() {
+        let judged = permit.judge_http(method, path).inspect_err(|refusal| {
+            if place > 0 {
+                steps.push(format!("A server may read it as {method} {path}."));
+            }
+            steps.push(refusal.denial.describe().to_owned());
+        })?;
+        reported = reported.or(judged);
     }
     let known = permit.known_answers(admission);
     match known.or(supposed.addresses.as_deref()) {

@@ -121,12 +121,12 @@ fn supposed() -> impl Strategy<Value = Supposed> {
         });
     (
         prop::option::of(proptest::collection::vec(address, 1..3)),
-        prop::option::of((method, path)),
+        proptest::collection::vec((method, path), 0..3),
         prop::option::of(prop_oneof![Just(FirstBytes::Other), hello]),
     )
-        .prop_map(|(addresses, request, began)| Supposed {
+        .prop_map(|(addresses, requests, began)| Supposed {
             addresses,
-            request,
+            requests,
             began,
         })
 }
@@ -140,7 +140,7 @@ fn judged(
 ) -> Result<(String, Option<Refusal>), Refusal> {
     let permit = decide(grant, asked)?;
     let mut reported = permit.reported().cloned();
-    if let Some((method, path)) = &supposed.request {
+    for (method, path) in &supposed.requests {
         let also = permit.judge_http(method, path)?;
         reported = reported.or(also);
     }

@@ -12,14 +12,14 @@ const MOST_ADDRESSES: usize = 1000;
 pub struct Supposed {
     /// What its name resolves to.
     pub addresses: Option<Vec<IpAddr>>,
-    /// A plain request's method and path, as sent.
-    pub request: Option<(String, String)>,
+    /// A plain request: its method and path as sent, then each other pair of them that a server may read in it. Empty = not asked about.
+    pub requests: Vec<(String, String)>,
     /// What a tunnel to it begins with.
     pub began: Option<FirstBytes>,
 }
 
 impl Supposed {
-    /// Take `addresses`, `method`, `path` and `began` out of a larger mapping; the caller finishes it.
+    /// Take `addresses` and `began` out of a larger mapping; the caller finishes it, and knows of requests.
     pub fn take(fields: &mut Fields<'_>, faults: &mut Faults) -> Self {
         let addresses = fields.take("addresses").map(|node| {
             let items = node.list(faults);
@@ -32,19 +32,10 @@ impl Supposed {
             let items = items.iter().take(MOST_ADDRESSES);
             items.filter_map(|item| address(item, faults)).collect()
         });
-        let mut word = |key, faults: &mut Faults| {
-            let node: Option<&Node> = fields.take(key);
-            node.and_then(|node| node.scalar(faults)).map(str::to_owned)
-        };
-        let (method, path) = (word("method", faults), word("path", faults));
-        let asked = method.is_some() || path.is_some();
         let began = fields.take("began");
         Self {
             addresses,
-            request: asked.then(|| {
-                let method = method.unwrap_or_else(|| "GET".to_owned());
-                (method, path.unwrap_or_else(|| "/".to_owned()))
-            }),
+            requests: Vec::new(),
             began: began.and_then(|node| FirstBytes::read(node, faults)),
         }
     }

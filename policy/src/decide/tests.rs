@@ -912,7 +912,15 @@ fn what_is_supposed_is_explained_along() {
         let mut faults = crate::text::Faults::default();
         let node = crate::text::parse(supposed, &mut faults);
         let mut fields = node.fields(&mut faults);
-        let what = Supposed::take(&mut fields, &mut faults);
+        let mut what = Supposed::take(&mut fields, &mut faults);
+        let [method, path] = ["method", "path"].map(|key| {
+            let word = fields.take(key).and_then(|node| node.scalar(&mut faults));
+            word.map(str::to_owned)
+        });
+        if method.is_some() || path.is_some() {
+            let (method, path) = (method.unwrap_or("GET".into()), path.unwrap_or("/".into()));
+            what.requests.push((method, path));
+        }
         fields.finish(&mut faults);
         assert!(faults.is_clean(), "{faults}");
         let told = explain_supposing(&grant, &target(authority), &Admission::default(), &what);
@@ -927,7 +935,7 @@ fn what_is_supposed_is_explained_along() {
         }
         // Whoever does not say what the name resolves to is told that there is more to come.
         let open = told.steps.iter().any(|step| step.contains("is judged too"));
-        let judged = what.request.is_none() || reason.is_none();
+        let judged = what.requests.is_empty() || reason.is_none();
         assert_eq!(open, judged && what.addresses.is_none(), "{told:?}");
     }
 }

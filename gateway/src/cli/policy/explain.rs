@@ -1,12 +1,12 @@
 //! `policy explain`: one target, and everything the decision looked at.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::Args;
 use http::Method;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sluicegate_policy::{
-    Supposed, Target, explain_supposing,
+    Target, explain_supposing,
     text::{self, Faults},
 };
 
@@ -18,7 +18,10 @@ use super::{
     ClientArgs, GrantArgs, output,
     source::{self, Alone},
 };
-use crate::{session::AskedGrant, trial::Policy};
+use crate::{
+    session::AskedGrant,
+    trial::{Policy, supposed},
+};
 
 /// `policy explain`.
 #[derive(Debug, Args)]
@@ -51,6 +54,9 @@ pub(in crate::cli) struct ExplainArgs {
     /// Its path, with its query.
     #[arg(long)]
     path: Option<String>,
+    /// One of its fields, such as `X-HTTP-Method-Override: DELETE`: what a server may read instead of its line is judged too.
+    #[arg(long = "field", value_name = "NAME: VALUE", value_parser = field)]
+    fields: Vec<(String, String)>,
     /// What a tunnel would begin with.
     #[arg(long, value_name = "tls|other")]
     began: Option<String>,
@@ -64,6 +70,11 @@ pub(in crate::cli) struct ExplainArgs {
     grant: GrantArgs,
 }
 
+fn field(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
 impl ExplainArgs {
     /// What is asked about beside the target, as the admin API takes it.
     fn supposed(&self) -> Map<String, Value> {
@@ -75,6 +86,13 @@ impl ExplainArgs {
             if let Some(value) = value {
                 supposed.insert(key.into(), value.as_str().into());
             }
+        }
+        if !self.fields.is_empty() {
+            let mut fields: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+            for (name, value) in &self.fields {
+                fields.entry(name).or_default().push(value);
+            }
+            supposed.insert("fields".into(), json!(fields));
         }
         if self.began.is_some() || self.sni.is_some() || self.ech {
             let kind = self.began.as_deref().unwrap_or("tls");
@@ -193,9 +211,9 @@ fn told(policy: &Policy, about: &About<'_>) -> Result<Value, Failure> {
     })?;
     // By the reader that the admin API has.
     let mut faults = Faults::default();
-    let supposed = Value::from(about.supposed.clone()).to_string();
-    let node = text::parse(&supposed, &mut faults);
-    let supposed = Supposed::take(&mut node.fields(&mut faults), &mut faults);
+    let source = Value::from(about.supposed.clone()).to_string();
+    let node = text::parse(&source, &mut faults);
+    let supposed = supposed(&mut node.fields(&mut faults), &mut faults);
     if !faults.is_clean() {
         return Err(Failure::new(USAGE, faults.to_string()));
     }

@@ -163,6 +163,7 @@ pub(super) fn all() -> Vec<(&'static str, RefOr<Schema>)> {
         ("addresses", texts()),
         ("method", text()),
         ("path", text()),
+        ("fields", map(any_of([text(), texts()]))),
         ("began", began()),
     ]
     .into_iter()

@@ -66,6 +66,43 @@ async fn access_records_are_decided_again() {
     );
 }
 
+/// An explanation is what the proxy would do: it judges what a server may read in place of the line.
+#[tokio::test]
+async fn an_explanation_reads_a_request_as_servers_may() {
+    let g = gateway();
+    let rules = json!([{ "host": "a.example.com:80", "http": { "methods": ["GET"], "pathPrefixes": ["/v1"] } }]);
+    for (request, reason) in [
+        (json!({ "path": "/v1?x=1" }), Value::Null),
+        (
+            json!({ "path": "/v1?_method=delete" }),
+            json!("method_not_allowed"),
+        ),
+        (
+            json!({ "path": "/v1", "fields": { "X-HTTP-Method-Override": "DELETE" } }),
+            json!("method_not_allowed"),
+        ),
+        (
+            json!({ "path": "/v1", "fields": { "x-original-url": ["/v1", "/admin"] } }),
+            json!("path_not_allowed"),
+        ),
+        (
+            json!({ "path": "/v1", "fields": { "accept": "*/*" } }),
+            Value::Null,
+        ),
+    ] {
+        let mut body = request.clone();
+        body["target"] = json!("a.example.com:80");
+        body["egress"] = json!({ "allowedHosts": ["a.example.com:80"], "rules": rules });
+        let told = g.call("POST", "policy:explain", &body.to_string()).await;
+        assert_eq!(told.status, 200, "{request}: {}", told.body);
+        assert_eq!(told.body["reason"], reason, "{request}: {}", told.body);
+    }
+    let many: Vec<String> = (0..20).map(|n| format!("/{n}")).collect();
+    let body = json!({ "target": "a.example.com:80", "allow": ["a.example.com"], "fields": { "x-original-url": many } });
+    let told = g.call("POST", "policy:explain", &body.to_string()).await;
+    assert_eq!(told.status, 422, "{}", told.body);
+}
+
 /// What looks like a number in a text stays text.
 #[tokio::test]
 async fn a_record_is_read_with_all_that_is_written_of_it() {
