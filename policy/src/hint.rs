@@ -1,8 +1,12 @@
 //! What would change a refusal: an instruction that leads on when it is followed, or the word that nothing does.
 
 use crate::{
-    AddressClass, Denial, Grant, Host, HttpRule, Origin, RuleId, Target, address::canonical,
-    classify, entry::Entry, path,
+    AddressClass, Denial, Grant, Host, HttpRule, Origin, RuleId, Target,
+    address::canonical,
+    classify,
+    entry::{Entry, Ports},
+    matcher::Found,
+    path,
 };
 use std::{
     fmt,
@@ -45,7 +49,12 @@ impl HintFor {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Hint {
     /// An entry of `allowedHosts` for this target.
-    Allow(Target),
+    Allow {
+        /// What would be allowed.
+        target: Target,
+        /// The operator's ceiling holds its port, and not both of the web: the entry has to name it.
+        port: bool,
+    },
     /// That rule's removal from `deniedHosts`, the session's own or the ceiling's.
     Undeny {
         /// The rule that always wins.
@@ -123,7 +132,7 @@ impl Hint {
     #[must_use]
     pub fn whose(&self) -> Option<HintFor> {
         match self {
-            Self::Allow(_) | Self::Except { held: true, .. } => Some(HintFor::Session),
+            Self::Allow { .. } | Self::Except { held: true, .. } => Some(HintFor::Session),
             Self::Raise(_) | Self::Except { held: false, .. } => Some(HintFor::Operator),
             Self::Undeny { rule, .. } => Some(HintFor::of(rule.origin())),
             Self::Rule { whose, .. } => Some(*whose),
@@ -134,7 +143,10 @@ impl Hint {
 
     /// What would allow a target that no entry of the session's allows: a special-purpose literal needs the operator too.
     pub(crate) fn allow(grant: &Grant, target: &Target) -> Self {
-        Self::literal(grant, target).unwrap_or_else(|| Self::Allow(target.clone()))
+        Self::literal(grant, target).unwrap_or_else(|| Self::Allow {
+            target: target.clone(),
+            port: !holds_web(grant, target.host()),
+        })
     }
 
     /// What would bring a target within the operator's ceiling.
@@ -210,11 +222,44 @@ pub(crate) fn entry(host: &Host, port: u16) -> Entry {
     }
 }
 
+/// The same, within the operator's ceiling.
+pub(crate) fn held_entry(grant: &Grant, host: &Host, port: u16) -> Entry {
+    narrowest(host, port, !holds_web(grant, host))
+}
+
+fn narrowest(host: &Host, port: u16, named: bool) -> Entry {
+    let entry = entry(host, port);
+    match entry.ports {
+        Ports::Web if named => Entry {
+            ports: Ports::One(port),
+            ..entry
+        },
+        _ => entry,
+    }
+}
+
+/// May a session name both ports of the web, as an entry without a port does?
+fn holds_web(grant: &Grant, host: &Host) -> bool {
+    let bound = &grant.egress.bound;
+    let excepted = |address: &IpAddr| {
+        let address = canonical(*address);
+        bound.addresses.iter().any(|net| net.contains(&address))
+    };
+    match (&bound.allow, host) {
+        (None, _) => true,
+        (Some(_), Host::Ip(address)) if excepted(address) => true,
+        (Some(allow), _) => {
+            let holds = |port| matches!(allow.find(host, port), Found::Entry(_));
+            holds(80) && holds(443)
+        }
+    }
+}
+
 impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Allow(target) => {
-                let entry = entry(target.host(), target.port());
+            Self::Allow { target, port } => {
+                let entry = narrowest(target.host(), target.port(), *port);
                 write!(f, "add \"{entry}\" to egress.allowedHosts")
             }
             Self::Undeny { rule, target } => {

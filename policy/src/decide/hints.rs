@@ -218,7 +218,13 @@ fn lists() -> impl Strategy<Value = Lists> {
         ])),
         some(&["b.a.test", "10.0.0.0/8", "*.internal", "a.test:22"]),
         some(&["10.1.2.3", "127.0.0.0/8"]),
-        prop::option::of(some(&["a.test:*", "*.a.test:*", "93.184.215.14:*"])),
+        prop::option::of(some(&[
+            "a.test:*",
+            "*.a.test:*",
+            "93.184.215.14:*",
+            "a.test:443",
+            "b.a.test:80",
+        ])),
         some(&["a.test:443", "169.254.0.0/16"]),
         some(&["10.0.0.0/8", "127.0.0.0/8", "2001:4860:64::/96"]),
         rules(),
@@ -349,6 +355,20 @@ fn each_kind_says_what_to_do() {
         ),
     ] {
         assert_eq!(hint(&bare, asked, answers), told, "{asked}");
+    }
+    // A ceiling may hold one port of the web alone.
+    for (ceiling, told) in [
+        (
+            "{allowedHosts: ['b.test:443']}",
+            "add \"b.test:443\" to egress.allowedHosts",
+        ),
+        (
+            "{allowedHosts: ['b.test:443', 'b.test:80']}",
+            "add \"b.test\" to egress.allowedHosts",
+        ),
+    ] {
+        let narrow = grant("allowedHosts: []", ceiling);
+        assert_eq!(hint(&narrow, "b.test:443", &[]), told, "{ceiling}");
     }
     let held = grant(
         "allowedHosts: [a.test], deniedHosts: [10.9.0.0/16]",

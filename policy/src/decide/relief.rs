@@ -140,7 +140,7 @@ impl TargetPermit {
         if named {
             return (told, whose);
         }
-        let entry = hint::entry(host, port);
+        let entry = hint::held_entry(&self.grant, host, port);
         let told = format!("add \"{entry}\" to egress.allowedHosts; then {told}");
         (told, whose)
     }
