@@ -61,6 +61,7 @@ async fn denied_host_is_a_structured_403_and_no_dns_query() {
         hint.contains("secret-data.evil.test"),
         "the hint says what to allow: {hint}"
     );
+    assert_eq!(body["hintFor"], "session");
     let record = world.gateway.record_of("secret-data.evil.test:443").await;
     assert_eq!(body["requestId"], record.0["id"]);
     assert_eq!(
@@ -83,6 +84,7 @@ async fn minimal_detail_tells_a_sandbox_nothing_of_the_rules() {
     let body: serde_json::Value = serde_json::from_slice(&wire.take(length).await).unwrap();
     assert_eq!(body["reason"], "host_not_allowed");
     assert!(body["rule"].is_null() && body["hint"].is_null(), "{body}");
+    assert!(body["hintFor"].is_null(), "{body}");
 }
 
 #[tokio::test]
