@@ -135,11 +135,6 @@ impl Entry {
         }
     }
 
-    /// Do the two cover some host together, ports aside? One of them then covers all hosts of the other.
-    pub(crate) fn meets(&self, other: &Self) -> bool {
-        self.contains_hosts(&other.pattern) || other.contains_hosts(&self.pattern)
-    }
-
     /// Of two entries around the same hosts, in lists where no port written means every port, the more specific one has
     /// more: it is the one whose attributes hold.
     pub(crate) fn closeness(&self) -> (usize, Ports) {

@@ -63,7 +63,9 @@ fn list(entries: &[String]) -> Matcher {
 /// Does the rule have a word for anything that is allowed?
 fn applies(rule: &RuleDocument, allow: &Matcher) -> bool {
     let entries = allow.entries().iter().map(|compiled| &compiled.entry);
-    let mut around = entries.filter(|entry| entry.meets(&rule.host));
+    let mut around = entries.filter(|entry| {
+        entry.contains_hosts(&rule.host.pattern) || rule.host.contains_hosts(&entry.pattern)
+    });
     around.any(|entry| match rule.host.ports {
         Ports::One(port) => entry.ports.covers(port),
         Ports::Any | Ports::Web => true,
