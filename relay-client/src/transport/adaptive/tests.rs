@@ -41,7 +41,7 @@ fn a_window_grows_with_the_path_and_no_further() {
     // 1 Mbit/s up to 800: bytes in 100 ms, and the power of two that is twice that or more.
     assert_eq!(grows(125_000), STREAM);
     assert_eq!(grows(2_000_000), STREAM);
-    assert_eq!(grows(12_500_000), 4 * STREAM);
+    assert_eq!(grows(12_500_000), 8 * STREAM);
     assert_eq!(grows(40_000_000), 16 * STREAM);
     assert_eq!(grows(u64::MAX), most(1));
 }
