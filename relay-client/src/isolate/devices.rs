@@ -7,7 +7,8 @@ use std::{
 };
 
 const DEVICES: &str = "/dev";
-/// What programs count on. Terminals and shared memory are the host's all the same: see the threat model.
+/// What programs count on. Terminals and shared memory are the host's all the same: see the threat model. Message
+/// queues are not: what is mounted there for the command is its own namespace's.
 pub(super) const KEPT: [&str; 10] = [
     "null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm", "mqueue",
 ];

@@ -39,22 +39,25 @@ pub(super) fn is_looked_at_only(mount: &Mount) -> bool {
     mount.path.starts_with("/sys") || OF_THE_KERNEL.contains(&&*mount.kind)
 }
 
-/// Where processes and devices of the host's are to be seen besides `/proc` and `/dev`, which have rules of their own: that is hidden.
+/// Where processes, devices and message queues of the host's are to be seen besides `/proc`, `/dev` and `/dev/mqueue`, which have rules of
+/// their own: that is hidden.
 ///
 /// # Errors
 /// The kernel does not tell what is mounted.
-pub(super) fn of_processes_and_devices() -> io::Result<Vec<PathBuf>> {
+pub(super) fn that_is_hidden() -> io::Result<Vec<PathBuf>> {
     let mounts = table()?;
-    let found = processes_and_devices(&mounts);
+    let found = hidden(&mounts);
     let seen = found.filter(|mount| mount.is_in_sight());
     Ok(seen.map(|mount| mount.path.clone()).collect())
 }
 
-fn processes_and_devices(mounts: &[Mount]) -> impl Iterator<Item = &Mount> {
+fn hidden(mounts: &[Mount]) -> impl Iterator<Item = &Mount> {
     let dev = mounts.iter().find(|one| one.path == Path::new("/dev"));
     mounts.iter().filter(move |mount| {
         let processes = mount.kind == "proc" && !mount.path.starts_with("/proc");
-        processes || (!mount.path.starts_with("/dev") && has_devices(mount, dev))
+        // Of the IPC namespace in which it was mounted.
+        let queues = mount.kind == "mqueue" && !mount.path.starts_with("/dev/mqueue");
+        processes || queues || (!mount.path.starts_with("/dev") && has_devices(mount, dev))
     })
 }
 
@@ -74,7 +77,7 @@ fn has_devices(mount: &Mount, dev: Option<&Mount>) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::{Mount, is_looked_at_only, processes_and_devices};
+    use super::{Mount, is_looked_at_only};
     use crate::isolate::mountinfo::parse;
 
     fn mounts(table: &str) -> Vec<Mount> {
@@ -83,12 +86,12 @@ mod tests {
 
     fn hidden(table: &str) -> Vec<String> {
         let mounts = mounts(table);
-        let found = processes_and_devices(&mounts);
+        let found = super::hidden(&mounts);
         found.map(|one| one.path.display().to_string()).collect()
     }
 
     #[test]
-    fn processes_and_devices_are_found_by_what_they_are() {
+    fn processes_devices_and_queues_are_found_by_what_they_are() {
         let table = "\
             1 0 8:1 / / rw - ext4 /dev/sda1 rw\n\
             2 1 0:20 / /proc rw - proc proc rw\n\
@@ -99,8 +102,18 @@ mod tests {
             7 1 0:5 / /srv/root/dev rw - devtmpfs udev rw\n\
             8 1 0:5 /null /srv/other/dev/null rw - devtmpfs udev rw\n\
             9 1 0:5 /bus/usb /mnt/usb rw - devtmpfs udev rw\n\
-            10 1 8:1 /srv /mnt/srv rw - ext4 /dev/sda1 rw";
-        let expected = ["/srv/root/proc", "/mnt/sysctl", "/srv/root/dev", "/mnt/usb"];
+            10 1 8:1 /srv /mnt/srv rw - ext4 /dev/sda1 rw\n\
+            11 3 0:22 / /dev/mqueue rw - mqueue mqueue rw\n\
+            12 1 0:22 / /mnt/queues rw - mqueue mqueue rw\n\
+            13 1 0:22 /one /mnt/queue rw - mqueue mqueue rw";
+        let expected = [
+            "/srv/root/proc",
+            "/mnt/sysctl",
+            "/srv/root/dev",
+            "/mnt/usb",
+            "/mnt/queues",
+            "/mnt/queue",
+        ];
         assert_eq!(hidden(table), expected);
     }
 

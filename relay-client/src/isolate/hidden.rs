@@ -91,7 +91,7 @@ pub(super) fn find(
     let devices = devices::others(used)?;
     directories.extend(devices.directories);
     files.extend(devices.files);
-    let elsewhere = elsewhere::of_processes_and_devices()?;
+    let elsewhere = elsewhere::that_is_hidden()?;
     for path in more.iter().chain(&elsewhere) {
         if path.is_dir() {
             directories.push(path.clone());

@@ -47,6 +47,8 @@ const KERNEL: [&str; 6] = [
     "/proc/asound",
 ];
 
+/// Where POSIX message queues have names (mq_overview(7)).
+const QUEUES: &str = "/dev/mqueue";
 /// Where the user's and the session's keys are told of.
 const KEYS: &str = "/proc/keys";
 
@@ -78,6 +80,7 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
              mounted here ({error})"
         ));
     }
+    warnings.extend(own_queues(quiet)?);
     for path in KERNEL {
         unless_unreachable(look_only(path)).map_err(|error| told(path, error))?;
     }
@@ -132,6 +135,21 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
         })?;
     }
     Ok(warnings)
+}
+
+/// Names of queues are those of the IPC namespace in which their file system was mounted, whoever looks at it: what is there is the host's.
+fn own_queues(flags: MountFlags) -> io::Result<Option<String>> {
+    match unless_unreachable(mount("mqueue", QUEUES, "mqueue", flags, None)) {
+        // A kernel without them has none there.
+        Ok(()) | Err(Errno::NODEV) => Ok(None),
+        Err(error) => {
+            scratch(Path::new(QUEUES)).map_err(|error| told(QUEUES, error))?;
+            let error = io::Error::from(error);
+            Ok(Some(format!(
+                "{QUEUES} does not show the message queues there are: it cannot be mounted here ({error})"
+            )))
+        }
+    }
 }
 
 /// It cannot be written to, whoever asks. What is mounted below it is as it was.

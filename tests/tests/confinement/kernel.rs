@@ -143,6 +143,49 @@ fn elsewhere_they_are_hidden_or_read_only_as_well() {
     );
 }
 
+/// Their names are in a file system of the namespace in which it was mounted. A `/dev` of the shell's own, since the host may have none there.
+#[test]
+fn message_queues_are_the_commands_own() {
+    outer(
+        "kernel::message_queues_are_the_commands_own",
+        async |outer| {
+            let known = fs::read_to_string("/proc/filesystems").unwrap();
+            if !known.contains("\tmqueue\n") {
+                return;
+            }
+            let script = "mount -t tmpfs -o mode=0755 tmpfs /mnt\n\
+                mkdir /mnt/mqueue\n\
+                for name in null zero full random urandom tty; do\n\
+                touch /mnt/$name; mount --bind /dev/$name /mnt/$name; done\n\
+                mount --move /mnt /dev\n\
+                mount -t mqueue mqueue /dev/mqueue\n\
+                mount -t tmpfs -o mode=0755 tmpfs /mnt\n\
+                mkdir /mnt/queues\n\
+                mount -t mqueue mqueue /mnt/queues\n\
+                touch /dev/mqueue/outside\n\
+                chmod 666 /dev/mqueue/outside\n\
+                \"$@\"\n\
+                ls /dev/mqueue";
+            let look = "import os\n\
+                places = '/dev/mqueue', '/mnt/queues'\n\
+                for place in places: print(os.listdir(place))\n\
+                for place in places:\n\
+                \x20   try: os.open(place + '/outside', os.O_RDWR)\n\
+                \x20   except OSError as error: print(type(error).__name__)\n\
+                \x20   else: print('opened')\n\
+                os.close(os.open('/dev/mqueue/own', os.O_RDWR | os.O_CREAT, 0o600))\n\
+                print(os.listdir('/dev/mqueue'))\n";
+            let command = ["/usr/bin/python3", "-c", look];
+            let expected = "[]\n[]\nFileNotFoundError\nFileNotFoundError\n['own']\noutside\n";
+            let ways: [&[&str]; 2] = [&[], &["--ro"]];
+            for flags in ways {
+                let done = outer.run_within(script, flags, &command).run().await;
+                assert_eq!(done.succeeded(), expected, "{flags:?}");
+            }
+        },
+    );
+}
+
 /// Also where mounts are shared with all that come of them, as systemd has it.
 #[test]
 fn what_is_mounted_outside_later_does_not_arrive() {

@@ -271,7 +271,24 @@ impl Outer {
             .args(command)
     }
 
-    /// The same as root, where the test is root.
+    /// The same, started as `"$@"` by this script of a shell, which has its own mounts and IPC namespace and what rights the test has.
+    pub(crate) fn run_within(&self, script: &str, flags: &[&str], command: &[&str]) -> Program {
+        let shell = ["--ipc", "--mount", "--", "sh", "-ec", script, "sh"];
+        let mut program = Program::new("unshare").args(shell);
+        if has_other_users() {
+            let id = NOBODY.to_string();
+            program = program.args(["setpriv", "--reuid", &id, "--regid", &id]);
+            program = program.args(["--clear-groups", "--"]);
+        }
+        self.at_home(program.arg(self.path("bin/sluicegate")))
+            .arg("run")
+            .args(self.allowing())
+            .args(flags)
+            .arg("--")
+            .args(command)
+    }
+
+    /// What [`run`](Self::run) is as root, where the test is root.
     pub(crate) fn run_as_root(&self, flags: &[&str], command: &[&str]) -> Program {
         self.at_home(Program::new(self.path("bin/sluicegate")))
             .arg("run")
