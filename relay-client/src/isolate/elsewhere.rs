@@ -1,15 +1,9 @@
 //! File systems that are the kernel's, wherever they are mounted. What stands in the usual places is dealt with by its path; a chroot or
 //! somebody's `/mnt/proc` has the same again, and a bind mount has a part of it.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use super::{
-    devices,
-    mountinfo::{Mount, table},
-};
+use super::{devices, mountinfo::Mount};
 
 /// Most of them are below /sys: control groups of the user's processes outside, power states, drivers, what the kernel is to run a kind of
 /// program with. What is written there acts outside.
@@ -41,14 +35,9 @@ pub(super) fn is_looked_at_only(mount: &Mount) -> bool {
 
 /// Where processes, devices and message queues of the host's are to be seen besides `/proc`, `/dev` and `/dev/mqueue`, which have rules of
 /// their own: that is hidden.
-///
-/// # Errors
-/// The kernel does not tell what is mounted.
-pub(super) fn that_is_hidden() -> io::Result<Vec<PathBuf>> {
-    let mounts = table()?;
-    let found = hidden(&mounts);
-    let seen = found.filter(|mount| mount.is_in_sight());
-    Ok(seen.map(|mount| mount.path.clone()).collect())
+pub(super) fn that_is_hidden(mounts: &[Mount]) -> impl Iterator<Item = PathBuf> {
+    let seen = hidden(mounts).filter(|mount| mount.is_in_sight());
+    seen.map(|mount| mount.path.clone())
 }
 
 fn hidden(mounts: &[Mount]) -> impl Iterator<Item = &Mount> {

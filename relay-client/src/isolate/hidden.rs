@@ -14,12 +14,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{control::Hidden, devices, directory, elsewhere};
+use super::{aliases, control::Hidden, devices, directory, elsewhere, gateways, mountinfo::table};
 
 /// Name services, buses, container engines, agents: all their sockets are below these. They are covered as a whole, since a
 /// directory that is removed and made anew, as a service that starts again does it, comes into sight: what was mounted over
 /// the old one goes with it. These are never removed.
-pub(super) const RUNTIME: [&str; 2] = ["/run", "/var/run"];
+const RUNTIME: [&str; 2] = ["/run", "/var/run"];
 /// Below these, no way out and needed, so that they stay: the programs of NixOS, and disks that are mounted there.
 pub(super) const KEPT: [&str; 6] = [
     "current-system",
@@ -56,19 +56,8 @@ pub(super) fn find(
     let known = RUNTIME.iter().chain(&DIRECTORIES);
     let mut directories: Vec<PathBuf> = known.map(PathBuf::from).collect();
     directories.push(format!("/tmp/tmux-{uid}").into());
-    let below = |name: &str, rest: &str| variable(name).map(|base| Path::new(&base).join(rest));
-    // The gateway's state on this machine: its socket and its tokens.
-    directories.extend(
-        [
-            below("XDG_RUNTIME_DIR", ""),
-            below("SLUICEGATE_STATE_DIR", ""),
-            below("STATE_DIRECTORY", ""),
-            below("XDG_STATE_HOME", "sluicegate"),
-            below("HOME", ".local/state/sluicegate"),
-        ]
-        .into_iter()
-        .flatten(),
-    );
+    directories.extend(variable("XDG_RUNTIME_DIR").map(PathBuf::from));
+    directories.extend(gateways::named(&variable));
     // Others of this user's `run`, whatever their TMPDIR.
     let private = directory::name();
     directories.extend(["/tmp", "/var/tmp"].map(|base| Path::new(base).join(&private)));
@@ -76,29 +65,35 @@ pub(super) fn find(
         .map(PathBuf::from)
         .into_iter()
         .collect();
+    let (mounts, mut more) = (table()?, more.to_vec());
+    let in_use = aliases::with_other_names(in_use(used), &mounts);
+    files.extend(aliases::sockets(&mounts));
     let told = |error: io::Error| io::Error::new(error.kind(), format!("{TABLE}: {error}"));
     for socket in listed(|| fs::read(TABLE)).map_err(told)? {
         let of_a_run = |path: &&Path| path.file_name() == Some(&*private);
         match socket.ancestors().find(of_a_run) {
             Some(directory) => directories.push(directory.to_owned()),
-            None => files.push(socket),
+            None => {
+                more.extend(gateways::around(&socket, &in_use));
+                files.push(socket);
+            }
         }
     }
     // One that is bound anew, as a service that starts again does it, comes into sight; not in a directory that is hidden.
     let places: Vec<PathBuf> = files.iter().filter_map(|file| place(file)).collect();
     let socket = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_socket());
-    directories.extend(with_nothing_else(&places, used, socket));
+    directories.extend(with_nothing_else(&places, &in_use, socket));
+    let own = more.iter().chain(&directories).chain(&files);
+    let own: BTreeSet<PathBuf> = own.filter_map(|path| fs::canonicalize(path).ok()).collect();
+    more.extend(aliases::of(&own, &in_use, &mounts));
     let devices = devices::others(used)?;
     directories.extend(devices.directories);
     files.extend(devices.files);
-    let elsewhere = elsewhere::that_is_hidden()?;
-    for path in more.iter().chain(&elsewhere) {
-        if path.is_dir() {
-            directories.push(path.clone());
-        } else {
-            files.push(path.clone());
-        }
-    }
+    more.extend(elsewhere::that_is_hidden(&mounts));
+    let (more_directories, more_files): (Vec<_>, Vec<_>) =
+        more.into_iter().partition(|path| path.is_dir());
+    directories.extend(more_directories);
+    files.extend(more_files);
     Ok(settle(directories, files))
 }
 
@@ -110,8 +105,16 @@ pub fn with_their_directories(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
     let known = |entry: &fs::DirEntry| {
         places.contains(&entry.path()) || entry.file_name().as_encoded_bytes().starts_with(b"..")
     };
-    files.extend(with_nothing_else(&places, &[], known));
+    files.extend(with_nothing_else(&places, &in_use(&[]), known));
     files
+}
+
+/// Where the command works: what is `used`, the working directory and the home.
+fn in_use(used: &[PathBuf]) -> Vec<PathBuf> {
+    let mut used = used.to_vec();
+    used.extend(std::env::current_dir());
+    used.extend(std::env::var_os("HOME").map(PathBuf::from));
+    used
 }
 
 /// By the name it is replaced under, which may be a link.
@@ -121,16 +124,13 @@ fn place(file: &Path) -> Option<PathBuf> {
 }
 
 /// Of the directories of these files those that have nothing but what is `known`, that belong to this user or root and that only their
-/// owner writes to, and that are neither `used` nor the working directory nor the home, nor above them. Each is read once, and not
+/// owner writes to, and that are neither `used` nor above what is. Each is read once, and not
 /// those of others: who fills a directory of his own with sockets would make every start wait for it.
 fn with_nothing_else(
     places: &[PathBuf],
     used: &[PathBuf],
     known: impl Fn(&fs::DirEntry) -> bool,
 ) -> Vec<PathBuf> {
-    let mut used = used.to_vec();
-    used.extend(std::env::current_dir());
-    used.extend(std::env::var_os("HOME").map(PathBuf::from));
     let only = |directory: &Path| {
         let Ok(entries) = fs::read_dir(directory) else {
             return false;
@@ -188,9 +188,12 @@ fn uncovered(directories: BTreeSet<PathBuf>, files: BTreeSet<PathBuf>) -> Vec<Hi
 /// Does hiding this directory hide the path? Not what stays of a runtime directory: that has to be hidden by itself.
 pub(super) fn covers(over: &Path, path: &Path) -> bool {
     let stays = |rest: &Path| KEPT.iter().any(|kept| rest.starts_with(kept));
-    let is_runtime = || RUNTIME.iter().any(|one| Path::new(one) == over);
     path.strip_prefix(over)
-        .is_ok_and(|rest| !(is_runtime() && stays(rest)))
+        .is_ok_and(|rest| !(is_runtime(over) && stays(rest)))
+}
+
+pub(super) fn is_runtime(path: &Path) -> bool {
+    RUNTIME.iter().any(|one| Path::new(one) == path)
 }
 
 /// What is in a table that changes while it is read: the kernel gives a page at a time and finds its place again by counting, so that one

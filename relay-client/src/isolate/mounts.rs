@@ -23,7 +23,7 @@ use rustix::{
 use super::{
     control::{Hidden, Plan},
     elsewhere,
-    hidden::{KEPT, RUNTIME},
+    hidden::{KEPT, is_runtime},
     mountinfo::{Mount, table},
 };
 
@@ -177,10 +177,6 @@ pub(super) fn unnamed() -> io::Result<OwnedFd> {
     scratch(place).map_err(|error| told(place, error))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     open(place, flags, Mode::empty()).map_err(|error| told(place, error))
-}
-
-fn is_runtime(path: &Path) -> bool {
-    RUNTIME.iter().any(|one| Path::new(one) == path)
 }
 
 /// What stays of a directory that is covered.

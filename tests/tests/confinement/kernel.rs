@@ -13,7 +13,7 @@ async fn mounted(arguments: &[&str]) -> bool {
     Program::new("mount").args(arguments).run().await.code == Some(0)
 }
 
-async fn mount(arguments: &[&str]) {
+pub(crate) async fn mount(arguments: &[&str]) {
     let done = Program::new("mount").args(arguments).run().await;
     assert_eq!(done.code, Some(0), "mount {arguments:?}: {}", done.stderr);
 }

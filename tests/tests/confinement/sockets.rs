@@ -8,8 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
-use e2e::until;
+use e2e::{Program, until};
 
+use super::kernel::mount;
 use super::outer::{Outer, open_to_all, outer};
 
 /// One that every user may connect to.
@@ -93,6 +94,122 @@ fn the_runtime_directory_is_covered_as_a_whole() {
             let said = after(&outer, variable, script, again).await;
             assert_eq!(said, "began\nusable\n");
             assert!(!directory.join("own").exists());
+        },
+    );
+}
+
+/// A bind mount has what is hidden under another name: whole, in part, and with what it is in. None of these is in the temporary directory: what
+/// is removed with that must never be another mount's.
+#[test]
+fn what_is_hidden_is_hidden_wherever_it_is_mounted() {
+    outer(
+        "sockets::what_is_hidden_is_hidden_wherever_it_is_mounted",
+        async |outer| {
+            mount(&["-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/mnt"]).await;
+            let directories = [
+                "runtime",
+                "runtime/part",
+                "files",
+                "alias",
+                "part",
+                "whole",
+                "work",
+                "runtime/work",
+            ];
+            for name in directories {
+                fs::create_dir(format!("/mnt/{name}")).unwrap();
+            }
+            // Not of sockets alone.
+            fs::write("/mnt/files/notes", "").unwrap();
+            let _listeners = ["runtime/s", "runtime/part/s", "runtime/work/s", "files/s"]
+                .map(|name| listener(&Path::new("/mnt").join(name)));
+            mount(&["--bind", "/mnt/runtime", "/mnt/alias"]).await;
+            mount(&["--bind", "/mnt/runtime/part", "/mnt/part"]).await;
+            mount(&["--bind", "/mnt/runtime/work", "/mnt/work"]).await;
+            mount(&["--bind", "/mnt", "/mnt/whole"]).await;
+            let (gone, refused) = ("FileNotFoundError", "ConnectionRefusedError");
+            let reached = [
+                ("/mnt/runtime/s", gone),
+                ("/mnt/alias/s", gone),
+                ("/mnt/alias/part/s", gone),
+                ("/mnt/part/s", gone),
+                ("/mnt/whole/runtime/s", gone),
+                ("/mnt/files/s", refused),
+                ("/mnt/whole/files/s", refused),
+                // Where the command works, the sockets alone are hidden.
+                ("/mnt/work/s", refused),
+            ];
+            let done = outer
+                .run(&[], &["/usr/bin/python3", "-c", CONNECT])
+                .args(reached.map(|(path, _)| path))
+                .env("XDG_RUNTIME_DIR", "/mnt/runtime")
+                .cwd(Path::new("/mnt/work"))
+                .run()
+                .await;
+            let expected = reached.map(|(_, outcome)| format!("{outcome}\n"));
+            assert_eq!(done.succeeded(), expected.concat());
+        },
+    );
+}
+
+/// As that of a container's engine: the kernel tells of it in another network namespace only.
+#[test]
+fn a_socket_that_is_a_mount_is_hidden_whoever_listens() {
+    outer(
+        "sockets::a_socket_that_is_a_mount_is_hidden_whoever_listens",
+        async |outer| {
+            mount(&["-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/mnt"]).await;
+            fs::create_dir("/mnt/engine").unwrap();
+            fs::write("/mnt/mounted.sock", "").unwrap();
+            let listen = "import os, signal, socket\n\
+                engine = socket.socket(socket.AF_UNIX)\n\
+                engine.bind('/mnt/engine/engine.sock')\n\
+                os.chmod('/mnt/engine/engine.sock', 0o777)\n\
+                engine.listen()\n\
+                print('listens', flush=True)\n\
+                signal.pause()\n";
+            let engine = Program::new("unshare")
+                .args(["--net", "/usr/bin/python3", "-c", listen])
+                .start(&outer.path("engine.log"));
+            until("the engine", || {
+                engine.said().contains("listens").then_some(())
+            })
+            .await;
+            mount(&["--bind", "/mnt/engine/engine.sock", "/mnt/mounted.sock"]).await;
+            // By its own name too, as it is known by now.
+            let paths = ["/mnt/mounted.sock", "/mnt/engine/engine.sock"];
+            let command = ["/usr/bin/python3", "-c", CONNECT];
+            let outside = outer.as_nobody(command[0]).args(&command[1..]).args(paths);
+            assert_eq!(outside.run().await.succeeded(), "connected\nconnected\n");
+            let done = outer.run(&[], &command).args(paths).run().await;
+            let refused = "ConnectionRefusedError\n".repeat(paths.len());
+            assert_eq!(done.succeeded(), refused);
+        },
+    );
+}
+
+/// No variable says where it is, but its socket does.
+#[test]
+fn the_state_of_a_gateway_is_hidden_wherever_it_is() {
+    outer(
+        "sockets::the_state_of_a_gateway_is_hidden_wherever_it_is",
+        async |outer| {
+            let (state, config) = (outer.path("home/elsewhere"), outer.path("serve.yaml"));
+            fs::write(&config, "probe: {interval: 0}\n").unwrap();
+            let _gateway = outer
+                .as_nobody(&outer.text("bin/sluicegate"))
+                .args(["serve", "--config"])
+                .arg(&config)
+                .arg("--state-dir")
+                .arg(&state)
+                .start(&outer.path("serve.log"));
+            until("its state", || {
+                let mut names = ["admin.token", "admin.sock"].into_iter();
+                names.all(|name| state.join(name).exists()).then_some(())
+            })
+            .await;
+            let done = outer.run(&[], &["ls", "-A"]).arg(&state).run().await;
+            assert_eq!(done.succeeded(), "");
         },
     );
 }
