@@ -6,6 +6,7 @@
 
 mod local;
 mod refusals;
+mod upstream;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,11 +45,12 @@ use super::{
     session_create::GrantArgs,
 };
 use crate::{
-    app::{App, Options},
+    app::{App, Options, StartError},
     config::{Config, StateDir},
     telemetry::{Telemetry, init_logging},
 };
 use refusals::Refusals;
+use upstream::UpstreamProxyArgs;
 
 /// `run`.
 #[derive(Debug, Args)]
@@ -76,6 +78,8 @@ pub(super) struct RunArgs {
     /// A name server to ask instead of the system's.
     #[arg(long, value_name = "ADDR[:PORT]")]
     dns: Vec<String>,
+    #[command(flatten)]
+    upstream: UpstreamProxyArgs,
     /// Write the access log to this file, or to standard error.
     #[arg(long, value_name = "FILE|-")]
     log: Option<PathBuf>,
@@ -160,7 +164,10 @@ async fn run(args: RunArgs, signals: Signals, descriptors: Option<u64>) -> Resul
     };
     let services = args.services.iter().map(String::as_str);
     let flags = args.run.clone();
-    let confinement = flags.confinement(places(services), log(&args), descriptors);
+    let secrets = args.upstream.credential_file().map(Path::to_owned);
+    let mut hide = isolate::with_their_directories(secrets.into_iter().collect());
+    hide.extend(log(&args));
+    let confinement = flags.confinement(places(services), hide, descriptors);
     let ways = gateway.ways.clone();
     let ended = isolate::run(confinement, ways, signals, directory.path()).await;
     let refusals = gateway.stop().await;
@@ -188,6 +195,27 @@ fn log(args: &RunArgs) -> Vec<PathBuf> {
     };
     let path = args.log.iter().filter(|path| *path != Path::new("-"));
     path.filter(kept).cloned().collect()
+}
+
+/// A file that was named can be named anew; the rest is not the user's to mend.
+fn cannot_start(args: &RunArgs, error: StartError) -> Failure {
+    let flag = match &error {
+        StartError::ProxyCredential(_) | StartError::NoProxyCredential(_) => args
+            .upstream
+            .credential_file()
+            .map(|path| ("--upstream-proxy-credential-file", path)),
+        // It is the only one whose certificates are read here.
+        StartError::ClientCa { .. } | StartError::Tls(_) => args
+            .upstream
+            .ca_file()
+            .map(|path| ("--upstream-proxy-ca-file", path)),
+        _ => None,
+    };
+    let failure = Failure::from(anyhow::Error::from(error));
+    match flag {
+        None => failure,
+        Some((flag, path)) => Failure::new(USAGE, format!("{flag} {}: {failure}", path.display())),
+    }
 }
 
 /// The gateway of this command.
@@ -221,7 +249,8 @@ impl Gateway {
             config_file: None,
             state_dir,
         };
-        let app = App::build(options).await.map_err(anyhow::Error::from)?;
+        let app = App::build(options).await;
+        let app = app.map_err(|error| cannot_start(args, error))?;
         let telemetry = app.telemetry().clone();
         let mut tasks = JoinSet::new();
         let (mut gathering, recorded) = (JoinSet::new(), CancellationToken::new());
@@ -305,10 +334,13 @@ fn configuration(args: &RunArgs) -> Result<Config, Failure> {
             "session": {"idleTimeout": "0s", "maxLifetime": "8760h"},
         }}},
     });
-    if !args.dns.is_empty()
-        && let Some(document) = document.as_object_mut()
-    {
-        document.insert("dns".into(), json!({"servers": args.dns}));
+    if let Some(document) = document.as_object_mut() {
+        if !args.dns.is_empty() {
+            document.insert("dns".into(), json!({"servers": args.dns}));
+        }
+        if let Some(proxy) = args.upstream.document()? {
+            document.insert("upstreamProxy".into(), proxy);
+        }
     }
     let source = document.to_string();
     match Config::parse(&source) {

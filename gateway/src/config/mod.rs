@@ -45,7 +45,7 @@ pub use state_dir::{StateDir, StateDirError};
 pub use store::{RetentionConfig, StoreConfig};
 pub use telemetry::{AccessLog, RefusalDetail, TelemetryConfig};
 pub use tls::TlsConfig;
-pub use upstream_proxy::{ProxyAsk, ProxyScheme, UpstreamProxyConfig};
+pub use upstream_proxy::{ProxyAsk, ProxyScheme, UpstreamProxyConfig, bypass as default_bypass};
 pub use webhook::WebhookConfig;
 
 #[cfg(test)]

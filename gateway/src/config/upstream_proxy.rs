@@ -67,8 +67,9 @@ impl ProxyScheme {
     }
 }
 
-/// To a proxy elsewhere, loopback would mean that machine's own.
-pub(super) fn bypass() -> Vec<String> {
+/// What no proxy is asked for unless something else is written: to one elsewhere, loopback would mean that machine's own.
+#[must_use]
+pub fn bypass() -> Vec<String> {
     ["127.0.0.0/8:*", "[::1]:*"].map(str::to_owned).to_vec()
 }
 

@@ -23,4 +23,5 @@ mod private;
 mod relay;
 mod sockets;
 mod terminal;
+mod upstream;
 mod walls;
