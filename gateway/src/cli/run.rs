@@ -4,6 +4,7 @@
 //! state in a directory without a name that goes with it. The command is confined by the relay client's `isolate`, as
 //! `sluicegate-relay run` does it for a gateway elsewhere. [`refusals`] tells afterwards what was refused.
 
+mod allowed;
 mod local;
 mod refusals;
 mod upstream;
@@ -136,6 +137,10 @@ async fn run(args: RunArgs, signals: Signals, descriptors: Option<u64>) -> Resul
         note!(
             "sluicegate: WARNING: --unconfined: the command can reach whatever this user can; the proxy variables are a mere request"
         );
+    } else {
+        for warning in allowed::warnings(&args.allow) {
+            note!("sluicegate: warning: {warning}");
+        }
     }
     let directory = Directory::new().context("a temporary directory")?;
     let keep = async {
@@ -200,6 +205,7 @@ fn log(args: &RunArgs) -> Vec<PathBuf> {
 /// A file that was named can be named anew; the rest is not the user's to mend.
 fn cannot_start(args: &RunArgs, error: StartError) -> Failure {
     let flag = match &error {
+        StartError::AccessLog(_) => args.log.as_deref().map(|path| ("--log", path)),
         StartError::ProxyCredential(_) | StartError::NoProxyCredential(_) => args
             .upstream
             .credential_file()

@@ -56,6 +56,24 @@ fn codes_and_streams_pass_through() {
     });
 }
 
+/// Inside, it is not the host's.
+#[test]
+fn loopback_that_is_allowed_is_told_of() {
+    outer("ends::loopback_that_is_allowed_is_told_of", async |outer| {
+        let hint = "--service NAME=tcp://127.0.0.1:5432";
+        let ways: [(&[&str], bool); 3] = [
+            (&[], false),
+            (&["--quiet", "--allow", "localhost:5432"], true),
+            (&["--unconfined", "--allow", "localhost:5432"], false),
+        ];
+        for (flags, told) in ways {
+            let done = outer.run(flags, &["true"]).run().await;
+            assert_eq!(done.code, Some(0), "{flags:?}: {}", done.stderr);
+            assert_eq!(done.stderr.contains(hint), told, "{}", done.stderr);
+        }
+    });
+}
+
 /// Neither one on a full disk nor one that was closed.
 #[test]
 fn a_standard_error_that_takes_nothing_changes_no_code() {

@@ -114,7 +114,7 @@ fn nothing_goes_beside_the_proxy_and_no_variable_names_one() {
     );
 }
 
-/// Nothing is run with less than what was asked for.
+/// Nothing is run with less than what was asked for: the log neither.
 #[test]
 fn what_is_named_and_cannot_be_used_is_usage() {
     outer(
@@ -123,7 +123,10 @@ fn what_is_named_and_cannot_be_used_is_usage() {
             let (open, ran) = (outer.text("open"), outer.text("home/ran"));
             fs::write(&open, "agent:s3cret\n").unwrap();
             let proxy = ["--upstream-proxy", "https://127.0.0.1:1"];
-            let cases: [(&[&str], &str); 5] = [
+            let directory = format!("{}/", outer.text("home"));
+            let cases: [(&[&str], &str); 7] = [
+                (&["--log", "/no/such/log"], "--log /no/such/log"),
+                (&["--log", &directory], &directory),
                 (&["--upstream-proxy", "ftp://x"], "ftp://x"),
                 (&["--upstream-proxy-ask", "name"], "--upstream-proxy"),
                 (&["--upstream-proxy-credential-file", "none"], "none"),
