@@ -95,7 +95,11 @@ async fn haproxy_before_every_listener() {
         })
         .await;
     let directory = session.directory();
-    for header in ["send-proxy", "send-proxy-v2"] {
+    for header in [
+        "send-proxy",
+        "send-proxy-v2",
+        "send-proxy-v2 proxy-v2-options crc32c",
+    ] {
         let (_process, addresses) = haproxy(directory, header, &[plain, public, socks]).await;
         let proxies = [
             format!("http://{}@{}", session.userinfo(), addresses[0]),

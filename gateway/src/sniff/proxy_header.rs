@@ -13,6 +13,8 @@ const WORD: &[u8; 6] = b"PROXY ";
 const LONGEST_LINE: usize = 107;
 /// What follows version 2's sixteen bytes. Certificates may stand there; whole chains need not.
 const LONGEST_BODY: usize = 4096;
+/// PP2_TYPE_CRC32C (§2.2.3).
+const CHECKSUM: u8 = 0x03;
 /// The types applications may use as they like begin at 0xe0 (PP2_TYPE_MIN_CUSTOM), which is ours towards services: this one
 /// carries a credential of the session the connection is for.
 const CREDENTIAL: u8 = 0xe1;
@@ -110,6 +112,7 @@ fn line_1(line: &str) -> Option<ProxyHeader> {
 }
 
 fn version_2(bytes: &mut Bytes<'_>) -> Step<ProxyHeader> {
+    let received = bytes.rest();
     let Some(_) = bytes.take(SIGNATURE.len()) else {
         return Ok(None);
     };
@@ -131,14 +134,17 @@ fn version_2(bytes: &mut Bytes<'_>) -> Step<ProxyHeader> {
         // §2.2: the sender's own connection; what else it says is to be ignored.
         return Ok(Some(ProxyHeader::default()));
     }
-    match message(body, |body| version_2_body(family, body)) {
+    let header = received.get(..received.len() - bytes.rest().len());
+    let header = header.unwrap_or_default();
+    match message(body, |body| version_2_body(family, header, body)) {
         Message::Whole(header, _) => Ok(Some(header)),
         // The length says it is all there.
         Message::NeedMore | Message::Malformed => Err(()),
     }
 }
 
-fn version_2_body(family: u8, body: &mut Bytes<'_>) -> Step<ProxyHeader> {
+/// `header`: all of it, which ends as its body does.
+fn version_2_body(family: u8, header: &[u8], body: &mut Bytes<'_>) -> Step<ProxyHeader> {
     let mut ends = || -> Option<(SocketAddr, SocketAddr)> {
         let (from, to): (IpAddr, IpAddr) = match family {
             0x11 => (
@@ -163,17 +169,38 @@ fn version_2_body(family: u8, body: &mut Bytes<'_>) -> Step<ProxyHeader> {
         // Datagrams and unix sockets are nothing that comes to a TCP listener.
         _ => return Err(()),
     };
-    let mut credential = None;
+    let (mut credential, mut is_checked) = (None, false);
     while !body.rest().is_empty() {
         let (kind, value) = (body.byte(), body.counted_wide());
         let (Some(kind), Some(value)) = (kind, value) else {
             return Err(());
         };
+        if kind == CHECKSUM {
+            let told: [u8; 4] = value.try_into().map_err(|_| ())?;
+            let after = header.len() - body.rest().len();
+            if is_checked || u32::from_be_bytes(told) != checksum(header, after - told.len()) {
+                return Err(());
+            }
+            is_checked = true;
+        }
         if kind == CREDENTIAL && credential.replace(value.to_vec()).is_some() {
             return Err(());
         }
     }
     Ok(Some(ProxyHeader { ends, credential }))
+}
+
+/// CRC-32C of a header (§2.2.3; RFC 9260, appendix A), with the four bytes from `at` on as zero, where it stands itself.
+fn checksum(header: &[u8], at: usize) -> u32 {
+    let own = at..at + 4;
+    let bytes = header.iter().enumerate();
+    let bytes = bytes.map(|(place, byte)| if own.contains(&place) { 0 } else { *byte });
+    !bytes.fold(!0, |sum: u32, byte| {
+        (0..8).fold(sum ^ u32::from(byte), |sum, _| {
+            let carried = if sum & 1 == 1 { 0x82f6_3b78 } else { 0 };
+            (sum >> 1) ^ carried
+        })
+    })
 }
 
 #[cfg(test)]
@@ -258,6 +285,36 @@ mod tests {
         for frame in malformed {
             assert_eq!(read(&frame), Message::Malformed, "{}", frame.escape_ascii());
         }
+    }
+
+    /// The specification: who knows of it has to check it.
+    #[test]
+    fn a_checksum_that_is_there_is_checked() {
+        // HAProxy's own, with `proxy-v2-options crc32c`.
+        let haproxy = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x13\x7f\0\0\x01\x7f\0\0\x01\xbd\x66\x1b\x59\x03\0\x04\x0e\x87\xc0\x6b";
+        let header = whole(haproxy);
+        assert_eq!(header.ends, ends("127.0.0.1:48486", "127.0.0.1:7001"));
+        // But for its type, without which it is another field.
+        for place in (16..28).chain(29..haproxy.len()) {
+            let mut other = *haproxy;
+            other[place] ^= 1;
+            assert_eq!(read(&other), Message::Malformed, "{place}");
+        }
+        // Wherever it stands; what is behind the header is not of it.
+        let with = |tlvs: &[u8]| framed(0x21, 0x11, &[&V4[..], tlvs].concat());
+        let sum = [3, 0, 4, 0x00, 0x39, 0x5f, 0x4c];
+        let between = with(&[&[4, 0, 1, 0], &sum[..], &[0xe1, 0, 2, b'a', b'b']].concat());
+        let (header, taken) = read(&[&between[..], b"GET"].concat()).whole().unwrap();
+        assert_eq!(header.credential.as_deref(), Some(&b"ab"[..]));
+        assert_eq!(taken, between.len());
+        for malformed in [with(&[3, 0, 0]), with(&[3, 0, 5, 0, 0, 0, 0, 0])] {
+            assert_eq!(read(&malformed), Message::Malformed);
+        }
+        // What the sender says of itself is not looked at.
+        assert_eq!(
+            whole(&framed(0x20, 0x11, &[&V4[..], &sum].concat())),
+            ProxyHeader::default()
+        );
     }
 
     /// A reader that asks for as much as it may have reads the header, and nothing behind it.
