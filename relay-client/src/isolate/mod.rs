@@ -6,11 +6,12 @@
 //! those: the proxy, a host service, the name server (`dns`, `names`, `pool`), or `capture`. The supervisor
 //! carries it to the gateway from its own namespace; nothing in the sandbox is ever routed.
 //!
-//! Rooms: `confinement` is what is asked for, `plan` what becomes of that on this machine, `supervise` the way through, `serving` what
-//! is served meanwhile, `attend` what is done while the command runs, `control` what is said to the processes inside; `netlink`,
-//! `tables`, `nat`, `datagrams`, `mounts` (of what `mountinfo` tells), `rights` and `filter` are what they do to themselves; `hidden` (with its
-//! `aliases`, and the state of `gateways`), `devices`, `elsewhere`, `trust` and `environment` what the command does and does not get to see; `forbidden` explains a kernel that does not let us; `signals`,
-//! `terminal`, `wait` and `ended` pass on signals, stops and ends; `directory` is where all of it meets, and `unnamed` what nobody else finds.
+//! Rooms: `confinement` is what is asked for, `plan` what becomes of that on this machine, `supervise` the way through, `serving` what is
+//! served meanwhile, `attend` what is done while the command runs, `control` what is said to the processes inside; `netlink`, `tables`,
+//! `nat`, `datagrams`, `mounts` (of what `mountinfo` tells), `rights` and `filter` are what they do to themselves; `hidden` (with its
+//! `aliases`, and the state of `gateways`), `devices`, `elsewhere`, `trust` and `environment` what the command does and does not get to
+//! see; `forbidden` explains a kernel that does not let us; `signals`, `terminal`, `wait` and `ended` pass on signals, stops and ends;
+//! `directory` is where all of it meets, and `unnamed` what nobody else finds.
 
 mod aliases;
 mod attend;
