@@ -195,14 +195,14 @@ impl App {
                 places.clone(),
                 parts.telemetry.clone(),
                 watch.clone(),
-                move |connection, spoken| {
+                move |shaken, spoken| {
                     let (context, drain) = (shared.context.load_full(), drain.clone());
                     async move {
                         match spoken {
                             Spoken::Relay => {
-                                front::quic::serve(connection, context, drain).await;
+                                front::quic::serve(shaken, context, drain).await;
                             }
-                            Spoken::Http3 => front::h3::serve(connection, context, drain).await,
+                            Spoken::Http3 => front::h3::serve(shaken, context, drain).await,
                         }
                     }
                 },

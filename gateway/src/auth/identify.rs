@@ -260,6 +260,18 @@ impl Authenticator {
         Ok(verified.claims.clone())
     }
 
+    /// Are credentials of this session good from some sources alone?
+    pub fn has_sources(&self, session: &Session) -> bool {
+        let live = self.inner.index.session(session.key());
+        live.is_some_and(|live| !live.sources.is_empty())
+    }
+
+    /// May credentials of this session be used from there, by what it says now? One that is no more is cut for that.
+    pub fn accepts(&self, session: &Session, source: IpAddr) -> bool {
+        let live = self.inner.index.session(session.key());
+        live.is_none_or(|live| live.accepts(source))
+    }
+
     /// The published JWKS document.
     pub fn jwks(&self) -> String {
         self.inner.keys.jwks()

@@ -165,6 +165,7 @@ async fn open(
         peer.ip(),
     )?;
     if let Some(standing) = ask.carrier {
+        standing.here(&identity.session)?;
         let (budget, right) = (identity.session.budget(), identity.right());
         let limits = &context.h2.limits;
         match ask.wanted {

@@ -101,7 +101,10 @@ impl<'a> Asker<'a> {
     fn carried(&self, context: &Context, identity: &Identity) -> Result<(), Refusal> {
         let budget = identity.session.budget();
         match self.carrier {
-            Some(standing) => standing.carry(budget, identity.right(), &context.h2.limits),
+            Some(standing) => {
+                standing.here(&identity.session)?;
+                standing.carry(budget, identity.right(), &context.h2.limits)
+            }
             None => Ok(()),
         }
     }

@@ -123,6 +123,7 @@ pub(super) async fn run(
     let way = decide(context, scope, peer, &request, wanted, recorder)?;
     let budget = way.identity.session.budget();
     if let Some(standing) = carrier {
+        standing.here(&way.identity.session)?;
         standing.carry_asked(budget, way.identity.right(), &context.h2.limits)?;
     }
     let asked = judge(context, &way, &request, &path, recorder)

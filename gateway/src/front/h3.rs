@@ -12,6 +12,7 @@ mod waste;
 
 use std::{
     future::poll_fn,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -35,6 +36,7 @@ use self::{
     unidirectional::{Seen, serve as serve_unidirectional},
     waste::Waste,
 };
+use super::path::Path;
 use super::quic::{last_words, quic_channel};
 use super::standing::Standing;
 use super::{
@@ -45,6 +47,7 @@ use crate::{
     drain::{DrainWatch, Stage},
     http2::Limits,
     http3::{self, Asked, Code, Piece, Unasked},
+    listen::Shaken,
     message::Asks,
     telemetry::{Front, Kind, Protocol},
 };
@@ -55,6 +58,8 @@ const UNIDIRECTIONAL: u32 = 64;
 /// What the streams of one connection share.
 struct Shared {
     connection: quinn::Connection,
+    /// Where its client was in the handshake.
+    from: SocketAddr,
     context: Arc<Context>,
     drain: DrainWatch,
     waste: Mutex<Waste>,
@@ -62,16 +67,19 @@ struct Shared {
 }
 
 /// Serve a connection until it ends or is drained. Request streams run in the drain's tasks.
-pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut drain: DrainWatch) {
+pub async fn serve(shaken: Shaken, context: Arc<Context>, mut drain: DrainWatch) {
+    let Shaken { connection, from } = shaken;
+    let path = Path::of(connection.clone(), context.authenticator.clone());
     let limits = context.h2.limits;
     // What says nothing is held to the deadline of a first head.
     let mut asked = Instant::now();
     let shared = Arc::new(Shared {
         connection: connection.clone(),
+        from,
         context,
         drain: drain.clone(),
         waste: Mutex::new(Waste::new(asked)),
-        standing: Arc::default(),
+        standing: Arc::new(Standing::on(path)),
     });
     let Some(mut control) = open_control(&connection, limits).await else {
         return close(&connection, Code::StreamCreation);
@@ -83,6 +91,7 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
     let mut told = false;
     let standing = shared.standing.clone();
     let mut idle = std::pin::pin!(sleep_until(standing.until(asked, &limits)));
+    let mut left = std::pin::pin!(standing.left());
     loop {
         let leave = tokio::select! {
             accepted = connection.accept_bi() => match accepted {
@@ -101,8 +110,7 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
                     false
                 }
                 Err(error) => {
-                    let downstream = connection.remote_address();
-                    return tracing::debug!(%downstream, %error, "connection ended");
+                    return tracing::debug!(downstream = %from, %error, "connection ended");
                 }
             },
             Ok(receive) = connection.accept_uni() => {
@@ -121,6 +129,8 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
                 // A place held for nothing.
                 until <= now && work.is_empty()
             }
+            // A session's credentials may not be used from where its client is now.
+            () = &mut left => return close(&connection, Code::RequestCancelled),
             // What comes after this was never looked at, and the client knows it.
             () = work.wait(), if told => {
                 let _ = timeout(last_words(&connection), connection.closed()).await;
@@ -179,7 +189,7 @@ async fn begin(send: SendStream, receive: RecvStream, shared: Arc<Shared>) {
             let exchange = Exchange {
                 request: head.map(|()| Body::new(reading, length)),
                 respond,
-                downstream: shared.connection.remote_address(),
+                downstream: shared.from,
                 channel: quic_channel(&shared.connection),
                 secure: true,
                 refusing: shared.drain.refusing(),
@@ -239,7 +249,7 @@ async fn head(reading: &mut Reading, limit: usize) -> Result<Asked, Headless> {
 
 /// A request that is none has an answer all the same.
 async fn refuse(denial: Denial, respond: Respond, shared: &Shared) {
-    let downstream = shared.connection.remote_address();
+    let downstream = shared.from;
     let context = &shared.context;
     let mut recorder = context
         .telemetry

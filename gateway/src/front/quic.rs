@@ -3,7 +3,7 @@
 mod control;
 mod stream;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::header;
@@ -24,10 +24,10 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-use super::{Context, standing::Standing};
+use super::{Context, path::Path, standing::Standing};
 use crate::{
     drain::{DrainWatch, Stage},
-    listen::Carrying,
+    listen::{Carrying, Shaken},
     secret::Secret,
     telemetry::{Front, Kind, Recorder},
 };
@@ -38,6 +38,8 @@ struct Shared {
     context: Arc<Context>,
     drain: DrainWatch,
     connection: quinn::Connection,
+    /// Where its client was in the handshake.
+    from: SocketAddr,
     channel: Option<Channel>,
     /// The client is to open its streams elsewhere.
     leaving: CancellationToken,
@@ -45,20 +47,24 @@ struct Shared {
 }
 
 /// Serve a connection until it ends or is drained. Streams run in the drain's tasks.
-pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut drain: DrainWatch) {
+pub async fn serve(shaken: Shaken, context: Arc<Context>, mut drain: DrainWatch) {
+    let Shaken { connection, from } = shaken;
+    let path = Path::of(connection.clone(), context.authenticator.clone());
     let shared = Shared {
         context,
         drain: drain.clone(),
         channel: quic_channel(&connection),
         connection: connection.clone(),
+        from,
         leaving: CancellationToken::new(),
-        standing: Arc::default(),
+        standing: Arc::new(Standing::on(path)),
     };
     let (limits, standing) = (shared.context.h2.limits, shared.standing.clone());
     // Control streams are not work: a connection with nothing else is idle.
     let work = TaskTracker::new();
     let mut asked = Instant::now();
     let mut idle = std::pin::pin!(sleep_until(standing.until(asked, &limits)));
+    let mut left = std::pin::pin!(standing.left());
     // Streams come in the order of their numbers.
     let mut taken = 0;
     loop {
@@ -79,8 +85,7 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
                     asked = Instant::now();
                 }
                 Err(error) => {
-                    let downstream = connection.remote_address();
-                    return tracing::debug!(%downstream, %error, "connection ended");
+                    return tracing::debug!(downstream = %from, %error, "connection ended");
                 }
             },
             // Nothing of this protocol is unidirectional; HTTP/3, on the same port, must be allowed such streams.
@@ -95,6 +100,10 @@ pub async fn serve(connection: quinn::Connection, context: Arc<Context>, mut dra
                     leave(&shared, &work);
                 }
                 idle.as_mut().reset(if until > now { until } else { standing.until(now, &limits) });
+            }
+            // A session's credentials may not be used from where its client is now: a connection from there would be refused.
+            () = &mut left => {
+                return closing::close(&connection, code(ErrorCode::Forced), b"source");
             }
             () = work.wait(), if leaving => return finish(&connection, taken).await,
         }
@@ -173,8 +182,7 @@ impl Shared {
     }
 
     fn begin(&self, kind: Kind) -> Recorder {
-        let downstream = self.connection.remote_address();
-        self.context.telemetry.begin(kind, Front::quic, downstream)
+        self.context.telemetry.begin(kind, Front::quic, self.from)
     }
 }
 

@@ -9,12 +9,13 @@ use std::{
     time::Duration,
 };
 
-use sluicegate_policy::Refusal;
+use sluicegate_policy::{Denial, Refusal};
 use tokio::time::Instant;
 
+use super::path::Path;
 use crate::{
     http2::Limits,
-    session::{Budget, Carrier, Right},
+    session::{Budget, Carrier, Right, Session},
 };
 
 /// Where no bound is set, the timer only has to be far away.
@@ -34,9 +35,35 @@ pub(super) struct Standing {
     relays: Mutex<Vec<Carrier>>,
     /// … and of each that it carries anything else of.
     asks: Mutex<Vec<Carrier>>,
+    /// Where its client is, where it may go elsewhere.
+    path: Option<Path>,
 }
 
 impl Standing {
+    /// Of a connection whose client may go on from another address.
+    pub(super) fn on(path: Path) -> Self {
+        Self {
+            path: Some(path),
+            ..Self::default()
+        }
+    }
+
+    /// Something is asked for on it in this session: is its client still where that may be?
+    ///
+    /// # Errors
+    /// `SourceNotAllowed`.
+    pub(super) fn here(&self, session: &Arc<Session>) -> Result<(), Denial> {
+        self.path.as_ref().map_or(Ok(()), |path| path.hold(session))
+    }
+
+    /// Completes when its client has gone where one of its sessions may not be used from.
+    pub(super) async fn left(&self) {
+        match &self.path {
+            Some(path) => path.left().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Something was asked for on it by somebody who is known. Where that session has too many of them, it is held like a stranger's:
     /// it would keep its place on the listener, and do nothing with it.
     pub(super) fn trust(&self) {

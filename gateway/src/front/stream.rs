@@ -127,6 +127,7 @@ pub(super) async fn dispatch<A: Answer>(
             exchange.channel.as_ref(),
             exchange.downstream,
             |identity| {
+                exchange.standing.here(&identity.session)?;
                 let (budget, right) = (identity.session.budget(), identity.right());
                 exchange.standing.carry(budget, right, limits)
             },

@@ -13,4 +13,4 @@ pub use downstream::{Downstream, Hangup};
 pub use original_dst::{Capture, original_destination};
 pub use places::{Full, Place, Places};
 pub use tcp::{Carrying, Listener, ListenerKind, accept_loop};
-pub use udp::{ResetKey, Spoken, UdpListener, accept_quic, flush};
+pub use udp::{ResetKey, Shaken, Spoken, UdpListener, accept_quic, flush};

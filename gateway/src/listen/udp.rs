@@ -112,6 +112,15 @@ impl ConnectionIdGenerator for RandomIds {
     }
 }
 
+/// A QUIC connection whose handshake is done.
+#[derive(Clone, Debug)]
+pub struct Shaken {
+    /// The connection. Its own word on where its client is may be anybody's: see `front/path`.
+    pub connection: quinn::Connection,
+    /// Where its client was in the handshake, and was reached.
+    pub from: SocketAddr,
+}
+
 /// What a QUIC connection speaks, by its ALPN.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Spoken {
@@ -149,7 +158,7 @@ pub async fn accept_quic<F, Fut>(
     drain: DrainWatch,
     serve: F,
 ) where
-    F: Fn(quinn::Connection, Spoken) -> Fut + Clone + Send + 'static,
+    F: Fn(Shaken, Spoken) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = ()> + Send,
 {
     let kind = ListenerKind::Public.label();
@@ -176,11 +185,11 @@ pub async fn accept_quic<F, Fut>(
         };
         let (serve, shaking, telemetry) = (serve.clone(), shaking.clone(), telemetry.clone());
         drain.spawn(async move {
-            if let Some(connection) = handshake(incoming, shaking).await {
-                let spoken = Spoken::of(&connection);
+            if let Some(shaken) = handshake(incoming, shaking).await {
+                let spoken = Spoken::of(&shaken.connection);
                 let guard = telemetry.metrics().connection(kind, spoken.label());
-                let forced = Forced(connection.clone());
-                serve(connection, spoken).await;
+                let forced = Forced(shaken.connection.clone());
+                serve(shaken, spoken).await;
                 drop((forced, guard));
             }
             drop(place);
@@ -200,12 +209,14 @@ impl Drop for Forced {
     }
 }
 
-async fn handshake(incoming: quinn::Incoming, shaking: Arc<()>) -> Option<quinn::Connection> {
+async fn handshake(incoming: quinn::Incoming, shaking: Arc<()>) -> Option<Shaken> {
+    // A client may have gone on from elsewhere before anybody asks the connection.
+    let from = incoming.remote_address();
     let shake = async { incoming.accept()?.await };
     let shaken = time::timeout(HANDSHAKE, shake).await;
     drop(shaking);
     match shaken {
-        Ok(Ok(connection)) => Some(connection),
+        Ok(Ok(connection)) => Some(Shaken { connection, from }),
         Ok(Err(error)) => {
             tracing::debug!(%error, "QUIC handshake failed");
             None

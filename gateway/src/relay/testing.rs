@@ -225,7 +225,7 @@ impl World {
         self.udp = Some(listener.endpoint());
         let (watch, context) = (self.drain.watch(), context.clone());
         let places = self.places.clone();
-        let serve = move |connection, _| quic::serve(connection, context.clone(), watch.clone());
+        let serve = move |shaken, _| quic::serve(shaken, context.clone(), watch.clone());
         let (telemetry, watch) = (self.telemetry.clone(), self.drain.watch());
         self.listening
             .spawn(accept_quic(listener, places, telemetry, watch, serve));

@@ -9,13 +9,14 @@ Commands: {"op": "request", "fields": [[name, value]...], "end": bool}, {"op": "
 {"op": "leave", "stream"} (whatever is still open of it), {"op": "trailers", "stream", "fields"},
 {"op": "append", "stream", "bytes", "end"} (as raw, on a stream that is there), {"op": "burst", "count", "fields"} (requests
 that are reset at once), {"op": "fill", "stream", "count"} (so many bytes of DATA), {"op": "hold"} (no more credit for
-what the server sends than it has).
+what the server sends than it has), {"op": "move", "address"} (sends from this IPv4 address from here on).
 Events: opened (stream), headers (stream, fields, end), data (stream, bytes, end), reset (stream, code),
-stopped (stream, code), goaway (id), settings (settings), closed (code), connected.
+stopped (stream, code), goaway (id), settings (settings), closed (code), connected, moved.
 """
 
 import asyncio
 import json
+import socket
 import sys
 
 from aioquic.asyncio.client import connect
@@ -98,6 +99,14 @@ class Driver(QuicConnectionProtocol):
             # The gateway has ended it both ways already, and the library forgotten it.
             tell("gone", stream=command["stream"])
 
+    async def move(self, address):
+        new = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        new.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        new.bind((f"::ffff:{address}", 0, 0, 0))
+        # Heard on beside the one before.
+        await self._loop.create_datagram_endpoint(lambda: self, sock=new)
+        tell("moved")
+
     def obey(self, command):
         quic, op = self._quic, command["op"]
         if op == "request":
@@ -150,7 +159,11 @@ async def main():
             lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
         )
         while line := await reader.readline():
-            driver.obey(json.loads(line))
+            command = json.loads(line)
+            if command["op"] == "move":
+                await driver.move(command["address"])
+            else:
+                driver.obey(command)
 
 
 asyncio.run(main())

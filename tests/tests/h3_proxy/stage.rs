@@ -1,6 +1,7 @@
 //! Where it is played: an origin, a session and a connection to the public listener.
 
 use e2e::{Ask, Http3, RawOrigin, Session, World};
+use serde_json::json;
 use tokio::net::TcpStream;
 
 pub(crate) struct Stage {
@@ -33,6 +34,15 @@ impl Stage {
 
     pub(crate) fn bearer(&self) -> String {
         format!("Bearer {}", self.session.handle())
+    }
+
+    /// The client sends from this address from here on.
+    pub(crate) async fn go_on_from(&mut self, address: &str) {
+        let command = json!({"op": "move", "address": address});
+        self.client.tell(command).await;
+        self.client
+            .event("another address", |e| e["event"] == "moved")
+            .await;
     }
 
     /// A CONNECT, not yet answered.

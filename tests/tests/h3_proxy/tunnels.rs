@@ -2,7 +2,7 @@
 
 use e2e::h3::Ending;
 use e2e::raw::{End, drain};
-use e2e::{Ask, Http3, Wire, within};
+use e2e::{Ask, Http3, Session, Wire, within};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -348,4 +348,69 @@ async fn drain_says_goaway_and_lets_tunnels_end() {
     let rest = stage.client.rest(stream).await;
     assert_eq!(rest, (b"to the end".to_vec(), Ending::Fin));
     assert_eq!(stage.client.closed().await, 0x100);
+}
+
+/// A session that may reach the origins, and be used from there alone.
+async fn from(stage: &Stage, source: &str) -> Session {
+    let plain = stage.world.plain();
+    let allow = [stage.target.as_str(), plain.as_str()];
+    let ask = Ask {
+        allow: &allow,
+        more: &["--source", source],
+        ..Ask::default()
+    };
+    stage.world.session_for(ask).await
+}
+
+/// The source of a packet is whatever its sender writes there; that of the handshake is where it was answered.
+#[tokio::test]
+async fn a_client_is_where_its_handshake_was() {
+    let mut stage = Stage::start().await;
+    let elsewhere = from(&stage, "127.0.0.2/32").await;
+    let (target, bearer) = (
+        stage.target.clone(),
+        format!("Bearer {}", elsewhere.handle()),
+    );
+    let plain = stage.world.plain();
+    stage.go_on_from("127.0.0.2").await;
+    // A session that may be used from anywhere goes on.
+    let (neighbour, mut far) = stage.pair().await;
+    let credential = ("proxy-authorization", bearer.as_str());
+    for (fields, end) in [
+        (
+            vec![(":method", "CONNECT"), (":authority", target.as_str())],
+            false,
+        ),
+        (
+            vec![
+                (":method", "GET"),
+                (":scheme", "http"),
+                (":authority", plain.as_str()),
+                (":path", "/"),
+            ],
+            true,
+        ),
+    ] {
+        let fields = [&fields[..], &[credential]].concat();
+        let stream = stage.client.request(&fields, end).await;
+        let (head, body) = stage.client.answer(stream).await;
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (head.status, body["reason"].as_str()),
+            (403, Some("source_not_allowed"))
+        );
+    }
+    stage.client.data(neighbour, b"*1\r\n", true).await;
+    assert_eq!(drain(&mut far).await, (b"*1\r\n".to_vec(), End::Fin));
+}
+
+#[tokio::test]
+async fn a_client_that_goes_where_its_session_may_not_be_used_is_cut() {
+    let mut stage = Stage::start().await;
+    stage.session = from(&stage, "127.0.0.1/32").await;
+    let (tunnel, mut far) = stage.pair().await;
+    stage.go_on_from("127.0.0.2").await;
+    stage.client.data(tunnel, b"*1\r\n", false).await;
+    assert_eq!(stage.client.closed().await, CANCELLED);
+    assert_eq!(drain(&mut far).await.1, End::Reset);
 }

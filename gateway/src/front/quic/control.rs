@@ -12,13 +12,14 @@ use crate::{auth::Presented, message::Asks, secret::Secret, telemetry::Kind};
 
 /// Serve one until the connection ends.
 pub(super) async fn serve(mut flow: QuicFlow, token: &Secret, shared: Shared) {
-    let downstream = shared.connection.remote_address();
+    let downstream = shared.from;
     let proved = if shared.drain.refusing() {
         Err(Denial::Draining.into())
     } else {
         let presented = Presented::on(token, shared.channel.as_ref());
         let (relay, limits) = (&shared.context.h2.relay, &shared.context.h2.limits);
         relay.prove(presented, downstream, |identity| {
+            shared.standing.here(&identity.session)?;
             let (budget, right) = (identity.session.budget(), identity.right());
             shared.standing.carry(budget, right, limits)
         })

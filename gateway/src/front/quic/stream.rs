@@ -32,7 +32,7 @@ pub(super) async fn open(
     shared: &Shared,
 ) -> Option<Carrying> {
     let bearer = bearer(&token);
-    let peer = shared.connection.remote_address();
+    let peer = shared.from;
     let asker = Asker {
         front: Front::quic,
         peer,
@@ -87,7 +87,7 @@ async fn said_taken(flow: &mut QuicFlow) -> Result<(), Broken> {
 /// A fresh token for this one.
 pub(super) async fn refresh(mut flow: QuicFlow, token: &Secret, shared: &Shared) {
     let context = &shared.context;
-    let peer = shared.connection.remote_address();
+    let peer = shared.from;
     let answer = token::refreshed(
         &context.authenticator,
         (
@@ -114,7 +114,7 @@ pub(super) async fn refresh(mut flow: QuicFlow, token: &Secret, shared: &Shared)
 /// May a name be reached?
 pub(super) async fn name(mut flow: QuicFlow, token: &Secret, name: String, shared: &Shared) {
     let bearer = bearer(token);
-    let peer = shared.connection.remote_address();
+    let peer = shared.from;
     let credentials = std::iter::once(bearer.reveal().as_bytes());
     let channel = shared.channel.as_ref();
     let answer = names::answer_to(&shared.context, Ok(name), credentials, channel, peer);
