@@ -182,6 +182,25 @@ impl Ticket {
         Ok(ticket)
     }
 
+    /// What it permits by the policy of now, for one request on what is open: what holds the stream open, a pause, holds no requests.
+    ///
+    /// # Errors
+    /// Why it may not go on, the session's own state, or the decision.
+    pub(super) fn anew(&self, recorder: &mut Recorder) -> Result<ServicePermit, Refusal> {
+        if let Some(denial) = self.withdrawn() {
+            return Err(denial.into());
+        }
+        let session = &self.identity.session;
+        let judged = self.identity.judge(|policy| {
+            recorder.session(session.label(), policy.number);
+            let (bound, name) = (self.identity.bound.as_deref(), self.permit.name());
+            let method = self.method.as_deref();
+            decide_service(&policy.grant, bound, name, Direction::In, method)
+                .map_err(|refusal| session.refused(refusal, SystemTime::now()))
+        })?;
+        Ok(judged.permit)
+    }
+
     /// Completes when the stream must end, with the reason.
     pub fn revoked(&self) -> impl Future<Output = Denial> {
         changed(self.watch.clone(), move |authority| self.lost(authority))

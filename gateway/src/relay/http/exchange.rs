@@ -5,7 +5,7 @@ use std::{sync::PoisonError, time::SystemTime};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::{body::Incoming, client::conn::http1, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use sluicegate_policy::{Denial, Refusal, ServiceHttp};
+use sluicegate_policy::{Denial, Refusal, ServiceHttp, ServicePermit};
 use sluicegate_relay::flow::{Flow, FlowIo, Prefixed};
 
 use super::{
@@ -87,7 +87,7 @@ impl Stream<'_> {
         session.refused(refusal, SystemTime::now())
     }
 
-    /// Judge and send.
+    /// Judge by what the session allows now, count as an open, and send.
     async fn pass(
         &self,
         mut request: Request<Incoming>,
@@ -100,11 +100,14 @@ impl Stream<'_> {
         let path = request.uri().path_and_query();
         let path = path.map_or("/", |path| path.as_str()).to_owned();
         recorder.http(request.method().as_str(), &path);
-        self.judge(&request, &path)
-            .map_err(|refusal| self.counted(refusal))?;
+        let permit = self.ticket.anew(recorder)?;
+        judge(&permit, &request, &path).map_err(|refusal| self.counted(refusal))?;
+        let budget = self.ticket.identity.session.budget();
+        let counted = budget.again(SystemTime::now());
+        counted.map_err(|denial| budget.refusal(denial))?;
         let wants = headers::upgrade(request.headers()).filter(is_websocket);
         let client = wants.is_some().then(|| hyper::upgrade::on(&mut request));
-        let set = self.ticket.permit.service().http.as_ref();
+        let set = permit.service().http.as_ref();
         rewrite(&mut request, &path, wants.as_ref(), set);
         let counters = recorder.counters().clone();
         let set = set.map(|http| http.set_headers.keys().cloned().collect());
@@ -114,7 +117,7 @@ impl Stream<'_> {
             counters,
             set,
         });
-        let mut answer = self.send(request, recorder).await?;
+        let mut answer = self.send(request, &permit, recorder).await?;
         if !headers::framed_one_way(answer.headers()) {
             return Err(Denial::UpstreamProtocol.into());
         }
@@ -129,32 +132,11 @@ impl Stream<'_> {
         Ok(Passed::Answer(answer))
     }
 
-    fn judge(&self, request: &Request<Incoming>, path: &str) -> Result<(), Refusal> {
-        let uri = request.uri();
-        // Origin form, or asterisk form: there is no proxy here to ask.
-        let own = uri.scheme().is_none() && uri.authority().is_none();
-        if *request.method() == Method::CONNECT || !own {
-            return Err(Denial::MalformedTarget.into());
-        }
-        let fields = request.headers();
-        let host = fields.get(header::HOST).map(HeaderValue::to_str);
-        let host = host.transpose().map_err(|_| Denial::MalformedRequest)?;
-        let origins = || {
-            let origins = fields.get_all(header::ORIGIN);
-            origins.into_iter().map(HeaderValue::as_bytes)
-        };
-        let permit = &self.ticket.permit;
-        let readings = overrides::readings(request.method().as_str(), path, fields);
-        let readings = readings.ok_or(Denial::MalformedRequest)?;
-        readings
-            .into_iter()
-            .try_for_each(|(method, path)| permit.judge_http(&method, &path, host, origins()))
-    }
-
     /// On the connection there is, or on a new one where the service has closed it.
     async fn send(
         &self,
         request: Request<RequestBody>,
+        permit: &ServicePermit,
         recorder: &mut Recorder,
     ) -> Result<Response<Incoming>, Refusal> {
         let mut kept = self.upstream.lock().await;
@@ -163,12 +145,14 @@ impl Stream<'_> {
             usable = sender.ready().await.is_ok();
         }
         if !usable {
+            let dial = self.endpoint.dial(self.ticket)?;
             let services = &self.endpoint.services;
-            let opened = services.open(&self.ticket.permit, Some(&self.speaker));
+            let opened = services.open(permit, Some(&self.speaker));
             let (upstream, _) = opened.await.map_err(|failure| {
                 recorder.detail(&failure.detail);
                 failure.denial
             })?;
+            drop(dial);
             *kept = handshake(&self.endpoint.http, upstream).await;
         }
         let sender = kept.as_mut().ok_or(Denial::ServiceUnavailable)?;
@@ -232,6 +216,28 @@ impl Stream<'_> {
     }
 }
 
+/// May it be made so: in origin form, for this host and origin, by this method, for this path?
+fn judge(permit: &ServicePermit, request: &Request<Incoming>, path: &str) -> Result<(), Refusal> {
+    let uri = request.uri();
+    // Origin form, or asterisk form: there is no proxy here to ask.
+    let own = uri.scheme().is_none() && uri.authority().is_none();
+    if *request.method() == Method::CONNECT || !own {
+        return Err(Denial::MalformedTarget.into());
+    }
+    let fields = request.headers();
+    let host = fields.get(header::HOST).map(HeaderValue::to_str);
+    let host = host.transpose().map_err(|_| Denial::MalformedRequest)?;
+    let origins = || {
+        let origins = fields.get_all(header::ORIGIN);
+        origins.into_iter().map(HeaderValue::as_bytes)
+    };
+    let readings = overrides::readings(request.method().as_str(), path, fields);
+    let readings = readings.ok_or(Denial::MalformedRequest)?;
+    readings
+        .into_iter()
+        .try_for_each(|(method, path)| permit.judge_http(&method, &path, host, origins()))
+}
+
 /// What came back.
 enum Passed {
     Answer(Response<Incoming>),
@@ -246,6 +252,9 @@ fn is_policy(denial: Denial) -> bool {
             | Denial::ServiceOriginNotAllowed
             | Denial::MethodNotAllowed
             | Denial::PathNotAllowed
+            | Denial::SessionPaused
+            | Denial::TooManyOpens
+            | Denial::TooManyPending
     )
 }
 
