@@ -33,11 +33,12 @@ pub struct Refreshed {
 }
 
 impl Authenticator {
-    /// Exchange a relay token that is good now, or was [`LATE`] ago. It counts as one open, so that `opensPerSecond` bounds it too.
+    /// Exchange a relay token that is good now, or was [`LATE`] ago. It counts as one open, so that `opensPerSecond` bounds it too, and takes no
+    /// place.
     ///
     /// # Errors
     /// `CredentialInvalid` for whatever is no living token (handles have no end and are not exchanged), `SessionPaused`,
-    /// `SourceNotAllowed`, `TooManyOpens` and its like, `StoreUnavailable`, `Internal`.
+    /// `SourceNotAllowed`, `TooManyOpens`, `ByteQuota`, `StoreUnavailable`, `Internal`.
     pub fn refresh<'a>(
         &self,
         presented: impl Into<Presented<'a>>,
@@ -51,7 +52,8 @@ impl Authenticator {
         let identity = self.identify_late(presented, Audience::Relay, source, now, LATE)?;
         identity.stands()?;
         let session = identity.session;
-        drop(session.budget().open(now)?);
+        // No place: streams that fill the session, or its owner, are what the token is kept fresh for.
+        session.budget().again(now)?;
         let claims = self.claims_of(&presented, now, LATE)?;
         let (life, key) = self.terms(session.key());
         let expires = now + life.unwrap_or(LIFE);

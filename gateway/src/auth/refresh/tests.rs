@@ -187,6 +187,37 @@ async fn the_rate_of_opens_bounds_it() {
     assert_eq!(ask().map(|_| ()).unwrap_err(), Denial::TooManyOpens);
 }
 
+/// What is full goes on, and so does its token.
+#[tokio::test]
+async fn a_session_and_an_owner_that_are_full_have_their_tokens_refreshed() {
+    let mut config = config();
+    config.owner_quota.limits.tunnels = Some(2);
+    let fixture = Fixture::with(config);
+    let authenticator = fixture.registry.authenticator();
+    let now = SystemTime::now();
+    let mut tokens = Vec::new();
+    let mut open = Vec::new();
+    for (id, limits) in [("full", ", limits: {tunnels: 1}"), ("other", "")] {
+        let asked = format!("{{id: {id}, owner: ann{limits}}}");
+        let issued = fixture.registry.create("local".into(), request(&asked));
+        let env = issued.await.unwrap().bundle.unwrap().env;
+        tokens.push(variable(&env, "SLUICEGATE_RELAY_TOKEN"));
+        let live = fixture.registry.index().session(&fixture.key(id));
+        let budget = live.unwrap().session.budget().clone();
+        open.push(budget.open(now).unwrap());
+        assert_eq!(
+            budget.open(now).unwrap_err(),
+            Denial::TooManyTunnels,
+            "{id}"
+        );
+    }
+    for token in tokens {
+        let refreshed = authenticator.refresh(&Secret::new(token), SOURCE, now);
+        assert!(refreshed.is_ok(), "{refreshed:?}");
+    }
+    drop(open);
+}
+
 /// Whoever stole one of them has them all; so has whoever revokes one.
 #[tokio::test]
 async fn revoking_a_token_revokes_what_came_of_it() {
