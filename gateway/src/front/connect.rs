@@ -1,6 +1,10 @@
 //! CONNECT (RFC 9110 §9.3.6): authority-form in, a tunnel out. `connect-tcp` to an egress target is the same from there on.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use bytes::{Bytes, BytesMut};
 use http::Response;
@@ -93,6 +97,14 @@ impl Opened {
     /// Its record.
     pub(super) fn recorder(&mut self) -> &mut Recorder {
         &mut self.recorder
+    }
+
+    /// Completes when it may not be open any more. Until it is carried nothing else watches that; whoever carries it sees each change again.
+    pub(super) fn revoked(&self) -> impl Future<Output = Denial> + use<> {
+        let tunnel = &self.led.way.tunnel;
+        let (mut changes, permit) = (tunnel.authority.clone(), tunnel.permit.clone());
+        let (dialled, admission) = (tunnel.dialled, tunnel.admission.clone());
+        async move { lost(&mut changes, &permit, Some(dialled), &admission).await }
     }
 }
 
@@ -200,7 +212,7 @@ pub(super) async fn lead(
     let counted = context.telemetry.metrics().pending();
     let upstream = tokio::select! {
         biased;
-        denial = lost(&mut changes, &permit, &context.egress.admission) => return Err(denial.into()),
+        denial = lost(&mut changes, &permit, None, &context.egress.admission) => return Err(denial.into()),
         opened = context.egress.open(&policy, &permit, recorder) => opened?,
     };
     drop((dial, counted));
@@ -232,14 +244,20 @@ pub(super) async fn lead(
     })
 }
 
-/// Completes when the right to open this is lost: neither a name is asked for nor an address dialled from then on.
-async fn lost(changes: &mut Changes, permit: &TargetPermit, admission: &Admission) -> Denial {
+/// Completes when the right to open this is lost, or to keep it open where it was dialled: neither a name is asked for nor an address
+/// dialled from then on.
+async fn lost(
+    changes: &mut Changes,
+    permit: &TargetPermit,
+    dialled: Option<IpAddr>,
+    admission: &Admission,
+) -> Denial {
     loop {
         if changes.changed().await.is_err() {
             return Denial::SessionRevoked;
         }
-        if let Err(denial) = still_allowed(&changes.now(), permit, Known::Nothing, None, admission)
-        {
+        let now = changes.now();
+        if let Err(denial) = still_allowed(&now, permit, Known::Nothing, dialled, admission) {
             return denial;
         }
     }

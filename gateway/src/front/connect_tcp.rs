@@ -305,6 +305,15 @@ impl Opened {
         }
     }
 
+    /// Completes when it may not be open any more, though its answer is still on the way.
+    pub(super) async fn revoked(&mut self) -> Denial {
+        match self {
+            Self::Service(service) => service.open.revoked().await,
+            Self::Egress(opened) => opened.revoked().await,
+            Self::Listener(dialled) => dialled.lost().await,
+        }
+    }
+
     /// The client says when it has a dial. `false`: this is none.
     pub(super) fn waits_to_be_taken(&mut self) -> bool {
         match self {

@@ -30,6 +30,16 @@ pub enum Open {
     Calls(Box<Ticket<CallsPermit>>),
 }
 
+impl Open {
+    /// Completes when it may not be open any more. Until it is carried nothing else watches that; whoever carries it sees each change again.
+    pub async fn revoked(&mut self) -> Denial {
+        match self {
+            Self::Bytes { ticket, .. } => ticket.revoked().await,
+            Self::Calls(ticket) => ticket.revoked().await,
+        }
+    }
+}
+
 /// Who may come in, and where it goes. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Endpoint {

@@ -64,15 +64,21 @@ pub(super) async fn open(
         instance: None,
         say_taken,
     };
-    match accept(&mut flow, &accepted, shared.patience()).await {
+    // What may take the answer's time may outlast the right to what is open.
+    let answered = tokio::select! {
+        biased;
+        sent = accept(&mut flow, &accepted, shared.patience()) => sent.map_err(|_| None),
+        denial = opened.revoked() => Err(Some(denial)),
+    };
+    match answered {
         Ok(()) => {
             // Dropped, it is reset: the dial is somebody else's now.
             let said = connect_tcp::or_reset(said_taken(&mut flow));
             let taken = opened.taken(said).await;
             taken.then(|| opened.carry(flow, peer, shared.context.clone()))
         }
-        Err(_) => {
-            opened.abandon(None);
+        Err(denial) => {
+            opened.abandon(denial);
             None
         }
     }
@@ -138,7 +144,7 @@ fn bearer(token: &Secret) -> Secret {
     Secret::new(format!("Bearer {}", token.reveal()))
 }
 
-/// A client that makes no room for it is gone, and what was opened for it is let go: until it is carried nobody watches the right to it.
+/// A client that makes no room for it is gone, and what was opened for it is let go.
 async fn accept(
     flow: &mut QuicFlow,
     accepted: &Response,

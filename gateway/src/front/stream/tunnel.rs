@@ -72,9 +72,22 @@ pub(super) async fn classic<A: Answer>(
         Accepted::Gone => return None,
     };
     standing.trust();
-    let Ok(tunnel) = respond.tunnel(Response::new(()), body).await else {
-        opened.recorder().ended(Outcome::Reset, Party::Downstream);
-        return None;
+    // A client may take its time to make room for the answer.
+    let answered = tokio::select! {
+        biased;
+        tunnel = respond.tunnel(Response::new(()), body) => tunnel.map_err(|_| None),
+        denial = opened.revoked() => Err(Some(denial)),
+    };
+    let tunnel = match answered {
+        Ok(tunnel) => tunnel,
+        Err(Some(denial)) => {
+            opened.recorder().cut(denial);
+            return None;
+        }
+        Err(None) => {
+            opened.recorder().ended(Outcome::Reset, Party::Downstream);
+            return None;
+        }
     };
     let stream = Guarded::new(Downstream::stream(tunnel));
     let carrying = connect::carry(stream, Vec::new(), opened, downstream, context);
@@ -121,14 +134,19 @@ pub(super) async fn connect_tcp<A: Answer>(
     }
     let mut answer = Response::new(());
     mapping::accepting(answer.headers_mut());
-    match respond.capsules(answer, body).await {
+    let answered = tokio::select! {
+        biased;
+        capsules = respond.capsules(answer, body) => capsules.map_err(|_| None),
+        denial = opened.revoked() => Err(Some(denial)),
+    };
+    match answered {
         Ok(mut capsules) => {
             // Dropped, it is reset: the dial is somebody else's now.
             let taken = opened.taken(mapping::or_reset(capsules.heard())).await;
             taken.then(|| opened.carry(capsules, downstream, context))
         }
-        Err(_) => {
-            opened.abandon(None);
+        Err(denial) => {
+            opened.abandon(denial);
             None
         }
     }

@@ -119,6 +119,11 @@ impl Waiting {
 }
 
 impl Dialled {
+    /// Completes when the client may not have the dial any more.
+    pub async fn lost(&mut self) -> Denial {
+        self.standing.lost().await
+    }
+
     /// The client has said that it will say when it has the dial: nothing of the dial's is passed on before.
     pub fn waits_to_be_taken(&mut self) {
         self.says = true;

@@ -1,9 +1,9 @@
 //! QUIC as it is on the wire: what is answered to whom, without the relay client.
 
-use std::{
-    io::ErrorKind,
-    time::{Duration, Instant},
-};
+mod moves;
+mod room;
+
+use std::time::{Duration, Instant};
 
 use sluicegate_certs::{Channel, ClientKey};
 use sluicegate_relay::transport::Choice;
@@ -12,7 +12,7 @@ use sluicegate_relay_protocol::{
     message::Message,
     preamble::{Purpose, Request, Response},
 };
-use tokio::{io::AsyncReadExt, net::TcpListener, task::JoinSet};
+use tokio::task::JoinSet;
 
 use crate::{
     drain::Stage,
@@ -223,99 +223,6 @@ async fn a_control_stream_that_floods_ends_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_outlives_its_clients_address() {
-    let (world, mut tasks) = (World::new().await, JoinSet::new());
-    let echo = tcp_service(&mut tasks, Manner::Echo).await;
-    let token = world.session("moves", &format!("{{echo: '{echo}'}}")).await;
-    let (socket, connection) = world.quic().await.unwrap();
-    let (mut send, mut receive) = connection.open_bi().await.unwrap();
-    send.write_all(&head(service("echo"), &token))
-        .await
-        .unwrap();
-    within("the answer", receive.read_exact(&mut [0; 2]))
-        .await
-        .unwrap();
-    for (word, ip) in [(b"one", "127.0.0.1"), (b"two", "127.0.0.2")] {
-        let before = socket.local_addr().unwrap();
-        go_on_from(&socket, ip);
-        assert_ne!(socket.local_addr().unwrap(), before);
-        send.write_all(word).await.unwrap();
-        let mut heard = [0; 3];
-        within("an echo", receive.read_exact(&mut heard))
-            .await
-            .unwrap();
-        assert_eq!(&heard, word);
-    }
-}
-
-/// The client sends from this address from here on.
-fn go_on_from(socket: &quinn::Endpoint, ip: &str) {
-    let bound = std::net::UdpSocket::bind((ip, 0)).unwrap();
-    socket.rebind(bound).unwrap();
-}
-
-/// The source of a packet is whatever its sender writes there; that of the handshake is where it was answered.
-#[tokio::test(flavor = "multi_thread")]
-async fn where_a_client_came_from_and_where_it_is_have_both_to_be_allowed() {
-    let (world, mut tasks) = (World::new().await, JoinSet::new());
-    let echo = tcp_service(&mut tasks, Manner::Echo).await;
-    let session = async |id: &str, sources: &str| {
-        let asked = format!("{{id: {id}, sources: [{sources}], services: {{echo: '{echo}'}}}}");
-        world.session_of(&asked).await
-    };
-    let first = session("first", "'127.0.0.1/32'").await;
-    let second = session("second", "'127.0.0.2/32'").await;
-    let both = session("both", "'127.0.0.0/8'").await;
-    let any = session("any", "").await;
-    let (socket, connection) = world.quic().await.unwrap();
-    let from = socket.local_addr().unwrap().to_string();
-    let open = async |token: &str| {
-        let asked = [head(service("echo"), token), b"x".to_vec()].concat();
-        ask(&connection, &asked).await
-    };
-    let opened = [Response::ACCEPTED.encode().unwrap(), b"x".to_vec()].concat();
-    let elsewhere = (403, "source_not_allowed".to_owned());
-    assert_eq!(refusal(&open(&second).await), elsewhere);
-    go_on_from(&socket, "127.0.0.2");
-    assert_eq!(refusal(&open(&second).await), elsewhere, "the handshake's");
-    assert_eq!(refusal(&open(&first).await), elsewhere, "the present one");
-    for (id, token) in [("both", &both), ("any", &any)] {
-        assert_eq!(open(token).await, opened, "{id}");
-        let record = world.record(|r| r["session"]["id"] == id).await;
-        assert_eq!(record["downstream"], from.as_str(), "{id}: what was proved");
-    }
-    let control = head(Purpose::Control, &first);
-    assert_eq!(refusal(&ask(&connection, &control).await), elsewhere);
-    go_on_from(&socket, "127.0.0.1");
-    assert_eq!(open(&first).await, opened);
-    assert_eq!(refusal(&open(&second).await), elsewhere);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_goes_where_its_session_may_not_be_used_is_cut() {
-    let (world, mut tasks) = (World::new().await, JoinSet::new());
-    let echo = tcp_service(&mut tasks, Manner::Echo).await;
-    let asked = format!("{{id: stays, sources: ['127.0.0.1/32'], services: {{echo: '{echo}'}}}}");
-    let token = world.session_of(&asked).await;
-    let (socket, connection) = world.quic().await.unwrap();
-    let (mut send, mut receive) = connection.open_bi().await.unwrap();
-    let open = [head(service("echo"), &token), b"one".to_vec()].concat();
-    send.write_all(&open).await.unwrap();
-    within("an echo", receive.read_exact(&mut [0; 5]))
-        .await
-        .unwrap();
-    go_on_from(&socket, "127.0.0.2");
-    match within("the cut", connection.closed()).await {
-        quinn::ConnectionError::ApplicationClosed(close) => {
-            assert_eq!(close.error_code, ErrorCode::Forced.number().into());
-        }
-        other => panic!("{other}"),
-    }
-    let record = world.record(|r| r["session"]["id"] == "stays").await;
-    assert_eq!(record["outcome"], "reset");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn the_same_open_is_taken_once_by_this_process_and_the_next() {
     let (mut world, mut tasks) = (World::new().await, JoinSet::new());
     let echo = tcp_service(&mut tasks, Manner::Echo).await;
@@ -505,38 +412,4 @@ async fn a_connection_that_says_nothing_is_held_no_longer_than_a_head_may_take()
         assert!(began.elapsed() < Duration::from_secs(5), "{what}");
     }
     assert!(known.close_reason().is_none(), "who is known may idle");
-}
-
-/// Nobody would watch what was opened for it: it is not held for a client that takes no answer.
-#[tokio::test]
-async fn a_client_that_makes_no_room_for_an_answer_holds_no_service() {
-    let world = World::with_limits(http2::Limits {
-        head_timeout: Duration::from_secs(1),
-        ..http2::Limits::default()
-    })
-    .await;
-    let visited = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("tcp://{}", visited.local_addr().unwrap());
-    let token = world.session("one", &format!("{{echo: '{url}'}}")).await;
-    let mut none = quinn::TransportConfig::default();
-    none.stream_receive_window(quinn::VarInt::from_u32(0));
-    let (_socket, connection) = world.quic_at(world.address, none).await.unwrap();
-    let opening = async {
-        loop {
-            let (mut send, receive) = connection.open_bi().await.unwrap();
-            let asked = head(service("echo"), &token);
-            let _ = send.write_all(&asked).await;
-            tokio::select! {
-                visitor = visited.accept() => return (visitor.unwrap().0, send, receive),
-                // Where this was slow, its head came too late.
-                _ = send.stopped() => {}
-            }
-        }
-    };
-    let (mut visitor, _send, _receive) = within("a visitor", opening).await;
-    let end = within("its end", visitor.read(&mut [0])).await;
-    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
-    let record = world.record(|r| r["service"] == "echo" && r["outcome"] == "reset");
-    assert_eq!(record.await["closedBy"], "downstream");
-    assert_eq!(connection.close_reason(), None, "its connection stands");
 }
