@@ -22,6 +22,8 @@ pub struct CapsuleFlow<C: Carrier = Halves> {
     /// The bytes being decoded.
     frame: Bytes,
     received_fin: bool,
+    /// Nothing comes behind it: the carrier's own end has been read.
+    over: bool,
     sent_fin: bool,
 }
 
@@ -51,6 +53,7 @@ impl<C: Carrier> CapsuleFlow<C> {
             decoder: Decoder::default(),
             frame: Bytes::new(),
             received_fin: false,
+            over: false,
             sent_fin: false,
         }
     }
@@ -73,11 +76,54 @@ impl<C: Carrier> CapsuleFlow<C> {
         Poll::Ready(Ok(()))
     }
 
-    /// The carrier has ended, or FINAL_DATA is complete: after it nothing is awaited from this direction.
+    /// The carrier has ended, or FINAL_DATA is complete: after it nothing is awaited from this direction. A FIN with data behind it is none.
     fn fin(&mut self) -> Poll<Result<Option<Bytes>, Broken>> {
+        self.drop_rest()?;
         self.received_fin = true;
         self.carrier.nothing_awaited();
         Poll::Ready(Ok(None))
+    }
+}
+
+/// Frames dropped behind FINAL_DATA before other tasks get their turn.
+const FAIR: usize = 32;
+
+impl<C: Carrier> CapsuleFlow<C> {
+    /// Behind FINAL_DATA: what is no data is dropped (RFC 9297 §3.2), data must not come (draft-ietf-httpbis-connect-tcp §3).
+    fn drop_rest(&mut self) -> Result<(), Broken> {
+        let before = self.frame.len();
+        // It hands on nothing any more: it errs, or uses up all there is.
+        let rest = self.decoder.next(&mut self.frame);
+        self.carrier.passed(before - self.frame.len());
+        match rest {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) | Err(_) => Err(Broken::Malformed),
+        }
+    }
+
+    /// Whatever comes behind FINAL_DATA, though nobody reads.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
+        for _ in 0..FAIR {
+            if self.over {
+                return self.carrier.poll_broken(cx);
+            }
+            match self.carrier.poll_bytes(cx) {
+                // Who reads hears of a reset.
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(Some(frame))) => {
+                    self.frame = frame;
+                    if let Err(broken) = self.drop_rest() {
+                        return Poll::Ready(broken);
+                    }
+                    self.carrier.give_back();
+                }
+                // The FIN was said: how the carrier ends its own direction behind it is all the same.
+                Poll::Ready(Ok(None) | Err(Broken::Truncated)) => self.over = true,
+                Poll::Ready(Err(broken)) => return Poll::Ready(broken),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -124,7 +170,11 @@ impl<C: Carrier> Flow for CapsuleFlow<C> {
     }
 
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
-        self.carrier.poll_broken(cx)
+        if self.received_fin {
+            self.poll_rest(cx)
+        } else {
+            self.carrier.poll_broken(cx)
+        }
     }
 
     fn reset(&mut self) {

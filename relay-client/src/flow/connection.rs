@@ -121,7 +121,7 @@ impl<F: Flow> Carrier for Connection<F> {
                 }
                 Closing::Awaiting(timer) => {
                     let over = timer.as_mut().poll(cx).is_ready();
-                    // What still comes is no data: the decoder would refuse it, and nobody asks it any more.
+                    // Both FINs are through, and believed: what still comes, data or not, is too late to change that.
                     let more = self.flow.poll_read(cx);
                     match more {
                         Poll::Ready(Ok(Some(_))) if !over => {}

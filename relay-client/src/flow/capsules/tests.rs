@@ -78,6 +78,72 @@ async fn data_after_the_end_is_refused() {
         .unwrap();
     assert_eq!(read(&mut flow).await, Ok(Some(Bytes::from_static(b"x"))));
     assert_eq!(read(&mut flow).await, Ok(None));
+    // What is no data may come.
+    send.send_data(Chunk::capsule(UNKNOWN, Bytes::from_static(b"y")), false)
+        .unwrap();
+    send.send_data(Chunk::capsule(DATA, Bytes::from_static(b"z")), false)
+        .unwrap();
+    let broken = poll_fn(|cx| flow.poll_broken(cx)).await;
+    assert_eq!(broken, Broken::Malformed);
+}
+
+/// A type that nobody knows.
+const UNKNOWN: u64 = 0x1234;
+
+#[tokio::test]
+async fn what_is_no_data_may_follow_the_end() {
+    let mut drivers = JoinSet::new();
+    let ((mut send, _receive), server) = capsule_pair(&mut drivers).await;
+    let mut flow = CapsuleFlow::new(server.0, server.1);
+    for (kind, end) in [(FINAL_DATA, false), (UNKNOWN, false), (UNKNOWN, true)] {
+        let capsule = Chunk::capsule(kind, Bytes::from_static(b"x"));
+        send.send_data(capsule, end).unwrap();
+    }
+    assert_eq!(read(&mut flow).await, Ok(Some(Bytes::from_static(b"x"))));
+    assert_eq!(read(&mut flow).await, Ok(None));
+    let over = poll_fn(|cx| {
+        assert!(flow.poll_broken(cx).is_pending());
+        if flow.over {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    });
+    over.await;
+}
+
+/// What comes at once with the end is looked at before it is one; what comes later resets.
+#[tokio::test]
+async fn data_after_the_end_of_an_upgraded_connection_is_refused() {
+    use super::super::{SocketFlow, testing::*};
+    use sluicegate_relay_protocol::capsule::Head;
+
+    let capsule =
+        |kind, payload: &[u8]| [Head::new(kind, payload.len()).as_slice(), payload].concat();
+    for at_once in [true, false] {
+        let (near, far) = tcp_pair().await;
+        let (end, more) = (capsule(FINAL_DATA, b"x"), capsule(DATA, b"y"));
+        let first = if at_once {
+            [end, more.clone()].concat()
+        } else {
+            end
+        };
+        let mut flow = CapsuleFlow::upgraded(SocketFlow::new(far), first.into());
+        let near = crate::flow::Shared::from(near);
+        let data = poll_fn(|cx| flow.poll_read(cx)).await;
+        assert_eq!(data, Ok(Some(Bytes::from_static(b"x"))));
+        let end = poll_fn(|cx| flow.poll_read(cx)).await;
+        if at_once {
+            assert_eq!(end, Err(Broken::Malformed));
+        } else {
+            assert_eq!(end, Ok(None));
+            write(&near, &more).await;
+            let broken = poll_fn(|cx| flow.poll_broken(cx)).await;
+            assert_eq!(broken, Broken::Malformed);
+        }
+        drop(flow);
+        assert_reset(read_all(&near).await.1, "the other half");
+    }
 }
 
 #[tokio::test]
