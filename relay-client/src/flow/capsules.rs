@@ -80,7 +80,7 @@ impl<C: Carrier> CapsuleFlow<C> {
     fn fin(&mut self) -> Poll<Result<Option<Bytes>, Broken>> {
         self.drop_rest()?;
         self.received_fin = true;
-        self.carrier.nothing_awaited();
+        self.carrier.give_back();
         Poll::Ready(Ok(None))
     }
 }

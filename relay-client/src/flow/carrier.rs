@@ -20,9 +20,6 @@ pub trait Carrier: Send {
     /// The peer may send as many again as have been passed on.
     fn give_back(&mut self) {}
 
-    /// The peer's FIN is through.
-    fn nothing_awaited(&mut self) {}
-
     /// One DATA capsule with as much of the front of `payload` as goes. After `Pending` the same payload comes again.
     ///
     /// # Errors

@@ -41,7 +41,6 @@ impl Flow for StreamFlow {
                 }
                 None => {
                     self.received_fin = true;
-                    self.halves.nothing_awaited();
                     return Poll::Ready(Ok(None));
                 }
             }

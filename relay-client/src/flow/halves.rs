@@ -29,8 +29,6 @@ pub struct Halves {
     owed: usize,
     /// The peer's stream has ended.
     ended: bool,
-    /// Nothing more is awaited: what still comes is dropped.
-    done: bool,
     aborted: bool,
     tally: Option<Tally>,
 }
@@ -51,7 +49,6 @@ impl Halves {
             waiting: VecDeque::new(),
             owed: 0,
             ended: false,
-            done: false,
             aborted: false,
             tally: None,
         }
@@ -107,12 +104,6 @@ impl Halves {
     }
 
     fn put_aside(&mut self, frame: Bytes) {
-        if self.done {
-            // Nobody will pass it on.
-            self.owed += frame.len();
-            self.give_back();
-            return;
-        }
         let room = JOINED.saturating_sub(frame.len());
         match self.waiting.pop_back() {
             Some(last) if frame.len() < SMALL && last.len() <= room => {
@@ -165,11 +156,6 @@ impl Carrier for Halves {
             // Refused only for a stream that is over, whose room h2 has given back itself.
             let _ = self.receive.flow_control().release_capacity(owed);
         }
-    }
-
-    fn nothing_awaited(&mut self) {
-        self.done = true;
-        self.give_back();
     }
 
     fn poll_data(&mut self, cx: &mut Context<'_>, payload: &mut Bytes) -> Poll<Result<(), Broken>> {
