@@ -6,6 +6,8 @@
     clippy::panic
 )]
 
+mod now;
+
 use std::net::SocketAddr;
 
 use serde_json::Value;
@@ -451,100 +453,6 @@ async fn refused_requests_have_a_rate() {
     let last = reasons.pop();
     assert_eq!(last.as_deref(), Some("too_many_opens"));
     assert!(!reasons.is_empty() && reasons.iter().all(|reason| reason == "path_not_allowed"));
-}
-
-/// An answer without a body, after which the service keeps its connection.
-const DONE: &str = "HTTP/1.1 204 No Content\r\n\r\n";
-/// And one after which it does not.
-const CLOSES: &str = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
-
-/// A stream that a pause holds is held open, and no more.
-#[tokio::test]
-async fn a_pause_that_holds_keeps_the_stream_and_takes_no_requests() {
-    let stage = Stage::of("", "", ", onPause: hold").await;
-    let mut near = stage.dial().await;
-    say(&mut near, &get("/one", "")).await;
-    let mut far = stage.accept().await;
-    head(&mut far).await;
-    // With a connection to the service, and where there would have to be a new one.
-    for (answer, again) in [(DONE, "/two"), (CLOSES, "/three")] {
-        say(&mut far, answer).await;
-        assert!(head(&mut near).await.starts_with("HTTP/1.1 204"));
-        stage.act(Action::Pause).await;
-        say(&mut near, &get("/paused", "")).await;
-        let (refused, body) = refusal(&mut near).await;
-        assert!(refused.starts_with("http/1.1 403"), "{refused}");
-        assert!(body.contains("session_paused"), "{body}");
-        stage.act(Action::Resume).await;
-        say(&mut near, &get(again, "")).await;
-        if answer == CLOSES {
-            far = stage.accept().await;
-        }
-        let seen = head(&mut far).await;
-        assert!(seen.contains(again), "{seen}");
-    }
-    let record = stage.requests("/paused").await;
-    assert_eq!(record["reason"], "session_paused");
-}
-
-#[tokio::test]
-async fn each_request_is_an_open() {
-    let stage = Stage::new("", "").await;
-    let mut near = stage.dial().await;
-    say(&mut near, &get("/", "")).await;
-    let mut far = stage.accept().await;
-    head(&mut far).await;
-    say(&mut far, DONE).await;
-    assert!(head(&mut near).await.starts_with("HTTP/1.1 204"));
-    let fixture = &stage.world.fixture;
-    let limits = patch("{limits: {opensPerSecond: 1}}");
-    let patched = fixture.registry.patch(fixture.key("one"), limits);
-    patched.await.unwrap();
-    let mut served = 0;
-    // However slow this is, two of them are within a second.
-    let refused = loop {
-        say(&mut near, &get("/", "")).await;
-        tokio::select! {
-            refused = refusal_if_any(&mut near) => break refused,
-            _ = head(&mut far) => {}
-        }
-        say(&mut far, DONE).await;
-        assert!(head(&mut near).await.starts_with("HTTP/1.1 204"));
-        served += 1;
-        assert!(served < 100, "its rate is one a second");
-    };
-    assert!(refused.contains("too_many_opens"), "{refused}");
-    assert!(served > 0, "the first of a second");
-}
-
-/// What comes though nothing went up can only be a refusal.
-async fn refusal_if_any(stream: &mut TcpStream) -> String {
-    stream.readable().await.unwrap();
-    refusal(stream).await.1
-}
-
-#[tokio::test]
-async fn a_service_that_is_dialled_again_is_an_open_under_way() {
-    let stage = Stage::new("", "").await;
-    let mut near = stage.dial().await;
-    say(&mut near, &get("/one", "")).await;
-    let mut far = stage.accept().await;
-    head(&mut far).await;
-    say(&mut far, CLOSES).await;
-    assert!(head(&mut near).await.starts_with("HTTP/1.1 204"));
-    let fixture = &stage.world.fixture;
-    let live = fixture.registry.index().session(&fixture.key("one"));
-    let budget = live.unwrap().session.budget().clone();
-    // As many as the world allows.
-    let under_way: Vec<_> = std::iter::from_fn(|| budget.dial(1024).ok()).collect();
-    say(&mut near, &get("/two", "")).await;
-    let (refused, body) = refusal(&mut near).await;
-    assert!(refused.starts_with("http/1.1 429"), "{refused}");
-    assert!(body.contains("too_many_pending"), "{body}");
-    drop(under_way);
-    say(&mut near, &get("/three", "")).await;
-    let mut far = stage.accept().await;
-    assert!(head(&mut far).await.contains("/three"));
 }
 
 #[tokio::test]
