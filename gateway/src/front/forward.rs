@@ -378,7 +378,7 @@ impl Connection {
                 &self.context.authenticator,
                 request.headers(),
                 self.channel.as_ref(),
-                self.peer,
+                (self.peer, None),
                 self.context.detail,
                 &self.context.telemetry,
             );
@@ -390,7 +390,7 @@ impl Connection {
                 name,
                 request.headers(),
                 self.channel.as_ref(),
-                self.peer,
+                (self.peer, None),
             );
             return Some(self.known(answer));
         }

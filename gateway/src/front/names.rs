@@ -10,7 +10,7 @@ use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, HostName, Refusal, decide_name};
 use sluicegate_relay_protocol::asked_name;
 
-use super::Context;
+use super::{Context, standing::Standing};
 use crate::{
     message::Asks,
     outcome::{Outcome, Party},
@@ -38,23 +38,23 @@ pub(super) fn answer(
     asked: Asked,
     fields: &HeaderMap,
     channel: Option<&Channel>,
-    peer: SocketAddr,
+    from: (SocketAddr, Option<&Standing>),
 ) -> Response<Bytes> {
     let credentials = fields.get_all(header::AUTHORIZATION).iter();
     let credentials = credentials.map(HeaderValue::as_bytes);
-    answer_to(context, asked, credentials, channel, peer)
+    answer_to(context, asked, credentials, channel, from)
 }
 
-/// The same for credentials that came some other way.
+/// The same for credentials that came some other way. It came from there, where others come beside it on this connection.
 pub(super) fn answer_to<'a>(
     context: &Context,
     asked: Asked,
     credentials: impl Iterator<Item = &'a [u8]>,
     channel: Option<&Channel>,
-    peer: SocketAddr,
+    from: (SocketAddr, Option<&Standing>),
 ) -> Response<Bytes> {
-    let mut recorder = context.telemetry.begin(Kind::request, Front::names, peer);
-    match decide(context, asked, (credentials, channel), peer, &mut recorder) {
+    let mut recorder = context.telemetry.begin(Kind::request, Front::names, from.0);
+    match decide(context, asked, (credentials, channel), from, &mut recorder) {
         Ok(()) => {
             recorder.ended(Outcome::Completed, Party::Gateway);
             recorder.unwritten();
@@ -70,7 +70,7 @@ fn decide<'a>(
     context: &Context,
     asked: Asked,
     (credentials, channel): (impl Iterator<Item = &'a [u8]>, Option<&Channel>),
-    peer: SocketAddr,
+    (peer, carrier): (SocketAddr, Option<&Standing>),
     recorder: &mut Recorder,
 ) -> Result<(), Refusal> {
     // Until it is known to be a name.
@@ -84,6 +84,9 @@ fn decide<'a>(
     }
     // First who asks: what is no name is an ask of somebody too, and has the rate of their refusals.
     let identity = context.identify_proxy(credentials, channel, recorder, peer.ip())?;
+    if let Some(standing) = carrier {
+        standing.here(&identity.session)?;
+    }
     let judged = identity.judge(|policy| {
         let decided = match &name {
             Some(name) => decide_name(&policy.grant, name),

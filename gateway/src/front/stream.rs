@@ -143,8 +143,9 @@ pub(super) async fn dispatch<A: Answer>(
     } else if forward::is_foreign(head, exchange.secure) {
         return Some(Box::pin(forward::serve(exchange, context)));
     } else if let Some(name) = names::asked(head.method(), head.uri()) {
-        let (channel, peer) = (exchange.channel.as_ref(), exchange.downstream);
-        let response = names::answer(&context, name, head.headers(), channel, peer);
+        let from = (exchange.downstream, Some(&*exchange.standing));
+        let channel = exchange.channel.as_ref();
+        let response = names::answer(&context, name, head.headers(), channel, from);
         exchange.known(&response);
         exchange.respond.whole(response).await;
         return None;
@@ -153,7 +154,7 @@ pub(super) async fn dispatch<A: Answer>(
             &context.authenticator,
             head.headers(),
             exchange.channel.as_ref(),
-            exchange.downstream,
+            (exchange.downstream, Some(exchange.standing.as_ref())),
             context.detail,
             &context.telemetry,
         );

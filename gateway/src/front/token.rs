@@ -9,7 +9,7 @@ use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, Refusal};
 use sluicegate_relay_protocol::TOKEN_PATH;
 
-use super::Detail;
+use super::{Detail, standing::Standing};
 use crate::{
     auth::{Authenticator, Presented, bearer},
     clock::rfc3339,
@@ -29,7 +29,7 @@ pub(super) fn answer(
     authenticator: &Authenticator,
     headers: &HeaderMap,
     channel: Option<&Channel>,
-    downstream: SocketAddr,
+    (downstream, carrier): (SocketAddr, Option<&Standing>),
     detail: Detail,
     telemetry: &Telemetry,
 ) -> Response<Bytes> {
@@ -39,7 +39,7 @@ pub(super) fn answer(
             .iter()
             .map(HeaderValue::as_bytes),
     );
-    let asker = (Front::origin, downstream);
+    let asker = (Front::origin, downstream, carrier);
     refreshed(
         authenticator,
         (presented, channel),
@@ -53,7 +53,7 @@ pub(super) fn answer(
 pub(super) fn refreshed(
     authenticator: &Authenticator,
     (shown, channel): (Result<Secret, Denial>, Option<&Channel>),
-    (front, downstream): (Front, SocketAddr),
+    (front, downstream, carrier): (Front, SocketAddr, Option<&Standing>),
     detail: Detail,
     telemetry: &Telemetry,
 ) -> Response<Bytes> {
@@ -61,7 +61,11 @@ pub(super) fn refreshed(
     recorder.http("POST", TOKEN_PATH);
     let refreshed = shown.and_then(|shown| {
         let presented = Presented::on(&shown, channel);
-        authenticator.refresh(presented, downstream.ip(), SystemTime::now())
+        let refreshed = authenticator.refresh(presented, downstream.ip(), SystemTime::now())?;
+        if let Some(standing) = carrier {
+            standing.here(&refreshed.session)?;
+        }
+        Ok(refreshed)
     });
     match refreshed {
         Ok(refreshed) => {

@@ -100,7 +100,7 @@ pub(super) async fn refresh(mut flow: QuicFlow, token: &Secret, shared: &Shared)
             Ok(Secret::new(token.reveal().to_owned())),
             shared.channel.as_ref(),
         ),
-        (Front::quic, peer),
+        (Front::quic, peer, Some(shared.standing.as_ref())),
         context.detail,
         &context.telemetry,
     );
@@ -123,7 +123,8 @@ pub(super) async fn name(mut flow: QuicFlow, token: &Secret, name: String, share
     let peer = shared.from;
     let credentials = std::iter::once(bearer.reveal().as_bytes());
     let channel = shared.channel.as_ref();
-    let answer = names::answer_to(&shared.context, Ok(name), credentials, channel, peer);
+    let from = (peer, Some(shared.standing.as_ref()));
+    let answer = names::answer_to(&shared.context, Ok(name), credentials, channel, from);
     let passes = answer.status().is_success();
     if passes || is_somebodys(&answer) {
         shared.standing.trust();

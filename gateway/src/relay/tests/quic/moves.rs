@@ -71,8 +71,10 @@ async fn where_a_client_came_from_and_where_it_is_have_both_to_be_allowed() {
         let record = world.record(|r| r["session"]["id"] == id).await;
         assert_eq!(record["downstream"], from.as_str(), "{id}: what was proved");
     }
-    let control = head(Purpose::Control, &first);
-    assert_eq!(refusal(&ask(&connection, &control).await), elsewhere);
+    for purpose in [Purpose::Control, Purpose::Refresh] {
+        let asked = head(purpose, &first);
+        assert_eq!(refusal(&ask(&connection, &asked).await), elsewhere);
+    }
     go_on_from(&socket, "127.0.0.1");
     assert_eq!(open(&first).await, opened);
     assert_eq!(refusal(&open(&second).await), elsewhere);
