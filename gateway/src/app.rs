@@ -16,7 +16,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use arc_swap::ArcSwap;
 use tokio::{net::UnixListener, sync::Notify};
 
 pub use assemble::StartError;
@@ -28,7 +27,7 @@ use crate::{
     admin,
     config::{Config, StateDir},
     drain::Drain,
-    front::{self, Context, Entry},
+    front::{self, Current, Entry},
     listen::{
         self, Arrival, Carrying, Listener, ListenerKind, Places, Spoken, UdpListener, accept_loop,
         accept_quic,
@@ -65,7 +64,7 @@ pub struct App {
 
 /// What lives as long as the process, shared with reload and the admin API.
 struct Parts {
-    context: ArcSwap<Context>,
+    current: Arc<Current>,
     registry: Arc<Registry>,
     telemetry: Telemetry,
     reverse: Reverse,
@@ -128,9 +127,9 @@ impl App {
         &self.parts.registry
     }
 
-    /// What connections are served with from now on.
-    pub fn context(&self) -> Arc<Context> {
-        self.parts.context.load_full()
+    /// What everything is served with, now and after each reload.
+    pub fn current(&self) -> Arc<Current> {
+        self.parts.current.clone()
     }
 
     /// Records and metrics.
@@ -196,13 +195,13 @@ impl App {
                 parts.telemetry.clone(),
                 watch.clone(),
                 move |shaken, spoken| {
-                    let (context, drain) = (shared.context.load_full(), drain.clone());
+                    let (current, drain) = (shared.current.clone(), drain.clone());
                     async move {
                         match spoken {
                             Spoken::Relay => {
-                                front::quic::serve(shaken, context, drain).await;
+                                front::quic::serve(shaken, current, drain).await;
                             }
-                            Spoken::Http3 => front::h3::serve(shaken, context, drain).await,
+                            Spoken::Http3 => front::h3::serve(shaken, current, drain).await,
                         }
                     }
                 },
@@ -242,16 +241,14 @@ impl App {
                     },
                 ));
             } else {
-                let shared = parts.clone();
+                let current = parts.current.clone();
                 watch.spawn_service(accept_loop(
                     listener,
                     arrival,
                     places,
                     telemetry,
                     watch.clone(),
-                    move |accepted| {
-                        front::serve(entry.clone(), accepted, shared.context.load_full())
-                    },
+                    move |accepted| front::serve(entry.clone(), accepted, current.clone()),
                 ));
             }
         }
@@ -270,11 +267,11 @@ impl App {
         watch.spawn_service(inside.serve(watch.clone()));
         watch.spawn_service(parts.prober.clone().run(watch.clone()));
         for hook in settings.hooks {
-            let shared = parts.clone();
+            let current = parts.current.clone();
             watch.spawn_service(crate::webhook::run(
                 hook,
                 parts.registry.clone(),
-                Arc::new(move || shared.context.load_full()),
+                Arc::new(move || current.now()),
                 settings.board.clone(),
                 watch.clone(),
             ));
@@ -346,7 +343,7 @@ fn admin_state(
     let stop = parts.asked_to_stop.clone();
     let admission = {
         let parts = parts.clone();
-        move || parts.context.load().egress.admission.clone()
+        move || parts.current.now().egress.admission.clone()
     };
     admin::State {
         registry: parts.registry.clone(),
@@ -374,7 +371,7 @@ async fn housekeeping(parts: Arc<Parts>, mut watch: crate::drain::DrainWatch) {
     loop {
         tokio::select! {
             () = watch.reached(crate::drain::Stage::Forced) => return,
-            _ = reap.tick() => parts.context.load().pool.reap(),
+            _ = reap.tick() => parts.current.now().pool.reap(),
             _ = expire.tick() => parts.gestalt.sweep(SystemTime::now()),
             _ = renew.tick() => {
                 if let Err(error) = parts.identity.renew(SystemTime::now()) {

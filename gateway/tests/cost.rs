@@ -13,7 +13,7 @@ use allocation_counter::{AllocationInfo, measure};
 use sluicegate::{
     app::{App, Options},
     config::{Config, StateDir},
-    front::{self, Context, Entry},
+    front::{self, Current, Entry},
     listen::{Accepted, Downstream},
     session::CreateRequest,
 };
@@ -39,7 +39,7 @@ const STREAM: i64 = 4000;
 
 struct Bench {
     runtime: Runtime,
-    context: Arc<Context>,
+    current: Arc<Current>,
     credential: String,
     token: String,
     origin: SocketAddr,
@@ -89,7 +89,7 @@ egress:
             (app, credential, said("SLUICEGATE_RELAY_TOKEN").clone())
         });
         Self {
-            context: app.context(),
+            current: app.current(),
             runtime,
             credential,
             token,
@@ -152,7 +152,7 @@ egress:
                 let tcp = tokio::net::TcpStream::from_std(accepted).unwrap();
                 let accepted = Accepted::new(Downstream::Plain(tcp), peer);
                 let entry = Entry::Http { secure: false };
-                let opening = Box::pin(front::serve(entry, accepted, self.context.clone()));
+                let opening = Box::pin(front::serve(entry, accepted, self.current.clone()));
                 let mut tasks = JoinSet::new();
                 tasks.spawn(async move {
                     if let Some(carrying) = opening.await {

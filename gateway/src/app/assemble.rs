@@ -13,7 +13,6 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use arc_swap::ArcSwap;
 use sluicegate_certs::CertError;
 use sluicegate_relay::listen::replace_private_socket;
 use tokio::{net::UnixListener, sync::Notify};
@@ -31,6 +30,7 @@ use crate::{
     config::{self, Config, StateDir},
     drain::Drain,
     egress::ResolveError,
+    front::Current,
     listen::{ListenerKind, Places},
     probe::{Inside, Prober},
     relay::{Opens, Presence, Reverse},
@@ -193,6 +193,7 @@ impl App {
             presence.clone(),
             opens.clone(),
             gestalt.clone(),
+            None,
         )?;
         let inside = Inside::bind(state_dir.file("probe.sock"))
             .await
@@ -211,7 +212,7 @@ impl App {
             presence,
             opens,
             targets: inside.targets(),
-            context: ArcSwap::from_pointee(context),
+            current: Current::new(Arc::new(context)),
             registry,
             telemetry,
             reverse,
@@ -286,7 +287,7 @@ pub(super) fn admin_credentials(
 
 /// Hosts the admin API answers to besides loopback ones: the configuration's, and its listeners' own addresses.
 fn allowed_hosts(config: &Config, parts: &Parts) -> Vec<String> {
-    let context = parts.context.load();
+    let context = parts.current.now();
     let interfaces = &context.egress.admission.own.interfaces;
     let listening = parts.addresses.iter();
     let own = listening

@@ -74,6 +74,7 @@ impl Reloader {
             parts.presence.clone(),
             parts.opens.clone(),
             parts.gestalt.clone(),
+            Some(parts.current.now().ways.clone()),
         )
         .map_err(|error| chain(&error))?;
         let registry =
@@ -103,9 +104,10 @@ impl Reloader {
         let terms = tokio::task::spawn_blocking(move || Gestalt::prepare(terms));
         let terms = terms.await.map_err(|error| chain(&error))?;
         let terms = terms.map_err(|error| chain(&error))?;
+        let current = parts.current.clone();
         let notes = parts
             .registry
-            .replace_config(registry)
+            .replace_config_and(registry, move || current.replace(context))
             .await
             .map_err(|error| chain(&error))?;
         let keys = parts.registry.keys();
@@ -117,7 +119,9 @@ impl Reloader {
             parts.identity.replace(leaf);
         }
         parts.credentials.follow(credentials);
-        parts.context.store(context.into());
+        // What was let out by the context before is judged by the one in force.
+        parts.registry.index().everything_looks_again();
+        parts.gestalt.everything_looks_again();
         parts.prober.replace(plan);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = config;
         let mut said = vec![format!("{} applied", file.display())];

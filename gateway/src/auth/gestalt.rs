@@ -317,6 +317,22 @@ impl Gestalt {
         stands
     }
 
+    /// Whatever is open by tokens that are sessions themselves looks again whether it still may be. (What is open by the others is
+    /// woken with their session.)
+    pub fn everything_looks_again(&self) {
+        let own = |known: &&Arc<Known>| known.whole.is_none();
+        let sessions: Vec<_> = {
+            let all = self.known();
+            all.values()
+                .filter(own)
+                .map(|known| known.session.clone())
+                .collect()
+        };
+        for session in sessions {
+            session.look_again();
+        }
+    }
+
     /// End what is over: tokens that are sessions themselves take what is open with them.
     pub fn sweep(&self, now: SystemTime) {
         self.known().retain(|_, known| {

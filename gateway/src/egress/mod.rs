@@ -13,8 +13,11 @@ mod resolve;
 mod rewind;
 mod splice;
 mod standing;
+#[cfg(test)]
+pub(crate) mod testing;
 mod tunnel;
 mod upstream;
+mod ways;
 
 pub use close::{Abort, Guarded, linger_close};
 pub use dial::{DialError, Dialler};
@@ -28,3 +31,4 @@ pub use rewind::Rewind;
 pub use standing::{Asked, InForce, Known, still_allowed};
 pub use tunnel::{ACCESS_DENIED, Carried, Ends, Tunnel};
 pub use upstream::{Carrier, Upstream};
+pub use ways::{Reached, Ways};

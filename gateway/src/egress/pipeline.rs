@@ -8,7 +8,7 @@ use sluicegate_policy::{
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
-    DialError, Upstream, UpstreamProxy,
+    DialError, Reached, Upstream, UpstreamProxy,
     dial::Dialler,
     resolve::{MOST_ANSWERS, Resolver},
 };
@@ -52,8 +52,8 @@ impl Default for Timeouts {
 pub struct Opened {
     /// The connection.
     pub stream: Upstream,
-    /// Its judged address.
-    pub address: SocketAddr,
+    /// Where it leads.
+    pub reached: Reached,
 }
 
 /// Decides, resolves, admits and dials.
@@ -66,7 +66,7 @@ pub struct Egress {
     /// Limits in time.
     pub timeouts: Timeouts,
     /// The operator's own proxy, which then is the way out.
-    pub proxy: Option<UpstreamProxy>,
+    pub proxy: Option<Arc<UpstreamProxy>>,
 }
 
 impl Egress {
@@ -147,11 +147,16 @@ impl Egress {
             let known = chain.into_iter().chain([through]).collect::<Vec<_>>();
             recorder.detail(known.join("; "));
         }
-        match self.reach(permit.target(), &permits, proxy).await {
+        let leads = self.reach(permit.target(), &permits, proxy.map(Arc::as_ref));
+        match leads.await {
             Ok((stream, address)) => {
                 recorder.address(address);
                 recorder.opened();
-                Ok(Opened { stream, address })
+                let by = proxy.cloned();
+                Ok(Opened {
+                    stream,
+                    reached: Reached { address, by },
+                })
             }
             Err(error) => {
                 recorder.detail(error.detail);

@@ -75,6 +75,17 @@ impl UpstreamProxy {
             })
     }
 
+    /// Is what the other carries carried as this one would carry it? Its login and its trust were looked at when it was asked.
+    pub(super) fn is_the_way_of(&self, other: &Self) -> bool {
+        let spoken = |speaks: &Speaks| match speaks {
+            Speaks::Socks => (true, false),
+            Speaks::Http(tls) => (false, tls.is_some()),
+        };
+        self.target == other.target
+            && self.ask_for == other.ask_for
+            && spoken(&self.speaks) == spoken(&other.speaks)
+    }
+
     /// Ask for one of the judged addresses after another, until the proxy has one or says no.
     pub(super) async fn open(
         &self,

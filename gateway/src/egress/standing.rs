@@ -3,9 +3,10 @@
 use std::{net::IpAddr, sync::Arc};
 
 use sluicegate_policy::{
-    Admission, Denial, FirstBytes, Refusal, Target, TargetPermit, TlsRule, admit, decide,
+    Denial, FirstBytes, Refusal, Target, TargetPermit, TlsRule, admit, decide,
 };
 
+use super::{Egress, Reached};
 use crate::{
     session::{Authority, PolicyGeneration},
     telemetry::Recorder,
@@ -93,8 +94,8 @@ impl InForce {
     }
 }
 
-/// Judge an open tunnel or exchange by the authority as it is now, as if it were opened now: the target, the address that was
-/// dialled, and what is known of the bytes in it. The answer is what is in force now.
+/// Judge an open tunnel or exchange by the authority and the way out as they are now, as if it were opened now: the target, the
+/// address that was reached and by whom, and what is known of the bytes in it. The answer is what is in force now.
 ///
 /// # Errors
 /// The reason to cut it.
@@ -102,8 +103,8 @@ pub fn still_allowed(
     authority: &Authority,
     permit: &TargetPermit,
     known: Known<'_>,
-    dialled: Option<IpAddr>,
-    admission: &Admission,
+    reached: Option<&Reached>,
+    egress: &Egress,
 ) -> Result<InForce, Denial> {
     let policy = live(authority)?;
     let now = decide(&policy.grant, permit.target()).map_err(|_| Denial::PolicyChanged)?;
@@ -115,11 +116,14 @@ pub fn still_allowed(
     // What the policy itself says of the name's addresses is the whole of them.
     let listed = |address: IpAddr| {
         let same = |one: &IpAddr| one.to_canonical() == address.to_canonical();
-        now.known_answers(admission)
+        now.known_answers(&egress.admission)
             .is_none_or(|answers| answers.iter().any(same))
     };
-    let admitted = dialled.is_none_or(|address| {
-        listed(address) && admit(&policy.grant, &now, &[address], admission).is_ok()
+    let admitted = reached.is_none_or(|reached| {
+        let (address, by) = (reached.address.ip(), reached.by.as_deref());
+        listed(address)
+            && admit(&policy.grant, &now, &[address], &egress.admission)
+                .is_ok_and(|admitted| egress.still_leads(now.target(), &admitted, by))
     });
     if passes && admitted {
         Ok(InForce {

@@ -1,12 +1,11 @@
 //! One open tunnel: bytes both ways, under the session's live authority.
 
 use std::{
-    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use sluicegate_policy::{Admission, Denial, TargetPermit, TlsRule};
+use sluicegate_policy::{Denial, TargetPermit, TlsRule};
 use sluicegate_relay::flow::Pacing;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -14,6 +13,7 @@ use tokio::{
 };
 
 use super::{
+    Reached, Ways,
     close::{Abort, Guarded, linger_close},
     gate::Gate,
     pump::{End, Observe, Pump},
@@ -34,10 +34,10 @@ pub struct Tunnel {
     pub authority: Changes,
     /// What allowed it; judged again when the policy changes.
     pub permit: TargetPermit,
-    /// The address dialled; judged again likewise.
-    pub dialled: IpAddr,
-    /// How addresses are judged.
-    pub admission: Arc<Admission>,
+    /// Where it leads, and by whom; judged again likewise.
+    pub reached: Reached,
+    /// What that is judged by, whatever reloads do.
+    pub ways: Arc<Ways>,
     /// Silence both ways for this long ends it; zero = never.
     pub idle: Duration,
     /// The client's first bytes must be whole by then.
@@ -289,8 +289,8 @@ impl Tunnel {
             (None, None) => Known::Nothing,
         };
         let judged = !matches!(known, Known::Nothing);
-        let (dialled, admission) = (Some(self.dialled), &self.admission);
-        let now = still_allowed(&authority, &self.permit, known, dialled, admission)?;
+        let (reached, egress) = (Some(&self.reached), self.ways.now());
+        let now = still_allowed(&authority, &self.permit, known, reached, &egress)?;
         if !judged {
             pump.judge_by(&now.permit);
             now.record(recorder);

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     connect::{self, Opened},
-    context::Context,
+    context::Current,
     forward::{self, Scope},
 };
 use crate::{
@@ -75,7 +75,7 @@ const CHUNK: usize = 4096;
 /// Serve one connection until it is known what it carries.
 pub(super) async fn serve(
     accepted: Accepted,
-    context: Arc<Context>,
+    current: Arc<Current>,
     captured: &Captured,
 ) -> Option<Carrying> {
     let Accepted {
@@ -84,6 +84,7 @@ pub(super) async fn serve(
         preface,
         original,
     } = accepted;
+    let context = current.now();
     let began = std::time::Instant::now();
     let mut stream = Guarded::new(stream);
     let destination = match (captured.port, original) {
@@ -114,6 +115,7 @@ pub(super) async fn serve(
     };
     let mut held = BytesMut::new();
     let deadline = Instant::now() + context.egress.timeouts.first_bytes;
+    drop(context);
     let first = read_first(&mut stream, &mut held, deadline, may_wait).await;
     let target = match first {
         First::Gone => {
@@ -127,13 +129,14 @@ pub(super) async fn serve(
                 literal,
                 front: captured.front,
             };
-            return Some(Box::pin(forward::serve(stream, held, peer, context, scope)));
+            return Some(Box::pin(forward::serve(stream, held, peer, current, scope)));
         }
         First::Name(name) => Target::new(Host::Name(name), port).ok_or(Denial::MalformedTarget),
         First::Nameless => literal_target.ok_or(Denial::SniMissing),
         First::Other => literal_target.ok_or(Denial::TlsRequired),
         First::Cut(denial) => Err(denial),
     };
+    let context = current.now();
     let mut recorder = context.telemetry.begin(Kind::tunnel, captured.front, peer);
     recorder.since(began);
     let led = async {
@@ -156,7 +159,7 @@ pub(super) async fn serve(
     match led {
         Ok(led) => {
             let opened = Opened::new(led, recorder);
-            let carrying = connect::carry(stream, held.to_vec(), opened, peer, context);
+            let carrying = connect::carry(stream, held.to_vec(), opened, peer, current);
             Some(Box::pin(carrying))
         }
         Err(refusal) => {

@@ -9,16 +9,16 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::Response;
 use sluicegate_certs::Channel;
-use sluicegate_policy::{Admission, Denial, Host, Refusal, Target, TargetPermit};
+use sluicegate_policy::{Denial, Host, Refusal, Target, TargetPermit};
 
 use super::{
-    context::Context,
+    context::{Context, Current},
     forward::{self, Scope},
     standing::Standing,
 };
 use crate::{
     auth::Identity,
-    egress::{Carried, Ends, Guarded, InForce, Known, Tunnel, Upstream, still_allowed},
+    egress::{Carried, Egress, Ends, Guarded, InForce, Known, Tunnel, Upstream, still_allowed},
     listen::Downstream,
     message::Asks,
     outcome::{Outcome, Party},
@@ -103,8 +103,8 @@ impl Opened {
     pub(super) fn revoked(&self) -> impl Future<Output = Denial> + use<> {
         let tunnel = &self.led.way.tunnel;
         let (mut changes, permit) = (tunnel.authority.clone(), tunnel.permit.clone());
-        let (dialled, admission) = (tunnel.dialled, tunnel.admission.clone());
-        async move { lost(&mut changes, &permit, Some(dialled), &admission).await }
+        let (reached, ways) = (tunnel.reached.clone(), tunnel.ways.clone());
+        async move { lost(&mut changes, &permit, Some(&reached), &ways).await }
     }
 }
 
@@ -117,7 +117,6 @@ pub(super) struct Led {
 
 /// Where it leads, whose it is, and by which policy.
 struct Way {
-    address: SocketAddr,
     tunnel: Tunnel,
     identity: Identity,
     policy: Arc<PolicyGeneration>,
@@ -212,30 +211,29 @@ pub(super) async fn lead(
     let counted = context.telemetry.metrics().pending();
     let upstream = tokio::select! {
         biased;
-        denial = lost(&mut changes, &permit, None, &context.egress.admission) => return Err(denial.into()),
-        opened = context.egress.open(&policy, &permit, recorder) => opened?,
+        denial = lost(&mut changes, &permit, None, &context.ways) => return Err(denial.into()),
+        opened = context.ways.open(&policy, &permit, recorder) => opened?,
     };
     drop((dial, counted));
     // A change meanwhile was judged without the address, which was admitted by the policy before it.
-    let (dialled, admission) = (upstream.address.ip(), &context.egress.admission);
-    let (now, dialled) = (changes.now(), Some(dialled));
-    let now = still_allowed(&now, &permit, Known::Nothing, dialled, admission)?;
+    let (stream, reached) = (upstream.stream, upstream.reached);
+    let (now, egress) = (changes.now(), context.ways.now());
+    let now = still_allowed(&now, &permit, Known::Nothing, Some(&reached), &egress)?;
     now.record(recorder);
     let InForce { permit, policy } = now;
     let tunnel = Tunnel {
         session: identity.session.clone(),
         authority: changes,
         permit,
-        dialled: upstream.address.ip(),
-        admission: context.egress.admission.clone(),
+        reached,
+        ways: context.ways.clone(),
         idle: context.egress.timeouts.idle,
         first_bytes: context.egress.timeouts.first_bytes,
         upgraded: None,
     };
     Ok(Led {
-        upstream: upstream.stream,
+        upstream: stream,
         way: Box::new(Way {
-            address: upstream.address,
             tunnel,
             identity,
             policy,
@@ -249,15 +247,15 @@ pub(super) async fn lead(
 async fn lost(
     changes: &mut Changes,
     permit: &TargetPermit,
-    dialled: Option<IpAddr>,
-    admission: &Admission,
+    reached: Option<&Reached>,
+    ways: &Ways,
 ) -> Denial {
     loop {
         if changes.changed().await.is_err() {
             return Denial::SessionRevoked;
         }
-        let now = changes.now();
-        if let Err(denial) = still_allowed(&now, permit, Known::Nothing, dialled, admission) {
+        let (now, egress) = (changes.now(), ways.now());
+        if let Err(denial) = still_allowed(&now, permit, Known::Nothing, reached, &egress) {
             return denial;
         }
     }
@@ -294,7 +292,7 @@ pub(super) fn carry(
     first: Vec<u8>,
     opened: Opened,
     peer: SocketAddr,
-    context: Arc<Context>,
+    current: Arc<Current>,
 ) -> impl Future<Output = ()> + Send {
     let Opened { led, recorder } = opened;
     let Led { upstream, mut way } = led;
@@ -307,7 +305,7 @@ pub(super) fn carry(
     async move {
         if way.tunnel.run(&mut ends).await == Carried::Http {
             // Apart: few tunnels need the room.
-            Box::pin(judged(ends, way, peer, context)).await;
+            Box::pin(judged(ends, way, peer, current)).await;
         } else {
             drop(ends);
         }
@@ -319,10 +317,9 @@ async fn judged(
     ends: Ends<Downstream, Upstream>,
     way: Box<Way>,
     peer: SocketAddr,
-    context: Arc<Context>,
+    current: Arc<Current>,
 ) {
     let Way {
-        address,
         mut tunnel,
         identity,
         policy,
@@ -336,11 +333,12 @@ async fn judged(
     } = ends;
     let target = tunnel.permit.target().clone();
     if let Some(upstream) = upstream.take() {
-        forward::adopt(&context, &identity, &policy, &target, upstream, address).await;
+        let (context, reached) = (current.now(), tunnel.reached.clone());
+        forward::adopt(&context, &identity, &policy, &target, upstream, reached).await;
     }
     let buffer = BytesMut::from(first.as_slice());
     let scope = Scope::Inside { target, identity };
-    match forward::serve_while(downstream, buffer, peer, context, scope, Some(&mut tunnel)).await {
+    match forward::serve_while(downstream, buffer, peer, current, scope, Some(&mut tunnel)).await {
         Some(denial) => recorder.cut(denial),
         None => recorder.ended(Outcome::Completed, Party::Downstream),
     }

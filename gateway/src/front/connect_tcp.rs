@@ -16,7 +16,7 @@ use sluicegate_relay_protocol::{
 
 use super::{
     connect::{self, Accepted, Ask, Wanted},
-    context::Context,
+    context::{Context, Current},
     headers,
     standing::Standing,
 };
@@ -352,15 +352,17 @@ impl Opened {
         self,
         flow: impl Flow + 'static,
         peer: SocketAddr,
-        context: Arc<Context>,
+        current: Arc<Current>,
     ) -> Carrying {
         match self {
             // Out of its box here: one that something is moved out of while it is carried would live as long.
             Self::Service(service) => {
                 let Service { open, mut recorder } = *service;
                 let mut flow = Some(flow);
+                // Of the rest of a configuration nothing is kept while the stream lives.
+                let context = current.now().h2.clone();
                 Box::pin(async move {
-                    let relay = &context.h2.relay;
+                    let relay = &context.relay;
                     relay.carry(&mut flow, open, &mut recorder).await;
                     // The place and the stream first, then the record.
                     drop(flow);
@@ -368,7 +370,7 @@ impl Opened {
             }
             Self::Egress(opened) => {
                 let stream = Guarded::new(Downstream::stream(flow));
-                Box::pin(connect::carry(stream, Vec::new(), *opened, peer, context))
+                Box::pin(connect::carry(stream, Vec::new(), *opened, peer, current))
             }
             Self::Listener(dialled) => Box::pin(dialled.carry(flow)),
         }

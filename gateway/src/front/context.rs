@@ -1,7 +1,8 @@
-//! What every front needs, shared by all connections of one configuration.
+//! What every front needs under one configuration, and which one is in force.
 
 use std::{sync::Arc, time::SystemTime};
 
+use arc_swap::ArcSwap;
 use sluicegate_certs::Channel;
 use sluicegate_policy::{Denial, Refusal, Target};
 
@@ -9,20 +10,22 @@ use super::{Detail, Pool, captured::Identify, h2};
 use crate::{
     auth::{Audience, Authenticator, Identity, Presented, proxy_credential, socks_credential},
     drain::DrainWatch,
-    egress::Egress,
+    egress::{Egress, Ways},
     listen::Preface,
     message::{Asks, Manner, reject},
     secret::Secret,
     telemetry::{Recorder, Telemetry},
 };
 
-/// Shared by all connections accepted under one configuration.
+/// Shared by all that is asked for under one configuration.
 #[derive(Debug)]
 pub struct Context {
     /// Credentials to sessions.
     pub authenticator: Authenticator,
     /// The way out.
-    pub egress: Egress,
+    pub egress: Arc<Egress>,
+    /// The way out in force, for what outlives this.
+    pub ways: Arc<Ways>,
     /// Idle upstream connections of absolute-form requests.
     pub pool: Arc<Pool>,
     /// Records and metrics.
@@ -35,6 +38,30 @@ pub struct Context {
     pub h2: Arc<h2::Context>,
     /// Going down?
     pub drain: DrainWatch,
+}
+
+/// The context in force. Connections hold this, and ask anew for whatever is asked of them: each request, stream and tunnel is
+/// served by the one of its moment.
+#[derive(Debug)]
+pub struct Current(ArcSwap<Context>);
+
+impl Current {
+    /// This one, until another takes its place.
+    pub fn new(context: Arc<Context>) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::new(context)))
+    }
+
+    /// The one in force.
+    pub fn now(&self) -> Arc<Context> {
+        self.0.load_full()
+    }
+
+    /// Another is in force; what is open has to be woken apart.
+    pub fn replace(&self, context: Context) {
+        // First what opens are judged by at their end: none that begins by the new one is held against the old.
+        context.ways.replace(context.egress.clone());
+        self.0.swap(Arc::new(context)).pool.close();
+    }
 }
 
 impl Context {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Captured, Context, captured, http1, socks};
+use super::{Captured, Current, captured, http1, socks};
 use crate::listen::{Accepted, Carrying};
 
 /// What a listener's connections speak.
@@ -20,10 +20,10 @@ pub enum Entry {
 }
 
 /// Serve one connection until it is known what it carries; that is left to be awaited.
-pub async fn serve(entry: Entry, accepted: Accepted, context: Arc<Context>) -> Option<Carrying> {
+pub async fn serve(entry: Entry, accepted: Accepted, current: Arc<Current>) -> Option<Carrying> {
     match entry {
-        Entry::Http { secure } => http1::serve(accepted, secure, context).await,
-        Entry::Socks => socks::serve(accepted, context).await,
-        Entry::Captured(captured) => captured::serve(accepted, context, &captured).await,
+        Entry::Http { secure } => http1::serve(accepted, secure, current).await,
+        Entry::Socks => socks::serve(accepted, current).await,
+        Entry::Captured(captured) => captured::serve(accepted, current, &captured).await,
     }
 }

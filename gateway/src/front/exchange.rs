@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     task::{Context as TaskContext, Poll},
     time::SystemTime,
@@ -28,7 +28,7 @@ use super::{
     standing::Standing,
 };
 use crate::{
-    egress::{Asked, Ends, Guarded, Rewind, Tunnel, Upstream},
+    egress::{Asked, Ends, Guarded, Reached, Rewind, Tunnel, Upstream},
     listen::Downstream,
     message::overrides,
     outcome::{Outcome, Party},
@@ -52,7 +52,7 @@ pub(super) struct Pending {
     way: Way,
     slot: Option<Slot>,
     sender: SendRequest<RequestBody>,
-    address: SocketAddr,
+    reached: Reached,
     guard: Guard,
     upload: UploadEnd,
     /// Where the connection goes afterwards; `None` after an upgrade that was asked for and not taken up, since its
@@ -152,7 +152,7 @@ pub(super) async fn run(
         way.authority.clone(),
         way.permit.clone(),
         asked.clone(),
-        context.egress.admission.clone(),
+        context.ways.clone(),
         context.egress.timeouts.idle,
         recorder.counters().clone(),
     );
@@ -163,7 +163,7 @@ pub(super) async fn run(
     let Sent {
         answer,
         sender,
-        address,
+        reached,
         mut guard,
         upload,
     } = sent;
@@ -177,7 +177,7 @@ pub(super) async fn run(
             way,
             slot,
             sender,
-            address,
+            reached,
             guard,
             upload,
             pool,
@@ -187,7 +187,7 @@ pub(super) async fn run(
     }
     // A 101 nobody asked for opens nothing.
     let client = client.ok_or(Denial::UpstreamProtocol)?;
-    upgrade(context, way, slot, answer, client, (address.ip(), asked)).await
+    upgrade(context, way, slot, answer, client, (reached, asked)).await
 }
 
 /// May it be made so: in the plain, by this method, for this path?
@@ -246,7 +246,7 @@ async fn upgrade(
     slot: Option<Slot>,
     mut answer: Response<Incoming>,
     client: OnUpgrade,
-    (dialled, asked): (IpAddr, Asked),
+    (reached, asked): (Reached, Asked),
 ) -> Result<Answered, Refusal> {
     let upgraded = hyper::upgrade::on(&mut answer)
         .await
@@ -258,8 +258,8 @@ async fn upgrade(
         session: way.identity.session.clone(),
         authority: way.authority,
         permit: way.permit,
-        dialled,
-        admission: context.egress.admission.clone(),
+        reached,
+        ways: context.ways.clone(),
         idle: context.egress.timeouts.idle,
         first_bytes: context.egress.timeouts.first_bytes,
         upgraded: Some(asked),
@@ -297,7 +297,7 @@ impl Pending {
             upload: self.upload,
             pool: self.pool,
             key: self.way.key,
-            address: self.address,
+            reached: self.reached,
             sender: self.sender,
         };
         let body = ResponseBody::Upstream(Box::new(Streaming::new(inner, exchange)));
@@ -358,7 +358,7 @@ pub(super) struct Exchange {
     upload: UploadEnd,
     pool: Option<Arc<Pool>>,
     key: PoolKey,
-    address: SocketAddr,
+    reached: Reached,
     sender: SendRequest<RequestBody>,
 }
 
@@ -389,7 +389,7 @@ impl Exchange {
     pub(super) fn complete(mut self) {
         self.recorder.ended(Outcome::Completed, Party::Upstream);
         if let Some(pool) = self.pool.filter(|_| self.upload.is_whole()) {
-            pool.put(self.key, self.sender, self.address);
+            pool.put(self.key, self.sender, self.reached);
         }
         drop(self.slot);
     }

@@ -26,7 +26,7 @@ use super::{
     client_body::ClientBody,
     connect::{self, Accepted, Ask, Wanted},
     connect_tcp,
-    context::{Context, is_somebodys},
+    context::{Context, Current, is_somebodys},
     exchange::{self, Answered, Upgraded},
     guard::SharedGuard,
     headers, names, token, upgrade,
@@ -112,7 +112,7 @@ enum After {
 }
 
 struct Connection {
-    context: Arc<Context>,
+    current: Arc<Current>,
     peer: SocketAddr,
     channel: Option<Channel>,
     scope: Scope,
@@ -134,10 +134,10 @@ pub(super) fn serve(
     downstream: Guarded<Downstream>,
     buffer: BytesMut,
     peer: SocketAddr,
-    context: Arc<Context>,
+    current: Arc<Current>,
     scope: Scope,
 ) -> impl Future<Output = ()> + Send {
-    let serving = serve_while(downstream, buffer, peer, context, scope, None);
+    let serving = serve_while(downstream, buffer, peer, current, scope, None);
     async move {
         serving.await;
     }
@@ -149,12 +149,15 @@ pub(super) async fn serve_while(
     downstream: Guarded<Downstream>,
     buffer: BytesMut,
     peer: SocketAddr,
-    context: Arc<Context>,
+    current: Arc<Current>,
     scope: Scope,
     mut tunnel: Option<&mut Tunnel>,
 ) -> Option<Denial> {
     let mut reason = None;
-    let timeouts = context.egress.timeouts;
+    let (timeouts, mut drain) = {
+        let context = current.now();
+        (context.egress.timeouts, context.drain.clone())
+    };
     let verdict = Arc::new(Verdict::default());
     if matches!(scope, Scope::Inside { .. }) {
         verdict.trust();
@@ -166,9 +169,8 @@ pub(super) async fn serve_while(
     };
     let channel = downstream.get().and_then(Downstream::channel);
     let io: Io = TokioIo::new(Judged::new(downstream, buffer, verdict.clone(), timeouts));
-    let mut drain = context.drain.clone();
     let state = Arc::new(Connection {
-        context,
+        current,
         peer,
         channel,
         scope,
@@ -247,7 +249,7 @@ pub(super) async fn serve_while(
                     first,
                     opened,
                     peer,
-                    state.context.clone(),
+                    state.current.clone(),
                 ))
                 .await;
             }
@@ -255,9 +257,9 @@ pub(super) async fn serve_while(
         Some(After::Capsules(client, opened)) => match reclaim(client).await {
             Some((downstream, first)) => {
                 let early = state.verdict.take();
-                let context = state.context.clone();
+                let current = state.current.clone();
                 Box::pin(upgrade::carry(
-                    downstream, first, early, opened, peer, context,
+                    downstream, first, early, opened, peer, current,
                 ))
                 .await;
             }
@@ -298,13 +300,16 @@ impl Connection {
         if request.version() < Version::HTTP_11 {
             self.unframed.store(true, Ordering::Release);
         }
+        // Each request by the one of its moment, whatever the connection has carried before.
+        let context = self.current.now();
         if let Some(denial) = self.verdict.take() {
-            let mut recorder = self.recorder();
+            let mut recorder = self.recorder(&context);
             let (refusal, html) = (self.scope.refused(denial.into()), self.verdict.html());
-            return closing(self.refuse(&refusal, None, &mut recorder, html), denial);
+            let answer = self.refuse(&context, &refusal, None, &mut recorder, html);
+            return closing(answer, denial);
         }
         if *request.method() == Method::CONNECT {
-            return self.connect(request).await;
+            return self.connect(&context, request).await;
         }
         if matches!(self.scope, Scope::Proxy)
             && let Some(asked) = upgrade::asked(&request)
@@ -315,11 +320,11 @@ impl Connection {
             } else {
                 asked
             };
-            return self.connect_tcp(request, asked).await;
+            return self.connect_tcp(&context, request, asked).await;
         }
-        match self.own_endpoint(&request) {
+        match self.own_endpoint(&context, &request) {
             Some(answer) => answer,
-            None => self.forward(request).await,
+            None => self.forward(&context, request).await,
         }
     }
 
@@ -333,6 +338,7 @@ impl Connection {
     /// An upgrade to `connect-tcp`. A refusal of what was understood leaves the connection as it is, for the next request.
     async fn connect_tcp(
         &self,
+        context: &Context,
         mut request: Request<Incoming>,
         asked: Result<Handshake, Denial>,
     ) -> Response<ResponseBody> {
@@ -341,18 +347,16 @@ impl Connection {
             Ok(handshake) => {
                 let gone = self.take_hangup();
                 let from = (self.peer, self.channel.as_ref());
-                upgrade::open(&self.context, &handshake, &request, from, gone).await
+                upgrade::open(context, &handshake, &request, from, gone).await
             }
             Err(denial) => {
-                let telemetry = &self.context.telemetry;
+                let telemetry = &context.telemetry;
                 let mut recorder = telemetry.begin(Kind::request, Front::origin, self.peer);
                 recorder.protocol(Protocol::Http1);
                 recorder.http(request.method().as_str(), request.uri().path());
                 let refusal = Refusal::from(denial);
                 let html = headers::wants_html(request.headers());
-                let answer = self
-                    .context
-                    .reject(Asks::Origin, &refusal, None, &mut recorder, html);
+                let answer = context.reject(Asks::Origin, &refusal, None, &mut recorder, html);
                 return closing(answer, denial);
             }
         };
@@ -369,24 +373,28 @@ impl Connection {
     }
 
     /// What the gateway itself serves, in origin form.
-    fn own_endpoint(&self, request: &Request<Incoming>) -> Option<Response<ResponseBody>> {
+    fn own_endpoint(
+        &self,
+        context: &Context,
+        request: &Request<Incoming>,
+    ) -> Option<Response<ResponseBody>> {
         if request.uri().scheme().is_some() || !matches!(self.scope, Scope::Proxy) {
             return None;
         }
         if token::is_refresh(request.method(), request.uri().path()) {
             let answer = token::answer(
-                &self.context.authenticator,
+                &context.authenticator,
                 request.headers(),
                 self.channel.as_ref(),
                 (self.peer, None),
-                self.context.detail,
-                &self.context.telemetry,
+                context.detail,
+                &context.telemetry,
             );
             return Some(self.known(answer));
         }
         if let Some(name) = names::asked(request.method(), request.uri()) {
             let answer = names::answer(
-                &self.context,
+                context,
                 name,
                 request.headers(),
                 self.channel.as_ref(),
@@ -395,16 +403,15 @@ impl Connection {
             return Some(self.known(answer));
         }
         if request.method() == Method::GET && request.uri().path() == PROOF_PATH {
-            return Some(self.proof(request));
+            return Some(self.proof(context, request));
         }
         let (kind, body) = match (request.method(), request.uri().path()) {
             (&Method::GET | &Method::HEAD, "/healthz") => {
                 ("text/plain; charset=utf-8", "ok\n".to_owned())
             }
-            (&Method::GET | &Method::HEAD, "/.well-known/jwks.json") => (
-                "application/jwk-set+json",
-                self.context.authenticator.jwks(),
-            ),
+            (&Method::GET | &Method::HEAD, "/.well-known/jwks.json") => {
+                ("application/jwk-set+json", context.authenticator.jwks())
+            }
             _ => return None,
         };
         let mut answer = Response::new(ResponseBody::whole(body.into()));
@@ -423,8 +430,7 @@ impl Connection {
     }
 
     /// The verdict on a relay credential.
-    fn proof(&self, request: &Request<Incoming>) -> Response<ResponseBody> {
-        let context = &self.context;
+    fn proof(&self, context: &Context, request: &Request<Incoming>) -> Response<ResponseBody> {
         let proved = if context.drain.refusing() {
             Err(Denial::Draining.into())
         } else {
@@ -453,8 +459,8 @@ impl Connection {
     }
 
     /// A record of this connection's, and whose it is where that is known.
-    fn recorder(&self) -> Recorder {
-        let (front, telemetry) = (self.scope.front(), &self.context.telemetry);
+    fn recorder(&self, context: &Context) -> Recorder {
+        let (front, telemetry) = (self.scope.front(), &context.telemetry);
         let mut recorder = telemetry.begin(Kind::request, front, self.peer);
         recorder.protocol(Protocol::Http1);
         if let Some(identity) = self.scope.identity()
@@ -471,6 +477,7 @@ impl Connection {
     /// A refusal, as this connection's client can understand it.
     fn refuse(
         &self,
+        context: &Context,
         refusal: &Refusal,
         target: Option<&Target>,
         recorder: &mut Recorder,
@@ -480,24 +487,32 @@ impl Connection {
             Scope::Captured { .. } => Asks::Nobody,
             Scope::Proxy | Scope::Inside { .. } => Asks::Proxy,
         };
-        self.context.reject(asks, refusal, target, recorder, html)
+        context.reject(asks, refusal, target, recorder, html)
     }
 
     /// CONNECT where there is no proxy to ask: inside a tunnel, and on a connection that was captured.
-    fn connect_nowhere(&self, request: &Request<Incoming>) -> Response<ResponseBody> {
-        let mut recorder = self.recorder();
+    fn connect_nowhere(
+        &self,
+        context: &Context,
+        request: &Request<Incoming>,
+    ) -> Response<ResponseBody> {
+        let mut recorder = self.recorder(context);
         let asked = request.uri().authority().map_or("", |to| to.as_str());
         recorder.http(request.method().as_str(), asked);
         let refusal = self.scope.refused(Denial::MalformedTarget.into());
         let html = headers::wants_html(request.headers());
-        let answer = self.refuse(&refusal, None, &mut recorder, html);
+        let answer = self.refuse(context, &refusal, None, &mut recorder, html);
         closing(answer, Denial::MalformedTarget)
     }
 
     /// A CONNECT that came after other requests on its connection.
-    async fn connect(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
+    async fn connect(
+        &self,
+        context: &Context,
+        mut request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
         if !matches!(self.scope, Scope::Proxy) {
-            return self.connect_nowhere(&request);
+            return self.connect_nowhere(context, &request);
         }
         let client = hyper::upgrade::on(&mut request);
         // Authority-form and nothing else: a URI with a scheme or a path names its authority too.
@@ -526,7 +541,7 @@ impl Connection {
             carrier: None,
         };
         let gone = std::future::pending::<()>();
-        match connect::accept(&self.context, self.peer, ask, gone).await {
+        match connect::accept(context, self.peer, ask, gone).await {
             Accepted::Opened(opened) => {
                 self.become_after(After::Connected(client, opened));
                 Response::new(ResponseBody::empty())
@@ -536,20 +551,22 @@ impl Connection {
         }
     }
 
-    async fn forward(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
+    async fn forward(
+        &self,
+        context: &Context,
+        mut request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
         // RFC 9112 §3.2.4: what asks about the server as a whole goes on so.
         if *request.method() == Method::OPTIONS && self.verdict.pathless() {
             request.extensions_mut().insert(WholeServer);
         }
         let html = headers::wants_html(request.headers());
-        let mut recorder =
-            self.context
-                .telemetry
-                .begin(Kind::request, self.scope.front(), self.peer);
+        let telemetry = &context.telemetry;
+        let mut recorder = telemetry.begin(Kind::request, self.scope.front(), self.peer);
         recorder.protocol(Protocol::Http1);
         let mut target = None;
         let answered = exchange::run(
-            &self.context,
+            context,
             &self.scope,
             (self.peer, None),
             request.map(ClientBody::Http1),
@@ -573,7 +590,7 @@ impl Connection {
             }
             Ok(Answered::Own(answer)) => answer,
             Err(refusal) => {
-                let answer = self.refuse(&refusal, target.as_ref(), &mut recorder, html);
+                let answer = self.refuse(context, &refusal, target.as_ref(), &mut recorder, html);
                 if is_somebodys(&answer) {
                     self.verdict.trust();
                 }

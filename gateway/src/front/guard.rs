@@ -1,18 +1,17 @@
 //! What cuts an exchange that is under way: its session's authority, or silence.
 
 use std::{
-    net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
 
-use sluicegate_policy::{Admission, Denial, TargetPermit};
+use sluicegate_policy::{Denial, TargetPermit};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    egress::{Asked, Known, still_allowed},
+    egress::{Asked, Known, Reached, Ways, still_allowed},
     session::{Authority, Changes},
     telemetry::{Counters, Motion},
 };
@@ -30,9 +29,10 @@ pub(super) struct Guard {
     authority: Changes,
     permit: TargetPermit,
     request: Asked,
-    /// Once dialled.
-    dialled: Option<IpAddr>,
-    admission: Arc<Admission>,
+    /// Once it leads somewhere.
+    reached: Option<Reached>,
+    /// What that is judged by, whatever reloads do.
+    ways: Arc<Ways>,
     /// Zero = silence does not end it.
     idle: Duration,
     timer: Pin<Box<Sleep>>,
@@ -52,7 +52,7 @@ impl Guard {
         authority: Changes,
         permit: TargetPermit,
         request: Asked,
-        admission: Arc<Admission>,
+        ways: Arc<Ways>,
         idle: Duration,
         counters: Arc<Counters>,
     ) -> Self {
@@ -63,8 +63,8 @@ impl Guard {
             authority,
             permit,
             request,
-            dialled: None,
-            admission,
+            reached: None,
+            ways,
             idle,
             timer,
             counters,
@@ -73,9 +73,9 @@ impl Guard {
         }
     }
 
-    /// The address that serves it is judged along from now on.
-    pub(super) fn dialled(&mut self, address: IpAddr) {
-        self.dialled = Some(address);
+    /// Where it leads is judged along from now on.
+    pub(super) fn reached(&mut self, reached: Reached) {
+        self.reached = Some(reached);
     }
 
     /// Ready when the exchange must be cut.
@@ -102,8 +102,8 @@ impl Guard {
             authority,
             &self.permit,
             Known::Request(&self.request),
-            self.dialled,
-            &self.admission,
+            self.reached.as_ref(),
+            &self.ways.now(),
         )
         .map(drop)
     }

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 
-use super::{Detail, grpc, standing::Standing, stream};
+use super::{Current, Detail, grpc, standing::Standing, stream};
 use crate::{
     drain::Stage,
     http2::{self, Calm, Limits},
@@ -62,7 +62,7 @@ pub struct Peer {
 pub(super) type Exchange = stream::Exchange<SendResponse<Chunk>>;
 
 /// Serve a connection until it ends or is drained. Streams run in the drain's tasks.
-pub async fn serve<IO>(io: IO, peer: Peer, context: Arc<super::Context>)
+pub async fn serve<IO>(io: IO, peer: Peer, current: Arc<Current>)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -72,8 +72,10 @@ where
         secure,
         since,
     } = peer;
-    let mut drain = context.drain.clone();
-    let limits = context.h2.limits;
+    let (mut drain, limits) = {
+        let context = current.now();
+        (context.drain.clone(), context.h2.limits)
+    };
     let (io, enough) = Calm::new(io);
     let handshake = timeout_at(
         since + limits.head_timeout,
@@ -104,7 +106,7 @@ where
                     let standing = held.clone();
                     let exchange =
                         Exchange { request, respond, downstream, channel, secure, refusing, standing };
-                    let opening = Box::pin(open(exchange, context.clone()));
+                    let opening = Box::pin(open(exchange, current.clone()));
                     drain.spawn(async move {
                         if let Some(carrying) = opening.await {
                             carrying.await;
@@ -141,7 +143,7 @@ where
                 idle.as_mut().reset(next);
             }
             () = enough.notified() => {
-                context.h2.telemetry.metrics().h2_flood();
+                current.now().telemetry.metrics().h2_flood();
                 tracing::debug!(%downstream, "too many frames that carry nothing");
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 told = true;
@@ -155,12 +157,15 @@ where
 }
 
 /// Serve a stream until it is known what it carries.
-async fn open(exchange: Exchange, context: Arc<super::Context>) -> Option<Carrying> {
+async fn open(exchange: Exchange, current: Arc<Current>) -> Option<Carrying> {
     if !stream::is_call(&exchange.request, exchange.secure) {
-        return stream::dispatch(exchange, context).await;
+        return stream::dispatch(exchange, current).await;
     }
     Some(Box::pin(async move {
-        grpc::serve(exchange, &context.h2).await;
+        // Of the rest of a configuration nothing is kept while the call lives.
+        let context = current.now().h2.clone();
+        drop(current);
+        grpc::serve(exchange, &context).await;
     }))
 }
 

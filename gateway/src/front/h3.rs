@@ -40,7 +40,7 @@ use super::path::Path;
 use super::quic::{last_words, quic_channel};
 use super::standing::Standing;
 use super::{
-    Context,
+    Current,
     stream::{self, Answer, Exchange},
 };
 use crate::{
@@ -60,23 +60,23 @@ struct Shared {
     connection: quinn::Connection,
     /// Where its client was in the handshake.
     from: SocketAddr,
-    context: Arc<Context>,
+    current: Arc<Current>,
     drain: DrainWatch,
     waste: Mutex<Waste>,
     standing: Arc<Standing>,
 }
 
 /// Serve a connection until it ends or is drained. Request streams run in the drain's tasks.
-pub async fn serve(shaken: Shaken, context: Arc<Context>, mut drain: DrainWatch) {
+pub async fn serve(shaken: Shaken, current: Arc<Current>, mut drain: DrainWatch) {
     let Shaken { connection, from } = shaken;
-    let path = Path::of(connection.clone(), context.authenticator.clone());
-    let limits = context.h2.limits;
+    let path = Path::of(connection.clone(), current.now().authenticator.clone());
+    let limits = current.now().h2.limits;
     // What says nothing is held to the deadline of a first head.
     let mut asked = Instant::now();
     let shared = Arc::new(Shared {
         connection: connection.clone(),
         from,
-        context,
+        current,
         drain: drain.clone(),
         waste: Mutex::new(Waste::new(asked)),
         standing: Arc::new(Standing::on(path)),
@@ -174,7 +174,7 @@ fn reject(mut send: SendStream, mut receive: RecvStream) {
 
 /// Read a request and serve it.
 async fn begin(send: SendStream, receive: RecvStream, shared: Arc<Shared>) {
-    let limits = shared.context.h2.limits;
+    let limits = shared.current.now().h2.limits;
     let limit = limits.head_bytes as usize;
     let connection = shared.connection.clone();
     let mut reading = Reading::new(QuicReceive::new(receive), limit, connection);
@@ -196,7 +196,7 @@ async fn begin(send: SendStream, receive: RecvStream, shared: Arc<Shared>) {
                 standing: shared.standing.clone(),
             };
             // What opening takes is gone before a tunnel begins to live.
-            let opening = Box::pin(stream::dispatch(exchange, shared.context.clone()));
+            let opening = Box::pin(stream::dispatch(exchange, shared.current.clone()));
             if let Some(carrying) = opening.await {
                 carrying.await;
             }
@@ -250,7 +250,7 @@ async fn head(reading: &mut Reading, limit: usize) -> Result<Asked, Headless> {
 /// A request that is none has an answer all the same.
 async fn refuse(denial: Denial, respond: Respond, shared: &Shared) {
     let downstream = shared.from;
-    let context = &shared.context;
+    let context = shared.current.now();
     let mut recorder = context
         .telemetry
         .begin(Kind::request, Front::origin, downstream);

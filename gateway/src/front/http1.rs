@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     connect::{self, Accepted as Answered, Ask, Wanted},
-    context::Context,
+    context::{Context, Current},
     forward::{self, Scope},
     h2, headers,
 };
@@ -43,7 +43,7 @@ enum First {
 pub(super) async fn serve(
     accepted: Accepted,
     secure: bool,
-    context: Arc<Context>,
+    current: Arc<Current>,
 ) -> Option<Carrying> {
     let Accepted {
         stream,
@@ -52,7 +52,7 @@ pub(super) async fn serve(
         ..
     } = accepted;
     if preface == Preface::Malformed {
-        malformed(stream, peer, secure, &context).await;
+        malformed(stream, peer, secure, &current.now()).await;
         return None;
     }
     let since = Instant::now();
@@ -64,13 +64,14 @@ pub(super) async fn serve(
     };
     if stream.alpn() == Some(b"h2") {
         let peer = of_h2(stream.channel());
-        return Some(Box::pin(h2::serve(stream, peer, context)));
+        return Some(Box::pin(h2::serve(stream, peer, current)));
     }
     let mut stream = Guarded::new(stream);
     let mut buffer = BytesMut::new();
+    let timeouts = current.now().egress.timeouts;
     let first = match timeout(
-        context.egress.timeouts.head,
-        read_first(&mut stream, &mut buffer, context.egress.timeouts.max_head),
+        timeouts.head,
+        read_first(&mut stream, &mut buffer, timeouts.max_head),
     )
     .await
     {
@@ -87,14 +88,15 @@ pub(super) async fn serve(
             stream.release();
             let peer = of_h2(stream.get().and_then(Downstream::channel));
             let stream = Rewind::new(buffer.freeze(), stream);
-            Some(Box::pin(h2::serve(stream, peer, context)))
+            Some(Box::pin(h2::serve(stream, peer, current)))
         }
         First::Other => {
-            let serving = forward::serve(stream, buffer, peer, context, Scope::Proxy);
+            let serving = forward::serve(stream, buffer, peer, current, Scope::Proxy);
             Some(Box::pin(serving))
         }
-        First::Connect(judged) => connect(stream, buffer, judged, peer, context).await,
+        First::Connect(judged) => connect(stream, buffer, judged, peer, current).await,
         First::Refused(denial) => {
+            let context = current.now();
             let mut recorder = context.telemetry.begin(Kind::request, Front::origin, peer);
             recorder.protocol(Protocol::Http1);
             let html = headers::raw_prefers_html(&buffer, denial);
@@ -156,12 +158,15 @@ async fn connect(
     mut buffer: BytesMut,
     judged: Judged,
     peer: SocketAddr,
-    context: Arc<Context>,
+    current: Arc<Current>,
 ) -> Option<Carrying> {
     let head = judged.head(&buffer)?;
     let consumed = head.len();
     let gone = std::future::pending::<()>();
-    match connect::accept(&context, peer, ask(&head), gone).await {
+    let context = current.now();
+    let accepted = connect::accept(&context, peer, ask(&head), gone).await;
+    drop(context);
+    match accepted {
         Answered::Opened(opened) => {
             let first = buffer.split_off(consumed.min(buffer.len())).to_vec();
             drop(buffer);
@@ -171,7 +176,7 @@ async fn connect(
             if sent.is_err() || stream.flush().await.is_err() {
                 return None;
             }
-            let carrying = connect::carry(stream, first, opened, peer, context);
+            let carrying = connect::carry(stream, first, opened, peer, current);
             Some(Box::pin(carrying))
         }
         // What a client sends behind a CONNECT is the tunnel's: refused, it is never read as another request.

@@ -35,7 +35,7 @@ mod token;
 mod upgrade;
 
 pub use captured::{Captured, Identify};
-pub use context::Context;
+pub use context::{Context, Current};
 pub use entry::{Entry, serve};
 pub use pool::Pool;
 

@@ -1,9 +1,12 @@
-//! Idle upstream connections of absolute-form requests. Never shared between sessions, generations or policies.
+//! Idle upstream connections of absolute-form requests. Never shared between sessions, generations or policies, nor between
+//! configurations of the gateway, each of which has a pool of its own.
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -13,6 +16,7 @@ use sluicegate_policy::Target;
 use super::body::RequestBody;
 use crate::{
     descriptors::{self, For},
+    egress::Reached,
     session::SessionKey,
 };
 
@@ -30,7 +34,7 @@ pub(super) struct PoolKey {
 #[derive(Debug)]
 pub(super) struct Idle {
     pub(super) sender: SendRequest<RequestBody>,
-    pub(super) address: SocketAddr,
+    pub(super) reached: Reached,
     since: Instant,
 }
 
@@ -38,6 +42,8 @@ pub(super) struct Idle {
 #[derive(Debug, Default)]
 pub struct Pool {
     idle: Mutex<HashMap<PoolKey, Vec<Idle>>>,
+    /// Read and set under that lock.
+    closed: AtomicBool,
 }
 
 /// Kept idle for this long.
@@ -63,11 +69,14 @@ impl Pool {
 
     /// Keep a connection; over the limits it is closed instead. What is idle is the first to go where nobody can be let in
     /// any more.
-    pub(super) fn put(&self, key: PoolKey, sender: SendRequest<RequestBody>, address: SocketAddr) {
+    pub(super) fn put(&self, key: PoolKey, sender: SendRequest<RequestBody>, reached: Reached) {
         if sender.is_closed() {
             return;
         }
         let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
         if descriptors::are_scarce(For::Arriving) {
             return all.clear();
         }
@@ -78,10 +87,17 @@ impl Pool {
         if waiting.len() < PER_KEY {
             waiting.push(Idle {
                 sender,
-                address,
+                reached,
                 since: Instant::now(),
             });
         }
+    }
+
+    /// Close what is idle, and keep nothing from now on: another configuration is in force.
+    pub(super) fn close(&self) {
+        let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        self.closed.store(true, Ordering::Relaxed);
+        all.clear();
     }
 
     /// Close what has idled too long. Called now and then.

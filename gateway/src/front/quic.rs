@@ -24,7 +24,7 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-use super::{Context, path::Path, standing::Standing};
+use super::{Context, Current, path::Path, standing::Standing};
 use crate::{
     drain::{DrainWatch, Stage},
     listen::{Carrying, Shaken},
@@ -35,7 +35,7 @@ use crate::{
 /// What the streams of one connection share.
 #[derive(Clone)]
 struct Shared {
-    context: Arc<Context>,
+    current: Arc<Current>,
     drain: DrainWatch,
     connection: quinn::Connection,
     /// Where its client was in the handshake.
@@ -47,11 +47,11 @@ struct Shared {
 }
 
 /// Serve a connection until it ends or is drained. Streams run in the drain's tasks.
-pub async fn serve(shaken: Shaken, context: Arc<Context>, mut drain: DrainWatch) {
+pub async fn serve(shaken: Shaken, current: Arc<Current>, mut drain: DrainWatch) {
     let Shaken { connection, from } = shaken;
-    let path = Path::of(connection.clone(), context.authenticator.clone());
+    let path = Path::of(connection.clone(), current.now().authenticator.clone());
     let shared = Shared {
-        context,
+        current,
         drain: drain.clone(),
         channel: quic_channel(&connection),
         connection: connection.clone(),
@@ -59,7 +59,7 @@ pub async fn serve(shaken: Shaken, context: Arc<Context>, mut drain: DrainWatch)
         leaving: CancellationToken::new(),
         standing: Arc::new(Standing::on(path)),
     };
-    let (limits, standing) = (shared.context.h2.limits, shared.standing.clone());
+    let (limits, standing) = (shared.context().h2.limits, shared.standing.clone());
     // Control streams are not work: a connection with nothing else is idle.
     let work = TaskTracker::new();
     let mut asked = Instant::now();
@@ -176,13 +176,20 @@ async fn begin(
 }
 
 impl Shared {
+    /// What serves what is asked for now, whatever the connection has carried before.
+    fn context(&self) -> Arc<Context> {
+        self.current.now()
+    }
+
     /// How long a head may take, the client's or the one that answers it.
     fn patience(&self) -> Duration {
-        self.context.h2.limits.head_timeout
+        self.context().h2.limits.head_timeout
     }
 
     fn begin(&self, kind: Kind) -> Recorder {
-        self.context.telemetry.begin(kind, Front::quic, self.from)
+        self.context()
+            .telemetry
+            .begin(kind, Front::quic, self.from)
     }
 }
 

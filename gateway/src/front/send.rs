@@ -1,6 +1,6 @@
 //! One request on its way up, over an idle connection or a new one, until its answer's head has come.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use http::{Method, Request, Response, StatusCode, header};
 use hyper::{
@@ -19,12 +19,17 @@ use super::{
     guard::Guard,
     headers,
 };
-use crate::{auth::Identity, egress::Upstream, session::PolicyGeneration, telemetry::Recorder};
+use crate::{
+    auth::Identity,
+    egress::{Reached, Upstream},
+    session::PolicyGeneration,
+    telemetry::Recorder,
+};
 
 pub(super) struct Sent {
     pub(super) answer: Response<Incoming>,
     pub(super) sender: SendRequest<RequestBody>,
-    pub(super) address: SocketAddr,
+    pub(super) reached: Reached,
     pub(super) guard: Guard,
     pub(super) upload: UploadEnd,
 }
@@ -62,10 +67,10 @@ pub(super) async fn send(
     loop {
         let idle = context.pool.take(&way.key);
         let reused = idle.is_some();
-        let (mut sender, address) = match idle {
+        let (mut sender, reached) = match idle {
             Some(idle) => {
-                recorder.address(idle.address);
-                (idle.sender, idle.address)
+                recorder.address(idle.reached.address);
+                (idle.sender, idle.reached)
             }
             None => {
                 let budget = way.identity.session.budget();
@@ -74,13 +79,13 @@ pub(super) async fn send(
                 let opened = tokio::select! {
                     biased;
                     denial = std::future::poll_fn(|cx| guard.poll(cx)) => return Err(denial.into()),
-                    opened = context.egress.open(&way.policy, &way.permit, recorder) => opened?,
+                    opened = context.ways.open(&way.policy, &way.permit, recorder) => opened?,
                 };
                 drop((dial, counted));
-                (handshake(context, opened.stream).await?, opened.address)
+                (handshake(context, opened.stream).await?, opened.reached)
             }
         };
-        guard.dialled(address.ip());
+        guard.reached(reached.clone());
         // A change meanwhile was judged without the address, which was admitted by the policy before it.
         if let Some(denial) = guard.verdict() {
             return Err(denial.into());
@@ -119,7 +124,7 @@ pub(super) async fn send(
                 return Ok(Sent {
                     answer,
                     sender,
-                    address,
+                    reached,
                     guard,
                     upload,
                 });
@@ -199,11 +204,11 @@ pub(super) async fn adopt(
     policy: &PolicyGeneration,
     target: &Target,
     stream: Upstream,
-    address: SocketAddr,
+    reached: Reached,
 ) {
     if let Ok(sender) = handshake(context, stream).await {
         context
             .pool
-            .put(key(identity, policy, target), sender, address);
+            .put(key(identity, policy, target), sender, reached);
     }
 }

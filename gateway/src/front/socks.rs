@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     connect::{self, Opened},
-    context::Context,
+    context::Current,
 };
 use crate::{
     auth::{Identity, socks_credential},
@@ -65,13 +65,14 @@ struct Client {
 type Login = Result<Identity, Refusal>;
 
 /// Serve one connection until it is known what it carries.
-pub(super) async fn serve(accepted: Accepted, context: Arc<Context>) -> Option<Carrying> {
+pub(super) async fn serve(accepted: Accepted, current: Arc<Current>) -> Option<Carrying> {
     let Accepted {
         stream,
         peer,
         preface,
         ..
     } = accepted;
+    let context = current.now();
     let mut client = Client {
         stream: Guarded::new(stream),
         buffer: BytesMut::new(),
@@ -90,7 +91,7 @@ pub(super) async fn serve(accepted: Accepted, context: Arc<Context>) -> Option<C
     }
     let mut recorder = context.telemetry.begin(Kind::tunnel, Front::socks, peer);
     let opened = match greeting {
-        Ok(()) => open(&mut client, &context, peer, &mut recorder).await,
+        Ok(()) => open(&mut client, &current, peer, &mut recorder).await,
         Err(stop) => Err(stop),
     };
     match opened {
@@ -101,7 +102,7 @@ pub(super) async fn serve(accepted: Accepted, context: Arc<Context>) -> Option<C
             }
             let first = client.buffer.to_vec();
             let opened = Opened::new(led, recorder);
-            let carrying = connect::carry(client.stream, first, opened, peer, context);
+            let carrying = connect::carry(client.stream, first, opened, peer, current);
             return Some(Box::pin(carrying));
         }
         Err(Stop::Gone) => client.stream.release(),
@@ -120,7 +121,7 @@ pub(super) async fn serve(accepted: Accepted, context: Arc<Context>) -> Option<C
 /// Methods, login, request, and the way it leads.
 async fn open(
     client: &mut Client,
-    context: &Context,
+    current: &Current,
     peer: SocketAddr,
     recorder: &mut Recorder,
 ) -> Result<connect::Led, Stop> {
@@ -133,22 +134,23 @@ async fn open(
         None => return Err(Stop::silent(Denial::MalformedRequest)),
     }
     client.say(&[VERSION, METHOD_PASSWORD]).await?;
-    let login = login(client, context, peer, recorder).await?;
+    let login = login(client, current, peer, recorder).await?;
     let target = request(client).await?;
     recorder.target(&target);
     let identity = login.map_err(Stop::reply)?;
     // The request took its time.
+    let context = current.now();
     if context.drain.refusing() {
         return Err(Stop::reply(Denial::Draining.into()));
     }
-    connect::lead(context, identity, &target, recorder)
+    connect::lead(&context, identity, &target, recorder)
         .await
         .map_err(Stop::reply)
 }
 
 async fn login(
     client: &mut Client,
-    context: &Context,
+    current: &Current,
     peer: SocketAddr,
     recorder: &mut Recorder,
 ) -> Result<Login, Stop> {
@@ -157,7 +159,9 @@ async fn login(
         return Err(Stop::silent(Denial::MalformedRequest));
     };
     let credential = || socks_credential(login.name, login.password);
-    let login = context.identify(credential, None, recorder, peer.ip());
+    let login = current
+        .now()
+        .identify(credential, None, recorder, peer.ip());
     if let Err(refusal) = &login
         && matches!(
             refusal.denial.told(),

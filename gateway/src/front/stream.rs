@@ -17,7 +17,7 @@ use sluicegate_relay::flow::{Broken, CapsuleFlow, Carrier, Flow};
 use sluicegate_relay_protocol::{CONNECT_TCP, Handshake, PROOF_PATH};
 
 use super::{
-    Context, body::ResponseBody, client_body::ClientBody, connect_tcp, headers, names,
+    Context, Current, body::ResponseBody, client_body::ClientBody, connect_tcp, headers, names,
     standing::Standing, token,
 };
 use crate::{
@@ -96,8 +96,10 @@ impl<A: Answer> Exchange<A> {
 /// The request alone says what it is. What may live long is left to be awaited.
 pub(super) async fn dispatch<A: Answer>(
     exchange: Exchange<A>,
-    context: Arc<Context>,
+    current: Arc<Current>,
 ) -> Option<Carrying> {
+    // Each stream by the one of its moment, whatever its connection has carried before.
+    let context = current.now();
     let head = &exchange.request;
     // Cookies may come in crumbs (RFC 9113 §8.2.3), and are one field where fields are counted.
     let crumbs = head.headers().get_all(header::COOKIE).iter().count();
@@ -107,14 +109,16 @@ pub(super) async fn dispatch<A: Answer>(
     }
     let classic = head.method() == Method::CONNECT && head.extensions().get::<Extended>().is_none();
     let refused: Refusal = if classic {
-        return tunnel::classic(exchange, context).await;
+        return tunnel::classic(exchange, context, current).await;
     } else if exchange.refusing {
         Denial::Draining.into()
     } else if host_differs(head) {
         Denial::HostMismatch.into()
     } else if head.method() == Method::CONNECT {
         match extended(head) {
-            Ok(handshake) => return tunnel::connect_tcp(exchange, &handshake, context).await,
+            Ok(handshake) => {
+                return tunnel::connect_tcp(exchange, &handshake, context, current).await;
+            }
             Err(denial) => denial.into(),
         }
     } else if is_call(head, exchange.secure) {

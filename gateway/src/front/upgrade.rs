@@ -14,7 +14,7 @@ use super::{
     body::ResponseBody,
     connect::Accepted,
     connect_tcp::{self, Asker, Opened},
-    context::Context,
+    context::{Context, Current},
     headers,
 };
 use crate::{
@@ -92,7 +92,7 @@ pub(super) async fn carry(
     early: Option<Denial>,
     mut opened: Opened,
     peer: SocketAddr,
-    context: Arc<Context>,
+    current: Arc<Current>,
 ) {
     if early.is_some() {
         return opened.abandon(early);
@@ -101,7 +101,7 @@ pub(super) async fn carry(
         Some(flow) => {
             let mut capsules = CapsuleFlow::upgraded(flow, first.into());
             if opened.taken(capsules.heard()).await {
-                opened.carry(capsules, peer, context).await;
+                opened.carry(capsules, peer, current).await;
             } else {
                 // The dial is somebody else's now.
                 capsules.reset();

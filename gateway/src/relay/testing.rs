@@ -39,8 +39,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{Endpoint, HttpContext, Opens, Pool, Presence, Reverse, Services, ServicesConfig};
 use crate::{
     drain::{Drain, Stage},
-    egress::{Egress, Resolver, ResolverConfig, Timeouts},
-    front::{self, Context, Detail, h2, quic},
+    egress::{Egress, Resolver, ResolverConfig, Timeouts, Ways},
+    front::{self, Context, Current, Detail, h2, quic},
     http2,
     listen::{Accepted, Downstream, Places, ResetKey, UdpListener, accept_quic},
     session::{
@@ -156,7 +156,7 @@ impl World {
     async fn listen(&mut self) {
         let identity = self.identity();
         let config = tls::server(&identity, &[b"h2", b"http/1.1"]).unwrap();
-        let context = self.context();
+        let current = Current::new(self.context());
         let (tls, udp) = within("a port for both", async {
             loop {
                 let tcp = TcpListener::bind(self.address).await.unwrap();
@@ -168,14 +168,14 @@ impl World {
             }
         })
         .await;
-        self.serve_udp(udp, &context);
+        self.serve_udp(udp, &current);
         let plain = TcpListener::bind(self.plain).await.unwrap();
         for (acceptor, listener, address) in [
             (Some(TlsAcceptor::from(config)), tls, &mut self.address),
             (None, plain, &mut self.plain),
         ] {
             *address = listener.local_addr().unwrap();
-            let (serving, context) = (self.serving.clone(), context.clone());
+            let (serving, current) = (self.serving.clone(), current.clone());
             let (mut drain, far) = (self.drain.watch(), self.far.clone());
             self.listening.spawn(async move {
                 loop {
@@ -188,7 +188,7 @@ impl World {
                         downstream.set_ip([192, 0, 2, 9].into());
                     }
                     tcp.set_nodelay(true).unwrap();
-                    let (acceptor, context) = (acceptor.clone(), context.clone());
+                    let (acceptor, current) = (acceptor.clone(), current.clone());
                     let (ends, ended) = tokio::sync::oneshot::channel::<()>();
                     drain.spawn(async move { drop(ended.await) });
                     serving.lock().unwrap().spawn(async move {
@@ -203,7 +203,7 @@ impl World {
                         };
                         let accepted = Accepted::new(stream, downstream);
                         let entry = front::Entry::Http { secure };
-                        if let Some(carrying) = front::serve(entry, accepted, context).await {
+                        if let Some(carrying) = front::serve(entry, accepted, current).await {
                             carrying.await;
                         }
                     });
@@ -221,11 +221,11 @@ impl World {
         }
     }
 
-    fn serve_udp(&mut self, listener: UdpListener, context: &Arc<Context>) {
+    fn serve_udp(&mut self, listener: UdpListener, current: &Arc<Current>) {
         self.udp = Some(listener.endpoint());
-        let (watch, context) = (self.drain.watch(), context.clone());
+        let (watch, current) = (self.drain.watch(), current.clone());
         let places = self.places.clone();
-        let serve = move |shaken, _| quic::serve(shaken, context.clone(), watch.clone());
+        let serve = move |shaken, _| quic::serve(shaken, current.clone(), watch.clone());
         let (telemetry, watch) = (self.telemetry.clone(), self.drain.watch());
         self.listening
             .spawn(accept_quic(listener, places, telemetry, watch, serve));
@@ -242,7 +242,7 @@ impl World {
 
     /// UDP works again, at the same port.
     pub(crate) async fn unblock_udp(&mut self) {
-        let (identity, context) = (self.identity(), self.context());
+        let (identity, current) = (self.identity(), Current::new(self.context()));
         let udp = within("the UDP port", async {
             loop {
                 match self.bind_udp(&identity, self.address) {
@@ -252,7 +252,7 @@ impl World {
             }
         });
         let udp = udp.await;
-        self.serve_udp(udp, &context);
+        self.serve_udp(udp, &current);
     }
 
     /// A QUIC connection with nothing of the relay client's on it, and its socket.
@@ -288,7 +288,7 @@ impl World {
         listener.unwrap().endpoint()
     }
 
-    /// What each connection is served with.
+    /// What everything is served with.
     pub(crate) fn context(&self) -> Arc<Context> {
         let trust = TrustBundle::empty()
             .with_pem(self.authority.certificate_pem().as_bytes())
@@ -334,17 +334,19 @@ impl World {
             detail: Detail::Full,
             limits: self.limits,
         };
+        let egress = Arc::new(Egress {
+            resolver: Resolver::new(&ResolverConfig::default()).unwrap(),
+            admission: Arc::new(Admission {
+                own,
+                ..Admission::default()
+            }),
+            timeouts: Timeouts::default(),
+            proxy: None,
+        });
         Arc::new(Context {
             authenticator,
-            egress: Egress {
-                resolver: Resolver::new(&ResolverConfig::default()).unwrap(),
-                admission: Arc::new(Admission {
-                    own,
-                    ..Admission::default()
-                }),
-                timeouts: Timeouts::default(),
-                proxy: None,
-            },
+            ways: Ways::new(egress.clone()),
+            egress,
             pool: Arc::default(),
             telemetry: self.telemetry.clone(),
             detail: Detail::Full,

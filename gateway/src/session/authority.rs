@@ -265,14 +265,25 @@ impl Session {
         Ok(judged.permit)
     }
 
-    /// Everything open looks again whether it still may: one of its credentials was withdrawn.
-    pub(super) fn look_again(&self) {
+    /// Everything open looks again whether it still may: one of its credentials was withdrawn, or what else it is judged by has
+    /// changed. So does what is open as single credentials see it.
+    pub fn look_again(&self) {
+        for session in self.views() {
+            session.look_again();
+        }
         self.authority.send_modify(|_| {});
     }
 
     /// Is anything open, that would have to look?
     pub(super) fn is_watched(&self) -> bool {
-        self.authority.receiver_count() > 0
+        self.authority.receiver_count() > 0 || self.views().iter().any(|view| view.is_watched())
+    }
+
+    /// It as single credentials see it.
+    fn views(&self) -> Vec<Arc<Self>> {
+        let narrowed = self.narrowed.lock().unwrap_or_else(PoisonError::into_inner);
+        let views = narrowed.iter().map(|(session, _)| session.upgrade());
+        views.flatten().collect()
     }
 
     /// The live policy, of this moment only.

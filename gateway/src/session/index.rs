@@ -382,6 +382,11 @@ impl Index {
         }
     }
 
+    /// Whatever is open looks again whether it still may be: what it was judged by, beside its session's policy, has changed.
+    pub fn everything_looks_again(&self) {
+        self.all_look_again(None);
+    }
+
     /// Whatever has something open looks again, whoever's it is, or of this namespace.
     fn all_look_again(&self, within: Option<&str>) {
         // Not under the lock: those who look want to read.

@@ -318,7 +318,20 @@ impl Registry {
         self: &Arc<Self>,
         config: RegistryConfig,
     ) -> Result<Vec<String>, RegistryError> {
-        self.blocking(move |registry, now| registry.replace_config_at(config, now))
+        self.replace_config_and(config, || {}).await
+    }
+
+    /// The same, and `switch` between the commit and the first session that is shown its new policy: whoever is judged again by
+    /// that is judged by what `switch` puts in force too.
+    ///
+    /// # Errors
+    /// As [`Registry::replace_config`]; `switch` is then not called.
+    pub async fn replace_config_and(
+        self: &Arc<Self>,
+        config: RegistryConfig,
+        switch: impl FnOnce() + Send + 'static,
+    ) -> Result<Vec<String>, RegistryError> {
+        self.blocking(move |registry, now| registry.replace_config_at(config, switch, now))
             .await
     }
 

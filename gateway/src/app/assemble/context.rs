@@ -1,4 +1,4 @@
-//! What every connection is served by: resolver, way out, relay, limits.
+//! What everything is served by: resolver, way out, relay, limits.
 
 use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     drain::DrainWatch,
     egress::{
         AskFor, Egress, Login, NameServer, Resolver, ResolverConfig, Speaks, Timeouts,
-        UpstreamProxy,
+        UpstreamProxy, Ways,
     },
     front::{Context, Detail, Pool, h2},
     http2,
@@ -23,7 +23,7 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// What every connection accepted from now on is served by.
+/// What everything is served by that is asked for from now on. `ways`: where there are some already, which outlive this.
 #[allow(
     clippy::too_many_arguments,
     reason = "the parts of a gateway, once at the start and once on each reload"
@@ -38,6 +38,7 @@ pub(in crate::app) fn context(
     presence: Arc<Presence>,
     opens: Arc<Opens>,
     gestalt: Arc<Gestalt>,
+    ways: Option<Arc<Ways>>,
 ) -> Result<Context, StartError> {
     let hosts = Arc::new(config.dns.hosts.clone());
     let resolver = Resolver::new(&resolver_config(config, hosts.clone()))?;
@@ -87,18 +88,17 @@ pub(in crate::app) fn context(
         mixed: config.dns.mixed_answers,
         hosts,
     };
+    let proxy = config.upstream_proxy.as_ref().map(upstream_proxy);
+    let egress = Arc::new(Egress {
+        resolver,
+        admission: Arc::new(admission),
+        timeouts,
+        proxy: proxy.transpose()?.map(Arc::new),
+    });
     Ok(Context {
         authenticator,
-        egress: Egress {
-            resolver,
-            admission: Arc::new(admission),
-            timeouts,
-            proxy: config
-                .upstream_proxy
-                .as_ref()
-                .map(upstream_proxy)
-                .transpose()?,
-        },
+        ways: ways.unwrap_or_else(|| Ways::new(egress.clone())),
+        egress,
         pool: Arc::new(Pool::default()),
         telemetry: telemetry.clone(),
         detail,

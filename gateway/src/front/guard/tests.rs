@@ -7,12 +7,12 @@
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use sluicegate_policy::{Admission, Denial, Target, decide};
+use sluicegate_policy::{Admission, Denial, HostName, Target, decide};
 use tokio::time::{Instant, timeout};
 
 use super::Guard;
 use crate::{
-    egress::Asked,
+    egress::{Asked, Egress, Reached, Ways, testing::egress},
     session::testing::{Fixture, request},
     telemetry::Counters,
 };
@@ -37,7 +37,7 @@ pub(in crate::front) async fn watching(
         judged.changes,
         judged.permit,
         Asked::new([("GET", "/")].into_iter()),
-        Arc::new(Admission::default()),
+        Ways::new(Arc::new(egress())),
         idle,
         counters.clone(),
     )
@@ -55,4 +55,36 @@ async fn waiting_for_bandwidth_is_no_silence() {
     let begun = Instant::now();
     assert_eq!(poll_fn(|cx| guard.poll(cx)).await, Denial::IdleTimeout);
     assert!(begun.elapsed() >= SECOND, "from the end of the wait on");
+}
+
+#[tokio::test]
+async fn a_reload_that_takes_the_way_away_cuts_what_is_under_way() {
+    let (f, counters) = (Fixture::new(), Arc::new(Counters::default()));
+    let mut guard = watching(&f, Duration::ZERO, &counters).await;
+    let live = f.registry.index().session(&f.key("one")).unwrap();
+    let answering = |address: &str| {
+        let name = HostName::parse("a.test").unwrap();
+        let hosts = [(name, vec![address.parse().unwrap()])].into();
+        Arc::new(Egress {
+            admission: Arc::new(Admission {
+                hosts: Arc::new(hosts),
+                ..Admission::default()
+            }),
+            ..egress()
+        })
+    };
+    let ways = guard.ways.clone();
+    ways.replace(answering("127.0.0.1"));
+    guard.reached(Reached {
+        address: "127.0.0.1:80".parse().unwrap(),
+        by: None,
+    });
+    assert_eq!(guard.verdict(), None);
+    live.session.look_again();
+    let waiting = timeout(Duration::ZERO, poll_fn(|cx| guard.poll(cx)));
+    assert!(waiting.await.is_err(), "it is as it was");
+    ways.replace(answering("127.0.0.2"));
+    live.session.look_again();
+    let cut = poll_fn(|cx| guard.poll(cx)).await;
+    assert_eq!(cut, Denial::PolicyChanged);
 }

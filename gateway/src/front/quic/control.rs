@@ -13,11 +13,12 @@ use crate::{auth::Presented, message::Asks, secret::Secret, telemetry::Kind};
 /// Serve one until the connection ends.
 pub(super) async fn serve(mut flow: QuicFlow, token: &Secret, shared: Shared) {
     let downstream = shared.from;
+    let context = shared.context();
     let proved = if shared.drain.refusing() {
         Err(Denial::Draining.into())
     } else {
         let presented = Presented::on(token, shared.channel.as_ref());
-        let (relay, limits) = (&shared.context.h2.relay, &shared.context.h2.limits);
+        let (relay, limits) = (&context.h2.relay, &context.h2.limits);
         relay.prove(presented, downstream, |identity| {
             shared.standing.here(&identity.session)?;
             let (budget, right) = (identity.session.budget(), identity.right());
@@ -26,12 +27,12 @@ pub(super) async fn serve(mut flow: QuicFlow, token: &Secret, shared: Shared) {
     };
     if let Err(refusal) = proved {
         let mut recorder = shared.begin(Kind::request);
-        let answer = shared
-            .context
-            .reject(Asks::Origin, &refusal, None, &mut recorder, false);
+        let answer = context.reject(Asks::Origin, &refusal, None, &mut recorder, false);
         return refuse(flow, answer).await;
     }
-    let instance = Some(shared.context.h2.relay.opens.instance());
+    let instance = Some(context.h2.relay.opens.instance());
+    // The control stream lives as long as its connection.
+    drop(context);
     let accepted = Response::Accepted {
         instance,
         say_taken: false,

@@ -45,7 +45,8 @@ pub(super) async fn open(
     };
     // A client that gives up while the target is dialled ends the dial.
     let gone = poll_fn(|cx| flow.poll_broken(cx));
-    let mut opened = match connect_tcp::open(&shared.context, &handshake, asker, gone).await {
+    let context = shared.context();
+    let mut opened = match connect_tcp::open(&context, &handshake, asker, gone).await {
         Accepted::Opened(opened) => opened,
         Accepted::Refused(answer) => {
             if is_somebodys(&answer) {
@@ -75,7 +76,7 @@ pub(super) async fn open(
             // Dropped, it is reset: the dial is somebody else's now.
             let said = connect_tcp::or_reset(said_taken(&mut flow));
             let taken = opened.taken(said).await;
-            taken.then(|| opened.carry(flow, peer, shared.context.clone()))
+            taken.then(|| opened.carry(flow, peer, shared.current.clone()))
         }
         Err(denial) => {
             opened.abandon(denial);
@@ -92,7 +93,7 @@ async fn said_taken(flow: &mut QuicFlow) -> Result<(), Broken> {
 
 /// A fresh token for this one.
 pub(super) async fn refresh(mut flow: QuicFlow, token: &Secret, shared: &Shared) {
-    let context = &shared.context;
+    let context = shared.context();
     let peer = shared.from;
     let answer = token::refreshed(
         &context.authenticator,
@@ -123,8 +124,9 @@ pub(super) async fn name(mut flow: QuicFlow, token: &Secret, name: String, share
     let peer = shared.from;
     let credentials = std::iter::once(bearer.reveal().as_bytes());
     let channel = shared.channel.as_ref();
+    let context = shared.context();
     let from = (peer, Some(shared.standing.as_ref()));
-    let answer = names::answer_to(&shared.context, Ok(name), credentials, channel, from);
+    let answer = names::answer_to(&context, Ok(name), credentials, channel, from);
     let passes = answer.status().is_success();
     if passes || is_somebodys(&answer) {
         shared.standing.trust();
@@ -166,7 +168,7 @@ pub(super) async fn no_head(flow: QuicFlow, broken: Option<Broken>, shared: &Sha
     };
     let mut recorder = shared.begin(Kind::stream);
     let answer = shared
-        .context
+        .context()
         .reject(Asks::Origin, &denial.into(), None, &mut recorder, false);
     refuse(flow, answer).await;
 }

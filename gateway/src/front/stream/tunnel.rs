@@ -9,7 +9,7 @@ use super::{Answer, Exchange};
 use crate::{
     egress::Guarded,
     front::{
-        Context,
+        Context, Current,
         connect::{self, Accepted, Ask, Wanted},
         connect_tcp::{self as mapping, Asker},
         context::is_somebodys,
@@ -25,6 +25,7 @@ use crate::{
 pub(super) async fn classic<A: Answer>(
     exchange: Exchange<A>,
     context: Arc<Context>,
+    current: Arc<Current>,
 ) -> Option<Carrying> {
     let Exchange {
         request,
@@ -90,7 +91,7 @@ pub(super) async fn classic<A: Answer>(
         }
     };
     let stream = Guarded::new(Downstream::stream(tunnel));
-    let carrying = connect::carry(stream, Vec::new(), opened, downstream, context);
+    let carrying = connect::carry(stream, Vec::new(), opened, downstream, current);
     Some(Box::pin(carrying))
 }
 
@@ -100,6 +101,7 @@ pub(super) async fn connect_tcp<A: Answer>(
     exchange: Exchange<A>,
     handshake: &Handshake,
     context: Arc<Context>,
+    current: Arc<Current>,
 ) -> Option<Carrying> {
     let Exchange {
         request,
@@ -143,7 +145,7 @@ pub(super) async fn connect_tcp<A: Answer>(
         Ok(mut capsules) => {
             // Dropped, it is reset: the dial is somebody else's now.
             let taken = opened.taken(mapping::or_reset(capsules.heard())).await;
-            taken.then(|| opened.carry(capsules, downstream, context))
+            taken.then(|| opened.carry(capsules, downstream, current))
         }
         Err(denial) => {
             opened.abandon(denial);

@@ -18,6 +18,7 @@ impl Registry {
     pub(in crate::session) fn replace_config_at(
         &self,
         config: RegistryConfig,
+        switch: impl FnOnce(),
         now: SystemTime,
     ) -> Result<Vec<String>, RegistryError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,6 +59,7 @@ impl Registry {
         let records: Vec<_> = records.collect();
         let heard = self.commit(Batch::default(), &records, &events)?;
         self.config.store(Arc::new(config));
+        switch();
         self.limit_owners();
         let mut notes = vec![format!(
             "{} session(s) judged by the new configuration",

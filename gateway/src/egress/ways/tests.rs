@@ -1,0 +1,211 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use sluicegate_policy::{Admission, Denial, Grant, HostName, Nat64Prefix, Target, decide};
+
+use super::{Egress, Reached, Ways};
+use crate::{
+    egress::{AskFor, Known, Speaks, UpstreamProxy, still_allowed, testing::egress},
+    session::{
+        Authority, PolicyGeneration,
+        testing::{Fixture, request},
+    },
+};
+
+/// What a session has that may reach `*.test`, and nothing of special addresses by itself.
+async fn policy(f: &Fixture) -> Arc<PolicyGeneration> {
+    let asked = request("{id: one, egress: {allowedHosts: ['*.test']}}");
+    f.registry.create("local".into(), asked).await.unwrap();
+    let live = f.registry.index().session(&f.key("one")).unwrap();
+    live.session.policy().unwrap()
+}
+
+fn answering(pairs: &[(&str, &str)]) -> Egress {
+    let mut hosts = BTreeMap::<HostName, Vec<IpAddr>>::new();
+    for (name, address) in pairs {
+        let name = HostName::parse(name).unwrap();
+        hosts.insert(name, vec![address.parse().unwrap()]);
+    }
+    Egress {
+        admission: Arc::new(Admission {
+            hosts: Arc::new(hosts),
+            ..Admission::default()
+        }),
+        ..egress()
+    }
+}
+
+/// Nobody dials it here.
+fn proxy(target: &str, grant: &Arc<Grant>) -> UpstreamProxy {
+    UpstreamProxy {
+        speaks: Speaks::Http(None),
+        target: Target::from_authority(target).unwrap(),
+        grant: grant.clone(),
+        login: None,
+        ask_for: AskFor::Address,
+        bypass: None,
+    }
+}
+
+fn through(proxy: UpstreamProxy) -> Egress {
+    Egress {
+        proxy: Some(Arc::new(proxy)),
+        ..egress()
+    }
+}
+
+fn reached(address: &str, by: Option<&UpstreamProxy>) -> Reached {
+    Reached {
+        address: format!("{address}:443").parse().unwrap(),
+        by: by.cloned().map(Arc::new),
+    }
+}
+
+#[tokio::test]
+async fn what_is_open_is_judged_by_the_way_out_of_now() {
+    let f = Fixture::new();
+    let policy = policy(&f).await;
+    let target = Target::from_authority("a.test:443").unwrap();
+    let permit = decide(&policy.grant, &target).unwrap();
+    let nat64 = |prefix: &str| Egress {
+        admission: Arc::new(Admission {
+            nat64: [Nat64Prefix::new(prefix.parse().unwrap(), 96).unwrap()].into(),
+            ..Admission::default()
+        }),
+        ..egress()
+    };
+    let one = proxy("192.0.2.1:3128", &policy.grant);
+    let other = proxy("192.0.2.1:3129", &policy.grant);
+    let not_for_it = UpstreamProxy {
+        bypass: Some(policy.grant.clone()),
+        ..one.clone()
+    };
+    let by_name = UpstreamProxy {
+        ask_for: AskFor::Name,
+        ..one.clone()
+    };
+    let by_socks = UpstreamProxy {
+        speaks: Speaks::Socks,
+        ..one.clone()
+    };
+    let public = "93.184.216.34";
+    // 10.0.0.1 behind a prefix of this network's own.
+    let embedded = "[2600:1:2::a00:1]";
+    for (what, reached, now, stays) in [
+        (
+            "an answer that stands",
+            reached("127.0.0.1", None),
+            answering(&[("a.test", "127.0.0.1")]),
+            true,
+        ),
+        (
+            "one that was taken away",
+            reached("127.0.0.1", None),
+            answering(&[]),
+            false,
+        ),
+        (
+            "another's",
+            reached("127.0.0.1", None),
+            answering(&[("b.test", "127.0.0.1")]),
+            false,
+        ),
+        (
+            "another answer",
+            reached("127.0.0.1", None),
+            answering(&[("a.test", "127.0.0.2")]),
+            false,
+        ),
+        (
+            "an answer where DNS was asked",
+            reached(public, None),
+            answering(&[("a.test", "127.0.0.1")]),
+            false,
+        ),
+        (
+            "an address that needs no exception",
+            reached(public, None),
+            answering(&[]),
+            true,
+        ),
+        ("no prefix", reached(embedded, None), egress(), true),
+        (
+            "another prefix",
+            reached(embedded, None),
+            nat64("2600:1:3::"),
+            true,
+        ),
+        (
+            "a prefix that shows what is behind it",
+            reached(embedded, None),
+            nat64("2600:1:2::"),
+            false,
+        ),
+        (
+            "past a proxy that is to be asked",
+            reached(public, None),
+            through(one.clone()),
+            false,
+        ),
+        (
+            "past one that is not asked for it",
+            reached(public, None),
+            through(not_for_it.clone()),
+            true,
+        ),
+        (
+            "by the same",
+            reached(public, Some(&one)),
+            through(one.clone()),
+            true,
+        ),
+        (
+            "by one that is not asked for it any more",
+            reached(public, Some(&one)),
+            through(not_for_it.clone()),
+            true,
+        ),
+        (
+            "by one that is gone",
+            reached(public, Some(&one)),
+            egress(),
+            false,
+        ),
+        (
+            "by another",
+            reached(public, Some(&one)),
+            through(other),
+            false,
+        ),
+        (
+            "asked otherwise",
+            reached(public, Some(&one)),
+            through(by_name),
+            false,
+        ),
+        (
+            "that speaks otherwise",
+            reached(public, Some(&one)),
+            through(by_socks),
+            false,
+        ),
+    ] {
+        let ways = Ways::new(Arc::new(egress()));
+        ways.replace(Arc::new(now));
+        let authority = Authority::Live(policy.clone());
+        let known = Known::Nothing;
+        let judged = still_allowed(&authority, &permit, known, Some(&reached), &ways.now());
+        let expected = if stays {
+            Ok(())
+        } else {
+            Err(Denial::PolicyChanged)
+        };
+        assert_eq!(judged.map(drop), expected, "{what}");
+    }
+}
