@@ -74,7 +74,7 @@ impl Reloader {
             parts.presence.clone(),
             parts.opens.clone(),
             parts.gestalt.clone(),
-            Some(parts.current.now().ways.clone()),
+            Some(&parts.current.now()),
         )
         .map_err(|error| chain(&error))?;
         let registry =

@@ -60,6 +60,7 @@ impl Current {
     pub fn replace(&self, context: Context) {
         // First what opens are judged by at their end: none that begins by the new one is held against the old.
         context.ways.replace(context.egress.clone());
+        context.h2.relay.services.put_in_force();
         self.0.swap(Arc::new(context)).pool.close();
     }
 }

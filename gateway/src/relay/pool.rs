@@ -52,10 +52,12 @@ struct Key {
     peer_uid: Option<u32>,
     within: Within,
     proxy_protocol: Option<ProxyProtocol>,
+    /// By which settings of the gateway: a reload may have it lead elsewhere.
+    settings: u64,
 }
 
 impl Key {
-    fn new(ticket: &Ticket, speaker: &Speaker) -> Self {
+    fn new(ticket: &Ticket, speaker: &Speaker, settings: u64) -> Self {
         let (session, permit) = (&ticket.identity.session, &ticket.permit);
         let service = permit.service();
         let told = service.proxy_protocol.is_some();
@@ -68,6 +70,7 @@ impl Key {
             peer_uid: service.peer_uid,
             within: service.within.clone(),
             proxy_protocol: service.proxy_protocol,
+            settings,
         }
     }
 }
@@ -176,7 +179,7 @@ impl Pool {
         speaker: &Speaker,
     ) -> Result<Upstream, ServiceFailure> {
         let session = &ticket.identity.session;
-        let key = Key::new(ticket, speaker);
+        let key = Key::new(ticket, speaker, self.services.in_force());
         let deadline = Instant::now() + WAIT;
         loop {
             if let Some(found) = self.find(&key).await {

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use rustls::{ClientConfig, pki_types::ServerName};
 use sluicegate_policy::{
     Denial, Host, HostName, OwnAddresses, ProxyProtocol, ServicePermit, ServiceUrl, Within,
@@ -55,13 +56,22 @@ pub struct ServicesConfig {
 /// Opens host services. Cheap to clone.
 #[derive(Clone)]
 pub struct Services {
-    config: Arc<ServicesConfig>,
+    /// What these were made with.
+    made: Arc<Settings>,
+    /// What is in force, for all that were made of one another: what outlives a configuration opens by the one of its moment.
+    now: Arc<ArcSwap<Settings>>,
+}
+
+struct Settings {
+    /// Tells them from those before.
+    number: u64,
+    config: ServicesConfig,
 }
 
 impl fmt::Debug for Services {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Services")
-            .field("connect_timeout", &self.config.connect_timeout)
+            .field("connect_timeout", &self.made.config.connect_timeout)
             .finish_non_exhaustive()
     }
 }
@@ -134,19 +144,38 @@ impl Connected {
 impl Services {
     /// With these settings.
     pub fn new(config: ServicesConfig) -> Self {
+        let made = Arc::new(Settings { number: 0, config });
+        let now = Arc::new(ArcSwap::new(made.clone()));
+        Self { made, now }
+    }
+
+    /// Those that take their place, with other settings, once these are [`put in force`](Self::put_in_force).
+    pub fn after(&self, config: ServicesConfig) -> Self {
+        let number = self.made.number + 1;
         Self {
-            config: Arc::new(config),
+            made: Arc::new(Settings { number, config }),
+            now: self.now.clone(),
         }
     }
 
+    /// From now on these settings hold for those before, too.
+    pub fn put_in_force(&self) {
+        self.now.store(self.made.clone());
+    }
+
+    /// Which settings are in force: what was opened by others is not used again.
+    pub(super) fn in_force(&self) -> u64 {
+        self.now.load().number
+    }
+
     /// This machine's own addresses.
-    pub(super) fn own_interfaces(&self) -> &[IpAddr] {
-        &self.config.own.interfaces
+    pub(super) fn own(&self) -> Arc<OwnAddresses> {
+        self.now.load().config.own.clone()
     }
 
     /// Silence after which a stream is cut, where the service sets none.
     pub fn idle_timeout(&self) -> Option<Duration> {
-        self.config.idle_timeout
+        self.now.load().config.idle_timeout
     }
 
     /// Open a byte stream to the service, for `speaker`; without one, on our own behalf. A service with `proxyProtocol` is
@@ -169,16 +198,21 @@ impl Services {
         speaker: Option<&Speaker>,
         http2: bool,
     ) -> Result<(Connected, Option<SocketAddr>), ServiceFailure> {
-        let limit = self.config.connect_timeout;
-        match timeout(limit, self.connect_untimed(permit, speaker, http2)).await {
+        let settings = self.now.load_full();
+        let limit = settings.config.connect_timeout;
+        let connecting = settings.config.connect(permit, speaker, http2);
+        match timeout(limit, connecting).await {
             Ok(connected) => connected,
             Err(_) => Err(ServiceFailure::unavailable(format!(
                 "no connection within {limit:?}"
             ))),
         }
     }
+}
 
-    async fn connect_untimed(
+impl ServicesConfig {
+    /// However long it takes.
+    async fn connect(
         &self,
         permit: &ServicePermit,
         speaker: Option<&Speaker>,
@@ -194,11 +228,7 @@ impl Services {
         let ServiceUrl::Tls { host, .. } = permit.url() else {
             return Ok((Connected::Plain(socket), address));
         };
-        let config = if http2 {
-            &self.config.tls_h2
-        } else {
-            &self.config.tls
-        };
+        let config = if http2 { &self.tls_h2 } else { &self.tls };
         let name = server_name(host)
             .ok_or_else(|| ServiceFailure::unavailable("not a name in certificates"))?;
         let connector = TlsConnector::from(config.clone());
@@ -239,7 +269,7 @@ impl Services {
     async fn addresses(&self, host: &Host) -> Result<Vec<IpAddr>, ServiceFailure> {
         match host {
             Host::Ip(ip) => Ok(vec![*ip]),
-            Host::Name(name) => (self.config.resolve)(name.clone())
+            Host::Name(name) => (self.resolve)(name.clone())
                 .await
                 .map_err(|denial| ServiceFailure::unavailable(denial.reason())),
         }
@@ -270,7 +300,7 @@ impl Services {
     }
 
     fn hold_foreign(&self, address: SocketAddr) -> Result<(), ServiceFailure> {
-        if self.config.own.listens_on(address.ip(), address.port()) {
+        if self.own.listens_on(address.ip(), address.port()) {
             return Err(ServiceFailure {
                 denial: Denial::OwnListener,
                 detail: address.to_string(),

@@ -23,7 +23,7 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// What everything is served by that is asked for from now on. `ways`: where there are some already, which outlive this.
+/// What everything is served by that is asked for from now on. `before`: what it is to take the place of.
 #[allow(
     clippy::too_many_arguments,
     reason = "the parts of a gateway, once at the start and once on each reload"
@@ -38,7 +38,7 @@ pub(in crate::app) fn context(
     presence: Arc<Presence>,
     opens: Arc<Opens>,
     gestalt: Arc<Gestalt>,
-    ways: Option<Arc<Ways>>,
+    before: Option<&Context>,
 ) -> Result<Context, StartError> {
     let hosts = Arc::new(config.dns.hosts.clone());
     let resolver = Resolver::new(&resolver_config(config, hosts.clone()))?;
@@ -53,6 +53,10 @@ pub(in crate::app) fn context(
     };
     let timeouts = timeouts(config);
     let services = services(&resolver, own.clone(), timeouts)?;
+    let services = match before {
+        None => Services::new(services),
+        Some(before) => before.h2.relay.services.after(services),
+    };
     let authenticator = registry.authenticator().accepting(gestalt);
     let limits = http2::Limits {
         of_session: config.limits.relay_connections,
@@ -97,7 +101,10 @@ pub(in crate::app) fn context(
     });
     Ok(Context {
         authenticator,
-        ways: ways.unwrap_or_else(|| Ways::new(egress.clone())),
+        ways: match before {
+            None => Ways::new(egress.clone()),
+            Some(before) => before.ways.clone(),
+        },
         egress,
         pool: Arc::new(Pool::default()),
         telemetry: telemetry.clone(),
@@ -209,10 +216,10 @@ fn services(
     resolver: &Resolver,
     own: Arc<OwnAddresses>,
     timeouts: Timeouts,
-) -> Result<Services, StartError> {
+) -> Result<ServicesConfig, StartError> {
     let trust = TrustBundle::system().unwrap_or_else(|_| TrustBundle::empty());
     let resolver = resolver.clone();
-    Ok(Services::new(ServicesConfig {
+    Ok(ServicesConfig {
         connect_timeout: timeouts.dial,
         own,
         resolve: Arc::new(move |name| {
@@ -231,7 +238,7 @@ fn services(
         tls: tls::client(&trust, &[], None)?,
         tls_h2: tls::client(&trust, &[b"h2"], None)?,
         idle_timeout: (!timeouts.idle.is_zero()).then_some(timeouts.idle),
-    }))
+    })
 }
 
 fn interfaces() -> io::Result<Vec<std::net::IpAddr>> {

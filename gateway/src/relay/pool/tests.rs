@@ -10,17 +10,20 @@ use tokio::task::JoinSet;
 use super::{super::ServicesConfig, Key, Place, Pool, Services, Upstream};
 use crate::{drain::Drain, session::SessionKey};
 
-fn pool() -> Pool {
+fn config(idle_timeout: Option<Duration>) -> ServicesConfig {
     let tls = tls::client(&TrustBundle::empty(), &[], None).unwrap();
-    let services = Services::new(ServicesConfig {
+    ServicesConfig {
         connect_timeout: Duration::from_secs(5),
         own: Arc::default(),
         resolve: Arc::new(|_| Box::pin(async { Ok(Vec::new()) })),
         tls: tls.clone(),
         tls_h2: tls,
-        idle_timeout: None,
-    });
-    Pool::new(services, Drain::default().watch())
+        idle_timeout,
+    }
+}
+
+fn pool() -> Pool {
+    Pool::new(Services::new(config(None)), Drain::default().watch())
 }
 
 fn key() -> Key {
@@ -37,6 +40,7 @@ fn key() -> Key {
         peer_uid: None,
         within: Within::default(),
         proxy_protocol: None,
+        settings: 0,
     }
 }
 
@@ -156,4 +160,22 @@ async fn a_service_that_was_never_reached_leaves_nothing() {
     drop(turn);
     drop(one);
     assert!(pool.lock().is_empty());
+}
+
+/// A stream that carries calls outlives a reload, and each of its calls is opened by what is in force then.
+#[test]
+fn services_of_before_open_by_the_settings_of_now() {
+    let hour = Some(Duration::from_secs(3600));
+    let before = Services::new(config(None));
+    let after = before.after(config(hour));
+    let first = before.in_force();
+    assert_eq!((before.idle_timeout(), after.in_force()), (None, first));
+    after.put_in_force();
+    assert_eq!((before.idle_timeout(), after.idle_timeout()), (hour, hour));
+    assert_eq!(before.in_force(), after.in_force());
+    assert_ne!(
+        before.in_force(),
+        first,
+        "connections from before are let be"
+    );
 }
