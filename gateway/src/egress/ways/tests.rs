@@ -18,9 +18,9 @@ use crate::{
     },
 };
 
-/// What a session has that may reach `*.test`, and nothing of special addresses by itself.
+/// What a session has that may reach `a.test`, and nothing of special addresses by itself.
 async fn policy(f: &Fixture) -> Arc<PolicyGeneration> {
-    let asked = request("{id: one, egress: {allowedHosts: ['*.test']}}");
+    let asked = request("{id: one, egress: {allowedHosts: [a.test]}}");
     f.registry.create("local".into(), asked).await.unwrap();
     let live = f.registry.index().session(&f.key("one")).unwrap();
     live.session.policy().unwrap()

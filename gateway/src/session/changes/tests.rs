@@ -307,3 +307,22 @@ async fn a_clock_that_steps_back_spoils_no_token() {
     );
     assert!(identify(&f, &token, Audience::Egress, now).is_ok());
 }
+
+/// What is open by a credential that allows less than its session looks again too, though it watches another policy.
+#[tokio::test]
+async fn whatever_is_open_looks_again_as_its_credential_sees_it() {
+    let f = Fixture::new();
+    let asked = request("{id: one, idleTimeout: 0}");
+    f.registry.create("local".into(), asked).await.unwrap();
+    let live = f.registry.index().session(&f.key("one")).unwrap();
+    let grant = live.session.policy().unwrap().grant.clone();
+    let narrowed = live.session.narrowed(1, grant);
+    for session in [&live.session, &narrowed] {
+        let opened = session.judge(None, |_| Ok::<_, Denial>(())).unwrap();
+        let mut changes = opened.changes;
+        f.registry.index().everything_looks_again();
+        let woken = tokio::time::timeout(60 * SECOND, changes.changed());
+        woken.await.expect("it looks again").unwrap();
+        assert!(matches!(changes.now(), Authority::Live(_)));
+    }
+}

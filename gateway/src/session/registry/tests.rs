@@ -367,6 +367,24 @@ async fn the_session_after_the_last_is_over_quota() {
     create(&f, "{id: three}").await.unwrap();
 }
 
+/// Whoever is woken by a new policy finds in force what came with it.
+#[tokio::test]
+async fn a_reload_switches_what_else_it_brings_before_a_policy_is_shown() {
+    let f = Fixture::new();
+    create(&f, "{id: one, allow: [a.example.com]}")
+        .await
+        .unwrap();
+    let session = living(&f, "one");
+    let (seen, shown) = (Arc::new(AtomicU64::new(0)), session.clone());
+    let noted = seen.clone();
+    let switch = move || noted.store(shown.policy().unwrap().number, Ordering::SeqCst);
+    let mut narrow = config();
+    narrow.providers.get_mut("local").unwrap().ceiling = ceiling("{allowedHosts: [a.example.com]}");
+    f.registry.replace_config_and(narrow, switch).await.unwrap();
+    assert_eq!(seen.load(Ordering::SeqCst), 1);
+    assert_eq!(session.policy().unwrap().number, 2);
+}
+
 #[tokio::test]
 async fn a_reload_judges_living_sessions_and_pauses_what_it_no_longer_allows() {
     let f = Fixture::new();
