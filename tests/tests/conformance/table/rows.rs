@@ -140,7 +140,7 @@ rows! {
     { 105 "upstream connections are never shared between sessions" held identity::v105_upstream_connections_are_one_sessions [Absolute Http2 Http3 Transparent] "" }
     { 106 "unknown and revoked credentials look alike" held identity::v106_unknown_and_revoked_look_alike [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks] "same answer; timing is not measured here" }
     { 107 "revoked in mid-tunnel: cut within a second" held identity::v107_revoked_in_mid_tunnel [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "what is no tunnel is cut in the middle of its answer" }
-    { 108 "a tighter policy cuts exactly what it forbids" held identity::v108_a_tighter_policy_cuts_exactly_what_it_forbids [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "" }
+    { 108 "a tighter policy cuts exactly what it forbids" held identity::v108_a_tighter_policy_cuts_exactly_what_it_forbids [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "by a reload of `dns` and `upstreamProxy`: `tests/tests/reload.rs`" }
     { 109 "empty is not absent, null is neither" held identity::v109_empty_is_not_absent [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 110 "an unreadable policy changes nothing" held identity::v110_an_unreadable_policy_changes_nothing [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 111 "a CONNECT racing a change is judged by one generation" held identity::v111_one_generation_judges [Connect Absolute Http2 Http3 ConnectTcp Transparent] "" }
