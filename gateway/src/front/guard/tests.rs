@@ -5,7 +5,7 @@
     clippy::panic
 )]
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::poll_fn, net::IpAddr, sync::Arc, time::Duration};
 
 use sluicegate_policy::{Admission, Denial, HostName, Target, decide};
 use tokio::time::{Instant, timeout};
@@ -64,7 +64,8 @@ async fn a_reload_that_takes_the_way_away_cuts_what_is_under_way() {
     let live = f.registry.index().session(&f.key("one")).unwrap();
     let answering = |address: &str| {
         let name = HostName::parse("a.test").unwrap();
-        let hosts = [(name, vec![address.parse().unwrap()])].into();
+        let address: IpAddr = address.parse().unwrap();
+        let hosts = BTreeMap::from([(name, vec![address])]);
         Arc::new(Egress {
             admission: Arc::new(Admission {
                 hosts: Arc::new(hosts),
