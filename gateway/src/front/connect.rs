@@ -1,10 +1,6 @@
 //! CONNECT (RFC 9110 §9.3.6): authority-form in, a tunnel out. `connect-tcp` to an egress target is the same from there on.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::Response;
@@ -18,7 +14,9 @@ use super::{
 };
 use crate::{
     auth::Identity,
-    egress::{Carried, Egress, Ends, Guarded, InForce, Known, Tunnel, Upstream, still_allowed},
+    egress::{
+        Carried, Ends, Guarded, InForce, Known, Reached, Tunnel, Upstream, Ways, still_allowed,
+    },
     listen::Downstream,
     message::Asks,
     outcome::{Outcome, Party},
