@@ -16,6 +16,7 @@ pub mod egress;
 pub mod front;
 pub mod http2;
 pub mod http3;
+pub mod interfaces;
 pub mod listen;
 pub mod message;
 pub mod outcome;

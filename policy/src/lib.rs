@@ -28,7 +28,7 @@ pub mod text;
 pub use address::{AddressClass, Nat64Prefix, canonical_net, classify};
 pub use decide::{
     AddressPermit, Admission, CallsPermit, DialPorts, Explanation, FirstBytes, Hello,
-    ListenerPermit, MixedAnswers, OwnAddresses, ServicePermit, StreamPermit, Supposed,
+    Interfaces, ListenerPermit, MixedAnswers, OwnAddresses, ServicePermit, StreamPermit, Supposed,
     TargetPermit, admit, decide, decide_at, decide_listener, decide_name, decide_service,
     decide_stream, explain, explain_supposing,
 };

@@ -288,12 +288,12 @@ pub(super) fn admin_credentials(
 /// Hosts the admin API answers to besides loopback ones: the configuration's, and its listeners' own addresses.
 fn allowed_hosts(config: &Config, parts: &Parts) -> Vec<String> {
     let context = parts.current.now();
-    let interfaces = &context.egress.admission.own.interfaces;
+    let interfaces = context.egress.admission.own.interfaces.list();
     let listening = parts.addresses.iter();
     let own = listening
         .filter(|(kind, _)| *kind == ListenerKind::Management)
         .flat_map(|(_, address)| match address.ip() {
-            ip if ip.is_unspecified() => interfaces.clone(),
+            ip if ip.is_unspecified() => interfaces.to_vec(),
             ip => vec![ip],
         });
     let own = own.map(|ip| match ip {

@@ -11,6 +11,7 @@ use tokio::{
 
 use crate::{
     descriptors::{self, For},
+    interfaces,
     outcome::is_exhausted,
 };
 
@@ -27,6 +28,17 @@ pub struct DialError {
     pub detail: String,
 }
 
+/// A connection that was made.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The connection.
+    pub stream: TcpStream,
+    /// The judged address.
+    pub address: SocketAddr,
+    /// It [leads to this host](interfaces::leads_here), which its judge may not have known.
+    pub here: bool,
+}
+
 /// Opens TCP connections to permitted addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct Dialler {
@@ -40,10 +52,7 @@ impl Dialler {
     ///
     /// # Errors
     /// `ConnectRefused`, `ConnectUnreachable`, `ConnectTimeout`.
-    pub async fn dial(
-        &self,
-        permits: &[AddressPermit],
-    ) -> Result<(TcpStream, SocketAddr), DialError> {
+    pub async fn dial(&self, permits: &[AddressPermit]) -> Result<Dialled, DialError> {
         let attempts = async {
             match permits {
                 [only] => connect(*only).await,
@@ -64,7 +73,7 @@ impl Dialler {
     }
 }
 
-async fn race(permits: &[AddressPermit]) -> io::Result<(TcpStream, SocketAddr)> {
+async fn race(permits: &[AddressPermit]) -> io::Result<Dialled> {
     let mut waiting = permits.iter().copied();
     let mut attempts = JoinSet::new();
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -90,7 +99,7 @@ async fn race(permits: &[AddressPermit]) -> io::Result<(TcpStream, SocketAddr)> 
     }
 }
 
-async fn connect(permit: AddressPermit) -> io::Result<(TcpStream, SocketAddr)> {
+async fn connect(permit: AddressPermit) -> io::Result<Dialled> {
     let address = permit.address();
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
@@ -103,7 +112,7 @@ async fn connect(permit: AddressPermit) -> io::Result<(TcpStream, SocketAddr)> {
 }
 
 /// A connection as it may be used. What was judged is what is talked to: nothing between us and the kernel may have rewritten it.
-fn ready(stream: TcpStream, judged: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
+fn ready(stream: TcpStream, judged: SocketAddr) -> io::Result<Dialled> {
     if stream.peer_addr()? != judged {
         return Err(io::Error::new(
             io::ErrorKind::AddrNotAvailable,
@@ -111,7 +120,12 @@ fn ready(stream: TcpStream, judged: SocketAddr) -> io::Result<(TcpStream, Socket
         ));
     }
     stream.set_nodelay(true)?;
-    Ok((stream, judged))
+    let here = interfaces::leads_here(&stream, judged)?;
+    Ok(Dialled {
+        stream,
+        address: judged,
+        here,
+    })
 }
 
 fn denial(error: &io::Error) -> Denial {
@@ -138,9 +152,9 @@ mod tests {
     async fn a_connection_to_another_address_than_the_judged_one_is_none() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let judged = listener.local_addr().unwrap();
-        let (stream, dialled) = ready(TcpStream::connect(judged).await.unwrap(), judged).unwrap();
-        assert!(stream.nodelay().unwrap());
-        assert_eq!(dialled, judged);
+        let dialled = ready(TcpStream::connect(judged).await.unwrap(), judged).unwrap();
+        assert!(dialled.stream.nodelay().unwrap());
+        assert_eq!(dialled.address, judged);
         let mut other = judged;
         other.set_ip("127.0.0.2".parse().unwrap());
         assert!(ready(TcpStream::connect(judged).await.unwrap(), other).is_err());

@@ -20,7 +20,7 @@ mod upstream;
 mod ways;
 
 pub use close::{Abort, Guarded, linger_close};
-pub use dial::{DialError, Dialler};
+pub use dial::{DialError, Dialled, Dialler};
 pub use gate::is_http;
 
 pub use pipeline::{Egress, Opened, Timeouts};

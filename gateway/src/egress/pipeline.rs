@@ -1,6 +1,10 @@
 //! The one way out: every front brings a session and a target here.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use sluicegate_policy::{
     AddressPermit, Admission, Denial, Grant, Host, Refusal, Target, TargetPermit, admit, decide_at,
@@ -9,10 +13,10 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     DialError, Reached, Upstream, UpstreamProxy,
-    dial::Dialler,
+    dial::{Dialled, Dialler},
     resolve::{MOST_ANSWERS, Resolver},
 };
-use crate::{session::PolicyGeneration, telemetry::Recorder};
+use crate::{interfaces, session::PolicyGeneration, telemetry::Recorder};
 
 /// How long things may take, how large a head may be, and how many dials one session may have under way. Zero means no limit where it says so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +60,14 @@ pub struct Opened {
     pub reached: Reached,
 }
 
+/// What was dialled, here or by the operator's proxy.
+struct Leads {
+    stream: Upstream,
+    address: SocketAddr,
+    /// As in [`Dialled`].
+    here: bool,
+}
+
 /// Decides, resolves, admits and dials.
 #[derive(Debug)]
 pub struct Egress {
@@ -96,16 +108,35 @@ impl Egress {
         let resolved = self.resolver.resolve(permit).await;
         let resolved =
             resolved.map_err(|(denial, detail)| format!("{}: {detail}", denial.reason()))?;
-        let mut permits = admit(grant, permit, &resolved.addresses, &self.admission)
-            .map_err(|refusal| refusal.denial.reason().to_owned())?;
+        interfaces::refresh(&self.admission.own.interfaces, &resolved.addresses).await;
+        let refused = |refusal: Refusal| refusal.denial.reason().to_owned();
+        let mut permits =
+            admit(grant, permit, &resolved.addresses, &self.admission).map_err(refused)?;
         permits.truncate(MOST_ANSWERS);
         let dialler = Dialler {
             timeout: self.timeouts.dial,
         };
-        match dialler.dial(&permits).await {
-            Ok((stream, _)) => Ok(stream),
-            Err(error) => Err(error.to_string()),
+        let dialled = dialler.dial(&permits).await;
+        let dialled = dialled.map_err(|error| error.to_string())?;
+        if dialled.here {
+            self.hold_own(grant, permit, dialled.address.ip())
+                .map_err(refused)?;
         }
+        Ok(dialled.stream)
+    }
+
+    /// A connection leads to this host, by an address that was judged before that was known: judged once more, as one of the
+    /// host's own.
+    fn hold_own(
+        &self,
+        grant: &Grant,
+        permit: &TargetPermit,
+        address: IpAddr,
+    ) -> Result<(), Refusal> {
+        self.admission.own.interfaces.found(address);
+        // Where too many were found it is on no list.
+        let admission = self.admission.with_own(address);
+        admit(grant, permit, &[address], &admission).map(drop)
     }
 
     /// Resolve, admit and dial a permitted target: one resolution, and only judged addresses are dialled.
@@ -131,14 +162,15 @@ impl Egress {
         if let Some(chain) = &chain {
             recorder.detail(chain);
         }
-        let permits = admit(&policy.grant, permit, &resolved.addresses, &self.admission);
-        let permits = permits.inspect_err(|_| {
+        let answered = |recorder: &mut Recorder| {
             if matches!(permit.target().host(), Host::Name(_)) {
                 let some = resolved.addresses.iter().take(MOST_ANSWERS);
                 recorder.answers(some.copied().collect());
             }
-        });
-        let mut permits = permits?;
+        };
+        interfaces::refresh(&self.admission.own.interfaces, &resolved.addresses).await;
+        let permits = admit(&policy.grant, permit, &resolved.addresses, &self.admission);
+        let mut permits = permits.inspect_err(|_| answered(recorder))?;
         permits.truncate(MOST_ANSWERS);
         let proxy = self.proxy.as_ref();
         let proxy = proxy.filter(|proxy| !proxy.bypassed(permit.target(), &permits));
@@ -149,7 +181,15 @@ impl Egress {
         }
         let leads = self.reach(permit.target(), &permits, proxy.map(Arc::as_ref));
         match leads.await {
-            Ok((stream, address)) => {
+            Ok(Leads {
+                stream,
+                address,
+                here,
+            }) => {
+                if here {
+                    self.hold_own(&policy.grant, permit, address.ip())
+                        .inspect_err(|_| answered(recorder))?;
+                }
                 recorder.address(address);
                 recorder.opened();
                 let by = proxy.cloned();
@@ -164,27 +204,41 @@ impl Egress {
             }
         }
     }
+
     /// Dial the judged addresses, or have the operator's proxy do it. Where it does not, nobody does.
     async fn reach(
         &self,
         target: &Target,
         permits: &[AddressPermit],
         proxy: Option<&UpstreamProxy>,
-    ) -> Result<(Upstream, SocketAddr), DialError> {
+    ) -> Result<Leads, DialError> {
         let Some(proxy) = proxy else {
             let dialler = Dialler {
                 timeout: self.timeouts.dial,
             };
-            let (stream, address) = dialler.dial(permits).await?;
-            return Ok((stream.into(), address));
+            let Dialled {
+                stream,
+                address,
+                here,
+            } = dialler.dial(permits).await?;
+            return Ok(Leads {
+                stream: stream.into(),
+                address,
+                here,
+            });
         };
-        timeout(self.timeouts.dial, proxy.open(self, target, permits))
-            .await
-            .unwrap_or_else(|_| {
-                Err(DialError {
-                    denial: Denial::ConnectTimeout,
-                    detail: "upstream proxy: no answer in time".to_owned(),
-                })
+        let opened = timeout(self.timeouts.dial, proxy.open(self, target, permits)).await;
+        let (stream, address) = opened.unwrap_or_else(|_| {
+            Err(DialError {
+                denial: Denial::ConnectTimeout,
+                detail: "upstream proxy: no answer in time".to_owned(),
             })
+        })?;
+        Ok(Leads {
+            stream,
+            address,
+            // The connection is the proxy's, which was judged as it was dialled.
+            here: false,
+        })
     }
 }

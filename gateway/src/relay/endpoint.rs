@@ -89,8 +89,8 @@ impl Endpoint {
     /// A stream was opened that came over TLS or QUIC of ours, as sandboxes come by the public URL: it shows that there is a
     /// way in, while it lasts.
     pub fn came(&self, open: &mut Open, downstream: SocketAddr) {
-        let own = self.services.own();
-        let present = self.presence.came(downstream.ip(), &own.interfaces);
+        let own = self.services.own_interfaces();
+        let present = self.presence.came(downstream.ip(), &own);
         match open {
             Open::Bytes { ticket, .. } => ticket.present = present,
             Open::Calls(ticket) => ticket.present = present,

@@ -25,6 +25,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{proxy_protocol, socket};
 use crate::{
     descriptors::{self, For},
+    interfaces,
     outcome::is_exhausted,
     telemetry::Speaker,
 };
@@ -169,8 +170,8 @@ impl Services {
     }
 
     /// This machine's own addresses.
-    pub(super) fn own(&self) -> Arc<OwnAddresses> {
-        self.now.load().config.own.clone()
+    pub(super) fn own_interfaces(&self) -> Arc<[IpAddr]> {
+        self.now.load().config.own.interfaces.list()
     }
 
     /// Silence after which a stream is cut, where the service sets none.
@@ -281,14 +282,20 @@ impl ServicesConfig {
         addresses: &[IpAddr],
         port: u16,
     ) -> Result<(TcpStream, SocketAddr), ServiceFailure> {
+        let own = &self.own;
+        interfaces::refresh(&own.interfaces, addresses).await;
         let mut last = ServiceFailure::unavailable("the name has no address");
         for ip in addresses {
             let address = SocketAddr::new(*ip, port);
-            self.hold_foreign(address)?;
+            hold_foreign(own, address)?;
             match reset_if_dropped(address).await {
-                Ok(stream) => {
+                Ok((stream, here)) => {
                     // It may have become a place where hosts dial while the connection was made.
-                    self.hold_foreign(address)?;
+                    hold_foreign(own, address)?;
+                    if here {
+                        own.interfaces.found(*ip);
+                        hold_foreign(&own.with(*ip), address)?;
+                    }
                     // Small messages must not wait for one another's acknowledgement.
                     let _ = stream.set_nodelay(true);
                     return Ok((stream, address));
@@ -298,21 +305,21 @@ impl ServicesConfig {
         }
         Err(last)
     }
+}
 
-    fn hold_foreign(&self, address: SocketAddr) -> Result<(), ServiceFailure> {
-        if self.own.listens_on(address.ip(), address.port()) {
-            return Err(ServiceFailure {
-                denial: Denial::OwnListener,
-                detail: address.to_string(),
-            });
-        }
-        Ok(())
+fn hold_foreign(own: &OwnAddresses, address: SocketAddr) -> Result<(), ServiceFailure> {
+    if own.listens_on(address.ip(), address.port()) {
+        return Err(ServiceFailure {
+            denial: Denial::OwnListener,
+            detail: address.to_string(),
+        });
     }
+    Ok(())
 }
 
 /// A connection that nobody takes over ends in RST: a service must not take it for one that was finished. The kernel may
-/// have connected it while its client was giving up.
-async fn reset_if_dropped(address: SocketAddr) -> io::Result<TcpStream> {
+/// have connected it while its client was giving up. Beside it, whether it [leads here](interfaces::leads_here).
+async fn reset_if_dropped(address: SocketAddr) -> io::Result<(TcpStream, bool)> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -321,7 +328,9 @@ async fn reset_if_dropped(address: SocketAddr) -> io::Result<TcpStream> {
         return Err(descriptors::error());
     }
     SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
-    socket.connect(address).await
+    let stream = socket.connect(address).await?;
+    let here = interfaces::leads_here(&stream, address)?;
+    Ok((stream, here))
 }
 
 fn server_name(host: &Host) -> Option<ServerName<'static>> {

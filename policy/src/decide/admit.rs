@@ -44,6 +44,15 @@ pub struct Admission {
 }
 
 impl Admission {
+    /// The same where this address has turned out to be the host's own.
+    #[must_use]
+    pub fn with_own(&self, address: IpAddr) -> Self {
+        Self {
+            own: Arc::new(self.own.with(address)),
+            ..self.clone()
+        }
+    }
+
     /// Did the operator give this answer for this name?
     fn is_static(&self, host: &Host, address: IpAddr) -> bool {
         match host {

@@ -164,7 +164,7 @@ fn judged(
 fn admission() -> Admission {
     Admission {
         own: Arc::new(OwnAddresses {
-            interfaces: vec!["203.0.114.9".parse().unwrap()],
+            interfaces: vec!["203.0.114.9".parse::<IpAddr>().unwrap()].into(),
             ..OwnAddresses::default()
         }),
         nat64: vec![crate::Nat64Prefix::new("2001:4860:64::".parse().unwrap(), 96).unwrap()].into(),

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use super::Interfaces;
 use crate::address::canonical;
 
 /// The gateway's own addresses: listeners are never a target; interface addresses need an exception.
@@ -14,7 +15,7 @@ pub struct OwnAddresses {
     /// Addresses listened on (an unspecified IP stands for every local one).
     pub listeners: Vec<SocketAddr>,
     /// Addresses of this host's interfaces.
-    pub interfaces: Vec<IpAddr>,
+    pub interfaces: Interfaces,
     /// Where hosts dial what sandboxes expose.
     pub dials: DialPorts,
 }
@@ -64,11 +65,20 @@ impl OwnAddresses {
         listens || (loopback && self.dials.contains(port))
     }
 
+    /// The same on a host that has this address, whatever its interfaces say: a connection to it has shown that it has.
+    #[must_use]
+    pub fn with(&self, address: IpAddr) -> Self {
+        Self {
+            interfaces: vec![address].into(),
+            ..self.clone()
+        }
+    }
+
     fn is_local(&self, address: IpAddr) -> bool {
         address.is_loopback() || address.is_unspecified() || self.is_interface(address)
     }
 
     pub(super) fn is_interface(&self, address: IpAddr) -> bool {
-        self.interfaces.iter().any(|own| canonical(*own) == address)
+        self.interfaces.contains(address)
     }
 }

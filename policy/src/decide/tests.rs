@@ -454,7 +454,7 @@ fn denies_hold_under_the_networks_own_nat64_prefixes() {
 fn no_hint_leads_to_an_own_listener() {
     let own = OwnAddresses {
         listeners: vec!["0.0.0.0:8443".parse().unwrap()],
-        interfaces: vec!["9.9.9.9".parse().unwrap()],
+        interfaces: vec!["9.9.9.9".parse::<IpAddr>().unwrap()].into(),
         ..OwnAddresses::default()
     };
     let admission = Admission {
@@ -521,8 +521,9 @@ fn v022_v031_own_addresses() {
             .map(|text| text.parse().unwrap())
             .to_vec(),
         interfaces: ["9.9.9.9", "10.1.1.1"]
-            .map(|text| text.parse().unwrap())
-            .to_vec(),
+            .map(|text| text.parse::<IpAddr>().unwrap())
+            .to_vec()
+            .into(),
         ..OwnAddresses::default()
     };
     let admission = Admission {
@@ -565,6 +566,45 @@ fn v022_v031_own_addresses() {
             "{authority} {answers:?}"
         );
     }
+}
+
+#[test]
+fn an_address_that_turns_out_to_be_the_hosts_is_judged_as_its_own() {
+    let own = OwnAddresses {
+        listeners: vec!["0.0.0.0:8443".parse().unwrap()],
+        ..OwnAddresses::default()
+    };
+    let admission = Admission {
+        own: Arc::new(own),
+        ..Admission::default()
+    };
+    let found = admission.with_own("9.9.9.9".parse().unwrap());
+    let grant = grant("allowedHosts: ['a.test:*', '9.9.9.9:80'], allowedAddresses: [9.9.8.0/24]");
+    for (authority, answers, denial) in [
+        (
+            "a.test:80",
+            &["9.9.9.9"][..],
+            Some(Denial::AddressNotAllowed),
+        ),
+        (
+            "a.test:80",
+            &["::ffff:9.9.9.9"],
+            Some(Denial::AddressNotAllowed),
+        ),
+        ("a.test:8443", &["9.9.9.9"], Some(Denial::OwnListener)),
+        ("a.test:80", &["9.9.9.8"], None),
+        // Its own exception, which is none for a listener.
+        ("9.9.9.9:80", &[], None),
+    ] {
+        let judged = |by| admitted_with(&grant, authority, answers, by).map_err(|r| r.denial);
+        assert_eq!(judged(&admission).err(), None, "{authority} {answers:?}");
+        assert_eq!(judged(&found).err(), denial, "{authority} {answers:?}");
+    }
+    let found = admission.with_own("9.9.8.1".parse().unwrap());
+    let judged =
+        |authority| admitted_with(&grant, authority, &["9.9.8.1"], &found).map_err(|r| r.denial);
+    assert_eq!(judged("a.test:80").err(), None);
+    assert_eq!(judged("a.test:8443").err(), Some(Denial::OwnListener));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What everything is served by: resolver, way out, relay, limits.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use sluicegate_certs::{TrustBundle, tls};
 use sluicegate_policy::{Admission, HostName, OwnAddresses};
@@ -15,7 +15,7 @@ use crate::{
         UpstreamProxy, Ways,
     },
     front::{Context, Detail, Pool, h2},
-    http2,
+    http2, interfaces,
     listen::ListenerKind,
     relay::{self, Endpoint, HttpContext, Opens, Presence, Reverse, Services, ServicesConfig},
     secret::Secret,
@@ -44,7 +44,7 @@ pub(in crate::app) fn context(
     let resolver = Resolver::new(&resolver_config(config, hosts.clone()))?;
     let own = Arc::new(OwnAddresses {
         listeners: addresses.iter().map(|(_, address)| *address).collect(),
-        interfaces: interfaces().map_err(StartError::Interfaces)?,
+        interfaces: interfaces::read().map_err(StartError::Interfaces)?,
         dials: registry.dials().ports().clone(),
     });
     let detail = match config.telemetry.refusal_detail {
@@ -239,22 +239,4 @@ fn services(
         tls_h2: tls::client(&trust, &[b"h2"], None)?,
         idle_timeout: (!timeouts.idle.is_zero()).then_some(timeouts.idle),
     })
-}
-
-fn interfaces() -> io::Result<Vec<std::net::IpAddr>> {
-    let all = nix::ifaddrs::getifaddrs()?;
-    Ok(all
-        .filter_map(|interface| {
-            let address = interface.address?;
-            address
-                .as_sockaddr_in()
-                .map(|v4| std::net::IpAddr::V4(v4.ip()))
-                .or_else(|| {
-                    address
-                        .as_sockaddr_in6()
-                        .map(|v6| std::net::IpAddr::V6(v6.ip()))
-                })
-        })
-        .filter(|ip| !ip.is_loopback())
-        .collect())
 }

@@ -1,0 +1,140 @@
+//! The addresses that this host has, as far as it is known.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::address::canonical;
+
+/// Addresses of this host, other than loopback. They come and go while it is up, so that whoever judges by them holds the set
+/// itself, and whoever can read them replaces what is in it.
+#[derive(Clone, Debug, Default)]
+pub struct Interfaces(Arc<Listed>);
+
+#[derive(Debug)]
+struct Listed {
+    /// Replaced as a whole: nobody waits for more than that.
+    addresses: RwLock<Arc<[IpAddr]>>,
+    /// When they are to be read anew, by the clock of whoever reads them.
+    due: AtomicU64,
+}
+
+impl Default for Listed {
+    fn default() -> Self {
+        Self {
+            addresses: RwLock::new(Arc::from([])),
+            due: AtomicU64::new(u64::MAX),
+        }
+    }
+}
+
+impl From<Vec<IpAddr>> for Interfaces {
+    /// A set that is never due.
+    fn from(addresses: Vec<IpAddr>) -> Self {
+        let interfaces = Self::default();
+        interfaces.replace(&addresses);
+        interfaces
+    }
+}
+
+impl Interfaces {
+    /// So many addresses are held; one more that was [found](Self::found) has no place.
+    pub const MOST_FOUND: usize = 1024;
+
+    /// The addresses.
+    #[must_use]
+    pub fn list(&self) -> Arc<[IpAddr]> {
+        let addresses = self.0.addresses.read();
+        addresses.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Is it one of them?
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let addresses = self.0.addresses.read();
+        let addresses = addresses.unwrap_or_else(PoisonError::into_inner);
+        addresses.contains(&canonical(address))
+    }
+
+    /// From now on these.
+    pub fn replace(&self, addresses: &[IpAddr]) {
+        let new = addresses.iter().copied().map(canonical).collect();
+        let addresses = self.0.addresses.write();
+        *addresses.unwrap_or_else(PoisonError::into_inner) = new;
+    }
+
+    /// This one too: it was found to be the host's, though no interface has it.
+    pub fn found(&self, address: IpAddr) {
+        let address = canonical(address);
+        let addresses = self.0.addresses.write();
+        let mut addresses = addresses.unwrap_or_else(PoisonError::into_inner);
+        if addresses.len() < Self::MOST_FOUND && !addresses.contains(&address) {
+            *addresses = addresses.iter().copied().chain([address]).collect();
+        }
+    }
+
+    /// They are to be read anew from `when` on, in a unit and from a beginning that whoever reads them chooses.
+    pub fn due_at(&self, when: u64) {
+        self.0.due.store(when, Ordering::Release);
+    }
+
+    /// Is it time to read them, at `now`? One caller is told so, who does it; from `next` on another.
+    #[must_use]
+    pub fn is_due(&self, now: u64, next: u64) -> bool {
+        let due = self.0.due.load(Ordering::Acquire);
+        now >= due
+            && self
+                .0
+                .due
+                .compare_exchange(due, next, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::Interfaces;
+    use std::net::IpAddr;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_held_is_seen_by_all_who_hold_it() {
+        let interfaces = Interfaces::from(vec![ip("9.9.9.9")]);
+        let judge = interfaces.clone();
+        assert!(judge.contains(ip("::ffff:9.9.9.9")) && !judge.contains(ip("9.9.9.8")));
+        interfaces.found(ip("::ffff:9.9.9.8"));
+        interfaces.found(ip("9.9.9.8"));
+        assert_eq!(*judge.list(), [ip("9.9.9.9"), ip("9.9.9.8")]);
+        interfaces.replace(&[ip("9.9.9.7")]);
+        assert_eq!(*judge.list(), [ip("9.9.9.7")]);
+    }
+
+    #[test]
+    fn what_is_found_has_a_bound() {
+        let interfaces = Interfaces::default();
+        for number in 0..2000u32 {
+            interfaces.found(IpAddr::from(number.to_be_bytes()));
+        }
+        assert_eq!(interfaces.list().len(), Interfaces::MOST_FOUND);
+    }
+
+    #[test]
+    fn one_of_many_reads_them_and_only_where_they_change() {
+        let interfaces = Interfaces::default();
+        assert!(!interfaces.is_due(u64::MAX - 1, u64::MAX));
+        interfaces.due_at(1000);
+        assert!(!interfaces.is_due(999, 1999));
+        assert!(interfaces.is_due(1500, 2500));
+        assert!(!interfaces.is_due(1500, 2500) && !interfaces.is_due(2499, 3499));
+        assert!(interfaces.is_due(2500, 3500));
+    }
+}
