@@ -9,7 +9,13 @@ use std::{
 use http::{HeaderValue, Method, Request, Uri, Version, header, uri::Scheme};
 use sluicegate_policy::{Denial, Host, Refusal, Target, TargetPermit};
 
-use super::{client_body::ClientBody, context::Context, forward::Scope, headers, pool::PoolKey};
+use super::{
+    client_body::ClientBody,
+    context::Context,
+    forward::Scope,
+    headers,
+    pool::{Adopted, PoolKey},
+};
 use crate::{
     auth::Identity,
     session::{Judged, PolicyGeneration},
@@ -23,6 +29,8 @@ pub(super) struct Way {
     pub(super) permit: TargetPermit,
     pub(super) authority: crate::session::Changes,
     pub(super) key: PoolKey,
+    /// The connection it came out of a CONNECT with.
+    pub(super) adopted: Option<Adopted>,
 }
 
 /// The target of a request, and that everything in it which names one names the same.
@@ -170,6 +178,10 @@ pub(super) fn decide(
         permit,
         authority: changes,
         key,
+        adopted: match scope {
+            Scope::Inside { adopted, .. } => Some(adopted.clone()),
+            Scope::Proxy | Scope::Captured { .. } => None,
+        },
     })
 }
 

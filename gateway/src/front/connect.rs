@@ -10,6 +10,7 @@ use sluicegate_policy::{Denial, Host, Refusal, Target, TargetPermit};
 use super::{
     context::{Context, Current},
     forward::{self, Scope},
+    pool::Adopted,
     standing::Standing,
 };
 use crate::{
@@ -330,12 +331,19 @@ async fn judged(
         downstream,
     } = ends;
     let target = tunnel.permit.target().clone();
-    if let Some(upstream) = upstream.take() {
-        let (context, reached) = (current.now(), tunnel.reached.clone());
-        forward::adopt(&context, &identity, &policy, &target, upstream, reached).await;
-    }
+    let adopted = match upstream.take() {
+        Some(upstream) => {
+            let (context, reached) = (current.now(), tunnel.reached.clone());
+            forward::adopt(&context, &identity, &policy, &target, upstream, reached).await
+        }
+        None => Adopted::default(),
+    };
     let buffer = BytesMut::from(first.as_slice());
-    let scope = Scope::Inside { target, identity };
+    let scope = Scope::Inside {
+        target,
+        identity,
+        adopted,
+    };
     match forward::serve_while(downstream, buffer, peer, current, scope, Some(&mut tunnel)).await {
         Some(denial) => recorder.cut(denial),
         None => recorder.ended(Outcome::Completed, Party::Downstream),

@@ -93,6 +93,7 @@ pub(super) async fn run(
     if let Scope::Inside {
         target: known,
         identity,
+        ..
     } = scope
     {
         // Known before anything is judged, so that a refusal says whose and where it was.

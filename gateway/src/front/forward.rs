@@ -29,7 +29,9 @@ use super::{
     context::{Context, Current, is_somebodys},
     exchange::{self, Answered, Upgraded},
     guard::SharedGuard,
-    headers, names, token, upgrade,
+    headers, names,
+    pool::Adopted,
+    token, upgrade,
 };
 use crate::{
     auth::Identity,
@@ -56,6 +58,8 @@ pub(super) enum Scope {
         target: Target,
         /// Who opened it.
         identity: Identity,
+        /// What was dialled for it.
+        adopted: Adopted,
     },
     /// To the Host of each, on the port the connection was meant for: its client knows of no proxy.
     Captured {

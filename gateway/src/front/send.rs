@@ -18,6 +18,7 @@ use super::{
     context::Context,
     guard::Guard,
     headers,
+    pool::Adopted,
 };
 use crate::{
     auth::Identity,
@@ -65,7 +66,9 @@ pub(super) async fn send(
     }
     let spare = spare(&request);
     loop {
-        let idle = context.pool.take(&way.key);
+        let adopted = way.adopted.as_ref();
+        let idle = adopted.and_then(|adopted| adopted.take(&way.key));
+        let idle = idle.or_else(|| context.pool.take(&way.key));
         let reused = idle.is_some();
         let (mut sender, reached) = match idle {
             Some(idle) => {
@@ -205,10 +208,10 @@ pub(super) async fn adopt(
     target: &Target,
     stream: Upstream,
     reached: Reached,
-) {
-    if let Ok(sender) = handshake(context, stream).await {
-        context
-            .pool
-            .put(key(identity, policy, target), sender, reached);
+) -> Adopted {
+    match handshake(context, stream).await {
+        Ok(sender) => Adopted::new(key(identity, policy, target), sender, reached),
+        // The first request dials.
+        Err(_) => Adopted::default(),
     }
 }
