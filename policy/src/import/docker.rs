@@ -3,7 +3,7 @@
 //! In these systems an allowed entry usually beats a denied one. Here denies always win, so lists in which the two meet
 //! are refused; a deny of everything is a default, and is kept as one.
 
-use super::{Draft, block, bracketed, has_whole_name, refuse};
+use super::{Choices, Draft, block, bracketed, has_whole_name, refuse};
 use crate::{
     Action,
     entry::{Entry, Pattern, Ports},
@@ -40,6 +40,9 @@ const fn list(key: &'static str, allows: bool, web: bool, rest: Rest) -> List {
     }
 }
 
+/// Docker's list, in which `*.` is one label and `**.` any depth.
+const DOCKER_ALLOWS: &str = "allow-host";
+
 /// Every spelling of the lists.
 const LISTS: &[List] = &[
     list("allow", true, false, Rest::Denied),
@@ -47,7 +50,7 @@ const LISTS: &[List] = &[
     list("allowedHosts", true, false, Rest::Denied),
     list("allowedDomains", true, false, Rest::Denied),
     list("allowedCIDRs", true, false, Rest::Denied),
-    list("allow-host", true, false, Rest::Unsaid),
+    list(DOCKER_ALLOWS, true, false, Rest::Unsaid),
     list("allow-cidr", true, false, Rest::Unsaid),
     list("deny", false, false, Rest::Unsaid),
     list("denied", false, false, Rest::Unsaid),
@@ -83,6 +86,7 @@ impl List {
 
 /// What was read, before it is known what it amounts to.
 struct Lists<'a> {
+    widen: bool,
     allowed: Vec<(&'a Node, Entry)>,
     denied: Vec<(&'a Node, Entry)>,
     allows_all: Option<&'a Node>,
@@ -92,9 +96,10 @@ struct Lists<'a> {
 }
 
 /// Read a list of allowed entries, or a mapping of lists and a default, bare or under `network`.
-pub(super) fn read(root: &Node, faults: &mut Faults) -> Draft {
+pub(super) fn read(root: &Node, choices: &Choices, faults: &mut Faults) -> Draft {
     let mut draft = Draft::default();
     let mut lists = Lists {
+        widen: choices.widen,
         allowed: Vec::new(),
         denied: Vec::new(),
         allows_all: None,
@@ -161,7 +166,7 @@ impl<'a> Lists<'a> {
                 refuse(item, text, why, hint, faults);
                 continue;
             }
-            let Some(entry) = entry(item, text, list, faults) else {
+            let Some(entry) = entry(item, text, list, self.widen, faults) else {
                 continue;
             };
             if list.allows {
@@ -293,7 +298,7 @@ fn is_range(text: &str) -> bool {
     text.starts_with('[') || crate::entry::parse_net(text).is_ok()
 }
 
-fn entry(node: &Node, text: &str, list: List, faults: &mut Faults) -> Option<String> {
+fn entry(node: &Node, text: &str, list: List, widen: bool, faults: &mut Faults) -> Option<String> {
     if text.contains("://") {
         refuse(
             node,
@@ -318,11 +323,8 @@ fn entry(node: &Node, text: &str, list: List, faults: &mut Faults) -> Option<Str
         Some(rest) => (format!("*.{rest}"), true),
         None => (host.to_owned(), false),
     };
-    if host.starts_with("*.") && !stars && list.allows {
-        let message =
-            format!("{text:?} covers names of any depth here, which not all of these systems do");
-        let hint = Some("write the hosts out, if only one label was meant".to_owned());
-        faults.warn(node.place(), message, hint);
+    if host.starts_with("*.") && !stars {
+        judge_depth(node, text, list, widen, faults)?;
     }
     let is_range = is_range(&host);
     Some(match port {
@@ -330,6 +332,28 @@ fn entry(node: &Node, text: &str, list: List, faults: &mut Faults) -> Option<Str
         None if list.web && !is_range && list.allows => host,
         None => format!("{host}:*"),
     })
+}
+
+/// One star is one label in some of these systems, and any depth in others and here. `None` where that allows more.
+fn judge_depth(
+    node: &Node,
+    text: &str,
+    list: List,
+    widen: bool,
+    faults: &mut Faults,
+) -> Option<()> {
+    if list.key == DOCKER_ALLOWS && !widen {
+        let why = "it is one label there, and names of any depth here";
+        let hint =
+            "write the hosts out, or \"**.\" for any depth; or import with the choice to widen";
+        refuse(node, text, why, hint, faults);
+        return None;
+    }
+    let message =
+        format!("{text:?} covers names of any depth here, which not all of these systems do");
+    let hint = "write the hosts out, if only one label was meant".to_owned();
+    faults.warn(node.place(), message, Some(hint));
+    Some(())
 }
 
 /// The default, however it is spelled, and where it is a block of the whole network.

@@ -40,7 +40,7 @@ impl System {
 pub struct Choices {
     /// The role of a Smokescreen ACL to read.
     pub role: Option<String>,
-    /// Drop what cannot be enforced here (methods and paths inside TLS, denies under report mode), each with a note,
+    /// Drop what cannot be enforced here (methods and paths inside TLS, denies under report mode, that a wildcard is one label), each with a note,
     /// instead of refusing it. The result then allows more than the source did.
     pub widen: bool,
 }
@@ -67,7 +67,7 @@ pub fn import(system: System, source: &str, choices: &Choices) -> Result<Importe
         System::JustBash => just_bash::read(&root, choices, &mut faults),
         System::Gondolin => gondolin::read(&root, &mut faults),
         System::Smokescreen => smokescreen::read(&root, choices, &mut faults),
-        System::Docker => docker::read(&root, &mut faults),
+        System::Docker => docker::read(&root, choices, &mut faults),
     };
     if !faults.is_clean() {
         return Err(faults);

@@ -54,6 +54,43 @@ fn v150_lists() {
     assert_eq!(docker("allow: []"), json!({"allowedHosts": []}));
 }
 
+/// What becomes wider is refused unless that is chosen, and what becomes stricter is told.
+#[test]
+fn v150_a_wildcard_of_one_label_is_not_silently_one_of_any_depth() {
+    let source = "policy: deny\nallow-host: [a.test, '*.example.com']\n";
+    let found = refused(System::Docker, source);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("2:22: ") && found[0].contains("one label there"),
+        "{found:?}"
+    );
+    let told = Choices {
+        role: None,
+        widen: true,
+    };
+    let imported = import(System::Docker, source, &told).unwrap();
+    assert_eq!(
+        imported.document.egress.to_value(),
+        json!({"allowedHosts": ["a.test:*", "*.example.com:*"]})
+    );
+    let about_depth = |notes: &[String]| {
+        let depth = |note: &&String| note.contains("names of any depth");
+        notes.iter().filter(depth).count()
+    };
+    let notes: Vec<_> = imported.notes.iter().map(ToString::to_string).collect();
+    assert_eq!(about_depth(&notes), 1, "{notes:?}");
+    for (source, count) in [
+        ("{policy: allow, block-host: ['*.example.com']}", 1),
+        ("{policy: allow, deniedDomains: ['*.example.com']}", 1),
+        ("{policy: allow, block-host: ['**.example.com']}", 0),
+        ("{policy: deny, allow-host: ['**.example.com']}", 0),
+        ("['*.example.com']", 1),
+    ] {
+        let (_, notes) = kept_as(System::Docker, source, "");
+        assert_eq!(about_depth(&notes), count, "{source}: {notes:?}");
+    }
+}
+
 #[test]
 fn v150_lists_in_which_allow_would_beat_deny_are_refused() {
     for source in [
@@ -82,8 +119,8 @@ fn v150_lists_in_which_allow_would_beat_deny_are_refused() {
 #[test]
 fn v150_a_deny_of_everything_leaves_named_denies_standing() {
     for source in [
-        "{policy: deny, block-host: [evil.x.test], block-cidr: [0.0.0.0/0], allow-host: ['*.x.test']}",
-        "{policy: deny, block-host: [evil.x.test, '*'], allow-host: ['*.x.test']}",
+        "{policy: deny, block-host: [evil.x.test], block-cidr: [0.0.0.0/0], allow-host: ['**.x.test']}",
+        "{policy: deny, block-host: [evil.x.test, '*'], allow-host: ['**.x.test']}",
         "{policy: allow, allow: [a.test], deny: [0.0.0.0/0]}",
         "{policy: allow, allow-cidr: [10.1.2.3], deny: [0.0.0.0/0]}",
         "{block_network: true, cidr_allowlist: [8.8.8.0/24]}",
