@@ -35,7 +35,8 @@ type Seen = BTreeMap<Host, BTreeSet<u16>>;
 /// `dialled` is what names resolved to: the special-purpose ones of these need an exception (`allowedAddresses`).
 ///
 /// `plain` are targets of which nothing was asked but in the plain: each gets a rule of its methods and paths, where its port is not
-/// one of TLS. So many paths in one directory, never the root, become that directory with `collapse`.
+/// one of TLS. So many paths in one directory, never the root, become that directory with `collapse`. A `*.domain` of such targets
+/// alone has the rule that all of them together need.
 #[must_use]
 pub fn suggest<'a>(
     seen: impl IntoIterator<Item = &'a Target>,
@@ -50,7 +51,9 @@ pub fn suggest<'a>(
             .or_default()
             .insert(target.port());
     }
+    let plain: Vec<(&Target, &PlainUse)> = plain.into_iter().collect();
     let patterns = collapse.map_or_else(BTreeMap::new, |least| collapsed(&hosts, least));
+    let shared = shared_rules(&patterns, &hosts, &plain, collapse);
     for (host, ports) in &mut hosts {
         let Host::Name(name) = host else {
             continue;
@@ -75,18 +78,10 @@ pub fn suggest<'a>(
         .map(canonical)
         .filter(|address| classify(*address, &[]) != AddressClass::Global)
         .collect();
-    let rules: Vec<Value> = plain
+    let own = plain
         .into_iter()
-        .filter(|(target, _)| TlsRule::default_for(target.port()) != TlsRule::Require)
-        .filter_map(|(target, asked)| {
-            let entry = Entry {
-                pattern: exactly(target.host()),
-                ports: Ports::One(target.port()),
-            };
-            let http = asked.rule(collapse)?;
-            Some(json!({ "host": entry.to_string(), "http": http }))
-        })
-        .collect();
+        .filter_map(|(target, asked)| rule(exactly(target.host()), target.port(), asked, collapse));
+    let rules: Vec<Value> = shared.into_iter().chain(own).collect();
     let mut block = Map::new();
     block.insert("allowedHosts".to_owned(), json!(list));
     if !exceptions.is_empty() {
@@ -97,6 +92,47 @@ pub fn suggest<'a>(
     }
     let block = Value::from(block).to_string();
     EgressDocument::read(&text::parse(&block, &mut faults), &mut faults)
+}
+
+/// The rule of methods and paths at a pattern, where it may have one and that bounds anything.
+fn rule(pattern: Pattern, port: u16, asked: &PlainUse, collapse: Option<usize>) -> Option<Value> {
+    if TlsRule::default_for(port) == TlsRule::Require {
+        return None;
+    }
+    let ports = Ports::One(port);
+    let entry = Entry { pattern, ports };
+    let http = asked.rule(collapse)?;
+    Some(json!({ "host": entry.to_string(), "http": http }))
+}
+
+/// For names that a pattern allows beside those seen: what all of these need, where nothing was asked of them but in the plain.
+fn shared_rules(
+    patterns: &BTreeMap<HostName, BTreeSet<u16>>,
+    hosts: &Seen,
+    plain: &[(&Target, &PlainUse)],
+    collapse: Option<usize>,
+) -> Vec<Value> {
+    let plain: BTreeMap<&Target, &PlainUse> = plain.iter().copied().collect();
+    let of_all = |parent: &HostName, port: u16| {
+        let mut all = PlainUse::default();
+        for (host, ports) in hosts {
+            let covered = matches!(host, Host::Name(name) if name.is_below(parent));
+            if covered && ports.contains(&port) {
+                let target = Target::new(host.clone(), port)?;
+                all.merge(plain.get(&target)?);
+            }
+        }
+        Some(all)
+    };
+    let mut rules = Vec::new();
+    for (parent, ports) in patterns {
+        for port in ports {
+            let below = Pattern::Host(HostPattern::Below(parent.clone()));
+            let all = of_all(parent, *port);
+            rules.extend(all.and_then(|all| rule(below, *port, &all, collapse)));
+        }
+    }
+    rules
 }
 
 fn exactly(host: &Host) -> Pattern {

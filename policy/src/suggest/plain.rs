@@ -29,13 +29,29 @@ impl PlainUse {
             self.methods.insert(method.to_owned());
         }
         match path::narrowest(path).filter(|prefix| *prefix != path::ROOT) {
-            Some(prefix) if self.paths.contains(prefix) => {}
-            Some(prefix) if self.paths.len() < MOST_REMEMBERED => {
-                self.paths.insert(prefix.to_owned());
-            }
+            Some(prefix) => self.remember(prefix),
             // Covered by no prefix, or by that of all paths alone.
-            Some(_) | None => self.any_path = true,
+            None => self.any_path = true,
         }
+    }
+
+    fn remember(&mut self, prefix: &str) {
+        if self.paths.contains(prefix) {
+            return;
+        }
+        if self.paths.len() < MOST_REMEMBERED {
+            self.paths.insert(prefix.to_owned());
+        } else {
+            self.any_path = true;
+        }
+    }
+
+    /// And what was asked for elsewhere.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.any_method |= other.any_method;
+        self.any_path |= other.any_path;
+        self.methods.extend(other.methods.iter().cloned());
+        other.paths.iter().for_each(|prefix| self.remember(prefix));
     }
 
     /// The `http` part of a rule; `None` where it would bound nothing.

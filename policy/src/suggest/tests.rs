@@ -95,6 +95,50 @@ fn what_was_asked_in_the_plain_has_its_methods_and_paths() {
     assert_eq!(rules(&many, Some(3)), rule(http));
 }
 
+/// A name that was not seen has no more than those that were.
+#[test]
+fn a_pattern_has_the_rule_that_all_below_it_need() {
+    let hosts = ["a", "b", "c"].map(|name| format!("{name}.example.com:80"));
+    let hosts = hosts.map(|host| testing::target(&host));
+    let uses = [
+        asked(&[("GET", "/d/x")]),
+        asked(&[("GET", "/d/x"), ("PUT", "/d/y")]),
+        asked(&[("GET", "/e")]),
+    ];
+    let block = suggest(&hosts, hosts.iter().zip(&uses), [], Some(3));
+    let value = block.to_value();
+    assert_eq!(value["allowedHosts"], json!(["*.example.com:80"]));
+    let rules = value["rules"].as_array().unwrap();
+    assert_eq!(rules.len(), 4, "{value}");
+    assert_eq!(
+        rules[0],
+        json!({"host": "*.example.com:80", "http": {"methods": ["GET", "PUT"], "pathPrefixes": ["/d/x", "/d/y", "/e"]}})
+    );
+    let grant = grant(block);
+    let passes = |host: &str, method: &str, path: &str| {
+        let permit = decide(&grant, &testing::target(host)).unwrap();
+        permit.judge_http(method, path).is_ok()
+    };
+    for (host, method, path, expected) in [
+        ("d.example.com:80", "GET", "/e", true),
+        ("d.example.com:80", "DELETE", "/e", false),
+        ("d.example.com:80", "GET", "/secret", false),
+        ("a.example.com:80", "GET", "/d/x", true),
+        ("a.example.com:80", "GET", "/e", false),
+    ] {
+        assert_eq!(
+            passes(host, method, path),
+            expected,
+            "{host} {method} {path}"
+        );
+    }
+    // Where one of them carries something else there is none: it would be refused.
+    let block = suggest(&hosts, hosts.iter().zip(&uses).take(2), [], Some(3)).to_value();
+    let rules = block["rules"].as_array().unwrap();
+    assert_eq!(rules.len(), 2, "{block}");
+    assert!(rules.iter().all(|rule| rule["host"] != "*.example.com:80"));
+}
+
 #[test]
 fn where_tls_is_due_there_is_no_rule_of_requests() {
     let target = testing::target("a.test:443");
@@ -207,6 +251,24 @@ proptest! {
         let permit = decide(&grant, &target).unwrap();
         for (method, path) in requests {
             prop_assert!(permit.judge_http(method, path).is_ok(), "{} {} {:?}", method, path, permit.http().collect::<Vec<_>>());
+        }
+    }
+
+    /// Nor does the rule of a pattern refuse what was seen below it.
+    #[test]
+    fn every_request_seen_passes_below_a_pattern(
+        requests in prop::collection::vec(("[a-d]", "GET|PUT|get", "/([ab]|[0-9]{1,2}|)(/[abc]{0,2}){0,2}"), 1..16),
+    ) {
+        let mut uses = BTreeMap::<Target, PlainUse>::new();
+        for (name, method, path) in &requests {
+            let target = testing::target(&format!("{name}.example.com:8080"));
+            uses.entry(target).or_default().add(method, path);
+        }
+        let grant = grant(suggest(uses.keys(), &uses, [], Some(2)));
+        for (name, method, path) in &requests {
+            let target = testing::target(&format!("{name}.example.com:8080"));
+            let permit = decide(&grant, &target).unwrap();
+            prop_assert!(permit.judge_http(method, path).is_ok(), "{} {} {}", name, method, path);
         }
     }
 
