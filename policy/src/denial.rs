@@ -37,7 +37,7 @@ macro_rules! denials {
 denials! {
     // What was sent is not a request.
     MalformedRequest "malformed_request" 400 Downstream "http_request_error" "The request is malformed.";
-    MalformedTarget "malformed_target" 400 Downstream "http_request_error" "The target is not a host and port.";
+    MalformedTarget "malformed_target" 400 Downstream "http_request_error" "The target is not a host and port, or its path is malformed.";
     HeaderTooLarge "header_too_large" 431 Downstream "http_request_error" "The request's head is too large.";
     HeadTimeout "head_timeout" 408 Downstream "http_request_error" "The request's head did not arrive in time.";
     UnsupportedProtocol "unsupported_protocol" 501 Downstream "http_request_denied" "That protocol is not served here.";

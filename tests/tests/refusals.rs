@@ -1,4 +1,5 @@
-//! What is refused has a rate: a sandbox that asks for what it may not have as fast as it can is told to stop.
+//! What is refused has a rate: a sandbox that asks for what it may not have as fast as it can is told to stop. And whoever is told
+//! is told what is wrong.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -107,4 +108,41 @@ async fn captured_heads_that_lead_nowhere_have_a_rate() {
         }
         held_to_one_a_second(head, &told, reason, start);
     }
+}
+
+#[tokio::test]
+async fn a_path_that_must_be_encoded_is_not_called_a_host() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let (plain, port) = (world.plain(), world.http.port());
+    for path in ["/a<b>", "/a`b", "/a?b=<c>", "/a#b"] {
+        let reply = session.fetch(&plain, path).await;
+        assert_eq!(reply.status(), 400, "{path}: {}", reply.text());
+        let told = reply.json();
+        assert_eq!(told["reason"], "malformed_target", "{path}: {told}");
+        assert_eq!(told["host"], "plain.allowed.test", "{path}: {told}");
+        assert_eq!(told["port"], port, "{path}: {told}");
+        let hint = told["hint"].as_str().unwrap();
+        assert!(hint.contains("percent-encoded"), "{path}: {told}");
+    }
+    assert_eq!(world.http.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_malformed_request_inside_a_tunnel_is_told_with_its_target() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let plain = world.plain();
+    let mut tunnel = session.tunnel(&plain).await;
+    tunnel
+        .send(format!(
+            "GET / HTTP/1.1\r\nHost: {plain}\r\nno field\r\n\r\n"
+        ))
+        .await;
+    let reply = tunnel.reply().await;
+    assert_eq!(reply.status(), 400, "{}", reply.text());
+    let told = reply.json();
+    assert_eq!(told["reason"], "malformed_request", "{told}");
+    assert_eq!(told["host"], "plain.allowed.test", "{told}");
+    assert_eq!(told["port"], world.http.port(), "{told}");
 }

@@ -38,7 +38,7 @@ use crate::{
     drain::Stage,
     egress::{Guarded, Tunnel, linger_close},
     listen::{Downstream, Hangup},
-    message::{Asks, Judged, Verdict},
+    message::{Asks, Judged, Verdict, misspelt},
     telemetry::{Front, Kind, Protocol, Recorder},
 };
 
@@ -81,6 +81,14 @@ impl Scope {
             Self::Proxy => None,
             Self::Inside { identity, .. } => Some(identity),
             Self::Captured { login, .. } => login.as_ref().ok(),
+        }
+    }
+
+    /// Where all its requests go, where that is known before they are read.
+    fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Inside { target, .. } => Some(target),
+            Self::Proxy | Self::Captured { .. } => None,
         }
     }
 
@@ -308,8 +316,16 @@ impl Connection {
         let context = self.current.now();
         if let Some(denial) = self.verdict.take() {
             let mut recorder = self.recorder(&context);
-            let (refusal, html) = (self.scope.refused(denial.into()), self.verdict.html());
-            let answer = self.refuse(&context, &refusal, None, &mut recorder, html);
+            let named = self.verdict.leads_to();
+            let named = named.filter(|_| matches!(self.scope, Scope::Proxy));
+            if let Some(target) = &named {
+                recorder.target(target);
+            }
+            let refusal = self
+                .scope
+                .refused(misspelt::refusal(denial, named.as_ref()));
+            let (target, html) = (named.as_ref().or(self.scope.target()), self.verdict.html());
+            let answer = self.refuse(&context, &refusal, target, &mut recorder, html);
             return closing(answer, denial);
         }
         if *request.method() == Method::CONNECT {
@@ -472,7 +488,7 @@ impl Connection {
         {
             recorder.session(identity.session.label(), number);
         }
-        if let Scope::Inside { target, .. } = &self.scope {
+        if let Some(target) = self.scope.target() {
             recorder.target(target);
         }
         recorder
@@ -505,7 +521,7 @@ impl Connection {
         recorder.http(request.method().as_str(), asked);
         let refusal = self.scope.refused(Denial::MalformedTarget.into());
         let html = headers::wants_html(request.headers());
-        let answer = self.refuse(context, &refusal, None, &mut recorder, html);
+        let answer = self.refuse(context, &refusal, self.scope.target(), &mut recorder, html);
         closing(answer, Denial::MalformedTarget)
     }
 

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     egress::{Guarded, Rewind, linger_close},
     listen::{Accepted, Carrying, Downstream, Preface},
-    message::{Asks, denial_of},
+    message::{Asks, denial_of, misspelt},
     sniff::{Event, Head, Judged, RequestStream},
     telemetry::{Front, Kind, Protocol},
 };
@@ -100,13 +100,13 @@ pub(super) async fn serve(
             let mut recorder = context.telemetry.begin(Kind::request, Front::origin, peer);
             recorder.protocol(Protocol::Http1);
             let html = headers::raw_prefers_html(&buffer, denial);
-            let answer = context.reject(
-                Asks::Proxy,
-                &Refusal::from(denial),
-                None,
-                &mut recorder,
-                html,
-            );
+            let target = misspelt::leads_to(denial, &buffer);
+            if let Some(target) = &target {
+                recorder.target(target);
+            }
+            let refusal = misspelt::refusal(denial, target.as_ref());
+            let target = target.as_ref();
+            let answer = context.reject(Asks::Proxy, &refusal, target, &mut recorder, html);
             refuse(stream, &answer).await;
             None
         }

@@ -16,13 +16,13 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use http::Uri;
-use sluicegate_policy::Denial;
+use sluicegate_policy::{Denial, Target};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use super::headers::raw_prefers_html;
+use super::{headers::raw_prefers_html, misspelt};
 use crate::{
     egress::{Guarded, Timeouts},
     listen::Downstream,
@@ -45,6 +45,8 @@ const LINGER_BYTES: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     refused: Mutex<Option<Denial>>,
+    /// Where the head that was refused leads, as far as it could be read.
+    leads_to: Mutex<Option<Box<Target>>>,
     /// Who is refused would rather have a page.
     html: AtomicBool,
     /// The connection's end was in order.
@@ -66,6 +68,12 @@ impl Verdict {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
+    }
+
+    /// Where the head leads that was refused, where that can be told.
+    pub(crate) fn leads_to(&self) -> Option<Target> {
+        let mut leads_to = self.leads_to.lock().unwrap_or_else(PoisonError::into_inner);
+        leads_to.take().map(|target| *target)
     }
 
     /// Did the head that was refused ask for a page?
@@ -107,8 +115,9 @@ impl Verdict {
         self.released.store(false, Ordering::Release);
     }
 
-    fn set(&self, denial: Denial, html: bool) {
+    fn set(&self, denial: Denial, html: bool, leads_to: Option<Target>) {
         self.html.store(html, Ordering::Release);
+        *self.leads_to.lock().unwrap_or_else(PoisonError::into_inner) = leads_to.map(Box::new);
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(denial);
     }
 }
@@ -203,8 +212,8 @@ impl Judged {
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    fn refuse(&mut self, denial: Denial, html: bool) {
-        self.verdict.set(denial, html);
+    fn refuse(&mut self, denial: Denial, html: bool, leads_to: Option<Target>) {
+        self.verdict.set(denial, html, leads_to);
         self.phase = Phase::StandIn(0);
     }
 
@@ -219,7 +228,8 @@ impl Judged {
                 Event::Head(whole) if Uri::try_from(whole.target()).is_err() => {
                     let denial = Denial::MalformedTarget;
                     let html = raw_prefers_html(&self.buffer, denial);
-                    self.refuse(denial, html);
+                    let leads_to = misspelt::leads_to(denial, &self.buffer);
+                    self.refuse(denial, html, leads_to);
                     return true;
                 }
                 Event::Head(whole) => {
@@ -249,7 +259,8 @@ impl Judged {
                 Event::Malformed(error) => {
                     let denial = denial_of(error);
                     let html = head && raw_prefers_html(&self.buffer, denial);
-                    self.refuse(denial, html);
+                    let leads_to = misspelt::leads_to(denial, &self.buffer).filter(|_| head);
+                    self.refuse(denial, html, leads_to);
                     return true;
                 }
             }
@@ -372,7 +383,7 @@ impl Judged {
                             if self.buffer.is_empty() {
                                 return Poll::Ready(Ok(()));
                             }
-                            self.refuse(Denial::HeadTimeout, false);
+                            self.refuse(Denial::HeadTimeout, false, None);
                         }
                         Poll::Pending => return Poll::Pending,
                     }

@@ -1,11 +1,12 @@
 //! HTTP/1 messages as everything that passes them on treats them: read strictly, with the fields that may go on, and
 //! refused in one way.
 //!
-//! What lives here: the strict reader in front of the HTTP library (`Judged`), what of a head is between neighbours only
-//! (`headers`), the answer to a refusal (`reject`), and that nobody else says so (`proxy_status`). What does not: where a message goes, and who decides that.
+//! What lives here: the strict reader in front of the HTTP library (`Judged`), what can be told of a target that it cannot
+//! read (`misspelt`), what of a head is between neighbours only (`headers`), the answer to a refusal (`reject`), and that nobody else says so (`proxy_status`). What does not: where a message goes, and who decides that.
 
 pub(crate) mod headers;
 mod judged;
+pub(crate) mod misspelt;
 pub(crate) mod overrides;
 pub(crate) mod proxy_status;
 mod reject;

@@ -74,7 +74,7 @@ async fn a_session_over_its_bound_gives_what_idled_longest() {
     assert!(pool.take(&key("one", 1)).is_none());
     for number in [2, 3, 4] {
         let idle = pool.take(&key("one", number)).unwrap();
-        assert_eq!(idle.address, reached(number));
+        assert_eq!(idle.reached.address, reached(number).address);
     }
     assert!(pool.take(&key("other", 1)).is_some());
     assert_eq!(counts(&pool), (0, 0));
