@@ -49,7 +49,8 @@ impl OwnAddresses {
     #[must_use]
     pub fn listens_on(&self, address: IpAddr, port: u16) -> bool {
         let address = canonical(address);
-        let listens = self.listeners.iter().any(|listener| {
+        let mut on_port = self.listeners.iter().filter(|one| one.port() == port);
+        let listens = on_port.any(|listener| {
             let bound = canonical(listener.ip());
             let reached = if bound.is_unspecified() {
                 self.is_local(address)
@@ -59,7 +60,7 @@ impl OwnAddresses {
             // Linux takes the unspecified address as a destination for loopback.
             let loopback =
                 address.is_unspecified() && (bound.is_loopback() || bound.is_unspecified());
-            listener.port() == port && (reached || loopback)
+            reached || loopback
         });
         let loopback = address == Ipv4Addr::LOCALHOST || address.is_unspecified();
         listens || (loopback && self.dials.contains(port))
