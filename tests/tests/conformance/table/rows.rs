@@ -63,7 +63,7 @@ rows! {
     { 28 "NAT64 of a public address for an allowed name passes" Elsewhere "`policy/src/decide/tests.rs`: `v024_to_v028_answers_of_an_allowed_name`. On the wire it would mean dialling the internet" }
     { 29 "scoped and malformed IPv6 literals" held addresses::v029_scoped_literals [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 30 "public literals without a rule" held addresses::v030_public_literals_without_a_rule [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
-    { 31 "this host's own address" held addresses::v031_the_hosts_own_address [Connect ConnectKept Absolute Answer Http2 Http3 ConnectTcp Socks Transparent Sni] "that come later, or by a route: `own_addresses`" }
+    { 31 "this host's own address" held addresses::v031_the_hosts_own_address [Connect ConnectKept Absolute Answer Http2 Http3 ConnectTcp Socks Transparent Sni] "one that came later, or by a route: `own_addresses`" }
     { 32 "rebinding: one resolution per open, pinned; the next open is judged anew" held dns::v032_rebinding [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 33 "mixed answers: refused, or filtered where configured" held dns::v033_mixed_answers [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 34 "CNAME: final addresses are judged, the chain recorded" held dns::v034_aliases [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
