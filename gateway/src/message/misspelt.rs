@@ -1,6 +1,6 @@
 //! What can be told of a target that cannot be read: where it leads all the same, and what is wrong with the rest.
 
-use sluicegate_policy::{Denial, Hint, Refusal, Target};
+use sluicegate_policy::{Denial, Hint, HintFor, Refusal, Target};
 
 /// The host and port of an absolute-form target (RFC 9112 §3.2.2) of which anything else is malformed. `head` begins with the
 /// request line.
@@ -20,10 +20,9 @@ pub(crate) fn leads_to(denial: Denial, head: &[u8]) -> Option<Target> {
 
 /// The refusal of a head. Where its target leads somewhere, the rest of it is at fault.
 pub(crate) fn refusal(denial: Denial, leads_to: Option<&Target>) -> Refusal {
-    let hint = leads_to.map(|_| {
-        Hint::Fixed(
-            "send what no path or query holds as it is percent-encoded: <, >, \", ` and # (RFC 3986 §2.1)",
-        )
+    let hint = leads_to.map(|_| Hint::Fixed {
+        told: "send what no path or query holds as it is percent-encoded: <, >, \", ` and # (RFC 3986 §2.1)",
+        whose: Some(HintFor::Client),
     });
     Refusal {
         hint,
