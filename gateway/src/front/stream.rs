@@ -112,8 +112,8 @@ pub(super) async fn dispatch<A: Answer>(
         return tunnel::classic(exchange, context, current).await;
     } else if exchange.refusing {
         Denial::Draining.into()
-    } else if host_differs(head) {
-        Denial::HostMismatch.into()
+    } else if let Some(denial) = misnamed(head) {
+        denial.into()
     } else if head.method() == Method::CONNECT {
         match extended(head) {
             Ok(handshake) => {
@@ -196,12 +196,17 @@ pub(super) fn is_call<B>(request: &Request<B>, secure: bool) -> bool {
     Call::is_one(request) && !forward::is_foreign(request, secure)
 }
 
-/// RFC 9113 §8.3.1, RFC 9114 §4.3.1: a Host field must not differ from `:authority`, which every client of ours sends.
-fn host_differs<B>(request: &Request<B>) -> bool {
-    let authority = request.uri().authority().map(|a| a.as_str().as_bytes());
+/// RFC 9113 §8.3.1, RFC 9114 §4.3.1: a Host field must not differ from `:authority`, which every client of ours sends. A Host alone
+/// names nothing here.
+fn misnamed<B>(request: &Request<B>) -> Option<Denial> {
+    let Some(authority) = request.uri().authority() else {
+        return Some(Denial::MalformedTarget);
+    };
     let headers: &HeaderMap = request.headers();
     let mut hosts = headers.get_all(header::HOST).iter();
-    authority.is_none() || hosts.any(|host| Some(host.as_bytes()) != authority)
+    hosts
+        .any(|host| host.as_bytes() != authority.as_str().as_bytes())
+        .then_some(Denial::HostMismatch)
 }
 
 /// What an extended CONNECT (RFC 8441 §4, RFC 9220) asks for.
@@ -215,4 +220,41 @@ fn extended<B>(request: &Request<B>) -> Result<Handshake, Denial> {
         .path_and_query()
         .map_or("", |path| path.as_str());
     connect_tcp::asked(path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use http::Request;
+    use sluicegate_policy::Denial;
+
+    use super::misnamed;
+
+    #[test]
+    fn a_request_names_one_host_and_by_its_authority() {
+        let asked = |uri: &str, hosts: &[&str]| {
+            let request = Request::get(uri);
+            let request = hosts
+                .iter()
+                .fold(request, |r, host| r.header("host", *host));
+            misnamed(&request.body(()).unwrap())
+        };
+        let table = [
+            ("http://a.test/", &[][..], None),
+            ("http://a.test/", &["a.test"], None),
+            ("http://a.test/", &["b.test"], Some(Denial::HostMismatch)),
+            (
+                "http://a.test/",
+                &["a.test", "b.test"],
+                Some(Denial::HostMismatch),
+            ),
+            ("/", &[], Some(Denial::MalformedTarget)),
+            // It agrees with nothing, and differs from nothing.
+            ("/", &["a.test"], Some(Denial::MalformedTarget)),
+        ];
+        for (uri, hosts, expected) in table {
+            assert_eq!(asked(uri, hosts), expected, "{uri} {hosts:?}");
+        }
+    }
 }
