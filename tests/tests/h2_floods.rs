@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use e2e::frames::{
-    CONTINUATION, DATA, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, PRIORITY, RST_STREAM, SETTINGS,
-    WINDOW_UPDATE, block, connect, frame,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, PRIORITY,
+    RST_STREAM, SETTINGS, WINDOW_UPDATE, block, connect, frame,
 };
 use e2e::{RawOrigin, Session, Wire, World};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -138,6 +138,8 @@ async fn flood(wire: &mut Wire, bytes: &[u8]) -> usize {
 #[tokio::test]
 async fn rapid_reset() {
     let mut stage = Stage::start().await;
+    let metric = "sluicegate_h2_floods_total";
+    let before = stage.world.gateway.metric(metric).await;
     let mut wire = stage.attacker().await;
     let authorization = stage.authorization();
     for burst in 0..40_u32 {
@@ -154,6 +156,7 @@ async fn rapid_reset() {
     }
     // ENHANCE_YOUR_CALM.
     assert_eq!(goaway(&mut wire.stream).await, 0xb);
+    stage.world.gateway.metric_is(metric, before + 1.0).await;
     stage.bounded("a rapid reset").await;
     // What was reset is not open: only the neighbour's tunnel is.
     let gateway = &stage.world.gateway;
@@ -164,6 +167,58 @@ async fn rapid_reset() {
         }
     })
     .await;
+}
+
+/// What a client gave up while the network stood still comes with its requests, all at once. What else it has open goes on.
+#[tokio::test]
+async fn requests_given_up_in_one_flight_end_no_tunnel() {
+    let stage = Stage::start().await;
+    let mut wire = stage.attacker().await;
+    wire.send(connect(1, &stage.target, &stage.authorization()))
+        .await;
+    let mut far = stage.origin.accept().await;
+    let (mut read, mut write) = wire.stream.split();
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "gateway.test"),
+        (":path", "/nothing"),
+    ];
+    let head = block(&fields);
+    let flight: Vec<u8> = (0..200)
+        .flat_map(|number| {
+            let stream = 2 * number + 3;
+            let given_up = frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+            [
+                frame(HEADERS, END_STREAM | END_HEADERS, stream, &head),
+                given_up,
+            ]
+            .concat()
+        })
+        .collect();
+    write.write_all(&flight).await.unwrap();
+    // When the tunnel has carried this, all that came before it has been read.
+    write
+        .write_all(&frame(DATA, 0, 1, b"*1\r\n"))
+        .await
+        .unwrap();
+    let mut heard = [0; 4];
+    e2e::within("the tunnel's bytes", far.read_exact(&mut heard))
+        .await
+        .unwrap();
+    assert_eq!(&heard, b"*1\r\n");
+    far.write_all(b"+OK\r\n").await.unwrap();
+    // What was given up has no answer, or another.
+    let mut answered = Vec::new();
+    while !answered.ends_with(b"+OK\r\n") {
+        let (kind, body) = next(&mut read).await;
+        assert_ne!(kind, GOAWAY, "{}", String::from_utf8_lossy(&body));
+        if kind == DATA {
+            answered.extend(body);
+        }
+    }
+    let floods = stage.world.gateway.metric("sluicegate_h2_floods_total");
+    assert_eq!(floods.await, 0.0);
 }
 
 #[tokio::test]
@@ -231,10 +286,8 @@ async fn frames_that_carry_nothing_come_to_an_end() {
         );
         assert_eq!(code, 0xb, "{what}");
         assert!(sent < FLOOD, "{what}: {sent} bytes were taken");
-        // Empty DATA has a bound of the library's own, which is lower.
-        if what != "DATA" {
-            stage.world.gateway.metric_is(metric, before + 1.0).await;
-        }
+        // Empty DATA has a bound of the library's own, which is lower, and counts as well.
+        stage.world.gateway.metric_is(metric, before + 1.0).await;
         stage.bounded(what).await;
     }
 }

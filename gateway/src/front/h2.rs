@@ -115,7 +115,13 @@ where
                     });
                     asked = Instant::now();
                 }
-                Some(Err(error)) => return tracing::debug!(%downstream, %error, "connection failed"),
+                Some(Err(error)) => {
+                    // Once it was told so, it is counted.
+                    if over.is_none() && http2::is_flood(&error) {
+                        context.h2.telemetry.metrics().h2_flood();
+                    }
+                    return tracing::debug!(%downstream, %error, "connection failed");
+                }
                 None => return,
             },
             () = drain.reached(Stage::Draining), if !told => {

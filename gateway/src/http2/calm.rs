@@ -20,7 +20,7 @@ use tokio::{
 };
 
 /// Frames of its own that a connection may send before it has done anything useful.
-const FIRST: u32 = 1000;
+pub(super) const FIRST: u32 = 1000;
 /// What it has earned is kept up to this.
 const MOST: u32 = 10_000;
 /// Earned by a request: windows, priorities and its reset.

@@ -7,4 +7,4 @@ mod limits;
 
 pub use answer::answer;
 pub use calm::Calm;
-pub use limits::{Limits, builder};
+pub use limits::{Limits, builder, is_flood};

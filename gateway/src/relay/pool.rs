@@ -288,6 +288,8 @@ impl Pool {
             .max_frame_size(windows::FRAME)
             .max_send_buffer_size(windows::SEND_BUFFER)
             .data_frame_budget(windows::SMALL_FRAMES)
+            .max_concurrent_reset_streams(windows::RESETS_KNOWN)
+            .reset_stream_duration(windows::RESET_KNOWN)
             // None before the service has said how many.
             .initial_max_send_streams(0)
             .enable_push(false);

@@ -143,6 +143,8 @@ impl Connection {
             .max_frame_size(windows::FRAME)
             .max_send_buffer_size(windows::SEND_BUFFER)
             .data_frame_budget(windows::SMALL_FRAMES)
+            .max_concurrent_reset_streams(windows::RESETS_KNOWN)
+            .reset_stream_duration(windows::RESET_KNOWN)
             .max_concurrent_streams(0)
             .enable_push(false)
             .handshake::<_, Chunk>(io)

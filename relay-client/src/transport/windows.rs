@@ -1,5 +1,7 @@
 //! Windows and buffers of every connection that carries relay streams, HTTP/2's and QUIC's, at either end.
 
+use std::time::Duration;
+
 /// Bytes one stream may have in flight and unread, where nothing says that it may have more: enough for 40 Mbit/s at 100 ms.
 pub const STREAM: u32 = 512 * 1024;
 /// Bytes a connection may have unread.
@@ -15,6 +17,11 @@ pub const LARGE_CONNECTION: u32 = 288 * STREAM;
 pub const LARGE_STREAM: u32 = 4 * STREAM;
 /// … on which it opens so few: a fifth of the window is left where they and its accept streams all stand still.
 pub const LARGE_STREAMS: usize = 48;
+/// Streams that were reset at this end are known for so long, each with what is still under way to it …
+pub const RESET_KNOWN: Duration = Duration::from_secs(5);
+/// … and so many of them. To h2 a frame for one that it has forgotten is a fault of the peer's, and 1,024 of those in a connection's
+/// life end it, with whatever else it carries.
+pub const RESETS_KNOWN: usize = 1024;
 /// Largest DATA frame accepted.
 pub const FRAME: u32 = 64 * 1024;
 /// Bytes buffered for sending, per stream.

@@ -158,6 +158,9 @@ async fn serve(io: Lent, stream: &Arc<Stream>) -> End {
                 (_, Some(denial)) => return End::Over(denial),
                 // What it says is no HTTP/2, or too much of it: it was ended here.
                 (Some(Err(error)), None) if error.is_library() => {
+                    if http2::is_flood(&error) {
+                        stream.endpoint.http.telemetry.metrics().h2_flood();
+                    }
                     return End::Cut(Denial::MalformedRequest, error.to_string());
                 }
                 (Some(Err(error)), None) => return End::Broken(error),
