@@ -1,6 +1,6 @@
 //! Heads and streams nobody here invented.
 
-use super::super::super::testing::{Dice, corpus, json};
+use super::super::testing::{Dice, corpus, json};
 use super::*;
 use data_encoding::BASE64;
 

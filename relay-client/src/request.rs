@@ -1,11 +1,17 @@
 //! A strict judge of HTTP/1.1 request streams (RFC 9112), run in front of the HTTP library so that what the library reads
 //! can be read one way only. Whatever two parsers might read differently is refused here, not repaired.
+//!
+//! Pure and incremental: no sockets, no clock. The gateway's listeners and the sandbox's proxy read by it, so that both take and
+//! refuse the same.
 
 mod body;
 mod fields;
 mod head;
 mod scan;
 mod start_line;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod testing;
 #[cfg(test)]
 mod tests;
 

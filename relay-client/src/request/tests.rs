@@ -5,7 +5,7 @@
     clippy::panic
 )]
 
-use super::super::testing::Dice;
+use super::testing::Dice;
 use super::*;
 use proptest::prelude::*;
 
