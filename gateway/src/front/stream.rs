@@ -240,8 +240,8 @@ mod tests {
                 .fold(request, |r, host| r.header("host", *host));
             misnamed(&request.body(()).unwrap())
         };
-        let table = [
-            ("http://a.test/", &[][..], None),
+        let table: [(&str, &[&str], Option<Denial>); 6] = [
+            ("http://a.test/", &[], None),
             ("http://a.test/", &["a.test"], None),
             ("http://a.test/", &["b.test"], Some(Denial::HostMismatch)),
             (
