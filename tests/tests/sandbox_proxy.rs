@@ -16,6 +16,9 @@ use rustix::process::geteuid;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
+#[path = "sandbox_proxy/requests.rs"]
+mod requests;
+
 /// A world, a session and the proxy in front of it.
 struct Stage {
     world: World,
@@ -197,8 +200,8 @@ async fn refusals_reach_the_program_unchanged() {
     for request in [
         "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET https://api.allowed.test/ HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n",
-        "CONNECT api.allowed.test HTTP/1.1\r\nHost: x\r\n\r\n",
-        "CONNECT api.allowed.test:443 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
+        "CONNECT api.allowed.test HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n",
+        "CONNECT api.allowed.test:443 HTTP/1.1\r\nHost: api.allowed.test\r\nContent-Length: 3\r\n\r\nabc",
     ] {
         let mut wire = stage.proxy.dial().await;
         wire.send(request).await;
@@ -401,7 +404,7 @@ async fn without_a_gateway_it_is_an_outage_and_not_a_refusal() {
     // What was open is reset, not ended, and nothing new falls through to anywhere.
     assert_eq!(wire.rest().await.1, End::Reset);
     let mut wire = stage.proxy.dial().await;
-    wire.send("CONNECT api.allowed.test:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+    wire.send("CONNECT api.allowed.test:443 HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n")
         .await;
     let reply = wire.reply().await;
     assert_eq!(

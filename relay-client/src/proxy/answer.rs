@@ -3,26 +3,37 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::{Either, Full};
-use hyper::body::Incoming;
 use serde_json::json;
 
+use super::{notice::Why, upload::Answered};
 use crate::{
+    request::HeadError,
     session::SessionError,
     transport::{OpenError, Refused},
 };
 
 /// Whole, or the upstream's as it comes.
-pub(super) type Body = Either<Full<Bytes>, Incoming>;
+pub(super) type Body = Either<Full<Bytes>, Answered>;
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// A refusal of the proxy's own.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Own {
     /// Another user's process asks.
     Peer,
-    /// Not a request for a proxy, or one with two meanings.
+    /// Not a request for a proxy.
     Malformed,
+    /// It has two meanings, or none.
+    Ambiguous,
+    /// Its target is no host and port.
+    Target,
+    /// Its Host names another host than its target.
+    Mismatch,
+    /// Its head is too large.
+    TooLarge,
+    /// Its body ended before its end, or has two meanings.
+    BrokenOff,
     /// The gateway cannot be reached.
     Unreachable,
     /// It takes no further connection, and those there are are full.
@@ -48,6 +59,37 @@ impl Own {
                 "malformed_request",
                 "http_request_error",
                 "This is a proxy: CONNECT host:port, or a request for http://host/.",
+            ),
+            // The words of the gateway, whose listeners refuse the same.
+            Self::Ambiguous => (
+                StatusCode::BAD_REQUEST,
+                "malformed_request",
+                "http_request_error",
+                "The request is malformed.",
+            ),
+            Self::Target => (
+                StatusCode::BAD_REQUEST,
+                "malformed_target",
+                "http_request_error",
+                "The target is not a host and port.",
+            ),
+            Self::Mismatch => (
+                StatusCode::BAD_REQUEST,
+                "host_mismatch",
+                "http_request_error",
+                "The Host field names another host than the target.",
+            ),
+            Self::TooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "header_too_large",
+                "http_request_error",
+                "The request's head is too large.",
+            ),
+            Self::BrokenOff => (
+                StatusCode::BAD_REQUEST,
+                "malformed_request",
+                "http_request_error",
+                "The request's body broke off, or is malformed.",
             ),
             Self::Unreachable => (
                 StatusCode::BAD_GATEWAY,
@@ -76,9 +118,24 @@ impl Own {
         }
     }
 
-    /// The answer.
+    /// Why nothing was asked of the gateway.
+    pub(super) fn why(self) -> Why {
+        match self {
+            Self::Target => Why::Target,
+            Self::Mismatch => Why::Mismatch,
+            Self::TooLarge => Why::TooLarge,
+            _ => Why::Malformed,
+        }
+    }
+
+    /// The answer. It is the connection's last where what was sent may be read another way.
     pub(super) fn response(self) -> Response<Body> {
-        self.said_whole().map(|body| Either::Left(Full::new(body)))
+        let mut response = self.said_whole();
+        if response.status().is_client_error() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        response.map(|body| Either::Left(Full::new(body)))
     }
 
     fn said_whole(self) -> Response<Bytes> {
@@ -95,6 +152,17 @@ impl Own {
             fields.insert(PROXY_STATUS, said);
         }
         response
+    }
+}
+
+/// Of a head that is not sound.
+impl From<HeadError> for Own {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::TooLarge => Self::TooLarge,
+            HeadError::Target => Self::Target,
+            _ => Self::Ambiguous,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Absolute-form requests (RFC 9112 §3.2.2): each target is an egress stream in which the gateway reads and judges plain
 //! HTTP, request by request.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header, uri::Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Either;
 use hyper::{
     body::Incoming,
@@ -13,13 +13,14 @@ use tokio::sync::Mutex;
 
 use super::{
     answer::{Body, Own},
-    notice::Why,
-    serve::{Proxy, egress},
+    named,
+    serve::Proxy,
+    upload::{Answered, Fate, Upload, UploadEnd, expects},
 };
 use crate::flow::FlowIo;
 
 /// Between two neighbours only (RFC 9110 §7.6.1), the program's proxy credential included: it is not for anyone.
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -28,14 +29,12 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::TE,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
-    // Answered here: the body is read as soon as it is sent on.
-    header::EXPECT,
 ];
 
 /// One program's connection's requests. The stream of the last target is kept for the next request to it.
 pub(super) struct Forwarder {
     proxy: Proxy,
-    idle: Mutex<Option<(Handshake, SendRequest<Incoming>)>>,
+    idle: Mutex<Option<(Handshake, SendRequest<Upload>)>>,
 }
 
 impl Forwarder {
@@ -49,18 +48,20 @@ impl Forwarder {
     /// Send one request, and answer what comes.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let asked = request.uri().clone();
-        let Some((target, request)) = target(&asked).zip(rewrite(request)) else {
-            let notice = &self.proxy.notice;
-            notice.refused(&asked.to_string(), Why::Malformed);
-            return Own::Malformed.response();
-        };
-        match self.exchange(target, request).await {
-            Ok(answer) => {
-                let mut answer = answer.map(Either::Right);
-                strip(answer.headers_mut());
-                answer
+        let named = named::absolute(&asked, request.version(), request.headers());
+        let rewritten = named.and_then(|target| {
+            let request = rewrite(request).ok_or(Own::Target)?;
+            Ok((target, request))
+        });
+        match rewritten {
+            Ok((target, request)) => match self.exchange(target, request).await {
+                Ok(answer) | Err(answer) => answer,
+            },
+            Err(own) => {
+                let notice = &self.proxy.notice;
+                notice.refused(&asked.to_string(), own.why());
+                own.response()
             }
-            Err(answer) => answer,
         }
     }
 
@@ -68,24 +69,47 @@ impl Forwarder {
         &self,
         target: Handshake,
         request: Request<Incoming>,
-    ) -> Result<Response<Incoming>, Response<Body>> {
+    ) -> Result<Response<Body>, Response<Body>> {
         let idle = self.idle.lock().await.take();
         let kept = idle.filter(|(to, sender)| *to == target && !sender.is_closed());
         let mut sender = match kept {
             Some((_, sender)) => sender,
             None => self.connect(&target).await?,
         };
+        let fate = Fate::new(expects(request.headers()));
+        let end = UploadEnd::new(fate.clone());
+        let mut request = request.map(|body| Upload::new(body, fate.clone()));
+        if fate.waits() {
+            let fate = fate.clone();
+            hyper::ext::on_informational(&mut request, move |informational| {
+                if informational.status() == StatusCode::CONTINUE {
+                    fate.go_on();
+                }
+            });
+        }
         let cut = |error: hyper::Error| {
             tracing::debug!(?target, %error, "no answer");
-            Own::Cut.response()
+            // What the program itself did not end is nobody's fault up there.
+            let own = if fate.is_broken() {
+                Own::BrokenOff
+            } else {
+                Own::Cut
+            };
+            own.response()
         };
         sender.ready().await.map_err(cut)?;
         let answer = sender.send_request(request).await.map_err(cut)?;
-        *self.idle.lock().await = Some((target, sender));
+        // A stream on which a body is awaited that will not come takes no further request.
+        let unasked = fate.waits().then_some(end);
+        if unasked.is_none() {
+            *self.idle.lock().await = Some((target, sender));
+        }
+        let mut answer = answer.map(|body| Either::Right(Answered::new(body, unasked)));
+        strip(answer.headers_mut());
         Ok(answer)
     }
 
-    async fn connect(&self, target: &Handshake) -> Result<SendRequest<Incoming>, Response<Body>> {
+    async fn connect(&self, target: &Handshake) -> Result<SendRequest<Upload>, Response<Body>> {
         let stream = self.proxy.open(target).await?;
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
@@ -101,16 +125,7 @@ impl Forwarder {
     }
 }
 
-/// `http://host[:port]/…`; https in absolute-form would be downgraded on the way.
-fn target(uri: &Uri) -> Option<Handshake> {
-    if uri.scheme() != Some(&Scheme::HTTP) {
-        return None;
-    }
-    let authority = uri.authority()?;
-    egress(authority, authority.port_u16().unwrap_or(80))
-}
-
-/// Origin form, with the target's own Host (RFC 9112 §3.2.2: the one the request brought is ignored).
+/// Origin form, with the target's own Host.
 fn rewrite(mut request: Request<Incoming>) -> Option<Request<Incoming>> {
     let host = HeaderValue::from_str(request.uri().authority()?.as_str()).ok()?;
     let path = request
@@ -151,32 +166,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use http::{HeaderMap, HeaderValue};
-    use sluicegate_relay_protocol::Handshake;
 
-    use super::{strip, target};
-
-    #[test]
-    fn targets_of_absolute_form() {
-        let to = |host: &str, port| {
-            Some(Handshake::Egress {
-                host: host.into(),
-                port,
-            })
-        };
-        let table = [
-            ("http://a.test/x", to("a.test", 80)),
-            ("http://a.test:8080", to("a.test", 8080)),
-            ("http://[::1]:81/", to("::1", 81)),
-            ("https://a.test/", None),
-            ("/x", None),
-            ("a.test:80", None),
-            ("http://u:p@a.test/", None),
-            ("http://a.test:0/", None),
-        ];
-        for (uri, expected) in table {
-            assert_eq!(target(&uri.parse().unwrap()), expected, "{uri}");
-        }
-    }
+    use super::strip;
 
     #[test]
     fn what_is_between_neighbours_stays_here() {

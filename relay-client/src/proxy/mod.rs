@@ -4,13 +4,17 @@
 //! opened with the session's own egress credential. Nothing is decided here but who may ask: the gateway judges target,
 //! first bytes and requests, and its refusals reach the program as they are.
 //!
-//! Rooms: `serve` accepts and answers, `forward` carries absolute-form requests, `answer` is what is said in HTTP, `notice` who
-//! hears of what is refused here.
+//! Rooms: `serve` accepts and answers, `strict` lets through what can be read one way, `named` is whom a request names, `forward`
+//! carries absolute-form requests and `upload` their bodies, `answer` is what is said in HTTP, `notice` who hears of what is refused
+//! here.
 
 mod answer;
 mod forward;
+mod named;
 mod notice;
 mod serve;
+mod strict;
+mod upload;
 
 pub use answer::refusal;
 pub use notice::{Notice, Noticed, Why};

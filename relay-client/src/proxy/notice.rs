@@ -10,6 +10,10 @@ const LONGEST: usize = 100;
 pub enum Why {
     /// It is no request for a proxy, or cannot be read.
     Malformed,
+    /// Its target is no host and port.
+    Target,
+    /// Its Host names another host than its target.
+    Mismatch,
     /// Its head is too large.
     TooLarge,
     /// There are as many captured connections as descriptors allow.

@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answer::{Body, Own, failed, whole},
     forward::Forwarder,
+    named,
     notice::{Notice, Why},
+    strict::{Strict, Verdict},
 };
 use crate::{
     descriptors,
@@ -97,10 +99,12 @@ async fn connection(socket: Shared, proxy: Proxy, place: Option<Place>) {
         notice: proxy.notice.of(socket.peer()),
         ..proxy
     };
+    let (judged, verdict) = Strict::new(socket.clone());
     let asked = Arc::new(Asked {
         forwarder: Forwarder::new(proxy.clone()),
         proxy,
         allowed: place.is_some(),
+        verdict,
         tunnel: std::sync::Mutex::new(None),
     });
     let service = service_fn({
@@ -116,7 +120,7 @@ async fn connection(socket: Shared, proxy: Proxy, place: Option<Place>) {
         .header_read_timeout(HEAD)
         // A program may end its side and still wait for its answer.
         .half_close(true)
-        .serve_connection(TokioIo::new(socket.clone()), service)
+        .serve_connection(TokioIo::new(judged), service)
         .with_upgrades()
         .await;
     if let Err(error) = served {
@@ -157,6 +161,7 @@ struct Asked {
     proxy: Proxy,
     forwarder: Forwarder,
     allowed: bool,
+    verdict: Arc<Verdict>,
     /// What the connection becomes after its last answer.
     tunnel: std::sync::Mutex<Option<Tunnel>>,
 }
@@ -172,6 +177,8 @@ impl Asked {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let mut response = if !self.allowed {
             Own::Peer.response()
+        } else if let Some(error) = self.verdict.take() {
+            self.refuse(UNREADABLE, error.into())
         } else if request.method() == Method::CONNECT {
             self.connect(request).await
         } else {
@@ -185,14 +192,16 @@ impl Asked {
         response
     }
 
+    /// The answer to what the gateway is not asked for.
+    fn refuse(&self, asked: &str, own: Own) -> Response<Body> {
+        self.proxy.notice.refused(asked, own.why());
+        own.response()
+    }
+
     async fn connect(&self, mut request: Request<Incoming>) -> Response<Body> {
-        let fields = request.headers();
-        let framed = fields.contains_key(header::CONTENT_LENGTH)
-            || fields.contains_key(header::TRANSFER_ENCODING);
-        let Some(target) = authority(request.uri()).filter(|_| !framed) else {
-            let notice = &self.proxy.notice;
-            notice.refused(&request.uri().to_string(), Why::Malformed);
-            return Own::Malformed.response();
+        let target = match named::connect(request.uri(), request.headers()) {
+            Ok(target) => target,
+            Err(own) => return self.refuse(&request.uri().to_string(), own),
         };
         match self.proxy.open(&target).await {
             Ok(stream) => {
@@ -223,38 +232,17 @@ impl Proxy {
     }
 }
 
-/// Authority-form, port included (RFC 9112 §3.2.3). Whether it is a host that may be reached is the gateway's business.
-fn authority(uri: &http::Uri) -> Option<Handshake> {
-    if uri.scheme().is_some() || uri.path_and_query().is_some() {
-        return None;
-    }
-    let authority = uri.authority()?;
-    egress(authority, authority.port_u16()?)
-}
-
-/// An egress stream's target; IPv6 literals without brackets (RFC 9298 §2).
-pub(super) fn egress(authority: &http::uri::Authority, port: u16) -> Option<Handshake> {
-    let host = authority.host();
-    let bare = host
-        .strip_prefix('[')
-        .map_or(Some(host), |inner| inner.strip_suffix(']'))?;
-    let named = !bare.is_empty() && port != 0 && !authority.as_str().contains('@');
-    named.then(|| Handshake::Egress {
-        host: bare.to_owned(),
-        port,
-    })
-}
-
 impl Tunnel {
     async fn carry(self) {
         let Ok(upgraded) = self.program.await else {
             return;
         };
-        let Ok(parts) = upgraded.downcast::<TokioIo<Shared>>() else {
+        let Ok(parts) = upgraded.downcast::<TokioIo<Strict>>() else {
             return;
         };
-        let socket = SocketFlow::new(parts.io.into_inner());
-        let mut program = Prefixed::new(parts.read_buf, socket);
+        let (socket, rest) = parts.io.into_inner().into_parts();
+        let read = Bytes::from([parts.read_buf.as_ref(), rest.as_ref()].concat());
+        let mut program = Prefixed::new(read, SocketFlow::new(socket));
         let mut stream = self.stream;
         let ending = pump(&mut program, &mut stream, Timers::default(), &()).await;
         match ending.how {

@@ -40,6 +40,8 @@ fn label(reply: &Value) -> Option<(SessionLabel, u64)> {
 fn record(telemetry: &Telemetry, label: &SessionLabel, policy: u64, noticed: Noticed) {
     let (kind, front, denial) = match noticed.why {
         Why::Malformed => (Kind::request, Front::origin, Denial::MalformedRequest),
+        Why::Target => (Kind::request, Front::origin, Denial::MalformedTarget),
+        Why::Mismatch => (Kind::request, Front::origin, Denial::HostMismatch),
         Why::TooLarge => (Kind::request, Front::origin, Denial::HeaderTooLarge),
         Why::NoRoom => (Kind::tunnel, Front::transparent, Denial::ConnectionLimit),
         Why::Datagrams => (
