@@ -3,7 +3,7 @@
 //! The client opens *accept streams*, which the gateway answers only once somebody dials. A few wait at any time; each
 //! that is used is replaced, and their number grows while dials come faster than that.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpStream,
@@ -26,6 +26,8 @@ const FEW: usize = 2;
 const MANY: usize = 32;
 /// After this long without a dial the number falls back to [`FEW`] as streams are used.
 const CALM: Duration = Duration::from_secs(60);
+/// Reasons that are not said again before a dial comes: few, and several may take turns.
+const REASONS: usize = 8;
 /// An offer that stood this long was a success: the next failure starts from a short wait.
 const SETTLED: Duration = Duration::from_secs(10);
 /// A local listener accepts within this time, or nothing took the connection.
@@ -57,8 +59,8 @@ struct Offers<S> {
     hold: Instant,
     /// When the last were opened.
     opened: Instant,
-    /// What went wrong last, so that it is said once.
-    said: Option<String>,
+    /// What went wrong since the last dial, so that each is said once.
+    said: VecDeque<String>,
 }
 
 impl<S: Flow + 'static> Offers<S> {
@@ -72,7 +74,7 @@ impl<S: Flow + 'static> Offers<S> {
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(15)),
             hold: now,
             opened: now,
-            said: None,
+            said: VecDeque::new(),
         }
     }
 
@@ -87,7 +89,7 @@ impl<S: Flow + 'static> Offers<S> {
                     self.wanted = FEW;
                 }
                 self.used = now;
-                self.said = None;
+                self.said.clear();
                 self.backoff.reset();
                 Some(stream)
             }
@@ -100,13 +102,24 @@ impl<S: Flow + 'static> Offers<S> {
                     self.hold = now + self.backoff.wait();
                 }
                 let reason = error.to_string();
-                if self.said.as_ref() != Some(&reason) {
+                if self.is_news(&reason) {
                     tracing::warn!(listener = %self.listener, %reason, "not offered now; trying on");
-                    self.said = Some(reason);
                 }
                 None
             }
         }
+    }
+
+    /// Has this not been said since the last dial?
+    fn is_news(&mut self, reason: &str) -> bool {
+        let news = !self.said.iter().any(|said| said == reason);
+        if news {
+            self.said.push_back(reason.to_owned());
+            if self.said.len() > REASONS {
+                self.said.pop_front();
+            }
+        }
+        news
     }
 }
 
@@ -173,8 +186,8 @@ async fn connect(address: &Address) -> std::io::Result<Shared> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::{CALM, FEW, MANY, Offers};
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::{CALM, FEW, MANY, Offers, REASONS};
     use crate::{flow::SocketFlow, session::SessionError};
     use std::time::Duration;
     use tokio::{net::UnixStream, time::Instant};
@@ -199,6 +212,22 @@ mod tests {
         tokio::time::advance(CALM * 2).await;
         offers.settle(Ok(dial()));
         assert_eq!(offers.wanted, FEW);
+    }
+
+    /// Refused for what it is, and, asked again, for having asked.
+    #[tokio::test]
+    async fn reasons_that_take_turns_are_said_once_each() {
+        let mut offers = offers();
+        let turns = ["listener_not_allowed", "too_many_opens"];
+        let news = turns.iter().cycle().take(20);
+        let said = news.filter(|reason| offers.is_news(reason)).count();
+        assert_eq!(said, turns.len());
+        assert!(offers.settle(Ok(dial())).is_some());
+        assert!(offers.is_news(turns[0]), "after a dial it is news");
+        for number in 0..2 * REASONS {
+            offers.is_news(&number.to_string());
+        }
+        assert_eq!(offers.said.len(), REASONS);
     }
 
     #[tokio::test(start_paused = true)]

@@ -220,16 +220,20 @@ fn finding<'a>(said: &'a Value, name: &str) -> &'a Value {
 async fn the_doctor_says_what_works_and_what_to_change() {
     let (tasks, world) = (Tasks::default(), World::start().await);
     let (_origin, target) = world.raw_origin().await;
-    let service = format!("echo=tcp://{}", echo(&tasks).await);
+    let address = echo(&tasks).await;
+    let service = format!("echo=tcp://{address}");
     let ask = Ask {
         allow: &[&target],
         services: &[&service, "down=tcp://127.0.0.1:1"],
-        ..Ask::default()
+        more: &["--expose", "plugin=tcp"],
     };
     let session = world.session_for(ask).await;
     let listen = ["--listen", "echo=tcp://127.0.0.1:0"];
+    let plugin = format!("plugin=tcp://{address}");
+    let expose = ["--expose", &plugin];
     let proxy = ["--proxy", "127.0.0.1:0", "--canary", &target];
-    let (code, said) = doctor(&session, &[listen.as_slice(), &proxy].concat()).await;
+    let flags = [listen.as_slice(), &expose, &proxy].concat();
+    let (code, said) = doctor(&session, &flags).await;
     assert_eq!(code, Some(0), "{said}");
     for name in [
         "name",
@@ -240,15 +244,20 @@ async fn the_doctor_says_what_works_and_what_to_change() {
         "transport",
         "token",
         "service echo",
+        "listener plugin",
         "proxy refuses",
         "proxy passes",
     ] {
         assert_eq!(finding(&said, name)["outcome"], "ok", "{said}");
     }
+    // What is refused as it should be is nothing to allow.
+    let refuses = finding(&said, "proxy refuses")["detail"].to_string();
+    assert!(!refuses.contains("allowedHosts"), "{refuses}");
     let wins = |said: &Value| finding(said, "transport")["detail"].to_string();
     let told = wins(&said);
     assert!(told.contains("quic") && told.contains("first"), "{told}");
 
+    let nosuch = format!("nosuch=tcp://{address}");
     let more = [
         "--listen",
         "down=tcp://127.0.0.1:0",
@@ -256,6 +265,8 @@ async fn the_doctor_says_what_works_and_what_to_change() {
         "other=tcp://127.0.0.1:0",
         "--expose",
         "plugin=tcp://127.0.0.1:1",
+        "--expose",
+        &nosuch,
     ];
     let (code, said) = doctor(&session, &more).await;
     assert_eq!(code, Some(1), "{said}");
@@ -263,6 +274,7 @@ async fn the_doctor_says_what_works_and_what_to_change() {
         ("service down", "service_unavailable"),
         ("service other", "service_not_allowed"),
         ("listener plugin", "refused"),
+        ("listener nosuch", "listener_not_allowed"),
     ] {
         let found = finding(&said, name);
         assert_eq!(found["outcome"], "failed", "{said}");

@@ -45,7 +45,7 @@ pub async fn examine(config: &Config, tls: &Tls, wanted: &Wanted) -> Vec<Check> 
     checks.push(path::winner(config, tls, &tasks).await);
     checks.push(rights::token(config, tls, &connection).await);
     checks.extend(rights::services(config, &connection).await);
-    checks.extend(rights::exposed(config).await);
+    checks.extend(rights::exposed(config, &connection).await);
     checks.extend(rights::proxy(config, &connection, wanted).await);
     checks
 }

@@ -1,21 +1,27 @@
 //! What the credentials are good for, and whether somebody is there behind the gateway and here.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sluicegate_relay_protocol::Handshake;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
 
 use super::{Check, Finding, Outcome, Wanted};
 use crate::{
     config::Config,
-    flow::Early,
-    listen::Address,
+    flow::{Early, Flow},
+    listen::{Address, Exposed},
     session::Ends,
     transport::{Connection, OpenError, Refused, Tls},
 };
 
 /// No policy allows it: the name cannot exist (RFC 6761 §6.4).
 const REFUSED: &str = "sluicegate-canary.invalid";
+
+/// An offer that is not refused by then stands: it is answered when somebody dials, and not before.
+const STANDS: Duration = Duration::from_secs(5);
 
 /// What ended may still be exchanged.
 const ENDED: &str = "it has ended; `up` exchanges it for up to an hour after its end";
@@ -112,8 +118,8 @@ fn service_refused(refused: &Refused) -> Finding {
     Finding::failed(refused.to_string(), advice)
 }
 
-/// Each exposed listener: does somebody listen here?
-pub(super) async fn exposed(config: &Config) -> Vec<Check> {
+/// Each exposed listener: does somebody listen here, and may it be offered?
+pub(super) async fn exposed(config: &Config, connection: &Connection) -> Vec<Check> {
     let mut checks = Vec::new();
     for exposed in &config.expose {
         let name = format!("listener {}", exposed.listener);
@@ -123,7 +129,7 @@ pub(super) async fn exposed(config: &Config) -> Vec<Check> {
                 Address::Tcp(address) => TcpStream::connect(address).await.map(drop),
             };
             match connected {
-                Ok(()) => Finding::ok(format!("{} takes connections", exposed.address)),
+                Ok(()) => offered(config, connection, exposed).await,
                 Err(error) => Finding::failed(
                     format!("{}: {error}", exposed.address),
                     "start what is to be exposed; dials of the host are reset until then",
@@ -133,6 +139,38 @@ pub(super) async fn exposed(config: &Config) -> Vec<Check> {
         checks.push(check.await);
     }
     checks
+}
+
+/// Offered once, and withdrawn.
+async fn offered(config: &Config, connection: &Connection, exposed: &Exposed) -> Finding {
+    let target = Handshake::Listener {
+        name: exposed.listener.clone(),
+    };
+    match timeout(STANDS, connection.accept(&target, &config.token)).await {
+        Ok(Err(OpenError::Refused(refused))) => listener_refused(&refused),
+        Ok(Err(error)) => Finding::failed(error.to_string(), "try again"),
+        answer => {
+            // Somebody dialled at this moment, and is told at once that nothing took it.
+            if let Ok(Ok(mut dial)) = answer {
+                dial.refuse();
+            }
+            let address = &exposed.address;
+            Finding::ok(format!(
+                "{address} takes connections, and the gateway the offer"
+            ))
+        }
+    }
+}
+
+fn listener_refused(refused: &Refused) -> Finding {
+    let advice = match (&refused.hint, refused.reason.as_str()) {
+        (Some(hint), _) => hint.clone(),
+        (None, "listener_not_allowed") => {
+            "add the listener to the session's `expose`, or to the provider's; or the token is bound to other names".to_owned()
+        }
+        (None, reason) => format!("see {reason} in docs/relay.md"),
+    };
+    Finding::failed(refused.to_string(), advice)
 }
 
 /// The way out: a target that must be refused, and one that must pass.
@@ -160,7 +198,8 @@ pub(super) async fn proxy(config: &Config, connection: &Connection, wanted: &Wan
                 )
             }
             Err(OpenError::Refused(refused)) if refused.status == http::StatusCode::FORBIDDEN => {
-                Finding::ok(format!("{REFUSED}: {refused}"))
+                // Without its hint: nobody is to add it.
+                Finding::ok(format!("{REFUSED}: {} {}", refused.status, refused.reason))
             }
             Err(error) => Finding {
                 outcome: Outcome::Warning,
