@@ -233,7 +233,7 @@ impl Judged {
                     return true;
                 }
                 Event::Head(whole) => {
-                    let pathless = is_pathless(whole.target());
+                    let pathless = whole.is_pathless();
                     self.sound = whole.len();
                     self.timed_head = false;
                     let behind = self.buffer.len() > self.sound;
@@ -331,13 +331,6 @@ impl Judged {
         }
         false
     }
-}
-
-/// An absolute URI (RFC 3986 §4.3) of an authority alone.
-fn is_pathless(target: &[u8]) -> bool {
-    let scheme = target.windows(3).position(|three| three == b"://");
-    let behind = scheme.and_then(|at| target.get(at + 3..));
-    behind.is_some_and(|rest| !rest.iter().any(|byte| b"/?#".contains(byte)))
 }
 
 impl Judged {

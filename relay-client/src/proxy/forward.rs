@@ -1,7 +1,7 @@
 //! Absolute-form requests (RFC 9112 §3.2.2): each target is an egress stream in which the gateway reads and judges plain
 //! HTTP, request by request.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Either;
 use hyper::{
     body::Incoming,
@@ -45,12 +45,16 @@ impl Forwarder {
         }
     }
 
-    /// Send one request, and answer what comes.
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    /// Send one request, and answer what comes. Where its target was `pathless`, OPTIONS asks the server as a whole.
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        pathless: bool,
+    ) -> Response<Body> {
         let asked = request.uri().clone();
         let named = named::absolute(&asked, request.version(), request.headers());
         let rewritten = named.and_then(|target| {
-            let request = rewrite(request).ok_or(Own::Target)?;
+            let request = rewrite(request, pathless).ok_or(Own::Target)?;
             Ok((target, request))
         });
         match rewritten {
@@ -126,12 +130,14 @@ impl Forwarder {
 }
 
 /// Origin form, with the target's own Host.
-fn rewrite(mut request: Request<Incoming>) -> Option<Request<Incoming>> {
+fn rewrite(mut request: Request<Incoming>, pathless: bool) -> Option<Request<Incoming>> {
     let host = HeaderValue::from_str(request.uri().authority()?.as_str()).ok()?;
-    let path = request
-        .uri()
-        .path_and_query()
-        .map_or("/", |path| path.as_str());
+    let path = request.uri().path_and_query();
+    let path = match path.map_or("/", |path| path.as_str()) {
+        // RFC 9112 §3.2.4.
+        "/" if pathless && *request.method() == Method::OPTIONS => "*",
+        path => path,
+    };
     *request.uri_mut() = path.parse().ok()?;
     *request.version_mut() = http::Version::HTTP_11;
     let fields = request.headers_mut();

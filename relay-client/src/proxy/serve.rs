@@ -182,7 +182,8 @@ impl Asked {
         } else if request.method() == Method::CONNECT {
             self.connect(request).await
         } else {
-            return self.forwarder.answer(request).await;
+            let pathless = self.verdict.is_pathless();
+            return self.forwarder.answer(request, pathless).await;
         };
         if !response.status().is_success() {
             // What a client sends behind a CONNECT is the tunnel's: refused, it is never read as another request.

@@ -6,7 +6,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -33,16 +36,28 @@ const LINGER_BYTES: usize = 256 * 1024;
 
 /// Shared between the reader and the service of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Verdict(Mutex<Option<HeadError>>);
+pub(super) struct Verdict {
+    refused: Mutex<Option<HeadError>>,
+    /// The last head's target was an absolute URI without a path, which the library reads as "/".
+    pathless: AtomicBool,
+}
 
 impl Verdict {
     /// The refusal for which a stand-in request was given.
     pub(super) fn take(&self) -> Option<HeadError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// Did the last head's target end behind its authority? Then it names the server, not its root (RFC 9110 §9.3.7).
+    pub(super) fn is_pathless(&self) -> bool {
+        self.pathless.load(Ordering::Acquire)
     }
 
     fn set(&self, error: HeadError) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 }
 
@@ -110,6 +125,8 @@ impl Strict {
                     return true;
                 }
                 Event::Head(head) => {
+                    let pathless = head.is_pathless();
+                    self.verdict.pathless.store(pathless, Ordering::Release);
                     self.sound = head.len();
                     return true;
                 }

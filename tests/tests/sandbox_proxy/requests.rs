@@ -203,3 +203,16 @@ async fn a_body_that_breaks_off_is_its_programs_fault() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_question_about_the_whole_server_stays_one() {
+    let stage = Stage::start().await;
+    let plain = stage.world.plain();
+    for (path, expected) in [("", "*"), ("/", "/"), ("/?a=1", "/?a=1")] {
+        let mut wire = stage.proxy.dial().await;
+        let head = format!("OPTIONS http://{plain}{path} HTTP/1.1\r\nHost: {plain}\r\n\r\n");
+        wire.send(head).await;
+        wire.reply().await;
+        stage.world.http.saw(expected);
+    }
+}
