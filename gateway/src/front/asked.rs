@@ -15,6 +15,7 @@ use super::{
     forward::Scope,
     headers,
     pool::{Adopted, PoolKey},
+    standing::Standing,
 };
 use crate::{
     auth::Identity,
@@ -134,10 +135,12 @@ fn captured_target(
     Ok(target)
 }
 
+/// Whose it is, and may it. Where `carrier` carries others beside it, that takes its place first, as for a tunnel: what is refused is asked
+/// by somebody too.
 pub(super) fn decide(
     context: &Context,
     scope: &Scope,
-    peer: SocketAddr,
+    (peer, carrier): (SocketAddr, Option<&Standing>),
     request: &Request<ClientBody>,
     target: &Target,
     recorder: &mut Recorder,
@@ -162,6 +165,11 @@ pub(super) fn decide(
             identity
         }
     };
+    if let Some(standing) = carrier {
+        standing.here(&identity.session)?;
+        let budget = identity.session.budget();
+        standing.carry_asked(budget, identity.right(), &context.h2.limits)?;
+    }
     let Judged {
         permit,
         policy,

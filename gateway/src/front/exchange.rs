@@ -121,12 +121,9 @@ pub(super) async fn run(
     recorder.target(&wanted);
     recorder.http(request.method().as_str(), &path);
     let wanted = target.insert(wanted);
-    let way = decide(context, scope, peer, &request, wanted, recorder)?;
+    let by = (peer, carrier);
+    let way = decide(context, scope, by, &request, wanted, recorder)?;
     let budget = way.identity.session.budget();
-    if let Some(standing) = carrier {
-        standing.here(&way.identity.session)?;
-        standing.carry_asked(budget, way.identity.right(), &context.h2.limits)?;
-    }
     let asked = judge(context, &way, &request, &path, recorder)
         .map_err(|refusal| way.identity.session.refused(refusal, SystemTime::now()))?;
     // Inside a tunnel the place is the tunnel's, as long as its connection lives.

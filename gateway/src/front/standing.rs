@@ -29,8 +29,6 @@ const ASKED_TO_RELAYED: u64 = 16;
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     trusted: AtomicBool,
-    /// A session that asked on it has no place for it.
-    surplus: AtomicBool,
     /// Its place among the connections of each session that it carries relay streams of …
     relays: Mutex<Vec<Carrier>>,
     /// … and of each that it carries anything else of.
@@ -64,12 +62,9 @@ impl Standing {
         }
     }
 
-    /// Something was asked for on it by somebody who is known. Where that session has too many of them, it is held like a stranger's:
-    /// it would keep its place on the listener, and do nothing with it.
+    /// Something was asked for on it by somebody who is known.
     pub(super) fn trust(&self) {
-        if !self.surplus.load(Ordering::Acquire) {
-            self.trusted.store(true, Ordering::Release);
-        }
+        self.trusted.store(true, Ordering::Release);
     }
 
     /// It carries relay streams of this session, by this right, from here to its end or the right's, if the session has a place for one
@@ -86,9 +81,7 @@ impl Standing {
         let most = u64::from(limits.of_session);
         take_place(&self.relays, budget, right, |right| {
             budget.carry(most, right)
-        })?;
-        self.surplus.store(false, Ordering::Release);
-        Ok(())
+        })
     }
 
     /// The same for a tunnel, a request or a call of this session's.
@@ -102,26 +95,33 @@ impl Standing {
         limits: &Limits,
     ) -> Result<(), Refusal> {
         let most = u64::from(limits.of_session).saturating_mul(ASKED_TO_RELAYED);
-        let took = take_place(&self.asks, budget, right, |right| {
+        take_place(&self.asks, budget, right, |right| {
             budget.carry_asked(most, right)
-        });
-        self.surplus.store(took.is_err(), Ordering::Release);
-        took
+        })
     }
 
-    /// Until when the connection may idle that was last asked for something `at` that time.
+    /// Until when the connection may idle that was last asked for something `at` that time. Without a place of some session's it is
+    /// held like a stranger's, whoever is known on it: nobody counts how many of those one session has.
     pub(super) fn until(&self, at: Instant, limits: &Limits) -> Instant {
         let idle = if limits.idle.is_zero() {
             FAR
         } else {
             limits.idle
         };
-        let trusted = self.trusted.load(Ordering::Acquire);
+        let trusted = self.trusted.load(Ordering::Acquire) && self.has_place();
         at + if trusted {
             idle
         } else {
             idle.min(limits.head_timeout)
         }
+    }
+
+    fn has_place(&self) -> bool {
+        let has = |places: &Mutex<Vec<Carrier>>| {
+            let places = places.lock().unwrap_or_else(PoisonError::into_inner);
+            !places.is_empty()
+        };
+        has(&self.relays) || has(&self.asks)
     }
 }
 
@@ -215,8 +215,39 @@ mod tests {
         for limits in [&limits, &never] {
             assert_eq!(standing.until(now, limits), now + limits.head_timeout);
         }
+        // What takes no place, a name or a fresh token, makes nobody's connection wait.
         standing.trust();
+        for limits in [&limits, &never] {
+            assert_eq!(standing.until(now, limits), now + limits.head_timeout);
+        }
+        let (budget, session) = (Arc::new(Budget::new(Bounds::default(), None)), generation());
+        let right = Right::of(&session, None);
+        assert!(standing.carry_asked(&budget, right, &limits).is_ok());
         assert_eq!(standing.until(now, &limits), now + limits.idle);
         assert_eq!(standing.until(now, &never), now + FAR);
+    }
+
+    #[test]
+    fn a_connection_whose_place_went_to_another_generation_is_a_strangers() {
+        let limits = Limits {
+            of_session: 1,
+            ..Limits::default()
+        };
+        let budget = || Arc::new(Budget::new(Bounds::default(), None));
+        let (session, standing, now) = (generation(), Standing::default(), Instant::now());
+        let carry = |standing: &Standing, budget: &Arc<Budget>| {
+            standing.carry(budget, Right::of(&session, None), &limits)
+        };
+        let first = budget();
+        assert!(carry(&standing, &first).is_ok());
+        standing.trust();
+        assert_eq!(standing.until(now, &limits), now + limits.idle);
+        // The next generation has its place elsewhere.
+        drop(first);
+        let (next, other) = (budget(), Standing::default());
+        assert!(carry(&other, &next).is_ok());
+        assert!(carry(&standing, &next).is_err());
+        standing.trust();
+        assert_eq!(standing.until(now, &limits), now + limits.head_timeout);
     }
 }

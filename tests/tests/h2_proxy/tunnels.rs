@@ -328,18 +328,29 @@ async fn a_session_has_so_many_connections_and_its_neighbours_theirs() {
         places.push(client);
     }
     let surplus = Client::connect(&stage.world, &stage.session).await;
-    let plain = Request::get(format!("http://{}/echo", stage.world.plain()))
-        .header(
-            "proxy-authorization",
-            format!("Bearer {}", stage.session.handle()),
-        )
-        .body(())
-        .unwrap();
-    for asked in [stage.classic(&stage.target), plain] {
+    let bearer = format!("Bearer {}", stage.session.handle());
+    let plain = |to: &str| {
+        let request = Request::get(format!("http://{to}/echo"));
+        let request = request.header("proxy-authorization", &bearer);
+        request.body(()).unwrap()
+    };
+    let allowed = plain(&stage.world.plain());
+    // Nor is a connection kept by asking for what is denied.
+    let denied = plain("evil.test");
+    for asked in [stage.classic(&stage.target), allowed, denied] {
         let refused = surplus.refused(asked).await;
         assert_eq!(refused.status, 429);
         assert_eq!(refused.body["reason"], "too_many_connections");
     }
+    // What takes no place keeps none.
+    let asking = Client::connect(&stage.world, &stage.session).await;
+    let (host, _) = stage.target.rsplit_once(':').unwrap();
+    let name = Request::get(format!("https://gateway/egress/v1/names/{host}"))
+        .header("authorization", &bearer)
+        .body(())
+        .unwrap();
+    let (answer, _send) = asking.send(name, true).await;
+    assert_eq!(within("an answer", answer).await.unwrap().status(), 204);
     // Over HTTP/1.1, and for another session, it is as if there were nothing else.
     drop(stage.session.tunnel(&stage.target).await);
     let ask = Ask {
@@ -352,6 +363,7 @@ async fn a_session_has_so_many_connections_and_its_neighbours_theirs() {
     drop(theirs.tunnel(request).await);
 
     within("the end of one too many", surplus.ended()).await;
+    within("the end of one that has no place", asking.ended()).await;
     // Those that have places idle on, and one that goes leaves its place.
     for client in &places {
         drop(client.tunnel(stage.classic(&stage.target)).await);

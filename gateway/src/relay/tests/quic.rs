@@ -406,7 +406,15 @@ async fn a_connection_that_says_nothing_is_held_no_longer_than_a_head_may_take()
     // One that is refused is a stranger still.
     let (_stranger, stranger) = world.quic().await.unwrap();
     refusal(&ask(&stranger, &head(service("echo"), "x")).await);
-    for (what, connection) in [("silent", &silent), ("refused", &stranger)] {
+    // Nor does it help to be known where nothing takes a place among the session's connections: nobody would count them.
+    let (_asking, asking) = world.quic().await.unwrap();
+    let fresh = ask(&asking, &head(Purpose::Refresh, &token)).await;
+    assert!(fresh.starts_with(&Response::ACCEPTED.encode().unwrap()));
+    for (what, connection) in [
+        ("silent", &silent),
+        ("refused", &stranger),
+        ("with a fresh token", &asking),
+    ] {
         let began = Instant::now();
         within(what, connection.closed()).await;
         assert!(began.elapsed() < Duration::from_secs(5), "{what}");
