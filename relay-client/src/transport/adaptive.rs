@@ -47,7 +47,7 @@ impl Default for Adaptive {
 }
 
 impl Adaptive {
-    /// One stream more is about to be opened: once the peer was told of no more than what this returns.
+    /// One stream more is about to be opened: once what the peer was told [fits](Self::fits) what this returns.
     pub(super) fn opens(&mut self) -> u32 {
         self.open += 1;
         let most = most(self.open);
@@ -57,6 +57,12 @@ impl Adaptive {
             self.rate = 0;
         }
         most
+    }
+
+    /// Is what the peer was told right for a stream that waits for this? It may be larger where others have gone meanwhile: the stream
+    /// is one of so few then.
+    pub(super) fn fits(&self, waits_for: u32) -> bool {
+        self.told <= waits_for.max(most(self.open))
     }
 
     /// One of them is gone, and with it what it held.

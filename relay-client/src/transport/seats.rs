@@ -64,11 +64,23 @@ impl Seats {
         let waits = self.enter();
         let seat = Seat(self.clone());
         if let Some(most) = waits {
-            let mut told = self.told.subscribe();
-            // It goes on as long as its sender is there, which is here.
-            let _ = told.wait_for(|told| *told <= most).await;
+            self.fits(most).await;
         }
         seat
+    }
+
+    /// Completes when what the peer was told is right for who waits for this, or when the connection has ended.
+    async fn fits(&self, most: u32) {
+        let mut told = self.told.subscribe();
+        loop {
+            let ended = *told.borrow_and_update() == 0;
+            // Not by the word alone: until this is polled, others may have gone and a larger one have followed.
+            if ended || self.state().windows.fits(most) {
+                return;
+            }
+            // It goes on as long as its sender is there, which is here.
+            let _ = told.changed().await;
+        }
     }
 
     /// Counts one in: what the peer has to be told of first, at most, where it knows of more.
@@ -185,5 +197,65 @@ impl<T> Drop for Telling<T> {
     fn drop(&mut self) {
         // Who waits for a seat waits no longer: the stream will find no connection.
         self.seats.told.send_replace(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic)]
+    use std::{
+        future::Future,
+        pin::pin,
+        sync::Arc,
+        task::{Context, Poll, Waker},
+        time::Duration,
+    };
+
+    use super::{Seat, Seats};
+    use crate::transport::windows::STREAM;
+
+    fn at_once(seats: &Arc<Seats>) -> Seat {
+        let mut cx = Context::from_waker(Waker::noop());
+        match pin!(seats.take()).poll(&mut cx) {
+            Poll::Ready(seat) => seat,
+            Poll::Pending => panic!("the window is right for it"),
+        }
+    }
+
+    /// As the driver does.
+    fn tell(seats: &Seats) {
+        let mut state = seats.state();
+        if let Some(window) = state.windows.to_tell() {
+            state.windows.has_told(window);
+            seats.told.send_replace(window);
+        }
+    }
+
+    /// A stream carries a whole window in a round.
+    fn grow(seats: &Seats) {
+        let bytes = seats.window().into();
+        let round = Duration::from_millis(100);
+        assert!(seats.state().windows.round(bytes, round));
+        tell(seats);
+    }
+
+    /// The word that it waits for is told, and before its turn comes a larger one: it is one of few by then.
+    #[test]
+    fn who_waits_misses_no_word() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let seats = Seats::new();
+        let mut taken: Vec<Seat> = (0..4).map(|_| at_once(&seats)).collect();
+        for _ in 0..4 {
+            grow(&seats);
+        }
+        assert_eq!(seats.window(), 16 * STREAM);
+        let mut fifth = pin!(seats.take());
+        assert!(fifth.as_mut().poll(&mut cx).is_pending());
+        tell(&seats);
+        assert_eq!(seats.window(), 8 * STREAM);
+        taken.pop();
+        grow(&seats);
+        assert_eq!(seats.window(), 16 * STREAM);
+        assert!(fifth.as_mut().poll(&mut cx).is_ready());
     }
 }

@@ -93,7 +93,7 @@ fn the_next_stream_waits_until_the_window_is_right_for_it() {
 /// One stream as the peer may treat it, at its worst.
 #[derive(Clone, Debug)]
 struct Stream {
-    /// The peer must know of no more, before it hears of the stream.
+    /// What the peer was told must fit this, before it hears of the stream.
     waits_for: u32,
     opened: bool,
     held: u32,
@@ -161,7 +161,7 @@ proptest! {
                 }
             }
             for stream in &mut streams {
-                stream.opened |= windows.told() <= stream.waits_for;
+                stream.opened |= windows.fits(stream.waits_for);
             }
             let opened = streams.iter().filter(|stream| stream.opened);
             let most: u64 = opened.map(|stream| u64::from(stream.held.max(windows.told()))).sum();
