@@ -28,6 +28,7 @@ use super::{
     ConnectError, Endpoint, OpenError,
     batch::Last,
     error::{CONNECT_TIMEOUT, OPEN_TIMEOUT, ROOM_TIMEOUT, read_some, refused},
+    inbound::{Heard, Inbound},
     life::{EndOnDrop, Life},
     prover::Prover,
     seats::{Seat, Seats, Telling},
@@ -37,7 +38,7 @@ use crate::flow::{Ahead, CapsuleFlow, Chunk, Early, Held, Shared, poll_early};
 
 /// A dead path is noticed after one of these …
 const PING_EVERY: Duration = Duration::from_secs(3);
-/// … and one of these.
+/// … and one of these, since it was asked and since anything came last.
 const PONG_WITHIN: Duration = Duration::from_secs(5);
 
 /// A connection to the gateway. Cheap to clone; clones open streams on the same connection.
@@ -137,6 +138,7 @@ impl Connection {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let failed = |error| ConnectError::Http(endpoint.to_string(), error);
+        let (io, inbound) = Heard::new(io);
         let (requests, mut driver) = h2::client::Builder::new()
             .initial_window_size(windows::STREAM)
             .initial_connection_window_size(windows::LARGE_CONNECTION)
@@ -162,7 +164,7 @@ impl Connection {
         tasks.spawn(async move {
             tokio::select! {
                 _ = driver => {}
-                () = keep_alive(ping, watched, settled, gone.0.clone(), &rounds) => {
+                () = keep_alive((ping, inbound), watched, settled, gone.0.clone(), &rounds) => {
                     // What the kernel still has to send must not arrive after all, when it has been asked again elsewhere.
                     socket.iter().for_each(Shared::close_resets);
                 }
@@ -416,7 +418,7 @@ impl Connection {
 /// Ends when the path is dead. On the way it notices GOAWAY, tells when the peer's first SETTINGS are in, and measures what streams
 /// take in a round trip.
 async fn keep_alive(
-    ping: Option<PingPong>,
+    (ping, inbound): (Option<PingPong>, Inbound),
     requests: Weak<SendRequest<Chunk>>,
     settled: tokio::sync::oneshot::Sender<()>,
     life: Life,
@@ -427,11 +429,11 @@ async fn keep_alive(
     loop {
         let asked = Instant::now();
         seats.begin_round();
-        match timeout(PONG_WITHIN, ping.ping(h2::Ping::opaque())).await {
-            Ok(Ok(_)) => {}
+        match inbound.answered(&mut ping, PONG_WITHIN).await {
+            Some(Ok(_)) => {}
             // The driver ends it.
-            Ok(Err(_)) => return std::future::pending().await,
-            Err(_) => return,
+            Some(Err(_)) => return std::future::pending().await,
+            None => return,
         }
         let round = asked.elapsed();
         seats.end_round(round);

@@ -8,11 +8,11 @@ use sluicegate_relay_protocol::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    time::advance,
+    time::{Instant, advance, sleep},
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Connection, Seat};
+use super::{Connection, PONG_WITHIN, Seat};
 use crate::{
     flow::{CapsuleFlow, Early, Flow, Held},
     transport::{
@@ -286,4 +286,23 @@ async fn nobody_waits_for_a_word_to_a_peer_that_is_gone() {
         matches!(opened, Err(super::OpenError::Retired)),
         "{opened:?}"
     );
+}
+
+/// The answer to a PING stands behind what was sent before it, for as long as that takes.
+#[tokio::test(start_paused = true)]
+async fn a_path_on_which_something_comes_is_not_taken_for_dead() {
+    let tasks = TaskTracker::new();
+    let (connection, mut peer) = Peer::connected(&tasks).await;
+    let ping = peer.until(PING, 0).await;
+    for _ in 0..5 {
+        sleep(PONG_WITHIN - Duration::from_secs(1)).await;
+        peer.send(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]).await;
+    }
+    assert!(!connection.life.has_ended());
+    peer.send(PING, ACK, 0, &ping.payload).await;
+    peer.until(PING, 0).await;
+    let asked = Instant::now();
+    connection.life.ended().await;
+    let took = asked.elapsed();
+    assert!(took < PONG_WITHIN + Duration::from_secs(1), "{took:?}");
 }
