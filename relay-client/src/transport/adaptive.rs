@@ -80,6 +80,9 @@ impl Adaptive {
     /// It does where the stream has used half of it, so that it may be what holds the stream up; and not again where that made nothing
     /// faster: then it is the path, and a larger window would only stand in its queues.
     pub(super) fn round(&mut self, bytes: u64, took: Duration) -> bool {
+        // No more than a window comes in a round trip. What is beyond that had come before, and its reader stood still: taken for the
+        // path's, it would be a rate that no larger window comes up to.
+        let bytes = bytes.min(self.wanted.into());
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
         let rate = bytes.saturating_mul(1_000_000) / micros;
         let held_up = bytes >= u64::from(self.wanted / 2);

@@ -61,6 +61,17 @@ fn a_path_that_gets_no_faster_gets_no_larger_window() {
     assert_eq!(windows.told(), 2 * STREAM, "it is tried once");
 }
 
+/// What stood in its buffer and what comes meanwhile are passed on in one round.
+#[test]
+fn a_reader_that_stood_still_hides_no_path_that_is_wider() {
+    let mut windows = Adaptive::default();
+    windows.opens();
+    assert!(windows.round(2 * u64::from(STREAM), ROUND));
+    windows.has_told(2 * STREAM);
+    // It keeps up from here on.
+    assert_eq!(grown(&mut windows, u64::MAX), most(1));
+}
+
 #[test]
 fn what_was_not_told_yet_grows_no_further() {
     let mut windows = Adaptive::default();
