@@ -19,6 +19,8 @@ use tokio::{
     time::{Duration, Instant},
 };
 
+use super::frames::{Frame, Frames};
+
 /// Frames of its own that a connection may send before it has done anything useful.
 pub(super) const FIRST: u32 = 1000;
 /// What it has earned is kept up to this.
@@ -35,72 +37,7 @@ const PER_SECOND: f64 = 100.0;
 /// Streams without payload that are known, the newest: more than may be open unless that is raised. The others have ended, as a rule.
 const MOST_BARE: usize = 2048;
 
-/// The client's connection preface (RFC 9113 §3.4) comes before its frames.
-const PREFACE: usize = 24;
-const HEAD: usize = 9;
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Frame {
-    kind: u8,
-    flags: u8,
-    length: usize,
-    stream: u32,
-}
-
-/// Finds frames in bytes that come in pieces.
-#[derive(Debug)]
-struct Frames {
-    skip: usize,
-    head: [u8; HEAD],
-    have: usize,
-}
-
-impl Frames {
-    fn after(skip: usize) -> Self {
-        Self {
-            skip,
-            head: [0; HEAD],
-            have: 0,
-        }
-    }
-
-    fn feed(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Frame)) {
-        loop {
-            let skipped = self.skip.min(bytes.len());
-            self.skip -= skipped;
-            bytes = bytes.get(skipped..).unwrap_or_default();
-            let wanted = self.head.get_mut(self.have..).unwrap_or_default();
-            let taken = wanted.len().min(bytes.len());
-            if taken == 0 {
-                return;
-            }
-            let (these, rest) = bytes.split_at(taken);
-            wanted
-                .iter_mut()
-                .zip(these)
-                .for_each(|(at, byte)| *at = *byte);
-            self.have += taken;
-            bytes = rest;
-            if self.have == HEAD {
-                let [a, b, c, kind, flags, stream @ ..] = self.head;
-                let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                seen(Frame {
-                    kind,
-                    flags,
-                    length,
-                    // Its first bit is reserved (RFC 9113 §4.1).
-                    stream: u32::from_be_bytes(stream) & (u32::MAX >> 1),
-                });
-                (self.skip, self.have) = (length, 0);
-            }
-        }
-    }
-}
 
 /// What of its talk a connection is still allowed.
 #[derive(Debug)]
@@ -126,16 +63,16 @@ impl Allowances {
 
     fn came_in(&mut self, frame: Frame, now: Instant) -> bool {
         let goes_on = match frame.kind {
-            RST_STREAM => {
+            Frame::RST_STREAM => {
                 self.bare.remove(&frame.stream);
                 self.resets.spend(now)
             }
-            DATA => {
+            Frame::DATA => {
                 self.carried(frame);
                 true
             }
             // Trailers open nothing.
-            HEADERS if frame.stream > self.newest => {
+            Frame::HEADERS if frame.stream > self.newest => {
                 self.opened(frame.stream);
                 true
             }
@@ -146,7 +83,7 @@ impl Allowances {
 
     fn went_out(&mut self, frame: Frame) {
         self.about_itself.went_out(frame);
-        if frame.kind == DATA {
+        if frame.kind == Frame::DATA {
             self.carried(frame);
         }
     }
@@ -183,17 +120,17 @@ impl Allowance {
 
     fn came_in(&mut self, frame: Frame, now: Instant) -> bool {
         match frame.kind {
-            DATA if frame.length > 0 => self.earn(PER_DATA_IN),
-            DATA if frame.flags & END_STREAM != 0 => true,
-            HEADERS => self.earn(PER_REQUEST),
+            Frame::DATA if frame.length > 0 => self.earn(PER_DATA_IN),
+            Frame::DATA if frame.flags & END_STREAM != 0 => true,
+            Frame::HEADERS => self.earn(PER_REQUEST),
             // Bounded by `h2` itself, with the head it belongs to.
-            CONTINUATION => true,
+            Frame::CONTINUATION => true,
             _ => self.spend(now),
         }
     }
 
     fn went_out(&mut self, frame: Frame) {
-        if frame.kind == DATA && frame.length > 0 {
+        if frame.kind == Frame::DATA && frame.length > 0 {
             self.earn(PER_DATA_OUT);
         }
     }
@@ -238,8 +175,8 @@ impl<IO> Calm<IO> {
         let tell = Arc::<Notify>::default();
         let calm = Self {
             io,
-            inbound: Frames::after(PREFACE),
-            outbound: Frames::after(0),
+            inbound: Frames::of_client(),
+            outbound: Frames::of_server(),
             allowances: Allowances::new(Instant::now()),
             exceeded: false,
             tell: tell.clone(),
@@ -264,7 +201,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Calm<IO> {
         let (now, allowances) = (Instant::now(), &mut this.allowances);
         let (mut enough, read) = (false, buffer.filled().get(before..).unwrap_or_default());
         this.inbound
-            .feed(read, |frame| enough |= !allowances.came_in(frame, now));
+            .heads(read, |frame| enough |= !allowances.came_in(frame, now));
         if enough {
             this.exceeded = true;
             this.tell.notify_one();
@@ -293,7 +230,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Calm<IO> {
         for slice in slices {
             let part = slice.get(..left.min(slice.len())).unwrap_or_default();
             let allowances = &mut this.allowances;
-            this.outbound.feed(part, |frame| allowances.went_out(frame));
+            this.outbound
+                .heads(part, |frame| allowances.went_out(frame));
             left -= part.len();
         }
         Poll::Ready(Ok(written))
@@ -314,12 +252,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Calm<IO> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use tokio::time::{Duration, Instant};
 
-    use super::{
-        Allowance, Allowances, FIRST, Frame, Frames, MOST, MOST_BARE, PER_DATA_OUT, PER_REQUEST,
-    };
+    use super::{Allowance, Allowances, FIRST, Frame, MOST, MOST_BARE, PER_DATA_OUT, PER_REQUEST};
 
     fn of(kind: u8, length: usize) -> Frame {
         on(1, kind, length)
@@ -436,37 +371,6 @@ mod tests {
         for _ in 0..20 * FIRST {
             now += Duration::from_millis(11);
             assert!(allowance.came_in(of(6, 8), now));
-        }
-    }
-
-    proptest! {
-        /// However the bytes are cut, the frames are the same.
-        #[test]
-        fn pieces_make_no_difference(
-            lengths in prop::collection::vec((0..300_usize, any::<u8>()), 0..20),
-            cuts in prop::collection::vec(1..50_usize, 1..200),
-            skip in 0..30_usize,
-        ) {
-            let mut bytes = vec![0xaa; skip];
-            for (length, kind) in &lengths {
-                let short = u32::try_from(*length).unwrap_or_default().to_be_bytes();
-                bytes.extend(short.get(1..).unwrap_or_default());
-                bytes.extend([*kind, 0, 0, 0, 0, 1]);
-                bytes.resize(bytes.len() + length, 0xff);
-            }
-            let (mut frames, mut found, mut rest) = (Frames::after(skip), Vec::new(), &bytes[..]);
-            for cut in cuts.iter().cycle() {
-                let (piece, after) = rest.split_at((*cut).min(rest.len()));
-                frames.feed(piece, |frame| {
-                    assert_eq!(frame.stream, 1);
-                    found.push((frame.length, frame.kind));
-                });
-                if after.is_empty() {
-                    break;
-                }
-                rest = after;
-            }
-            prop_assert_eq!(found, lengths);
         }
     }
 }

@@ -5,11 +5,8 @@
 //! own address. So each `%` of it becomes a `-` as it comes in: no longer and no shorter, in a string that is not
 //! Huffman-coded (RFC 7541 §5.2), the tables of both ends stay the same.
 
-/// The client's connection preface (RFC 9113 §3.4) comes before its frames.
-const PREFACE: usize = 24;
-const HEAD: usize = 9;
-const HEADERS: u8 = 1;
-const CONTINUATION: u8 = 9;
+use crate::http2::{Frame, Frames, Piece};
+
 const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
 /// Stream dependency and weight (RFC 9113 §6.2).
@@ -18,18 +15,16 @@ const NAME: &[u8] = b":authority";
 /// Its place in the static table (RFC 7541, appendix A).
 const INDEX: u8 = 1;
 
-/// Follows a connection's frames, in bytes that come in pieces.
+/// Follows the field blocks of a connection, in bytes that come in pieces.
 #[derive(Debug)]
 pub(super) struct Authority {
-    /// Of no concern: bytes still to come.
-    skip: usize,
-    head: [u8; HEAD],
-    have: usize,
-    /// Bytes of a field block still to come, and of padding behind it.
+    frames: Frames,
+    /// Bytes of the frame's payload still to come, without those of padding.
     block: usize,
-    padding: usize,
     /// The next byte says how much padding there is.
     padded: bool,
+    /// Bytes that stand before the block itself.
+    priority: usize,
     at: At,
 }
 
@@ -61,86 +56,62 @@ enum At {
 }
 
 impl Authority {
-    pub(super) fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
-            skip: PREFACE,
-            head: [0; HEAD],
-            have: 0,
+            frames: Frames::of_client(),
             block: 0,
-            padding: 0,
             padded: false,
+            priority: 0,
             at: At::Field,
         }
     }
 
     /// The next bytes of the connection.
-    pub(super) fn pass(&mut self, bytes: &mut [u8]) {
-        let mut bytes = bytes.iter_mut();
-        while bytes.len() > 0 {
-            if self.skip > 0 {
-                let skipped = self.skip.min(bytes.len());
-                self.skip -= skipped;
-                if let Some(last) = skipped.checked_sub(1) {
-                    bytes.nth(last);
-                }
-                continue;
+    pub(super) fn pass(&mut self, mut bytes: &mut [u8]) {
+        while let Some((piece, taken)) = self.frames.next(bytes) {
+            let (these, rest) = std::mem::take(&mut bytes).split_at_mut(taken);
+            match piece {
+                Piece::Head(frame) => self.begin(frame),
+                Piece::Payload => self.payload(these),
             }
-            let Some(byte) = bytes.next() else { return };
-            if self.block > 0 {
-                self.block -= 1;
-                if self.padded {
-                    self.padded = false;
-                    self.padding = usize::from(*byte);
-                    let Some(block) = self.block.checked_sub(self.padding) else {
-                        self.at = At::Lost;
-                        self.skip = std::mem::take(&mut self.block);
-                        continue;
-                    };
-                    self.block = block;
-                    let [_, _, _, _, flags, ..] = self.head;
-                    self.priority(flags);
-                } else {
-                    self.at = self.at.after(byte);
-                }
-                if self.block == 0 {
-                    self.skip += std::mem::take(&mut self.padding);
-                }
-            } else if let Some(at) = self.head.get_mut(self.have) {
-                *at = *byte;
-                self.have += 1;
-                if self.have == HEAD {
-                    self.begin();
-                }
-            }
+            bytes = rest;
         }
     }
 
-    /// A frame's head is there.
-    fn begin(&mut self) {
-        let [a, b, c, kind, flags, ..] = self.head;
-        let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-        self.have = 0;
-        match kind {
-            HEADERS => {
+    fn begin(&mut self, frame: Frame) {
+        (self.block, self.padded, self.priority) = (0, false, 0);
+        match frame.kind {
+            Frame::HEADERS => {
                 if !matches!(self.at, At::Lost) {
                     self.at = At::Field;
                 }
-                self.block = length;
-                self.padded = flags & PADDED != 0 && length > 0;
-                if !self.padded {
-                    self.priority(flags);
+                self.block = frame.length;
+                self.padded = frame.flags & PADDED != 0;
+                if frame.flags & PRIORITY != 0 {
+                    self.priority = PRIORITY_LENGTH;
                 }
             }
-            CONTINUATION => self.block = length,
-            _ => self.skip = length,
+            Frame::CONTINUATION => self.block = frame.length,
+            _ => {}
         }
     }
 
-    /// What stands before the block itself.
-    fn priority(&mut self, flags: u8) {
-        if flags & PRIORITY != 0 {
-            self.skip = PRIORITY_LENGTH.min(self.block);
-            self.block -= self.skip;
+    fn payload(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            let Some(left) = self.block.checked_sub(1) else {
+                return;
+            };
+            self.block = left;
+            if std::mem::take(&mut self.padded) {
+                match left.checked_sub(usize::from(*byte)) {
+                    Some(block) => self.block = block,
+                    None => (self.block, self.at) = (0, At::Lost),
+                }
+            } else if let Some(priority) = self.priority.checked_sub(1) {
+                self.priority = priority;
+            } else {
+                self.at = self.at.after(byte);
+            }
         }
     }
 }
@@ -275,7 +246,7 @@ impl At {
 
 #[cfg(test)]
 mod tests {
-    use super::{Authority, CONTINUATION, HEADERS, PADDED, PRIORITY};
+    use super::{Authority, Frame, PADDED, PRIORITY};
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let [_, a, b, c] = u32::try_from(payload.len())
@@ -321,12 +292,12 @@ mod tests {
             [
                 b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
                 frame(4, 0, &[0, 1, 0, 0, 0, 0]),
-                frame(HEADERS, 4, block),
+                frame(Frame::HEADERS, 4, block),
                 frame(0, 0, b"A\x0atmp%2Fdata"),
-                frame(HEADERS, 0, first),
-                frame(CONTINUATION, 4, rest),
-                frame(HEADERS, 4 | PADDED | PRIORITY, &padded),
-                frame(HEADERS, 5, block),
+                frame(Frame::HEADERS, 0, first),
+                frame(Frame::CONTINUATION, 4, rest),
+                frame(Frame::HEADERS, 4 | PADDED | PRIORITY, &padded),
+                frame(Frame::HEADERS, 5, block),
             ]
             .concat()
         };
@@ -352,8 +323,13 @@ mod tests {
         ];
         for block in blocks {
             for flags in [4, 4 | PADDED, 4 | PRIORITY, 4 | PADDED | PRIORITY] {
-                let frames = frame(HEADERS, flags, block);
-                let came = [&[b'x'; 24][..], &frames, &frame(CONTINUATION, 4, b"%")].concat();
+                let frames = frame(Frame::HEADERS, flags, block);
+                let came = [
+                    &[b'x'; 24][..],
+                    &frames,
+                    &frame(Frame::CONTINUATION, 4, b"%"),
+                ]
+                .concat();
                 let mut bytes = came.clone();
                 Authority::new().pass(&mut bytes);
                 assert_eq!(bytes, came, "{block:?} {flags:#x}");
