@@ -1,6 +1,6 @@
 //! From the configuration to what probes do.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use sluicegate_certs::{TrustBundle, tls};
 use sluicegate_policy::{Host, Target};
@@ -29,8 +29,9 @@ pub(super) fn plan(
     targets: &Targets,
 ) -> Result<Plan, StartError> {
     let mut resolver = resolver_config(config, Arc::new(config.dns.hosts.clone()));
-    resolver.max_ttl = std::time::Duration::ZERO;
-    resolver.negative_ttl = std::time::Duration::ZERO;
+    resolver.max_ttl = Duration::ZERO;
+    resolver.negative_ttl = Duration::ZERO;
+    resolver.timeout = resolution(resolver.timeout, config.probe.timeout);
     let grant = targets
         .grant(config.probe.canary.as_ref())
         .map_err(StartError::ProbeGrant)?;
@@ -59,6 +60,12 @@ pub(super) fn plan(
         grant: Arc::new(grant),
         name: config.probe.resolved_name().cloned(),
     })
+}
+
+/// How long a name may take, of a check's own deadline: where that came first, name servers that are silent would be told as a public URL
+/// that is.
+fn resolution(dns: Duration, check: Duration) -> Duration {
+    dns.min(check * 3 / 4)
 }
 
 fn road(
@@ -113,4 +120,17 @@ pub(super) fn listener_target(address: SocketAddr) -> Option<Target> {
         std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
     };
     Target::new(Host::Ip(ip), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_not_resolved_is_told_before_its_check_ends() {
+        let seconds = Duration::from_secs;
+        assert!(resolution(seconds(5), seconds(5)) < seconds(5));
+        assert!(resolution(seconds(60), seconds(5)) < seconds(5));
+        assert_eq!(resolution(seconds(1), seconds(5)), seconds(1));
+    }
 }

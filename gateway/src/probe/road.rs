@@ -3,7 +3,7 @@
 use std::{net::IpAddr, net::SocketAddr};
 
 use rustls::{CertificateError, pki_types::ServerName};
-use sluicegate_policy::Host;
+use sluicegate_policy::{Denial, Host, HostName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -60,14 +60,26 @@ pub(super) async fn addresses(way: &Way, road: &Road) -> Result<Vec<IpAddr>, Fin
         // The system's own names and static entries are a sandbox's business too, but not this gateway's.
         Host::Name(name) => match way.resolver.lookup(name).await {
             Ok(resolved) => Ok(resolved.addresses),
-            Err((denial, detail)) => Err(Finding::fail(
-                format!(
-                    "the public name {name} does not resolve here: {} ({detail})",
-                    denial.reason()
-                ),
-                "probe.resolve",
-            )),
+            Err((denial, detail)) => Err(unresolved(name, denial, &detail)),
         },
+    }
+}
+
+/// Where name servers fail it is they who are to be mended, and not where probes go. A name that they say does not exist may be
+/// one for the outside alone.
+fn unresolved(name: &HostName, denial: Denial, detail: &str) -> Finding {
+    let reason = denial.reason();
+    match denial {
+        Denial::DnsFailed | Denial::DnsTimeout => Finding::fail(
+            format!(
+                "the public name {name} could not be resolved: {reason} ({detail}); probe.resolve leads probes round it"
+            ),
+            "dns.servers",
+        ),
+        _ => Finding::fail(
+            format!("the public name {name} does not resolve here: {reason} ({detail})"),
+            "probe.resolve",
+        ),
     }
 }
 
@@ -159,6 +171,59 @@ mod tests {
     use sluicegate_certs::Authority;
 
     use super::*;
+    use crate::{
+        egress::{NameServer, Resolver, ResolverConfig},
+        probe::testing,
+    };
+
+    #[tokio::test]
+    async fn dead_name_servers_are_the_fault_and_probe_resolve_the_way_round() {
+        // Bound and never read: it takes every question and answers none.
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let config = ResolverConfig {
+            servers: vec![NameServer::Plain(silent.local_addr().unwrap())],
+            timeout: std::time::Duration::from_millis(50),
+            ..ResolverConfig::default()
+        };
+        let target = sluicegate_policy::Target::from_authority("gateway.test:443").unwrap();
+        let plan = testing::plan(Some(target), Vec::new());
+        let way = Way {
+            resolver: Resolver::new(&config).unwrap(),
+            ..Way::clone(&plan.way.unwrap())
+        };
+        let Err(Finding::Fail { reason, setting }) = addresses(&way, &way.road).await else {
+            unreachable!("nobody answered");
+        };
+        assert_eq!(setting, "dns.servers", "{reason}");
+        assert!(
+            reason.contains("gateway.test could not be resolved"),
+            "{reason}"
+        );
+        assert!(reason.contains("probe.resolve"), "{reason}");
+        let round = Road {
+            resolve: vec![[192, 0, 2, 1].into()],
+            ..way.road.clone()
+        };
+        let dialled = addresses(&way, &round).await.unwrap();
+        assert_eq!(dialled, [IpAddr::from([192, 0, 2, 1])]);
+    }
+
+    #[test]
+    fn a_name_that_is_not_there_is_another_fault_than_servers_that_fail() {
+        let name = HostName::parse("gateway.test").unwrap();
+        for (denial, expected) in [
+            (Denial::DnsFailed, "dns.servers"),
+            (Denial::DnsTimeout, "dns.servers"),
+            (Denial::DnsNotFound, "probe.resolve"),
+        ] {
+            let Finding::Fail { reason, setting } = unresolved(&name, denial, "as it was said")
+            else {
+                unreachable!("{denial:?}");
+            };
+            assert_eq!(setting, expected, "{denial:?}");
+            assert!(reason.contains(denial.reason()) && reason.contains("as it was said"));
+        }
+    }
 
     /// Verified as the probe would: what is said is for people.
     #[test]
@@ -176,7 +241,7 @@ mod tests {
         let Err(rustls::Error::InvalidCertificate(why)) = refused else {
             unreachable!("{refused:?}");
         };
-        let host = Host::Name(sluicegate_policy::HostName::parse("gateway.test").unwrap());
+        let host = Host::Name(HostName::parse("gateway.test").unwrap());
         let told = fault(&why, &host);
         assert!(told.contains("certificate authority"), "{told}");
     }

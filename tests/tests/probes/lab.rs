@@ -25,15 +25,25 @@ impl Lab {
 
     /// With these providers.
     pub(crate) async fn of(runtime: &str, probe: &str, more: &str) -> Self {
+        Self::told(runtime, &format!("resolve: 127.0.0.1{probe}"), more).await
+    }
+
+    /// Probes find the way by asking for the gateway's name.
+    pub(crate) async fn by_name() -> Self {
+        Self::told(LOOPBACK_PROVIDER, "from: self", "").await
+    }
+
+    async fn told(runtime: &str, probe: &str, more: &str) -> Self {
         let dns = Dns::start().await;
         dns.point("canary.test");
+        dns.point("gateway.test");
         let edge = Edge::start().await;
         let timeout = if probe.contains("timeout") {
             ""
         } else {
             "timeout: 10s, "
         };
-        let probe = format!("\nprobe: {{interval: 0, {timeout}resolve: 127.0.0.1{probe}}}\n{more}");
+        let probe = format!("\nprobe: {{interval: 0, {timeout}{probe}}}\n{more}");
         let gateway = Gateway::start(&Settings {
             dns: Some(dns.address),
             public_url: Some(format!("https://gateway.test:{}", edge.address.port())),

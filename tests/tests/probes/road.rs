@@ -1,6 +1,6 @@
 //! The way in: the certificate, the listener, UDP.
 
-use e2e::Manner;
+use e2e::{Answer, Manner};
 use e2e::edge::showing;
 use serde_json::{Value, json};
 
@@ -55,6 +55,18 @@ async fn a_listener_that_is_gone_is_a_public_url_that_leads_nowhere() {
     lab.edge.behave(Manner::Gone).await;
     lab.loses_both("probe.resolve", "cannot connect").await;
     lab.mend().await;
+    lab.is_well().await;
+}
+
+#[tokio::test]
+async fn name_servers_that_fail_are_named_where_the_public_url_is_by_name() {
+    let lab = Lab::by_name().await;
+    lab.is_well().await;
+    lab.dns.set("gateway.test", Answer::Failing);
+    lab.loses_both("dns.servers", "gateway.test could not be resolved")
+        .await;
+    assert_eq!(lab.state("reach").await, "fails");
+    lab.dns.point("gateway.test");
     lab.is_well().await;
 }
 
