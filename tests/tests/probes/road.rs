@@ -1,7 +1,7 @@
 //! The way in: the certificate, the listener, UDP.
 
-use e2e::{Answer, Manner};
 use e2e::edge::showing;
+use e2e::{Answer, Manner};
 use serde_json::{Value, json};
 
 use crate::lab::Lab;
