@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sluicegate_policy::Denial;
+use sluicegate_policy::{Denial, Refusal};
 
 use super::{
     Audience, Authenticator, HandleHash, Presented,
@@ -44,16 +44,17 @@ impl Authenticator {
         presented: impl Into<Presented<'a>>,
         source: IpAddr,
         now: SystemTime,
-    ) -> Result<Refreshed, Denial> {
+    ) -> Result<Refreshed, Refusal> {
         let presented = presented.into();
         if HandleHash::of(presented.text()).is_some() {
-            return Err(Denial::CredentialInvalid);
+            return Err(Denial::CredentialInvalid.into());
         }
         let identity = self.identify_late(presented, Audience::Relay, source, now, LATE)?;
         identity.stands()?;
         let session = identity.session;
         // No place: streams that fill the session, or its owner, are what the token is kept fresh for.
-        session.budget().again(now)?;
+        let budget = session.budget();
+        budget.again(now).map_err(|denial| budget.refusal(denial))?;
         let claims = self.claims_of(&presented, now, LATE)?;
         let (life, key) = self.terms(session.key());
         let expires = now + life.unwrap_or(LIFE);

@@ -59,7 +59,7 @@ pub(super) fn refreshed(
 ) -> Response<Bytes> {
     let mut recorder = telemetry.begin(Kind::request, front, downstream);
     recorder.http("POST", TOKEN_PATH);
-    let refreshed = shown.and_then(|shown| {
+    let refreshed = shown.map_err(Refusal::from).and_then(|shown| {
         let presented = Presented::on(&shown, channel);
         let refreshed = authenticator.refresh(presented, downstream.ip(), SystemTime::now())?;
         if let Some(standing) = carrier {
@@ -85,12 +85,12 @@ pub(super) fn refreshed(
             headers.insert(header::CACHE_CONTROL, secret);
             response
         }
-        Err(denial) => refused(denial, detail, &mut recorder),
+        Err(refusal) => refused(&refusal, detail, &mut recorder),
     }
 }
 
 fn refused(
-    denial: Denial,
+    refusal: &Refusal,
     detail: Detail,
     recorder: &mut crate::telemetry::Recorder,
 ) -> Response<Bytes> {
@@ -99,5 +99,5 @@ fn refused(
         asks: Asks::Origin,
         html: false,
     };
-    reject(&Refusal::from(denial), None, recorder, manner)
+    reject(refusal, None, recorder, manner)
 }

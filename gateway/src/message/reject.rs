@@ -149,14 +149,8 @@ impl Rejection<'_> {
                 HeaderValue::from_static("Bearer realm=\"sluicegate\""),
             );
         }
-        // Bytes that are spent do not come back.
-        let passes = self.denial() != Denial::ByteQuota;
-        let busy = [
-            StatusCode::TOO_MANY_REQUESTS,
-            StatusCode::SERVICE_UNAVAILABLE,
-        ];
-        if passes && busy.contains(&status) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = retry_after(self.refusal) {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }
@@ -187,6 +181,16 @@ impl Rejection<'_> {
             "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{status}</title>\n\
              <h1>{error}</h1>\n<dl>\n{rows}</dl>\n</html>\n"
         )
+    }
+}
+
+/// In how many seconds (RFC 9110 §10.2.3) asking again may be answered otherwise; `None` where nobody knows. Of the quotas only a
+/// rate refills by itself, and one that is not zero has room for another within a second. For the others something that is open has
+/// to end first, and bytes that are spent do not come back.
+fn retry_after(refusal: &Refusal) -> Option<u64> {
+    match (refusal.denial, &refusal.hint) {
+        (Denial::TooManyOpens, Some(Hint::InUse { most, .. })) => (*most > 0).then_some(1),
+        (denial, _) => (denial.status() == 503).then_some(1),
     }
 }
 
@@ -244,24 +248,38 @@ mod tests {
 
     #[test]
     fn who_may_come_again_is_told_when() {
-        for denial in Denial::ALL {
-            let refusal = Refusal::from(*denial);
+        let limited = |denial: Denial, most: u64| Refusal {
+            hint: Some(Hint::InUse {
+                used: most,
+                most,
+                what: "in use",
+            }),
+            ..Refusal::from(denial)
+        };
+        let told = |refusal: &Refusal| {
             let rejection = Rejection {
-                refusal: &refusal,
+                refusal,
                 target: None,
                 request_id: "id",
                 manner: Manner {
-                    detail: Detail::Full,
+                    detail: Detail::Minimal,
                     asks: Asks::Proxy,
                     html: false,
                 },
             };
             let answer = rejection.response();
-            // What is spent does not come back, whenever its client does.
-            let passes = matches!(denial.status(), 429 | 503) && *denial != Denial::ByteQuota;
             let told = answer.headers().get(header::RETRY_AFTER);
-            assert_eq!(told.is_some(), passes, "{denial:?}");
+            told.map(|told| told.to_str().unwrap().to_owned())
+        };
+        for denial in Denial::ALL {
+            let busy = denial.status() == 503;
+            let expected = busy.then(|| "1".to_owned());
+            // What only an end frees, and what is spent, has no time.
+            assert_eq!(told(&Refusal::from(*denial)), expected, "{denial:?}");
+            let rate = *denial == Denial::TooManyOpens;
+            let expected = (busy || rate).then(|| "1".to_owned());
+            assert_eq!(told(&limited(*denial, 5)), expected, "{denial:?}");
         }
-        assert_eq!(Denial::ByteQuota.status(), 429);
+        assert_eq!(told(&limited(Denial::TooManyOpens, 0)), None, "never");
     }
 }

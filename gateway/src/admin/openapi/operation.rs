@@ -369,7 +369,7 @@ fn content(schema: RefOr<Schema>) -> Content {
 fn of_problem(status: u16) -> Vec<Field> {
     let own = match status {
         401 => Some(CHALLENGE),
-        429 | 503 => Some(LATER),
+        503 => Some(LATER),
         _ => None,
     };
     [NO_STORE].into_iter().chain(own).collect()

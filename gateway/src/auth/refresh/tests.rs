@@ -36,7 +36,8 @@ impl World {
 
     fn refresh(&self, token: &str) -> Result<Refreshed, Denial> {
         let now = SystemTime::now();
-        self.authenticator.refresh(&Secret::new(token), SOURCE, now)
+        let refreshed = self.authenticator.refresh(&Secret::new(token), SOURCE, now);
+        refreshed.map_err(|refusal| refusal.denial)
     }
 
     fn claims(&self, token: &str) -> Claims {
@@ -147,7 +148,8 @@ async fn one_that_ended_a_while_ago_is_exchanged_and_opens_nothing() {
     let end = SystemTime::UNIX_EPOCH + Duration::from_secs(world.claims(&old).exp);
     let refresh = |token: &str, at| {
         let refreshed = world.authenticator.refresh(&Secret::new(token), SOURCE, at);
-        refreshed.map(|refreshed| refreshed.token.reveal().to_owned())
+        let told = refreshed.map(|refreshed| refreshed.token.reveal().to_owned());
+        told.map_err(|refusal| refusal.denial)
     };
     let opens = |token: &str, at| {
         let token = Secret::new(token);
@@ -184,7 +186,10 @@ async fn the_rate_of_opens_bounds_it() {
             .refresh(&Secret::new(token.clone()), SOURCE, now)
     };
     ask().unwrap();
-    assert_eq!(ask().map(|_| ()).unwrap_err(), Denial::TooManyOpens);
+    let refusal = ask().map(|_| ()).unwrap_err();
+    assert_eq!(refusal.denial, Denial::TooManyOpens);
+    let hint = refusal.hint.map(|hint| hint.to_string());
+    assert_eq!(hint.as_deref(), Some("1 of 1 opens of this second"));
 }
 
 /// What is full goes on, and so does its token.
