@@ -17,7 +17,10 @@ use utoipa::openapi::{
     security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-use super::{operation::Operation, schemas};
+use super::{
+    operation::{Operation, no_such_method},
+    schemas,
+};
 use crate::admin::{Problem, State, access, request::check_query};
 
 /// One method of a route.
@@ -259,7 +262,7 @@ impl Api {
             .title("Sluicegate admin API")
             .version(env!("CARGO_PKG_VERSION"))
             .description(Some(
-                "On the management listener and the unix socket of the state directory. Errors are RFC 9457 problem details.",
+                "On the management listener and the unix socket of the state directory. Errors are RFC 9457 problem details. A method that a path does not have is answered as components.responses.MethodNotAllowed.",
             ))
             .license(Some(
                 LicenseBuilder::new()
@@ -278,6 +281,8 @@ impl Api {
         components.schemas = schemas::all()
             .map(|(name, schema)| (name.to_owned(), schema))
             .collect();
+        let (name, answer) = no_such_method();
+        components.responses.insert(name.to_owned(), answer);
         components.add_security_scheme("adminToken", SecurityScheme::Http(token));
         let mut document = OpenApi::new(info, self.paths);
         document.components = Some(components);
@@ -294,17 +299,22 @@ fn require_fields(document: &mut Value) {
         let of = of.as_object_mut();
         of.into_iter().flat_map(|of| of.values_mut()).collect()
     }
+    fn require<'a>(answers: impl Iterator<Item = &'a mut Value>) {
+        let fields = answers
+            .filter_map(|answer| answer.get_mut("headers"))
+            .flat_map(members);
+        for field in fields.filter_map(Value::as_object_mut) {
+            field.insert("required".into(), true.into());
+        }
+    }
     let paths = document.get_mut("paths").map(members);
     let operations = paths.into_iter().flatten().flat_map(members);
     let answers = operations
         .filter_map(|operation| operation.get_mut("responses"))
         .flat_map(members);
-    let fields = answers
-        .filter_map(|answer| answer.get_mut("headers"))
-        .flat_map(members);
-    for field in fields.filter_map(Value::as_object_mut) {
-        field.insert("required".into(), true.into());
-    }
+    require(answers);
+    let of_all = document.pointer_mut("/components/responses").map(members);
+    require(of_all.into_iter().flatten());
 }
 
 #[cfg(test)]

@@ -95,6 +95,12 @@ const LATER: Field = (
     shape::digits,
     "Seconds until it is worth asking again.",
 );
+/// RFC 9110 §10.2.1.
+const ALLOWED: Field = (
+    "Allow",
+    || shape::matching("^[A-Z]+(, ?[A-Z]+)*$"),
+    "The methods that the path has.",
+);
 /// Of every problem.
 const OF_PROBLEM: &str = "application/problem+json";
 
@@ -360,6 +366,13 @@ impl Operation {
         }
         problems
     }
+}
+
+/// The answer to a method that its path does not have (RFC 9110 §15.5.6). It is of no operation, and the same for all paths.
+pub(super) fn no_such_method() -> (&'static str, RefOr<Response>) {
+    let problem = reference("Problem");
+    let answer = answer(405, OF_PROBLEM, problem, [NO_STORE, ALLOWED]);
+    ("MethodNotAllowed", answer)
 }
 
 fn content(schema: RefOr<Schema>) -> Content {

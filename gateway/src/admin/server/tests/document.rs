@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::admin::routes;
 
-/// An answer to a request that the document has: its status, and the fields of its head, are as it says. No name of ours has a
-/// slash or a colon.
+/// An answer to a request that the document has, or to a method that it does not have: its status, and the fields of its head, are as it
+/// says. No name of ours has a slash or a colon.
 pub(super) fn holds(method: &Method, path: &str, answer: &Answer) {
     let fits = |route: &str| {
         let (wanted, found) = (route.split('/'), path.split('/'));
@@ -23,11 +23,13 @@ pub(super) fn holds(method: &Method, path: &str, answer: &Answer) {
     let paths = routes::document()["paths"].as_object().unwrap();
     let item = paths.iter().find(|(route, _)| fits(route));
     let method = method.as_str().to_ascii_lowercase();
-    let Some(operation) = item.and_then(|(_, item)| item.get(&method)) else {
-        return;
-    };
+    let operation = item.and_then(|(_, item)| item.get(&method));
     let (status, body) = (answer.status, &answer.body);
-    let documented = &operation["responses"][status.to_string()];
+    let documented = match operation {
+        Some(operation) => &operation["responses"][status.to_string()],
+        None if status == 405 => &routes::document()["components"]["responses"]["MethodNotAllowed"],
+        None => return,
+    };
     assert!(
         documented.is_object(),
         "{method} {path} may not answer {status}: {body}"
@@ -96,6 +98,17 @@ fn the_document_tells_the_fields_of_every_answer() {
         let fields: BTreeSet<String> = fields.iter().map(|name| (*name).to_owned()).collect();
         assert_eq!(of(path, method, status), fields, "{method} {path} {status}");
     }
+}
+
+#[test]
+fn a_method_that_a_path_does_not_have_is_in_the_document() {
+    let answer = &routes::document()["components"]["responses"]["MethodNotAllowed"];
+    let fields = answer["headers"].as_object().unwrap();
+    let names: Vec<_> = fields.keys().map(String::as_str).collect();
+    assert_eq!(names, ["Allow", "Cache-Control"]);
+    assert!(fields.values().all(|field| field["required"] == true));
+    let kind = &answer["content"]["application/problem+json"];
+    assert_eq!(kind["schema"]["$ref"], "#/components/schemas/Problem");
 }
 
 #[test]
