@@ -13,6 +13,7 @@ use super::{
     proof::{self, Tracks},
     report::Published,
     track::{State, Track},
+    untold::Untold,
 };
 use crate::{clock::unix_seconds, session::HostService};
 
@@ -23,6 +24,8 @@ pub(super) struct Memory {
     /// Relay clients on other machines, looked at with each run: they can stand for one check of the way in.
     pub(super) clients: Track,
     pub(super) published: BTreeMap<String, Published>,
+    /// Changes of it that are not recorded yet.
+    pub(super) untold: Untold,
     /// The host services that sessions of each provider can be granted.
     pub(super) granted: BTreeMap<String, BTreeSet<HostService>>,
 }

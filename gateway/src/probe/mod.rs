@@ -22,6 +22,7 @@ mod run;
 #[cfg(test)]
 pub(crate) mod testing;
 mod track;
+mod untold;
 
 pub use agent::{AgentError, LentError, Reported, reported, run_lent};
 pub use check::{Check, Finding};

@@ -27,6 +27,7 @@ use super::{
     report::{self, Published},
     run::{self, Credentials, Found},
     track::{Last, Track},
+    untold::{self, Change},
 };
 use crate::{
     auth::MintError,
@@ -267,7 +268,7 @@ impl Prober {
             let outcome = report::outcome(&last.finding);
             self.telemetry.metrics().probe(check.label(), outcome);
         }
-        let (published, changes) = {
+        let published = {
             let mut memory = self.memory();
             memory.clients.observe(self.clients());
             for (check, last) in found {
@@ -276,13 +277,24 @@ impl Prober {
                     track.observe(last);
                 }
             }
-            self.publish(&memory)
+            let (published, changes) = self.publish(&memory);
+            for change in changes {
+                memory.untold.push(change);
+            }
+            published
         };
-        // Durable before it shows, as every change is; where it cannot be, what is lost shows all the same.
-        for change in changes {
-            self.tell(change).await;
+        // Durable before it shows, as every change is; where it cannot be, what is lost shows all the same, and is told in its turn.
+        while let Some(change) = self.first_untold() {
+            if !self.tell(change).await {
+                break;
+            }
+            self.memory().untold.recorded();
         }
         self.memory().published = published;
+    }
+
+    fn first_untold(&self) -> Option<Change> {
+        self.memory().untold.first()
     }
 
     /// Effective profiles anew. Where something is unknown, the last one known stands.
@@ -316,20 +328,24 @@ impl Prober {
                 Some(before) if before.profile == profile => before.since,
                 Some(_) | None => now,
             };
-            // What could not be recorded the last time is told still.
-            let told = self.registry.last_profile(name) == Some(json!(profile));
-            if !told || before.is_none_or(|before| before.profile != profile) {
-                changes.push(Change {
-                    provider: name.clone(),
-                    after: profile,
-                    shortfalls: shortfalls.clone(),
-                });
+            if before.is_none_or(|before| before.profile != profile) {
+                tracing::info!(
+                    provider = %name,
+                    effective = %json!(profile),
+                    reason = untold::reason(&shortfalls).unwrap_or_default(),
+                    "effective profile"
+                );
             }
             let now = Published {
                 profile,
                 shortfalls,
                 since,
             };
+            let last = memory.untold.last(name).map(|last| json!(last));
+            let last = last.or_else(|| self.registry.last_profile(name));
+            if last != Some(json!(profile)) {
+                changes.push(Change::to(name, &now));
+            }
             published.insert(name.clone(), now);
         }
         (published, changes)
@@ -353,41 +369,27 @@ impl Prober {
         }
     }
 
-    async fn tell(&self, change: Change) {
-        let reasons: Vec<&str> = change
-            .shortfalls
-            .iter()
-            .map(|shortfall| shortfall.reason.as_str())
-            .collect();
-        let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
-        tracing::info!(
-            provider = %change.provider,
-            effective = %json!(change.after),
-            reason = reason.as_deref().unwrap_or_default(),
-            "effective profile"
-        );
+    /// Is it recorded?
+    async fn tell(&self, change: Change) -> bool {
         // The last that was recorded, be it before a restart.
         let before = self.registry.last_profile(&change.provider);
-        let after = json!(change.after);
-        let is_another = before.as_ref() != Some(&after);
+        let told = change.told(before.as_ref());
         // The first that is known is no change of one, and still something that happened: `before` is null.
-        let counts = is_another && before.is_some();
-        let changed = is_another.then(|| {
-            json!({
-                "name": change.provider,
-                "before": before,
-                "after": change.after,
-                "shortfalls": change.shortfalls,
-            })
-        });
+        let counts = told.is_some() && before.is_some();
+        let (after, reason) = (json!(change.after), change.reason());
         let noted = self
             .registry
-            .profile_is(change.provider, after, changed, reason);
+            .profile_is(change.provider, after, told, reason);
         match noted.await {
-            Ok(()) if counts => self.telemetry.metrics().profile_changed(),
-            Ok(()) => {}
+            Ok(()) => {
+                if counts {
+                    self.telemetry.metrics().profile_changed();
+                }
+                true
+            }
             Err(error) => {
                 tracing::error!(%error, "a change of an effective profile could not be recorded: the next run tries again");
+                false
             }
         }
     }
@@ -429,13 +431,6 @@ impl Prober {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// An effective profile that is another than before, or that was recorded last.
-struct Change {
-    provider: String,
-    after: Profile,
-    shortfalls: Vec<Shortfall>,
 }
 
 /// What follows from the configuration alone is so since it was first seen here.

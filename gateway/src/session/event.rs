@@ -44,7 +44,7 @@ pub struct Event {
     /// Whose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<EventSession>,
-    /// For `provider.profileChanged`: which provider, and its effective profile before (null at first) and after.
+    /// For `provider.profileChanged`: which provider, its effective profile before (null at first) and after, and since when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<serde_json::Value>,
     /// Why, where somebody or something had a reason.

@@ -112,7 +112,7 @@ impl Registry {
         self.profiles().get(provider).cloned()
     }
 
-    /// Make it durable what a provider's effective profile is now. Where that is a change, whoever follows the events is told.
+    /// Make it durable what a provider's effective profile is now. Where something is to be told of it, whoever follows the events is told.
     ///
     /// # Errors
     /// The store.
@@ -128,7 +128,7 @@ impl Registry {
                 .writer()
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            if registry.profiles().get(&provider) == Some(&profile) {
+            if change.is_none() && registry.profiles().get(&provider) == Some(&profile) {
                 return Ok(());
             }
             let event = |change| Event::of_provider("provider.profileChanged", change, reason, now);

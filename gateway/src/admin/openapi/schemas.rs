@@ -214,6 +214,9 @@ fn event() -> RefOr<Schema> {
         ("after", to("Profile")),
         ("shortfalls", list(to("Shortfall"))),
     ]);
+    let provider = ["since", "missed"]
+        .into_iter()
+        .fold(provider, |provider, key| with(provider, key, count()));
     let event = object([("time", text()), ("type", text())]);
     [
         ("namespace", text()),

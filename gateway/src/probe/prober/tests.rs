@@ -13,7 +13,6 @@ use crate::{
         RegistryConfig,
         testing::{Fixture, config},
     },
-    store::testing::{Manner, Minded},
     telemetry::AccessLog,
 };
 
@@ -346,41 +345,6 @@ async fn a_change_over_a_restart_is_a_change() {
     assert_eq!(lost["provider"]["after"]["egressMode"], "none");
 }
 
-/// What cannot be recorded shows, and is an event once it can be: one.
-#[tokio::test]
-async fn a_change_that_cannot_be_recorded_is_told_when_it_can() {
-    let fixture = Fixture::new();
-    let store = Minded::open(&fixture.dir.path().join("minded.redb"));
-    let config = advertising(HostServiceAccess::Relay, EgressMode::Hostname);
-    let keys = fixture.registry.keys().clone();
-    let registry = Registry::open(store.clone(), keys, config, SystemTime::now()).unwrap();
-    let telemetry = Telemetry::new(AccessLog::open(&Default::default()).unwrap()).unwrap();
-    let prober = testing::idle(&registry, &telemetry);
-    three(&prober, &all_but(&prober, &[])).await;
-    let leak = Finding::fail("it let pass what it must refuse", "publicUrl");
-    let bad = all_but(&prober, &[(Check::Refuses, leak)]);
-    store.be(Manner::Refuse);
-    three(&prober, &bad).await;
-    assert_eq!(short(&prober).1, EgressMode::None);
-    assert!(
-        !telemetry
-            .render()
-            .contains("sluicegate_profile_changes_total 1")
-    );
-    store.be(Manner::Serve);
-    three(&prober, &bad).await;
-    let events = registry.events_after(0, 10).await.unwrap();
-    assert_eq!(events.len(), 2);
-    let lost: Value = serde_json::from_slice(&events[1].body).unwrap();
-    assert_eq!(lost["provider"]["before"]["egressMode"], "hostname");
-    assert_eq!(lost["provider"]["after"]["egressMode"], "none");
-    assert!(
-        telemetry
-            .render()
-            .contains("sluicegate_profile_changes_total 1")
-    );
-}
-
 /// A relay client on another machine, with one stream open.
 fn comes(presence: &Arc<Presence>) -> crate::relay::Present {
     presence.came([192, 0, 2, 9].into(), &[]).unwrap()
@@ -526,4 +490,5 @@ async fn runs_are_close_together_only_until_all_is_known() {
     assert!(!soon());
 }
 
+mod recorded;
 mod services;
