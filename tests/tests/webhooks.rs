@@ -14,6 +14,7 @@ use e2e::{
 };
 use rustix::process::Signal;
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -112,6 +113,38 @@ fn settings(directory: &std::path::Path, hook: &str) -> Settings {
     }
 }
 
+/// A gateway with a webhook of these keys, and who receives it. The directory has its secret.
+async fn staged(keys: &str) -> (TempDir, Receiver, World) {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let hook = format!(
+        "url: \"http://{}/\", {keys}, allowedAddresses: [127.0.0.1]",
+        receiver.address
+    );
+    let world = World::with(settings(directory.path(), &hook)).await;
+    (directory, receiver, world)
+}
+
+/// A session of this id.
+async fn create(world: &World, id: &str) {
+    let create = ["session", "create", "--provider", "test", "--id", id];
+    world.gateway.cli(&create).await.succeeded();
+}
+
+/// What the gateway tells of its one webhook, once it is so.
+async fn told(world: &World, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+    until_told(what, async || {
+        let reply = world.gateway.admin("GET", "/webhooks", "").await;
+        let hook = reply.json()["webhooks"][0].clone();
+        is(&hook).then_some(hook)
+    })
+    .await
+}
+
+fn letters(hook: &Value) -> usize {
+    hook["deadLetters"].as_array().map_or(0, Vec::len)
+}
+
 /// The signature by another implementation.
 fn signed(time: &str, url: &str, body: &str) -> String {
     let script = "import hmac,hashlib,sys;a=sys.argv;print('v1='+hmac.new(a[1].encode(),(a[2]+'\\n'+a[3]+'\\n'+a[4]).encode(),hashlib.sha256).hexdigest())";
@@ -129,8 +162,7 @@ async fn events_are_told_in_order_signed_and_again_until_acknowledged() {
     let url = format!("http://{}/hook?a=b", receiver.address);
     let hook = format!("url: \"{url}\", events: [\"session.*\"], allowedAddresses: [127.0.0.0/8]");
     let mut world = World::with(settings(directory.path(), &hook)).await;
-    let create = ["session", "create", "--provider", "test", "--id", "one"];
-    world.gateway.cli(&create).await.succeeded();
+    create(&world, "one").await;
 
     let refused = receiver.next(500).await;
     let first = receiver.next(204).await;
@@ -167,13 +199,7 @@ async fn events_are_told_in_order_signed_and_again_until_acknowledged() {
 /// How servers end their side is theirs to choose: the answer counts.
 #[tokio::test]
 async fn an_acknowledgement_counts_however_its_connection_ends() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut receiver = Receiver::start().await;
-    let hook = format!(
-        "url: \"http://{}/\", events: [session.created], allowedAddresses: [127.0.0.1]",
-        receiver.address
-    );
-    let world = World::with(settings(directory.path(), &hook)).await;
+    let (_directory, mut receiver, world) = staged("events: [session.created]").await;
     for (id, answer) in [
         ("kept", "HTTP/1.1 204 Said\r\n\r\n"),
         (
@@ -186,16 +212,14 @@ async fn an_acknowledgement_counts_however_its_connection_ends() {
             "HTTP/1.1 200 Said\r\nContent-Length: 100\r\n\r\nthank",
         ),
     ] {
-        let create = ["session", "create", "--provider", "test", "--id", id];
-        world.gateway.cli(&create).await.succeeded();
+        create(&world, id).await;
         let (delivery, stream) = receiver.answered(answer).await;
         // Not the one before, again.
         assert_eq!(delivery.json()["session"]["id"], id);
         drop(stream);
     }
     // Without an answer it is none, and comes again.
-    let create = ["session", "create", "--provider", "test", "--id", "mute"];
-    world.gateway.cli(&create).await.succeeded();
+    create(&world, "mute").await;
     for answer in ["", "HTTP/1.1 204 Said\r\n\r\n"] {
         let (delivery, stream) = receiver.answered(answer).await;
         assert_eq!(delivery.json()["session"]["id"], "mute");
@@ -205,16 +229,9 @@ async fn an_acknowledgement_counts_however_its_connection_ends() {
 
 #[tokio::test]
 async fn what_nobody_takes_is_given_up_and_shown() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut receiver = Receiver::start().await;
-    let hook = format!(
-        "url: \"http://{}/\", events: [session.created], attempts: 2, allowedAddresses: [127.0.0.1]",
-        receiver.address
-    );
-    let world = World::with(settings(directory.path(), &hook)).await;
+    let (_directory, mut receiver, world) = staged("events: [session.created], attempts: 2").await;
     for id in ["one", "two"] {
-        let create = ["session", "create", "--provider", "test", "--id", id];
-        world.gateway.cli(&create).await.succeeded();
+        create(&world, id).await;
     }
     for _ in 0..2 {
         let delivery = receiver.next(410).await;
@@ -222,13 +239,7 @@ async fn what_nobody_takes_is_given_up_and_shown() {
     }
     let next = receiver.next(200).await;
     assert_eq!(next.json()["session"]["id"], "two", "the next one follows");
-    let told = async || {
-        let reply = world.gateway.admin("GET", "/webhooks", "").await;
-        let told: Value = serde_json::from_slice(&reply.body).unwrap();
-        let hook = told["webhooks"][0].clone();
-        (hook["delivered"] == 1).then_some(hook)
-    };
-    let hook = until_told("a delivery", told).await;
+    let hook = told(&world, "a delivery", |hook| hook["delivered"] == 1).await;
     assert_eq!(hook["name"], "control");
     let letters = hook["deadLetters"].as_array().unwrap();
     assert_eq!(letters.len(), 1, "{hook}");
@@ -249,38 +260,32 @@ async fn what_nobody_takes_is_given_up_and_shown() {
         let reply = world.gateway.admin("POST", path, &body.to_string()).await;
         (reply.status(), reply.json())
     };
-    for (body, token) in [
+    for (body, problem) in [
         (serde_json::json!({ "name": "none" }), "unknown-webhook"),
         (
             serde_json::json!({ "name": "control", "cursor": 1_000_000 }),
             "unknown-dead-letter",
         ),
     ] {
-        let (status, told) = ask(body).await;
+        let (status, answer) = ask(body).await;
         assert_eq!(status, 404);
-        assert_eq!(told["type"], format!("urn:sluicegate:problem:{token}"));
+        let problem = format!("urn:sluicegate:problem:{problem}");
+        assert_eq!(answer["type"], problem);
     }
-    let (status, told) = ask(serde_json::json!({ "name": "control", "cursor": cursor })).await;
-    assert_eq!((status, &told["redelivering"]), (202, &Value::from(1)));
+    let (status, answer) = ask(serde_json::json!({ "name": "control", "cursor": cursor })).await;
+    assert_eq!((status, &answer["redelivering"]), (202, &Value::from(1)));
     let delivery = receiver.next(500).await;
     assert_eq!(delivery.json()["cursor"], cursor);
-    let hook = async || {
-        let reply = world.gateway.admin("GET", "/webhooks", "").await;
-        reply.json()["webhooks"][0].clone()
-    };
-    until_told("another failure", async || {
-        let letter = hook().await["deadLetters"][0].clone();
-        (letter["attempts"] == 3).then_some(())
+    told(&world, "another failure", |hook| {
+        hook["deadLetters"][0]["attempts"] == 3
     })
     .await;
     let again = ["webhook", "redeliver", "control"];
     world.gateway.cli(&again).await.succeeded();
     let delivery = receiver.next(200).await;
     assert_eq!(delivery.json()["session"]["id"], "one");
-    until_told("no dead letter", async || {
-        let hook = hook().await;
-        let none = hook["deadLetters"].as_array()?.is_empty();
-        (none && hook["delivered"] == 2).then_some(())
+    told(&world, "no dead letter", |hook| {
+        hook["deadLetters"] == serde_json::json!([]) && hook["delivered"] == 2
     })
     .await;
 }
@@ -288,37 +293,19 @@ async fn what_nobody_takes_is_given_up_and_shown() {
 /// Dead letters are tried between the events, not before them.
 #[tokio::test]
 async fn an_event_waits_for_one_dead_letter_at_most() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut receiver = Receiver::start().await;
-    let hook = format!(
-        "url: \"http://{}/\", events: [session.created], attempts: 1, allowedAddresses: [127.0.0.1]",
-        receiver.address
-    );
-    let world = World::with(settings(directory.path(), &hook)).await;
-    let create = async |id: &str| {
-        let create = ["session", "create", "--provider", "test", "--id", id];
-        world.gateway.cli(&create).await.succeeded();
-    };
+    let (_directory, mut receiver, world) = staged("events: [session.created], attempts: 1").await;
     for id in ["one", "two"] {
-        create(id).await;
+        create(&world, id).await;
         let delivery = receiver.next(410).await;
         assert_eq!(delivery.json()["session"]["id"], id);
     }
-    let hook = async || {
-        let reply = world.gateway.admin("GET", "/webhooks", "").await;
-        reply.json()["webhooks"][0].clone()
-    };
-    until_told("two dead letters", async || {
-        let hook = hook().await;
-        (hook["deadLetters"].as_array()?.len() == 2).then_some(())
-    })
-    .await;
+    told(&world, "two dead letters", |hook| letters(hook) == 2).await;
     let again = ["webhook", "redeliver", "control"];
     world.gateway.cli(&again).await.succeeded();
     let (delivery, mut stream) = receiver.answered("").await;
     assert_eq!(delivery.json()["session"]["id"], "one");
     // Before the first has its answer.
-    create("three").await;
+    create(&world, "three").await;
     let answer = b"HTTP/1.1 410 Said\r\nContent-Length: 0\r\n\r\n";
     // Its time may be over by now: the event is next then too.
     let _ = stream.write_all(answer).await;
@@ -326,33 +313,12 @@ async fn an_event_waits_for_one_dead_letter_at_most() {
     assert_eq!(delivery.json()["session"]["id"], "three");
 }
 
-/// What the gateway tells of its one webhook, once it is so.
-async fn told(world: &World, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-    until_told(what, async || {
-        let reply = world.gateway.admin("GET", "/webhooks", "").await;
-        let hook = reply.json()["webhooks"][0].clone();
-        is(&hook).then_some(hook)
-    })
-    .await
-}
-
 /// Whoever takes what is sent and says nothing holds up one attempt, and not those behind it.
 #[tokio::test]
 async fn a_redelivery_without_an_answer_ends_by_its_time_and_alone() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut receiver = Receiver::start().await;
-    let hook = format!(
-        "url: \"http://{}/\", events: [session.created], attempts: 1, allowedAddresses: [127.0.0.1]",
-        receiver.address
-    );
-    let world = World::with(settings(directory.path(), &hook)).await;
-    let create = async |id: &str| {
-        let create = ["session", "create", "--provider", "test", "--id", id];
-        world.gateway.cli(&create).await.succeeded();
-    };
-    let letters = |hook: &Value| hook["deadLetters"].as_array().map_or(0, Vec::len);
+    let (_directory, mut receiver, world) = staged("events: [session.created], attempts: 1").await;
     for id in ["one", "two"] {
-        create(id).await;
+        create(&world, id).await;
         let delivery = receiver.next(410).await;
         assert_eq!(delivery.json()["session"]["id"], id);
     }
@@ -375,7 +341,7 @@ async fn a_redelivery_without_an_answer_ends_by_its_time_and_alone() {
     assert_eq!(after["redelivering"], 0, "{after}");
 
     // What happens next is told next, and what was given up when somebody asks again.
-    create("three").await;
+    create(&world, "three").await;
     let delivery = receiver.next(200).await;
     assert_eq!(delivery.json()["session"]["id"], "three");
     world.gateway.cli(&again).await.succeeded();
@@ -446,8 +412,7 @@ async fn over_https_only_a_receiver_with_the_right_certificate_is_told() {
     );
     let world = World::with(settings(directory.path(), &hook)).await;
     world.dns.point("hook.allowed.test");
-    let create = ["session", "create", "--provider", "test", "--id", "one"];
-    world.gateway.cli(&create).await.succeeded();
+    create(&world, "one").await;
     let impostors = [
         ca.server(&["other.test"], &[b"http/1.1"]),
         e2e::Ca::create().server(&["hook.allowed.test"], &[b"http/1.1"]),
@@ -522,19 +487,9 @@ async fn a_private_address_is_refused_whether_written_or_resolved() {
     let hook = format!("url: \"http://hook.allowed.test:{port}/\", attempts: 1");
     let world = World::with(settings(directory.path(), &hook)).await;
     world.dns.point("hook.allowed.test");
-    let create = ["session", "create", "--provider", "test", "--id", "one"];
-    world.gateway.cli(&create).await.succeeded();
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    let mut tick = tokio::time::interval(std::time::Duration::from_millis(20));
-    let error = loop {
-        let reply = world.gateway.admin("GET", "/webhooks", "").await;
-        let told: Value = serde_json::from_slice(&reply.body).unwrap();
-        if let Some(error) = told["webhooks"][0]["deadLetters"][0]["error"].as_str() {
-            break error.to_owned();
-        }
-        assert!(tokio::time::Instant::now() < deadline, "{told}");
-        tick.tick().await;
-    };
+    create(&world, "one").await;
+    let hook = told(&world, "a dead letter", |hook| letters(hook) == 1).await;
+    let error = hook["deadLetters"][0]["error"].as_str().unwrap();
     assert!(
         error.contains("address") || error.contains("prohibited"),
         "{error}"
