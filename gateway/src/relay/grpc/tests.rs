@@ -32,6 +32,8 @@ use crate::{
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const ALL: &str = "/grpc.health.v1.Health";
+/// A client's preface and its SETTINGS.
+const OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// A session with a service of calls, and a program's way to it.
 struct Stage {
@@ -91,6 +93,30 @@ impl Stage {
     async fn of_stream(&self) -> serde_json::Value {
         self.world.record(|r| r["kind"] == "stream").await
     }
+
+    /// It has been cut for this reason.
+    async fn is_cut(&self, reason: &str) -> serde_json::Value {
+        let stream = self.of_stream().await;
+        let found = (&stream["outcome"], &stream["reason"]);
+        assert_eq!(found, (&"cut".into(), &reason.into()), "{stream}");
+        stream
+    }
+
+    /// No stream has ended.
+    fn goes_on(&self) {
+        let whole = |r: &serde_json::Value| r["kind"] == "stream";
+        assert!(!self.world.records().iter().any(whole), "it goes on");
+    }
+
+    /// A call at its first message is there for the second.
+    async fn moves(&self, watching: &mut Streaming<HealthCheckResponse>) {
+        let reporter = &self.health.reporter;
+        reporter
+            .set_service_status("", tonic_health::ServingStatus::NotServing)
+            .await;
+        let second = within("second", watching.message()).await;
+        assert_eq!(second.unwrap().unwrap().status, 2);
+    }
 }
 
 fn services(health: &Health, prefix: &str) -> String {
@@ -105,6 +131,18 @@ async fn watch(client: &mut HealthClient<Channel>) -> Streaming<HealthCheckRespo
     let first = within("first", stream.message()).await.unwrap().unwrap();
     assert_eq!(first.status, 1);
     stream
+}
+
+/// A call that is answered.
+async fn checked(client: &mut HealthClient<Channel>) {
+    let answer = within("check", client.check(ask("shown", ""))).await;
+    assert!(answer.is_ok(), "{answer:?}");
+}
+
+/// The same where it is not.
+async fn refused(client: &mut HealthClient<Channel>) -> Status {
+    let answer = within("check", client.check(ask("shown", ""))).await;
+    answer.unwrap_err()
 }
 
 async fn end(stream: &mut Streaming<HealthCheckResponse>) -> Status {
@@ -195,11 +233,7 @@ async fn a_tokens_own_methods_bound_what_it_may_call() {
     let token = mint(registry.keys(), asked, now).unwrap();
     let relay = world.client_over(Choice::Only(Transport::H2), token.reveal());
     let mut client = within("a channel", channel(relay.forward("health").await)).await;
-    assert!(
-        within("check", client.check(ask("shown", "")))
-            .await
-            .is_ok()
-    );
+    checked(&mut client).await;
     let status = within("watch", client.watch(ask("shown", ""))).await;
     assert_eq!(told(&status.unwrap_err()), NOT_ALLOWED);
 }
@@ -210,12 +244,7 @@ async fn messages_pass_as_they_are_sent_and_a_cancellation_arrives() {
         let stage = Stage::new(over, ALL, "").await;
         let mut client = stage.calls().await;
         let mut watching = watch(&mut client).await;
-        let reporter = &stage.health.reporter;
-        reporter
-            .set_service_status("", tonic_health::ServingStatus::NotServing)
-            .await;
-        let second = within("second", watching.message()).await;
-        assert_eq!(second.unwrap().unwrap().status, 2);
+        stage.moves(&mut watching).await;
         drop(watching);
         let record = stage
             .of_call("/grpc.health.v1.Health/Watch", |_| true)
@@ -250,12 +279,7 @@ async fn the_end_of_a_session_is_a_status_and_then_the_streams_end() {
             stage.act(action).await;
             let status = end(&mut watching).await;
             assert_eq!(told(&status), wanted, "{over:?}");
-            let stream = stage.of_stream().await;
-            assert_eq!(
-                (&stream["outcome"], &stream["reason"]),
-                (&"cut".into(), &reason.into()),
-                "{stream}"
-            );
+            stage.is_cut(reason).await;
         }
     }
 }
@@ -268,21 +292,11 @@ async fn a_change_of_policy_ends_the_calls_it_concerns_and_the_stream_goes_on() 
     let narrower = services(&stage.health, CHECK);
     stage.patch(&format!("{{services: {narrower}}}")).await;
     assert_eq!(told(&end(&mut watching).await), NOT_ALLOWED);
-    assert!(
-        within("check", client.check(ask("shown", "")))
-            .await
-            .is_ok()
-    );
-    let whole = |r: &serde_json::Value| r["kind"] == "stream";
-    assert!(!stage.world.records().iter().any(whole), "it goes on");
+    checked(&mut client).await;
+    stage.goes_on();
     // Without the service there is nothing to go on for.
     stage.patch("{services: {}}").await;
-    let stream = stage.of_stream().await;
-    assert_eq!(
-        (&stream["outcome"], &stream["reason"]),
-        (&"cut".into(), &"policy_changed".into()),
-        "{stream}"
-    );
+    stage.is_cut("policy_changed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,21 +305,11 @@ async fn a_pause_that_holds_keeps_calls_and_takes_no_new_ones() {
     let mut client = stage.calls().await;
     let mut watching = watch(&mut client).await;
     stage.act(Action::Pause).await;
-    let status = within("check", client.check(ask("shown", ""))).await;
-    let status = status.unwrap_err();
-    assert_eq!(told(&status), (Code::Unavailable, "session_paused"));
-    let reporter = &stage.health.reporter;
-    reporter
-        .set_service_status("", tonic_health::ServingStatus::NotServing)
-        .await;
-    let second = within("second", watching.message()).await;
-    assert_eq!(second.unwrap().unwrap().status, 2);
+    let paused = (Code::Unavailable, "session_paused");
+    assert_eq!(told(&refused(&mut client).await), paused);
+    stage.moves(&mut watching).await;
     stage.act(Action::Resume).await;
-    assert!(
-        within("check", client.check(ask("shown", "")))
-            .await
-            .is_ok()
-    );
+    checked(&mut client).await;
 }
 
 /// A call has its stream's place, a second one at once a place of its own.
@@ -313,25 +317,16 @@ async fn a_pause_that_holds_keeps_calls_and_takes_no_new_ones() {
 async fn calls_count_as_what_the_session_has_open() {
     let stage = Stage::new(Transport::H2, ALL, ", limits: {tunnels: 1}").await;
     let mut client = stage.calls().await;
-    assert!(
-        within("check", client.check(ask("shown", "")))
-            .await
-            .is_ok()
-    );
+    checked(&mut client).await;
     stage.of_call(CHECK, |r| r["grpcStatus"] == 0).await;
     let watching = watch(&mut client).await;
-    let status = within("check", client.check(ask("shown", ""))).await;
-    let status = status.unwrap_err();
-    assert_eq!(told(&status), (Code::ResourceExhausted, "too_many_tunnels"));
+    let full = (Code::ResourceExhausted, "too_many_tunnels");
+    assert_eq!(told(&refused(&mut client).await), full);
     drop(watching);
     stage
         .of_call("/grpc.health.v1.Health/Watch", |_| true)
         .await;
-    assert!(
-        within("check", client.check(ask("shown", "")))
-            .await
-            .is_ok()
-    );
+    checked(&mut client).await;
 }
 
 /// A service that is away is its calls' error, and no end of the stream.
@@ -339,23 +334,15 @@ async fn calls_count_as_what_the_session_has_open() {
 async fn a_service_that_is_away_is_a_status() {
     let stage = Stage::new(Transport::H2, ALL, "").await;
     let mut client = stage.calls().await;
-    assert!(
-        within("check", client.check(ask("shown", "")))
-            .await
-            .is_ok()
-    );
+    checked(&mut client).await;
     let away = "{health: {url: 'tcp://127.0.0.1:1', grpc: {methodPrefix: /grpc.health.v1.Health}}}";
     stage.patch(&format!("{{services: {away}}}")).await;
-    let status = within("away", client.check(ask("shown", ""))).await;
-    assert_eq!(
-        told(&status.unwrap_err()),
-        (Code::Unavailable, "host-service-relay-unavailable")
-    );
+    let away = (Code::Unavailable, "host-service-relay-unavailable");
+    assert_eq!(told(&refused(&mut client).await), away);
     let back = services(&stage.health, ALL);
     stage.patch(&format!("{{services: {back}}}")).await;
-    assert!(within("back", client.check(ask("shown", ""))).await.is_ok());
-    let whole = |r: &serde_json::Value| r["kind"] == "stream";
-    assert!(!stage.world.records().iter().any(whole), "it goes on");
+    checked(&mut client).await;
+    stage.goes_on();
 }
 
 /// HTTP/2 on a stream by hand.
@@ -439,19 +426,14 @@ async fn talk_about_itself_ends_a_stream() {
     let stage = Stage::new(Transport::H2, ALL, "").await;
     let address = stage.client.forward("health").await;
     let mut tcp = TcpStream::connect(address).await.unwrap();
-    // The preface, SETTINGS, and PINGs.
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    // PINGs.
+    let mut bytes = OPENING.to_vec();
     for _ in 0..20_000 {
         bytes.extend_from_slice(b"\0\0\x08\x06\0\0\0\0\0pingpong");
     }
     // It may be cut before it has all of them.
     let _ = tcp.write_all(&bytes).await;
-    let cut = stage.of_stream().await;
-    assert_eq!(
-        (&cut["outcome"], &cut["reason"]),
-        (&"cut".into(), &"malformed_request".into()),
-        "{cut}"
-    );
+    stage.is_cut("malformed_request").await;
     assert_eq!(stage.world.metric("sluicegate_h2_floods_total"), 1.0);
 }
 
@@ -461,18 +443,10 @@ async fn frames_that_may_not_be_end_a_stream() {
     let stage = Stage::new(Transport::H2, ALL, "").await;
     let address = stage.client.forward("health").await;
     let mut tcp = TcpStream::connect(address).await.unwrap();
-    // The preface, SETTINGS, and DATA of no stream (RFC 9113 §6.1).
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    // DATA of no stream (RFC 9113 §6.1).
+    let mut bytes = OPENING.to_vec();
     bytes.extend_from_slice(b"\0\0\x01\0\0\0\0\0\0x");
     tcp.write_all(&bytes).await.unwrap();
-    let cut = stage.of_stream().await;
-    assert_eq!(
-        (&cut["outcome"], &cut["closedBy"], &cut["reason"]),
-        (
-            &"cut".into(),
-            &"gateway".into(),
-            &"malformed_request".into()
-        ),
-        "{cut}"
-    );
+    let cut = stage.is_cut("malformed_request").await;
+    assert_eq!(cut["closedBy"], "gateway", "{cut}");
 }
