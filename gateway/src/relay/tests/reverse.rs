@@ -38,6 +38,14 @@ async fn tcp(world: &World, listener: &str) -> TcpStream {
     TcpStream::connect(address).await.unwrap()
 }
 
+/// The session `one` with a listener `plugin` by TCP, whose dials wait so long for a client that was there; and its token.
+async fn patient(patience: &str) -> (World, String) {
+    let world = World::new().await;
+    let source = format!("{{id: one, expose: {{plugin: {{dial: tcp, patience: {patience}}}}}}}");
+    let token = world.session_of(&source).await;
+    (world, token)
+}
+
 /// The session `one` with a listener `plugin` by TCP, offered for `url` by a client.
 async fn exposed(world: &World, over: Transport, url: &str) -> Client {
     let token = world.session_of("{id: one, expose: {plugin: tcp}}").await;
@@ -266,13 +274,10 @@ async fn revocation_ends_dials_that_run_and_offers_that_wait(over: Transport) {
 }
 
 async fn a_paused_session_is_not_dialled_and_comes_back(over: Transport) {
-    let world = World::new().await;
+    // The gap of a client that is lost is not to be had by a pause.
+    let (world, token) = patient("60s").await;
     let mut tasks = JoinSet::new();
     let url = tcp_service(&mut tasks, Manner::Echo).await;
-    // The gap of a client that is lost is not to be had by a pause.
-    let token = world
-        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 60s}}}")
-        .await;
     let client = world.client_over(Choice::Only(over), &token);
     client.expose("plugin", &url);
     world.offered(2.0).await;
@@ -389,7 +394,11 @@ async fn enough_offers_are_enough(over: Transport) {
 
 /// What the host says comes back, once.
 async fn echoed(world: &World, what: &[u8]) {
-    let mut stream = tcp(world, "plugin").await;
+    echoes(tcp(world, "plugin").await, what).await;
+}
+
+/// What is sent by it comes back, and then an end.
+async fn echoes(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, what: &[u8]) {
     stream.write_all(what).await.unwrap();
     stream.shutdown().await.unwrap();
     let mut answer = Vec::new();

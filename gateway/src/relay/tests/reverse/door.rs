@@ -9,10 +9,10 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{act, echoed, ended, refused, reset, tcp, withdrawn};
+use super::{act, echoed, echoes, ended, patient, refused, reset, tcp, withdrawn};
 use crate::{
     http2,
-    relay::testing::{Manner, World, tcp_service, within},
+    relay::testing::{Client, Manner, World, tcp_service, within},
     session::lifecycle::Action,
 };
 
@@ -84,31 +84,28 @@ pub(super) async fn a_dial_target_listens_while_a_client_is_there(over: Transpor
         echoed(&world, b"by port").await;
         let path = world.dial_target("one", "sock");
         let path = path.strip_prefix("unix://").unwrap();
-        let mut unix = UnixStream::connect(path).await.unwrap();
-        unix.write_all(b"by path").await.unwrap();
-        unix.shutdown().await.unwrap();
-        let mut answer = Vec::new();
-        within("echo", unix.read_to_end(&mut answer)).await.unwrap();
-        assert_eq!(answer, b"by path");
+        echoes(UnixStream::connect(path).await.unwrap(), b"by path").await;
     }
     refused(&world, "plugin").await;
     refused(&world, "sock").await;
 }
 
-#[tokio::test]
-async fn a_dial_for_which_no_offer_is_left_fails_and_says_so() {
-    let world = World::new().await;
-    let token = world
-        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 50ms}}}")
-        .await;
-    let client = world.client(&token);
+/// A client that has made one offer, and what that carries: no other dial is taken.
+async fn the_first(world: &World, token: &str) -> (Client, impl Sized) {
+    let client = world.client(token);
     let session = client.session.clone();
     let mut accepting = JoinSet::new();
     accepting.spawn(async move { session.accept("plugin").await.unwrap() });
     world.offered(1.0).await;
-    let _first = tcp(&world, "plugin").await;
-    // It carries a dial, and no other one waits.
-    let _carried = within("the first", accepting.join_next()).await;
+    let dialled = tcp(world, "plugin").await;
+    let carried = within("the first", accepting.join_next()).await;
+    (client, (dialled, carried))
+}
+
+#[tokio::test]
+async fn a_dial_for_which_no_offer_is_left_fails_and_says_so() {
+    let (world, token) = patient("50ms").await;
+    let _first = the_first(&world, &token).await;
     reset(tcp(&world, "plugin").await).await;
     let record = ended(&world, "listener_not_connected").await;
     assert_eq!(record["outcome"], "failed");
@@ -122,17 +119,8 @@ async fn a_dial_for_which_no_offer_is_left_fails_and_says_so() {
 /// Nobody will offer anything any more: it is not what a drain waits for.
 #[tokio::test]
 async fn a_dial_that_waits_holds_up_no_drain() {
-    let world = World::new().await;
-    let token = world
-        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 60s}}}")
-        .await;
-    let client = world.client(&token);
-    let session = client.session.clone();
-    let mut accepting = JoinSet::new();
-    accepting.spawn(async move { session.accept("plugin").await.unwrap() });
-    world.offered(1.0).await;
-    let first = tcp(&world, "plugin").await;
-    let carried = within("the first", accepting.join_next()).await;
+    let (world, token) = patient("60s").await;
+    let (_client, first) = the_first(&world, &token).await;
     let waiting = tcp(&world, "plugin").await;
     let index = world.fixture.registry.index();
     let live = index.session(&world.fixture.key("one")).unwrap();
@@ -143,7 +131,7 @@ async fn a_dial_that_waits_holds_up_no_drain() {
         }
     })
     .await;
-    drop((first, carried));
+    drop(first);
     let drained = world.drain.run(Duration::ZERO, Duration::from_secs(300));
     assert_eq!(within("drain", drained).await, 0, "nothing had to be cut");
     reset(waiting).await;
@@ -162,10 +150,7 @@ async fn came_and_went(world: &World, token: &str) {
 /// In the session's log like any other refusal, with its reason.
 #[tokio::test]
 async fn a_dial_that_waited_for_nobody_is_recorded() {
-    let world = World::new().await;
-    let token = world
-        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 2s}}}")
-        .await;
+    let (world, token) = patient("2s").await;
     let target = world.dial_target("one", "plugin");
     let address = target.strip_prefix("tcp://").unwrap();
     let waiting = async {
@@ -186,10 +171,7 @@ async fn a_dial_that_waited_for_nobody_is_recorded() {
 
 #[tokio::test]
 async fn a_dial_that_waits_when_its_session_is_paused_is_recorded_as_that() {
-    let world = World::new().await;
-    let token = world
-        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 60s}}}")
-        .await;
+    let (world, token) = patient("60s").await;
     came_and_went(&world, &token).await;
     let waiting = tcp(&world, "plugin").await;
     act(&world, Action::Pause).await;
@@ -200,10 +182,7 @@ async fn a_dial_that_waits_when_its_session_is_paused_is_recorded_as_that() {
 
 #[tokio::test]
 async fn a_dial_that_waits_when_the_gateway_goes_down_is_recorded_as_that() {
-    let world = World::new().await;
-    let token = world
-        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 60s}}}")
-        .await;
+    let (world, token) = patient("60s").await;
     came_and_went(&world, &token).await;
     let waiting = tcp(&world, "plugin").await;
     // With something to wait for it settles first.
@@ -220,12 +199,9 @@ async fn a_dial_that_waits_when_the_gateway_goes_down_is_recorded_as_that() {
 }
 
 pub(super) async fn a_dial_waits_for_a_client_that_comes_back_in_time(over: Transport) {
-    let world = World::new().await;
+    let (world, token) = patient("60s").await;
     let mut tasks = JoinSet::new();
     let url = tcp_service(&mut tasks, Manner::Echo).await;
-    let token = world
-        .session_of("{id: one, expose: {plugin: {dial: tcp, patience: 60s}}}")
-        .await;
     let gone = world.client_over(Choice::Only(over), &token);
     gone.expose("plugin", &url);
     world.offered(2.0).await;
