@@ -14,6 +14,7 @@ mod cases;
 mod lines;
 mod readers;
 mod stage;
+mod started;
 mod streams;
 mod strict;
 mod witness;

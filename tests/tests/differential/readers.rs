@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use e2e::program::{Program, Running, clients};
-use e2e::tasks::{free_port, listening, until};
+use e2e::program::{Program, clients};
 use serde_json::Value;
-use tempfile::TempDir;
 
+use crate::started::{Started, lines, user_of_nginx};
 use crate::strict::{Reading, Strict};
 
 /// Something that reads HTTP/1.1 behind the gateway.
@@ -15,8 +14,8 @@ pub(crate) struct Reader {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
     kind: Kind,
-    /// Keeps the process and its files; both go when this is dropped.
-    _process: Option<(Running, TempDir)>,
+    /// What was started for it; our own is none.
+    _started: Option<Started>,
 }
 
 enum Kind {
@@ -36,77 +35,47 @@ impl Reader {
             name: "strict",
             address: strict.address,
             kind: Kind::Strict(strict),
-            _process: None,
+            _started: None,
         }
     }
 
     /// nginx, reading whole requests before it passes them on.
     pub(crate) async fn nginx() -> Self {
         let behind = Strict::start().await;
-        let directory = tempfile::tempdir().unwrap();
-        let (root, address) = (directory.path(), loopback().await);
-        let config = nginx_config(root, address, behind.address);
-        std::fs::write(root.join("nginx.conf"), config).unwrap();
-        let process = Program::new(outside_path("nginx"))
-            .arg("-c")
-            .arg(root.join("nginx.conf"))
-            .arg("-p")
-            .arg(root)
-            .start(&root.join("said"));
-        let log = root.join("seen");
-        Self::proxy("nginx", address, log, behind, process, directory).await
+        let to = behind.address;
+        let started = Started::nginx(|root, address| nginx_config(root, address, to)).await;
+        Self::proxy("nginx", started, behind)
     }
 
     /// HAProxy in HTTP mode.
     pub(crate) async fn haproxy() -> Self {
         let behind = Strict::start().await;
-        let directory = tempfile::tempdir().unwrap();
-        let (root, address) = (directory.path(), loopback().await);
-        let config = haproxy_config(address, behind.address);
-        std::fs::write(root.join("haproxy.cfg"), config).unwrap();
-        let log = root.join("seen");
-        let process = Program::new(outside_path("haproxy"))
-            .args(["-db", "-f"])
-            .arg(root.join("haproxy.cfg"))
-            .start(&log);
-        Self::proxy("haproxy", address, log, behind, process, directory).await
+        let to = behind.address;
+        let started = Started::haproxy(|address| haproxy_config(address, to)).await;
+        Self::proxy("haproxy", started, behind)
     }
 
-    async fn proxy(
-        name: &'static str,
-        address: SocketAddr,
-        log: PathBuf,
-        behind: Strict,
-        process: Running,
-        directory: TempDir,
-    ) -> Self {
-        listening(name, address).await;
+    fn proxy(name: &'static str, started: Started, behind: Strict) -> Self {
+        let log = started.log.clone();
         Self {
             name,
-            address,
+            address: started.address,
             kind: Kind::Proxy { log, behind },
-            _process: Some((process, directory)),
+            _started: Some(started),
         }
     }
 
     /// Node's own HTTP server, strict as it comes.
     pub(crate) async fn node() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let log = directory.path().join("said");
-        let process = Program::new("node")
-            .arg(clients().join("node/reader.mjs"))
-            .start(&log);
-        let port = until("node to be ready", || {
-            let said = process.said();
-            let line = said.lines().find_map(|line| line.strip_prefix("ready "));
-            line.and_then(|port| port.trim().parse().ok())
-        })
-        .await;
+        let program = Program::new("node").arg(clients().join("node/reader.mjs"));
+        let started = Started::script("node", program).await;
         Self {
             name: "node",
-            address: SocketAddr::from(([127, 0, 0, 1], port)),
-            kind: Kind::Lines { log },
-            _process: Some((process, directory)),
+            address: started.address,
+            kind: Kind::Lines {
+                log: started.log.clone(),
+            },
+            _started: Some(started),
         }
     }
 
@@ -146,30 +115,6 @@ impl Reader {
     }
 }
 
-pub(crate) async fn loopback() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], free_port().await))
-}
-
-/// Debian puts servers outside an ordinary user's PATH.
-pub(crate) fn outside_path(name: &str) -> PathBuf {
-    let path = Path::new("/usr/sbin").join(name);
-    if path.exists() {
-        path
-    } else {
-        PathBuf::from(name)
-    }
-}
-
-/// The whole lines of a log; the last one may still be on its way.
-pub(crate) fn lines(log: &Path) -> Vec<String> {
-    let bytes = std::fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let whole = text
-        .split_inclusive('\n')
-        .filter_map(|line| line.strip_suffix('\n'));
-    whole.map(str::to_owned).collect()
-}
-
 fn json_lines(log: &Path) -> Vec<Value> {
     let lines = lines(log);
     let facts = lines.iter().filter(|line| line.starts_with('{'));
@@ -193,15 +138,6 @@ fn reading(fact: &Value) -> Option<Reading> {
         length: usize::try_from(fact["length"].as_u64()?).unwrap(),
         sha256: text("sha256")?,
     })
-}
-
-/// Its workers are the user that started it.
-pub(crate) fn user_of_nginx() -> &'static str {
-    if rustix::process::geteuid().is_root() {
-        "user root;"
-    } else {
-        ""
-    }
 }
 
 fn nginx_config(root: &Path, address: SocketAddr, behind: SocketAddr) -> String {

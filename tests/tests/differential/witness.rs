@@ -2,15 +2,12 @@
 //! a gateway had a hand in it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
-use e2e::program::{Program, Running, clients};
-use e2e::tasks::{listening, until};
-use tempfile::TempDir;
+use e2e::program::{Program, clients};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::readers::{lines, loopback, outside_path, user_of_nginx};
+use crate::started::{Started, lines, loopback, user_of_nginx};
 
 /// The other host, which no session of these tests may reach.
 pub(crate) const OTHER: &str = "evil.test";
@@ -19,9 +16,7 @@ pub(crate) const OTHER: &str = "evil.test";
 pub(crate) struct Witness {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
-    log: PathBuf,
-    _process: Running,
-    _directory: TempDir,
+    started: Started,
 }
 
 /// A request that was served.
@@ -35,98 +30,59 @@ pub(crate) struct Served {
 
 impl Witness {
     pub(crate) async fn nginx() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let (root, address) = (directory.path(), loopback().await);
-        let shown = root.display();
-        let config = format!(
-            "daemon off; master_process off; pid {shown}/pid; error_log {shown}/error.log; {user}\n\
-             events {{ worker_connections 1024; }}\n\
-             http {{ map $http_via $by {{ default gateway; '' nobody; }}\n\
-             log_format seen 'seen $status $by $host $request_uri'; access_log {shown}/seen seen;\n\
-             client_body_temp_path {shown}/b; proxy_temp_path {shown}/p; fastcgi_temp_path {shown}/f;\n\
-             uwsgi_temp_path {shown}/u; scgi_temp_path {shown}/s;\n\
-             server {{ listen {address} default_server; server_name nginx.allowed.test; location / {{ return 200 served; }} }}\n\
-             server {{ listen {address}; server_name {OTHER}; location / {{ return 200 served; }} }} }}\n",
-            user = user_of_nginx(),
-        );
-        std::fs::write(root.join("nginx.conf"), config).unwrap();
-        let process = Program::new(outside_path("nginx"))
-            .arg("-c")
-            .arg(root.join("nginx.conf"))
-            .arg("-p")
-            .arg(root)
-            .start(&root.join("said"));
-        listening("nginx", address).await;
-        let log = root.join("seen");
-        Self::running("nginx", address, log, process, directory)
+        let started = Started::nginx(|root, address| {
+            let shown = root.display();
+            format!(
+                "daemon off; master_process off; pid {shown}/pid; error_log {shown}/error.log; {user}\n\
+                 events {{ worker_connections 1024; }}\n\
+                 http {{ map $http_via $by {{ default gateway; '' nobody; }}\n\
+                 log_format seen 'seen $status $by $host $request_uri'; access_log {shown}/seen seen;\n\
+                 client_body_temp_path {shown}/b; proxy_temp_path {shown}/p; fastcgi_temp_path {shown}/f;\n\
+                 uwsgi_temp_path {shown}/u; scgi_temp_path {shown}/s;\n\
+                 server {{ listen {address} default_server; server_name nginx.allowed.test; location / {{ return 200 served; }} }}\n\
+                 server {{ listen {address}; server_name {OTHER}; location / {{ return 200 served; }} }} }}\n",
+                user = user_of_nginx(),
+            )
+        });
+        Self::of("nginx", started.await)
     }
 
     /// One that serves whoever connects, and one that wants a PROXY header first.
     pub(crate) async fn haproxy() -> (Self, SocketAddr) {
-        let directory = tempfile::tempdir().unwrap();
-        let (root, address, balanced) = (directory.path(), loopback().await, loopback().await);
-        let config = format!(
-            "global\n  log stdout format raw daemon\n  nbthread 1\n\
-             defaults\n  mode http\n  log global\n  option dontlognull\n  timeout connect 10s\n  timeout client 600s\n\
-             \x20 timeout server 600s\n\
-             frontend in\n  bind {address}\n  bind {balanced} accept-proxy\n\
-             \x20 log-format \"seen %ST %[var(txn.by)] %[var(txn.host)] %[var(txn.path)]\"\n\
-             \x20 http-request set-var(txn.host) req.hdr(host)\n\
-             \x20 http-request set-var(txn.path) path\n\
-             \x20 http-request set-var(txn.by) str(nobody)\n\
-             \x20 http-request set-var(txn.by) str(gateway) if {{ req.hdr(via) -m found }}\n\
-             \x20 http-request return status 200 content-type text/plain string served\n",
-        );
-        std::fs::write(root.join("haproxy.cfg"), config).unwrap();
-        let log = root.join("seen");
-        let process = Program::new(outside_path("haproxy"))
-            .args(["-db", "-f"])
-            .arg(root.join("haproxy.cfg"))
-            .start(&log);
-        listening("haproxy", address).await;
-        let running = Self::running("haproxy", address, log, process, directory);
-        (running, balanced)
+        let balanced = loopback().await;
+        let started = Started::haproxy(|address| {
+            format!(
+                "global\n  log stdout format raw daemon\n  nbthread 1\n\
+                 defaults\n  mode http\n  log global\n  option dontlognull\n  timeout connect 10s\n  timeout client 600s\n\
+                 \x20 timeout server 600s\n\
+                 frontend in\n  bind {address}\n  bind {balanced} accept-proxy\n\
+                 \x20 log-format \"seen %ST %[var(txn.by)] %[var(txn.host)] %[var(txn.path)]\"\n\
+                 \x20 http-request set-var(txn.host) req.hdr(host)\n\
+                 \x20 http-request set-var(txn.path) path\n\
+                 \x20 http-request set-var(txn.by) str(nobody)\n\
+                 \x20 http-request set-var(txn.by) str(gateway) if {{ req.hdr(via) -m found }}\n\
+                 \x20 http-request return status 200 content-type text/plain string served\n",
+            )
+        });
+        (Self::of("haproxy", started.await), balanced)
     }
 
     pub(crate) async fn node() -> Self {
         let program = Program::new("node").arg(clients().join("node/witness.mjs"));
-        Self::script("node", program).await
+        Self::of("node", Started::script("node", program).await)
     }
 
     /// One that has a handler for any method.
     pub(crate) async fn python() -> Self {
         let program = Program::new("python3").arg(clients().join("python/witness.py"));
-        Self::script("python", program).await
+        Self::of("python", Started::script("python", program).await)
     }
 
-    /// A program that says at which port it is ready, and then what it serves.
-    async fn script(name: &'static str, program: Program) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let log = directory.path().join("said");
-        let process = program.start(&log);
-        let port = until(&format!("{name} to be ready"), || {
-            let said = process.said();
-            let line = said.lines().find_map(|line| line.strip_prefix("ready "));
-            line.and_then(|port| port.trim().parse().ok())
-        })
-        .await;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        Self::running(name, address, log, process, directory)
-    }
-
-    fn running(
-        name: &'static str,
-        address: SocketAddr,
-        log: PathBuf,
-        process: Running,
-        directory: TempDir,
-    ) -> Self {
+    fn of(name: &'static str, started: Started) -> Self {
         Self {
             name,
-            address,
-            log,
-            _process: process,
-            _directory: directory,
+            address: started.address,
+            started,
         }
     }
 
@@ -137,7 +93,7 @@ impl Witness {
 
     /// Everything it has served so far; what it refused is none of it.
     pub(crate) fn served(&self) -> Vec<Served> {
-        let lines = lines(&self.log);
+        let lines = lines(&self.started.log);
         let seen = lines.iter().filter_map(|line| line.strip_prefix("seen "));
         let words = seen.map(|line| line.split(' ').collect::<Vec<_>>());
         let served = words.filter(|words| words[0] == "200");
