@@ -40,7 +40,7 @@ impl Answer {
             (_, Some("store_unavailable")) => {
                 Finding::fail(format!("{what} was refused: store_unavailable"), "store")
             }
-            (_, Some(reason @ ("dns_failed" | "dns_timeout" | "dns_no_address"))) => {
+            (_, Some(reason @ ("dns_failed" | "dns_timeout"))) => {
                 Finding::fail(format!("{what} failed: {reason}"), "dns.servers")
             }
             (status, Some(reason)) => {
