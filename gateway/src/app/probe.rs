@@ -15,7 +15,7 @@ use crate::{
     egress::Resolver,
     front::Context,
     listen::ListenerKind,
-    probe::{Asked, Maker, Plan, Road, Targets, Way},
+    probe::{Asked, Maker, Plan, Road, Targets, Way, resolution},
     session::RegistryConfig,
 };
 
@@ -38,6 +38,7 @@ pub(super) fn plan(
     let resolver = Resolver::new(&resolver)?;
     let way = road(config, addresses, identity)?.map(|road| {
         Arc::new(Way {
+            maker: Maker::Own,
             road,
             timeout: config.probe.timeout,
             resolver: resolver.clone(),
@@ -60,12 +61,6 @@ pub(super) fn plan(
         grant: Arc::new(grant),
         name: config.probe.resolved_name().cloned(),
     })
-}
-
-/// How long a name may take, of a check's own deadline: where that came first, name servers that are silent would be told as a public URL
-/// that is.
-fn resolution(dns: Duration, check: Duration) -> Duration {
-    dns.min(check * 3 / 4)
 }
 
 fn road(
@@ -120,17 +115,4 @@ pub(super) fn listener_target(address: SocketAddr) -> Option<Target> {
         std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
     };
     Target::new(Host::Ip(ip), address.port())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_that_is_not_resolved_is_told_before_its_check_ends() {
-        let seconds = Duration::from_secs;
-        assert!(resolution(seconds(5), seconds(5)) < seconds(5));
-        assert!(resolution(seconds(60), seconds(5)) < seconds(5));
-        assert_eq!(resolution(seconds(1), seconds(5)), seconds(1));
-    }
 }

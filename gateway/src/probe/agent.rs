@@ -14,7 +14,7 @@ use sluicegate_relay_protocol::ALPN_RELAY;
 
 use super::{
     check::{Check, Finding},
-    plan::{Road, Way},
+    plan::{Maker, Road, Way, resolution},
     run::{self, Credentials, Found},
     track::Last,
 };
@@ -161,7 +161,11 @@ pub async fn run_lent(lent: &Value, resolve: &[IpAddr]) -> Result<Value, LentErr
     let milliseconds = lent.get("timeoutMilliseconds").and_then(Value::as_u64);
     let origin = needed("origin")?.parse::<SocketAddr>();
     let canary = text("canary").map(Target::from_authority).transpose();
+    let milliseconds = milliseconds.ok_or(LentError::Malformed("timeoutMilliseconds"))?;
+    let timeout = Duration::from_millis(milliseconds);
+    let names = ResolverConfig::default();
     let way = Way {
+        maker: Maker::Agent,
         road: Road {
             target,
             tls,
@@ -179,13 +183,12 @@ pub async fn run_lent(lent: &Value, resolve: &[IpAddr]) -> Result<Value, LentErr
                 "tls.names"
             },
         },
-        timeout: Duration::from_millis(
-            milliseconds.ok_or(LentError::Malformed("timeoutMilliseconds"))?,
-        ),
+        timeout,
         resolver: Resolver::new(&ResolverConfig {
             max_ttl: Duration::ZERO,
             negative_ttl: Duration::ZERO,
-            ..ResolverConfig::default()
+            timeout: resolution(names.timeout, timeout),
+            ..names
         })?,
         own_canary: origin.map_err(|_| LentError::Malformed("origin"))?,
         canary: canary.map_err(|_| LentError::Malformed("canary"))?,

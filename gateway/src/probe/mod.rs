@@ -27,5 +27,5 @@ mod untold;
 pub use agent::{AgentError, LentError, Reported, reported, run_lent};
 pub use check::{Check, Finding};
 pub use inside::{Inside, Targets};
-pub use plan::{Asked, Maker, Plan, Road, Way};
+pub use plan::{Asked, Maker, Plan, Road, Way, resolution};
 pub use prober::{Probed, Prober};

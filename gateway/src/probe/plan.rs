@@ -47,6 +47,8 @@ impl Road {
 /// The way in, and what is met at its end: all that an agent elsewhere needs too.
 #[derive(Clone, Debug)]
 pub struct Way {
+    /// Who goes it.
+    pub maker: Maker,
     /// Where it leads.
     pub road: Road,
     /// Deadline of each check.
@@ -57,6 +59,12 @@ pub struct Way {
     pub own_canary: SocketAddr,
     /// `probe.canary`.
     pub canary: Option<Target>,
+}
+
+/// How long a name may take, of a check's own deadline: where that came first, name servers that are silent would be told as a public
+/// URL that is.
+pub fn resolution(dns: Duration, check: Duration) -> Duration {
+    dns.min(check * 3 / 4)
 }
 
 /// Who makes the checks of the way in.
@@ -154,5 +162,18 @@ impl Way {
 
     pub(super) fn own_canary(&self) -> Option<Target> {
         Target::new(Host::Ip(self.own_canary.ip()), self.own_canary.port())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_not_resolved_is_told_before_its_check_ends() {
+        let seconds = Duration::from_secs;
+        assert!(resolution(seconds(5), seconds(5)) < seconds(5));
+        assert!(resolution(seconds(60), seconds(5)) < seconds(5));
+        assert_eq!(resolution(seconds(1), seconds(5)), seconds(1));
     }
 }

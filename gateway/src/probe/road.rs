@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     check::Finding,
-    plan::{Road, Way},
+    plan::{Maker, Road, Way},
 };
 
 /// A connection to the public URL.
@@ -60,27 +60,32 @@ pub(super) async fn addresses(way: &Way, road: &Road) -> Result<Vec<IpAddr>, Fin
         // The system's own names and static entries are a sandbox's business too, but not this gateway's.
         Host::Name(name) => match way.resolver.lookup(name).await {
             Ok(resolved) => Ok(resolved.addresses),
-            Err((denial, detail)) => Err(unresolved(name, denial, &detail)),
+            Err((denial, detail)) => Err(unresolved(way.maker, name, denial, &detail)),
         },
     }
 }
 
 /// Where name servers fail it is they who are to be mended, and not where probes go. A name that they say does not exist may be
-/// one for the outside alone.
-fn unresolved(name: &HostName, denial: Denial, detail: &str) -> Finding {
+/// one for the outside alone. The name servers of an agent's machine are no setting of the gateway's.
+fn unresolved(maker: Maker, name: &HostName, denial: Denial, detail: &str) -> Finding {
+    let fails = matches!(denial, Denial::DnsFailed | Denial::DnsTimeout);
+    let what = if fails {
+        "could not be resolved"
+    } else {
+        "does not resolve"
+    };
+    let (place, round, setting) = match maker {
+        Maker::Own if fails => ("here", "probe.resolve", "dns.servers"),
+        Maker::Own => ("here", "probe.resolve", "probe.resolve"),
+        Maker::Agent => ("where the agent runs", "its --resolve", "publicUrl"),
+    };
     let reason = denial.reason();
-    match denial {
-        Denial::DnsFailed | Denial::DnsTimeout => Finding::fail(
-            format!(
-                "the public name {name} could not be resolved: {reason} ({detail}); probe.resolve leads probes round it"
-            ),
-            "dns.servers",
+    Finding::fail(
+        format!(
+            "the public name {name} {what} {place}: {reason} ({detail}); {round} leads probes round it"
         ),
-        _ => Finding::fail(
-            format!("the public name {name} does not resolve here: {reason} ({detail})"),
-            "probe.resolve",
-        ),
-    }
+        setting,
+    )
 }
 
 /// TLS where the URL says so, verified for its host.
@@ -211,17 +216,36 @@ mod tests {
     #[test]
     fn a_name_that_is_not_there_is_another_fault_than_servers_that_fail() {
         let name = HostName::parse("gateway.test").unwrap();
-        for (denial, expected) in [
-            (Denial::DnsFailed, "dns.servers"),
-            (Denial::DnsTimeout, "dns.servers"),
-            (Denial::DnsNotFound, "probe.resolve"),
+        for (maker, denial, expected, round) in [
+            (
+                Maker::Own,
+                Denial::DnsFailed,
+                "dns.servers",
+                "probe.resolve",
+            ),
+            (
+                Maker::Own,
+                Denial::DnsTimeout,
+                "dns.servers",
+                "probe.resolve",
+            ),
+            (
+                Maker::Own,
+                Denial::DnsNotFound,
+                "probe.resolve",
+                "probe.resolve",
+            ),
+            (Maker::Agent, Denial::DnsTimeout, "publicUrl", "--resolve"),
+            (Maker::Agent, Denial::DnsNotFound, "publicUrl", "--resolve"),
         ] {
-            let Finding::Fail { reason, setting } = unresolved(&name, denial, "as it was said")
-            else {
+            let found = unresolved(maker, &name, denial, "as it was said");
+            let Finding::Fail { reason, setting } = found else {
                 unreachable!("{denial:?}");
             };
-            assert_eq!(setting, expected, "{denial:?}");
-            assert!(reason.contains(denial.reason()) && reason.contains("as it was said"));
+            assert_eq!(setting, expected, "{maker:?} {denial:?}");
+            for part in [denial.reason(), "as it was said", round] {
+                assert!(reason.contains(part), "{reason}");
+            }
         }
     }
 

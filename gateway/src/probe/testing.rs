@@ -67,6 +67,7 @@ pub(crate) fn plan(public: Option<Target>, names: Vec<ServiceName>) -> Plan {
     let timeout = std::time::Duration::from_secs(1);
     let resolver = Resolver::new(&Default::default()).expect("a resolver");
     let way = |target| Way {
+        maker: Maker::Own,
         road: Road {
             target,
             tls: true,
