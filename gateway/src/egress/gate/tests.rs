@@ -184,7 +184,7 @@ fn a_line_with_a_control_byte_goes_and_no_request_with_it() {
         (b"", Step::Forward),
         (b"host=a.test\0\0version=2\0", Step::Forward),
         (b" HTTP", Step::Forward),
-        (b" X/HTTP/1.1 \0HTTP/1.1 HTTPS/1.1", Step::Forward),
+        (b" X/HTTP/1.1 y \0HTTP/1.1 HTTPS/1.1", Step::Forward),
         (b" a b c d\n", Step::Open),
     ];
     for (line, (behind, expected)) in GOING.into_iter().flat_map(|l| behind.map(|b| (l, b))) {
@@ -245,7 +245,11 @@ fn what_makes_a_request_of_a_line_that_goes() {
         (b"\0\0\x03 x\r\n", Step::Open),
         (b"\0\0\0\x08\x04\xd2\x16\x2f", Step::Forward),
         (b"\0INSERT 'GET / HTTP/1.1'\n", Step::Open),
-        (b"\0\0\x03 a b RTSP/1.0 HTTP/1.1\n", Step::Open),
+        (b"\0\0\x03 a b RTSP/1.0 HTTP/1.1\n", cut),
+        (b"\0\0\x03 a( b RTSP/1.0 HTTP/1.1\n", Step::Open),
+        // HTTP/0.9, whatever ends its line.
+        (b"G\0T /x\n", cut),
+        (b"G\0T x\n", Step::Forward),
     ] {
         for at in 0..=bytes.len() {
             let mut gate = Gate::new(&permit).unwrap();
@@ -254,6 +258,48 @@ fn what_makes_a_request_of_a_line_that_goes() {
             assert_eq!(step, expected, "{told} at {at}");
             let gone = bytes.get(..gone).unwrap();
             assert!(step != cut || !is_told(gone), "{told} at {at}");
+        }
+    }
+}
+
+/// Netty skips control bytes before a line, with white space and line ends among them; to BalsaFrame (Envoy) they are white space.
+#[test]
+fn what_makes_nothing_of_control_bytes_gets_no_request() {
+    let permit = permit("{allowedHosts: ['a.test:80']}");
+    let cut = Step::Cut(Denial::MalformedRequest);
+    for (bytes, expected) in [
+        (b"\0 GET / HTTP/1.1\r\n".as_slice(), cut),
+        (b"\x01 \x02\t\x03 GET / HTTP/1.1\n", cut),
+        (b"\0\r\nGET / HTTP/1.1\r\n", cut),
+        (b"\0\n\0\n\r\n\x7fGET /\0x HTTP/1.1\r\n", cut),
+        (b"\0 GET / RTSP/1.0\n", cut),
+        (b"\0 GET /x A1/1.0\n", cut),
+        (b"\0 GET /\r\n", cut),
+        (b"\x14\x03\x03\0\x02 GET / HTTP/1.1\r\n", cut),
+        (b"GET\0/\0HTTP/1.1\r\n", cut),
+        (b"GET\x01/x HTTP/1.1\r\n", cut),
+        (b"GET\x7f\0http://evil.test/\x1bhttp/1.1\n", cut),
+        (b"PURGE x\0HTTP/1.1\r\n", cut),
+        (b"\0GET\0/\n", cut),
+        // Too many words, other bytes than methods have, and no version.
+        (b"\0 a GET / HTTP/1.1\r\n", Step::Open),
+        (b"\0 G(T / HTTP/1.1\r\n", Step::Open),
+        (b"\0\r\nx y z\r\n", Step::Open),
+        (b"\0\r\n\0\0\n", Step::Forward),
+        // MQTT, with a client's name and version.
+        (
+            b"\x10\x16\0\x04MQTT\x04\x02\0<\0\x0aclient/1.2",
+            Step::Forward,
+        ),
+    ] {
+        for at in 0..=bytes.len() {
+            let mut gate = Gate::new(&permit).unwrap();
+            let (step, gone) = in_two(&mut gate, bytes, at);
+            let told = bytes.escape_ascii();
+            assert_eq!(step, expected, "{told} at {at}");
+            let gone = bytes.get(..gone).unwrap().to_ascii_lowercase();
+            let version = gone.windows(5).any(|five| five == b"http/");
+            assert!(step != cut || !version, "{told} at {at}");
         }
     }
 }

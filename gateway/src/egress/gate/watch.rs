@@ -1,8 +1,8 @@
 //! A first line that nobody waits for the end of, as streams of something else begin so: its first word is longer than any method, or a
 //! control byte in it tells of a binary protocol. It goes on as it comes, and is watched.
 //!
-//! Servers serve such a line all the same: some bound the head as a whole and no method by itself, others (Python's `http.server`)
-//! take control bytes for part of a word. None does before it has the line whole. What goes, and when:
+//! Servers serve such a line all the same: some bound the head as a whole and no method by itself, others make something of control bytes
+//! ([`Manner`]). None does before it has the line whole. What goes, and when:
 //!
 //! - Everything up to the chunk that decides, as it comes, however many messages that is and whatever the upstream says meanwhile.
 //! - No chunk that makes the line a request, nor anything behind it: the last byte of ` HTTP/` after any gap and in any case; of another
@@ -12,9 +12,9 @@
 //!   control bytes, or [`LONGEST`] bytes.
 //!
 //! A line end of LF alone is white space to some (Twisted), which serve lines of three words: behind one up to three words are
-//! watched. So they are where the control byte stands in the first word, and there another protocol's version makes no request: no server was found
-//! that takes such a word for a method and more than two words behind it, and much that is binary begins so (MySQL, PostgreSQL, Kafka), with programs'
-//! names in it and requests in its data.
+//! watched. So they are where a control byte stands in the first word. There an LF behind a target is an end too, and another protocol's version
+//! makes no request: no server was found that takes such a word for a method and more than two words behind it, and much that is binary begins so
+//! (MySQL, PostgreSQL, Kafka), with programs' names in it and requests in its data.
 
 use super::line::{is_control, is_gap, is_token};
 
@@ -23,7 +23,7 @@ pub(super) const LONGEST: usize = 2 * 1024 * 1024;
 /// With any gap before it, what makes a line a request.
 const VERSION: &[u8; 6] = b" HTTP/";
 /// Words of a request line (RFC 9112 §3).
-const WORDS: usize = 3;
+const WORDS: u8 = 3;
 
 /// What a line turns out to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,17 +40,36 @@ pub(super) enum Line {
 #[derive(Debug)]
 pub(super) struct LineWatch {
     seen: usize,
+    /// In each manner in which it may still be a request.
+    readings: [Option<Reading>; 3],
+}
+
+/// What servers make of control bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Manner {
+    /// Part of a word (Python, waitress).
+    Part,
+    /// Nothing before the line, nor line ends among them (Netty, and Jetty before 9.3). There a method has none.
+    Skipped,
+    /// White space (BalsaFrame, which is Envoy's parser). A line has HTTP's version there or none.
+    Gap,
+}
+
+/// A line as it is read in one manner.
+#[derive(Debug)]
+struct Reading {
+    manner: Manner,
     last: u8,
     /// Words begun.
-    words: usize,
-    /// The first has a control byte.
+    words: u8,
+    /// A control byte has been taken so: in the first word, before it, or anywhere.
     odd: bool,
     /// A line end of LF alone went by.
     went_on: bool,
     /// The second is a target.
     target: bool,
     /// The last bytes are so many of [`VERSION`].
-    matched: usize,
+    matched: u8,
     form: Form,
 }
 
@@ -97,13 +116,8 @@ impl Default for LineWatch {
     fn default() -> Self {
         Self {
             seen: 0,
-            last: b'\n',
-            words: 0,
-            odd: false,
-            went_on: false,
-            target: false,
-            matched: 0,
-            form: Form::Nothing,
+            readings: [Manner::Part, Manner::Skipped, Manner::Gap]
+                .map(|one| Some(Reading::new(one))),
         }
     }
 }
@@ -116,15 +130,57 @@ impl LineWatch {
     }
 
     fn next(&mut self, byte: u8) -> Line {
-        let last = std::mem::replace(&mut self.last, byte);
         self.seen += 1;
         if self.seen > LONGEST {
             return Line::Other;
         }
+        let mut found = Line::Other;
+        for reading in &mut self.readings {
+            match reading.as_mut().map(|one| one.next(byte)) {
+                Some(Line::Request) => return Line::Request,
+                Some(Line::Goes) => found = Line::Goes,
+                Some(Line::Other) | None => *reading = None,
+            }
+        }
+        found
+    }
+}
+
+impl Reading {
+    const fn new(manner: Manner) -> Self {
+        Self {
+            manner,
+            last: b'\n',
+            words: 0,
+            odd: false,
+            went_on: false,
+            target: false,
+            matched: 0,
+            form: Form::Nothing,
+        }
+    }
+
+    /// A control byte that is none in this manner is as good as a blank.
+    fn taken(&mut self, byte: u8) -> u8 {
+        let before = self.words == 0;
+        let blank = match self.manner {
+            Manner::Part => false,
+            Manner::Skipped => before && is_control(byte),
+            Manner::Gap => is_control(byte),
+        };
+        self.odd |= blank;
+        let empty = self.manner != Manner::Part && before && byte == b'\n';
+        if blank || empty { b' ' } else { byte }
+    }
+
+    fn next(&mut self, byte: u8) -> Line {
+        let byte = self.taken(byte);
+        let last = std::mem::replace(&mut self.last, byte);
         match (last, byte) {
             (b'\r', b'\n') if self.target => return Line::Request,
+            (_, b'\n') if self.target && self.odd => return Line::Request,
             (b'\r', b'\n') => return Line::Other,
-            (_, b'\n') if self.words > WORDS => return Line::Other,
+            (_, b'\n') if self.words > WORDS || self.manner != Manner::Part => return Line::Other,
             (_, b'\n') => self.went_on = true,
             _ => {}
         }
@@ -133,19 +189,21 @@ impl LineWatch {
             return Line::Goes;
         }
         if parts(last) {
-            self.words += 1;
+            self.words = self.words.saturating_add(1);
             self.form = Form::Nothing;
         }
+        let three = self.odd || self.went_on || self.manner != Manner::Part;
         match self.words {
             ..=1 => self.in_first(byte),
-            _ if self.words > WORDS && (self.odd || self.went_on) => Line::Other,
+            _ if self.words > WORDS && three => Line::Other,
             _ => self.in_later(byte),
         }
     }
 
     fn in_first(&mut self, byte: u8) -> Line {
-        self.odd |= is_control(byte);
-        if self.odd || is_token(byte) {
+        let part = self.manner == Manner::Part;
+        self.odd |= part && is_control(byte);
+        if is_token(byte) || (part && self.odd) {
             Line::Goes
         } else {
             Line::Other
@@ -153,14 +211,20 @@ impl LineWatch {
     }
 
     fn in_later(&mut self, byte: u8) -> Line {
-        let wanted = VERSION.get(self.matched).filter(|_| self.matched > 0);
+        let wanted = VERSION.get(usize::from(self.matched));
+        let wanted = wanted.filter(|_| self.matched > 0);
         let more = wanted.is_some_and(|wanted| byte.eq_ignore_ascii_case(wanted));
         self.matched = if more { self.matched + 1 } else { 0 };
         self.form = self.form.then(byte);
         self.target |= self.words == 2 && self.form == Form::Target;
-        // Behind an odd first word programs' names and versions are more likely.
-        let version = !self.odd && self.words == WORDS && self.form == Form::Version;
-        if version || self.matched == VERSION.len() {
+        let others = match self.manner {
+            // Behind an odd first word programs' names and versions are more likely.
+            Manner::Part => !self.odd,
+            Manner::Skipped => true,
+            Manner::Gap => false,
+        };
+        let version = others && self.words == WORDS && self.form == Form::Version;
+        if version || usize::from(self.matched) == VERSION.len() {
             Line::Request
         } else {
             Line::Goes
