@@ -1,7 +1,19 @@
 //! The hashes of a name's suffixes: taken once for a decision, however many lists are asked.
 
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::LazyLock,
+};
+
 /// Suffixes whose hashes are kept: those of more labels are rare, and are hashed again for each list that has such names.
 const KEPT: usize = 8;
+
+/// What a hash begins with, and what it is multiplied by: other ones in each process. Whoever asks for a grant chooses its names, and those of
+/// one hash would be compared one by one in each decision.
+static KEYS: LazyLock<[u64; 2]> = LazyLock::new(|| {
+    let random = RandomState::new();
+    [random.hash_one(0_u8), random.hash_one(1_u8) | 1]
+});
 
 /// A name, and the hashes of its suffixes from the last label to the whole.
 #[derive(Clone, Debug)]
@@ -67,22 +79,24 @@ pub(super) fn hash(name: &str) -> u64 {
 }
 
 /// Extends a hash label by label from the end of a name, eight bytes at a time, so that one pass yields that of every suffix.
-/// Keys come from configuration, so nobody outside can make them collide.
 #[derive(Clone, Copy, Debug)]
 struct Labels<'n> {
     text: &'n [u8],
     /// Bytes of it that are not hashed, the dot before the last label not among them; `None` behind the whole.
     left: Option<usize>,
     state: u64,
+    factor: u64,
 }
 
 impl<'n> Labels<'n> {
     fn of(name: &'n str) -> Self {
         let text = name.as_bytes();
+        let [state, factor] = *KEYS;
         Self {
             text,
             left: Some(text.len()),
-            state: 0,
+            state,
+            factor,
         }
     }
 
@@ -107,7 +121,7 @@ impl<'n> Labels<'n> {
 
     #[inline]
     fn mix(&mut self, word: u64) {
-        self.state = (self.state.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+        self.state = product(self.state ^ word, self.factor);
     }
 
     /// The hash of the labels so far, its bits spread: places go by the upper ones.
@@ -144,6 +158,14 @@ impl Iterator for Labels<'_> {
     }
 }
 
+/// Both halves of it, so that each bit of it depends on each of the factors: of the lower half alone it is known, whatever the other factor,
+/// how it changes with the upper bits of one.
+#[inline]
+const fn product(one: u64, other: u64) -> u64 {
+    let whole = one as u128 * other as u128;
+    whole as u64 ^ (whole >> 64) as u64
+}
+
 /// The upper bit of each byte that is a dot.
 #[inline]
 const fn dots(word: u64) -> u64 {
@@ -156,14 +178,15 @@ const fn dots(word: u64) -> u64 {
 mod tests {
     #![allow(clippy::indexing_slicing)]
 
-    use super::{KEPT, Suffix, Suffixes, hash};
+    use super::{KEPT, KEYS, Suffix, Suffixes, hash, product};
     use proptest::prelude::*;
 
     /// The same hash, byte by byte.
     fn plain(name: &str) -> u64 {
-        let (mut state, mut word) = (0_u64, 0_u64);
+        let [mut state, factor] = *KEYS;
+        let mut word = 0_u64;
         let mut mix = |word: &mut u64| {
-            state = (state.rotate_left(5) ^ *word).wrapping_mul(0x517c_c1b7_2722_0a95);
+            state = product(state ^ *word, factor);
             *word = 0;
         };
         for byte in name.bytes().rev() {
@@ -205,6 +228,20 @@ mod tests {
                 prop_assert_eq!(&found, &expected);
             }
             prop_assert_eq!(hash(&name), plain(&name));
+        }
+    }
+
+    /// These have the same hash where what it is multiplied by is known, and each such pair of labels doubles how many names have it.
+    #[test]
+    fn names_cannot_be_chosen_to_collide() {
+        let pairs = ["aaa", "aac", "aae", "aag"].map(|between| {
+            ["a-1", "i-q"].map(|ends| {
+                let (first, last) = (&ends[..1], &ends[2..]);
+                format!("{first}bcdefgh{between}wxyz{last}.test")
+            })
+        });
+        for [one, other] in pairs {
+            assert_ne!(hash(&one), hash(&other), "{one} {other}");
         }
     }
 
