@@ -278,7 +278,13 @@ fn what_makes_nothing_of_control_bytes_gets_no_request() {
         (b"\x14\x03\x03\0\x02 GET / HTTP/1.1\r\n", cut),
         (b"GET\0/\0HTTP/1.1\r\n", cut),
         (b"GET\x01/x HTTP/1.1\r\n", cut),
-        (b"GET\x7f\0http://evil.test/\x1bhttp/1.1\n", cut),
+        (b"GET\x1b\0http://evil.test/\x1bhttp/1.1\n", cut),
+        // What parts words for one server is part of a word for the next (waitress, Netty, BalsaFrame).
+        (b"G\0T /\x0bx HTTP/1.1\r\n", cut),
+        (b"\0GET /\xa0x HTTP/1.1\r\n", cut),
+        (b"\0GET x\x85y A/1.0\n", cut),
+        (b"GET\0/\x7fx\0HTTP/1.1\r\n", cut),
+        (b"GET\0/\xa0x\x85y\0HTTP/1.1\r\n", cut),
         (b"PURGE x\0HTTP/1.1\r\n", cut),
         (b"\0GET\0/\n", cut),
         // Too many words, other bytes than methods have, and no version.

@@ -14,7 +14,8 @@
 //! A line end of LF alone is white space to some (Twisted), which serve lines of three words: behind one up to three words are
 //! watched. So they are where a control byte stands in the first word. There an LF behind a target is an end too, and another protocol's version
 //! makes no request: no server was found that takes such a word for a method and more than two words behind it, and much that is binary begins so
-//! (MySQL, PostgreSQL, Kafka), with programs' names in it and requests in its data.
+//! (MySQL, PostgreSQL, Kafka), with programs' names in it and requests in its data. Three as blanks and LFs part them, at which every server
+//! does: what else is white space to one is part of a word to the next.
 
 use super::line::{is_control, is_gap, is_token};
 
@@ -51,7 +52,7 @@ enum Manner {
     Part,
     /// Nothing before the line, nor line ends among them (Netty, and Jetty before 9.3). There a method has none.
     Skipped,
-    /// White space (BalsaFrame, which is Envoy's parser). A line has HTTP's version there or none.
+    /// White space, all that are below a blank (BalsaFrame, which is Envoy's parser). A line has HTTP's version there or none.
     Gap,
 }
 
@@ -62,6 +63,10 @@ struct Reading {
     last: u8,
     /// Words begun.
     words: u8,
+    /// Of these, those with a blank or an LF before them: no server finds fewer.
+    apart: u8,
+    /// There is one before the next word.
+    blank: bool,
     /// A control byte has been taken so: in the first word, before it, or anywhere.
     odd: bool,
     /// A line end of LF alone went by.
@@ -152,6 +157,8 @@ impl Reading {
             manner,
             last: b'\n',
             words: 0,
+            apart: 0,
+            blank: true,
             odd: false,
             went_on: false,
             target: false,
@@ -166,7 +173,7 @@ impl Reading {
         let blank = match self.manner {
             Manner::Part => false,
             Manner::Skipped => before && is_control(byte),
-            Manner::Gap => is_control(byte),
+            Manner::Gap => is_control(byte) && byte < b' ',
         };
         self.odd |= blank;
         let empty = self.manner != Manner::Part && before && byte == b'\n';
@@ -180,22 +187,25 @@ impl Reading {
             (b'\r', b'\n') if self.target => return Line::Request,
             (_, b'\n') if self.target && self.odd => return Line::Request,
             (b'\r', b'\n') => return Line::Other,
-            (_, b'\n') if self.words > WORDS || self.manner != Manner::Part => return Line::Other,
+            (_, b'\n') if self.apart > WORDS || self.manner != Manner::Part => return Line::Other,
             (_, b'\n') => self.went_on = true,
             _ => {}
         }
         if parts(byte) {
             self.matched = 1;
+            self.blank |= matches!(byte, b' ' | b'\n');
             return Line::Goes;
         }
         if parts(last) {
             self.words = self.words.saturating_add(1);
+            let apart = u8::from(std::mem::take(&mut self.blank));
+            self.apart = self.apart.saturating_add(apart);
             self.form = Form::Nothing;
         }
         let three = self.odd || self.went_on || self.manner != Manner::Part;
         match self.words {
             ..=1 => self.in_first(byte),
-            _ if self.words > WORDS && three => Line::Other,
+            _ if self.apart > WORDS && three => Line::Other,
             _ => self.in_later(byte),
         }
     }
@@ -217,13 +227,13 @@ impl Reading {
         self.matched = if more { self.matched + 1 } else { 0 };
         self.form = self.form.then(byte);
         self.target |= self.words == 2 && self.form == Form::Target;
-        let others = match self.manner {
+        let third = match self.manner {
             // Behind an odd first word programs' names and versions are more likely.
-            Manner::Part => !self.odd,
-            Manner::Skipped => true,
+            Manner::Part => self.words == WORDS && !self.odd,
+            Manner::Skipped => self.words >= WORDS,
             Manner::Gap => false,
         };
-        let version = others && self.words == WORDS && self.form == Form::Version;
+        let version = third && self.form == Form::Version;
         if version || usize::from(self.matched) == VERSION.len() {
             Line::Request
         } else {
