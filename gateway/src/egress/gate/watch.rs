@@ -50,7 +50,7 @@ pub(super) struct LineWatch {
 enum Manner {
     /// Part of a word (Python, waitress).
     Part,
-    /// Nothing before the line, nor line ends among them (Netty, and Jetty before 9.3). There a method has none.
+    /// Nothing before the line, nor line ends among them (Netty). There a method has none.
     Skipped,
     /// White space, all that are below a blank (BalsaFrame, which is Envoy's parser). A line has HTTP's version there or none.
     Gap,
