@@ -86,8 +86,9 @@ fn elsewhere_they_are_hidden_or_read_only_as_well() {
             mount(&["-t", "proc", "proc", &hidden[0]]).await;
             mount(&["--bind", "/proc/sys", &hidden[1]]).await;
             mount(&["--rbind", "/dev", &hidden[2]]).await;
-            let mut files = vec![file("trigger")];
-            mount(&["--bind", "/proc/sysrq-trigger", &files[0]]).await;
+            // One that every kernel has: it is not empty.
+            let mut files = vec![file("knob")];
+            mount(&["--bind", "/proc/sys/kernel/hostname", &files[0]]).await;
             // Not a console that is a terminal's, as containers have it.
             let of_dev = |name: &String| {
                 let device = fs::metadata(format!("/dev/{name}")).unwrap();
