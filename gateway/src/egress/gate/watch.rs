@@ -12,7 +12,7 @@
 //!   control bytes, or [`LONGEST`] bytes.
 //!
 //! A line end of LF alone is white space to some (Twisted), which serve lines of three words: behind one up to three words are
-//! watched. So they are where a control byte stands in the first word. There an LF behind a target is an end too, and another protocol's version
+//! watched. So they are where a control byte stands in the first word. There another protocol's version
 //! makes no request: no server was found that takes such a word for a method and more than two words behind it, and much that is binary begins so
 //! (MySQL, PostgreSQL, Kafka), with programs' names in it and requests in its data. Three as blanks and LFs part them, at which every server
 //! does: what else is white space to one is part of a word to the next.
@@ -185,7 +185,8 @@ impl Reading {
         let last = std::mem::replace(&mut self.last, byte);
         match (last, byte) {
             (b'\r', b'\n') if self.target => return Line::Request,
-            (_, b'\n') if self.target && self.odd => return Line::Request,
+            // Netty takes any word with a version behind it.
+            (_, b'\n') if self.target && self.skipped() => return Line::Request,
             (b'\r', b'\n') => return Line::Other,
             (_, b'\n') if self.apart > WORDS || self.manner != Manner::Part => return Line::Other,
             (_, b'\n') => self.went_on = true,
@@ -208,6 +209,11 @@ impl Reading {
             _ if self.apart > WORDS && three => Line::Other,
             _ => self.in_later(byte),
         }
+    }
+
+    /// Three words, behind control bytes that were passed over. (An LF behind a target is too frequent in other bytes to tell anything.)
+    fn skipped(&self) -> bool {
+        self.manner == Manner::Skipped && self.odd && self.words == WORDS
     }
 
     fn in_first(&mut self, byte: u8) -> Line {
