@@ -118,7 +118,7 @@ where
                 Some(Err(error)) => {
                     // Once it was told so, it is counted.
                     if over.is_none() && http2::is_flood(&error) {
-                        context.h2.telemetry.metrics().h2_flood();
+                        current.now().h2.telemetry.metrics().h2_flood();
                     }
                     return tracing::debug!(%downstream, %error, "connection failed");
                 }
