@@ -149,7 +149,7 @@ impl App {
         let (reloader, parts) = (self.settings.reloader.clone(), self.parts.clone());
         move || {
             let (reloader, parts) = (reloader.clone(), parts.clone());
-            Box::pin(async move { reloader.reload(&parts).await })
+            Box::pin(reloader.reload(parts))
         }
     }
 

@@ -6,17 +6,20 @@
     clippy::panic
 )]
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use e2e::raw::drain;
 use e2e::{
-    Ask, Ca, Dns, Forwarder, Gateway, Origin, RawOrigin, Session, Settings, Tasks, Wire, within,
+    Ask, Ca, Dns, Forwarder, Gateway, Origin, RawOrigin, Session, Settings, Tasks, Wire, until,
+    within,
 };
 use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
 use http::{Method, Request};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
 /// What a session may ask to have excepted; nothing is excepted by itself, and only the operator's own answers lead inside.
 const NOTHING_EXCEPTED: &str = "
@@ -312,4 +315,49 @@ async fn what_is_being_opened_is_begun_anew_by_the_way_out_of_now() {
     };
     tunnel.through(b"open").await;
     assert_eq!(forward.reply().await.status(), 200);
+}
+
+/// What was begun is no less done where its asker hangs up in the middle of it.
+#[tokio::test]
+async fn a_reload_goes_on_without_whoever_asked_for_it() {
+    let (dns, ca, raw) = (Dns::start().await, Ca::create(), RawOrigin::start().await);
+    dns.point("raw.allowed.test");
+    let gateway = Gateway::start(&chained(dns.address, None)).await;
+    let target = format!("raw.allowed.test:{}", raw.address.port());
+    let ask = Ask {
+        allow: &[&target],
+        ..Ask::default()
+    };
+    let session = Session::create(&gateway, &ca, ask).await;
+    let mut direct = open(&session, &target, &raw).await;
+
+    // A file that the gateway has to wait for.
+    let mandatory = "url: \"http://127.0.0.1:9\", bypass: []";
+    gateway.reconfigure(&chained(dns.address, Some(mandatory)));
+    let path = gateway.directory().join("sluicegate.yaml");
+    let yaml = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let token = std::fs::read_to_string(gateway.state().join("admin.token")).unwrap();
+    let management = gateway.ports.management;
+    let mut asker = Wire::dial(management).await;
+    asker
+        .send(format!(
+            "POST /admin/api/v1/reload HTTP/1.1\r\nHost: {management}\r\nContent-Length: 0\r\n\
+             Content-Type: application/json\r\nAuthorization: Bearer {}\r\n\r\n",
+            token.trim()
+        ))
+        .await;
+    let writer = || {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+        rustix::fs::open(&path, flags, Mode::empty()).ok()
+    };
+    let mut file = std::fs::File::from(until("the gateway reads its file", writer).await);
+    asker.abort();
+    file.write_all(&yaml).unwrap();
+    drop(file);
+    direct.0.cut().await;
+    let cut =
+        |one: &e2e::Record| one.text("target") == target && one.text("reason") == "policy_changed";
+    gateway.record("the cut tunnel's record", cut).await;
 }

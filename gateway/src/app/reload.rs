@@ -1,6 +1,12 @@
 //! A new configuration while serving: applied whole, or not at all.
 
-use std::{path::PathBuf, sync::Mutex, sync::PoisonError, time::SystemTime};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use tokio::sync::oneshot;
 
 use super::{Parts, assemble, probe};
 use crate::{
@@ -28,8 +34,20 @@ impl Reloader {
         }
     }
 
-    /// Apply the file again: what changed, or why the old configuration stays.
-    pub(super) async fn reload(&self, parts: &Parts) -> Result<String, String> {
+    /// Apply the file again: what changed, or why the old configuration stays. What is begun comes to its end, though whoever asked
+    /// for it goes away meanwhile: a part of it in force would be neither configuration.
+    pub(super) async fn reload(self: Arc<Self>, parts: Arc<Parts>) -> Result<String, String> {
+        let (tell, told) = oneshot::channel();
+        let drain = self.drain.clone();
+        drain.spawn_service(async move {
+            // Where nobody waits for it any more, it is in the log.
+            let _ = tell.send(self.in_turn(&parts).await);
+        });
+        told.await
+            .unwrap_or_else(|_| Err("the reload broke off".to_owned()))
+    }
+
+    async fn in_turn(&self, parts: &Parts) -> Result<String, String> {
         let _turn = self.turn.lock().await;
         if !parts.registry.index().readable() {
             // Whoever asks may have mended it. Where not, the reload fails by that, and says so.
