@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use e2e::apart::{inside, sh};
 use e2e::tasks::until_told;
-use e2e::{Answer, Ask, RelayClient, Session, Settings, Wire, World};
+use e2e::{Answer, Ask, Ca, Dns, Gateway, RawOrigin, RelayClient, Session, Settings, Wire, World};
 
 /// A port that the gateway listens on at every address.
 const OWN: u16 = 15001;
@@ -153,6 +153,41 @@ fn a_second_address_is_known_soon_and_forgotten_when_it_goes() {
         becomes("address_not_allowed").await;
         sh("ip addr del 198.20.3.2/24 dev near0 && ip route add unreachable 198.20.3.2/32").await;
         becomes("connect_unreachable").await;
+    });
+}
+
+/// What a connection has shown is known by the next configuration too, to which that connection shows nothing.
+#[test]
+fn an_address_that_only_a_route_brings_is_known_across_a_reload() {
+    let name = "an_address_that_only_a_route_brings_is_known_across_a_reload";
+    inside(name, async {
+        sh("ip route add local 198.20.1.0/24 dev lo").await;
+        let (dns, ca) = (Dns::start().await, Ca::create());
+        let hosts = |hosts: &str| Settings {
+            more: format!(
+                "dns: {{servers: [\"{}\"], hosts: {{{hosts}}}}}\n",
+                dns.address
+            ),
+            ..Settings::default()
+        };
+        let gateway = Gateway::start(&hosts("routed.test: 198.20.1.9")).await;
+        let origin = RawOrigin::at([198, 20, 1, 9]).await;
+        let target = format!("routed.test:{}", origin.address.port());
+        let ask = Ask {
+            allow: &[&target],
+            ..Ask::default()
+        };
+        let session = Session::create(&gateway, &ca, ask).await;
+        let mut wire = session.tunnel(&target).await;
+        wire.send("\0open").await;
+        let mut far = Wire::over(origin.accept().await);
+        far.through(b"open").await;
+        // The answer was the exception.
+        gateway.reconfigure(&hosts("other.test: 198.20.1.9"));
+        gateway.cli(&["reload"]).await.succeeded();
+        wire.cut().await;
+        let record = gateway.record_of(&target).await;
+        assert_eq!(record.text("reason"), "policy_changed", "{record:?}");
     });
 }
 

@@ -42,9 +42,13 @@ pub(in crate::app) fn context(
 ) -> Result<Context, StartError> {
     let hosts = Arc::new(config.dns.hosts.clone());
     let resolver = Resolver::new(&resolver_config(config, hosts.clone()))?;
+    let interfaces = match before {
+        None => interfaces::read(),
+        Some(before) => interfaces::read_again(&before.egress.admission.own.interfaces),
+    };
     let own = Arc::new(OwnAddresses {
         listeners: addresses.iter().map(|(_, address)| *address).collect(),
-        interfaces: interfaces::read().map_err(StartError::Interfaces)?,
+        interfaces: interfaces.map_err(StartError::Interfaces)?,
         dials: registry.dials().ports().clone(),
     });
     let detail = match config.telemetry.refusal_detail {
