@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use e2e::raw::drain;
+use e2e::tasks::until_told;
 use e2e::{
     Ask, Ca, Dns, Forwarder, Gateway, Origin, RawOrigin, Session, Settings, Tasks, Wire, until,
     within,
@@ -20,6 +21,7 @@ use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
 use http::{Method, Request};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use tokio::io::AsyncReadExt;
 
 /// What a session may ask to have excepted; nothing is excepted by itself, and only the operator's own answers lead inside.
 const NOTHING_EXCEPTED: &str = "
@@ -315,6 +317,47 @@ async fn what_is_being_opened_is_begun_anew_by_the_way_out_of_now() {
     };
     tunnel.through(b"open").await;
     assert_eq!(forward.reply().await.status(), 200);
+}
+
+/// It has carried nothing, and belongs to the configuration that it was dialled by, as every connection that idles does.
+#[tokio::test]
+async fn what_a_connect_dialled_is_let_go_before_its_first_request() {
+    let (dns, ca, raw) = (Dns::start().await, Ca::create(), RawOrigin::start().await);
+    dns.point("raw.allowed.test");
+    let settings = Settings {
+        dns: Some(dns.address),
+        limits: "  headTimeout: 10m\n  firstBytesTimeout: 10m\n".to_owned(),
+        ..Settings::default()
+    };
+    let gateway = Gateway::start(&settings).await;
+    let target = format!("raw.allowed.test:{}", raw.address.port());
+    let ask = Ask {
+        allow: &[&target],
+        ..Ask::default()
+    };
+    let session = Session::create(&gateway, &ca, ask).await;
+    let mut inside = session.tunnel(&target).await;
+    let mut far = raw.accept().await;
+    // It shows that it is plain HTTP, which nobody sees from outside: until then a reload lets the tunnel be.
+    inside.send("GET / HTTP/1.1\r\n").await;
+    until_told("what was dialled is closed", async || {
+        reload(&gateway, &settings).await;
+        let mut byte = [0];
+        let read = tokio::time::timeout(Duration::from_millis(100), far.read(&mut byte));
+        match read.await {
+            Ok(Ok(1)) => panic!("a byte of a request that is not whole went up"),
+            Ok(_) => Some(()),
+            Err(_) => None,
+        }
+    })
+    .await;
+    inside.send(format!("Host: {target}\r\n\r\n")).await;
+    let mut again = Wire::over(raw.accept().await);
+    again.through(b"\r\n\r\n").await;
+    again
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        .await;
+    assert_eq!(inside.reply().await.status(), 200);
 }
 
 /// What was begun is no less done where its asker hangs up in the middle of it.

@@ -196,16 +196,15 @@ impl Tunnel {
         }
     }
 
-    /// Completes when no request may be made any more in the connection this tunnel has become. It may be dropped and asked again.
-    pub async fn withdrawn(&mut self) -> Denial {
-        loop {
-            if self.authority.changed().await.is_err() {
-                return Denial::SessionRevoked;
-            }
-            if let Err(denial) = still_serves(&self.authority.now(), self.permit.target()) {
-                return denial;
-            }
+    /// Completes when something changed by which the connection that this tunnel has become is judged. It may be dropped and asked again.
+    ///
+    /// # Errors
+    /// The reason why no request may be made in it any more.
+    pub async fn changed(&mut self) -> Result<(), Denial> {
+        if self.authority.changed().await.is_err() {
+            return Err(Denial::SessionRevoked);
         }
+        still_serves(&self.authority.now(), self.permit.target())
     }
 
     /// May requests still be made in it? As it is now: not everybody who waits for one change is woken by it at once.

@@ -220,7 +220,7 @@ pub(super) async fn serve_while(
                 ended = serving.as_mut() => break Some(ended),
                 () = std::future::poll_fn(|cx| state.poll_cut(cx)) => break None,
                 () = drain.reached(Stage::Draining), if !told => told = true,
-                denial = withdrawn(&mut tunnel), if reason.is_none() => reason = Some(denial),
+                denial = withdrawn(&mut tunnel, &state.scope), if reason.is_none() => reason = Some(denial),
             }
             serving.as_mut().graceful_shutdown();
         }
@@ -288,10 +288,20 @@ pub(super) async fn serve_while(
     reason.or_else(|| tunnel?.still_serves().err())
 }
 
-async fn withdrawn(tunnel: &mut Option<&mut Tunnel>) -> Denial {
-    match tunnel {
-        Some(tunnel) => tunnel.withdrawn().await,
-        None => std::future::pending().await,
+/// Completes when no request may be made any more in what the tunnel has become. What was dialled for it is let go by any change, as
+/// what idles is that belongs to nobody.
+async fn withdrawn(tunnel: &mut Option<&mut Tunnel>, scope: &Scope) -> Denial {
+    let Some(tunnel) = tunnel else {
+        return std::future::pending().await;
+    };
+    loop {
+        let changed = tunnel.changed().await;
+        if let Scope::Inside { adopted, .. } = scope {
+            adopted.close();
+        }
+        if let Err(denial) = changed {
+            return denial;
+        }
     }
 }
 

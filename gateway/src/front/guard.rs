@@ -78,6 +78,11 @@ impl Guard {
         self.reached = Some(reached);
     }
 
+    /// May what leads there be used for it, as it is now? Where not, it may still be made by another connection.
+    pub(super) fn may_use(&self, reached: &Reached) -> bool {
+        self.judge(&self.authority.peek(), Some(reached)).is_ok()
+    }
+
     /// Ready when the exchange must be cut.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Denial> {
         if let Some(denial) = self.cut {
@@ -93,16 +98,17 @@ impl Guard {
     /// Why the exchange must be cut, as it is now: not everybody who waits for one change is woken by it at once.
     pub(super) fn verdict(&mut self) -> Option<Denial> {
         let authority = self.authority.peek();
-        self.cut = self.cut.or_else(|| self.judge(&authority).err());
+        let reached = self.reached.as_ref();
+        self.cut = self.cut.or_else(|| self.judge(&authority, reached).err());
         self.cut
     }
 
-    fn judge(&self, authority: &Authority) -> Result<(), Denial> {
+    fn judge(&self, authority: &Authority, reached: Option<&Reached>) -> Result<(), Denial> {
         still_allowed(
             authority,
             &self.permit,
             Known::Request(&self.request),
-            self.reached.as_ref(),
+            reached,
             &self.ways.now(),
         )
         .map(drop)
@@ -110,7 +116,7 @@ impl Guard {
 
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Denial> {
         while let Poll::Ready(mut authority) = self.changed.as_mut().poll(cx) {
-            if let Err(denial) = self.judge(&authority.now()) {
+            if let Err(denial) = self.judge(&authority.now(), self.reached.as_ref()) {
                 return Poll::Ready(denial);
             }
             self.changed = changed(authority);

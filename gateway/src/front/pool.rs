@@ -232,7 +232,8 @@ impl Own {
 }
 
 /// The connection of a CONNECT that turned out to carry plain HTTP, until the first request in it goes up. It takes no place
-/// in the pool, so that no neighbour's connections cost an open another resolution and dial.
+/// in the pool, so that no neighbour's connections cost an open another resolution and dial. It lives no longer for that: it is closed
+/// where its session's authority or the configuration changes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Adopted(Arc<Mutex<Option<(PoolKey, Idle)>>>);
 
@@ -248,6 +249,12 @@ impl Adopted {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (own, idle) = held.take()?;
         (own == *key && idle.is_usable()).then_some(idle)
+    }
+
+    /// Close it, where it has served nothing yet.
+    pub(super) fn close(&self) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = None;
     }
 }
 

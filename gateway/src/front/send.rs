@@ -69,6 +69,13 @@ pub(super) async fn send(
         let adopted = way.adopted.as_ref();
         let idle = adopted.and_then(|adopted| adopted.take(&way.key));
         let idle = idle.or_else(|| context.pool.take(&way.key));
+        // Where what opened it would not do so now, it is closed and the next one serves, or a new one.
+        if idle
+            .as_ref()
+            .is_some_and(|idle| !guard.may_use(&idle.reached))
+        {
+            continue;
+        }
         let reused = idle.is_some();
         let (mut sender, reached) = match idle {
             Some(idle) => {

@@ -75,11 +75,16 @@ async fn a_reload_that_takes_the_way_away_cuts_what_is_under_way() {
         })
     };
     let ways = guard.ways.clone();
-    ways.replace(answering("127.0.0.1"));
-    guard.reached(Reached {
+    let reached = Reached {
         address: "127.0.0.1:80".parse().unwrap(),
         by: None,
-    });
+    };
+    // One that was dialled before, and is not it yet.
+    assert!(!guard.may_use(&reached));
+    assert_eq!(guard.verdict(), None);
+    ways.replace(answering("127.0.0.1"));
+    assert!(guard.may_use(&reached));
+    guard.reached(reached);
     assert_eq!(guard.verdict(), None);
     live.session.look_again();
     let waiting = timeout(Duration::ZERO, poll_fn(|cx| guard.poll(cx)));

@@ -147,4 +147,10 @@ async fn what_was_adopted_serves_once_and_only_what_it_was_opened_for() {
     };
     assert!(adopted.take(&changed).is_none());
     is_closed(far).await;
+    let (sender, far) = connection().await;
+    let adopted = Adopted::new(key("one", 1), sender, reached(1));
+    let held = adopted.clone();
+    adopted.close();
+    is_closed(far).await;
+    assert!(held.take(&key("one", 1)).is_none());
 }
