@@ -317,6 +317,10 @@ async fn what_is_being_opened_is_begun_anew_by_the_way_out_of_now() {
     };
     tunnel.through(b"open").await;
     assert_eq!(forward.reply().await.status(), 200);
+    let of_request =
+        |one: &e2e::Record| one.text("kind") == "request" && one.text("target") == target;
+    let record = gateway.record("the request's record", of_request).await;
+    assert!(!record.mentions("through the upstream proxy"), "{record:?}");
 }
 
 /// It has carried nothing, and belongs to the configuration that it was dialled by, as every connection that idles does.

@@ -54,7 +54,10 @@ impl Ways {
             tokio::select! {
                 biased;
                 // It cannot fail while the sender lives, which is ours.
-                Ok(()) = changes.changed() => {}
+                Ok(()) = changes.changed() => {
+                    // What is noted of the way that was given up would be read as if it had been taken.
+                    recorder.detail("begun anew: another configuration is in force");
+                }
                 opened = egress.open(policy, permit, recorder) => return opened,
             }
         }
