@@ -288,8 +288,8 @@ pub(super) async fn serve_while(
     reason.or_else(|| tunnel?.still_serves().err())
 }
 
-/// Completes when no request may be made any more in what the tunnel has become. What was dialled for it is let go by any change, as
-/// what idles is that belongs to nobody.
+/// Completes when no request may be made any more in what the tunnel has become. What was dialled for it and has carried nothing was
+/// judged before each change, and is closed by it.
 async fn withdrawn(tunnel: &mut Option<&mut Tunnel>, scope: &Scope) -> Denial {
     let Some(tunnel) = tunnel else {
         return std::future::pending().await;
