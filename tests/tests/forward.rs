@@ -294,6 +294,14 @@ async fn a_question_about_the_whole_server_stays_one() {
         wire.reply().await;
         world.http.saw(path);
     }
+    // In origin form another URI in the query makes it none.
+    let mut tunnel = session.tunnel(&plain).await;
+    let path = "/echo?next=a://b";
+    tunnel
+        .send(format!("OPTIONS {path} HTTP/1.1\r\n{fields}\r\n"))
+        .await;
+    tunnel.reply().await;
+    world.http.saw(path);
 }
 
 #[tokio::test]

@@ -84,12 +84,13 @@ impl<'b> Head<'b> {
     /// Is the target an absolute URI (RFC 3986 §4.3) of an authority alone? Then it names the server, not its root (RFC 9110 §9.3.7).
     #[must_use]
     pub fn is_pathless(&self) -> bool {
-        let scheme = self
-            .line
-            .target
-            .windows(3)
-            .position(|three| three == b"://");
-        let behind = scheme.and_then(|at| self.line.target.get(at + 3..));
+        let target = self.line.target;
+        // In origin form a path stands there, and another URI may stand in the query.
+        if target.starts_with(b"/") {
+            return false;
+        }
+        let scheme = target.windows(3).position(|three| three == b"://");
+        let behind = scheme.and_then(|at| target.get(at + 3..));
         behind.is_some_and(|rest| !rest.iter().any(|byte| b"/?#".contains(byte)))
     }
 

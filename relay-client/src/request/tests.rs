@@ -330,6 +330,29 @@ fn twins_and_trailers_by_name() {
 }
 
 #[test]
+fn targets_that_name_a_server_and_no_path() {
+    for (target, pathless) in [
+        ("http://a.test", true),
+        ("HTTP://a.test:80", true),
+        ("http://a.test/", false),
+        ("http://a.test?u=b://c", false),
+        ("http://a.test/?u=b://c", false),
+        ("/", false),
+        ("/a?u=b://c", false),
+        ("/a://b", false),
+        ("//a://b", false),
+        ("*", false),
+    ] {
+        let bytes = format!("OPTIONS {target} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        let mut stream = RequestStream::new();
+        let Event::Head(head) = stream.step(bytes.as_bytes()) else {
+            panic!("{target}")
+        };
+        assert_eq!(head.is_pathless(), pathless, "{target}");
+    }
+}
+
+#[test]
 fn malformed_and_released_are_final() {
     let mut stream = RequestStream::new();
     assert!(matches!(
