@@ -185,18 +185,15 @@ impl Ticket {
     /// What it permits by the policy of now, for one request on what is open: what holds the stream open, a pause, holds no requests.
     ///
     /// # Errors
-    /// Why it may not go on, the session's own state, or the decision.
+    /// Why it may not go on, or the session's own state.
     pub(super) fn anew(&self, recorder: &mut Recorder) -> Result<ServicePermit, Refusal> {
         if let Some(denial) = self.withdrawn() {
             return Err(denial.into());
         }
-        let session = &self.identity.session;
         let judged = self.identity.judge(|policy| {
-            recorder.session(session.label(), policy.number);
-            let (bound, name) = (self.identity.bound.as_deref(), self.permit.name());
-            let method = self.method.as_deref();
-            decide_service(&policy.grant, bound, name, Direction::In, method)
-                .map_err(|refusal| session.refused(refusal, SystemTime::now()))
+            recorder.session(self.identity.session.label(), policy.number);
+            // It may be another policy than a moment ago, and what it would set is for no other service than its own.
+            self.still(policy).ok_or(Denial::PolicyChanged)
         })?;
         Ok(judged.permit)
     }
@@ -217,12 +214,18 @@ impl Ticket {
             Ok(policy) => policy,
             Err(denial) => return Some(denial),
         };
+        self.still(policy)
+            .is_none()
+            .then_some(Denial::PolicyChanged)
+    }
+
+    /// What it permits by this policy, if it may go on by that.
+    fn still(&self, policy: &PolicyGeneration) -> Option<ServicePermit> {
         let (bound, permit) = (self.identity.bound.as_deref(), &self.permit);
         let (way, method) = (Direction::In, self.method.as_deref());
-        let now = decide_service(&policy.grant, bound, permit.name(), way, method);
+        let now = decide_service(&policy.grant, bound, permit.name(), way, method).ok()?;
         // The same name at another address is another service.
-        let same = now.is_ok_and(|now| now.service().carries_as(permit.service()));
-        (!same).then_some(Denial::PolicyChanged)
+        now.service().carries_as(permit.service()).then_some(now)
     }
 
     /// Counts what passes.
