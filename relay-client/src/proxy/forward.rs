@@ -135,8 +135,10 @@ fn rewrite(mut request: Request<Incoming>, pathless: bool) -> Option<Request<Inc
     let path = request.uri().path_and_query();
     let path = match path.map_or("/", |path| path.as_str()) {
         // RFC 9112 §3.2.4.
-        "/" if pathless && *request.method() == Method::OPTIONS => "*",
-        path => path,
+        "/" if pathless && *request.method() == Method::OPTIONS => "*".to_owned(),
+        // RFC 9112 §3.2.1: a path that is empty goes as `/`.
+        query if query.starts_with('?') => format!("/{query}"),
+        path => path.to_owned(),
     };
     *request.uri_mut() = path.parse().ok()?;
     *request.version_mut() = http::Version::HTTP_11;

@@ -208,7 +208,7 @@ async fn a_body_that_breaks_off_is_its_programs_fault() {
 async fn a_question_about_the_whole_server_stays_one() {
     let stage = Stage::start().await;
     let plain = stage.world.plain();
-    for (path, expected) in [("", "*"), ("/", "/"), ("/?a=1", "/?a=1")] {
+    for (path, expected) in [("", "*"), ("/", "/"), ("/?a=1", "/?a=1"), ("?a=2", "/?a=2")] {
         let mut wire = stage.proxy.dial().await;
         let head = format!("OPTIONS http://{plain}{path} HTTP/1.1\r\nHost: {plain}\r\n\r\n");
         wire.send(head).await;
