@@ -14,10 +14,16 @@ use std::{
 
 use h2::{PingPong, Reason, server::SendResponse};
 use sluicegate_certs::Channel;
-use sluicegate_relay::{flow::Chunk, transport::batch::Aside};
+use sluicegate_relay::{
+    flow::Chunk,
+    transport::{
+        batch::Aside,
+        inbound::{Heard, Inbound},
+    },
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{Current, Detail, grpc, standing::Standing, stream};
@@ -76,6 +82,7 @@ where
         let context = current.now();
         (context.drain.clone(), context.h2.limits)
     };
+    let (io, inbound) = Heard::new(io);
     let (io, enough) = Calm::new(io);
     let handshake = timeout_at(
         since + limits.head_timeout,
@@ -88,7 +95,8 @@ where
         Ok(Err(error)) => return tracing::debug!(%downstream, %error, "no HTTP/2 connection"),
         Err(_) => return tracing::debug!(%downstream, "no HTTP/2 preface in time"),
     };
-    let mut alive = std::pin::pin!(keep_alive(connection.ping_pong(), limits.keep_alive));
+    let ping = connection.ping_pong();
+    let mut alive = std::pin::pin!(keep_alive(ping, inbound, limits.keep_alive));
     let (mut told, mut left) = (false, false);
     let mut over = std::pin::pin!(None::<tokio::time::Sleep>);
     // Each stream's task holds one: alone, ours means that there is none.
@@ -175,17 +183,14 @@ async fn open(exchange: Exchange, current: Arc<Current>) -> Option<Carrying> {
     }))
 }
 
-/// Completes when the peer is gone.
-async fn keep_alive(ping: Option<PingPong>, every: Duration) {
+/// Completes when the peer is gone. One of which anything comes is not.
+async fn keep_alive(ping: Option<PingPong>, inbound: Inbound, every: Duration) {
     let Some(mut ping) = ping else {
         return std::future::pending().await;
     };
     loop {
         tokio::time::sleep(every).await;
-        if !matches!(
-            timeout(every, ping.ping(h2::Ping::opaque())).await,
-            Ok(Ok(_))
-        ) {
+        if !matches!(inbound.answered(&mut ping, every).await, Some(Ok(_))) {
             return;
         }
     }

@@ -25,7 +25,7 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// A connection without a stream for this long is asked to end; zero = never.
     pub idle: Duration,
-    /// A peer that answers no PING for this long, after as long a silence, is gone.
+    /// Between two PINGs. A peer of which neither the answer nor anything else comes for as long is gone.
     pub keep_alive: Duration,
 }
 

@@ -17,7 +17,7 @@ use tokio::{
 
 /// When something came last. Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Inbound(Arc<Mutex<Instant>>);
+pub struct Inbound(Arc<Mutex<Instant>>);
 
 impl Inbound {
     fn last(&self) -> Instant {
@@ -29,7 +29,10 @@ impl Inbound {
     }
 
     /// The answer to a PING; `None` where nothing at all has come for so long since it was asked.
-    pub(super) async fn answered(
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub async fn answered(
         &self,
         ping: &mut PingPong,
         patience: Duration,
@@ -50,14 +53,15 @@ impl Inbound {
 }
 
 /// A connection that is listened to.
-pub(super) struct Heard<IO> {
+#[derive(Debug)]
+pub struct Heard<IO> {
     io: IO,
     inbound: Inbound,
 }
 
 impl<IO> Heard<IO> {
     /// And what it tells.
-    pub(super) fn new(io: IO) -> (Self, Inbound) {
+    pub fn new(io: IO) -> (Self, Inbound) {
         let inbound = Inbound(Arc::new(Mutex::new(Instant::now())));
         let heard = Self {
             io,

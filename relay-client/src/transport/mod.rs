@@ -10,7 +10,7 @@ mod error;
 mod h1;
 mod h2;
 mod hearing;
-mod inbound;
+pub mod inbound;
 mod life;
 mod places;
 mod prover;

@@ -6,10 +6,19 @@
     clippy::panic
 )]
 
+use std::{pin::pin, time::Duration};
+
 use h2::ext::Protocol;
 use http::{HeaderMap, Method, Request, StatusCode};
-use tokio::{net::TcpStream, task::JoinSet};
+use sluicegate_relay::transport::inbound::Heard;
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
+use super::keep_alive;
 use crate::relay::testing::{World, within};
 
 async fn ask(world: &World, request: Request<()>) -> (StatusCode, HeaderMap, Vec<u8>) {
@@ -154,4 +163,38 @@ async fn every_kind_of_request_has_its_answer() {
             .record(|record| record["id"] == json["requestId"])
             .await;
     }
+}
+
+/// The answer to a PING stands behind what was sent before it, for as long as that takes.
+#[tokio::test(start_paused = true)]
+async fn a_client_of_which_something_comes_is_not_taken_for_gone() {
+    const EVERY: Duration = Duration::from_secs(10);
+    const SECOND: Duration = Duration::from_secs(1);
+    let settings: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let window_update: [u8; 13] = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let (mut client, far) = tokio::io::duplex(1 << 16);
+    let said = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings].concat();
+    client.write_all(&said).await.unwrap();
+    let (io, inbound) = Heard::new(far);
+    let mut connection = h2::server::handshake(io).await.unwrap();
+    let mut gone = pin!(keep_alive(connection.ping_pong(), inbound, EVERY));
+    let mut served = pin!(async { while connection.accept().await.is_some() {} });
+    let talking = async {
+        for _ in 0..5 {
+            sleep(EVERY - SECOND).await;
+            client.write_all(&window_update).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = &mut gone => panic!("it is there"),
+        () = &mut served => panic!("its connection ended"),
+        () = talking => {}
+    }
+    let silent = Instant::now();
+    tokio::select! {
+        () = gone => {}
+        () = served => panic!("its connection ended"),
+    }
+    let took = silent.elapsed();
+    assert!(took < EVERY + SECOND, "{took:?}");
 }
