@@ -55,7 +55,7 @@ pub(super) fn first_line(held: &[u8]) -> Step {
     let end = seen.iter().position(|b| *b == b'\n');
     let line = seen.get(..end.unwrap_or(seen.len())).unwrap_or_default();
     match never_in_method(line) {
-        Some(byte) if is_control(byte) => return Step::Forward,
+        Some(byte) if is_skipped(byte) => return Step::Forward,
         Some(_) => return Step::Open,
         None if is_git(line) || is_binary(line) => return Step::Forward,
         None => {}
@@ -186,6 +186,11 @@ fn never_in_method(line: &[u8]) -> Option<u8> {
 /// Text has none, and no server parts words by it; but some take it for part of a word.
 pub(super) fn is_control(byte: u8) -> bool {
     byte.is_ascii_control() && byte != b'\n' && !is_gap(byte)
+}
+
+/// Nothing before a line to some (Netty): control bytes, those of Latin-1's upper half among them.
+pub(super) fn is_skipped(byte: u8) -> bool {
+    is_control(byte) || (matches!(byte, 0x80..=0x9f) && !is_gap(byte))
 }
 
 pub(super) fn is_token(byte: u8) -> bool {

@@ -275,6 +275,8 @@ fn what_makes_nothing_of_control_bytes_gets_no_request() {
         (b"\0 GET /x A1/1.0\n", cut),
         (b"\0 GET /\r\n", cut),
         (b"\x14\x03\x03\0\x02 GET / HTTP/1.1\r\n", cut),
+        (b"\x80GET / HTTP/1.1\r\n", cut),
+        (b"\x9f\r\n\x84\0\x85\x8f GET /x A1/1.0\n", cut),
         (b"GET\0/\0HTTP/1.1\r\n", cut),
         (b"GET\x01/x HTTP/1.1\r\n", cut),
         (b"GET\x1b\0http://evil.test/\x1bhttp/1.1\n", cut),
@@ -289,7 +291,11 @@ fn what_makes_nothing_of_control_bytes_gets_no_request() {
         (b"\0 a GET / HTTP/1.1\r\n", Step::Open),
         (b"\0 G(T / HTTP/1.1\r\n", Step::Open),
         (b"\0\r\nx y z\r\n", Step::Open),
+        (b"G\x80T / HTTP/1.1\r\n", Step::Open),
         (b"\0\r\n\0\0\n", Step::Forward),
+        // gzip, and an array of MessagePack's with a method's name.
+        (b"\x1f\x8b\x08\0", Step::Forward),
+        (b"\x94\0\x02\xa3get", Step::Open),
         // MQTT, with a client's name and version.
         (
             b"\x10\x16\0\x04MQTT\x04\x02\0<\0\x0aclient/1.2",

@@ -17,7 +17,7 @@
 //! (MySQL, PostgreSQL, Kafka), with programs' names in it and requests in its data. Three as blanks and LFs part them, at which every server
 //! does: what else is white space to one is part of a word to the next.
 
-use super::line::{is_control, is_gap, is_token};
+use super::line::{is_control, is_gap, is_skipped, is_token};
 
 /// So much of a line is watched: no server takes a longer head unless it is told to (Go's, the most patient of them, takes a mebibyte).
 pub(super) const LONGEST: usize = 2 * 1024 * 1024;
@@ -50,9 +50,9 @@ pub(super) struct LineWatch {
 enum Manner {
     /// Part of a word (Python, waitress).
     Part,
-    /// Nothing before the line, nor line ends among them (Netty). There a method has none.
+    /// Nothing before the line, nor line ends among them (Netty; older ones skip those of Latin-1's upper half, too). There a method has none.
     Skipped,
-    /// White space, all that are below a blank (BalsaFrame, which is Envoy's parser). A line has HTTP's version there or none.
+    /// White space, all that are below a blank (BalsaFrame, Envoy's parser, though Envoy has it refuse them). A line has HTTP's version there or none.
     Gap,
 }
 
@@ -172,7 +172,7 @@ impl Reading {
         let before = self.words == 0;
         let blank = match self.manner {
             Manner::Part => false,
-            Manner::Skipped => before && is_control(byte),
+            Manner::Skipped => before && is_skipped(byte),
             Manner::Gap => is_control(byte) && byte < b' ',
         };
         self.odd |= blank;

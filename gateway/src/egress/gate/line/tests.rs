@@ -41,7 +41,7 @@ fn http_is_told_by_its_first_line() {
     assert_eq!(first_line(b"PRI * HTTP/2.0\r\n\r\n"), cut);
     assert_eq!(first_line(b"PRI * HTTP/2.0\n"), cut);
     assert_eq!(first_line(b"PRI * HTTP/2.0"), Step::Hold);
-    assert_eq!(first_line(b"\x84\0\0\x08"), Step::Open);
+    assert_eq!(first_line(b"\xff\0\0\x08"), Step::Open);
 }
 
 /// What nginx, HAProxy and Node serve for the host that it names, or that a Host behind it names.
@@ -171,7 +171,8 @@ fn what_begins_with_a_gap_and_no_word_goes_at_once() {
         for (next, expected) in [
             (0, Step::Forward),
             (1, Step::Forward),
-            (0x8b, Step::Open),
+            (0x8b, Step::Forward),
+            (0xa1, Step::Open),
             (b'(', Step::Open),
             (b'/', Step::Open),
         ] {
@@ -225,6 +226,8 @@ fn a_control_byte_before_any_target_lets_a_line_go() {
         b"G\0",
         b"\0",
         b"\r\n\0",
+        b"\x80",
+        b" \x9f",
         b"x y RTSP/\0",
     ] {
         let last = line.len() - 1;
@@ -252,7 +255,7 @@ fn a_control_byte_before_any_target_lets_a_line_go() {
         (b"GET\n\0", Step::Http),
         (b"x y\n\0", Step::Open),
         (b"G(\0", Step::Open),
-        (b"\x84\0", Step::Open),
+        (b"\xff\0", Step::Open),
     ] {
         assert_eq!(first_line(bytes), expected, "{}", bytes.escape_ascii());
     }
@@ -264,7 +267,7 @@ fn nothing_is_held_for_ever() {
     assert_eq!(first_line(&[b'\n'; LONGEST_BLANK + 1]), Step::Http);
     let long = [b"GET /".as_slice(), &vec![b'a'; LONGEST_LINE]].concat();
     assert_eq!(first_line(&long), Step::Http);
-    let binary = [b"\x84".as_slice(), &vec![b'a'; LONGEST_LINE]].concat();
+    let binary = [b"\xff".as_slice(), &vec![b'a'; LONGEST_LINE]].concat();
     assert_eq!(first_line(&binary), Step::Open);
     let late = [b"x ".as_slice(), &vec![b'a'; LONGEST_LINE], b"\0"].concat();
     assert_eq!(first_line(&late), Step::Http);
