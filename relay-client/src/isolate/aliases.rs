@@ -42,16 +42,19 @@ pub(super) fn of(places: &BTreeSet<PathBuf>, used: &[PathBuf], mounts: &[Mount])
     found
 }
 
-/// These places with all their other names.
+/// These places with all their other names; the real one of a link, too.
 pub(super) fn with_other_names(mut places: Vec<PathBuf>, mounts: &[Mount]) -> Vec<PathBuf> {
     let real: BTreeSet<PathBuf> = places
         .iter()
         .filter_map(|place| fs::canonicalize(place).ok())
         .collect();
-    for place in &real {
-        let aliases = aliases(place, mounts).into_iter();
-        let aliases = aliases.filter(|alias| alias.of == *place && !alias.is_part);
+    for place in real {
+        let aliases = aliases(&place, mounts).into_iter();
+        let aliases = aliases.filter(|alias| alias.of == place && !alias.is_part);
         places.extend(aliases.map(|alias| alias.path));
+        if !places.contains(&place) {
+            places.push(place);
+        }
     }
     places
 }
@@ -267,6 +270,17 @@ mod tests {
         let found = with_other_names(vec!["/proc/sys".into(), "/no/such".into()], &mounts);
         let expected = ["/proc/sys", "/no/such", "/mnt/proc/sys"];
         assert_eq!(found, expected.map(PathBuf::from));
+    }
+
+    /// As homes are on systems that keep them in `/var/home`.
+    #[test]
+    fn a_place_that_is_used_by_a_link_is_known_by_its_real_name_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        fs::create_dir(root.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", root.join("link")).unwrap();
+        let found = with_other_names(vec![root.join("link")], &[]);
+        assert_eq!(found, [root.join("link"), root.join("real")]);
     }
 
     /// The table says that one directory is another, and the file system that it is not.

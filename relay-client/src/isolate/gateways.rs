@@ -36,13 +36,15 @@ pub(super) fn named(variable: impl Fn(&str) -> Option<OsString>) -> impl Iterato
 /// where others may write: no gateway keeps its state there.
 pub(super) fn around(socket: &Path, used: &[PathBuf]) -> Vec<PathBuf> {
     let directory = socket.parent().filter(|_| socket.ends_with(SOCKET));
+    // What is used is known by its real name, and the socket by the one it was bound by.
+    let directory = directory.and_then(|directory| fs::canonicalize(directory).ok());
     let Some(directory) = directory.filter(|directory| is_one(directory)) else {
         return Vec::new();
     };
-    if used.iter().any(|used| used.starts_with(directory)) {
+    if used.iter().any(|used| used.starts_with(&directory)) {
         return SECRETS.map(|name| directory.join(name)).to_vec();
     }
-    vec![directory.to_owned()]
+    vec![directory]
 }
 
 fn is_one(directory: &Path) -> bool {
@@ -56,7 +58,7 @@ mod tests {
 
     use std::{
         fs,
-        os::unix::fs::PermissionsExt,
+        os::unix::fs::{PermissionsExt, symlink},
         path::{Path, PathBuf},
     };
 
@@ -65,7 +67,8 @@ mod tests {
     #[test]
     fn a_socket_beside_secrets_tells_of_a_state_directory() {
         let directory = tempfile::tempdir().unwrap();
-        let root = directory.path();
+        let root = directory.path().canonicalize().unwrap();
+        let root = root.as_path();
         let socket = root.join("admin.sock");
         let none: Vec<PathBuf> = Vec::new();
         assert_eq!(around(&socket, &[]), none);
@@ -84,6 +87,15 @@ mod tests {
                 SECRETS.map(|name| root.join(name))
             );
         }
+        // Its socket was bound by a link.
+        let elsewhere = tempfile::tempdir().unwrap();
+        let link = elsewhere.path().join("link");
+        symlink(root, &link).unwrap();
+        assert_eq!(
+            around(&link.join("admin.sock"), &[root.join("work")]),
+            SECRETS.map(|name| root.join(name))
+        );
+        assert_eq!(around(&link.join("admin.sock"), &[]), [root]);
         fs::set_permissions(root, fs::Permissions::from_mode(0o770)).unwrap();
         assert_eq!(around(&socket, &[]), none);
     }

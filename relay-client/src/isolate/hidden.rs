@@ -105,7 +105,8 @@ pub fn with_their_directories(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
     let known = |entry: &fs::DirEntry| {
         places.contains(&entry.path()) || entry.file_name().as_encoded_bytes().starts_with(b"..")
     };
-    files.extend(with_nothing_else(&places, &in_use(&[]), known));
+    let in_use = aliases::with_other_names(in_use(&[]), &[]);
+    files.extend(with_nothing_else(&places, &in_use, known));
     files
 }
 
