@@ -3,13 +3,14 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::program::{Finished, Program, Running, binary};
-use crate::record::Record;
+use crate::record::{Log, Record};
 use crate::tasks::{PATIENCE, free_port, until_told, until_within};
 use crate::web;
 use crate::wire::Reply;
@@ -78,6 +79,7 @@ pub struct Gateway {
     /// The process.
     pub process: Running,
     directory: TempDir,
+    log: Mutex<Log>,
 }
 
 impl Settings {
@@ -139,6 +141,7 @@ impl Gateway {
                 ports,
                 process,
                 directory,
+                log: Mutex::default(),
             };
             if gateway.became_ready().await {
                 return gateway;
@@ -268,8 +271,8 @@ impl Gateway {
 
     /// Every access record so far.
     pub fn records(&self) -> Vec<Record> {
-        let log = std::fs::read_to_string(self.directory().join("access.jsonl"));
-        Record::parse(&log.unwrap_or_default())
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.read(&self.directory().join("access.jsonl"))
     }
 
     /// Waits for the one record that `wanted` accepts. The record is written when the work ends.
