@@ -2,8 +2,8 @@
 //! whole and ended arrives whole, unless somebody reset.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use e2e::within;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
@@ -16,6 +16,8 @@ use crate::stream::{Sockets, Stream};
 const RUNS: u64 = 7_200;
 /// Under way at once.
 const CROWD: usize = 16;
+/// As long as one may take.
+const LONG: Duration = Duration::from_secs(120);
 /// Tests below.
 const WAYS: u64 = 11;
 /// Bytes of one direction, at most.
@@ -144,7 +146,9 @@ async fn one(lab: Arc<Lab>, carrier: Carrier, seed: u64) {
     let (near, far) = lab.pair_of(sockets).await;
     let both = async { tokio::join!(side(near, &near_plan, 1), side(far, &far_plan, 2)) };
     let what = format!("run {seed}: {near_plan:?} and {far_plan:?} on {sockets:?}");
-    let (at_near, at_far) = within(&what, both).await;
+    // A hundred thousand bytes one by one take a busy machine a while.
+    let ended = tokio::time::timeout(LONG, both).await;
+    let (at_near, at_far) = ended.unwrap_or_else(|_| panic!("not within {LONG:?}: {what}"));
     judge(&near_plan, at_near, at_far, false, &what);
     judge(&far_plan, at_far, at_near, false, &what);
 }
