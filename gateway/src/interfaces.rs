@@ -1,5 +1,7 @@
 //! The addresses of this host, which come and go while the gateway runs: read anew where they are judged by, and found where a
-//! connection shows one.
+//! route or a connection shows one.
+
+mod routes;
 
 use std::{
     io,
@@ -18,13 +20,15 @@ const AGE: u64 = 1000;
 /// # Errors
 /// The kernel's.
 pub fn read() -> io::Result<Interfaces> {
+    // Where routes cannot be asked for, the log says so from the start.
+    routes::lead_here(Ipv4Addr::LOCALHOST.into(), now());
     let interfaces = Interfaces::from(listed()?);
     interfaces.due_at(now() + AGE);
     Ok(interfaces)
 }
 
-/// The list that was kept until now, read once more: what connections have shown stays on it, as none of those that are open shows it
-/// again.
+/// The list that was kept until now, read once more: what dials have shown stays on it, as none of the connections that are open
+/// shows it again.
 ///
 /// # Errors
 /// The kernel's.
@@ -52,6 +56,17 @@ pub async fn refresh(interfaces: &Interfaces, answers: &[IpAddr]) {
     }
 }
 
+/// Would what is sent to `address` stay on this host by a route, though it is neither loopback nor on the list? The kernel's answer
+/// is a second old at most.
+#[must_use]
+pub fn is_here(interfaces: &Interfaces, address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    !address.is_loopback()
+        && !address.is_unspecified()
+        && !interfaces.contains(address)
+        && routes::lead_here(address, now())
+}
+
 /// Does a connection to `address` lead to this host, by an address other than loopback? What is sent to oneself is sent from
 /// where it goes to, whether an interface has the address or a local route leads there.
 ///
@@ -73,8 +88,13 @@ fn reread(interfaces: &Interfaces) -> io::Result<()> {
     Ok(())
 }
 
-/// Connecting a UDP socket sends nothing; it only makes the kernel choose what it would send from.
+/// Either way of knowing will do.
 fn is_ours(address: IpAddr) -> bool {
+    routes::ask(address).unwrap_or(false) || is_sent_from_itself(address)
+}
+
+/// Connecting a UDP socket sends nothing; it only makes the kernel choose what it would send from.
+fn is_sent_from_itself(address: IpAddr) -> bool {
     let any = match address {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -115,9 +135,12 @@ mod tests {
 
     use std::net::{IpAddr, Ipv4Addr};
 
+    use sluicegate_policy::Interfaces;
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::{is_ours, leads_here, listed, read, read_again, refresh};
+    use super::{
+        is_here, is_ours, is_sent_from_itself, leads_here, listed, read, read_again, refresh,
+    };
 
     /// Kept for documentation (RFC 5737): nobody's.
     const NOBODYS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -148,6 +171,24 @@ mod tests {
         assert!(!interfaces.contains(NOBODYS));
     }
 
+    #[test]
+    fn what_no_list_has_a_route_shows() {
+        let unknown = Interfaces::default();
+        let known = read().unwrap();
+        for own in listed().unwrap() {
+            if matches!(own, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
+                // Each link has its own.
+                continue;
+            }
+            assert!(is_here(&unknown, own), "{own}");
+            // Its list was enough.
+            assert!(!is_here(&known, own), "{own}");
+        }
+        assert!(!is_here(&unknown, NOBODYS));
+        // Routes lead here too, and nobody asks.
+        assert!(!is_here(&unknown, Ipv4Addr::LOCALHOST.into()));
+    }
+
     #[tokio::test]
     async fn a_connection_to_oneself_is_told() {
         for own in listed().unwrap() {
@@ -156,7 +197,7 @@ mod tests {
                 continue;
             };
             let address = listener.local_addr().unwrap();
-            if !is_ours(own) {
+            if !is_sent_from_itself(own) {
                 // A second address of its network is sent to from the first.
                 continue;
             }

@@ -128,6 +128,56 @@ fn an_address_of_the_host_needs_an_exception_whenever_it_came() {
     });
 }
 
+/// What is sent there is sent from another address, so that a connection does not show it either: the routes do.
+#[test]
+fn an_address_that_a_route_brings_needs_an_exception_whatever_it_is_sent_from() {
+    let name = "an_address_that_a_route_brings_needs_an_exception_whatever_it_is_sent_from";
+    inside(name, async {
+        let world = world().await;
+        let (listener, port) = service();
+        let allow = ["*.wild.test:*"];
+        let ask = |more| Ask {
+            allow: &allow,
+            more,
+            ..Ask::default()
+        };
+        let session = world.session_for(ask(&[])).await;
+        let excepted = &["--allow-address=198.20.0.0/16"];
+        let excepted = world.session_for(ask(excepted)).await;
+        sh("ip link add near0 type veth peer name far0
+            ip addr add 198.20.5.1/24 dev near0
+            ip link set near0 up
+            ip -6 route add local 2600:1f01::/64 dev lo
+            ip addr add 198.20.9.1/24 dev lo
+            ip route add local 198.20.7.0/24 dev lo src 198.20.5.1")
+        .await;
+        for (name, address) in [
+            ("six", "2600:1f01::9"),
+            ("network", "198.20.9.77"),
+            ("source", "198.20.7.9"),
+        ] {
+            let name = named(&world, name, address);
+            refused_everywhere(&session, &name, port).await;
+            // Once more, now that it is known.
+            refused_everywhere(&session, &name, port).await;
+        }
+        // Where the host has an address of IPv6 it sends from that, and not from loopback.
+        sh("ip -6 addr add 2600:1f02::5/64 dev near0 nodad").await;
+        let name = named(&world, "sourced", "2600:1f01::a");
+        refused_everywhere(&session, &name, port).await;
+        let dialled = listener.accept();
+        assert!(dialled.is_err(), "{dialled:?}");
+        for name in ["network", "source"] {
+            let reason = async |port: u16| {
+                let target = format!("{name}.wild.test:{port}");
+                reason(&excepted, &target).await
+            };
+            assert_eq!(reason(port).await, "", "{name}");
+            assert_eq!(reason(OWN).await, "own_listener", "{name}");
+        }
+    });
+}
+
 /// The second address of a network is reached from the first, so that a connection does not show whose it is.
 #[test]
 fn a_second_address_is_known_soon_and_forgotten_when_it_goes() {
@@ -197,18 +247,22 @@ fn a_host_service_is_no_listener_at_whatever_address() {
     let name = "a_host_service_is_no_listener_at_whatever_address";
     inside(name, async {
         let world = world().await;
-        sh("ip addr add 198.20.0.77/32 dev lo && ip route add local 198.20.1.0/24 dev lo").await;
-        let (later, routed) = (
+        sh("ip addr add 198.20.0.77/32 dev lo
+            ip route add local 198.20.1.0/24 dev lo
+            ip addr add 198.20.9.1/24 dev lo")
+        .await;
+        let (later, routed, network) = (
             format!("later=tcp://198.20.0.77:{OWN}"),
             format!("routed=tcp://198.20.1.9:{OWN}"),
+            format!("network=tcp://198.20.9.77:{OWN}"),
         );
         let session = world
             .session_for(Ask {
-                services: &[&later, &routed],
+                services: &[&later, &routed, &network],
                 ..Ask::default()
             })
             .await;
-        let names = ["later", "routed"];
+        let names = ["later", "routed", "network"];
         let client = RelayClient::up(&session, &names.map(RelayClient::tcp)).await;
         for name in names {
             Wire::refused(client.entry(name)).await;

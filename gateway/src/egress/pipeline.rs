@@ -7,7 +7,8 @@ use std::{
 };
 
 use sluicegate_policy::{
-    AddressPermit, Admission, Denial, Grant, Host, Refusal, Target, TargetPermit, admit, decide_at,
+    AddressPermit, Admission, Denial, Grant, Host, MixedAnswers, Refusal, Target, TargetPermit,
+    admit, decide_at,
 };
 use tokio::{net::TcpStream, time::timeout};
 
@@ -110,9 +111,8 @@ impl Egress {
             resolved.map_err(|(denial, detail)| format!("{}: {detail}", denial.reason()))?;
         interfaces::refresh(&self.admission.own.interfaces, &resolved.addresses).await;
         let refused = |refusal: Refusal| refusal.denial.reason().to_owned();
-        let mut permits =
-            admit(grant, permit, &resolved.addresses, &self.admission).map_err(refused)?;
-        permits.truncate(MOST_ANSWERS);
+        let permits = self.admit(grant, permit, &resolved.addresses);
+        let permits = permits.map_err(refused)?;
         let dialler = Dialler {
             timeout: self.timeouts.dial,
         };
@@ -125,8 +125,35 @@ impl Egress {
         Ok(dialled.stream)
     }
 
-    /// A connection leads to this host, by an address that was judged before that was known: judged once more, as one of the
-    /// host's own.
+    /// Judge all answers, and those that are dialled once more where a route leads to this host.
+    fn admit(
+        &self,
+        grant: &Grant,
+        permit: &TargetPermit,
+        answers: &[IpAddr],
+    ) -> Result<Vec<AddressPermit>, Refusal> {
+        let mut permits = admit(grant, permit, answers, &self.admission)?;
+        permits.truncate(MOST_ANSWERS);
+        let mut refused = None;
+        permits.retain(|one| {
+            let address = one.address().ip();
+            if !interfaces::is_here(&self.admission.own.interfaces, address) {
+                return true;
+            }
+            let held = self.hold_own(grant, permit, address);
+            let admitted = held.is_ok();
+            refused = refused.take().or(held.err());
+            admitted
+        });
+        match refused {
+            Some(refusal) if permits.is_empty() || self.admission.mixed == MixedAnswers::Refuse => {
+                Err(refusal)
+            }
+            _ => Ok(permits),
+        }
+    }
+
+    /// An address leads to this host, and was judged before that was known: judged once more, as one of the host's own.
     fn hold_own(
         &self,
         grant: &Grant,
@@ -169,9 +196,8 @@ impl Egress {
             }
         };
         interfaces::refresh(&self.admission.own.interfaces, &resolved.addresses).await;
-        let permits = admit(&policy.grant, permit, &resolved.addresses, &self.admission);
-        let mut permits = permits.inspect_err(|_| answered(recorder))?;
-        permits.truncate(MOST_ANSWERS);
+        let permits = self.admit(&policy.grant, permit, &resolved.addresses);
+        let permits = permits.inspect_err(|_| answered(recorder))?;
         let proxy = self.proxy.as_ref();
         let proxy = proxy.filter(|proxy| !proxy.bypassed(permit.target(), &permits));
         if let Some(proxy) = proxy {

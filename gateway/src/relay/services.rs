@@ -288,6 +288,10 @@ impl ServicesConfig {
         for ip in addresses {
             let address = SocketAddr::new(*ip, port);
             hold_foreign(own, address)?;
+            if interfaces::is_here(&own.interfaces, *ip) {
+                own.interfaces.found(*ip);
+                hold_foreign(&own.with(*ip), address)?;
+            }
             match reset_if_dropped(address).await {
                 Ok((stream, here)) => {
                     // It may have become a place where hosts dial while the connection was made.

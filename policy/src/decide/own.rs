@@ -66,7 +66,7 @@ impl OwnAddresses {
         listens || (loopback && self.dials.contains(port))
     }
 
-    /// The same on a host that has this address, whatever its interfaces say: a connection to it has shown that it has.
+    /// The same on a host that has this address, whatever its interfaces say: a route or a connection to it has shown that it has.
     #[must_use]
     pub fn with(&self, address: IpAddr) -> Self {
         Self {

@@ -1,0 +1,277 @@
+//! Where the kernel delivers what is sent to an address: here, where a local route says so, whether an interface has the address
+//! or not. `RTM_GETROUTE` (rtnetlink(7)), written by hand: one request, one answer.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::IpAddr,
+    os::fd::OwnedFd,
+    sync::{LazyLock, Mutex, Once, PoisonError},
+};
+
+use rustix::{
+    io::Errno,
+    net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType},
+};
+
+use super::AGE;
+
+const NLMSG_ERROR: u16 = 2;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_GETROUTE: u16 = 26;
+const NLM_F_REQUEST: u16 = 1;
+const RTA_DST: u16 = 1;
+const RTN_LOCAL: u8 = 2;
+/// Delivered here like a local one (RFC 4291 §2.6): a router has the first address of each of its networks so.
+const RTN_ANYCAST: u8 = 4;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+/// `struct nlmsghdr`.
+const HEADER: usize = 16;
+/// Where `struct rtmsg`, which follows, has the route's type.
+const TYPE: usize = HEADER + 7;
+/// So many answers are kept.
+const MOST: usize = 4096;
+
+/// One kernel, and one network of this process: whoever asks shares both.
+static ANSWERS: LazyLock<Mutex<Answers>> = LazyLock::new(Mutex::default);
+static KERNEL: Mutex<Kernel> = Mutex::new(Kernel {
+    socket: None,
+    sequence: 0,
+});
+
+/// Does a route lead here, as of a second ago at most? Where the kernel cannot be asked none does, and the log says so once.
+pub(super) fn lead_here(address: IpAddr, now: u64) -> bool {
+    let answers = || ANSWERS.lock().unwrap_or_else(PoisonError::into_inner);
+    // A variable of its own: the lock must not be held while the kernel is asked.
+    let known = answers().get(address, now);
+    if let Some(here) = known {
+        return here;
+    }
+    match ask(address) {
+        Ok(here) => {
+            answers().put(address, here, now);
+            here
+        }
+        Err(error) => {
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| {
+                tracing::warn!(%error, "the kernel does not say where routes lead: addresses of this host that only a local route brings may be taken for others");
+            });
+            false
+        }
+    }
+}
+
+/// The same as of now.
+///
+/// # Errors
+/// The kernel's; not where it has no route, which leads nowhere.
+pub(super) fn ask(address: IpAddr) -> io::Result<bool> {
+    let kernel = KERNEL.lock();
+    kernel
+        .unwrap_or_else(PoisonError::into_inner)
+        .ask(address.to_canonical())
+}
+
+/// What the kernel said lately.
+#[derive(Debug, Default)]
+struct Answers(HashMap<IpAddr, (bool, u64)>);
+
+impl Answers {
+    fn get(&self, address: IpAddr, now: u64) -> Option<bool> {
+        let (here, until) = self.0.get(&address)?;
+        (now < *until).then_some(*here)
+    }
+
+    fn put(&mut self, address: IpAddr, here: bool, now: u64) {
+        if self.0.len() >= MOST {
+            self.0.retain(|_, (_, until)| now < *until);
+            // Looking through them is for many to pay, not for each.
+            if self.0.len() > MOST / 2 {
+                self.0.clear();
+            }
+        }
+        self.0.insert(address, (here, now + AGE));
+    }
+}
+
+#[derive(Debug)]
+struct Kernel {
+    /// Kept from one request to the next.
+    socket: Option<OwnedFd>,
+    sequence: u32,
+}
+
+impl Kernel {
+    fn ask(&mut self, address: IpAddr) -> io::Result<bool> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let request = request(address, self.sequence);
+        // One that failed is not used again.
+        if let Some(kept) = self.socket.take()
+            && let Ok(here) = exchange(&kept, &request, self.sequence)
+        {
+            self.socket = Some(kept);
+            return Ok(here);
+        }
+        let socket = net::socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            // NETLINK_ROUTE is 0, the protocol nobody names.
+            None,
+        )?;
+        let here = exchange(&socket, &request, self.sequence)?;
+        self.socket = Some(socket);
+        Ok(here)
+    }
+}
+
+/// The kernel answers before it returns from the request, so that nobody waits.
+fn exchange(socket: &OwnedFd, request: &[u8], sequence: u32) -> io::Result<bool> {
+    net::send(socket, request, SendFlags::empty())?;
+    let mut answer = [0u8; 1024];
+    loop {
+        let (length, _) = net::recv(socket, &mut answer, RecvFlags::empty())?;
+        if let Some(told) = told(answer.get(..length).unwrap_or_default(), sequence) {
+            return told;
+        }
+    }
+}
+
+/// What is sent to `address` from wherever the kernel would choose, by this process.
+fn request(address: IpAddr, sequence: u32) -> Vec<u8> {
+    let (family, bits, bytes) = match address {
+        IpAddr::V4(v4) => (AF_INET, 32u8, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (AF_INET6, 128u8, v6.octets().to_vec()),
+    };
+    // struct nlattr and its value.
+    let attribute = 4 + u16::from(bits) / 8;
+    // struct rtmsg has 12.
+    let length = 16 + 12 + u32::from(attribute);
+    [
+        &length.to_ne_bytes()[..],
+        &RTM_GETROUTE.to_ne_bytes(),
+        &NLM_F_REQUEST.to_ne_bytes(),
+        &sequence.to_ne_bytes(),
+        &[0; 4],
+        &[family, bits, 0, 0, 0, 0, 0, 0],
+        &[0; 4],
+        &attribute.to_ne_bytes(),
+        &RTA_DST.to_ne_bytes(),
+        bytes.as_slice(),
+    ]
+    .concat()
+}
+
+/// What a datagram answers to the request of this number; nothing where it is about another.
+fn told(datagram: &[u8], sequence: u32) -> Option<io::Result<bool>> {
+    if word(datagram, 8)? != sequence {
+        return None;
+    }
+    let kind = datagram.get(4..6)?.try_into().ok()?;
+    match u16::from_ne_bytes(kind) {
+        RTM_NEWROUTE => {
+            let leads = *datagram.get(TYPE)?;
+            Some(Ok(matches!(leads, RTN_LOCAL | RTN_ANYCAST)))
+        }
+        NLMSG_ERROR => {
+            let code = word(datagram, HEADER)?.cast_signed().wrapping_neg();
+            let error = io::Error::from_raw_os_error(code);
+            // No route, or one that is unreachable, prohibited or a blackhole.
+            Some(match Errno::from_io_error(&error) {
+                Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ACCESS | Errno::INVAL) => {
+                    Ok(false)
+                }
+                _ => Err(error),
+            })
+        }
+        _ => None,
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    let word = bytes.get(at..)?.get(..4)?.try_into().ok()?;
+    Some(u32::from_ne_bytes(word))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::{Answers, MOST, ask, request, told, word};
+
+    fn answer(kind: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(16 + body.len()).unwrap();
+        let header = [
+            &length.to_ne_bytes()[..],
+            &kind.to_ne_bytes(),
+            &[0; 2],
+            &sequence.to_ne_bytes(),
+            &[0; 4],
+        ];
+        [header.concat().as_slice(), body].concat()
+    }
+
+    #[test]
+    fn routes_and_errors_are_read() {
+        let route = |kind: u8| answer(24, 7, &[2, 32, 0, 0, 255, 2, 254, kind, 0, 0, 0, 0]);
+        // Unicast, local, broadcast, anycast, multicast.
+        for (kind, here) in [(1, false), (2, true), (3, false), (4, true), (5, false)] {
+            assert_eq!(told(&route(kind), 7).unwrap().unwrap(), here, "{kind}");
+        }
+        assert!(told(&route(2), 8).is_none());
+        for cut in 0..24 {
+            assert!(told(route(2).get(..cut).unwrap(), 7).is_none());
+        }
+        let error = |code: i32| answer(2, 7, &(-code).to_ne_bytes());
+        // ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL.
+        for code in [101, 113, 13, 22] {
+            assert!(!told(&error(code), 7).unwrap().unwrap(), "{code}");
+        }
+        // EPERM, EOPNOTSUPP.
+        for code in [1, 95] {
+            let told = told(&error(code), 7).unwrap();
+            assert_eq!(told.unwrap_err().raw_os_error(), Some(code));
+        }
+    }
+
+    #[test]
+    fn requests_say_how_long_they_are() {
+        for (address, length) in [("192.0.2.1", 36), ("2001:db8::1", 48)] {
+            let address: IpAddr = address.parse().unwrap();
+            let request = request(address, 7);
+            assert_eq!(request.len(), length);
+            assert_eq!(word(&request, 0), Some(u32::try_from(length).unwrap()));
+        }
+    }
+
+    #[test]
+    fn answers_are_kept_for_a_while_and_in_bounds() {
+        let mut answers = Answers::default();
+        let one = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        answers.put(one, true, 5000);
+        assert_eq!(answers.get(one, 5999), Some(true));
+        assert_eq!(answers.get(one, 6000), None);
+        for number in 0..10_000u32 {
+            answers.put(number.to_be_bytes().into(), false, 5000);
+            assert!(answers.0.len() <= MOST);
+        }
+        assert_eq!(answers.get(9999u32.to_be_bytes().into(), 5000), Some(false));
+    }
+
+    #[test]
+    fn the_kernel_says_what_is_here() {
+        // More than once by one socket.
+        for _ in 0..3 {
+            assert!(ask(Ipv4Addr::LOCALHOST.into()).unwrap());
+            assert!(ask(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into()).unwrap());
+            // All of its network is.
+            assert!(ask(Ipv4Addr::new(127, 9, 9, 9).into()).unwrap());
+            // Kept for documentation (RFC 5737): nobody's.
+            assert!(!ask(Ipv4Addr::new(192, 0, 2, 1).into()).unwrap());
+        }
+    }
+}
