@@ -147,6 +147,7 @@ fn an_address_that_a_route_brings_needs_an_exception_whatever_it_is_sent_from() 
         sh("ip link add near0 type veth peer name far0
             ip addr add 198.20.5.1/24 dev near0
             ip link set near0 up
+            ip link set far0 up
             ip -6 route add local 2600:1f01::/64 dev lo
             ip addr add 198.20.9.1/24 dev lo
             ip route add local 198.20.7.0/24 dev lo src 198.20.5.1")

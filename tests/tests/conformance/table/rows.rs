@@ -54,7 +54,7 @@ rows! {
     { 19 "a numeric last label" held hosts::v019_numeric_last_label [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni Names] "" }
     { 20 "spelling of the port" held ports::v020_port_spelling [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 21 "other ports of an allowed host" held ports::v021_other_ports [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent] "" }
-    { 22 "the gateway's own listeners" held ports::v022_own_listeners [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
+    { 22 "the gateway's own listeners" held ports::v022_own_listeners [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "by whatever address an interface or a route brings: `own_addresses`. Residual risk: what netfilter on the gateway's own host turns back to it (DNAT or REDIRECT in OUTPUT) is not seen ([threat model](threat-model.md#addresses-of-the-gateways-host))" }
     { 23 "other spellings of IPv4 addresses are never resolved" held addresses::v023_other_spellings_of_addresses [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 24 "special-purpose IPv4, as literal and as answer" held addresses::v024_special_ipv4 [Connect ConnectKept Absolute Answer Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 25 "metadata services, despite an exception that covers them" held addresses::v025_metadata_despite_an_exception [Connect ConnectKept Absolute Answer Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
@@ -63,7 +63,7 @@ rows! {
     { 28 "NAT64 of a public address for an allowed name passes" Elsewhere "`policy/src/decide/tests.rs`: `v024_to_v028_answers_of_an_allowed_name`. On the wire it would mean dialling the internet" }
     { 29 "scoped and malformed IPv6 literals" held addresses::v029_scoped_literals [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 30 "public literals without a rule" held addresses::v030_public_literals_without_a_rule [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
-    { 31 "this host's own address" held addresses::v031_the_hosts_own_address [Connect ConnectKept Absolute Answer Http2 Http3 ConnectTcp Socks Transparent Sni] "one that came later, or by a route: `own_addresses`" }
+    { 31 "this host's own address" held addresses::v031_the_hosts_own_address [Connect ConnectKept Absolute Answer Http2 Http3 ConnectTcp Socks Transparent Sni] "one that came later, or by a route, whatever it is sent from: `own_addresses`. Residual risk: as 22" }
     { 32 "rebinding: one resolution per open, pinned; the next open is judged anew" held dns::v032_rebinding [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 33 "mixed answers: refused, or filtered where configured" held dns::v033_mixed_answers [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
     { 34 "CNAME: final addresses are judged, the chain recorded" held dns::v034_aliases [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
@@ -160,7 +160,7 @@ rows! {
     { 125 "hot restart" NotBuilt "a restart closes the listeners first" }
     { 126 "a service or port that was not declared" Elsewhere "`tests/tests/relay.rs`: `a_service_outside_the_grant_is_refused`" }
     { 127 "socket paths that lead elsewhere" Elsewhere "`gateway/src/relay/tests/authority.rs`: `only_a_real_socket_is_a_unix_service`" }
-    { 128 "a service at the gateway's own listeners" held identity::v128_the_gateway_is_no_service [Configuration] "" }
+    { 128 "a service at the gateway's own listeners" held identity::v128_the_gateway_is_no_service [Configuration] "by an address that came later, or by a route: `own_addresses`. Residual risk: as 22" }
     { 129 "foreign Host or Origin to an HTTP service" Elsewhere "`gateway/src/relay/http/tests.rs`: `what_is_not_allowed_is_answered_and_the_next_request_is_judged_by_itself`, for services with `http`: 403; `relay-client/src/status/guard.rs`: `v129_no_page_of_elsewhere_is_told`, for `up --status`: 421, 403" }
     { 130 "one session's relay used by another" Elsewhere "`gateway/src/relay/tests/authority.rs`: `one_session_cannot_open_what_another_has`, `a_place_where_hosts_dial_is_no_service`" }
     { 131 "aliases of the host through egress" held addresses::v131_aliases_of_the_host [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "" }
