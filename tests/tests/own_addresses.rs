@@ -166,6 +166,16 @@ fn an_address_that_a_route_brings_needs_an_exception_whatever_it_is_sent_from() 
         sh("ip -6 addr add 2600:1f02::5/64 dev near0 nodad").await;
         let name = named(&world, "sourced", "2600:1f01::a");
         refused_everywhere(&session, &name, port).await;
+        // Who asks is told the same, before anybody has dialled it.
+        let asked = serde_json::json!({
+            "provider": "test",
+            "session": session.id(),
+            "target": format!("asked.wild.test:{OWN}"),
+            "addresses": ["198.20.9.78"],
+        });
+        let asked = asked.to_string();
+        let told = world.gateway.admin("POST", "/policy:explain", &asked).await;
+        assert_eq!(told.json()["reason"], "own_listener", "{}", told.text());
         let dialled = listener.accept();
         assert!(dialled.is_err(), "{dialled:?}");
         for name in ["network", "source"] {

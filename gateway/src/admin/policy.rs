@@ -14,7 +14,7 @@ use axum::{
 use http::StatusCode;
 use serde_json::{Value, json};
 use sluicegate_policy::{
-    Target, explain_supposing,
+    Host, Target, explain_supposing,
     text::{Faults, Fields, Kind, Node, Place},
 };
 
@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     auth::Principal,
+    interfaces,
     session::{AskedGrant, RegistryError},
     trial::{Difference, Expectation, Policy, Tried, read_values, supposed, tried_to_json},
 };
@@ -233,6 +234,17 @@ pub(super) async fn explain(
         Some((about, target?, supposed))
     })?;
     let policy = about.policy(&state, &principal, &query)?;
+    let literal = match target.host() {
+        Host::Ip(address) => Some(*address),
+        Host::Name(_) => None,
+    };
+    // As before a dial: the list may lack what a route brings.
+    let own = &policy.admission.own.interfaces;
+    for address in supposed.addresses.iter().flatten().copied().chain(literal) {
+        if interfaces::is_here(own, address) {
+            own.found(address);
+        }
+    }
     let explanation = explain_supposing(&policy.grant, &target, &policy.admission, &supposed);
     Ok(answer(StatusCode::OK, &json!(explanation)))
 }
