@@ -343,6 +343,7 @@ async fn judged(
         target,
         identity,
         adopted,
+        requests: Arc::default(),
     };
     match forward::serve_while(downstream, buffer, peer, current, scope, Some(&mut tunnel)).await {
         Some(denial) => recorder.cut(denial),

@@ -126,9 +126,9 @@ pub(super) async fn run(
     let budget = way.identity.session.budget();
     let asked = judge(context, &way, &request, &path, recorder)
         .map_err(|refusal| way.identity.session.refused(refusal, SystemTime::now()))?;
-    // Inside a tunnel the place is the tunnel's, as long as its connection lives.
+    // Inside a tunnel the place is the tunnel's, as long as its connection lives, and the tunnel's open is the first one's.
     let slot = match scope {
-        Scope::Inside { .. } => budget.again(SystemTime::now()).map(|()| None),
+        Scope::Inside { requests, .. } => requests.count(budget, SystemTime::now()).map(|()| None),
         Scope::Proxy | Scope::Captured { .. } => budget
             .open_to(Destination::Target(wanted.clone()), SystemTime::now())
             .map(Some),

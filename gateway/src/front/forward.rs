@@ -39,6 +39,7 @@ use crate::{
     egress::{Guarded, Tunnel, linger_close},
     listen::{Downstream, Hangup},
     message::{Asks, Judged, Verdict, misspelt},
+    session::Requests,
     telemetry::{Front, Kind, Protocol, Recorder},
 };
 
@@ -60,6 +61,8 @@ pub(super) enum Scope {
         identity: Identity,
         /// What was dialled for it.
         adopted: Adopted,
+        /// Those there were in it.
+        requests: Arc<Requests>,
     },
     /// To the Host of each, on the port the connection was meant for: its client knows of no proxy.
     Captured {

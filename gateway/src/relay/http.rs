@@ -38,6 +38,7 @@ use crate::{
     listen::Downstream,
     message::{Detail, Judged, Verdict},
     outcome::{Outcome, Party},
+    session::Requests,
     telemetry::{Recorder, Speaker, Telemetry},
 };
 
@@ -60,6 +61,7 @@ type Io = TokioIo<Judged>;
 struct Stream<'t> {
     endpoint: Endpoint,
     ticket: &'t Ticket,
+    requests: Requests,
     speaker: Speaker,
     verdict: Arc<Verdict>,
     upstream: tokio::sync::Mutex<Option<SendRequest<RequestBody>>>,
@@ -86,6 +88,7 @@ pub(super) async fn carry(
     let stream = Arc::new(Stream {
         endpoint: endpoint.clone(),
         ticket,
+        requests: Requests::default(),
         speaker: recorder.speaker(),
         verdict: verdict.clone(),
         upstream: tokio::sync::Mutex::new(exchange::handshake(&endpoint.http, upstream).await),

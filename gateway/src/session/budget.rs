@@ -2,6 +2,7 @@
 
 mod calls;
 mod carriers;
+mod requests;
 
 use std::{
     collections::HashMap,
@@ -19,6 +20,7 @@ use super::pace::{Pace, Way};
 pub use calls::Calling;
 pub use carriers::Carrier;
 use carriers::Place;
+pub use requests::Requests;
 
 /// In the atomics: no limit.
 const NONE: u64 = u64::MAX;
@@ -254,20 +256,6 @@ impl Budget {
 
     fn bucket(&self) -> MutexGuard<'_, Bucket> {
         self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// One more request where a place is held already: bytes and the rate of opens bound it all the same.
-    ///
-    /// # Errors
-    /// `TooManyOpens`, `ByteQuota`.
-    pub fn again(&self, now: SystemTime) -> Result<(), Denial> {
-        self.touch(now);
-        if self.bytes() >= self.max_bytes.load(Ordering::Acquire) {
-            return Err(Denial::ByteQuota);
-        }
-        self.take(now)?;
-        let along = self.owner.as_ref().map_or(Ok(()), |owner| owner.again(now));
-        along.inspect_err(|_| self.bucket().give_back())
     }
 
     /// Somebody who is known was refused, and nothing was opened. Over the rate of opens it is that which is answered: who asks

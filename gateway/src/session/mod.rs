@@ -29,7 +29,7 @@ mod view;
 pub use asked::AskedGrant;
 pub use authority::{Authority, Judged, PolicyGeneration, Session, SessionKey};
 pub use binding::{Binding, BindingRequest, Capability};
-pub use budget::{Budget, Calling, Carrier, Destination, Pending, Slot};
+pub use budget::{Budget, Calling, Carrier, Destination, Pending, Requests, Slot};
 pub use bundle::{Bundle, BundleContext, CaFiles, PublicUrl};
 pub use changes::{Bearer, Changes, Credential, Right};
 pub use config::{ProviderConfig, Quota, RegistryConfig, Retention, Scopes};

@@ -128,6 +128,7 @@ pub(crate) fn v119_connect_flood() {
         let never = limited(lab, json!({"opensPerSecond": 0})).await;
         assert_eq!(retry(&never, &target, "too_many_opens").await, "");
         refused_targets(lab).await;
+        everywhere::requests_in_a_tunnel(lab).await;
         everywhere::opens(lab, row).await;
     });
 }

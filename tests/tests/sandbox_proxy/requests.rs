@@ -1,7 +1,7 @@
 //! What is a request, and what is none: as on the gateway's listeners.
 
 use e2e::Wire;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Stage;
 
@@ -215,4 +215,22 @@ async fn a_question_about_the_whole_server_stays_one() {
         wire.reply().await;
         stage.world.http.saw(expected);
     }
+}
+
+/// At a rate that the stream alone uses up.
+#[tokio::test]
+async fn a_request_and_its_stream_are_one_open() {
+    let stage = Stage::start().await;
+    let path = format!("/runtime/providers/test/sessions/{}", stage.session.id());
+    let limits = json!({"limits": {"opensPerSecond": 1}}).to_string();
+    let patched = stage.world.gateway.admin("PATCH", &path, &limits).await;
+    assert_eq!(patched.status(), 200, "{}", patched.text());
+    let plain = stage.world.plain();
+    let mut wire = stage.proxy.dial().await;
+    wire.send(format!(
+        "GET http://{plain}/echo HTTP/1.1\r\nHost: {plain}\r\n\r\n"
+    ))
+    .await;
+    let reply = wire.reply().await;
+    assert_eq!(reply.status(), 200, "{}", reply.text());
 }

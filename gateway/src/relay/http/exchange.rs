@@ -87,7 +87,7 @@ impl Stream<'_> {
         session.refused(refusal, SystemTime::now())
     }
 
-    /// Judge by what the session allows now, count as an open, and send.
+    /// Judge by what the session allows now, count as an open where the stream's was another's, and send.
     async fn pass(
         &self,
         mut request: Request<Incoming>,
@@ -103,7 +103,7 @@ impl Stream<'_> {
         let permit = self.ticket.anew(recorder)?;
         judge(&permit, &request, &path).map_err(|refusal| self.counted(refusal))?;
         let budget = self.ticket.identity.session.budget();
-        let counted = budget.again(SystemTime::now());
+        let counted = self.requests.count(budget, SystemTime::now());
         counted.map_err(|denial| budget.refusal(denial))?;
         let wants = headers::upgrade(request.headers()).filter(is_websocket);
         let client = wants.is_some().then(|| hyper::upgrade::on(&mut request));

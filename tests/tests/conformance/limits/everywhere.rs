@@ -53,6 +53,28 @@ pub(super) async fn opens(lab: &Lab, row: &mut Row) {
     }
 }
 
+/// A tunnel and the first request in it are one open, and each further request is one more.
+pub(super) async fn requests_in_a_tunnel(lab: &Lab) {
+    let plain = lab.plain_target();
+    let session = limited(lab, json!({"opensPerSecond": 1})).await;
+    let mut wire = session.tunnel(&plain).await;
+    let ask = format!("GET /probe HTTP/1.1\r\nHost: {plain}\r\n\r\n");
+    wire.send(&ask).await;
+    let reply = wire.reply().await;
+    assert_eq!(reply.status(), 200, "{}", reply.text());
+    let refused = async {
+        loop {
+            wire.send(&ask).await;
+            let reply = wire.reply().await;
+            if reply.status() != 200 {
+                break (reply.status(), refusal_reason(&reply));
+            }
+        }
+    };
+    let refused = within("requests to be refused", refused).await;
+    assert_eq!(refused, (429, "too_many_opens".to_owned()));
+}
+
 /// A place that a tunnel holds is taken, and bytes that are spent are, for everything else that is asked.
 pub(super) async fn places_and_bytes(lab: &Lab, row: &mut Row) {
     let target = lab.api_target();

@@ -37,8 +37,27 @@ async fn a_pause_that_holds_keeps_the_stream_and_takes_no_requests() {
     assert_eq!(record["reason"], "session_paused");
 }
 
+/// At a rate that the stream alone uses up.
 #[tokio::test]
-async fn each_request_is_an_open() {
+async fn a_stream_and_its_first_request_are_one_open() {
+    let stage = Stage::of("", "", ", limits: {opensPerSecond: 1}").await;
+    let mut near = stage.dial().await;
+    say(&mut near, &get("/", "")).await;
+    let mut far = tokio::select! {
+        far = stage.accept() => far,
+        (refused, body) = refusal(&mut near) => panic!("{refused}{body}"),
+    };
+    // The service is connected to before the request is judged.
+    tokio::select! {
+        _ = head(&mut far) => {}
+        (refused, body) = refusal(&mut near) => panic!("{refused}{body}"),
+    }
+    say(&mut far, DONE).await;
+    assert!(head(&mut near).await.starts_with("HTTP/1.1 204"));
+}
+
+#[tokio::test]
+async fn each_further_request_is_an_open() {
     let stage = Stage::new("", "").await;
     let mut near = stage.dial().await;
     say(&mut near, &get("/", "")).await;
