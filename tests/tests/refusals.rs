@@ -146,3 +146,37 @@ async fn a_malformed_request_inside_a_tunnel_is_told_with_its_target() {
     assert_eq!(told["host"], "plain.allowed.test", "{told}");
     assert_eq!(told["port"], world.http.port(), "{told}");
 }
+
+/// RFC 9112 §9.3, §9.6.
+#[tokio::test]
+async fn a_refusal_that_leaves_a_body_unread_says_that_it_is_the_last_answer() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let plain = world.plain();
+    let credential = BASE64.encode(session.userinfo().as_bytes());
+    let ask = |host: &str, framing: &str| {
+        format!(
+            "POST http://{host}/upload HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Basic {credential}\r\n{framing}\r\n\r\n"
+        )
+    };
+    // More than is read of what is refused, and what is not asked for.
+    for framing in [
+        "Content-Length: 100000",
+        "Content-Length: 5\r\nExpect: 100-continue",
+    ] {
+        let mut wire = session.dial().await;
+        wire.send(ask("evil.test", framing)).await;
+        let reply = wire.reply().await;
+        assert_eq!(reply.status(), 403, "{framing}: {}", reply.text());
+        assert_eq!(reply.head.value("connection"), "close", "{framing}");
+        assert!(wire.rest().await.0.is_empty(), "{framing}: it goes on");
+    }
+    // What is little is read, and the next request served.
+    let mut wire = session.dial().await;
+    for (host, status) in [("evil.test", 403), (plain.as_str(), 200)] {
+        wire.send(ask(host, "Content-Length: 5") + "hello").await;
+        let reply = wire.reply().await;
+        assert_eq!(reply.status(), status, "{host}: {}", reply.text());
+        assert_eq!(reply.head.value("connection"), "", "{host}");
+    }
+}

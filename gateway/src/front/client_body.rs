@@ -9,15 +9,15 @@ use std::{
 use bytes::Bytes;
 use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::h3;
+use crate::message::Lent;
 
 /// The body of a request that is to be forwarded.
 #[derive(Debug)]
 pub(super) enum ClientBody {
     /// HTTP/1, framed by the library from judged bytes.
-    Http1(Incoming),
+    Http1(Lent),
     /// HTTP/2: its stream. h2 has made sure that a Content-Length is the sum of its DATA (RFC 9113 §8.1.1).
     Http2(RecvStream),
     /// HTTP/3: its stream, which has made sure of the same (RFC 9114 §4.1.2).

@@ -38,7 +38,7 @@ use crate::{
     drain::Stage,
     egress::{Guarded, Tunnel, linger_close},
     listen::{Downstream, Hangup},
-    message::{Asks, Judged, Verdict, misspelt},
+    message::{Asks, Judged, Lent, Verdict, misspelt},
     session::Requests,
     telemetry::{Front, Kind, Protocol, Recorder},
 };
@@ -594,6 +594,7 @@ impl Connection {
             request.extensions_mut().insert(WholeServer);
         }
         let html = headers::wants_html(request.headers());
+        let (request, rest) = Lent::of(request);
         let telemetry = &context.telemetry;
         let mut recorder = telemetry.begin(Kind::request, self.scope.front(), self.peer);
         recorder.protocol(Protocol::Http1);
@@ -627,7 +628,10 @@ impl Connection {
                 if is_somebodys(&answer) {
                     self.verdict.trust();
                 }
-                closing(answer, refusal.denial)
+                drop(recorder);
+                let mut answer = closing(answer, refusal.denial);
+                rest.settle(answer.headers_mut()).await;
+                answer
             }
         }
     }
@@ -657,7 +661,7 @@ impl Connection {
 }
 
 /// A refusal's answer. After one that leaves unclear what its sender means next, the connection ends; a policy's refusal
-/// leaves it open, and the next request is judged by itself.
+/// leaves it open, and the next request is judged by itself, where no body stands between them.
 fn closing(answer: Response<bytes::Bytes>, denial: Denial) -> Response<ResponseBody> {
     let mut answer = answer.map(ResponseBody::whole);
     if matches!(

@@ -12,14 +12,17 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::{
-    message::headers::{clean_trailers, remove_spellings},
+    message::{
+        Lent,
+        headers::{clean_trailers, remove_spellings},
+    },
     outcome::{Outcome, Party},
     telemetry::{Counters, Recorder},
 };
 
 /// A client's body on its way up.
 pub(super) struct RequestBody {
-    pub(super) inner: Incoming,
+    pub(super) inner: Lent,
     pub(super) counters: Arc<Counters>,
     /// Fields that are the operator's to set: not the client's in trailers either.
     pub(super) set: Vec<String>,

@@ -14,7 +14,7 @@ use super::{
     reclaim_upstream,
 };
 use crate::{
-    message::{Asks, Manner, headers, overrides, reject},
+    message::{Asks, Lent, Manner, headers, overrides, reject},
     telemetry::{Front, Kind, Recorder},
 };
 
@@ -64,6 +64,7 @@ impl Stream<'_> {
             Some(_) => self.verdict.html(),
             None => headers::wants_html(request.headers()),
         };
+        let (request, rest) = Lent::of(request);
         let passed = match refused {
             Some(denial) => Err(self.counted(denial.into())),
             None => self.pass(request, &mut recorder).await,
@@ -77,7 +78,12 @@ impl Stream<'_> {
             Ok(Passed::Upgrade(answer, client)) => {
                 self.upgrade(answer, client, recorder, html).await
             }
-            Err(refusal) => self.refuse(&refusal, &mut recorder, html),
+            Err(refusal) => {
+                let mut answer = self.refuse(&refusal, &mut recorder, html);
+                drop(recorder);
+                rest.settle(answer.headers_mut()).await;
+                answer
+            }
         }
     }
 
@@ -90,7 +96,7 @@ impl Stream<'_> {
     /// Judge by what the session allows now, count as an open where the stream's was another's, and send.
     async fn pass(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Request<Lent>,
         recorder: &mut Recorder,
     ) -> Result<Passed, Refusal> {
         if *request.method() == Method::CONNECT {
@@ -217,7 +223,7 @@ impl Stream<'_> {
 }
 
 /// May it be made so: in origin form, for this host and origin, by this method, for this path?
-fn judge(permit: &ServicePermit, request: &Request<Incoming>, path: &str) -> Result<(), Refusal> {
+fn judge(permit: &ServicePermit, request: &Request<Lent>, path: &str) -> Result<(), Refusal> {
     let uri = request.uri();
     // Origin form, or asterisk form: there is no proxy here to ask.
     let own = uri.scheme().is_none() && uri.authority().is_none();
@@ -266,7 +272,7 @@ fn is_websocket(protocol: &HeaderValue) -> bool {
 /// The request as it goes up: nothing that is between neighbours, nothing the client could steer by, and the fields the
 /// operator sets, never the client's of those names.
 fn rewrite(
-    request: &mut Request<Incoming>,
+    request: &mut Request<Lent>,
     path: &str,
     upgrade: Option<&HeaderValue>,
     http: Option<&ServiceHttp>,

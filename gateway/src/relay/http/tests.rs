@@ -6,6 +6,7 @@
     clippy::panic
 )]
 
+mod bodies;
 mod now;
 
 use std::net::SocketAddr;
