@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Either;
 use hyper::{
-    body::Incoming,
+    body::{Body as _, Incoming},
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
@@ -15,7 +15,7 @@ use super::{
     answer::{Body, Own},
     named,
     serve::Proxy,
-    upload::{Answered, Fate, Upload, UploadEnd, expects},
+    upload::{Answered, Fate, MOST, Upload, UploadEnd, expects},
 };
 use crate::flow::FlowIo;
 
@@ -74,15 +74,12 @@ impl Forwarder {
         target: Handshake,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Response<Body>> {
-        let idle = self.idle.lock().await.take();
-        let kept = idle.filter(|(to, sender)| *to == target && !sender.is_closed());
-        let mut sender = match kept {
-            Some((_, sender)) => sender,
-            None => self.connect(&target).await?,
-        };
         let fate = Fate::new(expects(request.headers()));
         let end = UploadEnd::new(fate.clone());
-        let mut request = request.map(|body| Upload::new(body, fate.clone()));
+        let large = request.body().size_hint().lower() > MOST;
+        let (head, body) = request.into_parts();
+        let (upload, left) = Upload::new(body, fate.clone());
+        let mut request = Request::from_parts(head, upload);
         if fate.waits() {
             let fate = fate.clone();
             hyper::ext::on_informational(&mut request, move |informational| {
@@ -101,15 +98,41 @@ impl Forwarder {
             };
             own.response()
         };
-        sender.ready().await.map_err(cut)?;
-        let answer = sender.send_request(request).await.map_err(cut)?;
-        // A stream on which a body is awaited that will not come takes no further request.
-        let unasked = fate.waits().then_some(end);
-        if unasked.is_none() {
+        let idle = self.idle.lock().await.take();
+        let mut kept = idle
+            .filter(|(to, sender)| *to == target && !sender.is_closed())
+            .map(|(_, sender)| sender);
+        let (sender, answer) = loop {
+            let (sender, anew) = match kept.take() {
+                Some(sender) => (sender, false),
+                None => (self.connect(&target).await?, true),
+            };
+            match attempt(sender, request).await {
+                Ok(answered) => break answered,
+                // The gateway closed what was kept meanwhile.
+                Err(Failed {
+                    unsent: Some(unsent),
+                    ..
+                }) if !anew => request = unsent,
+                Err(Failed { error, .. }) => return Err(cut(error)),
+            }
+        };
+        // On a stream whose gateway closes it, or that may take the rest of this body for it, no further request is sent (RFC 9112 §9.3,
+        // §9.6).
+        let (ended, closes) = (fate.has_ended(), says_close(answer.headers()));
+        if ended && !closes {
             *self.idle.lock().await = Some((target, sender));
+        }
+        let unasked = fate.waits().then_some(end);
+        if !ended && unasked.is_none() {
+            self.proxy.tasks.spawn(left.read());
         }
         let mut answer = answer.map(|body| Either::Right(Answered::new(body, unasked)));
         strip(answer.headers_mut());
+        if closes && !ended && large {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(header::CONNECTION, close);
+        }
         Ok(answer)
     }
 
@@ -127,6 +150,41 @@ impl Forwarder {
         });
         Ok(sender)
     }
+}
+
+/// An exchange that came to nothing.
+#[derive(Debug)]
+struct Failed<B> {
+    error: hyper::Error,
+    /// The request, where nothing of it was sent.
+    unsent: Option<Request<B>>,
+}
+
+/// Send a request on a stream, and wait for its answer's head.
+async fn attempt<B: hyper::body::Body + 'static>(
+    mut sender: SendRequest<B>,
+    request: Request<B>,
+) -> Result<(SendRequest<B>, Response<Incoming>), Failed<B>> {
+    if let Err(error) = sender.ready().await {
+        let unsent = Some(request);
+        return Err(Failed { error, unsent });
+    }
+    match sender.try_send_request(request).await {
+        Ok(answer) => Ok((sender, answer)),
+        Err(mut failed) => {
+            let unsent = failed.take_message();
+            let error = failed.into_error();
+            Err(Failed { error, unsent })
+        }
+    }
+}
+
+/// Is this the last answer on its connection (RFC 9112 §9.6)?
+fn says_close(fields: &HeaderMap) -> bool {
+    let said = fields.get_all(header::CONNECTION).iter();
+    said.filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
 /// Origin form, with the target's own Host.
@@ -173,9 +231,36 @@ fn strip(fields: &mut HeaderMap) {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use http::{HeaderMap, HeaderValue};
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue, Request, header};
+    use http_body_util::Empty;
+    use hyper::client::conn::http1;
+    use hyper_util::rt::TokioIo;
 
-    use super::strip;
+    use super::{attempt, says_close, strip};
+
+    #[tokio::test]
+    async fn what_was_not_sent_on_a_closed_stream_comes_back() {
+        let (near, far) = tokio::io::duplex(1024);
+        let (sender, connection) = http1::handshake(TokioIo::new(near)).await.unwrap();
+        let request = Request::new(Empty::<Bytes>::new());
+        drop(far);
+        let (attempted, _closed) = tokio::join!(attempt(sender, request), connection);
+        assert!(attempted.unwrap_err().unsent.is_some());
+    }
+
+    #[test]
+    fn a_last_answer_says_so_in_any_spelling() {
+        let said = |values: &[&'static str]| {
+            let mut fields = HeaderMap::new();
+            for value in values {
+                fields.append(header::CONNECTION, HeaderValue::from_static(value));
+            }
+            says_close(&fields)
+        };
+        assert!(said(&["close"]) && said(&["x-hop, Close"]) && said(&["x-hop", "close"]));
+        assert!(!said(&[]) && !said(&["keep-alive"]) && !said(&["closed"]));
+    }
 
     #[test]
     fn what_is_between_neighbours_stays_here() {

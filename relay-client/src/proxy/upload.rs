@@ -1,6 +1,7 @@
 //! A program's body on its way to the gateway.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     sync::{
@@ -8,11 +9,18 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::oneshot;
+
+/// Bytes of a body that its stream takes no more which are read and thrown away, at most.
+pub(super) const MOST: u64 = 1024 * 1024;
+/// They have so long to come.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Does the program wait to be told that its body is wanted (RFC 9110 §10.1.1)? Read as the HTTP library of either end does, or one of
 /// them would wait for a word that the other never says.
@@ -28,6 +36,8 @@ pub(super) struct Fate {
     waits: AtomicBool,
     /// It ended before its end, or had two meanings: its program's fault.
     broken: AtomicBool,
+    /// All of it was handed on.
+    ended: AtomicBool,
     over: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
@@ -54,6 +64,11 @@ impl Fate {
     /// Did it break off?
     pub(super) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)
+    }
+
+    /// Was all of it handed on?
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     fn wake(&self) {
@@ -100,13 +115,57 @@ impl Drop for UploadEnd {
 /// The body. While it waits it is not read, and so its program is not told to go on.
 #[derive(Debug)]
 pub(super) struct Upload {
-    body: Incoming,
+    /// There until it is dropped.
+    body: Option<Incoming>,
     fate: Arc<Fate>,
+    left: Option<oneshot::Sender<Incoming>>,
 }
 
+/// What is left of a body when its stream takes no more of it.
+#[derive(Debug)]
+pub(super) struct Left(oneshot::Receiver<Incoming>);
+
 impl Upload {
-    pub(super) fn new(body: Incoming, fate: Arc<Fate>) -> Self {
-        Self { body, fate }
+    pub(super) fn new(body: Incoming, fate: Arc<Fate>) -> (Self, Left) {
+        fate.ended.store(body.is_end_stream(), Ordering::Release);
+        let (left, receiver) = oneshot::channel();
+        let upload = Self {
+            body: Some(body),
+            fate,
+            left: Some(left),
+        };
+        (upload, Left(receiver))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let (Some(body), Some(left)) = (self.body.take(), self.left.take()) {
+            // Where nobody reads it on, it ends here.
+            drop(left.send(body));
+        }
+    }
+}
+
+impl Left {
+    /// Wait for it, and read it: the program's connection serves its next request behind it only (RFC 9112 §9.3). What is too much
+    /// ends the connection.
+    pub(super) async fn read(self) {
+        let Ok(mut body) = self.0.await else {
+            return;
+        };
+        let read = async {
+            let mut most = MOST;
+            while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                match most.checked_sub(bytes) {
+                    Some(left) => most = left,
+                    None => break,
+                }
+            }
+        };
+        // In time or not, what is left then is left.
+        let _ = tokio::time::timeout(PATIENCE, read).await;
     }
 }
 
@@ -118,22 +177,30 @@ impl Body for Upload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if self.fate.waits() && !ready!(self.fate.poll_asked(cx)) {
+        let this = &mut *self;
+        if this.fate.waits() && !ready!(this.fate.poll_asked(cx)) {
             return Poll::Ready(Some(Err(io::Error::other("the body was not asked for"))));
         }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Some(body) = &mut this.body else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
         if matches!(frame, Some(Err(_))) {
-            self.fate.broken.store(true, Ordering::Release);
+            this.fate.broken.store(true, Ordering::Release);
+        } else if frame.is_none() || body.is_end_stream() {
+            this.fate.ended.store(true, Ordering::Release);
         }
         Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

@@ -234,3 +234,31 @@ async fn a_request_and_its_stream_are_one_open() {
     let reply = wire.reply().await;
     assert_eq!(reply.status(), 200, "{}", reply.text());
 }
+
+/// Whose answer comes before its end: what is kept for the next request is another stream.
+#[tokio::test]
+async fn a_request_behind_a_refused_upload_is_served() {
+    let stage = Stage::start().await;
+    let plain = stage.world.plain();
+    let path = format!("/runtime/providers/test/sessions/{}", stage.session.id());
+    let egress = json!({
+        "allowedHosts": [plain],
+        "allowedAddresses": ["127.0.0.0/8"],
+        "rules": [{"host": plain, "http": {"methods": ["GET"]}}],
+    });
+    let change = json!({"egress": egress}).to_string();
+    let patched = stage.world.gateway.admin("PATCH", &path, &change).await;
+    assert_eq!(patched.status(), 200, "{}", patched.text());
+    let get = format!("GET http://{plain}/echo HTTP/1.1\r\nHost: {plain}\r\n\r\n");
+    let mut wire = stage.proxy.dial().await;
+    for size in [900, 60_000, 100_000] {
+        let post = format!(
+            "POST http://{plain}/upload HTTP/1.1\r\nHost: {plain}\r\nContent-Length: {size}\r\n\r\n"
+        );
+        wire.send(post + &"x".repeat(size) + &get).await;
+        for status in [403, 200] {
+            let reply = wire.reply().await;
+            assert_eq!(reply.status(), status, "{size}: {}", reply.text());
+        }
+    }
+}
