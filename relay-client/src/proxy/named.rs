@@ -109,9 +109,10 @@ pub(super) fn connect(uri: &Uri, fields: &HeaderMap) -> Result<Handshake, Own> {
 /// The answer to what is no such target, or where Host names another.
 pub(super) fn absolute(uri: &Uri, version: Version, fields: &HeaderMap) -> Result<Handshake, Own> {
     if uri.scheme() != Some(&Scheme::HTTP) {
-        return Err(Own::Malformed);
+        let origin = uri.authority().is_none() && uri.path().starts_with('/');
+        return Err(if origin { Own::Malformed } else { Own::Target });
     }
-    let authority = uri.authority().ok_or(Own::Malformed)?;
+    let authority = uri.authority().ok_or(Own::Target)?;
     let target = Named::parse(authority.as_str()).ok_or(Own::Target)?;
     let port = target.port.unwrap_or(HTTP);
     let agrees = match host(fields)? {
@@ -191,9 +192,11 @@ mod tests {
             ("http://a.test/x", to("a.test", 80)),
             ("http://a.test:8080", to("a.test", 8080)),
             ("http://[::1]:81/", to("::1", 81)),
-            ("https://a.test/", Err(Own::Malformed)),
+            ("https://a.test/", Err(Own::Target)),
+            ("ftp://a.test/", Err(Own::Target)),
+            ("*", Err(Own::Target)),
             ("/x", Err(Own::Malformed)),
-            ("a.test:80", Err(Own::Malformed)),
+            ("a.test:80", Err(Own::Target)),
             ("http://u:p@a.test/", Err(Own::Target)),
             ("http://a.test:0/", Err(Own::Target)),
             ("http://a.test:+80/", Err(Own::Target)),

@@ -124,6 +124,17 @@ async fn it_takes_and_refuses_what_the_listener_does() {
             target,
         ),
         (
+            "GET https://NAME:PORT/ HTTP/1.1\r\nHost: NAME\r\n",
+            400,
+            target,
+        ),
+        (
+            "GET ftp://NAME:PORT/ HTTP/1.1\r\nHost: NAME\r\n",
+            400,
+            target,
+        ),
+        ("OPTIONS * HTTP/1.1\r\nHost: NAME\r\n", 400, target),
+        (
             "GET http://NAME:PORT/#x HTTP/1.1\r\nHost: NAME\r\n",
             400,
             target,
