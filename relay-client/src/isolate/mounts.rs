@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags, open},
+    fs::{FileType, Mode, OFlags, open, stat},
     io::Errno,
     mount::{
         MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change,
@@ -82,7 +82,7 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
     }
     warnings.extend(own_queues(quiet)?);
     for path in KERNEL {
-        unless_unreachable(look_only(path)).map_err(|error| told(path, error))?;
+        unless_unreachable(path, look_only(path))?;
     }
     for mount in table()? {
         // What is mounted below the old one came with it, as writable as it is outside.
@@ -98,9 +98,7 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
     for hidden in &plan.hidden {
         match hidden {
             Hidden::Directory(path) if is_runtime(path) => cover(path)?,
-            Hidden::Directory(path) => {
-                unless_unreachable(scratch(path)).map_err(|error| told(path, error))?;
-            }
+            Hidden::Directory(path) => unless_unreachable(path, scratch(path))?,
             Hidden::File(_) => {}
         }
     }
@@ -112,13 +110,13 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
     fs::write(&nothing, "")?;
     // What is bound from it is read-only as it is: one file for all, which would hand on what is written to any of them.
     look_only(&nothing).map_err(|error| told(&nothing, error))?;
-    unless_unreachable(mount_bind(&nothing, KEYS)).map_err(|error| told(KEYS, error))?;
+    unless_unreachable(KEYS, mount_bind(&nothing, KEYS))?;
     for (place, (path, text)) in plan.files.iter().enumerate() {
         replace(&plan.directory.join(place.to_string()), path, text)?;
     }
     for hidden in &plan.hidden {
         if let Hidden::File(path) = hidden {
-            unless_unreachable(mount_bind(&nothing, path)).map_err(|error| told(path, error))?;
+            unless_unreachable(path, mount_bind(&nothing, path))?;
         }
     }
     if plan.read_only {
@@ -139,9 +137,10 @@ pub(super) fn arrange(plan: &Plan) -> io::Result<Vec<String>> {
 
 /// Names of queues are those of the IPC namespace in which their file system was mounted, whoever looks at it: what is there is the host's.
 fn own_queues(flags: MountFlags) -> io::Result<Option<String>> {
-    match unless_unreachable(mount("mqueue", QUEUES, "mqueue", flags, None)) {
+    match mount("mqueue", QUEUES, "mqueue", flags, None) {
         // A kernel without them has none there.
         Ok(()) | Err(Errno::NODEV) => Ok(None),
+        Err(error) if is_unreachable(QUEUES, error) => Ok(None),
         Err(error) => {
             scratch(Path::new(QUEUES)).map_err(|error| told(QUEUES, error))?;
             let error = io::Error::from(error);
@@ -225,12 +224,63 @@ fn cover(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What is not there, or cannot be reached, cannot be reached by the command either: it runs as the same user.
-fn unless_unreachable(mounted: Result<(), Errno>) -> Result<(), Errno> {
+/// # Errors
+/// It was not mounted, and what is at this path stays in reach of the command.
+fn unless_unreachable(path: impl AsRef<Path>, mounted: Result<(), Errno>) -> io::Result<()> {
+    let path = path.as_ref();
     match mounted {
-        Err(Errno::NOENT | Errno::ACCESS | Errno::NOTDIR) => Ok(()),
-        mounted => mounted,
+        Err(error) if !is_unreachable(path, error) => Err(uncovered(path, error)),
+        _ => Ok(()),
     }
+}
+
+/// What is not there, or cannot be reached, cannot be reached by the command either: it runs as the same user. That a mount fails so does
+/// not show it: nothing can be mounted over what has no name any more (ENOENT), as the file at a mount whose source was removed or replaced
+/// outside, and a security module may refuse it (EACCES).
+fn is_unreachable(path: impl AsRef<Path>, error: Errno) -> bool {
+    let says_so = |error: Errno| matches!(error, Errno::NOENT | Errno::ACCESS | Errno::NOTDIR);
+    says_so(error)
+        && match stat(path.as_ref()) {
+            // A directory that was removed is empty, and stays so.
+            Ok(found) => found.st_nlink == 0 && FileType::from_raw_mode(found.st_mode).is_dir(),
+            Err(error) => says_so(error),
+        }
+}
+
+/// Nothing can be mounted over what must not be seen.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "nothing can be mounted over {} ({error}), so that the command would see what is there. Nothing was run.\n{remedy}\n\
+     To run it without confinement, where the proxy variables are a mere request: --unconfined",
+    .path.display()
+)]
+pub(super) struct Uncovered {
+    path: PathBuf,
+    error: io::Error,
+    remedy: &'static str,
+}
+
+fn uncovered(path: &Path, error: Errno) -> io::Error {
+    let remedy = match error {
+        Errno::NOENT => {
+            "It is a mount whose source was removed or replaced outside, as rotation does it. Unmount it or mount it anew (start the \
+             container again); to have it replaced, mount a directory with nothing else in it, not the file."
+        }
+        Errno::ACCESS | Errno::NOTDIR => {
+            "What is there was changed meanwhile, or a security module forbids it: see the kernel's log (dmesg)."
+        }
+        _ => return told(path, error),
+    };
+    let kind = io::Error::from(error).kind();
+    let (path, error) = (path.to_owned(), error.into());
+    io::Error::new(
+        kind,
+        Uncovered {
+            path,
+            error,
+            remedy,
+        },
+    )
 }
 
 fn told(path: impl AsRef<Path>, error: Errno) -> io::Error {
@@ -245,7 +295,7 @@ fn told(path: impl AsRef<Path>, error: Errno) -> io::Error {
 fn replace(own: &Path, path: &Path, text: &str) -> io::Result<()> {
     if path.exists() {
         fs::write(own, text)?;
-        return mount_bind(own, path).map_err(|error| told(path, error));
+        return mount_bind(own, path).map_err(|error| uncovered(path, error));
     }
     let parent = path.parent().unwrap_or(Path::new("/"));
     let written = fs::create_dir_all(parent).and_then(|()| fs::write(path, text));
@@ -274,11 +324,51 @@ fn write_protect(mount: &Mount) -> io::Result<()> {
     let path = &mount.path;
     match mount_remount(path, flags, c"") {
         // Something else stands before it by now.
-        Err(Errno::INVAL) => Ok(()),
-        done => unless_unreachable(done).map_err(|error| {
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(error) if is_unreachable(path, error) => Ok(()),
+        Err(error) => {
             let error = io::Error::from(error);
             let why = format!("{} cannot be made read-only: {error}", path.display());
-            io::Error::new(error.kind(), why)
-        }),
+            Err(io::Error::new(error.kind(), why))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{
+        fs::{self, File},
+        os::fd::AsRawFd,
+    };
+
+    use rustix::io::Errno;
+
+    use super::is_unreachable;
+
+    /// By its descriptor a file is found without a name, as it is where it is mounted.
+    fn held(file: &File) -> String {
+        format!("/proc/self/fd/{}", file.as_raw_fd())
+    }
+
+    #[test]
+    fn what_is_found_is_in_reach_whatever_mounting_over_it_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, removed) = (directory.path().join("file"), directory.path().join("d"));
+        fs::write(&path, "").unwrap();
+        fs::create_dir(&removed).unwrap();
+        for error in [Errno::NOENT, Errno::ACCESS, Errno::NOTDIR] {
+            assert!(!is_unreachable(&path, error), "{error}");
+            assert!(!is_unreachable(&removed, error), "{error}");
+            assert!(is_unreachable(path.join("none"), error), "{error}");
+            assert!(is_unreachable(removed.join("none"), error), "{error}");
+        }
+        assert!(!is_unreachable(removed.join("none"), Errno::PERM));
+        let (file, directory) = (File::open(&path).unwrap(), File::open(&removed).unwrap());
+        fs::remove_file(&path).unwrap();
+        fs::remove_dir(&removed).unwrap();
+        assert!(!is_unreachable(held(&file), Errno::NOENT));
+        assert!(is_unreachable(held(&directory), Errno::NOENT));
     }
 }

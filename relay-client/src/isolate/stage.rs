@@ -73,6 +73,17 @@ impl Broken {
         }
     }
 
+    fn mounts(error: io::Error) -> Self {
+        let inner = error.get_ref();
+        if inner.is_some_and(|inner| inner.is::<mounts::Uncovered>()) {
+            return Self {
+                code: CANNOT_CONFINE,
+                message: format!("the command cannot be confined: {error}"),
+            };
+        }
+        Self::at("mounts")(error)
+    }
+
     fn exec(program: &OsStr, error: &io::Error) -> Self {
         Self {
             code: super::exec_failure(error),
@@ -259,7 +270,7 @@ fn inner(command: &[OsString]) -> Result<u8, Broken> {
     unshare(CloneFlags::CLONE_NEWNS)
         .map_err(io::Error::from)
         .map_err(Broken::forbidden(&plan.knobs, Step::Others))?;
-    let mut warnings = mounts::arrange(&plan).map_err(Broken::at("mounts"))?;
+    let mut warnings = mounts::arrange(&plan).map_err(Broken::mounts)?;
     warnings.extend(lacking);
     let (listeners, descriptors) = listen(&plan.listeners).map_err(Broken::at("a listener"))?;
     let prepared = Prepared {

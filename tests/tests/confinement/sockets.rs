@@ -11,7 +11,7 @@ use std::path::Path;
 use e2e::{Program, until};
 
 use super::kernel::mount;
-use super::outer::{Outer, open_to_all, outer};
+use super::outer::{Outer, is_root, open_to_all, outer};
 
 /// One that every user may connect to.
 fn listener(path: &Path) -> UnixListener {
@@ -184,6 +184,55 @@ fn a_socket_that_is_a_mount_is_hidden_whoever_listens() {
             let done = outer.run(&[], &command).args(paths).run().await;
             let refused = "ConnectionRefusedError\n".repeat(paths.len());
             assert_eq!(done.succeeded(), refused);
+        },
+    );
+}
+
+/// Nothing is run, since what is at this path would stay in sight.
+pub(crate) async fn is_refused(program: Program, path: &str) {
+    let done = program.run().await;
+    assert_eq!(done.code, Some(123), "{}{}", done.text(), done.stderr);
+    assert_eq!(done.text(), "");
+    for part in [path, "--unconfined", "Nothing was run"] {
+        assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
+    }
+}
+
+/// It is in reach where it is mounted, and nothing can be mounted over what has no name.
+#[test]
+fn nothing_is_run_where_a_socket_that_is_a_mount_was_removed_outside() {
+    outer(
+        "sockets::nothing_is_run_where_a_socket_that_is_a_mount_was_removed_outside",
+        async |outer| {
+            mount(&["-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/mnt"]).await;
+            for name in ["source", "source/empty", "empty"] {
+                fs::create_dir(format!("/mnt/{name}")).unwrap();
+            }
+            let path = "/mnt/mounted.sock";
+            fs::write(path, "").unwrap();
+            let _listener = listener(Path::new("/mnt/source/s"));
+            mount(&["--bind", "/mnt/source/s", path]).await;
+            mount(&["--bind", "/mnt/source/empty", "/mnt/empty"]).await;
+            fs::remove_file("/mnt/source/s").unwrap();
+            fs::remove_dir("/mnt/source/empty").unwrap();
+            let command = ["/usr/bin/python3", "-c", CONNECT, path];
+            let outside = outer.as_nobody(command[0]).args(&command[1..]);
+            assert_eq!(outside.run().await.succeeded(), "connected\n");
+            let ways: [&[&str]; 2] = [&[], &["--ro"]];
+            for flags in ways {
+                is_refused(outer.run(flags, &command), path).await;
+                if is_root() {
+                    is_refused(outer.run_as_root(flags, &command), path).await;
+                }
+            }
+            let unmounted = Program::new("umount").args(["--lazy", path]).run().await;
+            unmounted.succeeded();
+            // A directory that was removed has nothing to hide, and never will have.
+            for flags in ways {
+                let program = outer.run(flags, &command);
+                let done = program.env("XDG_RUNTIME_DIR", "/mnt/empty").run().await;
+                assert_eq!(done.succeeded(), "ConnectionRefusedError\n", "{flags:?}");
+            }
         },
     );
 }

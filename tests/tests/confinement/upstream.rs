@@ -3,12 +3,15 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use e2e::tasks::{free_port, listening};
 use e2e::{Forwarder, Program};
 
 use super::kernel::mount;
-use super::outer::outer;
+use super::outer::{open_to_all, outer};
+use super::sockets::is_refused;
 
 /// What the allowed name leads to, as far as the gateway knows.
 const ELSEWHERE: &str = "api.allowed.test=9.9.9.9";
@@ -63,6 +66,57 @@ fn a_real_proxy_with_a_password_is_the_way_out() {
             let asked = format!("CONNECT {}", outer.api());
             let said = proxy.said();
             assert!(said.matches(&asked).count() >= 2, "{said}");
+        },
+    );
+}
+
+/// As containers are given single files: a mount goes on showing what was replaced outside, and nothing can be mounted over that.
+#[test]
+fn nothing_is_run_where_a_password_that_is_a_mount_was_replaced_outside() {
+    outer(
+        "upstream::nothing_is_run_where_a_password_that_is_a_mount_was_replaced_outside",
+        async |outer| {
+            mount(&["-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/mnt"]).await;
+            let (source, alone) = (Path::new("/mnt/source"), Path::new("/mnt/alone"));
+            for directory in [source, alone] {
+                fs::create_dir(directory).unwrap();
+                open_to_all(directory);
+            }
+            fs::set_permissions(source, fs::Permissions::from_mode(0o777)).unwrap();
+            let write = "umask 077; for name in beside alone; do\n\
+                echo agent:s3cret >/mnt/source/new; mv /mnt/source/new /mnt/source/$name; done";
+            let written = || outer.as_nobody("sh").args(["-ec", write]).run();
+            written().await.succeeded();
+            for (name, path) in [
+                ("beside", "/mnt/password"),
+                ("alone", "/mnt/alone/password"),
+            ] {
+                fs::write(path, "").unwrap();
+                mount(&["--bind", &format!("/mnt/source/{name}"), path]).await;
+            }
+            let run = |path: &str, flags: &[&str]| {
+                let mut all = vec!["--upstream-proxy", "http://127.0.0.1:9"];
+                all.extend(["--upstream-proxy-credential-file", path]);
+                all.extend(flags);
+                outer.run(
+                    &all,
+                    &["sh", "-c", "cat \"$0\" 2>&1 | grep s3cret; echo ran", path],
+                )
+            };
+            let ways: [&[&str]; 2] = [&[], &["--ro"]];
+            for flags in ways {
+                let done = run("/mnt/password", flags).run().await;
+                assert_eq!(done.succeeded(), "ran\n", "{flags:?}");
+            }
+            written().await.succeeded();
+            let outside = outer.as_nobody("cat").arg("/mnt/password").run().await;
+            assert_eq!(outside.succeeded(), "agent:s3cret\n");
+            for flags in ways {
+                is_refused(run("/mnt/password", flags), "/mnt/password").await;
+                // A directory with nothing else in it is hidden as a whole.
+                let done = run("/mnt/alone/password", flags).run().await;
+                assert_eq!(done.succeeded(), "ran\n", "{flags:?}");
+            }
         },
     );
 }
