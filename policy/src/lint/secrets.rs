@@ -1,6 +1,11 @@
 //! Secrets in the plain: tokens known by how they begin, private keys, passwords by their key, and long random texts.
 
 use crate::text::{Faults, Place, Position};
+use ahead::{Ahead, Comments};
+
+mod ahead;
+#[cfg(test)]
+mod tests;
 
 /// How well-known tokens begin, and how many characters follow at least.
 const PREFIXES: &[(&str, usize, &str)] = &[
@@ -56,26 +61,61 @@ struct Span {
     what: &'static str,
 }
 
+/// The secrets of one line.
+struct Found {
+    spans: Vec<Span>,
+    /// Which characters are part of one: a line may hold thousands.
+    taken: Vec<bool>,
+}
+
+impl Found {
+    fn none(length: usize) -> Self {
+        Self {
+            spans: Vec::new(),
+            taken: vec![false; length],
+        }
+    }
+
+    fn push(&mut self, span: Span) {
+        if let Some(taken) = self.taken.get_mut(span.start..span.end) {
+            taken.fill(true);
+        }
+        self.spans.push(span);
+    }
+
+    fn is_taken(&self, at: usize) -> bool {
+        self.taken.get(at).copied().unwrap_or_default()
+    }
+
+    fn overlaps(&self, start: usize, end: usize) -> bool {
+        let taken = self.taken.get(start..end);
+        taken.is_some_and(|taken| taken.contains(&true))
+    }
+}
+
 /// Warn of each secret, never showing it; the result is the source with all of them blotted out.
 pub(super) fn find(source: &str, faults: &mut Faults) -> String {
     let mut masked = String::with_capacity(source.len());
     let mut in_key = false;
     for (number, line) in (1_u32..).zip(source.split_inclusive('\n')) {
         let text = line.trim_end_matches(['\n', '\r']);
-        let spans = if is_pem_border(text, "BEGIN") {
+        let found = if is_pem_border(text, "BEGIN") {
             in_key = true;
             let start = text.find("-----").unwrap_or_default();
-            vec![Span {
+            let end = text.chars().count();
+            let mut found = Found::none(end);
+            found.push(Span {
                 start: text.get(..start).unwrap_or_default().chars().count(),
-                end: text.chars().count(),
+                end,
                 what: "a private key",
-            }]
+            });
+            found
         } else if in_key {
-            Vec::new()
+            Found::none(0)
         } else {
-            spans(text)
+            look(text)
         };
-        for span in &spans {
+        for span in &found.spans {
             let column = u32::try_from(span.start + 1).unwrap_or(u32::MAX);
             let place = Place {
                 position: Position {
@@ -89,10 +129,7 @@ pub(super) fn find(source: &str, faults: &mut Faults) -> String {
             faults.warn(&place, message, Some(hint.to_owned()));
         }
         for (at, c) in text.chars().enumerate() {
-            let hidden = (in_key && !c.is_whitespace())
-                || spans
-                    .iter()
-                    .any(|span| (span.start..span.end).contains(&at));
+            let hidden = (in_key && !c.is_whitespace()) || found.is_taken(at);
             masked.push(if hidden { '*' } else { c });
         }
         masked.push_str(line.get(text.len()..).unwrap_or_default());
@@ -106,40 +143,39 @@ fn is_pem_border(line: &str, word: &str) -> bool {
         .is_some_and(|(_, rest)| rest.contains("PRIVATE KEY-----"))
 }
 
-/// What looks like a secret in one line; the parts do not overlap.
-fn spans(line: &str) -> Vec<Span> {
+/// What looks like a secret in one line, in time by its length: machines write whole policies in one.
+fn look(line: &str) -> Found {
     let chars: Vec<char> = line.chars().collect();
-    let mut spans: Vec<Span> = Vec::new();
-    keyed(&chars, &mut spans);
-    userinfo(&chars, &mut spans);
-    signed(&chars, &mut spans);
+    let mut found = Found::none(chars.len());
+    keyed(&chars, &mut found);
+    userinfo(&chars, &mut found);
+    signed(&chars, &mut found);
     let mut at = 0;
     while at < chars.len() {
         let rest = chars.get(at..).unwrap_or_default();
         let length = rest.iter().take_while(|c| is_token(**c)).count();
         let token: String = rest.iter().take(length).collect();
-        let taken = spans
-            .iter()
-            .any(|span| at < span.end && span.start < at + length);
-        if !taken {
+        if length > 0 && !found.overlaps(at, at + length) {
             match judge(&token, chars.get(..at).unwrap_or_default()) {
-                Some(what) => spans.push(Span {
+                Some(what) => found.push(Span {
                     start: at,
                     end: at + length,
                     what,
                 }),
-                None => known_parts(&token, at, &mut spans),
+                None => known_parts(&token, at, &mut found),
             }
         }
         at += length.max(1);
     }
-    spans.sort_by_key(|span| span.start);
-    spans
+    found.spans.sort_by_key(|span| span.start);
+    found
 }
 
 /// `password: VALUE`, in a mapping of either style, quoted or not; `password=VALUE`, in a text or a URL.
-fn keyed(chars: &[char], spans: &mut Vec<Span>) {
+fn keyed(chars: &[char], found: &mut Found) {
     let comment = comment_at(chars);
+    let flow = chars.iter().position(|c| *c == '{');
+    let mut values = Values::of(chars);
     for (at, c) in chars.iter().enumerate() {
         let quoted = at > 0 && matches!(chars.get(at - 1), Some('"' | '\''));
         let next = chars.get(at + 1).copied();
@@ -148,22 +184,24 @@ fn keyed(chars: &[char], spans: &mut Vec<Span>) {
             continue;
         }
         let start = at + 1 + lead(chars.get(at + 1..).unwrap_or_default(), mapped);
-        let rest = chars.get(start..).unwrap_or_default();
+        // Spans so far begin before this value: it overlaps one where its first character is in it.
+        if found.is_taken(start) || !may_begin(chars.get(start).copied()) {
+            continue;
+        }
         let in_comment = comment.is_some_and(|comment| comment < at);
-        let length = if mapped && !in_comment {
-            let flow = chars.get(..at).unwrap_or_default().contains(&'{');
-            mapped_length(rest, chars.get(start.wrapping_sub(1)).copied(), flow)
+        let end = if mapped && !in_comment {
+            values.mapped_end(start, flow.is_some_and(|flow| flow < at))
         } else {
-            credential_length(rest)
+            values.credential_end(start)
         };
-        let value = rest.get(..length).unwrap_or_default();
-        let within = spans
-            .iter()
-            .any(|span| span.start < start + length && start < span.end);
-        if !within && is_secret_value(value, in_comment) {
-            spans.push(Span {
+        if values.refers(start, end) {
+            continue;
+        }
+        let end = end - trailing(chars.get(start..end).unwrap_or_default());
+        if is_secret_value(chars.get(start..end).unwrap_or_default(), in_comment) {
+            found.push(Span {
                 start,
-                end: start + length,
+                end,
                 what: "a password",
             });
         }
@@ -209,53 +247,92 @@ fn lead(rest: &[char], mapped: bool) -> usize {
     rest.iter().take_while(skipped).count()
 }
 
-/// A mapping's value: to its closing quote; bare, to the end of the line, a comment, or of its entry in a flow mapping.
-fn mapped_length(value: &[char], before: Option<char>, flow: bool) -> usize {
-    if let Some(quote) = before.filter(|c| matches!(c, '"' | '\'')) {
-        return value.iter().take_while(|c| **c != quote).count();
-    }
-    let comment = comment_at(value).unwrap_or(value.len());
-    let value = value.get(..comment).unwrap_or_default();
-    let end = value
-        .iter()
-        .position(|c| flow && matches!(c, ',' | '}' | ']'));
-    let value = value.get(..end.unwrap_or(value.len())).unwrap_or_default();
-    value.len() - value.iter().rev().take_while(|c| c.is_whitespace()).count()
+/// Where values end, asked for from the left to the right.
+struct Values<'a> {
+    chars: &'a [char],
+    comments: Comments<'a>,
+    flow: Ahead<'a>,
+    word: Ahead<'a>,
+    /// A word behind an authentication scheme begins elsewhere.
+    behind: Ahead<'a>,
+    reference: Ahead<'a>,
 }
 
-/// A word of a longer text.
-fn word_length(value: &[char]) -> usize {
+impl<'a> Values<'a> {
+    fn of(chars: &'a [char]) -> Self {
+        Self {
+            chars,
+            comments: Comments::of(chars),
+            flow: Ahead::of(chars, |rest| matches!(rest, [',' | '}' | ']', ..])),
+            word: Ahead::of(chars, ends_word),
+            behind: Ahead::of(chars, ends_word),
+            reference: Ahead::of(chars, |rest| matches!(rest, ['$', '{', ..])),
+        }
+    }
+
+    /// A mapping's value: to its closing quote; bare, to the end of the line, a comment, or of its entry in a flow mapping.
+    fn mapped_end(&mut self, start: usize, flow: bool) -> usize {
+        let before = start.checked_sub(1).and_then(|at| self.chars.get(at));
+        if let Some(quote) = before.filter(|c| matches!(c, '"' | '\'')) {
+            let rest = self.chars.get(start..).unwrap_or_default();
+            return start + rest.iter().take_while(|c| *c != quote).count();
+        }
+        let comment = self.comments.behind(start);
+        if flow {
+            comment.min(self.flow.seek(start))
+        } else {
+            comment
+        }
+    }
+
+    /// A word, with the word behind it where it is an authentication scheme (RFC 9110 §11.4).
+    fn credential_end(&mut self, start: usize) -> usize {
+        const SCHEMES: [&str; 4] = ["basic", "bearer", "digest", "negotiate"];
+        let end = self.word.seek(start);
+        let word = self.chars.get(start..end).unwrap_or_default();
+        let is = |scheme: &&str| {
+            let lower = word.iter().map(char::to_ascii_lowercase);
+            scheme.chars().eq(lower)
+        };
+        if !SCHEMES.iter().any(is) {
+            return end;
+        }
+        let rest = self.chars.get(end..).unwrap_or_default();
+        let gap = rest.iter().take_while(|c| matches!(c, ' ' | '\t')).count();
+        self.behind.seek(end + gap)
+    }
+
+    /// Does the value hold a reference to a variable?
+    fn refers(&mut self, start: usize, end: usize) -> bool {
+        self.reference.seek(start) + 1 < end
+    }
+}
+
+fn ends_word(rest: &[char]) -> bool {
     let ends =
         |c: &char| c.is_whitespace() || matches!(c, '"' | '\'' | '&' | ';' | ',' | '}' | ']' | ')');
-    value.iter().take_while(|c| !ends(c)).count()
+    rest.first().is_some_and(ends)
 }
 
-/// A word, with the word behind it where it is an authentication scheme (RFC 9110 §11.4).
-fn credential_length(value: &[char]) -> usize {
-    const SCHEMES: [&str; 4] = ["basic", "bearer", "digest", "negotiate"];
-    let length = word_length(value);
-    let word: String = value.iter().take(length).collect();
-    if !SCHEMES.contains(&word.to_ascii_lowercase().as_str()) {
-        return length;
-    }
-    let behind = value.get(length..).unwrap_or_default();
-    let gap = behind
-        .iter()
-        .take_while(|c| matches!(c, ' ' | '\t'))
-        .count();
-    length + gap + word_length(behind.get(gap..).unwrap_or_default())
+/// White space at the end.
+fn trailing(value: &[char]) -> usize {
+    value.iter().rev().take_while(|c| c.is_whitespace()).count()
 }
 
-/// A reference, a collection, a path, nothing at all is no secret; nor is a plain word of a comment.
+/// Nothing at all, a reference, a collection, a path is no secret.
+fn may_begin(first: Option<char>) -> bool {
+    first.is_some_and(|c| !"${[|>#~/=&*".contains(c))
+}
+
+/// Nothing at all and a plain word of a document or of a comment is no secret.
 fn is_secret_value(value: &[char], in_comment: bool) -> bool {
     const WORDS: [&str; 5] = ["null", "true", "false", "yes", "no"];
-    let text: String = value.iter().collect();
-    let is_other = text.is_empty() || text.starts_with(|c| "${[|>#~/=&*".contains(c));
+    let is_word = |word: &&str| word.chars().eq(value.iter().copied());
     let is_prose = || {
         let letter = |c: &char| c.is_ascii_lowercase() || matches!(c, '.' | '-');
         in_comment && value.iter().all(letter)
     };
-    !(is_other || text.contains("${") || WORDS.contains(&text.as_str()) || is_prose())
+    !(value.is_empty() || WORDS.iter().any(is_word) || is_prose())
 }
 
 /// What stands for a secret: `${VARIABLE}`, blots; in a comment also a word in capitals, bare, `<BETWEEN>` or `$BEHIND` a mark.
@@ -272,7 +349,7 @@ fn is_placeholder(value: &[char], in_comment: bool) -> bool {
 }
 
 /// `scheme://user:PASSWORD@host`.
-fn userinfo(chars: &[char], spans: &mut Vec<Span>) {
+fn userinfo(chars: &[char], found: &mut Found) {
     let comment = comment_at(chars);
     let starts = chars
         .windows(3)
@@ -297,7 +374,7 @@ fn userinfo(chars: &[char], spans: &mut Vec<Span>) {
             is_placeholder(password, comment.is_some_and(|comment| comment < at))
         };
         if let Some(colon) = colon.filter(|colon| !stands_for(colon)) {
-            spans.push(Span {
+            found.push(Span {
                 start: start + colon + 1,
                 end: start + end,
                 what: "a password",
@@ -308,7 +385,7 @@ fn userinfo(chars: &[char], spans: &mut Vec<Span>) {
 
 /// A signed token by its parts (RFC 7515 §7.1): a header and claims, each the base64url of a JSON object (`{"` is `eyJ`, `{}` is `e30`),
 /// and a signature. The parts may be too short to be known by themselves.
-fn signed(chars: &[char], spans: &mut Vec<Span>) {
+fn signed(chars: &[char], found: &mut Found) {
     let mut at = 0;
     while at < chars.len() {
         let rest = chars.get(at..).unwrap_or_default();
@@ -321,8 +398,8 @@ fn signed(chars: &[char], spans: &mut Vec<Span>) {
         {
             // A token is ASCII: bytes are characters.
             let end = at + header.len() + claims.len() + signature.len() + 2;
-            if !spans.iter().any(|span| at < span.end && span.start < end) {
-                spans.push(Span {
+            if !found.overlaps(at, end) {
+                found.push(Span {
                     start: at,
                     end,
                     what: "a signed token",
@@ -338,13 +415,13 @@ fn is_token(c: char) -> bool {
 }
 
 /// Well-known tokens among the segments of a path, or behind `=`. Of other segments it is not known whether they are secret.
-fn known_parts(token: &str, at: usize, spans: &mut Vec<Span>) {
+fn known_parts(token: &str, at: usize, found: &mut Found) {
     let mut start = at;
     for part in token.split(['/', '=']) {
         // A token is ASCII: bytes are characters.
         let end = start + part.len();
         if let Some(what) = known(part) {
-            spans.push(Span { start, end, what });
+            found.push(Span { start, end, what });
         }
         start = end + 1;
     }
@@ -381,15 +458,20 @@ fn judge(token: &str, before: &[char]) -> Option<&'static str> {
 
 /// `tokenSha256: HEX` of an admin credential: written so that the token itself is not.
 fn is_token_hash(token: &str, before: &[char]) -> bool {
-    let before: String = before.iter().collect();
-    let named = before
-        .trim_end_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\''))
-        .strip_suffix(':')
-        .map(|key| key.trim_end_matches(['"', '\'']))
-        .and_then(|key| key.strip_suffix("tokenSha256"));
-    token.len() == 64
-        && token.bytes().all(|b| b.is_ascii_hexdigit())
-        && named.is_some_and(|rest| !rest.ends_with(is_token))
+    if token.len() != 64 || !token.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return false;
+    }
+    let quote = |c: &&char| matches!(c, '"' | '\'');
+    let mut back = before
+        .iter()
+        .rev()
+        .skip_while(|c| c.is_whitespace() || quote(c));
+    if back.next() != Some(&':') {
+        return false;
+    }
+    let mut back = back.skip_while(quote);
+    let mut name = "tokenSha256".chars().rev();
+    name.all(|c| back.next() == Some(&c)) && back.next().is_none_or(|c| !is_token(*c))
 }
 
 /// Long, of mixed kinds of characters, and with hardly any repetition: not a word, a path or a name.

@@ -161,8 +161,9 @@ impl Faults {
         let lines: Vec<&str> = source.lines().collect();
         let mut out = String::new();
         for (label, list) in [("error", &self.errors), ("warning", &self.warnings)] {
+            let mut cut = Cut::of(&lines);
             for fault in list {
-                render_one(&mut out, label, fault, &lines, file_name);
+                render_one(&mut out, label, fault, &mut cut, file_name);
             }
         }
         out
@@ -197,7 +198,42 @@ fn insert(list: &mut Vec<Fault>, place: &Place, message: String, hint: Option<St
 /// Characters of a source line shown at most, so that one-line JSON stays readable.
 const SHOWN: usize = 100;
 
-fn render_one(out: &mut String, label: &str, fault: &Fault, lines: &[&str], file_name: &str) {
+/// Parts of lines. In a line of a whole policy thousands of faults may stand, and each goes on where the one before it was.
+struct Cut<'a> {
+    lines: &'a [&'a str],
+    index: usize,
+    /// How many characters of that line were passed, and what follows them.
+    passed: usize,
+    rest: &'a str,
+}
+
+impl<'a> Cut<'a> {
+    fn of(lines: &'a [&'a str]) -> Self {
+        Self {
+            lines,
+            index: 0,
+            passed: 0,
+            rest: lines.first().copied().unwrap_or_default(),
+        }
+    }
+
+    /// What a line holds from a character on.
+    fn part(&mut self, index: usize, start: usize) -> Option<&'a str> {
+        let line = *self.lines.get(index)?;
+        if index != self.index || start < self.passed {
+            (self.index, self.passed, self.rest) = (index, 0, line);
+        }
+        let mut chars = self.rest.chars();
+        let ahead = start - self.passed;
+        if ahead > 0 && chars.nth(ahead - 1).is_none() {
+            return Some("");
+        }
+        (self.passed, self.rest) = (start, chars.as_str());
+        Some(self.rest)
+    }
+}
+
+fn render_one(out: &mut String, label: &str, fault: &Fault, cut: &mut Cut<'_>, file_name: &str) {
     use fmt::Write as _;
     let Position { line, column } = fault.position;
     let path = if fault.path.is_empty() { "" } else { ": " };
@@ -205,19 +241,14 @@ fn render_one(out: &mut String, label: &str, fault: &Fault, lines: &[&str], file
     let _ = writeln!(out, "{label}: {}{path}{}", fault.path, fault.message);
     let _ = writeln!(out, "  --> {file_name}:{line}:{column}");
     let index = (line as usize).checked_sub(1);
-    if let Some(text) = index.and_then(|index| lines.get(index)) {
-        let column = (column as usize).saturating_sub(1);
-        let start = if column > SHOWN * 3 / 4 {
-            column - SHOWN / 2
-        } else {
-            0
-        };
-        let shown: String = text
-            .chars()
-            .skip(start)
-            .take(SHOWN)
-            .map(printable)
-            .collect();
+    let column = (column as usize).saturating_sub(1);
+    let start = if column > SHOWN * 3 / 4 {
+        column - SHOWN / 2
+    } else {
+        0
+    };
+    if let Some(text) = index.and_then(|index| cut.part(index, start)) {
+        let shown: String = text.chars().take(SHOWN).map(printable).collect();
         let width = line.to_string().len();
         let (gap, caret) = (" ".repeat(width), " ".repeat(column - start));
         let _ = writeln!(out, " {gap} |\n {line} | {shown}\n {gap} | {caret}^");
