@@ -352,8 +352,13 @@ fn configuration(args: &RunArgs) -> Result<Config, Failure> {
     match Config::parse(&source) {
         Ok((config, _)) => Ok(config),
         Err(faults) => {
-            let faults: Vec<String> = faults.errors.iter().map(ToString::to_string).collect();
-            Err(Failure::new(USAGE, faults.join("\n")))
+            // Nobody wrote the document: what is wrong with it is wrong with a flag.
+            let told = faults
+                .errors
+                .iter()
+                .map(|fault| UpstreamProxyArgs::told(fault).unwrap_or_else(|| fault.to_string()));
+            let told: Vec<String> = told.collect();
+            Err(Failure::new(USAGE, told.join("\n")))
         }
     }
 }

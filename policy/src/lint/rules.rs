@@ -60,7 +60,8 @@ pub(super) fn lint(egress: &EgressDocument, denied: &Index<'_>, faults: &mut Fau
             faults.warn(item.place, format!("{what} sets nothing"), leave_out());
         } else {
             let message = match around.effect(at, rule) {
-                Effect::Some => continue,
+                // Of one that nothing is allowed for the fault says what to add.
+                Effect::Some | Effect::Nowhere => continue,
                 Effect::Same => format!("{what} adds nothing: what it says holds without it"),
                 Effect::Outdone => format!(
                     "{what} is never used: closer rules say it all, for each host and port that is allowed"
@@ -82,13 +83,15 @@ enum Effect {
     Same,
     /// It never decides.
     Outdone,
+    /// It applies to nothing that is allowed.
+    Nowhere,
 }
 
 impl<'a> Around<'a> {
     /// What one rule changes, wherever `allowedHosts` lets it apply.
     fn effect(&self, at: usize, own: &'a RuleDocument) -> Effect {
         let own_ports = own.host.ports.or_any();
-        let mut found = Effect::Outdone;
+        let mut found = Effect::Nowhere;
         for (pattern, allowed) in self.in_play(own) {
             let covering = self.covering(pattern, own_ports, at);
             for port in telling_ports(&covering, own_ports, allowed) {
@@ -99,8 +102,9 @@ impl<'a> Around<'a> {
                 };
                 match view.effect() {
                     Effect::Some => return Effect::Some,
+                    Effect::Outdone if found == Effect::Nowhere => found = Effect::Outdone,
                     Effect::Same => found = Effect::Same,
-                    Effect::Outdone => {}
+                    Effect::Outdone | Effect::Nowhere => {}
                 }
             }
         }

@@ -89,6 +89,24 @@ fn rules_that_change_nothing() {
 }
 
 #[test]
+fn a_rule_that_nothing_is_allowed_for_has_its_fault_and_no_warning() {
+    for egress in [
+        "allowedHosts: [a.test]\n  rules:\n    - {host: b.test, tls: opaque}\n",
+        "allowedHosts: ['a.test:8080']\n  rules:\n    - {host: 'a.test:9090', tls: opaque}\n",
+        "rules:\n    - {host: b.test, tls: opaque}\n",
+    ] {
+        assert_eq!(warnings(&format!("  {egress}")), [""; 0], "{egress}");
+        let mut faults = Faults::default();
+        let document = testing::document(&format!("egress:\n  {egress}"));
+        let grant = document.compile(&crate::Ceiling::local(), &mut faults);
+        assert!(grant.is_none());
+        let told: Vec<String> = faults.errors.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("allowedHosts does not name"), "{told:?}");
+    }
+}
+
+#[test]
 fn ranges_that_nobody_has() {
     let found = warnings(
         "  allowedHosts: ['0.0.0.0/0:22', 8.0.0.0/8, '[2000::/3]', '[fd00::/8]']\n  allowedAddresses: ['::/0', fc00::/7, \

@@ -34,7 +34,9 @@ fn split(allowed: &str) -> (&str, Option<&str>) {
 
 fn is_loopback(host: &str) -> bool {
     let address = host.parse::<IpAddr>().map(|ip| ip.to_canonical());
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.is_loopback())
+    // A name may end in the root's dot.
+    let name = host.strip_suffix('.').unwrap_or(host);
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -47,6 +49,7 @@ mod tests {
         let cases = [
             ("localhost", "localhost", "PORT"),
             ("LocalHost:8080", "LocalHost", "8080"),
+            ("localhost.:27800", "localhost.", "27800"),
             ("127.0.0.1:5432", "127.0.0.1", "5432"),
             ("127.0.0.0/8:*", "127.0.0.0", "PORT"),
             ("[::1]:80", "::1", "80"),
@@ -61,6 +64,7 @@ mod tests {
         }
         for allowed in [
             "localhost.example.com",
+            "localhost..:80",
             "*.localhost:80",
             "10.0.0.0/8:5432",
             "[2001:db8::1]:80",

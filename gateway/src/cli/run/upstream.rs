@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
+use sluicegate_policy::text::Fault;
 
 use crate::config::{ProxyAsk, default_bypass};
 
@@ -71,6 +72,25 @@ impl UpstreamProxyArgs {
             }
         }
         Ok(Some(proxy.into()))
+    }
+
+    /// A fault of what the flags were made into, as one of the flag that has it; `None` where it is of something else.
+    pub(super) fn told(fault: &Fault) -> Option<String> {
+        let key = fault.path.strip_prefix("upstreamProxy.")?;
+        let key = key.split(['.', '[']).next().unwrap_or(key);
+        let (flag, hint) = match key {
+            "url" => {
+                let instead = "put user:password into the file of --upstream-proxy-credential-file";
+                ("--upstream-proxy", fault.hint.as_ref().map(|_| instead))
+            }
+            "credentialFile" => ("--upstream-proxy-credential-file", fault.hint.as_deref()),
+            "caFile" => ("--upstream-proxy-ca-file", fault.hint.as_deref()),
+            "ask" => ("--upstream-proxy-ask", fault.hint.as_deref()),
+            "bypass" => ("--upstream-proxy-bypass", fault.hint.as_deref()),
+            _ => return None,
+        };
+        let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+        Some(format!("{flag}: {}{hint}", fault.message))
     }
 
     /// The file of its credential, which is not for the command.

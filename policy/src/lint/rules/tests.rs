@@ -69,7 +69,7 @@ fn effect(egress: &EgressDocument, idle: &[bool], at: usize) -> Effect {
         .filter(|(index, _)| *index == at || !idle.get(*index).unwrap())
         .collect();
     near.sort_by_key(|(index, rule)| Reverse((rule.host.closeness(), *index)));
-    let mut found = Effect::Outdone;
+    let mut found = Effect::Nowhere;
     for (pattern, allowed) in in_play(own, egress) {
         let mut covering = near.clone();
         covering.retain(|(_, rule)| rule.host.contains_hosts(pattern));
@@ -85,7 +85,9 @@ fn effect(egress: &EgressDocument, idle: &[bool], at: usize) -> Effect {
             match view.effect() {
                 Effect::Some => return Effect::Some,
                 Effect::Same => found = Effect::Same,
-                Effect::Outdone => {}
+                Effect::Outdone if found == Effect::Same => {}
+                Effect::Outdone => found = Effect::Outdone,
+                Effect::Nowhere => unreachable!("each is looked at where it applies"),
             }
         }
     }
