@@ -411,7 +411,25 @@ fn places<'a>(services: impl Iterator<Item = &'a str>) -> Vec<Service> {
 
 #[cfg(test)]
 mod tests {
-    use super::places;
+    #![allow(clippy::unwrap_used)]
+    use super::{RunArgs, USAGE, configuration, places};
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_flag_names_the_flag() {
+        let line = ["run", "--upstream-proxy=proxy.test", "--", "true"];
+        let line = Line::try_parse_from(line).ok().unwrap();
+        let failure = configuration(&line.run).err().unwrap();
+        assert_eq!(failure.code(), USAGE);
+        let told = failure.to_string();
+        assert!(told.starts_with("--upstream-proxy: expected "), "{told}");
+    }
 
     #[test]
     fn a_service_keeps_its_port_where_that_is_free() {

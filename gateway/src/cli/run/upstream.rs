@@ -106,12 +106,13 @@ impl UpstreamProxyArgs {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use clap::Parser;
     use serde_json::{Value, json};
 
     use super::UpstreamProxyArgs;
+    use crate::config::Config;
 
     #[derive(Parser)]
     struct Line {
@@ -148,5 +149,37 @@ mod tests {
             "caFile": "/a.pem",
         });
         assert_eq!(document(&[&url[..], &more].concat()), Some(expected));
+    }
+
+    #[test]
+    fn a_fault_is_told_of_its_flag() {
+        let told = |flags: &[&str]| -> Vec<String> {
+            let source = json!({"upstreamProxy": document(flags).unwrap()}).to_string();
+            let faults = Config::parse(&source).err().unwrap();
+            let told = faults.errors.iter().map(UpstreamProxyArgs::told);
+            told.map(Option::unwrap).collect()
+        };
+        let proxies = "expected http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT";
+        assert_eq!(
+            told(&["--upstream-proxy=proxy.test"]),
+            [format!("--upstream-proxy: {proxies}, found \"proxy.test\"")]
+        );
+        assert_eq!(
+            told(&["--upstream-proxy=http://u:p@proxy.test:3128"]),
+            [
+                "--upstream-proxy: a credential does not stand in a URL (put user:password into the file of --upstream-proxy-credential-file)"
+            ]
+        );
+        let proxy = "--upstream-proxy=http://proxy.test";
+        assert_eq!(
+            told(&[proxy, "--upstream-proxy-ca-file=/a.pem"]),
+            ["--upstream-proxy-ca-file: only an https proxy shows a certificate"]
+        );
+        let bypass = told(&[proxy, "--upstream-proxy-bypass=a.test:99999"]);
+        assert_eq!(bypass.len(), 1, "{bypass:?}");
+        assert!(
+            bypass[0].starts_with("--upstream-proxy-bypass: "),
+            "{bypass:?}"
+        );
     }
 }
