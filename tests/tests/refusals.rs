@@ -129,6 +129,27 @@ async fn a_path_that_must_be_encoded_is_not_called_a_host() {
 }
 
 #[tokio::test]
+async fn a_path_that_must_be_encoded_is_told_inside_a_tunnel_too() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let plain = world.plain();
+    for target in ["/a<b>", "/a?b=<c>", &format!("http://{plain}/a<b>")] {
+        let mut tunnel = session.tunnel(&plain).await;
+        tunnel
+            .send(format!("GET {target} HTTP/1.1\r\nHost: {plain}\r\n\r\n"))
+            .await;
+        let reply = tunnel.reply().await;
+        assert_eq!(reply.status(), 400, "{target}: {}", reply.text());
+        let told = reply.json();
+        assert_eq!(told["reason"], "malformed_target", "{target}: {told}");
+        assert_eq!(told["host"], "plain.allowed.test", "{target}: {told}");
+        assert_eq!(told["hintFor"], "client", "{target}: {told}");
+        let hint = told["hint"].as_str().unwrap();
+        assert!(hint.contains("percent-encoded"), "{target}: {told}");
+    }
+}
+
+#[tokio::test]
 async fn a_malformed_request_inside_a_tunnel_is_told_with_its_target() {
     let world = World::start().await;
     let session = world.session().await;

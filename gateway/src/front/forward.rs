@@ -331,12 +331,15 @@ impl Connection {
             let mut recorder = self.recorder(&context);
             let named = self.verdict.leads_to();
             let named = named.filter(|_| matches!(self.scope, Scope::Proxy));
+            // Elsewhere a path alone is a target.
+            let in_path = match self.scope {
+                Scope::Proxy => named.is_some(),
+                Scope::Inside { .. } | Scope::Captured { .. } => self.verdict.in_path(),
+            };
             if let Some(target) = &named {
                 recorder.target(target);
             }
-            let refusal = self
-                .scope
-                .refused(misspelt::refusal(denial, named.as_ref()));
+            let refusal = self.scope.refused(misspelt::refusal(denial, in_path));
             let (target, html) = (named.as_ref().or(self.scope.target()), self.verdict.html());
             let answer = self.refuse(&context, &refusal, target, &mut recorder, html);
             return closing(answer, denial);

@@ -104,7 +104,7 @@ pub(super) async fn serve(
             if let Some(target) = &target {
                 recorder.target(target);
             }
-            let refusal = misspelt::refusal(denial, target.as_ref());
+            let refusal = misspelt::refusal(denial, target.is_some());
             let target = target.as_ref();
             let answer = context.reject(Asks::Proxy, &refusal, target, &mut recorder, html);
             refuse(stream, &answer).await;

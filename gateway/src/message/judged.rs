@@ -47,6 +47,8 @@ pub(crate) struct Verdict {
     refused: Mutex<Option<Denial>>,
     /// Where the head that was refused leads, as far as it could be read.
     leads_to: Mutex<Option<Box<Target>>>,
+    /// It is the path or query of its target that is malformed.
+    in_path: AtomicBool,
     /// Who is refused would rather have a page.
     html: AtomicBool,
     /// The connection's end was in order.
@@ -74,6 +76,11 @@ impl Verdict {
     pub(crate) fn leads_to(&self) -> Option<Target> {
         let mut leads_to = self.leads_to.lock().unwrap_or_else(PoisonError::into_inner);
         leads_to.take().map(|target| *target)
+    }
+
+    /// Is it the path or query of its target that the head was refused for?
+    pub(crate) fn in_path(&self) -> bool {
+        self.in_path.load(Ordering::Acquire)
     }
 
     /// Did the head that was refused ask for a page?
@@ -115,9 +122,14 @@ impl Verdict {
         self.released.store(false, Ordering::Release);
     }
 
-    fn set(&self, denial: Denial, html: bool, leads_to: Option<Target>) {
+    /// `head` is what was refused, as far as it came; empty where that was none.
+    fn set(&self, denial: Denial, head: &[u8]) {
+        let html = !head.is_empty() && raw_prefers_html(head, denial);
         self.html.store(html, Ordering::Release);
-        *self.leads_to.lock().unwrap_or_else(PoisonError::into_inner) = leads_to.map(Box::new);
+        let in_path = misspelt::in_path(denial, head);
+        self.in_path.store(in_path, Ordering::Release);
+        let leads_to = misspelt::leads_to(denial, head).map(Box::new);
+        *self.leads_to.lock().unwrap_or_else(PoisonError::into_inner) = leads_to;
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(denial);
     }
 }
@@ -212,8 +224,10 @@ impl Judged {
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    fn refuse(&mut self, denial: Denial, html: bool, leads_to: Option<Target>) {
-        self.verdict.set(denial, html, leads_to);
+    /// Refuse what the buffer begins with, a head or something else.
+    fn refuse(&mut self, denial: Denial, head: bool) {
+        let buffer: &[u8] = if head { &self.buffer } else { &[] };
+        self.verdict.set(denial, buffer);
         self.phase = Phase::StandIn(0);
     }
 
@@ -226,10 +240,7 @@ impl Judged {
                 Event::NeedMore => return false,
                 // What the library cannot read it would answer by itself, without our refusal and without a record.
                 Event::Head(whole) if Uri::try_from(whole.target()).is_err() => {
-                    let denial = Denial::MalformedTarget;
-                    let html = raw_prefers_html(&self.buffer, denial);
-                    let leads_to = misspelt::leads_to(denial, &self.buffer);
-                    self.refuse(denial, html, leads_to);
+                    self.refuse(Denial::MalformedTarget, true);
                     return true;
                 }
                 Event::Head(whole) => {
@@ -257,10 +268,7 @@ impl Judged {
                     return true;
                 }
                 Event::Malformed(error) => {
-                    let denial = denial_of(error);
-                    let html = head && raw_prefers_html(&self.buffer, denial);
-                    let leads_to = misspelt::leads_to(denial, &self.buffer).filter(|_| head);
-                    self.refuse(denial, html, leads_to);
+                    self.refuse(denial_of(error), head);
                     return true;
                 }
             }
@@ -376,7 +384,7 @@ impl Judged {
                             if self.buffer.is_empty() {
                                 return Poll::Ready(Ok(()));
                             }
-                            self.refuse(Denial::HeadTimeout, false, None);
+                            self.refuse(Denial::HeadTimeout, false);
                         }
                         Poll::Pending => return Poll::Pending,
                     }
