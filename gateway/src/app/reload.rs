@@ -122,6 +122,9 @@ impl Reloader {
         let terms = tokio::task::spawn_blocking(move || Gestalt::prepare(terms));
         let terms = terms.await.map_err(|error| chain(&error))?;
         let terms = terms.map_err(|error| chain(&error))?;
+        // Before the first of it is cut.
+        let mut open = parts.registry.index().open_now();
+        open.extend(parts.gestalt.open_now());
         let current = parts.current.clone();
         let notes = parts
             .registry
@@ -145,8 +148,21 @@ impl Reloader {
         let mut said = vec![format!("{} applied", file.display())];
         said.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
         said.extend(notes);
+        said.extend(told_of_open(&open));
         Ok(said.join("\n"))
     }
+}
+
+/// What becomes of what was open, by its number in each session that had such. How much of it is cut only those know who look, each
+/// by itself.
+fn told_of_open(open: &[u64]) -> Option<String> {
+    let (places, sessions) = (open.iter().sum::<u64>(), open.len());
+    (places > 0).then(|| {
+        format!(
+            "{places} open in {sessions} session(s), judged anew: what is not allowed any more is cut within a second, and its access \
+             record says policy_changed or why else"
+        )
+    })
 }
 
 /// What is bound or opened once.
@@ -206,6 +222,14 @@ fn chain(error: &dyn std::error::Error) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+
+    #[test]
+    fn what_was_open_is_told_of_and_nothing_where_nothing_was() {
+        assert_eq!(told_of_open(&[]), None);
+        let told = told_of_open(&[2, 1]).expect("something was open");
+        assert!(told.starts_with("3 open in 2 session(s), "), "{told}");
+        assert!(told.contains("policy_changed"), "{told}");
+    }
 
     #[test]
     fn of_the_store_only_its_place_needs_a_restart() {

@@ -317,6 +317,14 @@ impl Gestalt {
         stands
     }
 
+    /// How many places are taken by what is open now by tokens that are sessions themselves, of each that has such.
+    pub fn open_now(&self) -> Vec<u64> {
+        let all = self.known();
+        let own = all.values().filter(|known| known.whole.is_none());
+        let open = own.map(|known| known.session.budget().open_now());
+        open.filter(|open| *open > 0).collect()
+    }
+
     /// Whatever is open by tokens that are sessions themselves looks again whether it still may be. (What is open by the others is
     /// woken with their session.)
     pub fn everything_looks_again(&self) {

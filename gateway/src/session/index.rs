@@ -382,6 +382,14 @@ impl Index {
         }
     }
 
+    /// How many places are taken by what is open now, of each session that has such.
+    pub fn open_now(&self) -> Vec<u64> {
+        let tables = self.read();
+        let sessions = tables.sessions.values();
+        let open = sessions.map(|live| live.session.budget().open_now());
+        open.filter(|open| *open > 0).collect()
+    }
+
     /// Whatever is open looks again whether it still may be: what it was judged by, beside its session's policy, has changed.
     pub fn everything_looks_again(&self) {
         self.all_look_again(None);

@@ -308,6 +308,23 @@ async fn a_clock_that_steps_back_spoils_no_token() {
     assert!(identify(&f, &token, Audience::Egress, now).is_ok());
 }
 
+#[tokio::test]
+async fn what_is_open_is_counted_of_each_session_that_has_such() {
+    let f = Fixture::new();
+    for id in ["one", "two"] {
+        let asked = request(&format!("{{id: {id}, idleTimeout: 0}}"));
+        f.registry.create("local".into(), asked).await.unwrap();
+    }
+    let index = f.registry.index();
+    assert!(index.open_now().is_empty());
+    let live = index.session(&f.key("one")).unwrap();
+    let open = || live.session.budget().open(SystemTime::now()).unwrap();
+    let places = (open(), open());
+    assert_eq!(index.open_now(), [2]);
+    drop(places);
+    assert!(index.open_now().is_empty());
+}
+
 /// What is open by a credential that allows less than its session looks again too, though it watches another policy.
 #[tokio::test]
 async fn whatever_is_open_looks_again_as_its_credential_sees_it() {

@@ -62,7 +62,7 @@ impl Registry {
         switch();
         self.limit_owners();
         let mut notes = vec![format!(
-            "{} session(s) judged by the new configuration",
+            "{} session(s) have another policy by it",
             changed.len()
         )];
         for entry in changed {
