@@ -105,12 +105,12 @@ impl Body for Lent {
 impl Rest {
     /// Before a refusal is sent: these are its fields.
     pub(crate) async fn settle(self, answer: &mut HeaderMap) {
-        if !answer.contains_key(header::CONNECTION) && !self.is_read().await {
+        if !answer.contains_key(header::CONNECTION) && !self.comes_to_its_end().await {
             answer.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
 
-    async fn is_read(self) -> bool {
+    async fn comes_to_its_end(self) -> bool {
         let body = {
             let mut left = lock(&self.left);
             if left.ended {
