@@ -184,7 +184,10 @@ async fn reload_applies_a_good_configuration_and_keeps_the_old_over_a_bad_one() 
     });
     let said = world.gateway.cli(&["reload"]).await.succeeded();
     assert!(said.contains("sluicegate.yaml applied"), "{said}");
-    assert!(said.contains("session(s) have another policy by it"), "{said}");
+    assert!(
+        said.contains("session(s) have another policy by it"),
+        "{said}"
+    );
     assert!(said.contains("open in 1 session(s)"), "{said}");
     assert!(!hint().await, "the new configuration is in force");
     let more = "surprise: 1\n".into();

@@ -1,4 +1,4 @@
-#![allow(clippy::indexing_slicing)]
+#![allow(clippy::indexing_slicing, clippy::needless_range_loop)]
 use super::*;
 use proptest::prelude::*;
 use std::cell::Cell;
