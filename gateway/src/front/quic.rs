@@ -187,9 +187,7 @@ impl Shared {
     }
 
     fn begin(&self, kind: Kind) -> Recorder {
-        self.context()
-            .telemetry
-            .begin(kind, Front::quic, self.from)
+        self.context().telemetry.begin(kind, Front::quic, self.from)
     }
 }
 
