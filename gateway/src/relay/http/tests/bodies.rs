@@ -16,6 +16,8 @@ async fn a_refusal_that_leaves_a_body_unread_ends_the_stream_and_says_so() {
         "Content-Length: 5\r\nExpect: 100-continue",
     ] {
         let mut near = stage.dial().await;
+        // Each stream has a connection to the service from its beginning.
+        drop(stage.accept().await);
         say(&mut near, &post(framing)).await;
         let (refused, body) = refusal(&mut near).await;
         assert!(body.contains("path_not_allowed"), "{framing}: {body}");
