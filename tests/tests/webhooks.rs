@@ -488,7 +488,8 @@ async fn a_private_address_is_refused_whether_written_or_resolved() {
     let world = World::with(settings(directory.path(), &hook)).await;
     world.dns.point("hook.allowed.test");
     create(&world, "one").await;
-    let hook = told(&world, "a dead letter", |hook| letters(hook) == 1).await;
+    // Its provider's profile may be told of besides.
+    let hook = told(&world, "a dead letter", |hook| letters(hook) >= 1).await;
     let error = hook["deadLetters"][0]["error"].as_str().unwrap();
     assert!(
         error.contains("address") || error.contains("prohibited"),
