@@ -6,9 +6,10 @@ mod routes;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::LazyLock,
+    time::Instant,
 };
 
-use rustix::time::{ClockId, clock_gettime};
 use sluicegate_policy::Interfaces;
 use tokio::net::TcpStream;
 
@@ -123,10 +124,8 @@ fn listed() -> io::Result<Vec<IpAddr>> {
 
 /// Milliseconds of a clock that nobody sets.
 fn now() -> u64 {
-    let since = clock_gettime(ClockId::Monotonic);
-    let seconds = u64::try_from(since.tv_sec).unwrap_or_default();
-    let nanoseconds = u64::try_from(since.tv_nsec).unwrap_or_default();
-    seconds * 1000 + nanoseconds / 1_000_000
+    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(BEGIN.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

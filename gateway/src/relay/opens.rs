@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_gettime};
 use sha2::{Digest, Sha256};
 use sluicegate_policy::Denial;
 use sluicegate_relay_protocol::{Instance, Once};
@@ -88,14 +88,14 @@ impl Opens {
     /// With the memory in this file, and of the process before.
     ///
     /// # Errors
-    /// The file cannot be written, or there is no randomness.
+    /// The file cannot be written, or there is no randomness, or no clock.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::with(path, Room::USUAL)
     }
 
     fn with(path: &Path, room: Room) -> io::Result<Self> {
         let instance = instance()?;
-        let mut left = LeftBehind::read(path, now());
+        let mut left = LeftBehind::read(path, now()?);
         left.known.insert(0, instance);
         left.known.truncate(INSTANCES);
         let journal = Journal::begin(path, &left)?;
@@ -124,7 +124,12 @@ impl Opens {
     /// # Errors
     /// [`Denial::AlreadyOpened`] where it has been taken before, or may have been.
     pub fn take(&self, session: &SessionKey, once: &Once) -> Result<(), Denial> {
-        self.take_at(name(session), once, now())
+        // There was a clock when the file was opened.
+        let now = now().map_err(|error| {
+            tracing::error!(%error, "the machine's clock cannot be read: no open is taken");
+            Denial::AlreadyOpened
+        })?;
+        self.take_at(name(session), once, now)
     }
 
     fn take_at(&self, session: u64, once: &Once, now: u64) -> Result<(), Denial> {
@@ -253,10 +258,9 @@ fn instance() -> io::Result<Instance> {
 }
 
 /// Milliseconds since the machine was started: the same clock for the process before.
-fn now() -> u64 {
-    let since = clock_gettime(ClockId::Boottime);
-    let milliseconds = since.tv_sec.saturating_mul(1000) + since.tv_nsec / 1_000_000;
-    u64::try_from(milliseconds).unwrap_or_default()
+fn now() -> io::Result<u64> {
+    let since = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME)?);
+    Ok(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

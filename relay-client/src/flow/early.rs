@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use rustix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_gettime};
 use sluicegate_relay_protocol::{Instance, Once};
 
 use super::{Broken, Flow};
@@ -19,26 +19,26 @@ const ASKED_WITHIN: Duration = Duration::from_secs(60);
 /// A moment by both clocks that go on while this machine sleeps: the gateway does not sleep. Of a machine that was stopped from
 /// outside and put back only the wall clock tells, once somebody has set it.
 struct Moment {
-    since_boot: Duration,
+    /// `None`: the kernel does not say.
+    since_boot: Option<Duration>,
     wall: SystemTime,
 }
 
 impl Moment {
     fn now() -> Self {
-        let now = clock_gettime(ClockId::Boottime);
-        let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
-        let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or_default();
+        let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME);
         Self {
-            since_boot: Duration::new(seconds, nanoseconds),
+            since_boot: since_boot.ok().map(Duration::from),
             wall: SystemTime::now(),
         }
     }
 
-    /// The longer of the two: asked too late, an open could be taken twice.
-    fn elapsed(&self) -> Duration {
+    /// The longer of the two, where both are known: asked too late, an open could be taken twice.
+    fn elapsed(&self) -> Option<Duration> {
         let now = Self::now();
         let wall = now.wall.duration_since(self.wall).unwrap_or_default();
-        wall.max(now.since_boot.saturating_sub(self.since_boot))
+        let boot = now.since_boot?.saturating_sub(self.since_boot?);
+        Some(wall.max(boot))
     }
 }
 
@@ -129,7 +129,8 @@ impl<'a> Early<'a> {
         }
         self.since
             .as_ref()
-            .is_some_and(|since| since.elapsed() < ASKED_WITHIN)
+            .and_then(Moment::elapsed)
+            .is_some_and(|elapsed| elapsed < ASKED_WITHIN)
     }
 
     /// May an attempt before this one have arrived? Then only who remembers its opens may have the next.
@@ -287,14 +288,27 @@ mod tests {
             let left = early.since.as_mut().unwrap();
             if by_wall {
                 left.wall -= ASKED_WITHIN;
-            } else if let Some(then) = left.since_boot.checked_sub(ASKED_WITHIN) {
-                left.since_boot = then;
+            } else if let Some(then) = left.since_boot.unwrap().checked_sub(ASKED_WITHIN) {
+                left.since_boot = Some(then);
             } else {
                 // This machine has not been up for as long.
                 continue;
             }
             assert!(!early.may_be_asked(Some(one)), "{by_wall}");
         }
+    }
+
+    #[tokio::test]
+    async fn without_a_clock_nobody_is_asked() {
+        let one = Instance::new([1; 16]);
+        let (mut program, mut flow) = pair().await;
+        let mut early = Early::of(&mut flow);
+        early.again(Some(one));
+        program.write_all(b"hello").await.unwrap();
+        sent(&mut early, 5).await;
+        assert!(early.may_be_asked(Some(one)));
+        early.since.as_mut().unwrap().since_boot = None;
+        assert!(!early.may_be_asked(Some(one)));
     }
 
     #[tokio::test]

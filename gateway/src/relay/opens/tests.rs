@@ -196,7 +196,7 @@ fn more_sessions_than_blocks_are_not_asked_about() {
 fn an_inherited_block_without_opens_passes_too() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("opens");
-    let forgotten = super::now();
+    let forgotten = super::now().unwrap();
     let empty = Left {
         session: 1,
         forgotten,
