@@ -21,8 +21,7 @@ const AGE: u64 = 1000;
 /// # Errors
 /// The kernel's.
 pub fn read() -> io::Result<Interfaces> {
-    // Where routes cannot be asked for, the log says so from the start.
-    routes::lead_here(Ipv4Addr::LOCALHOST.into(), now());
+    routes::begin();
     let interfaces = Interfaces::from(listed()?);
     interfaces.due_at(now() + AGE);
     Ok(interfaces)

@@ -2,11 +2,12 @@
 //! or not. `RTM_GETROUTE` (rtnetlink(7)), written by hand: one request, one answer.
 
 use std::{
+    cell::RefCell,
     collections::HashMap,
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     os::fd::OwnedFd,
-    sync::{LazyLock, Mutex, Once, PoisonError},
+    sync::{Mutex, Once, PoisonError},
 };
 
 use rustix::{
@@ -30,37 +31,34 @@ const AF_INET6: u8 = 10;
 const HEADER: usize = 16;
 /// Where `struct rtmsg`, which follows, has the route's type.
 const TYPE: usize = HEADER + 7;
-/// So many answers are kept.
-const MOST: usize = 4096;
+/// So many answers are kept by each thread.
+const MOST: usize = 1024;
 
-/// One kernel, and one network of this process: whoever asks shares both.
-static ANSWERS: LazyLock<Mutex<Answers>> = LazyLock::new(Mutex::default);
-static KERNEL: Mutex<Kernel> = Mutex::new(Kernel {
+/// Open from the start, for whoever is on no dial's path, and for threads that get no descriptor.
+static SHARED: Mutex<Kernel> = Mutex::new(Kernel {
     socket: None,
     sequence: 0,
 });
 
+thread_local! {
+    /// Of this thread alone: no dial waits for another's.
+    static OWN: RefCell<Own> = RefCell::default();
+}
+
+/// Before anybody asks. Where routes cannot be asked for, the log says so from the start.
+pub(super) fn begin() {
+    if let Err(error) = ask(Ipv4Addr::LOCALHOST.into()) {
+        tell(&error);
+    }
+}
+
 /// Does a route lead here, as of a second ago at most? Where the kernel cannot be asked none does, and the log says so once.
 pub(super) fn lead_here(address: IpAddr, now: u64) -> bool {
-    let answers = || ANSWERS.lock().unwrap_or_else(PoisonError::into_inner);
-    // A variable of its own: the lock must not be held while the kernel is asked.
-    let known = answers().get(address, now);
-    if let Some(here) = known {
-        return here;
-    }
-    match ask(address) {
-        Ok(here) => {
-            answers().put(address, here, now);
-            here
-        }
-        Err(error) => {
-            static TOLD: Once = Once::new();
-            TOLD.call_once(|| {
-                tracing::warn!(%error, "the kernel does not say where routes lead: addresses of this host that only a local route brings may be taken for others");
-            });
-            false
-        }
-    }
+    let answer = OWN.with_borrow_mut(|own| own.answer(address, now));
+    answer.unwrap_or_else(|error| {
+        tell(&error);
+        false
+    })
 }
 
 /// The same as of now.
@@ -68,10 +66,44 @@ pub(super) fn lead_here(address: IpAddr, now: u64) -> bool {
 /// # Errors
 /// The kernel's; not where it has no route, which leads nowhere.
 pub(super) fn ask(address: IpAddr) -> io::Result<bool> {
-    let kernel = KERNEL.lock();
+    let kernel = SHARED.lock();
     kernel
         .unwrap_or_else(PoisonError::into_inner)
         .ask(address.to_canonical())
+}
+
+fn tell(error: &io::Error) {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        tracing::warn!(%error, "the kernel does not say where routes lead: addresses of this host that only a local route brings may be taken for others");
+    });
+}
+
+/// One thread's.
+#[derive(Debug, Default)]
+struct Own {
+    answers: Answers,
+    kernel: Kernel,
+}
+
+impl Own {
+    fn answer(&mut self, address: IpAddr, now: u64) -> io::Result<bool> {
+        if let Some(here) = self.answers.get(address, now) {
+            return Ok(here);
+        }
+        let asked = self.kernel.ask(address.to_canonical());
+        let here = or_shared(asked, || ask(address))?;
+        self.answers.put(address, here, now);
+        Ok(here)
+    }
+}
+
+/// Too many files are open for a socket of the thread's own: the one that is open asks.
+fn or_shared(own: io::Result<bool>, shared: impl FnOnce() -> io::Result<bool>) -> io::Result<bool> {
+    own.or_else(|error| match Errno::from_io_error(&error) {
+        Some(Errno::MFILE | Errno::NFILE) => shared(),
+        _ => Err(error),
+    })
 }
 
 /// What the kernel said lately.
@@ -96,7 +128,7 @@ impl Answers {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Kernel {
     /// Kept from one request to the next.
     socket: Option<OwnedFd>,
@@ -199,9 +231,15 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::{
+        io,
+        net::{IpAddr, Ipv4Addr},
+        sync::{PoisonError, mpsc},
+        thread,
+        time::Duration,
+    };
 
-    use super::{Answers, MOST, ask, request, told, word};
+    use super::{Answers, MOST, Own, SHARED, ask, lead_here, or_shared, request, told, word};
 
     fn answer(kind: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
         let length = u32::try_from(16 + body.len()).unwrap();
@@ -260,6 +298,41 @@ mod tests {
             assert!(answers.0.len() <= MOST);
         }
         assert_eq!(answers.get(9999u32.to_be_bytes().into(), 5000), Some(false));
+    }
+
+    #[test]
+    fn the_kernel_is_asked_anew_where_its_answer_is_old() {
+        let mut own = Own::default();
+        let loopback = Ipv4Addr::LOCALHOST.into();
+        own.answers.put(loopback, false, 5000);
+        assert!(!own.answer(loopback, 5999).unwrap());
+        assert!(own.answer(loopback, 6000).unwrap());
+        assert_eq!(own.answers.get(loopback, 6999), Some(true));
+        assert_eq!(own.answers.get(loopback, 7000), None);
+    }
+
+    #[test]
+    fn no_dial_waits_for_another_thread() {
+        let held = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let (said, says) = mpsc::channel();
+        let dials = thread::spawn(move || said.send(lead_here(Ipv4Addr::LOCALHOST.into(), 5000)));
+        assert!(says.recv_timeout(Duration::from_secs(60)).unwrap());
+        drop(held);
+        dials.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn who_gets_no_descriptor_asks_by_what_is_open() {
+        // EMFILE, ENFILE.
+        for code in [24, 23] {
+            let own = Err(io::Error::from_raw_os_error(code));
+            assert!(or_shared(own, || Ok(true)).unwrap(), "{code}");
+        }
+        // EPERM: the other would be told the same.
+        let own = Err(io::Error::from_raw_os_error(1));
+        let told = or_shared(own, || Ok(true)).unwrap_err();
+        assert_eq!(told.raw_os_error(), Some(1));
+        assert!(!or_shared(Ok(false), || Ok(true)).unwrap());
     }
 
     #[test]
