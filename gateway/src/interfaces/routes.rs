@@ -138,10 +138,9 @@ struct Kernel {
 impl Kernel {
     fn ask(&mut self, address: IpAddr) -> io::Result<bool> {
         self.sequence = self.sequence.wrapping_add(1);
-        let request = request(address, self.sequence);
         // One that failed is not used again.
         if let Some(kept) = self.socket.take()
-            && let Ok(here) = exchange(&kept, &request, self.sequence)
+            && let Ok(here) = exchange(&kept, address, self.sequence)
         {
             self.socket = Some(kept);
             return Ok(here);
@@ -153,22 +152,44 @@ impl Kernel {
             // NETLINK_ROUTE is 0, the protocol nobody names.
             None,
         )?;
-        let here = exchange(&socket, &request, self.sequence)?;
+        let here = exchange(&socket, address, self.sequence)?;
         self.socket = Some(socket);
         Ok(here)
     }
 }
 
 /// The kernel answers before it returns from the request, so that nobody waits.
-fn exchange(socket: &OwnedFd, request: &[u8], sequence: u32) -> io::Result<bool> {
-    net::send(socket, request, SendFlags::empty())?;
+fn exchange(socket: &OwnedFd, address: IpAddr, sequence: u32) -> io::Result<bool> {
+    net::send(socket, &request(address, sequence), SendFlags::empty())?;
     let mut answer = [0u8; 1024];
     loop {
         let (length, _) = net::recv(socket, &mut answer, RecvFlags::empty())?;
         if let Some(told) = told(answer.get(..length).unwrap_or_default(), sequence) {
-            return told;
+            return told.or_else(|error| nowhere(error, address, has_ipv6));
         }
     }
+}
+
+/// Where the kernel has no IPv6 (`ipv6.disable=1`, or built so) none of its addresses leads anywhere. Nobody is there to answer for the
+/// family then, of which rtnetlink says `EOPNOTSUPP`, as of a request that it does not know at all: a socket tells them apart.
+fn nowhere(error: io::Error, address: IpAddr, has_ipv6: impl FnOnce() -> bool) -> io::Result<bool> {
+    match Errno::from_io_error(&error) {
+        Some(Errno::OPNOTSUPP | Errno::AFNOSUPPORT) if address.is_ipv6() && !has_ipv6() => {
+            Ok(false)
+        }
+        _ => Err(error),
+    }
+}
+
+fn has_ipv6() -> bool {
+    let socket = net::socket_with(
+        AddressFamily::INET6,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    );
+    // That there are too many is told after the family is found.
+    !matches!(socket, Err(Errno::AFNOSUPPORT))
 }
 
 /// What is sent to `address` from wherever the kernel would choose, by this process.
@@ -233,13 +254,16 @@ mod tests {
 
     use std::{
         io,
-        net::{IpAddr, Ipv4Addr},
+        net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
         sync::{PoisonError, mpsc},
         thread,
         time::Duration,
     };
 
-    use super::{Answers, MOST, Own, SHARED, ask, lead_here, or_shared, request, told, word};
+    use super::{
+        Answers, MOST, Own, SHARED, ask, has_ipv6, lead_here, nowhere, or_shared, request, told,
+        word,
+    };
 
     fn answer(kind: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
         let length = u32::try_from(16 + body.len()).unwrap();
@@ -274,6 +298,36 @@ mod tests {
             let told = told(&error(code), 7).unwrap();
             assert_eq!(told.unwrap_err().raw_os_error(), Some(code));
         }
+    }
+
+    #[test]
+    fn without_ipv6_its_addresses_lead_nowhere() {
+        let [v4, v6] = ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse::<IpAddr>().unwrap());
+        // EPERM, EOPNOTSUPP, EAFNOSUPPORT.
+        for (code, address, has_ipv6, known) in [
+            (95, v6, false, true),
+            (97, v6, false, true),
+            (95, v6, true, false),
+            (97, v6, true, false),
+            (95, v4, false, false),
+            (97, v4, false, false),
+            (1, v6, false, false),
+        ] {
+            let told = nowhere(io::Error::from_raw_os_error(code), address, || has_ipv6);
+            match told {
+                Ok(here) => assert!(known && !here, "{code} {address} {has_ipv6}"),
+                Err(error) => {
+                    assert!(!known, "{code} {address} {has_ipv6}");
+                    assert_eq!(error.raw_os_error(), Some(code));
+                }
+            }
+        }
+        // What this kernel answers is no error, whether it has IPv6 or not.
+        let loopback = Ipv6Addr::LOCALHOST;
+        let bound = UdpSocket::bind((loopback, 0));
+        assert!(has_ipv6() || bound.is_err());
+        assert!(!ask(v6).unwrap());
+        assert!(bound.is_err() || ask(loopback.into()).unwrap());
     }
 
     #[test]
