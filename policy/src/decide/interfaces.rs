@@ -3,10 +3,12 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
+
+use arc_swap::ArcSwap;
 
 use crate::address::canonical;
 
@@ -17,8 +19,8 @@ pub struct Interfaces(Arc<Listed>);
 
 #[derive(Debug)]
 struct Listed {
-    /// Replaced as a whole: nobody waits for more than that.
-    addresses: RwLock<Arc<[IpAddr]>>,
+    /// Replaced as a whole: whoever judges waits for nobody.
+    addresses: ArcSwap<Vec<IpAddr>>,
     /// When they are to be read anew, by the clock of whoever reads them.
     due: AtomicU64,
 }
@@ -26,7 +28,7 @@ struct Listed {
 impl Default for Listed {
     fn default() -> Self {
         Self {
-            addresses: RwLock::new(Arc::from([])),
+            addresses: ArcSwap::default(),
             due: AtomicU64::new(u64::MAX),
         }
     }
@@ -47,34 +49,31 @@ impl Interfaces {
 
     /// The addresses.
     #[must_use]
-    pub fn list(&self) -> Arc<[IpAddr]> {
-        let addresses = self.0.addresses.read();
-        addresses.unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn list(&self) -> Arc<Vec<IpAddr>> {
+        self.0.addresses.load_full()
     }
 
     /// Is it one of them?
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        let addresses = self.0.addresses.read();
-        let addresses = addresses.unwrap_or_else(PoisonError::into_inner);
-        addresses.contains(&canonical(address))
+        self.0.addresses.load().contains(&canonical(address))
     }
 
     /// From now on these.
     pub fn replace(&self, addresses: &[IpAddr]) {
-        let new = addresses.iter().copied().map(canonical).collect();
-        let addresses = self.0.addresses.write();
-        *addresses.unwrap_or_else(PoisonError::into_inner) = new;
+        let new: Vec<_> = addresses.iter().copied().map(canonical).collect();
+        self.0.addresses.store(Arc::new(new));
     }
 
     /// This one too: it was found to be the host's, though no interface has it.
     pub fn found(&self, address: IpAddr) {
         let address = canonical(address);
-        let addresses = self.0.addresses.write();
-        let mut addresses = addresses.unwrap_or_else(PoisonError::into_inner);
-        if addresses.len() < Self::MOST_FOUND && !addresses.contains(&address) {
-            *addresses = addresses.iter().copied().chain([address]).collect();
-        }
+        self.0.addresses.rcu(|now| {
+            if now.len() >= Self::MOST_FOUND || now.contains(&address) {
+                return now.clone();
+            }
+            Arc::new(now.iter().copied().chain([address]).collect())
+        });
     }
 
     /// They are to be read anew from `when` on, in a unit and from a beginning that whoever reads them chooses.
@@ -125,6 +124,22 @@ mod tests {
             interfaces.found(IpAddr::from(number.to_be_bytes()));
         }
         assert_eq!(interfaces.list().len(), Interfaces::MOST_FOUND);
+    }
+
+    #[test]
+    fn none_that_is_found_is_lost() {
+        let interfaces = Interfaces::default();
+        std::thread::scope(|scope| {
+            for thread in 0..8u8 {
+                let interfaces = &interfaces;
+                scope.spawn(move || {
+                    for number in 0..64 {
+                        interfaces.found(IpAddr::from([9, 9, thread, number]));
+                    }
+                });
+            }
+        });
+        assert_eq!(interfaces.list().len(), 8 * 64);
     }
 
     #[test]
