@@ -7,7 +7,7 @@
 use std::{
     io,
     os::fd::OwnedFd,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 
@@ -101,13 +101,7 @@ pub(super) struct Pipe {
 impl Pipe {
     /// A pipe, if there is one to be had.
     pub(super) fn borrow() -> Option<Self> {
-        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-        let ends = match pool.idle.pop() {
-            Some(ends) => ends,
-            None if pool.lent < MOST => Ends::open()?,
-            None => return None,
-        };
-        pool.lent += 1;
+        let ends = lend(&POOL, Ends::open)?;
         Some(Self {
             ends: Some(ends),
             held: 0,
@@ -178,10 +172,38 @@ impl Pipe {
     }
 }
 
+/// One that is idle, or a new one where there may be more.
+fn lend(pool: &Mutex<Pool>, open: impl FnOnce() -> Option<Ends>) -> Option<Ends> {
+    let idle = {
+        let mut pool = lock(pool);
+        if pool.idle.is_empty() && pool.lent >= MOST {
+            return None;
+        }
+        pool.lent += 1;
+        pool.idle.pop()
+    };
+    // It has its place already: nobody waits while the kernel makes it.
+    let ends = idle.or_else(open);
+    if ends.is_none() {
+        lock(pool).give_back();
+    }
+    ends
+}
+
+fn lock(pool: &Mutex<Pool>) -> MutexGuard<'_, Pool> {
+    pool.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    fn give_back(&mut self) {
+        self.lent = self.lent.saturating_sub(1);
+    }
+}
+
 impl Drop for Pipe {
     fn drop(&mut self) {
-        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-        pool.lent = pool.lent.saturating_sub(1);
+        let mut pool = lock(&POOL);
+        pool.give_back();
         if self.is_empty()
             && let Some(ends) = self.ends.take()
         {
@@ -197,8 +219,49 @@ fn flags() -> SpliceFlags {
 /// Pipes waiting to be lent.
 #[cfg(test)]
 pub(super) fn idle_pipes() -> usize {
-    POOL.lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .idle
-        .len()
+    lock(&POOL).idle.len()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Mutex;
+
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::{Ends, LEAST, MOST, Pool, lend, lock};
+
+    /// As small as they come.
+    fn small() -> Option<Ends> {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        Some(Ends {
+            reader,
+            writer,
+            capacity: LEAST,
+        })
+    }
+
+    #[test]
+    fn nobody_waits_for_a_pipe_that_is_made() {
+        let pool = Mutex::new(Pool {
+            idle: Vec::new(),
+            lent: 0,
+        });
+        let refused = lend(&pool, || {
+            assert_eq!(pool.try_lock().unwrap().lent, 1);
+            None
+        });
+        // One that cannot be made takes no place.
+        assert!(refused.is_none() && lock(&pool).lent == 0);
+        let mut all: Vec<_> = (0..MOST).map(|_| lend(&pool, small).unwrap()).collect();
+        assert!(lend(&pool, small).is_none());
+        // One that is idle needs no new one.
+        {
+            let mut pool = lock(&pool);
+            pool.give_back();
+            pool.idle.extend(all.pop());
+        }
+        assert!(lend(&pool, || None).is_some() && lock(&pool).lent == MOST);
+    }
 }
