@@ -28,6 +28,31 @@ pub fn whole(payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The request for a tunnel to `host:port`.
+pub fn egress(target: &str, token: &str) -> String {
+    let (host, port) = target.rsplit_once(':').unwrap();
+    upgrade(&format!("/.well-known/masque/tcp/{host}/{port}/"), token)
+}
+
+/// The request for what is at this path, over HTTP/1.1.
+pub fn upgrade(path: &str, token: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: gateway.test\r\nConnection: Upgrade\r\nUpgrade: connect-tcp\r\n\
+         Capsule-Protocol: ?1\r\nAuthorization: Bearer {token}\r\n\r\n"
+    )
+}
+
+/// Asks, and has its 101.
+pub async fn switch<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>, request: &str) {
+    wire.send(request).await;
+    let head = wire.head().await;
+    assert_eq!(head.status, 101, "{head:?}");
+    assert_eq!(head.value("upgrade"), "connect-tcp");
+    assert!(head.value("connection").eq_ignore_ascii_case("upgrade"));
+    assert_eq!(head.value("capsule-protocol"), "?1");
+    assert!(head.value("proxy-status").starts_with("sluicegate"));
+}
+
 async fn varint<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>) -> u64 {
     let first = wire.take(1).await[0];
     let rest = wire.take((1 << (first >> 6)) - 1).await;

@@ -9,7 +9,7 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use e2e::capsules::{DATA, FINAL_DATA, capsule, whole};
+use e2e::capsules::{self, DATA, FINAL_DATA, capsule, switch, upgrade, whole};
 use e2e::raw::{End, drain};
 use e2e::{Ask, RawOrigin, Session, Wire, World};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -58,8 +58,7 @@ impl Stage {
 
     /// The request for a tunnel.
     fn egress(&self, target: &str) -> String {
-        let (host, port) = target.rsplit_once(':').unwrap();
-        upgrade(&template(host, port), self.session.handle())
+        capsules::egress(target, self.session.handle())
     }
 
     async fn plain(&self) -> Wire {
@@ -72,28 +71,6 @@ impl Stage {
         switch(&mut wire, &self.relay()).await;
         (wire, self.service.accept().await)
     }
-}
-
-fn template(host: &str, port: &str) -> String {
-    format!("/.well-known/masque/tcp/{host}/{port}/")
-}
-
-fn upgrade(path: &str, token: &str) -> String {
-    format!(
-        "GET {path} HTTP/1.1\r\nHost: gateway.test\r\nConnection: Upgrade\r\nUpgrade: connect-tcp\r\n\
-         Capsule-Protocol: ?1\r\nAuthorization: Bearer {token}\r\n\r\n"
-    )
-}
-
-/// Asks, and has its 101.
-async fn switch<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>, request: &str) {
-    wire.send(request).await;
-    let head = wire.head().await;
-    assert_eq!(head.status, 101, "{head:?}");
-    assert_eq!(head.value("upgrade"), "connect-tcp");
-    assert!(head.value("connection").eq_ignore_ascii_case("upgrade"));
-    assert_eq!(head.value("capsule-protocol"), "?1");
-    assert!(head.value("proxy-status").starts_with("sluicegate"));
 }
 
 /// Half a megabyte each way, each half ended by itself, and the connection after both.
@@ -171,7 +148,7 @@ async fn a_refusal_leaves_the_connection_for_the_next_request() {
         ),
         // The audience is the relay's; a tunnel asks for the other one.
         (
-            upgrade(&template("api.allowed.test", "443"), token),
+            capsules::egress("api.allowed.test:443", token),
             401,
             "credential_invalid",
         ),
