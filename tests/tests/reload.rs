@@ -21,7 +21,10 @@ use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
 use http::{Method, Request};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+#[path = "reload/fronts.rs"]
+mod fronts;
 
 /// What a session may ask to have excepted; nothing is excepted by itself, and only the operator's own answers lead inside.
 const NOTHING_EXCEPTED: &str = "
@@ -104,7 +107,14 @@ async fn answer(wire: &mut Wire) -> (u16, String) {
 
 /// A tunnel that has carried its first bytes, and its far end.
 async fn open(session: &Session, target: &str, origin: &RawOrigin) -> (Wire, Wire) {
-    let mut wire = session.tunnel(target).await;
+    begun(session.tunnel(target).await, origin).await
+}
+
+/// The same of a tunnel that is open.
+async fn begun<S: AsyncRead + AsyncWrite + Unpin>(
+    mut wire: Wire<S>,
+    origin: &RawOrigin,
+) -> (Wire<S>, Wire) {
     wire.send("\0open").await;
     let mut far = Wire::over(origin.accept().await);
     far.through(b"open").await;
@@ -112,7 +122,7 @@ async fn open(session: &Session, target: &str, origin: &RawOrigin) -> (Wire, Wir
 }
 
 /// It still carries, both ways.
-async fn goes_on((near, far): &mut (Wire, Wire)) {
+async fn goes_on<S: AsyncRead + AsyncWrite + Unpin>((near, far): &mut (Wire<S>, Wire)) {
     near.send("more").await;
     far.through(b"more").await;
     far.send("and back").await;
@@ -124,7 +134,11 @@ async fn reload(gateway: &Gateway, settings: &Settings) {
     gateway.cli(&["reload"]).await.succeeded();
 }
 
-async fn is_cut(gateway: &Gateway, wire: &mut Wire, target: &str) {
+async fn is_cut<S: AsyncRead + AsyncWrite + Unpin>(
+    gateway: &Gateway,
+    wire: &mut Wire<S>,
+    target: &str,
+) {
     let took = wire.cut().await;
     assert!(took < Duration::from_secs(1), "{target}: {took:?}");
     let cut = |one: &e2e::Record| {
