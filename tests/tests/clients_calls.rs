@@ -7,6 +7,7 @@
 )]
 
 use e2e::gateway::LOOPBACK_PROVIDER;
+use e2e::program::Running;
 use e2e::relay::TRANSPORTS;
 use e2e::{Ask, Program, Record, RelayClient, Session, Settings, World, servers, until};
 
@@ -15,6 +16,7 @@ struct Stage {
     world: World,
     session: Session,
     target: String,
+    socket: String,
     _client: RelayClient,
     _server: servers::Server,
     _directory: tempfile::TempDir,
@@ -31,15 +33,9 @@ impl Stage {
     async fn new(transport: &str, dials: Dials, prefix: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("grpc.sock");
-        let socket = socket.to_str().unwrap();
+        let socket = socket.to_str().unwrap().to_owned();
         let server = servers::python("grpc_echo.py", &[&format!("unix:{socket}")]).await;
-        let service = format!("{{url: \"unix://{socket}\", grpc: {{methodPrefix: {prefix}}}}}");
-        let runtime = format!("{LOOPBACK_PROVIDER}      services: {{echo: {service}}}\n");
-        let world = World::with(Settings {
-            runtime,
-            ..Settings::default()
-        })
-        .await;
+        let world = World::with(settings(&socket, prefix)).await;
         let session = world.session_for(Ask::default()).await;
         let listen = match dials {
             Dials::Tcp => RelayClient::tcp("echo"),
@@ -54,6 +50,7 @@ impl Stage {
             world,
             session,
             target,
+            socket,
             _client: client,
             _server: server,
             _directory: directory,
@@ -64,9 +61,47 @@ impl Stage {
         Program::python("grpc_echo.py").args([verb, &self.target])
     }
 
+    /// A call that is open, made by a program that ends well where the call is ended with this code and these details.
+    async fn call(&self, code: &str, details: &str, more: &[&str]) -> Running {
+        let program = self.program("cut").args(["--code", code]);
+        let program = program.args(["--details", details]).args(more);
+        let mut program = program.start(&self.world.root().join("cut.log"));
+        until("the call is open", || {
+            assert_eq!(program.ended(), None, "{}", program.said());
+            program.said().contains("open").then_some(())
+        })
+        .await;
+        program
+    }
+
+    /// The configuration file has another prefix, and is read again.
+    async fn reload(&self, prefix: &str) {
+        let gateway = &self.world.gateway;
+        gateway.reconfigure(&Settings {
+            dns: Some(self.world.dns.address),
+            ..settings(&self.socket, prefix)
+        });
+        gateway.cli(&["reload"]).await.succeeded();
+    }
+
     async fn record(&self, what: &str, wanted: impl Fn(&Record) -> bool) -> Record {
         self.world.gateway.record(what, wanted).await
     }
+}
+
+/// A provider whose sessions have the service at this socket, by methods of this prefix.
+fn settings(socket: &str, prefix: &str) -> Settings {
+    let service = format!("{{url: \"unix://{socket}\", grpc: {{methodPrefix: {prefix}}}}}");
+    Settings {
+        runtime: format!("{LOOPBACK_PROVIDER}      services: {{echo: {service}}}\n"),
+        ..Settings::default()
+    }
+}
+
+/// It ended as it was to.
+async fn is_well(mut program: Running) {
+    let code = program.wait("the end of the call").await;
+    assert_eq!(code, 0, "{}", program.said());
 }
 
 /// Unary calls, streams both ways, trailers, deadlines and cancellations.
@@ -138,20 +173,36 @@ async fn other_methods_are_refused_in_words_and_break_nothing() {
 async fn revocation_ends_a_call_with_a_status() {
     for transport in TRANSPORTS {
         let stage = Stage::new(transport, Dials::Unix, "/e2e.Echo").await;
-        let program = stage.program("cut").args(["--code", "UNAUTHENTICATED"]);
-        let program = program.args(["--details", "invalid-host-service-relay-session"]);
-        let mut program = program.start(&stage.world.root().join("cut.log"));
-        until("the call is open", || {
-            assert_eq!(program.ended(), None, "{}", program.said());
-            program.said().contains("open").then_some(())
-        })
-        .await;
+        let details = "invalid-host-service-relay-session";
+        let program = stage.call("UNAUTHENTICATED", details, &[]).await;
         stage.session.revoke(&stage.world.gateway).await;
-        let code = program.wait("the end of the call").await;
-        assert_eq!(code, 0, "{}", program.said());
+        is_well(program).await;
         let cut = stage.record("the stream's cut", |r| {
             r.text("kind") == "stream" && r.text("reason") == "session_revoked"
         });
         assert_eq!(cut.await.text("outcome"), "cut");
+    }
+}
+
+#[tokio::test]
+async fn a_reload_ends_the_calls_that_it_forbids_and_the_stream_goes_on() {
+    for transport in TRANSPORTS {
+        let stage = Stage::new(transport, Dials::Unix, "/e2e.Echo").await;
+        let details = "host-service-relay-method-not-allowed";
+        let more = ["--echo", "Unary"];
+        let program = stage.call("PERMISSION_DENIED", details, &more).await;
+        stage.reload("/e2e.Echo/Unary").await;
+        is_well(program).await;
+        let of_call = |r: &Record| r.text("path") == "/e2e.Echo/Bidi";
+        let call = stage.record("the call", of_call).await;
+        assert_eq!(
+            (call.text("outcome"), call.text("reason")),
+            ("cut", "policy_changed"),
+            "{call:?}"
+        );
+        // It ends with its program, which has made another call on it.
+        let of_stream = |r: &Record| r.text("kind") == "stream" && r.text("service") == "echo";
+        let stream = stage.record("the stream", of_stream).await;
+        assert_ne!(stream.text("closedBy"), "gateway", "{stream:?}");
     }
 }

@@ -4,7 +4,7 @@
     grpc_echo.py crowd TARGET [--tls] [--token T] --calls N [--over]
     grpc_echo.py use TARGET [--tls] [--token T] [--binding B]
     grpc_echo.py refused TARGET [--tls] [--token T] [--method M] --code NAME --details TEXT [--echo M]: M passes before and after
-    grpc_echo.py cut TARGET --code NAME --details TEXT      prints `open`; the call that is open then ends so
+    grpc_echo.py cut TARGET --code NAME --details TEXT [--echo M]   prints `open`; the call that is open then ends so, and M passes
 
 Proxy and trust come from the environment (http_proxy, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH).
 """
@@ -255,6 +255,8 @@ def cut(given):
         check(error.details() == given.details, f"details {given.details!r}: {error.details()!r}")
     finally:
         questions.put(None)
+    if given.echo:
+        check(client.unary(given.echo, b"another") == b"another", "another method passes after it")
     print("ok")
 
 
