@@ -40,6 +40,9 @@ runtime:
             [\"0.0.0.0/0\", \"::/0\"]
 ";
 
+/// What a record says of a tunnel that was cut for the way it went.
+const OTHER_WAY: &str = "upstreamProxy has it go another way now";
+
 /// A connection of HTTP/2 to the public listener.
 struct Http2 {
     requests: SendRequest<Bytes>,
@@ -138,6 +141,7 @@ async fn is_cut<S: AsyncRead + AsyncWrite + Unpin>(
     gateway: &Gateway,
     wire: &mut Wire<S>,
     target: &str,
+    changed: &str,
 ) {
     let took = wire.cut().await;
     assert!(took < Duration::from_secs(1), "{target}: {took:?}");
@@ -146,7 +150,8 @@ async fn is_cut<S: AsyncRead + AsyncWrite + Unpin>(
             && one.text("outcome") == "cut"
             && one.text("reason") == "policy_changed"
     };
-    gateway.record("the cut tunnel's record", cut).await;
+    let record = gateway.record("the cut tunnel's record", cut).await;
+    assert!(record.text("detail").ends_with(changed), "{record:?}");
 }
 
 #[tokio::test]
@@ -198,7 +203,8 @@ async fn an_answer_that_is_taken_away_ends_what_it_let_in() {
     assert_eq!((status, ended(body).await), (200, true));
 
     reload(&gateway, &hosts("stays.test: 127.0.0.1")).await;
-    is_cut(&gateway, &mut cut.0, &goes).await;
+    let special = "its address would be refused now: special_address";
+    is_cut(&gateway, &mut cut.0, &goes, special).await;
     assert!(!ended(down).await, "a cut stream is reset");
     drain(&mut stream_far.stream).await;
     goes_on(&mut kept).await;
@@ -267,7 +273,7 @@ async fn a_proxy_that_must_be_asked_is_walked_round_by_nobody() {
     );
     let mandatory = format!("{lines}]");
     reload(&gateway, &chained(dns.address, Some(&mandatory))).await;
-    is_cut(&gateway, &mut direct.0, &target).await;
+    is_cut(&gateway, &mut direct.0, &target, OTHER_WAY).await;
     goes_on(&mut bypassing).await;
     let asked = format!("127.0.0.1:{}", http.port());
     assert_eq!(get(&session, &mut forward, &plain).await.0, 200);
@@ -282,7 +288,7 @@ async fn a_proxy_that_must_be_asked_is_walked_round_by_nobody() {
     goes_on(&mut bypassing).await;
 
     reload(&gateway, &chained(dns.address, None)).await;
-    is_cut(&gateway, &mut through.0, &target).await;
+    is_cut(&gateway, &mut through.0, &target, OTHER_WAY).await;
     goes_on(&mut bypassing).await;
     assert_eq!(get(&session, &mut forward, &plain).await.0, 200);
     assert_eq!(proxy.asked().len(), 2, "it is asked for nothing any more");

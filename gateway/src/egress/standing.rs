@@ -1,6 +1,6 @@
 //! Is what was permitted still permitted? Asked of everything open whenever its session's authority changes.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use sluicegate_policy::{
     Denial, FirstBytes, Refusal, Target, TargetPermit, TlsRule, admit, decide,
@@ -52,10 +52,16 @@ impl Asked {
 ///
 /// # Errors
 /// The reason to end the connection.
-pub(super) fn still_serves(authority: &Authority, target: &Target) -> Result<(), Denial> {
-    let policy = live(authority)?;
-    let allowed = decide(&policy.grant, target).is_ok_and(|now| now.tls() != TlsRule::Require);
-    allowed.then_some(()).ok_or(Denial::PolicyChanged)
+pub(super) fn still_serves(authority: &Authority, target: &Target) -> Result<(), Lost> {
+    let now = still_allows(live(authority)?, target)?;
+    if now.tls() == TlsRule::Require {
+        return Err(Changed::Bytes(Denial::TlsRequired).into());
+    }
+    Ok(())
+}
+
+fn still_allows(policy: &PolicyGeneration, target: &Target) -> Result<TargetPermit, Changed> {
+    decide(&policy.grant, target).map_err(|refusal| Changed::Target(refusal.denial))
 }
 
 fn live(authority: &Authority) -> Result<&Arc<PolicyGeneration>, Denial> {
@@ -94,6 +100,78 @@ impl InForce {
     }
 }
 
+/// Why something may not be open any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// The reason.
+    pub denial: Denial,
+    /// What changed, where that is the reason.
+    pub(super) changed: Option<Changed>,
+}
+
+/// What of something open is not as it would have to be now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Changed {
+    /// Its target would be refused.
+    Target(Denial),
+    /// What is known of its bytes would be refused.
+    Bytes(Denial),
+    /// The address that it was dialled at would be refused.
+    Address(Denial),
+    /// Its name has static answers, of which that address is none.
+    Answers,
+    /// Another carries what is asked for: the operator's proxy, another one, or nobody.
+    Way,
+}
+
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, denial) = match self {
+            Self::Bytes(Denial::PolicyChanged) => {
+                return f.write_str("its first bytes, which nobody looked at, would be judged now");
+            }
+            Self::Answers => return f.write_str("its name has other static answers now"),
+            Self::Way => return f.write_str("upstreamProxy has it go another way now"),
+            Self::Target(denial) => ("its target", denial),
+            Self::Bytes(denial) => ("what it carries", denial),
+            Self::Address(denial) => ("its address", denial),
+        };
+        write!(f, "{what} would be refused now: {}", denial.reason())
+    }
+}
+
+impl From<Denial> for Lost {
+    fn from(denial: Denial) -> Self {
+        let changed = None;
+        Self { denial, changed }
+    }
+}
+
+impl From<Changed> for Lost {
+    fn from(changed: Changed) -> Self {
+        Self {
+            denial: Denial::PolicyChanged,
+            changed: Some(changed),
+        }
+    }
+}
+
+impl Lost {
+    /// The reason, after what changed is on record.
+    pub fn told(self, recorder: &mut Recorder) -> Denial {
+        if let Some(changed) = self.changed {
+            recorder.more_detail(changed);
+        }
+        self.denial
+    }
+
+    /// It was open, and is cut.
+    pub fn cut(self, recorder: &mut Recorder) {
+        let denial = self.told(recorder);
+        recorder.cut(denial);
+    }
+}
+
 /// Judge an open tunnel or exchange by the authority and the way out as they are now, as if it were opened now: the target, the
 /// address that was reached and by whom, and what is known of the bytes in it. The answer is what is in force now.
 ///
@@ -105,32 +183,43 @@ pub fn still_allowed(
     known: Known<'_>,
     reached: Option<&Reached>,
     egress: &Egress,
-) -> Result<InForce, Denial> {
+) -> Result<InForce, Lost> {
     let policy = live(authority)?;
-    let now = decide(&policy.grant, permit.target()).map_err(|_| Denial::PolicyChanged)?;
+    let now = still_allows(policy, permit.target())?;
     let passes = match known {
-        Known::Request(asked) => asked.judge(&now).is_ok(),
-        Known::Began(seen) => now.admits(seen),
-        Known::Nothing => true,
+        Known::Request(asked) => asked
+            .judge(&now)
+            .map(drop)
+            .map_err(|refusal| refusal.denial),
+        Known::Began(seen) => now.judge_began(seen),
+        Known::Nothing => Ok(()),
     };
-    // What the policy itself says of the name's addresses is the whole of them.
-    let listed = |address: IpAddr| {
-        let same = |one: &IpAddr| one.to_canonical() == address.to_canonical();
-        now.known_answers(&egress.admission)
-            .is_none_or(|answers| answers.iter().any(same))
-    };
-    let admitted = reached.is_none_or(|reached| {
-        let (address, by) = (reached.address.ip(), reached.by.as_deref());
-        listed(address)
-            && admit(&policy.grant, &now, &[address], &egress.admission)
-                .is_ok_and(|admitted| egress.still_leads(now.target(), &admitted, by))
-    });
-    if passes && admitted {
-        Ok(InForce {
-            permit: now,
-            policy: policy.clone(),
-        })
-    } else {
-        Err(Denial::PolicyChanged)
+    passes.map_err(Changed::Bytes)?;
+    if let Some(reached) = reached {
+        still_leads(policy, &now, reached, egress)?;
     }
+    Ok(InForce {
+        permit: now,
+        policy: policy.clone(),
+    })
+}
+
+/// Would it be led there now, and so?
+fn still_leads(
+    policy: &PolicyGeneration,
+    permit: &TargetPermit,
+    reached: &Reached,
+    egress: &Egress,
+) -> Result<(), Changed> {
+    let (address, by) = (reached.address.ip(), reached.by.as_deref());
+    // What the policy itself says of the name's addresses is the whole of them.
+    let same = |one: &IpAddr| one.to_canonical() == address.to_canonical();
+    let known = permit.known_answers(&egress.admission);
+    if known.is_some_and(|answers| !answers.iter().any(same)) {
+        return Err(Changed::Answers);
+    }
+    let admitted = admit(&policy.grant, permit, &[address], &egress.admission)
+        .map_err(|refusal| Changed::Address(refusal.denial))?;
+    let leads = egress.still_leads(permit.target(), &admitted, by);
+    leads.then_some(()).ok_or(Changed::Way)
 }

@@ -17,7 +17,7 @@ use super::{
     close::{Abort, Guarded, linger_close},
     gate::Gate,
     pump::{End, Observe, Pump},
-    standing::{Asked, Known, still_allowed, still_serves},
+    standing::{Asked, Known, Lost, still_allowed, still_serves},
 };
 use crate::{
     outcome::{Outcome, Party},
@@ -200,9 +200,9 @@ impl Tunnel {
     ///
     /// # Errors
     /// The reason why no request may be made in it any more.
-    pub async fn changed(&mut self) -> Result<(), Denial> {
+    pub async fn changed(&mut self) -> Result<(), Lost> {
         if self.authority.changed().await.is_err() {
-            return Err(Denial::SessionRevoked);
+            return Err(Denial::SessionRevoked.into());
         }
         still_serves(&self.authority.now(), self.permit.target())
     }
@@ -211,7 +211,7 @@ impl Tunnel {
     ///
     /// # Errors
     /// The reason why not.
-    pub fn still_serves(&self) -> Result<(), Denial> {
+    pub fn still_serves(&self) -> Result<(), Lost> {
         still_serves(&self.authority.peek(), self.permit.target())
     }
 
@@ -289,7 +289,8 @@ impl Tunnel {
         };
         let judged = !matches!(known, Known::Nothing);
         let (reached, egress) = (Some(&self.reached), self.ways.now());
-        let now = still_allowed(&authority, &self.permit, known, reached, &egress)?;
+        let now = still_allowed(&authority, &self.permit, known, reached, &egress)
+            .map_err(|lost| lost.told(recorder))?;
         if !judged {
             pump.judge_by(&now.permit);
             now.record(recorder);

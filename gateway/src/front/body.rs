@@ -302,7 +302,7 @@ impl Body for ResponseBody {
             return Poll::Ready(None);
         };
         let begun = std::mem::replace(&mut streaming.begun, true);
-        if let Poll::Ready(denial) = exchange.poll_cut(cx) {
+        if let Poll::Ready(lost) = exchange.poll_cut(cx) {
             if !begun {
                 // The library forgets a head that it has not sent where the body fails at once, and the client would be told
                 // nothing. By the next time it is sent.
@@ -310,9 +310,9 @@ impl Body for ResponseBody {
                 return Poll::Pending;
             }
             if let Some(exchange) = streaming.exchange.take() {
-                exchange.cut(denial);
+                exchange.cut(lost);
             }
-            return Poll::Ready(Some(Err(io::Error::other(denial.reason()))));
+            return Poll::Ready(Some(Err(io::Error::other(lost.denial.reason()))));
         }
         loop {
             let budget = exchange.budget();
@@ -337,7 +337,7 @@ impl Body for ResponseBody {
             };
             if let Err(denial) = budget.spend(frame_bytes(&frame)) {
                 if let Some(exchange) = streaming.exchange.take() {
-                    exchange.cut(denial);
+                    exchange.cut(denial.into());
                 }
                 return Poll::Ready(Some(Err(io::Error::other(denial.reason()))));
             }

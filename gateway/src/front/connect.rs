@@ -16,7 +16,8 @@ use super::{
 use crate::{
     auth::Identity,
     egress::{
-        Carried, Ends, Guarded, InForce, Known, Reached, Tunnel, Upstream, Ways, still_allowed,
+        Carried, Ends, Guarded, InForce, Known, Lost, Reached, Tunnel, Upstream, Ways,
+        still_allowed,
     },
     listen::Downstream,
     message::Asks,
@@ -99,7 +100,7 @@ impl Opened {
     }
 
     /// Completes when it may not be open any more. Until it is carried nothing else watches that; whoever carries it sees each change again.
-    pub(super) fn revoked(&self) -> impl Future<Output = Denial> + use<> {
+    pub(super) fn revoked(&self) -> impl Future<Output = Lost> + use<> {
         let tunnel = &self.led.way.tunnel;
         let (mut changes, permit) = (tunnel.authority.clone(), tunnel.permit.clone());
         let (reached, ways) = (tunnel.reached.clone(), tunnel.ways.clone());
@@ -210,14 +211,15 @@ pub(super) async fn lead(
     let counted = context.telemetry.metrics().pending();
     let upstream = tokio::select! {
         biased;
-        denial = lost(&mut changes, &permit, None, &context.ways) => return Err(denial.into()),
+        ended = lost(&mut changes, &permit, None, &context.ways) => return Err(ended.told(recorder).into()),
         opened = context.ways.open(&policy, &permit, recorder) => opened?,
     };
     drop((dial, counted));
     // A change meanwhile was judged without the address, which was admitted by the policy before it.
     let (stream, reached) = (upstream.stream, upstream.reached);
     let (now, egress) = (changes.now(), context.ways.now());
-    let now = still_allowed(&now, &permit, Known::Nothing, Some(&reached), &egress)?;
+    let now = still_allowed(&now, &permit, Known::Nothing, Some(&reached), &egress)
+        .map_err(|lost| lost.told(recorder))?;
     now.record(recorder);
     let InForce { permit, policy } = now;
     let tunnel = Tunnel {
@@ -248,14 +250,14 @@ async fn lost(
     permit: &TargetPermit,
     reached: Option<&Reached>,
     ways: &Ways,
-) -> Denial {
+) -> Lost {
     loop {
         if changes.changed().await.is_err() {
-            return Denial::SessionRevoked;
+            return Denial::SessionRevoked.into();
         }
         let (now, egress) = (changes.now(), ways.now());
-        if let Err(denial) = still_allowed(&now, permit, Known::Nothing, reached, &egress) {
-            return denial;
+        if let Err(lost) = still_allowed(&now, permit, Known::Nothing, reached, &egress) {
+            return lost;
         }
     }
 }
@@ -346,7 +348,7 @@ async fn judged(
         requests: Arc::default(),
     };
     match forward::serve_while(downstream, buffer, peer, current, scope, Some(&mut tunnel)).await {
-        Some(denial) => recorder.cut(denial),
+        Some(lost) => lost.cut(&mut recorder),
         None => recorder.ended(Outcome::Completed, Party::Downstream),
     }
     // The record first, then the place: who sees room sees the record.

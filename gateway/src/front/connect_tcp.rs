@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     auth::{Identity, Presented, bearer},
-    egress::Guarded,
+    egress::{Guarded, Lost},
     listen::{Carrying, Downstream},
     message::Asks,
     outcome::{Outcome, Party},
@@ -306,11 +306,11 @@ impl Opened {
     }
 
     /// Completes when it may not be open any more, though its answer is still on the way.
-    pub(super) async fn revoked(&mut self) -> Denial {
+    pub(super) async fn revoked(&mut self) -> Lost {
         match self {
-            Self::Service(service) => service.open.revoked().await,
+            Self::Service(service) => service.open.revoked().await.into(),
             Self::Egress(opened) => opened.revoked().await,
-            Self::Listener(dialled) => dialled.lost().await,
+            Self::Listener(dialled) => dialled.lost().await.into(),
         }
     }
 
@@ -334,15 +334,15 @@ impl Opened {
     }
 
     /// The client has gone before it could be carried, or sent what it may not send yet.
-    pub(super) fn abandon(mut self, denial: Option<Denial>) {
+    pub(super) fn abandon(mut self, lost: Option<Lost>) {
         let recorder = match &mut self {
             Self::Service(service) => &mut service.recorder,
             Self::Egress(opened) => opened.recorder(),
             // The dial takes the accept stream that comes next.
             Self::Listener(_) => return,
         };
-        match denial {
-            Some(denial) => recorder.cut(denial),
+        match lost {
+            Some(lost) => lost.cut(recorder),
             None => recorder.ended(Outcome::Reset, Party::Downstream),
         }
     }

@@ -28,7 +28,7 @@ use super::{
     standing::Standing,
 };
 use crate::{
-    egress::{Asked, Ends, Guarded, Reached, Rewind, Tunnel, Upstream},
+    egress::{Asked, Ends, Guarded, Lost, Reached, Rewind, Tunnel, Upstream},
     listen::Downstream,
     message::overrides,
     outcome::{Outcome, Party},
@@ -212,7 +212,7 @@ fn judge(
 /// Count a head that is about to go on, and wait as its bandwidth asks.
 async fn pay(
     budget: &Arc<Budget>,
-    recorder: &Recorder,
+    recorder: &mut Recorder,
     way: session::Way,
     bytes: usize,
     guard: &mut Guard,
@@ -231,7 +231,7 @@ async fn pay(
         let _waiting = recorder.counters().wait();
         tokio::select! {
             biased;
-            denial = poll_fn(|cx| guard.poll(cx)) => return Err(denial.into()),
+            lost = poll_fn(|cx| guard.poll(cx)) => return Err(lost.told(recorder).into()),
             may = turn => left = left.saturating_sub(may),
         }
     }
@@ -362,7 +362,7 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// Ready when it must be cut.
-    pub(super) fn poll_cut(&mut self, cx: &mut TaskContext<'_>) -> Poll<Denial> {
+    pub(super) fn poll_cut(&mut self, cx: &mut TaskContext<'_>) -> Poll<Lost> {
         let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
         guard.poll(cx)
     }
@@ -393,8 +393,8 @@ impl Exchange {
     }
 
     /// The gateway ends it.
-    pub(super) fn cut(mut self, denial: Denial) {
-        self.recorder.cut(denial);
+    pub(super) fn cut(mut self, lost: Lost) {
+        lost.cut(&mut self.recorder);
     }
 
     /// The upstream ended it before it was whole.
@@ -407,7 +407,7 @@ impl Exchange {
     pub(super) fn downstream_left(&mut self) {
         let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
         match guard.verdict() {
-            Some(denial) => self.recorder.cut(denial),
+            Some(lost) => lost.cut(&mut self.recorder),
             None => self.recorder.ended(Outcome::Reset, Party::Downstream),
         }
     }
@@ -444,7 +444,7 @@ mod tests {
         let f = Fixture::new();
         let telemetry = Telemetry::new(AccessLog::open(&AccessSink::None).unwrap()).unwrap();
         let peer: std::net::SocketAddr = "127.0.0.1:1".parse().unwrap();
-        let recorder = telemetry.begin(Kind::request, Front::forward, peer);
+        let mut recorder = telemetry.begin(Kind::request, Front::forward, peer);
         let mut guard = watching(&f, SECOND, recorder.counters()).await;
         let limits = Limits {
             bandwidth: Some(1000),
@@ -454,7 +454,7 @@ mod tests {
         tokio::time::pause();
         let begun = Instant::now();
         for way in [session::Way::Up, session::Way::Down] {
-            let paid = pay(&budget, &recorder, way, 20_000, &mut guard).await;
+            let paid = pay(&budget, &mut recorder, way, 20_000, &mut guard).await;
             assert!(paid.is_ok(), "{way:?}: {paid:?}");
         }
         assert!(begun.elapsed() >= 36 * SECOND, "each way at its own pace");

@@ -36,7 +36,7 @@ use super::{
 use crate::{
     auth::Identity,
     drain::Stage,
-    egress::{Guarded, Tunnel, linger_close},
+    egress::{Guarded, Lost, Tunnel, linger_close},
     listen::{Downstream, Hangup},
     message::{Asks, Judged, Lent, Verdict, misspelt},
     session::Requests,
@@ -167,7 +167,7 @@ pub(super) async fn serve_while(
     current: Arc<Current>,
     scope: Scope,
     mut tunnel: Option<&mut Tunnel>,
-) -> Option<Denial> {
+) -> Option<Lost> {
     let mut reason = None;
     let (timeouts, mut drain) = {
         let context = current.now();
@@ -223,7 +223,7 @@ pub(super) async fn serve_while(
                 ended = serving.as_mut() => break Some(ended),
                 () = std::future::poll_fn(|cx| state.poll_cut(cx)) => break None,
                 () = drain.reached(Stage::Draining), if !told => told = true,
-                denial = withdrawn(&mut tunnel, &state.scope), if reason.is_none() => reason = Some(denial),
+                lost = withdrawn(&mut tunnel, &state.scope), if reason.is_none() => reason = Some(lost),
             }
             serving.as_mut().graceful_shutdown();
         }
@@ -293,7 +293,7 @@ pub(super) async fn serve_while(
 
 /// Completes when no request may be made any more in what the tunnel has become. What was dialled for it and has carried nothing was
 /// judged before each change, and is closed by it.
-async fn withdrawn(tunnel: &mut Option<&mut Tunnel>, scope: &Scope) -> Denial {
+async fn withdrawn(tunnel: &mut Option<&mut Tunnel>, scope: &Scope) -> Lost {
     let Some(tunnel) = tunnel else {
         return std::future::pending().await;
     };
@@ -302,8 +302,8 @@ async fn withdrawn(tunnel: &mut Option<&mut Tunnel>, scope: &Scope) -> Denial {
         if let Scope::Inside { adopted, .. } = scope {
             adopted.close();
         }
-        if let Err(denial) = changed {
-            return denial;
+        if let Err(lost) = changed {
+            return lost;
         }
     }
 }

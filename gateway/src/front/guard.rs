@@ -11,7 +11,7 @@ use sluicegate_policy::{Denial, TargetPermit};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    egress::{Asked, Known, Reached, Ways, still_allowed},
+    egress::{Asked, Known, Lost, Reached, Ways, still_allowed},
     session::{Authority, Changes},
     telemetry::{Counters, Motion},
 };
@@ -40,7 +40,7 @@ pub(super) struct Guard {
     /// What had moved when the timer was last set.
     seen: Motion,
     /// The verdict, once there is one: it may be asked for again.
-    cut: Option<Denial>,
+    cut: Option<Lost>,
 }
 
 /// Where silence is allowed, the timer only has to be far away.
@@ -84,26 +84,26 @@ impl Guard {
     }
 
     /// Ready when the exchange must be cut.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Denial> {
-        if let Some(denial) = self.cut {
-            return Poll::Ready(denial);
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
+        if let Some(lost) = self.cut {
+            return Poll::Ready(lost);
         }
         let cut = self.poll_cut(cx);
-        if let Poll::Ready(denial) = cut {
-            self.cut = Some(denial);
+        if let Poll::Ready(lost) = cut {
+            self.cut = Some(lost);
         }
         cut
     }
 
     /// Why the exchange must be cut, as it is now: not everybody who waits for one change is woken by it at once.
-    pub(super) fn verdict(&mut self) -> Option<Denial> {
+    pub(super) fn verdict(&mut self) -> Option<Lost> {
         let authority = self.authority.peek();
         let reached = self.reached.as_ref();
         self.cut = self.cut.or_else(|| self.judge(&authority, reached).err());
         self.cut
     }
 
-    fn judge(&self, authority: &Authority, reached: Option<&Reached>) -> Result<(), Denial> {
+    fn judge(&self, authority: &Authority, reached: Option<&Reached>) -> Result<(), Lost> {
         still_allowed(
             authority,
             &self.permit,
@@ -114,10 +114,10 @@ impl Guard {
         .map(drop)
     }
 
-    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Denial> {
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
         while let Poll::Ready(mut authority) = self.changed.as_mut().poll(cx) {
-            if let Err(denial) = self.judge(&authority.now(), self.reached.as_ref()) {
-                return Poll::Ready(denial);
+            if let Err(lost) = self.judge(&authority.now(), self.reached.as_ref()) {
+                return Poll::Ready(lost);
             }
             self.changed = changed(authority);
         }
@@ -125,7 +125,7 @@ impl Guard {
             // What waits for its turn is not silent.
             let (waits, moved) = (self.counters.waits(), self.counters.motion());
             if moved == self.seen && !waits && !self.idle.is_zero() {
-                return Poll::Ready(Denial::IdleTimeout);
+                return Poll::Ready(Denial::IdleTimeout.into());
             }
             self.seen = moved;
             self.timer

@@ -88,7 +88,7 @@ pub(super) async fn send(
                 let counted = context.telemetry.metrics().pending();
                 let opened = tokio::select! {
                     biased;
-                    denial = std::future::poll_fn(|cx| guard.poll(cx)) => return Err(denial.into()),
+                    lost = std::future::poll_fn(|cx| guard.poll(cx)) => return Err(lost.told(recorder).into()),
                     opened = context.ways.open(&way.policy, &way.permit, recorder) => opened?,
                 };
                 drop((dial, counted));
@@ -97,12 +97,12 @@ pub(super) async fn send(
         };
         guard.reached(reached.clone());
         // A change meanwhile was judged without the address, which was admitted by the policy before it.
-        if let Some(denial) = guard.verdict() {
-            return Err(denial.into());
+        if let Some(lost) = guard.verdict() {
+            return Err(lost.told(recorder).into());
         }
         let ready = tokio::select! {
             biased;
-            denial = std::future::poll_fn(|cx| guard.poll(cx)) => return Err(denial.into()),
+            lost = std::future::poll_fn(|cx| guard.poll(cx)) => return Err(lost.told(recorder).into()),
             ready = sender.ready() => ready,
         };
         if ready.is_err() {
@@ -123,7 +123,7 @@ pub(super) async fn send(
         };
         let answered = tokio::select! {
             biased;
-            denial = std::future::poll_fn(|cx| guard.poll(cx)) => return Err(denial.into()),
+            lost = std::future::poll_fn(|cx| guard.poll(cx)) => return Err(lost.told(recorder).into()),
             answered = answered => answered.map_err(|_| Denial::UpstreamTimeout)?,
         };
         match answered {

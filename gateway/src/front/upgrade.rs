@@ -95,7 +95,7 @@ pub(super) async fn carry(
     current: Arc<Current>,
 ) {
     if early.is_some() {
-        return opened.abandon(early);
+        return opened.abandon(early.map(Into::into));
     }
     match downstream.take().and_then(Downstream::into_flow) {
         Some(flow) => {

@@ -501,6 +501,15 @@ impl Recorder {
         self.record.detail = Some(detail.to_string());
     }
 
+    /// The same, beside what is noted already.
+    pub fn more_detail(&mut self, detail: impl ToString) {
+        let more = detail.to_string();
+        self.record.detail = Some(match self.record.detail.take() {
+            Some(known) => format!("{known}; {more}"),
+            None => more,
+        });
+    }
+
     /// The upstream is open.
     pub fn opened(&mut self) {
         let elapsed = self.start.elapsed();

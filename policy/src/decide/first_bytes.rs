@@ -28,12 +28,6 @@ pub struct Hello {
 
 impl TargetPermit {
     /// Would a tunnel that began so be let through, if it were opened under this permit?
-    #[must_use]
-    pub fn admits(&self, seen: &FirstBytes) -> bool {
-        self.judge_began(seen).is_ok()
-    }
-
-    /// The same, and why not.
     ///
     /// # Errors
     /// `MethodNotAllowed`, `TlsRequired`, those of [`Self::judge_hello`]; `PolicyChanged` where nobody looked: it may have been
@@ -162,7 +156,7 @@ mod tests {
             ));
             let permit = decide(&grant, &target("a.test:80")).unwrap();
             for seen in all {
-                let stays = permit.admits(seen);
+                let stays = permit.judge_began(seen).is_ok();
                 assert_eq!(stays, expected.contains(&seen), "{mode} {rule} {seen:?}");
             }
         }

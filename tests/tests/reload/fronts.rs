@@ -8,7 +8,7 @@ use e2e::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{begun, chained, goes_on, is_cut, reload};
+use super::{OTHER_WAY, begun, chained, goes_on, is_cut, reload};
 
 /// What a reload makes a proxy's that went directly.
 const GOES: &str = "goes.allowed.test";
@@ -81,7 +81,7 @@ impl Stage {
         let mut goes = begun(open(&target).await, origin).await;
         let mut stays = begun(open(&self.target(STAYS)).await, origin).await;
         self.reload().await;
-        is_cut(&self.gateway, &mut goes.0, &target).await;
+        is_cut(&self.gateway, &mut goes.0, &target, OTHER_WAY).await;
         drain(&mut goes.1.stream).await;
         goes_on(&mut stays).await;
         self.asked(0);
@@ -183,7 +183,7 @@ async fn connections_that_know_of_no_proxy() {
     })
     .await;
     stage.reload().await;
-    is_cut(&stage.gateway, &mut goes, &stage.target(GOES)).await;
+    is_cut(&stage.gateway, &mut goes, &stage.target(GOES), OTHER_WAY).await;
     is_served(&mut stays, STAYS).await;
     stage.asked(0);
     // Accepted before, it says only now where it is to go.

@@ -326,7 +326,8 @@ mod tests {
             let super::Bytes::Began(began) = &seen.bytes else {
                 return;
             };
-            assert!(permit.admits(began), "{seen:?}");
+            let judged = permit.judge_began(began);
+            assert_eq!(judged, Ok(()), "{seen:?}");
         })
         .unwrap();
     }

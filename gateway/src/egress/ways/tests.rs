@@ -67,6 +67,11 @@ fn reached(address: &str, by: Option<&UpstreamProxy>) -> Reached {
     }
 }
 
+/// What changed, as records say it.
+const ADDRESS: &str = "its address would be refused now: special_address";
+const ANSWERS: &str = "its name has other static answers now";
+const WAY: &str = "upstreamProxy has it go another way now";
+
 #[tokio::test]
 async fn what_is_open_is_judged_by_the_way_out_of_now() {
     let f = Fixture::new();
@@ -97,103 +102,103 @@ async fn what_is_open_is_judged_by_the_way_out_of_now() {
     let public = "93.184.216.34";
     // 10.0.0.1 behind a prefix of this network's own.
     let embedded = "[2600:1:2::a00:1]";
-    for (what, reached, now, stays) in [
+    for (what, reached, now, changed) in [
         (
             "an answer that stands",
             reached("127.0.0.1", None),
             answering(&[("a.test", "127.0.0.1")]),
-            true,
+            None,
         ),
         (
             "one that was taken away",
             reached("127.0.0.1", None),
             answering(&[]),
-            false,
+            Some(ADDRESS),
         ),
         (
             "another's",
             reached("127.0.0.1", None),
             answering(&[("b.test", "127.0.0.1")]),
-            false,
+            Some(ADDRESS),
         ),
         (
             "another answer",
             reached("127.0.0.1", None),
             answering(&[("a.test", "127.0.0.2")]),
-            false,
+            Some(ANSWERS),
         ),
         (
             "an answer where DNS was asked",
             reached(public, None),
             answering(&[("a.test", "127.0.0.1")]),
-            false,
+            Some(ANSWERS),
         ),
         (
             "an address that needs no exception",
             reached(public, None),
             answering(&[]),
-            true,
+            None,
         ),
-        ("no prefix", reached(embedded, None), egress(), true),
+        ("no prefix", reached(embedded, None), egress(), None),
         (
             "another prefix",
             reached(embedded, None),
             nat64("2600:1:3::"),
-            true,
+            None,
         ),
         (
             "a prefix that shows what is behind it",
             reached(embedded, None),
             nat64("2600:1:2::"),
-            false,
+            Some(ADDRESS),
         ),
         (
             "past a proxy that is to be asked",
             reached(public, None),
             through(one.clone()),
-            false,
+            Some(WAY),
         ),
         (
             "past one that is not asked for it",
             reached(public, None),
             through(not_for_it.clone()),
-            true,
+            None,
         ),
         (
             "by the same",
             reached(public, Some(&one)),
             through(one.clone()),
-            true,
+            None,
         ),
         (
             "by one that is not asked for it any more",
             reached(public, Some(&one)),
             through(not_for_it.clone()),
-            true,
+            None,
         ),
         (
             "by one that is gone",
             reached(public, Some(&one)),
             egress(),
-            false,
+            Some(WAY),
         ),
         (
             "by another",
             reached(public, Some(&one)),
             through(other),
-            false,
+            Some(WAY),
         ),
         (
             "asked otherwise",
             reached(public, Some(&one)),
             through(by_name),
-            false,
+            Some(WAY),
         ),
         (
             "that speaks otherwise",
             reached(public, Some(&one)),
             through(by_socks),
-            false,
+            Some(WAY),
         ),
     ] {
         let ways = Ways::new(Arc::new(egress()));
@@ -201,11 +206,10 @@ async fn what_is_open_is_judged_by_the_way_out_of_now() {
         let authority = Authority::Live(policy.clone());
         let known = Known::Nothing;
         let judged = still_allowed(&authority, &permit, known, Some(&reached), &ways.now());
-        let expected = if stays {
-            Ok(())
-        } else {
-            Err(Denial::PolicyChanged)
-        };
-        assert_eq!(judged.map(drop), expected, "{what}");
+        let told = judged.err().map(|lost| {
+            assert_eq!(lost.denial, Denial::PolicyChanged, "{what}");
+            lost.changed.unwrap().to_string()
+        });
+        assert_eq!(told.as_deref(), changed, "{what}");
     }
 }

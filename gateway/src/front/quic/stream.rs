@@ -69,7 +69,7 @@ pub(super) async fn open(
     let answered = tokio::select! {
         biased;
         sent = accept(&mut flow, &accepted, shared.patience()) => sent.map_err(|_| None),
-        denial = opened.revoked() => Err(Some(denial)),
+        lost = opened.revoked() => Err(Some(lost)),
     };
     match answered {
         Ok(()) => {
@@ -78,8 +78,8 @@ pub(super) async fn open(
             let taken = opened.taken(said).await;
             taken.then(|| opened.carry(flow, peer, shared.current.clone()))
         }
-        Err(denial) => {
-            opened.abandon(denial);
+        Err(lost) => {
+            opened.abandon(lost);
             None
         }
     }

@@ -77,12 +77,12 @@ pub(super) async fn classic<A: Answer>(
     let answered = tokio::select! {
         biased;
         tunnel = respond.tunnel(Response::new(()), body) => tunnel.map_err(|_| None),
-        denial = opened.revoked() => Err(Some(denial)),
+        lost = opened.revoked() => Err(Some(lost)),
     };
     let tunnel = match answered {
         Ok(tunnel) => tunnel,
-        Err(Some(denial)) => {
-            opened.recorder().cut(denial);
+        Err(Some(lost)) => {
+            lost.cut(opened.recorder());
             return None;
         }
         Err(None) => {
@@ -139,7 +139,7 @@ pub(super) async fn connect_tcp<A: Answer>(
     let answered = tokio::select! {
         biased;
         capsules = respond.capsules(answer, body) => capsules.map_err(|_| None),
-        denial = opened.revoked() => Err(Some(denial)),
+        lost = opened.revoked() => Err(Some(lost)),
     };
     match answered {
         Ok(mut capsules) => {
@@ -147,8 +147,8 @@ pub(super) async fn connect_tcp<A: Answer>(
             let taken = opened.taken(mapping::or_reset(capsules.heard())).await;
             taken.then(|| opened.carry(capsules, downstream, current))
         }
-        Err(denial) => {
-            opened.abandon(denial);
+        Err(lost) => {
+            opened.abandon(lost);
             None
         }
     }
