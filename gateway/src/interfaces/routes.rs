@@ -172,7 +172,7 @@ fn exchange(socket: &OwnedFd, address: IpAddr, sequence: u32) -> io::Result<bool
 
 /// Where the kernel has no IPv6 (`ipv6.disable=1`, or built so) none of its addresses leads anywhere. Nobody is there to answer for the
 /// family then, of which rtnetlink says `EOPNOTSUPP`, as of a request that it does not know at all: a socket tells them apart.
-fn nowhere(error: io::Error, address: IpAddr, has_ipv6: impl FnOnce() -> bool) -> io::Result<bool> {
+fn nowhere(error: io::Error, address: IpAddr, has_ipv6: impl Fn() -> bool) -> io::Result<bool> {
     match Errno::from_io_error(&error) {
         Some(Errno::OPNOTSUPP | Errno::AFNOSUPPORT) if address.is_ipv6() && !has_ipv6() => {
             Ok(false)

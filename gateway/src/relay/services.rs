@@ -170,7 +170,7 @@ impl Services {
     }
 
     /// This machine's own addresses.
-    pub(super) fn own_interfaces(&self) -> Arc<[IpAddr]> {
+    pub(super) fn own_interfaces(&self) -> Arc<Vec<IpAddr>> {
         self.now.load().config.own.interfaces.list()
     }
 
