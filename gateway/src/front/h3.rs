@@ -20,7 +20,7 @@ use quinn::{RecvStream, SendStream, VarInt};
 use sluicegate_policy::{Denial, Refusal};
 use sluicegate_relay::{
     flow::{Broken, QuicReceive, QuicSend},
-    transport::closing,
+    transport::{closing, tuning::Room},
 };
 use tokio::{
     task::JoinSet,
@@ -71,6 +71,8 @@ pub async fn serve(shaken: Shaken, current: Arc<Current>, mut drain: DrainWatch)
     let Shaken { connection, from } = shaken;
     let path = Path::of(connection.clone(), current.now().authenticator.clone());
     let limits = current.now().h2.limits;
+    // A page may ask for more at once than a relay client ever does.
+    Room::new(&connection, limits.streams).make();
     // What says nothing is held to the deadline of a first head.
     let mut asked = Instant::now();
     let shared = Arc::new(Shared {

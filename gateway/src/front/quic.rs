@@ -11,7 +11,7 @@ use quinn::{RecvStream, SendStream};
 use sluicegate_certs::Channel;
 use sluicegate_relay::{
     flow::{Flow, QuicFlow, code},
-    transport::closing,
+    transport::{closing, tuning::Room},
 };
 use sluicegate_relay_protocol::{
     ErrorCode,
@@ -60,6 +60,7 @@ pub async fn serve(shaken: Shaken, current: Arc<Current>, mut drain: DrainWatch)
         standing: Arc::new(Standing::on(path)),
     };
     let (limits, standing) = (shared.context().h2.limits, shared.standing.clone());
+    let mut room = Room::new(&connection, limits.streams);
     // Control streams are not work: a connection with nothing else is idle.
     let work = TaskTracker::new();
     let mut asked = Instant::now();
@@ -74,6 +75,7 @@ pub async fn serve(shaken: Shaken, current: Arc<Current>, mut drain: DrainWatch)
                 Ok((send, receive)) => {
                     taken += 1;
                     let (shared, token) = (shared.clone(), work.token());
+                    room.taken(work.len());
                     let opening = Box::pin(begin(send, receive, shared, token));
                     drain.spawn(async move {
                         let (token, carrying) = opening.await;

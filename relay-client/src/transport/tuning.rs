@@ -41,15 +41,62 @@ const UNIDIRECTIONAL: u32 = 8;
 /// silent for longer than [`IDLE`].
 const SERVER_KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// The gateway's end: takes this many streams at once on a connection. Windows are small until [`proved`].
+/// The gateway's end: takes as many streams at once on a connection as it begins with ([`Room`]) where `streams` is the limit. Windows
+/// are small until [`proved`].
 pub fn server(streams: u32) -> TransportConfig {
     let mut config = common();
     config
-        .max_concurrent_bidi_streams(VarInt::from_u32(streams))
+        .max_concurrent_bidi_streams(VarInt::from_u32(at_first(streams)))
         .max_concurrent_uni_streams(VarInt::from_u32(UNIDIRECTIONAL))
         .receive_window(VarInt::from_u32(UNPROVED))
         .keep_alive_interval(Some(SERVER_KEEP_ALIVE));
     config
+}
+
+/// What a connection begins with, where it may have so many streams. quinn says that there is room for more only when it is more than an
+/// eighth of all.
+fn at_first(streams: u32) -> u32 {
+    if streams / 2 < windows::AT_FIRST {
+        streams
+    } else {
+        windows::AT_FIRST
+    }
+}
+
+/// Room for streams on one connection of the gateway's: made when it is needed, since quinn keeps entries for each stream that may be
+/// opened, 80 bytes or so, from before it is until the connection ends.
+#[derive(Debug)]
+pub struct Room {
+    connection: quinn::Connection,
+    streams: u32,
+    whole: bool,
+}
+
+impl Room {
+    /// For at most so many, as [`server`] was told.
+    pub fn new(connection: &quinn::Connection, streams: u32) -> Self {
+        Self {
+            connection: connection.clone(),
+            streams,
+            whole: at_first(streams) == streams,
+        }
+    }
+
+    /// So many are open. Makes room for all before what there is runs out, so that only who opens very many at once waits, for one
+    /// round trip.
+    pub fn taken(&mut self, open: usize) {
+        if open > windows::AT_FIRST as usize / 2 {
+            self.make();
+        }
+    }
+
+    /// Make room for all.
+    pub fn make(&mut self) {
+        if !std::mem::replace(&mut self.whole, true) {
+            let streams = VarInt::from_u32(self.streams);
+            self.connection.set_max_concurrent_bi_streams(streams);
+        }
+    }
 }
 
 /// The client of this connection is known: it may have as much on the way as on HTTP/2.
@@ -139,4 +186,21 @@ pub fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{at_first, windows};
+
+    #[test]
+    fn a_connection_begins_with_no_more_streams_than_it_may_have() {
+        let limits = [0, 1, 100, 224, 447, 448, 1024];
+        assert_eq!(limits.map(at_first), [0, 1, 100, 224, 447, 224, 224]);
+    }
+
+    #[test]
+    fn a_relay_client_has_room_from_the_start() {
+        let most = windows::STREAMS + windows::OFFERS;
+        assert!(most < windows::AT_FIRST as usize / 2);
+    }
 }

@@ -10,6 +10,9 @@ pub const CONNECTION: u32 = 128 * STREAM;
 pub const STREAMS: usize = 96;
 /// … and, beside them, accept streams that wait for a dial. What is left is for questions: the token, names.
 pub const OFFERS: usize = 8;
+/// Streams that a client may open on a QUIC connection from its start; with more than half of them open it may open all that the
+/// gateway takes. Twice [`STREAMS`], [`OFFERS`] and a few questions: a relay client never waits for more, nor makes room for them.
+pub const AT_FIRST: u32 = 224;
 /// Bytes a client's connection may have unread where its streams have larger windows: HTTP/2's, which follow the path and how many
 /// streams there are, and the first on QUIC. It is the client's own memory.
 pub const LARGE_CONNECTION: u32 = 288 * STREAM;

@@ -414,3 +414,17 @@ async fn a_client_that_goes_where_its_session_may_not_be_used_is_cut() {
     assert_eq!(stage.client.closed().await, CANCELLED);
     assert_eq!(drain(&mut far).await.1, End::Reset);
 }
+
+/// More than a connection of the relay's own protocol begins with: a page's requests wait for no room.
+#[tokio::test]
+async fn a_client_opens_hundreds_of_tunnels_at_once() {
+    let mut stage = Stage::start().await;
+    let target = stage.target.clone();
+    let mut open = Vec::new();
+    for _ in 0..240 {
+        open.push(stage.connect(&target).await);
+    }
+    for stream in open {
+        assert_eq!(stage.client.head(stream).await.status, 200);
+    }
+}

@@ -2,6 +2,7 @@
 
 mod moves;
 mod room;
+mod streams;
 
 use std::time::{Duration, Instant};
 
