@@ -3,6 +3,8 @@
 //! A stream that writes wakes its connection's driver. Run at once, the driver would make a record, a packet and a system
 //! call of every single write; run behind all that is awake already, it makes one of them all.
 
+mod together;
+
 use std::{
     future::Future,
     pin::Pin,
@@ -11,6 +13,8 @@ use std::{
 };
 
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
+
+use together::{Socket, Together};
 
 /// Has a driver that was woken stood aside already?
 #[derive(Clone, Copy, Default, Debug)]
@@ -38,6 +42,7 @@ impl Aside {
 pub struct Last<F> {
     driver: F,
     aside: Aside,
+    together: Together,
 }
 
 impl<F> Last<F> {
@@ -46,6 +51,7 @@ impl<F> Last<F> {
         Self {
             driver,
             aside: Aside::default(),
+            together: Together::default(),
         }
     }
 }
@@ -56,11 +62,12 @@ impl<F: Future + Unpin> Future for Last<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
         let driver = Pin::new(&mut this.driver);
-        this.aside.poll(cx, |cx| driver.poll(cx))
+        let together = &mut this.together;
+        this.aside.poll(cx, |cx| together.run(|| driver.poll(cx)))
     }
 }
 
-/// tokio, with the drivers of quinn's connections last.
+/// tokio, with the drivers of quinn's connections last, and small buffers for those that have little to say.
 #[derive(Debug)]
 pub struct DriversLast;
 
@@ -77,7 +84,8 @@ impl Runtime for DriversLast {
         &self,
         socket: std::net::UdpSocket,
     ) -> std::io::Result<Arc<dyn AsyncUdpSocket>> {
-        TokioRuntime.wrap_udp_socket(socket)
+        let socket = TokioRuntime.wrap_udp_socket(socket)?;
+        Ok(Arc::new(Socket::new(socket)))
     }
 
     fn now(&self) -> std::time::Instant {
