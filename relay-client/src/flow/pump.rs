@@ -2,20 +2,18 @@
 
 use std::{
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{Broken, Flow};
 
 /// Chunks moved in one direction before other tasks get their turn.
 const FAIR: usize = 32;
-/// Without a timer: far enough that nobody sees it.
-const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Which of the two flows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -126,7 +124,8 @@ where
         first_fin: None,
         moved: false,
     };
-    let mut timer = pin!(sleep_until(Instant::now() + NEVER));
+    // Apart: most streams of a client have no limit, and none has one before it is silent.
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
     let mut armed = None;
     let ending = poll_fn(|cx| {
         let polled = work.poll(cx, a, b, meter);
@@ -141,13 +140,17 @@ where
                 } else {
                     timers.idle
                 };
-                if std::mem::take(&mut work.moved) || armed != Some(limit) {
-                    armed = Some(limit);
-                    timer
-                        .as_mut()
-                        .reset(Instant::now() + limit.unwrap_or(NEVER));
+                let anew = std::mem::take(&mut work.moved) || armed != Some(limit);
+                armed = Some(limit);
+                let Some(limit) = limit else {
+                    return Poll::Pending;
+                };
+                let timer =
+                    timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit)));
+                if anew {
+                    timer.as_mut().reset(Instant::now() + limit);
                 }
-                if limit.is_none() || timer.as_mut().poll(cx).is_pending() {
+                if timer.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
                 Ending {
@@ -178,10 +181,16 @@ where
 struct Way {
     /// On its way out.
     going: Bytes,
-    /// Waits for its turn. Only where there is a bandwidth; nothing is read meanwhile.
-    held: Bytes,
-    pacing: Option<Pacing>,
+    /// Waits for its turn, and nothing is read meanwhile. Only where there is a bandwidth, and so apart.
+    held: Option<Box<Waiting>>,
     state: State,
+}
+
+/// Bytes that wait for their turn.
+struct Waiting {
+    bytes: Bytes,
+    /// Asked for again with what is left.
+    pacing: Option<Pacing>,
 }
 
 #[derive(Default, PartialEq, Eq, Clone, Copy)]
@@ -209,7 +218,7 @@ struct Work {
 impl Work {
     /// Bytes wait for their turn.
     fn waits(&self) -> bool {
-        self.up.pacing.is_some() || self.down.pacing.is_some()
+        self.up.waits() || self.down.waits()
     }
 
     fn poll<A, B>(
@@ -267,7 +276,13 @@ impl Work {
 impl Way {
     /// Nothing is being read from this direction's source.
     fn deaf(&self) -> bool {
-        self.state != State::Open || !self.going.is_empty() || !self.held.is_empty()
+        self.state != State::Open || !self.going.is_empty() || self.held.is_some()
+    }
+
+    /// Its turn has not come.
+    fn waits(&self) -> bool {
+        let held = self.held.as_ref();
+        held.is_some_and(|waiting| waiting.pacing.is_some())
     }
 
     fn poll<F, T>(
@@ -295,7 +310,7 @@ impl Way {
                     std::task::ready!(to.poll_write(cx, &mut self.going)).map_err(Stop::To)?;
                     *moved = true;
                 }
-                State::Open if !self.held.is_empty() => {
+                State::Open if self.held.is_some() => {
                     if self.poll_turn(cx, meter, side).is_pending() {
                         if let Poll::Ready(Err(broken)) = to.poll_flush(cx) {
                             return Poll::Ready(Err(Stop::To(broken)));
@@ -309,10 +324,12 @@ impl Way {
                         if !meter.moved(side, chunk.len()) {
                             return Poll::Ready(Err(Stop::Meter));
                         }
-                        self.pacing = meter.pace(side, chunk.len());
-                        match self.pacing {
+                        match meter.pace(side, chunk.len()) {
                             None => self.going = chunk,
-                            Some(_) => self.held = chunk,
+                            pacing => {
+                                let bytes = chunk;
+                                self.held = Some(Box::new(Waiting { bytes, pacing }));
+                            }
                         }
                         *moved = true;
                     }
@@ -339,17 +356,21 @@ impl Way {
 
     /// What of the held bytes may go, goes.
     fn poll_turn(&mut self, cx: &mut Context<'_>, meter: &impl Meter, side: Side) -> Poll<()> {
-        if self.pacing.is_none() {
-            self.pacing = meter.pace(side, self.held.len());
-        }
-        let may = match &mut self.pacing {
-            Some(pacing) => std::task::ready!(Pin::new(pacing).poll(cx)),
-            None => self.held.len(),
+        let Some(waiting) = &mut self.held else {
+            return Poll::Ready(());
         };
-        self.pacing = None;
-        self.going = self.held.split_to(may.min(self.held.len()));
-        if self.held.is_empty() {
-            self.held = Bytes::new();
+        let left = waiting.bytes.len();
+        if waiting.pacing.is_none() {
+            waiting.pacing = meter.pace(side, left);
+        }
+        let may = match &mut waiting.pacing {
+            Some(pacing) => std::task::ready!(Pin::new(pacing).poll(cx)),
+            None => left,
+        };
+        waiting.pacing = None;
+        self.going = waiting.bytes.split_to(may.min(left));
+        if may >= left {
+            self.held = None;
         }
         Poll::Ready(())
     }
