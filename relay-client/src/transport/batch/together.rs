@@ -17,6 +17,8 @@ use quinn::{
     udp::{RecvMeta, Transmit},
 };
 
+use super::super::tuning::RECEIVED_TOGETHER;
+
 /// A driver that has sent so many packets in turns with more than one of them goes on to send them together. 100 KiB and more:
 /// what is saved before is a system call for each.
 const BUSY: usize = 64;
@@ -61,7 +63,8 @@ impl Together {
     }
 }
 
-/// A socket that is given together what may leave together.
+/// A socket that is given together what may leave together. Its endpoint is one of [`endpoint`](super::super::tuning::endpoint)'s: of
+/// packets that are smaller, more might have been joined than there would be room for.
 #[derive(Debug)]
 pub(super) struct Socket(Arc<dyn AsyncUdpSocket>);
 
@@ -103,7 +106,7 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.0.max_receive_segments()
+        self.0.max_receive_segments().min(RECEIVED_TOGETHER)
     }
 
     fn may_fragment(&self) -> bool {
@@ -123,11 +126,11 @@ mod tests {
     };
 
     use quinn::{
-        AsyncUdpSocket, UdpPoller,
+        AsyncUdpSocket, EndpointConfig, UdpPoller,
         udp::{RecvMeta, Transmit},
     };
 
-    use super::{BUSY, Socket, Together};
+    use super::{super::super::tuning, BUSY, Socket, Together};
 
     /// So many packets may leave it together.
     const MOST: usize = 10;
@@ -160,6 +163,10 @@ mod tests {
 
         fn max_transmit_segments(&self) -> usize {
             MOST
+        }
+
+        fn max_receive_segments(&self) -> usize {
+            64
         }
     }
 
@@ -200,5 +207,14 @@ mod tests {
         assert_eq!(turn(&mut busy, &socket, 2), MOST);
         assert_eq!(turn(&mut quiet, &socket, 2), 1, "each for itself");
         assert_eq!(socket.max_transmit_segments(), MOST, "who is no driver");
+    }
+
+    #[test]
+    fn there_is_room_for_what_may_come_together_and_no_more() {
+        let socket = Socket::new(Arc::new(Sink));
+        let largest = EndpointConfig::default();
+        let largest = tuning::endpoint(largest).get_max_udp_payload_size();
+        let room = socket.max_receive_segments() * usize::try_from(largest).unwrap();
+        assert!((65_535..65_535 * 5 / 4).contains(&room), "{room}");
     }
 }
