@@ -1,4 +1,4 @@
-//! One gateway with its witnesses, shared by the rows of a section, one row at a time.
+//! A gateway with its witnesses, shared by the rows of a section, one row at a time.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use e2e::h3_streams::Http3Streams;
 use e2e::{Dns, Gateway, Http3, Settings, until};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 
 use crate::sandbox::Sandbox;
@@ -221,39 +221,57 @@ impl Lab {
     }
 }
 
-/// A lab that lives as long as rows use it: then its gateway is gone too, which no static would see to.
+/// Labs that live as long as rows use any of them: then their gateways are gone too, which no static would see to.
 pub(crate) struct Shared {
-    slot: Mutex<Weak<Mutex<Lab>>>,
+    pool: Mutex<Weak<Pool>>,
     settings: fn() -> Settings,
 }
 
+/// Two: rows wait more than they work. Each is started by the first row that finds no other free.
+#[derive(Default)]
+struct Pool([Mutex<Option<Lab>>; 2]);
+
+impl Pool {
+    async fn free(&self) -> MutexGuard<'_, Option<Lab>> {
+        let [one, other] = &self.0;
+        tokio::select! {
+            biased;
+            lab = one.lock() => lab,
+            lab = other.lock() => lab,
+        }
+    }
+}
+
 impl Shared {
-    /// A lab with these settings, started by the first row that wants it.
+    /// Labs with these settings.
     pub(crate) const fn new(settings: fn() -> Settings) -> Self {
         Self {
-            slot: Mutex::const_new(Weak::new()),
+            pool: Mutex::const_new(Weak::new()),
             settings,
         }
     }
 
-    /// Run one row of the table. No other row uses the lab meanwhile, so its witnesses speak of this row only.
+    /// Run one row of the table. No other row uses its lab meanwhile, so the witnesses speak of this row only.
     pub(crate) fn run(&self, number: u16, test: impl AsyncFnOnce(&Lab, &mut Row)) {
         let mut row = Row::new(number);
         RUNTIME.block_on(async {
-            let lab = self.lab().await;
-            let lab = lab.lock().await;
-            test(&lab, &mut row).await;
+            let pool = self.pool().await;
+            let mut free = pool.free().await;
+            if free.is_none() {
+                *free = Some(Lab::start((self.settings)()).await);
+            }
+            test(free.as_ref().unwrap(), &mut row).await;
         });
     }
 
-    async fn lab(&self) -> Arc<Mutex<Lab>> {
-        let mut slot = self.slot.lock().await;
-        if let Some(lab) = slot.upgrade() {
-            return lab;
+    async fn pool(&self) -> Arc<Pool> {
+        let mut shared = self.pool.lock().await;
+        if let Some(pool) = shared.upgrade() {
+            return pool;
         }
-        let lab = Arc::new(Mutex::new(Lab::start((self.settings)()).await));
-        *slot = Arc::downgrade(&lab);
-        lab
+        let pool = Arc::new(Pool::default());
+        *shared = Arc::downgrade(&pool);
+        pool
     }
 }
 
