@@ -1,7 +1,7 @@
 //! Whoever drives a connection goes last: what all the streams that are awake have to say leaves in one piece.
 //!
 //! A stream that writes wakes its connection's driver. Run at once, the driver would make a record, a packet and a system
-//! call of every single write; run behind all that is awake already, it makes one of them all.
+//! call of every single write; run behind all that is awake already, it makes one of them all. Where nobody else is awake it runs at once.
 
 mod together;
 
@@ -10,30 +10,64 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 
 use together::{Socket, Together};
 
-/// Has a driver that was woken stood aside already?
+/// A driver that is woken again so soon after it ran has company: others are awake that write.
+const SOON: Duration = Duration::from_micros(10);
+/// Turns for which company, once seen, is reckoned with.
+const COMPANY: u8 = 8;
+
+/// Whether a driver that is woken stands aside for what else is awake.
+///
+/// Only in company: to stand aside is to be queued anew, for which an idle thread is woken. Where one stream speaks, and waits for an answer,
+/// there is nothing to gather, and each word would wait for that thread.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Aside(bool);
+pub struct Aside {
+    /// It has stood aside already.
+    stood: bool,
+    /// When it last ran.
+    ran: Option<Instant>,
+    /// Turns for which it has company yet.
+    company: u8,
+}
 
 impl Aside {
-    /// Poll `drive`, but not before everything else that is awake has had its turn.
+    /// Poll `drive`, but in company not before everything else that is awake has had its turn.
     pub fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
         drive: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        self.0 = !self.0;
-        if self.0 {
+        if self.stands(Instant::now()) {
             // Woken while it runs, a task goes to the end of the queue.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        drive(cx)
+        let driven = drive(cx);
+        self.ran = Some(Instant::now());
+        driven
+    }
+
+    /// It is woken now: does it stand aside?
+    fn stands(&mut self, now: Instant) -> bool {
+        if std::mem::take(&mut self.stood) {
+            return false;
+        }
+        let soon = self
+            .ran
+            .is_some_and(|ran| now.saturating_duration_since(ran) < SOON);
+        self.company = if soon {
+            COMPANY
+        } else {
+            self.company.saturating_sub(1)
+        };
+        self.stood = self.company > 0;
+        self.stood
     }
 }
 
@@ -104,11 +138,43 @@ mod tests {
             atomic::{AtomicUsize, Ordering},
         },
         task::Poll,
+        time::{Duration, Instant},
     };
 
     use tokio::{sync::Notify, task::JoinSet};
 
-    use super::Last;
+    use super::{Aside, COMPANY, Last, SOON};
+
+    /// Woken so long after it ran: does it stand aside?
+    fn woken(aside: &mut Aside, after: Duration) -> bool {
+        let ran = Instant::now();
+        aside.ran = Some(ran);
+        let stands = aside.stands(ran + after);
+        if stands {
+            assert!(!aside.stands(ran + after), "twice in one turn");
+        }
+        stands
+    }
+
+    #[test]
+    fn who_speaks_alone_is_not_kept_waiting() {
+        let mut aside = Aside::default();
+        assert!(!aside.stands(Instant::now()), "it never ran");
+        for _ in 0..100 {
+            assert!(!woken(&mut aside, SOON), "nobody else is awake");
+        }
+    }
+
+    #[test]
+    fn company_is_waited_for_and_forgotten() {
+        let mut aside = Aside::default();
+        assert!(woken(&mut aside, SOON / 2));
+        for turn in 1..COMPANY {
+            assert!(woken(&mut aside, SOON), "turn {turn}");
+        }
+        assert!(!woken(&mut aside, SOON));
+        assert!(woken(&mut aside, SOON / 2), "company anew");
+    }
 
     /// How many writes each run of a driver finds, with five tasks awake at once that write and wake it.
     async fn batches(last: bool) -> Vec<usize> {
@@ -142,7 +208,9 @@ mod tests {
         }));
         let mut drivers = JoinSet::new();
         if last {
-            drivers.spawn(Last::new(driver));
+            let mut last = Last::new(driver);
+            last.aside.company = COMPANY;
+            drivers.spawn(last);
         } else {
             drivers.spawn(driver);
         }
