@@ -1,12 +1,14 @@
 """Our gateway as one more peer of the harness in ../shared/peers.
 
 What the peers have on is on here: basic authentication (a session's handle is the password), an allowlist of the same
-two origins, an access log in a file. Three ways to it:
+two origins, an access log in a file. Ways to it:
 
   ours         the plain listener; the origins' rule is `tls: opaque`, that is bytes are carried unseen, as all peers do
   ours-tls     the same through the public listener, with the peers' certificate (ECDSA P-256)
   ours-judged  the plain listener with the default rule: first bytes are judged, and plain HTTP in the tunnel is parsed,
                judged and written anew request by request, which no peer does
+  ours-named   as ours, but asked for the origins by a name with a static answer, as users ask for names; all others are asked
+               for 127.0.0.1 literally
   ours-before  as ours, by the build that SLUICEGATE_BEFORE names; ours-before-tls likewise
 
 State (keys, one session) is made once under PEERS_ROOT/ours and used by every start.
@@ -20,6 +22,8 @@ BINARY = os.environ.get("SLUICEGATE", os.path.join(os.path.dirname(os.path.abspa
 BEFORE = os.environ.get("SLUICEGATE_BEFORE", BINARY)
 STATE = f"{P.ROOT}/ours"
 PLAIN, PUBLIC, MANAGEMENT = 3190, 3191, 3192
+# The origins' address, and a name for it.
+ADDRESS, NAME = "127.0.0.1", "origin.test"
 # The same 100,000 tunnels the peers are allowed; nothing else differs from the defaults.
 CONFIG = f"""
 listeners:
@@ -27,21 +31,26 @@ listeners:
   - {{kind: public, address: "127.0.0.1:{PUBLIC}"}}
   - {{kind: management, address: "127.0.0.1:{MANAGEMENT}"}}
 tls: {{certificate: {P.C}/cert.pem, key: {P.C}/key.pem}}
-limits: {{connections: 100000, drainTimeout: 1s}}
+limits: {{connections: 100000, drainTimeout: 1s{{LIMITS}}}}
 telemetry: {{accessLog: {{R}}/access.log, log: error}}
-egress:
-  allowedHosts: ["127.0.0.1:{P.RAW}", "127.0.0.1:{P.HTTP}"{{MORE}}]
+{{DNS}}egress:
+  allowedHosts: ["{{HOST}}:{P.RAW}", "{{HOST}}:{P.HTTP}"{{MORE}}]
 {{RULES}}
 """
 OPAQUE = f"""  rules:
-    - {{host: "127.0.0.1:{P.RAW}", tls: opaque}}
-    - {{host: "127.0.0.1:{P.HTTP}", tls: opaque}}
+    - {{host: "{{HOST}}:{P.RAW}", tls: opaque}}
+    - {{host: "{{HOST}}:{P.HTTP}", tls: opaque}}
 """
 
 
-def config(rules, more=()):
+def config(rules, more=(), host=ADDRESS, limits=""):
     entries = "".join(f', "{name}"' for name in more)
-    return CONFIG.replace("{RULES}", rules).replace("{MORE}", entries)
+    answers = "" if host == ADDRESS else f"dns: {{hosts: {{{host}: {ADDRESS}}}}}\n"
+    filled = {"{RULES}": rules, "{MORE}": entries, "{DNS}": answers, "{HOST}": host, "{LIMITS}": limits and f", {limits}"}
+    text = CONFIG
+    for place, said in filled.items():
+        text = text.replace(place, said)
+    return text
 
 
 def command(name, *arguments):
@@ -95,20 +104,25 @@ def crowd(directory, count):
             raise SystemExit(f"session: {answer.status} {said[:300]}")
 
 
-def peer(name, text, tls=False, sessions=1):
+def serving(name):
+    return command(name, "serve", "--config", "{R}/sluicegate.yaml")
+
+
+def peer(name, text, tls=False, sessions=1, origin=ADDRESS):
     handle = prepare(name, text, sessions)
     port = PUBLIC if tls else PLAIN
     arguments = ["--proxy", f"127.0.0.1:{port}", "--auth", f"sluicegate:{handle}"] + (["--proxy-tls"] if tls else [])
-    return dict(kind="egress", conf={"{R}/sluicegate.yaml": text}, cmds=[command(name, "serve", "--config", "{R}/sluicegate.yaml")],
-                ports=[port], args=arguments)
+    return dict(kind="egress", conf={"{R}/sluicegate.yaml": text}, cmds=[serving(name)], ports=[port], args=arguments, origin=origin)
 
 
+# What each is configured by, and what `peer` is told of it beside.
 WAYS = {
-    "ours": lambda name: peer(name, config(OPAQUE)),
-    "ours-tls": lambda name: peer(name, config(OPAQUE), tls=True),
-    "ours-judged": lambda name: peer(name, config("")),
-    "ours-before": lambda name: peer(name, config(OPAQUE)),
-    "ours-before-tls": lambda name: peer(name, config(OPAQUE), tls=True),
+    "ours": (config(OPAQUE), {}),
+    "ours-tls": (config(OPAQUE), {"tls": True}),
+    "ours-judged": (config(""), {}),
+    "ours-named": (config(OPAQUE, host=NAME), {"origin": NAME}),
+    "ours-before": (config(OPAQUE), {}),
+    "ours-before-tls": (config(OPAQUE), {"tls": True}),
 }
 
 
@@ -116,4 +130,13 @@ def add(names):
     """Make those of `names` that are ours known to the harness."""
     for name in names:
         if name in WAYS:
-            P.PEERS[name] = WAYS[name](name)
+            text, options = WAYS[name]
+            P.PEERS[name] = peer(name, text, **options)
+
+
+def by_name(asked):
+    """The harness asks every peer for the origins' address; a peer that has a name for them is asked for that."""
+    return lambda run, target: asked(run, target.replace(ADDRESS, run.peer.get("origin", ADDRESS)))
+
+
+P.Running.args = by_name(P.Running.args)

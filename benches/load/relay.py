@@ -55,12 +55,16 @@ def serving():
     return sluicegate("serve", "--config", f"{STATE}/sluicegate.yaml")
 
 
+def commands(transport):
+    client = [f"{BINARIES}/sluicegate-relay", "up", "--transport", transport, "--url", f"https://127.0.0.1:{PUBLIC}"]
+    client += ["--token-file", f"{STATE}/token", "--ca", f"{P.C}/ca.pem", "--listen", f"raw=tcp://127.0.0.1:{LOCAL}"]
+    return [serving(), client]
+
+
 def add(names):
     """Make those of `names` that are ours known to the harness: `relay-quic` and so on."""
     wanted = [name for name in TRANSPORTS if f"relay-{name}" in names]
     if wanted:
         prepare()
     for transport in wanted:
-        client = [f"{BINARIES}/sluicegate-relay", "up", "--transport", transport, "--url", f"https://127.0.0.1:{PUBLIC}"]
-        client += ["--token-file", f"{STATE}/token", "--ca", f"{P.C}/ca.pem", "--listen", f"raw=tcp://127.0.0.1:{LOCAL}"]
-        P.PEERS[f"relay-{transport}"] = P.relay([serving(), client], LOCAL, order_wait=PUBLIC)
+        P.PEERS[f"relay-{transport}"] = P.relay(commands(transport), LOCAL, order_wait=PUBLIC)
