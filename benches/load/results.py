@@ -1,0 +1,71 @@
+"""What a run wrote, as figures by peer: every round without an error counts, and every other is named."""
+import json, re, statistics
+from collections import defaultdict
+
+# The files of a run, and the group whose peers are held against one another in it. `direct` is in both.
+FILES = {"egress": "egress", "idle": "egress", "relay": "relay", "growth": "growth"}
+
+
+class Results:
+    def __init__(self, folder):
+        # By group: (peer, label, key) to the values of the rounds. Of growth: (series, label, key, value).
+        self.values = {group: defaultdict(list) for group in FILES.values()}
+        self.measured, self.steal = 0.0, 0.0
+        self._good, self._bad = defaultdict(int), defaultdict(list)
+        for name, group in FILES.items():
+            for line in lines(f"{folder}/{name}.jsonl"):
+                self._take(group, json.loads(line))
+
+    def _take(self, group, result):
+        label = result.get("label")
+        peer = f"growth, {result['series']} {result['value']:,}" if group == "growth" else result["peer"]
+        place = peer, result.get("suite"), label
+        # A round in which something failed did less, or other, work: its figures are no figures of the rest.
+        if result.get("error") or result.get("errors"):
+            self._bad[place].append(result)
+            return
+        self._good[place] += 1
+        self.measured += result.get("wall_s") or 0
+        self.steal += result.get("steal_s") or 0
+        flat = {key: value for key, value in result.items() if isinstance(value, (int, float))}
+        flat |= {f"lat.{key}": value for key, value in (result.get("lat") or {}).items()}
+        for key, value in flat.items():
+            at = (result["series"], label, key, result["value"]) if group == "growth" else (peer, label, key)
+            self.values[group][at].append(value)
+
+    def errors(self):
+        """A line for each measurement that had rounds with errors: how many are left out, and what was told."""
+        for (peer, suite, label), rounds in self._bad.items():
+            if label:
+                all_rounds = len(rounds) + self._good[peer, suite, label]
+                left = self._good[peer, suite, label]
+                what = f"{label}: {len(rounds)} of {all_rounds} rounds left out, " + (f"{left} remain" if left > 1 else "1 remains" if left else "none remains")
+            else:
+                what = f"{suite}: did not start in {len(rounds)} {'round' if len(rounds) == 1 else 'rounds'}"
+            told = dict.fromkeys(filter(None, (tell(result) for result in rounds)))
+            yield f"- {peer}: {what}{': ' if told else ''}{'; '.join(told)}"
+
+
+def tell(result):
+    told = str(result.get("error") or result.get("first_error") or "")
+    # Where its output is on the machine that measured is nobody else's concern.
+    told = " ".join(re.sub(r"(^|,?\s+(see\s+)?)/\S+", "", told).split())[:100]
+    return f"{result['errors']:,} × {told}" if result.get("errors") else told
+
+
+def lines(path):
+    try:
+        with open(path) as file:
+            return file.read().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def figure(number):
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.1f}" if abs(number) >= 10 else f"{number:.3g}"
+
+
+def spread(values):
+    if len(values) < 2:
+        return figure(values[0])
+    return f"{figure(statistics.median(values))} ({figure(min(values))} to {figure(max(values))})"
