@@ -140,7 +140,8 @@ impl<C: Carrier> Flow for CapsuleFlow<C> {
             match piece {
                 Some(Piece::Data(data)) => return Poll::Ready(Ok(Some(data))),
                 Some(Piece::Fin) => return self.fin(),
-                None => {}
+                // Used up; what it came in is not held until more comes.
+                None => self.frame = Bytes::new(),
             }
             self.carrier.give_back();
             match ready!(self.carrier.poll_bytes(cx))? {

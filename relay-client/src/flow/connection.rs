@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use sluicegate_relay_protocol::capsule::{DATA, FINAL_DATA, Head};
 use tokio::time::{Sleep, sleep};
 
-use super::{Broken, Flow, carrier::Carrier, chunk::CAPSULE};
+use super::{Broken, Flow, apart, carrier::Carrier, chunk::CAPSULE};
 
 /// After both FINs the connection's own end is awaited this long: closed with bytes unread, TCP would say RST, and that
 /// can destroy the last bytes on their way.
@@ -45,7 +45,7 @@ impl<F: Flow> Connection<F> {
     pub(super) fn new(flow: F, first: Bytes) -> Self {
         Self {
             flow,
-            first,
+            first: apart(first),
             out: Bytes::new(),
             taken: 0,
             last: false,
@@ -58,6 +58,8 @@ impl<F: Flow> Connection<F> {
         while !self.out.is_empty() {
             ready!(self.flow.poll_write(cx, &mut self.out))?;
         }
+        // Empty, it would hold the capsule until there is another.
+        self.out = Bytes::new();
         Poll::Ready(Ok(()))
     }
 }

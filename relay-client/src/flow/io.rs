@@ -91,6 +91,10 @@ impl AsyncRead for FlowIo {
         let count = this.unread.len().min(buffer.remaining());
         buffer.put_slice(this.unread.get(..count).unwrap_or_default());
         this.unread.advance(count);
+        if this.unread.is_empty() {
+            // Empty, it would hold what it was received in until something else comes.
+            this.unread = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -136,4 +140,26 @@ fn error(broken: Broken) -> io::Error {
         Broken::Malformed => io::ErrorKind::InvalidData,
     };
     io::Error::new(kind, broken)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use bytes::Bytes;
+    use tokio::io::AsyncReadExt;
+
+    use super::FlowIo;
+    use crate::flow::testing::Watched;
+
+    #[tokio::test]
+    async fn what_was_read_is_not_held() {
+        let chunk = Bytes::from(vec![7; 16 * 1024]);
+        let mut below = Watched::default();
+        below.gives.push_back(chunk.clone());
+        let mut flow = FlowIo::new(below);
+        let mut read = vec![0; chunk.len()];
+        flow.read_exact(&mut read).await.unwrap();
+        assert!(chunk.is_unique() && chunk == read);
+    }
 }

@@ -36,7 +36,7 @@ pub use halves::Halves;
 pub(crate) use halves::poll_early;
 pub use held::Held;
 pub use io::FlowIo;
-pub use prefixed::Prefixed;
+pub use prefixed::{Prefixed, apart};
 pub use pump::{Ending, How, Meter, Pacing, Side, Timers, pump};
 pub use quic::{QuicFlow, QuicReceive, QuicSend, code};
 pub use shared::Shared;

@@ -18,7 +18,7 @@ use sluicegate_relay_protocol::ErrorCode;
 pub use receive::QuicReceive;
 pub use send::QuicSend;
 
-use super::{Broken, Early, Flow};
+use super::{Broken, Early, Flow, apart};
 
 /// One stream.
 #[derive(Debug)]
@@ -164,7 +164,7 @@ async fn read_head<T, E>(
     let mut read = BytesMut::from(std::mem::take(ahead));
     loop {
         if let Some((head, length)) = decode(&read).map_err(|_| Broken::Malformed)? {
-            *ahead = read.split_off(length.min(read.len())).freeze();
+            *ahead = apart(read.split_off(length.min(read.len())).freeze());
             return Ok(head);
         }
         match poll_fn(|cx| receive.poll_bytes(cx)).await? {

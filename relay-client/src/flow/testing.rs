@@ -1,9 +1,15 @@
 //! Real sockets and a real HTTP/2 connection for the tests of this folder.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{io, net::SocketAddr};
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use h2::{RecvStream, SendStream};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -12,8 +18,41 @@ use tokio::{
 };
 
 use super::{
-    CapsuleFlow, Chunk, Ending, Flow, QuicFlow, Shared, SocketFlow, StreamFlow, Timers, pump,
+    Broken, CapsuleFlow, Chunk, Ending, Flow, QuicFlow, Shared, SocketFlow, StreamFlow, Timers,
+    pump,
 };
+
+/// Gives these chunks and nothing else, takes all there is, and keeps a handle of each chunk that it took.
+#[derive(Default)]
+pub(super) struct Watched {
+    pub(super) gives: VecDeque<Bytes>,
+    pub(super) taken: Arc<Mutex<Vec<Bytes>>>,
+}
+
+impl Flow for Watched {
+    fn poll_read(&mut self, _: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
+        match self.gives.pop_front() {
+            Some(chunk) => Poll::Ready(Ok(Some(chunk))),
+            None => Poll::Pending,
+        }
+    }
+
+    fn poll_write(&mut self, _: &mut Context<'_>, chunk: &mut Bytes) -> Poll<Result<(), Broken>> {
+        self.taken.lock().unwrap().push(chunk.clone());
+        chunk.advance(chunk.len());
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_broken(&mut self, _: &mut Context<'_>) -> Poll<Broken> {
+        Poll::Pending
+    }
+
+    fn reset(&mut self) {}
+}
 
 /// Two ends of a loopback connection.
 pub(super) async fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -223,8 +262,6 @@ async fn quic_connection_of(
     way: impl AsyncFnOnce(SocketAddr) -> SocketAddr,
     tuned: quinn::TransportConfig,
 ) -> (quinn::Connection, quinn::Connection) {
-    use std::sync::Arc;
-
     use crate::transport::tuning;
 
     let (server, mut client) = quic_configs();
@@ -251,10 +288,7 @@ async fn quic_connection_of(
 
 /// What both ends of a connection are made with, tuned as everywhere; the server is `127.0.0.1`.
 pub(crate) fn quic_configs() -> (quinn::ServerConfig, quinn::ClientConfig) {
-    use std::{
-        sync::Arc,
-        time::{Duration, SystemTime},
-    };
+    use std::time::{Duration, SystemTime};
 
     use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
     use sluicegate_certs::{Authority, ServerIdentity, TrustBundle, tls};

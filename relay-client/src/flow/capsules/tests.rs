@@ -3,10 +3,13 @@
 use std::future::poll_fn;
 
 use bytes::Bytes;
-use sluicegate_relay_protocol::capsule::{DATA, FINAL_DATA};
+use sluicegate_relay_protocol::capsule::{DATA, FINAL_DATA, Head};
 use tokio::task::JoinSet;
 
-use super::{super::testing::capsule_pair, Broken, CapsuleFlow, Chunk, Flow};
+use super::{
+    super::testing::{Watched, capsule_pair},
+    Broken, CapsuleFlow, Chunk, Flow,
+};
 
 async fn read(flow: &mut CapsuleFlow) -> Result<Option<Bytes>, Broken> {
     poll_fn(|cx| flow.poll_read(cx)).await
@@ -305,4 +308,32 @@ async fn an_upgraded_connection_ends_in_order() {
     drop(flow);
     assert_eq!(heard, Head::new(FINAL_DATA, 0).as_slice());
     assert!(end.is_ok(), "{end:?}");
+}
+
+#[tokio::test]
+async fn what_was_read_and_what_was_written_is_not_held() {
+    // The head of a capsule that is dropped: nothing of it is handed on.
+    let frame = Bytes::copy_from_slice(Head::new(0x2a, 3).as_slice());
+    let mut below = Watched::default();
+    below.gives.push_back(frame.clone());
+    let taken = below.taken.clone();
+    let mut flow = CapsuleFlow::upgraded(below, Bytes::new());
+    let read = poll_fn(|cx| std::task::Poll::Ready(flow.poll_read(cx).is_pending()));
+    assert!(read.await);
+    assert!(frame.is_unique());
+    let mut payload = Bytes::from_static(b"payload");
+    let written = poll_fn(|cx| flow.poll_write(cx, &mut payload)).await;
+    assert_eq!(written, Ok(()));
+    assert!(taken.lock().unwrap().iter().all(Bytes::is_unique));
+    drop(flow);
+}
+
+#[tokio::test]
+async fn bytes_behind_an_upgrade_do_not_hold_what_they_were_read_into() {
+    let whole = Bytes::from(vec![0; 16 * 1024]);
+    let mut rest = whole.clone();
+    bytes::Buf::advance(&mut rest, whole.len());
+    let flow = CapsuleFlow::upgraded(Watched::default(), rest);
+    assert!(whole.is_unique());
+    drop(flow);
 }

@@ -50,6 +50,18 @@ async fn a_reset_behind_data_is_never_an_end() {
     assert_eq!(read(&mut far).await, Err(Broken::Reset));
 }
 
+#[tokio::test]
+async fn a_head_with_nothing_behind_it_is_not_held() {
+    let mut drivers = JoinSet::new();
+    let (mut near, mut far) = quic_pair(&mut drivers).await;
+    write(&mut near, b"head").await;
+    let whole = |read: &[u8]| Ok::<_, Broken>((read.len() >= 4).then_some(((), 4)));
+    let head = timeout(PATIENCE, far.head(whole)).await;
+    assert_eq!(head.unwrap(), Ok(()));
+    // The only piece of a buffer would be unique; of none, it is not.
+    assert!(far.ahead.is_empty() && !far.ahead.is_unique());
+}
+
 /// Counted by who sends: what a client that does not read is sent on one stream, to the byte.
 #[tokio::test]
 async fn a_stream_of_a_first_connection_has_more_in_flight() {
