@@ -1,17 +1,18 @@
 //! Tokens as gestaltd mints them, where the operator accepts them: verified under its key, tied to a session, and never
 //! more than the operator's ceiling allows.
 //!
-//! `key.rs` derives the key, `claims.rs` reads and judges one token; here each good token becomes a [`Session`] as that
-//! token sees it, which every front serves like any other.
+//! `key.rs` derives the key, `claims.rs` reads and judges one token, `known.rs` keeps those that were accepted; here each good
+//! token becomes a [`Session`] as that token sees it, which every front serves like any other.
 
 mod claims;
 mod key;
+mod known;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::SystemTime,
@@ -31,9 +32,7 @@ use crate::session::{Authority, Budget, Index, PolicyGeneration, Session, Sessio
 use claims::Claims;
 pub(super) use claims::{is_token_id, is_word, token_id};
 pub use key::{GestaltError, GestaltKey};
-
-/// Tokens remembered before those that do nothing are looked through.
-const KEPT: usize = 8192;
+use known::{Hash, Kept};
 
 /// What a token's session is held against.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,6 +87,16 @@ struct Known {
     bound: Arc<[ServiceBound]>,
 }
 
+impl Known {
+    /// Are they of one session?
+    fn is_of(&self, other: &Self) -> bool {
+        match (&self.whole, &other.whole) {
+            (Some(whole), Some(other)) => Arc::ptr_eq(whole, other),
+            (whole, other) => whole.is_none() && other.is_none(),
+        }
+    }
+}
+
 /// The budget of a namespace.
 type BudgetOf = dyn Fn(&str) -> Arc<Budget> + Send + Sync;
 
@@ -95,8 +104,7 @@ type BudgetOf = dyn Fn(&str) -> Arc<Budget> + Send + Sync;
 pub struct Gestalt {
     index: Arc<Index>,
     accepted: ArcSwapOption<Accepted>,
-    /// By the token's SHA-256. Only good tokens enter.
-    known: Mutex<HashMap<[u8; 32], Arc<Known>>>,
+    known: Kept,
     /// The budget of the namespace that tokens count along in which are sessions themselves.
     budget: Box<BudgetOf>,
     narrowings: AtomicU64,
@@ -117,7 +125,7 @@ impl Gestalt {
         Arc::new(Self {
             index,
             accepted: ArcSwapOption::empty(),
-            known: Mutex::default(),
+            known: Kept::default(),
             budget: Box::new(budget),
             narrowings: AtomicU64::new(1),
         })
@@ -163,13 +171,13 @@ impl Gestalt {
         }
         self.index.takes_foreign(accepted.is_some());
         self.accepted.store(accepted);
-        for (_, known) in self.known().drain() {
+        self.known.drain(|known| {
             let over = Authority::Ended(Denial::SessionRevoked);
             known.session.publish(over);
-        }
+        });
     }
 
-    /// Whose token is this? Whatever is wrong with it is one refusal.
+    /// Whose token is this? Whatever is wrong with it is one refusal; there may also be no room for one more.
     pub(super) fn identify(
         &self,
         presented: &Presented<'_>,
@@ -179,9 +187,8 @@ impl Gestalt {
     ) -> Result<Identity, Denial> {
         let accepted = self.accepted.load_full();
         let accepted = accepted.ok_or(Denial::CredentialInvalid)?;
-        let hash: [u8; 32] = Sha256::digest(presented.text()).into();
-        let found = self.known().get(&hash).cloned();
-        let known = match found {
+        let hash: Hash = Sha256::digest(presented.text()).into();
+        let known = match self.known.find(&hash) {
             Some(known) => known,
             None => {
                 let claims = claims::verify(&accepted.key, presented.text())
@@ -190,8 +197,7 @@ impl Gestalt {
                 if !claims.are_good(audience, now) {
                     return Err(Denial::CredentialInvalid);
                 }
-                self.make(&accepted, claims, hash, now)
-                    .ok_or(Denial::CredentialInvalid)?
+                self.make(&accepted, claims, hash, now)?
             }
         };
         if !known.claims.are_good(audience, now) || self.is_revoked(&known) {
@@ -201,7 +207,7 @@ impl Gestalt {
             let live = self.index.session(whole.key());
             // Another generation is another session: what was made of the token is made anew.
             let Some(live) = live.filter(|live| Arc::ptr_eq(&live.session, whole)) else {
-                self.known().remove(&hash);
+                self.known.remove(&hash, &known);
                 return match self.index.session(whole.key()) {
                     Some(_) => self.identify(presented, audience, source, now),
                     None => Err(Denial::CredentialInvalid),
@@ -231,15 +237,41 @@ impl Gestalt {
         self.index.is_revoked(namespace, &known.claims.jti)
     }
 
-    /// The session as this token sees it. `None`: it names none that lives.
+    /// The session as this token sees it.
+    ///
+    /// # Errors
+    /// `CredentialInvalid` where it names none that lives, and otherwise as [`Kept::keep`].
     fn make(
         &self,
         accepted: &Arc<Accepted>,
         claims: Claims,
-        hash: [u8; 32],
+        hash: Hash,
         now: SystemTime,
-    ) -> Option<Arc<Known>> {
-        let terms = &accepted.terms;
+    ) -> Result<Arc<Known>, Denial> {
+        let known = self.made(&accepted.terms, claims);
+        let known = Arc::new(known.ok_or(Denial::CredentialInvalid)?);
+        // Terms are changed first, and then what is kept is ended.
+        let stands = || {
+            let now = self.accepted.load();
+            now.as_ref().is_some_and(|now| Arc::ptr_eq(now, accepted))
+        };
+        let known = self.known.keep(hash, known, now, stands)?;
+        let Known {
+            claims, session, ..
+        } = &*known;
+        self.index.tie(&claims.jti, session);
+        self.index.saw(&session.key().namespace, &claims.jti);
+        tracing::info!(
+            session = %session.key().id,
+            app = claims.app.as_deref().unwrap_or_default(),
+            audience = claims.audience(),
+            jti = %claims.jti,
+            "a token of gestaltd is accepted"
+        );
+        Ok(known)
+    }
+
+    fn made(&self, terms: &GestaltTerms, claims: Claims) -> Option<Known> {
         let bound = services(terms, &claims)?;
         let grant = Arc::new(policy(terms, &claims, &bound));
         let key = SessionKey {
@@ -273,88 +305,32 @@ impl Gestalt {
                 Some((self.budget)(&terms.namespace)),
             )),
         };
-        self.index.tie(&claims.jti, &session);
-        self.index.saw(&session.key().namespace, &claims.jti);
-        tracing::info!(
-            session = %session.key().id,
-            app = claims.app.as_deref().unwrap_or_default(),
-            audience = claims.audience(),
-            jti = %claims.jti,
-            "a token of gestaltd is accepted"
-        );
-        let known = Arc::new(Known {
+        Some(Known {
             claims,
             session,
             whole,
             bound: bound.into(),
-        });
-        self.keep(accepted, hash, &known, now).then_some(known)
-    }
-
-    /// `false`: other terms came meanwhile, and what these let in is over.
-    fn keep(
-        &self,
-        accepted: &Arc<Accepted>,
-        hash: [u8; 32],
-        known: &Arc<Known>,
-        now: SystemTime,
-    ) -> bool {
-        if self.known().len() >= KEPT {
-            self.sweep(now);
-            // One that nothing is open with can be verified again.
-            self.known()
-                .retain(|_, known| Arc::strong_count(&known.session) > 1);
-        }
-        let mut all = self.known();
-        // Under the lock: terms are changed first, and then what is kept is ended.
-        let stands = self.accepted.load();
-        let stands = stands
-            .as_ref()
-            .is_some_and(|now| Arc::ptr_eq(now, accepted));
-        if stands {
-            all.insert(hash, known.clone());
-        }
-        stands
+        })
     }
 
     /// How many places are taken by what is open now by tokens that are sessions themselves, of each that has such.
     pub fn open_now(&self) -> Vec<u64> {
-        let all = self.known();
-        let own = all.values().filter(|known| known.whole.is_none());
-        let open = own.map(|known| known.session.budget().open_now());
+        let own = self.known.own();
+        let open = own.iter().map(|known| known.session.budget().open_now());
         open.filter(|open| *open > 0).collect()
     }
 
     /// Whatever is open by tokens that are sessions themselves looks again whether it still may be. (What is open by the others is
     /// woken with their session.)
     pub fn everything_looks_again(&self) {
-        let own = |known: &&Arc<Known>| known.whole.is_none();
-        let sessions: Vec<_> = {
-            let all = self.known();
-            all.values()
-                .filter(own)
-                .map(|known| known.session.clone())
-                .collect()
-        };
-        for session in sessions {
-            session.look_again();
+        for known in self.known.own() {
+            known.session.look_again();
         }
     }
 
     /// End what is over: tokens that are sessions themselves take what is open with them.
     pub fn sweep(&self, now: SystemTime) {
-        self.known().retain(|_, known| {
-            let expired = known.claims.is_over(now);
-            if expired && known.whole.is_none() {
-                let over = Authority::Ended(Denial::SessionExpired);
-                known.session.publish(over);
-            }
-            !expired && !matches!(known.session.authority(), Authority::Ended(_))
-        });
-    }
-
-    fn known(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<Known>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.sweep(now);
     }
 }
 

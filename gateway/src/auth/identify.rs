@@ -91,32 +91,33 @@ pub struct Authenticator {
 struct Inner {
     index: Arc<Index>,
     keys: Arc<Keys>,
-    tokens: TokenCache,
+    tokens: Arc<TokenCache>,
     gestalt: Option<Arc<Gestalt>>,
 }
 
 impl Authenticator {
     /// Judge credentials by these keys and what lives in this index.
     pub fn new(index: Arc<Index>, keys: Arc<Keys>) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                index,
-                keys,
-                tokens: TokenCache::default(),
-                gestalt: None,
-            }),
-        }
+        Self::of(index, keys, None)
     }
 
     /// The same, accepting tokens of gestaltd too, where `gestalt` has terms for them.
     #[must_use]
     pub fn accepting(&self, gestalt: Arc<Gestalt>) -> Self {
+        let Inner { index, keys, .. } = &*self.inner;
+        Self::of(index.clone(), keys.clone(), Some(gestalt))
+    }
+
+    fn of(index: Arc<Index>, keys: Arc<Keys>, gestalt: Option<Arc<Gestalt>>) -> Self {
+        let tokens = Arc::<TokenCache>::default();
+        let remembering = Arc::downgrade(&tokens);
+        index.remembered_by(remembering);
         Self {
             inner: Arc::new(Inner {
-                index: self.inner.index.clone(),
-                keys: self.inner.keys.clone(),
-                tokens: TokenCache::default(),
-                gestalt: Some(gestalt),
+                index,
+                keys,
+                tokens,
+                gestalt,
             }),
         }
     }
@@ -284,14 +285,13 @@ impl Authenticator {
         now: SystemTime,
         late: Duration,
     ) -> Option<Arc<Verified>> {
-        let verified = self
-            .inner
-            .tokens
-            .verified(&self.inner.keys, presented, |new| {
-                let index = &self.inner.index;
-                index.saw(&new.session.namespace, new.claims.line());
-            })
-            .ok()?;
+        let Inner {
+            index,
+            keys,
+            tokens,
+            ..
+        } = &*self.inner;
+        let verified = tokens.verified(keys, index, presented).ok()?;
         let judged = |paused| judge(&verified.claims, audience, now, paused, late);
         match judged(Duration::ZERO) {
             Err(TokenError::Expired) => judged(self.paused(&verified, now)),

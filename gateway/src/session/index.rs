@@ -66,6 +66,8 @@ struct Tables {
     retired: HashSet<String>,
     /// What ends with a token, by its id.
     tied: HashMap<String, Weak<Session>>,
+    /// When there are so many of them, the dead are looked for: twice as many as lived the last time.
+    tied_due: usize,
 }
 
 impl Tables {
@@ -90,7 +92,7 @@ impl Tables {
     }
 }
 
-/// Dead entries of `tied` are looked for from here on.
+/// Fewer in `tied` are not worth a look for the dead.
 const TIED: usize = 1024;
 
 /// Between namespace and id of a revocation as it is kept: neither has it.
@@ -104,10 +106,19 @@ pub(super) fn within(namespace: &str, id: &str) -> String {
 /// Ids that are remembered as seen; then all are forgotten.
 const SEEN: usize = 65_536;
 
+/// Remembers credentials that were verified, so as not to verify them again.
+pub trait Remembers: std::fmt::Debug + Send + Sync {
+    /// Forget those that [`Index::is_withdrawn`].
+    fn forget_withdrawn(&self, index: &Index);
+}
+
 /// Living generations by session, by handle and by source, and token ids that are revoked.
 #[derive(Debug, Default)]
 pub struct Index {
+    /// In one piece: a handle and its session, and a token and its revocation, are seen as they are at one moment.
     tables: RwLock<Tables>,
+    /// Locked alone.
+    remembering: Mutex<Vec<Weak<dyn Remembers>>>,
     unreadable: AtomicBool,
     /// Ids of tokens that somebody came by since the start, of refreshed ones that of their line, and their namespace.
     seen: Mutex<HashMap<String, Arc<str>>>,
@@ -338,7 +349,7 @@ impl Index {
 
     /// A token is good no more, and none that descends from it; what is open by them ends. `id` may be one [`within`] a namespace.
     /// `whose` is the session that has them, where that is known: an id alone does not say.
-    pub(super) fn revoke(&self, id: String, whose: Option<&SessionKey>) {
+    pub(crate) fn revoke(&self, id: String, whose: Option<&SessionKey>) {
         let mut tables = self.write();
         let namespace = id
             .split_once(WITHIN)
@@ -361,6 +372,7 @@ impl Index {
         };
         let owner = whose.and_then(|key| tables.sessions.get(key).cloned());
         drop(tables);
+        self.withdrawn_is_forgotten();
         match whose {
             Some(_) => owner.iter().for_each(|live| live.session.look_again()),
             None => self.all_look_again(namespace.as_deref()),
@@ -371,14 +383,40 @@ impl Index {
     }
 
     /// These keys verify no more: what is open by their tokens ends. One that is there again is as good as it was.
-    pub(super) fn keys_changed(&self, gone: Vec<String>, there: &[String]) {
+    pub(crate) fn keys_changed(&self, gone: Vec<String>, there: &[String]) {
         let mut tables = self.write();
         tables.retired.retain(|key| !there.contains(key));
         let lost = !gone.is_empty();
         tables.retired.extend(gone);
         drop(tables);
         if lost {
+            self.withdrawn_is_forgotten();
             self.all_look_again(None);
+        }
+    }
+
+    /// From now on whoever remembers credentials is told when some are withdrawn, for as long as it lives.
+    pub fn remembered_by(&self, by: Weak<dyn Remembers>) {
+        let mut all = self.remembering();
+        all.retain(|other| other.strong_count() > 0);
+        all.push(by);
+    }
+
+    fn remembering(&self) -> MutexGuard<'_, Vec<Weak<dyn Remembers>>> {
+        self.remembering
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn withdrawn_is_forgotten(&self) {
+        // Not under the lock: they look into the tables.
+        let all: Vec<_> = self
+            .remembering()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        for one in all {
+            one.forget_withdrawn(self);
         }
     }
 
@@ -419,8 +457,9 @@ impl Index {
             session.publish(Authority::Ended(Denial::SessionRevoked));
             return;
         }
-        if tables.tied.len() >= TIED {
+        if tables.tied.len() >= tables.tied_due.max(TIED) {
             tables.tied.retain(|_, session| session.strong_count() > 0);
+            tables.tied_due = 2 * tables.tied.len();
         }
         tables.tied.insert(id.to_owned(), Arc::downgrade(session));
     }

@@ -35,7 +35,7 @@ pub use changes::{Bearer, Changes, Credential, Right};
 pub use config::{ProviderConfig, Quota, RegistryConfig, Retention, Scopes};
 pub use dials::{DialConfig, DialTargets, Dials, Door, Listening, Offer};
 pub use event::{Actor, EVENT_TYPES, Event};
-pub use index::{Index, Live};
+pub use index::{Index, Live, Remembers};
 pub use own::OwnSession;
 pub use pace::Way;
 pub use record::{Observed, Record, Ticket};

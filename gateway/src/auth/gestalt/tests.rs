@@ -550,3 +550,39 @@ async fn other_terms_end_what_the_old_ones_let_in() {
     world.gestalt.follow(Some(world.terms.clone())).unwrap();
     assert!(world.identify(&token, Audience::Egress).is_err());
 }
+
+#[tokio::test]
+async fn no_more_tokens_are_kept_than_there_is_room_for() {
+    let world = Accepting::with(SessionCheck::TrustToken, |_| {}).await;
+    let token = minted(&egress(json!({"allowed_hosts": ["a.example.com"]})));
+    let open = world.identify(&token, Audience::Egress).unwrap();
+    let grant = open.session.policy().unwrap().grant.clone();
+    let known = |id| {
+        Arc::new(Known {
+            claims: serde_json::from_value(egress(json!({}))).unwrap(),
+            session: open.session.narrowed(id, grant.clone()),
+            whole: None,
+            bound: Arc::from(Vec::new()),
+        })
+    };
+    let kept = Kept::with(2, 4);
+    // All of one part.
+    let hash = |id: u64| {
+        let mut hash = [0; 32];
+        hash[24..].copy_from_slice(&id.to_be_bytes());
+        hash
+    };
+    let keep = |id| kept.keep(hash(id), known(id), SystemTime::now(), || true);
+    let held: Vec<_> = (1..=4).map(|id| keep(id).unwrap()).collect();
+    assert_eq!(keep(5).map(drop), Err(Denial::ConnectionLimit));
+    assert_eq!(kept.len(), 4, "what something is open by is kept");
+    assert!(held.iter().all(|known| known.session.stands(None).is_ok()));
+    // Made twice at once, the first is everybody's.
+    assert!(Arc::ptr_eq(&keep(4).unwrap(), &held[3]));
+    // One that is open by its session alone.
+    let session = held[0].session.clone();
+    drop(held);
+    keep(6).unwrap();
+    assert_eq!(kept.len(), 2, "nothing is open by the others");
+    assert!(Arc::ptr_eq(&kept.find(&hash(1)).unwrap().session, &session));
+}
