@@ -29,16 +29,12 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 }
 
 /// A server's configuration, showing `identity`'s current certificate. Sessions resume by ticket (keys rotate every six
-/// hours and never leave the process); an empty `alpn` negotiates none.
+/// hours and never leave the process, so that they are of no use to who takes the machine later, nor to a replica); an empty `alpn` negotiates none.
 ///
 /// # Errors
 /// Where the random source fails.
 pub fn server(identity: &ServerIdentity, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, CertError> {
-    let mut config = server_config(identity, None, alpn, ALL_VERSIONS)?;
-    config.ticketer = aws_lc_rs::Ticketer::new()?;
-    // Each is made and sent in every handshake, and one resumes the next connection; that one brings the next.
-    config.send_tls13_tickets = 1;
-    Ok(Arc::new(config))
+    server_that_resumes(identity, alpn, ALL_VERSIONS)
 }
 
 /// As [`server`], for clients that show a certificate under `roots`. Nothing resumes: every connection proves the
@@ -80,9 +76,7 @@ pub fn quic_server(
     identity: &ServerIdentity,
     alpn: &[&[u8]],
 ) -> Result<Arc<ServerConfig>, CertError> {
-    let mut config = server_config(identity, None, alpn, &[&TLS13])?;
-    config.ticketer = aws_lc_rs::Ticketer::new()?;
-    Ok(Arc::new(config))
+    server_that_resumes(identity, alpn, &[&TLS13])
 }
 
 /// As [`client`], for QUIC: TLS 1.3 only (RFC 9001 §4.2), no early data.
@@ -113,6 +107,18 @@ fn client_config(
     config.alpn_protocols = protocols(alpn);
     config.enable_early_data = false;
     Ok(config)
+}
+
+fn server_that_resumes(
+    identity: &ServerIdentity,
+    alpn: &[&[u8]],
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<Arc<ServerConfig>, CertError> {
+    let mut config = server_config(identity, None, alpn, versions)?;
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    // Each is made and sent in every handshake, and one resumes the next connection; that one brings the next.
+    config.send_tls13_tickets = 1;
+    Ok(Arc::new(config))
 }
 
 fn server_config(

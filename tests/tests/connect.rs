@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use e2e::program::binary;
 use e2e::raw::End;
 use e2e::{Answer, Ask, Program, RawOrigin, Settings, Wire, World};
+use rustls::HandshakeKind;
 
 #[tokio::test]
 async fn allowed_target_carries_tls_end_to_end() {
@@ -338,6 +339,26 @@ async fn bearer_works_and_so_does_the_tls_listener() {
     wire.send("GET /echo HTTP/1.1\r\nHost: plain.allowed.test\r\n\r\n")
         .await;
     assert_eq!(wire.reply().await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_to_the_tls_listener_resumes() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let config = session.gateway_tls(&[b"http/1.1"]);
+    let (target, handle) = (world.plain(), session.handle());
+    for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        let wire = Wire::dial(world.gateway.ports.public).await;
+        let mut wire = wire.tls(config.clone(), "127.0.0.1").await;
+        let (_, tls) = wire.stream.get_ref();
+        assert_eq!(tls.handshake_kind(), Some(kind));
+        wire.send(format!(
+            "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nProxy-Authorization: Bearer {handle}\r\n\r\n"
+        ))
+        .await;
+        // The ticket came before it.
+        assert_eq!(wire.head().await.status, 200);
+    }
 }
 
 #[tokio::test]

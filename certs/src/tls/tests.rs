@@ -6,8 +6,15 @@
 )]
 use super::*;
 use crate::{Authority, handshake::Pair};
-use rustls::{CertificateError, Error, HandshakeKind, ProtocolVersion};
-use std::time::{Duration, SystemTime};
+use rustls::{
+    CertificateError, Error, HandshakeKind, NamedGroup, ProtocolVersion,
+    client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue},
+    pki_types::ServerName,
+};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, SystemTime},
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -185,6 +192,71 @@ fn both_versions_are_spoken_and_resume() {
             Some(HandshakeKind::Resumed),
             "{version:?}"
         );
+    }
+}
+
+/// Keeps what any client would, and counts the tickets it is given.
+#[derive(Debug)]
+struct Tickets {
+    kept: rustls::client::ClientSessionMemoryCache,
+    given: AtomicUsize,
+}
+
+impl ClientSessionStore for Tickets {
+    fn set_kx_hint(&self, name: ServerName<'static>, group: NamedGroup) {
+        self.kept.set_kx_hint(name, group);
+    }
+
+    fn kx_hint(&self, name: &ServerName<'_>) -> Option<NamedGroup> {
+        self.kept.kx_hint(name)
+    }
+
+    fn set_tls12_session(&self, name: ServerName<'static>, value: Tls12ClientSessionValue) {
+        self.kept.set_tls12_session(name, value);
+    }
+
+    fn tls12_session(&self, name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.kept.tls12_session(name)
+    }
+
+    fn remove_tls12_session(&self, name: &ServerName<'static>) {
+        self.kept.remove_tls12_session(name);
+    }
+
+    fn insert_tls13_ticket(&self, name: ServerName<'static>, value: Tls13ClientSessionValue) {
+        self.given.fetch_add(1, Ordering::Relaxed);
+        self.kept.insert_tls13_ticket(name, value);
+    }
+
+    fn take_tls13_ticket(&self, name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.kept.take_tls13_ticket(name)
+    }
+}
+
+#[test]
+fn each_connection_brings_one_ticket_and_the_next_resumes_by_it() {
+    let house = house();
+    let identity = house.server(&["a.test"]);
+    let quic = super::quic_server(&identity, &[]).unwrap();
+    for server in [super::server(&identity, &[]).unwrap(), quic] {
+        let tickets = Arc::new(Tickets {
+            kept: rustls::client::ClientSessionMemoryCache::new(8),
+            given: AtomicUsize::new(0),
+        });
+        let mut config = (*client(&house.trust, &[], None).unwrap()).clone();
+        config.resumption = Resumption::store(tickets.clone());
+        let config = Arc::new(config);
+        let kinds = [
+            HandshakeKind::Full,
+            HandshakeKind::Resumed,
+            HandshakeKind::Resumed,
+        ];
+        for (before, kind) in kinds.into_iter().enumerate() {
+            let mut pair = Pair::connect(&config, &server, "a.test").unwrap();
+            pair.converse();
+            assert_eq!(pair.client.handshake_kind(), Some(kind));
+            assert_eq!(tickets.given.load(Ordering::Relaxed), before + 1);
+        }
     }
 }
 

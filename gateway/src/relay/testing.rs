@@ -267,10 +267,7 @@ impl World {
         address: SocketAddr,
         transport: quinn::TransportConfig,
     ) -> Result<(quinn::Endpoint, quinn::Connection), String> {
-        let pem = self.authority.certificate_pem();
-        let trust = TrustBundle::empty().with_pem(pem.as_bytes()).unwrap();
-        let tls = tls::quic_client(&trust, &[ALPN_RELAY]).unwrap();
-        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(self.quic_tls()).unwrap();
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
         config.transport_config(Arc::new(transport));
         let socket = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -281,11 +278,23 @@ impl World {
             .map_err(|error| error.to_string())
     }
 
+    /// The relay client's TLS, as it is for QUIC.
+    pub(crate) fn quic_tls(&self) -> Arc<rustls::ClientConfig> {
+        let pem = self.authority.certificate_pem();
+        let trust = TrustBundle::empty().with_pem(pem.as_bytes()).unwrap();
+        tls::quic_client(&trust, &[ALPN_RELAY]).unwrap()
+    }
+
     /// A QUIC endpoint with the gateway's certificate, served by whoever asks for it.
     pub(crate) fn unserved_quic(&self) -> quinn::Endpoint {
-        let anywhere = "127.0.0.1:0".parse().unwrap();
-        let listener = self.bind_udp(&self.identity(), anywhere);
-        listener.unwrap().endpoint()
+        self.unserved_quic_showing().0
+    }
+
+    /// The same, and what it shows.
+    pub(crate) fn unserved_quic_showing(&self) -> (quinn::Endpoint, ServerIdentity) {
+        let (identity, anywhere) = (self.identity(), "127.0.0.1:0".parse().unwrap());
+        let listener = self.bind_udp(&identity, anywhere);
+        (listener.unwrap().endpoint(), identity)
     }
 
     /// What everything is served with.

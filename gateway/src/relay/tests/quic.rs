@@ -1,6 +1,7 @@
 //! QUIC as it is on the wire: what is answered to whom, without the relay client.
 
 mod moves;
+mod resumes;
 mod room;
 mod streams;
 
