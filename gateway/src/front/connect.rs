@@ -355,3 +355,20 @@ async fn judged(
     drop(recorder);
     drop(slot);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Arc, Current, Downstream, Guarded, Opened, SocketAddr, carry};
+
+    fn size<F: Future>(
+        _: fn(Guarded<Downstream>, Vec<u8>, Opened, SocketAddr, Arc<Current>) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_tunnel_holds_little() {
+        let size = size(carry);
+        assert!(size <= 2816, "{size}");
+    }
+}

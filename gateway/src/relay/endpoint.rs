@@ -218,3 +218,22 @@ fn presented(headers: &HeaderMap) -> Result<Secret, Denial> {
             .map(HeaderValue::as_bytes),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use sluicegate_relay::flow::CapsuleFlow;
+
+    use super::{Endpoint, Open, Recorder};
+
+    type Carry<'a, F> = fn(&'a Endpoint, &'a mut Option<CapsuleFlow>, Open, &'a mut Recorder) -> F;
+
+    fn size<F: Future>(_: Carry<'_, F>) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_stream_holds_little() {
+        let size = size(Endpoint::carry::<CapsuleFlow>);
+        assert!(size <= 1536, "{size}");
+    }
+}

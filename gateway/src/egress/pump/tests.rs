@@ -212,3 +212,9 @@ async fn a_slow_tunnel_moves_a_piece_at_a_time_and_may_be_polled_anew() {
 
 mod bulk;
 mod gated;
+
+/// Every open tunnel has one.
+#[test]
+fn a_pump_is_small() {
+    assert!(size_of::<Pump>() <= 1024, "{}", size_of::<Pump>());
+}
