@@ -96,7 +96,10 @@ impl<C: Carrier> CapsuleFlow<C> {
         let rest = self.decoder.next(&mut self.frame);
         self.carrier.passed(before - self.frame.len());
         match rest {
-            Ok(None) => Ok(()),
+            Ok(None) => {
+                self.frame = Bytes::new();
+                Ok(())
+            }
             Ok(Some(_)) | Err(_) => Err(Broken::Malformed),
         }
     }
