@@ -360,9 +360,10 @@ async fn judged(
 mod tests {
     use super::{Arc, Current, Downstream, Guarded, Opened, SocketAddr, carry};
 
-    fn size<F: Future>(
-        _: fn(Guarded<Downstream>, Vec<u8>, Opened, SocketAddr, Arc<Current>) -> F,
-    ) -> usize {
+    /// A way to call [`carry`].
+    type Carry<F> = fn(Guarded<Downstream>, Vec<u8>, Opened, SocketAddr, Arc<Current>) -> F;
+
+    fn size<F: Future>(_: Carry<F>) -> usize {
         size_of::<F>()
     }
 
