@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rustls::ClientConfig;
 use sluicegate_certs::{CertError, ClientKey, TrustBundle, tls};
 use sluicegate_relay_protocol::{ALPN_H2, ALPN_HTTP1, ALPN_RELAY, Handshake, Instance, name_path};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     windows::{LARGE_STREAM, LARGE_STREAMS, STREAM, STREAMS},
 };
 use crate::{
-    flow::{Early, Flow},
+    flow::{Early, Flow, Load},
     session::bound_to,
 };
 
@@ -132,6 +132,7 @@ pub struct Connection {
     places: Places,
     /// Bytes that a stream may have unread where that does not change.
     window: u32,
+    load: Load,
 }
 
 /// By what.
@@ -143,7 +144,7 @@ enum By {
 }
 
 impl Connection {
-    /// Connect. What the connection needs to live runs in `tasks` until it ends.
+    /// Connect. What the connection needs to live runs in `tasks` until it ends. On QUIC its windows are for few and fast streams.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -197,7 +198,12 @@ impl Connection {
             By::Quic(_) => Places::of(streams),
             By::H1(_) => Places::default(),
         };
-        Ok(Self { by, places, window })
+        Ok(Self {
+            by,
+            places,
+            window,
+            load: Load::default(),
+        })
     }
 
     /// A place for one more stream, to be held while it lives; `None` where there is none.
@@ -222,6 +228,19 @@ impl Connection {
     /// How many places for streams are free.
     pub fn free(&self) -> usize {
         self.places.free()
+    }
+
+    /// What streams that are opened here are part of.
+    pub fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// Bytes that its streams have carried in the last one to two seconds, both ways; 0 where each has a connection of its own.
+    pub fn carries(&self, now: Instant) -> u64 {
+        match &self.by {
+            By::Quic(_) | By::H2(_) => self.load.at(now),
+            By::H1(_) => 0,
+        }
     }
 
     /// Does no stream hold a place?
