@@ -7,6 +7,7 @@ mod pace;
 mod pool;
 mod refresh;
 mod spare;
+mod spread;
 
 use std::{
     future::poll_fn,
@@ -24,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     backoff::Backoff,
-    flow::{Early, Flow, Held},
+    flow::{Counted, Early, Flow, Held},
     status::Stats,
     transport::{Choice, Connection, Endpoint, OpenError, Racer, Tls, Transport},
 };
@@ -300,7 +301,7 @@ impl Session {
         other: Option<&Credential>,
         patience: Duration,
         early: &mut Early<'_>,
-    ) -> Result<(Box<dyn Flow>, Room), SessionError> {
+    ) -> Result<(Counted<Box<dyn Flow>>, Room), SessionError> {
         let credential = other.unwrap_or(&self.config.token);
         let began = Instant::now();
         let deadline = began + patience;
@@ -344,7 +345,7 @@ impl Session {
                     if refused && own && self.renewed(&token).await {
                         continue;
                     }
-                    return Ok((opened?, room));
+                    return Ok((Counted::new(opened?, connection.load().clone()), room));
                 }
             }
         }
@@ -401,6 +402,7 @@ impl Session {
             match answer {
                 Err(OpenError::Retired) => {}
                 Ok(flow) => {
+                    let flow = Counted::new(flow, connection.load().clone());
                     let held = (room.settled(&connection), self.stats.opened());
                     return Ok(Box::new(Held::new(flow, held)));
                 }

@@ -1,4 +1,5 @@
-//! Further connections of one session, for more streams than one connection has room for. There are none while one is enough.
+//! Further connections of one session, for more streams than one connection has room for, and for streams beside bulk. There are none
+//! while one is enough.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -10,7 +11,10 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
-use super::SessionError;
+use super::{
+    SessionError,
+    spread::{Need, Seen, choose, need},
+};
 use crate::{
     backoff::Backoff,
     transport::{Connection, Racer},
@@ -18,12 +22,12 @@ use crate::{
 
 /// A stream waits this long for room, where every connection is full.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-/// With fewer places than this the next connection is made, before a stream has to wait for it.
-const AHEAD: usize = 24;
 /// However many streams are asked for. The gateway takes fewer, unless its operator says otherwise.
 const MOST: usize = 127;
 /// After a further connection that could not be made: the first wait, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+/// And after one that was wanted for bulk alone: nobody waits for it, and each is a refusal in the gateway's records.
+const REST: Duration = Duration::from_secs(60);
 /// Further connections are looked at this often …
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// … and let go of when they have carried nothing for this long.
@@ -36,12 +40,14 @@ pub(super) struct Pool(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     further: watch::Sender<Vec<Further>>,
-    /// Places are about to run short.
+    /// Places are about to run short, or all connections carry bulk.
     wanted: Notify,
     /// A place has become free.
     freed: Arc<Notify>,
     /// Why there was no further connection, the last time.
     said: Mutex<Option<String>>,
+    /// Until then bulk is no reason for one more.
+    rests: Mutex<Option<Instant>>,
 }
 
 #[derive(Clone, Debug)]
@@ -90,37 +96,48 @@ impl Default for Pool {
             wanted: Notify::new(),
             freed: Arc::default(),
             said: Mutex::default(),
+            rests: Mutex::default(),
         }))
     }
 }
 
 impl Pool {
-    /// Room on the first connection, else on a further one. Where little is left another one is made.
+    /// Room on the first connection; on a further one where that has none, or carries bulk and the other carries less. Where little
+    /// is left, or all carry bulk, another one is made.
     pub(super) fn room(&self, first: &Connection) -> Option<(Connection, Room)> {
         let further = self.0.further.borrow();
-        let all = std::iter::once(first).chain(further.iter().map(|one| &one.connection));
-        let (mut found, mut free) = (None, 0);
-        for connection in all.filter(|connection| !connection.is_retired()) {
-            if found.is_none()
-                && let Some(place) = connection.place()
-            {
-                found = Some((connection.clone(), self.held(place)));
-            }
-            free += connection.free();
+        let (lead, now) = (first.transport(), Instant::now());
+        let all = usable(first, &further).map(|one| (one, Seen::of(one, lead, now)));
+        // Somebody else may have taken its last place since.
+        let order = choose(all).into_iter().chain(usable(first, &further));
+        self.taken(order, first, &further)
+    }
+
+    /// Room for an accept stream: of the places that are kept back for such, else the first there is. Until there is a dial it
+    /// carries nothing.
+    pub(super) fn room_to_wait(&self, first: &Connection) -> Option<(Connection, Room)> {
+        if let Some(place) = first.offer_place() {
+            return Some((first.clone(), self.held(place)));
         }
-        drop(further);
-        if free < AHEAD {
+        let further = self.0.further.borrow();
+        self.taken(usable(first, &further), first, &further)
+    }
+
+    /// The first place there is in this order.
+    fn taken<'a>(
+        &self,
+        mut order: impl Iterator<Item = &'a Connection>,
+        first: &Connection,
+        further: &[Further],
+    ) -> Option<(Connection, Room)> {
+        let found = order.find_map(|one| {
+            let place = one.place()?;
+            Some((one.clone(), self.held(place)))
+        });
+        if self.need(first, further).is_some() {
             self.0.wanted.notify_one();
         }
         found
-    }
-
-    /// Room for an accept stream: of the places that are kept back for such, else as for any other.
-    pub(super) fn room_to_wait(&self, first: &Connection) -> Option<(Connection, Room)> {
-        match first.offer_place() {
-            Some(place) => Some((first.clone(), self.held(place))),
-            None => self.room(first),
-        }
     }
 
     fn held(&self, place: OwnedSemaphorePermit) -> Room {
@@ -190,10 +207,19 @@ impl Pool {
     }
 
     fn is_short(&self, first: &Connection) -> bool {
-        let further = self.0.further.borrow();
-        let all = std::iter::once(first).chain(further.iter().map(|one| &one.connection));
-        let usable = all.filter(|connection| !connection.is_retired());
-        usable.map(Connection::free).sum::<usize>() < AHEAD
+        self.need(first, &self.0.further.borrow()) == Some(Need::Room)
+    }
+
+    /// What one more would be for now.
+    fn need(&self, first: &Connection, further: &[Further]) -> Option<Need> {
+        let (lead, now) = (first.transport(), Instant::now());
+        let need = need(usable(first, further).map(|one| Seen::of(one, lead, now)))?;
+        let wanted = need == Need::Room || self.rests().is_none_or(|until| until <= now);
+        wanted.then_some(need)
+    }
+
+    fn rests(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.0.rests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add(&self, connection: Connection) {
@@ -220,6 +246,15 @@ impl Pool {
     }
 }
 
+/// Those that take new streams, the first one first.
+fn usable<'a>(
+    first: &'a Connection,
+    further: &'a [Further],
+) -> impl Iterator<Item = &'a Connection> {
+    let all = std::iter::once(first).chain(further.iter().map(|one| &one.connection));
+    all.filter(|connection| !connection.is_retired())
+}
+
 /// Make further connections as they are wanted, beside what `first` has, and let go of them afterwards.
 pub(super) async fn keep(racer: Racer, first: watch::Receiver<Option<Connection>>, pool: Pool) {
     let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
@@ -235,17 +270,24 @@ pub(super) async fn keep(racer: Racer, first: watch::Receiver<Option<Connection>
         }
         let lead = first.borrow().clone();
         // Without one, streams wait for that; they ask again.
-        let Some(lead) = lead.filter(|lead| !lead.is_retired() && pool.is_short(lead)) else {
+        let Some(lead) = lead.filter(|lead| !lead.is_retired()) else {
             continue;
         };
-        match further(&racer, &lead, pool.count()).await {
+        let Some(need) = pool.need(&lead, &pool.0.further.borrow()) else {
+            continue;
+        };
+        match further(&racer, &lead, need, pool.count()).await {
             Ok(connection) => {
                 backoff.reset();
-                tracing::info!(gateway = %racer.endpoint, further = pool.count() + 1, "a further connection: streams ran short");
+                tracing::info!(gateway = %racer.endpoint, further = pool.count() + 1, "a further connection: {}", need.why());
                 pool.said().take();
                 pool.add(connection);
                 // There may be need of one more.
                 pool.0.wanted.notify_one();
+            }
+            Err(reason) if need == Need::Bulk => {
+                tracing::info!(gateway = %racer.endpoint, %reason, "no further connection, though {}", need.why());
+                *pool.rests() = Some(Instant::now() + REST);
             }
             Err(reason) => {
                 tracing::warn!(gateway = %racer.endpoint, %reason, "no further connection, though streams run short");
@@ -258,14 +300,23 @@ pub(super) async fn keep(racer: Racer, first: watch::Receiver<Option<Connection>
 }
 
 /// One more, by the transport of the first, on which the gateway takes the token.
-async fn further(racer: &Racer, first: &Connection, there: usize) -> Result<Connection, String> {
+async fn further(
+    racer: &Racer,
+    first: &Connection,
+    need: Need,
+    there: usize,
+) -> Result<Connection, String> {
     if there >= MOST {
         return Err(format!("there are {MOST} further connections already"));
     }
     let transport = first.transport();
-    let (endpoint, tls) = (&racer.endpoint, &racer.tls);
-    let connection = Connection::connect_further(transport, endpoint, tls, &racer.tasks);
-    let connection = connection.await.map_err(|error| error.to_string())?;
+    let (endpoint, tls, tasks) = (&racer.endpoint, &racer.tls, &racer.tasks);
+    let connection = match need {
+        Need::Room => Connection::connect_further(transport, endpoint, tls, tasks).await,
+        // Few streams and fast ones, as on the first.
+        Need::Bulk => Connection::connect(transport, endpoint, tls, tasks).await,
+    };
+    let connection = connection.map_err(|error| error.to_string())?;
     match racer.prove(&connection).await {
         Ok(None) => Ok(connection),
         Ok(Some(refused)) => Err(refused.to_string()),

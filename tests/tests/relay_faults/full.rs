@@ -1,6 +1,8 @@
-//! More streams than one connection has room for: idle ones, ones that stand still, and what goes on beside them.
+//! More streams than one connection has room for: idle ones, ones that stand still, bulk, and what goes on beside them.
 //!
 //! Programs and services are at unix sockets, of which there are as many as descriptors.
+
+mod bulk;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
