@@ -227,8 +227,9 @@ impl Pump {
         std::mem::take(&mut self.up.kept)
     }
 
-    /// Carry bytes until both directions have ended. FIN is carried as FIN in each direction by itself. On a reset it
-    /// returns at once: the caller resets the rest. May be dropped and called again.
+    /// Carry bytes until both directions have ended. FIN is carried as FIN in each direction by itself; the last of them may be left
+    /// to the caller, who closes both at once. On a reset it returns at once: the caller resets the rest. May be dropped and called
+    /// again.
     pub async fn run<D, U>(
         &mut self,
         downstream: &mut D,
@@ -335,10 +336,11 @@ impl Pump {
         R: AsyncRead + Plain + Unpin,
         W: AsyncWrite + Plain + Unpin,
     {
+        let last = self.down.is_done();
         for _ in 0..TURNS {
             let mut side = Side::new(Party::Downstream, &mut self.activity, observe);
             if self.gate.is_none() {
-                return self.up.poll(cx, reader, writer, NOBODY, &mut side);
+                return self.up.poll(cx, reader, writer, (last, NOBODY), &mut side);
             }
             if !self.up.held && self.up.poll_out(cx, writer, &mut side)?.is_pending() {
                 return self.up.poll_look(cx, reader);
@@ -403,7 +405,8 @@ impl Pump {
         };
         let mut side = Side::new(Party::Upstream, &mut self.activity, observe);
         let watch = if gated { Some(watch) } else { None };
-        let poll = self.down.poll(cx, reader, writer, watch, &mut side);
+        let last = self.up.is_done();
+        let poll = self.down.poll(cx, reader, writer, (last, watch), &mut side);
         // Client bytes held for a second hello may go now: nothing else would wake their direction.
         if gated && self.gate.is_none() {
             self.release(observe)?;

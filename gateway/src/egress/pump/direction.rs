@@ -87,13 +87,19 @@ impl Direction {
         }
     }
 
-    /// Ready(Ok) once FIN was read and passed on. `see` looks at each chunk before it is written.
+    /// Has FIN been read and passed on?
+    pub(super) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Ready(Ok) once FIN was read and passed on. `see` looks at each chunk before it is written. The `last` of the two to end may
+    /// leave its FIN to the close that follows.
     pub(super) fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
         reader: &mut R,
         writer: &mut W,
-        mut see: Option<impl FnMut(&[u8])>,
+        (last, mut see): (bool, Option<impl FnMut(&[u8])>),
         side: &mut Side<'_, impl Observe>,
     ) -> Poll<Result<(), Stop>>
     where
@@ -108,7 +114,11 @@ impl Direction {
                 return self.poll_look(cx, reader);
             }
             if self.eof {
-                ready!(Pin::new(&mut *writer).poll_shutdown(cx)).map_err(|_| Stop::Writer)?;
+                // A socket that was read to its end says FIN when it is closed, which is next: nothing unread is left that would make
+                // it RST.
+                if !(last && writer.tcp().is_some()) {
+                    ready!(Pin::new(&mut *writer).poll_shutdown(cx)).map_err(|_| Stop::Writer)?;
+                }
                 self.done = true;
                 return Poll::Ready(Ok(()));
             }

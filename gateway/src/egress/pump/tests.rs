@@ -17,7 +17,7 @@ use sluicegate_relay::flow::Pacing;
 
 use super::{End, Observe, Pump};
 use crate::{
-    egress::splice::Plain,
+    egress::{Guarded, splice::Plain},
     outcome::Party,
     session::{Budget, Way},
 };
@@ -49,6 +49,22 @@ async fn tcp_pair() -> (TcpStream, TcpStream) {
     (client.unwrap(), server.unwrap().0)
 }
 
+/// Carry to the end, and let go of both as a tunnel does.
+async fn carried(
+    downstream: TcpStream,
+    upstream: TcpStream,
+    observe: impl FnMut(Party, usize) -> Result<(), Denial>,
+) -> End {
+    let (mut downstream, mut upstream) = (Guarded::new(downstream), Guarded::new(upstream));
+    let mut pump = Pump::new(None, Vec::new());
+    let end = pump.run(&mut downstream, &mut upstream, observe).await;
+    if matches!(end, End::Finished(_)) {
+        downstream.release();
+        upstream.release();
+    }
+    end
+}
+
 #[tokio::test]
 async fn the_first_bytes_go_up_before_the_rest() {
     let (mut client, mut downstream) = duplex(8);
@@ -75,6 +91,42 @@ async fn the_first_bytes_go_up_before_the_rest() {
     };
     let (end, ()) = tokio::join!(work, talk);
     assert_eq!(end, End::Finished(Party::Downstream));
+}
+
+#[tokio::test]
+async fn both_sockets_end_in_fin_whichever_side_is_first() {
+    for first in [Party::Downstream, Party::Upstream] {
+        // The last bytes come with the end, or have arrived before it.
+        for together in [true, false] {
+            let (client, downstream) = tcp_pair().await;
+            let (upstream, server) = tcp_pair().await;
+            let (mut early, mut late) = match first {
+                Party::Downstream => (client, server),
+                Party::Upstream | Party::Gateway => (server, client),
+            };
+            let answer = vec![7; 64 * 1024];
+            let work = carried(downstream, upstream, |_, _| Ok(()));
+            let talk = async {
+                early.write_all(b"question").await.unwrap();
+                early.shutdown().await.unwrap();
+                let mut asked = String::new();
+                late.read_to_string(&mut asked).await.unwrap();
+                assert_eq!(asked, "question");
+                late.write_all(&answer).await.unwrap();
+                let mut got = vec![0; if together { 0 } else { answer.len() }];
+                early.read_exact(&mut got).await.unwrap();
+                late.shutdown().await.unwrap();
+                // A reset would be an error.
+                early.read_to_end(&mut got).await.unwrap();
+                assert_eq!(got, answer);
+            };
+            let (end, ()) = tokio::join!(work, talk);
+            assert_eq!(end, End::Finished(first));
+            for peer in [early, late] {
+                assert!(peer.take_error().unwrap().is_none(), "a reset behind FIN");
+            }
+        }
+    }
 }
 
 #[tokio::test]

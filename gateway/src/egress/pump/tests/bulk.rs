@@ -8,7 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{End, Party, Pump, tcp_pair};
+use super::{End, Party, Pump, carried, tcp_pair};
 use crate::egress::splice::idle_pipes;
 
 const MIB: usize = 1024 * 1024;
@@ -48,11 +48,10 @@ async fn receive(from: &mut TcpStream) -> (usize, u64) {
 
 #[tokio::test]
 async fn both_ways_at_once_every_byte_arrives_and_the_pipes_come_back() {
-    let (client, mut downstream) = tcp_pair().await;
-    let (mut upstream, server) = tcp_pair().await;
-    let mut pump = Pump::new(None, Vec::new());
+    let (client, downstream) = tcp_pair().await;
+    let (upstream, server) = tcp_pair().await;
     let (mut up, mut down) = (0, 0);
-    let work = pump.run(&mut downstream, &mut upstream, |party, n| {
+    let work = carried(downstream, upstream, |party, n| {
         *(if party == Party::Downstream {
             &mut up
         } else {
@@ -80,10 +79,9 @@ async fn both_ways_at_once_every_byte_arrives_and_the_pipes_come_back() {
 
 #[tokio::test]
 async fn what_comes_after_a_half_close_goes_the_other_way() {
-    let (mut client, mut downstream) = tcp_pair().await;
-    let (mut upstream, mut server) = tcp_pair().await;
-    let mut pump = Pump::new(None, Vec::new());
-    let work = pump.run(&mut downstream, &mut upstream, |_, _| Ok(()));
+    let (mut client, downstream) = tcp_pair().await;
+    let (upstream, mut server) = tcp_pair().await;
+    let work = carried(downstream, upstream, |_, _| Ok(()));
     let talk = async {
         let sent = async {
             let sent = send(&mut client, 4 * MIB, 3).await;
