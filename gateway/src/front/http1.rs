@@ -1,12 +1,20 @@
 //! One downstream connection: which protocol, which front.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Poll, ready},
+};
 
 use bytes::{Bytes, BytesMut};
 use http::Response;
 use sluicegate_policy::{Denial, Refusal};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncWriteExt, ReadBuf},
     time::{Instant, timeout},
 };
 
@@ -28,6 +36,11 @@ use crate::{
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Read at once while a head arrives.
 const CHUNK: usize = 4096;
+
+thread_local! {
+    /// Heads are read into this: a connection keeps what it has sent, and no room for what it has not.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
+}
 
 /// What a connection's first bytes are.
 enum First {
@@ -132,8 +145,7 @@ async fn read_first(
 ) -> First {
     let mut judge = RequestStream::with_max_head(max_head);
     loop {
-        buffer.reserve(CHUNK);
-        match stream.read_buf(buffer).await {
+        match read_more(stream, buffer).await {
             Ok(n) if n > 0 => {}
             _ => return First::Gone,
         }
@@ -152,10 +164,26 @@ async fn read_first(
     }
 }
 
+/// Read what has come, behind what is in `buffer`. Dropped before it is done, it has read nothing.
+async fn read_more<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut BytesMut,
+) -> io::Result<usize> {
+    poll_fn(|cx| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut read = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
+            buffer.extend_from_slice(read.filled());
+            Poll::Ready(Ok::<_, io::Error>(read.filled().len()))
+        })
+    })
+    .await
+}
+
 /// A CONNECT at the start of a connection: the common case, without an HTTP library between.
 async fn connect(
     mut stream: Guarded<Downstream>,
-    mut buffer: BytesMut,
+    buffer: BytesMut,
     judged: Judged,
     peer: SocketAddr,
     current: Arc<Current>,
@@ -168,7 +196,8 @@ async fn connect(
     drop(context);
     match accepted {
         Answered::Opened(opened) => {
-            let first = buffer.split_off(consumed.min(buffer.len())).to_vec();
+            // Mostly nothing, which takes no allocation.
+            let first = buffer.get(consumed..).unwrap_or_default().to_vec();
             drop(buffer);
             let sent = stream
                 .write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n")
@@ -238,5 +267,31 @@ async fn refuse(mut stream: Guarded<Downstream>, answer: &Response<Bytes>) {
     if stream.write_all(&bytes).await.is_ok() {
         linger_close(&mut stream).await;
         stream.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::{BytesMut, CHUNK, read_more};
+
+    #[tokio::test]
+    async fn what_was_read_is_kept_in_order_and_no_more_room_than_that() {
+        let (mut client, mut stream) = duplex(4 * CHUNK);
+        let mut buffer = BytesMut::new();
+        client.write_all(b"CONNECT a.example:443").await.unwrap();
+        assert_eq!(read_more(&mut stream, &mut buffer).await.unwrap(), 21);
+        assert!(buffer.capacity() < CHUNK / 8, "{}", buffer.capacity());
+        let sent: Vec<u8> = (0..=255).cycle().take(2 * CHUNK + 1).collect();
+        client.write_all(&sent).await.unwrap();
+        drop(client);
+        while read_more(&mut stream, &mut buffer).await.unwrap() > 0 {}
+        assert_eq!(
+            buffer,
+            [b"CONNECT a.example:443".as_slice(), &sent].concat()
+        );
     }
 }
