@@ -7,6 +7,7 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use rustix::{
@@ -31,19 +32,65 @@ pub enum For {
     Leaving,
 }
 
+/// What is known of the limit. It can be another at any time (prlimit(2)), and is asked for anew by each descriptor with a number that
+/// none had when it was asked before, or in the upper half of it: the descriptors that it may concern. One that is lowered below what
+/// had been in use is noticed by the first open that fails, see [`ran_out`].
+#[derive(Debug)]
+struct Known {
+    /// Zero before it is asked for the first time.
+    limit: AtomicU64,
+    /// The highest number that it was asked for.
+    highest: AtomicU64,
+}
+
+static KNOWN: Known = Known::nothing();
+
+impl Known {
+    const fn nothing() -> Self {
+        Self {
+            limit: AtomicU64::new(0),
+            highest: AtomicU64::new(0),
+        }
+    }
+
+    /// The limit for this descriptor; `ask` answers `None` where there is none.
+    fn limit(&self, number: u64, ask: impl FnOnce() -> Option<u64>) -> u64 {
+        let known = self.limit.load(Ordering::Relaxed);
+        if number <= self.highest.load(Ordering::Relaxed) && number < known / 2 {
+            return known;
+        }
+        let limit = ask().unwrap_or(u64::MAX);
+        self.highest.fetch_max(number, Ordering::Relaxed);
+        self.limit.store(limit, Ordering::Relaxed);
+        limit
+    }
+
+    fn forget(&self) {
+        self.limit.store(0, Ordering::Relaxed);
+    }
+}
+
 /// Is this descriptor, just opened, one of those that are kept back?
 pub fn is_kept_back(descriptor: impl AsFd, what: For) -> bool {
     let number = u64::try_from(descriptor.as_fd().as_raw_fd()).unwrap_or(u64::MAX);
-    let limit = getrlimit(Resource::Nofile).current;
-    limit.is_some_and(|limit| number >= first_kept(limit, what))
+    let limit = KNOWN.limit(number, || getrlimit(Resource::Nofile).current);
+    number >= first_kept(limit, what)
 }
 
 /// Would the next one be?
 pub fn are_scarce(what: For) -> bool {
     match eventfd(0, EventfdFlags::CLOEXEC) {
         Ok(descriptor) => is_kept_back(descriptor, what),
-        Err(_) => true,
+        Err(_) => {
+            ran_out();
+            true
+        }
     }
+}
+
+/// There was none to be had: the limit may be another than was known.
+pub fn ran_out() {
+    KNOWN.forget();
 }
 
 fn first_kept(limit: u64, what: For) -> u64 {
@@ -62,6 +109,27 @@ pub fn error() -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_limit_is_asked_for_by_those_it_may_concern() {
+        let known = Known::nothing();
+        let never = || -> Option<u64> { unreachable!("it is known") };
+        assert_eq!(known.limit(10, || Some(1024)), 1024);
+        for number in [10, 4, 9] {
+            assert_eq!(known.limit(number, never), 1024);
+        }
+        // Higher than any before, it sees that the limit was lowered; from the upper half on each one looks.
+        assert_eq!(known.limit(11, || Some(24)), 24);
+        assert_eq!(known.limit(3, never), 24);
+        assert_eq!(known.limit(12, || Some(24)), 24);
+        assert_eq!(known.limit(12, || Some(1024)), 1024);
+        assert_eq!(known.limit(12, never), 1024);
+        // Lowered below what was in use: by then one has failed.
+        known.forget();
+        assert_eq!(known.limit(5, || Some(12)), 12);
+        assert_eq!(known.limit(5, never), 12);
+        assert_eq!(known.limit(13, || None), u64::MAX);
+    }
 
     #[test]
     fn ways_out_go_on_when_nobody_is_let_in_any_more() {

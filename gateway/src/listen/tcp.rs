@@ -234,6 +234,7 @@ async fn pause_if_exhausted(error: &io::Error) {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::Interrupted
     ) {
+        descriptors::ran_out();
         tracing::warn!(%error, "accept failed; pausing");
         time::sleep(EXHAUSTED).await;
     }
