@@ -1,6 +1,12 @@
 //! TCP listeners and their accept loops.
 
-use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::{net::TcpListener, time};
@@ -155,10 +161,11 @@ pub async fn accept_loop<F, Fut>(
     } else {
         Stage::Draining
     };
+    let mut over = pin!(drain.reached(until));
     loop {
         let accepted = tokio::select! {
             biased;
-            () = drain.reached(until) => return,
+            () = &mut over => return,
             accepted = listener.socket.accept() => accepted,
         };
         let (tcp, peer) = match accepted {
