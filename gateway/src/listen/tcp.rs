@@ -162,6 +162,8 @@ pub async fn accept_loop<F, Fut>(
         Stage::Draining
     };
     let mut over = pin!(drain.reached(until));
+    // Looked up once. A listener that nobody has come to has no count.
+    let mut counted = None;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -199,9 +201,11 @@ pub async fn accept_loop<F, Fut>(
                 continue;
             }
         };
-        let guard = telemetry
-            .metrics()
-            .connection(listener.kind.label(), TransportLabel::tcp);
+        let counted = counted.get_or_insert_with(|| {
+            let metrics = telemetry.metrics();
+            metrics.connections(listener.kind.label(), TransportLabel::tcp)
+        });
+        let guard = counted.begin();
         let (arrival, serve) = (arrival.clone(), serve.clone());
         let (metrics, kind) = (telemetry.clone(), listener.kind);
         let opening = Box::pin(async move {

@@ -37,7 +37,12 @@ pub(super) struct OfKind {
     pub(super) up: Counter,
     pub(super) down: Counter,
     pub(super) open_seconds: Histogram,
+    /// By front, those that were completed in order, as most are. Each is there from the first such end on.
+    completed: [OnceLock<Counter>; FRONTS],
 }
+
+/// So many [fronts](Front) there are; those of one above it would be looked up each time.
+const FRONTS: usize = 11;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct ListenerLabels {
@@ -101,7 +106,7 @@ impl prometheus_client::encoding::EncodeLabelValue for Outcome {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    pub(super) ended: Family<EndLabels, Counter>,
+    ended: Family<EndLabels, Counter>,
     open: Family<KindLabels, Gauge>,
     bytes: Family<BytesLabels, Counter>,
     open_seconds: Family<KindLabels, Histogram>,
@@ -298,20 +303,39 @@ impl Metrics {
                 up: bytes(Way::up),
                 down: bytes(Way::down),
                 open_seconds: self.open_seconds.get_or_create(&labels).clone(),
+                completed: Default::default(),
             }
         })
     }
 
+    /// One more has ended so.
+    pub(super) fn ended(&self, labels: &EndLabels) {
+        let in_order = labels.outcome == Outcome::Completed && labels.reason.is_empty();
+        let kept = self.of(labels.kind).completed.get(labels.front as usize);
+        match kept.filter(|_| in_order) {
+            Some(kept) => kept
+                .get_or_init(|| self.ended.get_or_create_owned(labels))
+                .inc(),
+            None => self.ended.get_or_create(labels).inc(),
+        };
+    }
+
     /// A connection came in on a listener of this kind; the guard's drop takes it off the gauge.
     pub fn connection(&self, listener: &'static str, transport: TransportLabel) -> ConnectionGuard {
+        self.connections(listener, transport).begin()
+    }
+
+    /// The connections on listeners of this kind, for whoever accepts many. They are shown from now on, so that who has none yet
+    /// does not ask.
+    pub fn connections(&self, listener: &'static str, transport: TransportLabel) -> Connections {
         let labels = ListenerLabels {
             listener,
             transport,
         };
-        self.accepted.get_or_create(&labels).inc();
-        let gauge = self.connections.get_or_create(&labels).clone();
-        gauge.inc();
-        ConnectionGuard(gauge)
+        Connections {
+            accepted: self.accepted.get_or_create_owned(&labels),
+            open: self.connections.get_or_create_owned(&labels),
+        }
     }
 
     /// A connection was reset at once: the gateway, or its source, is at its limit.
@@ -400,6 +424,22 @@ impl Metrics {
     }
 }
 
+/// Downstream connections that come in one way.
+#[derive(Debug)]
+pub struct Connections {
+    accepted: Counter,
+    open: Gauge,
+}
+
+impl Connections {
+    /// One came in; the guard's drop takes it off the gauge.
+    pub fn begin(&self) -> ConnectionGuard {
+        self.accepted.inc();
+        self.open.inc();
+        ConnectionGuard(self.open.clone())
+    }
+}
+
 /// One open downstream connection.
 #[derive(Debug)]
 pub struct ConnectionGuard(Gauge);
@@ -417,5 +457,70 @@ pub struct WaitingGuard(Gauge);
 impl Drop for WaitingGuard {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_shown_from_the_first_on_whichever_way_it_is_counted() {
+        let metrics = Metrics::default();
+        let fronts = [(Front::connect, "connect"), (Front::origin, "origin")];
+        let ends = [
+            (Outcome::Completed, "", "completed"),
+            (Outcome::Completed, "grpc_status", "completed"),
+            (Outcome::Cut, "idle_timeout", "cut"),
+        ];
+        let kind = Kind::tunnel;
+        for (front, named) in fronts {
+            for (outcome, reason, said) in ends {
+                let series = format!(
+                    "sluicegate_ended_total{{kind=\"tunnel\",front=\"{named}\",outcome=\"{said}\",reason=\"{reason}\"}} "
+                );
+                assert!(!metrics.render().contains(&series), "{series}");
+                for count in 1..=3 {
+                    metrics.ended(&EndLabels {
+                        kind,
+                        front,
+                        outcome,
+                        reason,
+                    });
+                    let line = format!("{series}{count}\n");
+                    assert!(metrics.render().contains(&line), "{line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_front_has_its_place_too() {
+        assert_eq!(Front::origin as usize + 1, FRONTS);
+    }
+
+    #[test]
+    fn connections_are_one_count_however_they_are_begun() {
+        let metrics = Metrics::default();
+        let labels = "{listener=\"plain\",transport=\"tcp\"}";
+        let plain = || metrics.connections("plain", TransportLabel::tcp);
+        let first = plain();
+        let begun = (
+            first.begin(),
+            plain().begin(),
+            metrics.connection("plain", TransportLabel::tcp),
+        );
+        let shown = |accepted: u64, open: u64| {
+            let text = metrics.render();
+            for line in [
+                format!("sluicegate_accepted_total{labels} {accepted}\n"),
+                format!("sluicegate_connections{labels} {open}\n"),
+            ] {
+                assert!(text.contains(&line), "{line}");
+            }
+        };
+        shown(3, 3);
+        drop(begun);
+        shown(3, 0);
     }
 }

@@ -701,7 +701,7 @@ impl Drop for Recorder {
             outcome: self.record.outcome,
             reason: self.metric_reason(),
         };
-        metrics.ended.get_or_create(&labels).inc();
+        metrics.ended(&labels);
         let (up, down) = self.counters.total();
         of_kind.up.inc_by(up);
         of_kind.down.inc_by(down);
