@@ -72,7 +72,7 @@ impl Identity {
     /// # Errors
     /// As [`Session::judge`].
     pub fn stands(&self) -> Result<u64, Denial> {
-        self.session.stands(self.bearer.clone())
+        self.session.stands(self.bearer.as_ref())
     }
 
     /// For who only has to know whether it is still good.

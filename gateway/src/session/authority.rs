@@ -65,13 +65,15 @@ pub enum Authority {
     Ended(Denial),
 }
 
+/// A dead generation's credential is answered like an unknown one, and so is one that was withdrawn.
+const ENDED: Denial = Denial::CredentialInvalid;
+
 impl Authority {
-    fn live(&self) -> Result<Arc<PolicyGeneration>, Denial> {
+    fn live(&self) -> Result<&Arc<PolicyGeneration>, Denial> {
         match self {
-            Self::Live(policy) => Ok(policy.clone()),
+            Self::Live(policy) => Ok(policy),
             Self::Paused { .. } => Err(Denial::SessionPaused),
-            // A dead generation's credential is answered like an unknown one.
-            Self::Ended(_) => Err(Denial::CredentialInvalid),
+            Self::Ended(_) => Err(ENDED),
         }
     }
 
@@ -240,7 +242,7 @@ impl Session {
     ) -> Result<Judged<P>, E> {
         // Subscribed first: a change after the policy is read is a change that is seen.
         let changes = Changes::new(self.authority.subscribe(), bearer);
-        let policy = changes.peek().live()?;
+        let policy = changes.peek().live()?.clone();
         if let Some(denial) = self.over(now) {
             return Err(denial.into());
         }
@@ -252,17 +254,27 @@ impl Session {
         })
     }
 
-    /// May it open anything now? The number of the policy that would judge, for records.
+    /// May it open anything now? The number of the policy that would judge, for records. Nothing watches it by this.
     ///
     /// # Errors
     /// As [`Session::judge`].
-    pub fn stands(&self, bearer: Option<Bearer>) -> Result<u64, Denial> {
+    pub fn stands(&self, bearer: Option<&Bearer>) -> Result<u64, Denial> {
         self.stands_at(bearer, SystemTime::now())
     }
 
-    pub(super) fn stands_at(&self, bearer: Option<Bearer>, now: SystemTime) -> Result<u64, Denial> {
-        let judged = self.judge_at(bearer, now, |policy| Ok::<_, Denial>(policy.number))?;
-        Ok(judged.permit)
+    /// The same at a moment, as for an open.
+    pub(super) fn stands_at(
+        &self,
+        bearer: Option<&Bearer>,
+        now: SystemTime,
+    ) -> Result<u64, Denial> {
+        // Let go before anything else is asked, which has locks of its own.
+        let number = self.authority.borrow().live().map(|policy| policy.number);
+        if bearer.is_some_and(Bearer::is_withdrawn) {
+            return Err(ENDED);
+        }
+        let number = number?;
+        self.over(now).map_or(Ok(number), Err)
     }
 
     /// Everything open looks again whether it still may: one of its credentials was withdrawn, or what else it is judged by has
@@ -292,7 +304,7 @@ impl Session {
     /// As [`Session::judge`].
     #[cfg(test)]
     pub fn policy(&self) -> Result<Arc<PolicyGeneration>, Denial> {
-        self.authority.borrow().live()
+        self.authority.borrow().live().cloned()
     }
 
     /// A watch on what it may do.

@@ -137,6 +137,35 @@ async fn a_revocation_without_a_store_holds_and_is_saved_with_one() {
     }
 }
 
+/// Whether a credential stands is what an open by it would be told.
+#[tokio::test]
+async fn who_only_asks_is_told_what_an_open_is() {
+    let f = Fixture::new();
+    let issued = f
+        .registry
+        .create("local".into(), request("{id: one, idleTimeout: 0}"));
+    let env = issued.await.unwrap().bundle.unwrap().env;
+    let (token, handle) = (variable(&env, "SLUICEGATE_PROXY_TOKEN"), handle(&env));
+    let by_token = identify(&f, &token, Audience::Egress, SystemTime::now()).unwrap();
+    let by_handle = identify(&f, &handle, Audience::Egress, SystemTime::now()).unwrap();
+    let told = |identity: &Identity| {
+        let opened = identity.judge(|policy| Ok::<_, Denial>(policy.number));
+        assert_eq!(identity.stands(), opened.map(|judged| judged.permit));
+        identity.stands().map(drop)
+    };
+    let both = || [told(&by_token), told(&by_handle)];
+    assert_eq!(both(), [Ok(()), Ok(())]);
+    assert!(f.registry.revoke_credential(token).await.unwrap());
+    assert_eq!(both(), [Err(Denial::CredentialInvalid), Ok(())]);
+    let paused = f.registry.act(f.key("one"), Action::Pause, None);
+    paused.await.unwrap();
+    let (withdrawn, paused) = (Denial::CredentialInvalid, Denial::SessionPaused);
+    assert_eq!(both(), [Err(withdrawn), Err(paused)]);
+    let over = f.registry.act(f.key("one"), Action::Reset, None);
+    over.await.unwrap();
+    assert_eq!(both(), [Err(withdrawn), Err(withdrawn)]);
+}
+
 /// A connection's place is free once none of the credentials is good by which its streams came.
 #[tokio::test]
 async fn a_place_ends_with_the_last_credential_that_held_it() {
