@@ -122,7 +122,7 @@ impl Authenticator {
         }
     }
 
-    /// Identify a signed token or a handle.
+    /// Identify a signed token or a handle. Its session is touched.
     ///
     /// # Errors
     /// `CredentialInvalid` (unknown, forged, expired, dead generation alike; see `dead_generation`), `KeyNotProved` (another key
@@ -198,7 +198,7 @@ impl Authenticator {
         })
     }
 
-    /// Identify by where a connection comes from, as the only session of these namespaces with that source.
+    /// Identify by where a connection comes from, as the only session of these namespaces with that source. It is touched.
     ///
     /// # Errors
     /// `SourceUnknown`, `SourceAmbiguous`, `StoreUnavailable`.

@@ -187,7 +187,7 @@ async fn open(
     lead(context, identity, wanted, recorder).await
 }
 
-/// Decide and dial for a session that is known, however its client asked.
+/// Decide and dial for a session that is known, and on record, however its client asked.
 pub(super) async fn lead(
     context: &Context,
     identity: Identity,
@@ -199,7 +199,7 @@ pub(super) async fn lead(
         policy,
         mut changes,
     } = identity.judge(|policy| {
-        recorder.session(identity.session.label(), policy.number);
+        recorder.policy(policy.number);
         let decided = context.egress.decide(policy, wanted, recorder);
         decided.map_err(|refusal| identity.session.refused(refusal, SystemTime::now()))
     })?;

@@ -101,7 +101,6 @@ impl Context {
             .authenticator
             .identify(presented, Audience::Egress, source, now)?;
         let number = identity.stands()?;
-        identity.session.touch(now);
         recorder.session(identity.session.label(), number);
         Ok(identity)
     }
@@ -135,7 +134,6 @@ impl Context {
             }
         };
         identity.stands()?;
-        identity.session.touch(now);
         Ok(identity)
     }
 

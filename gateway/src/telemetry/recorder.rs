@@ -426,6 +426,11 @@ impl Recorder {
         self.record.policy_generation = Some(policy_generation);
     }
 
+    /// The number of the policy that judges it. Whose it is, is on record.
+    pub fn policy(&mut self, policy_generation: u64) {
+        self.record.policy_generation = Some(policy_generation);
+    }
+
     /// What was asked for.
     pub fn target(&mut self, target: impl ToString) {
         self.record.target = Some(target.to_string());
