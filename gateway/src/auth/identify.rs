@@ -64,7 +64,19 @@ impl Identity {
         &self,
         decide: impl FnOnce(&Arc<PolicyGeneration>) -> Result<P, E>,
     ) -> Result<Judged<P>, E> {
-        self.session.judge(self.bearer.clone(), decide)
+        self.judge_at(SystemTime::now(), decide)
+    }
+
+    /// The same at a moment, for who needs it for something else too.
+    ///
+    /// # Errors
+    /// As [`Session::judge`].
+    pub fn judge_at<P, E: From<Denial>>(
+        &self,
+        now: SystemTime,
+        decide: impl FnOnce(&Arc<PolicyGeneration>) -> Result<P, E>,
+    ) -> Result<Judged<P>, E> {
+        self.session.judge_at(self.bearer.clone(), now, decide)
     }
 
     /// May it open anything now? The number of the policy that would judge, for records.
@@ -72,7 +84,15 @@ impl Identity {
     /// # Errors
     /// As [`Session::judge`].
     pub fn stands(&self) -> Result<u64, Denial> {
-        self.session.stands(self.bearer.as_ref())
+        self.stands_at(SystemTime::now())
+    }
+
+    /// The same at a moment, for who needs it for something else too.
+    ///
+    /// # Errors
+    /// As [`Session::judge`].
+    pub fn stands_at(&self, now: SystemTime) -> Result<u64, Denial> {
+        self.session.stands_at(self.bearer.as_ref(), now)
     }
 
     /// For who only has to know whether it is still good.

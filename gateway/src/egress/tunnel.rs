@@ -224,10 +224,11 @@ impl Tunnel {
             counters: &ends.recorder.counters().clone(),
             budget: &self.session.budget().clone(),
         };
-        let start = Instant::now();
-        let mut touched = start;
+        // That of the pump, which has moved nothing yet.
+        let start = pump.activity().last;
+        let (mut touched, mut now) = (start, start);
         loop {
-            let deadline = self.deadline(pump, start);
+            let deadline = self.deadline(pump, start, now);
             tokio::select! {
                 biased;
                 changed = self.authority.changed() => {
@@ -237,10 +238,11 @@ impl Tunnel {
                     if let Err(denial) = self.still_allowed(pump, &mut ends.recorder) {
                         return End::Cut(denial);
                     }
+                    now = Instant::now();
                 }
                 end = pump.run(&mut ends.downstream, &mut ends.upstream, meter) => return end,
                 () = sleep_until(deadline) => {
-                    let now = Instant::now();
+                    now = Instant::now();
                     let activity = pump.activity();
                     let since = activity.first_up.unwrap_or(start);
                     if pump.undecided() && now >= since + self.first_bytes && let Some(denial) = pump.at_deadline() {
@@ -259,14 +261,14 @@ impl Tunnel {
     }
 
     /// When to look again: the first-bytes deadline, the idle deadline, and now and then to keep the session awake.
-    fn deadline(&self, pump: &Pump, start: Instant) -> Instant {
+    fn deadline(&self, pump: &Pump, start: Instant, now: Instant) -> Instant {
         let activity = pump.activity();
-        let mut deadline = Instant::now() + Duration::from_secs(60);
+        let mut deadline = now + Duration::from_secs(60);
         if pump.undecided() {
             deadline = deadline.min(match activity.first_up {
                 Some(at) => at + self.first_bytes,
                 // Looked at again soon: the first byte may come, and start its own clock, while we sleep.
-                None => (start + self.first_bytes).max(Instant::now() + Duration::from_millis(250)),
+                None => (start + self.first_bytes).max(now + Duration::from_millis(250)),
             });
         }
         if self.may_idle_out(pump) {

@@ -194,18 +194,19 @@ pub(super) async fn lead(
     wanted: &Target,
     recorder: &mut Recorder,
 ) -> Result<Led, Refusal> {
+    let now = SystemTime::now();
     let Judged {
         permit,
         policy,
         mut changes,
-    } = identity.judge(|policy| {
+    } = identity.judge_at(now, |policy| {
         recorder.policy(policy.number);
         let decided = context.egress.decide(policy, wanted, recorder);
-        decided.map_err(|refusal| identity.session.refused(refusal, SystemTime::now()))
+        decided.map_err(|refusal| identity.session.refused(refusal, now))
     })?;
     let budget = identity.session.budget();
     let slot = budget
-        .open_to(Destination::Target(wanted.clone()), SystemTime::now())
+        .open_to(Destination::Target(wanted.clone()), now)
         .map_err(|denial| budget.refusal(denial))?;
     let dial = budget.dial(context.egress.timeouts.pending_opens)?;
     let counted = context.telemetry.metrics().pending();

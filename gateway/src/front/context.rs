@@ -100,7 +100,7 @@ impl Context {
         let identity = self
             .authenticator
             .identify(presented, Audience::Egress, source, now)?;
-        let number = identity.stands()?;
+        let number = identity.stands_at(now)?;
         recorder.session(identity.session.label(), number);
         Ok(identity)
     }
@@ -133,7 +133,7 @@ impl Context {
                 return Err(Denial::CredentialMissing.into());
             }
         };
-        identity.stands()?;
+        identity.stands_at(now)?;
         Ok(identity)
     }
 

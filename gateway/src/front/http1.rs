@@ -15,7 +15,7 @@ use http::Response;
 use sluicegate_policy::{Denial, Refusal};
 use tokio::{
     io::{AsyncRead, AsyncWriteExt, ReadBuf},
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
 
 use super::{
@@ -82,8 +82,8 @@ pub(super) async fn serve(
     let mut stream = Guarded::new(stream);
     let mut buffer = BytesMut::new();
     let timeouts = current.now().egress.timeouts;
-    let first = match timeout(
-        timeouts.head,
+    let first = match timeout_at(
+        since + timeouts.head,
         read_first(&mut stream, &mut buffer, timeouts.max_head),
     )
     .await

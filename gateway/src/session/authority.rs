@@ -234,7 +234,10 @@ impl Session {
     }
 
     /// The same at a moment: what is over by its clocks is over, whether the sweep has come by or not.
-    pub(super) fn judge_at<P, E: From<Denial>>(
+    ///
+    /// # Errors
+    /// As [`Session::judge`].
+    pub fn judge_at<P, E: From<Denial>>(
         &self,
         bearer: Option<Bearer>,
         now: SystemTime,
@@ -262,12 +265,11 @@ impl Session {
         self.stands_at(bearer, SystemTime::now())
     }
 
-    /// The same at a moment, as for an open.
-    pub(super) fn stands_at(
-        &self,
-        bearer: Option<&Bearer>,
-        now: SystemTime,
-    ) -> Result<u64, Denial> {
+    /// The same at a moment.
+    ///
+    /// # Errors
+    /// As [`Session::judge`].
+    pub fn stands_at(&self, bearer: Option<&Bearer>, now: SystemTime) -> Result<u64, Denial> {
         // Let go before anything else is asked, which has locks of its own.
         let number = self.authority.borrow().live().map(|policy| policy.number);
         if bearer.is_some_and(Bearer::is_withdrawn) {
