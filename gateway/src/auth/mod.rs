@@ -25,7 +25,7 @@ pub use keys::{ExternalKey, ExternalKeys, KeyError, KeyInfo, Keys, NewKeys};
 pub use presented::Presented;
 pub use principal::{AdminCredentials, CredentialSource, Principal, Scope, TokenHash, TokenSource};
 pub use private_file::{PrivateFileError, load_or_create_secret, read_private, write_file};
-pub use proxy_authorization::{bearer, proxy_credential, socks_credential};
+pub use proxy_authorization::{Values, bearer, proxy_credential, socks_credential};
 pub use refresh::{LATE as REFRESHED_LATE, LIFE as REFRESHED_LIFE, Refreshed};
 pub use token::{
     Claims, Confirmation, Mint, MintError, Named, ServiceClaim, TokenError, foreign_named, line_of,

@@ -9,6 +9,32 @@ use crate::secret::Secret;
 /// Longer than any credential of ours, shorter than any head.
 const MAX_LENGTH: usize = 16 * 1024;
 
+/// The values of a field that holds a credential: one is good, and how many there are beyond two does not matter.
+#[derive(Clone, Copy, Default)]
+pub struct Values<'a>([Option<&'a [u8]>; 2]);
+
+impl<'a> Values<'a> {
+    /// One more.
+    pub fn push(&mut self, value: &'a [u8]) {
+        if let Some(place) = self.0.iter_mut().find(|place| place.is_none()) {
+            *place = Some(value);
+        }
+    }
+
+    /// None, the one, or two of them.
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.0.into_iter().flatten()
+    }
+}
+
+impl<'a> FromIterator<&'a [u8]> for Values<'a> {
+    fn from_iter<I: IntoIterator<Item = &'a [u8]>>(values: I) -> Self {
+        let mut all = Self::default();
+        values.into_iter().for_each(|value| all.push(value));
+        all
+    }
+}
+
 /// The credential of a classic proxy request: Basic password (any user name) or Bearer.
 ///
 /// # Errors
@@ -173,6 +199,15 @@ mod tests {
             bearer(both.into_iter()).unwrap_err(),
             Denial::MalformedRequest
         );
+        let kept = |count| {
+            let values: Values<'_> = std::iter::repeat_n(value.as_bytes(), count).collect();
+            proxy_credential(values.iter()).map(drop)
+        };
+        assert_eq!(kept(0), Err(Denial::CredentialMissing));
+        assert_eq!(kept(1), Ok(()));
+        for count in 2..5 {
+            assert_eq!(kept(count), Err(Denial::MalformedRequest), "{count}");
+        }
     }
 
     #[test]

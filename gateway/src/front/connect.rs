@@ -14,7 +14,7 @@ use super::{
     standing::Standing,
 };
 use crate::{
-    auth::Identity,
+    auth::{Identity, Values},
     egress::{
         Carried, Ends, Guarded, InForce, Known, Lost, Reached, Tunnel, Upstream, Ways,
         still_allowed,
@@ -33,7 +33,7 @@ pub(super) struct Ask<'a> {
     /// Where to.
     pub(super) wanted: Wanted<'a>,
     /// The values of Proxy-Authorization (CONNECT) or Authorization (connect-tcp).
-    pub(super) credentials: Vec<&'a [u8]>,
+    pub(super) credentials: Values<'a>,
     /// What the two ends of its connection share; for credentials that are bound to a key.
     pub(super) channel: Option<&'a Channel>,
     /// The client prefers a page.
@@ -169,12 +169,8 @@ async fn open(
     let wanted = parse_target(ask.wanted)?;
     recorder.target(&wanted);
     let wanted = target.insert(wanted);
-    let identity = context.identify_proxy(
-        ask.credentials.iter().copied(),
-        ask.channel,
-        recorder,
-        peer.ip(),
-    )?;
+    let identity =
+        context.identify_proxy(ask.credentials.iter(), ask.channel, recorder, peer.ip())?;
     if let Some(standing) = ask.carrier {
         standing.here(&identity.session)?;
         let (budget, right) = (identity.session.budget(), identity.right());

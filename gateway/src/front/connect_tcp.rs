@@ -21,7 +21,7 @@ use super::{
     standing::Standing,
 };
 use crate::{
-    auth::{Identity, Presented, bearer},
+    auth::{Identity, Presented, Values, bearer},
     egress::{Guarded, Lost},
     listen::{Carrying, Downstream},
     message::Asks,
@@ -56,7 +56,7 @@ pub(super) struct Asker<'a> {
     /// Which HTTP, where it is one.
     pub(super) protocol: Option<Protocol>,
     /// The values of `Authorization`.
-    pub(super) credentials: Vec<&'a [u8]>,
+    pub(super) credentials: Values<'a>,
     /// It prefers a page.
     pub(super) html: bool,
     /// What the two ends of its connection share.
@@ -116,7 +116,7 @@ impl<'a> Asker<'a> {
     }
 
     fn presented(&self) -> Result<Secret, Denial> {
-        bearer(self.credentials.iter().copied())
+        bearer(self.credentials.iter())
     }
 }
 

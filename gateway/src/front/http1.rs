@@ -25,6 +25,7 @@ use super::{
     h2, headers,
 };
 use crate::{
+    auth::Values,
     egress::{Guarded, Rewind, linger_close},
     listen::{Accepted, Carrying, Downstream, Preface},
     message::{Asks, denial_of, misspelt},
@@ -218,7 +219,7 @@ async fn connect(
 }
 
 fn ask<'b>(head: &Head<'b>) -> Ask<'b> {
-    let (mut host, mut accept, mut credentials) = (None, Vec::new(), Vec::new());
+    let (mut host, mut accept, mut credentials) = (None, Vec::new(), Values::default());
     for field in head.fields() {
         if field.is("proxy-authorization") {
             credentials.push(field.value);

@@ -37,7 +37,7 @@ pub(super) async fn open(
         front: Front::quic,
         peer,
         protocol: None,
-        credentials: vec![bearer.reveal().as_bytes()],
+        credentials: std::iter::once(bearer.reveal().as_bytes()).collect(),
         html: false,
         channel: shared.channel.as_ref(),
         once: Ok(once),
