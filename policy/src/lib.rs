@@ -29,8 +29,8 @@ pub use address::{AddressClass, Nat64Prefix, canonical_net, classify};
 pub use decide::{
     AddressPermit, Admission, CallsPermit, DialPorts, Explanation, FirstBytes, Hello, Interfaces,
     ListenerPermit, MixedAnswers, OwnAddresses, ServicePermit, StreamPermit, Supposed,
-    TargetPermit, admit, decide, decide_at, decide_listener, decide_name, decide_service,
-    decide_stream, explain, explain_supposing,
+    TargetPermit, admit, admit_one, decide, decide_at, decide_listener, decide_name,
+    decide_service, decide_stream, explain, explain_supposing,
 };
 pub use denial::{Blame, Denial, Refusal};
 pub use document::{

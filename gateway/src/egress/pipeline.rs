@@ -8,7 +8,7 @@ use std::{
 
 use sluicegate_policy::{
     AddressPermit, Admission, Denial, Grant, Host, MixedAnswers, Refusal, Target, TargetPermit,
-    admit, decide_at,
+    admit, admit_one, decide_at,
 };
 use tokio::{net::TcpStream, time::timeout};
 
@@ -163,7 +163,7 @@ impl Egress {
         self.admission.own.interfaces.found(address);
         // Where too many were found it is on no list.
         let admission = self.admission.with_own(address);
-        admit(grant, permit, &[address], &admission).map(drop)
+        admit_one(grant, permit, address, &admission).map(drop)
     }
 
     /// Resolve, admit and dial a permitted target: one resolution, and only judged addresses are dialled.

@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr, sync::Arc};
 
 use sluicegate_policy::{
-    Denial, FirstBytes, Refusal, Target, TargetPermit, TlsRule, admit, decide,
+    Denial, FirstBytes, Refusal, Target, TargetPermit, TlsRule, admit_one, decide,
 };
 
 use super::{Egress, Reached};
@@ -218,8 +218,8 @@ fn still_leads(
     if known.is_some_and(|answers| !answers.iter().any(same)) {
         return Err(Changed::Answers);
     }
-    let admitted = admit(&policy.grant, permit, &[address], &egress.admission)
+    let admitted = admit_one(&policy.grant, permit, address, &egress.admission)
         .map_err(|refusal| Changed::Address(refusal.denial))?;
-    let leads = egress.still_leads(permit.target(), &admitted, by);
+    let leads = egress.still_leads(permit.target(), &[admitted], by);
     leads.then_some(()).ok_or(Changed::Way)
 }

@@ -112,6 +112,19 @@ pub fn admit(
     }
 }
 
+/// The same of the only answer there is.
+pub fn admit_one(
+    grant: &Grant,
+    permit: &TargetPermit,
+    answer: IpAddr,
+    admission: &Admission,
+) -> Result<AddressPermit, Refusal> {
+    judge_everywhere(grant, permit, answer, admission)?;
+    Ok(AddressPermit {
+        address: SocketAddr::new(answer, permit.target.port()),
+    })
+}
+
 /// By this grant, and by the one that narrows it.
 fn judge_everywhere(
     grant: &Grant,

@@ -21,7 +21,7 @@ mod supposed;
 #[cfg(test)]
 mod tests;
 
-pub use admit::{Admission, MixedAnswers, admit, decide_at};
+pub use admit::{Admission, MixedAnswers, admit, admit_one, decide_at};
 pub use explain::{Explanation, explain, explain_supposing};
 pub use first_bytes::{FirstBytes, Hello};
 pub use interfaces::Interfaces;

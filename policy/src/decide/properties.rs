@@ -279,5 +279,9 @@ proptest! {
         for permit in admit(&grant, &permit, &answers, &admission).into_iter().flatten() {
             prop_assert_eq!(crate::classify(permit.address().ip(), &[]), crate::AddressClass::Global);
         }
+        for answer in answers {
+            let one = admit_one(&grant, &permit, answer, &admission).map(|admitted| vec![admitted]);
+            prop_assert_eq!(one, admit(&grant, &permit, &[answer], &admission));
+        }
     }
 }
