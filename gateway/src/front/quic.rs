@@ -61,6 +61,8 @@ pub async fn serve(shaken: Shaken, current: Arc<Current>, mut drain: DrainWatch)
     };
     let (limits, standing) = (shared.context().h2.limits, shared.standing.clone());
     let mut room = Room::new(&connection, limits.streams);
+    // Each stream's task holds one, a control stream's too; ours is one more.
+    let places = Arc::new(());
     // Control streams are not work: a connection with nothing else is idle.
     let work = TaskTracker::new();
     let mut asked = Instant::now();
@@ -74,15 +76,15 @@ pub async fn serve(shaken: Shaken, current: Arc<Current>, mut drain: DrainWatch)
             accepted = connection.accept_bi() => match accepted {
                 Ok((send, receive)) => {
                     taken += 1;
-                    let (shared, token) = (shared.clone(), work.token());
-                    room.taken(work.len());
+                    let (shared, token, place) = (shared.clone(), work.token(), places.clone());
+                    room.taken(Arc::strong_count(&places) - 1);
                     let opening = Box::pin(begin(send, receive, shared, token));
                     drain.spawn(async move {
                         let (token, carrying) = opening.await;
                         if let Some(carrying) = carrying {
                             carrying.await;
                         }
-                        drop(token);
+                        drop((token, place));
                     });
                     asked = Instant::now();
                 }

@@ -3,7 +3,9 @@
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use sluicegate_relay::transport::windows;
+use sluicegate_relay_protocol::preamble::Purpose;
 
+use super::head;
 use crate::{
     http2,
     relay::testing::{World, within},
@@ -92,4 +94,30 @@ async fn few_streams_leave_it_at_what_a_connection_begins_with() {
     }
     let taken = open.len();
     assert_eq!(taken, windows::AT_FIRST as usize - 1);
+}
+
+/// A connection with nothing else is idle, and yet each of them is a stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn control_streams_are_streams_for_which_there_is_more_room() {
+    let world = World::new().await;
+    let token = world.session("control", "{}").await;
+    let (_socket, connection) = world.quic().await.unwrap();
+    let at_first = windows::AT_FIRST as usize;
+    let mut open = Vec::new();
+    for _ in 0..=at_first / 2 {
+        let (mut send, mut receive) = connection.open_bi().await.unwrap();
+        let asked = head(Purpose::Control, &token);
+        send.write_all(&asked).await.unwrap();
+        within("the verdict", receive.read_exact(&mut [0; 1]))
+            .await
+            .unwrap();
+        open.push((send, receive));
+    }
+    let rest = async {
+        while open.len() <= at_first {
+            open.push(connection.open_bi().await.unwrap());
+        }
+    };
+    within("room for more", rest).await;
+    assert_eq!(connection.close_reason(), None);
 }
