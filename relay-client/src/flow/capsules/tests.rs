@@ -324,7 +324,20 @@ async fn what_was_read_and_what_was_written_is_not_held() {
     let mut payload = Bytes::from_static(b"payload");
     let written = poll_fn(|cx| flow.poll_write(cx, &mut payload)).await;
     assert_eq!(written, Ok(()));
-    assert!(taken.lock().unwrap().iter().all(Bytes::is_unique));
+    let taken = taken.lock().unwrap();
+    assert!(!taken.is_empty() && taken.iter().all(Bytes::is_unique));
+    drop(flow);
+}
+
+#[tokio::test]
+async fn the_frame_of_a_fin_is_not_held() {
+    let frame = Bytes::copy_from_slice(Head::new(FINAL_DATA, 0).as_slice());
+    let mut below = Watched::default();
+    below.gives.push_back(frame.clone());
+    let mut flow = CapsuleFlow::upgraded(below, Bytes::new());
+    let read = poll_fn(|cx| flow.poll_read(cx)).await;
+    assert_eq!(read, Ok(None));
+    assert!(frame.is_unique());
     drop(flow);
 }
 
