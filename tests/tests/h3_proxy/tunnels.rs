@@ -415,7 +415,7 @@ async fn a_client_that_goes_where_its_session_may_not_be_used_is_cut() {
     assert_eq!(drain(&mut far).await.1, End::Reset);
 }
 
-/// More than a connection of the relay's own protocol begins with: a page's requests wait for no room.
+/// More than any QUIC connection begins with: one request does not wait until another has ended.
 #[tokio::test]
 async fn a_client_opens_hundreds_of_tunnels_at_once() {
     let mut stage = Stage::start().await;
