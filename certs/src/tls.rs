@@ -28,8 +28,10 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
-/// A server's configuration, showing `identity`'s current certificate. Sessions resume by ticket (keys rotate every six
-/// hours and never leave the process, so that they are of no use to who takes the machine later, nor to a replica); an empty `alpn` negotiates none.
+/// A server's configuration, showing `identity`'s current certificate. Sessions resume by ticket; an empty `alpn` negotiates none.
+///
+/// The first handshake after six hours makes a new key for tickets, and the first after six more forgets the old one. None ever leaves
+/// the process: no replica knows it, nor does who takes the machine when it is gone.
 ///
 /// # Errors
 /// Where the random source fails.
