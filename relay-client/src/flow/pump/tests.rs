@@ -348,6 +348,25 @@ async fn a_pace_is_kept_from_the_first_byte_and_waiting_is_no_silence() {
     }
 }
 
+/// There is no limit while bytes wait, and the whole of it when they have gone.
+#[tokio::test(start_paused = true)]
+async fn silence_is_counted_from_when_the_last_waiting_byte_went() {
+    let (mut a, mut b) = (Watched::default(), Watched::default());
+    a.gives.push_back(bytes::Bytes::from_static(&[7; 200]));
+    let taken = b.taken.clone();
+    let timers = Timers {
+        idle: Some(Duration::from_secs(5)),
+        half_close: None,
+    };
+    let start = tokio::time::Instant::now();
+    let pumped = pump(&mut a, &mut b, timers, &Slow);
+    let ending = tokio::time::timeout(Duration::from_secs(3600), pumped).await;
+    assert_eq!(ending.unwrap().how, How::Idle);
+    // A second for each hundred.
+    assert_eq!(start.elapsed().as_secs(), 7);
+    assert_eq!(*taken.lock().unwrap(), [[7_u8; 100].as_slice(); 2]);
+}
+
 /// Of a flow that keeps within a bandwidth by itself.
 struct Inside;
 
