@@ -17,7 +17,7 @@ use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 
 use together::{Socket, Together};
 
-/// A driver that is woken again so soon after it ran has company: others are awake that write.
+/// A driver that is polled again so soon after it ran has company: others are awake that write, or the stream that it has just given.
 const SOON: Duration = Duration::from_micros(10);
 /// Turns for which company, once seen, is reckoned with.
 const COMPANY: u8 = 8;

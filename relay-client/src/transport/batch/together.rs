@@ -19,8 +19,8 @@ use quinn::{
 
 use super::super::tuning::RECEIVED_TOGETHER;
 
-/// A driver that has sent so many packets in turns with more than one of them goes on to send them together. 100 KiB and more:
-/// what is saved before is a system call for each.
+/// A driver that has sent so many packets in turns with more than one of them goes on to send them together. What would have been
+/// saved before is a system call for each.
 const BUSY: usize = 64;
 
 /// One turn of a driver.
