@@ -289,7 +289,7 @@ impl Session {
     }
 
     /// Is anything open, that would have to look?
-    pub(super) fn is_watched(&self) -> bool {
+    pub(crate) fn is_watched(&self) -> bool {
         self.authority.receiver_count() > 0 || self.views().iter().any(|view| view.is_watched())
     }
 

@@ -4,7 +4,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{Ordering, fence},
+    },
     time::SystemTime,
 };
 
@@ -56,10 +59,13 @@ impl Part {
         });
     }
 
-    /// Forget those that nothing is open by: they can be verified again.
+    /// Forget those that nothing is open by: they can be verified again. Of its session, what is open may have the watch alone.
     fn forget_idle(&mut self) {
         self.all.retain(|_, known| {
-            Arc::strong_count(known) > 1 || Arc::strong_count(&known.session) > 1
+            let held = Arc::strong_count(known) > 1 || Arc::strong_count(&known.session) > 1;
+            // Whoever has just let go of it had begun to watch before.
+            fence(Ordering::Acquire);
+            held || known.session.is_watched()
         });
     }
 }

@@ -579,10 +579,17 @@ async fn no_more_tokens_are_kept_than_there_is_room_for() {
     assert!(held.iter().all(|known| known.session.stands(None).is_ok()));
     // Made twice at once, the first is everybody's.
     assert!(Arc::ptr_eq(&keep(4).unwrap(), &held[3]));
-    // One that is open by its session alone.
+    // One that is open by its session alone, and one that only watches, like an exchange whose answer is on its way.
     let session = held[0].session.clone();
+    let judged = held[1].session.judge(None, |_| Ok::<(), Denial>(()));
+    let watches = judged.unwrap().changes;
     drop(held);
     keep(6).unwrap();
-    assert_eq!(kept.len(), 2, "nothing is open by the others");
+    assert_eq!(kept.len(), 3, "nothing is open by the others");
     assert!(Arc::ptr_eq(&kept.find(&hash(1)).unwrap().session, &session));
+    kept.drain(|known| {
+        let over = Authority::Ended(Denial::SessionRevoked);
+        known.session.publish(over);
+    });
+    assert!(matches!(watches.peek(), Authority::Ended(_)));
 }
