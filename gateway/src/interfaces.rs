@@ -78,13 +78,13 @@ pub fn leads_here(stream: &TcpStream, address: SocketAddr) -> io::Result<bool> {
 }
 
 fn reread(interfaces: &Interfaces) -> io::Result<()> {
-    let mut addresses = listed()?;
-    // What was found is on no list: only the kernel knows whether it is ours still.
-    let found = interfaces.list();
-    let found = found.iter().filter(|ip| !addresses.contains(ip));
-    let found: Vec<_> = found.copied().filter(|ip| is_ours(*ip)).collect();
-    addresses.extend(found);
-    interfaces.replace(&addresses);
+    let listed = listed()?;
+    interfaces.renew(|before| {
+        // What was found is on no list: only the kernel knows whether it is ours still.
+        let found = before.iter().filter(|ip| !listed.contains(ip));
+        let found = found.filter(|ip| is_ours(**ip));
+        listed.iter().chain(found).copied().collect()
+    });
     Ok(())
 }
 

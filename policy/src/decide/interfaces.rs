@@ -65,6 +65,15 @@ impl Interfaces {
         self.0.addresses.store(Arc::new(new));
     }
 
+    /// From now on what `next` makes of those so far. It is asked once more where one was [found](Self::found) meanwhile, so that
+    /// none of them is lost.
+    pub fn renew(&self, mut next: impl FnMut(&[IpAddr]) -> Vec<IpAddr>) {
+        self.0.addresses.rcu(|now| {
+            let next = next(now.as_slice());
+            Arc::new(next.into_iter().map(canonical).collect::<Vec<_>>())
+        });
+    }
+
     /// This one too: it was found to be the host's, though no interface has it.
     pub fn found(&self, address: IpAddr) {
         let address = canonical(address);
@@ -140,6 +149,19 @@ mod tests {
             }
         });
         assert_eq!(interfaces.list().len(), 8 * 64);
+    }
+
+    #[test]
+    fn one_that_is_found_while_they_are_read_stays() {
+        let interfaces = Interfaces::from(vec![ip("9.9.9.9")]);
+        let mut asked = 0;
+        interfaces.renew(|before| {
+            asked += 1;
+            interfaces.found(ip("9.9.9.8"));
+            before.to_vec()
+        });
+        assert!(interfaces.contains(ip("9.9.9.8")) && interfaces.contains(ip("9.9.9.9")));
+        assert_eq!(asked, 2);
     }
 
     #[test]
