@@ -7,7 +7,9 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use sluicegate_policy::{Admission, Denial, Grant, HostName, Nat64Prefix, Target, decide};
+use sluicegate_policy::{
+    Admission, Denial, FirstBytes, Grant, HostName, Nat64Prefix, Target, decide,
+};
 
 use super::{Egress, Reached, Ways};
 use crate::{
@@ -20,9 +22,13 @@ use crate::{
 
 /// What a session has that may reach `a.test`, and nothing of special addresses by itself.
 async fn policy(f: &Fixture) -> Arc<PolicyGeneration> {
-    let asked = request("{id: one, egress: {allowedHosts: [a.test]}}");
+    policy_of(f, "one", "allowedHosts: [a.test]").await
+}
+
+async fn policy_of(f: &Fixture, id: &str, egress: &str) -> Arc<PolicyGeneration> {
+    let asked = request(&format!("{{id: {id}, egress: {{{egress}}}}}"));
     f.registry.create("local".into(), asked).await.unwrap();
-    let live = f.registry.index().session(&f.key("one")).unwrap();
+    let live = f.registry.index().session(&f.key(id)).unwrap();
     live.session.policy().unwrap()
 }
 
@@ -212,4 +218,46 @@ async fn what_is_open_is_judged_by_the_way_out_of_now() {
         });
         assert_eq!(told.as_deref(), changed, "{what}");
     }
+}
+
+#[tokio::test]
+async fn the_record_says_what_of_the_policy_refuses_now() {
+    let f = Fixture::new();
+    let before = policy_of(&f, "before", "allowedHosts: [a.test]").await;
+    let elsewhere = policy_of(&f, "elsewhere", "allowedHosts: [b.test]").await;
+    let required = "allowedHosts: [a.test], rules: [{host: a.test, tls: require}]";
+    let required = policy_of(&f, "required", required).await;
+    let target = Target::from_authority("a.test:443").unwrap();
+    let permit = decide(&before.grant, &target).unwrap();
+    let refused = |denial: Denial| format!("would be refused now: {}", denial.reason());
+    let why = decide(&elsewhere.grant, &target).unwrap_err().denial;
+    let (other, unseen) = (FirstBytes::Other, FirstBytes::Unseen);
+    let egress = egress();
+    for (now, known, expected) in [
+        (
+            &elsewhere,
+            Known::Nothing,
+            format!("its target {}", refused(why)),
+        ),
+        (
+            &required,
+            Known::Began(&other),
+            format!("what it carries {}", refused(Denial::TlsRequired)),
+        ),
+        (
+            &required,
+            Known::Began(&unseen),
+            "its first bytes, which nobody looked at, would be judged now".to_owned(),
+        ),
+    ] {
+        let authority = Authority::Live(now.clone());
+        let lost = still_allowed(&authority, &permit, known, None, &egress).err();
+        let lost = lost.unwrap();
+        assert_eq!(lost.denial, Denial::PolicyChanged, "{expected}");
+        assert_eq!(lost.changed.unwrap().to_string(), expected);
+    }
+    // What ends the session says it all.
+    let ended = Authority::Ended(Denial::SessionRevoked);
+    let lost = still_allowed(&ended, &permit, Known::Nothing, None, &egress).err();
+    assert_eq!(lost, Some(Denial::SessionRevoked.into()));
 }
