@@ -146,7 +146,8 @@ impl Authenticator {
     ///
     /// # Errors
     /// `CredentialInvalid` (unknown, forged, expired, dead generation alike; see `dead_generation`), `KeyNotProved` (another key
-    /// than its own, or none), `SourceNotAllowed`, `StoreUnavailable`.
+    /// than its own, or none), `SourceNotAllowed`, `StoreUnavailable`; `ConnectionLimit` where something is open by as many tokens of
+    /// gestaltd as there may be.
     pub fn identify<'a>(
         &self,
         presented: impl Into<Presented<'a>>,
