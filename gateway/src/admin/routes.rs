@@ -10,10 +10,13 @@ use super::{
     owners, placement, policy, probe, providers, sessions, webhooks,
 };
 
-/// The routes, and the document of them.
-pub(super) fn all() -> (Router<State>, Value) {
-    let api = bindings(sessions_of(providers_of(own(Api::new()))));
-    gateway(api).finish()
+/// The routes.
+pub(super) fn all() -> Router<State> {
+    table(Api::served()).routes()
+}
+
+fn table(api: Api) -> Api {
+    gateway(bindings(sessions_of(providers_of(own(api)))))
 }
 
 fn now() -> RefOr<Schema> {
@@ -478,8 +481,9 @@ async fn document_of() -> axum::response::Response {
     super::request::json(http::StatusCode::OK, document())
 }
 
-/// The document, made once.
+/// The document, made once, for the first who asks.
 pub(super) fn document() -> &'static Value {
-    static DOCUMENT: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| all().1);
+    static DOCUMENT: std::sync::LazyLock<Value> =
+        std::sync::LazyLock::new(|| table(Api::documented()).document());
     &DOCUMENT
 }

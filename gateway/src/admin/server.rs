@@ -22,8 +22,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The admin API and the health probes.
 pub fn router(state: State) -> Router {
-    let (routes, _) = routes::all();
-    routes
+    routes::all()
         .fallback(|| async {
             Problem::new(StatusCode::NOT_FOUND, "not-found", "there is nothing here")
         })

@@ -219,17 +219,27 @@ fn acceptable(headers: &HeaderMap, types: &[&str]) -> bool {
     })
 }
 
-/// Routes and their document.
+/// Routes, or the document of them.
 pub(in crate::admin) struct Api {
     router: Router<State>,
-    paths: Paths,
+    /// Only where the document is wanted: it takes megabytes to make.
+    paths: Option<Paths>,
 }
 
 impl Api {
-    pub(in crate::admin) fn new() -> Self {
+    /// For [`Self::routes`].
+    pub(in crate::admin) fn served() -> Self {
         Self {
             router: Router::new(),
-            paths: Paths::new(),
+            paths: None,
+        }
+    }
+
+    /// For [`Self::document`].
+    pub(in crate::admin) fn documented() -> Self {
+        Self {
+            router: Router::new(),
+            paths: Some(Paths::new()),
         }
     }
 
@@ -238,10 +248,15 @@ impl Api {
         let mut methods = MethodRouter::new();
         for verb in verbs {
             for operation in &verb.operations {
+                let Some(paths) = &mut self.paths else { break };
                 let path = operation.path.unwrap_or(path);
-                self.document(path, &verb.method, operation);
+                let mut describe = |path: &str, operation: &Operation| {
+                    let object = operation.object(path);
+                    paths.add_path_operation(path, vec![verb.method.clone()], object);
+                };
+                describe(path, operation);
                 if let Some((scoped, share)) = access::scoped(path) {
-                    self.document(&scoped, &verb.method, &operation.in_namespace(share));
+                    describe(&scoped, &operation.in_namespace(share));
                 }
             }
             methods = methods.merge(verb.router);
@@ -250,14 +265,13 @@ impl Api {
         self
     }
 
-    fn document(&mut self, path: &str, method: &HttpMethod, operation: &Operation) {
-        let object = operation.object(path);
-        self.paths
-            .add_path_operation(path, vec![method.clone()], object);
+    /// The routes.
+    pub(in crate::admin) fn routes(self) -> Router<State> {
+        self.router
     }
 
-    /// The routes, and the document (OpenAPI 3.1).
-    pub(in crate::admin) fn finish(self) -> (Router<State>, Value) {
+    /// The document (OpenAPI 3.1).
+    pub(in crate::admin) fn document(self) -> Value {
         let info = InfoBuilder::new()
             .title("Sluicegate admin API")
             .version(env!("CARGO_PKG_VERSION"))
@@ -284,12 +298,12 @@ impl Api {
         let (name, answer) = no_such_method();
         components.responses.insert(name.to_owned(), answer);
         components.add_security_scheme("adminToken", SecurityScheme::Http(token));
-        let mut document = OpenApi::new(info, self.paths);
+        let mut document = OpenApi::new(info, self.paths.unwrap_or_default());
         document.components = Some(components);
         // What serialises to text serialises to a value.
         let mut document = serde_json::to_value(document).unwrap_or_default();
         require_fields(&mut document);
-        (self.router, document)
+        document
     }
 }
 
