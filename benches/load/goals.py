@@ -84,7 +84,9 @@ def row(own, medians, key, kind, goal):
     elif limit is None:
         met = "nobody to hold it against"
     else:
-        met = "yes" if (mine >= limit if at_least else mine <= limit) else f"no: {figure(mine / limit)} × the goal"
+        # A peer whose work is not seen has a median of nothing.
+        missed = f"no: {figure(mine / limit)} × the goal" if limit else "no"
+        met = "yes" if (mine >= limit if at_least else mine <= limit) else missed
     naive = medians.get(NAIVE[kind])
     yield spread(own) if own else "–"
     yield beside(peers, best, medians, kind, pick)

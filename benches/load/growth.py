@@ -36,7 +36,12 @@ def names(count):
 
 
 def measure(series, value, out, suite):
-    run = P.start("growth")
+    try:
+        run = P.start("growth")
+    except RuntimeError as failed:
+        # The other points are measured all the same; this one is named where errors are.
+        print(json.dumps({"series": series, "value": value, "error": str(failed)}), file=out, flush=True)
+        return
     try:
         for result in suite(run):
             result.update(series=series, value=value)

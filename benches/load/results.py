@@ -41,7 +41,7 @@ class Results:
                 left = self._good[peer, suite, label]
                 what = f"{label}: {len(rounds)} of {all_rounds} rounds left out, " + (f"{left} remain" if left > 1 else "1 remains" if left else "none remains")
             else:
-                what = f"{suite}: did not start in {len(rounds)} {'round' if len(rounds) == 1 else 'rounds'}"
+                what = f"{f'{suite}: ' if suite else ''}did not start in {len(rounds)} {'round' if len(rounds) == 1 else 'rounds'}"
             told = dict.fromkeys(filter(None, (tell(result) for result in rounds)))
             yield f"- {peer}: {what}{': ' if told else ''}{'; '.join(told)}"
 
