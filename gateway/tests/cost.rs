@@ -35,20 +35,21 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 /// Bytes an idle tunnel may hold; whatever is needed for a while only is gone by then.
-const IDLE: i64 = 3250;
+const IDLE: i64 = 3200;
 /// Allocations of one tunnel: those of its task's runtime and of the kernel's poller included.
-const ALLOCATIONS: u64 = 25;
+const ALLOCATIONS: u64 = 22;
 /// Bytes an idle tunnel through TLS may hold, of which 4 KiB are rustls' buffer for reading. What its cryptography has is not
 /// counted: it is the C library's.
 const TLS: i64 = 12 * 1024;
-/// Bytes an idle tunnel may hold in which plain HTTP is judged, with the connection to the origin that waits for the next request.
-const JUDGED: i64 = 48 * 1024;
+/// Bytes an idle tunnel may hold in which plain HTTP is judged, with the connection to the origin that waits for the next request: two connections of
+/// hyper's.
+const JUDGED: i64 = 84 * 1024;
 /// Bytes an idle tunnel may hold that began as a request in absolute-form and a 101 (WebSocket): no buffer of the HTTP before.
-const UPGRADED: i64 = 16 * 1024;
+const UPGRADED: i64 = 12 * 1024;
 /// Bytes an idle relay stream may hold here, the connection that carries it not counted.
 const STREAM: i64 = 4000;
 /// Allocations of a relay stream from its request to its first echo.
-const STREAM_ALLOCATIONS: u64 = 200;
+const STREAM_ALLOCATIONS: u64 = 40;
 
 /// Bytes are carried unseen.
 const OPAQUE: &str = "rules: [{host: 'ORIGIN', tls: opaque}]";

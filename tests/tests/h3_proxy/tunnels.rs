@@ -424,7 +424,20 @@ async fn a_client_opens_hundreds_of_tunnels_at_once() {
     for _ in 0..240 {
         open.push(stage.connect(&target).await);
     }
-    for stream in open {
-        assert_eq!(stage.client.head(stream).await.status, 200);
-    }
+    let (origin, client) = (&stage.origin, &mut stage.client);
+    // Together: a listener holds fewer connections that nobody has taken yet.
+    let accepted = async {
+        let mut far = Vec::new();
+        for _ in 0..open.len() {
+            far.push(origin.accept().await);
+        }
+        far
+    };
+    let answered = async {
+        for stream in &open {
+            assert_eq!(client.head(*stream).await.status, 200);
+        }
+    };
+    let (far, ()) = tokio::join!(accepted, answered);
+    assert_eq!(far.len(), open.len());
 }
