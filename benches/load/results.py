@@ -1,9 +1,19 @@
-"""What a run wrote, as figures by peer: every round without an error counts, and every other is named."""
-import json, re, statistics
+"""What a run wrote, as figures by peer: every round without an error and with the processors to itself counts, and every other is named.
+
+results.py RESULTS SUITE: the peers that have fewer rounds of SUITE with the processors to themselves than rounds, with commas between them."""
+import json, re, statistics, sys
 from collections import defaultdict
 
 # The files of a run, and the group whose peers are held against one another in it. `direct` is in both.
 FILES = {"egress": "egress", "idle": "egress", "relay": "relay", "growth": "growth"}
+
+
+# Of a round in which other guests took more than this of one processor (steal) neither times nor rates are ours, or a peer's.
+MOST_STOLEN = 0.1
+
+
+def stolen(result):
+    return (result.get("steal_s") or 0) > MOST_STOLEN * (result.get("wall_s") or 1)
 
 
 class Results:
@@ -11,10 +21,23 @@ class Results:
         # By group: (peer, label, key) to the values of the rounds. Of growth: (series, label, key, value).
         self.values = {group: defaultdict(list) for group in FILES.values()}
         self.measured, self.steal = 0.0, 0.0
-        self._good, self._bad = defaultdict(int), defaultdict(list)
+        self._good, self._bad, rounds = defaultdict(int), defaultdict(list), defaultdict(list)
         for name, group in FILES.items():
             for line in lines(f"{folder}/{name}.jsonl"):
-                self._take(group, json.loads(line))
+                result = json.loads(line)
+                who = f"growth, {result['series']} {result['value']:,}" if group == "growth" else result["peer"]
+                rounds[group, who, result.get("suite"), result.get("label")].append(result)
+        self.rounds, self.stolen, self.only_stolen = 0, 0, []
+        for (group, who, _, label), results in rounds.items():
+            bad = [result for result in results if stolen(result)]
+            self.rounds += len(results)
+            self.stolen += len(bad)
+            if len(bad) == len(results):
+                self.only_stolen.append(f"{who}: {label}")
+                bad = []
+            for result in results:
+                if result not in bad:
+                    self._take(group, result)
 
     def _take(self, group, result):
         label = result.get("label")
@@ -69,3 +92,20 @@ def spread(values):
     if len(values) < 2:
         return figure(values[0])
     return f"{figure(statistics.median(values))} ({figure(min(values))} to {figure(max(values))})"
+
+
+def wanting(folder, suite):
+    """Peers of the suite with a measurement of which fewer rounds were their own than there were rounds."""
+    rounds, own = defaultdict(int), defaultdict(int)
+    for name in FILES:
+        for line in lines(f"{folder}/{name}.jsonl"):
+            result = json.loads(line)
+            if name != "growth" and result.get("suite") == suite:
+                place = result["peer"], result.get("label")
+                rounds[place] = max(rounds[place], result["round"] + 1)
+                own[place] += not stolen(result)
+    return dict.fromkeys(peer for (peer, label), count in rounds.items() if own[peer, label] < count)
+
+
+if __name__ == "__main__":
+    print(",".join(wanting(*sys.argv[1:3])))

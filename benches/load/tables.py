@@ -64,7 +64,11 @@ def ran(results, folder):
     """When and where, of what, and how much of the machine others had."""
     versions = lines(f"{folder}/versions.txt") or ["versions not recorded"]
     yield " · ".join(versions) + "."
-    yield f"Of {results.measured:,.0f} s in which something was measured, other guests of the processor took {results.steal:,.1f} CPU s (steal).\n"
+    yield f"Of {results.measured:,.0f} s in which something was measured, other guests of the processor took {results.steal:,.1f} CPU s (steal)."
+    if results.stolen:
+        yield (f"{results.stolen} of {results.rounds} measurements had others on more than a tenth of a processor: they are in no figure where another round of the same remains"
+               + (f". Only such are there of {', '.join(results.only_stolen)}." if results.only_stolen else "."))
+    yield ""
     recorded = configurations.recorded(folder)
     missing = [name for name, found in recorded.items() if found is None]
     if missing:
