@@ -104,7 +104,7 @@ where
     // What says nothing is held to the deadline of a first head.
     let mut asked = since;
     let mut idle = std::pin::pin!(sleep_until(standing.until(asked, &limits)));
-    let mut aside = Aside::default();
+    let mut aside = Aside::new();
     loop {
         tokio::select! {
             accepted = poll_fn(|cx| aside.poll(cx, |cx| connection.poll_accept(cx))) => match accepted {

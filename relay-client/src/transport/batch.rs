@@ -6,6 +6,7 @@
 mod together;
 
 use std::{
+    cell::Cell,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -14,6 +15,7 @@ use std::{
 };
 
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use together::{Socket, Together};
 
@@ -22,12 +24,27 @@ const SOON: Duration = Duration::from_micros(10);
 /// Turns for which company, once seen, is reckoned with.
 const COMPANY: u8 = 8;
 
+/// A turn that moves so much is one of a flow, of which more is about to come: a full record (RFC 8446 §5.1).
+const FLOW: usize = 16 * 1024;
+
+thread_local! {
+    /// Bytes that the driver which runs on this thread has moved in this turn.
+    static MOVED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// So many bytes came or left, for whichever connection's driver runs on this thread now.
+pub(super) fn moved(bytes: usize) {
+    MOVED.set(MOVED.get().saturating_add(bytes));
+}
+
 /// Whether a driver that is woken stands aside for what else is awake.
 ///
-/// Only in company: to stand aside is to be queued anew, for which an idle thread is woken. Where one stream speaks, and waits for an answer,
-/// there is nothing to gather, and each word would wait for that thread.
+/// Where there are several threads, only in company or in a flow: to stand aside is to be queued anew, for which an idle thread is woken. Where one
+/// stream speaks, and waits for an answer, there is nothing to gather, and each word would wait for that thread. One thread alone wakes nobody.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Aside {
+    /// It costs nothing: the runtime has one thread.
+    always: bool,
     /// It has stood aside already.
     stood: bool,
     /// When it last ran.
@@ -37,6 +54,16 @@ pub struct Aside {
 }
 
 impl Aside {
+    /// Of a driver that the runtime of now is about to run.
+    #[must_use]
+    pub fn new() -> Self {
+        let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+        Self {
+            always: matches!(flavor, Ok(RuntimeFlavor::CurrentThread)),
+            ..Self::default()
+        }
+    }
+
     /// Poll `drive`, but in company not before everything else that is awake has had its turn.
     pub fn poll<T>(
         &mut self,
@@ -48,9 +75,18 @@ impl Aside {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        let others = MOVED.replace(0);
         let driven = drive(cx);
-        self.ran = Some(Instant::now());
+        self.ended(MOVED.replace(others), Instant::now());
         driven
+    }
+
+    /// A turn is over, in which it moved so much.
+    fn ended(&mut self, moved: usize, now: Instant) {
+        self.ran = Some(now);
+        if moved >= FLOW {
+            self.company = COMPANY;
+        }
     }
 
     /// It is woken now: does it stand aside?
@@ -66,7 +102,7 @@ impl Aside {
         } else {
             self.company.saturating_sub(1)
         };
-        self.stood = self.company > 0;
+        self.stood = self.always || self.company > 0;
         self.stood
     }
 }
@@ -84,7 +120,7 @@ impl<F> Last<F> {
     pub fn new(driver: F) -> Self {
         Self {
             driver,
-            aside: Aside::default(),
+            aside: Aside::new(),
             together: Together::default(),
         }
     }
@@ -143,7 +179,7 @@ mod tests {
 
     use tokio::{sync::Notify, task::JoinSet};
 
-    use super::{Aside, COMPANY, Last, SOON};
+    use super::{Aside, COMPANY, FLOW, Last, SOON, moved};
 
     /// Woken so long after it ran: does it stand aside?
     fn woken(aside: &mut Aside, after: Duration) -> bool {
@@ -174,6 +210,37 @@ mod tests {
         }
         assert!(!woken(&mut aside, SOON));
         assert!(woken(&mut aside, SOON / 2), "company anew");
+    }
+
+    #[test]
+    fn in_a_flow_it_waits_for_more() {
+        let mut aside = Aside::default();
+        aside.ended(FLOW - 1, Instant::now());
+        assert!(!woken(&mut aside, SOON), "a few words");
+        aside.ended(FLOW, Instant::now());
+        assert!(woken(&mut aside, SOON));
+    }
+
+    #[tokio::test]
+    async fn on_one_thread_it_always_stands_aside() {
+        let mut aside = Aside::new();
+        for _ in 0..100 {
+            assert!(woken(&mut aside, SOON));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn what_a_turn_moves_is_its_own() {
+        let turn = |bytes| {
+            moved(bytes);
+            Poll::Ready(())
+        };
+        let mut aside = Aside::new();
+        moved(FLOW);
+        poll_fn(|cx| aside.poll(cx, |_| turn(1))).await;
+        assert_eq!(aside.company, 0, "others moved the rest");
+        poll_fn(|cx| aside.poll(cx, |_| turn(FLOW))).await;
+        assert_eq!(aside.company, COMPANY);
     }
 
     /// How many writes each run of a driver finds, with five tasks awake at once that write and wake it.

@@ -15,6 +15,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use super::batch;
+
 /// When something came last. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Inbound(Arc<Mutex<Instant>>);
@@ -79,7 +81,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Heard<IO> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before {
+        let count = buffer.filled().len().saturating_sub(before);
+        if count > 0 {
+            batch::moved(count);
             self.inbound.came();
         }
         Poll::Ready(Ok(()))
@@ -92,7 +96,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Heard<IO> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let count = ready!(Pin::new(&mut self.io).poll_write(cx, bytes))?;
+        batch::moved(count);
+        Poll::Ready(Ok(count))
     }
 
     fn poll_write_vectored(
@@ -100,7 +106,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Heard<IO> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+        let count = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, slices))?;
+        batch::moved(count);
+        Poll::Ready(Ok(count))
     }
 
     fn is_write_vectored(&self) -> bool {

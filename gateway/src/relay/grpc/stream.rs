@@ -146,7 +146,7 @@ async fn serve(io: Lent, stream: &Arc<Stream>) -> End {
     let (mut told, mut over) = (false, None);
     let mut last = pin!(None::<Sleep>);
     let mut turns = 0;
-    let mut aside = Aside::default();
+    let mut aside = Aside::new();
     loop {
         tokio::select! {
             accepted = poll_fn(|cx| aside.poll(cx, |cx| connection.poll_accept(cx))) => match (accepted, over) {

@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use quinn::{
@@ -82,6 +82,7 @@ impl AsyncUdpSocket for Socket {
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         self.0.try_send(transmit)?;
+        super::moved(transmit.contents.len());
         let turn = TURN.get();
         let sent = turn.sent.saturating_add(1);
         TURN.set(Turn { sent, ..turn });
@@ -94,7 +95,9 @@ impl AsyncUdpSocket for Socket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        self.0.poll_recv(cx, bufs, meta)
+        let count = ready!(self.0.poll_recv(cx, bufs, meta))?;
+        super::moved(meta.iter().take(count).map(|meta| meta.len).sum());
+        Poll::Ready(Ok(count))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
