@@ -16,6 +16,10 @@ def stolen(result):
     return (result.get("steal_s") or 0) > MOST_STOLEN * (result.get("wall_s") or 1)
 
 
+def failed(result):
+    return bool(result.get("error") or result.get("errors"))
+
+
 class Results:
     def __init__(self, folder):
         # By group: (peer, label, key) to the values of the rounds. Of growth: (series, label, key, value).
@@ -29,22 +33,22 @@ class Results:
                 rounds[group, who, result.get("suite"), result.get("label")].append(result)
         self.rounds, self.stolen, self.only_stolen = 0, 0, []
         for (group, who, _, label), results in rounds.items():
-            bad = [result for result in results if stolen(result)]
             self.rounds += len(results)
-            self.stolen += len(bad)
-            if len(bad) == len(results):
+            self.stolen += sum(map(stolen, results))
+            # What failed is named, whoever had the processor; of the rest those count that had it to themselves, if there are any.
+            whole = [result for result in results if not failed(result)]
+            own = [result for result in whole if not stolen(result)]
+            if whole and not own:
                 self.only_stolen.append(f"{who}: {label}")
-                bad = []
-            for result in results:
-                if result not in bad:
-                    self._take(group, result)
+            for result in [*filter(failed, results), *(own or whole)]:
+                self._take(group, result)
 
     def _take(self, group, result):
         label = result.get("label")
         peer = f"growth, {result['series']} {result['value']:,}" if group == "growth" else result["peer"]
         place = peer, result.get("suite"), label
         # A round in which something failed did less, or other, work: its figures are no figures of the rest.
-        if result.get("error") or result.get("errors"):
+        if failed(result):
             self._bad[place].append(result)
             return
         self._good[place] += 1
