@@ -2,7 +2,8 @@
 """instructions.py [SECONDS]: what one new tunnel with one request takes of the gateway's own instructions (callgrind), and of
 system calls (strace). Neither depends on what else the machine does.
 
-Our configurations as in ours.py without probes of itself, four workers; for instructions the first tunnels are not counted.
+Our configurations as in ours.py without probes of itself, four workers. For instructions the first second is left out; for system calls a
+gateway that is started and stopped without a tunnel is subtracted.
 """
 import glob, json, os, re, subprocess, sys, time
 
@@ -16,12 +17,25 @@ import ours, peers as P
 TARGET = f"127.0.0.1:{P.HTTP}"
 
 
+def logged(run):
+    with open(f"{run.r}/access.log", "rb") as file:
+        return sum(1 for _ in file)
+
+
 def tunnels(run, seconds):
+    """How many there were, by the gateway's own log: the generator leaves out those that it warms up with, and the last ones."""
+    before = logged(run)
     argv = [P.PGEN, "conn", *run.args(TARGET), "--secs", str(seconds), "--workers", "4", "--proto", "http"]
     done = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
     if done["errors"]:
         raise SystemExit(f"errors: {done}")
-    return done["cycle"]["n"]
+    # A tunnel is logged when it is over.
+    seen = None
+    while seen != (seen := logged(run)):
+        time.sleep(1)
+    if seen - before < done["cycle"]["n"]:
+        raise SystemExit(f"{seen - before} tunnels in the log of {done['cycle']['n']}")
+    return seen - before
 
 
 def below(name, argv):
@@ -53,15 +67,31 @@ def instructions(name, seconds):
         run.stop()
 
 
-def calls(name, seconds):
+def traced(name, seconds):
+    """Tunnels, and how often each system call was made from the gateway's start to its end."""
     out = f"{P.RUN}/strace.{name}"
-    run = below(name, ["strace", "-f", "-c", "-o", out, "-D"])
+    # Not in the gateway's process group, which is killed at the end: the table is written after that.
+    run = below(name, ["strace", "-f", "-c", "-o", out, "-DD"])
     try:
-        counted = tunnels(run, seconds)
+        counted = tunnels(run, seconds) if seconds else 0
     finally:
         run.stop()
-    rows = re.findall(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", open(out).read(), re.M)
-    each = {call: int(number) / counted for number, call in rows if call != "total"}
+    for _ in range(100):
+        with open(out) as file:
+            table = file.read()
+        if table.endswith(" total\n"):
+            break
+        time.sleep(0.1)
+    else:
+        raise SystemExit(f"strace has not written {out}")
+    rows = re.findall(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", table, re.M)
+    return counted, {call: int(number) for number, call in rows if call != "total"}
+
+
+def calls(name, seconds):
+    _, without = traced(name, 0)
+    counted, made = traced(name, seconds)
+    each = {call: (number - without.get(call, 0)) / counted for call, number in made.items()}
     return sum(each.values()), {call: number for call, number in each.items() if number >= 0.05}
 
 
