@@ -1,16 +1,18 @@
-//! The relay under load and faults, in figures: idle streams, opens, frozen readers, failover. Prints Markdown tables.
+//! The relay under load and faults, in figures: idle streams, opens, frozen readers, bulk, failover. Prints Markdown tables.
 //!
 //! `cargo build --release -p sluicegate -p sluicegate-relay -p benches`, then `target/release/relay WHAT TRANSPORT …`:
 //!
 //! - `idle TRANSPORT [STREAMS] [BYTES]`: memory of each end, per stream that has carried BYTES each way and is idle now
 //! - `opens TRANSPORT [PER_SECOND] [SECONDS]`: streams opened, used for one echo and closed, at a steady rate
 //! - `frozen TRANSPORT|all [ROUNDS]`: echoes on healthy streams, without and with ten frozen readers, in turn; the ratio of their p99
+//! - `bulk h2|quic [ROUNDS] [SECONDS]`: 1 and 8 downloads by one connection and by all that the client makes, in turn, and an echo beside
 //! - `quiet TRANSPORT [ROUNDS]`: an open and its first echo over a path of 20 ms each way, after a pause
 //! - `failover [ROUNDS]`: a gateway that is killed, a UDP path that is swallowed, a NAT that forgets
 //!
 //! The gateway, the clients (one per 1,000 streams) and the service behind are processes of their own; the binaries are those
 //! beside this one.
 
+mod bulk;
 mod crowd;
 mod failover;
 mod frozen;
@@ -58,13 +60,18 @@ async fn run(arguments: &[String]) -> anyhow::Result<()> {
             ensure!(rounds > 0, "all numbers are at least 1");
             frozen::measure(transport()?, rounds).await
         }
+        Some("bulk") => {
+            let (rounds, seconds) = (number(2, 4)?, number(3, 5)?);
+            ensure!(rounds > 0 && seconds > 0, "all numbers are at least 1");
+            bulk::measure(transport()?, rounds, seconds).await
+        }
         Some("quiet") => {
             let rounds = number(2, 30)?;
             ensure!(rounds > 0, "all numbers are at least 1");
             quiet::measure(transport()?, rounds).await
         }
         Some("failover") => failover::measure(number(1, 3)?).await,
-        _ => bail!("usage: relay idle|opens|frozen|quiet TRANSPORT …, or relay failover"),
+        _ => bail!("usage: relay idle|opens|frozen|bulk|quiet TRANSPORT …, or relay failover"),
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Stage {
 pub(crate) struct Client {
     pub(crate) process: Process,
     pub(crate) entry: SocketAddr,
+    /// Where it tells its status.
+    told: TempDir,
 }
 
 /// A child of ours.
@@ -49,13 +51,19 @@ pub(crate) struct Process {
 impl Stage {
     /// A gateway with one session that has the service `bench`.
     pub(crate) async fn set() -> anyhow::Result<Self> {
+        Self::taking(256).await
+    }
+
+    /// The same; it takes so many connections of the session at once.
+    pub(crate) async fn taking(connections: u32) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let (origin, line) = start(Command::new(std::env::current_exe()?).arg("origin")).await?;
+        let mut origin = Command::new(std::env::current_exe()?);
+        let (origin, line) = start(origin.arg("origin"), |_| true).await?;
         let service = format!("bench=tcp://127.0.0.1:{}", line.trim());
         let public = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let config = format!(
             "listeners:\n  - {{kind: public, address: \"{public}\"}}\n  - {{kind: management, address: \"127.0.0.1:0\"}}\n\
-             telemetry: {{accessLog: \"{log}\", log: error}}\nprobe: {{interval: 0}}\nlimits: {{drainTimeout: 1s, relayConnections: 256}}\n",
+             telemetry: {{accessLog: \"{log}\", log: error}}\nprobe: {{interval: 0}}\nlimits: {{drainTimeout: 1s, relayConnections: {connections}}}\n",
             log = directory.path().join("access.jsonl").display()
         );
         fs::write(directory.path().join("sluicegate.yaml"), config)?;
@@ -103,14 +111,20 @@ impl Stage {
         up.arg("--ca")
             .arg(&trust)
             .env("SLUICEGATE_RELAY_TOKEN", token);
-        let (process, line) = start(up.env("RUST_LOG", "off")).await?;
+        let told = tempfile::tempdir()?;
+        up.args(["--status", &status(&told)]);
+        let (process, line) = start(up.env("RUST_LOG", "off"), is_listening).await?;
         let said: Value = serde_json::from_str(&line)?;
         let address = said
             .get("address")
             .and_then(Value::as_str)
             .and_then(|a| a.strip_prefix("tcp://"));
         let entry = address.context("no listener")?.parse()?;
-        Ok(Client { process, entry })
+        Ok(Client {
+            process,
+            entry,
+            told,
+        })
     }
 
     fn pem(&self) -> String {
@@ -125,6 +139,27 @@ impl Stage {
         self.gateway = serve(&self.directory).await?;
         Ok(Instant::now())
     }
+}
+
+impl Client {
+    /// How many connections to the gateway it has.
+    pub(crate) async fn connections(&self) -> anyhow::Result<u64> {
+        let mut ask = Command::new(beside("sluicegate-relay")?);
+        ask.args(["status", "--json", "--status", &status(&self.told)]);
+        let told: Value = serde_json::from_slice(&ask.output().await?.stdout)?;
+        let count = told.get("connections").and_then(Value::as_u64);
+        count.context("no number of connections")
+    }
+}
+
+fn status(told: &TempDir) -> String {
+    format!("unix://{}", told.path().join("status.sock").display())
+}
+
+/// Among the events of a client.
+fn is_listening(line: &str) -> bool {
+    let said: Result<Value, _> = serde_json::from_str(line);
+    said.is_ok_and(|said| said.get("event").is_some_and(|event| event == "listening"))
 }
 
 impl Process {
@@ -173,8 +208,11 @@ pub(crate) async fn echo(
     Ok(())
 }
 
-/// Starts a program and answers the first line of its standard output.
-async fn start(command: &mut Command) -> anyhow::Result<(Process, String)> {
+/// Starts a program and answers the first line of its standard output that is `wanted`.
+async fn start(
+    command: &mut Command,
+    wanted: impl Fn(&str) -> bool,
+) -> anyhow::Result<(Process, String)> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -182,8 +220,16 @@ async fn start(command: &mut Command) -> anyhow::Result<(Process, String)> {
         .spawn()?;
     let stdout = child.stdout.take().context("no standard output")?;
     let mut lines = BufReader::new(stdout).lines();
-    let line = timeout(PATIENCE, lines.next_line()).await??;
-    let line = line.context("it ended before it said anything")?;
+    let saying = async {
+        loop {
+            let line = lines.next_line().await?;
+            let line = line.context("it ended before it said anything")?;
+            if wanted(&line) {
+                return anyhow::Ok(line);
+            }
+        }
+    };
+    let line = timeout(PATIENCE, saying).await??;
     let _said = Box::new(lines);
     Ok((Process { child, _said }, line))
 }
