@@ -33,7 +33,7 @@ use crate::{
         accept_quic,
     },
     probe::{Inside, Prober, Targets},
-    relay::{Opens, Presence, PrivateListener, Reverse},
+    relay::{Opens, Presence, Reverse},
     session::Registry,
     telemetry::Telemetry,
 };
@@ -55,10 +55,11 @@ pub struct App {
     inside: Inside,
     listeners: Vec<(Listener, (Arrival, Entry))>,
     quic: Vec<UdpListener>,
-    private_tls: Option<Arc<rustls::ServerConfig>>,
     admin_socket: UnixListener,
     drain: Arc<Drain>,
     places: Arc<Places>,
+    /// Those of hosts, on the private listener.
+    host_places: Arc<Places>,
     settings: Settings,
 }
 
@@ -169,10 +170,10 @@ impl App {
             inside,
             listeners,
             quic,
-            private_tls,
             admin_socket,
             drain,
             places,
+            host_places,
             settings,
         } = self;
         let watch = drain.watch();
@@ -208,48 +209,58 @@ impl App {
             ));
         }
         for (listener, (arrival, entry)) in listeners {
-            if listener.kind == ListenerKind::Private {
-                if let Some(tls) = private_tls.clone() {
-                    let listener = PrivateListener {
-                        socket: listener.into_inner(),
-                        tls,
-                        registry: parts.registry.clone(),
-                    };
-                    watch.spawn_service(parts.reverse.clone().serve_private(listener));
-                }
-                continue;
-            }
             let telemetry = parts.telemetry.clone();
-            let places = places.clone();
-            if listener.kind == ListenerKind::Management {
-                let (router, drain) = (router.clone(), watch.clone());
-                // Operators are not kept out by a crowd of sandboxes, nor one source by another that only connects.
-                let seats = settings.seats.clone();
-                let own = u32::try_from(seats.at_once() * 3 / 4).unwrap_or(u32::MAX);
-                let places = Places::new(seats.at_once(), Some(own));
-                watch.spawn_service(accept_loop(
-                    listener,
-                    arrival,
-                    places,
-                    telemetry,
-                    watch.clone(),
-                    move |accepted| {
-                        let (router, drain) = (router.clone(), drain.clone());
-                        let seat = Some(seats.enter());
-                        let serving = admin::serve_connection(accepted.stream, router, drain, seat);
-                        async move { Some(Box::pin(serving) as Carrying) }
-                    },
-                ));
-            } else {
-                let current = parts.current.clone();
-                watch.spawn_service(accept_loop(
-                    listener,
-                    arrival,
-                    places,
-                    telemetry,
-                    watch.clone(),
-                    move |accepted| front::serve(entry.clone(), accepted, current.clone()),
-                ));
+            match listener.kind {
+                ListenerKind::Management => {
+                    let (router, drain) = (router.clone(), watch.clone());
+                    // Operators are not kept out by a crowd of sandboxes, nor one source by another that only connects.
+                    let seats = settings.seats.clone();
+                    let own = u32::try_from(seats.at_once() * 3 / 4).unwrap_or(u32::MAX);
+                    let places = Places::new(seats.at_once(), Some(own));
+                    watch.spawn_service(accept_loop(
+                        listener,
+                        arrival,
+                        places,
+                        telemetry,
+                        watch.clone(),
+                        move |accepted| {
+                            let (router, drain) = (router.clone(), drain.clone());
+                            let seat = Some(seats.enter());
+                            let serving =
+                                admin::serve_connection(accepted.stream, router, drain, seat);
+                            async move { Some(Box::pin(serving) as Carrying) }
+                        },
+                    ));
+                }
+                ListenerKind::Private => {
+                    let (reverse, registry) = (parts.reverse.clone(), parts.registry.clone());
+                    watch.spawn_service(accept_loop(
+                        listener,
+                        arrival,
+                        host_places.clone(),
+                        telemetry,
+                        watch.clone(),
+                        move |accepted| {
+                            let carrying = reverse.private(accepted, &registry);
+                            async move { carrying }
+                        },
+                    ));
+                }
+                ListenerKind::Public
+                | ListenerKind::Plain
+                | ListenerKind::Socks
+                | ListenerKind::Transparent
+                | ListenerKind::Sni => {
+                    let current = parts.current.clone();
+                    watch.spawn_service(accept_loop(
+                        listener,
+                        arrival,
+                        places.clone(),
+                        telemetry,
+                        watch.clone(),
+                        move |accepted| front::serve(entry.clone(), accepted, current.clone()),
+                    ));
+                }
             }
         }
         watch.spawn_service(

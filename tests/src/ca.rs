@@ -7,10 +7,11 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose,
 };
+use rustls::client::WantsClientCert;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig};
 
 /// An authority that exists for one test.
 pub struct Ca {
@@ -96,18 +97,29 @@ impl Ca {
 
 /// A TLS client that trusts every certificate in `pem`, and nothing of the system's.
 pub fn client_trusting(pem: &str, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    let mut config = trusting(pem).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Arc::new(config)
+}
+
+/// The same, without ALPN, and with a certificate to show.
+pub fn client_showing(leaf: &Leaf, pem: &str) -> Arc<ClientConfig> {
+    let chain = vec![CertificateDer::from_pem_slice(leaf.certificate.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap();
+    let config = trusting(pem).with_client_auth_cert(chain, key).unwrap();
+    Arc::new(config)
+}
+
+fn trusting(pem: &str) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap);
     // A bundle may carry the system's roots too, and among those some that rustls does not take.
     let (added, _) = roots.add_parsable_certificates(certificates);
     assert!(added > 0, "no trust in {pem:?}");
-    let mut config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+    ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    Arc::new(config)
 }
 
 impl Leaf {

@@ -9,9 +9,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use e2e::ca::client_showing;
 use e2e::raw::End;
-use e2e::tasks::{PATIENCE, timed};
-use e2e::{Ask, Gateway, RelayClient, Session, Settings, Wire, World, within};
+use e2e::tasks::{PATIENCE, free_port, timed};
+use e2e::{Ask, Ca, Gateway, RawOrigin, RelayClient, Session, Settings, Wire, World, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
@@ -129,6 +130,66 @@ async fn one_source_has_its_own_number_of_connections() {
     metric(&world.gateway, open, |open| open == 0.0).await;
     let mut again = dial_from("127.0.0.2", plain).await;
     again.stays_quiet().await;
+}
+
+/// On the private listener.
+#[tokio::test]
+async fn hosts_have_places_of_their_own_and_none_has_them_all() {
+    let (ca, files) = (Ca::create(), tempfile::tempdir().unwrap());
+    let client_ca = files.path().join("hosts.pem");
+    std::fs::write(&client_ca, ca.pem()).unwrap();
+    let private = SocketAddr::from(([127, 0, 0, 1], free_port().await));
+    let world = World::with(Settings {
+        listeners: format!(
+            "  - {{kind: private, address: \"{private}\", clientCa: \"{}\"}}\n",
+            client_ca.display()
+        ),
+        ..settings("  connections: 8\n")
+    })
+    .await;
+    let api = world.api();
+    let session = world
+        .session_for(Ask {
+            allow: &[&api],
+            more: &["--expose", "web=tls"],
+            ..Ask::default()
+        })
+        .await;
+    let web = RawOrigin::start().await;
+    let _client = RelayClient::exposing(&session, &[format!("web=tcp://{}", web.address)]).await;
+    let waiting = "sluicegate_accept_streams_waiting ";
+    metric(&world.gateway, waiting, |waiting| waiting >= 1.0).await;
+    let target = session.json["dialTargets"]["web"].as_str().unwrap();
+    let (name, _) = target
+        .strip_prefix("tls://")
+        .unwrap()
+        .rsplit_once(':')
+        .unwrap();
+    let bundle = std::fs::read_to_string(session.bundle()).unwrap();
+    let tls = client_showing(&ca.issue_host("host"), &bundle);
+    let carried = async |source: &str| {
+        let dial = dial_from(source, private).await;
+        (dial.tls(tls.clone(), name).await, web.accept().await)
+    };
+    let over = |limit: &str| {
+        format!("sluicegate_connections_over_limit_total{{listener=\"private\",limit=\"{limit}\"}}")
+    };
+
+    let mut one = Vec::new();
+    for _ in 0..6 {
+        one.push(carried("127.0.0.1").await);
+    }
+    reset_at_once(connect_from("127.0.0.1", private).await).await;
+    metric(&world.gateway, &over("source"), |over| over == 1.0).await;
+    let _others = [carried("127.0.0.2").await, carried("127.0.0.2").await];
+    reset_at_once(connect_from("127.0.0.3", private).await).await;
+    metric(&world.gateway, &over("all"), |over| over == 1.0).await;
+    // Of sandboxes' places they take none.
+    drop(session.tunnel(&api).await);
+    drop(one.pop());
+    let open = "sluicegate_connections{listener=\"private\",transport=\"tcp\"}";
+    metric(&world.gateway, open, |open| open == 7.0).await;
+    drop(carried("127.0.0.3").await);
 }
 
 #[tokio::test]

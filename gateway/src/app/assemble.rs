@@ -140,7 +140,8 @@ impl App {
         let config = config.in_state_dir(state_dir.path());
         let identity = PublicIdentity::open(&config, &state_dir, now)?;
         let (listeners, own_tls) = bind(&config)?;
-        let served = entries(&config, &listeners, &identity, &own_tls);
+        let private = private_tls(&config, &identity)?;
+        let served = entries(&config, &listeners, &identity, &own_tls, private.as_ref());
         let quic = bind_udp(&config, &listeners, &identity, &state_dir)?;
         let udp = quic.iter().map(|listener| listener.address).collect();
         let addresses: Vec<_> = listeners.iter().map(|l| (l.kind, l.address)).collect();
@@ -182,7 +183,6 @@ impl App {
         let memory = state_dir.file("relay-opens");
         let opens = Opens::open(&memory);
         let opens = Arc::new(opens.map_err(|error| StartError::Opens(memory, error))?);
-        let private_tls = private_tls(&config, &identity)?;
         let context = context(
             &config,
             &addresses,
@@ -252,13 +252,20 @@ impl App {
             inside,
             listeners: listeners.into_iter().zip(served).collect(),
             quic,
-            private_tls,
             admin_socket,
             drain,
             places,
+            host_places: host_places(config.limits.connections),
             settings,
         })
     }
+}
+
+/// Places on the private listener: as many as all sandboxes have, who do not keep hosts out. Nor does one host that only
+/// connects keep out the others.
+fn host_places(connections: u32) -> Arc<Places> {
+    let own = connections - connections / 4;
+    Places::new(connections as usize, Some(own))
 }
 
 fn access_sink(config: &Config) -> AccessSink {

@@ -120,11 +120,6 @@ impl Listener {
             socket,
         })
     }
-
-    /// The socket, for a server that accepts by itself.
-    pub fn into_inner(self) -> TcpListener {
-        self.socket
-    }
 }
 
 /// A client that vanishes while nothing is on its way to it is gone after half a minute: what waits for it, or it offers,

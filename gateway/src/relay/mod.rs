@@ -28,6 +28,6 @@ pub use endpoint::{Endpoint, Open};
 pub use opens::Opens;
 pub use pool::{Pool, Upstream};
 pub use presence::{Presence, Present};
-pub use reverse::{Dialled, PrivateListener, Reverse, Waiting};
+pub use reverse::{Dialled, Reverse, Waiting};
 pub use services::{Resolve, ServiceFailure, Services, ServicesConfig};
 pub use stream::{Spending, Ticket};

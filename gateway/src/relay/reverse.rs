@@ -43,7 +43,6 @@ use crate::{
     telemetry::{Caller, Front, Kind, Recorder, Telemetry},
 };
 pub use offer::{Dialled, Waiting};
-pub use private::PrivateListener;
 
 /// Pause after an accept that failed for want of file descriptors or memory.
 const EXHAUSTED: Duration = Duration::from_millis(50);

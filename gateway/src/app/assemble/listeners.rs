@@ -90,12 +90,14 @@ pub(super) fn entries(
     listeners: &[Listener],
     public: &PublicIdentity,
     own_tls: &OwnTls,
+    private: Option<&Arc<rustls::ServerConfig>>,
 ) -> Vec<(Arrival, Entry)> {
     let both = config.listeners.iter().zip(listeners);
     both.map(|(wanted, listener)| {
         let own = own_tls.iter().find(|(at, _)| *at == listener.address);
         let tls = match listener.kind {
             ListenerKind::Public => Some(public.server_config()),
+            ListenerKind::Private => private.cloned(),
             _ => own.map(|(_, tls)| tls.clone()),
         };
         let trust = (!wanted.trusted.is_empty()).then(|| Trust {
