@@ -133,7 +133,7 @@ rows! {
     { 98 "upstream certificates under inspection" NotBuilt "interception" }
     { 99 "interception leaves" NotBuilt "interception" }
     { 100 "credentials that are none" held identity::v100_credentials_that_are_none [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks] "" }
-    { 101 "a credential from another source" held identity::v101_another_source [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "under another key than its `cnf`, or none: `what_is_bound_to_a_key_is_of_use_to_its_holder_alone` in `tests/tests/relay_client.rs`; by a QUIC client that goes elsewhere, or says so: `a_client_is_where_its_handshake_was` in `tests/tests/h3_proxy/tunnels.rs`" }
+    { 101 "a credential from another source" held identity::v101_another_source [Connect ConnectKept Absolute Http2 Http3 ConnectTcp Socks Transparent Sni] "under another key than its `cnf`, or none: `what_is_bound_to_a_key_is_of_use_to_its_holder_alone` in `tests/tests/relay_client/withdrawn.rs`; by a QUIC client that goes elsewhere, or says so: `a_client_is_where_its_handshake_was` in `tests/tests/h3_proxy/tunnels.rs`" }
     { 102 "tokens in URL, query and cookie are ignored" held identity::v102_tokens_where_they_do_not_belong [Connect ConnectKept Absolute Http2 Http3 ConnectTcp] "" }
     { 103 "two credentials" held form::v103_two_credentials [Connect ConnectKept Absolute Http2 Http3 ConnectTcp] "" }
     { 104 "identity is judged request by request" held identity::v104_identity_is_each_requests_own [ConnectKept Absolute Http3] "" }
