@@ -8,13 +8,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
-use super::Shared;
+use super::{Shared, rest::give};
 
 /// Taken from the kernel at once: four records of bulk (RFC 8446 §5.1).
 const AHEAD: usize = 64 * 1024;
@@ -109,12 +109,7 @@ impl AsyncRead for Ahead {
     ) -> Poll<io::Result<()>> {
         let Self { socket, unread } = self.get_mut();
         if !unread.is_empty() {
-            let count = unread.len().min(buffer.remaining());
-            buffer.put_slice(unread.get(..count).unwrap_or_default());
-            unread.advance(count);
-            if unread.is_empty() {
-                *unread = Bytes::new();
-            }
+            give(unread, buffer);
             return Poll::Ready(Ok(()));
         }
         let mut lent = Lent::new();

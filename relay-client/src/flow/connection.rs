@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use sluicegate_relay_protocol::capsule::{DATA, FINAL_DATA, Head};
 use tokio::time::{Sleep, sleep};
 
-use super::{Broken, Flow, apart, carrier::Carrier, chunk::CAPSULE};
+use super::{Broken, Flow, Rest, carrier::Carrier, chunk::CAPSULE};
 
 /// After both FINs the connection's own end is awaited this long: closed with bytes unread, TCP would say RST, and that
 /// can destroy the last bytes on their way.
@@ -22,7 +22,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct Connection<F> {
     flow: F,
     /// Read before the upgrade was complete.
-    first: Bytes,
+    first: Rest,
     /// Being written: a capsule's head and payload.
     out: Bytes,
     /// Bytes of the caller's payload in `out`.
@@ -45,7 +45,7 @@ impl<F: Flow> Connection<F> {
     pub(super) fn new(flow: F, first: Bytes) -> Self {
         Self {
             flow,
-            first: apart(first),
+            first: Rest::new(first),
             out: Bytes::new(),
             taken: 0,
             last: false,
@@ -74,8 +74,8 @@ fn capsule(kind: u64, payload: &[u8]) -> Bytes {
 
 impl<F: Flow> Carrier for Connection<F> {
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
-        if !self.first.is_empty() {
-            return Poll::Ready(Ok(Some(std::mem::take(&mut self.first))));
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Ok(Some(first)));
         }
         if self.ended {
             return Poll::Ready(Ok(None));

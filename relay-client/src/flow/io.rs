@@ -6,10 +6,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Broken, FULL, Flow, Prefixed};
+use super::{Broken, FULL, Flow, Prefixed, rest::give};
 
 /// Reads, writes and ends as a TCP stream's: EOF is FIN, `shutdown` says FIN, anything else is an error, and dropping it
 /// before both ends have been said resets it.
@@ -88,13 +88,7 @@ impl AsyncRead for FlowIo {
         if this.ended && this.finished {
             ready!(this.flow.poll_close(cx));
         }
-        let count = this.unread.len().min(buffer.remaining());
-        buffer.put_slice(this.unread.get(..count).unwrap_or_default());
-        this.unread.advance(count);
-        if this.unread.is_empty() {
-            // Empty, it would hold what it was received in until something else comes.
-            this.unread = Bytes::new();
-        }
+        give(&mut this.unread, buffer);
         Poll::Ready(Ok(()))
     }
 }

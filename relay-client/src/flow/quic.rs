@@ -18,7 +18,7 @@ use sluicegate_relay_protocol::ErrorCode;
 pub use receive::QuicReceive;
 pub use send::QuicSend;
 
-use super::{Broken, Early, Flow, apart};
+use super::{Broken, Early, Flow, rest::apart};
 
 /// One stream.
 #[derive(Debug)]
