@@ -6,14 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 use e2e::gateway::LOOPBACK_PROVIDER;
 use e2e::program::binary;
 use e2e::tasks::until_told;
-use e2e::{
-    Ask, LateLink, Program, Record, RelayClient, Settings, Tasks, Wire, World, until, within,
-};
+use e2e::{LateLink, Program, Record, RelayClient, Settings, Tasks, Wire, World, until, within};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{TRANSPORTS, echo, said};
+use super::{TRANSPORTS, echo, said, session};
 
 /// The claim `exp`.
 fn ends_at(token: &str) -> SystemTime {
@@ -26,18 +24,14 @@ fn ends_at(token: &str) -> SystemTime {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_are_exchanged_in_time_and_no_stream_notices() {
     let tasks = Tasks::default();
-    let service = format!("echo=tcp://{}", echo(&tasks).await);
+    let service = echo(&tasks).await;
     let settings = Settings {
         runtime: format!("{LOOPBACK_PROVIDER}      session: {{tokenTtl: 2s}}\n"),
         ..Settings::default()
     };
     let world = World::with(settings).await;
     let each = TRANSPORTS.map(async |transport| {
-        let ask = Ask {
-            services: &[&service],
-            ..Ask::default()
-        };
-        let session = world.session_for(ask).await;
+        let session = session(&world, service).await;
         let client = RelayClient::up_over(&session, transport, &[RelayClient::tcp("echo")]).await;
         let mut kept = TcpStream::connect(client.entry("echo")).await.unwrap();
         said(&mut kept, b"before").await;
@@ -74,7 +68,7 @@ async fn tokens_are_exchanged_in_time_and_no_stream_notices() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_that_outlives_the_token_ends_nothing() {
     let tasks = Tasks::default();
-    let service = format!("echo=tcp://{}", echo(&tasks).await);
+    let service = echo(&tasks).await;
     let settings = Settings {
         runtime: format!("{LOOPBACK_PROVIDER}      session: {{tokenTtl: 2s}}\n"),
         ..Settings::default()
@@ -82,11 +76,7 @@ async fn an_outage_that_outlives_the_token_ends_nothing() {
     let mut world = World::with(settings).await;
     let mut clients = Vec::new();
     for transport in TRANSPORTS {
-        let ask = Ask {
-            services: &[&service],
-            ..Ask::default()
-        };
-        let session = world.session_for(ask).await;
+        let session = session(&world, service).await;
         let client = RelayClient::up_over(&session, transport, &[RelayClient::tcp("echo")]).await;
         let mut before = TcpStream::connect(client.entry("echo")).await.unwrap();
         said(&mut before, b"before").await;
@@ -131,12 +121,7 @@ async fn shortest(entry: SocketAddr, silence: Duration) -> Duration {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_open_costs_no_round_trip_of_its_own() {
     let (tasks, world) = (Tasks::default(), World::start().await);
-    let service = format!("echo=tcp://{}", echo(&tasks).await);
-    let ask = Ask {
-        services: &[&service],
-        ..Ask::default()
-    };
-    let session = world.session_for(ask).await;
+    let session = session(&world, echo(&tasks).await).await;
     let trip = Duration::from_millis(300);
     let link = LateLink::to(world.gateway.ports.public, trip / 2).await;
     let url = format!("https://{}", link.address);
@@ -164,12 +149,7 @@ async fn an_open_costs_no_round_trip_of_its_own() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_clients_sockets_are_its_successors() {
     let (tasks, world) = (Tasks::default(), World::start().await);
-    let service = format!("echo=tcp://{}", echo(&tasks).await);
-    let ask = Ask {
-        services: &[&service],
-        ..Ask::default()
-    };
-    let session = world.session_for(ask).await;
+    let session = session(&world, echo(&tasks).await).await;
     let [socket, place] = ["echo", "status"].map(|name| RelayClient::socket(&session, name));
     let status = format!("unix://{}", place.display());
     let (more, listen) = (["--status", &status], [RelayClient::unix(&session, "echo")]);
@@ -204,12 +184,7 @@ async fn a_killed_clients_sockets_are_its_successors() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_replica_has_what_is_opened_when_one_is_gone() {
     let (tasks, world) = (Tasks::default(), World::start().await);
-    let service = format!("echo=tcp://{}", echo(&tasks).await);
-    let ask = Ask {
-        services: &[&service],
-        ..Ask::default()
-    };
-    let session = world.session_for(ask).await;
+    let session = session(&world, echo(&tasks).await).await;
     let public = world.gateway.ports.public;
     let (first, second) = loop {
         let first = LateLink::to(public, Duration::ZERO).await;

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use e2e::program::binary;
-use e2e::{Program, Tasks, within};
+use e2e::{Ask, Program, Session, Tasks, World, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -45,6 +45,16 @@ async fn said(stream: &mut TcpStream, question: &[u8]) {
         .await
         .unwrap();
     assert_eq!(answer, question);
+}
+
+/// A session that may use this service as `echo`.
+async fn session(world: &World, service: SocketAddr) -> Session {
+    let service = format!("echo=tcp://{service}");
+    let ask = Ask {
+        services: &[&service],
+        ..Ask::default()
+    };
+    world.session_for(ask).await
 }
 
 /// A key in this file; its thumbprint.

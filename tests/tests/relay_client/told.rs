@@ -8,7 +8,7 @@ use e2e::{Ask, Link, Program, RelayClient, Session, Tasks, Weather, Wire, World,
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use super::{echo, made, said};
+use super::{echo, made, said, session};
 
 /// What `sluicegate-relay doctor --json` says: its exit code, and each check's outcome by name.
 async fn doctor(session: &Session, more: &[&str]) -> (Option<i32>, Value) {
@@ -189,12 +189,7 @@ async fn the_doctor_knows_each_fault_of_the_way() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_client_tells_how_it_is() {
     let (tasks, world) = (Tasks::default(), World::start().await);
-    let service = format!("echo=tcp://{}", echo(&tasks).await);
-    let ask = Ask {
-        services: &[&service],
-        ..Ask::default()
-    };
-    let session = world.session_for(ask).await;
+    let session = session(&world, echo(&tasks).await).await;
     let more = ["--transport", "h2", "--status", "127.0.0.1:0"];
     let client = RelayClient::up_with(&session, &more, &[RelayClient::tcp("echo")]).await;
     client.event("connected").await;
