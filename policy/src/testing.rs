@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use crate::{Ceiling, Grant, GrantDocument, Target, text};
+use proptest::prelude::{Strategy, prop};
 use std::sync::Arc;
 
 /// A file of the shared corpora. Absent, it fails in CI and is passed over, loudly, elsewhere.
@@ -59,4 +60,24 @@ pub(crate) fn grant(egress: &str) -> Arc<Grant> {
 /// A target; panics if it is none.
 pub(crate) fn target(authority: &str) -> Target {
     Target::from_authority(authority).expect(authority)
+}
+
+const HOSTS: [&str; 9] = [
+    "a.test",
+    "*.a.test",
+    "b.a.test",
+    "*.b.a.test",
+    "c.b.a.test",
+    "8.8.0.0/16",
+    "8.8.8.0/24",
+    "8.8.8.8",
+    "[2600::/16]",
+];
+const PORTS: [&str; 5] = ["", ":*", ":80", ":443", ":8080"];
+
+/// Entries of lists of hosts that lie within one another, and beside.
+pub(crate) fn entry() -> impl Strategy<Value = String> {
+    let host = prop::sample::select(HOSTS.to_vec());
+    let ports = prop::sample::select(PORTS.to_vec());
+    (host, ports).prop_map(|(host, ports)| format!("{host}{ports}"))
 }

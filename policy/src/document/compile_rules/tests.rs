@@ -7,29 +7,10 @@ use crate::{
     document::{EgressDocument, RuleDocument, Written},
     entry::Ports,
     matcher::{Compiled, Matcher},
-    testing::document,
+    testing::{document, entry},
     text::Faults,
 };
 use proptest::prelude::*;
-
-const HOSTS: [&str; 9] = [
-    "a.test",
-    "*.a.test",
-    "b.a.test",
-    "*.b.a.test",
-    "c.b.a.test",
-    "8.8.0.0/16",
-    "8.8.8.0/24",
-    "8.8.8.8",
-    "[2600::/16]",
-];
-const PORTS: [&str; 5] = ["", ":*", ":80", ":443", ":8080"];
-
-fn entry() -> impl Strategy<Value = String> {
-    let host = prop::sample::select(HOSTS.to_vec());
-    let ports = prop::sample::select(PORTS.to_vec());
-    (host, ports).prop_map(|(host, ports)| format!("{host}{ports}"))
-}
 
 fn rules() -> impl Strategy<Value = String> {
     let tls = prop::sample::select(vec!["", ", tls: require", ", tls: auto"]);

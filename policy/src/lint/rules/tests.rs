@@ -6,29 +6,10 @@ use crate::{
     Action, EgressDocument,
     document::RuleDocument,
     entry::{Pattern, Ports},
-    testing::document,
+    testing::{document, entry},
 };
 use proptest::prelude::*;
 use std::cmp::Reverse;
-
-const HOSTS: [&str; 9] = [
-    "a.test",
-    "*.a.test",
-    "b.a.test",
-    "*.b.a.test",
-    "c.b.a.test",
-    "8.8.0.0/16",
-    "8.8.8.0/24",
-    "8.8.8.8",
-    "[2600::/16]",
-];
-const PORTS: [&str; 5] = ["", ":*", ":80", ":443", ":8080"];
-
-fn entry() -> impl Strategy<Value = String> {
-    let host = prop::sample::select(HOSTS.to_vec());
-    let ports = prop::sample::select(PORTS.to_vec());
-    (host, ports).prop_map(|(host, ports)| format!("{host}{ports}"))
-}
 
 fn rule() -> impl Strategy<Value = String> {
     let tls = prop::sample::select(vec!["", ", tls: require", ", tls: auto", ", tls: opaque"]);
