@@ -47,6 +47,20 @@ runtime:
         ceiling: {addresses: [\"127.0.0.0/8\", \"::1/128\"]}
 ";
 
+/// The same, where nothing is excepted by itself: a session may ask for it, and only the operator's own answers lead inside.
+pub const NOTHING_EXCEPTED: &str = "
+runtime:
+  providers:
+    test:
+      hostServiceAccess: relay
+      egressMode: hostname
+      canHostPlugins: true
+      egress:
+        ceiling:
+          addresses:
+            [\"0.0.0.0/0\", \"::/0\"]
+";
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

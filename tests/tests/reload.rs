@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use e2e::gateway::NOTHING_EXCEPTED;
 use e2e::raw::drain;
 use e2e::tasks::until_told;
 use e2e::{
@@ -25,20 +26,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 #[path = "reload/fronts.rs"]
 mod fronts;
-
-/// What a session may ask to have excepted; nothing is excepted by itself, and only the operator's own answers lead inside.
-const NOTHING_EXCEPTED: &str = "
-runtime:
-  providers:
-    test:
-      hostServiceAccess: relay
-      egressMode: hostname
-      canHostPlugins: true
-      egress:
-        ceiling:
-          addresses:
-            [\"0.0.0.0/0\", \"::/0\"]
-";
 
 /// What a record says of a tunnel that was cut for the way it went.
 const OTHER_WAY: &str = "upstreamProxy has it go another way now";

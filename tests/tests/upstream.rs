@@ -6,21 +6,9 @@
     clippy::panic
 )]
 
+use e2e::raw::read_head;
 use e2e::{Ask, Session, World, within};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
-
-/// Reads a request's head off an upstream's connection.
-async fn head(stream: &mut TcpStream) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let byte = within("a request", stream.read_u8()).await.unwrap();
-        head.push(byte);
-    }
-    String::from_utf8(head).unwrap()
-}
+use tokio::io::AsyncWriteExt;
 
 #[tokio::test]
 async fn an_answer_framed_in_two_ways_is_not_passed_on() {
@@ -37,7 +25,7 @@ async fn an_answer_framed_in_two_ways_is_not_passed_on() {
             .ask(&mut wire, &format!("GET http://{target}/"), &host)
             .await;
         let mut upstream = origin.accept().await;
-        head(&mut upstream).await;
+        read_head(&mut upstream).await;
         upstream.write_all(answer).await.unwrap();
         let reply = wire.reply().await;
         assert_eq!(reply.status(), 502, "{}", reply.text());
@@ -74,22 +62,22 @@ async fn an_idle_connection_closed_as_it_was_used_costs_another_try_where_that_i
     let get = format!("GET http://{target}/");
     session.ask(&mut wire, &get, &host).await;
     let mut first = origin.accept().await;
-    head(&mut first).await;
+    read_head(&mut first).await;
     first.write_all(answer).await.unwrap();
     assert_eq!(wire.reply().await.status(), 200);
     // The same connection carries the next request; the upstream reads it, and closes without a word.
     session.ask(&mut wire, &get, &host).await;
-    head(&mut first).await;
+    read_head(&mut first).await;
     drop(first);
     let mut second = origin.accept().await;
-    head(&mut second).await;
+    read_head(&mut second).await;
     second.write_all(answer).await.unwrap();
     assert_eq!(wire.reply().await.status(), 200, "a GET is sent again");
     let length = format!("{host}Content-Length: 0\r\n");
     session
         .ask(&mut wire, &format!("POST http://{target}/"), &length)
         .await;
-    head(&mut second).await;
+    read_head(&mut second).await;
     drop(second);
     let reply = wire.reply().await;
     assert_eq!(reply.status(), 502, "a POST is not");

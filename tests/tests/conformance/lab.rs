@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::ops::AsyncFnOnce;
 use std::sync::{Arc, LazyLock, Weak};
 
+use e2e::gateway::NOTHING_EXCEPTED;
 use e2e::h3_streams::Http3Streams;
 use e2e::{Dns, Gateway, Http3, Settings, until};
 use serde_json::{Value, json};
@@ -21,20 +22,6 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(2).enable_all().build().unwrap()
 });
-
-/// What a session of the operator may ask to have excepted; nothing is excepted by itself.
-const PROVIDER: &str = "
-runtime:
-  providers:
-    test:
-      hostServiceAccess: relay
-      egressMode: hostname
-      canHostPlugins: true
-      egress:
-        ceiling:
-          addresses:
-            [\"0.0.0.0/0\", \"::/0\"]
-";
 
 /// Deadlines short enough to wait for.
 const LIMITS: &str = "  firstBytesTimeout: 1s\n  headTimeout: 1s\n  dialTimeout: 2s\n";
@@ -77,7 +64,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         limits: LIMITS.to_owned(),
         listeners: LISTENERS.to_owned(),
-        runtime: PROVIDER.to_owned(),
+        runtime: NOTHING_EXCEPTED.to_owned(),
         ..Settings::default()
     }
 }
