@@ -16,7 +16,7 @@ pub struct LimitsConfig {
     pub idle_timeout: Option<Duration>,
     /// The upstream's head of response must have arrived by then; `None` = never.
     pub response_timeout: Option<Duration>,
-    /// Downstream connections open at once, all listeners together.
+    /// Downstream connections open at once, all listeners for sandboxes together; the private one has as many of its own.
     pub connections: u32,
     /// Of these, how many of one source (an IPv4 address, an IPv6 /64); `None` = no bound of its own.
     pub connections_per_source: Option<u32>,
