@@ -1,13 +1,13 @@
 //! File descriptors: the last of those a process may have are kept for what must not fail.
 //!
 //! The kernel hands out the lowest number that is free (POSIX.1-2017, 2.14), so the number of a new one says how many there
-//! are. Connections stop first, then ways out; what is left is for questions to DNS, operators and files. Nobody is left
-//! waiting for an accept that fails.
+//! are. What idles goes first, then connections stop, then ways out; what is left is for questions to DNS, operators and
+//! files. Nobody is left waiting for an accept that fails.
 
 use std::{
     io,
     os::fd::{AsFd, AsRawFd},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use rustix::{
@@ -30,6 +30,8 @@ pub enum For {
     Arriving,
     /// One that is made for a session, or what makes one faster.
     Leaving,
+    /// One that waits to be used again. As many as are kept back are left when it goes, for those that arrive before it is closed.
+    Idling,
 }
 
 /// What is known of the limit. It can be another at any time (prlimit(2)), and is asked for anew by each descriptor with a number that
@@ -41,6 +43,8 @@ struct Known {
     limit: AtomicU64,
     /// The highest number that it was asked for.
     highest: AtomicU64,
+    /// Since [`ran_low`] looked, one was opened that cannot be let idle, or none could be.
+    few: AtomicBool,
 }
 
 static KNOWN: Known = Known::nothing();
@@ -50,6 +54,7 @@ impl Known {
         Self {
             limit: AtomicU64::new(0),
             highest: AtomicU64::new(0),
+            few: AtomicBool::new(false),
         }
     }
 
@@ -65,16 +70,33 @@ impl Known {
         limit
     }
 
+    fn is_kept_back(&self, number: u64, what: For, ask: impl FnOnce() -> Option<u64>) -> bool {
+        let limit = self.limit(number, ask);
+        if number >= first_kept(limit, For::Idling) {
+            self.few.store(true, Ordering::Release);
+        }
+        number >= first_kept(limit, what)
+    }
+
+    fn ran_low(&self, ask: impl FnOnce() -> bool) -> bool {
+        if !self.few.load(Ordering::Relaxed) {
+            return false;
+        }
+        // Before the answer, so that one opened meanwhile is not forgotten, nor the one that asks.
+        self.few.swap(false, Ordering::Acquire);
+        ask()
+    }
+
     fn forget(&self) {
         self.limit.store(0, Ordering::Relaxed);
+        self.few.store(true, Ordering::Release);
     }
 }
 
 /// Is this descriptor, just opened, one of those that are kept back?
 pub fn is_kept_back(descriptor: impl AsFd, what: For) -> bool {
     let number = u64::try_from(descriptor.as_fd().as_raw_fd()).unwrap_or(u64::MAX);
-    let limit = KNOWN.limit(number, || getrlimit(Resource::Nofile).current);
-    number >= first_kept(limit, what)
+    KNOWN.is_kept_back(number, what, || getrlimit(Resource::Nofile).current)
 }
 
 /// Would the next one be?
@@ -88,6 +110,12 @@ pub fn are_scarce(what: For) -> bool {
     }
 }
 
+/// Is there none to be let idle? For whoever asks often: no system call while none was opened that cannot be. Where others have the
+/// numbers behind the last that was free, the next descriptor tells.
+pub fn ran_low() -> bool {
+    KNOWN.ran_low(|| are_scarce(For::Idling))
+}
+
 /// There was none to be had: the limit may be another than was known.
 pub fn ran_out() {
     KNOWN.forget();
@@ -98,6 +126,7 @@ fn first_kept(limit: u64, what: For) -> u64 {
     limit.saturating_sub(match what {
         For::Arriving => kept,
         For::Leaving => kept / 2,
+        For::Idling => kept * 2,
     })
 }
 
@@ -132,6 +161,32 @@ mod tests {
     }
 
     #[test]
+    fn whoever_asks_often_asks_the_kernel_only_near_the_end() {
+        let known = Known::nothing();
+        let never = || -> bool { unreachable!("they are far from it") };
+        let open = |number, what| known.is_kept_back(number, what, || Some(1024));
+        let asked = |number| known.ran_low(|| open(number, For::Idling));
+        assert!(!known.ran_low(never));
+        // 128 are kept back, and 128 before them do not idle.
+        assert!(!open(767, For::Leaving));
+        assert!(!known.ran_low(never));
+        assert!(!open(768, For::Arriving));
+        // What is opened to find out tells of itself, and so does what is opened meanwhile.
+        assert!(asked(768));
+        assert!(asked(1000));
+        assert!(!known.ran_low(|| {
+            open(900, For::Leaving);
+            open(20, For::Idling)
+        }));
+        // It is far again when the one that asks is.
+        assert!(!asked(20));
+        assert!(!known.ran_low(never));
+        // None could be opened.
+        known.forget();
+        assert!(known.ran_low(|| true));
+    }
+
+    #[test]
     fn ways_out_go_on_when_nobody_is_let_in_any_more() {
         for limit in [64, 1024, 20_000, 1 << 20] {
             let (arriving, leaving) = (
@@ -140,6 +195,8 @@ mod tests {
             );
             assert!(arriving < leaving && leaving + 8 <= limit, "{limit}");
             assert!(arriving >= limit / 2, "{limit}: too many kept");
+            let idling = first_kept(limit, For::Idling);
+            assert_eq!(arriving - idling, limit - arriving, "{limit}");
         }
         assert_eq!(first_kept(8, For::Arriving), 0, "too few to begin with");
         assert_eq!(first_kept(1 << 20, For::Arriving), (1 << 20) - 1024);

@@ -116,17 +116,19 @@ impl Pool {
     }
 
     /// Keep a connection. Over the bounds the one that has idled longest is closed: of the session that has too many, or of
-    /// whichever has most. What is idle is the first to go where nobody can be let in any more.
+    /// whichever has most. What is idle is the first to go where descriptors run low.
     pub(super) fn put(&self, key: PoolKey, sender: SendRequest<RequestBody>, reached: Reached) {
         if sender.is_closed() {
             return;
         }
+        // Before the lock: it may ask the kernel.
+        let scarce = descriptors::ran_low();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let held = &mut *held;
         if held.closed {
             return;
         }
-        if descriptors::are_scarce(For::Arriving) {
+        if scarce {
             held.clear();
             return;
         }
@@ -155,7 +157,7 @@ impl Pool {
 
     /// Close what has idled too long. Called now and then.
     pub fn reap(&self) {
-        let scarce = descriptors::are_scarce(For::Arriving);
+        let scarce = descriptors::are_scarce(For::Idling);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if scarce {
             held.clear();
