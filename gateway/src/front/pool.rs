@@ -2,8 +2,12 @@
 //! configurations of the gateway, each of which has a pool of its own.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -47,46 +51,69 @@ impl Idle {
     fn is_usable(&self) -> bool {
         !self.sender.is_closed() && self.since.elapsed() < LIFE
     }
+
+    fn is_surplus(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= RECENT
+    }
 }
 
 /// How many connections idle at most.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
+    /// Kept for [`LIFE`].
     of_key: usize,
+    /// With those that have idled for less than [`RECENT`].
+    of_busy_key: usize,
     of_session: usize,
     all: usize,
 }
 
 /// Idle connections by key.
+///
+/// In parts, each with a lock of its own, since every request comes by. A session is in one of them, and so its bound is exact. That of
+/// all is kept to by whoever put one too many: it is passed for that moment.
 #[derive(Debug)]
 pub struct Pool {
     bounds: Bounds,
-    held: Mutex<Held>,
+    hasher: RandomState,
+    parts: [Mutex<Part>; PARTS],
+    /// Of all parts.
+    count: AtomicUsize,
 }
 
-/// Those of all sessions.
+/// Those of some sessions.
 #[derive(Debug, Default)]
-struct Held {
+struct Part {
     sessions: HashMap<SessionKey, Own>,
     count: usize,
     /// Nothing is kept any more.
     closed: bool,
 }
 
-/// Those of one session; the most recently used of a key is its last.
+/// Those of one session.
 #[derive(Debug, Default)]
 struct Own {
-    keys: HashMap<PoolKey, Vec<Idle>>,
+    keys: HashMap<PoolKey, Waiting>,
     count: usize,
 }
 
+/// Those of one key; the most recently used is the last. It is the one that is taken, so that those in front have idled for as
+/// long as fewer were in use at once.
+type Waiting = VecDeque<Idle>;
+
+const PARTS: usize = 16;
+
 /// Kept idle for this long.
 const LIFE: Duration = Duration::from_secs(30);
+
+/// What idles for less may be one of many in use at once.
+const RECENT: Duration = Duration::from_secs(5);
 
 impl Default for Pool {
     fn default() -> Self {
         Self::bounded(Bounds {
             of_key: 16,
+            of_busy_key: 64,
             of_session: 256,
             all: 4096,
         })
@@ -97,22 +124,15 @@ impl Pool {
     fn bounded(bounds: Bounds) -> Self {
         Self {
             bounds,
-            held: Mutex::default(),
+            hasher: RandomState::new(),
+            parts: Default::default(),
+            count: AtomicUsize::new(0),
         }
     }
 
     /// The most recently used live connection.
     pub(super) fn take(&self, key: &PoolKey) -> Option<Idle> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = held.sessions.get_mut(&key.session)?;
-        let before = own.count;
-        let found = own.take(key);
-        let (taken, is_empty) = (before - own.count, own.count == 0);
-        if is_empty {
-            held.sessions.remove(&key.session);
-        }
-        held.count -= taken;
-        found
+        self.change(self.part(key), |part| part.take(key))
     }
 
     /// Keep a connection. Over the bounds the one that has idled longest is closed: of the session that has too many, or of
@@ -121,64 +141,126 @@ impl Pool {
         if sender.is_closed() {
             return;
         }
-        // Before the lock: it may ask the kernel.
-        let scarce = descriptors::ran_low();
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = &mut *held;
-        if held.closed {
+        // Under no lock: it may ask the kernel.
+        if descriptors::ran_low() {
+            self.clear();
             return;
         }
-        if scarce {
-            held.clear();
-            return;
-        }
-        let own = held.sessions.entry(key.session.clone()).or_default();
-        let waiting = own.keys.entry(key).or_default();
-        if waiting.len() >= self.bounds.of_key {
-            return;
-        }
-        waiting.push(Idle::new(sender, reached));
-        own.count += 1;
-        held.count += 1;
-        if own.count > self.bounds.of_session {
-            own.give();
-            held.count -= 1;
-        } else if held.count > self.bounds.all {
-            held.give();
+        self.keep(key, Idle::new(sender, reached));
+    }
+
+    fn keep(&self, key: PoolKey, idle: Idle) {
+        let part = self.part(&key);
+        self.change(part, |part| part.keep(key, idle, self.bounds));
+        // Another may have closed one for the same reason, or taken what this one found.
+        while self.count.load(Ordering::Relaxed) > self.bounds.all {
+            self.give();
         }
     }
 
     /// Close what is idle, and keep nothing from now on: another configuration is in force.
     pub(super) fn close(&self) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.closed = true;
-        held.clear();
+        for part in &self.parts {
+            self.change(part, |part| {
+                part.closed = true;
+                part.clear();
+            });
+        }
     }
 
     /// Close what has idled too long. Called now and then.
     pub fn reap(&self) {
-        let scarce = descriptors::are_scarce(For::Idling);
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if scarce {
-            held.clear();
+        if descriptors::are_scarce(For::Idling) {
+            self.clear();
             return;
         }
-        held.sessions.retain(|_, own| {
-            own.keys.retain(|_, waiting| {
-                waiting.retain(Idle::is_usable);
-                !waiting.is_empty()
-            });
-            own.count = own.keys.values().map(Vec::len).sum();
-            own.count > 0
-        });
-        held.count = held.sessions.values().map(|own| own.count).sum();
+        let now = Instant::now();
+        for part in &self.parts {
+            self.change(part, |part| part.reap(now, self.bounds));
+        }
+    }
+
+    fn clear(&self) {
+        for part in &self.parts {
+            self.change(part, Part::clear);
+        }
+    }
+
+    /// Close one of whoever has most.
+    fn give(&self) {
+        let most = self.parts.iter().max_by_key(|part| lock(part).most());
+        if let Some(part) = most {
+            self.change(part, Part::give);
+        }
+    }
+
+    fn part(&self, key: &PoolKey) -> &Mutex<Part> {
+        let hash = self.hasher.hash_one(&key.session.id);
+        // In range: the remainder.
+        #[allow(clippy::indexing_slicing)]
+        &self.parts[hash as usize % PARTS]
+    }
+
+    /// Change a part, and the count of all with it.
+    fn change<T>(&self, part: &Mutex<Part>, how: impl FnOnce(&mut Part) -> T) -> T {
+        let mut part = lock(part);
+        let before = part.count;
+        let done = how(&mut part);
+        // Under the lock, so that none is taken off that was not added yet; where there are fewer, the sum wraps.
+        self.count
+            .fetch_add(part.count.wrapping_sub(before), Ordering::Relaxed);
+        done
     }
 }
 
-impl Held {
+fn lock(part: &Mutex<Part>) -> MutexGuard<'_, Part> {
+    part.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Part {
+    fn take(&mut self, key: &PoolKey) -> Option<Idle> {
+        let own = self.sessions.get_mut(&key.session)?;
+        let before = own.count;
+        let found = own.take(key);
+        self.count -= before - own.count;
+        if own.count == 0 {
+            self.sessions.remove(&key.session);
+        }
+        found
+    }
+
+    fn keep(&mut self, key: PoolKey, idle: Idle, bounds: Bounds) {
+        if self.closed {
+            return;
+        }
+        let own = self.sessions.entry(key.session.clone()).or_default();
+        self.count -= own.count;
+        own.keep(key, idle, bounds);
+        self.count += own.count;
+    }
+
+    fn reap(&mut self, now: Instant, bounds: Bounds) {
+        self.sessions.retain(|_, own| {
+            own.keys.retain(|_, waiting| {
+                waiting.retain(Idle::is_usable);
+                trim(waiting, now, bounds.of_key);
+                !waiting.is_empty()
+            });
+            own.count = own.keys.values().map(VecDeque::len).sum();
+            own.count > 0
+        });
+        self.count = self.sessions.values().map(|own| own.count).sum();
+    }
+
     fn clear(&mut self) {
         self.sessions.clear();
         self.count = 0;
+    }
+
+    /// How many whoever has most of them has.
+    fn most(&self) -> usize {
+        let counts = self.sessions.values().map(|own| own.count);
+        counts.max().unwrap_or(0)
     }
 
     /// Close one of whoever has most.
@@ -198,7 +280,7 @@ impl Own {
     fn take(&mut self, key: &PoolKey) -> Option<Idle> {
         let waiting = self.keys.get_mut(key)?;
         let mut found = None;
-        while let Some(idle) = waiting.pop() {
+        while let Some(idle) = waiting.pop_back() {
             self.count -= 1;
             if idle.is_usable() {
                 found = Some(idle);
@@ -211,10 +293,25 @@ impl Own {
         found
     }
 
+    /// Keep one, where its key has room.
+    fn keep(&mut self, key: PoolKey, idle: Idle, bounds: Bounds) {
+        let waiting = self.keys.entry(key).or_default();
+        self.count -= waiting.len();
+        // One less, so that there is room for this one.
+        trim(waiting, idle.since, bounds.of_key.saturating_sub(1));
+        if waiting.len() < bounds.of_busy_key {
+            waiting.push_back(idle);
+        }
+        self.count += waiting.len();
+        if self.count > bounds.of_session {
+            self.give();
+        }
+    }
+
     /// Close what has idled longest.
     fn give(&mut self) {
         let longest = self.keys.iter().filter_map(|(key, waiting)| {
-            let first = waiting.first()?;
+            let first = waiting.front()?;
             Some((first.since, key))
         });
         let Some(key) = longest
@@ -224,12 +321,19 @@ impl Own {
             return;
         };
         if let Some(waiting) = self.keys.get_mut(&key) {
-            waiting.remove(0);
+            waiting.pop_front();
             self.count -= 1;
             if waiting.is_empty() {
                 self.keys.remove(&key);
             }
         }
+    }
+}
+
+/// Close those beyond `most` that are not used any more: fewer are in use at once than were.
+fn trim(waiting: &mut Waiting, now: Instant, most: usize) {
+    while waiting.len() > most && waiting.front().is_some_and(|idle| idle.is_surplus(now)) {
+        waiting.pop_front();
     }
 }
 

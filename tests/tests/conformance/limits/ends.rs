@@ -109,8 +109,8 @@ pub(crate) fn v118_reset_storm() {
         }
         let what = "the gateway to let go of every socket";
         until(what, || {
-            // Of what was answered in time 16 connections are kept for the next request.
-            (lab.gateway.descriptors() <= before + 8 + 16).then_some(())
+            // Of what was answered in time 64 connections at most are kept for the next request.
+            (lab.gateway.descriptors() <= before + 8 + 64).then_some(())
         })
         .await;
         lab.session.tunnel(&target).await;
