@@ -42,8 +42,8 @@ const ALLOCATIONS: u64 = 24;
 /// counted: it is the C library's.
 const TLS: i64 = 12 * 1024;
 /// Bytes an idle tunnel may hold in which plain HTTP is judged, with the connection to the origin that waits for the next request: two connections of
-/// hyper's.
-const JUDGED: i64 = 84 * 1024;
+/// hyper's, of which each has 8 KiB to read into and 8 to write from; nothing of what a request needs while it is answered.
+const JUDGED: i64 = 56 * 1024;
 /// Bytes an idle tunnel may hold that began as a request in absolute-form and a 101 (WebSocket): no buffer of the HTTP before.
 const UPGRADED: i64 = 12 * 1024;
 /// Bytes an idle relay stream may hold here, the connection that carries it not counted.

@@ -122,11 +122,12 @@ pub(super) async fn serve_while(
         let state = state.clone();
         service_fn(move |request| {
             let state = state.clone();
-            async move {
+            // The library keeps room for it for as long as the connection lives: in a box it is gone with its answer.
+            Box::pin(async move {
                 let answer = state.answer(request).await;
                 state.verdict.answered();
                 Ok::<_, io::Error>(answer)
-            }
+            })
         })
     };
     // Gone before anybody asks what it left: an upgrade it never came to would be waited for as long as it lived.

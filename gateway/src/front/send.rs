@@ -86,10 +86,11 @@ pub(super) async fn send(
                 let budget = way.identity.session.budget();
                 let dial = budget.dial(context.egress.timeouts.pending_opens)?;
                 let counted = context.telemetry.metrics().pending();
+                // In a box: a request over an idle connection needs no room for it.
                 let opened = tokio::select! {
                     biased;
                     lost = std::future::poll_fn(|cx| guard.poll(cx)) => return Err(lost.told(recorder).into()),
-                    opened = context.ways.open(&way.policy, &way.permit, recorder) => opened?,
+                    opened = Box::pin(context.ways.open(&way.policy, &way.permit, recorder)) => opened?,
                 };
                 drop((dial, counted));
                 (handshake(context, opened.stream).await?, opened.reached)

@@ -141,7 +141,8 @@ pub(super) async fn carry(
 async fn serve(io: Io, stream: &Arc<Stream<'_>>, mut drain: DrainWatch) -> hyper::Result<()> {
     let service = service_fn(|request: Request<Incoming>| {
         let stream = stream.clone();
-        async move { Ok::<_, io::Error>(stream.answer(request).await) }
+        // As in `front/forward.rs`: the library would keep room for it between requests.
+        Box::pin(async move { Ok::<_, io::Error>(stream.answer(request).await) })
     });
     let serving = hyper::server::conn::http1::Builder::new()
         .preserve_header_case(true)

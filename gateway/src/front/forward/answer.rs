@@ -53,7 +53,8 @@ impl Connection {
             return closing(answer, denial);
         }
         if *request.method() == Method::CONNECT {
-            return self.connect(&context, request).await;
+            // Once in a connection: no request needs room for it.
+            return Box::pin(self.connect(&context, request)).await;
         }
         if matches!(self.scope, Scope::Proxy)
             && let Some(asked) = upgrade::asked(&request)
@@ -64,7 +65,7 @@ impl Connection {
             } else {
                 asked
             };
-            return self.connect_tcp(&context, request, asked).await;
+            return Box::pin(self.connect_tcp(&context, request, asked)).await;
         }
         match self.own_endpoint(&context, &request) {
             Some(answer) => answer,
