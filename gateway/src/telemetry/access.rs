@@ -1,19 +1,19 @@
 //! Where access records go: one JSON line each, gathered by whoever ends a tunnel and written by a thread of its own.
 //!
-//! The data path never waits for the disk: a line is copied behind those that wait, and where too many wait it is dropped
-//! and counted. The writer lets lines gather for a moment: a wake-up and a write for each would cost
+//! The data path never waits for the disk, nor one thread for another: a line is copied behind those that wait, and where too
+//! many wait it is dropped and counted. The writer lets lines gather for a moment: a wake-up and a write for each would cost
 //! more than the line.
 
 use std::{
     io::Write,
     path::PathBuf,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{SyncSender, sync_channel},
     },
-    time::Duration,
 };
+
+use super::queue::{Batch, Queue};
 
 /// Where to write.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -34,39 +34,6 @@ const MOST: usize = 8 * 1024 * 1024;
 /// Records of what was refused are dropped from here on: asking for what is not allowed costs nothing, and must not crowd out
 /// what something came of.
 const MOST_REFUSED: usize = MOST / 2;
-/// So many waiting bytes are written at once …
-const BATCH: usize = 64 * 1024;
-/// … and fewer after this long.
-const GATHER: Duration = Duration::from_millis(10);
-
-/// What waits for the writer.
-#[derive(Debug, Default)]
-struct Waiting {
-    bytes: Vec<u8>,
-    lines: u64,
-    flushes: Vec<SyncSender<()>>,
-    /// Nothing more will come.
-    closed: bool,
-}
-
-impl Waiting {
-    /// Must the writer look at once?
-    fn urgent(&self) -> bool {
-        self.closed || !self.flushes.is_empty() || self.bytes.len() >= BATCH
-    }
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: Mutex<Waiting>,
-    more: Condvar,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// The ends of the queue that are filled; with the last one the writer ends.
 #[derive(Debug)]
@@ -74,8 +41,7 @@ struct Sender(Arc<Queue>);
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        self.0.lock().closed = true;
-        self.0.more.notify_one();
+        self.0.close();
     }
 }
 
@@ -143,24 +109,11 @@ impl AccessLog {
         if self.live.receiver_count() > 0 {
             let _ = self.live.send(line.into());
         }
-        if let Some(Sender(queue)) = self.queue.as_deref() {
-            let mut waiting = queue.lock();
-            let most = if idle { MOST_REFUSED } else { MOST };
-            if waiting.bytes.len() + line.len() > most {
-                drop(waiting);
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-            let (before, few) = (waiting.bytes.len(), waiting.bytes.is_empty());
-            waiting.bytes.extend_from_slice(line.as_bytes());
-            waiting.bytes.push(b'\n');
-            waiting.lines += 1;
-            // It sleeps until there is a first line, and then until there are many.
-            let many = before < BATCH && waiting.bytes.len() >= BATCH;
-            drop(waiting);
-            if few || many {
-                queue.more.notify_one();
-            }
+        let most = if idle { MOST_REFUSED } else { MOST };
+        if let Some(Sender(queue)) = self.queue.as_deref()
+            && !queue.put(line, most)
+        {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -177,49 +130,20 @@ impl AccessLog {
     /// Wait until everything handed over so far is written. Blocks: for shutdown and tests.
     pub fn flush(&self) {
         if let Some(Sender(queue)) = self.queue.as_deref() {
-            let (done, wait) = sync_channel(1);
-            queue.lock().flushes.push(done);
-            queue.more.notify_one();
-            let _ = wait.recv();
+            queue.flush();
         }
     }
 }
 
 fn write_batches(queue: &Queue, mut output: Box<dyn Write + Send>, dropped: &AtomicU64) {
-    let mut batch = Waiting::default();
-    while take(queue, &mut batch) {
+    let mut batch = Batch::default();
+    while queue.take(&mut batch) {
         let written = output.write_all(&batch.bytes).and_then(|()| output.flush());
         if written.is_err() {
             dropped.fetch_add(batch.lines, Ordering::Relaxed);
         }
-        batch.bytes.clear();
-        // What a burst needed is not kept.
-        batch.bytes.shrink_to(2 * BATCH);
-        batch.lines = 0;
-        for done in batch.flushes.drain(..) {
-            let _ = done.send(());
-        }
+        batch.done();
     }
-}
-
-/// Wait for something to write and change it for the empty `batch`. `false`: there will be no more.
-fn take(queue: &Queue, batch: &mut Waiting) -> bool {
-    let waiting = queue.lock();
-    let waiting = queue
-        .more
-        .wait_while(waiting, |waiting| {
-            waiting.bytes.is_empty() && !waiting.urgent()
-        })
-        .unwrap_or_else(PoisonError::into_inner);
-    let (mut waiting, _) = queue
-        .more
-        .wait_timeout_while(waiting, GATHER, |waiting| !waiting.urgent())
-        .unwrap_or_else(PoisonError::into_inner);
-    let last = waiting.closed && waiting.bytes.is_empty() && waiting.flushes.is_empty();
-    std::mem::swap(&mut waiting.bytes, &mut batch.bytes);
-    std::mem::swap(&mut waiting.lines, &mut batch.lines);
-    std::mem::swap(&mut waiting.flushes, &mut batch.flushes);
-    !last
 }
 
 #[cfg(test)]
@@ -243,6 +167,61 @@ mod tests {
     }
 
     #[test]
+    fn nothing_that_threads_write_is_lost_and_each_keeps_its_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.jsonl");
+        let log = AccessLog::open(&AccessSink::File(path.clone())).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let log = &log;
+                scope.spawn(move || {
+                    for n in 0..5000 {
+                        log.write(&format!("{thread} {n}"), false);
+                    }
+                });
+            }
+        });
+        log.flush();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for thread in 0..4 {
+            let own = text
+                .lines()
+                .filter_map(|line| line.strip_prefix(&format!("{thread} ")));
+            let expected = (0..5000).map(|n: u32| n.to_string());
+            assert!(own.eq(expected), "{thread}");
+        }
+        assert_eq!((text.lines().count(), log.dropped()), (20_000, 0));
+    }
+
+    #[test]
+    fn records_that_go_from_thread_to_thread_keep_their_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.jsonl");
+        let log = AccessLog::open(&AccessSink::File(path.clone())).unwrap();
+        let (ball, here) = std::sync::mpsc::channel();
+        let (back, there) = std::sync::mpsc::channel();
+        let play = |from: std::sync::mpsc::Receiver<u32>, to: std::sync::mpsc::Sender<u32>| {
+            let log = log.clone();
+            move || {
+                for n in from {
+                    log.write(&n.to_string(), false);
+                    if n == 1999 || to.send(n + 1).is_err() {
+                        return;
+                    }
+                }
+            }
+        };
+        ball.send(0).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(play(here, back));
+            scope.spawn(play(there, ball));
+        });
+        log.flush();
+        let expected: String = (0..2000).map(|n| format!("{n}\n")).collect();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+    }
+
+    #[test]
     fn what_nobody_takes_is_dropped_and_counted() {
         let queue = Arc::new(Queue::default());
         let log = AccessLog {
@@ -255,7 +234,9 @@ mod tests {
             log.write(&line, false);
         }
         assert_eq!(log.dropped(), 2);
-        assert_eq!(queue.lock().lines, 3);
+        let mut batch = Batch::default();
+        assert!(queue.take(&mut batch));
+        assert_eq!(batch.lines, 3);
     }
 
     #[test]

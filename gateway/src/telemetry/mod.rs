@@ -7,6 +7,7 @@ mod counters;
 mod init;
 mod line;
 mod metrics;
+mod queue;
 mod recorder;
 mod refusals;
 
