@@ -13,7 +13,10 @@ use std::{
     },
 };
 
-use super::queue::{Batch, Queue};
+use super::{
+    live::Live,
+    queue::{Batch, Queue},
+};
 
 /// Where to write.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -50,7 +53,7 @@ impl Drop for Sender {
 pub struct AccessLog {
     queue: Option<Arc<Sender>>,
     dropped: Arc<AtomicU64>,
-    live: tokio::sync::broadcast::Sender<Arc<str>>,
+    live: Arc<Live>,
 }
 
 impl AccessLog {
@@ -95,20 +98,18 @@ impl AccessLog {
         Ok(Self {
             queue,
             dropped,
-            live: tokio::sync::broadcast::channel(1024).0,
+            live: Arc::default(),
         })
     }
 
     /// Does anybody read records?
     pub(super) fn wanted(&self) -> bool {
-        self.queue.is_some() || self.live.receiver_count() > 0
+        self.queue.is_some() || self.live.is_followed()
     }
 
     /// Hand one record (JSON, no newline) to the writer and to live readers; `idle`: nothing came of what it tells of.
     pub(super) fn write(&self, line: &str, idle: bool) {
-        if self.live.receiver_count() > 0 {
-            let _ = self.live.send(line.into());
-        }
+        self.live.send(line);
         let most = if idle { MOST_REFUSED } else { MOST };
         if let Some(Sender(queue)) = self.queue.as_deref()
             && !queue.put(line, most)
@@ -227,7 +228,7 @@ mod tests {
         let log = AccessLog {
             queue: Some(Arc::new(Sender(queue.clone()))),
             dropped: Arc::default(),
-            live: tokio::sync::broadcast::channel(1).0,
+            live: Arc::default(),
         };
         let line = "x".repeat(MOST / 4);
         for _ in 0..5 {
@@ -245,7 +246,7 @@ mod tests {
         let log = AccessLog {
             queue: Some(Arc::new(Sender(queue.clone()))),
             dropped: Arc::default(),
-            live: tokio::sync::broadcast::channel(1).0,
+            live: Arc::default(),
         };
         let refused = "r".repeat(500);
         for _ in 0..60_000 {

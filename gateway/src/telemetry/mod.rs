@@ -6,6 +6,7 @@ mod access;
 mod counters;
 mod init;
 mod line;
+mod live;
 mod metrics;
 mod queue;
 mod recorder;
