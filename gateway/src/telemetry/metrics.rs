@@ -4,11 +4,15 @@ use std::sync::OnceLock;
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
-use super::recorder::{Front, Kind};
+use super::{
+    histogram::OpenSeconds,
+    kept::Kept,
+    recorder::{Front, Kind},
+};
 use crate::outcome::Outcome;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -36,7 +40,7 @@ pub(super) struct OfKind {
     pub(super) open: Gauge,
     pub(super) up: Counter,
     pub(super) down: Counter,
-    pub(super) open_seconds: Histogram,
+    pub(super) open_seconds: OpenSeconds,
     /// By front, those that were completed in order, as most are. Each is there from the first such end on.
     completed: [OnceLock<Counter>; FRONTS],
 }
@@ -106,14 +110,14 @@ impl prometheus_client::encoding::EncodeLabelValue for Outcome {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    ended: Family<EndLabels, Counter>,
+    ended: Kept<EndLabels, Counter>,
     open: Family<KindLabels, Gauge>,
     bytes: Family<BytesLabels, Counter>,
-    open_seconds: Family<KindLabels, Histogram>,
+    open_seconds: Family<KindLabels, OpenSeconds>,
     kinds: [OnceLock<OfKind>; 3],
-    connections: Family<ListenerLabels, Gauge>,
-    accepted: Family<ListenerLabels, Counter>,
-    over_limit: Family<OverLimitLabels, Counter>,
+    connections: Kept<ListenerLabels, Gauge>,
+    accepted: Kept<ListenerLabels, Counter>,
+    over_limit: Kept<OverLimitLabels, Counter>,
     h2_floods: Counter,
     records_dropped: Gauge,
     sessions: Gauge,
@@ -126,12 +130,6 @@ pub struct Metrics {
     profile_changes: Counter,
     webhooks: Family<OutcomeLabels, Counter>,
     store: Family<OutcomeLabels, Counter>,
-}
-
-fn open_buckets() -> Histogram {
-    Histogram::new([
-        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-    ])
 }
 
 impl Default for Metrics {
@@ -156,7 +154,7 @@ impl Default for Metrics {
             Unit::Bytes,
             bytes.clone(),
         );
-        let open_seconds = Family::new_with_constructor(open_buckets as fn() -> Histogram);
+        let open_seconds = Family::default();
         registry.register_with_unit(
             "open_duration",
             "From the request's head to an open upstream",
@@ -251,14 +249,14 @@ impl Default for Metrics {
         );
         Self {
             registry,
-            ended,
+            ended: Kept::new(ended),
             open,
             bytes,
             open_seconds,
             kinds: Default::default(),
-            connections,
-            accepted,
-            over_limit,
+            connections: Kept::new(connections),
+            accepted: Kept::new(accepted),
+            over_limit: Kept::new(over_limit),
             h2_floods,
             records_dropped,
             sessions,
@@ -313,10 +311,8 @@ impl Metrics {
         let in_order = labels.outcome == Outcome::Completed && labels.reason.is_empty();
         let kept = self.of(labels.kind).completed.get(labels.front as usize);
         match kept.filter(|_| in_order) {
-            Some(kept) => kept
-                .get_or_init(|| self.ended.get_or_create_owned(labels))
-                .inc(),
-            None => self.ended.get_or_create(labels).inc(),
+            Some(kept) => kept.get_or_init(|| self.ended.of(labels)).inc(),
+            None => self.ended.of(labels).inc(),
         };
     }
 
@@ -333,15 +329,15 @@ impl Metrics {
             transport,
         };
         Connections {
-            accepted: self.accepted.get_or_create_owned(&labels),
-            open: self.connections.get_or_create_owned(&labels),
+            accepted: self.accepted.of(&labels),
+            open: self.connections.of(&labels),
         }
     }
 
     /// A connection was reset at once: the gateway, or its source, is at its limit.
     pub fn connection_refused(&self, listener: &'static str, limit: &'static str) {
         self.over_limit
-            .get_or_create(&OverLimitLabels { listener, limit })
+            .of(&OverLimitLabels { listener, limit })
             .inc();
     }
 

@@ -4,7 +4,9 @@
 
 mod access;
 mod counters;
+mod histogram;
 mod init;
+mod kept;
 mod line;
 mod live;
 mod metrics;

@@ -523,7 +523,7 @@ impl Recorder {
         }
         self.record.open = Some(elapsed);
         let metrics = self.telemetry.inner.metrics.of(self.record.kind);
-        metrics.open_seconds.observe(elapsed.as_secs_f64());
+        metrics.open_seconds.observe(elapsed);
     }
 
     /// Refused (or failed) before it opened.
