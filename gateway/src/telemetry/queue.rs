@@ -31,34 +31,37 @@ thread_local! {
     };
 }
 
-/// Lines, and the place of each in the stream.
+/// Lines, and before each its place in the stream and its length: what is in one piece is made room for once.
 #[derive(Debug, Default)]
-struct Lines {
-    bytes: Vec<u8>,
-    /// Place and length of each, without its line end.
-    places: Vec<(u64, usize)>,
-}
+struct Lines(Vec<u8>);
 
 impl Lines {
     fn push(&mut self, place: u64, line: &[u8]) {
-        self.bytes.extend_from_slice(line);
-        self.places.push((place, line.len()));
+        let (place, length) = (place.to_ne_bytes(), line.len().to_ne_bytes());
+        self.0.reserve(place.len() + length.len() + line.len());
+        self.0.extend_from_slice(&place);
+        self.0.extend_from_slice(&length);
+        self.0.extend_from_slice(line);
     }
 
     fn each(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        let mut rest = self.bytes.as_slice();
-        self.places.iter().map_while(move |&(place, length)| {
-            let (line, after) = rest.split_at_checked(length)?;
+        let mut rest = self.0.as_slice();
+        std::iter::from_fn(move || {
+            let (place, after) = rest.split_first_chunk()?;
+            let (length, after) = after.split_first_chunk()?;
+            let (line, after) = after.split_at_checked(usize::from_ne_bytes(*length))?;
             rest = after;
-            Some((place, line))
+            Some((u64::from_ne_bytes(*place), line))
         })
     }
 
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn clear(&mut self) {
-        self.bytes.clear();
-        self.bytes.shrink_to(KEPT);
-        self.places.clear();
-        self.places.shrink_to(KEPT / 128);
+        self.0.clear();
+        self.0.shrink_to(KEPT);
     }
 }
 
@@ -188,7 +191,7 @@ impl Queue {
         let mut lines = mem::take(&mut batch.spare);
         for Part(part) in &self.parts {
             let mut part = lock(part);
-            if part.places.is_empty() {
+            if part.is_empty() {
                 continue;
             }
             mem::swap(&mut *part, &mut lines);
@@ -307,7 +310,7 @@ mod tests {
             (batch.bytes.as_slice(), batch.lines),
             (&b"two\nlate\n"[..], 2)
         );
-        assert!(batch.late.places.is_empty());
+        assert!(batch.late.is_empty());
     }
 
     #[test]
