@@ -3,108 +3,21 @@
 use std::sync::OnceLock;
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
+    encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
 use super::{
+    handles::{ConnectionGuard, Connections, OfKind, WaitingGuard},
     histogram::OpenSeconds,
     kept::Kept,
-    recorder::{Front, Kind},
+    labels::{
+        BytesLabels, EndLabels, Kind, KindLabels, ListenerLabels, OutcomeLabels, OverLimitLabels,
+        PathLabels, ProbeLabels, TransportLabel, Way,
+    },
 };
 use crate::outcome::Outcome;
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-pub(super) struct EndLabels {
-    pub(super) kind: Kind,
-    pub(super) front: Front,
-    pub(super) outcome: Outcome,
-    pub(super) reason: &'static str,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct KindLabels {
-    kind: Kind,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct BytesLabels {
-    kind: Kind,
-    direction: Way,
-}
-
-/// What every tunnel, request or stream of one kind moves: looked up once, and not for each of them.
-#[derive(Debug)]
-pub(super) struct OfKind {
-    pub(super) open: Gauge,
-    pub(super) up: Counter,
-    pub(super) down: Counter,
-    pub(super) open_seconds: OpenSeconds,
-    /// By front, those that were completed in order, as most are. Each is there from the first such end on.
-    completed: [OnceLock<Counter>; FRONTS],
-}
-
-/// So many [fronts](Front) there are; those of one above it would be looked up each time.
-const FRONTS: usize = 11;
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct ListenerLabels {
-    listener: &'static str,
-    transport: TransportLabel,
-}
-
-/// What a downstream connection came by.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
-#[allow(non_camel_case_types, reason = "the label's text")]
-pub enum TransportLabel {
-    /// TCP, with or without TLS.
-    tcp,
-    /// The relay's own protocol on QUIC.
-    quic,
-    /// HTTP/3 on QUIC.
-    h3,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct ProbeLabels {
-    check: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    outcome: &'static str,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct PathLabels {
-    path: &'static str,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct OverLimitLabels {
-    listener: &'static str,
-    limit: &'static str,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
-enum Way {
-    #[allow(non_camel_case_types, reason = "the label's text")]
-    up,
-    #[allow(non_camel_case_types, reason = "the label's text")]
-    down,
-}
-
-impl prometheus_client::encoding::EncodeLabelValue for Outcome {
-    fn encode(
-        &self,
-        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
-    ) -> std::fmt::Result {
-        use std::fmt::Write;
-        encoder.write_str(self.as_str())
-    }
-}
 
 /// Every metric of the gateway.
 #[derive(Debug)]
@@ -420,45 +333,12 @@ impl Metrics {
     }
 }
 
-/// Downstream connections that come in one way.
-#[derive(Debug)]
-pub struct Connections {
-    accepted: Counter,
-    open: Gauge,
-}
-
-impl Connections {
-    /// One came in; the guard's drop takes it off the gauge.
-    pub fn begin(&self) -> ConnectionGuard {
-        self.accepted.inc();
-        self.open.inc();
-        ConnectionGuard(self.open.clone())
-    }
-}
-
-/// One open downstream connection.
-#[derive(Debug)]
-pub struct ConnectionGuard(Gauge);
-
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-/// One waiting accept stream, or one dial under way.
-#[derive(Debug)]
-pub struct WaitingGuard(Gauge);
-
-impl Drop for WaitingGuard {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{handles::FRONTS, labels::Front},
+        *,
+    };
 
     #[test]
     fn an_end_is_shown_from_the_first_on_whichever_way_it_is_counted() {

@@ -4,20 +4,24 @@
 
 mod access;
 mod counters;
+mod handles;
 mod histogram;
 mod init;
 mod kept;
+mod labels;
 mod line;
 mod live;
 mod metrics;
 mod queue;
 mod recorder;
 mod refusals;
+mod whose;
 
 pub use access::{AccessLog, AccessSink};
 pub use counters::{Counters, Motion, Wait};
+pub use handles::WaitingGuard;
 pub use init::init_logging;
-pub use metrics::{Metrics, TransportLabel, WaitingGuard};
-pub use recorder::{
-    Caller, Front, Kind, OWN_PROVIDER, Protocol, Recorder, SessionLabel, Speaker, Telemetry,
-};
+pub use labels::{Front, Kind, Protocol, TransportLabel};
+pub use metrics::Metrics;
+pub use recorder::{Recorder, Telemetry};
+pub use whose::{Caller, OWN_PROVIDER, SessionLabel, Speaker};

@@ -1,8 +1,9 @@
 //! One owner for the record and the metrics of one tunnel, request or stream.
 
+mod record;
+
 use std::{
     cell::RefCell,
-    io::Write,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -11,165 +12,21 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use prometheus_client::encoding::EncodeLabelValue;
 use sluicegate_policy::{Denial, FirstBytes, Refusal, RuleId};
 
+use self::record::{Record, RequestId};
 use super::{
     access::AccessLog,
     counters::Counters,
-    line::Line,
-    metrics::{EndLabels, Metrics},
+    labels::{EndLabels, Front, Kind, Protocol},
+    metrics::Metrics,
     refusals::Refusals,
+    whose::{Caller, OWN_PROVIDER, SessionLabel, Speaker},
 };
 use crate::{
     clock,
     outcome::{Outcome, Party},
 };
-
-/// What is recorded.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
-#[allow(non_camel_case_types, reason = "the label's text")]
-pub enum Kind {
-    /// Bytes both ways to an egress target.
-    tunnel,
-    /// One HTTP request, to an egress target or on a relay stream.
-    request,
-    /// One relay stream to or from a host service.
-    stream,
-}
-
-impl Kind {
-    /// In records.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::tunnel => "tunnel",
-            Self::request => "request",
-            Self::stream => "stream",
-        }
-    }
-}
-
-/// How it came in.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
-#[allow(non_camel_case_types, reason = "the label's text")]
-pub enum Front {
-    /// CONNECT.
-    connect,
-    /// Absolute-form.
-    forward,
-    /// connect-tcp.
-    connect_tcp,
-    /// SOCKS5.
-    socks,
-    /// Captured by the network.
-    transparent,
-    /// Sent here by the name it says.
-    sni,
-    /// A stream of the relay's own protocol.
-    quic,
-    /// gRPC.
-    grpc,
-    /// The name server of a sandbox, asking what it may answer.
-    names,
-    /// A host's dial to a listener of the sandbox.
-    listener,
-    /// Anything else in origin form.
-    origin,
-}
-
-impl Front {
-    /// In records.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::connect => "connect",
-            Self::forward => "forward",
-            Self::connect_tcp => "connect-tcp",
-            Self::socks => "socks",
-            Self::transparent => "transparent",
-            Self::sni => "sni",
-            Self::quic => "quic",
-            Self::grpc => "grpc",
-            Self::names => "names",
-            Self::listener => "listener",
-            Self::origin => "origin",
-        }
-    }
-}
-
-/// The version of HTTP it came by.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Protocol {
-    /// HTTP/1.1 and 1.0.
-    Http1,
-    /// HTTP/2.
-    Http2,
-    /// HTTP/3.
-    Http3,
-}
-
-impl Protocol {
-    /// In records.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Http1 => "http/1.1",
-            Self::Http2 => "h2",
-            Self::Http3 => "h3",
-        }
-    }
-}
-
-/// Who connected.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Caller {
-    /// From this address.
-    Address(SocketAddr),
-    /// A local user, by a unix socket.
-    User(u32),
-}
-
-impl From<SocketAddr> for Caller {
-    fn from(address: SocketAddr) -> Self {
-        Self::Address(address)
-    }
-}
-
-impl std::fmt::Display for Caller {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Address(address) => address.fmt(f),
-            Self::User(uid) => write!(f, "unix:uid={uid}"),
-        }
-    }
-}
-
-/// For whom something is opened, told to services that ask for it.
-#[derive(Clone, Debug)]
-pub struct Speaker {
-    /// Where the sandbox connects from; absent where it comes by a unix socket.
-    pub source: Option<SocketAddr>,
-    /// The record's id.
-    pub id: String,
-    /// Whose it is.
-    pub session: Option<SessionLabel>,
-}
-
-/// The provider of the gateway's own session: what probes do is told by their checks, not recorded as traffic.
-pub const OWN_PROVIDER: &str = "_gateway";
-
-/// Whose it was.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SessionLabel {
-    /// Namespace.
-    pub namespace: Arc<str>,
-    /// Provider.
-    pub provider: Arc<str>,
-    /// Session id.
-    pub id: Arc<str>,
-    /// Generation.
-    pub generation: u64,
-    /// The session's owner. Records do not name it; counts for one owner need it.
-    pub owner: Option<Arc<str>>,
-}
 
 /// Makes recorders. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -292,63 +149,6 @@ impl Telemetry {
             }),
         }
     }
-}
-
-/// Which record: eight hexadecimal digits of the process, and its number in at least eight.
-#[derive(Clone, Copy)]
-struct RequestId {
-    digits: [u8; 24],
-    length: u8,
-}
-
-impl RequestId {
-    fn new(prefix: u32, number: u64) -> Self {
-        let mut id = Self {
-            digits: [0; 24],
-            length: 0,
-        };
-        let mut room = id.digits.as_mut_slice();
-        // Never more than 24 digits.
-        let _ = write!(room, "{prefix:08x}{number:08x}");
-        let left = room.len();
-        id.length = u8::try_from(id.digits.len() - left).unwrap_or_default();
-        id
-    }
-
-    fn as_str(&self) -> &str {
-        let digits = self.digits.get(..usize::from(self.length));
-        digits
-            .and_then(|digits| str::from_utf8(digits).ok())
-            .unwrap_or_default()
-    }
-}
-
-struct Record {
-    time: SystemTime,
-    id: RequestId,
-    kind: Kind,
-    front: Front,
-    protocol: Option<Protocol>,
-    downstream: Caller,
-    session: Option<SessionLabel>,
-    policy_generation: Option<u64>,
-    method: Option<String>,
-    target: Option<String>,
-    path: Option<String>,
-    also_read_as: Vec<(String, String)>,
-    service: Option<String>,
-    address: Option<SocketAddr>,
-    answers: Vec<IpAddr>,
-    rule: Option<RuleId>,
-    status: Option<u16>,
-    grpc_status: Option<u32>,
-    would_refuse: Option<&'static str>,
-    began: Option<FirstBytes>,
-    ech: bool,
-    detail: Option<String>,
-    open: Option<Duration>,
-    outcome: Outcome,
-    closed_by: Option<Party>,
 }
 
 /// The one owner of a record; dropping it writes.
@@ -579,90 +379,6 @@ impl Recorder {
         match self.record.grpc_status {
             Some(code) if code != 0 && self.reason.is_empty() => "grpc_status",
             _ => self.reason,
-        }
-    }
-
-    /// The record as it is written: one JSON object, no line end.
-    fn write(&self, bytes: &mut Vec<u8>) {
-        let r = &*self.record;
-        let (up, down) = self.counters.total();
-        let mut line = Line::begin(bytes);
-        line.time("time", r.time)
-            .text("id", self.id())
-            .text("kind", r.kind.as_str())
-            .text("front", r.front.as_str())
-            .maybe("protocol", r.protocol.map(Protocol::as_str));
-        match r.downstream {
-            Caller::Address(address) => line.address("downstream", address),
-            Caller::User(_) => line.text("downstream", &r.downstream.to_string()),
-        };
-        if let Some(session) = &r.session {
-            line.object("session", |line| {
-                line.text("namespace", &session.namespace)
-                    .text("provider", &session.provider)
-                    .text("id", &session.id)
-                    .number("generation", session.generation);
-            });
-        }
-        if let Some(number) = r.policy_generation {
-            line.number("policyGeneration", number);
-        }
-        line.maybe("method", r.method.as_deref())
-            .maybe("target", r.target.as_deref())
-            .maybe("path", r.path.as_deref());
-        if !r.also_read_as.is_empty() {
-            line.pairs("alsoReadAs", &r.also_read_as);
-        }
-        line.maybe("service", r.service.as_deref());
-        if let Some(address) = r.address {
-            line.address("address", address);
-        }
-        if !r.answers.is_empty() {
-            line.addresses("answers", &r.answers);
-        }
-        line.maybe("rule", r.rule.as_ref().map(RuleId::as_str));
-        if let Some(status) = r.status {
-            line.number("status", status.into());
-        }
-        if let Some(code) = r.grpc_status {
-            line.number("grpcStatus", code.into());
-        }
-        line.text("outcome", r.outcome.as_str())
-            .maybe("reason", Some(self.reason).filter(|text| !text.is_empty()))
-            .maybe("wouldRefuse", r.would_refuse);
-        if let Some(began) = &r.began {
-            line.object("began", |line| write_began(line, began));
-        }
-        if r.ech {
-            line.flag("ech");
-        }
-        line.maybe("detail", r.detail.as_deref())
-            .maybe("closedBy", r.closed_by.map(Party::as_str))
-            .number("bytesUp", up)
-            .number("bytesDown", down);
-        if let Some(open) = r.open {
-            line.millis("openMs", open);
-        }
-        line.millis("durationMs", self.start.elapsed());
-        line.end();
-    }
-}
-
-fn write_began(line: &mut Line<'_>, began: &FirstBytes) {
-    match began {
-        FirstBytes::Unseen => {
-            line.text("as", "unseen");
-        }
-        FirstBytes::Other => {
-            line.text("as", "other");
-        }
-        FirstBytes::Tls(hello) => {
-            line.text("as", "tls").maybe("sni", hello.sni.as_deref());
-            for (key, said) in [("ech", hello.ech), ("echDraft", hello.ech_draft)] {
-                if said {
-                    line.flag(key);
-                }
-            }
         }
     }
 }
