@@ -12,6 +12,7 @@ mod labels;
 mod line;
 mod live;
 mod metrics;
+mod parts;
 mod queue;
 mod recorder;
 mod refusals;

@@ -8,28 +8,20 @@ use std::{
     mem,
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
         mpsc::{SyncSender, sync_channel},
     },
     time::Duration,
 };
 
+use super::parts::Parts;
+
 /// So many waiting bytes are written at once …
 const BATCH: usize = 64 * 1024;
 /// … and fewer after this long.
 const GATHER: Duration = Duration::from_millis(10);
-/// More threads than these share.
-const PARTS: usize = 16;
 /// What a part needed in a burst is not kept.
 const KEPT: usize = BATCH / 2;
-
-thread_local! {
-    /// The part of this thread.
-    static PART: usize = {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        NEXT.fetch_add(1, Ordering::Relaxed) % PARTS
-    };
-}
 
 /// Lines, and before each its place in the stream and its length: what is in one piece is made room for once.
 #[derive(Debug, Default)]
@@ -65,11 +57,6 @@ impl Lines {
     }
 }
 
-/// Threads on two processors do not write to one line of the cache.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Part(Mutex<Lines>);
-
 /// What the writer is to know besides lines.
 #[derive(Debug, Default)]
 struct Writer {
@@ -93,7 +80,7 @@ pub(super) struct Queue {
     put: AtomicU64,
     /// Bytes of those that the writer has taken.
     taken: AtomicU64,
-    parts: [Part; PARTS],
+    parts: Parts<Lines>,
     writer: Mutex<Writer>,
     more: Condvar,
 }
@@ -111,18 +98,11 @@ pub(super) struct Batch {
     spare: Lines,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Queue {
     /// Put one line (without its end) behind those that wait, unless more than `most` bytes would wait then. `false`: it was not.
     pub(super) fn put(&self, line: &str, most: usize) -> bool {
         let length = line.len() as u64 + 1;
-        let Some(Part(part)) = self.parts.get(PART.with(|part| *part)) else {
-            return false;
-        };
-        let mut part = lock(part);
+        let mut part = self.parts.own();
         // While the part is held: whoever has seen that a place is given finds the line behind this lock.
         let Some(place) = self.place(length, most as u64) else {
             return false;
@@ -149,9 +129,13 @@ impl Queue {
         given.ok()
     }
 
+    fn lock(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Tell the writer something; it is woken where it sleeps.
     fn tell(&self, what: impl FnOnce(&mut Writer)) {
-        let mut writer = lock(&self.writer);
+        let mut writer = self.lock();
         what(&mut writer);
         let asleep = writer.asleep;
         drop(writer);
@@ -189,8 +173,7 @@ impl Queue {
         let late = mem::take(&mut batch.late);
         batch.gather(&late, from);
         let mut lines = mem::take(&mut batch.spare);
-        for Part(part) in &self.parts {
-            let mut part = lock(part);
+        for mut part in self.parts.each() {
             if part.is_empty() {
                 continue;
             }
@@ -206,7 +189,7 @@ impl Queue {
 
     /// Until there is a first line, and then until there are many; who asked for a flush, and whether the queue is closed.
     fn sleep(&self, flushes: &mut Vec<SyncSender<()>>) -> bool {
-        let mut writer = lock(&self.writer);
+        let mut writer = self.lock();
         writer.asleep = true;
         let writer = self
             .more
@@ -261,11 +244,11 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used)]
 
     use std::thread;
 
-    use super::*;
+    use super::{super::parts::PARTS, *};
 
     #[test]
     fn lines_are_taken_in_the_order_in_which_threads_put_them() {
@@ -331,21 +314,6 @@ mod tests {
         assert_eq!((batch.lines, batch.bytes.len()), (500, 50_000));
         // And there is room again.
         assert!(queue.put(&line, 50_000));
-    }
-
-    #[test]
-    fn a_thread_waits_for_no_other() {
-        let queue = Queue::default();
-        let own = PART.with(|part| *part);
-        let held = lock(&queue.parts[own].0);
-        let put = || (PART.with(|part| *part) != own).then(|| queue.put("line", BATCH));
-        // Whoever has the same part would wait, and does not try.
-        let put =
-            std::iter::repeat_with(|| thread::scope(|scope| scope.spawn(put).join().unwrap()))
-                .flatten()
-                .next();
-        assert_eq!(put, Some(true));
-        drop(held);
     }
 
     #[test]
