@@ -2,13 +2,19 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
+
+use super::parts::Parts;
 
 /// Minutes kept.
 const MINUTES: u64 = 60;
 /// Owners counted apart in one minute; whoever comes after them counts in the whole only.
-const OWNERS: usize = 4096;
+const OWNERS: u64 = 4096;
 
 /// Namespace, and the owner within it.
 pub(super) type Whose = (Arc<str>, Option<Arc<str>>);
@@ -25,7 +31,11 @@ struct Minute {
 /// Counts by minute; reasons are a closed vocabulary, so this stays small.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    minutes: Mutex<VecDeque<Minute>>,
+    /// An owner's are in one part, so that it is counted among owners once; nobody's are in their thread's.
+    minutes: Parts<VecDeque<Minute>>,
+    hasher: RandomState,
+    /// The newest minute that somebody was counted in, and by its last 16 bits how many were.
+    owners: AtomicU64,
     /// When this process began to count, in seconds of Unix time: what was before is not known.
     began: u64,
 }
@@ -49,7 +59,10 @@ impl Refusals {
     /// One more of somebody, at `now` (seconds of Unix time).
     pub(super) fn count(&self, reason: &'static str, whose: Option<Whose>, now: u64) {
         let number = now / 60;
-        let mut minutes = self.minutes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut minutes = match &whose {
+            Some(whose) => self.minutes.at(self.hasher.hash_one(whose) as usize),
+            None => self.minutes.own(),
+        };
         // A clock set back counts into the newest minute there is.
         if minutes.back().is_none_or(|newest| newest.number < number) {
             minutes.push_back(Minute {
@@ -68,11 +81,27 @@ impl Refusals {
         };
         *minute.all.entry(reason).or_default() += 1;
         if let Some(whose) = whose
-            && (minute.owned.len() < OWNERS || minute.owned.contains_key(&whose))
+            && (minute.owned.contains_key(&whose) || self.one_more(minute.number))
         {
             let own = minute.owned.entry(whose).or_default();
             *own.entry(reason).or_default() += 1;
         }
+    }
+
+    /// Is there room for one more owner in this minute? Then there is one more.
+    fn one_more(&self, minute: u64) -> bool {
+        let more = |owners: u64| {
+            let (newest, count) = (owners >> 16, owners & 0xffff);
+            let (newest, count) = if newest < minute {
+                (minute, 0)
+            } else {
+                (newest, count)
+            };
+            (count < OWNERS).then_some((newest << 16) | (count + 1))
+        };
+        self.owners
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .is_ok()
     }
 
     /// By reason, over the hour before `now`.
@@ -94,12 +123,13 @@ impl Refusals {
     }
 
     fn sum(&self, now: u64, of: impl Fn(&Minute) -> Vec<&Counts>) -> Counts {
-        let minutes = self.minutes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = Counts::new();
-        for minute in minutes.iter() {
-            if minute.number + MINUTES > now / 60 {
-                for (reason, count) in of(minute).into_iter().flatten() {
-                    *all.entry(*reason).or_default() += count;
+        for minutes in self.minutes.each() {
+            for minute in minutes.iter() {
+                if minute.number + MINUTES > now / 60 {
+                    for (reason, count) in of(minute).into_iter().flatten() {
+                        *all.entry(*reason).or_default() += count;
+                    }
                 }
             }
         }
@@ -171,6 +201,31 @@ mod tests {
                 .is_empty()
         );
         let whole = refusals.last_hour(120);
-        assert_eq!(whole.get("ip_denied"), Some(&(3 + OWNERS as u64)));
+        assert_eq!(whole.get("ip_denied"), Some(&(3 + OWNERS)));
+    }
+
+    #[test]
+    fn threads_count_together_and_owners_are_bounded_over_all_of_them() {
+        let refusals = Refusals::default();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let refusals = &refusals;
+                scope.spawn(move || {
+                    for one in 0..OWNERS {
+                        let owner: Arc<str> = format!("{thread} {one}").into();
+                        let whose = Some((Arc::from("a"), Some(owner)));
+                        refusals.count("ip_denied", whose, 60);
+                        refusals.count("credential_invalid", None, 60);
+                    }
+                });
+            }
+        });
+        let all = [
+            ("credential_invalid", 4 * OWNERS),
+            ("ip_denied", 4 * OWNERS),
+        ];
+        assert_eq!(refusals.last_hour(60), BTreeMap::from(all));
+        let owned = refusals.last_hour_of(60, &|_, _| true);
+        assert_eq!(owned, BTreeMap::from([("ip_denied", OWNERS)]));
     }
 }
