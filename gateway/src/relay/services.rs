@@ -17,7 +17,7 @@ use sluicegate_relay::flow::{Ahead, Flow, Shared, SocketFlow, TlsFlow};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
+    net::TcpSocket,
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -245,7 +245,7 @@ impl ServicesConfig {
         &self,
         permit: &ServicePermit,
     ) -> Result<(Shared, Option<SocketAddr>), ServiceFailure> {
-        let (stream, address) = match permit.url() {
+        let (socket, address) = match permit.url() {
             ServiceUrl::Unix(path) => {
                 let service = permit.service();
                 let file = socket::file(path)
@@ -264,7 +264,7 @@ impl ServicesConfig {
                 self.dial(&addresses, *port).await?
             }
         };
-        Ok((stream.into(), Some(address)))
+        Ok((socket, Some(address)))
     }
 
     async fn addresses(&self, host: &Host) -> Result<Vec<IpAddr>, ServiceFailure> {
@@ -281,7 +281,7 @@ impl ServicesConfig {
         &self,
         addresses: &[IpAddr],
         port: u16,
-    ) -> Result<(TcpStream, SocketAddr), ServiceFailure> {
+    ) -> Result<(Shared, SocketAddr), ServiceFailure> {
         let own = &self.own;
         interfaces::refresh(&own.interfaces, addresses).await;
         let mut last = ServiceFailure::unavailable("the name has no address");
@@ -293,7 +293,7 @@ impl ServicesConfig {
                 hold_foreign(&own.with(*ip), address)?;
             }
             match reset_if_dropped(address).await {
-                Ok((stream, here)) => {
+                Ok((socket, here)) => {
                     // It may have become a place where hosts dial while the connection was made.
                     hold_foreign(own, address)?;
                     if here {
@@ -301,8 +301,8 @@ impl ServicesConfig {
                         hold_foreign(&own.with(*ip), address)?;
                     }
                     // Small messages must not wait for one another's acknowledgement.
-                    let _ = stream.set_nodelay(true);
-                    return Ok((stream, address));
+                    socket.no_delay();
+                    return Ok((socket, address));
                 }
                 Err(error) => last = ServiceFailure::of(&error, format!("{address}: {error}")),
             }
@@ -323,7 +323,7 @@ fn hold_foreign(own: &OwnAddresses, address: SocketAddr) -> Result<(), ServiceFa
 
 /// A connection that nobody takes over ends in RST: a service must not take it for one that was finished. The kernel may
 /// have connected it while its client was giving up. Beside it, whether it [leads here](interfaces::leads_here).
-async fn reset_if_dropped(address: SocketAddr) -> io::Result<(TcpStream, bool)> {
+async fn reset_if_dropped(address: SocketAddr) -> io::Result<(Shared, bool)> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -334,7 +334,7 @@ async fn reset_if_dropped(address: SocketAddr) -> io::Result<(TcpStream, bool)> 
     SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
     let stream = socket.connect(address).await?;
     let here = interfaces::leads_here(&stream, address)?;
-    Ok((stream, here))
+    Ok((Shared::resetting(stream), here))
 }
 
 fn server_name(host: &Host) -> Option<ServerName<'static>> {
@@ -353,4 +353,25 @@ fn hold_addresses(addresses: &[IpAddr], within: &Within) -> Result<(), ServiceFa
         })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::{Duration, SockRef, SocketFlow, reset_if_dropped};
+
+    /// Set back behind its back, it stays so: what takes the connection over does not set it again.
+    #[tokio::test]
+    async fn that_a_close_resets_is_set_once() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (socket, here) = reset_if_dropped(address).await.unwrap();
+        assert!(!here);
+        let linger = || SockRef::from(&socket).linger().unwrap();
+        assert_eq!(linger(), Some(Duration::ZERO));
+        SockRef::from(&socket).set_linger(None).unwrap();
+        let _flow = SocketFlow::new(socket.clone());
+        assert_eq!(linger(), None);
+        assert!(SockRef::from(&socket).tcp_nodelay().unwrap());
+    }
 }

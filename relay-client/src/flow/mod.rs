@@ -43,7 +43,7 @@ pub use prefixed::Prefixed;
 pub use pump::{Ending, How, Meter, Pacing, Side, Timers, pump};
 pub use quic::{QuicFlow, QuicReceive, QuicSend, code};
 pub use rest::Rest;
-pub use shared::Shared;
+pub use shared::{Shared, Tcp};
 pub use socket::SocketFlow;
 pub use stream::{Broken, Flow};
 pub use tally::{Rounds, Tally};

@@ -3,10 +3,12 @@
 use std::{
     io,
     net::SocketAddr,
+    ops::Deref,
     os::fd::{AsFd, BorrowedFd},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{BufMut, BytesMut};
@@ -20,14 +22,61 @@ use tokio::{
 #[derive(Clone, Debug)]
 pub enum Shared {
     /// TCP.
-    Tcp(Arc<TcpStream>),
+    Tcp(Arc<Tcp>),
     /// A unix stream socket.
     Unix(Arc<UnixStream>),
 }
 
+/// A TCP socket, and which of its options have been set here: each costs a system call, which is made only where it changes
+/// something. Whoever reads and writes has the stream.
+#[derive(Debug)]
+pub struct Tcp {
+    stream: TcpStream,
+    options: Mutex<Options>,
+}
+
+/// As they are; what nobody has set here is not known.
+#[derive(Debug, Default)]
+struct Options {
+    no_delay: bool,
+    close_resets: Option<bool>,
+}
+
+impl Deref for Tcp {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+impl Tcp {
+    /// What a close is from now on: RST, or FIN behind what is still to be sent. Held while it is set, so that what is
+    /// known is what the kernel was told last.
+    fn close(&self, resets: bool) {
+        let mut options = self.options.lock().unwrap_or_else(PoisonError::into_inner);
+        if options.close_resets != Some(resets) {
+            let linger = resets.then_some(Duration::ZERO);
+            // Fails only on a socket that is no longer one; the close then has nothing to say either way.
+            if SockRef::from(&self.stream).set_linger(linger).is_ok() {
+                options.close_resets = Some(resets);
+            }
+        }
+    }
+
+    fn no_delay(&self) {
+        let mut options = self.options.lock().unwrap_or_else(PoisonError::into_inner);
+        if !options.no_delay {
+            // A socket without the option is none.
+            options.no_delay = self.stream.set_nodelay(true).is_ok();
+        }
+    }
+}
+
 impl From<TcpStream> for Shared {
     fn from(stream: TcpStream) -> Self {
-        Self::Tcp(Arc::new(stream))
+        let options = Mutex::default();
+        Self::Tcp(Arc::new(Tcp { stream, options }))
     }
 }
 
@@ -40,13 +89,22 @@ impl From<UnixStream> for Shared {
 impl AsFd for Shared {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Tcp(stream) => stream.as_fd(),
+            Self::Tcp(tcp) => tcp.stream.as_fd(),
             Self::Unix(stream) => stream.as_fd(),
         }
     }
 }
 
 impl Shared {
+    /// A TCP socket whose [close resets](Self::close_resets) already: that was set before it was connected.
+    pub fn resetting(stream: TcpStream) -> Self {
+        let options = Mutex::new(Options {
+            close_resets: Some(true),
+            ..Options::default()
+        });
+        Self::Tcp(Arc::new(Tcp { stream, options }))
+    }
+
     pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
@@ -125,19 +183,25 @@ impl Shared {
         }
     }
 
-    /// Make the close that follows an RST instead of a FIN. Unix sockets have no such switch (see `unix`).
+    /// Small writes are somebody's question: they do not wait for company (TCP_NODELAY).
+    pub fn no_delay(&self) {
+        if let Self::Tcp(tcp) = self {
+            tcp.no_delay();
+        }
+    }
+
+    /// Make the close that follows an RST instead of a FIN (SO_LINGER with zero seconds). Unix sockets have no such switch
+    /// (see `unix`).
     pub fn close_resets(&self) {
-        if let Self::Tcp(stream) = self {
-            // Fails only on a socket that is no longer one; the close then has nothing to say either way.
-            let _ = stream.set_zero_linger();
+        if let Self::Tcp(tcp) = self {
+            tcp.close(true);
         }
     }
 
     /// Make the close that follows a FIN again, and what is still to be sent before it.
     pub fn close_finishes(&self) {
-        if let Self::Tcp(stream) = self {
-            // As above.
-            let _ = SockRef::from(&**stream).set_linger(None);
+        if let Self::Tcp(tcp) = self {
+            tcp.close(false);
         }
     }
 }
@@ -211,5 +275,74 @@ impl AsyncWrite for Shared {
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.shutdown())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::{super::testing::tcp_pair, Duration, Shared, SockRef, TcpStream};
+
+    const RESETS: Option<Duration> = Some(Duration::ZERO);
+
+    async fn fresh() -> TcpStream {
+        let (near, _far) = tcp_pair().await;
+        near.set_nodelay(false).unwrap();
+        near
+    }
+
+    fn linger(socket: &Shared) -> Option<Duration> {
+        SockRef::from(socket).linger().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_close_is_what_was_asked_for_last() {
+        for resetting in [true, false] {
+            let stream = fresh().await;
+            let socket = if resetting {
+                stream.set_zero_linger().unwrap();
+                Shared::resetting(stream)
+            } else {
+                Shared::from(stream)
+            };
+            for _ in 0..2 {
+                socket.close_resets();
+                assert_eq!(linger(&socket), RESETS);
+                socket.clone().close_resets();
+                assert_eq!(linger(&socket), RESETS);
+                socket.clone().close_finishes();
+                assert_eq!(linger(&socket), None);
+                socket.close_finishes();
+                assert_eq!(linger(&socket), None);
+            }
+        }
+    }
+
+    /// It may have been set before, by whoever had the stream.
+    #[tokio::test]
+    async fn what_is_not_known_is_set() {
+        let stream = fresh().await;
+        stream.set_zero_linger().unwrap();
+        let socket = Shared::from(stream);
+        socket.close_finishes();
+        assert_eq!(linger(&socket), None);
+        socket.no_delay();
+        assert!(SockRef::from(&socket).tcp_nodelay().unwrap());
+    }
+
+    /// Behind its back it is set otherwise, which shows that nothing is set again.
+    #[tokio::test]
+    async fn what_is_set_is_not_set_again() {
+        let socket = Shared::resetting(fresh().await);
+        socket.close_resets();
+        assert_eq!(linger(&socket), None);
+        socket.close_finishes();
+        SockRef::from(&socket).set_linger(RESETS).unwrap();
+        socket.clone().close_finishes();
+        assert_eq!(linger(&socket), RESETS);
+        socket.no_delay();
+        SockRef::from(&socket).set_tcp_nodelay(false).unwrap();
+        socket.clone().no_delay();
+        assert!(!SockRef::from(&socket).tcp_nodelay().unwrap());
     }
 }

@@ -45,10 +45,7 @@ impl SocketFlow {
     /// Take over a connected socket.
     pub fn new(socket: impl Into<Shared>) -> Self {
         let socket = socket.into();
-        if let Shared::Tcp(stream) = &socket {
-            // Small writes are somebody's question: they do not wait for company. A socket without the option is none.
-            let _ = stream.set_nodelay(true);
-        }
+        socket.no_delay();
         socket.close_resets();
         Self {
             watch: None,

@@ -39,11 +39,10 @@ impl TlsFlow {
     /// Take over a connection whose handshake is done.
     pub fn new(stream: impl Into<TlsStream<Ahead>>) -> Self {
         let stream = stream.into();
-        if let Shared::Tcp(tcp) = &**stream.get_ref().0 {
-            // As on a plain socket.
-            let _ = tcp.set_nodelay(true);
-        }
-        stream.get_ref().0.close_resets();
+        let socket: &Shared = stream.get_ref().0;
+        // As on a plain socket.
+        socket.no_delay();
+        socket.close_resets();
         Self {
             watch: None,
             stream,

@@ -89,8 +89,8 @@ impl Connection {
             .await
             .map_err(|e| ConnectError::Tcp(name(), e))?;
         let peer = tcp.peer_addr().ok().map(|peer| peer.ip().to_canonical());
-        let _ = tcp.set_nodelay(true);
         let tcp = Shared::from(tcp);
+        tcp.no_delay();
         if !endpoint.tls {
             let connection = Self::by(tcp.clone(), Some(tcp), endpoint, tasks).await?;
             return Ok(Self { peer, ..connection });

@@ -191,14 +191,15 @@ pub(super) async fn connect(
         .tcp()
         .await
         .map_err(|e| ConnectError::Tcp(name(), e))?;
-    let _ = tcp.set_nodelay(true);
     // An accept stream may wait for days: a path that is dead by then is noticed.
     let alive = TcpKeepalive::new()
         .with_time(KEEP_ALIVE)
         .with_interval(KEEP_ALIVE);
     let _ = SockRef::from(&tcp).set_tcp_keepalive(&alive);
+    let tcp = Shared::from(tcp);
+    tcp.no_delay();
     if !endpoint.tls {
-        return Ok(Connected::Plain(tcp.into()));
+        return Ok(Connected::Plain(tcp));
     }
     let server = ServerName::try_from(endpoint.host.clone())
         .map_err(|_| ConnectError::Name(endpoint.host.clone()))?;

@@ -133,13 +133,23 @@ async fn until_both_ends_are_said_a_close_is_a_reset() {
             let sent = (1 << 20) - last.len();
             poll_fn(|cx| flow.poll_finish(cx)).await.unwrap();
             assert!(!lingers(&flow));
+            let socket = flow.socket.clone();
             drop(flow);
+            let linger = socket2::SockRef::from(&socket).linger().unwrap();
+            assert_eq!(linger, None);
+            drop(socket);
             // A full queue still goes out behind the close.
             let (heard, end) = read_all(&program).await;
             assert!(heard.len() == sent && end.is_ok());
             continue;
         }
         assert!(!lingers(&flow));
+        // It is a cut after all.
+        flow.reset();
+        let socket = flow.socket.clone();
+        drop(flow);
+        let linger = socket2::SockRef::from(&socket).linger().unwrap();
+        assert_eq!(linger, Some(Duration::ZERO));
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{
     super::testing::{noise, tcp_pair},
-    Broken, Flow, TlsFlow,
+    Broken, Flow, Shared, TlsFlow,
 };
 use crate::flow::{Ahead, Timers, pump};
 
@@ -67,6 +67,38 @@ async fn a_tcp_end_without_close_notify_is_a_cut() {
     near.stream.get_ref().0.shutdown().unwrap();
     assert_eq!(read(&mut far).await, Err(Broken::Truncated));
     drop(near);
+}
+
+/// What the kernel closes for a process that is gone has no `drop`; what is dropped is closed when nobody holds it any more.
+#[tokio::test]
+async fn until_both_ends_are_said_a_close_is_a_reset() {
+    let resets = |socket: &Shared| {
+        let linger = socket2::SockRef::from(socket).linger().unwrap();
+        linger == Some(Duration::ZERO)
+    };
+    for finish_first in [true, false] {
+        for aborted in [true, false] {
+            let (mut near, mut far) = tls_pair().await;
+            let socket = Shared::clone(near.stream.get_ref().0);
+            assert!(resets(&socket));
+            poll_fn(|cx| far.poll_finish(cx)).await.unwrap();
+            if finish_first {
+                poll_fn(|cx| near.poll_finish(cx)).await.unwrap();
+                assert!(resets(&socket));
+                assert_eq!(read(&mut near).await, Ok(None));
+            } else {
+                assert_eq!(read(&mut near).await, Ok(None));
+                assert!(resets(&socket));
+                poll_fn(|cx| near.poll_finish(cx)).await.unwrap();
+            }
+            assert!(!resets(&socket));
+            if aborted {
+                near.reset();
+            }
+            drop(near);
+            assert_eq!(resets(&socket), aborted);
+        }
+    }
 }
 
 #[tokio::test]
