@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio_rustls::TlsStream;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     socket::{Watch, broken, watch},
 };
 
-/// One TLS record's payload at most (RFC 8446 §5.1): more never comes in one read.
+/// One TLS record's payload at most (RFC 8446 §5.1). What is read at once is no more: such a record, or shorter ones.
 const RECORD: usize = 16 * 1024;
 
 /// A TLS connection, client's or server's end, with its ends told apart.
@@ -25,6 +25,8 @@ pub struct TlsFlow {
     received_fin: bool,
     sent_fin: bool,
     aborted: bool,
+    /// How it broke, behind bytes that were passed on first.
+    broken: Option<Broken>,
 }
 
 impl std::fmt::Debug for TlsFlow {
@@ -49,35 +51,29 @@ impl TlsFlow {
             received_fin: false,
             sent_fin: false,
             aborted: false,
+            broken: None,
         }
     }
 }
 
 impl Flow for TlsFlow {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
-        // Taken only once there is something: idle flows hold no buffer of ours, and who reads needs no watch.
+        if let Some(broken) = self.broken {
+            return Poll::Ready(Err(broken));
+        }
+        // Read only once there is something: idle flows hold no buffer of ours, and who reads needs no watch.
         let Poll::Ready(readable) = self.poll_readable(cx) else {
             self.watch = None;
             return Poll::Pending;
         };
         readable.map_err(broken)?;
-        let mut bytes = BytesMut::zeroed(RECORD);
-        let mut buffer = ReadBuf::new(&mut bytes);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)).map_err(broken)?;
-        let count = buffer.filled().len();
-        if count == 0 {
+        let bytes = ready!(self.poll_records(cx))?;
+        if bytes.is_empty() {
             self.received_fin = true;
             self.may_close();
             return Poll::Ready(Ok(None));
         }
-        bytes.truncate(count);
-        // A short record must not pin a long buffer for as long as the peer takes to read it.
-        let chunk = if count < RECORD / 4 {
-            Bytes::copy_from_slice(&bytes)
-        } else {
-            bytes.freeze()
-        };
-        Poll::Ready(Ok(Some(chunk)))
+        Poll::Ready(Ok(Some(bytes.freeze())))
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, chunk: &mut Bytes) -> Poll<Result<(), Broken>> {
@@ -114,6 +110,35 @@ impl Flow for TlsFlow {
 }
 
 impl TlsFlow {
+    /// What there is of whole records, in a buffer no longer than that: it must not be pinned for as long as the peer takes to
+    /// read it. Nothing: the end.
+    fn poll_records(&mut self, cx: &mut Context<'_>) -> Poll<Result<BytesMut, Broken>> {
+        let mut bytes = BytesMut::new();
+        while bytes.len() < RECORD {
+            let record = match Pin::new(&mut self.stream).poll_fill_buf(cx) {
+                Poll::Ready(Ok(record)) => record,
+                Poll::Ready(Err(error)) => {
+                    let broken = broken(error);
+                    self.broken = Some(broken);
+                    if bytes.is_empty() {
+                        return Poll::Ready(Err(broken));
+                    }
+                    break;
+                }
+                Poll::Pending if bytes.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            };
+            let count = record.len();
+            // An end stays one, and what does not fit is the next to be read, in one piece.
+            if count == 0 || (!bytes.is_empty() && bytes.len() + count > RECORD) {
+                break;
+            }
+            bytes.extend_from_slice(record);
+            Pin::new(&mut self.stream).consume(count);
+        }
+        Poll::Ready(Ok(bytes))
+    }
+
     /// As on a plain socket.
     fn may_close(&self) {
         if self.received_fin && self.sent_fin && !self.aborted {

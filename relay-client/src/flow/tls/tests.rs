@@ -12,7 +12,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{
     super::testing::{noise, tcp_pair},
-    Broken, Flow, Shared, TlsFlow,
+    Broken, Flow, RECORD, Shared, TlsFlow,
 };
 use crate::flow::{Ahead, Timers, pump};
 
@@ -67,6 +67,45 @@ async fn a_tcp_end_without_close_notify_is_a_cut() {
     near.stream.get_ref().0.shutdown().unwrap();
     assert_eq!(read(&mut far).await, Err(Broken::Truncated));
     drop(near);
+}
+
+/// What came before it is passed on, and then it is a cut for good.
+#[tokio::test]
+async fn what_comes_before_a_cut_is_read_first() {
+    let (mut near, mut far) = tls_pair().await;
+    write(&mut near, b"question").await;
+    near.stream.get_ref().0.shutdown().unwrap();
+    assert_eq!(read(&mut far).await, Ok(Some("question".into())));
+    for _ in 0..2 {
+        assert_eq!(read(&mut far).await, Err(Broken::Truncated));
+    }
+}
+
+/// Whoever holds what was read holds no more than that, and what was sent in one record comes in one piece.
+#[tokio::test]
+async fn a_chunk_is_as_long_as_what_is_in_it() {
+    let (mut near, mut far) = tls_pair().await;
+    // The last is longer than a record.
+    let parts = [1, 700, 5000, RECORD - 1, RECORD, RECORD + 1];
+    for size in parts {
+        let sent = noise(size, 7);
+        let mut left = sent.clone();
+        while !left.is_empty() {
+            poll_fn(|cx| near.poll_write(cx, &mut left)).await.unwrap();
+        }
+        poll_fn(|cx| near.poll_flush(cx)).await.unwrap();
+        let mut heard = Vec::new();
+        while heard.len() < size {
+            let chunk = read(&mut far).await.unwrap().unwrap();
+            if heard.is_empty() {
+                assert_eq!(chunk.len(), size.min(RECORD));
+            }
+            heard.extend_from_slice(&chunk);
+            let (length, held) = (chunk.len(), chunk.try_into_mut().unwrap().capacity());
+            assert!(held < length + 64, "{held} for {length}");
+        }
+        assert!(heard == sent, "{size}");
+    }
 }
 
 /// What the kernel closes for a process that is gone has no `drop`; what is dropped is closed when nobody holds it any more.
