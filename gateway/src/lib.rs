@@ -18,6 +18,7 @@ pub mod http2;
 pub mod http3;
 pub mod interfaces;
 pub mod listen;
+pub mod lost;
 pub mod message;
 pub mod outcome;
 pub mod probe;

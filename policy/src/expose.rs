@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Term;
+
 /// Where the host finds such a listener.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Dial {
@@ -44,9 +46,10 @@ pub struct Expose {
 }
 
 impl Expose {
-    /// Is what is dialled at the one, and by whom, what it is at the other? Streams keep the timers they began with.
+    /// In what that which is dialled at the one, or by whom, is not what it is at the other: the first such term. Streams keep
+    /// the timers they began with.
     #[must_use]
-    pub fn stands_as(&self, other: &Self) -> bool {
+    pub fn differs_in(&self, other: &Self) -> Option<Term> {
         let Self {
             dial,
             port,
@@ -55,7 +58,11 @@ impl Expose {
             half_close_timeout: _,
             idle_timeout: _,
         } = self;
-        *dial == other.dial && *port == other.port && *peer_uid == other.peer_uid
+        Term::first_other([
+            (Term::Dial, *dial == other.dial),
+            (Term::Port, *port == other.port),
+            (Term::PeerUid, *peer_uid == other.peer_uid),
+        ])
     }
 }
 

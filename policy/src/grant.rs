@@ -4,7 +4,7 @@ mod in_force;
 
 use crate::{
     Action, AddressClass, Denial, EchRule, Expose, HostName, HttpRule, MethodPrefix, Mode, Origin,
-    RuleId, ServiceName, ServiceUrl, SocketEntry, TlsRule, address::canonical, classify,
+    RuleId, ServiceName, ServiceUrl, SocketEntry, Term, TlsRule, address::canonical, classify,
     matcher::Matcher,
 };
 use ipnet::IpNet;
@@ -76,10 +76,10 @@ pub struct Service {
 }
 
 impl Service {
-    /// Is a stream of the one, open since before, what a stream of the other would be? How its health is asked for concerns no
-    /// stream, and one keeps the timers it began with.
+    /// In what a stream of the one, open since before, is not what a stream of the other would be: the first such term. How its
+    /// health is asked for concerns no stream, and one keeps the timers it began with.
     #[must_use]
-    pub fn carries_as(&self, other: &Self) -> bool {
+    pub fn differs_in(&self, other: &Self) -> Option<Term> {
         let Self {
             url,
             health: _,
@@ -91,12 +91,14 @@ impl Service {
             grpc_method_prefix,
             within,
         } = self;
-        *url == other.url
-            && *peer_uid == other.peer_uid
-            && *proxy_protocol == other.proxy_protocol
-            && *http == other.http
-            && *grpc_method_prefix == other.grpc_method_prefix
-            && *within == other.within
+        Term::first_other([
+            (Term::Url, *url == other.url),
+            (Term::PeerUid, *peer_uid == other.peer_uid),
+            (Term::ProxyProtocol, *proxy_protocol == other.proxy_protocol),
+            (Term::Http, *http == other.http),
+            (Term::Grpc, *grpc_method_prefix == other.grpc_method_prefix),
+            (Term::Ceiling, *within == other.within),
+        ])
     }
 }
 
@@ -276,7 +278,7 @@ pub(crate) fn is_named(nets: &[IpNet], address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::Service;
+    use super::{Service, Term};
     use crate::{ServiceName, testing::compile};
 
     fn service(text: &str) -> Service {
@@ -289,19 +291,26 @@ mod tests {
     #[test]
     fn what_no_stream_is_judged_by_makes_no_other_service() {
         let before = service("url: 'tcp://127.0.0.1:1'");
-        for (text, same) in [
-            ("url: 'tcp://127.0.0.1:1', health: none", true),
-            ("url: 'tcp://127.0.0.1:1', idleTimeout: 1h", true),
-            ("url: 'tcp://127.0.0.1:1', halfCloseTimeout: 1h", true),
-            ("url: 'tcp://127.0.0.1:2'", false),
-            ("url: 'tcp://127.0.0.1:1', proxyProtocol: v2", false),
-            ("url: 'tcp://127.0.0.1:1', http: {methods: [GET]}", false),
+        for (text, term) in [
+            ("url: 'tcp://127.0.0.1:1', health: none", None),
+            ("url: 'tcp://127.0.0.1:1', idleTimeout: 1h", None),
+            ("url: 'tcp://127.0.0.1:1', halfCloseTimeout: 1h", None),
+            ("url: 'tcp://127.0.0.1:2'", Some("url")),
+            (
+                "url: 'tcp://127.0.0.1:1', proxyProtocol: v2",
+                Some("proxyProtocol"),
+            ),
+            (
+                "url: 'tcp://127.0.0.1:1', http: {methods: [GET]}",
+                Some("http"),
+            ),
             (
                 "url: 'tcp://127.0.0.1:1', grpc: {methodPrefix: /a.B/}",
-                false,
+                Some("grpc"),
             ),
         ] {
-            assert_eq!(before.carries_as(&service(text)), same, "{text}");
+            let differs = before.differs_in(&service(text)).map(Term::as_str);
+            assert_eq!(differs, term, "{text}");
         }
     }
 }

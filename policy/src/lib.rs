@@ -21,6 +21,7 @@ mod service;
 mod socket;
 mod suggest;
 mod target;
+mod term;
 #[cfg(test)]
 mod testing;
 pub mod text;
@@ -55,3 +56,4 @@ pub use service::{
 pub use socket::SocketEntry;
 pub use suggest::{PlainUse, TunnelUse, suggest};
 pub use target::{Host, Target, TargetError};
+pub use term::Term;

@@ -200,6 +200,8 @@ async fn a_reload_ends_the_calls_that_it_forbids_and_the_stream_goes_on() {
             ("cut", "policy_changed"),
             "{call:?}"
         );
+        let told = "its service would be refused now: service_method_not_allowed";
+        assert_eq!(call.text("detail"), told, "{call:?}");
         // It ends with its program, which has made another call on it.
         let of_stream = |r: &Record| r.text("kind") == "stream" && r.text("service") == "echo";
         let stream = stage.record("the stream", of_stream).await;

@@ -28,7 +28,7 @@ pub use proxy::{AskFor, Login, Speaks, UpstreamProxy};
 pub use pump::{Activity, End, Pump};
 pub use resolve::{NameServer, ResolveError, Resolved, Resolver, ResolverConfig};
 pub use rewind::Rewind;
-pub use standing::{Asked, InForce, Known, Lost, still_allowed};
+pub use standing::{Asked, InForce, Known, still_allowed};
 pub use tunnel::{ACCESS_DENIED, Carried, Ends, Tunnel};
 pub use upstream::{Carrier, Upstream};
 pub use ways::{Reached, Ways};

@@ -17,9 +17,10 @@ use super::{
     close::{Abort, Guarded, linger_close},
     gate::Gate,
     pump::{End, Observe, Pump},
-    standing::{Asked, Known, Lost, still_allowed, still_serves},
+    standing::{Asked, Known, still_allowed, still_serves},
 };
 use crate::{
+    lost::Lost,
     outcome::{Outcome, Party},
     session::{Budget, Changes, Session, Way},
     telemetry::{Counters, Recorder},

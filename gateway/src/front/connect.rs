@@ -16,10 +16,10 @@ use super::{
 use crate::{
     auth::{Identity, Values},
     egress::{
-        Carried, Ends, Guarded, InForce, Known, Lost, Reached, Tunnel, Upstream, Ways,
-        still_allowed,
+        Carried, Ends, Guarded, InForce, Known, Reached, Tunnel, Upstream, Ways, still_allowed,
     },
     listen::Downstream,
+    lost::Lost,
     message::Asks,
     outcome::{Outcome, Party},
     session::{Changes, Destination, Judged, PolicyGeneration, Slot},

@@ -22,8 +22,9 @@ use super::{
 };
 use crate::{
     auth::{Identity, Presented, Values, bearer},
-    egress::{Guarded, Lost},
+    egress::Guarded,
     listen::{Carrying, Downstream},
+    lost::Lost,
     message::Asks,
     outcome::{Outcome, Party},
     relay::{Dialled, Open},
@@ -202,21 +203,24 @@ async fn listener(
         relay.offer(presented, name, asker.peer, carried)
     });
     let waited = match offered {
-        Err(refusal) => Err(refusal),
+        Err(refusal) => Err((refusal, None)),
         Ok(waiting) => tokio::select! {
-            dialled = waiting.dialled(&mut drain) => dialled,
+            dialled = waiting.dialled(&mut drain) => dialled.map_err(|lost| (Refusal::from(lost.denial), Some(lost))),
             // The client has withdrawn its offer, or is gone: nothing happened.
             _ = gone => return Accepted::Gone,
         },
     };
     match waited {
         Ok(dialled) => Accepted::Opened(Opened::Listener(Box::new(dialled))),
-        Err(refusal) => {
+        Err((refusal, lost)) => {
             let mut recorder = context
                 .telemetry
                 .begin(Kind::stream, asker.front, asker.peer);
             asker.told(&mut recorder);
             recorder.service(name);
+            if let Some(lost) = lost {
+                lost.told(&mut recorder);
+            }
             Accepted::Refused(context.reject(
                 Asks::Origin,
                 &refusal,
@@ -308,9 +312,9 @@ impl Opened {
     /// Completes when it may not be open any more, though its answer is still on the way.
     pub(super) async fn revoked(&mut self) -> Lost {
         match self {
-            Self::Service(service) => service.open.revoked().await.into(),
+            Self::Service(service) => service.open.revoked().await,
             Self::Egress(opened) => opened.revoked().await,
-            Self::Listener(dialled) => dialled.lost().await.into(),
+            Self::Listener(dialled) => dialled.lost().await,
         }
     }
 

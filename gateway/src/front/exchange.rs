@@ -28,8 +28,9 @@ use super::{
     standing::Standing,
 };
 use crate::{
-    egress::{Asked, Ends, Guarded, Lost, Reached, Rewind, Tunnel, Upstream},
+    egress::{Asked, Ends, Guarded, Reached, Rewind, Tunnel, Upstream},
     listen::Downstream,
+    lost::Lost,
     message::overrides,
     outcome::{Outcome, Party},
     session::{self, Budget, Destination, Slot},

@@ -28,8 +28,9 @@ use super::{
 };
 use crate::{
     drain::Stage,
-    egress::{Guarded, Lost, Tunnel, linger_close},
+    egress::{Guarded, Tunnel, linger_close},
     listen::{Downstream, Hangup},
+    lost::Lost,
     message::{Judged, Verdict},
 };
 

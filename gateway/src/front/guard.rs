@@ -11,7 +11,8 @@ use sluicegate_policy::{Denial, TargetPermit};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    egress::{Asked, Known, Lost, Reached, Ways, still_allowed},
+    egress::{Asked, Known, Reached, Ways, still_allowed},
+    lost::Lost,
     session::{Authority, Changes},
     telemetry::{Counters, Motion},
 };

@@ -11,6 +11,7 @@ use super::{HttpContext, Opens, Pool, Presence, Reverse, Services, Ticket, grpc,
 use crate::{
     auth::{Audience, Authenticator, Identity, Presented, bearer},
     http2::Limits,
+    lost::Lost,
     secret::Secret,
     session::Pending,
     telemetry::{Recorder, WaitingGuard},
@@ -32,7 +33,7 @@ pub enum Open {
 
 impl Open {
     /// Completes when it may not be open any more. Until it is carried nothing else watches that; whoever carries it sees each change again.
-    pub async fn revoked(&mut self) -> Denial {
+    pub async fn revoked(&mut self) -> Lost {
         match self {
             Self::Bytes { ticket, .. } => ticket.revoked().await,
             Self::Calls(ticket) => ticket.revoked().await,
@@ -160,7 +161,7 @@ impl Endpoint {
         let speaker = recorder.speaker();
         let opened = tokio::select! {
             opened = self.services.open(&ticket.permit, Some(&speaker)) => opened,
-            denial = ticket.revoked() => return Err(denial.into()),
+            lost = ticket.revoked() => return Err(lost.told(recorder).into()),
         };
         match opened {
             Ok((upstream, address)) => {

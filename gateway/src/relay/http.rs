@@ -36,6 +36,7 @@ use crate::{
     drain::{DrainWatch, Stage},
     egress::{Guarded, Timeouts, linger_close},
     listen::Downstream,
+    lost::Lost,
     message::{Detail, Judged, Verdict},
     outcome::{Outcome, Party},
     session::Requests,
@@ -104,12 +105,12 @@ pub(super) async fn carry(
     let timers = ticket.timers(endpoint.services.idle_timeout());
     let ended = tokio::select! {
         biased;
-        denial = ticket.revoked() => Err(denial),
+        lost = ticket.revoked() => Err(lost),
         served = serve(TokioIo::new(judged), &stream, endpoint.http.drain.clone()) => Ok(served),
-        denial = silent(timers, &moved, &ear) => Err(denial),
+        denial = silent(timers, &moved, &ear) => Err(Lost::from(denial)),
     };
     match ended {
-        Err(denial) => recorder.cut(denial),
+        Err(lost) => lost.cut(recorder),
         Ok(Ok(())) => recorder.ended(Outcome::Completed, Party::Downstream),
         Ok(Err(error)) => {
             recorder.detail(error);

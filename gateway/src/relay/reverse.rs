@@ -359,8 +359,8 @@ impl Dial {
         let (mut sandbox, mut accepted) = (delivery.flow, delivery.standing);
         let lost = async {
             tokio::select! {
-                denial = standing.lost() => denial,
-                denial = accepted.lost() => denial,
+                lost = standing.lost() => lost,
+                lost = accepted.lost() => lost,
             }
         };
         join(
@@ -413,7 +413,7 @@ impl Dial {
         let (flow, recorder) = (&mut self.flow, &mut self.recorder);
         tokio::select! {
             biased;
-            denial = standing.lost() => Err(denial),
+            lost = standing.lost() => Err(lost.told(recorder)),
             found = called(&board, patience, &mut drain) => match found {
                 Ok(delivery) => Ok(Some(delivery)),
                 Err(Uncalled::Draining) => Err(Denial::Draining),

@@ -15,6 +15,7 @@ use sluicegate_relay::flow::{Broken, Flow, How, Meter, Pacing, Side, Timers, pum
 use super::{Present, place::Held};
 use crate::{
     auth::Identity,
+    lost::{Changed, Lost},
     outcome::{Outcome, Party},
     session::{Authority, Budget, Calling, Changes, PolicyGeneration, Session, Way},
     telemetry::{Counters, Recorder, Wait},
@@ -167,8 +168,8 @@ impl Ticket {
         counters: &Arc<Counters>,
         recorder: &mut Recorder,
     ) -> Result<Self, Refusal> {
-        if let Some(denial) = stream.withdrawn() {
-            return Err(denial.into());
+        if let Some(lost) = stream.withdrawn() {
+            return Err(lost.told(recorder).into());
         }
         let asked = (stream.permit.name().clone(), Some(path.to_owned()));
         let mut ticket = Self::decided(
@@ -187,45 +188,48 @@ impl Ticket {
     /// # Errors
     /// Why it may not go on, or the session's own state.
     pub(super) fn anew(&self, recorder: &mut Recorder) -> Result<ServicePermit, Refusal> {
-        if let Some(denial) = self.withdrawn() {
-            return Err(denial.into());
+        if let Some(lost) = self.withdrawn() {
+            return Err(lost.told(recorder).into());
         }
         let judged = self.identity.judge(|policy| {
             recorder.session(self.identity.session.label(), policy.number);
             // It may be another policy than a moment ago, and what it would set is for no other service than its own.
-            self.still(policy).ok_or(Denial::PolicyChanged)
+            let still = self.still(policy);
+            still.map_err(|changed| Lost::from(changed).told(recorder))
         })?;
         Ok(judged.permit)
     }
 
     /// Completes when the stream must end, with the reason.
-    pub fn revoked(&self) -> impl Future<Output = Denial> {
+    pub fn revoked(&self) -> impl Future<Output = Lost> {
         changed(self.watch.clone(), move |authority| self.lost(authority))
     }
 
     /// Why it may not go on, right now. The wake-up of [`Ticket::revoked`] may come after another consequence of the
     /// same change: who sees an end asks here what it was.
-    pub fn withdrawn(&self) -> Option<Denial> {
+    pub fn withdrawn(&self) -> Option<Lost> {
         self.lost(&self.watch.peek())
     }
 
-    fn lost(&self, authority: &Authority) -> Option<Denial> {
+    fn lost(&self, authority: &Authority) -> Option<Lost> {
         let policy = match in_force(authority) {
             Ok(policy) => policy,
-            Err(denial) => return Some(denial),
+            Err(denial) => return Some(denial.into()),
         };
-        self.still(policy)
-            .is_none()
-            .then_some(Denial::PolicyChanged)
+        self.still(policy).err().map(Lost::from)
     }
 
-    /// What it permits by this policy, if it may go on by that.
-    fn still(&self, policy: &PolicyGeneration) -> Option<ServicePermit> {
+    /// What it permits by this policy, or why it may not go on by that.
+    fn still(&self, policy: &PolicyGeneration) -> Result<ServicePermit, Changed> {
         let (bound, permit) = (self.identity.bound.as_deref(), &self.permit);
         let (way, method) = (Direction::In, self.method.as_deref());
-        let now = decide_service(&policy.grant, bound, permit.name(), way, method).ok()?;
+        let now = decide_service(&policy.grant, bound, permit.name(), way, method)
+            .map_err(|refusal| Changed::Service(refusal.denial))?;
         // The same name at another address is another service.
-        now.service().carries_as(permit.service()).then_some(now)
+        match permit.service().differs_in(now.service()) {
+            None => Ok(now),
+            Some(term) => Err(Changed::ServiceTerm(term)),
+        }
     }
 
     /// Counts what passes.
@@ -248,23 +252,24 @@ impl Ticket {
 
 impl Ticket<CallsPermit> {
     /// Completes when the stream must end, with the reason. What of a change concerns single calls ends those.
-    pub(super) async fn revoked(&self) -> Denial {
+    pub(super) async fn revoked(&self) -> Lost {
         changed(self.watch.clone(), |authority| self.lost(authority)).await
     }
 
     /// Why it may not go on, right now.
-    pub(super) fn withdrawn(&self) -> Option<Denial> {
+    pub(super) fn withdrawn(&self) -> Option<Lost> {
         self.lost(&self.watch.peek())
     }
 
-    fn lost(&self, authority: &Authority) -> Option<Denial> {
+    fn lost(&self, authority: &Authority) -> Option<Lost> {
         let policy = match in_force(authority) {
             Ok(policy) => policy,
-            Err(denial) => return Some(denial),
+            Err(denial) => return Some(denial.into()),
         };
         let bound = self.identity.bound.as_deref();
         let now = decide_stream(&policy.grant, bound, self.permit.name());
-        now.is_err().then_some(Denial::PolicyChanged)
+        now.err()
+            .map(|refusal| Changed::Service(refusal.denial).into())
     }
 }
 
@@ -287,16 +292,16 @@ fn call(
 )]
 fn changed(
     mut watch: Changes,
-    lost: impl Fn(&Authority) -> Option<Denial> + Send + Sync,
-) -> impl Future<Output = Denial> {
+    lost: impl Fn(&Authority) -> Option<Lost> + Send + Sync,
+) -> impl Future<Output = Lost> {
     async move {
         loop {
             if watch.changed().await.is_err() {
                 // The session's owner is gone, and with it everything that could allow this.
-                return Denial::SessionRevoked;
+                return Denial::SessionRevoked.into();
             }
-            if let Some(denial) = lost(&watch.now()) {
-                return denial;
+            if let Some(lost) = lost(&watch.now()) {
+                return lost;
             }
         }
     }
@@ -393,22 +398,22 @@ pub(super) async fn carry(
 pub(super) async fn join(
     downstream: &mut dyn Flow,
     upstream: &mut dyn Flow,
-    lost: impl Future<Output = Denial>,
+    lost: impl Future<Output = Lost>,
     timers: Timers,
     meter: &(impl Meter + Sync),
     recorder: &mut Recorder,
 ) {
     let ended = tokio::select! {
         biased;
-        denial = lost => Err(denial),
+        lost = lost => Err(lost),
         ending = pump(downstream, upstream, timers, meter) => Ok(ending),
     };
     let ending = match ended {
         Ok(ending) => ending,
-        Err(denial) => {
+        Err(lost) => {
             downstream.reset();
             upstream.reset();
-            return recorder.cut(denial);
+            return lost.cut(recorder);
         }
     };
     let by = match ending.by {

@@ -192,7 +192,7 @@ impl Dials {
         let (mut kept, mut wanted) = (BTreeMap::new(), Vec::new());
         for (name, expose) in grant.exposed() {
             match old.remove(name) {
-                Some(mut place) if place.expose.stands_as(expose) => {
+                Some(mut place) if place.expose.differs_in(expose).is_none() => {
                     // Its terms are read from the grant by whoever serves it. Closed, it would refuse who dials what the answer shows.
                     place.expose = expose.clone();
                     kept.insert(name.clone(), place);

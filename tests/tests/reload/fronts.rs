@@ -1,5 +1,6 @@
 //! What else is open: whichever way it came in, it is reached by the same reload. Calls of the relay are in `clients_calls.rs`.
 
+use e2e::gateway::LOOPBACK_PROVIDER;
 use e2e::h3_streams::Http3Streams;
 use e2e::raw::drain;
 use e2e::{
@@ -135,6 +136,66 @@ async fn tunnels_in_capsules() {
         capsules::inside(wire)
     };
     stage.judges(&origin, open).await;
+}
+
+/// The record of one says what of its service is not as it was.
+#[tokio::test]
+async fn streams_to_services() {
+    let (one, other) = (RawOrigin::start().await, RawOrigin::start().await);
+    let at = |name: &str, origin: &RawOrigin| {
+        format!(
+            "{name}: {{url: \"tcp://{}\", health: none}}",
+            origin.address
+        )
+    };
+    let settings = |services: [String; 2]| {
+        let services = services.join(", ");
+        Settings {
+            runtime: format!("{LOOPBACK_PROVIDER}      services: {{{services}}}\n"),
+            more: "probe: {interval: 0}\n".to_owned(),
+            ..Settings::default()
+        }
+    };
+    let before = settings([at("stays", &one), at("goes", &one)]);
+    let elsewhere = settings([at("stays", &one), at("goes", &other)]);
+    let without = settings([at("stays", &one), at("comes", &other)]);
+    let gateway = Gateway::start(&before).await;
+    let session = Session::create(&gateway, &Ca::create(), Ask::default()).await;
+    let open = async |name: &str| {
+        let mut wire = Wire::dial(gateway.ports.plain).await;
+        let token = session.variable("SLUICEGATE_RELAY_TOKEN");
+        let request = capsules::upgrade(&format!("/relay/v1/{name}"), token);
+        capsules::switch(&mut wire, &request).await;
+        capsules::inside(wire)
+    };
+    let mut stays = begun(open("stays").await, &one).await;
+    for (now, at, changed) in [
+        (&elsewhere, &one, "its service has another url now"),
+        (
+            &without,
+            &other,
+            "its service would be refused now: service_not_allowed",
+        ),
+    ] {
+        let mut goes = begun(open("goes").await, at).await;
+        reload(&gateway, now).await;
+        goes.0.cut().await;
+        drain(&mut goes.1.stream).await;
+        let cut = |record: &e2e::Record| {
+            record.text("service") == "goes" && record.text("detail") == changed
+        };
+        let record = gateway.record("the cut stream's record", cut).await;
+        assert_eq!(
+            [
+                record.text("kind"),
+                record.text("outcome"),
+                record.text("reason")
+            ],
+            ["stream", "cut", "policy_changed"],
+            "{record:?}"
+        );
+        goes_on(&mut stays).await;
+    }
 }
 
 #[tokio::test]

@@ -93,7 +93,7 @@ impl Call {
         let speaker = recorder.speaker();
         let upstream = tokio::select! {
             upstream = pool.take(&ticket, &speaker) => upstream,
-            denial = ticket.revoked() => return Status::from(denial).refuse(&mut respond, recorder),
+            lost = ticket.revoked() => return Status::from(lost.told(recorder)).refuse(&mut respond, recorder),
             _ = poll_fn(|cx| respond.poll_reset(cx)) => return recorder.ended(Outcome::Reset, Party::Downstream),
         };
         let upstream = match upstream {
@@ -126,9 +126,9 @@ fn record(end: End, recorder: &mut Recorder) {
             }
         }
         End::Reset(by) => recorder.ended(Outcome::Reset, by),
-        End::Cut(denial) => {
-            recorder.cut(denial);
-            recorder.grpc_status(Status::from(denial).code());
+        End::Cut(lost) => {
+            lost.cut(recorder);
+            recorder.grpc_status(Status::from(lost.denial).code());
         }
         End::Failed(detail) => {
             recorder.grpc_status(Status::from(Denial::ServiceUnavailable).code());

@@ -13,6 +13,7 @@ use sluicegate_relay::flow::{Chunk, Meter, Side};
 
 use super::status::Status;
 use crate::{
+    lost::Lost,
     message::{
         headers::{answer_bytes, fields_bytes, request_bytes},
         proxy_status::drop_own,
@@ -28,7 +29,7 @@ pub(super) enum End {
     /// One side reset it.
     Reset(Party),
     /// The gateway ended it.
-    Cut(Denial),
+    Cut(Lost),
     /// The service was lost before or while it answered.
     Failed(String),
 }
@@ -56,13 +57,13 @@ pub(super) async fn carry(
 ) -> End {
     let denied = tokio::select! {
         biased;
-        denial = ticket.revoked() => Some(denial),
+        lost = ticket.revoked() => Some(lost),
         _ = poll_fn(|cx| respond.poll_reset(cx)) => return End::Reset(Party::Downstream),
-        paid = pay((meter, Side::A), request_bytes(&request)) => paid.err().map(|_| Denial::ByteQuota),
+        paid = pay((meter, Side::A), request_bytes(&request)) => paid.err().map(|_| Lost::from(Denial::ByteQuota)),
     };
-    if let Some(denial) = denied {
-        Status::from(denial).send(&mut respond);
-        return End::Cut(denial);
+    if let Some(lost) = denied {
+        Status::from(lost.denial).send(&mut respond);
+        return End::Cut(lost);
     }
     let (response, mut send) = match upstream
         .requests
@@ -84,7 +85,7 @@ pub(super) async fn carry(
         let down = down(response, &mut respond, &mut answering, meter);
         tokio::select! {
             biased;
-            denial = ticket.revoked() => Err(Err(denial)),
+            lost = ticket.revoked() => Err(Err(lost)),
             result = down => match result {
                 Ok(code) => Ok(code),
                 Err(stop) => Err(Ok((stop, Party::Upstream))),
@@ -94,11 +95,13 @@ pub(super) async fn carry(
     };
     match stopped {
         Ok(code) => End::Completed(code),
-        Err(Err(denial)) => cut(denial, &mut respond, answering, &mut send),
-        Err(Ok((Stop::Budget, _))) => cut(Denial::ByteQuota, &mut respond, answering, &mut send),
+        Err(Err(lost)) => cut(lost, &mut respond, answering, &mut send),
+        Err(Ok((Stop::Budget, _))) => {
+            cut(Denial::ByteQuota.into(), &mut respond, answering, &mut send)
+        }
         // A lost service is told; a lost client cannot be. A session's end takes its connections along.
         Err(Ok((Stop::Lost(detail), Party::Upstream))) => match ticket.withdrawn() {
-            Some(denial) => cut(denial, &mut respond, answering, &mut send),
+            Some(lost) => cut(lost, &mut respond, answering, &mut send),
             None => unavailable(&mut respond, answering, detail),
         },
         Err(Ok((Stop::Lost(_), _))) => {
@@ -287,14 +290,14 @@ fn reset(
 
 /// The gateway's own end: the service sees a cancellation, the client a status.
 fn cut(
-    denial: Denial,
+    lost: Lost,
     respond: &mut SendResponse<Chunk>,
     answering: Option<SendStream<Chunk>>,
     send: &mut SendStream<Chunk>,
 ) -> End {
     send.send_reset(Reason::CANCEL);
-    finish(&Status::from(denial), respond, answering);
-    End::Cut(denial)
+    finish(&Status::from(lost.denial), respond, answering);
+    End::Cut(lost)
 }
 
 fn unavailable(

@@ -21,6 +21,7 @@ use super::{call::Call, lent::Lent, status::Status};
 use crate::{
     drain::Stage,
     http2::{self, Calm, Limits},
+    lost::Lost,
     message::{Asks, Manner, headers, reject},
     outcome::{Outcome, Party},
     relay::{
@@ -63,7 +64,7 @@ enum End {
     /// In order: its client went, there was no call for long, or the gateway goes down.
     Completed,
     /// The right to it has ended, and its calls were told so.
-    Over(Denial),
+    Over(Lost),
     /// It broke.
     Broken(h2::Error),
     /// The gateway ended it where it was, for a reason, and in other words.
@@ -95,7 +96,7 @@ pub(in crate::relay) async fn carry(
     };
     match end {
         End::Completed => recorder.ended(Outcome::Completed, Party::Downstream),
-        End::Over(denial) => recorder.cut(denial),
+        End::Over(lost) => lost.cut(recorder),
         End::Broken(error) => {
             recorder.detail(error);
             return recorder.ended(Outcome::Reset, Party::Downstream);
@@ -126,7 +127,7 @@ async fn serve(io: Lent, stream: &Arc<Stream>) -> End {
     let (io, enough) = Calm::new(io);
     let begun = tokio::select! {
         biased;
-        denial = &mut lost => return End::Over(denial),
+        lost = &mut lost => return End::Over(lost),
         begun = timeout(limits.head_timeout, builder(&limits).handshake::<_, Chunk>(io)) => begun,
     };
     let mut connection = match begun {
@@ -155,7 +156,7 @@ async fn serve(io: Lent, stream: &Arc<Stream>) -> End {
                     drain.spawn(async move { stream.call(request, respond).await });
                     asked = Instant::now();
                 }
-                (_, Some(denial)) => return End::Over(denial),
+                (_, Some(lost)) => return End::Over(lost),
                 // What it says is no HTTP/2, or too much of it: it was ended here.
                 (Some(Err(error)), None) if error.is_library() => {
                     if http2::is_flood(&error) {
@@ -166,10 +167,10 @@ async fn serve(io: Lent, stream: &Arc<Stream>) -> End {
                 (Some(Err(error)), None) => return End::Broken(error),
                 (None, None) => return End::Completed,
             },
-            denial = &mut lost, if over.is_none() => {
+            lost = &mut lost, if over.is_none() => {
                 // Its calls are told by themselves, and no more may come.
                 connection.graceful_shutdown();
-                (told, over) = (true, Some(denial));
+                (told, over) = (true, Some(lost));
                 last.set(Some(sleep(LAST_WORD)));
             }
             () = drain.reached(Stage::Draining), if !told => {

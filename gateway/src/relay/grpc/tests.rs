@@ -292,11 +292,22 @@ async fn a_change_of_policy_ends_the_calls_it_concerns_and_the_stream_goes_on() 
     let narrower = services(&stage.health, CHECK);
     stage.patch(&format!("{{services: {narrower}}}")).await;
     assert_eq!(told(&end(&mut watching).await), NOT_ALLOWED);
+    let call = stage
+        .of_call("/grpc.health.v1.Health/Watch", |_| true)
+        .await;
+    let why = "its service would be refused now: service_method_not_allowed";
+    assert_eq!(
+        (&call["reason"], &call["detail"]),
+        (&"policy_changed".into(), &why.into()),
+        "{call}"
+    );
     checked(&mut client).await;
     stage.goes_on();
     // Without the service there is nothing to go on for.
     stage.patch("{services: {}}").await;
-    stage.is_cut("policy_changed").await;
+    let stream = stage.is_cut("policy_changed").await;
+    let why = "its service would be refused now: service_not_allowed";
+    assert_eq!(stream["detail"], why, "{stream}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -469,22 +469,23 @@ async fn a_change_of_rules_and_a_revocation_cut_the_stream() {
             &stage.world.fixture.registry,
             stage.world.fixture.key("one"),
         );
-        let reason = if revoke {
+        let (reason, detail) = if revoke {
             registry.act(key, Action::Reset, None).await.unwrap();
-            "session_revoked"
+            ("session_revoked", None)
         } else {
             let source =
                 format!("{{services: {{web: {{url: 'tcp://{url}', http: {{methods: [GET]}}}}}}}}");
             registry.patch(key, patch(&source)).await.unwrap();
-            "policy_changed"
+            ("policy_changed", Some("its service has another http now"))
         };
         let mut rest = Vec::new();
         let ended = within("the end", near.read_to_end(&mut rest)).await;
         assert!(ended.is_err() && rest.is_empty(), "{reason}");
-        stage
+        let record = stage
             .world
             .record(|r| r["kind"] == "stream" && r["reason"] == reason)
             .await;
+        assert_eq!(record["detail"].as_str(), detail, "{record}");
     }
 }
 

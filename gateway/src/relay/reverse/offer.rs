@@ -21,6 +21,7 @@ use super::{
 use crate::{
     auth::{Audience, Identity, Presented},
     drain::{DrainWatch, Stage},
+    lost::Lost,
     relay::Endpoint,
     session::Judged,
     telemetry::WaitingGuard,
@@ -98,12 +99,12 @@ impl Waiting {
     /// Completes when the host dials.
     ///
     /// # Errors
-    /// The right to wait has ended, or the gateway goes down: the refusal to answer with.
-    pub async fn dialled(mut self, drain: &mut DrainWatch) -> Result<Dialled, Refusal> {
+    /// The right to wait has ended, or the gateway goes down: the reason to answer with.
+    pub async fn dialled(mut self, drain: &mut DrainWatch) -> Result<Dialled, Lost> {
         loop {
             tokio::select! {
                 biased;
-                denial = self.standing.lost() => return Err(denial.into()),
+                lost = self.standing.lost() => return Err(lost),
                 () = drain.reached(Stage::Refusing) => return Err(Denial::Draining.into()),
                 called = &mut self.called => match called {
                     Ok(call) => {
@@ -120,7 +121,7 @@ impl Waiting {
 
 impl Dialled {
     /// Completes when the client may not have the dial any more.
-    pub async fn lost(&mut self) -> Denial {
+    pub async fn lost(&mut self) -> Lost {
         self.standing.lost().await
     }
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use sluicegate_policy::{Denial, ListenerPermit, ServiceBound, decide_listener};
 
-use crate::session::{Authority, Changes};
+use crate::{
+    lost::{Changed, Lost},
+    session::{Authority, Changes},
+};
 
 /// What was permitted, and the watch on whether it still is.
 #[derive(Debug)]
@@ -28,23 +31,29 @@ impl Standing {
     }
 
     /// Completes when what was permitted no longer is, with the reason: decided again on every change of the session.
-    pub(super) async fn lost(&mut self) -> Denial {
+    pub(super) async fn lost(&mut self) -> Lost {
         loop {
             if self.changes.changed().await.is_err() {
                 // The session's owner is gone, and with it everything that could allow this.
-                return Denial::SessionRevoked;
+                return Denial::SessionRevoked.into();
             }
             match self.changes.now() {
-                Authority::Ended(denial) => return denial,
-                Authority::Paused { hold: false, .. } => return Denial::SessionPaused,
+                Authority::Ended(denial) => return denial.into(),
+                Authority::Paused { hold: false, .. } => return Denial::SessionPaused.into(),
                 // What a pause holds is held within the grant of now.
                 Authority::Live(policy) | Authority::Paused { hold: true, policy } => {
                     let now =
                         decide_listener(&policy.grant, self.bound.as_deref(), self.permit.name());
-                    // The same name on other terms is another listener.
-                    let listener = self.permit.listener();
-                    if !now.is_ok_and(|now| now.listener().stands_as(listener)) {
-                        return Denial::PolicyChanged;
+                    let changed = match now {
+                        Err(refusal) => Some(Changed::Listener(refusal.denial)),
+                        // The same name on other terms is another listener.
+                        Ok(now) => {
+                            let differs = self.permit.listener().differs_in(now.listener());
+                            differs.map(Changed::ListenerTerm)
+                        }
+                    };
+                    if let Some(changed) = changed {
+                        return changed.into();
                     }
                 }
             }

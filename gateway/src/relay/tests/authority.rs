@@ -237,9 +237,18 @@ async fn pause_and_policy_over(over: Choice) {
         .await
         .unwrap();
     assert!(cut(first).await < Duration::from_secs(1));
-    world
+    let record = world
         .record(|record| record["reason"] == "policy_changed")
         .await;
+    assert_eq!(
+        (&record["outcome"], &record["service"], &record["detail"]),
+        (
+            &"cut".into(),
+            &"one".into(),
+            &"its service would be refused now: service_not_allowed".into()
+        ),
+        "{record}"
+    );
     second.write_all(b"alive").await.unwrap();
     within("the other", second.read_exact(&mut [0; 5]))
         .await
@@ -278,6 +287,15 @@ async fn a_change_of_timers_cuts_nothing() {
     let (registry, key) = (&world.fixture.registry, world.fixture.key("timers"));
     registry.patch(key, patch(&change)).await.unwrap();
     cut(gone).await;
+    let record = world.record(|r| r["service"] == "gone").await;
+    assert_eq!(
+        (&record["reason"], &record["detail"]),
+        (
+            &"policy_changed".into(),
+            &"its service has another url now".into()
+        ),
+        "{record}"
+    );
     kept.write_all(b"alive").await.unwrap();
     within("echo", kept.read_exact(&mut [0; 5])).await.unwrap();
 }

@@ -312,9 +312,28 @@ async fn a_policy_change_cuts_what_it_took_and_nothing_else(over: Transport) {
         .await
         .unwrap();
     reset(gone).await;
-    ended(&world, "policy_changed").await;
+    let record = ended(&world, "policy_changed").await;
+    let told = "its listener would be refused now: listener_not_allowed";
+    assert_eq!(record["detail"], told, "{record}");
     keep.write_all(b"y").await.unwrap();
     within("echo", keep.read_exact(&mut [0])).await.unwrap();
+}
+
+async fn what_is_offered_on_other_terms_is_refused_and_the_record_says_why(over: Transport) {
+    let world = World::new().await;
+    let _client = exposed(&world, over, "tcp://127.0.0.1:9").await;
+    let (registry, key) = (&world.fixture.registry, world.fixture.key("one"));
+    let change = patch("{expose: {plugin: unix}}");
+    registry.patch(key, change).await.unwrap();
+    let record = world.record(|r| r["reason"] == "policy_changed").await;
+    assert_eq!(
+        (&record["outcome"], &record["detail"]),
+        (
+            &"refused".into(),
+            &"its listener has another dial now".into()
+        ),
+        "{record}"
+    );
 }
 
 async fn what_the_grant_or_the_token_does_not_name_is_not_offered(over: Transport) {
@@ -439,6 +458,7 @@ over_each! {
     revocation_ends_dials_that_run_and_offers_that_wait
     a_paused_session_is_not_dialled_and_comes_back
     a_policy_change_cuts_what_it_took_and_nothing_else
+    what_is_offered_on_other_terms_is_refused_and_the_record_says_why
     what_the_grant_or_the_token_does_not_name_is_not_offered
     a_dial_counts_against_the_sessions_limits
     a_drain_withdraws_the_offers
