@@ -1,22 +1,35 @@
 //! redb takes some of what damage can do for a mistake of its own, and panics: to us it is damage like any other.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
+    cell::RefCell,
+    panic::{self, AssertUnwindSafe, catch_unwind},
     path::Path,
+    sync::Once,
 };
 
 use crate::store::StoreError;
 
-/// What the work says; that the store is damaged where it panics. Nothing the work has touched may be used after that, but to
-/// be dropped.
+thread_local! {
+    /// Where this thread's last panic was, while its panics are judged here; `None` while they are not.
+    static JUDGED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// What the work says; that the store is damaged where it panics, which nobody is told as a panic. Nothing the work has touched
+/// may be used after that, but to be dropped.
 pub(super) fn guarded<T>(
     path: &Path,
     work: impl FnOnce() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panicked| {
+    listen();
+    let outer = JUDGED.replace(Some(String::new()));
+    let done = catch_unwind(AssertUnwindSafe(work));
+    let at = JUDGED.replace(outer).unwrap_or_default();
+    done.unwrap_or_else(|panicked| {
         let words = panicked.downcast_ref::<String>().map(String::as_str);
         let words = words.or_else(|| panicked.downcast_ref::<&str>().copied());
-        let found = format!("its pages make no sense: {}", words.unwrap_or("no words"));
+        let words = words.unwrap_or("no words");
+        tracing::debug!(path = %path.display(), words, at, "pages that make no sense");
+        let found = format!("its pages make no sense: {words}");
         Err(StoreError::Damaged {
             path: path.into(),
             source: Box::new(redb::Error::Corrupted(found)),
@@ -24,9 +37,31 @@ pub(super) fn guarded<T>(
     })
 }
 
+/// A panic that is judged is kept from whoever is told of panics, who would take it for the gateway's own.
+fn listen() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let told = panic::take_hook();
+        panic::set_hook(Box::new(move |panicked| {
+            // Of a thread that ends nothing is judged.
+            let judged = JUDGED.try_with(|judged| {
+                let mut judged = judged.borrow_mut();
+                let at = judged.as_mut()?;
+                *at = panicked.location().map(ToString::to_string)?;
+                Some(())
+            });
+            if !matches!(judged, Ok(Some(()))) {
+                told(panicked);
+            }
+        }));
+    });
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
+    use std::{env, process::Command, thread};
+
     use super::*;
 
     #[test]
@@ -38,5 +73,33 @@ mod tests {
             panic!("{found:?}")
         };
         assert!(source.to_string().contains("page 3"), "{source}");
+    }
+
+    /// In a process of its own, whose standard error can be read.
+    #[test]
+    fn what_is_judged_is_not_told_as_a_panic_and_all_else_is() {
+        const CHILD: &str = "SLUICEGATE_TEST_GUARD";
+        const NAME: &str = "what_is_judged_is_not_told_as_a_panic_and_all_else_is";
+        if env::var_os(CHILD).is_some() {
+            let work = || -> Result<(), StoreError> {
+                guarded(Path::new("/inner"), || Ok(())).unwrap();
+                panic!("of a page")
+            };
+            guarded(Path::new("/outer"), work).unwrap_err();
+            thread::spawn(|| panic!("of a stranger"))
+                .join()
+                .unwrap_err();
+            return;
+        }
+        let module = module_path!().split_once("::").unwrap().1;
+        let child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", &format!("{module}::{NAME}"), "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stderr);
+        assert!(child.status.success(), "{said}");
+        assert!(said.contains("of a stranger"), "{said}");
+        assert!(!said.contains("of a page"), "{said}");
     }
 }
