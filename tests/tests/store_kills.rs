@@ -322,7 +322,8 @@ async fn two_hundred_kills_lose_nothing_that_was_acknowledged() {
         .map(|k| k.revoked.len())
         .sum();
     assert!(
-        sessions >= 2 && generations > KILLS / 10 && revoked > 10 && events.last > KILLS,
-        "hardly anything happened: {known:?}"
+        sessions >= 2 && generations > sessions as u64 && revoked > 10 && events.last > KILLS,
+        "hardly anything happened: {sessions} sessions, {generations} generations, {revoked} revoked, {} events",
+        events.last
     );
 }
