@@ -1,6 +1,5 @@
 //! The `sluicegate` binary: arguments → runtime → command → exit code.
 
-#[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
