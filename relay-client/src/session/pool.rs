@@ -236,7 +236,7 @@ impl Pool {
         self.0.further.send_if_modified(|further| {
             let before = further.len();
             further.retain_mut(|one| {
-                let unused = one.connection.is_unused();
+                let unused = one.connection.has_rested();
                 one.unused = unused.then(|| one.unused.unwrap_or(now));
                 let kept = one.unused.is_none_or(|since| now - since < KEPT);
                 kept && !one.connection.is_retired()
@@ -323,3 +323,6 @@ async fn further(
         Err(error) => Err(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

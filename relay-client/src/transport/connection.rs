@@ -243,9 +243,9 @@ impl Connection {
         }
     }
 
-    /// Does no stream hold a place?
-    pub fn is_unused(&self) -> bool {
-        self.places.is_unused()
+    /// Does no stream hold a place, and has none since this was asked before?
+    pub fn has_rested(&self) -> bool {
+        self.places.has_rested()
     }
 
     /// Show the credential: the gateway's verdict on it. Every stream shows it again.

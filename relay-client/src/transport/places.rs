@@ -1,7 +1,10 @@
 //! Streams that one connection has room for. The gateway takes more of them; here they are so few that all of them may stand
 //! still, full, and leave some of the connection's window to nobody who stands still.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -18,6 +21,8 @@ pub(super) struct Places {
     all: usize,
     /// Kept back for accept streams: what fills a connection must not keep the host from dialling.
     offers: Arc<Semaphore>,
+    /// One has been taken since [`has_rested`](Self::has_rested) was asked last.
+    taken: Arc<AtomicBool>,
 }
 
 impl Default for Places {
@@ -33,6 +38,7 @@ impl Places {
             streams: Arc::new(Semaphore::new(all)),
             all,
             offers: Arc::new(Semaphore::new(OFFERS)),
+            taken: Arc::default(),
         }
     }
 
@@ -44,12 +50,18 @@ impl Places {
 
     /// A place for a stream that carries bytes, if there is one.
     pub(super) fn stream(&self) -> Option<OwnedSemaphorePermit> {
-        self.streams.clone().try_acquire_owned().ok()
+        self.take(&self.streams)
     }
 
     /// A place for a stream that waits for a dial, of those kept back for such, if there is one.
     pub(super) fn offer(&self) -> Option<OwnedSemaphorePermit> {
-        self.offers.clone().try_acquire_owned().ok()
+        self.take(&self.offers)
+    }
+
+    fn take(&self, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        let place = places.clone().try_acquire_owned().ok()?;
+        self.taken.store(true, Ordering::Relaxed);
+        Some(place)
     }
 
     /// How many streams more.
@@ -57,8 +69,14 @@ impl Places {
         self.streams.available_permits()
     }
 
+    /// Is nothing open, and has nothing been since this was asked before? What is short comes and goes in between.
+    pub(super) fn has_rested(&self) -> bool {
+        let taken = self.taken.swap(false, Ordering::Relaxed);
+        !taken && self.is_unused()
+    }
+
     /// Is nothing open?
-    pub(super) fn is_unused(&self) -> bool {
+    fn is_unused(&self) -> bool {
         self.free() == self.all && self.offers.available_permits() == OFFERS
     }
 }
@@ -82,6 +100,23 @@ mod tests {
         assert!(places.free() == STREAMS && !places.is_unused());
         drop(offered);
         assert!(places.is_unused());
+    }
+
+    #[test]
+    fn what_came_and_went_meanwhile_is_use() {
+        let places = Places::default();
+        assert!(places.has_rested());
+        for take in [Places::stream, Places::offer] {
+            drop(take(&places));
+            assert!(places.is_unused() && !places.has_rested());
+            assert!(places.has_rested());
+            let held = take(&places);
+            for _ in 0..2 {
+                assert!(!places.has_rested());
+            }
+            drop(held);
+            assert!(places.has_rested());
+        }
     }
 
     #[test]

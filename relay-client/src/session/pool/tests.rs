@@ -1,0 +1,58 @@
+#![allow(clippy::unwrap_used)]
+
+use sluicegate_certs::TrustBundle;
+use tokio::{
+    net::TcpListener,
+    time::{advance, pause},
+};
+use tokio_util::task::TaskTracker;
+
+use super::{Connection, KEPT, LOOK_EVERY, Pool};
+use crate::transport::{Endpoint, Tls, Transport};
+
+/// To somebody who takes connections and says nothing. HTTP/1.1 needs no more to be one.
+struct Mute {
+    _listener: TcpListener,
+    endpoint: Endpoint,
+    tls: Tls,
+    tasks: TaskTracker,
+}
+
+impl Mute {
+    async fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        Self {
+            _listener: listener,
+            endpoint: Endpoint::parse(&endpoint).unwrap(),
+            tls: Tls::new(&TrustBundle::empty()).unwrap(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    async fn connection(&self) -> Connection {
+        let connecting = Connection::connect(Transport::H1, &self.endpoint, &self.tls, &self.tasks);
+        connecting.await.unwrap()
+    }
+}
+
+/// What is asked beside bulk is short: it is seldom there when somebody looks.
+#[tokio::test]
+async fn what_is_used_between_looks_is_not_let_go_of() {
+    let mute = Mute::new().await;
+    let (pool, one) = (Pool::default(), mute.connection().await);
+    pool.add(one.clone());
+    pause();
+    let looks = KEPT.as_secs() / LOOK_EVERY.as_secs() + 1;
+    for _ in 0..looks {
+        drop(one.place().unwrap());
+        advance(LOOK_EVERY).await;
+        pool.let_go();
+    }
+    assert_eq!(pool.count(), 1);
+    for _ in 0..looks {
+        advance(LOOK_EVERY).await;
+        pool.let_go();
+    }
+    assert_eq!(pool.count(), 0);
+}
