@@ -330,6 +330,9 @@ impl Session {
                 // What was refused has reached nobody.
                 Err(OpenError::Refused(refused))
                     if refused.is_of_standing() && credential.is_other_than(&token) => {}
+                // A place goes with the credentials by which its streams came, and those of others may have it now.
+                Err(OpenError::Refused(refused))
+                    if refused.is_of_room() && self.spares(&connection, other.is_none()) => {}
                 // Connections that are gone keep their places until the gateway has noticed: as where there is none.
                 Err(OpenError::Refused(refused))
                     if refused.is_of_room() && Instant::now() < deadline.min(began + STALE) =>
@@ -382,6 +385,14 @@ impl Session {
         }
     }
 
+    /// Can this connection, for which the session has no place any more, be done without? Then it takes no new streams. The first one
+    /// is there for our `own` credential, whatever is said of another.
+    fn spares(&self, refused: &Connection, own: bool) -> bool {
+        let first = self.current.borrow().clone();
+        let leads = first.as_ref().is_some_and(|first| first.is(refused));
+        (own || !leads) && self.pool.spares(refused, first.as_ref())
+    }
+
     /// Offer a listener to the host: a stream once somebody dials it, however late, and on whatever connection there is by
     /// then. While the gateway refuses the token nothing is offered.
     ///
@@ -408,6 +419,8 @@ impl Session {
                 }
                 Err(OpenError::Refused(refused))
                     if refused.is_of_standing() && self.config.token.is_other_than(&token) => {}
+                Err(OpenError::Refused(refused))
+                    if refused.is_of_room() && self.spares(&connection, true) => {}
                 refused => {
                     self.heard(&refused, true);
                     return Ok(refused?);

@@ -181,6 +181,19 @@ impl Pool {
         found
     }
 
+    /// The session has no place any more for this one, on which its streams were refused: where another one takes streams, it takes none.
+    pub(super) fn spares(&self, refused: &Connection, first: Option<&Connection>) -> bool {
+        let further = self.0.further.borrow();
+        let mut all = first
+            .into_iter()
+            .chain(further.iter().map(|one| &one.connection));
+        let others = all.any(|one| !one.is_retired() && !one.is(refused));
+        if others {
+            refused.retire("the session has no place for it");
+        }
+        others
+    }
+
     /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.0.further.borrow().len()

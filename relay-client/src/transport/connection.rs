@@ -243,6 +243,11 @@ impl Connection {
         }
     }
 
+    /// Are these clones of one connection?
+    pub fn is(&self, other: &Self) -> bool {
+        self.places.are(&other.places)
+    }
+
     /// Does no stream hold a place, and has none since this was asked before?
     pub fn has_rested(&self) -> bool {
         self.places.has_rested()

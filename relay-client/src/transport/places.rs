@@ -75,6 +75,11 @@ impl Places {
         !taken && self.is_unused()
     }
 
+    /// Are they the same connection's?
+    pub(super) fn are(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.streams, &other.streams)
+    }
+
     /// Is nothing open?
     fn is_unused(&self) -> bool {
         self.free() == self.all && self.offers.available_permits() == OFFERS

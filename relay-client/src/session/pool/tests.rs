@@ -56,3 +56,24 @@ async fn what_is_used_between_looks_is_not_let_go_of() {
     }
     assert_eq!(pool.count(), 0);
 }
+
+/// Its place went with the token by which its streams came, and somebody else has it.
+#[tokio::test]
+async fn a_connection_without_a_place_is_done_without_where_there_is_another() {
+    let mute = Mute::new().await;
+    let (pool, first) = (Pool::default(), mute.connection().await);
+    assert!(!pool.spares(&first, Some(&first)) && !pool.spares(&first, None));
+    let further = mute.connection().await;
+    pool.add(further.clone());
+    // It is all there is.
+    assert!(!pool.spares(&further, None) && !further.is_retired());
+    assert!(pool.spares(&further, Some(&first)));
+    assert!(further.is_retired() && !first.is_retired());
+    assert!(pool.room(&first).unwrap().0.is(&first));
+    assert!(!pool.spares(&first, Some(&first)), "it is all that is left");
+    // The first is no better: a further one is promoted.
+    let another = mute.connection().await;
+    pool.add(another.clone());
+    assert!(pool.spares(&first, Some(&first)) && first.is_retired());
+    assert!(pool.promote().unwrap().is(&another));
+}
