@@ -26,10 +26,13 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 const MOST: usize = 127;
 /// After a further connection that could not be made: the first wait, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
-/// And after one that was wanted for bulk alone: nobody waits for it, and each is a refusal in the gateway's records.
+/// And after one that was wanted for bulk alone, or went as soon as it was there: nobody waits for it, and each is a refusal in the
+/// gateway's records, or a handshake for nothing.
 const REST: Duration = Duration::from_secs(60);
 /// Further connections are looked at this often …
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// One that lived this long was a success.
+const SETTLED: Duration = Duration::from_secs(10);
 /// … and let go of when they have carried nothing for this long.
 const KEPT: Duration = Duration::from_secs(30);
 
@@ -53,6 +56,7 @@ struct Inner {
 #[derive(Clone, Debug)]
 struct Further {
     connection: Connection,
+    made: Instant,
     /// Since when it is seen to carry nothing.
     unused: Option<Instant>,
 }
@@ -60,6 +64,12 @@ struct Further {
 impl Further {
     fn takes_streams(&self) -> bool {
         !self.connection.is_retired()
+    }
+
+    /// It was hardly there, and is gone, though the gateway is not going down.
+    fn was_futile(&self, now: Instant) -> bool {
+        let connection = &self.connection;
+        connection.is_retired() && !connection.goes_down() && now - self.made < SETTLED
     }
 }
 
@@ -227,8 +237,12 @@ impl Pool {
     fn need(&self, first: &Connection, further: &[Further]) -> Option<Need> {
         let (lead, now) = (first.transport(), Instant::now());
         let need = need(usable(first, further).map(|one| Seen::of(one, lead, now)))?;
-        let wanted = need == Need::Room || self.rests().is_none_or(|until| until <= now);
+        let wanted = need == Need::Room || !self.is_resting(now);
         wanted.then_some(need)
+    }
+
+    fn is_resting(&self, now: Instant) -> bool {
+        self.rests().is_some_and(|until| until > now)
     }
 
     fn rests(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
@@ -236,26 +250,33 @@ impl Pool {
     }
 
     fn add(&self, connection: Connection) {
-        let unused = None;
-        self.0
-            .further
-            .send_modify(|further| further.push(Further { connection, unused }));
+        let one = Further {
+            connection,
+            made: Instant::now(),
+            unused: None,
+        };
+        self.0.further.send_modify(|further| further.push(one));
     }
 
     /// Those that have gone, and those that nothing needs any more. Places are taken while the list is read, so that nobody can
-    /// be about to open a stream on one that goes.
-    fn let_go(&self) {
-        let now = Instant::now();
+    /// be about to open a stream on one that goes. `true`: one of them was made for nothing.
+    fn let_go(&self) -> bool {
+        let (now, mut futile) = (Instant::now(), false);
         self.0.further.send_if_modified(|further| {
             let before = further.len();
             further.retain_mut(|one| {
                 let unused = one.connection.has_rested();
                 one.unused = unused.then(|| one.unused.unwrap_or(now));
                 let kept = one.unused.is_none_or(|since| now - since < KEPT);
-                kept && !one.connection.is_retired()
+                futile |= one.was_futile(now);
+                kept && one.takes_streams()
             });
             further.len() != before
         });
+        if futile {
+            *self.rests() = Some(now + REST);
+        }
+        futile
     }
 }
 
@@ -274,12 +295,15 @@ pub(super) async fn keep(racer: Racer, first: watch::Receiver<Option<Connection>
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            () = pool.0.wanted.notified() => {}
-            _ = look.tick(), if pool.count() > 0 => {
-                pool.let_go();
-                continue;
-            }
+        let wanted = tokio::select! {
+            () = pool.0.wanted.notified() => true,
+            _ = look.tick(), if pool.count() > 0 => false,
+        };
+        if pool.let_go() {
+            sleep(backoff.bound() / 2 + backoff.wait() / 2).await;
+        }
+        if !wanted {
+            continue;
         }
         let lead = first.borrow().clone();
         // Without one, streams wait for that; they ask again.
@@ -291,7 +315,9 @@ pub(super) async fn keep(racer: Racer, first: watch::Receiver<Option<Connection>
         };
         match further(&racer, &lead, need, pool.count()).await {
             Ok(connection) => {
-                backoff.reset();
+                if !pool.is_resting(Instant::now()) {
+                    backoff.reset();
+                }
                 tracing::info!(gateway = %racer.endpoint, further = pool.count() + 1, "a further connection: {}", need.why());
                 pool.said().take();
                 pool.add(connection);

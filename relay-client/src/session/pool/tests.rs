@@ -3,11 +3,11 @@
 use sluicegate_certs::TrustBundle;
 use tokio::{
     net::TcpListener,
-    time::{advance, pause},
+    time::{Duration, advance, pause},
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Connection, KEPT, LOOK_EVERY, Pool};
+use super::{Connection, Instant, KEPT, LOOK_EVERY, Pool, REST, SETTLED};
 use crate::transport::{Endpoint, Tls, Transport};
 
 /// To somebody who takes connections and says nothing. HTTP/1.1 needs no more to be one.
@@ -76,4 +76,33 @@ async fn a_connection_without_a_place_is_done_without_where_there_is_another() {
     pool.add(another.clone());
     assert!(pool.spares(&first, Some(&first)) && first.is_retired());
     assert!(pool.promote().unwrap().is(&another));
+}
+
+/// Between here and there is something that lets a client have one connection, and cuts those that come after it.
+#[tokio::test]
+async fn what_goes_as_soon_as_it_is_there_is_not_made_again_at_once() {
+    let end = |one: &Connection| one.retire("it was cut");
+    let cases: [(fn(&Connection), Duration, bool); 3] = [
+        // It comes back.
+        (Connection::leave, Duration::ZERO, false),
+        (end, Duration::ZERO, true),
+        (end, SETTLED, false),
+    ];
+    let mute = Mute::new().await;
+    let mut connections = Vec::new();
+    for _ in &cases {
+        connections.push(mute.connection().await);
+    }
+    pause();
+    for ((end, lived, futile), one) in cases.into_iter().zip(connections) {
+        let pool = Pool::default();
+        pool.add(one.clone());
+        advance(lived).await;
+        end(&one);
+        assert_eq!(pool.let_go(), futile, "{lived:?}");
+        assert_eq!((pool.count(), pool.let_go()), (0, false));
+        let now = Instant::now();
+        assert_eq!(pool.is_resting(now), futile, "{lived:?}");
+        assert!(!pool.is_resting(now + REST));
+    }
 }
