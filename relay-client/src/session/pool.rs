@@ -45,7 +45,7 @@ struct Inner {
     further: watch::Sender<Vec<Further>>,
     /// Places are about to run short, or all connections carry bulk.
     wanted: Notify,
-    /// A place has become free.
+    /// A place has become free, or there are new ones.
     freed: Arc<Notify>,
     /// Why there was no further connection, the last time.
     said: Mutex<Option<String>>,
@@ -155,7 +155,7 @@ impl Pool {
         Room { place, freed }
     }
 
-    /// Tells all who wait that a place has become free, of whichever kind: only they know which they need. Nothing is kept for who
+    /// Tells all who wait that a place has become free, or that there are new ones, of whichever kind: only they know which they need. Nothing is kept for who
     /// comes later: wait first, then look.
     pub(super) fn freed(&self) -> Arc<Notify> {
         self.0.freed.clone()
@@ -256,6 +256,8 @@ impl Pool {
             unused: None,
         };
         self.0.further.send_modify(|further| further.push(one));
+        // By their number alone who waits would not hear of one that came as another went.
+        self.0.freed.notify_waiters();
     }
 
     /// Those that have gone, and those that nothing needs any more. Places are taken while the list is read, so that nobody can

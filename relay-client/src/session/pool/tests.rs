@@ -1,13 +1,15 @@
 #![allow(clippy::unwrap_used)]
 
+use std::task::{Context, Waker};
+
 use sluicegate_certs::TrustBundle;
 use tokio::{
     net::TcpListener,
-    time::{Duration, advance, pause},
+    time::{Duration, advance, pause, timeout},
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Connection, Instant, KEPT, LOOK_EVERY, Pool, REST, SETTLED};
+use super::{Connection, Instant, KEPT, LOOK_EVERY, PATIENCE, Pool, REST, SETTLED};
 use crate::transport::{Endpoint, Tls, Transport};
 
 /// To somebody who takes connections and says nothing. HTTP/1.1 needs no more to be one.
@@ -105,4 +107,23 @@ async fn what_goes_as_soon_as_it_is_there_is_not_made_again_at_once() {
         assert_eq!(pool.is_resting(now), futile, "{lived:?}");
         assert!(!pool.is_resting(now + REST));
     }
+}
+
+/// Both happen before who waits for room has its turn.
+#[tokio::test]
+async fn one_that_comes_as_another_goes_is_heard_of() {
+    let mute = Mute::new().await;
+    let (pool, first) = (Pool::default(), mute.connection().await);
+    let (goes, comes) = (mute.connection().await, mute.connection().await);
+    pool.add(goes.clone());
+    let (before, freed) = (pool.count(), pool.freed());
+    let heard = freed.notified();
+    let mut changed = std::pin::pin!(pool.changed(&first, before));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(changed.as_mut().poll(&mut cx).is_pending());
+    goes.leave();
+    pool.let_go();
+    pool.add(comes);
+    assert!(changed.as_mut().poll(&mut cx).is_pending(), "as many");
+    timeout(PATIENCE, heard).await.unwrap();
 }
