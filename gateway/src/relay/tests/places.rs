@@ -2,14 +2,25 @@
 
 use std::time::Duration;
 
-use sluicegate_relay::transport::{self, Endpoint, Tls, Transport, windows};
-use sluicegate_relay_protocol::preamble::{Purpose, Request, Response};
-use tokio::time::interval;
+use sluicegate_relay::{
+    session::Credential,
+    transport::{self, Endpoint, Tls, Transport, windows},
+};
+use sluicegate_relay_protocol::{
+    Handshake,
+    preamble::{Purpose, Request, Response},
+};
+use tokio::{
+    io::{AsyncWriteExt, copy, sink},
+    net::TcpStream,
+    task::JoinSet,
+    time::interval,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     http2,
-    relay::testing::{TRANSPORTS, World, within},
+    relay::testing::{Manner, TRANSPORTS, World, tcp_service, within},
     session::lifecycle::Action,
 };
 
@@ -107,6 +118,53 @@ async fn connections_of_a_revoked_token_keep_no_place() {
     })
     .await;
     assert_eq!(theirs[1].shows(&fresh).await, full);
+}
+
+/// Bulk is gone around, but not to where the stream's session has no place and would be waited for in vain.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_goes_to_the_connection_that_has_a_place() {
+    let limits = http2::Limits {
+        of_session: 2,
+        ..http2::Limits::default()
+    };
+    let world = World::with_limits(limits).await;
+    let mut tasks = JoinSet::new();
+    let service = tcp_service(&mut tasks, Manner::Echo).await;
+    let services = format!("{{echo: '{service}'}}");
+    let (one, two) = (
+        world.session("one", &services).await,
+        world.session("two", &services).await,
+    );
+    let client = world.client(&one);
+    let name = "echo".to_owned();
+    let (target, by) = (Handshake::Service { name }, Credential::new(&two, None));
+    let open = || {
+        client
+            .session
+            .open_as(&target, &by, Duration::from_secs(60))
+    };
+    // The second session has a place on the client's first connection; its other one is somebody else's.
+    let _first = within("a stream", open()).await.unwrap();
+    let mut theirs = Stays::connect(&world).await;
+    assert_eq!(theirs.shows(&two).await, Ok(()));
+
+    let bulk = TcpStream::connect(client.forward("echo").await).await;
+    let (mut read, mut write) = bulk.unwrap().into_split();
+    tasks.spawn(async move {
+        let block = vec![7; 64 << 10];
+        while write.write_all(&block).await.is_ok() {}
+    });
+    tasks.spawn(async move { drop(copy(&mut read, &mut sink()).await) });
+    within("a further connection", async {
+        let mut tick = interval(Duration::from_millis(20));
+        while client.session.connections() < 2 {
+            tick.tick().await;
+            drop(client.session.open("echo").await.unwrap());
+        }
+    })
+    .await;
+    let _second = within("another stream", open()).await.unwrap();
+    assert_eq!(theirs.connection.close_reason(), None);
 }
 
 /// A client opens no more streams on an HTTP/2 connection than the other end's SETTINGS take (RFC 9113 §6.5.2), with room left for
