@@ -28,7 +28,7 @@ use sluicegate_policy::{
 use subtle::ConstantTimeEq;
 
 use super::{Audience, Identity, Presented, identify::stolen};
-use crate::session::{Authority, Budget, Index, PolicyGeneration, Session, SessionKey};
+use crate::session::{Budget, Index, PolicyGeneration, Session, SessionKey};
 use claims::Claims;
 pub(super) use claims::{is_token_id, is_word, token_id};
 pub use key::{GestaltError, GestaltKey};
@@ -68,6 +68,12 @@ struct Accepted {
     key: DecodingKey,
 }
 
+impl std::fmt::Debug for Accepted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Accepted(***)")
+    }
+}
+
 /// Terms whose key was derived.
 pub struct PreparedTerms(Option<Arc<Accepted>>);
 
@@ -80,6 +86,8 @@ impl std::fmt::Debug for PreparedTerms {
 /// One token, and the session as it sees it.
 #[derive(Debug)]
 struct Known {
+    /// The terms it was accepted on.
+    accepted: Arc<Accepted>,
     claims: Claims,
     session: Arc<Session>,
     /// The session of the registry it narrows.
@@ -170,11 +178,8 @@ impl Gestalt {
             return;
         }
         self.index.takes_foreign(accepted.is_some());
-        self.accepted.store(accepted);
-        self.known.drain(|known| {
-            let over = Authority::Ended(Denial::SessionRevoked);
-            known.session.publish(over);
-        });
+        self.accepted.store(accepted.clone());
+        self.known.end_others(accepted.as_ref());
     }
 
     /// Whose token is this? Whatever is wrong with it is one refusal; there may also be no room for one more.
@@ -248,18 +253,18 @@ impl Gestalt {
         hash: Hash,
         now: SystemTime,
     ) -> Result<Arc<Known>, Denial> {
-        let known = self.made(&accepted.terms, claims);
+        let known = self.made(accepted, claims);
         let known = Arc::new(known.ok_or(Denial::CredentialInvalid)?);
         // Terms are changed first, and then what is kept is ended.
         let stands = || {
             let now = self.accepted.load();
             now.as_ref().is_some_and(|now| Arc::ptr_eq(now, accepted))
         };
-        let known = self.known.keep(hash, known, now, stands)?;
+        let tie = |known: &Known| self.index.tie(&known.claims.jti, &known.session);
+        let known = self.known.keep(hash, known, now, (stands, tie))?;
         let Known {
             claims, session, ..
         } = &*known;
-        self.index.tie(&claims.jti, session);
         self.index.saw(&session.key().namespace, &claims.jti);
         tracing::info!(
             session = %session.key().id,
@@ -271,7 +276,8 @@ impl Gestalt {
         Ok(known)
     }
 
-    fn made(&self, terms: &GestaltTerms, claims: Claims) -> Option<Known> {
+    fn made(&self, accepted: &Arc<Accepted>, claims: Claims) -> Option<Known> {
+        let terms = &accepted.terms;
         let bound = services(terms, &claims)?;
         let grant = Arc::new(policy(terms, &claims, &bound));
         let key = SessionKey {
@@ -306,6 +312,7 @@ impl Gestalt {
             )),
         };
         Some(Known {
+            accepted: accepted.clone(),
             claims,
             session,
             whole,

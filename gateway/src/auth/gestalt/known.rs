@@ -13,7 +13,7 @@ use std::{
 
 use sluicegate_policy::Denial;
 
-use super::Known;
+use super::{Accepted, Known};
 use crate::session::Authority;
 
 /// A token's SHA-256.
@@ -84,8 +84,9 @@ impl Kept {
         read(self.part(hash)).all.get(hash).cloned()
     }
 
-    /// Keep what was made of a token, if that still `stands`, which is asked under the lock. Where somebody made it at the same
-    /// time, theirs is everybody's.
+    /// Keep what was made of a token, if that still `stands`, and `tie` it to what ends it; both under the lock, so that of two that are
+    /// made of one token one after the other the last that is kept is the last that is tied. Where somebody made it at the same time,
+    /// theirs is everybody's.
     ///
     /// # Errors
     /// `CredentialInvalid` where it stands no more, `ConnectionLimit` where there is no room: one by which something is open
@@ -95,7 +96,7 @@ impl Kept {
         hash: Hash,
         known: Arc<Known>,
         now: SystemTime,
-        stands: impl FnOnce() -> bool,
+        (stands, tie): (impl FnOnce() -> bool, impl FnOnce(&Known)),
     ) -> Result<Arc<Known>, Denial> {
         let mut part = write(self.part(&hash));
         if part.all.len() >= part.due.max(self.few) {
@@ -115,6 +116,7 @@ impl Kept {
             return Err(Denial::ConnectionLimit);
         }
         part.all.insert(hash, known.clone());
+        tie(&known);
         Ok(known)
     }
 
@@ -130,12 +132,17 @@ impl Kept {
         }
     }
 
-    /// Forget all, and call `over` with each.
-    pub(super) fn drain(&self, over: impl Fn(&Known)) {
+    /// End and forget all that were not accepted on these terms. Some may have been, since these hold.
+    pub(super) fn end_others(&self, accepted: Option<&Arc<Accepted>>) {
         for part in &self.parts {
-            for (_, known) in write(part).all.drain() {
-                over(&known);
-            }
+            write(part).all.retain(|_, known| {
+                let stays = accepted.is_some_and(|now| Arc::ptr_eq(now, &known.accepted));
+                if !stays {
+                    let over = Authority::Ended(Denial::SessionRevoked);
+                    known.session.publish(over);
+                }
+                stays
+            });
         }
     }
 
@@ -155,6 +162,11 @@ impl Kept {
             all.extend(own.cloned());
         }
         all
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_locked(&self, hash: &Hash) -> bool {
+        self.part(hash).try_write().is_err()
     }
 
     #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::{
     auth::{Authenticator, write_file},
     secret::Secret,
     session::{
-        Right,
+        Authority, Right,
         lifecycle::Action as Act,
         testing::{Fixture, ceiling, request},
     },
@@ -557,8 +557,10 @@ async fn no_more_tokens_are_kept_than_there_is_room_for() {
     let token = minted(&egress(json!({"allowed_hosts": ["a.example.com"]})));
     let open = world.identify(&token, Audience::Egress).unwrap();
     let grant = open.session.policy().unwrap().grant.clone();
+    let accepted = world.gestalt.accepted.load_full().unwrap();
     let known = |id| {
         Arc::new(Known {
+            accepted: accepted.clone(),
             claims: serde_json::from_value(egress(json!({}))).unwrap(),
             session: open.session.narrowed(id, grant.clone()),
             whole: None,
@@ -572,7 +574,8 @@ async fn no_more_tokens_are_kept_than_there_is_room_for() {
         hash[24..].copy_from_slice(&id.to_be_bytes());
         hash
     };
-    let keep = |id| kept.keep(hash(id), known(id), SystemTime::now(), || true);
+    let free = (|| true, |_: &Known| {});
+    let keep = |id| kept.keep(hash(id), known(id), SystemTime::now(), free);
     let held: Vec<_> = (1..=4).map(|id| keep(id).unwrap()).collect();
     assert_eq!(keep(5).map(drop), Err(Denial::ConnectionLimit));
     assert_eq!(kept.len(), 4, "what something is open by is kept");
@@ -587,9 +590,38 @@ async fn no_more_tokens_are_kept_than_there_is_room_for() {
     keep(6).unwrap();
     assert_eq!(kept.len(), 3, "nothing is open by the others");
     assert!(Arc::ptr_eq(&kept.find(&hash(1)).unwrap().session, &session));
-    kept.drain(|known| {
-        let over = Authority::Ended(Denial::SessionRevoked);
-        known.session.publish(over);
-    });
+    kept.end_others(None);
     assert!(matches!(watches.peek(), Authority::Ended(_)));
+}
+
+#[tokio::test]
+async fn a_change_of_terms_ends_what_the_others_let_in_and_that_alone() {
+    let world = Accepting::with(SessionCheck::TrustToken, |_| {}).await;
+    let token = minted(&egress(json!({"allowed_hosts": ["a.example.com"]})));
+    let open = world.identify(&token, Audience::Egress).unwrap();
+    let before = world.gestalt.accepted.load_full().unwrap();
+    let mut terms = world.terms.clone();
+    terms.ceiling = ceiling("{allowedHosts: ['b.example.com']}");
+    world.gestalt.follow(Some(terms)).unwrap();
+    let after = world.gestalt.accepted.load_full().unwrap();
+    let ended = open.session.authority();
+    assert!(matches!(ended, Authority::Ended(Denial::SessionRevoked)));
+    let kept = Kept::with(8, 8);
+    let keep = |id: u8, accepted: &Arc<Accepted>| {
+        let claims: Claims = serde_json::from_value(egress(json!({}))).unwrap();
+        let made = world.gestalt.made(accepted, claims).unwrap();
+        let hash = [id; 32];
+        // Of two that are made of one token, the last that is kept is the one that its revocation must end.
+        let tie = |_: &Known| assert!(kept.is_locked(&hash));
+        let now = SystemTime::now();
+        kept.keep(hash, Arc::new(made), now, (|| true, tie))
+            .unwrap()
+    };
+    // As of one that came while those of the terms before were being ended, part by part.
+    let (old, new) = (keep(1, &before), keep(2, &after));
+    kept.end_others(Some(&after));
+    assert!(old.session.stands(None).is_err());
+    assert!(new.session.stands(None).is_ok());
+    assert_eq!(kept.len(), 1);
+    assert!(Arc::ptr_eq(&kept.find(&[2; 32]).unwrap(), &new));
 }
