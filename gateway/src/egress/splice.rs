@@ -13,6 +13,8 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    net::{self, RecvFlags},
     pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
 };
 use tokio::{io::Interest, net::TcpStream};
@@ -114,7 +116,7 @@ impl Pipe {
     }
 
     /// Read what the socket has, into an *empty* pipe: only then does EAGAIN mean that the socket has nothing, and not
-    /// that the pipe's slots are taken. Ready(0) is FIN.
+    /// that the pipe's slots are taken. Ready(0) is what only a read can tell: FIN, or an urgent byte.
     pub(super) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -127,14 +129,15 @@ impl Pipe {
         loop {
             ready!(from.poll_read_ready(cx))?;
             let moved = from.try_io(Interest::READABLE, || {
-                Ok(splice(
-                    from,
-                    None,
-                    &ends.writer,
-                    None,
-                    ends.capacity,
-                    flags(),
-                )?)
+                let take = || splice(from, None, &ends.writer, None, ends.capacity, flags());
+                match take() {
+                    // It does not go past an urgent byte (RFC 9293 §3.8.5), and says there what it says where nothing has come.
+                    Err(Errno::AGAIN) if has_bytes(from) => match take() {
+                        Err(Errno::AGAIN) => Ok(0),
+                        moved => Ok(moved?),
+                    },
+                    moved => Ok(moved?),
+                }
             });
             match moved {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -212,6 +215,13 @@ impl Drop for Pipe {
     }
 }
 
+/// Would a read give some?
+fn has_bytes(socket: &TcpStream) -> bool {
+    let mut one = [0; 1];
+    let looked = net::recv(socket, &mut one, RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    looked.is_ok_and(|(length, _)| length > 0)
+}
+
 fn flags() -> SpliceFlags {
     SpliceFlags::NONBLOCK | SpliceFlags::MOVE
 }
@@ -226,11 +236,19 @@ pub(super) fn idle_pipes() -> usize {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::sync::Mutex;
+    use std::{future::poll_fn, sync::Mutex, time::Duration};
 
-    use rustix::pipe::{PipeFlags, pipe_with};
+    use rustix::{
+        net::{SendFlags, send},
+        pipe::{PipeFlags, pipe_with},
+    };
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+        time::timeout,
+    };
 
-    use super::{Ends, LEAST, MOST, Pool, lend, lock};
+    use super::{Ends, LEAST, MOST, Pipe, Pool, lend, lock};
 
     /// As small as they come.
     fn small() -> Option<Ends> {
@@ -263,5 +281,28 @@ mod tests {
             pool.idle.extend(all.pop());
         }
         assert!(lend(&pool, || None).is_some() && lock(&pool).lent == MOST);
+    }
+
+    #[tokio::test]
+    async fn an_urgent_byte_is_left_to_a_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (mut client, (mut from, _)) = (client.unwrap(), listener.accept().await.unwrap());
+        client.write_all(b"before").await.unwrap();
+        send(&client, b"!", SendFlags::OOB).unwrap();
+        client.write_all(b"behind").await.unwrap();
+        let mut got = 0;
+        while got < b"before".len() {
+            // Another each time: one with bytes in it is not filled.
+            let mut pipe = Pipe::borrow().unwrap();
+            got += poll_fn(|cx| pipe.poll_fill(cx, &from)).await.unwrap();
+        }
+        let mut pipe = Pipe::borrow().unwrap();
+        let fill = poll_fn(|cx| pipe.poll_fill(cx, &from));
+        let told = timeout(Duration::from_secs(60), fill).await;
+        assert_eq!(told.unwrap().unwrap(), 0);
+        let mut behind = [0; 6];
+        from.read_exact(&mut behind).await.unwrap();
+        assert_eq!(&behind, b"behind");
     }
 }

@@ -268,8 +268,9 @@ impl Direction {
             Poll::Pending => Ok(Poll::Pending),
             Poll::Ready(Err(_)) => Err(Stop::Reader),
             Poll::Ready(Ok(0)) => {
-                self.eof = true;
-                Ok(Poll::Ready(()))
+                // The end, or not: a read knows.
+                self.large = 0;
+                return None;
             }
             Poll::Ready(Ok(n)) => side.moved(n).map(|()| {
                 self.measured(n);

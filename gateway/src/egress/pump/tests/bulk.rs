@@ -2,9 +2,10 @@
 
 use std::{collections::hash_map::DefaultHasher, hash::Hasher, time::Duration};
 
+use rustix::net::SendFlags;
 use sluicegate_policy::Denial;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::TcpStream,
 };
 
@@ -94,6 +95,29 @@ async fn what_comes_after_a_half_close_goes_the_other_way() {
         let ((sent, answer), (got, answered)) = tokio::join!(sent, answered);
         assert_eq!(got, (4 * MIB, sent));
         assert_eq!(answer, (5 * MIB, answered));
+    };
+    let (end, ()) = tokio::join!(work, talk);
+    assert_eq!(end, End::Finished(Party::Downstream));
+}
+
+#[tokio::test]
+async fn an_urgent_byte_is_no_end() {
+    let (mut client, downstream) = tcp_pair().await;
+    let (upstream, mut server) = tcp_pair().await;
+    let work = carried(downstream, upstream, |_, _| Ok(()));
+    let talk = async {
+        let (bulk, mut got) = (vec![7; 4 * MIB], vec![0; 4 * MIB]);
+        let (sent, came) = tokio::join!(client.write_all(&bulk), server.read_exact(&mut got));
+        assert!(sent.is_ok() && came.unwrap() == bulk.len());
+        let urgent = || Ok(rustix::net::send(&client, b"!", SendFlags::OOB)?);
+        client.async_io(Interest::WRITABLE, urgent).await.unwrap();
+        client.write_all(b"behind").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        server.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"behind");
+        server.shutdown().await.unwrap();
+        assert_eq!(client.read_to_end(&mut rest).await.unwrap(), 0);
     };
     let (end, ()) = tokio::join!(work, talk);
     assert_eq!(end, End::Finished(Party::Downstream));
