@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(cache.len(), 1, "none of its line");
         assert_eq!(verify(), 1, "it is verified, and not kept");
         let (kid, _) = keys.signing().unwrap();
-        index.keys_changed(vec![kid.to_string()], &[]);
+        index.keys_changed(vec![kid.to_string()], Vec::new);
         assert_eq!(cache.len(), 0);
     }
 

@@ -382,9 +382,13 @@ impl Index {
         }
     }
 
-    /// These keys verify no more: what is open by their tokens ends. One that is there again is as good as it was.
-    pub(crate) fn keys_changed(&self, gone: Vec<String>, there: &[String]) {
+    /// Other keys verify than `before`: what is open by tokens of those that are gone ends, and one that is there again is as good as it
+    /// was. Which are `there` is asked under the lock: of two who change them at once, the one that knew less is not the last to say so.
+    pub(crate) fn keys_changed(&self, before: Vec<String>, there: impl FnOnce() -> Vec<String>) {
         let mut tables = self.write();
+        let there = there();
+        let gone = before.into_iter().filter(|key| !there.contains(key));
+        let gone: Vec<_> = gone.collect();
         tables.retired.retain(|key| !there.contains(key));
         let lost = !gone.is_empty();
         tables.retired.extend(gone);

@@ -303,10 +303,11 @@ impl Registry {
 
     /// Keys were read again: what is open by tokens of those that are gone ends.
     pub fn keys_changed(&self, before: Vec<KeyInfo>) {
-        let there: Vec<String> = self.keys.list().into_iter().map(|key| key.kid).collect();
-        let gone = before.into_iter().map(|key| key.kid);
-        let gone = gone.filter(|kid| !there.contains(kid)).collect();
-        self.index.keys_changed(gone, &there);
+        let kids = |keys: Vec<KeyInfo>| -> Vec<String> {
+            keys.into_iter().map(|key| key.kid).collect()
+        };
+        let there = || kids(self.keys.list());
+        self.index.keys_changed(kids(before), there);
     }
 
     /// Take over a new configuration; every living session is judged by it, in one commit. Returns what somebody

@@ -106,3 +106,24 @@ async fn an_id_of_one_namespace_makes_nobody_look_in_another() {
     index.revoke("nightly".into(), None);
     assert_eq!(looked(&mut watched), [true, true]);
 }
+
+#[test]
+fn who_changes_keys_says_last_what_is_last() {
+    let index = Index::default();
+    let [kept, gone] = ["kept", "gone"].map(str::to_owned);
+    let credential = |key: &str| Credential::Token {
+        namespace: "default".into(),
+        id: "id".into(),
+        family: None,
+        key: key.into(),
+    };
+    let withdrawn = || [&kept, &gone].map(|key| index.is_withdrawn(&credential(key)));
+    index.keys_changed(vec![kept.clone(), gone.clone()], || {
+        // Nobody else says meanwhile what was before.
+        assert!(index.tables.try_write().is_err());
+        vec![kept.clone()]
+    });
+    assert_eq!(withdrawn(), [false, true]);
+    index.keys_changed(vec![kept.clone()], || vec![kept.clone(), gone.clone()]);
+    assert_eq!(withdrawn(), [false, false]);
+}
