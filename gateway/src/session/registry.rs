@@ -303,9 +303,9 @@ impl Registry {
 
     /// Keys were read again: what is open by tokens of those that are gone ends.
     pub fn keys_changed(&self, before: Vec<KeyInfo>) {
-        let kids = |keys: Vec<KeyInfo>| -> Vec<String> {
+        fn kids(keys: Vec<KeyInfo>) -> Vec<String> {
             keys.into_iter().map(|key| key.kid).collect()
-        };
+        }
         let there = || kids(self.keys.list());
         self.index.keys_changed(kids(before), there);
     }
