@@ -98,10 +98,10 @@ impl Own {
     }
 }
 
-/// Too many files are open for a socket of the thread's own: the one that is open asks.
+/// There is no descriptor or no memory for a socket of the thread's own: the one that is open asks.
 fn or_shared(own: io::Result<bool>, shared: impl FnOnce() -> io::Result<bool>) -> io::Result<bool> {
     own.or_else(|error| match Errno::from_io_error(&error) {
-        Some(Errno::MFILE | Errno::NFILE) => shared(),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => shared(),
         _ => Err(error),
     })
 }
@@ -376,9 +376,9 @@ mod tests {
     }
 
     #[test]
-    fn who_gets_no_descriptor_asks_by_what_is_open() {
-        // EMFILE, ENFILE.
-        for code in [24, 23] {
+    fn who_gets_no_socket_asks_by_what_is_open() {
+        // EMFILE, ENFILE, ENOMEM, ENOBUFS.
+        for code in [24, 23, 12, 105] {
             let own = Err(io::Error::from_raw_os_error(code));
             assert!(or_shared(own, || Ok(true)).unwrap(), "{code}");
         }
