@@ -217,7 +217,7 @@ impl Drop for Pipe {
 
 /// Would a read give some?
 fn has_bytes(socket: &TcpStream) -> bool {
-    let mut one = [0; 1];
+    let mut one = [0_u8; 1];
     let looked = net::recv(socket, &mut one, RecvFlags::PEEK | RecvFlags::DONTWAIT);
     looked.is_ok_and(|(length, _)| length > 0)
 }
