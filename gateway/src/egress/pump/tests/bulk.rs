@@ -109,9 +109,8 @@ async fn an_urgent_byte_is_no_end() {
         let (bulk, mut got) = (vec![7; 4 * MIB], vec![0; 4 * MIB]);
         let (sent, came) = tokio::join!(client.write_all(&bulk), server.read_exact(&mut got));
         assert!(sent.is_ok() && came.unwrap() == bulk.len());
-        let urgent = || -> std::io::Result<usize> {
-            Ok(rustix::net::send(&client, b"!", SendFlags::OOB)?)
-        };
+        let urgent =
+            || -> std::io::Result<usize> { Ok(rustix::net::send(&client, b"!", SendFlags::OOB)?) };
         client.async_io(Interest::WRITABLE, urgent).await.unwrap();
         client.write_all(b"behind").await.unwrap();
         client.shutdown().await.unwrap();
