@@ -99,6 +99,6 @@ mod tests {
     #[test]
     fn an_idle_stream_holds_little() {
         let size = size(carry);
-        assert!(size <= 560, "{size}");
+        assert!(size <= 480, "{size}");
     }
 }

@@ -380,59 +380,79 @@ impl Meter for Spending {
 }
 
 /// Pump until both ends are done or the right to it ends; what is left is reset.
-pub(super) async fn carry(
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an async fn would hold twice what it is given"
+)]
+pub(super) fn carry(
     downstream: &mut dyn Flow,
     upstream: &mut dyn Flow,
     ticket: &Ticket,
     idle: Option<Duration>,
     recorder: &mut Recorder,
-) {
-    let meter = ticket.meter(recorder.counters());
-    let (lost, timers) = (pin!(ticket.revoked()), ticket.timers(idle));
-    join(downstream, upstream, lost, timers, &meter, recorder).await;
-    ticket.identity.session.touch(SystemTime::now());
+) -> impl Future<Output = ()> {
+    async move {
+        let meter = ticket.meter(recorder.counters());
+        let lost = pin!(ticket.revoked());
+        join(
+            downstream,
+            upstream,
+            lost,
+            ticket.timers(idle),
+            &meter,
+            recorder,
+        )
+        .await;
+        ticket.identity.session.touch(SystemTime::now());
+    }
 }
 
 /// Pump until both ends are done or `lost` completes; what is left is reset, and the record says how it was. `lost` is best
 /// pinned by the caller: what is handed over is held twice, here and by the call.
-pub(super) async fn join(
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an async fn would hold twice what it is given"
+)]
+pub(super) fn join(
     downstream: &mut dyn Flow,
     upstream: &mut dyn Flow,
     lost: impl Future<Output = Lost>,
     timers: Timers,
     meter: &(impl Meter + Sync),
     recorder: &mut Recorder,
-) {
-    let ended = tokio::select! {
-        biased;
-        lost = lost => Err(lost),
-        ending = pump(downstream, upstream, timers, meter) => Ok(ending),
-    };
-    let ending = match ended {
-        Ok(ending) => ending,
-        Err(lost) => {
-            downstream.reset();
-            upstream.reset();
-            return lost.cut(recorder);
-        }
-    };
-    let by = match ending.by {
-        Some(Side::A) => Party::Downstream,
-        Some(Side::B) => Party::Upstream,
-        None => Party::Gateway,
-    };
-    match ending.how {
-        How::Completed => recorder.ended(Outcome::Completed, by),
-        How::Reset(Broken::Refused) if by == Party::Upstream => {
-            recorder.refused(&Denial::ListenerRefused.into());
-        }
-        How::Reset(broken) => {
-            if broken != Broken::Reset {
-                recorder.detail(broken);
+) -> impl Future<Output = ()> {
+    async move {
+        let ended = tokio::select! {
+            biased;
+            lost = lost => Err(lost),
+            ending = pump(downstream, upstream, timers, meter) => Ok(ending),
+        };
+        let ending = match ended {
+            Ok(ending) => ending,
+            Err(lost) => {
+                downstream.reset();
+                upstream.reset();
+                return lost.cut(recorder);
             }
-            recorder.ended(Outcome::Reset, by);
+        };
+        let by = match ending.by {
+            Some(Side::A) => Party::Downstream,
+            Some(Side::B) => Party::Upstream,
+            None => Party::Gateway,
+        };
+        match ending.how {
+            How::Completed => recorder.ended(Outcome::Completed, by),
+            How::Reset(Broken::Refused) if by == Party::Upstream => {
+                recorder.refused(&Denial::ListenerRefused.into());
+            }
+            How::Reset(broken) => {
+                if broken != Broken::Reset {
+                    recorder.detail(broken);
+                }
+                recorder.ended(Outcome::Reset, by);
+            }
+            How::Idle => recorder.cut(Denial::IdleTimeout),
+            How::Stopped => recorder.cut(Denial::ByteQuota),
         }
-        How::Idle => recorder.cut(Denial::IdleTimeout),
-        How::Stopped => recorder.cut(Denial::ByteQuota),
     }
 }

@@ -40,7 +40,7 @@ pub use held::Held;
 pub use io::FlowIo;
 pub use load::{Counted, Load};
 pub use prefixed::Prefixed;
-pub use pump::{Ending, How, Meter, Pacing, Side, Timers, pump};
+pub use pump::{Ending, How, Meter, Pacing, Pump, Side, Timers, pump};
 pub use quic::{QuicFlow, QuicReceive, QuicSend, code};
 pub use rest::Rest;
 pub use shared::{Shared, Tcp};

@@ -1,9 +1,8 @@
 //! Joins two flows: both directions at once, each end carried as what it is.
 
 use std::{
-    future::poll_fn,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -113,67 +112,113 @@ impl Meter for () {
 
 /// Pump until both directions have ended or one side broke. At most one chunk per direction is held here: what is not
 /// taken on one side is not read on the other. Dropping the future and then the flows resets both.
-pub async fn pump<A, B>(a: &mut A, b: &mut B, timers: Timers, meter: &(impl Meter + Sync)) -> Ending
+pub fn pump<'p, A, B, M>(
+    a: &'p mut A,
+    b: &'p mut B,
+    timers: Timers,
+    meter: &'p M,
+) -> Pump<'p, A, B, M>
 where
     A: Flow + ?Sized,
     B: Flow + ?Sized,
+    M: Meter + Sync,
 {
-    let mut work = Work {
-        up: Way::default(),
-        down: Way::default(),
-        first_fin: None,
-        moved: false,
-    };
-    // Apart: most streams of a client have no limit, and none has one before it is silent.
-    let mut timer: Option<Pin<Box<Sleep>>> = None;
-    let mut armed = None;
-    let ending = poll_fn(|cx| {
-        let polled = work.poll(cx, a, b, meter);
-        let ending = match polled {
-            Poll::Ready(ending) => ending,
-            Poll::Pending => {
-                let limit = if work.waits() || meter.waits() {
-                    // What waits for its turn is not silent.
-                    None
-                } else if work.first_fin.is_some() {
-                    timers.shortest()
-                } else {
-                    timers.idle
-                };
-                let anew = std::mem::take(&mut work.moved) || armed != Some(limit);
-                armed = Some(limit);
-                let Some(limit) = limit else {
-                    return Poll::Pending;
-                };
-                let timer =
-                    timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit)));
-                if anew {
-                    timer.as_mut().reset(Instant::now() + limit);
-                }
-                if timer.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                Ending {
-                    how: How::Idle,
-                    by: None,
-                }
-            }
+    Pump {
+        a,
+        b,
+        meter,
+        timers,
+        work: Work::default(),
+        timer: None,
+        armed: None,
+        ending: None,
+    }
+}
+
+/// What [`pump`] does. By hand: an async function would hold twice what it is given, as long as the stream is idle.
+#[must_use = "nothing moves before it is awaited"]
+pub struct Pump<'p, A: ?Sized, B: ?Sized, M> {
+    a: &'p mut A,
+    b: &'p mut B,
+    meter: &'p M,
+    timers: Timers,
+    work: Work,
+    /// Apart: most streams of a client have no limit, and none has one before it is silent.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The limit that it was last set for.
+    armed: Option<Option<Duration>>,
+    /// Both FINs are through, and what carries them is to be ended.
+    ending: Option<Ending>,
+}
+
+impl<A, B, M> Future for Pump<'_, A, B, M>
+where
+    A: Flow + ?Sized,
+    B: Flow + ?Sized,
+    M: Meter,
+{
+    type Output = Ending;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
+        let this = &mut *self;
+        let ending = match this.ending {
+            Some(ending) => ending,
+            None => ready!(this.poll_work(cx)),
         };
         if ending.how != How::Completed {
-            a.reset();
-            b.reset();
+            this.a.reset();
+            this.b.reset();
+            return Poll::Ready(ending);
         }
-        Poll::Ready(ending)
-    })
-    .await;
-    if ending.how == How::Completed {
-        poll_fn(|cx| match (a.poll_close(cx), b.poll_close(cx)) {
-            (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(()),
+        this.ending = Some(ending);
+        match (this.a.poll_close(cx), this.b.poll_close(cx)) {
+            (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(ending),
             _ => Poll::Pending,
-        })
-        .await;
+        }
     }
-    ending
+}
+
+impl<A, B, M> Pump<'_, A, B, M>
+where
+    A: Flow + ?Sized,
+    B: Flow + ?Sized,
+    M: Meter,
+{
+    /// Until both directions have ended, one side broke, or nothing has moved for too long.
+    fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        if let Poll::Ready(ending) = self.work.poll(cx, self.a, self.b, self.meter) {
+            return Poll::Ready(ending);
+        }
+        ready!(self.poll_silence(cx));
+        Poll::Ready(Ending {
+            how: How::Idle,
+            by: None,
+        })
+    }
+
+    /// Nothing moves now: has that lasted too long?
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = if self.work.waits() || self.meter.waits() {
+            // What waits for its turn is not silent.
+            None
+        } else if self.work.first_fin.is_some() {
+            self.timers.shortest()
+        } else {
+            self.timers.idle
+        };
+        let anew = std::mem::take(&mut self.work.moved) || self.armed != Some(limit);
+        self.armed = Some(limit);
+        let Some(limit) = limit else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit)));
+        if anew {
+            timer.as_mut().reset(Instant::now() + limit);
+        }
+        timer.as_mut().poll(cx)
+    }
 }
 
 /// One direction.
@@ -208,6 +253,7 @@ enum Stop {
     Meter,
 }
 
+#[derive(Default)]
 struct Work {
     up: Way,
     down: Way,
@@ -302,12 +348,12 @@ impl Way {
             match self.state {
                 State::Done => return Poll::Ready(Ok(())),
                 State::Finishing => {
-                    std::task::ready!(to.poll_finish(cx)).map_err(Stop::To)?;
+                    ready!(to.poll_finish(cx)).map_err(Stop::To)?;
                     self.state = State::Done;
                     *moved = true;
                 }
                 State::Open if !self.going.is_empty() => {
-                    std::task::ready!(to.poll_write(cx, &mut self.going)).map_err(Stop::To)?;
+                    ready!(to.poll_write(cx, &mut self.going)).map_err(Stop::To)?;
                     *moved = true;
                 }
                 State::Open if self.held.is_some() => {
@@ -364,7 +410,7 @@ impl Way {
             waiting.pacing = meter.pace(side, left);
         }
         let may = match &mut waiting.pacing {
-            Some(pacing) => std::task::ready!(Pin::new(pacing).poll(cx)),
+            Some(pacing) => ready!(Pin::new(pacing).poll(cx)),
             None => left,
         };
         waiting.pacing = None;
