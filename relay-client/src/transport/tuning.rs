@@ -21,9 +21,11 @@ const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 /// Largest UDP payload that is looked for (RFC 8899) and taken: jumbo frames and loopback have room for more than Ethernet. quinn
 /// gives the kernel ten packets at once, which must fit into one datagram of 65,507 bytes.
 const PACKET: u16 = 6_528;
-/// So many of the largest are as much as the kernel hands over at once: what it has joined is one datagram, of 65,535 bytes at most.
-/// quinn would have room for 64 of them, 32 times: 13 MiB for each socket, and a client has one for each connection.
-pub(super) const RECEIVED_TOGETHER: usize = 65_535_usize.div_ceil(PACKET as usize);
+/// What the kernel has joined is one datagram, of so many bytes at most.
+pub(super) const JOINED: usize = 65_535;
+/// So many of the largest packets are as much. quinn would have room for 64 of them, 32 times: 13 MiB for each socket, and a client has
+/// one for each connection.
+pub(super) const RECEIVED_TOGETHER: usize = JOINED.div_ceil(PACKET as usize);
 /// The peer acknowledges at least every so many packets; every second is more than bulk needs, and costs at both ends.
 const ACKNOWLEDGE_EVERY: u32 = 8;
 /// … and waits no longer than this with fewer.

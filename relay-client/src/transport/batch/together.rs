@@ -1,14 +1,20 @@
-//! How many packets a connection gives the kernel at once.
+//! How many packets a connection gives the kernel at once, and a socket takes from it.
 //!
 //! quinn makes room for as many packets as may leave together as soon as there are two, 70 KiB where packets are large, and has it to the
 //! connection's end. So those of a connection leave one by one until it is known to carry more than a few words.
+//!
+//! What is received has 32 places of as much room each, which cost memory once something has been written there, and a client has a
+//! socket for each connection. So the first few of them are used until the packets that come are known to be many.
 
 use std::{
     cell::Cell,
     io::{self, IoSliceMut},
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -17,11 +23,15 @@ use quinn::{
     udp::{RecvMeta, Transmit},
 };
 
-use super::super::tuning::RECEIVED_TOGETHER;
+use super::super::tuning::{JOINED, RECEIVED_TOGETHER};
 
 /// A driver that has sent so many packets in turns with more than one of them goes on to send them together. What would have been
-/// saved before is a system call for each.
-const BUSY: usize = 64;
+/// saved before is a system call for each. Opening as many streams as a client has on a connection takes some 150 at the most.
+const BUSY: usize = 256;
+/// Datagrams that a socket takes at once at first. What the kernel has joined is one of them.
+const FEW: usize = 2;
+/// A socket that has so often had as many as that, and small ones, takes from then on as many at once as there is room for.
+const CROWDED: usize = 128;
 
 /// One turn of a driver.
 #[derive(Clone, Copy)]
@@ -66,22 +76,39 @@ impl Together {
 /// A socket that is given together what may leave together. Its endpoint is one of [`endpoint`](super::super::tuning::endpoint)'s: of
 /// packets that are smaller, more might have been joined than there would be room for.
 #[derive(Debug)]
-pub(super) struct Socket(Arc<dyn AsyncUdpSocket>);
+pub(super) struct Socket {
+    socket: Arc<dyn AsyncUdpSocket>,
+    /// Times that there were [`FEW`] small ones, while no more are taken at once.
+    crowded: AtomicUsize,
+}
 
 impl Socket {
     /// Over this one.
     pub(super) fn new(socket: Arc<dyn AsyncUdpSocket>) -> Self {
-        Self(socket)
+        Self {
+            socket,
+            crowded: AtomicUsize::new(0),
+        }
+    }
+
+    /// So many datagrams are taken at once.
+    fn most(&self) -> usize {
+        // No more than a hint, which orders nothing.
+        if self.crowded.load(Ordering::Relaxed) < CROWDED {
+            FEW
+        } else {
+            usize::MAX
+        }
     }
 }
 
 impl AsyncUdpSocket for Socket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        self.0.clone().create_io_poller()
+        self.socket.clone().create_io_poller()
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.0.try_send(transmit)?;
+        self.socket.try_send(transmit)?;
         super::moved(transmit.contents.len());
         let turn = TURN.get();
         let sent = turn.sent.saturating_add(1);
@@ -95,25 +122,33 @@ impl AsyncUdpSocket for Socket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(self.0.poll_recv(cx, bufs, meta))?;
-        super::moved(meta.iter().take(count).map(|meta| meta.len).sum());
+        let most = self.most().min(bufs.len()).min(meta.len());
+        let bufs = bufs.get_mut(..most).unwrap_or_default();
+        let meta = meta.get_mut(..most).unwrap_or_default();
+        let count = ready!(self.socket.poll_recv(cx, bufs, meta))?;
+        let bytes: usize = meta.iter().take(count).map(|meta| meta.len).sum();
+        // Those of a flow are as large as a call is worth.
+        if count == FEW && most == FEW && bytes < JOINED {
+            self.crowded.fetch_add(1, Ordering::Relaxed);
+        }
+        super::moved(bytes);
         Poll::Ready(Ok(count))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.socket.local_addr()
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.0.max_transmit_segments().min(TURN.get().most)
+        self.socket.max_transmit_segments().min(TURN.get().most)
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.0.max_receive_segments().min(RECEIVED_TOGETHER)
+        self.socket.max_receive_segments().min(RECEIVED_TOGETHER)
     }
 
     fn may_fragment(&self) -> bool {
-        self.0.may_fragment()
+        self.socket.may_fragment()
     }
 }
 
@@ -125,7 +160,7 @@ mod tests {
         net::{Ipv4Addr, SocketAddr},
         pin::Pin,
         sync::Arc,
-        task::{Context, Poll},
+        task::{Context, Poll, Waker},
     };
 
     use quinn::{
@@ -133,14 +168,22 @@ mod tests {
         udp::{RecvMeta, Transmit},
     };
 
-    use super::{super::super::tuning, BUSY, Socket, Together};
+    use super::{super::super::tuning, BUSY, CROWDED, FEW, JOINED, Socket, Together};
 
     /// So many packets may leave it together.
     const MOST: usize = 10;
 
-    /// Takes everything.
+    /// Takes everything, and has so many datagrams for whoever asks.
     #[derive(Debug)]
-    struct Sink;
+    struct Sink {
+        waiting: usize,
+        bytes: usize,
+    }
+
+    /// Over one that has so many datagrams, each of so many bytes.
+    fn socket(waiting: usize, bytes: usize) -> Socket {
+        Socket::new(Arc::new(Sink { waiting, bytes }))
+    }
 
     impl AsyncUdpSocket for Sink {
         fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
@@ -154,10 +197,11 @@ mod tests {
         fn poll_recv(
             &self,
             _cx: &mut Context<'_>,
-            _bufs: &mut [IoSliceMut<'_>],
-            _meta: &mut [RecvMeta],
+            bufs: &mut [IoSliceMut<'_>],
+            meta: &mut [RecvMeta],
         ) -> Poll<io::Result<usize>> {
-            Poll::Pending
+            meta.iter_mut().for_each(|meta| meta.len = self.bytes);
+            Poll::Ready(Ok(bufs.len().min(self.waiting)))
         }
 
         fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -199,7 +243,7 @@ mod tests {
 
     #[test]
     fn packets_leave_together_once_there_are_many() {
-        let socket = Socket::new(Arc::new(Sink));
+        let socket = socket(0, 0);
         let (mut quiet, mut busy) = (Together::default(), Together::default());
         for _ in 0..2 * BUSY {
             assert_eq!(turn(&mut quiet, &socket, 1), 1, "a word at a time");
@@ -212,9 +256,32 @@ mod tests {
         assert_eq!(socket.max_transmit_segments(), MOST, "who is no driver");
     }
 
+    /// How many datagrams it takes at once, of room for 32.
+    fn received(socket: &Socket) -> usize {
+        let mut rooms = [[0u8; 1]; 32];
+        let mut bufs: Vec<_> = rooms.iter_mut().map(|room| IoSliceMut::new(room)).collect();
+        let mut meta = [RecvMeta::default(); 32];
+        let mut cx = Context::from_waker(Waker::noop());
+        match socket.poll_recv(&mut cx, &mut bufs, &mut meta) {
+            Poll::Ready(count) => count.unwrap(),
+            Poll::Pending => 0,
+        }
+    }
+
+    #[test]
+    fn a_few_datagrams_are_taken_at_once_until_there_are_many() {
+        let (quiet, flow, busy) = (socket(FEW - 1, 50), socket(100, JOINED), socket(100, 50));
+        let taken = || [&quiet, &flow, &busy].map(received);
+        for _ in 0..CROWDED {
+            assert_eq!(taken(), [FEW - 1, FEW, FEW]);
+        }
+        assert_eq!(taken(), [FEW - 1, FEW, 32]);
+        assert_eq!(quiet.most(), FEW, "each for itself");
+    }
+
     #[test]
     fn there_is_room_for_what_may_come_together_and_no_more() {
-        let socket = Socket::new(Arc::new(Sink));
+        let socket = socket(0, 0);
         let largest = EndpointConfig::default();
         let largest = tuning::endpoint(largest).get_max_udp_payload_size();
         let room = socket.max_receive_segments() * usize::try_from(largest).unwrap();
