@@ -15,7 +15,7 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use sluicegate_certs::{Channel, ClientKey};
 use sluicegate_relay_protocol::{
     ALPN_H2, CAPSULE_PROTOCOL, CAPSULE_PROTOCOL_TRUE, CONNECT_TCP, Handshake, INSTANCE, Instance,
-    ONCE, PROOF_PATH, TAKEN, TOKEN_PATH, capsule::DATA,
+    ONCE, Once, PROOF_PATH, TAKEN, TOKEN_PATH, capsule::DATA,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -259,8 +259,7 @@ impl Connection {
     ) -> Result<Held<CapsuleFlow, Seat>, OpenError> {
         let mut request = self.connect_tcp(target, token)?;
         if let Some(once) = early.again(self.instance()) {
-            let once = HeaderValue::try_from(once.to_string()).map_err(|_| OpenError::Token)?;
-            request.headers_mut().insert(ONCE, once);
+            request.headers_mut().insert(ONCE, field(&once)?);
         }
         let asked = async {
             let seat = self.seats.take().await;
@@ -452,6 +451,13 @@ async fn keep_alive(
             () = seats.worth_a_round(round) => {}
         }
     }
+}
+
+/// Which open it is. No two are the same: indexed (RFC 7541 §2.3.2) it would only take the room of what is said again, at both ends.
+fn field(once: &Once) -> Result<HeaderValue, OpenError> {
+    let mut field = HeaderValue::try_from(once.to_string()).map_err(|_| OpenError::Token)?;
+    field.set_sensitive(true);
+    Ok(field)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, task::Poll, time::Duration};
 
 use sluicegate_relay_protocol::{
-    Handshake,
+    Handshake, Once,
     capsule::{DATA as CAPSULE, Head},
 };
 use tokio::{
@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Connection, PONG_WITHIN, Seat};
+use super::{Connection, PONG_WITHIN, Seat, field};
 use crate::{
     flow::{CapsuleFlow, Early, Flow, Held},
     transport::{
@@ -305,4 +305,13 @@ async fn a_path_on_which_something_comes_is_not_taken_for_dead() {
     connection.life.ended().await;
     let took = asked.elapsed();
     assert!(took < PONG_WITHIN + Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn which_open_it_is_is_not_indexed() {
+    let tried = Vec::new();
+    let once = Once { number: 7, tried };
+    let field = field(&once).unwrap();
+    assert!(field.is_sensitive());
+    assert_eq!(field, once.to_string());
 }
