@@ -269,7 +269,7 @@ egress:
                 let serve =
                     move |shaken, _| front::quic::serve(shaken, current.clone(), serving.clone());
                 let accepted = accept_quic(listener, places, telemetry, accepting, serve);
-                tokio::spawn(accepted);
+                drain.watch().spawn_service(accepted);
                 (&mut idle).await.unwrap();
                 others().await;
             });

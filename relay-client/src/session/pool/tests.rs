@@ -84,7 +84,8 @@ async fn a_connection_without_a_place_is_done_without_where_there_is_another() {
 #[tokio::test]
 async fn what_goes_as_soon_as_it_is_there_is_not_made_again_at_once() {
     let end = |one: &Connection| one.retire("it was cut");
-    let cases: [(fn(&Connection), Duration, bool); 3] = [
+    type Case = (fn(&Connection), Duration, bool);
+    let cases: [Case; 3] = [
         // It comes back.
         (Connection::leave, Duration::ZERO, false),
         (end, Duration::ZERO, true),

@@ -187,7 +187,10 @@ mod tests {
 
     impl AsyncUdpSocket for Sink {
         fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-            Box::pin(Self)
+            Box::pin(Self {
+                waiting: self.waiting,
+                bytes: self.bytes,
+            })
         }
 
         fn try_send(&self, _transmit: &Transmit<'_>) -> io::Result<()> {
