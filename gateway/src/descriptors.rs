@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
@@ -15,6 +16,7 @@ use rustix::{
     io::Errno,
     process::{Resource, getrlimit},
 };
+use tokio::net::TcpSocket;
 
 pub use sluicegate_relay::descriptors::raise;
 
@@ -128,6 +130,22 @@ fn first_kept(limit: u64, what: For) -> u64 {
         For::Leaving => kept / 2,
         For::Idling => kept * 2,
     })
+}
+
+/// A socket for a way out to this address.
+///
+/// # Errors
+/// As [`error`] where it is one of those that are kept back; what the system says where it gives none.
+pub fn socket_towards(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    };
+    let socket = socket.inspect_err(|_| ran_out())?;
+    if is_kept_back(&socket, For::Leaving) {
+        return Err(error());
+    }
+    Ok(socket)
 }
 
 /// What [`is_kept_back`] is as an error: that there is none.

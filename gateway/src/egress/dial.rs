@@ -3,17 +3,9 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use sluicegate_policy::{AddressPermit, Denial};
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    task::JoinSet,
-    time,
-};
+use tokio::{net::TcpStream, task::JoinSet, time};
 
-use crate::{
-    descriptors::{self, For},
-    interfaces,
-    outcome::is_exhausted,
-};
+use crate::{descriptors, interfaces, outcome::is_exhausted};
 
 /// RFC 8305 §5, Connection Attempt Delay.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -101,13 +93,7 @@ async fn race(permits: &[AddressPermit]) -> io::Result<Dialled> {
 
 async fn connect(permit: AddressPermit) -> io::Result<Dialled> {
     let address = permit.address();
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    if descriptors::is_kept_back(&socket, For::Leaving) {
-        return Err(descriptors::error());
-    }
+    let socket = descriptors::socket_towards(address)?;
     ready(socket.connect(address).await?, address)
 }
 

@@ -17,18 +17,12 @@ use sluicegate_relay::flow::{Ahead, Flow, Shared, SocketFlow, TlsFlow};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    net::TcpSocket,
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{proxy_protocol, socket};
-use crate::{
-    descriptors::{self, For},
-    interfaces,
-    outcome::is_exhausted,
-    telemetry::Speaker,
-};
+use crate::{descriptors, interfaces, outcome::is_exhausted, telemetry::Speaker};
 
 /// Resolves the name of a `tls://` service: the operator's resolver, never `getaddrinfo`.
 pub type Resolve = Arc<
@@ -324,13 +318,7 @@ fn hold_foreign(own: &OwnAddresses, address: SocketAddr) -> Result<(), ServiceFa
 /// A connection that nobody takes over ends in RST: a service must not take it for one that was finished. The kernel may
 /// have connected it while its client was giving up. Beside it, whether it [leads here](interfaces::leads_here).
 async fn reset_if_dropped(address: SocketAddr) -> io::Result<(Shared, bool)> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    if descriptors::is_kept_back(&socket, For::Leaving) {
-        return Err(descriptors::error());
-    }
+    let socket = descriptors::socket_towards(address)?;
     SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
     let stream = socket.connect(address).await?;
     let here = interfaces::leads_here(&stream, address)?;
