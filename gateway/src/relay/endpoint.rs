@@ -241,6 +241,6 @@ mod tests {
     #[test]
     fn an_idle_stream_holds_little() {
         let size = size(Endpoint::carry::<CapsuleFlow>);
-        assert!(size <= 832, "{size}");
+        assert!(size <= 960, "{size}");
     }
 }
