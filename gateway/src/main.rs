@@ -1,7 +1,7 @@
 //! The `sluicegate` binary: arguments → runtime → command → exit code.
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::process::ExitCode {
     sluicegate::cli::run()
