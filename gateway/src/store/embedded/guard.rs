@@ -2,6 +2,8 @@
 
 use std::{
     cell::RefCell,
+    io::{self, Write},
+    mem,
     panic::{self, AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::Once,
@@ -37,21 +39,27 @@ pub(super) fn guarded<T>(
     })
 }
 
-/// A panic that is judged is kept from whoever is told of panics, who would take it for the gateway's own.
+/// A panic that is judged is kept from whoever is told of panics, who would take it for the gateway's own. Not so one more before that is
+/// caught: it comes from what the first leaves behind and ends the process, and these are its last words.
 fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let told = panic::take_hook();
         panic::set_hook(Box::new(move |panicked| {
             // Of a thread that ends nothing is judged.
-            let judged = JUDGED.try_with(|judged| {
+            let before = JUDGED.try_with(|judged| {
                 let mut judged = judged.borrow_mut();
                 let at = judged.as_mut()?;
-                *at = panicked.location().map(ToString::to_string)?;
-                Some(())
+                let here = panicked.location().map(ToString::to_string)?;
+                Some(mem::replace(at, here))
             });
-            if !matches!(judged, Ok(Some(()))) {
-                told(panicked);
+            match before {
+                Ok(Some(before)) if before.is_empty() => {}
+                Ok(Some(before)) => {
+                    let _ = writeln!(io::stderr(), "after a panic at {before}:");
+                    told(panicked);
+                }
+                Ok(None) | Err(_) => told(panicked),
             }
         }));
     });
@@ -61,6 +69,8 @@ fn listen() {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use std::{env, process::Command, thread};
+
+    use rustix::process::{Resource, Rlimit, setrlimit};
 
     use super::*;
 
@@ -75,11 +85,22 @@ mod tests {
         assert!(source.to_string().contains("page 3"), "{source}");
     }
 
-    /// In a process of its own, whose standard error can be read.
+    const CHILD: &str = "SLUICEGATE_TEST_GUARD";
+
+    /// Did the test of this name end in order, in a process of its own, and what stood on its standard error?
+    fn apart(name: &str) -> (bool, String) {
+        let module = module_path!().split_once("::").unwrap().1;
+        let child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", &format!("{module}::{name}"), "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stderr).into_owned();
+        (child.status.success(), said)
+    }
+
     #[test]
     fn what_is_judged_is_not_told_as_a_panic_and_all_else_is() {
-        const CHILD: &str = "SLUICEGATE_TEST_GUARD";
-        const NAME: &str = "what_is_judged_is_not_told_as_a_panic_and_all_else_is";
         if env::var_os(CHILD).is_some() {
             let work = || -> Result<(), StoreError> {
                 guarded(Path::new("/inner"), || Ok(())).unwrap();
@@ -91,15 +112,36 @@ mod tests {
                 .unwrap_err();
             return;
         }
-        let module = module_path!().split_once("::").unwrap().1;
-        let child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", &format!("{module}::{NAME}"), "--nocapture"])
-            .env(CHILD, "1")
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&child.stderr);
-        assert!(child.status.success(), "{said}");
+        let (in_order, said) = apart("what_is_judged_is_not_told_as_a_panic_and_all_else_is");
+        assert!(in_order, "{said}");
         assert!(said.contains("of a stranger"), "{said}");
         assert!(!said.contains("of a page"), "{said}");
+    }
+
+    #[test]
+    fn what_ends_the_process_is_told() {
+        struct Left;
+        impl Drop for Left {
+            fn drop(&mut self) {
+                panic!("of what is left")
+            }
+        }
+        if env::var_os(CHILD).is_some() {
+            let none = Rlimit {
+                current: Some(0),
+                maximum: Some(0),
+            };
+            setrlimit(Resource::Core, none).unwrap();
+            let work = || -> Result<(), StoreError> {
+                let _left = Left;
+                panic!("of a page")
+            };
+            let _ = guarded(Path::new("/store"), work);
+            return;
+        }
+        let (in_order, said) = apart("what_ends_the_process_is_told");
+        assert!(!in_order, "{said}");
+        assert!(said.contains("of what is left"), "{said}");
+        assert!(said.contains("after a panic at "), "{said}");
     }
 }
