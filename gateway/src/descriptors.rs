@@ -18,6 +18,8 @@ use rustix::{
 };
 use tokio::net::TcpSocket;
 
+use crate::outcome::is_exhausted;
+
 pub use sluicegate_relay::descriptors::raise;
 
 /// Of how many descriptors one is kept back, and the bounds of that.
@@ -89,6 +91,13 @@ impl Known {
         ask()
     }
 
+    /// None could be opened. What is not for want of them, as where there is no IPv6, says nothing of how many there are.
+    fn failed(&self, error: &io::Error) {
+        if is_exhausted(error) {
+            self.forget();
+        }
+    }
+
     fn forget(&self) {
         self.limit.store(0, Ordering::Relaxed);
         self.few.store(true, Ordering::Release);
@@ -141,7 +150,7 @@ pub fn socket_towards(address: SocketAddr) -> io::Result<TcpSocket> {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     };
-    let socket = socket.inspect_err(|_| ran_out())?;
+    let socket = socket.inspect_err(|error| KNOWN.failed(error))?;
     if is_kept_back(&socket, For::Leaving) {
         return Err(error());
     }
@@ -199,8 +208,10 @@ mod tests {
         // It is far again when the one that asks is.
         assert!(!asked(20));
         assert!(!known.ran_low(never));
-        // None could be opened.
-        known.forget();
+        // None could be opened, for another reason and for want of them.
+        known.failed(&Errno::AFNOSUPPORT.into());
+        assert!(!known.ran_low(never));
+        known.failed(&error());
         assert!(known.ran_low(|| true));
     }
 
