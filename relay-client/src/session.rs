@@ -483,7 +483,7 @@ impl Session {
             let until = *until.get_or_insert_with(|| Instant::now() + pool::PATIENCE);
             tokio::select! {
                 () = heard => {}
-                () = self.pool.changed(&first, further) => {}
+                () = self.pool.changed(&first, further, self.current.clone()) => {}
                 () = sleep_until(until) => return Err(self.pool.full()),
             }
         }

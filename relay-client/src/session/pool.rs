@@ -161,12 +161,23 @@ impl Pool {
         self.0.freed.clone()
     }
 
-    /// Completes when there are other connections than there were, with so many further ones.
-    pub(super) async fn changed(&self, first: &Connection, before: usize) {
+    /// Completes when there are other connections than there were: another one leads than `first`, which may be one that stands in
+    /// for it, or there are not as many further ones as `before`.
+    pub(super) async fn changed(
+        &self,
+        first: &Connection,
+        before: usize,
+        mut lead: watch::Receiver<Option<Connection>>,
+    ) {
+        let other = |lead: &Option<Connection>| {
+            let lead = lead.as_ref().filter(|lead| !lead.is_retired());
+            lead.is_some_and(|lead| !lead.is(first))
+        };
         let mut further = self.0.further.subscribe();
         tokio::select! {
             // An error is the session's end, which others notice.
             _ = further.wait_for(|further| further.len() != before) => {}
+            Ok(_) = lead.wait_for(other) => {}
             () = first.retired() => {}
         }
     }

@@ -1,10 +1,14 @@
 #![allow(clippy::unwrap_used)]
 
-use std::task::{Context, Waker};
+use std::{
+    pin::pin,
+    task::{Context, Waker},
+};
 
 use sluicegate_certs::TrustBundle;
 use tokio::{
     net::TcpListener,
+    sync::watch,
     time::{Duration, advance, pause, timeout},
 };
 use tokio_util::task::TaskTracker;
@@ -119,7 +123,8 @@ async fn one_that_comes_as_another_goes_is_heard_of() {
     pool.add(goes.clone());
     let (before, freed) = (pool.count(), pool.freed());
     let heard = freed.notified();
-    let mut changed = std::pin::pin!(pool.changed(&first, before));
+    let (_leads, lead) = watch::channel(Some(first.clone()));
+    let mut changed = pin!(pool.changed(&first, before, lead));
     let mut cx = Context::from_waker(Waker::noop());
     assert!(changed.as_mut().poll(&mut cx).is_pending());
     goes.leave();
@@ -127,4 +132,20 @@ async fn one_that_comes_as_another_goes_is_heard_of() {
     pool.add(comes);
     assert!(changed.as_mut().poll(&mut cx).is_pending(), "as many");
     timeout(PATIENCE, heard).await.unwrap();
+}
+
+/// While there was none, a further one stood in for it, and is full.
+#[tokio::test]
+async fn a_first_connection_that_comes_is_heard_of() {
+    let mute = Mute::new().await;
+    let (pool, stands_in) = (Pool::default(), mute.connection().await);
+    pool.add(stands_in.clone());
+    let (leads, lead) = watch::channel(None);
+    let mut changed = pin!(pool.changed(&stands_in, 1, lead));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(changed.as_mut().poll(&mut cx).is_pending());
+    leads.send_replace(Some(stands_in.clone()));
+    assert!(changed.as_mut().poll(&mut cx).is_pending(), "the same");
+    leads.send_replace(Some(mute.connection().await));
+    timeout(PATIENCE, changed).await.unwrap();
 }
