@@ -221,7 +221,8 @@ pub async fn accept_loop<F, Fut>(
             if let Some(carrying) = carrying {
                 carrying.await;
             }
-            drop((guard, place));
+            // What is no longer counted has left its place.
+            drop((place, guard));
         };
         if management {
             spawner.spawn_service(work);
