@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 use bytes::{Bytes, BytesMut};
 use http::Response;
 use sluicegate_certs::Channel;
-use sluicegate_policy::{Denial, Host, Refusal, Target, TargetPermit};
+use sluicegate_policy::{Denial, Host, Refusal, ServiceBound, Target, TargetPermit};
 
 use super::{
     context::{Context, Current},
@@ -118,7 +118,8 @@ pub(super) struct Led {
 /// Where it leads, whose it is, and by which policy.
 struct Way {
     tunnel: Tunnel,
-    identity: Identity,
+    /// Of its identity, which the tunnel has otherwise.
+    bound: Option<Arc<[ServiceBound]>>,
     policy: Arc<PolicyGeneration>,
     slot: Slot,
 }
@@ -220,7 +221,7 @@ pub(super) async fn lead(
     now.record(recorder);
     let InForce { permit, policy } = now;
     let tunnel = Tunnel {
-        session: identity.session.clone(),
+        session: identity.session,
         authority: changes,
         permit,
         reached,
@@ -233,7 +234,7 @@ pub(super) async fn lead(
         upstream: stream,
         way: Box::new(Way {
             tunnel,
-            identity,
+            bound: identity.bound,
             policy,
             slot,
         }),
@@ -319,10 +320,15 @@ async fn judged(
 ) {
     let Way {
         mut tunnel,
-        identity,
+        bound,
         policy,
         slot,
     } = *way;
+    let identity = Identity {
+        session: tunnel.session.clone(),
+        bound,
+        bearer: tunnel.authority.bearer().cloned(),
+    };
     let Ends {
         mut recorder,
         first,

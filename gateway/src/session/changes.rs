@@ -147,6 +147,11 @@ impl Changes {
         Self { authority, bearer }
     }
 
+    /// By which credential this is open; `None` where nothing of it can be withdrawn.
+    pub fn bearer(&self) -> Option<&Bearer> {
+        self.bearer.as_ref()
+    }
+
     /// Completes when something changed since [`Changes::now`] was asked.
     ///
     /// # Errors

@@ -239,7 +239,7 @@ impl Recorder {
     /// Method and path of an HTTP request. What follows `?` is redacted.
     pub fn http(&mut self, method: &str, path: &str) {
         self.record.method = Some(method.into());
-        self.record.path = Some(without_query(path));
+        self.record.path = Some(without_query(path).into());
     }
 
     /// Methods and paths by which a server may read it instead.
