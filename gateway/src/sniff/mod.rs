@@ -13,6 +13,7 @@ mod record;
 pub mod socks;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#[path = "../../../relay-client/src/request/testing.rs"]
 mod testing;
 
 pub use client_hello::{ClientHello, HelloError, MAX_HELLO, MAX_HELLO_WIRE, Reader, Sni, Verdict};

@@ -1,4 +1,5 @@
-//! What the tests of this folder share: corpora, and a small repeatable source of cuts. As in the gateway's `sniff`, whose tests read others.
+//! What the tests of the incremental readers share, here and in the gateway's `sniff`, which has this file by its path: corpora, and a
+//! small repeatable source of cuts.
 
 use std::path::PathBuf;
 
