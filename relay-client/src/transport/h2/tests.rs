@@ -3,18 +3,19 @@
 use std::{future::poll_fn, task::Poll, time::Duration};
 
 use sluicegate_relay_protocol::{
-    Handshake, Once,
+    Handshake, Instance, Once,
     capsule::{DATA as CAPSULE, Head},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    net::UnixStream,
     time::{Instant, advance, sleep},
 };
 use tokio_util::task::TaskTracker;
 
 use super::{Connection, PONG_WITHIN, Seat, field};
 use crate::{
-    flow::{CapsuleFlow, Early, Flow, Held},
+    flow::{CapsuleFlow, Early, Flow, Held, SocketFlow},
     transport::{
         Endpoint,
         windows::{LARGE_CONNECTION, STREAM},
@@ -147,14 +148,16 @@ impl Peer {
     async fn opens(&mut self, connection: &Connection) -> Opened {
         let (target, mut nothing) = (service(), Early::nothing());
         let opening = connection.open(&target, "token", &mut nothing);
-        let (opened, ()) = tokio::join!(opening, self.accepts());
+        let (opened, _) = tokio::join!(opening, self.accepts());
         opened.unwrap()
     }
 
-    async fn accepts(&mut self) {
+    /// The next stream's request, and its answer.
+    async fn accepts(&mut self) -> Frame {
         let asked = self.until(HEADERS, 0).await;
         // `:status: 200` in HPACK's static table.
         self.send(HEADERS, END_HEADERS, asked.stream, &[0x88]).await;
+        asked
     }
 
     /// So many bytes on the first stream, behind this head.
@@ -314,4 +317,82 @@ fn which_open_it_is_is_not_indexed() {
     let field = field(&once).unwrap();
     assert!(field.is_sensitive());
     assert_eq!(field, once.to_string());
+}
+
+/// The representations of a field block (RFC 7541 §6), each whole.
+fn representations(block: &[u8]) -> Vec<&[u8]> {
+    let (mut found, mut rest) = (Vec::new(), block);
+    while let Some(first) = rest.first() {
+        // How many bits its number has, and whether strings follow it.
+        let (bits, literal) = match first.leading_zeros() {
+            0 => (7, false),
+            1 => (6, true),
+            // The table's size.
+            2 => (5, false),
+            _ => (4, true),
+        };
+        let (index, mut end) = integer(rest, bits);
+        // The value; before it the name, where no table has it.
+        let strings = usize::from(literal) + usize::from(literal && index == 0);
+        for _ in 0..strings {
+            let (length, head) = integer(&rest[end..], 7);
+            end += head + length;
+        }
+        let (whole, behind) = rest.split_at(end);
+        found.push(whole);
+        rest = behind;
+    }
+    found
+}
+
+/// The integer at the front, in so many bits of the first byte and what follows (RFC 7541 §5.1), and how many bytes it takes.
+fn integer(bytes: &[u8], bits: u32) -> (usize, usize) {
+    let most = (1_usize << bits) - 1;
+    let mut value = usize::from(bytes[0]) & most;
+    let mut taken = 1;
+    if value == most {
+        loop {
+            let byte = bytes[taken];
+            value += usize::from(byte & 0x7f) << (7 * (taken - 1));
+            taken += 1;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+    }
+    (value, taken)
+}
+
+/// Nor on the wire: it is a literal that no table takes (RFC 7541 §6.2.3), in this open and in the next.
+#[tokio::test(start_paused = true)]
+async fn no_table_grows_by_which_open_it_is() {
+    let tasks = TaskTracker::new();
+    let (connection, mut peer) = Peer::connected(&tasks).await;
+    let (_program, near) = UnixStream::pair().unwrap();
+    let mut program = SocketFlow::new(near);
+    let (mut blocks, mut flows) = (Vec::new(), Vec::new());
+    for open in 0..3 {
+        let (target, mut early) = (service(), Early::of(&mut program));
+        let opening = connection.open(&target, "token", &mut early);
+        let (opened, asked) = tokio::join!(opening, peer.accepts());
+        assert_eq!(asked.flags, END_HEADERS, "the whole block, and no end");
+        flows.push(opened.unwrap());
+        blocks.push(asked.payload);
+        if open == 0 {
+            // What is the same each time is in the table now. From here on an open says which one it is.
+            connection.instance.set(Instance::new([7; 16])).unwrap();
+        }
+    }
+    let counted = |is: fn(u8) -> bool| -> Vec<usize> {
+        let of = |block: &Vec<u8>| {
+            let all = representations(block);
+            all.iter().filter(|whole| is(whole[0])).count()
+        };
+        blocks.iter().map(of).collect()
+    };
+    // Never indexed, and its name spelt out: of no other field both are true.
+    assert_eq!(counted(|first| first == 0b0001_0000), [0, 1, 1]);
+    let added = counted(|first| first & 0b1100_0000 == 0b0100_0000);
+    assert!(added[0] > 0, "the reader of the block sees none");
+    assert_eq!(added[1..], [0, 0]);
 }
