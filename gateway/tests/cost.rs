@@ -212,30 +212,41 @@ egress:
         })
     }
 
-    /// So many relay streams on one HTTP/2 connection, each with one echo behind it: what this thread allocated until all were idle.
-    fn streams(&self, count: usize) -> AllocationInfo {
-        let (door, token) = (self.door.local_addr().unwrap(), self.token.clone());
+    /// So many relay streams on one connection, each with one echo behind it: what this thread allocated until all were idle.
+    /// `connect` is the client's, on its own thread; `serve` counts on this one.
+    fn streams<F: Future<Output = Connected>>(
+        &self,
+        count: usize,
+        connect: impl FnOnce() -> F + Send + 'static,
+        serve: impl FnOnce(&mut oneshot::Receiver<()>) -> AllocationInfo,
+    ) -> AllocationInfo {
+        let token = self.token.clone();
         let (mut idle, looked, client) = client(move || async move {
-            let tcp = tokio::net::TcpStream::connect(door).await.unwrap();
-            let gateway = Endpoint::parse(&format!("http://{door}")).unwrap();
-            let tasks = TaskTracker::new();
-            let connection = H2Connection::over(tcp, &gateway, &tasks).await.unwrap();
+            let connection = connect().await;
             let mut open = Vec::new();
             for _ in 0..count {
-                let mut nothing = Early::nothing();
-                let stream = connection.open(&service(), &token, &mut nothing).await;
-                open.push(echoed(stream.unwrap()).await);
+                open.push(connection.echoed(&token).await);
             }
             (connection, open)
         });
-        let mut task = None;
-        let opening = self.serve(None, &mut task, &mut idle);
+        let opening = serve(&mut idle);
         looked.wait();
         client.join().unwrap();
         opening
     }
 
-    /// The same on one QUIC connection.
+    fn streams_on_h2(&self, count: usize) -> AllocationInfo {
+        let door = self.door.local_addr().unwrap();
+        let connect = move || async move {
+            let tcp = tokio::net::TcpStream::connect(door).await.unwrap();
+            let gateway = Endpoint::parse(&format!("http://{door}")).unwrap();
+            let connected = H2Connection::over(tcp, &gateway, &TaskTracker::new()).await;
+            Connected::H2(connected.unwrap())
+        };
+        let mut task = None;
+        self.streams(count, connect, |idle| self.serve(None, &mut task, idle))
+    }
+
     fn streams_on_quic(&self, count: usize) -> AllocationInfo {
         let (identity, trust) = identity();
         let server = tls::quic_server(&identity, &[ALPN_RELAY]).unwrap();
@@ -245,38 +256,49 @@ egress:
             let reset = ResetKey::new(&[7; ResetKey::LENGTH]);
             UdpListener::bind(any, server, &reset, 1024).unwrap()
         });
-        let (address, token) = (listener.address, self.token.clone());
-        let (mut idle, looked, client) = client(move || async move {
+        let address = listener.address;
+        let connect = move || async move {
             let gateway = Endpoint::parse(&format!("https://{address}")).unwrap();
             let tasks = TaskTracker::new();
-            let connected = QuicConnection::connect_at(&gateway, [address], &config, &tasks);
-            let connection = connected.await.unwrap();
-            let mut open = Vec::new();
-            for _ in 0..count {
-                let mut nothing = Early::nothing();
-                let stream = connection.open(&service(), &token, &mut nothing).await;
-                open.push(echoed(stream.unwrap()).await);
-            }
-            (connection, open)
-        });
+            let connected = QuicConnection::connect_at(&gateway, [address], &config, &tasks).await;
+            Connected::Quic(connected.unwrap())
+        };
         // Tasks of one that is dropped are cut.
         let drain = Drain::default();
         let (accepting, serving) = (drain.watch(), drain.watch());
         let (places, telemetry) = (Places::new(1, None), self.app.telemetry().clone());
         let current = self.current.clone();
-        let opening = measure(|| {
-            self.runtime.block_on(async {
-                let serve =
-                    move |shaken, _| front::quic::serve(shaken, current.clone(), serving.clone());
-                let accepted = accept_quic(listener, places, telemetry, accepting, serve);
-                drain.watch().spawn_service(accepted);
-                (&mut idle).await.unwrap();
-                others().await;
-            });
-        });
-        looked.wait();
-        client.join().unwrap();
-        opening
+        self.streams(count, connect, |idle| {
+            measure(|| {
+                self.runtime.block_on(async {
+                    let serve = move |shaken, _| {
+                        front::quic::serve(shaken, current.clone(), serving.clone())
+                    };
+                    let accepted = accept_quic(listener, places, telemetry, accepting, serve);
+                    drain.watch().spawn_service(accepted);
+                    (&mut *idle).await.unwrap();
+                    others().await;
+                });
+            })
+        })
+    }
+}
+
+/// A connection of the relay client's.
+enum Connected {
+    H2(H2Connection),
+    Quic(QuicConnection),
+}
+
+impl Connected {
+    /// A stream of it, after one echo.
+    async fn echoed(&self, token: &str) -> FlowIo {
+        let name = "echo".to_owned();
+        let (service, mut nothing) = (Handshake::Service { name }, Early::nothing());
+        match self {
+            Self::H2(by) => echoed(by.open(&service, token, &mut nothing).await.unwrap()).await,
+            Self::Quic(by) => echoed(by.open(&service, token, &mut nothing).await.unwrap()).await,
+        }
     }
 }
 
@@ -299,12 +321,6 @@ fn client<T, F: Future<Output = T>>(
         });
     });
     (idle, looked, client)
-}
-
-/// What relay streams are opened to.
-fn service() -> Handshake {
-    let name = "echo".to_owned();
-    Handshake::Service { name }
 }
 
 /// This stream, after one echo.
@@ -443,7 +459,7 @@ fn a_tunnel_allocates_so_often_holds_so_much_and_leaves_nothing() {
 
 #[test]
 fn an_idle_relay_stream_holds_so_much() {
-    let (held, allocations) = of_each(Bench::streams);
+    let (held, allocations) = of_each(Bench::streams_on_h2);
     assert!(held <= STREAM, "{held}");
     assert!(allocations <= STREAM_ALLOCATIONS, "{allocations}");
 }
