@@ -119,8 +119,7 @@ pub(crate) async fn measure(transport: &str, rounds: usize, seconds: usize) -> a
 /// All processes are new ones: the client would keep a connection for half a minute, and the gateway that of a client that was killed.
 async fn carry(transport: &str, case: &Case, span: Duration) -> anyhow::Result<Figures> {
     let stage = Stage::taking(case.taken).await?;
-    let client = stage.client(transport, stage.public()).await?;
-    drop(open(client.entry).await?);
+    let client = stage.warm_client(transport, stage.public()).await?;
     let moved = Arc::new(AtomicU64::new(0));
     let mut downloads = JoinSet::new();
     for _ in 0..case.streams {

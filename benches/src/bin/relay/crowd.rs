@@ -35,11 +35,7 @@ pub(crate) async fn idle(transport: &str, count: usize, bytes: usize) -> anyhow:
     let stage = Stage::set().await?;
     let mut clients = Vec::new();
     for _ in 0..count.div_ceil(PER_CLIENT) {
-        clients.push(stage.client(transport, stage.public()).await?);
-    }
-    for client in &clients {
-        // What is made once per connection is there before the count begins.
-        drop(open(client.entry).await?);
+        clients.push(stage.warm_client(transport, stage.public()).await?);
     }
     tokio::time::sleep(SETTLED).await;
     let before = memory(&stage, &clients)?;
@@ -96,8 +92,7 @@ fn memory(stage: &Stage, clients: &[Client]) -> anyhow::Result<(f64, f64)> {
 /// Streams at a steady rate, whatever became of those before.
 pub(crate) async fn opens(transport: &str, rate: usize, seconds: usize) -> anyhow::Result<()> {
     let stage = Stage::set().await?;
-    let client = stage.client(transport, stage.public()).await?;
-    drop(open(client.entry).await?);
+    let client = stage.warm_client(transport, stage.public()).await?;
     let failed = Arc::new(AtomicUsize::new(0));
     let mut running = JoinSet::new();
     let mut samples = Vec::with_capacity(rate * seconds);

@@ -17,8 +17,7 @@ pub(crate) async fn measure(rounds: usize) -> anyhow::Result<()> {
     println!("|---|---|---|---|");
     for transport in ["quic", "h2"] {
         let mut stage = Stage::set().await?;
-        let client = stage.client(transport, stage.public()).await?;
-        drop(open(client.entry).await?);
+        let client = stage.warm_client(transport, stage.public()).await?;
         for round in 1..=rounds {
             let back = stage.restart().await?;
             let took = carried(client.entry, back).await?;

@@ -14,8 +14,7 @@ const LATE: Duration = Duration::from_millis(20);
 pub(crate) async fn measure(transport: &str, rounds: usize) -> anyhow::Result<()> {
     let stage = Stage::set().await?;
     let path = Path::lay(stage.public(), LATE).await?;
-    let client = stage.client(transport, path.address).await?;
-    drop(open(client.entry).await?);
+    let client = stage.warm_client(transport, path.address).await?;
     println!(
         "| transport | silence before the open, ms | opens | open and first echo, p50 ms | p99 ms | round trips, p50 |"
     );

@@ -127,6 +127,17 @@ impl Stage {
         })
     }
 
+    /// The same, once it has carried a stream: what is made once per connection is there before anything is counted.
+    pub(crate) async fn warm_client(
+        &self,
+        transport: &str,
+        way: SocketAddr,
+    ) -> anyhow::Result<Client> {
+        let client = self.client(transport, way).await?;
+        drop(open(client.entry).await?);
+        Ok(client)
+    }
+
     fn pem(&self) -> String {
         let files = self.bundle.get("files").and_then(Value::as_array);
         let each = files.into_iter().flatten();
