@@ -202,13 +202,14 @@ impl Pool {
         found
     }
 
-    /// The session has no place any more for this one, on which its streams were refused: where another one takes streams, it takes none.
+    /// The session has no place any more for this one, on which its streams were refused: where another one has room for streams, it takes
+    /// none. What is full is no way out: a stream would wait there for room, and be refused for want of it.
     pub(super) fn spares(&self, refused: &Connection, first: Option<&Connection>) -> bool {
         let further = self.0.further.borrow();
         let mut all = first
             .into_iter()
             .chain(further.iter().map(|one| &one.connection));
-        let others = all.any(|one| !one.is_retired() && !one.is(refused));
+        let others = all.any(|one| !one.is_retired() && !one.is(refused) && one.free() > 0);
         if others {
             refused.retire("the session has no place for it");
         }

@@ -73,6 +73,10 @@ async fn a_connection_without_a_place_is_done_without_where_there_is_another() {
     pool.add(further.clone());
     // It is all there is.
     assert!(!pool.spares(&further, None) && !further.is_retired());
+    // And all that has room: the other is full.
+    let full: Vec<_> = std::iter::from_fn(|| first.place()).collect();
+    assert!(!pool.spares(&further, Some(&first)) && !further.is_retired());
+    drop(full);
     assert!(pool.spares(&further, Some(&first)));
     assert!(further.is_retired() && !first.is_retired());
     assert!(pool.room(&first).unwrap().0.is(&first));
