@@ -25,6 +25,23 @@ pub struct Place {
     _permit: OwnedSemaphorePermit,
 }
 
+/// A connection's place, and its `count` in the metrics. Dropped in the order of these fields: what is no longer counted has left its
+/// place.
+#[derive(Debug)]
+pub(super) struct Seated<C> {
+    _place: Place,
+    _count: C,
+}
+
+impl<C> Seated<C> {
+    pub(super) fn new(place: Place, count: C) -> Self {
+        Self {
+            _place: place,
+            _count: count,
+        }
+    }
+}
+
 /// Why there is no place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Full {
@@ -171,6 +188,22 @@ mod tests {
         let _place = places.take(ip("2001:db8::1")).unwrap();
         assert_eq!(places.take(ip("2001:db8::2")).unwrap_err(), Full::Source);
         assert!(places.take(ip("2001:db8:0:1::1")).is_ok());
+    }
+
+    /// Whoever sees that one fewer is counted can come in.
+    #[test]
+    fn what_is_no_longer_counted_has_left_its_place() {
+        struct Count<'a>(&'a Arc<Places>, &'a mut bool);
+        impl Drop for Count<'_> {
+            fn drop(&mut self) {
+                *self.1 = self.0.take(ip("192.0.2.2")).is_ok();
+            }
+        }
+        let (places, mut free) = (Places::new(1, None), false);
+        let place = places.take(ip("192.0.2.1")).unwrap();
+        let count = Count(&places, &mut free);
+        drop(Seated::new(place, count));
+        assert!(free);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use sluicegate_relay::{
 use sluicegate_relay_protocol::{ALPN_H3, ErrorCode};
 use tokio::time;
 
-use super::{ListenerKind, Places};
+use super::{ListenerKind, Places, places::Seated};
 use crate::{
     drain::{DrainWatch, Stage},
     telemetry::{Telemetry, TransportLabel},
@@ -185,14 +185,16 @@ pub async fn accept_quic<F, Fut>(
         };
         let (serve, shaking, telemetry) = (serve.clone(), shaking.clone(), telemetry.clone());
         drain.spawn(async move {
-            if let Some(shaken) = handshake(incoming, shaking).await {
-                let spoken = Spoken::of(&shaken.connection);
-                let guard = telemetry.metrics().connection(kind, spoken.label());
-                let forced = Forced(shaken.connection.clone());
-                serve(shaken, spoken).await;
-                drop((forced, guard));
-            }
-            drop(place);
+            // One whose handshake comes to nothing has had a place, and was never counted.
+            let Some(shaken) = handshake(incoming, shaking).await else {
+                return;
+            };
+            let spoken = Spoken::of(&shaken.connection);
+            let count = telemetry.metrics().connection(kind, spoken.label());
+            let seated = Seated::new(place, count);
+            let forced = Forced(shaken.connection.clone());
+            serve(shaken, spoken).await;
+            drop((forced, seated));
         });
     }
 }
