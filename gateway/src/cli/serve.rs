@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::failure::{Failure, USAGE};
 use crate::{
     app::{App, Options},
-    config::{Config, StateDir},
+    config::{self, Config, ListenerConfig, StateDir},
     descriptors,
     listen::ListenerKind,
     telemetry::init_logging,
@@ -39,7 +39,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
         tracing::warn!("{warning}");
     }
     tracing::debug!("effective configuration:\n{}", config.masked_yaml());
-    ask_for_descriptors(config.limits.connections);
+    ask_for_descriptors(&config);
     let path = StateDir::locate(args.state_dir.as_deref(), |name| std::env::var_os(name))
         .map_err(anyhow::Error::from)?;
     let state_dir = StateDir::open(&path).map_err(anyhow::Error::from)?;
@@ -75,16 +75,26 @@ pub(super) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
 }
 
 /// All this user may have; less than the connections need is for the operator to know now, not at the busiest hour.
-fn ask_for_descriptors(connections: u32) {
+fn ask_for_descriptors(config: &Config) {
+    let (connections, needed) = (config.limits.connections, descriptors_needed(config));
     match descriptors::raise() {
-        Ok(Some(limit)) if limit < u64::from(connections) * 2 => tracing::warn!(
+        Ok(Some(limit)) if limit < needed => tracing::warn!(
             limit,
+            needed,
             connections,
-            "fewer file descriptors than limits.connections needs, two for each tunnel: raise LimitNOFILE= or ulimit -n, or new connections are reset before that many are open"
+            "fewer file descriptors than limits.connections needs, two for each tunnel and one for each connection of a private listener: raise LimitNOFILE= or ulimit -n, or new connections are reset before that many are open"
         ),
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "the limit of file descriptors stays as it is"),
     }
+}
+
+/// How many file descriptors as many connections take as there may be: two for each tunnel of a sandbox, and one for each dial of a host,
+/// whose other end is a stream of a connection that is counted already. The private listener has as many places as all others together.
+fn descriptors_needed(config: &Config) -> u64 {
+    let private = |listener: &ListenerConfig| listener.kind == config::ListenerKind::Private;
+    let of_hosts = config.listeners.iter().any(private);
+    u64::from(config.limits.connections) * (2 + u64::from(of_hosts))
 }
 
 fn read_config(args: &ServeArgs) -> Result<(Config, Vec<String>), Failure> {
@@ -127,4 +137,21 @@ fn announce(app: &App) {
         note!("listening on {address} ({}; {what})", kind.label());
     }
     note!("admin token: {}", app.admin_token_file().display());
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn connections_of_hosts_need_descriptors_too() {
+        let mut config = Config::default();
+        config.limits.connections = 1000;
+        assert_eq!(descriptors_needed(&config), 2000);
+        config.listeners.last_mut().unwrap().kind = config::ListenerKind::Private;
+        assert_eq!(descriptors_needed(&config), 3000);
+        config.limits.connections = u32::MAX;
+        assert_eq!(descriptors_needed(&config), 3 * u64::from(u32::MAX));
+    }
 }
