@@ -2,7 +2,7 @@
 //! configurations of the gateway, each of which has a pool of its own.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque, btree_map::Entry},
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -72,13 +72,31 @@ struct Bounds {
 ///
 /// In parts, each with a lock of its own, since every request comes by. A session is in one of them, and so its bound is exact. That of
 /// all is kept to by whoever put one too many: it is passed for that moment.
+///
+/// Where it is full, whoever has most gives for each that is kept, in whichever part that is: a session that fills it does so at nobody
+/// else's cost. Each part tells how many its session with most has, so that one part alone is locked for it, and the sessions of that
+/// one looked through; where several have as many, one of the part in which the new one is gives, which may be the new one.
 #[derive(Debug)]
 pub struct Pool {
     bounds: Bounds,
     hasher: RandomState,
-    parts: [Mutex<Part>; PARTS],
+    parts: [Shelf; PARTS],
     /// Of all parts.
     count: AtomicUsize,
+}
+
+/// A part, and what is known of it without its lock.
+#[derive(Debug, Default)]
+struct Shelf {
+    part: Mutex<Part>,
+    /// How many whoever has most has. Changed with `part` locked.
+    most: AtomicUsize,
+}
+
+impl Shelf {
+    fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
+    }
 }
 
 /// Those of some sessions.
@@ -86,9 +104,14 @@ pub struct Pool {
 struct Part {
     sessions: HashMap<SessionKey, Own>,
     count: usize,
+    ranks: Ranks,
     /// Nothing is kept any more.
     closed: bool,
 }
+
+/// How many sessions have so many, by that number.
+#[derive(Debug, Default)]
+struct Ranks(BTreeMap<usize, usize>);
 
 /// Those of one session.
 #[derive(Debug, Default)]
@@ -132,7 +155,7 @@ impl Pool {
 
     /// The most recently used live connection.
     pub(super) fn take(&self, key: &PoolKey) -> Option<Idle> {
-        self.change(self.part(key), |part| part.take(key))
+        self.change(self.shelf(key), |part| part.take(key))
     }
 
     /// Keep a connection. Over the bounds the one that has idled longest is closed: of the session that has too many, or of
@@ -150,18 +173,18 @@ impl Pool {
     }
 
     fn keep(&self, key: PoolKey, idle: Idle) {
-        let part = self.part(&key);
-        self.change(part, |part| part.keep(key, idle, self.bounds));
+        let shelf = self.shelf(&key);
+        self.change(shelf, |part| part.keep(key, idle, self.bounds));
         // Another may have closed one for the same reason, or taken what this one found.
         while self.count.load(Ordering::Relaxed) > self.bounds.all {
-            self.give();
+            self.give(shelf);
         }
     }
 
     /// Close what is idle, and keep nothing from now on: another configuration is in force.
     pub(super) fn close(&self) {
-        for part in &self.parts {
-            self.change(part, |part| {
+        for shelf in &self.parts {
+            self.change(shelf, |part| {
                 part.closed = true;
                 part.clear();
             });
@@ -175,37 +198,41 @@ impl Pool {
             return;
         }
         let now = Instant::now();
-        for part in &self.parts {
-            self.change(part, |part| part.reap(now, self.bounds));
+        for shelf in &self.parts {
+            self.change(shelf, |part| part.reap(now, self.bounds));
         }
     }
 
     fn clear(&self) {
-        for part in &self.parts {
-            self.change(part, Part::clear);
+        for shelf in &self.parts {
+            self.change(shelf, Part::clear);
         }
     }
 
-    /// Close one of whoever has most.
-    fn give(&self) {
-        let most = self.parts.iter().max_by_key(|part| lock(part).most());
-        if let Some(part) = most {
-            self.change(part, Part::give);
+    /// Close one of whoever has most: in `own`, where nobody elsewhere has more.
+    fn give(&self, own: &Shelf) {
+        let mut found = own;
+        for shelf in &self.parts {
+            if shelf.most() > found.most() {
+                found = shelf;
+            }
         }
+        self.change(found, Part::give);
     }
 
-    fn part(&self, key: &PoolKey) -> &Mutex<Part> {
+    fn shelf(&self, key: &PoolKey) -> &Shelf {
         let hash = self.hasher.hash_one(&key.session.id);
         // In range: the remainder.
         #[allow(clippy::indexing_slicing)]
         &self.parts[hash as usize % PARTS]
     }
 
-    /// Change a part, and the count of all with it.
-    fn change<T>(&self, part: &Mutex<Part>, how: impl FnOnce(&mut Part) -> T) -> T {
-        let mut part = lock(part);
+    /// Change a part, what is known of it, and the count of all with it.
+    fn change<T>(&self, shelf: &Shelf, how: impl FnOnce(&mut Part) -> T) -> T {
+        let mut part = lock(shelf);
         let before = part.count;
         let done = how(&mut part);
+        shelf.most.store(part.ranks.most(), Ordering::Relaxed);
         // Under the lock, so that none is taken off that was not added yet; where there are fewer, the sum wraps.
         self.count
             .fetch_add(part.count.wrapping_sub(before), Ordering::Relaxed);
@@ -213,8 +240,8 @@ impl Pool {
     }
 }
 
-fn lock(part: &Mutex<Part>) -> MutexGuard<'_, Part> {
-    part.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(shelf: &Shelf) -> MutexGuard<'_, Part> {
+    shelf.part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Part {
@@ -222,10 +249,11 @@ impl Part {
         let own = self.sessions.get_mut(&key.session)?;
         let before = own.count;
         let found = own.take(key);
-        self.count -= before - own.count;
-        if own.count == 0 {
+        let after = own.count;
+        if after == 0 {
             self.sessions.remove(&key.session);
         }
+        self.counted(before, after);
         found
     }
 
@@ -234,9 +262,16 @@ impl Part {
             return;
         }
         let own = self.sessions.entry(key.session.clone()).or_default();
-        self.count -= own.count;
+        let before = own.count;
         own.keep(key, idle, bounds);
-        self.count += own.count;
+        let after = own.count;
+        self.counted(before, after);
+    }
+
+    /// A session has another number of them.
+    fn counted(&mut self, before: usize, after: usize) {
+        self.count = self.count - before + after;
+        self.ranks.moved(before, after);
     }
 
     fn reap(&mut self, now: Instant, bounds: Bounds) {
@@ -249,30 +284,52 @@ impl Part {
             own.count = own.keys.values().map(VecDeque::len).sum();
             own.count > 0
         });
-        self.count = self.sessions.values().map(|own| own.count).sum();
+        (self.count, self.ranks) = (0, Ranks::default());
+        for own in self.sessions.values() {
+            self.count += own.count;
+            self.ranks.moved(0, own.count);
+        }
     }
 
     fn clear(&mut self) {
         self.sessions.clear();
-        self.count = 0;
-    }
-
-    /// How many whoever has most of them has.
-    fn most(&self) -> usize {
-        let counts = self.sessions.values().map(|own| own.count);
-        counts.max().unwrap_or(0)
+        (self.count, self.ranks) = (0, Ranks::default());
     }
 
     /// Close one of whoever has most.
     fn give(&mut self) {
-        let most = self.sessions.iter_mut().max_by_key(|(_, own)| own.count);
-        let Some((session, own)) = most else { return };
+        let most = self.ranks.most();
+        let mut sessions = self.sessions.iter_mut();
+        let Some((session, own)) = sessions.find(|(_, own)| own.count == most) else {
+            return;
+        };
         own.give();
-        self.count -= 1;
-        if own.count == 0 {
+        let after = own.count;
+        if after == 0 {
             let session = session.clone();
             self.sessions.remove(&session);
         }
+        self.counted(most, after);
+    }
+}
+
+impl Ranks {
+    /// A session that had `before` has `after`; none is ranked with nothing.
+    fn moved(&mut self, before: usize, after: usize) {
+        if let Entry::Occupied(mut sessions) = self.0.entry(before) {
+            *sessions.get_mut() -= 1;
+            if *sessions.get() == 0 {
+                sessions.remove();
+            }
+        }
+        if after > 0 {
+            *self.0.entry(after).or_default() += 1;
+        }
+    }
+
+    /// How many whoever has most has.
+    fn most(&self) -> usize {
+        self.0.last_key_value().map_or(0, |(most, _)| *most)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::Ordering,
+    ptr,
+    sync::{atomic::Ordering, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -69,8 +70,10 @@ async fn keep(pool: &Pool, session: &str, number: u16, since: Instant) -> Duplex
 /// How many it says it has, and how many it has.
 fn counts(pool: &Pool) -> (usize, usize) {
     let mut found = 0;
-    for part in &pool.parts {
-        let part = lock(part);
+    for shelf in &pool.parts {
+        let part = lock(shelf);
+        let most = part.sessions.values().map(|own| own.count).max();
+        assert_eq!(shelf.most(), most.unwrap_or(0));
         let own = part.sessions.values();
         let of_part: usize = own
             .map(|own| {
@@ -231,6 +234,49 @@ async fn the_bound_of_all_is_that_of_all_parts() {
     is_closed(put(&pool, "one", 1).await).await;
     assert_eq!(counts(&pool), (0, 0), "it is closed");
     drop(far);
+}
+
+/// What is taken out of a full pool and put back would else wait for all that goes on in it.
+#[tokio::test]
+async fn a_full_pool_locks_the_part_of_whoever_has_most_and_no_other() {
+    let pool = Pool::bounded(Bounds {
+        of_key: 16,
+        of_busy_key: 16,
+        of_session: 16,
+        all: 4,
+    });
+    let pool = &pool;
+    let mut far = Vec::new();
+    for number in 1..=4 {
+        far.push(put(pool, "greedy", number).await);
+    }
+    let greedy = pool.shelf(&key("greedy", 1));
+    let elsewhere = |name: &String| !ptr::eq(pool.shelf(&key(name, 1)), greedy);
+    let mut names = (0..).map(|number| format!("other{number}"));
+    let other = names.find(elsewhere).unwrap();
+    let own = pool.shelf(&key(&other, 1));
+    let (sender, end) = connection().await;
+    let idle = Idle::new(sender, reached(1));
+    let (tell, told) = mpsc::channel();
+    let others = pool.parts.iter();
+    let others = others.filter(|shelf| !ptr::eq(*shelf, greedy) && !ptr::eq(*shelf, own));
+    let held: Vec<_> = others.map(lock).collect();
+    let kept = thread::scope(|scope| {
+        let key = key(&other, 1);
+        scope.spawn(move || {
+            pool.keep(key, idle);
+            tell.send(())
+        });
+        let kept = told.recv_timeout(Duration::from_secs(60));
+        // It is let go on, if it waits for these.
+        drop(held);
+        kept
+    });
+    kept.unwrap();
+    is_closed(far.remove(0)).await;
+    assert_eq!(counts(pool), (4, 4));
+    assert!(pool.take(&key(&other, 1)).is_some());
+    drop((far, end));
 }
 
 #[tokio::test]
