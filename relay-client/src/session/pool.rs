@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    transport::{Connection, Racer},
+    transport::{Connection, Racer, Transport},
 };
 
 /// A stream waits this long for room, where every connection is full.
@@ -352,7 +352,8 @@ pub(super) async fn keep(racer: Racer, first: watch::Receiver<Option<Connection>
     }
 }
 
-/// One more, by the transport of the first, on which the gateway takes the token.
+/// One more, by the transport of the first, on which the gateway takes the token. For bulk there is none where it would keep a better
+/// transport out.
 async fn further(
     racer: &Racer,
     first: &Connection,
@@ -363,6 +364,20 @@ async fn further(
         return Err(format!("there are {MOST} further connections already"));
     }
     let transport = first.transport();
+    let connection = proved(racer, transport, need).await?;
+    if need == Need::Bulk
+        && let Some(better) = racer.better_than(transport)
+    {
+        // Bulk is no reason to stay with what is worse: the session needs a place beside this one for the way back. Only one more shows
+        // that there is one; it is closed at once.
+        let beside = proved(racer, transport, need).await;
+        beside.map_err(|reason| format!("none would be left for {better}: {reason}"))?;
+    }
+    Ok(connection)
+}
+
+/// One more, on which the gateway takes the token.
+async fn proved(racer: &Racer, transport: Transport, need: Need) -> Result<Connection, String> {
     let (endpoint, tls, tasks) = (&racer.endpoint, &racer.tls, &racer.tasks);
     let connection = match need {
         Need::Room => Connection::connect_further(transport, endpoint, tls, tasks).await,
