@@ -5,7 +5,7 @@
 //! more than the line.
 
 use std::{
-    io::Write,
+    io::{self, Write},
     path::PathBuf,
     sync::{
         Arc,
@@ -136,11 +136,42 @@ impl AccessLog {
     }
 }
 
-fn write_batches(queue: &Queue, mut output: Box<dyn Write + Send>, dropped: &AtomicU64) {
+/// What is written to.
+struct Output {
+    sink: Box<dyn Write + Send>,
+    /// A write failed in the middle of a line, which has no end: a disk is full, and then is not.
+    torn: bool,
+}
+
+impl Output {
+    /// Write whole lines. What is torn by a failure is a line by itself: none is lost with it that comes later.
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.torn && !lines.is_empty() {
+            self.sink.write_all(b"\n")?;
+            self.torn = false;
+        }
+        let mut rest = lines;
+        while !rest.is_empty() {
+            match self.sink.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    let gone = rest.get(..written).unwrap_or(rest);
+                    self.torn = !gone.ends_with(b"\n");
+                    rest = rest.get(written..).unwrap_or_default();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.sink.flush()
+    }
+}
+
+fn write_batches(queue: &Queue, sink: Box<dyn Write + Send>, dropped: &AtomicU64) {
+    let mut output = Output { sink, torn: false };
     let mut batch = Batch::default();
     while queue.take(&mut batch) {
-        let written = output.write_all(&batch.bytes).and_then(|()| output.flush());
-        if written.is_err() {
+        if output.write(&batch.bytes).is_err() {
             dropped.fetch_add(batch.lines, Ordering::Relaxed);
         }
         batch.done();
@@ -150,6 +181,8 @@ fn write_batches(queue: &Queue, mut output: Box<dyn Write + Send>, dropped: &Ato
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::sync::Mutex;
 
     use super::*;
 
@@ -220,6 +253,64 @@ mod tests {
         log.flush();
         let expected: String = (0..2000).map(|n| format!("{n}\n")).collect();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+    }
+
+    /// What is on a disk, and how much more it has room for.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
+
+    impl Disk {
+        fn has_room_for(&self, bytes: usize) {
+            self.0.lock().unwrap().1 = bytes;
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().0.clone()).unwrap()
+        }
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut disk = self.0.lock().unwrap();
+            let fits = bytes.iter().copied().take(disk.1).collect::<Vec<_>>();
+            if fits.is_empty() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            disk.1 -= fits.len();
+            disk.0.extend_from_slice(&fits);
+            Ok(fits.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_a_full_disk_tears_takes_no_other_with_it() {
+        let (disk, queue, dropped) = (Disk::default(), Queue::default(), AtomicU64::new(0));
+        let write = |line: &str| {
+            assert!(queue.put(line, MOST));
+            queue.flush();
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| write_batches(&queue, Box::new(disk.clone()), &dropped));
+            disk.has_room_for("{\"n\":1}\n{\"n\":".len());
+            write("{\"n\":1}");
+            write("{\"n\":2}");
+            write("{\"n\":3}");
+            disk.has_room_for(1000);
+            write("{\"n\":4}");
+            // Full behind a line's end: nothing is torn.
+            disk.has_room_for(0);
+            write("{\"n\":5}");
+            disk.has_room_for(1000);
+            write("{\"n\":6}");
+            queue.close();
+        });
+        let expected = "{\"n\":1}\n{\"n\":\n{\"n\":4}\n{\"n\":6}\n";
+        assert_eq!(disk.text(), expected);
+        assert_eq!(dropped.load(Ordering::Relaxed), 3);
     }
 
     #[test]
