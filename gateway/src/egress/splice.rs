@@ -132,7 +132,7 @@ impl Pipe {
                 let take = || splice(from, None, &ends.writer, None, ends.capacity, flags());
                 match take() {
                     // It does not go past an urgent byte (RFC 9293 §3.8.5), and says there what it says where nothing has come.
-                    Err(Errno::AGAIN) if has_bytes(from) => match take() {
+                    Err(Errno::AGAIN) if has_bytes(from)? => match take() {
                         Err(Errno::AGAIN) => Ok(0),
                         moved => Ok(moved?),
                     },
@@ -216,10 +216,16 @@ impl Drop for Pipe {
 }
 
 /// Would a read give some?
-fn has_bytes(socket: &TcpStream) -> bool {
+///
+/// # Errors
+/// The connection failed, which nothing will say again.
+fn has_bytes(socket: &TcpStream) -> io::Result<bool> {
     let mut one = [0_u8; 1];
-    let looked = net::recv(socket, &mut one, RecvFlags::PEEK | RecvFlags::DONTWAIT);
-    looked.is_ok_and(|(length, _)| length > 0)
+    match net::recv(socket, &mut one, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((length, _)) => Ok(length > 0),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn flags() -> SpliceFlags {
@@ -248,7 +254,7 @@ mod tests {
         time::timeout,
     };
 
-    use super::{Ends, LEAST, MOST, Pipe, Pool, lend, lock};
+    use super::{Ends, LEAST, MOST, Pipe, Pool, has_bytes, lend, lock, socket_broken};
 
     /// As small as they come.
     fn small() -> Option<Ends> {
@@ -281,6 +287,24 @@ mod tests {
             pool.idle.extend(all.pop());
         }
         assert!(lend(&pool, || None).is_some() && lock(&pool).lent == MOST);
+    }
+
+    #[tokio::test]
+    async fn a_reset_that_meets_a_look_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (client, (from, _)) = (client.unwrap(), listener.accept().await.unwrap());
+        assert!(!has_bytes(&from).unwrap());
+        client.set_zero_linger().unwrap();
+        drop(client);
+        let reset = async {
+            while !socket_broken(Some(&from)) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(60), reset).await.unwrap();
+        assert!(has_bytes(&from).is_err());
+        assert!(!socket_broken(Some(&from)), "it is told once");
     }
 
     #[tokio::test]
