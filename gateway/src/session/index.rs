@@ -1,15 +1,22 @@
-//! What lives right now, for the data path: no IO, no lock held for longer than a look.
+//! What lives right now, for the data path: no IO, and no lock. Whoever looks sees one moment in one piece (`tables.rs`), waits for
+//! nobody, and writes to nothing that another processor reads; whoever changes something shows the next moment.
+
+mod pieces;
+mod tables;
+mod tied;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     net::IpAddr,
+    ops::{Deref, DerefMut},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering, fence},
     },
     time::{Duration, SystemTime},
 };
 
+use arc_swap::{ArcSwap, Guard};
 use ipnet::IpNet;
 use sluicegate_certs::Thumbprint;
 use sluicegate_policy::Denial;
@@ -19,6 +26,8 @@ use super::{
     usage::{Usage, Visit},
 };
 use crate::auth::HandleHash;
+use tables::{Known, Tables};
+use tied::Tied;
 
 /// A living generation.
 #[derive(Debug)]
@@ -43,64 +52,20 @@ impl Live {
     }
 }
 
-/// A handle that is good.
-#[derive(Debug)]
-struct Known {
-    key: SessionKey,
-    usage: Arc<Usage>,
-}
-
-#[derive(Debug, Default)]
-struct Tables {
-    sessions: HashMap<SessionKey, Arc<Live>>,
-    handles: HashMap<HandleHash, Known>,
-    /// Sessions by each range of their sources.
-    sources: HashMap<IpNet, Vec<SessionKey>>,
-    revoked: HashSet<String>,
-    /// Those that are revoked for one namespace only, by it.
-    revoked_in: HashMap<String, HashSet<String>>,
-    /// Handles that were withdrawn one by one, of generations that live. (One that made room for newer ones lets nobody in any
-    /// more, and cuts nothing.)
-    withdrawn: HashMap<HandleHash, SessionKey>,
-    /// Signing keys that were taken away.
-    retired: HashSet<String>,
-    /// What ends with a token, by its id.
-    tied: HashMap<String, Weak<Session>>,
-    /// When there are so many of them, the dead are looked for: twice as many as lived the last time.
-    tied_due: usize,
-}
-
-impl Tables {
-    fn is_revoked(&self, namespace: &str, id: &str) -> bool {
-        let own = self.revoked_in.get(namespace);
-        self.revoked.contains(id) || own.is_some_and(|ids| ids.contains(id))
-    }
-
-    /// Whatever lives under this key has no sources from now on.
-    fn forget_sources(&mut self, key: &SessionKey) {
-        let Some(live) = self.sessions.get(key) else {
-            return;
-        };
-        for range in live.sources.iter().map(IpNet::trunc) {
-            if let Some(keys) = self.sources.get_mut(&range) {
-                keys.retain(|other| other != key);
-                if keys.is_empty() {
-                    self.sources.remove(&range);
-                }
-            }
-        }
-    }
-}
-
-/// Fewer in `tied` are not worth a look for the dead.
-const TIED: usize = 1024;
-
 /// Between namespace and id of a revocation as it is kept: neither has it.
 const WITHIN: char = '\n';
 
 /// A revocation of an id for one namespace, as it is kept.
 pub(super) fn within(namespace: &str, id: &str) -> String {
     format!("{namespace}{WITHIN}{id}")
+}
+
+/// The namespace, where it is for one, and the id.
+fn parted(id: &str) -> (Option<&str>, &str) {
+    match id.split_once(WITHIN) {
+        Some((namespace, id)) => (Some(namespace), id),
+        None => (None, id),
+    }
 }
 
 /// Ids that are remembered as seen; then all are forgotten.
@@ -112,11 +77,17 @@ pub trait Remembers: std::fmt::Debug + Send + Sync {
     fn forget_withdrawn(&self, index: &Index);
 }
 
+/// Withdrawn handles by their session, with which they are forgotten.
+type Withdrawn = HashMap<SessionKey, Vec<HandleHash>>;
+
 /// Living generations by session, by handle and by source, and token ids that are revoked.
 #[derive(Debug, Default)]
 pub struct Index {
-    /// In one piece: a handle and its session, and a token and its revocation, are seen as they are at one moment.
-    tables: RwLock<Tables>,
+    /// In one piece: a handle and its session, a source and all whose it is, are seen as they are at one moment.
+    tables: ArcSwap<Tables>,
+    /// One changes them at a time.
+    writer: Mutex<Withdrawn>,
+    tied: Tied,
     /// Locked alone.
     remembering: Mutex<Vec<Weak<dyn Remembers>>>,
     unreadable: AtomicBool,
@@ -135,13 +106,15 @@ impl Index {
     /// The living generation a handle belongs to.
     pub fn handle(&self, hash: &HandleHash) -> Option<Arc<Live>> {
         let tables = self.read();
-        tables.sessions.get(&tables.handles.get(hash)?.key).cloned()
+        let known = tables.handles.get(hash)?;
+        tables.sessions.get(&*known.key).cloned()
     }
 
     /// Whose handle it is.
     pub(super) fn handle_owner(&self, hash: &HandleHash) -> Option<SessionKey> {
         let tables = self.read();
-        tables.handles.get(hash).map(|known| known.key.clone())
+        let known = tables.handles.get(hash)?;
+        Some(SessionKey::clone(&known.key))
     }
 
     /// Somebody comes by this handle.
@@ -188,22 +161,19 @@ impl Index {
     ) -> Result<Arc<Live>, Denial> {
         let source = IpNet::from(source.to_canonical());
         let tables = self.read();
-        let ranges = (0..=source.max_prefix_len())
-            .filter_map(|length| IpNet::new(source.addr(), length).ok())
-            .filter_map(|range| tables.sources.get(&range.trunc()));
-        let lives = |key: &&SessionKey| {
-            let live = tables.sessions.get(*key);
+        let lives = |key: &&Arc<SessionKey>| {
+            let live = tables.sessions.get(&***key);
             live.is_some_and(|live| !live.session.has_ended(now))
         };
-        let mut keys = ranges
-            .flatten()
+        let mut keys = tables
+            .sources_of(source)
             .filter(|key| namespaces.contains(&key.namespace))
             .filter(lives);
         let key = keys.next().ok_or(Denial::SourceUnknown)?;
         if keys.any(|other| other != key) {
             return Err(Denial::SourceAmbiguous);
         }
-        let live = tables.sessions.get(key).cloned();
+        let live = tables.sessions.get(&**key).cloned();
         live.ok_or(Denial::SourceUnknown)
     }
 
@@ -214,8 +184,7 @@ impl Index {
 
     /// How many ids are revoked for this namespace alone.
     pub(super) fn revoked_within(&self, namespace: &str) -> usize {
-        let tables = self.read();
-        tables.revoked_in.get(namespace).map_or(0, |ids| ids.len())
+        self.read().revoked_within(namespace)
     }
 
     /// Somebody came by a token of this id.
@@ -251,7 +220,7 @@ impl Index {
     pub fn is_withdrawn(&self, credential: &Credential) -> bool {
         let tables = self.read();
         match credential {
-            Credential::Handle(hash) => tables.withdrawn.contains_key(hash),
+            Credential::Handle(hash) => tables.withdrawn.contains(hash),
             Credential::Token {
                 namespace,
                 id,
@@ -272,7 +241,7 @@ impl Index {
     /// How many generations live, the gateway's own aside.
     pub fn len(&self) -> usize {
         let tables = self.read();
-        let own = tables.sessions.contains_key(&super::own::own_key());
+        let own = tables.sessions.contains(&super::own::own_key());
         tables.sessions.len() - usize::from(own)
     }
 
@@ -287,20 +256,14 @@ impl Index {
 
     /// A generation lives, with these handles.
     pub(super) fn live(&self, live: Live, handles: &[HandleHash]) {
-        let key = live.session.key().clone();
+        let key = Arc::new(live.session.key().clone());
         let mut tables = self.write();
-        let known = |hash: &HandleHash| {
+        for hash in handles {
             let (key, usage) = (key.clone(), Usage::fresh());
-            (*hash, Known { key, usage })
-        };
-        tables.handles.extend(handles.iter().map(known));
-        tables.forget_sources(&key);
-        for range in live.sources.iter() {
-            let keys = tables.sources.entry(range.trunc()).or_default();
-            if !keys.contains(&key) {
-                keys.push(key.clone());
-            }
+            tables.handles.insert(*hash, Known { key, usage }.into());
         }
+        tables.forget_sources(&key);
+        tables.add_sources(&key, &live.sources);
         tables.sessions.insert(key, Arc::new(live));
     }
 
@@ -316,20 +279,22 @@ impl Index {
             tables.handles.remove(&evicted);
         }
         let known = Known {
-            key: key.clone(),
+            key: Arc::new(key.clone()),
             usage: Arc::default(),
         };
-        tables.handles.insert(hash, known);
+        tables.handles.insert(hash, known.into());
     }
 
     /// A handle is good no more; what is open by it ends.
     pub(super) fn remove_handle(&self, hash: &HandleHash) {
         let mut tables = self.write();
-        let key = tables.handles.remove(hash).map(|known| known.key);
-        let live = key
-            .as_ref()
-            .and_then(|key| tables.sessions.get(key).cloned());
-        tables.withdrawn.extend(key.map(|key| (*hash, key)));
+        let Some(known) = tables.handles.remove(hash) else {
+            return;
+        };
+        let live = tables.sessions.get(&*known.key).cloned();
+        tables.withdrawn.insert(*hash, ());
+        let key = SessionKey::clone(&known.key);
+        tables.of_sessions.entry(key).or_default().push(*hash);
         drop(tables);
         if let Some(live) = live {
             live.session.look_again();
@@ -341,7 +306,9 @@ impl Index {
         let mut tables = self.write();
         tables.forget_sources(key);
         tables.sessions.remove(key);
-        tables.withdrawn.retain(|_, owner| owner != key);
+        for hash in tables.of_sessions.remove(key).into_iter().flatten() {
+            tables.withdrawn.remove(&hash);
+        }
         for hash in handles {
             tables.handles.remove(hash);
         }
@@ -350,34 +317,17 @@ impl Index {
     /// A token is good no more, and none that descends from it; what is open by them ends. `id` may be one [`within`] a namespace.
     /// `whose` is the session that has them, where that is known: an id alone does not say.
     pub(crate) fn revoke(&self, id: String, whose: Option<&SessionKey>) {
+        let (namespace, id) = parted(&id);
         let mut tables = self.write();
-        let namespace = id
-            .split_once(WITHIN)
-            .map(|(namespace, _)| namespace.to_owned());
-        let tied = match id.split_once(WITHIN) {
-            Some((namespace, id)) => {
-                let own = tables.revoked_in.entry(namespace.to_owned());
-                own.or_default().insert(id.to_owned());
-                let tied = tables.tied.get(id).cloned();
-                tied.filter(|session| {
-                    let session = session.upgrade();
-                    session.is_some_and(|session| *session.key().namespace == *namespace)
-                })
-            }
-            None => {
-                let tied = tables.tied.remove(&id);
-                tables.revoked.insert(id);
-                tied
-            }
-        };
+        tables.revoke(namespace, id);
         let owner = whose.and_then(|key| tables.sessions.get(key).cloned());
         drop(tables);
         self.withdrawn_is_forgotten();
         match whose {
             Some(_) => owner.iter().for_each(|live| live.session.look_again()),
-            None => self.all_look_again(namespace.as_deref()),
+            None => self.all_look_again(namespace),
         }
-        if let Some(session) = tied.and_then(|session| session.upgrade()) {
+        if let Some(session) = self.tied.to(namespace, id) {
             session.publish(Authority::Ended(Denial::SessionRevoked));
         }
     }
@@ -389,9 +339,10 @@ impl Index {
         let there = there();
         let gone = before.into_iter().filter(|key| !there.contains(key));
         let gone: Vec<_> = gone.collect();
-        tables.retired.retain(|key| !there.contains(key));
         let lost = !gone.is_empty();
-        tables.retired.extend(gone);
+        let retired = Arc::make_mut(&mut tables.retired);
+        retired.retain(|key| !there.contains(key));
+        retired.extend(gone);
         drop(tables);
         if lost {
             self.withdrawn_is_forgotten();
@@ -413,7 +364,7 @@ impl Index {
     }
 
     fn withdrawn_is_forgotten(&self) {
-        // Not under the lock: they look into the tables.
+        // Not before it shows: they look into the tables.
         let all: Vec<_> = self
             .remembering()
             .iter()
@@ -439,7 +390,6 @@ impl Index {
 
     /// Whatever has something open looks again, whoever's it is, or of this namespace.
     fn all_look_again(&self, within: Option<&str>) {
-        // Not under the lock: those who look want to read.
         let tables = self.read();
         let watched = tables.sessions.values();
         let watched = watched.filter(|live| {
@@ -455,41 +405,63 @@ impl Index {
 
     /// This session ends when the token of this id is revoked; at once, where it is.
     pub fn tie(&self, id: &str, session: &Arc<Session>) {
-        let mut tables = self.write();
-        if tables.is_revoked(&session.key().namespace, id) {
-            drop(tables);
+        let is_revoked = || self.is_revoked(&session.key().namespace, id);
+        if !self.tied.tie(id, session, is_revoked) {
             session.publish(Authority::Ended(Denial::SessionRevoked));
-            return;
         }
-        if tables.tied.len() >= tables.tied_due.max(TIED) {
-            tables.tied.retain(|_, session| session.strong_count() > 0);
-            tables.tied_due = 2 * tables.tied.len();
-        }
-        tables.tied.insert(id.to_owned(), Arc::downgrade(session));
     }
 
     pub(super) fn forget(&self, ids: &[String]) {
         let mut tables = self.write();
         for id in ids {
-            let Some((namespace, own)) = id.split_once(WITHIN) else {
-                tables.revoked.remove(id);
-                continue;
-            };
-            if let Some(all) = tables.revoked_in.get_mut(namespace) {
-                all.remove(own);
-                if all.is_empty() {
-                    tables.revoked_in.remove(namespace);
-                }
-            }
+            let (namespace, id) = parted(id);
+            tables.forget(namespace, id);
         }
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Tables> {
-        self.tables.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> Guard<Arc<Tables>> {
+        // With the fence of who changes them: either this sees the change, or whoever made it sees what was done before this (somebody
+        // watches, and is told to look again).
+        fence(Ordering::SeqCst);
+        self.tables.load()
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Tables> {
-        self.tables.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> Writing<'_> {
+        let of_sessions = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        Writing {
+            shown: &self.tables,
+            tables: self.tables.load_full(),
+            of_sessions,
+        }
+    }
+}
+
+/// The next moment, which shows when this is dropped.
+struct Writing<'a> {
+    shown: &'a ArcSwap<Tables>,
+    tables: Arc<Tables>,
+    of_sessions: MutexGuard<'a, Withdrawn>,
+}
+
+impl Deref for Writing<'_> {
+    type Target = Tables;
+
+    fn deref(&self) -> &Tables {
+        &self.tables
+    }
+}
+
+impl DerefMut for Writing<'_> {
+    fn deref_mut(&mut self) -> &mut Tables {
+        Arc::make_mut(&mut self.tables)
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        // The lock is let go of afterwards.
+        self.shown.store(self.tables.clone());
+        fence(Ordering::SeqCst);
     }
 }
 

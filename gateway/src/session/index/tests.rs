@@ -1,8 +1,13 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::{
+    sync::{atomic::AtomicU64, mpsc},
+    thread,
+};
 
 use super::*;
 use crate::session::lifecycle::Action;
-use crate::session::testing::{Fixture, request};
+use crate::session::testing::{Fixture, generation, request};
 
 async fn create(f: &Fixture, source: &str) {
     let created = f.registry.create("local".into(), request(source)).await;
@@ -120,10 +125,139 @@ fn who_changes_keys_says_last_what_is_last() {
     let withdrawn = || [&kept, &gone].map(|key| index.is_withdrawn(&credential(key)));
     index.keys_changed(vec![kept.clone(), gone.clone()], || {
         // Nobody else says meanwhile what was before.
-        assert!(index.tables.try_write().is_err());
+        assert!(index.writer.try_lock().is_err());
         vec![kept.clone()]
     });
     assert_eq!(withdrawn(), [false, true]);
     index.keys_changed(vec![kept.clone()], || vec![kept.clone(), gone.clone()]);
     assert_eq!(withdrawn(), [false, false]);
+}
+
+/// A generation of one session, as it lives.
+fn living(number: u64, sources: &[&str]) -> Live {
+    let one = generation();
+    let session = Session::new(one.key().clone(), number, one.policy().unwrap(), None);
+    let sources: Vec<IpNet> = sources.iter().map(|range| range.parse().unwrap()).collect();
+    Live {
+        session: session.into(),
+        sources: sources.into(),
+        token_ttl: None,
+        key: None,
+        since: SystemTime::UNIX_EPOCH,
+    }
+}
+
+fn handle(number: u64) -> HandleHash {
+    HandleHash::from_hex(&format!("{number:064x}")).unwrap()
+}
+
+fn token(number: u64) -> Credential {
+    Credential::Token {
+        namespace: "default".into(),
+        id: number.to_string().into(),
+        family: None,
+        key: "key".into(),
+    }
+}
+
+#[test]
+fn a_look_waits_for_nobody_who_changes() {
+    let index = Arc::<Index>::default();
+    let live = living(1, &["192.0.2.1/32"]);
+    let key = live.session.key().clone();
+    index.live(live, &[handle(1)]);
+    let looking = index.clone();
+    index.keys_changed(Vec::new(), || {
+        let (seen, found) = mpsc::channel();
+        thread::spawn(move || {
+            let source = "192.0.2.1".parse().unwrap();
+            let own = [key.namespace.clone()];
+            let all = [
+                looking.session(&key).is_some(),
+                looking.handle(&handle(1)).is_some(),
+                looking.visit(&handle(1)).is_some(),
+                looking.source(source, &own, SystemTime::now()).is_ok(),
+                !looking.is_withdrawn(&token(1)),
+                looking.len() == 1,
+            ];
+            seen.send(all).unwrap();
+        });
+        // Only one that waits for this to end is so long about it.
+        let found = found.recv_timeout(Duration::from_secs(60));
+        assert_eq!(found.unwrap(), [true; 6]);
+        Vec::new()
+    });
+}
+
+/// A look begins after the end of a generation was told, or is by a handle of the one or the other.
+#[test]
+fn no_look_finds_what_had_ended_before_it() {
+    const LAST: u64 = 400;
+    let index = Index::default();
+    let key = generation().key().clone();
+    // Of this one it is told that it has ended, and so have those before.
+    let ended = AtomicU64::new(0);
+    let look = || {
+        loop {
+            let over = ended.load(Ordering::Acquire);
+            if over > 0 {
+                assert!(index.handle(&handle(over)).is_none());
+                assert!(index.is_withdrawn(&token(over)));
+                let live = index.session(&key);
+                assert!(live.is_none_or(|live| live.session.generation() > over));
+            }
+            // It may end meanwhile, and another one begin under its key.
+            let next = index.handle(&handle(over + 1));
+            assert!(next.is_none_or(|live| live.session.generation() == over + 1));
+            if over == LAST {
+                return;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let looks = [scope.spawn(look), scope.spawn(look)];
+        for number in 1..=LAST {
+            index.live(living(number, &[]), &[handle(number)]);
+            assert!(index.handle(&handle(number)).is_some());
+            // Half of them lose their handle alone, before they end.
+            if number % 2 == 0 {
+                index.remove_handle(&handle(number));
+                assert!(index.is_withdrawn(&Credential::Handle(handle(number))));
+            }
+            index.revoke(number.to_string(), None);
+            index.end(&key, &[handle(number)]);
+            ended.store(number, Ordering::Release);
+        }
+        for look in looks {
+            look.join().unwrap();
+        }
+    });
+    assert!(!index.is_withdrawn(&Credential::Handle(handle(LAST))));
+    let tables = index.read();
+    assert!(tables.handles.is_empty() && tables.withdrawn.is_empty());
+    assert!(index.writer.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_source_that_moves_from_one_range_to_another_is_somebodys_all_the_while() {
+    let index = Index::default();
+    let ranges = ["192.0.2.1/32", "192.0.2.0/24"];
+    index.live(living(1, &ranges[..1]), &[]);
+    let done = AtomicBool::new(false);
+    let own = [generation().key().namespace.clone()];
+    let look = || {
+        while !done.load(Ordering::Acquire) {
+            let source = "192.0.2.1".parse().unwrap();
+            index.source(source, &own, SystemTime::now()).unwrap();
+        }
+    };
+    thread::scope(|scope| {
+        let looking = scope.spawn(look);
+        for number in 0..400 {
+            let range = ranges[number % 2];
+            index.live(living(1, &[range]), &[]);
+        }
+        done.store(true, Ordering::Release);
+        looking.join().unwrap();
+    });
 }
