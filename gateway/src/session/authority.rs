@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::{
     Bearer, Budget, Changes, DialTargets, Door,
+    index::Tie,
     lifecycle::{Expiry, Lease, after, next_expiry},
 };
 use crate::{clock::unix_seconds, telemetry::SessionLabel};
@@ -121,6 +122,8 @@ pub struct Session {
     doors: Arc<Mutex<BTreeMap<ServiceName, Arc<Door>>>>,
     /// This generation as single credentials see it: whatever is published here is published there.
     narrowed: Mutex<Vec<(Weak<Session>, Narrowing)>>,
+    /// To the tokens it ends with.
+    ties: Mutex<Vec<Tie>>,
 }
 
 impl Session {
@@ -143,6 +146,7 @@ impl Session {
             dials: Mutex::default(),
             doors: Arc::default(),
             narrowed: Mutex::default(),
+            ties: Mutex::default(),
         }
     }
 
@@ -188,6 +192,7 @@ impl Session {
             dials: Mutex::default(),
             doors: self.doors.clone(),
             narrowed: Mutex::default(),
+            ties: Mutex::default(),
         });
         all.retain(|(session, _)| session.strong_count() > 0);
         all.push((Arc::downgrade(&session), by));
@@ -213,6 +218,12 @@ impl Session {
             generation: self.generation,
             owner: self.owner.clone(),
         }
+    }
+
+    /// Hold what ties it to a token for as long as it lives.
+    pub(super) fn hold(&self, tie: Tie) {
+        let mut ties = self.ties.lock().unwrap_or_else(PoisonError::into_inner);
+        ties.push(tie);
     }
 
     /// What it may do now.

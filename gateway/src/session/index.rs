@@ -27,6 +27,7 @@ use super::{
 };
 use crate::auth::HandleHash;
 use tables::{Known, Tables};
+pub(super) use tied::Tie;
 use tied::Tied;
 
 /// A living generation.
@@ -87,7 +88,7 @@ pub struct Index {
     tables: ArcSwap<Tables>,
     /// One changes them at a time.
     writer: Mutex<Withdrawn>,
-    tied: Tied,
+    tied: Arc<Tied>,
     /// Locked alone.
     remembering: Mutex<Vec<Weak<dyn Remembers>>>,
     unreadable: AtomicBool,
@@ -405,8 +406,9 @@ impl Index {
 
     /// This session ends when the token of this id is revoked; at once, where it is.
     pub fn tie(&self, id: &str, session: &Arc<Session>) {
-        let is_revoked = || self.is_revoked(&session.key().namespace, id);
-        if !self.tied.tie(id, session, is_revoked) {
+        self.tied.tie(id, session);
+        // Afterwards: whoever revokes it says so first, and looks for what is tied then.
+        if self.is_revoked(&session.key().namespace, id) {
             session.publish(Authority::Ended(Denial::SessionRevoked));
         }
     }
