@@ -1,5 +1,5 @@
 //! What lives right now, for the data path: no IO, and no lock. Whoever looks sees one moment in one piece (`tables.rs`), waits for
-//! nobody, and writes to nothing that another processor reads; whoever changes something shows the next moment.
+//! nobody, and writes to nothing that another one who looks reads; whoever changes something shows the next moment.
 
 mod pieces;
 mod tables;
