@@ -45,7 +45,7 @@ impl Program {
         Self {
             name,
             command,
-            patience: Duration::from_secs(60),
+            patience: Duration::from_secs(180),
         }
     }
 

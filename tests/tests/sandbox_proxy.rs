@@ -328,7 +328,7 @@ async fn another_user_uses_nothing_up() {
     let proxy = Proxy::start(few, &stage.session, "127.0.0.1:0", &[]).await;
     let script = format!(
         "import socket, sys, time\n\
-         held = [socket.create_connection(('127.0.0.1', {}), 5) for _ in range(400)]\n\
+         held = [socket.create_connection(('127.0.0.1', {}), 60) for _ in range(400)]\n\
          print('held', flush=True)\n\
          time.sleep(60)\n",
         proxy.socket().port()

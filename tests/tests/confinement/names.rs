@@ -8,7 +8,7 @@ fn allowed_names_have_addresses_and_others_do_not_exist() {
         "names::allowed_names_have_addresses_and_others_do_not_exist",
         async |outer| {
             let script = r#"
-            ask() { echo "$1 $2 $(dig +time=5 +tries=1 +noall +comments +answer "$@" 2>&1 | tr '\n\t' '  ')"; }
+            ask() { echo "$1 $2 $(dig +time=20 +tries=1 +noall +comments +answer "$@" 2>&1 | tr '\n\t' '  ')"; }
             ask api.allowed.test A
             ask API.Allowed.Test. AAAA
             ask api.allowed.test HTTPS
@@ -37,10 +37,12 @@ fn allowed_names_have_addresses_and_others_do_not_exist() {
             echo "hosts $(getent ahosts api.allowed.test | tr '\n' ' ')"
             dig +time=2 +tries=1 @8.8.8.8 api.allowed.test A >/dev/null 2>&1; echo "elsewhere $?"
         "#;
+            let started = std::time::Instant::now();
             let done = outer
                 .run(&["--allow", "*.wild.test:9"], &["sh", "-c", script])
                 .run()
                 .await;
+            let took = started.elapsed();
             let stderr = done.stderr.clone();
             let said = done.succeeded();
             let has = |start: &str, parts: &[&str]| {
@@ -97,8 +99,10 @@ fn allowed_names_have_addresses_and_others_do_not_exist() {
                 .iter()
                 .filter(|record| record.text("front") == "names")
                 .count();
+            // What was said of a name holds for ten seconds, and is asked for again behind them.
+            let most = 8 * (1 + usize::try_from(took.as_secs() / 10).unwrap());
             assert!(
-                (5..=8).contains(&names),
+                (5..=most).contains(&names),
                 "one for each name, not for each query: {names}"
             );
             assert!(stderr.contains("--allow evil.test"), "{stderr}");
@@ -111,7 +115,7 @@ async fn asked(outer: &Outer, questions: &[&str]) -> Vec<(String, String)> {
     let asks: String = questions
         .iter()
         .map(|question| {
-            format!("echo $(dig +time=5 +tries=1 +noall +comments +answer {question} 2>&1)\n")
+            format!("echo $(dig +time=20 +tries=1 +noall +comments +answer {question} 2>&1)\n")
         })
         .collect();
     let done = outer.run(&[], &["sh", "-c", &asks]).run().await;
@@ -211,7 +215,7 @@ fn a_flood_of_names_is_budgeted() {
 import os, socket, struct
 sent, codes = 1000, {}
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.settimeout(10)
+s.settimeout(50)
 for n in range(sent):
     labels = [os.urandom(20).hex().encode(), b"evil", b"test"]
     name = b"".join(bytes([len(l)]) + l for l in labels) + b"\0"

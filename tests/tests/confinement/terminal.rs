@@ -1,6 +1,7 @@
 //! A terminal of the command's own, by Python's pty: its keys, its foreground, and the jobs of a shell on either side.
 
 use std::fs;
+use std::time::Duration;
 
 use super::outer::{Outer, open_to_all, outer};
 
@@ -11,7 +12,7 @@ import os, pty, select, sys, time
 pid, fd = pty.fork()
 if pid == 0:
     os.execvp(sys.argv[2], sys.argv[2:])
-seen, mark, deadline = b"", 0, time.monotonic() + 45
+seen, mark, deadline = b"", 0, time.monotonic() + 150
 def wait(word):
     global seen, mark
     word = word.encode()
@@ -53,6 +54,7 @@ async fn in_a_terminal(outer: &Outer, script: &str, command: &[&str]) -> String 
         .args(command)
         .env("TERM", "dumb")
         .env("PS1", "OUT> ")
+        .patience(Duration::from_secs(180))
         .run()
         .await;
     done.succeeded()
