@@ -7,13 +7,14 @@
 )]
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     net::SocketAddr,
     path::Path,
     time::{Duration, Instant},
 };
 
-use e2e::{gateway::serve, program::Running, tasks::free_port};
+use e2e::{gateway::serve, program::Running, tasks::free_port, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::{
@@ -214,14 +215,21 @@ impl Events {
     }
 }
 
-/// Changes sessions until the gateway is gone. What was under way may or may not have become durable.
-async fn work(state: &Path, lane: u64, known: &mut BTreeMap<String, Known>) -> Option<String> {
-    for turn in 0.. {
+/// Changes sessions until the gateway is gone, beginning with this turn, and counts. What was under way may or may not have become durable.
+async fn work(
+    state: &Path,
+    lane: u64,
+    first: u64,
+    known: &mut BTreeMap<String, Known>,
+    acknowledged: &Cell<u64>,
+) -> Option<String> {
+    for turn in first.. {
         let id = format!("l{lane}-{}", turn % 3);
         match change(state, &id, known.get(&id), turn).await {
             Some(now) => known.insert(id, now),
             None => return Some(id),
         };
+        acknowledged.set(acknowledged.get() + 1);
     }
     None
 }
@@ -297,11 +305,20 @@ async fn two_hundred_kills_lose_nothing_that_was_acknowledged() {
         }
         events.verify(&state).await;
         let [first, second] = &mut known;
+        let acknowledged = Cell::new(0);
+        // After so many changes, however long they take, and at any moment of those that are under way then.
         let axe = async {
-            tokio::time::sleep(Duration::from_micros(dice % 60_000)).await;
+            let enough = || (acknowledged.get() >= dice % 16).then_some(());
+            until("some changes", enough).await;
+            tokio::time::sleep(Duration::from_micros(dice % 20_000)).await;
             process.signal(Signal::KILL);
         };
-        let (a, b, ()) = tokio::join!(work(&state, 1, first), work(&state, 2, second), axe);
+        // Each kind of change is first now and then.
+        let (a, b, ()) = tokio::join!(
+            work(&state, 1, 4 * kill, first, &acknowledged),
+            work(&state, 2, 4 * kill, second, &acknowledged),
+            axe
+        );
         doubtful = [a, b];
         process.wait("the kill").await;
         assert!(
