@@ -30,7 +30,7 @@ fn settings() -> Settings {
             listener("transparent", ", identify: source"),
         ]
         .concat(),
-        limits: "  headTimeout: 1s\n  connectionsPerSource: 4\n".to_owned(),
+        limits: "  connectionsPerSource: 4\n".to_owned(),
         ..Settings::default()
     }
 }
@@ -169,7 +169,11 @@ async fn haproxy_before_every_listener() {
 /// A trusted peer that says nothing readable is not served, and one that is not trusted is not listened to.
 #[tokio::test]
 async fn headers_that_are_none() {
-    let world = World::with(settings()).await;
+    let world = World::with(Settings {
+        limits: "  headTimeout: 1s\n".to_owned(),
+        ..settings()
+    })
+    .await;
     let target = world.plain();
     let session = world.session().await;
     let request = format!(

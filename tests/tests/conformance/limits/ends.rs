@@ -126,7 +126,7 @@ pub(crate) fn v118_reset_storm() {
 pub(crate) fn v124_drain() {
     alone(124, async |row| {
         let mut settings = settings();
-        settings.limits.push_str("  drainTimeout: 3s\n");
+        settings.limits.push_str("  drainTimeout: 10s\n");
         let mut lab = Lab::start(settings).await;
         lab.dns.point("raw.allowed.test");
         let session = lab.allowing(&["raw.allowed.test:*"]).await;
