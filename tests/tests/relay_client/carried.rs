@@ -104,10 +104,13 @@ async fn an_outage_that_outlives_the_token_ends_nothing() {
 }
 
 /// How long one call takes on a connection that is warm and was silent for so long: the shortest of a few, since this machine has
-/// other work too.
-async fn shortest(entry: SocketAddr, silence: Duration) -> Duration {
+/// other work too, and of some more where none of them was shorter than `most`.
+async fn shortest(entry: SocketAddr, silence: Duration, most: Duration) -> Duration {
     let mut best = Duration::MAX;
-    for _ in 0..6 {
+    for turn in 0..24 {
+        if turn >= 6 && best < most {
+            break;
+        }
         // Nothing happens: that is the case that is measured.
         tokio::time::sleep(silence).await;
         let begun = Instant::now();
@@ -125,13 +128,19 @@ async fn an_open_costs_no_round_trip_of_its_own() {
     let trip = Duration::from_millis(300);
     let link = LateLink::to(world.gateway.ports.public, trip / 2).await;
     let url = format!("https://{}", link.address);
-    for (transport, most) in [("quic", 1.7), ("h2", 1.7), ("h1", f64::MAX)] {
+    let all = Duration::MAX.div_duration_f64(trip);
+    for (transport, most) in [("quic", 1.7), ("h2", 1.7), ("h1", all)] {
         let more = ["--transport", transport, "--url", &url];
         let listen = [RelayClient::tcp("echo")];
         let client = RelayClient::up_with(&session, &more, &listen).await;
         client.event("connected").await;
         let silence = Duration::from_millis(700);
-        let quick = shortest(client.entry("echo"), silence).await;
+        let enough = if most < all {
+            trip.mul_f64(most)
+        } else {
+            Duration::MAX
+        };
+        let quick = shortest(client.entry("echo"), silence, enough).await;
         let trips = quick.div_duration_f64(trip);
         assert!(
             trips >= 1.0,
