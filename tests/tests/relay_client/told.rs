@@ -69,7 +69,14 @@ async fn the_doctor_says_what_works_and_what_to_change() {
     let refuses = finding(&said, "proxy refuses")["detail"].to_string();
     assert!(!refuses.contains("allowedHosts"), "{refuses}");
     let wins = |said: &Value| finding(said, "transport")["detail"].to_string();
-    let told = wins(&said);
+    let mut told = wins(&said);
+    // Where the machine is busy HTTP/2 may answer before QUIC does.
+    for _ in 0..20 {
+        if told.contains("first") {
+            break;
+        }
+        told = wins(&doctor(&session, &flags).await.1);
+    }
     assert!(told.contains("quic") && told.contains("first"), "{told}");
 
     let nosuch = format!("nosuch=tcp://{address}");

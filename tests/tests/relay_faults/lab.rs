@@ -119,7 +119,9 @@ impl Lab {
             "--status",
             &status,
         ];
-        let client = RelayClient::up_inside(network, &session, &more, &[listen]).await;
+        let listen = [listen];
+        let start = async || RelayClient::up_inside(network, &session, &more, &listen).await;
+        let client = started(transport, start).await;
         let entry = match programs {
             Programs::Here => Entry::Unix(RelayClient::socket(&session, "told")),
             Programs::Inside => Entry::Tcp(client.entry("told")),
@@ -133,8 +135,10 @@ impl Lab {
         let session = session(&world, &url).await;
         let link = Link::start(world.gateway.ports.public, weather, seed).await;
         let listen = [RelayClient::tcp("told")];
-        let more = ["--transport", transport, "--url", &link.url()];
-        let client = RelayClient::up_with(&session, &more, &listen).await;
+        let url = link.url();
+        let more = ["--transport", transport, "--url", &url];
+        let start = async || RelayClient::up_with(&session, &more, &listen).await;
+        let client = started(transport, start).await;
         let entry = Entry::Tcp(client.entry("told"));
         (Self::of(world, session, client, entry, service), link)
     }
@@ -261,6 +265,27 @@ impl Lab {
             )),
         }
     }
+}
+
+/// A client of this transport, which by QUIC is where it may choose.
+async fn started(transport: &str, start: impl AsyncFn() -> RelayClient) -> RelayClient {
+    if transport == "auto" {
+        return by_quic(start).await;
+    }
+    start().await
+}
+
+/// A client that may choose and is connected by QUIC. That has a quarter of a second before HTTP/2 joins in: where the machine is busy
+/// HTTP/2 may be there first, and another client is begun.
+pub(crate) async fn by_quic(start: impl AsyncFn() -> RelayClient) -> RelayClient {
+    for _ in 0..20 {
+        let client = start().await;
+        client.event("connected").await;
+        if client.connections() == ["quic"] {
+            return client;
+        }
+    }
+    panic!("HTTP/2 is there first, each time");
 }
 
 /// Sends so many bytes through an echo, takes them back at the same time, and ends it: every byte as it was sent.

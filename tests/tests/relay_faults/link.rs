@@ -6,7 +6,7 @@ use e2e::relay::TRANSPORTS;
 use e2e::{Tasks, Weather, Wire, until};
 use tokio::io::AsyncReadExt;
 
-use crate::lab::{FLOOD, Lab, eventually, there_and_back};
+use crate::lab::{FLOOD, Lab, by_quic, eventually, there_and_back};
 
 const BAD: Weather = Weather {
     delay: Duration::from_millis(10),
@@ -110,8 +110,10 @@ async fn where_udp_never_works_tls_carries_from_the_start() {
 async fn the_metrics_say_why_a_transport_carries() {
     let (lab, link) = Lab::behind("h2", Weather::default(), 1).await;
     let listen = [e2e::RelayClient::tcp("told")];
-    let more = ["--url", &link.url(), "--status", "127.0.0.1:0"];
-    let client = e2e::RelayClient::up_with(&lab.session, &more, &listen).await;
+    let url = link.url();
+    let more = ["--url", &url, "--status", "127.0.0.1:0"];
+    let start = async || e2e::RelayClient::up_with(&lab.session, &more, &listen).await;
+    let client = by_quic(start).await;
     let said = client.event("status").await;
     let place = said["address"].as_str().unwrap().to_owned();
     let address = place.strip_prefix("http://").unwrap().parse().unwrap();
