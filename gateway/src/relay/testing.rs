@@ -13,6 +13,7 @@ use std::{
     io,
     net::SocketAddr,
     path::PathBuf,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -24,7 +25,12 @@ use sluicegate_certs::{Authority, ServerIdentity, TrustBundle, tls};
 use sluicegate_policy::{Admission, OwnAddresses};
 use sluicegate_relay::flow::Ahead;
 use sluicegate_relay_protocol::ALPN_RELAY;
-use tokio::{net::TcpListener, sync::mpsc::UnboundedReceiver, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc::UnboundedReceiver,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval_at},
+};
 use tokio_rustls::TlsAcceptor;
 
 use super::{Endpoint, HttpContext, Opens, Pool, Presence, Reverse, Services, ServicesConfig};
@@ -55,6 +61,23 @@ pub(crate) async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work)
         .await
         .unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+}
+
+/// `work`, and how long it took: in time that this process had. While the machine has none for us, no promise is broken.
+pub(crate) async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    const STEP: Duration = Duration::from_millis(10);
+    let mut tick = interval_at(Instant::now() + STEP, STEP);
+    // One after the other: what was missed is not made up for.
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut work = pin!(work);
+    let mut passed = Duration::ZERO;
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return (done, passed),
+            _ = tick.tick() => passed += STEP,
+        }
+    }
 }
 
 /// Everything one test needs, on this machine's loopback.

@@ -1,6 +1,6 @@
 //! Who may, for how long, and what the others are told.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sluicegate_policy::Denial;
 use sluicegate_relay::{
@@ -14,7 +14,9 @@ use tokio::{
 };
 
 use crate::{
-    relay::testing::{Client, Manner, TRANSPORTS, World, call, tcp_service, unix_service, within},
+    relay::testing::{
+        Client, Manner, TRANSPORTS, World, call, tcp_service, timed, unix_service, within,
+    },
     secret::Secret,
     session::{lifecycle::Action, testing::patch},
 };
@@ -153,10 +155,9 @@ async fn talking(address: std::net::SocketAddr) -> TcpStream {
 }
 
 async fn cut(mut tcp: TcpStream) -> Duration {
-    let start = Instant::now();
-    let end = within("cut", tcp.read(&mut [0; 1])).await;
+    let (end, took) = timed(within("cut", tcp.read(&mut [0; 1]))).await;
     assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
-    start.elapsed()
+    took
 }
 
 #[tokio::test(flavor = "multi_thread")]
