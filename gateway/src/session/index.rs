@@ -328,7 +328,7 @@ impl Index {
             Some(_) => owner.iter().for_each(|live| live.session.look_again()),
             None => self.all_look_again(namespace),
         }
-        if let Some(session) = self.tied.to(namespace, id) {
+        for session in self.tied.to(namespace, id) {
             session.publish(Authority::Ended(Denial::SessionRevoked));
         }
     }

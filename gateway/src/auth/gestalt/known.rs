@@ -84,9 +84,8 @@ impl Kept {
         read(self.part(hash)).all.get(hash).cloned()
     }
 
-    /// Keep what was made of a token, if that still `stands`, and `tie` it to what ends it; both under the lock, so that of two that are
-    /// made of one token one after the other the last that is kept is the last that is tied. Where somebody made it at the same time,
-    /// theirs is everybody's.
+    /// Keep what was made of a token, if that still `stands`, and `tie` it to what ends it; both under the lock, so that nobody finds
+    /// one that is not tied. Where somebody made it at the same time, theirs is everybody's.
     ///
     /// # Errors
     /// `CredentialInvalid` where it stands no more, `ConnectionLimit` where there is no room: one by which something is open

@@ -133,6 +133,26 @@ fn who_changes_keys_says_last_what_is_last() {
     assert_eq!(withdrawn(), [false, false]);
 }
 
+#[test]
+fn whatever_is_tied_to_a_token_ends_with_it() {
+    let index = Index::default();
+    let ended = |session: &Session| {
+        let authority = session.authority();
+        matches!(authority, Authority::Ended(Denial::SessionRevoked))
+    };
+    // Two tokens that say one id are two sessions, of which both may have something open.
+    let tied: [_; 3] = std::array::from_fn(|_| generation());
+    let [first, second, other] = &tied;
+    index.tie("one", first);
+    index.tie("one", second);
+    index.tie("other", other);
+    index.revoke("one".into(), None);
+    assert_eq!(tied.each_ref().map(|one| ended(one)), [true, true, false]);
+    let late = generation();
+    index.tie("one", &late);
+    assert!(ended(&late));
+}
+
 /// A generation of one session, as it lives.
 fn living(number: u64, sources: &[&str]) -> Live {
     let one = generation();

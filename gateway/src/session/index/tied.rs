@@ -7,7 +7,8 @@ use std::{
 
 use crate::session::Session;
 
-type Sessions = HashMap<Arc<str>, Weak<Session>>;
+/// Several may be of one id, where whoever makes the tokens says an id twice.
+type Sessions = HashMap<Arc<str>, Vec<Weak<Session>>>;
 
 /// All that is tied. No session may be let go of while it is locked: one that is tied locks it then.
 #[derive(Debug, Default)]
@@ -23,11 +24,11 @@ pub(in crate::session) struct Tie {
 impl Drop for Tie {
     fn drop(&mut self) {
         let mut all = self.all.lock();
-        // By now another one may be tied to the id, that lives.
-        if all
-            .get(&self.id)
-            .is_some_and(|session| session.strong_count() == 0)
-        {
+        let Some(sessions) = all.get_mut(&self.id) else {
+            return;
+        };
+        sessions.retain(|session| session.strong_count() > 0);
+        if sessions.is_empty() {
             all.remove(&self.id);
         }
     }
@@ -36,19 +37,25 @@ impl Drop for Tie {
 impl Tied {
     /// From now on whoever revokes the token finds it. Whether somebody has meanwhile is to be asked afterwards.
     pub(super) fn tie(self: &Arc<Self>, id: &str, session: &Arc<Session>) {
-        let id: Arc<str> = id.into();
-        self.lock().insert(id.clone(), Arc::downgrade(session));
+        let (id, one): (Arc<str>, _) = (id.into(), Arc::downgrade(session));
+        let mut tied = self.lock();
+        let sessions = tied.entry(id.clone()).or_default();
+        if sessions.iter().any(|other| other.ptr_eq(&one)) {
+            return;
+        }
+        sessions.push(one);
+        drop(tied);
         let all = self.clone();
         session.hold(Tie { all, id });
     }
 
     /// What ends with the token of this id, which was revoked before this is asked: in one namespace, or in all.
-    pub(super) fn to(&self, namespace: Option<&str>, id: &str) -> Option<Arc<Session>> {
-        let session = self.lock().get(id).cloned();
-        let session = session?.upgrade()?;
-        namespace
-            .is_none_or(|own| *session.key().namespace == *own)
-            .then_some(session)
+    pub(super) fn to(&self, namespace: Option<&str>, id: &str) -> Vec<Arc<Session>> {
+        let sessions = self.lock().get(id).cloned().unwrap_or_default();
+        let living = sessions.iter().filter_map(Weak::upgrade);
+        living
+            .filter(|session| namespace.is_none_or(|own| *session.key().namespace == *own))
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {
@@ -69,16 +76,15 @@ mod tests {
         tied.tie("other", &other);
         drop(one);
         assert_eq!(tied.lock().len(), 1);
-        // What is made anew of a token takes the place of what was before, and keeps it.
+        // Of two of one id each is found for as long as it lives.
         tied.tie("other", &next);
+        assert_eq!(tied.to(None, "other").len(), 2);
         drop(other);
-        assert!(
-            tied.to(None, "other")
-                .is_some_and(|one| Arc::ptr_eq(&one, &next))
-        );
-        assert!(tied.to(Some("default"), "other").is_some());
-        assert!(tied.to(Some("elsewhere"), "other").is_none());
-        drop(next);
+        let left = tied.to(None, "other");
+        assert!(left.iter().all(|one| Arc::ptr_eq(one, &next)) && left.len() == 1);
+        assert_eq!(tied.to(Some("default"), "other").len(), 1);
+        assert!(tied.to(Some("elsewhere"), "other").is_empty());
+        drop((left, next));
         assert!(tied.lock().is_empty());
     }
 
@@ -90,6 +96,7 @@ mod tests {
             tied.tie(id, &session);
         }
         assert_eq!(tied.lock().len(), 2);
+        assert_eq!(tied.to(None, "one").len(), 1);
         drop(session);
         assert!(tied.lock().is_empty());
     }
