@@ -21,10 +21,7 @@ use ipnet::IpNet;
 use sluicegate_certs::Thumbprint;
 use sluicegate_policy::Denial;
 
-use super::{
-    Authority, Credential, Session, SessionKey,
-    usage::{Usage, Visit},
-};
+use super::{Authority, Credential, Session, SessionKey, usage::Visit};
 use crate::auth::HandleHash;
 use tables::{Known, Tables};
 pub(super) use tied::Tie;
@@ -255,17 +252,25 @@ impl Index {
         self.unreadable.store(!readable, Ordering::Release);
     }
 
+    /// What lives at the start, and the ids that were revoked before: in one go, and nothing is open yet that would have to look.
+    pub(super) fn begin<'a>(
+        &self,
+        revoked: impl IntoIterator<Item = &'a str>,
+        living: impl IntoIterator<Item = (Live, Vec<HandleHash>)>,
+    ) {
+        let mut tables = self.write();
+        for id in revoked {
+            let (namespace, id) = parted(id);
+            tables.revoke(namespace, id);
+        }
+        for (live, handles) in living {
+            tables.live(live, &handles);
+        }
+    }
+
     /// A generation lives, with these handles.
     pub(super) fn live(&self, live: Live, handles: &[HandleHash]) {
-        let key = Arc::new(live.session.key().clone());
-        let mut tables = self.write();
-        for hash in handles {
-            let (key, usage) = (key.clone(), Usage::fresh());
-            tables.handles.insert(*hash, Known { key, usage }.into());
-        }
-        tables.forget_sources(&key);
-        tables.add_sources(&key, &live.sources);
-        tables.sessions.insert(key, Arc::new(live));
+        self.write().live(live, handles);
     }
 
     /// One more handle, and one less where there are too many.

@@ -147,7 +147,7 @@ impl Registry {
             tally: Mutex::default(),
             writer: Mutex::default(),
             actor: Mutex::default(),
-            revoked: Mutex::default(),
+            revoked: Mutex::new(loaded.revoked.into_iter().collect()),
             events: broadcast::channel(1024).0,
             newest: AtomicU64::new(loaded.newest),
             changed: Notify::new(),
@@ -156,14 +156,6 @@ impl Registry {
             log_bytes: Mutex::default(),
             owners: Mutex::default(),
         };
-        for (id, until) in loaded.revoked {
-            registry.index.revoke(id.clone(), None);
-            registry
-                .revoked
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(id, until);
-        }
         let read = |(key, row): (String, Vec<u8>)| {
             serde_json::from_slice(&row).map_err(|source| RegistryError::Row { key, source })
         };
@@ -177,7 +169,19 @@ impl Registry {
             registry.log_bytes().set(&record, bytes);
             registry.take_up(record, now)?;
         }
+        registry.show_all();
         Ok(Arc::new(registry))
+    }
+
+    /// What was taken up is there for the data path.
+    fn show_all(&self) {
+        let entries = self.all();
+        let living = entries.iter().filter_map(|entry| {
+            let session = entry.session.as_ref()?;
+            Some((live(session, &entry.record), hashes(&entry.record)))
+        });
+        let revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        self.index.begin(revoked.keys().map(String::as_str), living);
     }
 
     /// A stored session comes to memory; its generation goes on living.
@@ -220,8 +224,6 @@ impl Registry {
                 let hold = entry.record.lease.times.on_pause == super::lifecycle::OnPause::Hold;
                 session.publish(Authority::Paused { hold, policy });
             }
-            self.index
-                .live(live(&session, &entry.record), &hashes(&entry.record));
             entry.session = Some(session);
         } else {
             owner.count_along(entry.record.bytes);

@@ -80,6 +80,18 @@ impl Tables {
         }
     }
 
+    /// A generation lives, with these handles.
+    pub(super) fn live(&mut self, live: Live, handles: &[HandleHash]) {
+        let key = Arc::new(live.session.key().clone());
+        for hash in handles {
+            let (key, usage) = (key.clone(), Usage::fresh());
+            self.handles.insert(*hash, Known { key, usage }.into());
+        }
+        self.forget_sources(&key);
+        self.add_sources(&key, &live.sources);
+        self.sessions.insert(key, Arc::new(live));
+    }
+
     /// Whose are the ranges that `source`, a single address, is in?
     pub(super) fn sources_of(&self, source: IpNet) -> impl Iterator<Item = &Arc<SessionKey>> {
         let bits = source.max_prefix_len();
@@ -92,7 +104,7 @@ impl Tables {
     }
 
     /// What lives under this key may come from there too.
-    pub(super) fn add_sources(&mut self, key: &Arc<SessionKey>, sources: &[IpNet]) {
+    fn add_sources(&mut self, key: &Arc<SessionKey>, sources: &[IpNet]) {
         for range in sources.iter().map(IpNet::trunc) {
             let there = self.sources.get(&range);
             let there = there.map(|keys| &**keys).unwrap_or_default();

@@ -181,6 +181,23 @@ fn token(number: u64) -> Credential {
 }
 
 #[test]
+fn what_is_there_at_the_start_shows_in_one_go() {
+    let index = Index::default();
+    let one = living(1, &["192.0.2.1/32"]);
+    let key = one.session.key().clone();
+    let revoked = [within("default", "1"), within("other", "2"), "3".to_owned()];
+    let ids = revoked.iter().map(String::as_str);
+    index.begin(ids, [(one, vec![handle(1), handle(2)])]);
+    assert!(index.session(&key).is_some());
+    assert!([1, 2].iter().all(|n| index.handle(&handle(*n)).is_some()));
+    let own = [key.namespace.clone()];
+    let source = "192.0.2.1".parse().unwrap();
+    assert!(index.source(source, &own, SystemTime::now()).is_ok());
+    let withdrawn = [1, 2, 3].map(|n| index.is_withdrawn(&token(n)));
+    assert_eq!(withdrawn, [true, false, true]);
+}
+
+#[test]
 fn a_look_waits_for_nobody_who_changes() {
     let index = Arc::<Index>::default();
     let live = living(1, &["192.0.2.1/32"]);
