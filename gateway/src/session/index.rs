@@ -4,6 +4,7 @@
 mod pieces;
 mod tables;
 mod tied;
+mod whose;
 
 use std::{
     collections::HashMap,

@@ -41,6 +41,10 @@ impl<K, V> Pieces<K, V> {
         self.len == 0
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.pieces.iter().flat_map(|piece| piece.keys())
+    }
+
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.pieces.iter().flat_map(|piece| piece.values())
     }

@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Live, pieces::Pieces};
+use super::{Live, pieces::Pieces, whose::Whose};
 use crate::{
     auth::HandleHash,
     session::{SessionKey, usage::Usage},
@@ -30,7 +30,7 @@ pub(super) struct Tables {
     pub(super) sessions: Pieces<Arc<SessionKey>, Arc<Live>>,
     pub(super) handles: Pieces<HandleHash, Arc<Known>>,
     /// Sessions by each range of their sources.
-    pub(super) sources: Pieces<IpNet, Arc<[Arc<SessionKey>]>>,
+    pub(super) sources: Pieces<IpNet, Whose>,
     /// How long the prefixes of those ranges are, of addresses of how many bits. One that was needed once stays.
     lengths: Arc<BTreeSet<(u8, u8)>>,
     revoked: Ids,
@@ -100,18 +100,16 @@ impl Tables {
             .filter(move |(of, _)| *of == bits)
             .filter_map(move |(_, length)| IpNet::new(source.addr(), *length).ok())
             .filter_map(move |range| self.sources.get(&range.trunc()))
-            .flat_map(|keys| keys.iter())
+            .flat_map(Whose::iter)
     }
 
     /// What lives under this key may come from there too.
     fn add_sources(&mut self, key: &Arc<SessionKey>, sources: &[IpNet]) {
         for range in sources.iter().map(IpNet::trunc) {
-            let there = self.sources.get(&range);
-            let there = there.map(|keys| &**keys).unwrap_or_default();
-            if !there.contains(key) {
-                let all = there.iter().chain([key]).cloned().collect();
-                self.sources.insert(range, all);
-            }
+            // Taken out meanwhile, so that it is changed where it is, once it is this copy's own.
+            let mut whose = self.sources.remove(&range).unwrap_or_default();
+            whose.insert(key);
+            self.sources.insert(range, whose);
             let length = (range.max_prefix_len(), range.prefix_len());
             if !self.lengths.contains(&length) {
                 Arc::make_mut(&mut self.lengths).insert(length);
@@ -125,15 +123,12 @@ impl Tables {
             return;
         };
         for range in live.sources.iter().map(IpNet::trunc) {
-            let Some(keys) = self.sources.get(&range) else {
+            let Some(mut whose) = self.sources.remove(&range) else {
                 continue;
             };
-            let others = keys.iter().filter(|other| ***other != *key);
-            let others: Arc<[_]> = others.cloned().collect();
-            if others.is_empty() {
-                self.sources.remove(&range);
-            } else {
-                self.sources.insert(range, others);
+            whose.remove(key);
+            if !whose.is_empty() {
+                self.sources.insert(range, whose);
             }
         }
     }
