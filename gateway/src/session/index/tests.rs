@@ -1,7 +1,8 @@
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::{
-    sync::{atomic::AtomicU64, mpsc},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Barrier, atomic::AtomicU64, mpsc},
     thread,
 };
 
@@ -224,6 +225,47 @@ fn a_look_waits_for_nobody_who_changes() {
         assert_eq!(found.unwrap(), [true; 6]);
         Vec::new()
     });
+}
+
+#[test]
+fn who_begins_to_watch_sees_a_revocation_or_is_told() {
+    const ROUNDS: u64 = 400;
+    let index = Index::default();
+    let one = living(1, &[]);
+    let session = one.session.clone();
+    index.live(one, &[]);
+    let turn = Barrier::new(2);
+    let mut missed = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..ROUNDS {
+                turn.wait();
+                index.revoke(number.to_string(), None);
+                turn.wait();
+            }
+        });
+        for number in 0..ROUNDS {
+            turn.wait();
+            // As an open does: nobody watched before.
+            let watch = session.subscribe();
+            let seen = index.is_withdrawn(&token(number));
+            turn.wait();
+            if !seen && !watch.has_changed().unwrap() {
+                missed.push(number);
+            }
+        }
+    });
+    assert!(missed.is_empty(), "{missed:?}");
+}
+
+#[test]
+fn a_change_that_breaks_off_takes_nothing_back_and_bars_no_other() {
+    let index = Index::default();
+    index.revoke("1".into(), None);
+    let change = || index.keys_changed(Vec::new(), || panic!("the keys cannot be told"));
+    assert!(catch_unwind(AssertUnwindSafe(change)).is_err());
+    index.revoke("2".into(), None);
+    assert!([1, 2].iter().all(|n| index.is_withdrawn(&token(*n))));
 }
 
 /// A look begins after the end of a generation was told, or is by a handle of the one or the other.
