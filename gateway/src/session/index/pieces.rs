@@ -10,6 +10,9 @@ use std::{
 /// A change copies the list of so many, and one of them: for some 65,000 entries both are as long.
 const PIECES: usize = 256;
 
+/// A piece keeps room for so many, though it has none.
+const ROOM: usize = 64;
+
 type Piece<K, V> = Arc<HashMap<K, V>>;
 
 /// Such a map. Keys and values are cloned with their piece.
@@ -83,7 +86,12 @@ impl<K: Hash + Eq + Clone, V: Clone> Pieces<K, V> {
             return None;
         }
         let number = self.number(key);
-        let gone = self.piece(number).remove(key);
+        let piece = self.piece(number);
+        let gone = piece.remove(key);
+        // A copy has as much room as what it is a copy of: what was needed once would be looked through for every change.
+        if piece.capacity() > ROOM.max(4 * piece.len()) {
+            piece.shrink_to(2 * piece.len());
+        }
         self.len -= usize::from(gone.is_some());
         gone
     }
@@ -123,6 +131,24 @@ mod tests {
         let pieces = before.pieces.iter().zip(map.pieces.iter());
         let copied = pieces.filter(|(one, other)| !Arc::ptr_eq(one, other));
         assert!(copied.count() <= 2, "7 and 9 are in two at most");
+    }
+
+    #[test]
+    fn what_has_left_leaves_no_room_behind() {
+        let mut map = Pieces::<u32, u32>::default();
+        for key in 0..50_000 {
+            map.insert(key, key);
+        }
+        let most = |map: &Pieces<u32, u32>| {
+            let each = map.pieces.iter().map(|piece| piece.capacity());
+            each.max().unwrap_or_default()
+        };
+        assert!(most(&map) > ROOM);
+        for key in 10..50_000 {
+            map.remove(&key);
+        }
+        assert!(most(&map) <= ROOM);
+        assert!((0..10).all(|key| map.get(&key) == Some(&key)) && map.len() == 10);
     }
 
     #[test]
