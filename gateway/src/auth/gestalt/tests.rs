@@ -611,7 +611,7 @@ async fn a_change_of_terms_ends_what_the_others_let_in_and_that_alone() {
         let claims: Claims = serde_json::from_value(egress(json!({}))).unwrap();
         let made = world.gestalt.made(accepted, claims).unwrap();
         let hash = [id; 32];
-        // Of two that are made of one token, the last that is kept is the one that its revocation must end.
+        // Nobody finds one that its revocation would not end.
         let tie = |_: &Known| assert!(kept.is_locked(&hash));
         let now = SystemTime::now();
         kept.keep(hash, Arc::new(made), now, (|| true, tie))
