@@ -5,8 +5,10 @@
 //! more than the line.
 
 use std::{
+    fs::{File, Metadata, OpenOptions},
     io::{self, Write},
-    path::PathBuf,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -61,26 +63,16 @@ impl AccessLog {
     ///
     /// # Errors
     /// The file cannot be opened, or the thread not started.
-    pub fn open(sink: &AccessSink) -> std::io::Result<Self> {
-        let output: Option<Box<dyn Write + Send>> = match sink {
+    pub fn open(sink: &AccessSink) -> io::Result<Self> {
+        let output = match sink {
             AccessSink::None => None,
-            AccessSink::Stdout => Some(Box::new(std::io::stdout())),
-            AccessSink::Stderr => Some(Box::new(std::io::stderr())),
+            AccessSink::Stdout => Some(Output::new(io::stdout())),
+            AccessSink::Stderr => Some(Output::new(io::stderr())),
             AccessSink::File(path) => {
-                use std::os::unix::fs::OpenOptionsExt;
-                Some(Box::new(
-                    std::fs::OpenOptions::new()
-                        .create(true)
-                        .append(true)
-                        .mode(0o600)
-                        .open(path)
-                        .map_err(|error| {
-                            std::io::Error::new(
-                                error.kind(),
-                                format!("{}: {error}", path.display()),
-                            )
-                        })?,
-                ))
+                let output = Output::appending(path).map_err(|error| {
+                    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+                })?;
+                Some(output)
             }
         };
         let dropped = Arc::new(AtomicU64::new(0));
@@ -144,6 +136,20 @@ struct Output {
 }
 
 impl Output {
+    fn new(sink: impl Write + Send + 'static) -> Self {
+        let sink = Box::new(sink);
+        Self { sink, torn: false }
+    }
+
+    /// To the end of a file, where another gateway may have left half a line.
+    fn appending(path: &Path) -> io::Result<Self> {
+        let mut open = OpenOptions::new();
+        let file = open.create(true).append(true).mode(0o600).open(path)?;
+        let torn = is_torn(path, &file.metadata()?);
+        let sink = Box::new(file);
+        Ok(Self { sink, torn })
+    }
+
     /// Write whole lines. What is torn by a failure is a line by itself: none is lost with it that comes later.
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.torn && !lines.is_empty() {
@@ -167,8 +173,17 @@ impl Output {
     }
 }
 
-fn write_batches(queue: &Queue, sink: Box<dyn Write + Send>, dropped: &AtomicU64) {
-    let mut output = Output { sink, torn: false };
+/// Does it end in the middle of a line? What is no file has no end, and one that may be written but not read is taken for whole.
+fn is_torn(path: &Path, file: &Metadata) -> bool {
+    let Some(last) = file.len().checked_sub(1).filter(|_| file.is_file()) else {
+        return false;
+    };
+    let mut byte = [0_u8];
+    let read = File::open(path).and_then(|opened| opened.read_exact_at(&mut byte, last));
+    read.is_ok() && byte != *b"\n"
+}
+
+fn write_batches(queue: &Queue, mut output: Output, dropped: &AtomicU64) {
     let mut batch = Batch::default();
     while queue.take(&mut batch) {
         if output.write(&batch.bytes).is_err() {
@@ -294,7 +309,7 @@ mod tests {
             queue.flush();
         };
         std::thread::scope(|scope| {
-            scope.spawn(|| write_batches(&queue, Box::new(disk.clone()), &dropped));
+            scope.spawn(|| write_batches(&queue, Output::new(disk.clone()), &dropped));
             disk.has_room_for("{\"n\":1}\n{\"n\":".len());
             write("{\"n\":1}");
             write("{\"n\":2}");
@@ -311,6 +326,27 @@ mod tests {
         let expected = "{\"n\":1}\n{\"n\":\n{\"n\":4}\n{\"n\":6}\n";
         assert_eq!(disk.text(), expected);
         assert_eq!(dropped.load(Ordering::Relaxed), 3);
+    }
+
+    /// The disk was full as the gateway before this one ended.
+    #[test]
+    fn a_line_that_was_torn_before_a_restart_takes_no_other_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.jsonl");
+        let after = |before: &str| {
+            std::fs::write(&path, before).unwrap();
+            let log = AccessLog::open(&AccessSink::File(path.clone())).unwrap();
+            log.write("{\"n\":2}", false);
+            log.flush();
+            std::fs::read_to_string(&path).unwrap()
+        };
+        assert_eq!(after("{\"n\":"), "{\"n\":\n{\"n\":2}\n");
+        assert_eq!(after("{\"n\":1}\n"), "{\"n\":1}\n{\"n\":2}\n");
+        assert_eq!(after(""), "{\"n\":2}\n");
+        let device = AccessLog::open(&AccessSink::File("/dev/null".into())).unwrap();
+        device.write("{\"n\":2}", false);
+        device.flush();
+        assert_eq!(device.dropped(), 0);
     }
 
     #[test]
