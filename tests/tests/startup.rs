@@ -22,6 +22,26 @@ async fn refused_start(yaml: &str) -> (i32, String) {
     (code, process.said())
 }
 
+/// What jemalloc is told at its build stands where cargo finds it only if it runs in this repository.
+#[tokio::test]
+async fn the_binaries_have_what_their_allocator_is_told() {
+    let config = include_str!("../../.cargo/config.toml");
+    let told = config.lines().find_map(|line| {
+        let value = line.strip_prefix("JEMALLOC_SYS_WITH_MALLOC_CONF = ")?;
+        Some(value.trim_matches('"'))
+    });
+    let told = told.expect("it is there");
+    for name in ["sluicegate", "sluicegate-relay"] {
+        let asked = Program::new(binary(name)).arg("--version");
+        let asked = asked.env("_RJEM_MALLOC_CONF", "confirm_conf:true");
+        let done = asked.run().await;
+        for one in told.split(',') {
+            let taken = format!("Set conf value: {one}\n");
+            assert!(done.stderr.contains(&taken), "{name}: {}", done.stderr);
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_fault_of_a_configuration_is_told_at_once() {
     let yaml = "publicUrl: https://127.0.0.1:1\n\
