@@ -113,7 +113,7 @@ impl Program {
         self
     }
 
-    /// Longer than the default minute.
+    /// Longer than the default three minutes.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;

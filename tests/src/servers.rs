@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::process::{Uid, geteuid};
 use tempfile::TempDir;
@@ -81,11 +80,7 @@ pub async fn postgres() -> Server {
     };
     let init = run("initdb").arg("-D").arg(&data);
     let init = init.args(["-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8"]);
-    init.cwd(directory.path())
-        .patience(Duration::from_secs(180))
-        .run()
-        .await
-        .succeeded();
+    init.cwd(directory.path()).run().await.succeeded();
     let process = run("postgres")
         .arg("-D")
         .arg(&data)

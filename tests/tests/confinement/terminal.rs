@@ -1,7 +1,6 @@
 //! A terminal of the command's own, by Python's pty: its keys, its foreground, and the jobs of a shell on either side.
 
 use std::fs;
-use std::time::Duration;
 
 use super::outer::{Outer, open_to_all, outer};
 
@@ -54,7 +53,6 @@ async fn in_a_terminal(outer: &Outer, script: &str, command: &[&str]) -> String 
         .args(command)
         .env("TERM", "dumb")
         .env("PS1", "OUT> ")
-        .patience(Duration::from_secs(180))
         .run()
         .await;
     done.succeeded()
