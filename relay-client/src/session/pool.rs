@@ -245,6 +245,14 @@ impl Pool {
         self.need(first, &self.0.further.borrow()) == Some(Need::Room)
     }
 
+    /// Completes when streams run short, at once where they do already. It takes what tells that one more is wanted: ask for the need
+    /// again afterwards.
+    async fn runs_short(&self, first: &Connection) {
+        while !self.is_short(first) {
+            self.0.wanted.notified().await;
+        }
+    }
+
     /// What one more would be for now.
     fn need(&self, first: &Connection, further: &[Further]) -> Option<Need> {
         let (lead, now) = (first.transport(), Instant::now());
@@ -327,7 +335,7 @@ pub(super) async fn keep(racer: Racer, first: watch::Receiver<Option<Connection>
         let Some(need) = pool.need(&lead, &pool.0.further.borrow()) else {
             continue;
         };
-        match further(&racer, &lead, need, pool.count()).await {
+        match further(&racer, &lead, need, &pool).await {
             Ok(connection) => {
                 if !pool.is_resting(Instant::now()) {
                     backoff.reset();
@@ -358,9 +366,9 @@ async fn further(
     racer: &Racer,
     first: &Connection,
     need: Need,
-    there: usize,
+    pool: &Pool,
 ) -> Result<Connection, String> {
-    if there >= MOST {
+    if pool.count() >= MOST {
         return Err(format!("there are {MOST} further connections already"));
     }
     let transport = first.transport();
@@ -369,9 +377,13 @@ async fn further(
         && let Some(better) = racer.better_than(transport)
     {
         // Bulk is no reason to stay with what is worse: the session needs a place beside this one for the way back. Only one more shows
-        // that there is one; it is closed at once.
-        let beside = proved(racer, transport, need).await;
-        beside.map_err(|reason| format!("none would be left for {better}: {reason}"))?;
+        // that there is one; it is closed at once. Streams that find no room meanwhile go before.
+        tokio::select! {
+            beside = proved(racer, transport, need) => {
+                beside.map_err(|reason| format!("none would be left for {better}: {reason}"))?;
+            }
+            () = pool.runs_short(first) => {}
+        }
     }
     Ok(connection)
 }

@@ -153,3 +153,19 @@ async fn a_first_connection_that_comes_is_heard_of() {
     leads.send_replace(Some(mute.connection().await));
     timeout(PATIENCE, changed).await.unwrap();
 }
+
+/// Whoever makes one for bulk looks whether another place is left, and streams do not wait for that.
+#[tokio::test]
+async fn streams_that_run_short_are_heard_of() {
+    let mute = Mute::new().await;
+    let (pool, first) = (Pool::default(), mute.connection().await);
+    let mut short = pin!(pool.runs_short(&first));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(short.as_mut().poll(&mut cx).is_pending());
+    pool.0.wanted.notify_one();
+    assert!(short.as_mut().poll(&mut cx).is_pending(), "there is room");
+    let all: Vec<_> = std::iter::from_fn(|| pool.room(&first)).collect();
+    assert!(!all.is_empty());
+    timeout(PATIENCE, short).await.unwrap();
+    timeout(PATIENCE, pool.runs_short(&first)).await.unwrap();
+}
