@@ -331,7 +331,7 @@ async fn another_user_uses_nothing_up() {
         "import socket, sys, time\n\
          held = [socket.create_connection(('127.0.0.1', {}), 60) for _ in range(400)]\n\
          print('held', flush=True)\n\
-         time.sleep(60)\n",
+         time.sleep(600)\n",
         proxy.socket().port()
     );
     let flood = Program::new("setpriv")
