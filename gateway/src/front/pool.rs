@@ -2,7 +2,7 @@
 //! configurations of the gateway, each of which has a pool of its own.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque, btree_map::Entry},
+    collections::{HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -109,9 +109,9 @@ struct Part {
     closed: bool,
 }
 
-/// How many sessions have so many, by that number.
+/// How many sessions have one, two, and so on, up to as many as whoever has most.
 #[derive(Debug, Default)]
-struct Ranks(BTreeMap<usize, usize>);
+struct Ranks(Vec<usize>);
 
 /// Those of one session.
 #[derive(Debug, Default)]
@@ -316,20 +316,25 @@ impl Part {
 impl Ranks {
     /// A session that had `before` has `after`; none is ranked with nothing.
     fn moved(&mut self, before: usize, after: usize) {
-        if let Entry::Occupied(mut sessions) = self.0.entry(before) {
-            *sessions.get_mut() -= 1;
-            if *sessions.get() == 0 {
-                sessions.remove();
-            }
+        if let Some(sessions) = self.of(before) {
+            *sessions -= 1;
         }
-        if after > 0 {
-            *self.0.entry(after).or_default() += 1;
+        self.0.resize(self.0.len().max(after), 0);
+        if let Some(sessions) = self.of(after) {
+            *sessions += 1;
         }
+        while self.0.last() == Some(&0) {
+            self.0.pop();
+        }
+    }
+
+    fn of(&mut self, count: usize) -> Option<&mut usize> {
+        self.0.get_mut(count.checked_sub(1)?)
     }
 
     /// How many whoever has most has.
     fn most(&self) -> usize {
-        self.0.last_key_value().map_or(0, |(most, _)| *most)
+        self.0.len()
     }
 }
 
