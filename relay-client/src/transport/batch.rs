@@ -3,6 +3,7 @@
 //! A stream that writes wakes its connection's driver. Run at once, the driver would make a record, a packet and a system
 //! call of every single write; run behind all that is awake already, it makes one of them all. Where nobody else is awake it runs at once.
 
+mod datagrams;
 mod together;
 
 use std::{
@@ -17,6 +18,7 @@ use std::{
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use datagrams::Datagrams;
 use together::{Socket, Together};
 
 /// A driver that is polled again so soon after it ran has company: others are awake that write, or the stream that it has just given.
@@ -137,7 +139,7 @@ impl<F: Future + Unpin> Future for Last<F> {
     }
 }
 
-/// tokio, with the drivers of quinn's connections last, and small buffers for those that have little to say.
+/// tokio, with the drivers of quinn's connections last, small buffers for those that have little to say, and no reads in vain.
 #[derive(Debug)]
 pub struct DriversLast;
 
@@ -154,8 +156,8 @@ impl Runtime for DriversLast {
         &self,
         socket: std::net::UdpSocket,
     ) -> std::io::Result<Arc<dyn AsyncUdpSocket>> {
-        let socket = TokioRuntime.wrap_udp_socket(socket)?;
-        Ok(Arc::new(Socket::new(socket)))
+        let socket = Datagrams::new(socket)?;
+        Ok(Arc::new(Socket::new(Arc::new(socket))))
     }
 
     fn now(&self) -> std::time::Instant {
