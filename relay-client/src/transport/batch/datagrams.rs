@@ -13,7 +13,7 @@ use std::{
 
 use quinn::{
     AsyncUdpSocket, UdpPoller,
-    udp::{RecvMeta, Transmit, UdpSocketState},
+    udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState},
 };
 use tokio::{io::Interest, net::UdpSocket};
 
@@ -33,14 +33,15 @@ impl Datagrams {
         Ok(Self { socket, state })
     }
 
-    /// What was there, or `WouldBlock`. One call takes datagrams until there are none or it has as many as it has room for (recvmmsg(2)):
-    /// fewer than that have emptied the queue, and the readiness goes with them. What comes meanwhile is a new event (epoll(7),
-    /// edge-triggered).
+    /// What was there, or `WouldBlock`. On Linux one call takes datagrams until there are none or it has as many as there is room for
+    /// (recvmmsg(2)): fewer than that have emptied the queue, and the readiness goes with them. What comes meanwhile is a new event
+    /// (epoll(7), edge-triggered). Elsewhere a call may take one at a time.
     fn try_recv(&self, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> io::Result<usize> {
+        let room = bufs.len().min(BATCH_SIZE);
         let mut all = None;
         let many = self.socket.try_io(Interest::READABLE, || {
             let count = self.state.recv((&self.socket).into(), bufs, meta)?;
-            if count < bufs.len() {
+            if cfg!(target_os = "linux") && count < room {
                 all = Some(count);
                 return Err(io::ErrorKind::WouldBlock.into());
             }
@@ -105,12 +106,12 @@ struct Writable {
 impl UdpPoller for Writable {
     fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.waiting.is_none()
-            && let Poll::Ready(room) = this.datagrams.socket.poll_send_ready(cx)
-        {
-            return Poll::Ready(room);
-        }
         let datagrams = &this.datagrams;
+        // No call at all, only what is known.
+        let known = |datagrams: &Datagrams| datagrams.socket.try_io(Interest::WRITABLE, || Ok(()));
+        if this.waiting.is_none() && known(datagrams).is_ok() {
+            return Poll::Ready(Ok(()));
+        }
         let waiting = this.waiting.get_or_insert_with(|| {
             let datagrams = datagrams.clone();
             Box::pin(async move { datagrams.socket.writable().await })
