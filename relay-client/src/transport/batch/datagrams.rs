@@ -107,10 +107,12 @@ impl UdpPoller for Writable {
     fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let datagrams = &this.datagrams;
-        // No call at all, only what is known.
-        let known = |datagrams: &Datagrams| datagrams.socket.try_io(Interest::WRITABLE, || Ok(()));
-        if this.waiting.is_none() && known(datagrams).is_ok() {
-            return Poll::Ready(Ok(()));
+        if this.waiting.is_none() {
+            // No call at all, only what is known.
+            let known = datagrams.socket.try_io(Interest::WRITABLE, || Ok(()));
+            if known.is_ok() {
+                return Poll::Ready(known);
+            }
         }
         let waiting = this.waiting.get_or_insert_with(|| {
             let datagrams = datagrams.clone();
