@@ -12,6 +12,7 @@ mod files;
 mod identity;
 mod leaf;
 mod leaf_cache;
+mod sealing;
 pub mod tls;
 mod trust;
 

@@ -1,7 +1,7 @@
 //! The only builder of rustls configurations: what every listener and every client of this house speaks.
 //!
 //! TLS 1.2 and 1.3, the provider explicit, no early data (RFC 8446 §8: it can be replayed, and a CONNECT must not be).
-use crate::{CertError, Identity, ServerIdentity, TrustBundle};
+use crate::{CertError, Identity, ServerIdentity, TrustBundle, sealing};
 use rustls::{
     ALL_VERSIONS, CipherSuite, ClientConfig, ServerConfig, SupportedCipherSuite,
     SupportedProtocolVersion,
@@ -16,6 +16,9 @@ use std::sync::{Arc, LazyLock};
 /// One provider for the process: order of cipher suites is settled once.
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     let mut provider = aws_lc_rs::default_provider();
+    for suite in &mut provider.cipher_suites {
+        *suite = sealing::suite(*suite);
+    }
     let hardware = aes_in_hardware();
     provider
         .cipher_suites
