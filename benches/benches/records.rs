@@ -19,6 +19,11 @@ use rustls::{
     },
 };
 use sluicegate_certs::{TrustBundle, tls};
+use tikv_jemallocator::Jemalloc;
+
+/// That of both programs: what a copy takes depends on where its ends are in their pages.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 const RECORD: usize = 16 * 1024;
 const WRITTEN: usize = 4 * RECORD;
