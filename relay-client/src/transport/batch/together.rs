@@ -4,7 +4,7 @@
 //! connection's end. So those of a connection leave one by one until it is known to carry more than a few words.
 //!
 //! What is received has 32 places of as much room each, which cost memory once something has been written there, and a client has a
-//! socket for each connection. So the first few of them are used until the packets that come are known to be many.
+//! socket for each connection. So two of them are used, and twice as many whenever the packets that come are seen to be many.
 
 use std::{
     cell::Cell,
@@ -13,9 +13,9 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use quinn::{
@@ -28,9 +28,10 @@ use super::super::tuning::{JOINED, RECEIVED_TOGETHER};
 /// A driver that has sent so many packets in turns with more than one of them goes on to send them together. What would have been
 /// saved before is a system call for each. Opening as many streams as a client has on a connection takes some 150 at the most.
 const BUSY: usize = 256;
-/// Datagrams that a socket takes at once at first. What the kernel has joined is one of them.
+/// Datagrams that a socket takes at once at first. What the kernel has joined is one of them. With room for one it could not tell, of one
+/// that comes alone, that there is no other, and would ask again.
 const FEW: usize = 2;
-/// A socket that has so often had as many as that, and small ones, takes from then on as many at once as there is room for.
+/// A socket that has so often been read full, of small ones, right after it had had some, takes twice as many at once from then on.
 const CROWDED: usize = 128;
 
 /// One turn of a driver.
@@ -78,8 +79,12 @@ impl Together {
 #[derive(Debug)]
 pub(super) struct Socket {
     socket: Arc<dyn AsyncUdpSocket>,
-    /// Times that there were [`FEW`] small ones, while no more are taken at once.
+    /// So many datagrams are taken at once.
+    most: AtomicUsize,
+    /// Times that there were as many, small ones and right after others, since `most` has been what it is.
     crowded: AtomicUsize,
+    /// There were some when it was last asked.
+    had: AtomicBool,
 }
 
 impl Socket {
@@ -87,17 +92,27 @@ impl Socket {
     pub(super) fn new(socket: Arc<dyn AsyncUdpSocket>) -> Self {
         Self {
             socket,
+            most: AtomicUsize::new(FEW),
             crowded: AtomicUsize::new(0),
+            had: AtomicBool::new(false),
         }
     }
 
-    /// So many datagrams are taken at once.
-    fn most(&self) -> usize {
-        // No more than a hint, which orders nothing.
-        if self.crowded.load(Ordering::Relaxed) < CROWDED {
-            FEW
+    /// There were so many datagrams of so many bytes together, or none, where no more than `most` would have been taken. Only the
+    /// endpoint's driver asks a socket, so what is kept here orders nothing.
+    fn received(&self, count: usize, bytes: usize, most: usize) {
+        let again = self.had.swap(count > 0, Ordering::Relaxed);
+        // Those of a flow are as large as a call is worth.
+        let small = bytes < most.saturating_mul(JOINED / 2);
+        if !again || count < most || !small {
+            return;
+        }
+        let crowded = self.crowded.load(Ordering::Relaxed) + 1;
+        if crowded < CROWDED {
+            self.crowded.store(crowded, Ordering::Relaxed);
         } else {
-            usize::MAX
+            self.crowded.store(0, Ordering::Relaxed);
+            self.most.store(most.saturating_mul(2), Ordering::Relaxed);
         }
     }
 }
@@ -122,15 +137,17 @@ impl AsyncUdpSocket for Socket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let most = self.most().min(bufs.len()).min(meta.len());
+        let most = self.most.load(Ordering::Relaxed);
+        let most = most.min(bufs.len()).min(meta.len());
         let bufs = bufs.get_mut(..most).unwrap_or_default();
         let meta = meta.get_mut(..most).unwrap_or_default();
-        let count = ready!(self.socket.poll_recv(cx, bufs, meta))?;
+        let Poll::Ready(received) = self.socket.poll_recv(cx, bufs, meta) else {
+            self.received(0, 0, most);
+            return Poll::Pending;
+        };
+        let count = received?;
         let bytes: usize = meta.iter().take(count).map(|meta| meta.len).sum();
-        // Those of a flow are as large as a call is worth.
-        if count == FEW && most == FEW && bytes < JOINED {
-            self.crowded.fetch_add(1, Ordering::Relaxed);
-        }
+        self.received(count, bytes, most);
         super::moved(bytes);
         Poll::Ready(Ok(count))
     }
@@ -159,7 +176,10 @@ mod tests {
         io::{self, IoSliceMut},
         net::{Ipv4Addr, SocketAddr},
         pin::Pin,
-        sync::Arc,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
         task::{Context, Poll, Waker},
     };
 
@@ -173,24 +193,26 @@ mod tests {
     /// So many packets may leave it together.
     const MOST: usize = 10;
 
-    /// Takes everything, and has so many datagrams for whoever asks.
-    #[derive(Debug)]
+    /// Takes everything, and has so many datagrams, each of so many bytes.
+    #[derive(Clone, Default, Debug)]
     struct Sink {
-        waiting: usize,
+        waiting: Arc<AtomicUsize>,
         bytes: usize,
     }
 
-    /// Over one that has so many datagrams, each of so many bytes.
-    fn socket(waiting: usize, bytes: usize) -> Socket {
-        Socket::new(Arc::new(Sink { waiting, bytes }))
+    /// Over one whose datagrams have so many bytes, and where more come when they are put there.
+    fn socket(bytes: usize) -> (Socket, Arc<AtomicUsize>) {
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let sink = Sink {
+            waiting: waiting.clone(),
+            bytes,
+        };
+        (Socket::new(Arc::new(sink)), waiting)
     }
 
     impl AsyncUdpSocket for Sink {
         fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-            Box::pin(Self {
-                waiting: self.waiting,
-                bytes: self.bytes,
-            })
+            Box::pin(Self::clone(&self))
         }
 
         fn try_send(&self, _transmit: &Transmit<'_>) -> io::Result<()> {
@@ -203,8 +225,14 @@ mod tests {
             bufs: &mut [IoSliceMut<'_>],
             meta: &mut [RecvMeta],
         ) -> Poll<io::Result<usize>> {
+            let waiting = self.waiting.load(Ordering::Relaxed);
+            let taken = bufs.len().min(waiting);
+            if taken == 0 {
+                return Poll::Pending;
+            }
+            self.waiting.store(waiting - taken, Ordering::Relaxed);
             meta.iter_mut().for_each(|meta| meta.len = self.bytes);
-            Poll::Ready(Ok(bufs.len().min(self.waiting)))
+            Poll::Ready(Ok(taken))
         }
 
         fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -246,7 +274,7 @@ mod tests {
 
     #[test]
     fn packets_leave_together_once_there_are_many() {
-        let socket = socket(0, 0);
+        let (socket, _) = socket(0);
         let (mut quiet, mut busy) = (Together::default(), Together::default());
         for _ in 0..2 * BUSY {
             assert_eq!(turn(&mut quiet, &socket, 1), 1, "a word at a time");
@@ -259,32 +287,49 @@ mod tests {
         assert_eq!(socket.max_transmit_segments(), MOST, "who is no driver");
     }
 
-    /// How many datagrams it takes at once, of room for 32.
-    fn received(socket: &Socket) -> usize {
+    /// So many come at once, and all are taken: how many each time, of room for 32.
+    fn taken((socket, waiting): &(Socket, Arc<AtomicUsize>), datagrams: usize) -> Vec<usize> {
         let mut rooms = [[0u8; 1]; 32];
         let mut bufs: Vec<_> = rooms.iter_mut().map(|room| IoSliceMut::new(room)).collect();
         let mut meta = [RecvMeta::default(); 32];
         let mut cx = Context::from_waker(Waker::noop());
-        match socket.poll_recv(&mut cx, &mut bufs, &mut meta) {
-            Poll::Ready(count) => count.unwrap(),
-            Poll::Pending => 0,
+        waiting.store(datagrams, Ordering::Relaxed);
+        let mut taken = Vec::new();
+        while let Poll::Ready(count) = socket.poll_recv(&mut cx, &mut bufs, &mut meta) {
+            taken.push(count.unwrap());
         }
+        taken
     }
 
     #[test]
-    fn a_few_datagrams_are_taken_at_once_until_there_are_many() {
-        let (quiet, flow, busy) = (socket(FEW - 1, 50), socket(100, JOINED), socket(100, 50));
-        let taken = || [&quiet, &flow, &busy].map(received);
-        for _ in 0..CROWDED {
-            assert_eq!(taken(), [FEW - 1, FEW, FEW]);
+    fn twice_as_many_datagrams_are_taken_at_once_whenever_there_are_many() {
+        let (quiet, twice, flow) = (socket(50), socket(50), socket(JOINED / 2));
+        for _ in 0..2 * CROWDED {
+            assert_eq!(taken(&quiet, 1), [1]);
+            assert_eq!(taken(&twice, FEW), [FEW], "no more than there are");
         }
-        assert_eq!(taken(), [FEW - 1, FEW, 32]);
-        assert_eq!(quiet.most(), FEW, "each for itself");
+        for one in [&quiet, &twice] {
+            assert_eq!(taken(one, 3), [2, 1], "each for itself");
+        }
+        let all = taken(&flow, 10 * CROWDED);
+        assert!(all.iter().all(|count| *count == FEW), "large ones");
+        for bytes in [50, JOINED / 2 - 1] {
+            let all = taken(&socket(bytes), 100 * CROWDED);
+            let (_, before) = all.split_last().unwrap();
+            assert!(before.is_sorted(), "{all:?}");
+            assert_eq!(before.last(), Some(&32));
+            let times = |most| before.iter().filter(|count| **count == most).count();
+            // The first comes after nothing.
+            assert_eq!(
+                [2, 4, 8, 16].map(times),
+                [CROWDED + 1, CROWDED, CROWDED, CROWDED]
+            );
+        }
     }
 
     #[test]
     fn there_is_room_for_what_may_come_together_and_no_more() {
-        let socket = socket(0, 0);
+        let (socket, _) = socket(0);
         let largest = EndpointConfig::default();
         let largest = tuning::endpoint(largest).get_max_udp_payload_size();
         let room = socket.max_receive_segments() * usize::try_from(largest).unwrap();
