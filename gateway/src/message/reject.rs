@@ -48,10 +48,11 @@ pub(crate) fn reject(
     manner: Manner,
 ) -> Response<Bytes> {
     recorder.refused(refusal);
+    let id = recorder.id();
     let rejection = Rejection {
         refusal,
         target,
-        request_id: recorder.id(),
+        request_id: id.as_str(),
         manner,
     };
     let (status, answer) = (rejection.status(), rejection.response());

@@ -111,8 +111,7 @@ impl Telemetry {
 
     /// Begin one record.
     pub fn begin(&self, kind: Kind, front: Front, downstream: impl Into<Caller>) -> Recorder {
-        let next = self.inner.next.fetch_add(1, Ordering::Relaxed);
-        let id = RequestId::new(self.inner.prefix, next);
+        let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
         self.inner.metrics.of(kind).open.inc();
         Recorder {
             telemetry: self.clone(),
@@ -122,7 +121,7 @@ impl Telemetry {
             written: true,
             record: Box::new(Record {
                 time: SystemTime::now(),
-                id,
+                number,
                 kind,
                 front,
                 protocol: None,
@@ -132,10 +131,10 @@ impl Telemetry {
                 method: None,
                 target: None,
                 path: None,
-                also_read_as: Vec::new(),
+                also_read_as: Box::default(),
                 service: None,
                 address: None,
-                answers: Vec::new(),
+                answers: Box::default(),
                 rule: None,
                 status: None,
                 grpc_status: None,
@@ -165,7 +164,7 @@ pub struct Recorder {
 impl std::fmt::Debug for Recorder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Recorder")
-            .field("id", &self.id())
+            .field("id", &self.id().as_str())
             .finish_non_exhaustive()
     }
 }
@@ -184,8 +183,8 @@ impl Recorder {
     }
 
     /// The request id, also given in refusals.
-    pub fn id(&self) -> &str {
-        self.record.id.as_str()
+    pub(crate) fn id(&self) -> RequestId {
+        RequestId::new(self.telemetry.inner.prefix, self.record.number)
     }
 
     /// Who connected.
@@ -200,7 +199,7 @@ impl Recorder {
                 Caller::Address(address) => Some(address),
                 Caller::User(_) => None,
             },
-            id: self.id().to_owned(),
+            id: self.id().as_str().to_owned(),
             session: self.record.session.clone(),
         }
     }
@@ -233,7 +232,7 @@ impl Recorder {
 
     /// What was asked for.
     pub fn target(&mut self, target: impl ToString) {
-        self.record.target = Some(target.to_string());
+        self.record.target = Some(target.to_string().into());
     }
 
     /// Method and path of an HTTP request. What follows `?` is redacted.
@@ -250,12 +249,12 @@ impl Recorder {
 
     /// The host service asked for.
     pub fn service(&mut self, name: impl ToString) {
-        self.record.service = Some(name.to_string());
+        self.record.service = Some(name.to_string().into());
     }
 
     /// What a name resolved to, where that is why it was refused.
     pub fn answers(&mut self, answers: Vec<IpAddr>) {
-        self.record.answers = answers;
+        self.record.answers = answers.into();
     }
 
     /// The address dialled.
@@ -303,15 +302,15 @@ impl Recorder {
 
     /// What only the operator may see: the resolver's or the kernel's own words.
     pub fn detail(&mut self, detail: impl ToString) {
-        self.record.detail = Some(detail.to_string());
+        self.record.detail = Some(detail.to_string().into());
     }
 
     /// The same, beside what is noted already.
     pub fn more_detail(&mut self, detail: impl ToString) {
         let more = detail.to_string();
         self.record.detail = Some(match self.record.detail.take() {
-            Some(known) => format!("{known}; {more}"),
-            None => more,
+            Some(known) => format!("{known}; {more}").into(),
+            None => more.into(),
         });
     }
 

@@ -18,9 +18,9 @@ use super::{
 };
 use crate::outcome::{Outcome, Party};
 
-/// Which record: eight hexadecimal digits of the process, and its number in at least eight.
-#[derive(Clone, Copy)]
-pub(super) struct RequestId {
+/// Which record: eight hexadecimal digits of the process, and its number in at least eight. Made where it is said: a record holds the
+/// number.
+pub(crate) struct RequestId {
     digits: [u8; 24],
     length: u8,
 }
@@ -39,7 +39,8 @@ impl RequestId {
         id
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    /// As it is written.
+    pub(crate) fn as_str(&self) -> &str {
         let digits = self.digits.get(..usize::from(self.length));
         digits
             .and_then(|digits| str::from_utf8(digits).ok())
@@ -47,9 +48,10 @@ impl RequestId {
     }
 }
 
+/// Idle tunnels are many, and each has one.
 pub(super) struct Record {
     pub(super) time: SystemTime,
-    pub(super) id: RequestId,
+    pub(super) number: u64,
     pub(super) kind: Kind,
     pub(super) front: Front,
     pub(super) protocol: Option<Protocol>,
@@ -57,19 +59,19 @@ pub(super) struct Record {
     pub(super) session: Option<SessionLabel>,
     pub(super) policy_generation: Option<u64>,
     pub(super) method: Option<Box<str>>,
-    pub(super) target: Option<String>,
+    pub(super) target: Option<Box<str>>,
     pub(super) path: Option<Box<str>>,
-    pub(super) also_read_as: Vec<(String, String)>,
-    pub(super) service: Option<String>,
+    pub(super) also_read_as: Box<[(String, String)]>,
+    pub(super) service: Option<Box<str>>,
     pub(super) address: Option<SocketAddr>,
-    pub(super) answers: Vec<IpAddr>,
+    pub(super) answers: Box<[IpAddr]>,
     pub(super) rule: Option<RuleId>,
     pub(super) status: Option<u16>,
     pub(super) grpc_status: Option<u32>,
     pub(super) would_refuse: Option<&'static str>,
     pub(super) began: Option<FirstBytes>,
     pub(super) ech: bool,
-    pub(super) detail: Option<String>,
+    pub(super) detail: Option<Box<str>>,
     pub(super) open: Option<Duration>,
     pub(super) outcome: Outcome,
     pub(super) closed_by: Option<Party>,
@@ -82,7 +84,7 @@ impl Recorder {
         let (up, down) = self.counters.total();
         let mut line = Line::begin(bytes);
         line.time("time", r.time)
-            .text("id", self.id())
+            .text("id", self.id().as_str())
             .text("kind", r.kind.as_str())
             .text("front", r.front.as_str())
             .maybe("protocol", r.protocol.map(Protocol::as_str));
@@ -158,5 +160,16 @@ fn write_began(line: &mut Line<'_>, began: &FirstBytes) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Record;
+
+    #[test]
+    fn an_idle_tunnels_record_is_small() {
+        let size = size_of::<Record>();
+        assert!(size <= 384, "{size}");
     }
 }
