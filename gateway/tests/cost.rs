@@ -48,9 +48,9 @@ const JUDGED: i64 = 74 * 1024;
 /// Bytes an idle tunnel may hold that began as a request in absolute-form and a 101 (WebSocket): no buffer of the HTTP before.
 const UPGRADED: i64 = 12 * 1024;
 /// Bytes an idle relay stream may hold here, the connection that carries it not counted.
-const STREAM: i64 = 3840;
+const STREAM: i64 = 3456;
 /// The same over QUIC.
-const QUIC_STREAM: i64 = 3840;
+const QUIC_STREAM: i64 = 3648;
 /// Allocations of a relay stream from its request to its first echo.
 const STREAM_ALLOCATIONS: u64 = 40;
 

@@ -78,9 +78,10 @@ pub(super) async fn carry(
     endpoint: &Endpoint,
     downstream: impl Flow + 'static,
     upstream: Box<dyn Flow>,
-    ticket: &Ticket,
+    ticket: Box<Ticket>,
     recorder: &mut Recorder,
 ) {
+    let ticket = &*ticket;
     let (downstream, ear) = Heard::new(downstream);
     let metered = Metered::new(downstream, ticket.meter(recorder.counters()));
     let moved = metered.moved();
