@@ -379,7 +379,8 @@ impl Opened {
     }
 }
 
-/// A stream to a service that is carried. However it ends, the place goes first, and the record last.
+/// A stream to a service that is carried. However it ends, the service's end and the place go first, and the record last: fields are dropped
+/// as they stand here.
 struct Carried<F> {
     open: Option<Open>,
     flow: Option<F>,
