@@ -17,7 +17,7 @@ use sluicegate_certs::Channel;
 use sluicegate_relay::{
     flow::Chunk,
     transport::{
-        batch::Aside,
+        batch::{Aside, Gathered},
         inbound::{Heard, Inbound},
     },
 };
@@ -83,7 +83,7 @@ where
         (context.drain.clone(), context.h2.limits)
     };
     let (io, inbound) = Heard::new(io);
-    let (io, enough) = Calm::new(io);
+    let (io, enough) = Calm::new(Gathered::new(io));
     let handshake = timeout_at(
         since + limits.head_timeout,
         http2::builder(&limits)

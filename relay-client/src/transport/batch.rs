@@ -4,6 +4,7 @@
 //! call of every single write; run behind all that is awake already, it makes one of them all. Where nobody else is awake it runs at once.
 
 mod datagrams;
+mod gathered;
 mod together;
 
 use std::{
@@ -17,6 +18,8 @@ use std::{
 
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 use tokio::runtime::{Handle, RuntimeFlavor};
+
+pub use gathered::Gathered;
 
 use datagrams::Datagrams;
 use together::{Socket, Together};
@@ -66,11 +69,12 @@ impl Aside {
         }
     }
 
-    /// Poll `drive`, but in company not before everything else that is awake has had its turn.
+    /// Poll `drive`, but in company not before everything else that is awake has had its turn. Once more where what it [gathered](Gathered) would
+    /// wait.
     pub fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
-        drive: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+        drive: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         if self.stands(Instant::now()) {
             // Woken while it runs, a task goes to the end of the queue.
@@ -78,7 +82,7 @@ impl Aside {
             return Poll::Pending;
         }
         let others = MOVED.replace(0);
-        let driven = drive(cx);
+        let driven = gathered::turn(cx, drive);
         self.ended(MOVED.replace(others), Instant::now());
         driven
     }
@@ -133,9 +137,9 @@ impl<F: Future + Unpin> Future for Last<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        let driver = Pin::new(&mut this.driver);
-        let together = &mut this.together;
-        this.aside.poll(cx, |cx| together.run(|| driver.poll(cx)))
+        let (driver, together) = (&mut this.driver, &mut this.together);
+        this.aside
+            .poll(cx, |cx| together.run(|| Pin::new(&mut *driver).poll(cx)))
     }
 }
 

@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     ConnectError, Endpoint, OpenError,
-    batch::Last,
+    batch::{Gathered, Last},
     error::{CONNECT_TIMEOUT, OPEN_TIMEOUT, ROOM_TIMEOUT, read_some, refused},
     inbound::{Heard, Inbound},
     life::{EndOnDrop, Life},
@@ -149,7 +149,7 @@ impl Connection {
             .reset_stream_duration(windows::RESET_KNOWN)
             .max_concurrent_streams(0)
             .enable_push(false)
-            .handshake::<_, Chunk>(io)
+            .handshake::<_, Chunk>(Gathered::new(io))
             .await
             .map_err(failed)?;
         let ping = driver.ping_pong();

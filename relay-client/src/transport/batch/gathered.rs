@@ -1,0 +1,474 @@
+//! What a connection's streams say in one turn of its driver, in one piece.
+//!
+//! `h2` writes and flushes each DATA frame of 256 bytes or more by itself: below TLS each is a record and a system call, and as many for who
+//! receives them. So one that is short is kept until the driver's turn ends. All other frames `h2` gathers itself.
+
+use std::{
+    cell::Cell,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Kept at most: one record of TLS (RFC 8446 §5.1).
+const ROOM: usize = 16 * 1024;
+/// A longer write goes by itself: copying it would cost more than the record and the call that are spared.
+const SHORT: usize = 4 * 1024;
+
+/// What is done with what is written on this thread.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// It leaves with the flush that follows, as no driver has a turn that will end.
+    None,
+    /// It may wait for the turn's end.
+    Lasts,
+    /// Something waits for that.
+    Owes,
+}
+
+thread_local! {
+    static TURN: Cell<Turn> = const { Cell::new(Turn::None) };
+}
+
+/// One turn of a driver, at whose end nothing waits: where it did not say that it has no more, it is driven once more.
+pub(super) fn turn<T>(
+    cx: &mut Context<'_>,
+    mut drive: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Poll<T> {
+    let others = TURN.replace(Turn::Lasts);
+    let mut driven = drive(cx);
+    // Otherwise it is about to have another turn, or has none any more.
+    if TURN.replace(Turn::None) == Turn::Owes && driven.is_pending() {
+        driven = drive(cx);
+    }
+    TURN.set(others);
+    driven
+}
+
+/// A connection that gathers what is written in one turn of its driver.
+#[derive(Debug)]
+pub struct Gathered<IO> {
+    io: IO,
+    /// Taken for as long as there is something.
+    kept: Vec<u8>,
+    /// Of what is kept.
+    written: usize,
+    /// What was written last was a DATA frame, and has not been flushed: if no other follows, that will be said.
+    speaks: bool,
+}
+
+impl<IO> Gathered<IO> {
+    /// Over this one. Its driver's turns are those of an [`Aside`](super::Aside): without one, what is written leaves when it is flushed.
+    pub fn new(io: IO) -> Self {
+        Self {
+            io,
+            kept: Vec::new(),
+            written: 0,
+            speaks: false,
+        }
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> Gathered<IO> {
+    /// Write what was kept.
+    fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest @ [_, ..]) = self.kept.get(self.written..) {
+            match ready!(Pin::new(&mut self.io).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.written += count,
+            }
+        }
+        self.kept = Vec::new();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Gathered<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Gathered<IO> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        // The payload of a long DATA frame is a piece of its own.
+        let data = slices.iter().filter(|slice| !slice.is_empty()).count() > 1;
+        if this.kept.len() + length > ROOM || length > SHORT {
+            ready!(this.poll_kept(cx))?;
+        }
+        this.speaks = data && length <= SHORT;
+        if !this.speaks && this.kept.is_empty() {
+            return Pin::new(&mut this.io).poll_write_vectored(cx, slices);
+        }
+        if this.kept.is_empty() {
+            this.kept.reserve_exact(ROOM);
+        }
+        for slice in slices {
+            this.kept.extend_from_slice(slice);
+        }
+        Poll::Ready(Ok(length))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        // `h2` flushes behind each, and once more when it has no other.
+        if std::mem::take(&mut this.speaks) && TURN.get() != Turn::None {
+            TURN.set(Turn::Owes);
+            return Poll::Ready(Ok(()));
+        }
+        if TURN.get() == Turn::Owes {
+            TURN.set(Turn::Lasts);
+        }
+        ready!(this.poll_kept(cx))?;
+        Pin::new(&mut this.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        ready!(this.poll_kept(cx))?;
+        Pin::new(&mut this.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{
+        future::poll_fn,
+        pin::pin,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::Waker,
+        time::Duration,
+    };
+
+    use http::Request;
+    use tokio::{
+        io::{DuplexStream, duplex},
+        sync::mpsc,
+        task::JoinSet,
+    };
+
+    use super::{super::Aside, *};
+
+    /// Takes so many bytes yet, and tells what it was given at once.
+    #[derive(Debug)]
+    struct Sink {
+        room: usize,
+        taken: Vec<Vec<u8>>,
+        flushed: usize,
+    }
+
+    impl Sink {
+        fn gathered() -> Gathered<Self> {
+            Gathered::new(Self {
+                room: usize::MAX,
+                taken: Vec::new(),
+                flushed: 0,
+            })
+        }
+    }
+
+    impl AsyncWrite for Sink {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let count = bytes.len().min(self.room);
+            if count == 0 {
+                return Poll::Pending;
+            }
+            self.room -= count;
+            self.taken.push(bytes.get(..count).unwrap().to_vec());
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let all = slices.iter().flat_map(|slice| slice.to_vec());
+            self.poll_write(cx, &all.collect::<Vec<_>>())
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushed += 1;
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    type Io<'a> = Pin<&'a mut Gathered<Sink>>;
+
+    fn write(mut io: Io<'_>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<usize> {
+        let (head, rest) = bytes.split_at(bytes.len() / 2);
+        let slices = [IoSlice::new(head), IoSlice::new(rest)];
+        io.as_mut()
+            .poll_write_vectored(cx, &slices)
+            .map(Result::unwrap)
+    }
+
+    /// As `h2` does with a long frame: what is written is flushed.
+    fn say(mut io: Io<'_>, cx: &mut Context<'_>, bytes: &[u8]) {
+        assert_eq!(write(io.as_mut(), cx, bytes), Poll::Ready(bytes.len()));
+        assert!(io.poll_flush(cx).is_ready());
+    }
+
+    fn in_a_turn(mut drive: impl FnMut(&mut Context<'_>)) {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let driven: Poll<()> = turn(cx, |cx| {
+            drive(cx);
+            Poll::Pending
+        });
+        assert!(driven.is_pending());
+        assert!(TURN.get() == Turn::None);
+    }
+
+    #[test]
+    fn what_is_said_in_one_turn_leaves_in_one_piece() {
+        let mut io = Sink::gathered();
+        let mut turns = 0;
+        in_a_turn(|cx| {
+            turns += 1;
+            let mut io = Pin::new(&mut io);
+            for word in [b"one", b"two", b"six"] {
+                say(io.as_mut(), cx, word);
+            }
+            assert!(io.io.taken.is_empty());
+            // It has no other.
+            assert!(io.as_mut().poll_flush(cx).is_ready());
+        });
+        assert_eq!(io.io.taken, [b"onetwosix"]);
+        assert_eq!((turns, io.io.flushed), (1, 1));
+        assert_eq!(io.kept.capacity(), 0, "an idle connection holds nothing");
+    }
+
+    #[test]
+    fn who_does_not_say_that_it_was_the_last_is_driven_again() {
+        let mut io = Sink::gathered();
+        let mut turns = 0;
+        in_a_turn(|cx| {
+            turns += 1;
+            let mut io = Pin::new(&mut io);
+            match turns {
+                1 => say(io, cx, b"word"),
+                _ => assert!(io.as_mut().poll_flush(cx).is_ready()),
+            }
+        });
+        assert_eq!((turns, io.io.taken), (2, vec![b"word".to_vec()]));
+    }
+
+    /// Frames that `h2` has gathered are flushed once.
+    #[test]
+    fn what_is_in_one_piece_is_the_last() {
+        let mut io = Sink::gathered();
+        let mut turns = 0;
+        in_a_turn(|cx| {
+            turns += 1;
+            let mut io = Pin::new(&mut io);
+            say(io.as_mut(), cx, b"word");
+            assert!(io.as_mut().poll_write(cx, b"others").is_ready());
+            assert!(io.io.taken.is_empty());
+            assert!(io.as_mut().poll_flush(cx).is_ready());
+        });
+        assert_eq!((turns, io.io.taken), (1, vec![b"wordothers".to_vec()]));
+    }
+
+    #[test]
+    fn without_a_turn_a_flush_is_one() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut io = Sink::gathered();
+        say(Pin::new(&mut io), cx, b"one");
+        say(Pin::new(&mut io), cx, b"two");
+        assert_eq!(io.io.taken, [b"one", b"two"]);
+        assert_eq!(io.io.flushed, 2);
+    }
+
+    #[test]
+    fn a_long_write_goes_by_itself_behind_what_was_kept() {
+        let (mut io, long) = (Sink::gathered(), vec![7; SHORT + 1]);
+        in_a_turn(|cx| {
+            let mut io = Pin::new(&mut io);
+            say(io.as_mut(), cx, b"short");
+            say(io.as_mut(), cx, &long);
+            assert_eq!(io.io.taken, [b"short".to_vec(), long.clone()]);
+        });
+        assert_eq!(io.io.flushed, 1);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_a_record_holds() {
+        let (mut io, word) = (Sink::gathered(), vec![7; SHORT]);
+        in_a_turn(|cx| {
+            let mut io = Pin::new(&mut io);
+            for _ in 0..ROOM / SHORT + 1 {
+                say(io.as_mut(), cx, &word);
+            }
+            assert!(io.as_mut().poll_flush(cx).is_ready());
+        });
+        let lengths = io.io.taken.iter().map(Vec::len);
+        assert_eq!(lengths.collect::<Vec<_>>(), [ROOM, SHORT]);
+    }
+
+    #[test]
+    fn what_is_not_taken_is_kept_in_order() {
+        let mut io = Sink::gathered();
+        io.io.room = 4;
+        let mut turns = 0;
+        in_a_turn(|cx| {
+            turns += 1;
+            let mut io = Pin::new(&mut io);
+            if turns == 1 {
+                say(io.as_mut(), cx, b"first");
+                assert!(io.as_mut().poll_flush(cx).is_pending());
+                assert!(write(io.as_mut(), cx, &[7; SHORT + 1]).is_pending());
+                say(io, cx, b"second");
+            } else {
+                assert!(io.as_mut().poll_flush(cx).is_pending());
+            }
+        });
+        assert_eq!((turns, io.io.taken.concat()), (2, b"firs".to_vec()));
+        io.io.room = usize::MAX;
+        in_a_turn(|cx| assert!(Pin::new(&mut io).poll_shutdown(cx).is_ready()));
+        assert_eq!(io.io.taken.concat(), b"firstsecond");
+    }
+
+    /// Counts what it is given.
+    struct Counted(DuplexStream, Arc<AtomicUsize>);
+
+    impl AsyncRead for Counted {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Counted {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Pin::new(&mut self.0).poll_write(cx, bytes)
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Pin::new(&mut self.0).poll_write_vectored(cx, slices)
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    const STREAMS: usize = 10;
+    const WORD: usize = 1024;
+
+    /// How often a connection of `h2` writes when so many of its streams say a word each, all at once.
+    async fn writes(in_turns: bool) -> usize {
+        let (near, far) = duplex(1 << 20);
+        let (heard, mut hears) = mpsc::unbounded_channel();
+        let mut ends = JoinSet::new();
+        ends.spawn(async move {
+            let mut connection = h2::server::handshake(far).await.unwrap();
+            let mut streams = JoinSet::new();
+            while let Some(request) = connection.accept().await {
+                let (mut request, _respond) = request.unwrap();
+                let heard = heard.clone();
+                streams.spawn(async move {
+                    while let Some(word) = request.body_mut().data().await {
+                        heard.send(word.unwrap().len()).unwrap();
+                    }
+                });
+            }
+        });
+        let written = Arc::new(AtomicUsize::new(0));
+        let io = Gathered::new(Counted(near, written.clone()));
+        let (mut requests, driver) = h2::client::handshake(io).await.unwrap();
+        ends.spawn(async move {
+            let (mut driver, mut aside) = (pin!(driver), Aside::new());
+            let driven = poll_fn(|cx| {
+                if in_turns {
+                    aside.poll(cx, |cx| driver.as_mut().poll(cx))
+                } else {
+                    driver.as_mut().poll(cx)
+                }
+            });
+            driven.await.unwrap();
+        });
+        let mut streams = Vec::new();
+        for _ in 0..STREAMS {
+            requests = requests.ready().await.unwrap();
+            streams.push(requests.send_request(Request::new(()), false).unwrap());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let before = written.load(Ordering::Relaxed);
+        for (_, words) in &mut streams {
+            words.send_data(vec![7; WORD].into(), false).unwrap();
+        }
+        let mut came = 0;
+        while came < STREAMS * WORD {
+            came += hears.recv().await.unwrap();
+        }
+        written.load(Ordering::Relaxed) - before
+    }
+
+    #[tokio::test]
+    async fn what_many_streams_say_at_once_is_one_write() {
+        assert_eq!(writes(true).await, 1);
+        assert_eq!(writes(false).await, STREAMS, "or nothing was proved");
+    }
+}
