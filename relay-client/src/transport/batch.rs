@@ -5,6 +5,8 @@
 
 mod datagrams;
 mod gathered;
+#[cfg(test)]
+pub(super) mod testing;
 mod together;
 
 use std::{

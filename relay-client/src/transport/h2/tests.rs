@@ -2,12 +2,13 @@
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 
+use bytes::Bytes;
 use sluicegate_relay_protocol::{
     Handshake, Instance, Once,
     capsule::{DATA as CAPSULE, Head},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
     net::UnixStream,
     time::{Instant, advance, sleep},
 };
@@ -18,6 +19,7 @@ use crate::{
     flow::{CapsuleFlow, Early, Flow, Held, SocketFlow},
     transport::{
         Endpoint,
+        batch::testing::Counted,
         windows::{LARGE_CONNECTION, STREAM},
     },
 };
@@ -59,6 +61,13 @@ struct Peer {
 impl Peer {
     async fn connected(tasks: &TaskTracker) -> (Connection, Self) {
         let (near, io) = duplex(1 << 20);
+        Self::connected_by(near, io, tasks).await
+    }
+
+    async fn connected_by<IO>(near: IO, io: DuplexStream, tasks: &TaskTracker) -> (Connection, Self)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let mut peer = Self {
             io,
             window: 65_535,
@@ -197,6 +206,33 @@ impl Peer {
 fn service() -> Handshake {
     let name = "echo".to_owned();
     Handshake::Service { name }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_streams_say_at_once_is_one_write() {
+    const STREAMS: usize = 5;
+    const WORD: usize = 1024;
+    let tasks = TaskTracker::new();
+    let (near, io) = duplex(1 << 20);
+    let (near, written) = Counted::new(near);
+    let (connection, mut peer) = Peer::connected_by(near, io, &tasks).await;
+    let mut flows = Vec::new();
+    for _ in 0..STREAMS {
+        flows.push(peer.opens(&connection).await);
+    }
+    // Whatever the last one's opening had to say has been said.
+    sleep(Duration::from_millis(1)).await;
+    let before = written();
+    for flow in &mut flows {
+        let mut word = Bytes::from(vec![7; WORD]);
+        let sent = poll_fn(|cx| flow.poll_write(cx, &mut word)).await;
+        assert!(sent.is_ok() && word.is_empty());
+    }
+    let mut came = 0;
+    while came < STREAMS * WORD {
+        came += peer.until(DATA, 0).await.payload.len();
+    }
+    assert_eq!(written() - before, 1);
 }
 
 /// Counted by who sends: what one stream takes unread is one window, and more once its reader has kept up.
