@@ -6,20 +6,36 @@
     clippy::panic
 )]
 
-use std::{pin::pin, time::Duration};
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use bytes::Bytes;
 use h2::ext::Protocol;
 use http::{HeaderMap, Method, Request, StatusCode};
-use sluicegate_relay::transport::inbound::Heard;
+use sluicegate_relay::{
+    flow::{Early, Flow},
+    transport::{Endpoint, H2Connection, inbound::Heard},
+};
+use sluicegate_relay_protocol::Handshake;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     net::TcpStream,
     task::JoinSet,
     time::{Instant, sleep},
 };
+use tokio_util::task::TaskTracker;
 
-use super::keep_alive;
-use crate::relay::testing::{World, within};
+use super::{Current, Peer, keep_alive, serve};
+use crate::relay::testing::{Manner, World, tcp_service, within};
 
 async fn ask(world: &World, request: Request<()>) -> (StatusCode, HeaderMap, Vec<u8>) {
     let tcp = TcpStream::connect(world.plain).await.unwrap();
@@ -197,4 +213,96 @@ async fn a_client_of_which_something_comes_is_not_taken_for_gone() {
     }
     let took = silent.elapsed();
     assert!(took < EVERY + SECOND, "{took:?}");
+}
+
+/// Counts how often it is written to.
+struct Counted(DuplexStream, Arc<AtomicUsize>);
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn what_streams_answer_at_once_leaves_together() {
+    const STREAMS: usize = 8;
+    const WORD: usize = 1024;
+    let (world, mut tasks) = (World::new().await, JoinSet::new());
+    let echo = tcp_service(&mut tasks, Manner::Echo).await;
+    let token = world.session("one", &format!("{{echo: '{echo}'}}")).await;
+    let (near, far) = tokio::io::duplex(1 << 20);
+    let written = Arc::new(AtomicUsize::new(0));
+    let peer = Peer {
+        address: ([127, 0, 0, 1], 1).into(),
+        channel: None,
+        secure: true,
+        since: Instant::now(),
+    };
+    let far = Counted(far, written.clone());
+    tasks.spawn(serve(far, peer, Current::new(world.context())));
+    let endpoint = Endpoint::parse("https://gateway.test").unwrap();
+    let drivers = TaskTracker::new();
+    let connection = H2Connection::over(near, &endpoint, &drivers).await;
+    let connection = connection.unwrap();
+    let target = Handshake::Service {
+        name: "echo".into(),
+    };
+    let mut flows = Vec::new();
+    for _ in 0..STREAMS {
+        let mut nothing = Early::nothing();
+        let opened = connection.open(&target, &token, &mut nothing);
+        flows.push(opened.await.unwrap());
+    }
+    sleep(Duration::from_millis(50)).await;
+    let before = written.load(Ordering::Relaxed);
+    for flow in &mut flows {
+        let mut word = Bytes::from(vec![7; WORD]);
+        poll_fn(|cx| flow.poll_write(cx, &mut word)).await.unwrap();
+    }
+    for flow in &mut flows {
+        let mut heard = 0;
+        while heard < WORD {
+            let chunk = within("echo", poll_fn(|cx| flow.poll_read(cx))).await;
+            heard += chunk.unwrap().unwrap().len();
+        }
+    }
+    let writes = written.load(Ordering::Relaxed) - before;
+    assert!(writes < STREAMS, "{writes} writes for {STREAMS} words");
 }
