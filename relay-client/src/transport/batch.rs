@@ -5,8 +5,6 @@
 
 mod datagrams;
 mod gathered;
-#[cfg(test)]
-pub(super) mod testing;
 mod together;
 
 use std::{

@@ -8,13 +8,11 @@
 
 use std::{
     future::poll_fn,
-    io::{self, IoSlice},
-    pin::{Pin, pin},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
@@ -27,12 +25,12 @@ use sluicegate_relay::{
 };
 use sluicegate_relay_protocol::Handshake;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
+    io::AsyncWriteExt,
     net::TcpStream,
     task::JoinSet,
     time::{Instant, sleep},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{io::InspectWriter, task::TaskTracker};
 
 use super::{Current, Peer, keep_alive, serve};
 use crate::relay::testing::{Manner, World, tcp_service, within};
@@ -215,51 +213,6 @@ async fn a_client_of_which_something_comes_is_not_taken_for_gone() {
     assert!(took < EVERY + SECOND, "{took:?}");
 }
 
-/// Counts how often it is written to.
-struct Counted(DuplexStream, Arc<AtomicUsize>);
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.1.fetch_add(1, Ordering::Relaxed);
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.1.fetch_add(1, Ordering::Relaxed);
-        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
 #[tokio::test]
 async fn what_streams_answer_at_once_leaves_together() {
     const STREAMS: usize = 8;
@@ -275,7 +228,10 @@ async fn what_streams_answer_at_once_leaves_together() {
         secure: true,
         since: Instant::now(),
     };
-    let far = Counted(far, written.clone());
+    let wrote = written.clone();
+    let far = InspectWriter::new(far, move |_: &[u8]| {
+        wrote.fetch_add(1, Ordering::Relaxed);
+    });
     tasks.spawn(serve(far, peer, Current::new(world.context())));
     let endpoint = Endpoint::parse("https://gateway.test").unwrap();
     let drivers = TaskTracker::new();
@@ -290,7 +246,6 @@ async fn what_streams_answer_at_once_leaves_together() {
         let opened = connection.open(&target, &token, &mut nothing);
         flows.push(opened.await.unwrap());
     }
-    sleep(Duration::from_millis(50)).await;
     let before = written.load(Ordering::Relaxed);
     for flow in &mut flows {
         let mut word = Bytes::from(vec![7; WORD]);
